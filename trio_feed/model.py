@@ -1,0 +1,161 @@
+"""The words of the domain: frozen values, no I/O, no clock, nothing of any exchange.
+
+Times are unix milliseconds (``_ms``).  Money is :class:`decimal.Decimal` made from the exchange's
+own digits, so ``"85000.10"`` goes out as ``85000.10``.
+"""
+
+import re
+from decimal import Decimal
+from enum import StrEnum
+
+from attrs import frozen
+
+from .errors import BadMessage
+
+_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?", re.ASCII)
+
+
+def parse_decimal(text: str) -> Decimal:
+    """An exchange's decimal string -> Decimal, digit by digit.
+
+    Raises BadMessage for anything that is not a plain decimal (NaN, exponents, endless digits).
+    """
+    if not isinstance(text, str) or _DECIMAL.fullmatch(text) is None:
+        raise BadMessage("not a decimal number", repr(text))
+    return Decimal(text)
+
+
+def plain(value: Decimal) -> str:
+    """Decimal -> its digits without exponent: ``0.00000001``, never ``1E-8``."""
+    return format(value, "f")
+
+
+class Interval(StrEnum):
+    """A candle's length.  The value is the common notation (``1m``); ``alias`` the other (``m1``)."""
+
+    S1 = "1s"
+    S30 = "30s"
+    M1 = "1m"
+    M3 = "3m"
+    M5 = "5m"
+    M15 = "15m"
+    M30 = "30m"
+    H1 = "1h"
+    H2 = "2h"
+    H4 = "4h"
+    H6 = "6h"
+    H8 = "8h"
+    H12 = "12h"
+    D1 = "1d"
+    D3 = "3d"
+    W1 = "1w"
+    MO1 = "1M"
+
+    @property
+    def alias(self) -> str:
+        return self.value[-1] + self.value[:-1]
+
+    @classmethod
+    def parse(cls, text: str) -> "Interval":
+        """Either notation -> Interval.  Raises ValueError."""
+        found = _BY_NOTATION.get(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not one of {' '.join(i.value for i in cls)}")
+        return found
+
+
+_BY_NOTATION = {i.value: i for i in Interval} | {i.alias: i for i in Interval}
+
+
+class Source(StrEnum):
+    """Where a candle came from; on every message that carries one."""
+
+    EXCHANGE = "exchange"
+    TRADES = "trades"
+    ROLLUP = "rollup"
+    BACKFILL = "backfill"
+    SIMULATED = "simulated"
+
+
+@frozen(order=True)
+class Series:
+    """One line of candles: venue, unified symbol (``BTCUSDT``), interval.  Hashable key."""
+
+    venue: str
+    symbol: str
+    interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.symbol}:{self.interval}"
+
+
+@frozen
+class Kline:
+    """One candle, open or closed.
+
+    ``open_ms`` is the start of its interval; volumes are in base and quote currency; ``trades``
+    counts them.  ``event_ms`` is the exchange's time of this state (0: it gave none).
+    ``complete`` is False where some of its trades are known to be missing.
+    """
+
+    open_ms: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    trades: int
+    closed: bool
+    source: Source
+    event_ms: int = 0
+    complete: bool = True
+
+    def same_values(self, other: "Kline") -> bool:
+        """Equal in everything the market said (not in source or event time)."""
+        return (
+            self.open_ms == other.open_ms
+            and self.open == other.open
+            and self.high == other.high
+            and self.low == other.low
+            and self.close == other.close
+            and self.volume == other.volume
+            and self.trades == other.trades
+        )
+
+
+@frozen
+class Trade:
+    """An aggregated trade: one taker order, one price.
+
+    ``trade_id`` is the venue's aggregate id, ``first_id``..``last_id`` the trades inside it.
+    ``buyer_is_maker`` True means that the taker sold.
+    """
+
+    symbol: str
+    trade_id: int
+    first_id: int
+    last_id: int
+    price: Decimal
+    quantity: Decimal
+    time_ms: int
+    buyer_is_maker: bool
+    event_ms: int = 0
+
+
+@frozen
+class KlineMessage:
+    """What the ledger decided to send out about one candle.
+
+    ``epoch`` and ``offset`` number the messages of a series: +1 per message inside an epoch, a
+    larger epoch after each start of the service.  ``update_count`` counts the updates of this
+    candle; ``kline.closed`` is True exactly once per candle.  ``received_ms`` is our clock when
+    the bytes came in.
+    """
+
+    series: Series
+    kline: Kline
+    epoch: int
+    offset: int
+    update_count: int
+    received_ms: float

@@ -1,0 +1,38 @@
+"""Settings: typed tables, and loading them from files, environment and command line."""
+
+from .load import load, masked
+from .tables import (
+    ConnectionSettings,
+    ExchangeSettings,
+    KlineSettings,
+    LoggingSettings,
+    ProxyEnvSettings,
+    ProxySettings,
+    Secret,
+    ServerSettings,
+    ServiceSettings,
+    Settings,
+    SimulatorSettings,
+    StoreSettings,
+    WebSocketSettings,
+    split_address,
+)
+
+__all__ = [
+    "ConnectionSettings",
+    "ExchangeSettings",
+    "KlineSettings",
+    "LoggingSettings",
+    "ProxyEnvSettings",
+    "ProxySettings",
+    "Secret",
+    "ServerSettings",
+    "ServiceSettings",
+    "Settings",
+    "SimulatorSettings",
+    "StoreSettings",
+    "WebSocketSettings",
+    "load",
+    "masked",
+    "split_address",
+]

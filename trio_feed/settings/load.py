@@ -1,0 +1,166 @@
+"""Files, environment and ``--set`` -> one :class:`Settings`, or one line that says what is wrong."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+import cattrs
+from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+
+from ..errors import SettingsError
+from ..model import Interval
+from .tables import Secret, Settings
+
+ENV_PREFIX = "TRIO_FEED__"
+
+Tree = dict[str, Any]
+
+
+def load(
+    files: Iterable[str | Path] = (),
+    environ: Mapping[str, str] | None = None,
+    assignments: Iterable[str] = (),
+) -> Settings:
+    """Merge ``files`` left to right, then ``TRIO_FEED__A__B=value``, then ``a.b=value``.
+
+    Values from the environment and from assignments are read as TOML where they are TOML
+    (``true``, ``5``, ``["1m"]``) and as a plain string otherwise.  Raises SettingsError.
+    """
+    tree: Tree = {}
+    for file in files:
+        _merge(tree, _read(Path(file)))
+    for name, value in sorted((environ or {}).items()):
+        if name.startswith(ENV_PREFIX):
+            _assign(tree, [key.lower() for key in name.removeprefix(ENV_PREFIX).split("__")], value)
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(path, "--set wants a.b=value")
+        _assign(tree, path.strip().split("."), value.strip())
+    return structure(tree)
+
+
+def structure(tree: Tree) -> Settings:
+    """A plain tree -> Settings.  Raises SettingsError naming the first wrong key's path."""
+    try:
+        return _CONVERTER.structure(tree, Settings)
+    except ClassValidationError as error:
+        _explain(error, "")
+
+
+def masked(settings: Settings) -> Tree:
+    """The effective settings as a plain tree, secrets as ``***``."""
+
+    def plain(_owner: type, _attribute: "attrs.Attribute[Any]", value: Any) -> Any:
+        if isinstance(value, Secret):
+            return "***" if value else ""
+        return value.value if isinstance(value, Enum) else value
+
+    return _enums_to_values(attrs.asdict(settings, value_serializer=plain))
+
+
+def _enums_to_values(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _enums_to_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_enums_to_values(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _read(file: Path) -> Tree:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(str(file), error.strerror or "cannot be read") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(str(file), f"not TOML: {error}") from None
+
+
+def _merge(into: Tree, new: Tree) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _assign(tree: Tree, path: list[str], text: str) -> None:
+    *tables, last = path
+    if not all(path):
+        raise SettingsError(".".join(path), "an empty name in the path")
+    for table in tables:
+        tree = tree.setdefault(table, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(".".join(path), f"{table} is a value, not a table")
+    tree[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _exactly(kind: type) -> Any:
+    def check(value: Any, _type: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(f"{value!r} is not {_KIND_NAMES[kind]}")
+        return value
+
+    return check
+
+
+_KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
+
+
+def _number(value: Any, _type: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _secret(value: Any, _type: Any) -> Secret:
+    if not isinstance(value, str):
+        raise TypeError("the secret is not a string")  # noqa: TRY004 - never shows the value
+    return Secret(value)
+
+
+def _interval(value: Any, _type: Any) -> Interval:
+    return Interval.parse(value)
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (str, int, bool):
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Secret, _secret)
+    converter.register_structure_hook(Interval, _interval)
+    return converter
+
+
+_CONVERTER = _make_converter()
+
+
+def _explain(error: BaseException, path: str) -> NoReturn:
+    """Walk down to the first cause and say it in one line."""
+    if isinstance(error, ClassValidationError):
+        for cause, note in error.group_exceptions()[0]:
+            _explain(cause, f"{path}.{note.name}")
+        cause = error.group_exceptions()[1][0]
+        if isinstance(cause, ForbiddenExtraKeysError):
+            key = sorted(cause.extra_fields)[0]
+            known = ", ".join(a.name for a in attrs.fields(cause.cl))
+            raise SettingsError(f"{path}.{key}"[1:], f"unknown; known here: {known}") from None
+        _explain(cause, path)
+    if isinstance(error, IterableValidationError):
+        for cause, note in error.group_exceptions()[0]:
+            _explain(cause, f"{path}.{note.index}")
+    where = path[1:] or "settings"
+    if isinstance(error, KeyError) or not str(error):
+        raise SettingsError(where, f"wrong value ({type(error).__name__})") from None
+    raise SettingsError(where, str(error)) from None

@@ -1,0 +1,273 @@
+"""One frozen class per TOML table, the unit in the name, one line under each field.
+
+Names that the user's documents fixed are kept, with their units: ``[websocket] ping_interval``
+and ``ping_timeout`` are milliseconds, ``[kline] connection_timeout`` is seconds.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+from attrs import field, frozen
+
+from ..model import Interval
+
+
+class Secret:
+    """A string that never prints itself.  ``reveal()`` where it goes on the wire."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str = "") -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "'***'" if self._value else "''"
+
+
+def _between(low: float, high: float) -> Any:
+    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"{value} is not between {low:g} and {high:g}")
+
+    return check
+
+
+def _host_port(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
+    if value:
+        split_address(value)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` -> (host, port).  Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit():
+        raise ValueError(f"{address!r} is not host:port")
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"port {port} is not between 1 and 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@frozen
+class ProxySettings:
+    """``[exchanges.<venue>.connection.proxy]``: the way out.  Never bypassed when enabled."""
+
+    enabled: bool = False
+    """True: every byte to this venue goes through the proxy, or nowhere."""
+    proxy_type: Literal["http", "https", "socks5"] = "http"
+    """http = CONNECT, https = CONNECT inside TLS to the proxy itself, socks5 = RFC 1928."""
+    address: str = field(default="", validator=_host_port)
+    """host:port of the proxy."""
+    username: str = ""
+    """Empty: no authentication is offered."""
+    password: Secret = Secret()
+    """Sent to the proxy only; masked everywhere else."""
+    ca_file: str = ""
+    """PEM file that proxy_type "https" is verified with; empty: the system's authorities."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.enabled and not self.address:
+            raise ValueError("address is missing although the proxy is enabled")
+        if self.password and not self.username:
+            raise ValueError("password without username")
+
+
+@frozen
+class ConnectionSettings:
+    """``[exchanges.<venue>.connection]``: one venue's sockets."""
+
+    websocket_url: str = ""
+    """Base URL of the venue's WebSocket, e.g. wss://fstream.binance.com; empty: the venue's own."""
+    rest_url: str = ""
+    """Base URL of the venue's REST, e.g. https://fapi.binance.com; empty: the venue's own."""
+    ca_file: str = ""
+    """PEM file that the exchange is verified with; empty: the system's authorities."""
+    streams_per_connection: int = field(default=50, validator=_between(1, 1024))
+    """Streams on one WebSocket; 1 = one connection per stream (`/ws/<stream>`)."""
+    tunnel_timeout_s: float = field(default=10.0, validator=_between(0.1, 120))
+    """Each step of dial, proxy handshake and TLS handshake."""
+    open_timeout_s: float = field(default=15.0, validator=_between(0.1, 120))
+    """WebSocket upgrade, tunnel included in its own steps."""
+    close_timeout_s: float = field(default=2.0, validator=_between(0.1, 60))
+    """Close handshake; then the socket is dropped."""
+    ping_after_s: float = field(default=30.0, validator=_between(1, 3600))
+    """Nothing received for this long: a WebSocket ping asks whether the peer is there."""
+    pong_timeout_s: float = field(default=10.0, validator=_between(0.5, 600))
+    """No pong for this long: the connection is lost."""
+    silence_timeout_s: float = field(default=60.0, validator=_between(1, 86400))
+    """No data for this long, pongs or not: the connection is lost."""
+    backoff_min_s: float = field(default=0.5, validator=_between(0.01, 60))
+    """First wait after a lost connection; doubles each time, with jitter."""
+    backoff_max_s: float = field(default=30.0, validator=_between(0.1, 3600))
+    """Longest wait between two tries."""
+    max_message_bytes: int = field(default=4 * 1024 * 1024, validator=_between(1024, 2**28))
+    """A larger WebSocket message ends the connection."""
+    rest_timeout_s: float = field(default=10.0, validator=_between(0.1, 120))
+    """One REST call, from dialling to the last byte."""
+    rest_weight_per_minute: int = field(default=1200, validator=_between(1, 1_000_000))
+    """Own ceiling of request weight (Binance USD-M allows 2400 per IP, shared with others)."""
+    proxy: ProxySettings = ProxySettings()
+
+
+@frozen
+class ExchangeSettings:
+    """``[exchanges.<venue>]``: what is taken from one venue."""
+
+    enabled: bool = True
+    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    """Unified symbols, e.g. BTCUSDT."""
+    intervals: tuple[Interval, ...] = (
+        Interval.M1,
+        Interval.M5,
+        Interval.M30,
+        Interval.H1,
+        Interval.H4,
+        Interval.D1,
+        Interval.W1,
+    )
+    """Candles taken from the exchange's own candle streams."""
+    trade_intervals: tuple[Interval, ...] = (Interval.S1, Interval.S30)
+    """Candles built here from aggregated trades; 1s 30s 1m 5m."""
+    history_bars: int = field(default=1000, validator=_between(0, 100_000))
+    """Closed candles fetched for a series that the store knows nothing of."""
+    close_grace_s: float = field(default=3.0, validator=_between(0.1, 600))
+    """A candle whose close has not come this long after its end is fetched by REST."""
+    backfill_workers: int = field(default=4, validator=_between(1, 32))
+    """REST calls of one venue under way at once."""
+    buffer_messages: int = field(default=1000, validator=_between(1, 1_000_000))
+    """Parsed messages between the readers and the processor before readers wait."""
+    connection: ConnectionSettings = ConnectionSettings()
+
+    def __attrs_post_init__(self) -> None:
+        both = set(self.intervals) & set(self.trade_intervals)
+        if both:
+            names = ", ".join(sorted(both))
+            raise ValueError(f"trade_intervals: {names} also in intervals; a series has one origin")
+        allowed = {Interval.S1, Interval.S30, Interval.M1, Interval.M5}
+        if wrong := set(self.trade_intervals) - allowed:
+            raise ValueError(f"trade_intervals: {', '.join(sorted(wrong))} not one of 1s, 30s, 1m, 5m")
+        if len(set(self.symbols)) != len(self.symbols):
+            raise ValueError("symbols: one is listed twice")
+
+
+@frozen
+class SimulatorSettings:
+    """``[simulator]``: an exchange in a box, reached over its real wire dialect."""
+
+    enabled: bool = False
+    """True: it is started beside the service and takes the place of `venue`; data is labelled."""
+    venue: str = "binance_usdm"
+    host: str = "127.0.0.1"
+    port: int = field(default=0, validator=_between(0, 65535))
+    """0 = any free port."""
+    seed: int = 1
+    """Same seed, same prices."""
+    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    trades_per_minute: int = field(default=240, validator=_between(1, 60_000))
+    """Per symbol."""
+    kline_push_ms: int = field(default=250, validator=_between(10, 60_000))
+    """The exchange pushes an open candle at most this often (250 ms on USD-M)."""
+
+
+@frozen
+class KlineSettings:
+    """``[kline]``: the push service, in the words of the user's document."""
+
+    enable_kline_service: bool = True
+    connection_timeout: float = field(default=60.0, validator=_between(1, 86400))
+    """Seconds without any client activity (a pong counts) before a client is dropped."""
+    max_subscriptions_per_client: int = field(default=100, validator=_between(1, 100_000))
+    broadcast_buffer_size: int = field(default=10_000, validator=_between(10, 1_000_000))
+    """Messages one client may have waiting before it is disconnected."""
+    history_data_limit: int = field(default=100, validator=_between(1, 5000))
+    """Rows of history where the client names no limit."""
+
+
+@frozen
+class WebSocketSettings:
+    """``[websocket]``: the push endpoint's sockets.  Times in milliseconds, as in the document."""
+
+    ping_interval: int = field(default=25_000, validator=_between(100, 3_600_000))
+    ping_timeout: int = field(default=60_000, validator=_between(100, 3_600_000))
+    max_connections: int = field(default=10_000, validator=_between(1, 1_000_000))
+    compression: bool = False
+    max_message_bytes: int = field(default=64 * 1024, validator=_between(128, 2**24))
+    """Largest message a client may send."""
+    send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
+    """A client that takes no byte for this long is dropped."""
+
+
+@frozen
+class ServerSettings:
+    """``[server]``: where the push endpoint listens."""
+
+    host: str = "127.0.0.1"
+    port: int = field(default=8080, validator=_between(0, 65535))
+    """0 = any free port; `service.ready` logs which."""
+
+
+@frozen
+class StoreSettings:
+    """``[store]``: the candle history."""
+
+    path: str = "data/trio_feed.db"
+    """SQLite file; ":memory:" keeps it in memory only."""
+    flush_interval_s: float = field(default=0.2, validator=_between(0.001, 60))
+    """Closed candles are written in batches this often."""
+    max_pending_rows: int = field(default=100_000, validator=_between(100, 10_000_000))
+    """Rows kept in memory while the disk does not take them; then readers wait."""
+
+
+@frozen
+class LoggingSettings:
+    """``[logging]``: JSON lines on stdout."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: console on a terminal, JSON otherwise."""
+
+
+@frozen
+class ProxyEnvSettings:
+    """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY and NO_PROXY are looked at."""
+
+    from_env: bool = False
+
+
+@frozen
+class ServiceSettings:
+    """``[service]``: the process itself."""
+
+    shutdown_timeout_s: float = field(default=5.0, validator=_between(0.1, 300))
+    """SIGTERM to exit, at most."""
+    default_venue: str = ""
+    """Venue of a symbol that exists on several; empty: the first enabled one."""
+    ready_after_s: float = field(default=30.0, validator=_between(1, 86400))
+    """/ready says no when an exchange has delivered nothing for this long."""
+
+
+@frozen
+class Settings:
+    """Everything.  Made by :func:`trio_feed.settings.load`; immutable while the service runs."""
+
+    exchanges: Mapping[str, ExchangeSettings] = field(factory=dict)
+    simulator: SimulatorSettings = SimulatorSettings()
+    kline: KlineSettings = KlineSettings()
+    websocket: WebSocketSettings = WebSocketSettings()
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    logging: LoggingSettings = LoggingSettings()
+    proxy: ProxyEnvSettings = ProxyEnvSettings()
+    service: ServiceSettings = ServiceSettings()

@@ -1,0 +1,46 @@
+"""The four things the service takes from outside: dialling, listening, time and chance.
+
+Production uses :func:`real_world`.  Virtual-time tests hand in memory streams and trio's clock,
+and the whole service runs unchanged.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from attrs import frozen
+
+Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
+
+Listen = Callable[[str, int], Awaitable[Sequence[trio.abc.Listener[trio.abc.Stream]]]]
+"""``await listen(host, port)`` -> bound listeners; port 0 = any.  Raises OSError."""
+
+
+@frozen
+class World:
+    """What is outside.  ``now_ms`` is unix time in milliseconds, with a fraction."""
+
+    dial: Dial
+    listen: Listen
+    now_ms: Callable[[], float]
+    random: random.Random
+
+
+def real_world() -> World:
+    """Sockets, the machine's clock, real chance."""
+    return World(
+        dial=_dial_tcp,
+        listen=_listen_tcp,
+        now_ms=lambda: time.time() * 1000,
+        random=random.Random(),  # jitter, not keys
+    )
+
+
+async def _dial_tcp(host: str, port: int) -> trio.abc.Stream:
+    return await trio.open_tcp_stream(host, port)
+
+
+async def _listen_tcp(host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    return await trio.open_tcp_listeners(port, host=host)
