@@ -25,13 +25,20 @@ def parse_decimal(text: str) -> Decimal:
     return Decimal(text)
 
 
+def parse_time_ms(value: int) -> int:
+    """Unix milliseconds between 2001 and 2096, or BadMessage (seconds and microseconds are not)."""
+    if not 10**12 <= value <= 4 * 10**12:
+        raise BadMessage(f"{value} is not a time in unix milliseconds")
+    return value
+
+
 def plain(value: Decimal) -> str:
     """Decimal -> its digits without exponent: ``0.00000001``, never ``1E-8``."""
     return format(value, "f")
 
 
 class Interval(StrEnum):
-    """A candle's length.  The value is the common notation (``1m``); ``alias`` the other (``m1``)."""
+    """A candle's length.  The value is the common notation (``1m``), ``alias`` is ``m1``."""
 
     S1 = "1s"
     S30 = "30s"

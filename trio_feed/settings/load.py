@@ -1,4 +1,4 @@
-"""Files, environment and ``--set`` -> one :class:`Settings`, or one line that says what is wrong."""
+"""Files, environment and ``--set`` -> one :class:`Settings`, or one line about what is wrong."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -59,7 +59,8 @@ def masked(settings: Settings) -> Tree:
             return "***" if value else ""
         return value.value if isinstance(value, Enum) else value
 
-    return _enums_to_values(attrs.asdict(settings, value_serializer=plain))
+    tree: Tree = _enums_to_values(attrs.asdict(settings, value_serializer=plain))
+    return tree
 
 
 def _enums_to_values(value: Any) -> Any:
@@ -125,7 +126,7 @@ def _number(value: Any, _type: Any) -> float:
 
 def _secret(value: Any, _type: Any) -> Secret:
     if not isinstance(value, str):
-        raise TypeError("the secret is not a string")  # noqa: TRY004 - never shows the value
+        raise TypeError("the secret is not a string")
     return Secret(value)
 
 
@@ -158,8 +159,8 @@ def _explain(error: BaseException, path: str) -> NoReturn:
             raise SettingsError(f"{path}.{key}"[1:], f"unknown; known here: {known}") from None
         _explain(cause, path)
     if isinstance(error, IterableValidationError):
-        for cause, note in error.group_exceptions()[0]:
-            _explain(cause, f"{path}.{note.index}")
+        for cause, place in error.group_exceptions()[0]:
+            _explain(cause, f"{path}.{place.index}")
     where = path[1:] or "settings"
     if isinstance(error, KeyError) or not str(error):
         raise SettingsError(where, f"wrong value ({type(error).__name__})") from None

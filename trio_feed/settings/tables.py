@@ -72,7 +72,7 @@ class ProxySettings:
     """host:port of the proxy."""
     username: str = ""
     """Empty: no authentication is offered."""
-    password: Secret = Secret()
+    password: Secret = field(factory=Secret)
     """Sent to the proxy only; masked everywhere else."""
     ca_file: str = ""
     """PEM file that proxy_type "https" is verified with; empty: the system's authorities."""
@@ -157,7 +157,8 @@ class ExchangeSettings:
             raise ValueError(f"trade_intervals: {names} also in intervals; a series has one origin")
         allowed = {Interval.S1, Interval.S30, Interval.M1, Interval.M5}
         if wrong := set(self.trade_intervals) - allowed:
-            raise ValueError(f"trade_intervals: {', '.join(sorted(wrong))} not one of 1s, 30s, 1m, 5m")
+            names = ", ".join(sorted(wrong))
+            raise ValueError(f"trade_intervals: {names} not one of 1s, 30s, 1m, 5m")
         if len(set(self.symbols)) != len(self.symbols):
             raise ValueError("symbols: one is listed twice")
 

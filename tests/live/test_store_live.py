@@ -1,0 +1,89 @@
+"""SQLite on a real disk: threads and files, so on the real clock."""
+
+import sqlite3
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import trio
+from support.make import MINUTE, SERIES, T0, kline, message
+
+from trio_feed.errors import StartError
+from trio_feed.market.ledger import Hole
+from trio_feed.metrics import Metrics
+from trio_feed.settings import StoreSettings
+from trio_feed.store import KlineStore, open_store
+
+
+def opened(
+    path: Path, *, simulated: bool = False, now_ms: float = 1000.0, **more: float
+) -> AbstractAsyncContextManager[KlineStore]:
+    settings = StoreSettings(path=str(path), **more)  # type: ignore[arg-type]
+    return open_store(settings, simulated=simulated, now_ms=now_ms, metrics=Metrics())
+
+
+async def test_rows_are_readable_before_and_after_they_are_on_disk(tmp_path: Path) -> None:
+    with trio.fail_after(10):
+        async with opened(tmp_path / "a.db") as store:
+            rows = [kline(T0 + n * MINUTE, close=f"1.{n}00000000000000000") for n in range(5)]
+            for number, row in enumerate(rows):
+                store.put(message(row, epoch=store.epoch, offset=number + 1))
+            store.put_hole(SERIES, Hole(T0 - MINUTE, T0 - MINUTE))
+            assert await store.history(SERIES, limit=9) == rows
+            assert store.pending() == 6
+        async with opened(tmp_path / "a.db") as store:
+            again = await store.history(SERIES, limit=9)
+            assert again == rows
+            assert [str(row.close) for row in again] == [str(row.close) for row in rows]
+            tail = (await store.tails())[SERIES]
+            assert (tail.kline, tail.offset) == (rows[-1], 5)
+            assert await store.first_open(SERIES) == T0
+            assert await store.history(SERIES, limit=2, start_ms=T0 + MINUTE) == rows[1:3]
+            assert await store.history(SERIES, limit=2, end_ms=T0 + 2 * MINUTE) == rows[:2]
+
+
+async def test_epochs_grow_even_when_the_clock_does_not(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db", now_ms=5000) as store:
+        first = store.epoch
+    async with opened(tmp_path / "a.db", now_ms=10) as store:
+        assert store.epoch > first
+
+
+async def test_simulated_and_real_candles_never_share_a_file(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db", simulated=True):
+        pass
+    with pytest.raises(StartError, match="holds simulated candles"):
+        async with opened(tmp_path / "a.db"):
+            pass
+
+
+async def test_an_unusable_path_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StartError, match=r"store\.path: .*cannot be opened"):
+        async with opened(tmp_path / "file" / "a.db"):
+            pass
+    (tmp_path / "b.db").write_text("this is not a database, it is far too short and wrong" * 50)
+    with pytest.raises(StartError, match="not a database"):
+        async with opened(tmp_path / "b.db"):
+            pass
+
+
+async def test_a_batch_that_the_disk_refuses_is_kept_and_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with trio.fail_after(30):
+        async with opened(path, flush_interval_s=0.001) as store, trio.open_nursery() as nursery:
+            nursery.start_soon(store.run)
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            store.put(message(kline()))
+            while not store._metrics.store_errors._value.get():  # type: ignore[attr-defined]
+                await trio.sleep(0.05)
+            assert store.pending() == 1
+            assert await store.history(SERIES, limit=5) == [kline()]
+            other.execute("ROLLBACK")
+            other.close()
+            while store.pending():
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    async with opened(path) as store:
+        assert await store.history(SERIES, limit=5) == [kline()]

@@ -1,0 +1,190 @@
+import random
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+from support.make import MINUTE, SERIES, T0, kline
+
+from trio_feed.market.ledger import Hole, Ledger, Policy, open_ledger
+from trio_feed.model import KlineMessage
+
+
+def ledger(*, fresh: bool = False, policy: Policy | None = None) -> Ledger:
+    """A ledger that expects the candle at T0."""
+    return Ledger(SERIES, T0 - MINUTE, epoch=5, fresh=fresh, policy=policy or Policy())
+
+
+def see(book: Ledger, n: int, *, closed: bool, event_ms: int = 0) -> list[KlineMessage]:
+    row = kline(T0 + n * MINUTE, closed=closed, event_ms=event_ms)
+    return book.observe(row, now=row.event_ms, received=row.event_ms)
+
+
+def closes(messages: Iterable[KlineMessage]) -> list[int]:
+    return [(m.kline.open_ms - T0) // MINUTE for m in messages if m.kline.closed]
+
+
+def test_updates_then_one_close_numbered_in_order() -> None:
+    book = ledger()
+    out = [*see(book, 0, closed=False), *see(book, 0, closed=False), *see(book, 0, closed=True)]
+    assert [m.offset for m in out] == [1, 2, 3]
+    assert [m.update_count for m in out] == [1, 2, 3]
+    assert [m.kline.closed for m in out] == [False, False, True]
+    assert see(book, 1, closed=False)[0].update_count == 1
+
+
+def test_a_second_close_and_a_late_update_go_nowhere() -> None:
+    book = ledger()
+    see(book, 0, closed=True)
+    assert see(book, 0, closed=True) == []
+    assert see(book, 0, closed=False) == []
+    assert (book.counts.duplicates, book.counts.outdated) == (1, 1)
+
+
+def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
+    book = ledger()
+    book.observe(kline(T0, "100.50"), now=T0, received=T0)
+    assert book.observe(kline(T0, "100.60"), now=T0, received=T0) == []
+    assert book.counts.revisions == 1
+
+
+def test_an_update_older_than_the_last_one_is_dropped() -> None:
+    book = ledger()
+    see(book, 0, closed=False, event_ms=T0 + 500)
+    assert see(book, 0, closed=False, event_ms=T0 + 400) == []
+    assert book.counts.outdated == 1
+
+
+def test_live_candles_wait_behind_a_hole_and_follow_it_in_order() -> None:
+    book = ledger()
+    assert see(book, 1, closed=True) == []
+    assert see(book, 3, closed=False) == []
+    assert see(book, 2, closed=True) == []
+    assert book.holding
+    out = book.fill([kline(T0)], now=T0 + 3 * MINUTE)
+    assert closes(out) == [0, 1, 2]
+    assert out[-1].kline.open_ms == T0 + 3 * MINUTE
+    assert not out[-1].kline.closed
+    assert not book.holding
+    assert [m.offset for m in out] == [1, 2, 3, 4]
+
+
+def test_a_close_that_never_came_is_due_after_the_grace() -> None:
+    book = ledger()
+    see(book, 0, closed=False)
+    assert book.due_ms == T0 + MINUTE + 3_000
+    row = kline(T0 + MINUTE, closed=False)
+    assert book.observe(row, now=T0 + MINUTE + 100, received=0) == []
+    assert book.due_ms == T0 + MINUTE + 100 + 3_000
+
+
+def test_a_late_close_within_the_grace_needs_no_question() -> None:
+    book = ledger()
+    see(book, 0, closed=False)
+    see(book, 1, closed=False)
+    out = see(book, 0, closed=True)
+    assert closes(out) == [0]
+    assert out[-1].kline.open_ms == T0 + MINUTE
+    assert book.due_ms == T0 + 2 * MINUTE + 3_000
+
+
+def test_a_reconnect_that_crossed_an_end_asks_at_once() -> None:
+    book = ledger()
+    book.resumed(T0 + 30_000)
+    assert book.due_ms == T0 + MINUTE + 3_000
+    book.resumed(T0 + MINUTE + 1)
+    assert book.due_ms == T0 + MINUTE + 1
+
+
+def test_questions_without_progress_back_off() -> None:
+    book = ledger()
+    now = float(T0 + MINUTE)
+    waits = []
+    for _ in range(8):
+        book.failed(now)
+        waits.append(book.due_ms - now)
+        now = book.due_ms
+    assert waits == [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
+
+
+def test_pages_follow_each_other_without_waiting() -> None:
+    book = ledger()
+    now = float(T0 + 10 * MINUTE + 5)
+    book.resumed(now)
+    assert closes(book.fill([kline(T0), kline(T0 + MINUTE)], now=now)) == [0, 1]
+    assert book.due_ms == now
+    rest = [kline(T0 + n * MINUTE) for n in range(2, 10)]
+    assert closes(book.fill([*rest, kline(T0 + 10 * MINUTE, closed=False)], now=now)) == [
+        *range(2, 10)
+    ]
+    assert book.due_ms > now
+
+
+def test_a_hole_of_the_exchange_is_believed_only_when_confirmed() -> None:
+    book = ledger()
+    now = float(T0 + 5 * MINUTE)
+    rows = [kline(T0), kline(T0 + 3 * MINUTE), kline(T0 + 4 * MINUTE)]
+    assert closes(book.fill(rows, now=now)) == [0]
+    assert closes(book.fill(rows, now=now)) == []
+    assert closes(book.fill(rows, now=now)) == []
+    assert closes(book.fill(rows, now=now)) == [3, 4]
+    assert book.holes == [Hole(T0 + MINUTE, T0 + 2 * MINUTE)]
+
+
+def test_a_fresh_series_begins_where_the_history_begins() -> None:
+    book = ledger(fresh=True)
+    out = book.fill([kline(T0 + 7 * MINUTE), kline(T0 + 8 * MINUTE)], now=T0 + 9 * MINUTE)
+    assert closes(out) == [7, 8]
+    assert book.holes == []
+
+
+def test_a_new_ledger_wants_its_history() -> None:
+    now = T0 + 30_000
+    book = open_ledger(
+        SERIES, last_closed=None, history_bars=10, epoch=1, now=now, policy=Policy()
+    )
+    assert book.expected == T0 - 10 * MINUTE
+    assert book.due_ms < now
+    again = open_ledger(
+        SERIES, last_closed=T0 - MINUTE, history_bars=10, epoch=1, now=now, policy=Policy()
+    )
+    assert again.expected == T0
+
+
+def test_what_nobody_can_supply_is_skipped_and_recorded() -> None:
+    book = ledger()
+    book.skip(T0 + 2 * MINUTE)
+    assert book.holes == [Hole(T0, T0 + MINUTE)]
+    assert closes(see(book, 2, closed=True)) == [2]
+
+
+def test_what_waits_is_bounded() -> None:
+    book = ledger(policy=Policy(max_waiting=3))
+    for n in range(1, 10):
+        see(book, n, closed=True)
+    out = book.fill([kline(T0)], now=T0 + 10 * MINUTE)
+    assert closes(out) == [0, 1, 2, 3]
+    assert book.due_ms <= T0 + 10 * MINUTE
+
+
+@given(st.integers(0, 2**32))
+def test_any_order_of_deliveries_gives_every_close_once_in_order(seed: int) -> None:
+    chance = random.Random(seed)
+    total = 30
+    book = ledger()
+    out: list[KlineMessage] = []
+    for n in range(total):
+        for closed in (False, False, True):
+            if chance.random() < 0.6:
+                out += see(book, n, closed=closed)
+        if chance.random() < 0.2:
+            out += see(book, chance.randrange(n + 1), closed=chance.random() < 0.5)
+        if chance.random() < 0.3:
+            page = [kline(T0 + i * MINUTE) for i in range(n + 1)]
+            page = [row for row in page if row.open_ms >= book.expected]
+            out += book.fill(page[: chance.randrange(n + 2)], now=T0 + n * MINUTE)
+    first = (book.expected - T0) // MINUTE
+    rows = [kline(T0 + i * MINUTE) for i in range(first, total)]
+    out += book.fill(rows, now=T0 + total * MINUTE)
+    assert closes(out) == list(range(total))
+    assert [m.offset for m in out] == list(range(1, len(out) + 1))
+    assert book.holes == []

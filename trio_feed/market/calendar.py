@@ -1,0 +1,95 @@
+"""Interval arithmetic in calendar time, UTC, unix milliseconds.
+
+Every candle starts at ``open_of`` its trades.  Fixed lengths count from the epoch; weeks open on
+Monday 00:00 UTC (1970-01-01 was a Thursday), three-day candles count from the epoch as Binance's
+do, months are calendar months.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from ..model import Interval
+
+_MINUTE = 60_000
+_DAY = 1440 * _MINUTE
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WEEK_SHIFT = 4 * _DAY
+"""Monday 1970-01-05, the first week that opens after the epoch."""
+
+_FIXED_MS = {
+    Interval.S1: 1_000,
+    Interval.S30: 30_000,
+    Interval.M1: _MINUTE,
+    Interval.M3: 3 * _MINUTE,
+    Interval.M5: 5 * _MINUTE,
+    Interval.M15: 15 * _MINUTE,
+    Interval.M30: 30 * _MINUTE,
+    Interval.H1: 60 * _MINUTE,
+    Interval.H2: 120 * _MINUTE,
+    Interval.H4: 240 * _MINUTE,
+    Interval.H6: 360 * _MINUTE,
+    Interval.H8: 480 * _MINUTE,
+    Interval.H12: 720 * _MINUTE,
+    Interval.D1: _DAY,
+    Interval.D3: 3 * _DAY,
+    Interval.W1: 7 * _DAY,
+}
+
+
+def length_ms(interval: Interval) -> int:
+    """Length of an interval; for months the shortest one (28 days), a lower bound."""
+    return _FIXED_MS.get(interval, 28 * _DAY)
+
+
+def open_of(interval: Interval, time_ms: int) -> int:
+    """The open time of the candle that holds ``time_ms``."""
+    length = _FIXED_MS.get(interval)
+    if length is None:
+        return _month_open(time_ms, 0)
+    shift = _WEEK_SHIFT if interval is Interval.W1 else 0
+    return time_ms - (time_ms - shift) % length
+
+
+def next_open(interval: Interval, open_ms: int) -> int:
+    """The open time of the candle after the one that opens at ``open_ms``: its end, exclusive."""
+    length = _FIXED_MS.get(interval)
+    return open_ms + length if length is not None else _month_open(open_ms, 1)
+
+
+def previous_open(interval: Interval, open_ms: int) -> int:
+    """The open time of the candle before the one that opens at ``open_ms``."""
+    length = _FIXED_MS.get(interval)
+    return open_ms - length if length is not None else _month_open(open_ms, -1)
+
+
+def opens(interval: Interval, first_ms: int, end_ms: int) -> Iterator[int]:
+    """Open times from ``first_ms`` (an open) up to ``end_ms``, exclusive."""
+    at = first_ms
+    while at < end_ms:
+        yield at
+        at = next_open(interval, at)
+
+
+def back(interval: Interval, open_ms: int, count: int) -> int:
+    """The open time ``count`` candles before ``open_ms``."""
+    length = _FIXED_MS.get(interval)
+    return open_ms - count * length if length is not None else _month_open(open_ms, -count)
+
+
+def count(interval: Interval, first_ms: int, end_ms: int) -> int:
+    """How many candles open in [first_ms, end_ms); both are open times."""
+    length = _FIXED_MS.get(interval)
+    if length is not None:
+        return max(0, (end_ms - first_ms) // length)
+    first, end = _moment(first_ms), _moment(end_ms)
+    return max(0, (end.year - first.year) * 12 + end.month - first.month)
+
+
+def _moment(time_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=time_ms)
+
+
+def _month_open(time_ms: int, shift: int) -> int:
+    moment = _moment(time_ms)
+    year, month = divmod(moment.year * 12 + moment.month - 1 + shift, 12)
+    return (datetime(year, month + 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)

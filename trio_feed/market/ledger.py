@@ -1,0 +1,250 @@
+"""The ledger of one series: which candle may go out next, and which is missing.
+
+A series is a line of candles without gaps in calendar time.  The ledger knows the last candle
+that went out closed; only its successor (``expected``) may follow.  Everything else waits, is a
+duplicate, or shows that something is missing:
+
+- ``observe`` takes a candle state as it came in live.  Updates of the expected candle go out at
+  once; a later candle is held (the latest open one, and closed ones up to a bound) until the hole
+  before it is filled.
+- ``due_ms`` says when the exchange must be asked: at once after a reconnect that crossed a
+  candle's end, after a grace when a close never came.
+- ``fill`` takes the exchange's answer.  A hole inside the answer is believed only after it was
+  seen ``hole_confirmations`` times, because exchanges serve stale pages; then it is recorded as a
+  :class:`Hole` and the series goes on.
+
+A candle is closed when the exchange says so (its closed flag, or its REST answer), never because
+our clock does.  The ledger gives every outgoing message its (epoch, offset).
+"""
+
+from collections.abc import Iterable
+
+from attrs import define, field, frozen
+
+from ..model import Kline, KlineMessage, Series
+from . import calendar
+
+
+@frozen
+class Policy:
+    """Waiting times in milliseconds; how often a hole must be confirmed; how many may wait."""
+
+    close_grace_ms: float = 3_000
+    retry_ms: float = 2_000
+    retry_max_ms: float = 60_000
+    hole_confirmations: int = 3
+    max_waiting: int = 1_000
+
+
+@frozen
+class Hole:
+    """Candles [first_ms, last_ms] (open times) that the exchange itself does not have."""
+
+    first_ms: int
+    last_ms: int
+
+
+@define
+class Counts:
+    """What came in and was not news."""
+
+    duplicates: int = 0
+    outdated: int = 0
+    revisions: int = 0
+    held: int = 0
+
+
+@define
+class Ledger:
+    """State of one series; every method is synchronous and takes the time it should believe.
+
+    ``closed_ms`` is the open time of the last candle that went out closed; ``fresh`` is True while
+    nothing ever went out, so that a series may begin where the exchange's history begins.
+    """
+
+    series: Series
+    closed_ms: int
+    epoch: int
+    fresh: bool
+    policy: Policy = Policy()
+    offset: int = 0
+    counts: Counts = field(factory=Counts)
+    holes: list[Hole] = field(factory=list)
+    current: Kline | None = None
+    _last: Kline | None = None
+    _waiting: dict[int, Kline] = field(factory=dict)
+    _ahead: Kline | None = None
+    _updates: int = 0
+    _asked: int = 0
+    _retry_at: float | None = None
+    _hurry_from: float | None = None
+
+    @property
+    def expected(self) -> int:
+        """Open time of the candle that may go out next."""
+        return calendar.next_open(self.series.interval, self.closed_ms)
+
+    @property
+    def due_ms(self) -> float:
+        """When the exchange is to be asked for ``expected`` and what follows it."""
+        if self._retry_at is not None:
+            return self._retry_at
+        if self._hurry_from is not None:
+            return self._hurry_from
+        end = calendar.next_open(self.series.interval, self.expected)
+        return end + self.policy.close_grace_ms
+
+    @property
+    def holding(self) -> bool:
+        """True while live candles wait for a hole to be filled."""
+        return self._ahead is not None or bool(self._waiting)
+
+    def resumed(self, now: float) -> None:
+        """The live stream is (back) up: what ended meanwhile is missing, ask at once."""
+        if calendar.next_open(self.series.interval, self.expected) <= now:
+            self._retry_at = now
+
+    def observe(self, kline: Kline, *, now: float, received: float) -> list[KlineMessage]:
+        """A live candle state came in.  Returns what goes out, in order."""
+        if kline.open_ms <= self.closed_ms:
+            self._note_repeat(kline)
+            return []
+        if kline.open_ms > self.expected:
+            self._hold(kline, now)
+            return []
+        if not kline.closed and self._is_outdated(kline):
+            self.counts.outdated += 1
+            return []
+        if not kline.closed:
+            return [self._update(kline, received)]
+        return [self._close(kline, received), *self._release(received)]
+
+    def fill(self, rows: Iterable[Kline], *, now: float) -> list[KlineMessage]:
+        """The exchange's answer to "everything from ``expected`` on", ascending; open rows are
+        ignored.  Returns what goes out, in order, and plans the next question."""
+        out: list[KlineMessage] = []
+        before = self.expected
+        for row in rows:
+            if not row.closed or row.open_ms < self.expected:
+                continue
+            if row.open_ms > self.expected and not self._believe_hole(row.open_ms):
+                break
+            out.append(self._close(row, now))
+        out.extend(self._release(now))
+        self._plan(now, progress=self.expected > before)
+        return out
+
+    def skip(self, to_ms: int) -> None:
+        """Give up on what comes before ``to_ms`` (an open time): nobody can supply it."""
+        if to_ms > self.expected:
+            self._pass_over(to_ms)
+
+    def failed(self, now: float) -> None:
+        """The question could not be asked or was refused: ask again later."""
+        self._plan(now, progress=False)
+
+    def _plan(self, now: float, *, progress: bool) -> None:
+        self._hurry_from = None
+        if progress:
+            self._asked = 0
+            still = calendar.next_open(self.series.interval, self.expected) <= now
+            self._retry_at = now if still or self.holding else None
+            return
+        self._asked += 1
+        wait = self.policy.retry_ms * 2 ** min(self._asked - 1, 10)
+        self._retry_at = now + min(wait, self.policy.retry_max_ms)
+
+    def _believe_hole(self, next_ms: int) -> bool:
+        if not self.fresh and self._asked + 1 < self.policy.hole_confirmations:
+            return False
+        self._pass_over(next_ms)
+        return True
+
+    def _pass_over(self, next_ms: int) -> None:
+        last = calendar.previous_open(self.series.interval, next_ms)
+        if not self.fresh:
+            self.holes.append(Hole(self.expected, last))
+        self.closed_ms = last
+        self.current = None
+        self._updates = 0
+
+    def _note_repeat(self, kline: Kline) -> None:
+        last = self._last
+        if not kline.closed:
+            self.counts.outdated += 1
+        elif last is not None and last.open_ms == kline.open_ms and not last.same_values(kline):
+            self.counts.revisions += 1
+        else:
+            self.counts.duplicates += 1
+
+    def _hold(self, kline: Kline, now: float) -> None:
+        self.counts.held += 1
+        if self._hurry_from is None and self._retry_at is None:
+            self._hurry_from = now + self.policy.close_grace_ms
+        if kline.closed and len(self._waiting) < self.policy.max_waiting:
+            self._waiting[kline.open_ms] = kline
+        elif not kline.closed and (
+            self._ahead is None
+            or kline.open_ms > self._ahead.open_ms
+            or (kline.open_ms == self._ahead.open_ms and kline.event_ms >= self._ahead.event_ms)
+        ):
+            self._ahead = kline
+
+    def _is_outdated(self, kline: Kline) -> bool:
+        current = self.current
+        return current is not None and kline.event_ms < current.event_ms
+
+    def _release(self, now: float) -> list[KlineMessage]:
+        """What was held and has become the expected candle."""
+        out: list[KlineMessage] = []
+        while (kline := self._waiting.pop(self.expected, None)) is not None:
+            out.append(self._close(kline, now))
+        for open_ms in [at for at in self._waiting if at <= self.closed_ms]:
+            del self._waiting[open_ms]
+        ahead = self._ahead
+        if ahead is not None and ahead.open_ms <= self.expected:
+            self._ahead = None
+            if ahead.open_ms == self.expected:
+                out.append(self._update(ahead, now))
+        if not self.holding:
+            self._hurry_from = None
+        return out
+
+    def _update(self, kline: Kline, received: float) -> KlineMessage:
+        self.current = kline
+        return self._message(kline, received)
+
+    def _close(self, kline: Kline, received: float) -> KlineMessage:
+        message = self._message(kline, received)
+        self.closed_ms = kline.open_ms
+        self.fresh = False
+        self.current = None
+        self._last = kline
+        self._updates = 0
+        self._asked = 0
+        self._retry_at = None
+        return message
+
+    def _message(self, kline: Kline, received: float) -> KlineMessage:
+        self.offset += 1
+        self._updates += 1
+        return KlineMessage(self.series, kline, self.epoch, self.offset, self._updates, received)
+
+
+def open_ledger(
+    series: Series,
+    *,
+    last_closed: int | None,
+    history_bars: int,
+    epoch: int,
+    now: float,
+    policy: Policy,
+) -> Ledger:
+    """A ledger that goes on after ``last_closed``, or, where the store knows nothing, begins
+    ``history_bars`` closed candles before now."""
+    fresh = last_closed is None
+    if last_closed is None:
+        running = calendar.open_of(series.interval, int(now))
+        first = calendar.back(series.interval, running, history_bars)
+        last_closed = calendar.previous_open(series.interval, first)
+    return Ledger(series, last_closed, epoch, fresh, policy)

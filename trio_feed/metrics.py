@@ -1,0 +1,58 @@
+"""Counters and gauges, and their Prometheus text.  Sole importer of prometheus_client.
+
+One :class:`Metrics` per service, with a registry of its own, handed to whoever counts; nothing is
+global, so tests run side by side.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """All of the service's instruments.  Names are ``trio_feed_<what>_<unit>``."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"trio_feed_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"trio_feed_{name}", text, labels, registry=registry)
+
+        self.messages = counter("messages", "Messages received from exchanges", "venue")
+        self.bad_messages = counter("bad_messages", "Messages dropped where parsed", "venue")
+        self.ignored_messages = counter(
+            "ignored_messages", "Known messages that nothing here uses", "venue", "kind"
+        )
+        self.connections_lost = counter(
+            "connections_lost", "Exchange connections lost or not opened", "venue", "reason"
+        )
+        self.reader_waits = counter("reader_waits", "Readers that found the buffer full", "venue")
+        self.rest_calls = counter("rest_calls", "REST calls by result", "venue", "result")
+        self.candles_closed = counter("candles_closed", "Closed candles sent on", "venue", "source")
+        self.candle_holes = counter(
+            "candle_holes", "Candles that the exchange itself does not have", "venue"
+        )
+        self.revisions = counter("candle_revisions", "Closed candles changed later", "venue")
+        self.connections = gauge("connections", "Open exchange connections", "venue")
+        self.held_series = gauge("held_series", "Series waiting for a hole to be filled", "venue")
+        self.store_pending = gauge("store_pending_rows", "Closed candles not yet on disk")
+        self.store_errors = counter("store_errors", "Batches that the disk did not take")
+        self.clients = gauge("clients", "Connected push clients")
+        self.subscriptions = gauge("subscriptions", "Subscriptions of push clients")
+        self.pushed = counter("pushed_messages", "Messages handed to push clients")
+        self.slow_clients = counter("slow_clients", "Push clients dropped for not reading")
+        self.requests = counter("requests", "Requests of push clients", "kind")
+        self.request_errors = counter("request_errors", "Error replies to push clients", "code")
+        self.push_latency = Histogram(
+            "trio_feed_push_latency_seconds",
+            "Bytes in from the exchange to message handed to clients",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self._registry)

@@ -1,0 +1,7 @@
+"""Candle history: SQLite for the service, a memory twin for tests and virtual time."""
+
+from .base import KlineStore
+from .memory import MemoryStore
+from .opening import open_store
+
+__all__ = ["KlineStore", "MemoryStore", "open_store"]

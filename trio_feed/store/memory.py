@@ -1,0 +1,64 @@
+"""The memory twin of the SQLite store: the same answers, no threads, nothing kept."""
+
+from bisect import bisect_left, insort
+
+import trio
+
+from ..market.ledger import Hole
+from ..model import Kline, KlineMessage, Series
+from .base import Tail
+
+
+class MemoryStore:
+    """See :class:`trio_feed.store.base.KlineStore`."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.holes: dict[Series, list[Hole]] = {}
+        self._opens: dict[Series, list[int]] = {}
+        self._rows: dict[Series, dict[int, KlineMessage]] = {}
+
+    def put(self, message: KlineMessage) -> None:
+        rows = self._rows.setdefault(message.series, {})
+        open_ms = message.kline.open_ms
+        if open_ms not in rows:
+            insort(self._opens.setdefault(message.series, []), open_ms)
+        rows[open_ms] = message
+
+    def put_hole(self, series: Series, hole: Hole) -> None:
+        self.holes.setdefault(series, []).append(hole)
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def history(
+        self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None
+    ) -> list[Kline]:
+        await trio.lowlevel.checkpoint()
+        opens = self._opens.get(series, [])
+        low = 0 if start_ms is None else bisect_left(opens, start_ms)
+        high = len(opens) if end_ms is None else bisect_left(opens, end_ms)
+        if start_ms is not None and end_ms is None:
+            high = min(high, low + limit)
+        low = max(low, high - limit)
+        rows = self._rows.get(series, {})
+        return [rows[at].kline for at in opens[low:high]]
+
+    async def tails(self) -> dict[Series, Tail]:
+        await trio.lowlevel.checkpoint()
+        found = {}
+        for series, opens in self._opens.items():
+            last = self._rows[series][opens[-1]]
+            found[series] = Tail(last.kline, last.epoch, last.offset)
+        return found
+
+    async def first_open(self, series: Series) -> int | None:
+        await trio.lowlevel.checkpoint()
+        opens = self._opens.get(series)
+        return opens[0] if opens else None
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def pending(self) -> int:
+        return 0

@@ -1,0 +1,51 @@
+"""The store of the settings, as a context manager: opened first, flushed and closed last."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from ..metrics import Metrics
+from ..settings import StoreSettings
+from .base import KlineStore
+from .memory import MemoryStore
+from .sqlite import open_sqlite
+
+log = structlog.get_logger()
+
+MEMORY = ":memory:"
+_LAST_FLUSH_S = 3.0
+
+
+@asynccontextmanager
+async def open_store(
+    settings: StoreSettings, *, simulated: bool, now_ms: float, metrics: Metrics
+) -> AsyncIterator[KlineStore]:
+    """Open the store; on the way out write what is pending (shielded, bounded) and close it.
+
+    ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used.
+    """
+    if settings.path == MEMORY:
+        yield MemoryStore(int(now_ms))
+        return
+    path = Path(settings.path)
+    store = await trio.to_thread.run_sync(
+        lambda: open_sqlite(
+            path,
+            simulated=simulated,
+            now_ms=now_ms,
+            metrics=metrics,
+            flush_interval_s=settings.flush_interval_s,
+            max_pending=settings.max_pending_rows,
+        )
+    )
+    try:
+        yield store
+    finally:
+        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+            await store.last_flush()
+        store.close()
+        if store.pending():
+            log.error("store.rows_lost", rows=store.pending(), advice="they are fetched at start")

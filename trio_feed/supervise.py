@@ -1,0 +1,64 @@
+"""The restart rule: a network-shaped error restarts the smallest branch, everything else is a bug.
+
+One tuple says what is network-shaped: :class:`trio_feed.errors.NetworkError`, into which every
+edge translates what its library raises.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Never
+
+import trio
+from attrs import define
+
+from .errors import NetworkError
+
+
+@define
+class Backoff:
+    """Capped exponential waiting with full jitter above the half (seconds).  Pure."""
+
+    min_s: float
+    max_s: float
+    failures: int = 0
+
+    def succeeded(self) -> None:
+        """Data flowed: the next wait is the shortest again."""
+        self.failures = 0
+
+    def next_delay_s(self, chance: random.Random) -> float:
+        """How long to wait before the next try; grows with each call until ``succeeded``."""
+        ceiling = min(self.max_s, self.min_s * 2 ** min(self.failures, 30))
+        self.failures += 1
+        return ceiling * (0.5 + chance.random() / 2)
+
+
+async def supervise(
+    attempt: Callable[[], Awaitable[None]],
+    *,
+    backoff: Backoff,
+    chance: random.Random,
+    on_lost: Callable[[NetworkError, float], None],
+) -> Never:
+    """Run ``attempt`` for ever, a fresh one each time.
+
+    ``on_lost(error, delay_s)`` is told before each wait; an attempt that returns normally starts
+    again at once.  Anything but NetworkError comes out.
+    """
+    while True:
+        try:
+            await attempt()
+        except NetworkError as error:
+            delay = backoff.next_delay_s(chance)
+            on_lost(error, delay)
+            await trio.sleep(delay)
+        else:
+            await trio.lowlevel.checkpoint()
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first leaf of an exception group that is not a cancellation, or the error itself."""
+    while isinstance(error, BaseExceptionGroup):
+        leaves = [e for e in error.exceptions if not isinstance(e, trio.Cancelled)]
+        error = (leaves or list(error.exceptions))[0]
+    return error
