@@ -5,6 +5,7 @@
     TrioFeedError
     ├─ SettingsError            a user's setting is wrong          -> one line, exit code 2
     ├─ StartError               port in use, store unwritable ...  -> one line, exit code 2
+    ├─ StoreError               history cannot be read             -> told to who asked
     ├─ BadMessage               one message from outside           -> counted, sampled, dropped
     └─ NetworkError             network-shaped: the branch restarts with backoff
        ├─ TunnelError           between us and the exchange's TCP or TLS endpoint
@@ -45,6 +46,10 @@ class SettingsError(TrioFeedError):
 
 class StartError(TrioFeedError):
     """The service cannot start for a reason its user can mend."""
+
+
+class StoreError(TrioFeedError):
+    """Stored candles cannot be read now."""
 
 
 class BadMessage(TrioFeedError):

@@ -28,7 +28,7 @@ class Backoff:
 
     def next_delay_s(self, chance: random.Random) -> float:
         """How long to wait before the next try; grows with each call until ``succeeded``."""
-        ceiling = min(self.max_s, self.min_s * 2 ** min(self.failures, 30))
+        ceiling: float = min(self.max_s, self.min_s * 2 ** min(self.failures, 30))
         self.failures += 1
         return ceiling * (0.5 + chance.random() / 2)
 

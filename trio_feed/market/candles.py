@@ -89,6 +89,11 @@ class TradeCandles:
     repeated: int = 0
     _bars: dict[Interval, _Bar] = field(factory=dict)
 
+    @property
+    def next_end_ms(self) -> int | None:
+        """When the next open candle ends, None before the first trade."""
+        return min((bar.end_ms for bar in self._bars.values()), default=None)
+
     def missing_before(self, trade: Trade) -> tuple[int, int] | None:
         """The aggregate ids [first, last] that lie between the last trade and this one."""
         if self.last_id is None or trade.trade_id <= self.last_id + 1:

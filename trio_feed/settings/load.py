@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import attrs
 import cattrs
@@ -12,7 +12,7 @@ from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValida
 
 from ..errors import SettingsError
 from ..model import Interval
-from .tables import Secret, Settings
+from .tables import FieldError, Secret, Settings
 
 ENV_PREFIX = "TRIO_FEED__"
 
@@ -26,8 +26,8 @@ def load(
 ) -> Settings:
     """Merge ``files`` left to right, then ``TRIO_FEED__A__B=value``, then ``a.b=value``.
 
-    Values from the environment and from assignments are read as TOML where they are TOML
-    (``true``, ``5``, ``["1m"]``) and as a plain string otherwise.  Raises SettingsError.
+    Values from the environment and from assignments are read as TOML (``true``, ``5``,
+    ``["1m"]``) where the field is not a string.  Raises SettingsError.
     """
     tree: Tree = {}
     for file in files:
@@ -45,10 +45,32 @@ def load(
 
 def structure(tree: Tree) -> Settings:
     """A plain tree -> Settings.  Raises SettingsError naming the first wrong key's path."""
+    _check_tables(tree, Settings, "")
     try:
         return _CONVERTER.structure(tree, Settings)
     except ClassValidationError as error:
         _explain(error, "")
+
+
+def _check_tables(tree: Any, kind: Any, path: str) -> None:
+    """Every table is a table, so that what follows only meets wrong keys and values."""
+    if not isinstance(tree, dict):
+        raise SettingsError(path[1:], f"{tree!r} is a value where a table is wanted")
+    for name, value in tree.items():
+        inner = _table_kind(kind, name)
+        if inner is not None:
+            _check_tables(value, inner, f"{path}.{name}")
+
+
+def _table_kind(kind: Any, name: str) -> Any:
+    """The class of the table ``name`` inside ``kind``, None where it is a plain value."""
+    if get_origin(kind) is Mapping:
+        return get_args(kind)[1]
+    found = attrs.fields_dict(kind).get(name)
+    if found is None or found.type is None:
+        return None
+    is_table = attrs.has(found.type) or get_origin(found.type) is Mapping
+    return found.type if is_table else None
 
 
 def masked(settings: Settings) -> Tree:
@@ -96,18 +118,40 @@ def _assign(tree: Tree, path: list[str], text: str) -> None:
         tree = tree.setdefault(table, {})
         if not isinstance(tree, dict):
             raise SettingsError(".".join(path), f"{table} is a value, not a table")
-    tree[last] = _value(text)
+    tree[last] = _Raw(text)
 
 
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+class _Raw(str):
+    """Text from the environment or the command line; the field decides what it is."""
+
+    __slots__ = ()
+
+    def value(self) -> Any:
+        """Read as TOML (``true``, ``5``, ``["1m"]``), or as it stands where it is not TOML."""
+        try:
+            return tomllib.loads(f"value = {self}")["value"]
+        except tomllib.TOMLDecodeError:
+            return str(self)
+
+    def text(self) -> str:
+        """As a string, whatever it looks like; TOML quotes round it are taken off."""
+        value = self.value()
+        return value if isinstance(value, str) else str(self)
+
+
+def _read_value(value: Any) -> Any:
+    return value.value() if isinstance(value, _Raw) else value
+
+
+def _read_text(value: Any) -> Any:
+    return value.text() if isinstance(value, _Raw) else value
 
 
 def _exactly(kind: type) -> Any:
+    read = _read_text if kind is str else _read_value
+
     def check(value: Any, _type: Any) -> Any:
+        value = read(value)
         if type(value) is not kind:
             raise TypeError(f"{value!r} is not {_KIND_NAMES[kind]}")
         return value
@@ -119,19 +163,47 @@ _KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
 
 
 def _number(value: Any, _type: Any) -> float:
+    value = _read_value(value)
     if type(value) not in (int, float):
         raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
 def _secret(value: Any, _type: Any) -> Secret:
+    value = _read_text(value)
     if not isinstance(value, str):
         raise TypeError("the secret is not a string")
     return Secret(value)
 
 
 def _interval(value: Any, _type: Any) -> Interval:
+    value = _read_text(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not an interval such as 1m")
     return Interval.parse(value)
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _is_choice(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _structure_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
+    value = _read_value(value)
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    inner = get_args(kind)[0]
+    return tuple(_CONVERTER.structure(item, inner) for item in value)
+
+
+def _structure_choice(value: Any, kind: Any) -> Any:
+    value = _read_text(value)
+    if value not in get_args(kind):
+        raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
+    return value
 
 
 def _make_converter() -> cattrs.Converter:
@@ -141,6 +213,8 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Secret, _secret)
     converter.register_structure_hook(Interval, _interval)
+    converter.register_structure_hook_func(_is_tuple, _structure_tuple)
+    converter.register_structure_hook_func(_is_choice, _structure_choice)
     return converter
 
 
@@ -161,6 +235,8 @@ def _explain(error: BaseException, path: str) -> NoReturn:
     if isinstance(error, IterableValidationError):
         for cause, place in error.group_exceptions()[0]:
             _explain(cause, f"{path}.{place.index}")
+    if isinstance(error, FieldError):
+        path = f"{path}.{error.key}"
     where = path[1:] or "settings"
     if isinstance(error, KeyError) or not str(error):
         raise SettingsError(where, f"wrong value ({type(error).__name__})") from None

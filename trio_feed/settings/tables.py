@@ -37,17 +37,28 @@ class Secret:
         return "'***'" if self._value else "''"
 
 
+class FieldError(ValueError):
+    """A value that does not fit; ``key`` is the field inside its table."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+
+
 def _between(low: float, high: float) -> Any:
     def check(_instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
         if not low <= value <= high:
-            raise ValueError(f"{value} is not between {low:g} and {high:g}")
+            raise FieldError(attribute.name, f"{value} is not between {low:g} and {high:g}")
 
     return check
 
 
 def _host_port(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
-    if value:
-        split_address(value)
+    try:
+        if value:
+            split_address(value)
+    except ValueError as error:
+        raise FieldError(attribute.name, str(error)) from None
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -79,9 +90,9 @@ class ProxySettings:
 
     def __attrs_post_init__(self) -> None:
         if self.enabled and not self.address:
-            raise ValueError("address is missing although the proxy is enabled")
+            raise FieldError("address", "missing although the proxy is enabled")
         if self.password and not self.username:
-            raise ValueError("password without username")
+            raise FieldError("password", "given without a username")
 
 
 @frozen
@@ -154,13 +165,18 @@ class ExchangeSettings:
         both = set(self.intervals) & set(self.trade_intervals)
         if both:
             names = ", ".join(sorted(both))
-            raise ValueError(f"trade_intervals: {names} also in intervals; a series has one origin")
+            raise FieldError(
+                "trade_intervals", f"{names} also in intervals; a series has one origin"
+            )
         allowed = {Interval.S1, Interval.S30, Interval.M1, Interval.M5}
         if wrong := set(self.trade_intervals) - allowed:
             names = ", ".join(sorted(wrong))
-            raise ValueError(f"trade_intervals: {names} not one of 1s, 30s, 1m, 5m")
+            raise FieldError("trade_intervals", f"{names} not one of 1s, 30s, 1m, 5m")
+        for symbol in self.symbols:
+            if not symbol.isalnum() or symbol != symbol.upper():
+                raise FieldError("symbols", f"{symbol!r} is not a symbol such as BTCUSDT")
         if len(set(self.symbols)) != len(self.symbols):
-            raise ValueError("symbols: one is listed twice")
+            raise FieldError("symbols", "one is listed twice")
 
 
 @frozen

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
-from ..errors import StartError
+from ..errors import StartError, StoreError
 from ..market.ledger import Hole
 from ..metrics import Metrics
 from ..model import Interval, Kline, KlineMessage, Series, Source, plain
@@ -139,20 +139,18 @@ class SqliteStore:
     ) -> list[Kline]:
         fresh = [k for k in self._unwritten(series) if _inside(k, start_ms, end_ms)]
         forward = start_ms is not None and end_ms is None
-        rows = await self._in_thread(
-            self._read_turn, lambda: self._select(series, limit, start_ms, end_ms, forward)
-        )
+        rows = await self._ask(lambda: self._select(series, limit, start_ms, end_ms, forward))
         merged = {kline.open_ms: kline for kline in rows} | {k.open_ms: k for k in fresh}
         ordered = [merged[at] for at in sorted(merged)]
         return ordered[:limit] if forward else ordered[-limit:]
 
     async def tails(self) -> dict[Series, Tail]:
-        found: dict[Series, Tail] = await self._in_thread(self._read_turn, self._select_tails)
+        found: dict[Series, Tail] = await self._ask(self._select_tails)
         return found
 
     async def first_open(self, series: Series) -> int | None:
         fresh = [kline.open_ms for kline in self._unwritten(series)]
-        first = await self._in_thread(self._read_turn, lambda: self._select_first(series))
+        first = await self._ask(lambda: self._select_first(series))
         if first is not None:
             fresh.append(first)
         return min(fresh, default=None)
@@ -176,6 +174,12 @@ class SqliteStore:
 
     async def _in_thread(self, turn: trio.CapacityLimiter, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=turn)
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            return await self._in_thread(self._read_turn, question)
+        except sqlite3.Error as error:
+            raise StoreError(f"stored candles cannot be read: {error}") from None
 
     def _write(self, batch: list[Entry]) -> None:
         new_ids: dict[Series, int] = {}

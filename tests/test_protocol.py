@@ -1,0 +1,132 @@
+import json
+from typing import Any
+
+import pytest
+from support.make import T0, kline, message
+
+from trio_feed.model import Interval
+from trio_feed.push import protocol
+from trio_feed.push.protocol import History, ListSubscriptions, Ping, RequestError, Subscribe
+
+
+def request(**fields: Any) -> Any:
+    return protocol.parse_request(json.dumps(fields))
+
+
+@pytest.mark.parametrize("key", ["type", "msg_type"])
+def test_both_dialects(key: str) -> None:
+    parsed = request(**{key: "subscribe"}, symbol="BTCUSDT", interval="m5", subscription_id="s")
+    assert isinstance(parsed, Subscribe)
+    assert parsed.target.interval is Interval.M5
+    assert (parsed.target.notation, parsed.subscription_id) == ("m5", "s")
+    assert not parsed.resuming
+
+
+@pytest.mark.parametrize("interval", list(Interval))
+def test_every_interval_in_both_notations(interval: Interval) -> None:
+    for notation in (interval.value, interval.alias):
+        parsed = request(type="history", symbol="BTCUSDT", interval=notation)
+        assert parsed.target.interval is interval
+
+
+def test_history_takes_seconds() -> None:
+    parsed = request(type="history", symbol="X", interval="1m", limit=7, **{"from": 10, "to": 20})
+    assert parsed == History(parsed.target, 7, 10_000, 20_000)
+
+
+def test_ping_and_list() -> None:
+    assert request(type="ping") == Ping(None)
+    assert request(type="ping", id=5) == Ping(5)
+    assert request(type="ping", id="a") == Ping("a")
+    assert request(type="list") == ListSubscriptions()
+
+
+SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        ("", "JSON"),
+        ("nonsense", "JSON"),
+        ("[1]", "object"),
+        ("[" * 100_000, "JSON"),
+        (b"\xff\xfe", "JSON"),
+        ("{}", "type"),
+        ('{"type":5}', "type"),
+        ('{"type":"dance"}', "'dance' is not one of subscribe unsubscribe history ping list"),
+        ('{"type":"ping","msg_type":"list"}', "do not agree"),
+        (json.dumps({**SUB, "symbol": None}), "symbol: missing"),
+        (json.dumps({**SUB, "symbol": 5}), "symbol"),
+        (json.dumps({**SUB, "symbol": "x" * 500}), "symbol"),
+        (json.dumps({**SUB, "interval": "7m"}), "interval: '7m' is not one of 1s 30s 1m"),
+        (json.dumps({**SUB, "limit": 0}), "limit"),
+        (json.dumps({**SUB, "limit": True}), "limit"),
+        (json.dumps({**SUB, "limit": 1e3}), "limit"),
+        (json.dumps({**SUB, "subscription_id": ["a"]}), "subscription_id"),
+        (json.dumps({**SUB, "channel": "gossip"}), "channel: 'gossip'"),
+        (json.dumps({**SUB, "type": "history", "from": -5}), "from"),
+        (json.dumps({**SUB, "type": "history", "from": 9, "to": 9}), "to: not after from"),
+        (json.dumps({"type": "ping", "id": {}}), "id"),
+    ],
+)
+def test_an_error_names_the_field(raw: str | bytes, names: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        protocol.parse_request(raw)
+    assert caught.value.code == 1001
+    assert names in str(caught.value)
+
+
+def test_query_strings_are_the_same_question() -> None:
+    parsed = protocol.parse_query({"symbol": "X", "interval": "1h", "limit": "3", "from": "60"})
+    assert (parsed.limit, parsed.start_ms) == (3, 60_000)
+    with pytest.raises(RequestError, match="limit"):
+        protocol.parse_query({"symbol": "X", "interval": "1h", "limit": "three"})
+
+
+def test_numbers_keep_the_exchanges_decimals() -> None:
+    text = protocol.candle(kline(close="85000.10", volume="0.00000001"), 41)
+    assert '"close":85000.10,' in text
+    assert '"volume":0.00000001,' in text
+    assert json.loads(text)["time"] == T0 // 1000
+
+
+def test_kline_message_has_the_fixed_nesting() -> None:
+    own = protocol.splice("BTCUSDT", "m1", "sub_1")
+    row = message(kline(closed=False), epoch=9, offset=3, count=42)
+    text = json.loads(protocol.KLINE_HEAD + own + protocol.kline_tail(row, T0 + 0.5))
+    assert text["type"] == "kline_data"
+    data = text["data"]
+    assert (data["symbol"], data["interval"], data["subscription_id"]) == ("BTCUSDT", "m1", "sub_1")
+    assert (data["exchange"], data["epoch"], data["offset"]) == ("binance_usdm", 9, 3)
+    assert data["data"]["is_final"] is False
+    assert data["data"]["update_type"] == "realtime"
+    assert data["data"]["update_count"] == 42
+    assert text["timestamp"] == data["timestamp"] == T0
+    for field in ("source", "event_time", "received_at", "sent_at"):
+        assert field in data
+
+
+def test_what_a_client_chose_cannot_break_out_of_its_string() -> None:
+    own = protocol.splice("BTCUSDT", "1m", '","evil":"')
+    text = json.loads(protocol.KLINE_HEAD + own + protocol.kline_tail(message(kline()), 0))
+    assert text["data"]["subscription_id"] == '","evil":"'
+    assert "evil" not in text["data"]
+
+
+def test_history_body_and_messages() -> None:
+    own = protocol.splice("BTCUSDT", "m1", None)
+    rows = [(kline(T0), 3), (kline(T0 + 60_000), 1)]
+    body = protocol.history_body(own, "binance_usdm", rows, has_more=True, epoch=1, offset=2)
+    text = json.loads(protocol.history_data(body, 5.0))
+    assert [row["time"] for row in text["data"]["data"]] == [T0 // 1000, T0 // 1000 + 60]
+    assert (text["data"]["has_more"], text["data"]["total_count"]) == (True, 2)
+    welcome = json.loads(protocol.connection_success("id", ["BTCUSDT"], [Interval.S1], 1500.0))
+    assert welcome["server_time"] == 1
+    assert welcome["supported_intervals"] == ["s1", "1s"]
+    confirmed = json.loads(protocol.subscription_confirmed(request(**SUB, since={}), 1.0))
+    assert confirmed["data"]["success"] is True
+    assert confirmed["data"]["recovered"] is False
+    assert json.loads(protocol.error(1002, "no", 1.0))["code"] == 1002
+    assert json.loads(protocol.pong(Ping(7))) == {"type": "pong", "id": 7}
+    assert json.loads(protocol.pong(Ping(None))) == {"type": "pong"}

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from trio_feed.errors import SettingsError
+from trio_feed.model import Interval
+from trio_feed.settings import Secret, load, masked
+
+PROXY = "exchanges.binance_usdm.connection.proxy"
+
+
+def test_files_then_environment_then_assignments(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text('[server]\nhost = "0.0.0.0"\nport = 1\n[logging]\nlevel = "debug"')
+    second.write_text("[server]\nport = 2")
+    files = [first, second]
+    assert load(files).server.port == 2
+    assert load(files).server.host == "0.0.0.0"
+    environ = {"TRIO_FEED__SERVER__PORT": "3", "HOME": "ignored"}
+    assert load(files, environ).server.port == 3
+    assert load(files, environ, ["server.port=4"]).server.port == 4
+    assert load(files, environ).logging.level == "debug"
+
+
+def test_the_users_tables_keep_their_names(tmp_path: Path) -> None:
+    file = tmp_path / "user.toml"
+    file.write_text(
+        """
+[kline]
+connection_timeout = 120
+max_subscriptions_per_client = 200
+broadcast_buffer_size = 50000
+history_data_limit = 500
+enable_kline_service = true
+[server]
+host = "0.0.0.0"
+port = 0
+[websocket]
+ping_interval = 25000
+ping_timeout = 60000
+max_connections = 10000
+compression = true
+[exchanges.binance_usdm.connection.proxy]
+address = "127.0.0.1:4780"
+proxy_type = "http"
+enabled = true
+username = "me"
+password = "hunter2"
+"""
+    )
+    settings = load([file])
+    proxy = settings.exchanges["binance_usdm"].connection.proxy
+    assert (proxy.enabled, proxy.address, proxy.proxy_type) == (True, "127.0.0.1:4780", "http")
+    assert proxy.password.reveal() == "hunter2"
+    assert (settings.kline.connection_timeout, settings.websocket.ping_interval) == (120, 25_000)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("server.port=x", "server.port: 'x' is not a whole number"),
+        ("server.port=99999", "server.port: 99999 is not between 0 and 65535"),
+        ("server.port=true", "server.port: True is not a whole number"),
+        ("server.prt=1", "server.prt: unknown; known here: host, port"),
+        ("server=3", "server: '3' is a value where a table is wanted"),
+        ("nowhere.x=3", "nowhere: unknown; known here: exchanges"),
+        ("a..b=1", "a..b: an empty name in the path"),
+        ("nothing", "nothing: --set wants a.b=value"),
+        ("logging.level=loud", "logging.level: 'loud' is not one of debug, info"),
+        ("exchanges.x.symbols=BTC", "exchanges.x.symbols: 'BTC' is not a list"),
+        ("exchanges.x.symbols=['b-t']", "exchanges.x.symbols: 'b-t' is not a symbol"),
+        ("exchanges.x.symbols=['A','A']", "exchanges.x.symbols: one is listed twice"),
+        ("exchanges.x.intervals=['7m']", "exchanges.x.intervals: '7m' is not one of 1s 30s"),
+        ("exchanges.x.intervals=[5]", "exchanges.x.intervals: 5 is not an interval"),
+        ("exchanges.x.trade_intervals=['3m']", "exchanges.x.trade_intervals: 3m not one of"),
+        ("exchanges.x.trade_intervals=['1m']", "exchanges.x.trade_intervals: 1m also in"),
+        (f"{PROXY}.enabled=true", f"{PROXY}.address: missing although the proxy is enabled"),
+        (f"{PROXY}.address=host", f"{PROXY}.address: 'host' is not host:port"),
+        (f"{PROXY}.address=host:0", f"{PROXY}.address: port 0 is not between"),
+        (f"{PROXY}.proxy_type=ftp", f"{PROXY}.proxy_type: 'ftp' is not one of http, https"),
+        (f"{PROXY}.password=x", f"{PROXY}.password: given without a username"),
+    ],
+)
+def test_a_wrong_key_is_one_line_with_its_path(assignment: str, line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(assignments=[assignment])
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load([tmp_path / "absent.toml"])
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[server\nport")
+    with pytest.raises(SettingsError, match=r"broken\.toml: not TOML"):
+        load([broken])
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not TOML"):
+        load([broken])
+
+
+@pytest.mark.parametrize("password", ["12345", "true", "1_000", "pa ss", '"quoted"', "[x]"])
+def test_a_secret_from_the_environment_is_text_whatever_it_looks_like(password: str) -> None:
+    name = "TRIO_FEED__EXCHANGES__X__CONNECTION__PROXY__"
+    settings = load((), {name + "USERNAME": "5", name + "PASSWORD": password})
+    proxy = settings.exchanges["x"].connection.proxy
+    assert (proxy.username, proxy.password.reveal()) == ("5", password.strip('"'))
+
+
+def test_secrets_never_print() -> None:
+    secret = Secret("hunter2")
+    settings = load(assignments=[f"{PROXY}.username=me", f"{PROXY}.password=hunter2"])
+    for text in (repr(secret), str(secret), f"{secret}", repr(settings), str(masked(settings))):
+        assert "hunter2" not in text
+    tree = masked(settings)["exchanges"]["binance_usdm"]
+    assert tree["connection"]["proxy"]["password"] == "***"
+    assert tree["intervals"][0] == Interval.M1.value
+    with pytest.raises(SettingsError) as caught:
+        load(assignments=[f"{PROXY}.password.deep=hunter2"])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_shipped_files_load() -> None:
+    root = Path(__file__).parent.parent / "config"
+    assert load([root / "default.toml"]).simulator.enabled
+    live = load([root / "live.toml"])
+    assert not live.simulator.enabled
+    assert not live.exchanges["binance_usdm"].connection.proxy.enabled

@@ -1,0 +1,97 @@
+"""Command line: argv -> Settings -> ``trio.run(service.run)`` -> exit code.
+
+0: ended by a signal, in order.  1: a bug, with its cause.  2: something the user can mend, in one
+line on stderr.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import trio
+
+from . import __version__, logs, service
+from .errors import SettingsError, StartError
+from .settings import Settings, load, masked
+from .supervise import root_cause
+from .world import real_world
+
+DEFAULT_CONFIG = "config/default.toml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        settings = _load(options)
+        service.check(settings)
+    except SettingsError as error:
+        return _refuse(error)
+    if options.check:
+        print(json.dumps(masked(settings), indent=2))
+        return 0
+    logs.configure(settings.logging)
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    async def serve() -> None:
+        await service.run(settings, real_world(), environ=os.environ)
+
+    try:
+        trio.run(serve)
+    except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:  # noqa: BLE001
+        # The outermost frame: every error ends here as one readable cause and an exit code.
+        return _explain(root_cause(error))
+    return 0
+
+
+def _explain(cause: BaseException) -> int:
+    if isinstance(cause, SettingsError | StartError):
+        return _refuse(cause)
+    if isinstance(cause, KeyboardInterrupt):
+        return 130
+    traceback.print_exception(cause)
+    print(f"trio_feed: bug: {type(cause).__name__}: {cause}", file=sys.stderr)
+    return 1
+
+
+def _load(options: argparse.Namespace) -> Settings:
+    files = options.config
+    if not files and os.path.exists(DEFAULT_CONFIG):
+        files = [DEFAULT_CONFIG]
+    return load(files, os.environ, options.set)
+
+
+def _refuse(error: BaseException) -> int:
+    print(f"trio_feed: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trio_feed",
+        description="Market data through a proxy, out of one WebSocket endpoint.",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"TOML settings; several are merged left to right (default: {DEFAULT_CONFIG})",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=value",
+        help="set one value; stronger than files and TRIO_FEED__A__B variables",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="print the effective settings, secrets masked"
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser

@@ -1,0 +1,1 @@
+"""The live side: connections to exchanges, repair of what is missing, candles out."""

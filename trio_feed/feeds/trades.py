@@ -1,0 +1,110 @@
+"""One symbol's trade stream: live trades in, holes in the ids refilled, candles out.
+
+While a hole is being fetched live trades wait (bounded), so that candles are built in order.  A
+hole that is too large, or that the exchange does not fill, is given up: the candles it touches
+are marked incomplete by the builder.  Synchronous; the time is an argument.
+"""
+
+from collections import deque
+
+from ..market.candles import Built, TradeCandles
+from ..model import Interval, Trade
+
+GRACE_MS = 2_000
+"""Trades come in batches of 100 ms; a candle is closed by time alone only this long after."""
+MAX_HOLE = 20_000
+"""Aggregate ids that are fetched at most (20 requests of weight 20)."""
+MAX_WAITING = 50_000
+TRIES = 5
+RETRY_MS = 2_000
+
+
+class TradeLine:
+    """``due_ms`` is when the exchange is to be asked for ``wanted_id`` and what follows; both are
+    None while nothing is missing."""
+
+    def __init__(self, intervals: tuple[Interval, ...]) -> None:
+        self.intervals = intervals
+        self.due_ms: float | None = None
+        self._candles = TradeCandles(intervals)
+        self._waiting: deque[Trade] = deque()
+        self._up = False
+        self._live = False
+        self._tries = 0
+
+    @property
+    def wanted_id(self) -> int | None:
+        last = self._candles.last_id
+        return last + 1 if self._waiting and last is not None else None
+
+    @property
+    def next_close_ms(self) -> float | None:
+        """When ``advance`` will close something, while the stream is live."""
+        end = self._candles.next_end_ms
+        return end + GRACE_MS if self._live and end is not None and not self._waiting else None
+
+    def take(self, trade: Trade, now: float) -> list[Built]:
+        """A live trade."""
+        self._live = self._up
+        if self._waiting:
+            self._waiting.append(trade)
+            return self._give_up() if len(self._waiting) > MAX_WAITING else []
+        missing = self._candles.missing_before(trade)
+        if missing is None or missing[1] - missing[0] >= MAX_HOLE:
+            return self._candles.add(trade)
+        self._waiting.append(trade)
+        self._tries = 0
+        self.due_ms = now
+        return []
+
+    def fill(self, trades: list[Trade], now: float) -> list[Built]:
+        """The exchange's answer: trades from ``wanted_id`` on, ascending."""
+        built: list[Built] = []
+        before = self.wanted_id
+        for trade in trades:
+            if self.wanted_id is None or trade.trade_id >= self._waiting[0].trade_id:
+                break
+            if self._candles.missing_before(trade) is None:
+                built += self._candles.add(trade)
+        built += self._drain()
+        if self.wanted_id == before and self._waiting:
+            return built + self.failed(now)
+        self._tries = 0
+        self.due_ms = now if self._waiting else None
+        return built
+
+    def failed(self, now: float) -> list[Built]:
+        """The question brought nothing; after some tries the hole is given up."""
+        self._tries += 1
+        if self._tries >= TRIES:
+            return self._give_up()
+        self.due_ms = now + RETRY_MS * self._tries
+        return []
+
+    def resumed(self) -> None:
+        """The connection is up: once a trade has come, time may close candles."""
+        self._up = True
+
+    def lost(self) -> None:
+        """The connection is down: no candle is closed by time until a trade came again."""
+        self._up = self._live = False
+
+    def advance(self, now: float) -> list[Built]:
+        """Close candles that ended ``GRACE_MS`` ago while the stream was live."""
+        if not self._live or self._waiting:
+            return []
+        return self._candles.advance(int(now) - GRACE_MS)
+
+    def _drain(self) -> list[Built]:
+        """Waiting trades, as far as they follow without a hole."""
+        built: list[Built] = []
+        while self._waiting and self._candles.missing_before(self._waiting[0]) is None:
+            built += self._candles.add(self._waiting.popleft())
+        return built
+
+    def _give_up(self) -> list[Built]:
+        built = self._candles.add(self._waiting.popleft())
+        built += self._drain()
+        self._tries = 0
+        self.due_ms = None if not self._waiting else self.due_ms
+        return built

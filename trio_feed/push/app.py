@@ -1,0 +1,151 @@
+"""Routes: the WebSocket endpoint and the HTTP pages beside it.  Sole importer of starlette."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from attrs import define, field
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..errors import StoreError
+from ..metrics import Metrics
+from ..store import KlineStore
+from . import history, protocol
+from .hub import Hub
+from .protocol import RequestError
+from .session import Session, SessionLimits
+
+log = structlog.get_logger()
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@define
+class PushApp:
+    """What the routes need, and the sessions that are open.
+
+    ``status`` gives the feeds' part of the status page; ``not_ready`` why the data is not fresh, or
+    an empty string.  ``klines`` False leaves out the WebSocket endpoint.
+    """
+
+    hub: Hub
+    store: KlineStore
+    limits: SessionLimits
+    now_ms: Callable[[], float]
+    metrics: Metrics
+    status: Callable[[], dict[str, Any]]
+    not_ready: Callable[[], str]
+    klines: bool = True
+    sessions: dict[Session, Any] = field(factory=dict)
+    """Each open session with the stream under it (None where the server has none to offer)."""
+    _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+
+    def asgi(self) -> Starlette:
+        """The ASGI application.  Every request is served until it ends or is cancelled."""
+        endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
+        return Starlette(
+            routes=[
+                *endpoint,
+                Route("/health", self._health),
+                Route("/ready", self._ready),
+                Route("/metrics", self._metrics_page),
+                Route("/api/v1/status", self._status_page),
+                Route("/api/v1/klines", self._klines),
+                Route("/api/v1/symbols", self._symbols),
+            ]
+        )
+
+    def farewell(self, after_ms: Callable[[], int]) -> None:
+        """Tell every client to come back (``after_ms`` from now) and close with 1012."""
+        for session in list(self.sessions):
+            words = protocol.reconnect(after_ms())
+            session.leave(protocol.RESTARTING, "service restart", words)
+
+    async def wait_empty(self) -> None:
+        """Wait until the last session has ended; the caller bounds it."""
+        while self.sessions:
+            await self._left.park()
+
+    def sweep(self, idle_s: float) -> None:
+        """Abort the connections from which nothing, not even a pong, came for ``idle_s``."""
+        now = trio.current_time()
+        for session, stream in list(self.sessions.items()):
+            if stream is not None and now - stream.last_received > idle_s:
+                log.info("client.timeout", client_id=session.client_id, idle_s=idle_s)
+                stream.abort()
+
+    async def _websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        session = Session(self.hub, self.store, self.limits, self.now_ms, self.metrics)
+        stream = getattr(websocket.state, "stream", None)
+
+        async def receive() -> str | bytes | None:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return None
+            text: str | bytes | None = message.get("text")
+            return text if text is not None else message.get("bytes") or b""
+
+        self.sessions[session] = stream
+        try:
+            await session.run(receive, websocket.send_text, websocket.close)
+        except* WebSocketDisconnect:
+            log.debug("client.broken", client_id=session.client_id)
+        finally:
+            del self.sessions[session]
+            self._left.unpark_all()
+
+    async def _health(self, _request: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def _ready(self, _request: Request) -> Response:
+        problem = self.not_ready()
+        if problem:
+            return _json({"ready": False, "reason": problem}, 503)
+        return _json({"ready": True})
+
+    async def _metrics_page(self, _request: Request) -> Response:
+        return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
+
+    async def _status_page(self, _request: Request) -> Response:
+        clients = [session.statistics() for session in self.sessions]
+        return _json({**self.status(), "clients": clients})
+
+    async def _symbols(self, _request: Request) -> Response:
+        return _json(
+            {
+                "symbols": self.hub.symbols,
+                "series": [
+                    {
+                        "exchange": topic.series.venue,
+                        "symbol": topic.series.symbol,
+                        "interval": topic.series.interval.value,
+                    }
+                    for topic in self.hub.topics
+                ],
+            }
+        )
+
+    async def _klines(self, request: Request) -> Response:
+        try:
+            question = protocol.parse_query(request.query_params)
+            target = question.target
+            topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
+            own = protocol.splice(target.symbol, target.notation, None)
+            limit = question.limit or self.limits.history_rows
+            body = await history.answer(self.store, topic, own, question, limit)
+        except RequestError as error:
+            return _json({"code": error.code, "message": str(error)}, 400)
+        except StoreError as error:
+            return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
+        return Response(body, media_type="application/json")
+
+
+def _json(value: dict[str, Any], status: int = 200) -> Response:
+    return PlainTextResponse(json.dumps(value), status, media_type="application/json")

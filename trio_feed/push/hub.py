@@ -1,0 +1,149 @@
+"""The hub: what comes from the feeds goes to whoever subscribed.  Synchronous, no task, no wait.
+
+A :class:`Topic` is one series: its last closed candles (so that a subscription is answered
+without touching the disk), the state of the open one, and its subscribers.  A subscriber joins in
+the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from attrs import define, field
+
+from ..metrics import Metrics
+from ..model import Interval, Kline, KlineMessage, Series
+from . import protocol
+from .protocol import REFUSED, RequestError, Target
+
+
+class Subscriber(Protocol):
+    """One connected client.  ``deliver`` takes a message without waiting, or drops the client."""
+
+    def deliver(self, text: str) -> None: ...
+
+
+@define(eq=False)
+class Topic:
+    """One series as subscribers see it."""
+
+    series: Series
+    recent: deque[tuple[Kline, int]]
+    """Closed candles with their update_count, ascending."""
+    first_ms: int | None = None
+    """Open time of the oldest candle that exists anywhere, None while there is none."""
+    epoch: int = 0
+    offset: int = 0
+    open: KlineMessage | None = None
+    subscribers: dict[Subscriber, str] = field(factory=dict)
+    """Each with its splice."""
+
+
+class Hub:
+    """All topics, by series; symbols resolve to venues here.
+
+    ``history_rows`` closed candles are kept per topic.  ``default_venue`` answers for a symbol
+    that exists on several venues.
+    """
+
+    def __init__(
+        self,
+        *,
+        history_rows: int,
+        default_venue: str,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._topics: dict[Series, Topic] = {}
+        self._history_rows = history_rows
+        self._default_venue = default_venue
+        self._now_ms = now_ms
+        self._metrics = metrics
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(dict.fromkeys(series.symbol for series in self._topics))
+
+    @property
+    def intervals(self) -> list[Interval]:
+        present = {series.interval for series in self._topics}
+        return [interval for interval in Interval if interval in present]
+
+    @property
+    def topics(self) -> Iterable[Topic]:
+        return self._topics.values()
+
+    def open_topic(self, series: Series, history: Iterable[Kline], first_ms: int | None) -> None:
+        """Make a series known, with its last closed candles and where its history begins."""
+        rows = ((kline, 1) for kline in history)
+        self._topics[series] = Topic(series, deque(rows, self._history_rows), first_ms)
+
+    def publish(self, message: KlineMessage) -> None:
+        """The one narrow call from the feeds: note a candle's new state and hand it out."""
+        topic = self._topics[message.series]
+        topic.epoch, topic.offset = message.epoch, message.offset
+        if message.kline.closed:
+            topic.recent.append((message.kline, message.update_count))
+            topic.open = None
+            if topic.first_ms is None:
+                topic.first_ms = message.kline.open_ms
+        else:
+            topic.open = message
+        if not topic.subscribers:
+            return
+        now = self._now_ms()
+        tail = protocol.kline_tail(message, now)
+        for subscriber, own in list(topic.subscribers.items()):
+            subscriber.deliver(f"{protocol.KLINE_HEAD}{own}{tail}")
+        self._metrics.pushed.inc(len(topic.subscribers))
+        if message.kline.event_ms:
+            self._metrics.push_latency.observe(max(0.0, now - message.received_ms) / 1000)
+
+    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
+        """The topic that a request is about.  Raises RequestError with ``code``."""
+        symbol = target.symbol
+        if symbol not in (known := self.symbols):
+            if symbol.upper() not in known:
+                raise RequestError(code, f"symbol: {symbol!r} is not one of {_some(known)}")
+            symbol = symbol.upper()
+        venues = [s.venue for s in self._topics if s.symbol == symbol]
+        venue = target.exchange
+        if venue is None:
+            venue = self._default_venue if self._default_venue in venues else venues[0]
+        if venue not in venues:
+            raise RequestError(
+                code, f"exchange: {venue!r} has no {symbol}; one of {_some(dict.fromkeys(venues))}"
+            )
+        topic = self._topics.get(Series(venue, symbol, target.interval))
+        if topic is None:
+            have = [s.interval for s in self._topics if (s.venue, s.symbol) == (venue, symbol)]
+            raise RequestError(
+                code, f"interval: {target.notation!r} is not one of {_some(have)} for {symbol}"
+            )
+        return topic
+
+    def subscribe(self, subscriber: Subscriber, topic: Topic, own: str) -> None:
+        """From now on ``subscriber`` gets the topic's messages with ``own`` spliced in; a second
+        subscription to the same topic replaces the first."""
+        if subscriber not in topic.subscribers:
+            self._metrics.subscriptions.inc()
+        topic.subscribers[subscriber] = own
+
+    def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> bool:
+        """False: there was no such subscription."""
+        if topic.subscribers.pop(subscriber, None) is None:
+            return False
+        self._metrics.subscriptions.dec()
+        return True
+
+    def open_candle(self, topic: Topic, own: str) -> str | None:
+        """The latest state of the topic's open candle as a message, None where there is none."""
+        if topic.open is None:
+            return None
+        tail = protocol.kline_tail(topic.open, self._now_ms())
+        return f"{protocol.KLINE_HEAD}{own}{tail}"
+
+
+def _some(names: Iterable[str], most: int = 20) -> str:
+    listed = [str(name) for name in names]
+    return " ".join(listed[:most]) + (" ..." if len(listed) > most else "")

@@ -1,0 +1,206 @@
+"""One client: its requests in, its messages out.  Knows nothing of HTTP or of any server.
+
+Two tasks: the reader answers requests one after the other, the writer empties the outbox; the
+first to end takes the other with it.  Pushes never wait: a client whose outbox is full is dropped.
+Replies do wait for room, which slows down nobody but a client that asks faster than it reads.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import trio
+from attrs import frozen
+
+from ..errors import StoreError
+from ..metrics import Metrics
+from ..store import KlineStore
+from . import history, protocol
+from .hub import Hub, Topic
+from .outbox import Outbox
+from .protocol import (
+    HISTORY_FAILED,
+    REFUSED,
+    SLOW_CLIENT,
+    History,
+    ListSubscriptions,
+    Ping,
+    Request,
+    RequestError,
+    Subscribe,
+    Unsubscribe,
+)
+
+log = structlog.get_logger()
+
+Receive = Callable[[], Awaitable[str | bytes | None]]
+"""The client's next message; None: it has gone."""
+Send = Callable[[str], Awaitable[None]]
+Close = Callable[[int, str], Awaitable[None]]
+
+
+@frozen
+class SessionLimits:
+    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client."""
+
+    max_subscriptions: int
+    history_rows: int
+    max_queued: int
+    max_queued_bytes: int = 1024 * 1024
+
+
+class Session:
+    """A connected client.  Made by the app, run once with :meth:`run`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: KlineStore,
+        limits: SessionLimits,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self.client_id = str(uuid4())
+        self._hub, self._store, self._limits = hub, store, limits
+        self._now_ms, self._metrics = now_ms, metrics
+        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
+        self._topics: dict[Topic, Subscribe] = {}
+        self._goodbye: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:
+        queued = self._outbox.statistics().messages
+        return f"<client {self.client_id} {len(self._topics)} subscriptions, {queued} queued>"
+
+    def statistics(self) -> dict[str, Any]:
+        """A snapshot for the status page."""
+        queued = self._outbox.statistics()
+        return {
+            "client_id": self.client_id,
+            "subscriptions": len(self._topics),
+            "queued_messages": queued.messages,
+            "queued_bytes": queued.bytes,
+        }
+
+    def deliver(self, text: str) -> None:
+        """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
+        if not self._outbox.push(text):
+            self._metrics.slow_clients.inc()
+            log.warning("client.slow", **self.statistics())
+            self._goodbye = (SLOW_CLIENT, "too slow")
+            self._outbox.close(drop=True)
+
+    def leave(self, code: int, reason: str, last_words: str) -> None:
+        """Write what is queued, say ``last_words``, then close with ``code``."""
+        if self._goodbye is None:
+            self._goodbye = (code, reason)
+            self._outbox.reply(last_words)
+            self._outbox.close()
+
+    async def run(self, receive: Receive, send: Send, close: Close) -> None:
+        """Serve the client until it goes or is dropped.  Leaves no subscription behind."""
+        self._metrics.clients.inc()
+        log.debug("client.connected", client_id=self.client_id)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read, receive, nursery.cancel_scope, name="client reader")
+                await self._write(send, close)
+                nursery.cancel_scope.cancel()
+        finally:
+            for topic in list(self._topics):
+                self._hub.unsubscribe(self, topic)
+            self._topics.clear()
+            self._metrics.clients.dec()
+            log.debug("client.gone", client_id=self.client_id)
+
+    async def _write(self, send: Send, close: Close) -> None:
+        welcome = protocol.connection_success(
+            self.client_id, self._hub.symbols, self._hub.intervals, self._now_ms()
+        )
+        await send(welcome)
+        while (text := await self._outbox.take()) is not None:
+            await send(text)
+        if self._goodbye is not None:
+            await close(*self._goodbye)
+
+    async def _read(self, receive: Receive, session: trio.CancelScope) -> None:
+        while (text := await receive()) is not None:
+            try:
+                await self._answer(protocol.parse_request(text))
+            except RequestError as error:
+                self._metrics.request_errors.labels(str(error.code)).inc()
+                self._outbox.reply(protocol.error(error.code, str(error), self._now_ms()))
+            except StoreError as error:
+                self._metrics.request_errors.labels(str(HISTORY_FAILED)).inc()
+                self._outbox.reply(protocol.error(HISTORY_FAILED, str(error), self._now_ms()))
+            await self._outbox.room()
+        session.cancel()
+
+    async def _answer(self, request: Request) -> None:
+        self._metrics.requests.labels(_KINDS[type(request)]).inc()
+        match request:
+            case Subscribe():
+                await self._subscribe(request)
+            case Unsubscribe():
+                self._unsubscribe(request)
+            case History():
+                await self._history(request)
+            case Ping():
+                self._outbox.reply(protocol.pong(request))
+            case ListSubscriptions():
+                entries = [_entry(r, topic) for topic, r in self._topics.items()]
+                self._outbox.reply(protocol.subscriptions(entries, self._now_ms()))
+
+    async def _subscribe(self, request: Subscribe) -> None:
+        target = request.target
+        topic = self._hub.find(target)
+        allowed = self._limits.max_subscriptions
+        if topic not in self._topics and len(self._topics) >= allowed:
+            raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
+        plain = protocol.splice(target.symbol, target.notation, None)
+        limit = request.limit or self._limits.history_rows
+        body = await history.latest(self._store, topic, plain, limit)
+        # Nothing below waits, so no candle can fall between the history and the subscription.
+        own = protocol.splice(target.symbol, target.notation, request.subscription_id)
+        now = self._now_ms()
+        self._outbox.reply(protocol.history_data(body, now))
+        self._outbox.reply(protocol.subscription_confirmed(request, now))
+        running = self._hub.open_candle(topic, own)
+        if running is not None:
+            self._outbox.reply(running)
+        self._hub.subscribe(self, topic, own)
+        self._topics[topic] = request
+
+    def _unsubscribe(self, request: Unsubscribe) -> None:
+        topic = self._hub.find(request.target)
+        self._topics.pop(topic, None)
+        if not self._hub.unsubscribe(self, topic):
+            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.series}")
+        self._outbox.reply(protocol.unsubscribe_confirmed(request, self._now_ms()))
+
+    async def _history(self, request: History) -> None:
+        target = request.target
+        topic = self._hub.find(target, code=HISTORY_FAILED)
+        own = protocol.splice(target.symbol, target.notation, None)
+        limit = request.limit or self._limits.history_rows
+        body = await history.answer(self._store, topic, own, request, limit)
+        self._outbox.reply(protocol.history_data(body, self._now_ms()))
+
+
+_KINDS = {
+    Subscribe: "subscribe",
+    Unsubscribe: "unsubscribe",
+    History: "history",
+    Ping: "ping",
+    ListSubscriptions: "list",
+}
+
+
+def _entry(request: Subscribe, topic: Topic) -> dict[str, Any]:
+    return {
+        "symbol": request.target.symbol,
+        "interval": request.target.notation,
+        "subscription_id": request.subscription_id,
+        "exchange": topic.series.venue,
+        "channel": "kline",
+    }
