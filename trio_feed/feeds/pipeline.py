@@ -177,6 +177,15 @@ class Pipeline:
         """The first aggregate id that a trade job has to ask for."""
         return self._trades[symbol].wanted_id
 
+    def behind(self) -> int:
+        """Series of which a closed candle is overdue that the exchange can supply."""
+        now = self._now_ms()
+        return sum(
+            ledger.behind(now)
+            for series, ledger in self.ledgers.items()
+            if series.interval in self._venue.INTERVALS
+        )
+
     def held(self) -> int:
         """Series whose live candles wait for a hole to be filled."""
         return sum(ledger.holding for ledger in self.ledgers.values())

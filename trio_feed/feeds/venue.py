@@ -75,6 +75,7 @@ class VenueFeed:
             "connections": [state.statistics() for state in self.connections],
             "series": len(self.pipeline.ledgers),
             "series_held": self.pipeline.held(),
+            "series_behind": self.pipeline.behind(),
         }
 
     def not_ready(self, fresh_s: float) -> str:
@@ -85,8 +86,8 @@ class VenueFeed:
                 return f"{self.venue.NAME}: connection {state.id} is {state.status}"
             if state.last_message_ms is None or state.last_message_ms < oldest:
                 return f"{self.venue.NAME}: connection {state.id} is silent"
-        if held := self.pipeline.held():
-            return f"{self.venue.NAME}: {held} series wait for missing candles"
+        if behind := self.pipeline.behind():
+            return f"{self.venue.NAME}: {behind} series lack closed candles"
         return ""
 
     async def run(self) -> Never:
@@ -105,7 +106,8 @@ class VenueFeed:
         ):
             name = self.venue.NAME
             nursery.start_soon(self._process, inlet, name=f"{name} processor")
-            nursery.start_soon(self._close_by_time, name=f"{name} candle clock")
+            if settings.trade_intervals:
+                nursery.start_soon(self._close_by_time, name=f"{name} candle clock")
             for number in range(settings.backfill_workers):
                 worker = partial(
                     run_worker,

@@ -99,6 +99,11 @@ class Ledger:
         """True while live candles wait for a hole to be filled."""
         return self._ahead is not None or bool(self._waiting)
 
+    def behind(self, now: float) -> bool:
+        """True while a candle is missing that ended more than two graces ago."""
+        end = calendar.next_open(self.series.interval, self.expected)
+        return now > end + 2 * self.policy.close_grace_ms
+
     def resumed(self, now: float) -> None:
         """The live stream is (back) up: what ended meanwhile is missing, ask at once."""
         if calendar.next_open(self.series.interval, self.expected) <= now:

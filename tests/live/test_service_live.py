@@ -1,0 +1,239 @@
+"""The service as its users start it: a process, sockets, signals."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import websockets.sync.client
+
+ROOT = Path(__file__).parent.parent.parent
+NODE = shutil.which("node")
+WS = Path(__file__).parent / "js" / "node_modules" / "ws"
+
+
+@attrs.define
+class Running:
+    process: trio.Process
+    lines: list[dict[str, Any]]
+    changed: trio.Event
+
+    async def event(self, name: str) -> dict[str, Any]:
+        while True:
+            for line in self.lines:
+                if line["event"] == name:
+                    return line
+            await self.changed.wait()
+
+
+def command(tmp_path: Path, *more: str) -> list[str]:
+    chosen = ["server.port=0", f"store.path={tmp_path / 'candles.db'}", "logging.format=json"]
+    sets = [word for assignment in (*chosen, *more) for word in ("--set", assignment)]
+    return [sys.executable, "-m", "trio_feed", "--config", "config/default.toml", *sets]
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, *more: str) -> AsyncIterator[Running]:
+    """A started service, ready; killed on the way out if it still runs."""
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(
+            lambda task_status: trio.run_process(
+                command(tmp_path, *more),
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+                check=False,
+                task_status=task_status,
+            )
+        )
+        service = Running(process, [], trio.Event())
+
+        async def read() -> None:
+            rest = b""
+            async for chunk in process.stdout:
+                *lines, rest = (rest + chunk).split(b"\n")
+                service.lines += [json.loads(line) for line in lines]
+                service.changed.set()
+                service.changed = trio.Event()
+
+        nursery.start_soon(read)
+        try:
+            with trio.fail_after(30):
+                await service.event("service.ready")
+            yield service
+        finally:
+            if process.returncode is None:
+                process.kill()
+    assert service.process.returncode != 1, "the service crashed"
+
+
+def refused(tmp_path: Path, *more: str) -> str:
+    """What a service that cannot start says on stderr; it must exit with 2."""
+    done = subprocess.run(
+        command(tmp_path, *more), cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+async def test_a_client_that_we_did_not_write_gets_history_and_updates(tmp_path: Path) -> None:
+    def talk(url: str) -> list[dict[str, Any]]:
+        with websockets.sync.client.connect(url, open_timeout=10) as client:
+            client.send(
+                json.dumps({"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m", "limit": 7})
+            )
+            return [json.loads(client.recv(timeout=10)) for _ in range(6)]
+
+    async with running(tmp_path) as service:
+        url = (await service.event("service.ready"))["urls"]["websocket"]
+        await wait_ready(service)
+        messages = await trio.to_thread.run_sync(talk, url)
+        kinds = [message["type"] for message in messages]
+        assert kinds[:3] == ["connection_success", "history_data", "subscription_confirmed"]
+        assert set(kinds[3:]) == {"kline_data"}
+        history = messages[1]["data"]["data"]
+        assert len(history) == 7
+        assert messages[1]["data"]["has_more"] is True
+        assert messages[3]["data"]["data"]["time"] == history[-1]["time"] + 60
+        rows = history + [m["data"]["data"] for m in messages[3:]]
+        assert {row["source"] for row in rows} == {"simulated"}
+        service.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(10):
+            assert await service.process.wait() == 0
+        with sqlite3.connect(tmp_path / "candles.db") as db:
+            rows = db.execute("SELECT count(*) FROM klines GROUP BY series_id").fetchall()
+        assert max(rows)[0] >= 1000
+
+
+@pytest.mark.skipif(NODE is None or not WS.exists(), reason="node or npm's ws is not installed")
+async def test_npm_ws_gets_history_and_updates(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        url = (await service.event("service.ready"))["urls"]["websocket"]
+        await wait_ready(service)
+        with trio.fail_after(30):
+            done = await trio.run_process(
+                [str(NODE), "client.js", url],
+                cwd=Path(__file__).parent / "js",
+                capture_stdout=True,
+            )
+        told = json.loads(done.stdout)
+        assert told["history"] == 100
+        assert told["updates"] >= 3
+        assert told["interval"] == "m1"
+        assert told["overlap"] is False
+
+
+async def page(base: str, path: str) -> tuple[int, str]:
+    """GET, as (status, body)."""
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        await stream.send_all(ask.encode())
+        head, _, body = b"".join([chunk async for chunk in stream]).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body.decode()
+
+
+async def wait_ready(service: Running) -> None:
+    """/ready turns to 200 once every series has its history."""
+    base = (await service.event("service.ready"))["urls"]["http"]
+    with trio.fail_after(30):
+        while (status := (await page(base, "/ready"))[0]) != 200:
+            assert status == 503
+            await trio.sleep(0.1)
+
+
+async def test_http_pages(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await wait_ready(service)
+        base = (await service.event("service.ready"))["urls"]["http"]
+
+        assert (await page(base, "/health"))[0] == 200
+        status, body = await page(base, "/api/v1/klines?symbol=ETHUSDT&interval=1h&limit=3")
+        assert (status, len(json.loads(body)["data"])) == (200, 3)
+        status, body = await page(base, "/api/v1/klines?symbol=ETHUSDT&interval=7h")
+        assert (status, json.loads(body)["code"]) == (400, 1001)
+        status, body = await page(base, "/api/v1/status")
+        (connection,) = json.loads(body)["venues"]["binance_usdm"]["connections"]
+        assert connection["status"] == "live"
+        assert connection["message_count"] > 0
+        assert "btcusdt_perpetual@continuousKline_1m" in connection["streams"]
+        assert "trio_feed_messages_total" in (await page(base, "/metrics"))[1]
+        assert "BTCUSDT" in (await page(base, "/api/v1/symbols"))[1]
+
+
+async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> None:
+    for number in range(2):
+        async with running(tmp_path) as service:
+            await wait_ready(service)
+            service.process.send_signal(signal.SIGINT)
+            with trio.fail_after(10):
+                assert await service.process.wait() == 0
+                await service.event("service.stopped")
+            filled = [line for line in service.lines if line["event"] == "backfill.filled"]
+            candles = sum(line["candles"] for line in filled)
+            assert candles > 10_000 if number == 0 else candles < 1000
+    with sqlite3.connect(tmp_path / "candles.db") as db:
+        opens = db.execute(
+            "SELECT open_ms FROM klines JOIN series ON series.id = series_id"
+            " WHERE symbol = 'BTCUSDT' AND interval = '1m' ORDER BY open_ms"
+        ).fetchall()
+    times = [row[0] for row in opens]
+    assert times == list(range(times[0], times[-1] + 60_000, 60_000))
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        url = (await service.event("service.ready"))["urls"]["websocket"]
+        host, _, port = url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
+        frozen = socket.create_connection((host, int(port)))
+        frozen.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert frozen.recv(4).startswith(b"HTTP")
+        service.process.send_signal(signal.SIGTERM)
+        await service.event("service.stopping")
+        service.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(10):
+            assert await service.process.wait() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+        frozen.close()
+
+
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused(tmp_path, f"server.port={port}")
+        assert f"server.port: cannot listen on 127.0.0.1:{port}" in line
+    (tmp_path / "file").write_text("")
+    assert "store.path: " in refused(tmp_path, f"store.path={tmp_path / 'file' / 'x.db'}")
+    assert "server.prt: unknown" in refused(tmp_path, "server.prt=1")
+    assert "exchanges.nowhere: not a venue" in refused(tmp_path, "exchanges.nowhere.enabled=true")
+    real = tmp_path / "real.db"
+    done = subprocess.run(
+        command(tmp_path, "--check"), cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 2
+    assert not real.exists()
+
+
+def test_check_prints_settings_without_secrets(tmp_path: Path) -> None:
+    name = "TRIO_FEED__EXCHANGES__BINANCE_USDM__CONNECTION__PROXY__"
+    environ = os.environ | {name + "USERNAME": "me", name + "PASSWORD": "hunter2"}
+    done = subprocess.run(
+        [*command(tmp_path), "--check"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, env=environ, check=True,
+    )  # fmt: skip
+    shown = json.loads(done.stdout)
+    assert shown["exchanges"]["binance_usdm"]["connection"]["proxy"]["password"] == "***"
+    assert "hunter2" not in done.stdout + done.stderr

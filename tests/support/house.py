@@ -1,0 +1,129 @@
+"""The whole service under virtual time: simulator, feeds, store, push server, one client."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+import trio_websocket
+from attrs import define, field
+
+from trio_feed import service
+from trio_feed.settings import Settings, SimulatorSettings, load
+from trio_feed.simulator import Market, SimulatedExchange, serve_binance
+from trio_feed.world import World
+
+from .memory import MemoryNetwork
+
+START_MS = 1_760_000_000_000
+"""2025-10-09T08:53:20Z: not on any boundary."""
+
+
+def virtual_now_ms() -> float:
+    return START_MS + trio.current_time() * 1000
+
+
+@define
+class House:
+    """Handles to everything that runs."""
+
+    network: MemoryNetwork
+    market: Market
+    exchange: SimulatedExchange
+    ready: service.Ready
+    world: World
+
+
+def settings_for_tests(*assignments: str) -> Settings:
+    """One symbol, one interval, no disk, the exchange at ws://exchange:80."""
+    return load(
+        assignments=[
+            "server.host=push",
+            "server.port=80",
+            "store.path=:memory:",
+            "exchanges.binance_usdm.symbols=['BTCUSDT']",
+            "exchanges.binance_usdm.intervals=['1m']",
+            "exchanges.binance_usdm.trade_intervals=[]",
+            "exchanges.binance_usdm.history_bars=20",
+            "exchanges.binance_usdm.connection.websocket_url=ws://exchange:80",
+            "exchanges.binance_usdm.connection.rest_url=http://exchange:80",
+            *assignments,
+        ]
+    )
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, *, seed: int = 1, push_ms: int = 20_000, trades_per_minute: int = 6
+) -> AsyncIterator[House]:
+    """Everything up and running; cancelled on the way out."""
+    network = MemoryNetwork()
+    world = World(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    box = SimulatorSettings(
+        seed=seed, symbols=("BTCUSDT",), kline_push_ms=push_ms, trades_per_minute=trades_per_minute
+    )
+    market = Market(box.seed, box.symbols, box.trades_per_minute)
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        exchange = await nursery.start(
+            partial(
+                serve_binance, market, listeners=listeners, now_ms=virtual_now_ms, settings=box
+            )
+        )
+        ready = await nursery.start(service.run, settings, world)
+        yield House(network, market, exchange, ready, world)
+        nursery.cancel_scope.cancel()
+
+
+@define
+class PushClient:
+    """A WebSocket client of the push endpoint; keeps every message it got."""
+
+    connection: trio_websocket.WebSocketConnection
+    messages: list[dict[str, Any]] = field(factory=list)
+    changed: trio.Event = field(factory=trio.Event)
+
+    async def ask(self, **fields: Any) -> None:
+        await self.connection.send_message(json.dumps(fields))
+
+    async def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first message, past or coming, that is wanted."""
+        seen = 0
+        while True:
+            for message in self.messages[seen:]:
+                if wanted(message):
+                    return message
+            seen = len(self.messages)
+            await self.changed.wait()
+
+    async def of_type(self, kind: str) -> dict[str, Any]:
+        return await self.wait_for(lambda message: message["type"] == kind)
+
+    def candles(self, *, final: bool) -> list[dict[str, Any]]:
+        """The candles of the kline_data messages so far."""
+        rows = [m["data"]["data"] for m in self.messages if m["type"] == "kline_data"]
+        return [row for row in rows if row["is_final"] is final]
+
+
+@asynccontextmanager
+async def push_client(house: House) -> AsyncIterator[PushClient]:
+    host, _, port = house.ready.address.rpartition(":")
+    stream = await house.network.dial(host, int(port))
+    async with trio.open_nursery() as nursery:
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, stream, f"{host}:{port}", "/ws", message_queue_size=1000
+        )
+        client = PushClient(connection)
+
+        async def collect() -> None:
+            while True:
+                client.messages.append(json.loads(await connection.get_message()))
+                client.changed.set()
+                client.changed = trio.Event()
+
+        nursery.start_soon(collect)
+        yield client
+        nursery.cancel_scope.cancel()

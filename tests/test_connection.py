@@ -1,0 +1,259 @@
+"""Connections to an exchange: what is subscribed, counted, refused, lost; and real recordings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from support.house import virtual_now_ms
+from support.memory import MemoryNetwork
+
+from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
+from trio_feed.feeds.connection import Connection, ConnectionState, Incoming
+from trio_feed.feeds.pipeline import Pipeline
+from trio_feed.metrics import Metrics
+from trio_feed.model import Interval, KlineMessage, Trade
+from trio_feed.net.tunnel import Route
+from trio_feed.settings import (
+    ConnectionSettings,
+    ExchangeSettings,
+    ProxySettings,
+    SimulatorSettings,
+)
+from trio_feed.simulator import (
+    Market,
+    SimulatedExchange,
+    parse_recording,
+    serve_binance,
+    serve_replay,
+)
+from trio_feed.simulator.wire import text_frame
+from trio_feed.store import MemoryStore
+from trio_feed.supervise import Backoff
+from trio_feed.venues import KlineUpdate, Plan, Venue, binance
+
+CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
+STREAMS = (binance.kline_stream("BTCUSDT", Interval.M1), binance.trade_stream("BTCUSDT"))
+
+
+class Bench:
+    """A connection to whatever listens at exchange:80, and what came through it."""
+
+    def __init__(self, network: MemoryNetwork, plan: Plan, venue: Venue = binance) -> None:
+        self.outlet, self.inlet = trio.open_memory_channel[Incoming](100_000)
+        self.metrics = Metrics()
+        self.state = ConnectionState(1, plan)
+        self.changes: list[str] = []
+        self.up = trio.Event()
+        self.connection = Connection(
+            state=self.state,
+            venue=venue,
+            route=Route(
+                dial=network.dial,
+                proxy_settings=ProxySettings(),
+                environ=None,
+                ca_file="",
+                timeout_s=5,
+            ),
+            settings=ConnectionSettings(),
+            outlet=self.outlet,
+            backoff=Backoff(1, 1),
+            now_ms=virtual_now_ms,
+            metrics=self.metrics,
+            up=self._up,
+            down=lambda plan: self.changes.append("down"),
+        )
+
+    def _up(self, _plan: Plan) -> None:
+        self.changes.append("up")
+        self.up.set()
+
+    async def run(self) -> NetworkError:
+        """One attempt, to its end."""
+        with trio.fail_after(100_000):
+            try:
+                await self.connection.run()
+            except NetworkError as error:
+                return error
+        raise AssertionError("an attempt never returns")
+
+    def events(self) -> list[Any]:
+        found = []
+        while self.inlet.statistics().current_buffer_used:
+            found.append(self.inlet.receive_nowait()[0])
+        return found
+
+
+@asynccontextmanager
+async def box() -> AsyncIterator[tuple[SimulatedExchange, MemoryNetwork]]:
+    network = MemoryNetwork()
+    settings = SimulatorSettings(symbols=("BTCUSDT",), trades_per_minute=60)
+    market = Market(1, settings.symbols, settings.trades_per_minute)
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        exchange = await nursery.start(
+            partial(
+                serve_binance,
+                market,
+                listeners=listeners,
+                now_ms=virtual_now_ms,
+                settings=settings,
+            )
+        )
+        yield exchange, network
+        nursery.cancel_scope.cancel()
+
+
+def plan(limit: int = 50) -> Plan:
+    return binance.plan("ws://exchange:80", STREAMS, limit)[0]
+
+
+@pytest.mark.parametrize("limit", [1, 50])
+async def test_single_and_combined_streams_deliver(
+    limit: int, autojump_clock: trio.abc.Clock
+) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+        bench = Bench(network, plan(limit))
+        nursery.start_soon(bench.run)
+        await bench.up.wait()
+        await trio.sleep(10)
+        assert bench.state.status == "live"
+        kinds = {type(event) for event in bench.events()}
+        assert kinds == ({KlineUpdate} if limit == 1 else {KlineUpdate, Trade})
+        shown = bench.state.statistics()
+        assert shown["message_count"] == bench.state.message_count > 5
+        assert shown["streams"] == [stream.name for stream in plan(limit).streams]
+        exchange.connections[0].abort()
+        nursery.cancel_scope.deadline = trio.current_time() + 1
+    assert bench.changes == ["up", "down"]
+
+
+async def test_bad_messages_are_counted_and_nothing_falls(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+        bench = Bench(network, plan())
+        nursery.start_soon(bench.run)
+        await bench.up.wait()
+        (peer,) = exchange.connections
+        for bad in (b"nonsense", b"[]", b'{"e":5}', b'{"stream":"x@y","data":{"e":"gossip"}}'):
+            peer.offer(text_frame(bad))
+        peer.offer(text_frame(b'{"stream":"x@bookTicker","data":{"e":"bookTicker"}}'))
+        await trio.sleep(5)
+        assert bench.state.bad_messages == 4
+        assert bench.state.status == "live"
+        assert bench.events()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [(b"\xff\xfe{}", "UTF-8"), (b"x" * 5_000_000, "maximum message size")],
+    ids=["invalid UTF-8", "5 MB"],
+)
+async def test_what_breaks_the_protocol_ends_this_connection_only(
+    payload: bytes, problem: str, autojump_clock: trio.abc.Clock
+) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+
+        async def poison() -> None:
+            await bench.up.wait()
+            exchange.connections[0].offer(text_frame(payload))
+
+        bench = Bench(network, plan())
+        nursery.start_soon(poison)
+        error = await bench.run()
+        assert isinstance(error, ConnectionLost)
+        assert error.code in (1007, 1009)
+        assert problem.lower() in str(error).lower()
+
+
+async def test_a_refused_upgrade_says_its_status(autojump_clock: trio.abc.Clock) -> None:
+    async with box() as (exchange, network):
+        exchange.refuse_upgrades(451)
+        error = await Bench(network, plan()).run()
+        assert isinstance(error, UpgradeRefused)
+        assert error.status == 451
+
+
+async def test_silence_is_noticed_although_pongs_come(autojump_clock: trio.abc.Clock) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+
+        async def mute() -> None:
+            await bench.up.wait()
+            exchange.connections[0].mute()
+
+        bench = Bench(network, plan())
+        nursery.start_soon(mute)
+        error = await bench.run()
+        assert "silent" in str(error)
+        assert 60 <= trio.current_time() <= 62
+
+
+async def test_streams_on_the_wrong_path_are_noticed(autojump_clock: trio.abc.Clock) -> None:
+    """The trap of 2026-04-23: acknowledged, and silent for ever."""
+    async with box() as (_exchange, network):
+        wrong = Plan("ws://exchange:80/public/stream", STREAMS, plan().subscribe)
+        error = await Bench(network, wrong).run()
+        assert "silent" in str(error)
+
+
+async def test_a_refused_subscription_is_said(autojump_clock: trio.abc.Clock) -> None:
+    async with box() as (_exchange, network):
+        odd = Plan("ws://exchange:80/market/stream", STREAMS, {1: '{"method":"DANCE","id":1}'})
+        error = await Bench(network, odd).run()
+        assert isinstance(error, SubscriptionRefused)
+        assert "DANCE" in str(error)
+
+
+async def test_a_subscription_that_nobody_acknowledges_is_given_up(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with box() as (_exchange, network):
+        waiting = Plan("ws://exchange:80/market/stream", STREAMS, {**plan().subscribe, 99: "{}"})
+        error = await Bench(network, waiting).run()
+        assert isinstance(error, SubscriptionRefused)
+
+
+async def test_binance_futures_recording_parses_without_a_miss(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    file = CAPTURES / "BINANCE_FUTURES.ws.1.0"
+    if not file.exists():
+        pytest.skip("the recordings of ../shared/captures are not here")
+    recording = parse_recording(file.read_text())
+    symbols = ("SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT")
+    network, published = MemoryNetwork(), list[KlineMessage]()
+    store = MemoryStore(1)
+    path = recording.url.split("/", 3)[3]
+    bench = Bench(network, Plan(f"ws://exchange:80/{path}", STREAMS, {}))
+    pipeline = Pipeline(
+        binance,
+        ExchangeSettings(symbols=symbols, intervals=(Interval.M1,), history_bars=0),
+        tails={},
+        store=store,
+        publish=published.append,
+        now_ms=lambda: recording.received[0][0] * 1000,
+        simulated=False,
+        metrics=bench.metrics,
+    )
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        await nursery.start(partial(serve_replay, recording, listeners=listeners))
+        error = await bench.run()
+        nursery.cancel_scope.cancel()
+    assert isinstance(error, ConnectionLost)
+    assert error.code == 1000
+    events = bench.events()
+    assert bench.state.message_count == 1535
+    assert bench.state.bad_messages == 0
+    assert sum(isinstance(event, Trade) for event in events) == 91
+    assert sum(isinstance(event, KlineUpdate) for event in events) == 67
+    for event in events:
+        pipeline.handle(event, 0.0)
+    minutes = [m for m in published if m.series.interval is Interval.M1]
+    assert {m.series.symbol for m in minutes} == set(symbols)
+    assert len(minutes) == 67

@@ -1,0 +1,189 @@
+"""Events in, candles out of one venue, without any I/O."""
+
+from typing import Any
+
+import pytest
+from support.make import MINUTE, T0, kline, trade
+
+from trio_feed.errors import BadMessage
+from trio_feed.feeds.pipeline import Pipeline
+from trio_feed.metrics import Metrics
+from trio_feed.model import Interval, KlineMessage, Series, Source
+from trio_feed.settings import ExchangeSettings
+from trio_feed.store import MemoryStore
+from trio_feed.store.base import Tail
+from trio_feed.venues import KlineUpdate, binance
+
+M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
+S1 = Series("binance_usdm", "BTCUSDT", Interval.S1)
+
+
+class Line:
+    """A pipeline with a hand-turned clock, and what it let out."""
+
+    def __init__(self, *, known: bool = True, simulated: bool = False, **more: Any) -> None:
+        self.now = float(T0)
+        self.out: list[KlineMessage] = []
+        self.store = MemoryStore(7)
+        chosen: dict[str, Any] = {
+            "symbols": ("BTCUSDT",),
+            "intervals": (Interval.M1,),
+            "trade_intervals": (Interval.S1,),
+            "history_bars": 10,
+        }
+        tails = {M1: Tail(kline(T0 - MINUTE), 1, 1)} if known else {}
+        self.pipe = Pipeline(
+            binance,
+            ExchangeSettings(**(chosen | more)),
+            tails=tails,
+            store=self.store,
+            publish=self.out.append,
+            now_ms=lambda: self.now,
+            simulated=simulated,
+            metrics=Metrics(),
+        )
+
+    def candle(self, n: int, *, closed: bool) -> None:
+        self.now = max(self.now, T0 + n * MINUTE + (MINUTE if closed else 1))
+        self.pipe.handle(
+            KlineUpdate("BTCUSDT", Interval.M1, kline(T0 + n * MINUTE, closed=closed)), self.now
+        )
+
+    def trade(self, number: int, after_ms: int) -> None:
+        self.now = max(self.now, float(T0 + after_ms))
+        self.pipe.handle(trade(number, T0 + after_ms), self.now)
+
+    def closed(self, series: Series = M1) -> list[int]:
+        found = [m for m in self.out if m.series == series and m.kline.closed]
+        return [m.kline.open_ms - T0 for m in found]
+
+
+async def test_a_closed_candle_is_stored_and_published_once() -> None:
+    line = Line()
+    line.candle(0, closed=False)
+    line.candle(0, closed=True)
+    line.candle(0, closed=True)
+    assert line.closed() == [0]
+    assert [k.open_ms for k in await line.store.history(M1, limit=9)] == [T0]
+    assert {m.epoch for m in line.out} == {7}
+
+
+def test_a_reconnect_makes_a_job_and_its_answer_comes_before_live_ones() -> None:
+    line = Line()
+    line.candle(0, closed=False)
+    line.now = T0 + 3 * MINUTE + 500
+    line.pipe.resumed([binance.kline_stream("BTCUSDT", Interval.M1)])
+    line.candle(3, closed=False)
+    job = line.pipe.most_due()
+    assert job is not None
+    assert (job.series, job.due_ms) == (M1, line.now)
+    line.pipe.begin(job)
+    assert line.pipe.most_due() is None
+    line.pipe.fill_klines(M1, [kline(T0 + n * MINUTE, closed=n < 3) for n in range(4)])
+    line.pipe.done(job)
+    assert line.closed() == [0, MINUTE, 2 * MINUTE]
+    assert line.out[-1].kline.open_ms == T0 + 3 * MINUTE
+    assert line.pipe.held() == 0
+
+
+def test_a_new_series_asks_for_its_history() -> None:
+    line = Line(known=False)
+    job = line.pipe.most_due()
+    assert job is not None
+    assert job.due_ms < line.now
+    assert line.pipe.ledgers[M1].expected == T0 - 10 * MINUTE
+
+
+@pytest.mark.parametrize("open_ms", [T0 + 1, T0 + 60 * MINUTE])
+def test_an_impossible_candle_is_refused(open_ms: int) -> None:
+    line = Line()
+    with pytest.raises(BadMessage):
+        line.pipe.handle(KlineUpdate("BTCUSDT", Interval.M1, kline(open_ms)), line.now)
+
+
+def test_strangers_are_ignored() -> None:
+    line = Line()
+    line.pipe.handle(KlineUpdate("NOBODY", Interval.M1, kline()), line.now)
+    line.pipe.handle(KlineUpdate("BTCUSDT", Interval.H1, kline()), line.now)
+    assert line.out == []
+
+
+def test_simulated_candles_say_so_whatever_their_way() -> None:
+    line = Line(simulated=True)
+    line.candle(0, closed=True)
+    line.now += 2 * MINUTE
+    line.pipe.fill_klines(M1, [kline(T0 + MINUTE, source=Source.BACKFILL)])
+    assert {m.kline.source for m in line.out} == {Source.SIMULATED}
+
+
+def test_trade_candles_begin_with_the_first_complete_one() -> None:
+    line = Line()
+    for number, after in enumerate((500, 1200, 2100, 3300)):
+        line.trade(number, after)
+    assert line.closed(S1) == [1000, 2000]
+    assert all(m.kline.complete for m in line.out)
+
+
+def test_a_hole_in_the_trades_is_fetched_before_later_ones_count() -> None:
+    line = Line()
+    line.trade(1, 500)
+    line.trade(2, 1100)
+    line.trade(6, 3100)
+    line.trade(7, 4100)
+    assert line.closed(S1) == []
+    job = line.pipe.most_due()
+    assert job is not None
+    assert (job.symbol, line.pipe.trade_gap("BTCUSDT")) == ("BTCUSDT", 3)
+    line.pipe.fill_trades("BTCUSDT", [trade(n, T0 + 1000 + n * 200) for n in (3, 4, 5, 6)])
+    assert line.closed(S1) == [1000, 2000, 3000]
+    assert all(m.kline.complete for m in line.out)
+    assert line.pipe.trade_gap("BTCUSDT") is None
+
+
+def test_a_hole_that_nobody_fills_is_marked_not_papered_over() -> None:
+    line = Line()
+    for number, after in ((1, 500), (2, 1100), (3, 2100), (9, 5100), (10, 6100), (11, 7200)):
+        line.trade(number, after)
+    for _ in range(5):
+        job = line.pipe.most_due()
+        assert job is not None
+        line.now = max(line.now, job.due_ms)
+        line.pipe.fill_trades("BTCUSDT", [])
+    marks = {m.kline.open_ms - T0: m.kline.complete for m in line.out if m.kline.closed}
+    assert marks == {1000: True, 2000: False, 5000: False, 6000: True}
+    (hole,) = line.store.holes[S1]
+    assert (hole.first_ms - T0, hole.last_ms - T0) == (3000, 4000)
+
+
+def test_time_closes_trade_candles_only_while_the_stream_is_up() -> None:
+    line = Line()
+    stream = [binance.trade_stream("BTCUSDT")]
+    line.pipe.resumed(stream)
+    line.trade(1, 500)
+    line.trade(2, 1100)
+    line.now = T0 + 6_000
+    at = line.pipe.next_close_ms()
+    assert at is not None
+    assert at <= line.now
+    line.pipe.advance()
+    assert line.closed(S1) == [1000, 2000, 3000]
+    line.pipe.lost(stream)
+    assert line.pipe.next_close_ms() is None
+    line.now = T0 + 60_000
+    line.pipe.advance()
+    assert line.closed(S1) == [1000, 2000, 3000]
+
+
+def test_a_minute_from_trades_that_misses_trades_is_fetched_whole() -> None:
+    line = Line(intervals=(Interval.H1,), trade_intervals=(Interval.M1,))
+    line.trade(1, 500)
+    line.trade(2, MINUTE + 100)
+    job = line.pipe.most_due()
+    assert line.closed() == []
+    ledger = line.pipe.ledgers[M1]
+    assert ledger.expected == T0
+    assert job is not None
+    line.pipe.fill_klines(M1, [kline(T0), kline(T0 + MINUTE, closed=False)])
+    line.trade(3, 2 * MINUTE + 100)
+    assert line.closed() == [0, MINUTE]
+    assert [m.kline.source for m in line.out if m.kline.closed] == [Source.EXCHANGE, Source.TRADES]

@@ -1,0 +1,72 @@
+"""The whole service under virtual time."""
+
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import trio
+from support.house import START_MS, House, open_house, push_client, settings_for_tests
+
+from trio_feed.errors import SettingsError
+from trio_feed.model import Interval, Kline, Series
+from trio_feed.service import check
+
+MINUTE = 60_000
+M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
+
+
+def values(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A pushed candle, comparable with :func:`truth`.  Floats: JSON numbers, as a client has."""
+    return tuple(row[k] for k in ("time", "open", "high", "low", "close", "volume", "trades"))
+
+
+def truth(house: House, open_ms: int) -> tuple[Any, ...]:
+    """What the simulator's market says about a minute."""
+    k = house.market.candle("BTCUSDT", Interval.M1, open_ms)
+    prices = (float(v) for v in (k.open, k.high, k.low, k.close, k.volume))
+    return (open_ms // 1000, *prices, k.trades)
+
+
+def same(stored: Kline, house: House) -> bool:
+    return stored.same_values(house.market.candle("BTCUSDT", Interval.M1, stored.open_ms))
+
+
+async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
+    """Promise 1: every closed minute once, in order, right, in the store and at the subscriber."""
+    chance = random.Random(50)
+    cuts = sorted(chance.uniform(60, 86_400) for _ in range(50))
+    settings = settings_for_tests("kline.broadcast_buffer_size=100000")
+    with trio.fail_after(200_000):
+        async with open_house(settings) as house, push_client(house) as client:
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=5)
+            history = (await client.of_type("history_data"))["data"]["data"]
+            for at in cuts:
+                await trio.sleep_until(at)
+                for connection in list(house.exchange.connections):
+                    connection.abort()
+            await trio.sleep_until(86_400 + 90)
+            last = (START_MS + 86_400_000) // MINUTE * MINUTE
+            await client.wait_for(
+                lambda m: (
+                    m["type"] == "kline_data"
+                    and m["data"]["data"]["is_final"]
+                    and m["data"]["data"]["time"] * 1000 >= last
+                )
+            )
+            pushed = history + client.candles(final=True)
+            times = [row["time"] * 1000 for row in pushed]
+            first = times[0]
+            assert times == list(range(first, times[-1] + MINUTE, MINUTE))
+            assert len(times) >= 1440
+            assert [values(row) for row in pushed] == [truth(house, at) for at in times]
+
+            stored = await house.ready.store.history(M1, limit=5000)
+            opens = [k.open_ms for k in stored]
+            assert opens == list(range(opens[0], opens[-1] + MINUTE, MINUTE))
+            assert opens[-1] >= last
+            assert all(same(kline, house) for kline in stored)
+            assert house.exchange.dials >= 51
+
+            offsets = [m["data"]["offset"] for m in client.messages if m["type"] == "kline_data"]
+            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
