@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, SERIES, T0, kline
 
-from trio_feed.market.ledger import Hole, Ledger, Policy, open_ledger
-from trio_feed.model import KlineMessage
+from trio_feed.market.ledger import Ledger, Policy, open_ledger
+from trio_feed.model import Hole, KlineMessage
 
 
 def ledger(*, fresh: bool = False, policy: Policy | None = None) -> Ledger:

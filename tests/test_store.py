@@ -3,8 +3,7 @@
 import trio
 from support.make import MINUTE, SERIES, T0, kline, message
 
-from trio_feed.market.ledger import Hole
-from trio_feed.model import Interval, Series
+from trio_feed.model import Hole, Interval, Series
 from trio_feed.store import MemoryStore
 
 

@@ -166,3 +166,11 @@ class KlineMessage:
     offset: int
     update_count: int
     received_ms: float
+
+
+@frozen
+class Hole:
+    """Candles [first_ms, last_ms] (open times) that the exchange itself does not have."""
+
+    first_ms: int
+    last_ms: int

@@ -9,8 +9,8 @@ import trio
 from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.errors import StartError
-from trio_feed.market.ledger import Hole
 from trio_feed.metrics import Metrics
+from trio_feed.model import Hole
 from trio_feed.settings import StoreSettings
 from trio_feed.store import KlineStore, open_store
 

@@ -11,7 +11,7 @@ duplicate, or shows that something is missing:
   candle's end, after a grace when a close never came.
 - ``fill`` takes the exchange's answer.  A hole inside the answer is believed only after it was
   seen ``hole_confirmations`` times, because exchanges serve stale pages; then it is recorded as a
-  :class:`Hole` and the series goes on.
+  :class:`trio_feed.model.Hole` and the series goes on.
 
 A candle is closed when the exchange says so (its closed flag, or its REST answer), never because
 our clock does.  The ledger gives every outgoing message its (epoch, offset).
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
-from ..model import Kline, KlineMessage, Series
+from ..model import Hole, Kline, KlineMessage, Series
 from . import calendar
 
 
@@ -34,14 +34,6 @@ class Policy:
     retry_max_ms: float = 60_000
     hole_confirmations: int = 3
     max_waiting: int = 1_000
-
-
-@frozen
-class Hole:
-    """Candles [first_ms, last_ms] (open times) that the exchange itself does not have."""
-
-    first_ms: int
-    last_ms: int
 
 
 @define

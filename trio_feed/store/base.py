@@ -5,8 +5,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from ..market.ledger import Hole
-from ..model import Kline, KlineMessage, Series
+from ..model import Hole, Kline, KlineMessage, Series
 
 
 @frozen

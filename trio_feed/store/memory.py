@@ -4,8 +4,7 @@ from bisect import bisect_left, insort
 
 import trio
 
-from ..market.ledger import Hole
-from ..model import Kline, KlineMessage, Series
+from ..model import Hole, Kline, KlineMessage, Series
 from .base import Tail
 
 

@@ -17,9 +17,8 @@ import structlog
 import trio
 
 from ..errors import StartError, StoreError
-from ..market.ledger import Hole
 from ..metrics import Metrics
-from ..model import Interval, Kline, KlineMessage, Series, Source, plain
+from ..model import Hole, Interval, Kline, KlineMessage, Series, Source, plain
 from .base import Tail
 
 log = structlog.get_logger()

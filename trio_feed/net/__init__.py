@@ -1,0 +1,1 @@
+"""Bytes: tunnels, WebSockets, REST and their limits.  No venue is named here."""

@@ -1,0 +1,89 @@
+"""How much may be asked of an exchange, and what its refusals mean.  Pure: time is an argument.
+
+An exchange counts the weight of requests per minute and IP; who goes over it gets 429, who goes on
+gets 418 and is banned for minutes to days.  :class:`WeightBudget` is a token bucket that holds
+``per_minute`` and refills evenly.  A full bucket plus its refill can spend twice ``per_minute``
+within one minute, so give it half of what the exchange allows; the exchange's own count, where it
+sends one, corrects it downwards and so covers other programs behind the same IP.
+"""
+
+from collections.abc import Mapping
+
+_FIRST_BAN_S = 60.0
+_LONGEST_BAN_S = 3600.0
+
+_HINTS: Mapping[int, str] = {
+    401: "credentials are missing or wrong",
+    403: "its firewall refuses this IP: wait, or use another way out",
+    404: "no such path: check the configured URL",
+    418: "this IP is banned for going on after 429: nothing may be sent until the ban ends",
+    429: "too many requests from this IP: slow down",
+    451: "this region is blocked: use a proxy in another one",
+}
+
+
+def refusal_hint(status: int) -> str:
+    """What an HTTP ``status`` of an exchange tells its operator to do."""
+    if status in _HINTS:
+        return _HINTS[status]
+    if 300 <= status < 400:
+        return "it redirects, which is not followed: check the configured URL"
+    if status >= 500:
+        return "it has trouble of its own: try again later"
+    return "it does not accept the request"
+
+
+class WeightBudget:
+    """One exit IP's request weight at one host.  ``now`` is unix time in milliseconds."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = float(per_minute)
+        self._left = float(per_minute)
+        self._updated_ms: float | None = None
+        self._banned_until_ms = 0.0
+        self._bans_in_a_row = 0
+
+    def __repr__(self) -> str:
+        return f"<WeightBudget {self._left:.0f} of {self._per_minute:.0f} left>"
+
+    @property
+    def banned_until_ms(self) -> float:
+        """Nothing may be sent before; 0 = there was no ban yet."""
+        return self._banned_until_ms
+
+    def delay_s(self, weight: int, now: float) -> float:
+        """0: go, ``weight`` is taken.  Else: seconds to wait before asking again, nothing taken."""
+        self._refill(now)
+        wanted = min(
+            float(weight), self._per_minute
+        )  # heavier than a minute: a full bucket will do
+        if wanted <= self._left + 1e-9:
+            self._left -= weight
+            return 0.0
+        return (wanted - self._left) * 60 / self._per_minute
+
+    def observed(self, used_weight: int, now: float) -> None:
+        """The exchange counts ``used_weight`` this minute; adopted where above our own count."""
+        self._refill(now)
+        self._left = min(self._left, self._per_minute - used_weight)
+
+    def ban(self, until_ms: float) -> None:
+        """Nothing goes out before ``until_ms``; an earlier end does not shorten a ban."""
+        self._banned_until_ms = max(self._banned_until_ms, until_ms)
+
+    def ban_by_default(self, now: float) -> float:
+        """A ban of unknown length: 60 s, doubling with each in a row up to an hour -> its end."""
+        length_s = min(_FIRST_BAN_S * 2**self._bans_in_a_row, _LONGEST_BAN_S)
+        self._bans_in_a_row = min(self._bans_in_a_row + 1, 16)
+        self.ban(now + length_s * 1000)
+        return self._banned_until_ms
+
+    def accepted(self) -> None:
+        """A request went through: the next ban of unknown length starts at 60 s again."""
+        self._bans_in_a_row = 0
+
+    def _refill(self, now: float) -> None:
+        if self._updated_ms is not None:  # a clock that was set back refills nothing
+            gain = max(0.0, now - self._updated_ms) * self._per_minute / 60_000
+            self._left = min(self._per_minute, self._left + gain)
+        self._updated_ms = now

@@ -1,0 +1,318 @@
+"""REST calls to one host, over the same tunnels as the WebSockets.
+
+httpx speaks HTTP and httpcore pools the connections; this file is their only importer.  httpcore is
+given a network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed
+by, errors are the tunnel's own, and memory streams and virtual time work.  httpcore's timeouts do
+not cover every step, so one deadline stands round each call.
+
+A host that answers 429 or 418 is left alone until the ban it named has ended.
+"""
+
+import logging
+import re
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+import msgspec
+import trio
+
+from ..errors import RateLimited, RestError, RestRefused, SettingsError
+from .limits import WeightBudget, refusal_hint
+from .tls import start_tls, tls_context
+from .tunnel import Route
+
+_MAX_BODY_BYTES = 16 * 1024 * 1024
+_MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing included
+_MAX_CONNECTIONS = 8
+_KEEPALIVE_S = 30.0
+_USED_WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
+
+_FOREIGN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+
+
+@asynccontextmanager
+async def open_rest(
+    base_url: str,
+    *,
+    route: Route,
+    timeout_s: float,
+    budget: WeightBudget,
+    now_ms: Callable[[], float],
+) -> AsyncIterator["RestClient"]:
+    """A client for ``base_url`` (http or https); its connections close when the block ends.
+
+    ``timeout_s`` is for a whole call without its wait for the budget, which other clients behind
+    the same exit IP may share.  Raises SettingsError for a URL that is none.
+    """
+    tls = _check_url(base_url)
+    for library in ("httpx", "httpcore"):  # they log full URLs at INFO
+        logging.getLogger(library).setLevel(logging.WARNING)
+    pool = httpcore.AsyncConnectionPool(
+        ssl_context=tls_context(route.ca_file) if tls else None,
+        max_connections=_MAX_CONNECTIONS,
+        keepalive_expiry=_KEEPALIVE_S,
+        network_backend=_Network(route, tls),
+    )
+    async with httpx.AsyncClient(
+        base_url=base_url,
+        transport=_Transport(pool),
+        headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip"},
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,
+    ) as client:
+        yield RestClient(client, timeout_s, budget, now_ms)
+
+
+class RestClient:
+    """Made by :func:`open_rest`; any number of tasks may call it at once."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        timeout_s: float,
+        budget: WeightBudget,
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._budget = budget
+        self._now_ms = now_ms
+        self._turn = trio.StrictFIFOLock()  # who waits for much weight is not overtaken for ever
+
+    def __repr__(self) -> str:
+        return f"<RestClient {self._client.base_url.host} {self._budget!r}>"
+
+    async def get(self, path: str, params: Mapping[str, str | int], *, weight: int = 1) -> bytes:
+        """The body of a 200, at most 16 MiB, once the budget allows ``weight``.
+
+        Raises RateLimited (without sending anything while a ban is in force), RestRefused,
+        RestError, TunnelError.
+        """
+        await self._wait_for_budget(weight)
+        where = f"{self._client.base_url.host}{path}"
+        try:
+            with trio.fail_after(self._timeout_s):
+                response, body = await self._call(path, params)
+        except trio.TooSlowError:
+            raise RestError(f"{where}: no answer within {self._timeout_s:g} s") from None
+        except _FOREIGN as exc:
+            problem = " ".join(str(exc).split())[:200] or type(exc).__name__
+            raise RestError(f"{where}: {problem}") from None
+        used = response.headers.get(_USED_WEIGHT_HEADER, "")
+        if used.isascii() and used.isdigit():
+            self._budget.observed(int(used), self._now_ms())
+        if response.status_code in (418, 429):
+            raise self._banned(response, body, where)
+        if response.status_code != 200:
+            raise _refusal(response.status_code, body, where)
+        self._budget.accepted()
+        return _unpacked(response, body, where)
+
+    async def _wait_for_budget(self, weight: int) -> None:
+        async with self._turn:
+            self._refuse_while_banned()
+            while delay_s := self._budget.delay_s(weight, self._now_ms()):
+                await trio.sleep(delay_s)
+                self._refuse_while_banned()
+
+    def _refuse_while_banned(self) -> None:
+        until_ms = self._budget.banned_until_ms
+        left_s = (until_ms - self._now_ms()) / 1000
+        if left_s > 0:
+            host = self._client.base_url.host
+            raise RateLimited(f"{host}: not asked, it wants no calls for {left_s:.0f} s", until_ms)
+
+    async def _call(
+        self, path: str, params: Mapping[str, str | int]
+    ) -> tuple[httpx.Response, bytes]:
+        async with self._client.stream("GET", path, params=dict(params)) as response:
+            return response, b"".join([part async for part in response.aiter_raw()])
+
+    def _banned(self, response: httpx.Response, body: bytes, where: str) -> RateLimited:
+        now = self._now_ms()
+        until_ms = _ban_end(response, body, now)
+        if until_ms is None:
+            until_ms = self._budget.ban_by_default(now)
+        self._budget.ban(until_ms)
+        status = response.status_code
+        left_s = (until_ms - now) / 1000
+        problem = f"{where}: {status} ({refusal_hint(status)}); no calls for {left_s:.0f} s"
+        return RateLimited(problem, until_ms)
+
+
+class _Answer(msgspec.Struct):
+    code: int | str | None = None
+    msg: str = ""
+
+
+def _refusal(status: int, body: bytes, where: str) -> RestRefused:
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+    except msgspec.MsgspecError:
+        answer = _Answer()
+    digits = re.fullmatch(r"-?\d{1,9}", str(answer.code))
+    code = int(digits[0]) if digits else None
+    said = f" {code}" if code is not None else ""
+    said += f" {' '.join(answer.msg.split())[:200]!r}" if answer.msg else ""
+    return RestRefused(f"{where}: {status}{said} ({refusal_hint(status)})", status, code)
+
+
+def _ban_end(response: httpx.Response, body: bytes, now: float) -> float | None:
+    """Unix milliseconds as the exchange gave them, or None where it gave none in the future."""
+    match = re.search(rb"banned until (\d{13})\b", body)
+    if match and float(match[1]) > now:
+        return float(match[1])
+    retry_after = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", retry_after) and int(retry_after) > 0:
+        return now + int(retry_after) * 1000
+    return None
+
+
+def _unpacked(response: httpx.Response, body: bytes, where: str) -> bytes:
+    """httpx would unpack without a bound: a few KiB can hold gigabytes."""
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise RestError(f"{where}: its encoding {encoding[:20]!r} was not asked for")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, _MAX_BODY_BYTES)
+    except zlib.error:
+        raise RestError(f"{where}: its gzip does not unpack") from None
+    if unpacker.unconsumed_tail:
+        raise RestError(f"{where}: more than {_MAX_BODY_BYTES} bytes")
+    if not unpacker.eof:
+        raise RestError(f"{where}: its gzip is cut short")
+    return plain
+
+
+def _check_url(base_url: str) -> bool:
+    """Whether it is https."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError("rest_url", "is not an http:// or https:// URL")
+    return parts.scheme == "https"
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """httpx's requests in, the pool's responses out.  Owns the pool."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._answer.aiter_stream():
+            yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """Where httpcore dials: our route.  Its own timeouts are not used."""
+
+    def __init__(self, route: Route, tls: bool) -> None:
+        self._route = route
+        self._tls = tls
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._route.tunnel(host, port, tls=self._tls)
+        return _NetworkStream(stream, self._route.timeout_s)
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+class _NetworkStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
+        self._stream = stream
+        self._timeout_s = timeout_s
+        self._answer_bytes = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.ReadError("the connection was reset in mid-answer") from None
+        self._answer_bytes += len(data)
+        if self._answer_bytes > _MAX_ANSWER_BYTES:  # raised here, every generator above unwinds
+            raise httpcore.ReadError(f"its answer is larger than {_MAX_BODY_BYTES} bytes")
+        return bytes(data)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._answer_bytes = 0
+        try:
+            await self._stream.send_all(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.WriteError("the connection was reset") from None
+
+    async def aclose(self) -> None:
+        """Forceful: httpcore closes under a shield, so nothing may wait here."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await start_tls(self._stream, server_hostname or "", ssl_context, self._timeout_s)
+        return _NetworkStream(stream, self._timeout_s)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Only ``is_readable``: an idle connection with something to read is at its end."""
+        if info != "is_readable":
+            return None
+        stream: object = self._stream
+        while not isinstance(stream, trio.SocketStream):
+            stream = getattr(stream, "transport_stream", None)
+            if stream is None:
+                return False
+        return stream.socket.is_readable()

@@ -1,0 +1,101 @@
+"""TLS over a stream, and the deadline and name that every step towards the exchange has."""
+
+import functools
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import trio
+
+from ..errors import (
+    ProxyProtocolError,
+    SettingsError,
+    TlsNameMismatch,
+    TlsReset,
+    TlsUntrusted,
+    TunnelError,
+    TunnelTimeout,
+)
+
+Step = Literal[
+    "dial", "dial proxy", "proxy TLS handshake", "CONNECT",
+    "SOCKS5 greeting", "SOCKS5 authentication", "SOCKS5 request", "TLS handshake",
+]  # fmt: skip
+"""What a TunnelTimeout waited for."""
+
+_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+async def start_tls(
+    stream: trio.abc.Stream,
+    host: str,
+    ssl_context: ssl.SSLContext,
+    timeout_s: float,
+    step: Step = "TLS handshake",
+) -> trio.SSLStream[trio.abc.Stream]:
+    """TLS over ``stream``, with ``host`` as SNI and as the name that must be certified.
+
+    Takes ``stream`` over: closes it on failure.  Raises TlsNameMismatch, TlsUntrusted, TlsReset,
+    TunnelTimeout.
+    """
+    try:
+        tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+        with step_deadline(step, host, timeout_s):
+            await tls.do_handshake()
+    except BaseException as exc:
+        await trio.aclose_forcefully(stream)
+        if isinstance(exc, trio.BrokenResourceError):
+            raise _tls_error(exc.__cause__, host, step) from None
+        if isinstance(exc, ValueError):  # not a name that TLS could verify
+            raise TlsNameMismatch(f"{step} with {host!r}: not a valid host name") from None
+        raise
+    return tls
+
+
+@functools.lru_cache(maxsize=32)
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """The client context that trusts ``ca_file`` (PEM) or, if empty, the system's authorities.
+
+    Cached for the life of the process: reading the authorities takes milliseconds.  TLS 1.2 or
+    newer; names are checked; ALPN offers HTTP/1.1 only.  Raises SettingsError.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as exc:  # ssl.SSLError is one
+        raise SettingsError("ca_file", f"{ca_file}: {one_line(exc)}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@contextmanager
+def step_deadline(step: Step, where: str, timeout_s: float) -> Iterator[None]:
+    """The deadline of one step; in a step with the proxy also what a reset means."""
+    try:
+        with trio.fail_after(timeout_s):
+            yield
+    except trio.TooSlowError:
+        raise TunnelTimeout(f"{where}: no {step} within {timeout_s:g} s", step) from None
+    except trio.BrokenResourceError:
+        if step.endswith("TLS handshake"):
+            raise
+        raise ProxyProtocolError(f"{where} reset the connection during {step}") from None
+
+
+def one_line(exc: BaseException) -> str:
+    text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return " ".join(text.split())[:200] or type(exc).__name__
+
+
+def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelError:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in _NAME_MISMATCH:
+            problem = "the certificate is for another name: something in between answers instead"
+            return TlsNameMismatch(f"{step} with {host}: {problem}")
+        problem = f"the certificate does not verify ({cause.verify_message}): check ca_file"
+        return TlsUntrusted(f"{step} with {host}: {problem}")
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        return TlsReset(f"{step} with {host} failed ({cause.reason}): is TLS spoken there?")
+    problem = "cut off in between; a firewall that reads the name does this"
+    return TlsReset(f"{step} with {host}: {problem}")

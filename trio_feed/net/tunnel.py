@@ -1,0 +1,293 @@
+"""The way to an exchange's endpoint: direct, HTTP CONNECT or SOCKS5, and TLS on top.
+
+Fail closed: where there is a proxy, ``dial`` is given the proxy's address and nothing else, and
+the target's name goes to the proxy as it is; it is never resolved here.
+
+Why not a library: python-socks takes one ``read()`` for the whole CONNECT reply and hands the rest
+of a split reply to TLS; httpcore's SOCKS handshake knows no deadline.  So:
+
+- CONNECT (RFC 9110 section 9.3.6, Basic credentials RFC 7617): h11 parses the reply however it is
+  cut, and what came behind its header is given back as the tunnel's first bytes.
+- SOCKS5 (RFC 1928, RFC 1929): every answer is read to its exact length and not a byte further,
+  so nothing can be left over.
+
+Every step has ``timeout_s`` of its own and a name (:data:`trio_feed.net.tls.Step`).  Whatever goes
+wrong, the half-open stream is closed before the exception leaves.  Messages are one line and
+carry no secret.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+import h11
+import trio
+from attrs import field, frozen
+
+from ..errors import (
+    HostUnreachable,
+    ProxyAuthRequired,
+    ProxyProtocolError,
+    ProxyRefused,
+    ProxyUnreachable,
+)
+from ..settings import ProxySettings
+from ..world import Dial
+from .proxy import Proxy, choose_proxy, join_address
+from .tls import Step, one_line, start_tls, step_deadline, tls_context
+
+_MAX_HEADER_BYTES = 16 * 1024
+_NO_ACCEPTABLE_METHOD = 0xFF
+
+_CONNECT_HINTS: Mapping[int, str] = {
+    403: "its rules forbid this target",
+    404: "it does not seem to be a CONNECT proxy",
+    405: "it does not allow CONNECT",
+    502: "it could not reach the target",
+    503: "it could not reach the target",
+    504: "it could not reach the target in time",
+}
+_SOCKS_REPLIES: Mapping[int, str] = {  # RFC 1928 section 6
+    1: "general failure",
+    2: "connection not allowed by its rules",
+    3: "network unreachable",
+    4: "host unreachable, or it could not resolve the name",
+    5: "connection refused by the target",
+    6: "TTL expired",
+    7: "command not supported",
+    8: "address type not supported",
+}
+
+
+@frozen
+class Route:
+    """How bytes reach one venue.  Immutable; any number of streams may be opened with it."""
+
+    dial: Dial = field(repr=False)
+    proxy_settings: ProxySettings
+    environ: Mapping[str, str] | None = field(repr=False)  # may hold proxy passwords
+    """None unless the environment's proxy variables shall count."""
+    ca_file: str
+    """PEM file that the exchange is verified with; empty: the system's authorities."""
+    timeout_s: float
+    """For each step of the way."""
+
+    async def open(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """A stream to ``host:port``, inside verified TLS where ``tls``.  The caller closes it.
+
+        Raises TunnelError; SettingsError where a proxy variable or a CA file is unusable.
+        """
+        context = tls_context(self.ca_file) if tls else None
+        stream = await self.tunnel(host, port, tls=tls)
+        if context is None:
+            return stream
+        return await start_tls(stream, host, context, self.timeout_s)
+
+    async def tunnel(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """As :meth:`open`, but TLS is left to the caller; ``tls`` only helps choose the proxy."""
+        proxy = choose_proxy(
+            self.proxy_settings, host=host, port=port, tls=tls, environ=self.environ
+        )
+        return await open_tunnel(host, port, proxy=proxy, dial=self.dial, timeout_s=self.timeout_s)
+
+
+async def open_tunnel(
+    host: str, port: int, *, proxy: Proxy | None, dial: Dial, timeout_s: float
+) -> trio.abc.Stream:
+    """A TCP-level stream to ``host:port``, through ``proxy`` where there is one.
+
+    ``timeout_s`` is for each step.  The caller closes the stream.  Raises TunnelError.
+    """
+    host = _ascii_host(host)
+    target = join_address(host, port)
+    if proxy is None:
+        return await _dial(dial, host, port, "dial", target, timeout_s)
+    where = f"proxy {proxy.address} for {target}"
+    stream = await _dial(dial, proxy.host, proxy.port, "dial proxy", where, timeout_s)
+    if proxy.kind == "https":
+        stream = await start_tls(
+            stream, proxy.host, tls_context(proxy.ca_file), timeout_s, "proxy TLS handshake"
+        )
+    try:
+        if proxy.kind == "socks5":
+            await _socks5(stream, host, port, proxy, where, timeout_s)
+            return stream
+        with step_deadline("CONNECT", where, timeout_s):
+            rest = await _http_connect(stream, target, proxy, where)
+        return _Prefixed(rest, stream) if rest else stream
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+
+
+class _Prefixed(trio.abc.Stream):
+    """``stream``, whose first bytes were already read."""
+
+    def __init__(self, first: bytes, stream: trio.abc.Stream) -> None:
+        self._first = first
+        self.transport_stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if not self._first:
+            return await self.transport_stream.receive_some(max_bytes)
+        await trio.lowlevel.checkpoint()
+        cut = len(self._first) if max_bytes is None else max_bytes
+        data, self._first = self._first[:cut], self._first[cut:]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.transport_stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.transport_stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self._first = b""
+        await self.transport_stream.aclose()
+
+
+async def _dial(
+    dial: Dial, host: str, port: int, step: Step, where: str, timeout_s: float
+) -> trio.abc.Stream:
+    try:
+        with step_deadline(step, where, timeout_s):
+            return await dial(host, port)
+    except (OSError, UnicodeError) as exc:  # UnicodeError: not a name that could be resolved
+        if step == "dial proxy":
+            problem = f"{where} cannot be reached ({one_line(exc)}): is it running, is it allowed?"
+            raise ProxyUnreachable(problem) from None
+        problem = f"{where} cannot be reached directly ({one_line(exc)}): is a proxy needed?"
+        raise HostUnreachable(problem) from None
+
+
+async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, where: str) -> bytes:
+    """Ask for ``target``; return what came behind the header of the reply."""
+    headers = [("Host", target)]
+    if proxy.username:
+        credentials = f"{proxy.username}:{proxy.password.reveal()}".encode()
+        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(credentials).decode()}"))
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
+    request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
+    await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
+    begin = b""
+    while True:
+        try:
+            event = http.next_event()
+        except h11.ProtocolError as exc:
+            problem = f"{where} sent a reply that is not HTTP ({one_line(exc)})"
+            raise ProxyProtocolError(problem) from None
+        if isinstance(event, h11.Response):
+            _judge_connect(event, proxy, where)
+            return http.trailing_data[0]
+        if event is h11.NEED_DATA:
+            data = await _receive(stream, 4096, where)
+            begin = (begin + data)[:5]
+            if not b"HTTP/".startswith(begin):
+                raise ProxyProtocolError(f"{where} does not speak HTTP: check proxy_type and port")
+            http.receive_data(data)
+
+
+def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
+    status = reply.status_code
+    if 200 <= status < 300:
+        return
+    if status == 407:
+        offers = [value for name, value in reply.headers if name == b"proxy-authenticate"]
+        schemes = ", ".join(re.sub(r"[^\w-].*", "", o.decode("latin-1"))[:20] for o in offers)
+        ours = "refused our user name and password" if proxy.username else "wants credentials"
+        raise ProxyAuthRequired(f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic)")
+    hint = _CONNECT_HINTS.get(status, "ask whoever runs it")
+    reason = reply.reason.decode("latin-1")[:80]
+    raise ProxyRefused(f"{where} refused: {status} {reason} ({hint})", status)
+
+
+async def _socks5(
+    stream: trio.abc.Stream, host: str, port: int, proxy: Proxy, where: str, timeout_s: float
+) -> None:
+    user, password = proxy.username.encode(), proxy.password.reveal().encode()
+    if len(user) > 255 or len(password) > 255:
+        raise ProxyAuthRequired(f"{where}: SOCKS5 carries no user or password beyond 255 bytes")
+    request = b"\x05\x01\x00" + _socks_address(host, where) + port.to_bytes(2, "big")
+    with step_deadline("SOCKS5 greeting", where, timeout_s):
+        await stream.send_all(b"\x05\x02\x00\x02" if user else b"\x05\x01\x00")
+        version, method = await _exactly(stream, 2, where)
+    if version != 5:
+        raise ProxyProtocolError(f"{where} does not speak SOCKS5: check proxy_type and port")
+    if method == _NO_ACCEPTABLE_METHOD:
+        ours = "no authentication and user/password are both" if user else "it wants credentials:"
+        raise ProxyAuthRequired(f"{where}: {ours} refused")
+    if method not in ((0, 2) if user else (0,)):
+        raise ProxyProtocolError(f"{where} chose SOCKS5 method {method}, which we did not offer")
+    if method == 2:
+        with step_deadline("SOCKS5 authentication", where, timeout_s):
+            await _socks_log_in(stream, user, password, where)
+    with step_deadline("SOCKS5 request", where, timeout_s):
+        await stream.send_all(request)
+        await _socks_reply(stream, where)
+
+
+def _socks_address(host: str, where: str) -> bytes:
+    """ATYP and address, RFC 1928 section 5: names stay names."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        if len(host) > 255:
+            raise ProxyProtocolError(f"{where}: SOCKS5 carries no name beyond 255 bytes") from None
+        return bytes((3, len(host))) + host.encode("ascii")
+    return bytes((1 if address.version == 4 else 4,)) + address.packed
+
+
+async def _socks_log_in(stream: trio.abc.Stream, user: bytes, password: bytes, where: str) -> None:
+    """RFC 1929.  Many proxies just hang up on wrong credentials; it comes to the same."""
+    await stream.send_all(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)
+    try:
+        version, status = await _exactly(stream, 2, where)
+    except (ProxyProtocolError, trio.BrokenResourceError):
+        problem = f"{where} hung up on our user name and password: are they right?"
+        raise ProxyAuthRequired(problem) from None
+    if version != 1:
+        raise ProxyProtocolError(f"{where} answered the login with version {version}, not 1")
+    if status != 0:
+        raise ProxyAuthRequired(f"{where} refused our user name and password (status {status})")
+
+
+async def _socks_reply(stream: trio.abc.Stream, where: str) -> None:
+    version, code = await _exactly(stream, 2, where)
+    if version != 5:
+        raise ProxyProtocolError(f"{where} answered the request with version {version}, not 5")
+    if code != 0:  # some proxies send nothing behind it
+        words = _SOCKS_REPLIES.get(code, "unassigned reply code")
+        raise ProxyRefused(f"{where} refused: {words} (SOCKS5 reply {code})", code)
+    _reserved, kind = await _exactly(stream, 2, where)
+    if kind == 3:
+        (length,) = await _exactly(stream, 1, where)
+    elif kind in (1, 4):
+        length = 4 if kind == 1 else 16
+    else:
+        raise ProxyProtocolError(f"{where} answered with unknown address type {kind}")
+    await _exactly(stream, length + 2, where)  # BND.ADDR, BND.PORT: of no use to us
+
+
+async def _exactly(stream: trio.abc.Stream, count: int, where: str) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += await _receive(stream, count - len(data), where)
+    return data
+
+
+async def _receive(stream: trio.abc.Stream, limit: int, where: str) -> bytes:
+    data = await stream.receive_some(limit)
+    if not data:
+        raise ProxyProtocolError(f"{where} hung up in mid-reply: wrong proxy_type, or credentials?")
+    return bytes(data)
+
+
+def _ascii_host(host: str) -> str:
+    try:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not re.fullmatch(r"[\w.:%-]+", name, re.ASCII):
+        raise HostUnreachable(f"{host[:255]!r} is not a host name")
+    return name

@@ -1,0 +1,66 @@
+"""The bytes under a client WebSocket, watched as they go by.
+
+The library above tells neither when something last came in nor how a connection ended; this
+stream, put between the tunnel and the library, does.
+"""
+
+import re
+
+import trio
+
+MAX_REFUSAL_BYTES = 256 * 1024
+"""More than this before the upgrade is done is no handshake."""
+
+
+class Wire(trio.abc.Stream):
+    """The bytes under the library, and what can be told from them."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._head = b""
+        self.upgraded = False
+        self.ended = trio.Event()
+        self.end = ""
+        self.received_bytes = 0
+        self.last_received = trio.current_time()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self._end("the connection was reset")
+            raise
+        if not data:
+            self._end("the peer hung up without a close frame")
+        self.received_bytes += len(data)
+        self.last_received = trio.current_time()
+        if not self.upgraded:
+            self._head = (self._head + data)[:16]
+            if self.received_bytes > MAX_REFUSAL_BYTES:
+                self._end("the peer sent too much")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except BaseException as exc:  # half a frame may be out: nothing can follow it
+            broken = isinstance(exc, trio.BrokenResourceError)
+            self._end("the connection was reset" if broken else "a send was interrupted")
+            await trio.aclose_forcefully(self._stream)
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        self._end("closed here")
+        await self._stream.aclose()
+
+    def refused_with(self) -> int | None:
+        """The HTTP status of the answer to the upgrade, where it was one and not a 1xx."""
+        match = re.match(rb"HTTP/1\.[01] ([2-5]\d\d)", self._head)
+        return int(match[1]) if match else None
+
+    def _end(self, how: str) -> None:
+        self.end = self.end or how
+        self.ended.set()
