@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_feed.errors import BadMessage
-from trio_feed.model import Interval, Source, Trade, plain
-from trio_feed.venues import Ack, GoingAway, Ignored, KlineUpdate, binance
+from trio_feed.model import Instrument, Interval, Source, Trade, plain
+from trio_feed.venues import Ack, GoingAway, Ignored, Instruments, Kind, KlineUpdate, binance_usdm
 
 CONTINUOUS: dict[str, Any] = {
     "e": "continuous_kline", "E": 1607443058651, "ps": "BTCUSDT", "ct": "PERPETUAL",
@@ -25,8 +25,16 @@ AGG_TRADE: dict[str, Any] = {
 }  # fmt: skip
 
 
+BTC, ETH, BNB = (
+    Instrument("binance_usdm", f"{base}USDT", f"{base}USDT", "perpetual", base, "USDT")
+    for base in ("BTC", "ETH", "BNB")
+)
+TABLE = Instruments([BTC, ETH, BNB])
+
+
 def parsed(message: Any) -> Any:
-    return binance.parse(json.dumps(message))
+    (event,) = binance_usdm.parse(json.dumps(message), TABLE)
+    return event
 
 
 def test_continuous_kline_raw_and_combined() -> None:
@@ -65,14 +73,14 @@ def test_digits_pass_through() -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ({"result": None, "id": 1}, Ack(1)),
-        ({"result": ["a"], "id": 3}, Ack(3)),
-        ({"code": 2, "msg": "Invalid request: x", "id": 7}, Ack(7, "2 Invalid request: x")),
-        ({"code": 3, "msg": "Invalid JSON"}, Ack(None, "3 Invalid JSON")),
-        ({"error": {"code": 2, "msg": "no"}, "id": 4}, Ack(4, '{"code": 2, "msg": "no"}')),
+        ({"result": None, "id": 1}, Ack("1")),
+        ({"result": ["a"], "id": 3}, Ack("3")),
+        ({"code": 2, "msg": "Invalid request: x", "id": 7}, Ack("7", "2 Invalid request: x")),
+        ({"code": 3, "msg": "Invalid JSON"}, Ack("", "3 Invalid JSON")),
+        ({"error": {"code": 2, "msg": "no"}, "id": 4}, Ack("4", '{"code": 2, "msg": "no"}')),
         ({"e": "serverShutdown", "E": 1770123456789}, GoingAway()),
         ({"stream": "!serverShutdown", "data": {"e": "serverShutdown", "E": 1}}, GoingAway()),
-        ({"stream": "x@bookTicker", "data": {"e": "bookTicker", "u": 1}}, Ignored("bookTicker")),
+        ({"stream": "x@y", "data": {"e": "compositeIndex", "u": 1}}, Ignored("compositeIndex")),
     ],
 )
 def test_replies_and_notices(message: Any, expected: Any) -> None:
@@ -94,7 +102,7 @@ def test_replies_and_notices(message: Any, expected: Any) -> None:
 )  # fmt: skip
 def test_what_does_not_fit_is_a_bad_message(raw: str | bytes) -> None:
     with pytest.raises(BadMessage):
-        binance.parse(raw)
+        binance_usdm.parse(raw, TABLE)
 
 
 @given(st.sampled_from([CONTINUOUS, AGG_TRADE]), st.data())
@@ -106,33 +114,36 @@ def test_mutations_raise_nothing_else(frame: dict[str, Any], data: st.DataObject
     cut = data.draw(st.integers(0, len(text)))
     for raw in (bytes(text), bytes(text[:cut])):
         try:
-            binance.parse(raw)
+            binance_usdm.parse(raw, TABLE)
         except BadMessage:
             continue
 
 
 def test_one_stream_stands_in_the_url_several_are_subscribed_to() -> None:
-    one = [binance.kline_stream("BTCUSDT", Interval.M1)]
-    (plan,) = binance.plan("wss://host", one, 50)
+    one = [binance_usdm.stream(Kind.KLINE, BTC, Interval.M1)]
+    (plan,) = binance_usdm.plan("wss://host", one, 50)
     assert plan.url == "wss://host/market/ws/btcusdt_perpetual@continuousKline_1m"
-    assert plan.subscribe == {}
-    two = [*one, binance.trade_stream("BTCUSDT")]
-    (plan,) = binance.plan("wss://host", two, 50)
+    assert plan.subscribe == ()
+    two = [*one, binance_usdm.stream(Kind.AGG_TRADE, BTC)]
+    (plan,) = binance_usdm.plan("wss://host", two, 50)
     assert plan.url == "wss://host/market/stream"
-    assert json.loads(plan.subscribe[1]) == {
+    assert json.loads(plan.subscribe[0].text) == {
         "method": "SUBSCRIBE",
         "params": ["btcusdt_perpetual@continuousKline_1m", "btcusdt@aggTrade"],
         "id": 1,
     }
-    assert [len(p.streams) for p in binance.plan("wss://host", two, 1)] == [1, 1]
+    assert [len(p.streams) for p in binance_usdm.plan("wss://host", two, 1)] == [1, 1]
 
 
 def test_many_streams_stay_within_the_limits() -> None:
-    streams = [binance.trade_stream(f"A{n}USDT") for n in range(2500)]
-    plans = binance.plan("wss://host", streams, 10_000)
+    names = [f"A{n}USDT" for n in range(2500)]
+    streams = [
+        binance_usdm.stream(Kind.AGG_TRADE, Instrument("x", n, n, "perpetual")) for n in names
+    ]
+    plans = binance_usdm.plan("wss://host", streams, 10_000)
     assert [len(p.streams) for p in plans] == [1024, 1024, 452]
     for plan in plans:
-        sizes = [len(json.loads(frame)["params"]) for frame in plan.subscribe.values()]
+        sizes = [len(json.loads(frame.text)["params"]) for frame in plan.subscribe]
         assert max(sizes) <= 200
         assert sum(sizes) == len(plan.streams)
 
@@ -141,24 +152,25 @@ def test_rest_rows_are_closed_but_the_last() -> None:
     row = [1499040000000, "0.01634790", "0.80000000", "0.01575800", "0.01577100", "148976.11427815",
            1499644799999, "2434.19055334", 308, "1756.87402397", "28.46694368", "0"]  # fmt: skip
     body = json.dumps([row, [1499644800000, *row[1:]]]).encode()
-    first, second = binance.parse_klines(body)
+    first, second = binance_usdm.parse_klines(body, BTC)
     assert (first.closed, second.closed) == (True, False)
     assert plain(first.volume) == "148976.11427815"
     assert first.source is Source.BACKFILL
-    assert binance.parse_klines(b"[]") == []
+    assert binance_usdm.parse_klines(b"[]", BTC) == []
     for bad in (b"", b"{}", b'{"code":-1121,"msg":"Invalid symbol."}', b"[[1]]",
                 json.dumps([row, row]).encode()):  # fmt: skip
         with pytest.raises(BadMessage):
-            binance.parse_klines(bad)
+            binance_usdm.parse_klines(bad, BTC)
 
 
 def test_rest_questions() -> None:
-    question = binance.klines_question("BTCUSDT", Interval.H1, 1499040000000)
+    question = binance_usdm.klines_question(BTC, Interval.H1, 1499040000000, 0)
     assert question.path == "/fapi/v1/continuousKlines"
     assert question.params["contractType"] == "PERPETUAL"
     assert (question.params["limit"], question.weight) == (1500, 10)
-    trades = binance.trades_question("BTCUSDT", 77)
+    trades = binance_usdm.trades_question(BTC, 77)
+    assert trades is not None
     assert trades.params == {"symbol": "BTCUSDT", "fromId": 77, "limit": 1000}
     rows = [{k: v for k, v in AGG_TRADE.items() if k not in ("e", "E", "s")}]
-    (trade,) = binance.parse_trades("BNBUSDT", json.dumps(rows).encode())
+    (trade,) = binance_usdm.parse_trades(json.dumps(rows).encode(), BNB)
     assert (trade.symbol, trade.trade_id) == ("BNBUSDT", 5933014)

@@ -15,7 +15,7 @@ from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, 
 from trio_feed.feeds.connection import Connection, ConnectionState, Incoming
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.metrics import Metrics
-from trio_feed.model import Interval, KlineMessage, Trade
+from trio_feed.model import BookTop, BookUpdate, Instrument, Interval, KlineMessage, Trade
 from trio_feed.net.tunnel import Route
 from trio_feed.settings import (
     ConnectionSettings,
@@ -33,24 +33,32 @@ from trio_feed.simulator import (
 from trio_feed.simulator.wire import text_frame
 from trio_feed.store import MemoryStore
 from trio_feed.supervise import Backoff
-from trio_feed.venues import KlineUpdate, Plan, Venue, binance
+from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue, binance_usdm
 
+DANCE = Frame('{"method":"DANCE","id":1}', frozenset({"1"}))
+NOBODY = Frame('{"method":"LIST_SUBSCRIPTIONS","id":7}', frozenset({"99"}))
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
-STREAMS = (binance.kline_stream("BTCUSDT", Interval.M1), binance.trade_stream("BTCUSDT"))
+BTC = Instrument("binance_usdm", "BTCUSDT", "BTCUSDT", "perpetual")
+STREAMS = (
+    binance_usdm.stream(Kind.KLINE, BTC, Interval.M1),
+    binance_usdm.stream(Kind.AGG_TRADE, BTC),
+)
 
 
 class Bench:
     """A connection to whatever listens at exchange:80, and what came through it."""
 
-    def __init__(self, network: MemoryNetwork, plan: Plan, venue: Venue = binance) -> None:
+    def __init__(self, network: MemoryNetwork, plan: Plan, venue: Venue = binance_usdm) -> None:
         self.outlet, self.inlet = trio.open_memory_channel[Incoming](100_000)
         self.metrics = Metrics()
+        self.instruments = Instruments([BTC])
         self.state = ConnectionState(1, plan)
         self.changes: list[str] = []
         self.up = trio.Event()
         self.connection = Connection(
             state=self.state,
             venue=venue,
+            instruments=lambda: self.instruments,
             route=Route(
                 dial=network.dial,
                 proxy_settings=ProxySettings(),
@@ -83,7 +91,7 @@ class Bench:
     def events(self) -> list[Any]:
         found = []
         while self.inlet.statistics().current_buffer_used:
-            found.append(self.inlet.receive_nowait()[0])
+            found += self.inlet.receive_nowait()[0]
         return found
 
 
@@ -108,7 +116,7 @@ async def box() -> AsyncIterator[tuple[SimulatedExchange, MemoryNetwork]]:
 
 
 def plan(limit: int = 50) -> Plan:
-    return binance.plan("ws://exchange:80", STREAMS, limit)[0]
+    return binance_usdm.plan("ws://exchange:80", STREAMS, limit)[0]
 
 
 @pytest.mark.parametrize("limit", [1, 50])
@@ -141,7 +149,7 @@ async def test_bad_messages_are_counted_and_nothing_falls(
         (peer,) = exchange.connections
         for bad in (b"nonsense", b"[]", b'{"e":5}', b'{"stream":"x@y","data":{"e":"gossip"}}'):
             peer.offer(text_frame(bad))
-        peer.offer(text_frame(b'{"stream":"x@bookTicker","data":{"e":"bookTicker"}}'))
+        peer.offer(text_frame(b'{"stream":"x@y","data":{"e":"compositeIndex"}}'))
         await trio.sleep(5)
         assert bench.state.bad_messages == 4
         assert bench.state.status == "live"
@@ -203,7 +211,7 @@ async def test_streams_on_the_wrong_path_are_noticed(autojump_clock: trio.abc.Cl
 
 async def test_a_refused_subscription_is_said(autojump_clock: trio.abc.Clock) -> None:
     async with box() as (_exchange, network):
-        odd = Plan("ws://exchange:80/market/stream", STREAMS, {1: '{"method":"DANCE","id":1}'})
+        odd = Plan("ws://exchange:80/market/stream", STREAMS, (DANCE,))
         error = await Bench(network, odd).run()
         assert isinstance(error, SubscriptionRefused)
         assert "DANCE" in str(error)
@@ -213,7 +221,7 @@ async def test_a_subscription_that_nobody_acknowledges_is_given_up(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with box() as (_exchange, network):
-        waiting = Plan("ws://exchange:80/market/stream", STREAMS, {**plan().subscribe, 99: "{}"})
+        waiting = Plan("ws://exchange:80/market/stream", STREAMS, (*plan().subscribe, NOBODY))
         error = await Bench(network, waiting).run()
         assert isinstance(error, SubscriptionRefused)
 
@@ -228,10 +236,15 @@ async def test_binance_futures_recording_parses_without_a_miss(
     symbols = ("SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT")
     network, published = MemoryNetwork(), list[KlineMessage]()
     store = MemoryStore(1)
+    info = (CAPTURES / "BINANCE_FUTURES.0").read_text().splitlines()
+    listed = next(line for line in info if "/exchangeInfo -> " in line)
     path = recording.url.split("/", 3)[3]
-    bench = Bench(network, Plan(f"ws://exchange:80/{path}", STREAMS, {}))
+    bench = Bench(network, Plan(f"ws://exchange:80/{path}", STREAMS))
+    bench.instruments = Instruments(
+        binance_usdm.parse_instruments(listed.partition(" -> ")[2].partition(": ")[2].encode())
+    )
     pipeline = Pipeline(
-        binance,
+        binance_usdm,
         ExchangeSettings(symbols=symbols, intervals=(Interval.M1,), history_bars=0),
         tails={},
         store=store,
@@ -252,8 +265,10 @@ async def test_binance_futures_recording_parses_without_a_miss(
     assert bench.state.bad_messages == 0
     assert sum(isinstance(event, Trade) for event in events) == 91
     assert sum(isinstance(event, KlineUpdate) for event in events) == 67
-    for event in events:
-        pipeline.handle(event, 0.0)
+    assert sum(isinstance(event, BookTop) for event in events) == 613
+    assert sum(isinstance(event, BookUpdate) for event in events) == 764
+    assert len(events) == 1535
+    pipeline.handle(events, 0.0)
     minutes = [m for m in published if m.series.interval is Interval.M1]
     assert {m.series.symbol for m in minutes} == set(symbols)
     assert len(minutes) == 67

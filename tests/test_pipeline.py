@@ -1,21 +1,28 @@
 """Events in, candles out of one venue, without any I/O."""
 
+import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support.make import MINUTE, T0, kline, trade
 
 from trio_feed.errors import BadMessage
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.metrics import Metrics
-from trio_feed.model import Interval, KlineMessage, Series, Source
+from trio_feed.model import Instrument, Interval, Kline, KlineMessage, Series, Source, Trade, plain
 from trio_feed.settings import ExchangeSettings
 from trio_feed.store import MemoryStore
 from trio_feed.store.base import Tail
-from trio_feed.venues import KlineUpdate, binance
+from trio_feed.venues import Instruments, Kind, KlineUpdate, binance_usdm
 
 M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
 S1 = Series("binance_usdm", "BTCUSDT", Interval.S1)
+
+
+BTC = Instrument("binance_usdm", "BTCUSDT", "BTCUSDT", "perpetual")
+CANDLES = binance_usdm.stream(Kind.KLINE, BTC, Interval.M1)
+TRADES = binance_usdm.stream(Kind.AGG_TRADE, BTC)
 
 
 class Line:
@@ -33,7 +40,7 @@ class Line:
         }
         tails = {M1: Tail(kline(T0 - MINUTE), 1, 1)} if known else {}
         self.pipe = Pipeline(
-            binance,
+            binance_usdm,
             ExchangeSettings(**(chosen | more)),
             tails=tails,
             store=self.store,
@@ -42,16 +49,43 @@ class Line:
             simulated=simulated,
             metrics=Metrics(),
         )
+        self.pipe.use(Instruments([BTC]))
 
     def candle(self, n: int, *, closed: bool) -> None:
         self.now = max(self.now, T0 + n * MINUTE + (MINUTE if closed else 1))
-        self.pipe.handle(
-            KlineUpdate("BTCUSDT", Interval.M1, kline(T0 + n * MINUTE, closed=closed)), self.now
-        )
+        row = kline(T0 + n * MINUTE, closed=closed)
+        self.pipe.handle([KlineUpdate("BTCUSDT", Interval.M1, row)], self.now)
 
     def trade(self, number: int, after_ms: int) -> None:
         self.now = max(self.now, float(T0 + after_ms))
-        self.pipe.handle(trade(number, T0 + after_ms), self.now)
+        self.pipe.handle([trade(number, T0 + after_ms)], self.now)
+
+    def due(self) -> tuple[float, Any]:
+        found = self.pipe.most_due()
+        assert found is not None
+        return found
+
+    def answer_klines(self, rows: list[Kline], key: Series = M1) -> None:
+        """Do a series' job with these candles as the exchange's answer."""
+        job = self.pipe.begin(key)
+        body = [
+            [r.open_ms, *(plain(v) for v in (r.open, r.high, r.low, r.close, r.volume)), 0,
+             plain(r.quote_volume), r.trades, "0", "0", "0"]
+            for r in rows
+        ]  # fmt: skip
+        job.take(json.dumps(body).encode())
+        self.pipe.done(key)
+
+    def answer_trades(self, trades: list[Trade]) -> None:
+        _, key = self.due()
+        job = self.pipe.begin(key)
+        body = [
+            {"a": t.trade_id, "p": plain(t.price), "q": plain(t.quantity), "f": t.first_id,
+             "l": t.last_id, "T": t.time_ms, "m": t.buyer_is_maker}
+            for t in trades
+        ]  # fmt: skip
+        job.take(json.dumps(body).encode())
+        self.pipe.done(key)
 
     def closed(self, series: Series = M1) -> list[int]:
         found = [m for m in self.out if m.series == series and m.kline.closed]
@@ -72,15 +106,14 @@ def test_a_reconnect_makes_a_job_and_its_answer_comes_before_live_ones() -> None
     line = Line()
     line.candle(0, closed=False)
     line.now = T0 + 3 * MINUTE + 500
-    line.pipe.resumed([binance.kline_stream("BTCUSDT", Interval.M1)])
+    line.pipe.resumed([CANDLES])
     line.candle(3, closed=False)
-    job = line.pipe.most_due()
-    assert job is not None
-    assert (job.series, job.due_ms) == (M1, line.now)
-    line.pipe.begin(job)
+    assert line.due() == (line.now, M1)
+    job = line.pipe.begin(M1)
+    assert job.question.params["startTime"] == T0
     assert line.pipe.most_due() is None
-    line.pipe.fill_klines(M1, [kline(T0 + n * MINUTE, closed=n < 3) for n in range(4)])
-    line.pipe.done(job)
+    line.pipe.done(M1)
+    line.answer_klines([kline(T0 + n * MINUTE) for n in range(4)])
     assert line.closed() == [0, MINUTE, 2 * MINUTE]
     assert line.out[-1].kline.open_ms == T0 + 3 * MINUTE
     assert line.pipe.held() == 0
@@ -88,23 +121,30 @@ def test_a_reconnect_makes_a_job_and_its_answer_comes_before_live_ones() -> None
 
 def test_a_new_series_asks_for_its_history() -> None:
     line = Line(known=False)
-    job = line.pipe.most_due()
-    assert job is not None
-    assert job.due_ms < line.now
+    assert line.due()[0] < line.now
     assert line.pipe.ledgers[M1].expected == T0 - 10 * MINUTE
+
+
+def test_what_does_not_trade_is_not_missed() -> None:
+    line = Line(known=False)
+    line.pipe.use(Instruments([evolve(BTC, trading=False)]))
+    assert line.pipe.most_due() is None
+    assert line.pipe.behind() == 0
+    line.pipe.use(Instruments([BTC]))
+    assert line.pipe.behind() == 1
 
 
 @pytest.mark.parametrize("open_ms", [T0 + 1, T0 + 60 * MINUTE])
 def test_an_impossible_candle_is_refused(open_ms: int) -> None:
     line = Line()
     with pytest.raises(BadMessage):
-        line.pipe.handle(KlineUpdate("BTCUSDT", Interval.M1, kline(open_ms)), line.now)
+        line.pipe.handle([KlineUpdate("BTCUSDT", Interval.M1, kline(open_ms))], line.now)
 
 
 def test_strangers_are_ignored() -> None:
     line = Line()
-    line.pipe.handle(KlineUpdate("NOBODY", Interval.M1, kline()), line.now)
-    line.pipe.handle(KlineUpdate("BTCUSDT", Interval.H1, kline()), line.now)
+    line.pipe.handle([KlineUpdate("NOBODY", Interval.M1, kline())], line.now)
+    line.pipe.handle([KlineUpdate("BTCUSDT", Interval.H1, kline())], line.now)
     assert line.out == []
 
 
@@ -112,7 +152,7 @@ def test_simulated_candles_say_so_whatever_their_way() -> None:
     line = Line(simulated=True)
     line.candle(0, closed=True)
     line.now += 2 * MINUTE
-    line.pipe.fill_klines(M1, [kline(T0 + MINUTE, source=Source.BACKFILL)])
+    line.answer_klines([kline(T0 + MINUTE), kline(T0 + 2 * MINUTE)])
     assert {m.kline.source for m in line.out} == {Source.SIMULATED}
 
 
@@ -131,13 +171,13 @@ def test_a_hole_in_the_trades_is_fetched_before_later_ones_count() -> None:
     line.trade(6, 3100)
     line.trade(7, 4100)
     assert line.closed(S1) == []
-    job = line.pipe.most_due()
-    assert job is not None
-    assert (job.symbol, line.pipe.trade_gap("BTCUSDT")) == ("BTCUSDT", 3)
-    line.pipe.fill_trades("BTCUSDT", [trade(n, T0 + 1000 + n * 200) for n in (3, 4, 5, 6)])
+    _, key = line.due()
+    assert line.pipe.begin(key).question.params["fromId"] == 3
+    line.pipe.done(key)
+    line.answer_trades([trade(n, T0 + 1000 + n * 200) for n in (3, 4, 5, 6)])
     assert line.closed(S1) == [1000, 2000, 3000]
     assert all(m.kline.complete for m in line.out)
-    assert line.pipe.trade_gap("BTCUSDT") is None
+    assert line.due()[1] == M1
 
 
 def test_a_hole_that_nobody_fills_is_marked_not_papered_over() -> None:
@@ -145,10 +185,9 @@ def test_a_hole_that_nobody_fills_is_marked_not_papered_over() -> None:
     for number, after in ((1, 500), (2, 1100), (3, 2100), (9, 5100), (10, 6100), (11, 7200)):
         line.trade(number, after)
     for _ in range(5):
-        job = line.pipe.most_due()
-        assert job is not None
-        line.now = max(line.now, job.due_ms)
-        line.pipe.fill_trades("BTCUSDT", [])
+        due_ms, _ = line.due()
+        line.now = max(line.now, due_ms)
+        line.answer_trades([])
     marks = {m.kline.open_ms - T0: m.kline.complete for m in line.out if m.kline.closed}
     assert marks == {1000: True, 2000: False, 5000: False, 6000: True}
     (hole,) = line.store.holes[S1]
@@ -157,7 +196,7 @@ def test_a_hole_that_nobody_fills_is_marked_not_papered_over() -> None:
 
 def test_time_closes_trade_candles_only_while_the_stream_is_up() -> None:
     line = Line()
-    stream = [binance.trade_stream("BTCUSDT")]
+    stream = [TRADES]
     line.pipe.resumed(stream)
     line.trade(1, 500)
     line.trade(2, 1100)
@@ -178,12 +217,8 @@ def test_a_minute_from_trades_that_misses_trades_is_fetched_whole() -> None:
     line = Line(intervals=(Interval.H1,), trade_intervals=(Interval.M1,))
     line.trade(1, 500)
     line.trade(2, MINUTE + 100)
-    job = line.pipe.most_due()
     assert line.closed() == []
-    ledger = line.pipe.ledgers[M1]
-    assert ledger.expected == T0
-    assert job is not None
-    line.pipe.fill_klines(M1, [kline(T0), kline(T0 + MINUTE, closed=False)])
+    line.answer_klines([kline(T0), kline(T0 + MINUTE)])
     line.trade(3, 2 * MINUTE + 100)
     assert line.closed() == [0, MINUTE]
-    assert [m.kline.source for m in line.out if m.kline.closed] == [Source.EXCHANGE, Source.TRADES]
+    assert [m.kline.source for m in line.out if m.kline.closed] == [Source.BACKFILL, Source.TRADES]

@@ -328,10 +328,17 @@ async def test_giving_up_does_not_wait_for_a_tls_goodbye(tmp_path, autojump_cloc
 
 
 async def test_next_call_after_a_broken_one_dials_anew(autojump_clock):
-    exchange = Exchange(cut_in_body, answer())
+    exchange = Exchange(cut_in_body, cut_in_body, answer())
     async with client_of(exchange) as client:
         with pytest.raises(errors.RestError):
             await client.get("/x", {})
+        assert await client.get("/x", {}) == b"[]"
+    assert exchange.connections == 3
+
+
+async def test_a_connection_that_was_closed_meanwhile_costs_no_call(autojump_clock):
+    exchange = Exchange(cut_in_body, answer())
+    async with client_of(exchange) as client:
         assert await client.get("/x", {}) == b"[]"
     assert exchange.connections == 2
 

@@ -29,6 +29,7 @@ class Metrics:
         self.connections_lost = counter(
             "connections_lost", "Exchange connections lost or not opened", "venue", "reason"
         )
+        self.streams_refused = counter("streams_refused", "Streams that a venue refused", "venue")
         self.reader_waits = counter("reader_waits", "Readers that found the buffer full", "venue")
         self.rest_calls = counter("rest_calls", "REST calls by result", "venue", "result")
         self.candles_closed = counter("candles_closed", "Closed candles sent on", "venue", "source")

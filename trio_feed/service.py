@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Never
 
 import structlog
@@ -24,7 +25,7 @@ from .push.server import ServerLimits, bound_address, serve
 from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
 from .simulator import Market, serve_binance
-from .store import KlineStore, open_store
+from .store import MEMORY, KlineStore, open_store
 from .venues import VENUES
 from .world import World
 
@@ -182,12 +183,20 @@ async def _make_feeds(
             publish=hub.publish,
             simulated=box.enabled and box.venue == name,
             metrics=metrics,
+            cache=_cache(settings, name),
         )
         for series in feed.pipeline.ledgers:
             history = await store.history(series, limit=settings.kline.history_data_limit)
             hub.open_topic(series, history, await store.first_open(series))
         feeds.append(feed)
     return feeds
+
+
+def _cache(settings: Settings, venue: str) -> Path | None:
+    """The instrument table's copy lies beside the store."""
+    if settings.store.path == MEMORY:
+        return None
+    return Path(settings.store.path).with_suffix(f".{venue}.instruments.json")
 
 
 def _make_app(

@@ -1,69 +1,78 @@
-"""Workers that ask the exchange by REST for what the ledgers miss."""
+"""Workers that ask the exchange by REST for what is missing, whatever it is."""
 
-from collections.abc import Callable
-from typing import Never
+from collections.abc import Callable, Hashable
+from typing import Never, Protocol
 
 import structlog
 import trio
+from attrs import frozen
+from trio_util import RepeatedEvent
 
 from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
 from ..net.rest import RestClient
-from ..venues import RestQuestion, Venue
-from .pipeline import Job, Pipeline
+from ..venues import RestQuestion
 
 _SHORTEST_WAIT_S = 0.001
 
 
+@frozen
+class Job:
+    """A question and what to do with the answer.  ``take`` may raise BadMessage."""
+
+    question: RestQuestion
+    take: Callable[[bytes], None]
+    failed: Callable[[], None]
+
+
+class Missing(Protocol):
+    """Who knows what is missing.  ``changed`` fires when something may be due earlier."""
+
+    changed: RepeatedEvent
+
+    def most_due(self) -> tuple[float, Hashable] | None:
+        """When (unix ms) and what, leaving out what is being asked for."""
+
+    def begin(self, key: Hashable) -> Job:
+        """From now on nobody else is given this key."""
+
+    def done(self, key: Hashable) -> None: ...
+
+
 async def run_worker(
-    pipeline: Pipeline,
+    missing: Missing,
     rest: RestClient,
-    venue: Venue,
     *,
+    venue: str,
     now_ms: Callable[[], float],
     metrics: Metrics,
 ) -> Never:
-    """Take one due job after the other, for ever.  Several workers share one pipeline."""
-    log = structlog.get_logger().bind(venue=venue.NAME)
+    """Do one due job after the other, for ever.  Several workers share one ``missing``."""
+    log = structlog.get_logger().bind(venue=venue)
     while True:
-        job = await _next_job(pipeline, now_ms)
-        pipeline.begin(job)
+        key = await _next_due(missing, now_ms)
+        job = missing.begin(key)
         try:
-            await _do(job, pipeline, rest, venue)
+            question = job.question
+            body = await rest.get(question.path, question.params, weight=question.weight)
+            job.take(body)
         except (NetworkError, BadMessage) as error:
-            metrics.rest_calls.labels(venue.NAME, type(error).__name__).inc()
-            stream = str(job.series or job.symbol)
-            log.warning("backfill.failed", stream=stream, problem=str(error))
-            pipeline.failed(job)
+            metrics.rest_calls.labels(venue, type(error).__name__).inc()
+            log.warning("backfill.failed", stream=str(key), problem=str(error))
+            job.failed()
         else:
-            metrics.rest_calls.labels(venue.NAME, "ok").inc()
+            metrics.rest_calls.labels(venue, "ok").inc()
         finally:
-            pipeline.done(job)
+            missing.done(key)
 
 
-async def _next_job(pipeline: Pipeline, now_ms: Callable[[], float]) -> Job:
-    """Wait until a job is due."""
+async def _next_due(missing: Missing, now_ms: Callable[[], float]) -> Hashable:
+    """Wait until something is due."""
     while True:
         await trio.lowlevel.checkpoint()
-        job = pipeline.most_due()
-        delay_s = float("inf") if job is None else (job.due_ms - now_ms()) / 1000
-        if job is not None and delay_s <= 0:
-            return job
+        found = missing.most_due()
+        delay_s = float("inf") if found is None else (found[0] - now_ms()) / 1000
+        if found is not None and delay_s <= 0:
+            return found[1]
         with trio.move_on_after(max(delay_s, _SHORTEST_WAIT_S)):
-            await pipeline.changed.wait()
-
-
-async def _do(job: Job, pipeline: Pipeline, rest: RestClient, venue: Venue) -> None:
-    if job.series is not None:
-        start_ms = pipeline.ledgers[job.series].expected
-        question = venue.klines_question(job.series.symbol, job.series.interval, start_ms)
-        pipeline.fill_klines(job.series, venue.parse_klines(await _ask(rest, question)))
-        return
-    first = pipeline.trade_gap(job.symbol)
-    if first is not None:
-        body = await _ask(rest, venue.trades_question(job.symbol, first))
-        pipeline.fill_trades(job.symbol, venue.parse_trades(job.symbol, body))
-
-
-async def _ask(rest: RestClient, question: RestQuestion) -> bytes:
-    return await rest.get(question.path, question.params, weight=question.weight)
+            await missing.changed.wait()

@@ -1,29 +1,34 @@
 """One connection to an exchange: opened, subscribed, read, and thrown away whole.
 
 The reader parses and hands on; it waits for the processor only when the bounded buffer is full,
-and says so in a metric.  A message that cannot be parsed is counted and dropped here.
+and says so in a metric.  A message that cannot be parsed is counted and dropped here; a connection
+on which more than a tenth of the messages are bad is given up.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define
+from attrs import define, field
 
 from ..errors import BadMessage, ConnectionLost, SubscriptionRefused
 from ..metrics import Metrics
-from ..model import Trade
 from ..net.tunnel import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings
 from ..supervise import Backoff
-from ..venues import Ack, GoingAway, Ignored, KlineUpdate, Plan, Venue
+from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 
-Incoming = tuple[KlineUpdate | Trade, float]
-"""An event and our clock (unix ms) when its bytes came in."""
+Incoming = tuple[Sequence[Data], float]
+"""What one message said, and our clock (unix ms) when its bytes came in."""
 
-_BAD_SAMPLES_PER_CONNECTION = 5
+_BAD_SAMPLES = 5
+"""Bad messages of one attempt that are logged; all are counted."""
+_MOST_ERRORS = 10
+_WORST_ERROR_RATE = 0.1
+"""More errors than this, and a larger share of the messages: the connection is given up."""
 
 
 @define
@@ -38,6 +43,8 @@ class ConnectionState:
     attempts: int = 0
     last_message_ms: float | None = None
     problem: str = ""
+    refused: dict[str, str] = field(factory=dict)
+    """Streams that the exchange refused, with its reason."""
 
     def statistics(self) -> dict[str, Any]:
         return {
@@ -50,6 +57,7 @@ class ConnectionState:
             "attempts": self.attempts,
             "last_message_ms": self.last_message_ms,
             "problem": self.problem,
+            "refused": self.refused,
         }
 
 
@@ -58,10 +66,12 @@ class Connection:
     """One attempt after the other is made by calling :meth:`run`; each uses a fresh socket.
 
     ``up`` and ``down`` are told when the streams deliver and when they do not any more.
+    ``instruments`` gives the table to parse with.
     """
 
     state: ConnectionState
     venue: Venue
+    instruments: Callable[[], Instruments]
     route: Route
     settings: ConnectionSettings
     outlet: trio.MemorySendChannel[Incoming]
@@ -70,12 +80,17 @@ class Connection:
     metrics: Metrics
     up: Callable[[Plan], None]
     down: Callable[[Plan], None]
+    _waiting: set[str] = field(factory=set)
+    _messages: int = 0
+    _errors: int = 0
+    _last_data: float = 0.0
+    _log: Any = None
 
     async def run(self) -> Never:
         """Open, subscribe, read until it ends.  Raises NetworkError."""
         state, settings = self.state, self.settings
         state.status, state.attempts = "connecting", state.attempts + 1
-        log = structlog.get_logger().bind(venue=self.venue.NAME, connection=state.id)
+        self._log = structlog.get_logger().bind(venue=self.venue.NAME, connection=state.id)
         deadlines = Deadlines(
             open_s=settings.open_timeout_s,
             close_s=settings.close_timeout_s,
@@ -92,59 +107,113 @@ class Connection:
             gauge = self.metrics.connections.labels(self.venue.NAME)
             gauge.inc()
             try:
-                state.status = "subscribing"
-                await self._subscribe(socket, log)
-                state.status, state.problem = "live", ""
-                log.info("connection.open", url=state.plan.url, streams=len(state.plan.streams))
-                self.up(state.plan)
-                while True:
-                    await self._take(await socket.receive(), log)
+                await self._read(socket)
             finally:
                 gauge.dec()
                 state.status = "lost"
                 self.down(state.plan)
+        raise AssertionError("reading ends with an exception")
 
-    async def _subscribe(self, socket: Socket, log: Any) -> None:
-        """Send the plan's frames and wait until each is acknowledged."""
-        waiting = set(self.state.plan.subscribe)
-        for frame in self.state.plan.subscribe.values():
-            await socket.send(frame)
-        try:
-            with trio.fail_after(self.settings.open_timeout_s):
-                while waiting:
-                    answer = await self._take(await socket.receive(), log)
-                    if answer is not None and answer.request_id is not None:
-                        waiting.discard(answer.request_id)
-        except trio.TooSlowError:
-            raise SubscriptionRefused(
-                f"{self.venue.NAME}: no answer to SUBSCRIBE within {self.settings.open_timeout_s}s"
-            ) from None
+    async def _read(self, socket: Socket) -> Never:
+        state = self.state
+        self._messages = self._errors = 0
+        self._last_data = trio.current_time()
+        state.status = "subscribing"
+        state.refused.clear()
+        await self._subscribe(socket)
+        state.status, state.problem = "live", ""
+        self._log.info("connection.open", url=state.plan.url, streams=len(state.plan.streams))
+        self.up(state.plan)
+        while True:
+            await self._take(await self._receive(socket))
 
-    async def _take(self, raw: str | bytes, log: Any) -> Ack | None:
-        """One message: parse, count, hand on.  Returns a control frame's answer."""
+    async def _subscribe(self, socket: Socket) -> None:
+        """Send the plan's frames, no faster than it allows, and wait for every answer."""
+        plan, frames = self.state.plan, deque(self.state.plan.subscribe)
+        self._waiting = {name for frame in frames for name in frame.acks}
+        next_at = trio.current_time()
+        end = next_at + len(frames) / plan.frames_per_s + self.settings.open_timeout_s
+        while frames or self._waiting:
+            if frames and trio.current_time() >= next_at:
+                await socket.send(frames.popleft().text)
+                next_at += 1 / plan.frames_per_s
+                continue
+            raw = None
+            with trio.move_on_at(next_at if frames else end):
+                raw = await socket.receive()
+            if raw is not None:
+                await self._take(raw)
+            elif trio.current_time() >= end:
+                missing = ", ".join(sorted(self._waiting)[:5])
+                raise SubscriptionRefused(f"{self.venue.NAME}: no answer to subscribing {missing}")
+
+    async def _receive(self, socket: Socket) -> str | bytes:
+        """The next message; where the venue wants it, asked for with its own kind of ping."""
+        beat = self.venue.HEARTBEAT
+        if beat is None:
+            return await socket.receive()
+        silence_s = self.settings.silence_timeout_s
+        if trio.current_time() - self._last_data > silence_s:
+            raise ConnectionLost(f"{self.venue.NAME}: silent for {silence_s:g} s, but for pongs")
+        with trio.move_on_after(beat.after_s):
+            return await socket.receive()
+        await socket.send(beat.text)
+        with trio.move_on_after(self.settings.pong_timeout_s):
+            return await socket.receive()
+        raise ConnectionLost(f"{self.venue.NAME}: no answer to {beat.text!r}")
+
+    async def _take(self, raw: str | bytes) -> None:
+        """One message: parse, count, hand on."""
         state, name = self.state, self.venue.NAME
         received = self.now_ms()
         state.message_count += 1
-        state.last_message_ms = received
+        self._messages += 1
         self.metrics.messages.labels(name).inc()
         try:
-            event = self.venue.parse(raw)
+            events = self.venue.parse(raw, self.instruments())
         except BadMessage as error:
-            note_bad_message(state, name, error, self.metrics, log)
-            return None
-        match event:
-            case KlineUpdate() | Trade():
-                self.backoff.succeeded()
-                await self._hand_on((event, received))
-            case Ack(error=problem) if problem:
-                raise SubscriptionRefused(f"{name} refused a request: {problem}")
-            case Ack():
-                return event
-            case Ignored(kind):
-                self.metrics.ignored_messages.labels(name, kind).inc()
-            case GoingAway():
-                raise ConnectionLost(f"{name} announced that it will close this connection")
-        return None
+            self._note_bad_message(error)
+            return
+        data = []
+        for event in events:
+            match event:
+                case Ack():
+                    self._acknowledge(event)
+                case Ignored(kind):
+                    self.metrics.ignored_messages.labels(name, kind).inc()
+                case GoingAway():
+                    raise ConnectionLost(f"{name} announced that it will close this connection")
+                case Pong():
+                    pass
+                case _:
+                    data.append(event)
+        if data:
+            state.last_message_ms = received
+            self._last_data = trio.current_time()
+            self.backoff.succeeded()
+            await self._hand_on((data, received))
+
+    def _acknowledge(self, ack: Ack) -> None:
+        self._waiting.discard(ack.name)
+        if not ack.error:
+            return
+        if not ack.stream_only:
+            raise SubscriptionRefused(f"{self.venue.NAME} refused a request: {ack.error}")
+        self.state.refused[ack.name] = ack.error
+        self.metrics.streams_refused.labels(self.venue.NAME).inc()
+        self._log.error("stream.refused", stream=ack.name, problem=ack.error)
+
+    def _note_bad_message(self, error: BadMessage) -> None:
+        """Count it, log the first few; too many of them are worse than a reconnect."""
+        self.state.bad_messages += 1
+        self._errors += 1
+        self.metrics.bad_messages.labels(self.venue.NAME).inc()
+        if self._errors <= _BAD_SAMPLES:
+            self._log.warning("message.bad", problem=str(error), sample=error.sample)
+        if self._errors > _MOST_ERRORS and self._errors > self._messages * _WORST_ERROR_RATE:
+            raise ConnectionLost(
+                f"{self.venue.NAME}: {self._errors} of {self._messages} messages cannot be read"
+            )
 
     async def _hand_on(self, item: Incoming) -> None:
         try:
@@ -152,13 +221,3 @@ class Connection:
         except trio.WouldBlock:
             self.metrics.reader_waits.labels(self.venue.NAME).inc()
             await self.outlet.send(item)
-
-
-def note_bad_message(
-    state: ConnectionState, venue: str, error: BadMessage, metrics: Metrics, log: Any
-) -> None:
-    """Count a message that is dropped; the first few of a connection are logged."""
-    state.bad_messages += 1
-    metrics.bad_messages.labels(venue).inc()
-    if state.bad_messages <= _BAD_SAMPLES_PER_CONNECTION:
-        log.warning("message.bad", problem=str(error), sample=error.sample)

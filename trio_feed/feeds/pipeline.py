@@ -5,38 +5,43 @@ The exchange's candles go to the ledger of their series.  Trades become candles 
 published, in the same step.  What it finds missing becomes a job for the backfill workers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 import structlog
-from attrs import define, evolve
+from attrs import evolve, frozen
 from trio_util import RepeatedEvent
 
 from ..errors import BadMessage
 from ..market import calendar
 from ..market.ledger import Ledger, Policy, open_ledger
 from ..metrics import Metrics
-from ..model import Interval, Kline, KlineMessage, Series, Source, Trade
+from ..model import Instrument, Interval, Kline, KlineMessage, Series, Source, Trade
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
-from ..venues import KlineUpdate, Stream, Venue
+from ..venues import Data, Instruments, KlineUpdate, Stream, Venue
+from .backfill import Job
 from .trades import TradeLine
 
 _CLOCK_SKEW_MS = 60_000
 """A candle that opens further in the future than this is nonsense."""
 
 
-@define(eq=False)
-class Job:
-    """Something to ask the exchange by REST: candles of ``series``, or trades of ``symbol``."""
+@frozen
+class TradesOf:
+    """Key of a job that asks for trades."""
 
-    due_ms: float
-    series: Series | None = None
-    symbol: str = ""
+    symbol: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol} trades"
 
 
 class Pipeline:
-    """All series of one venue.  ``changed`` fires when a job may have become due earlier."""
+    """All series of one venue.  ``changed`` fires when a job may have become due earlier.
+
+    Only symbols that the instrument table knows as trading are asked for; :meth:`use` gives it.
+    """
 
     def __init__(
         self,
@@ -54,7 +59,8 @@ class Pipeline:
         self._venue, self._store, self._publish, self._now_ms = venue, store, publish, now_ms
         self._simulated, self._metrics = simulated, metrics
         self._log = structlog.get_logger().bind(venue=venue.NAME)
-        self._busy: set[Series | str] = set()
+        self._active: dict[str, Instrument] = {}
+        self._busy: set[Hashable] = set()
         self._holes: dict[Series, int] = {}
         policy = Policy(close_grace_ms=settings.close_grace_s * 1000)
         self.ledgers: dict[Series, Ledger] = {}
@@ -71,29 +77,32 @@ class Pipeline:
                     now=now_ms(),
                     policy=policy,
                 )
+        self._trade_intervals = settings.trade_intervals
+        anything = Instrument(venue.NAME, "", "", "")
+        refill = venue.trades_question(anything, 0) is not None
         self._trades = (
-            {s: TradeLine(settings.trade_intervals) for s in settings.symbols}
+            {s: TradeLine(settings.trade_intervals, refill=refill) for s in settings.symbols}
             if settings.trade_intervals
             else {}
         )
 
-    def handle(self, event: KlineUpdate | Trade, received: float) -> None:
-        """One event, in the order in which it came.  Raises BadMessage for an impossible one."""
-        if isinstance(event, Trade):
-            line = self._trades.get(event.symbol)
-            if line is not None:
-                self._built(event.symbol, line.take(event, self._now_ms()), received)
-                if line.due_ms is not None:
-                    self.changed.set()
-            return
-        series = Series(self._venue.NAME, event.symbol, event.interval)
-        ledger = self.ledgers.get(series)
-        if ledger is None:
-            self._metrics.ignored_messages.labels(self._venue.NAME, "other series").inc()
-            return
-        now = self._now_ms()
-        _check(event.interval, event.kline, now)
-        self._observe(ledger, event.kline, now, received)
+    def use(self, instruments: Instruments) -> None:
+        """From now on these are the instruments; what does not trade is not missed."""
+        found = {symbol: instruments.find(symbol) for symbol in {s.symbol for s in self.ledgers}}
+        self._active = {s: i for s, i in found.items() if i is not None and i.trading}
+        self.changed.set()
+
+    def handle(self, events: Iterable[Data], received: float) -> None:
+        """What one message said, in the order in which it came.  An impossible event raises
+        BadMessage; those before it have been taken."""
+        for event in events:
+            if isinstance(event, KlineUpdate):
+                self._kline(event, received)
+            elif isinstance(event, Trade):
+                self._trade(event, received)
+            else:
+                kind = type(event).__name__
+                self._metrics.ignored_messages.labels(self._venue.NAME, kind).inc()
 
     def resumed(self, streams: Iterable[Stream]) -> None:
         """These streams are (back) up: whatever closed meanwhile is due now."""
@@ -122,31 +131,88 @@ class Pipeline:
         times = [at for line in self._trades.values() if (at := line.next_close_ms) is not None]
         return min(times, default=None)
 
-    def most_due(self) -> Job | None:
+    def most_due(self) -> tuple[float, Hashable] | None:
         """The job to do next (perhaps not yet), leaving out those that are being done."""
-        jobs = [
-            Job(ledger.due_ms, series=series)
-            for series, ledger in self.ledgers.items()
-            if series not in self._busy and series.interval in self._venue.INTERVALS
+        due: list[tuple[float, Hashable]] = [
+            (self.ledgers[series].due_ms, series)
+            for series in self._fetchable()
+            if series not in self._busy
         ]
-        jobs += [
-            Job(line.due_ms, symbol=symbol)
-            for symbol, line in self._trades.items()
-            if line.due_ms is not None and symbol not in self._busy
-        ]
-        return min(jobs, key=lambda job: job.due_ms, default=None)
+        for symbol, line in self._trades.items():
+            key = TradesOf(symbol)
+            if line.due_ms is not None and symbol in self._active and key not in self._busy:
+                due.append((line.due_ms, key))
+        return min(due, key=lambda item: item[0], default=None)
 
-    def begin(self, job: Job) -> None:
-        """Nobody else takes this job until ``done``."""
-        self._busy.add(job.series or job.symbol)
+    def begin(self, key: Hashable) -> Job:
+        """The question of this key as it stands now."""
+        self._busy.add(key)
+        if isinstance(key, Series):
+            ledger = self.ledgers[key]
+            question = self._venue.klines_question(
+                self._active[key.symbol], key.interval, ledger.expected, self._now_ms()
+            )
+            return Job(
+                question,
+                lambda body: self._fill_klines(ledger, body),
+                lambda: ledger.failed(self._now_ms()),
+            )
+        assert isinstance(key, TradesOf)
+        return self._trades_job(key.symbol)
 
-    def done(self, job: Job) -> None:
-        self._busy.discard(job.series or job.symbol)
+    def done(self, key: Hashable) -> None:
+        self._busy.discard(key)
         self.changed.set()
 
-    def fill_klines(self, series: Series, rows: list[Kline]) -> None:
-        """The exchange's answer to a candle job."""
-        ledger, now = self.ledgers[series], self._now_ms()
+    def behind(self) -> int:
+        """Series of which a closed candle is overdue that the exchange can supply."""
+        now = self._now_ms()
+        return sum(self.ledgers[series].behind(now) for series in self._fetchable())
+
+    def held(self) -> int:
+        """Series whose live candles wait for a hole to be filled."""
+        return sum(ledger.holding for ledger in self.ledgers.values())
+
+    def _fetchable(self) -> Iterable[Series]:
+        for series in self.ledgers:
+            if series.interval in self._venue.INTERVALS and series.symbol in self._active:
+                yield series
+
+    def _kline(self, event: KlineUpdate, received: float) -> None:
+        ledger = self.ledgers.get(Series(self._venue.NAME, event.symbol, event.interval))
+        if ledger is None:
+            self._metrics.ignored_messages.labels(self._venue.NAME, "other series").inc()
+            return
+        now = self._now_ms()
+        _check(event.interval, event.kline, now)
+        self._observe(ledger, event.kline, now, received)
+
+    def _trade(self, trade: Trade, received: float) -> None:
+        line = self._trades.get(trade.symbol)
+        if line is not None:
+            self._built(trade.symbol, line.take(trade, self._now_ms()), received)
+            if line.due_ms is not None:
+                self.changed.set()
+
+    def _trades_job(self, symbol: str) -> Job:
+        line, instrument = self._trades[symbol], self._active[symbol]
+        question = self._venue.trades_question(instrument, line.wanted_id or 0)
+        assert question is not None, "a line that cannot be refilled is never due"
+
+        def take(body: bytes) -> None:
+            trades = self._venue.parse_trades(body, instrument)
+            now = self._now_ms()
+            self._built(symbol, line.fill(trades, now), now)
+
+        def failed() -> None:
+            now = self._now_ms()
+            self._built(symbol, line.failed(now), now)
+
+        return Job(question, take, failed)
+
+    def _fill_klines(self, ledger: Ledger, body: bytes) -> None:
+        series, now = ledger.series, self._now_ms()
+        rows = self._venue.parse_klines(body, self._active[series.symbol])
         out = ledger.fill(self._labelled(rows), now=now)
         self._send(out)
         self._note_holes(ledger)
@@ -160,48 +226,12 @@ class Pipeline:
                 last_ms=closed[-1].open_ms,
             )
 
-    def fill_trades(self, symbol: str, trades: list[Trade]) -> None:
-        """The exchange's answer to a trade job."""
-        now = self._now_ms()
-        self._built(symbol, self._trades[symbol].fill(trades, now), now)
-
-    def failed(self, job: Job) -> None:
-        """The job could not be done now."""
-        if job.series is not None:
-            self.ledgers[job.series].failed(self._now_ms())
-        else:
-            now = self._now_ms()
-            self._built(job.symbol, self._trades[job.symbol].failed(now), now)
-
-    def trade_gap(self, symbol: str) -> int | None:
-        """The first aggregate id that a trade job has to ask for."""
-        return self._trades[symbol].wanted_id
-
-    def behind(self) -> int:
-        """Series of which a closed candle is overdue that the exchange can supply."""
-        now = self._now_ms()
-        return sum(
-            ledger.behind(now)
-            for series, ledger in self.ledgers.items()
-            if series.interval in self._venue.INTERVALS
-        )
-
-    def held(self) -> int:
-        """Series whose live candles wait for a hole to be filled."""
-        return sum(ledger.holding for ledger in self.ledgers.values())
-
     def _series_of(self, streams: Iterable[Stream]) -> list[Series]:
         found = []
         for stream in streams:
-            intervals = self._trade_intervals if stream.interval is None else (stream.interval,)
+            intervals = (stream.interval,) if stream.interval is not None else self._trade_intervals
             found += [Series(self._venue.NAME, stream.symbol, interval) for interval in intervals]
         return [series for series in found if series in self.ledgers]
-
-    @property
-    def _trade_intervals(self) -> tuple[Interval, ...]:
-        for line in self._trades.values():
-            return line.intervals
-        return ()
 
     def _built(self, symbol: str, built: list[tuple[Interval, Kline]], received: float) -> None:
         """Candles from trades.  One that misses trades is fetched where the exchange has it,

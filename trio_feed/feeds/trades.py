@@ -21,10 +21,10 @@ RETRY_MS = 2_000
 
 class TradeLine:
     """``due_ms`` is when the exchange is to be asked for ``wanted_id`` and what follows; both are
-    None while nothing is missing."""
+    None while nothing is missing.  ``refill`` False: the exchange cannot be asked by id."""
 
-    def __init__(self, intervals: tuple[Interval, ...]) -> None:
-        self.intervals = intervals
+    def __init__(self, intervals: tuple[Interval, ...], *, refill: bool = True) -> None:
+        self._max_hole = MAX_HOLE if refill else 0
         self.due_ms: float | None = None
         self._candles = TradeCandles(intervals)
         self._waiting: deque[Trade] = deque()
@@ -50,7 +50,7 @@ class TradeLine:
             self._waiting.append(trade)
             return self._give_up() if len(self._waiting) > MAX_WAITING else []
         missing = self._candles.missing_before(trade)
-        if missing is None or missing[1] - missing[0] >= MAX_HOLE:
+        if missing is None or missing[1] - missing[0] >= self._max_hole:
             return self._candles.add(trade)
         self._waiting.append(trade)
         self._tries = 0

@@ -1,7 +1,9 @@
 """Everything of one venue: its connections, its processor, its backfill workers, in one nursery."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, Never
 
 import structlog
@@ -11,21 +13,25 @@ from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
 from ..model import KlineMessage, Series
 from ..net.limits import WeightBudget
-from ..net.rest import open_rest
+from ..net.rest import RestClient, open_rest
 from ..net.tunnel import Route
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff, supervise
-from ..venues import Plan, Stream, Venue
+from ..venues import AnyInstrument, Instruments, Kind, Plan, Stream, Venue
 from ..world import World
+from . import instruments
 from .backfill import run_worker
 from .connection import Connection, ConnectionState, Incoming
 from .pipeline import Pipeline
 
 
 class VenueFeed:
-    """One venue of the settings.  Made from the store's tails, run once with :meth:`run`."""
+    """One venue of the settings.  Made from the store's tails, run once with :meth:`run`.
+
+    ``cache`` is where the instrument table is kept on disk; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -39,10 +45,15 @@ class VenueFeed:
         publish: Callable[[KlineMessage], None],
         simulated: bool,
         metrics: Metrics,
+        cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
-        self._world, self._store, self._metrics = world, store, metrics
+        self.instruments = Instruments()
+        self.connections: list[ConnectionState] = []
+        self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._made = 0
         connection = settings.connection
         self._route = Route(
             dial=world.dial,
@@ -61,9 +72,6 @@ class VenueFeed:
             simulated=simulated,
             metrics=metrics,
         )
-        base_url = connection.websocket_url or venue.WEBSOCKET_URL
-        plans = venue.plan(base_url, self._streams(), connection.streams_per_connection)
-        self.connections = [ConnectionState(n, plan) for n, plan in enumerate(plans, start=1)]
 
     def __repr__(self) -> str:
         live = sum(state.status == "live" for state in self.connections)
@@ -73,6 +81,7 @@ class VenueFeed:
         """A snapshot for the status page."""
         return {
             "connections": [state.statistics() for state in self.connections],
+            "instruments": len(self.instruments),
             "series": len(self.pipeline.ledgers),
             "series_held": self.pipeline.held(),
             "series_behind": self.pipeline.behind(),
@@ -80,56 +89,122 @@ class VenueFeed:
 
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
-        oldest = self._world.now_ms() - fresh_s * 1000
+        name, oldest = self.venue.NAME, self._world.now_ms() - fresh_s * 1000
+        if not self.connections:
+            return f"{name}: no instruments yet"
         for state in self.connections:
             if state.status != "live":
-                return f"{self.venue.NAME}: connection {state.id} is {state.status}"
+                return f"{name}: connection {state.id} is {state.status}"
             if state.last_message_ms is None or state.last_message_ms < oldest:
-                return f"{self.venue.NAME}: connection {state.id} is silent"
+                return f"{name}: connection {state.id} is silent"
         if behind := self.pipeline.behind():
-            return f"{self.venue.NAME}: {behind} series lack closed candles"
+            return f"{name}: {behind} series lack closed candles"
         return ""
 
     async def run(self) -> Never:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
-        settings, connection = self.settings, self.settings.connection
-        outlet, inlet = trio.open_memory_channel[Incoming](settings.buffer_messages)
-        async with (
+        outlet, inlet = trio.open_memory_channel[Incoming](self.settings.buffer_messages)
+        name = self.venue.NAME
+        async with AsyncExitStack() as stack:
+            rest = await self._open_rest(stack)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._process, inlet, name=f"{name} processor")
+            if self.settings.trade_intervals:
+                nursery.start_soon(self._close_by_time, name=f"{name} candle clock")
+            if rest is None:
+                self._apply(AnyInstrument(name, "token"), nursery, outlet)
+            else:
+                self._start_workers(rest, nursery)
+                nursery.start_soon(self._keep_instruments, rest, nursery, outlet)
+            await trio.sleep_forever()
+        raise AssertionError("the venue's tasks run until cancelled")
+
+    async def _open_rest(self, stack: AsyncExitStack) -> RestClient | None:
+        connection = self.settings.connection
+        url = connection.rest_url or self.venue.REST_URL
+        if not url:
+            return None
+        return await stack.enter_async_context(
             open_rest(
-                connection.rest_url or self.venue.REST_URL,
+                url,
                 route=self._route,
                 timeout_s=connection.rest_timeout_s,
                 budget=WeightBudget(connection.rest_weight_per_minute),
                 now_ms=self._world.now_ms,
-            ) as rest,
-            trio.open_nursery() as nursery,
-        ):
-            name = self.venue.NAME
-            nursery.start_soon(self._process, inlet, name=f"{name} processor")
-            if settings.trade_intervals:
-                nursery.start_soon(self._close_by_time, name=f"{name} candle clock")
-            for number in range(settings.backfill_workers):
-                worker = partial(
-                    run_worker,
-                    self.pipeline,
-                    rest,
-                    self.venue,
-                    now_ms=self._world.now_ms,
-                    metrics=self._metrics,
-                )
-                nursery.start_soon(worker, name=f"{name} backfill {number}")
-            for state in self.connections:
-                nursery.start_soon(self._supervise, state, outlet, name=f"{name} {state.id}")
-        raise AssertionError("the venue's tasks run until cancelled")
+            )
+        )
+
+    def _start_workers(self, rest: RestClient, nursery: trio.Nursery) -> None:
+        name = self.venue.NAME
+        work = partial(
+            run_worker,
+            self.pipeline,
+            rest,
+            venue=name,
+            now_ms=self._world.now_ms,
+            metrics=self._metrics,
+        )
+        for number in range(self.settings.backfill_workers):
+            nursery.start_soon(work, name=f"{name} backfill {number}")
+
+    async def _keep_instruments(
+        self, rest: RestClient, nursery: trio.Nursery, outlet: trio.MemorySendChannel[Incoming]
+    ) -> Never:
+        """The table at start, then every refresh; what is listed or delisted changes streams."""
+        connection = self.settings.connection
+        backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
+        table = await instruments.load(self.venue, rest, self._world, self._cache, backoff)
+        while True:
+            self._apply(table, nursery, outlet)
+            await trio.sleep(self.settings.instruments_refresh_s)
+            try:
+                copy = await instruments.fetch(self.venue, rest, self._world.now_ms)
+                table = instruments.parse(self.venue, copy)
+            except (NetworkError, BadMessage) as error:
+                self._log.warning("instruments.failed", problem=str(error))
+            else:
+                await instruments.write(self._cache, copy)
+
+    def _apply(
+        self, table: Instruments, nursery: trio.Nursery, outlet: trio.MemorySendChannel[Incoming]
+    ) -> None:
+        """Make the connections fit the table: new streams get new connections, a connection
+        that carries a stream which is gone is replaced by one without it."""
+        self.instruments = table
+        self.pipeline.use(table)
+        wanted = self._streams(table)
+        kept: set[Stream] = set()
+        for state in list(self.connections):
+            if set(state.plan.streams) <= wanted.keys():
+                kept.update(state.plan.streams)
+                continue
+            gone = [s.name for s in state.plan.streams if s not in wanted]
+            self._log.info("streams.gone", connection=state.id, streams=gone)
+            self.connections.remove(state)
+            self._scopes.pop(state.id).cancel()
+        new = [stream for stream in wanted if stream not in kept]
+        connection = self.settings.connection
+        base_url = connection.websocket_url or self.venue.WEBSOCKET_URL
+        for plan in self.venue.plan(base_url, new, connection.streams_per_connection):
+            self._made += 1
+            state = ConnectionState(self._made, plan)
+            self.connections.append(state)
+            scope = self._scopes[state.id] = trio.CancelScope()
+            name = f"{self.venue.NAME} {state.id}"
+            nursery.start_soon(self._supervise, state, scope, outlet, name=name)
 
     async def _supervise(
-        self, state: ConnectionState, outlet: trio.MemorySendChannel[Incoming]
-    ) -> Never:
+        self,
+        state: ConnectionState,
+        scope: trio.CancelScope,
+        outlet: trio.MemorySendChannel[Incoming],
+    ) -> None:
         settings = self.settings.connection
         backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         connection = Connection(
             state=state,
             venue=self.venue,
+            instruments=lambda: self.instruments,
             route=self._route,
             settings=settings,
             outlet=outlet,
@@ -151,7 +226,9 @@ class VenueFeed:
                 retry_s=round(delay_s, 3),
             )
 
-        await supervise(connection.run, backoff=backoff, chance=self._world.random, on_lost=lost)
+        with scope:
+            chance = self._world.random
+            await supervise(connection.run, backoff=backoff, chance=chance, on_lost=lost)
 
     def _up(self, plan: Plan) -> None:
         self.pipeline.resumed(plan.streams)
@@ -162,10 +239,10 @@ class VenueFeed:
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
         held = self._metrics.held_series.labels(self.venue.NAME)
         bad = self._metrics.bad_messages.labels(self.venue.NAME)
-        async for event, received in inlet:
+        async for events, received in inlet:
             await self._store.room()
             try:
-                self.pipeline.handle(event, received)
+                self.pipeline.handle(events, received)
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))
@@ -179,12 +256,18 @@ class VenueFeed:
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
             self.pipeline.advance()
 
-    def _streams(self) -> list[Stream]:
-        streams = [
-            self.venue.kline_stream(symbol, interval)
-            for symbol in self.settings.symbols
-            for interval in self.settings.intervals
-        ]
-        if self.settings.trade_intervals:
-            streams += [self.venue.trade_stream(symbol) for symbol in self.settings.symbols]
-        return streams
+    def _streams(self, table: Instruments) -> dict[Stream, None]:
+        """What the settings want of what the table knows, in the settings' order."""
+        venue, settings = self.venue, self.settings
+        streams: list[Stream] = []
+        for symbol in settings.symbols:
+            instrument = table.find(symbol)
+            if instrument is None or not instrument.trading:
+                problem = "not in the venue's list" if instrument is None else "not trading"
+                self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
+                continue
+            for interval in settings.intervals:
+                streams.append(venue.stream(Kind.KLINE, instrument, interval))
+            if settings.trade_intervals:
+                streams.append(venue.stream(venue.TRADE_KIND, instrument))
+        return dict.fromkeys(streams)

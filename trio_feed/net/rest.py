@@ -106,7 +106,11 @@ class RestClient:
         where = f"{self._client.base_url.host}{path}"
         try:
             with trio.fail_after(self._timeout_s):
-                response, body = await self._call(path, params)
+                try:
+                    response, body = await self._call(path, params)
+                except httpcore.RemoteProtocolError:
+                    # Most often a kept connection that the peer closed while we began to send.
+                    response, body = await self._call(path, params)
         except trio.TooSlowError:
             raise RestError(f"{where}: no answer within {self._timeout_s:g} s") from None
         except _FOREIGN as exc:

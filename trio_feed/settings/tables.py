@@ -157,6 +157,8 @@ class ExchangeSettings:
     """A candle whose close has not come this long after its end is fetched by REST."""
     backfill_workers: int = field(default=4, validator=_between(1, 32))
     """REST calls of one venue under way at once."""
+    instruments_refresh_s: float = field(default=3600.0, validator=_between(1, 7 * 86400))
+    """The venue's list of instruments is asked for again this often."""
     buffer_messages: int = field(default=1000, validator=_between(1, 1_000_000))
     """Parsed messages between the readers and the processor before readers wait."""
     connection: ConnectionSettings = ConnectionSettings()
@@ -173,7 +175,7 @@ class ExchangeSettings:
             names = ", ".join(sorted(wrong))
             raise FieldError("trade_intervals", f"{names} not one of 1s, 30s, 1m, 5m")
         for symbol in self.symbols:
-            if not symbol.isalnum() or symbol != symbol.upper():
+            if not 0 < len(symbol) <= 64 or not symbol.isprintable() or " " in symbol:
                 raise FieldError("symbols", f"{symbol!r} is not a symbol such as BTCUSDT")
         if len(set(self.symbols)) != len(self.symbols):
             raise FieldError("symbols", "one is listed twice")

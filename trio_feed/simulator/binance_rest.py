@@ -156,11 +156,14 @@ def _exchange_info(market: Market, query: Mapping[str, str], now_ms: int) -> dic
         ],
         "exchangeFilters": [],
         "assets": [],
-        "symbols": [_symbol_info(listing) for listing in market.listings.values()],
+        "symbols": [
+            _symbol_info(listing, trading=symbol not in market.delisted)
+            for symbol, listing in market.listings.items()
+        ],
     }  # fmt: skip
 
 
-def _symbol_info(listing: Listing) -> dict[str, Any]:
+def _symbol_info(listing: Listing, *, trading: bool) -> dict[str, Any]:
     tick, step = plain(listing.tick), plain(listing.step)
     return {
         "symbol": listing.symbol,
@@ -168,7 +171,7 @@ def _symbol_info(listing: Listing) -> dict[str, Any]:
         "contractType": "PERPETUAL",
         "deliveryDate": 4_133_404_800_000,
         "onboardDate": Market.listed_ms,
-        "status": "TRADING",
+        "status": "TRADING" if trading else "SETTLING",
         "baseAsset": listing.base_asset,
         "quoteAsset": listing.quote_asset,
         "marginAsset": listing.quote_asset,

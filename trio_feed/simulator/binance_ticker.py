@@ -102,7 +102,8 @@ class Ticker:
 
     def _push(self, line: _Line, now: int) -> None:
         for payload in self._news(line, now):
-            _hand_out(line, payload)
+            if line.stream.symbol not in self.market.delisted:
+                _hand_out(line, payload)
         line.pushed_ms = now
         line.due_ms = self._next_due(line)
 

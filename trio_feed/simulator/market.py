@@ -38,11 +38,22 @@ class Market:
 
     def __init__(self, seed: int, symbols: Iterable[str], trades_per_minute: int) -> None:
         self.trades_per_minute = max(_FEWEST_TRADES, trades_per_minute)
-        self.listings = {symbol: listing_of(symbol) for symbol in symbols}
-        self._lines = {
-            symbol: _Line(seed, listing, self.trades_per_minute)
-            for symbol, listing in self.listings.items()
-        }
+        self.listings: dict[str, Listing] = {}
+        self.delisted: set[str] = set()
+        self._seed = seed
+        self._lines: dict[str, _Line] = {}
+        for symbol in symbols:
+            self.list_symbol(symbol)
+
+    def list_symbol(self, symbol: str) -> None:
+        """List a new symbol, or one again that was delisted."""
+        listing = self.listings[symbol] = listing_of(symbol)
+        self._lines[symbol] = _Line(self._seed, listing, self.trades_per_minute)
+        self.delisted.discard(symbol)
+
+    def delist(self, symbol: str) -> None:
+        """It stays known, does not trade any more, and nothing of it is pushed."""
+        self.delisted.add(symbol)
 
     def candle(self, symbol: str, interval: Interval, open_ms: int) -> Kline:
         """The closed candle that opens at ``open_ms``.

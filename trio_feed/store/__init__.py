@@ -2,6 +2,6 @@
 
 from .base import KlineStore
 from .memory import MemoryStore
-from .opening import open_store
+from .opening import MEMORY, open_store
 
-__all__ = ["KlineStore", "MemoryStore", "open_store"]
+__all__ = ["MEMORY", "KlineStore", "MemoryStore", "open_store"]

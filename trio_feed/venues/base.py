@@ -1,36 +1,86 @@
 """What every venue file offers, and the values that go in and out of it.
 
 A venue is a module with the members of :class:`Venue`, in that order, without I/O: it says which
-URLs to open, what to send, what came in, and what to ask by REST.
+URLs to open, what to send, what came in, and what to ask by REST.  Names on the wire are the
+venue's own; everything that leaves a venue carries unified symbols from the instrument table.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from enum import StrEnum
+from typing import Literal, Protocol
 
 from attrs import frozen
 
-from ..model import Interval, Kline, Trade
+from ..model import (
+    BookTop,
+    BookUpdate,
+    Instrument,
+    Interval,
+    Kline,
+    Liquidation,
+    MarkPrice,
+    Price,
+    Ticker,
+    Trade,
+)
+from .instruments import Instruments
+
+
+class Kind(StrEnum):
+    """What a stream carries."""
+
+    KLINE = "kline"
+    AGG_TRADE = "agg_trade"
+    TRADE = "trade"
+    TICKER = "ticker"
+    MINI_TICKER = "mini_ticker"
+    TOP = "top"
+    BOOK = "book"
+    BOOK_LEVELS = "book_levels"
+    MARK_PRICE = "mark_price"
+    LIQUIDATION = "liquidation"
+    PRICE = "price"
 
 
 @frozen(order=True)
 class Stream:
-    """One subscription at the exchange.  ``path`` groups what may share a connection;
-    ``interval`` is None for trades."""
+    """One subscription at the exchange.  ``path`` groups what may share a connection, ``name`` is
+    what the venue calls it; ``interval`` is for candles only."""
 
     path: str
     name: str
     symbol: str
-    interval: Interval | None
+    kind: Kind
+    interval: Interval | None = None
 
 
 @frozen
 class Plan:
-    """One connection: the URL, its streams, and the frames to send once it is open, by the id
-    that their acknowledgement carries."""
+    """One connection: the URL, its streams, and the frames to send once it is open, each with the
+    names that its acknowledgements will carry (see :class:`Ack`).  Frames are sent in order, at
+    most ``frames_per_s``."""
 
     url: str
     streams: tuple[Stream, ...]
-    subscribe: Mapping[int, str]
+    subscribe: tuple["Frame", ...] = ()
+    frames_per_s: float = 4.0
+
+
+@frozen
+class Frame:
+    """A control frame, and what its acknowledgements will be called."""
+
+    text: str
+    acks: frozenset[str]
+
+
+@frozen
+class Heartbeat:
+    """An application-level ping: ``text`` after ``after_s`` without any message; the answer parses
+    to :class:`Pong` and must come within the connection's pong timeout."""
+
+    text: str
+    after_s: float
 
 
 @frozen
@@ -44,15 +94,26 @@ class KlineUpdate:
 
 @frozen
 class Ack:
-    """The exchange's answer to a control frame; ``error`` is empty when it agreed."""
+    """The exchange's answer to a control frame.
 
-    request_id: int | None
+    ``name`` is what the frame's ``acks`` hold; empty where the answer does not say whose it is.
+    ``error`` is empty when the exchange agreed.  ``stream_only``: the refusal is about single
+    streams and the connection is fine.
+    """
+
+    name: str
     error: str = ""
+    stream_only: bool = False
+
+
+@frozen
+class Pong:
+    """The answer to a :class:`Heartbeat`."""
 
 
 @frozen
 class Ignored:
-    """A message of a known kind that nothing here uses (yet)."""
+    """A message of a known kind that nothing here uses (yet), or of a stranger's instrument."""
 
     kind: str
 
@@ -62,7 +123,9 @@ class GoingAway:
     """The exchange will close this connection soon."""
 
 
-Event = KlineUpdate | Trade | Ack | Ignored | GoingAway
+Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
+"""What the pipeline takes."""
+Event = Data | Ack | Pong | Ignored | GoingAway
 
 
 @frozen
@@ -71,31 +134,60 @@ class RestQuestion:
 
     path: str
     params: Mapping[str, str | int]
-    weight: int
+    weight: int = 1
+
+
+BookRule = Literal["binance_spot", "binance_futures", "okx"]
+"""How a book's updates follow each other (:mod:`trio_feed.market.book`)."""
 
 
 class Venue(Protocol):
-    """A venue module.  ``KLINE_PAGE`` and ``TRADE_PAGE`` are rows per REST answer."""
+    """A venue module.
+
+    ``INTERVALS`` are the candles it streams and answers by REST.  ``KINDS`` are the streams it
+    has; ``stream`` raises ValueError for another, so that a stream of unknown kind is refused
+    before anything is dialled.  ``BOOK_RULE`` None: no books.  ``LISTED`` False: it has no list of
+    instruments, any symbol goes.  ``parse`` and the ``parse_*`` raise BadMessage only.
+    """
 
     NAME: str
-    INTERVALS: frozenset[Interval]
     WEBSOCKET_URL: str
     REST_URL: str
-    KLINE_PAGE: int
-    TRADE_PAGE: int
+    KINDS: frozenset[Kind]
+    INTERVALS: frozenset[Interval]
+    BOOK_RULE: BookRule | None
+    HEARTBEAT: Heartbeat | None
+    LISTED: bool
+    TRADE_KIND: Kind
+    """The stream that candles are built from: AGG_TRADE, TRADE or PRICE."""
 
-    def kline_stream(self, symbol: str, interval: Interval) -> Stream: ...
+    def stream(
+        self, kind: Kind, instrument: Instrument, interval: Interval | None = None
+    ) -> Stream: ...
 
-    def trade_stream(self, symbol: str) -> Stream: ...
+    def plan(self, base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
+        """Streams -> connections of at most ``limit`` streams each, within the venue's limits."""
 
-    def plan(self, base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]: ...
+    def parse(self, raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
+        """One WebSocket message -> what it says, in order."""
 
-    def parse(self, raw: str | bytes) -> Event: ...
+    def instruments_questions(self) -> list[RestQuestion]: ...
 
-    def klines_question(self, symbol: str, interval: Interval, start_ms: int) -> RestQuestion: ...
+    def parse_instruments(self, body: bytes) -> list[Instrument]: ...
 
-    def parse_klines(self, body: bytes) -> list[Kline]: ...
+    def klines_question(
+        self, instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+    ) -> RestQuestion:
+        """Candles that open at ``start_ms`` or later, as many as one answer holds."""
 
-    def trades_question(self, symbol: str, from_id: int) -> RestQuestion: ...
+    def parse_klines(self, body: bytes, instrument: Instrument) -> list[Kline]:
+        """Ascending, each marked closed or not."""
 
-    def parse_trades(self, symbol: str, body: bytes) -> list[Trade]: ...
+    def trades_question(self, instrument: Instrument, from_id: int) -> RestQuestion | None:
+        """Trades of the ``TRADE_KIND`` from an id on; None where the venue cannot say."""
+
+    def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]: ...
+
+    def book_question(self, instrument: Instrument) -> RestQuestion | None: ...
+
+    def parse_book(self, body: bytes, instrument: Instrument) -> BookUpdate: ...

@@ -1,0 +1,113 @@
+"""The instrument table: two-way names, the copy on disk, listing and delisting while running."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import trio
+from support.house import open_house, settings_for_tests
+
+from trio_feed.errors import RestError
+from trio_feed.feeds import instruments
+from trio_feed.model import Instrument
+from trio_feed.supervise import Backoff
+from trio_feed.venues import AnyInstrument, Instruments, binance_usdm
+from trio_feed.world import World
+
+BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
+SWAP = Instrument("okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT")
+
+
+def test_names_are_looked_up_both_ways() -> None:
+    table = Instruments([BTC, SWAP])
+    assert table.of_symbol("BTCUSDT") is BTC
+    assert table.of_native("BTC-USDT-SWAP") is SWAP
+    assert table.of_native("BTCUSDT") is None
+    assert table.find("BTC-USDT") is table.find("BTCUSDT") is BTC
+    assert (len(table), list(table)) == (2, [BTC, SWAP])
+
+
+def test_a_venue_without_a_list_knows_every_name() -> None:
+    table = AnyInstrument("spinpet", "token")
+    assert table.of_native("mint").symbol == "mint"
+    assert table.find("mint") == table.of_symbol("mint")
+
+
+def info(*symbols: str, **status: str) -> str:
+    rows = [
+        {
+            "symbol": s, "pair": s, "contractType": "PERPETUAL", "baseAsset": s[:3],
+            "quoteAsset": "USDT", "status": status.get(s, "TRADING"),
+            "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.10"},
+                        {"filterType": "LOT_SIZE", "stepSize": "0.001"}],
+        }
+        for s in symbols
+    ]  # fmt: skip
+    return json.dumps({"symbols": rows})
+
+
+def test_exchange_info_becomes_a_table() -> None:
+    copy = instruments.Copy(0, [info("BTCUSDT", "ETHUSDT", ETHUSDT="SETTLING")])
+    table = instruments.parse(binance_usdm, copy)
+    bitcoin, ether = table
+    assert (bitcoin.kind, bitcoin.base, bitcoin.trading) == ("perpetual", "BTC", True)
+    assert (str(bitcoin.tick_size), str(bitcoin.step_size)) == ("0.10", "0.001")
+    assert not ether.trading
+
+
+async def test_a_symbol_that_is_listed_or_delisted_changes_the_streams(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(
+        "exchanges.binance_usdm.symbols=['BTCUSDT','NEWUSDT']",
+        "exchanges.binance_usdm.instruments_refresh_s=60",
+    )
+    with trio.fail_after(3600):
+        async with open_house(settings) as house:
+            (feed,) = house.ready.feeds
+
+            def streams() -> set[str]:
+                return {s.symbol for state in feed.connections for s in state.plan.streams}
+
+            await trio.sleep(30)
+            assert streams() == {"BTCUSDT"}
+            house.market.list_symbol("NEWUSDT")
+            await trio.sleep(60)
+            assert streams() == {"BTCUSDT", "NEWUSDT"}
+            old = feed.connections[0].id
+            house.market.delist("NEWUSDT")
+            await trio.sleep(60)
+            assert streams() == {"BTCUSDT"}
+            assert [state.id for state in feed.connections] == [old]
+            await trio.sleep(120)
+            assert feed.pipeline.behind() == 0
+            assert feed.connections[0].attempts == 1
+
+
+class Answer:
+    """A REST client that answers with a text, or fails as often as told."""
+
+    def __init__(self, text: str, failures: int = 0) -> None:
+        self.text, self.failures, self.calls = text, failures, 0
+
+    async def get(self, path: str, params: Any, *, weight: int = 1) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise RestError("out of reach")
+        return self.text.encode()
+
+
+async def load(rest: Answer, cache: Path | None) -> Instruments:
+    async def nowhere(*_: Any) -> Any:
+        raise OSError
+
+    world = World(nowhere, nowhere, lambda: 5.0, random.Random(1))
+    return await instruments.load(binance_usdm, rest, world, cache, Backoff(1, 1))  # type: ignore[arg-type]
+
+
+async def test_it_is_asked_for_until_it_comes(autojump_clock: trio.abc.Clock) -> None:
+    rest = Answer(info("BTCUSDT"), failures=3)
+    assert len(await load(rest, None)) == 1
+    assert rest.calls == 4

@@ -1,0 +1,695 @@
+"""The server over memory streams, on virtual time: hostile clients, crashing apps, shutdown."""
+
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+import trio
+import trio_websocket
+from attrs import evolve
+from support.memory import MemoryListener, MemoryNetwork, MemoryStream
+from trio.testing import MockClock
+
+from trio_feed.errors import StartError
+from trio_feed.push import server
+from trio_feed.push.server import ServerLimits, check_hypercorn, serve
+
+LIMITS = ServerLimits(
+    max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2
+)
+UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+ALWAYS_BAD = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc\r\n"
+
+
+def get(*headers: bytes, path: bytes = b"/") -> bytes:
+    return b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + b"".join(headers) + b"\r\n"
+
+
+HOSTILE = {
+    "deflate with a bad window": (get(UPGRADE, KEY, ALWAYS_BAD), b"101"),
+    "extensions not ascii": (get(UPGRADE, KEY, b"Sec-WebSocket-Extensions: \xff\r\n"), b"101"),
+    "protocol not ascii": (get(UPGRADE, KEY, b"Sec-WebSocket-Protocol: \xff\r\n"), b"400"),
+    "connection not ascii": (
+        get(KEY, b"Upgrade: websocket\r\nConnection: Upgrade, \xff\r\n"),
+        b"400",
+    ),
+    "upgrade without a value": (get(KEY, b"Upgrade:\r\nConnection: Upgrade\r\n"), b"200"),
+    "upgrade missing": (get(KEY, b"Connection: Upgrade\r\n"), b"200"),
+    "no key": (get(UPGRADE, b"Sec-WebSocket-Version: 13\r\n"), b"400"),
+    "wrong version": (get(UPGRADE, KEY.replace(b"13", b"8")), b"400"),
+    "version not ascii": (get(UPGRADE, KEY.replace(b"13", b"\xff")), b"400"),
+    "http 1.2": (get(UPGRADE, KEY).replace(b"HTTP/1.1", b"HTTP/1.2"), b"505"),
+    "http 1.0": (get(UPGRADE, KEY).replace(b"HTTP/1.1", b"HTTP/1.0"), b"400"),
+    "http/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), b"505"),
+    "h2c upgrade": (
+        get(b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\n"),
+        b"200",
+    ),
+    "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+    "endless head": (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000, b"431"),
+    "endless target": (b"GET /" + b"a" * 100_000, b"431"),
+}
+"""Name -> (what the client sends, the status it is answered with)."""
+
+
+class App:
+    """Echoes on a WebSocket, answers ``fine`` over HTTP; ``/crash`` raises.
+
+    ``handlers`` replace that for a path; ``ended`` counts the WebSockets that were left.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {}
+        self.scopes: list[dict[str, Any]] = []
+        self.ended = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        self.scopes.append(scope)
+        if scope["path"] == "/crash":
+            raise RuntimeError("the application\nis broken")
+        if scope["path"] in self.handlers:
+            await self.handlers[scope["path"]](scope, receive, send)
+        elif scope["type"] == "http":
+            await respond(send)
+        else:
+            try:
+                await echo(receive, send)
+            finally:
+                self.ended += 1
+
+
+async def respond(send: Any, body: bytes = b"fine", status: int = 200) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def echo(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+class Served:
+    """A running server: ``dial`` it, ``stop`` it."""
+
+    def __init__(self, network: MemoryNetwork, listener: MemoryListener) -> None:
+        self.network, self.listener = network, listener
+        self.scope = trio.CancelScope()
+        self.stopped = trio.Event()
+
+    async def dial(self) -> MemoryStream:
+        return await self.network.dial("127.0.0.1", self.listener.port)
+
+    async def ask(self, request: bytes) -> bytes:
+        """The status of the answer."""
+        stream = await self.dial()
+        await stream.send_all(request)
+        status = (await head(stream))[9:12]
+        await stream.aclose()
+        return status
+
+    async def stop(self) -> float:
+        """Cancel the server; gives the seconds that it took."""
+        began = trio.current_time()
+        self.scope.cancel()
+        await self.stopped.wait()
+        return trio.current_time() - began
+
+
+@asynccontextmanager
+async def served(
+    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None
+) -> AsyncIterator[Served]:
+    network = MemoryNetwork()
+    [listener] = await network.listen("127.0.0.1", 0)
+    running = Served(network, listener)
+    if tamper is not None:
+        accept = listener.accept
+
+        async def tampered() -> Any:
+            return await tamper(await accept())
+
+        listener.accept = tampered  # type: ignore[method-assign]
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        with running.scope:
+            await serve(app, listeners=[listener], limits=limits, task_status=task_status)
+        running.stopped.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        yield running
+        running.scope.cancel()
+
+
+async def head(stream: Any) -> bytes:
+    """A response up to its blank line, or what came before the end."""
+    received = b""
+    with trio.fail_after(1000):
+        while b"\r\n\r\n" not in received:
+            data = await stream.receive_some()
+            if not data:
+                break
+            received += data
+    return received
+
+
+async def until_closed(stream: Any) -> bytes:
+    received = b""
+    with trio.fail_after(1000):
+        while data := await stream.receive_some():
+            received += data
+    return received
+
+
+async def send_until_broken(
+    stream: MemoryStream, data: bytes, every_s: float, piece: int = 1
+) -> None:
+    for start in range(0, len(data), piece):
+        try:
+            await stream.send_all(data[start : start + piece])
+        except trio.BrokenResourceError:
+            return
+        await trio.sleep(every_s)
+    pytest.fail("the server took everything")
+
+
+@asynccontextmanager
+async def websocket(running: Served, path: str = "/") -> AsyncIterator[Any]:
+    stream = await running.dial()
+    async with trio.open_nursery() as nursery:
+        client = await trio_websocket.wrap_client_stream(nursery, stream, "127.0.0.1", path)
+        yield client
+        with trio.move_on_after(1):
+            await client.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def upgraded(running: Served, path: bytes = b"/") -> MemoryStream:
+    """A raw client behind its 101."""
+    stream = await running.dial()
+    await stream.send_all(get(UPGRADE, KEY, path=path))
+    assert b" 101 " in await head(stream)
+    return stream
+
+
+def frame(payload: bytes, opcode: int = 1, *, final: bool = True) -> bytes:
+    size = len(payload)
+    assert size < 65536
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes([0x80 * final | opcode]) + length + bytes(4) + payload
+
+
+async def says(client: Any, text: str) -> str:
+    await client.send_message(text)
+    answer: str = await client.get_message()
+    return answer
+
+
+async def test_echo_keep_alive_and_what_the_app_gets(autojump_clock: MockClock) -> None:
+    app = App()
+    async with served(app) as running:
+        async with websocket(running) as client:
+            assert await says(client, "hello") == "hello"
+            stream = app.scopes[0]["state"]["stream"]
+            assert (stream.bytes_in > 100, stream.bytes_out > 100) == (True, True)
+        http = await running.dial()
+        for _ in range(3):
+            await http.send_all(get())
+            answer = await head(http)
+            while not answer.endswith(b"fine"):
+                answer += await http.receive_some()
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"server" not in answer.lower()
+
+
+async def test_half_closed_http_client_gets_its_answer(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        stream = await running.dial()
+        await stream.send_all(get())
+        await stream.send_eof()
+        assert (await until_closed(stream)).endswith(b"fine")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_handshake_is_answered_and_harms_nobody(
+    name: str, autojump_clock: MockClock
+) -> None:
+    request, status = HOSTILE[name]
+    with structlog.testing.capture_logs() as logs:
+        async with served(App()) as running, websocket(running) as other:
+            assert await running.ask(request) == status
+            assert await says(other, "still here") == "still here"
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
+
+
+async def test_unforeseen_exception_stays_in_its_connection(autojump_clock: MockClock) -> None:
+    async def poison(stream: MemoryStream) -> MemoryStream:
+        async def bug() -> None:
+            raise ZeroDivisionError("never thought of that")
+
+        stream.receive_stream.receive_some_hook = bug
+        return stream
+
+    poisonous = iter([False, True])
+
+    async def second(stream: MemoryStream) -> MemoryStream:
+        return await poison(stream) if next(poisonous) else stream
+
+    with structlog.testing.capture_logs() as logs:
+        async with served(App(), tamper=second) as running, websocket(running) as other:
+            assert await until_closed(await running.dial()) == b""
+            assert await says(other, "still here") == "still here"
+    [crash] = [entry for entry in logs if entry["event"] == "client.crashed"]
+    assert (crash["error"], crash["message"]) == ("ZeroDivisionError", "never thought of that")
+    assert crash["at"].startswith("test_server.py:")
+
+
+async def test_crash_of_the_app_stays_in_its_connection(autojump_clock: MockClock) -> None:
+    async def crash_later(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        async with trio.open_nursery():
+            raise RuntimeError("later")
+
+    app = App()
+    app.handlers["/later"] = crash_later
+    with structlog.testing.capture_logs() as logs:
+        async with served(app) as running, websocket(running) as other:
+            assert await running.ask(get(path=b"/crash")) == b"500"
+            assert await running.ask(get(UPGRADE, KEY, path=b"/crash")) == b"500"
+            stream = await upgraded(running, b"/later")
+            assert b"\x88\x02\x03\xf3" in await until_closed(stream)  # Close 1011
+            assert await says(other, "still here") == "still here"
+    crashes = [entry for entry in logs if entry["event"] == "client.crashed"]
+    assert [entry["message"] for entry in crashes] == ["is broken", "is broken", "later"]
+    assert "exc_info" not in crashes[0]
+
+
+async def test_compression_is_never_agreed_to(autojump_clock: MockClock) -> None:
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    async with served(App()) as running:
+        stream = await running.dial()
+        await stream.send_all(get())
+        await head(stream)
+        await stream.send_all(get(UPGRADE, KEY, offer))  # the second request of this connection
+        answer = await head(stream)
+        assert b" 101 " in answer
+        assert b"extensions" not in answer.lower()
+
+
+async def test_request_head_that_never_ends_is_dropped(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        stream = await running.dial()
+        await send_until_broken(stream, b"GET / HTTP/1.1\r\n" + b"a" * 1000, every_s=1)
+        assert trio.current_time() < LIMITS.handshake_timeout_s + 2
+
+
+@pytest.mark.parametrize("first", [b"", get(), get(UPGRADE)])
+async def test_client_that_waits_after_its_answer_is_dropped(
+    first: bytes, autojump_clock: MockClock
+) -> None:
+    async with served(App()) as running:
+        stream = await running.dial()
+        await stream.send_all(first)
+        await until_closed(stream)
+        assert trio.current_time() <= LIMITS.handshake_timeout_s + 0.1
+
+
+async def test_websocket_outlives_the_handshake_timeout(autojump_clock: MockClock) -> None:
+    app = App()
+    async with served(app) as running, websocket(running) as client:
+        await trio.sleep(90)
+        assert await says(client, "still here") == "still here"
+        await trio.sleep(90)  # the pongs of the client are its signs of life
+        assert trio.current_time() - app.scopes[0]["state"]["stream"].last_received < 26
+
+
+async def test_silent_client_is_dropped(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        await until_closed(await upgraded(running))
+        assert trio.current_time() == pytest.approx(LIMITS.receive_timeout_s, abs=1)
+
+
+async def test_one_too_many_is_told_to_come_back(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        streams = [await upgraded(running) for _ in range(LIMITS.max_connections)]
+        refused = await running.dial()
+        await refused.send_all(get(UPGRADE, KEY))
+        answer = await until_closed(refused)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 5\r\n" in answer
+        await trio.sleep(0.1)
+        await refused.send_all(b"what it had still to say is not answered with a reset")
+        await streams[0].aclose()
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert b" 101 " in await head(await opened(running))
+        assert trio.current_time() < 2  # the place was free at once, not after a ping interval
+
+
+async def test_place_is_free_when_the_app_ends(autojump_clock: MockClock) -> None:
+    async def linger(scope: Any, receive: Any, send: Any) -> None:
+        await echo(receive, send)
+        await trio.sleep(0.5)
+
+    app = App()
+    app.handlers["/"] = linger
+    async with served(app, evolve(LIMITS, max_connections=1)) as running:
+        await (await upgraded(running)).aclose()
+        await trio.sleep(0.4)
+        assert b" 503 " in await head(await opened(running))
+        await trio.sleep(0.2)
+        assert b" 101 " in await head(await opened(running))
+
+
+async def opened(running: Served) -> MemoryStream:
+    stream = await running.dial()
+    await stream.send_all(get(UPGRADE, KEY))
+    return stream
+
+
+async def test_refusing_is_bounded_in_time_and_number(autojump_clock: MockClock) -> None:
+    async with served(App(), evolve(LIMITS, max_connections=0)) as running:
+        refused = [await running.dial() for _ in range(70)]
+        answers = [await until_closed(stream) for stream in refused]
+        assert sum(bool(answer) for answer in answers) == 64
+        assert await until_closed(await running.dial()) == b""
+        await trio.sleep(1.1)  # by then those who never closed were dropped
+        assert await running.ask(get()) == b"503"
+
+
+async def test_accept_failing_for_a_while_is_survived(autojump_clock: MockClock) -> None:
+    failures = [OSError(errno.EMFILE, "too many"), OSError(errno.ENFILE, "too many")]
+
+    async def shortage(stream: MemoryStream) -> MemoryStream:
+        if failures:
+            await stream.aclose()
+            raise failures.pop()
+        return stream
+
+    async with served(App(), tamper=shortage) as running:
+        for _ in range(2):
+            await until_closed(await running.dial())
+        assert await running.ask(get()) == b"200"
+
+
+def freezing() -> tuple[list[MemoryStream], Any]:
+    """What was accepted, and a tamper hook."""
+    accepted: list[MemoryStream] = []
+
+    async def note(stream: MemoryStream) -> MemoryStream:
+        accepted.append(stream)
+        return stream
+
+    return accepted, note
+
+
+async def frozen_client(running: Served, accepted: list[MemoryStream]) -> MemoryStream:
+    """An echo client whose kernel takes nothing any more, with an answer under way."""
+    stream = await upgraded(running)
+    accepted[-1].send_stream.send_all_hook = trio.sleep_forever
+    await stream.send_all(frame(b"say this"))
+    await trio.testing.wait_all_tasks_blocked(0.001)
+    return stream
+
+
+async def test_frozen_client_does_not_delay_the_exit(autojump_clock: MockClock) -> None:
+    accepted, note = freezing()
+    async with served(App(), tamper=note) as running:
+        await frozen_client(running, accepted)
+        assert await running.stop() == pytest.approx(LIMITS.shutdown_grace_s, abs=0.1)
+
+
+async def test_frozen_client_is_dropped_after_the_send_timeout(autojump_clock: MockClock) -> None:
+    accepted, note = freezing()
+    app = App()
+    async with served(app, tamper=note) as running:
+        await frozen_client(running, accepted)
+        await trio.sleep(LIMITS.send_timeout_s + 1)
+        assert app.ended == 1
+
+
+async def test_exit_is_immediate_where_nothing_is_being_finished(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    async with served(app) as running:
+        streams = [await upgraded(running), await running.dial()]
+        keeping_alive = await running.dial()
+        await keeping_alive.send_all(get())
+        await head(keeping_alive)
+        assert await running.stop() == 0
+        for stream in [*streams, keeping_alive]:
+            await until_closed(stream)
+        assert app.ended == 1
+        with pytest.raises(ConnectionRefusedError):
+            await running.dial()
+
+
+async def test_what_is_being_finished_has_the_grace(autojump_clock: MockClock) -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(1.5)
+        await respond(send)
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep_forever()
+
+    app = App()
+    app.handlers.update({"/slow": slow, "/endless": endless})
+    async with served(app) as running:
+        slow_one, endless_one = await running.dial(), await running.dial()
+        await slow_one.send_all(get(path=b"/slow"))
+        await endless_one.send_all(get(path=b"/endless"))
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert await running.stop() == pytest.approx(LIMITS.shutdown_grace_s)
+        assert (await until_closed(slow_one)).endswith(b"fine")
+        assert await until_closed(endless_one) == b""
+
+
+async def test_app_may_say_goodbye_when_it_is_cancelled(autojump_clock: MockClock) -> None:
+    async def polite(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await echo(receive, send)
+        finally:
+            with trio.move_on_after(1, shield=True):
+                await send({"type": "websocket.close", "code": 1012})
+
+    app = App()
+    app.handlers["/"] = polite
+    async with served(app) as running:
+        stream = await upgraded(running)
+        await running.stop()
+        assert b"\x88\x02\x03\xf4" in await until_closed(stream)
+
+
+async def test_message_too_big_is_refused_and_not_collected(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        stream = await upgraded(running)
+        await stream.send_all(frame(b"x" * 900, final=False))
+        more = frame(b"x" * 900, opcode=0, final=False)
+        await send_until_broken(stream, more * 1000, every_s=0.1, piece=len(more))
+        assert b"\x88\x02\x03\xf1" in await until_closed(stream)  # Close 1009
+        assert trio.current_time() < server.CLOSE_S + 1
+
+
+async def test_websocket_app_that_leaves_messages_unread_can_end(
+    autojump_clock: MockClock,
+) -> None:
+    async def deaf(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await trio.sleep(1)
+
+    app = App()
+    app.handlers["/deaf"] = deaf
+    async with served(app) as running:
+        stream = await upgraded(running, b"/deaf")
+        await stream.send_all(frame(b"hello?") * 100)
+        await until_closed(stream)
+        assert trio.current_time() <= 1 + server.CLOSE_S + 0.1
+
+
+async def test_http_app_that_leaves_the_body_unread_can_end(autojump_clock: MockClock) -> None:
+    ended = trio.Event()
+
+    async def unauthorized(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await trio.sleep(1)
+            await respond(send, b"no", 401)
+        finally:
+            ended.set()
+
+    app = App()
+    app.handlers["/post"] = unauthorized
+    async with served(app) as running:
+        stream = await running.dial()
+        await stream.send_all(b"POST /post HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n")
+        for _ in range(50):
+            await stream.send_all(b"x")
+            await trio.testing.wait_all_tasks_blocked()
+        assert b" 401 " in await until_closed(stream)
+        assert ended.is_set()
+        assert trio.current_time() <= 1 + server.CLOSE_S + 0.1
+
+
+async def test_frame_before_the_handshake_is_done_leaks_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    async with served(app) as running:
+        stream = await running.dial()
+        await stream.send_all(get(UPGRADE, KEY) + frame(b"too early"))
+        # Which of the two is a race inside hypercorn; after a 400 the app is not told.
+        assert (await head(stream))[9:12] in (b"101", b"400")
+        await stream.aclose()
+        await trio.sleep(server.CLOSE_S + 0.1)
+        assert app.ended == 1
+
+
+async def test_app_that_does_not_listen_is_ended_after_its_client(
+    autojump_clock: MockClock,
+) -> None:
+    async def stay(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "websocket.accept"})
+            await trio.sleep_forever()
+        finally:
+            app.ended += 1
+
+    app = App()
+    app.handlers["/stay"] = stay
+    async with served(app) as running:
+        stream = await upgraded(running, b"/stay")
+        await stream.aclose()
+        await trio.sleep(server.CLOSE_S + 0.1)
+        assert app.ended == 1
+
+
+@pytest.mark.parametrize("leaving", ["closes", "resets", "says too much"])
+async def test_app_that_only_sends_notices_that_its_client_has_gone(
+    leaving: str, autojump_clock: MockClock
+) -> None:
+    ended = trio.Event()
+
+    async def torrent(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "websocket.accept"})
+            for _ in range(10_000):  # without a checkpoint of its own
+                await send({"type": "websocket.send", "text": "more"})
+            pytest.fail("the app was left sending to nobody")
+        finally:
+            ended.set()
+
+    app = App()
+    app.handlers["/torrent"] = torrent
+    with structlog.testing.capture_logs() as logs:
+        async with served(app) as running:
+            stream = await upgraded(running, b"/torrent")
+            if leaving == "closes":
+                await stream.send_eof()
+            elif leaving == "resets":
+                await stream.aclose()
+            else:
+                await stream.send_all(frame(b"x" * 2000))
+            await ended.wait()
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
+
+
+async def test_client_leaving_tells_the_app(autojump_clock: MockClock) -> None:
+    app = App()
+    async with served(app) as running:
+        stream = await upgraded(running)
+        await stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert app.ended == 1
+
+
+class WithLifespan(App):
+    """``said`` is what the app was told; each step first waits ``delay_s``."""
+
+    def __init__(self, startup: str = "complete", delay_s: float = 0.0) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._startup, self._delay_s = startup, delay_s
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        scope["state"]["shared"] = "by all"
+        for step, outcome in (("startup", self._startup), ("shutdown", "complete")):
+            self.said.append((await receive())["type"])
+            await trio.sleep(self._delay_s)
+            message = "trace\nback\nOSError: no disk\n"
+            await send({"type": f"lifespan.{step}.{outcome}", "message": message})
+
+
+async def test_lifespan(autojump_clock: MockClock) -> None:
+    app = WithLifespan(delay_s=1)
+    async with served(app) as running:
+        assert app.said == ["lifespan.startup"]
+        await running.ask(get())
+        assert app.scopes[0]["state"]["shared"] == "by all"
+        assert await running.stop() == pytest.approx(1)
+    assert app.said == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_lifespan_that_does_not_end_is_ended(autojump_clock: MockClock) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        await trio.sleep_forever()
+
+    async with served(app) as running:
+        assert await running.stop() == pytest.approx(LIMITS.shutdown_grace_s)
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        (WithLifespan(startup="failed"), "push server: OSError: no disk"),
+        (WithLifespan(delay_s=10_000), "Timeout"),
+    ],
+)
+async def test_failing_start_is_a_start_error(
+    app: WithLifespan, reason: str, autojump_clock: MockClock
+) -> None:
+    network = MemoryNetwork()
+    listeners = await network.listen("127.0.0.1", 0)
+    with pytest.raises(StartError, match=reason):
+        await serve(app, listeners=listeners, limits=LIMITS)
+    assert network.listeners == {}
+    assert trio.current_time() <= LIMITS.startup_timeout_s
+
+
+def test_the_installed_hypercorn_is_the_one_we_know() -> None:
+    check_hypercorn()
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "named"),
+    [
+        ("importlib.metadata.version", lambda _: "0.19.0", "version 0.19.0"),
+        ("hypercorn.trio.tcp_server.TCPServer._read_data", None, "TCPServer._read_data"),
+        ("hypercorn.trio.tcp_server.TCPServer.__init__", lambda self: None, "TCPServer"),
+        ("hypercorn.protocol.ProtocolWrapper.__init__", lambda self: None, "Wrapper.protocol"),
+        ("hypercorn.config.Config.read_timeout", None, "Config.read_timeout"),
+    ],
+)
+async def test_another_hypercorn_is_refused(
+    target: str, value: Any, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = MemoryNetwork()
+    listeners = await network.listen("127.0.0.1", 0)
+    with monkeypatch.context() as patch:
+        patch.delattr(target) if value is None else patch.setattr(target, value)
+        with pytest.raises(StartError, match=named), trio.fail_after(5):
+            await serve(App(), listeners=listeners, limits=LIMITS)
+    assert network.listeners == {}

@@ -1,0 +1,1 @@
+"""The push side: one local endpoint for many clients."""

@@ -1,0 +1,256 @@
+"""One client's byte stream, as the server and the application see it.
+
+HTTP servers shield their sends from cancellation, because half a frame spoils a connection.  The
+price is that a client which stops reading holds its task, and with it the process, for ever.  This
+stream sits between: every send has a deadline of its own that each accepted byte moves on, and
+``abort`` ends whatever is under way at once, shielded or not.
+
+All outgoing bytes pass one lock, first come first served, so what several tasks write is never
+interleaved.
+"""
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import inf
+from struct import pack
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+log = structlog.get_logger()
+
+_PIECE = 16 * 1024
+"""Bytes offered at a time to a transport that does not tell how many it took."""
+
+_ACCEPT_PAUSE_S = 0.1
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+@frozen
+class Endpoint:
+    """The names of a connection's two ends; looks enough like a socket to ask for them.
+
+    ``family`` is AF_UNSPEC, and the names are empty, where there is no socket.
+    """
+
+    family: int = socket.AF_UNSPEC
+    peer: tuple[str, int] | tuple[()] = ()
+    own: tuple[str, int] | tuple[()] = ()
+
+    def getpeername(self) -> tuple[str, int] | tuple[()]:
+        return self.peer
+
+    def getsockname(self) -> tuple[str, int] | tuple[()]:
+        return self.own
+
+    def __str__(self) -> str:
+        return join_address(*self.peer) if self.peer else "memory"
+
+
+def join_address(host: str, port: int) -> str:
+    """``host:port``, or ``[v6]:port``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bound_address(listener: trio.abc.Listener[Any]) -> str:
+    """``host:port`` that a listener of ``world.listen`` is bound to (in memory: says it is)."""
+    if isinstance(listener, trio.SocketListener):
+        host, port = listener.socket.getsockname()[:2]
+        return join_address(host, port)
+    memory: Any = listener
+    return join_address(memory.host, memory.port)
+
+
+async def accept(listener: trio.abc.Listener[Any], *, send_timeout_s: float) -> "ClientStream":
+    """The next connection, which the caller closes.
+
+    Waits while the process or the machine is out of descriptors or memory: that passes.  Raises
+    OSError for what does not, ``trio.ClosedResourceError`` once the listener is closed.
+    """
+    failing = False
+    while True:
+        try:
+            transport = await listener.accept()
+        except OSError as error:
+            if error.errno not in _OUT_OF_RESOURCES:
+                raise
+            if not failing:
+                log.error("server.accept_failed", error=str(error))
+            failing = True
+            await trio.sleep(_ACCEPT_PAUSE_S)
+        else:
+            return ClientStream(transport, send_timeout_s=send_timeout_s)
+
+
+class ClientStream(trio.abc.HalfCloseableStream):
+    """Wraps an accepted stream, which it owns from then on.
+
+    Whoever accepted closes it: ``aclose`` lets the kernel deliver what it has, ``abort`` does not.
+    Sends and receives raise ``trio.BrokenResourceError`` after ``abort`` or when the peer is gone,
+    ``trio.ClosedResourceError`` after ``aclose``.
+
+    ``bytes_in`` and ``bytes_out`` count; ``last_received`` is the ``trio.current_time()`` of the
+    last byte that came in, pongs included (at first: of the accept).
+    """
+
+    def __init__(self, transport: trio.abc.HalfCloseableStream, *, send_timeout_s: float) -> None:
+        self.socket = _endpoint(transport)
+        self.peer = str(self.socket)
+        self.bytes_in = self.bytes_out = 0
+        self.last_received = trio.current_time()
+        self._transport = transport
+        self._write = _writer(transport)
+        self._send_timeout_s = send_timeout_s
+        self._out = trio.StrictFIFOLock()
+        self._under_way: set[trio.CancelScope] = set()
+        self._over: type[trio.BrokenResourceError | trio.ClosedResourceError] | None = None
+        self._receiving: trio.CancelScope | None = None
+        self._listen_until = inf
+
+    def __repr__(self) -> str:
+        state = "open" if self._over is None else self._over.__name__
+        return f"<ClientStream {self.peer} in={self.bytes_in} out={self.bytes_out} {state}>"
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write ``data`` behind what others are writing.  Raises as the class says.
+
+        A peer that takes no byte for ``send_timeout_s`` is aborted; so is the connection when a
+        write is cancelled half way, because nothing sensible can follow half a frame.
+        """
+        async with self._out:
+            with self._operation() as scope:
+                try:
+                    await self._send(memoryview(data), scope)
+                except trio.Cancelled:
+                    if self._over is None:
+                        self.abort()
+                    raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a send would begin at once; no deadline of its own."""
+        async with self._out:
+            with self._operation():
+                await self._transport.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Nothing more will be sent; what is being sent still goes first."""
+        async with self._out:
+            with self._operation():
+                await self._transport.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """At most ``max_bytes`` (None: as many as are there); empty at the end of the stream."""
+        while True:
+            data: bytes | bytearray = b""
+            with self._operation(self._listen_until) as self._receiving:
+                data = await self._transport.receive_some(max_bytes)
+            self._receiving = None
+            if data:
+                self.bytes_in += len(data)
+                self.last_received = trio.current_time()
+            if not data or self._listen_until == inf:
+                return data
+
+    def finish(self, within_s: float) -> None:
+        """Our last word is said: what still comes in is thrown away.
+
+        ``receive_some`` then gives the end of the stream when the peer closes, at the latest
+        ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
+        connection, and the peer might lose the last word.
+        """
+        self._listen_until = min(self._listen_until, trio.current_time() + within_s)
+        if self._receiving is not None:
+            self._receiving.deadline = self._listen_until
+
+    def abort(self) -> None:
+        """Drop the connection now: every send and receive, pending or future, raises Broken.
+
+        Never waits and may be called any number of times.  A socket is reset (no FIN), because a
+        frozen peer would keep the unsent bytes in the kernel for minutes.
+        """
+        self._over = trio.BrokenResourceError
+        _close_now(self._transport)
+        self._wake_all()
+
+    async def aclose(self) -> None:
+        """Close; pending sends and receives raise ClosedResourceError."""
+        if self._over is None:
+            self._over = trio.ClosedResourceError
+        self._wake_all()
+        await self._transport.aclose()
+
+    async def _send(self, rest: memoryview, scope: trio.CancelScope) -> None:
+        while True:
+            scope.deadline = trio.current_time() + self._send_timeout_s
+            taken = await self._write(rest)
+            self.bytes_out += taken
+            rest = rest[taken:]
+            if not rest:
+                return
+
+    @contextmanager
+    def _operation(self, deadline: float = inf) -> Iterator[trio.CancelScope]:
+        """A scope that ``abort`` and ``aclose`` cancel, and the errors of the class."""
+        self._check()
+        with trio.CancelScope(deadline=deadline) as scope:
+            self._under_way.add(scope)
+            try:
+                yield scope
+            except OSError as error:
+                self._check()
+                raise trio.BrokenResourceError(f"{self.peer}: {error}") from error
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._check()
+                raise
+            finally:
+                self._under_way.discard(scope)
+        self._check()
+
+    def _check(self) -> None:
+        if self._over is not None:
+            raise self._over(f"{self.peer}: closed on our side")
+
+    def _wake_all(self) -> None:
+        for scope in self._under_way:
+            scope.cancel()
+
+
+def _endpoint(transport: trio.abc.Stream) -> Endpoint:
+    if not isinstance(transport, trio.SocketStream):
+        return Endpoint()
+    sock = transport.socket
+    try:
+        peer, own = sock.getpeername(), sock.getsockname()
+    except OSError:  # gone before we looked
+        return Endpoint()
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return Endpoint()
+    return Endpoint(sock.family, peer[:2], own[:2])
+
+
+def _writer(transport: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:
+    """A write that tells how much was taken, because every byte taken is progress."""
+    if isinstance(transport, trio.SocketStream):
+        return transport.socket.send
+
+    async def write_piece(data: memoryview) -> int:
+        piece = data[:_PIECE]
+        await transport.send_all(piece)
+        return len(piece)
+
+    return write_piece
+
+
+def _close_now(transport: trio.abc.Stream) -> None:
+    """Close without waiting, as far as the transport can."""
+    if isinstance(transport, trio.SocketStream):
+        with suppress(OSError):
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+        transport.socket.close()
+    elif isinstance(transport, trio.StapledStream):
+        for half in (transport.send_stream, transport.receive_stream):
+            half.close()

@@ -1,0 +1,187 @@
+"""A Solana RPC node in a box: its WebSocket side with the transactions of a simulated Spin Pet.
+
+Transactions happen at random times whether anybody listens or not, and are never sent again: what
+a client misses while it is away is gone, as on a real node.  All commitments are sent at once.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import count
+
+import msgspec
+import trio
+from attrs import define, field
+
+from ..errors import ConnectionLost
+from .faults import Faults
+from .solana_control import LogSubscriptions
+from .spinpet import SpinPetMarket, Transaction
+from .wire import OnOpen, Request, Response, WebSocketPeer, serve_stream, text_frame
+
+SLOT_MS = 400
+_FIRST_SLOT_MS = 1_584_368_940_000
+"""2020-03-16: mainnet-beta's slot 0, about."""
+_QUEUE_FRAMES = 4096
+
+
+@define(eq=False)
+class SolanaConnection:
+    """One open WebSocket.  The levers ``abort``, ``close``, ``mute`` never wait."""
+
+    peer: WebSocketPeer
+    subscriptions: LogSubscriptions
+    muted: bool = False
+    too_slow: bool = False
+    """It was dropped because its queue was full."""
+    _scope: trio.CancelScope = field(factory=trio.CancelScope)
+    _outbox: trio.MemorySendChannel[bytes | tuple[int, str]] = field(init=False)
+    _queued: trio.MemoryReceiveChannel[bytes | tuple[int, str]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._outbox, self._queued = trio.open_memory_channel[bytes | tuple[int, str]](
+            _QUEUE_FRAMES
+        )
+
+    def offer(self, transaction: Transaction, slot: int) -> None:
+        """Send it to every subscription that it concerns; dropped while muted."""
+        if not self.muted:
+            for number in self.subscriptions.asking_for(transaction.mentions):
+                self._put(text_frame(notification(transaction, slot, number)))
+
+    def abort(self) -> None:
+        """Cut the TCP connection: no close frame, and a reset where there is TCP."""
+        self.peer.abort_on_close()
+        self._scope.cancel()
+
+    def close(self, code: int = 1001, reason: str = "") -> None:
+        """Start the close handshake; the rest of the queue goes out first."""
+        self._put((code, reason))
+
+    def mute(self) -> None:
+        """From now on requests are answered and nothing is pushed."""
+        self.muted = True
+
+    async def run(self) -> None:
+        """Serve it to its end, whoever ends it.  The stream is the caller's to close."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for job in (self._read, self._write):
+                    nursery.start_soon(_first_to_end, job, nursery.cancel_scope, name=job)
+
+    async def _read(self) -> None:
+        while True:
+            incoming = await self.peer.receive()
+            if incoming.kind == "text":
+                self._put(text_frame(self.subscriptions.handle(incoming.data).encode()))
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._queued.receive()
+            if not isinstance(item, bytes):
+                await self.peer.close(*item)
+                await trio.sleep(self.peer.limits.close_s)
+                return
+            await self.peer.send_frames(item)
+
+    def _put(self, item: bytes | tuple[int, str]) -> None:
+        try:
+            self._outbox.send_nowait(item)
+        except trio.WouldBlock:
+            self.too_slow = True
+            self.abort()
+
+
+@define(eq=False)
+class SimulatedSolana:
+    """A running box: what fault scripts and tests hold.
+
+    ``connections`` are the WebSockets that are open now, oldest first.  ``faults`` are the levers
+    at the door.  ``dials`` counts accepted byte streams, ``upgrades`` WebSockets let in,
+    ``requests`` HTTP requests (all refused), ``slow_clients`` those dropped for not reading.
+    """
+
+    market: SpinPetMarket
+    now_ms: Callable[[], float]
+    faults: Faults
+    connections: list[SolanaConnection] = field(factory=list)
+    dials: int = 0
+    upgrades: int = 0
+    requests: int = 0
+    slow_clients: int = 0
+    _subscription_ids: count[int] = field(factory=lambda: count(24_040))
+
+    def refuse_upgrades(self, status: int, times: int = 1) -> None:
+        """The next WebSocket upgrades get this HTTP status."""
+        self.faults.refuse_upgrades(status, times)
+
+    def push(self, transaction: Transaction) -> None:
+        """Hand a transaction to every connection, as of this moment's slot."""
+        slot = math.floor(self.now_ms() - _FIRST_SLOT_MS) // SLOT_MS
+        for connection in [*self.connections]:
+            connection.offer(transaction, slot)
+
+    async def run(self) -> None:
+        """Let transactions happen for ever."""
+        while True:
+            await trio.sleep(self.market.gap_s())
+            self.push(self.market.next_transaction())
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """One accepted connection, to its end.  Closes it."""
+        self.dials += 1
+        await serve_stream(stream, self._on_request, self._on_upgrade)
+
+    def _on_request(self, request: Request) -> Response:
+        self.requests += 1
+        return Response(405, b"Used HTTP Method is not allowed. POST or OPTIONS is required\n")
+
+    def _on_upgrade(self, request: Request) -> Response | OnOpen:
+        status = self.faults.next_upgrade()
+        return self._serve_websocket if status is None else Response(status)
+
+    async def _serve_websocket(self, peer: WebSocketPeer) -> None:
+        connection = SolanaConnection(peer, LogSubscriptions(self._subscription_ids))
+        self.upgrades += 1
+        self.connections.append(connection)
+        try:
+            await connection.run()
+        finally:
+            self.connections.remove(connection)
+            self.slow_clients += connection.too_slow
+
+
+def notification(transaction: Transaction, slot: int, subscription: int) -> bytes:
+    """A logsNotification."""
+    value = {"signature": transaction.signature, "err": transaction.err, "logs": transaction.logs}
+    result = {"context": {"slot": slot}, "value": value}
+    params = {"result": result, "subscription": subscription}
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": "logsNotification", "params": params})
+
+
+async def _first_to_end(job: Callable[[], Awaitable[None]], others: trio.CancelScope) -> None:
+    with suppress(ConnectionLost):  # how most connections end
+        await job()
+    others.cancel()
+
+
+async def serve_spinpet(
+    market: SpinPetMarket,
+    *,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    now_ms: Callable[[], float],
+    control: Faults | None = None,
+    task_status: trio.TaskStatus[SimulatedSolana] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the box until cancelled.  Closes the listeners.
+
+    ``now_ms`` is unix time in ms, for slots only.  ``control`` may owe faults before the first
+    client comes.  ``task_status.started`` gives the SimulatedSolana.
+    """
+    box = SimulatedSolana(market, now_ms, control if control is not None else Faults())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.run, name="simulator.transactions")
+        await nursery.start(
+            trio.serve_listeners, box.serve_stream, [*listeners], name="simulator.listen"
+        )
+        task_status.started(box)

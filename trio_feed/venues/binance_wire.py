@@ -1,0 +1,353 @@
+"""What Binance's spot and USD-M futures have in common on the WebSocket: frames and events.
+
+Sources: github binance/binance-spot-api-docs (2026-07-21), binance-connector-python 17.2.0
+(2026-08-19), developers.binance.com USD-M "Websocket Market Streams" (2026-05-28).  Frames grow
+new fields now and then (``nq``, ``st``, ``ps``, ``ap`` in 2026): unknown ones are welcome, missing
+ones are not.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import BadMessage
+from ..model import (
+    BookTop,
+    BookUpdate,
+    Instrument,
+    Interval,
+    Kline,
+    Level,
+    Liquidation,
+    MarkPrice,
+    Source,
+    Ticker,
+    Trade,
+    parse_decimal,
+    parse_time_ms,
+)
+from .base import Ack, Event, Frame, GoingAway, Ignored, KlineUpdate, Plan, Stream
+from .binance_forms import (
+    NOTHING,
+    UM,
+    AggRow,
+    Depth,
+    DepthFrame,
+    Envelope,
+    ForceFrame,
+    KlineFrame,
+    Levels,
+    MarkFrame,
+    TickerFrame,
+    TopFrame,
+    TradeFrame,
+)
+from .instruments import Instruments
+
+STREAMS_MAX = 1024
+"""Streams per connection."""
+SUBSCRIBE_MAX = 200
+"""Streams per SUBSCRIBE; several hundred in one frame were seen to fail without a word."""
+URL_MAX = 8_000
+"""A longer URL was seen to deliver nothing (limit measured at 8004 characters)."""
+FRAMES_PER_S = 4.0
+"""Spot allows 5 incoming frames a second, pings and pongs included; USD-M 10."""
+
+
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+
+_envelope = msgspec.json.Decoder(Envelope).decode
+decode_depth = msgspec.json.Decoder(Depth).decode
+
+_STREAMED = {i.value: i for i in Interval if i is not Interval.S30}
+
+
+def plan(base: str, path: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
+    """Connections of at most ``limit`` streams of one path.
+
+    One stream alone stands in the URL (``/ws/<name>``), unless its frames do not say whose they
+    are; several are subscribed to on ``/stream``, where every frame names its stream.
+    """
+    size = min(limit, STREAMS_MAX)
+    plans = []
+    for start in range(0, len(streams), size):
+        chunk = tuple(streams[start : start + size])
+        alone = f"{base}{path}/ws/{chunk[0].name}"
+        if len(chunk) == 1 and "@depth" not in chunk[0].name and len(alone) < URL_MAX:
+            plans.append(Plan(alone, chunk))
+        else:
+            plans.append(Plan(f"{base}{path}/stream", chunk, _frames(chunk), FRAMES_PER_S))
+    return plans
+
+
+def _frames(streams: tuple[Stream, ...]) -> tuple[Frame, ...]:
+    frames = []
+    for number, start in enumerate(range(0, len(streams), SUBSCRIBE_MAX), start=1):
+        names = [stream.name for stream in streams[start : start + SUBSCRIBE_MAX]]
+        text = json.dumps({"method": "SUBSCRIBE", "params": names, "id": number})
+        frames.append(Frame(text, frozenset({str(number)})))
+    return tuple(frames)
+
+
+def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
+    """One WebSocket message, raw or combined, -> what it says.  Raises BadMessage."""
+    try:
+        envelope = _envelope(raw)
+        if envelope.data == NOTHING:
+            inner, kind = raw, envelope.e
+            if kind is None and envelope.u == NOTHING:
+                return (_reply(envelope),)
+        elif bytes(envelope.data)[:1] == b"[":
+            return _events_of_array(envelope, instruments)
+        else:
+            inner = bytes(envelope.data)
+            kind = _envelope(inner).e
+        return _event(kind or _kind_of(envelope.stream or "@bookTicker"), inner, envelope.stream,
+                      instruments)  # fmt: skip
+    except MALFORMED as error:
+        raise BadMessage(f"malformed: {error}", sample(raw)) from None
+    except BadMessage as error:
+        raise BadMessage(str(error), sample(raw)) from None
+
+
+def _events_of_array(envelope: Envelope, instruments: Instruments) -> Sequence[Event]:
+    """``!miniTicker@arr`` and its like: one event per element."""
+    events: list[Event] = []
+    for item in msgspec.json.decode(envelope.data, type=list[msgspec.Raw]):
+        inner = bytes(item)
+        events += _event(_envelope(inner).e, inner, envelope.stream, instruments)
+    return events
+
+
+def _kind_of(stream: str) -> str | None:
+    """The kind of a combined frame without event type, by its stream's name."""
+    name = stream.partition("@")[2]
+    if name == "bookTicker":
+        return "bookTicker"
+    return "partialDepth" if name.startswith("depth") else None
+
+
+def _event(
+    kind: str | None, raw: str | bytes, stream: str | None, instruments: Instruments
+) -> Sequence[Event]:
+    make = _MAKERS.get(kind or "")
+    if make is not None:
+        return (make(raw, stream or "", instruments),)
+    if kind == "serverShutdown":
+        return (GoingAway(),)
+    if kind in _UNUSED_KINDS:
+        return (Ignored(str(kind)),)
+    raise BadMessage(f"unknown event {kind!r}")
+
+
+_UNUSED_KINDS = frozenset(
+    {
+        "compositeIndex", "contractInfo", "assetIndexUpdate", "EquityUpdate", "avgPrice",
+        "1hTicker", "4hTicker", "1dTicker", "referencePrice", "blockTrade",
+    }
+)  # fmt: skip
+STRANGER = Ignored("an instrument that is not in the table")
+_OTHER_MARKET = Ignored("COIN-M")
+
+
+def _reply(envelope: Envelope) -> Event:
+    """``{"result":..,"id":..}``, ``{"code":..,"msg":..}`` or ``{"error":{..},"id":..}``."""
+    name = "" if envelope.id is None else str(envelope.id)
+    if envelope.error != NOTHING:
+        return Ack(name, bytes(envelope.error).decode(errors="replace"))
+    if envelope.code is not None or envelope.msg is not None:
+        return Ack(name, f"{envelope.code} {envelope.msg or ''}".strip())
+    if name or envelope.result != NOTHING:
+        return Ack(name)
+    raise BadMessage("neither an event nor a reply")
+
+
+def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_kline(raw)
+    bar = frame.k
+    interval = _STREAMED.get(bar.i)
+    name = frame.ps or frame.s
+    if not name or interval is None:
+        raise BadMessage(f"candle of {name!r} {bar.i!r}")
+    instrument = instruments.of_native(name)
+    if instrument is None:
+        return STRANGER
+    kline = Kline(
+        open_ms=parse_time_ms(bar.t),
+        open=parse_decimal(bar.o),
+        high=parse_decimal(bar.h),
+        low=parse_decimal(bar.l),
+        close=parse_decimal(bar.c),
+        volume=parse_decimal(bar.v),
+        quote_volume=parse_decimal(bar.q),
+        trades=bar.n,
+        closed=bar.x,
+        source=Source.EXCHANGE,
+        event_ms=parse_time_ms(frame.E),
+    )
+    return KlineUpdate(instrument.symbol, interval, kline)
+
+
+def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_agg(raw)
+    instrument = instruments.of_native(frame.s)
+    if instrument is None:
+        return STRANGER
+    return aggregate(instrument, frame, parse_time_ms(frame.E))
+
+
+def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
+    if not row.f <= row.l:
+        raise BadMessage("an aggregate without trades")
+    price, quantity = parse_decimal(row.p), parse_decimal(row.q)
+    time_ms = parse_time_ms(row.T)
+    symbol = instrument.symbol
+    return Trade(symbol, row.a, row.f, row.l, price, quantity, time_ms, row.m, event_ms)
+
+
+def _single_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_trade(raw)
+    instrument = instruments.of_native(frame.s)
+    if instrument is None:
+        return STRANGER
+    price, quantity = parse_decimal(frame.p), parse_decimal(frame.q)
+    time_ms, event_ms = parse_time_ms(frame.T), parse_time_ms(frame.E)
+    number = frame.t
+    symbol = instrument.symbol
+    return Trade(symbol, number, number, number, price, quantity, time_ms, frame.m, event_ms)
+
+
+def _ticker(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_ticker(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
+    instrument = instruments.of_native(frame.s)
+    if instrument is None:
+        return STRANGER
+    return Ticker(
+        symbol=instrument.symbol,
+        last=parse_decimal(frame.c),
+        open=parse_decimal(frame.o),
+        high=parse_decimal(frame.h),
+        low=parse_decimal(frame.l),
+        volume=parse_decimal(frame.v),
+        quote_volume=parse_decimal(frame.q),
+        bid=_maybe(frame.b),
+        bid_size=_maybe(frame.B),
+        ask=_maybe(frame.a),
+        ask_size=_maybe(frame.A),
+        event_ms=parse_time_ms(frame.E),
+    )
+
+
+def _top(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_top(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
+    instrument = instruments.of_native(frame.s)
+    if instrument is None:
+        return STRANGER
+    bid, bid_size = parse_decimal(frame.b), parse_decimal(frame.B)
+    ask, ask_size = parse_decimal(frame.a), parse_decimal(frame.A)
+    return BookTop(instrument.symbol, bid, bid_size, ask, ask_size, frame.u, frame.E)
+
+
+def _depth_update(raw: Any, stream: str, instruments: Instruments) -> Event:
+    frame = _decode_depth(raw)
+    instrument = instruments.of_native(frame.s)
+    if instrument is None:
+        return STRANGER
+    partial = stream.partition("@depth")[2][:1].isdigit()
+    return BookUpdate(
+        symbol=instrument.symbol,
+        first_id=frame.U,
+        last_id=frame.u,
+        previous_id=frame.pu,
+        bids=_levels(frame.b),
+        asks=_levels(frame.a),
+        snapshot=partial,
+        partial=partial,
+        event_ms=parse_time_ms(frame.E),
+    )
+
+
+def _partial_depth(raw: Any, stream: str, instruments: Instruments) -> Event:
+    frame = decode_depth(raw)
+    instrument = instruments.of_native(stream.partition("@")[0].upper())
+    if instrument is None:
+        return STRANGER
+    return snapshot(instrument, frame, partial=True)
+
+
+def _mark_price(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_mark(raw)
+    instrument = instruments.of_native(frame.s)
+    if frame.st != UM or instrument is None:
+        return _OTHER_MARKET if frame.st != UM else STRANGER
+    rate = _maybe(frame.r)
+    mark, index = parse_decimal(frame.p), _maybe(frame.i)
+    return MarkPrice(instrument.symbol, mark, index, rate, frame.T, parse_time_ms(frame.E))
+
+
+def _liquidation(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    frame = _decode_force(raw)
+    order = frame.o
+    instrument = instruments.of_native(order.s)
+    if frame.st != UM or instrument is None:
+        return _OTHER_MARKET if frame.st != UM else STRANGER
+    price, average = parse_decimal(order.p), parse_decimal(order.ap)
+    quantity, time_ms = parse_decimal(order.q), parse_time_ms(order.T)
+    return Liquidation(instrument.symbol, order.S == "SELL", price, average, quantity, time_ms)
+
+
+def snapshot(instrument: Instrument, depth: Depth, *, partial: bool = False) -> BookUpdate:
+    number = depth.lastUpdateId
+    return BookUpdate(
+        symbol=instrument.symbol,
+        first_id=number,
+        last_id=number,
+        previous_id=None,
+        bids=_levels(depth.bids),
+        asks=_levels(depth.asks),
+        snapshot=True,
+        partial=partial,
+        event_ms=depth.E,
+    )
+
+
+def _levels(rows: Levels) -> tuple[Level, ...]:
+    return tuple((parse_decimal(price), parse_decimal(size)) for price, size in rows)
+
+
+def _maybe(text: str | None) -> Any:
+    return parse_decimal(text) if text else None
+
+
+_decode_kline = msgspec.json.Decoder(KlineFrame).decode
+_decode_agg = msgspec.json.Decoder(AggRow).decode
+_decode_trade = msgspec.json.Decoder(TradeFrame).decode
+_decode_ticker = msgspec.json.Decoder(TickerFrame).decode
+_decode_top = msgspec.json.Decoder(TopFrame).decode
+_decode_depth = msgspec.json.Decoder(DepthFrame).decode
+_decode_mark = msgspec.json.Decoder(MarkFrame).decode
+_decode_force = msgspec.json.Decoder(ForceFrame).decode
+_MAKERS: dict[str, Callable[[Any, str, Instruments], Event]] = {
+    "kline": _kline,
+    "continuous_kline": _kline,
+    "aggTrade": _agg_trade,
+    "trade": _single_trade,
+    "24hrTicker": _ticker,
+    "24hrMiniTicker": _ticker,
+    "bookTicker": _top,
+    "depthUpdate": _depth_update,
+    "partialDepth": _partial_depth,
+    "markPriceUpdate": _mark_price,
+    "forceOrder": _liquidation,
+}
+
+
+def sample(raw: str | bytes) -> str:
+    """The beginning of a message, for a log."""
+    return raw[:200].decode(errors="replace") if isinstance(raw, bytes) else raw[:200]
