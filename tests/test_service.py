@@ -1,16 +1,12 @@
 """The whole service under virtual time."""
 
 import random
-from decimal import Decimal
 from typing import Any
 
-import pytest
 import trio
 from support.house import START_MS, House, open_house, push_client, settings_for_tests
 
-from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Kline, Series
-from trio_feed.service import check
 
 MINUTE = 60_000
 M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)

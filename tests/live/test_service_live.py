@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,14 @@ def command(tmp_path: Path, *more: str) -> list[str]:
 async def running(tmp_path: Path, *more: str) -> AsyncIterator[Running]:
     """A started service, ready; killed on the way out if it still runs."""
     async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            lambda task_status: trio.run_process(
-                command(tmp_path, *more),
-                stdout=subprocess.PIPE,
-                cwd=ROOT,
-                check=False,
-                task_status=task_status,
-            )
+        start = partial(
+            trio.run_process,
+            command(tmp_path, *more),
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            check=False,
         )
+        process = await nursery.start(start)
         service = Running(process, [], trio.Event())
 
         async def read() -> None:
