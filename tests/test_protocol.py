@@ -4,9 +4,18 @@ from typing import Any
 import pytest
 from support.make import T0, kline, message
 
-from trio_feed.model import Interval
-from trio_feed.push import protocol
-from trio_feed.push.protocol import History, ListSubscriptions, Ping, RequestError, Subscribe
+from trio_feed.model import Channel, Interval
+from trio_feed.push import messages, protocol
+from trio_feed.push.protocol import (
+    History,
+    ListSubscriptions,
+    Ping,
+    RequestError,
+    Subscribe,
+    Target,
+)
+
+TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None)
 
 
 def request(**fields: Any) -> Any:
@@ -85,16 +94,16 @@ def test_query_strings_are_the_same_question() -> None:
 
 
 def test_numbers_keep_the_exchanges_decimals() -> None:
-    text = protocol.candle(kline(close="85000.10", volume="0.00000001"), 41)
+    text = messages.candle(kline(close="85000.10", volume="0.00000001"), 41)
     assert '"close":85000.10,' in text
     assert '"volume":0.00000001,' in text
     assert json.loads(text)["time"] == T0 // 1000
 
 
 def test_kline_message_has_the_fixed_nesting() -> None:
-    own = protocol.splice("BTCUSDT", "m1", "sub_1")
+    own = TARGET.splice("sub_1")
     row = message(kline(closed=False), epoch=9, offset=3, count=42)
-    text = json.loads(protocol.KLINE_HEAD + own + protocol.kline_tail(row, T0 + 0.5))
+    text = json.loads(messages.KLINE_HEAD + own + messages.kline_tail(row, T0 + 0.5))
     assert text["type"] == "kline_data"
     data = text["data"]
     assert (data["symbol"], data["interval"], data["subscription_id"]) == ("BTCUSDT", "m1", "sub_1")
@@ -108,25 +117,25 @@ def test_kline_message_has_the_fixed_nesting() -> None:
 
 
 def test_what_a_client_chose_cannot_break_out_of_its_string() -> None:
-    own = protocol.splice("BTCUSDT", "1m", '","evil":"')
-    text = json.loads(protocol.KLINE_HEAD + own + protocol.kline_tail(message(kline()), 0))
+    own = TARGET.splice('","evil":"')
+    text = json.loads(messages.KLINE_HEAD + own + messages.kline_tail(message(kline()), 0))
     assert text["data"]["subscription_id"] == '","evil":"'
     assert "evil" not in text["data"]
 
 
 def test_history_body_and_messages() -> None:
-    own = protocol.splice("BTCUSDT", "m1", None)
+    own = TARGET.splice()
     rows = [(kline(T0), 3), (kline(T0 + 60_000), 1)]
-    body = protocol.history_body(own, "binance_usdm", rows, has_more=True, epoch=1, offset=2)
-    text = json.loads(protocol.history_data(body, 5.0))
+    body = messages.history_body(own, "binance_usdm", rows, has_more=True, epoch=1, offset=2)
+    text = json.loads(messages.history_data(body, 5.0))
     assert [row["time"] for row in text["data"]["data"]] == [T0 // 1000, T0 // 1000 + 60]
     assert (text["data"]["has_more"], text["data"]["total_count"]) == (True, 2)
-    welcome = json.loads(protocol.connection_success("id", ["BTCUSDT"], [Interval.S1], 1500.0))
+    welcome = json.loads(messages.connection_success("id", ["BTCUSDT"], [Interval.S1], 1500.0))
     assert welcome["server_time"] == 1
     assert welcome["supported_intervals"] == ["s1", "1s"]
-    confirmed = json.loads(protocol.subscription_confirmed(request(**SUB, since={}), 1.0))
+    confirmed = json.loads(messages.subscription_confirmed(request(**SUB, since={}), 1.0))
     assert confirmed["data"]["success"] is True
     assert confirmed["data"]["recovered"] is False
-    assert json.loads(protocol.error(1002, "no", 1.0))["code"] == 1002
-    assert json.loads(protocol.pong(Ping(7))) == {"type": "pong", "id": 7}
-    assert json.loads(protocol.pong(Ping(None))) == {"type": "pong"}
+    assert json.loads(messages.error(1002, "no", 1.0))["code"] == 1002
+    assert json.loads(messages.pong(Ping(7))) == {"type": "pong", "id": 7}
+    assert json.loads(messages.pong(Ping(None))) == {"type": "pong"}

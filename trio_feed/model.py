@@ -262,6 +262,56 @@ class Liquidation:
     time_ms: int
 
 
+class Channel(StrEnum):
+    """What a subscriber can have."""
+
+    KLINE = "kline"
+    TICKER = "ticker"
+    TRADE = "trade"
+    BOOK = "book"
+
+
+@frozen(order=True)
+class Line:
+    """Everything of one channel of one symbol that has no interval.  Hashable key."""
+
+    venue: str
+    symbol: str
+    channel: Channel
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.symbol}:{self.channel}"
+
+
+Subject = Series | Line
+"""What one can subscribe to."""
+
+
+@frozen
+class BookView:
+    """The best levels of an order book, best first.  ``stale``: a resync is under way and this is
+    how the book stood before."""
+
+    symbol: str
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    stale: bool
+    update_id: int
+    event_ms: int
+
+
+@frozen
+class LineMessage:
+    """News of a line, numbered like :class:`KlineMessage`."""
+
+    line: Line
+    data: Ticker | Trade | Price | BookView
+    source: Source
+    epoch: int
+    offset: int
+    received_ms: float
+
+
 @frozen
 class KlineMessage:
     """What the ledger decided to send out about one candle.

@@ -15,8 +15,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import StoreError
 from ..metrics import Metrics
+from ..model import Series, Subject
 from ..store import KlineStore
-from . import history, protocol
+from . import history, messages, protocol
 from .hub import Hub
 from .protocol import RequestError
 from .session import Session, SessionLimits
@@ -64,7 +65,7 @@ class PushApp:
     def farewell(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
         for session in list(self.sessions):
-            words = protocol.reconnect(after_ms())
+            words = messages.reconnect(after_ms())
             session.leave(protocol.RESTARTING, "service restart", words)
 
     async def wait_empty(self) -> None:
@@ -121,14 +122,7 @@ class PushApp:
         return _json(
             {
                 "symbols": self.hub.symbols,
-                "series": [
-                    {
-                        "exchange": topic.series.venue,
-                        "symbol": topic.series.symbol,
-                        "interval": topic.series.interval.value,
-                    }
-                    for topic in self.hub.topics
-                ],
+                "series": [_entry(topic.subject) for topic in self.hub.topics],
             }
         )
 
@@ -137,7 +131,7 @@ class PushApp:
             question = protocol.parse_query(request.query_params)
             target = question.target
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
-            own = protocol.splice(target.symbol, target.notation, None)
+            own = target.splice()
             limit = question.limit or self.limits.history_rows
             body = await history.answer(self.store, topic, own, question, limit)
         except RequestError as error:
@@ -145,6 +139,15 @@ class PushApp:
         except StoreError as error:
             return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
         return Response(body, media_type="application/json")
+
+
+def _entry(subject: Subject) -> dict[str, str]:
+    what = (
+        {"channel": "kline", "interval": subject.interval.value}
+        if isinstance(subject, Series)
+        else {"channel": subject.channel.value}
+    )
+    return {"exchange": subject.venue, "symbol": subject.symbol, **what}
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:

@@ -4,9 +4,9 @@ The feeds put a closed candle into the store and publish it in one synchronous s
 (with what it has not written yet) always holds at least what the hub's ring holds.
 """
 
-from ..model import Kline
+from ..model import Kline, Series
 from ..store import KlineStore
-from . import protocol
+from . import messages
 from .hub import Topic
 from .protocol import History
 
@@ -21,7 +21,7 @@ async def latest(store: KlineStore, topic: Topic, own: str, limit: int) -> str:
     """
     rows: Rows = []
     while _lacks(topic, rows, limit):
-        stored = await store.history(topic.series, limit=limit)
+        stored = await store.history(_series(topic), limit=limit)
         rows = [(kline, 1) for kline in stored]
         if not rows:
             break
@@ -37,9 +37,14 @@ async def answer(store: KlineStore, topic: Topic, own: str, request: History, li
     start_ms, end_ms = request.start_ms, request.end_ms
     if start_ms is None and end_ms is None:
         return await latest(store, topic, own, limit)
-    stored = await store.history(topic.series, limit=limit, start_ms=start_ms, end_ms=end_ms)
+    stored = await store.history(_series(topic), limit=limit, start_ms=start_ms, end_ms=end_ms)
     counts = {kline.open_ms: count for kline, count in topic.recent}
     return _body(topic, own, [(kline, counts.get(kline.open_ms, 1)) for kline in stored])
+
+
+def _series(topic: Topic) -> Series:
+    assert isinstance(topic.subject, Series), "only candles have a history"
+    return topic.subject
 
 
 def _lacks(topic: Topic, rows: Rows, limit: int) -> bool:
@@ -55,9 +60,9 @@ def _lacks(topic: Topic, rows: Rows, limit: int) -> bool:
 
 def _body(topic: Topic, own: str, rows: Rows) -> str:
     more = bool(rows) and topic.first_ms is not None and topic.first_ms < rows[0][0].open_ms
-    return protocol.history_body(
+    return messages.history_body(
         own,
-        topic.series.venue,
+        topic.subject.venue,
         rows,
         has_more=more,
         epoch=topic.epoch,

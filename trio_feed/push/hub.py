@@ -1,8 +1,9 @@
 """The hub: what comes from the feeds goes to whoever subscribed.  Synchronous, no task, no wait.
 
-A :class:`Topic` is one series: its last closed candles (so that a subscription is answered
-without touching the disk), the state of the open one, and its subscribers.  A subscriber joins in
-the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
+A :class:`Topic` is one series, its last closed candles (so that a subscription is answered without
+touching the disk), the open one, and its subscribers; or one line: trades, a ticker, a book.  A
+subscriber joins in the same synchronous moment in which its history is taken, so there is neither
+gap nor overlap.
 """
 
 from collections import deque
@@ -12,8 +13,8 @@ from typing import Protocol
 from attrs import define, field
 
 from ..metrics import Metrics
-from ..model import Interval, Kline, KlineMessage, Series
-from . import protocol
+from ..model import Interval, Kline, KlineMessage, Line, LineMessage, Series, Subject
+from . import messages
 from .protocol import REFUSED, RequestError, Target
 
 
@@ -25,16 +26,17 @@ class Subscriber(Protocol):
 
 @define(eq=False)
 class Topic:
-    """One series as subscribers see it."""
+    """One series or line as subscribers see it."""
 
-    series: Series
+    subject: Subject
     recent: deque[tuple[Kline, int]]
     """Closed candles with their update_count, ascending."""
     first_ms: int | None = None
     """Open time of the oldest candle that exists anywhere, None while there is none."""
     epoch: int = 0
     offset: int = 0
-    open: KlineMessage | None = None
+    latest: KlineMessage | LineMessage | None = None
+    """What a new subscriber is told at once: the open candle, the last news."""
     subscribers: dict[Subscriber, str] = field(factory=dict)
     """Each with its splice."""
 
@@ -54,7 +56,7 @@ class Hub:
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self._topics: dict[Series, Topic] = {}
+        self._topics: dict[Subject, Topic] = {}
         self._history_rows = history_rows
         self._default_venue = default_venue
         self._now_ms = now_ms
@@ -62,41 +64,44 @@ class Hub:
 
     @property
     def symbols(self) -> list[str]:
-        return list(dict.fromkeys(series.symbol for series in self._topics))
+        return list(dict.fromkeys(subject.symbol for subject in self._topics))
 
     @property
     def intervals(self) -> list[Interval]:
-        present = {series.interval for series in self._topics}
+        present = {s.interval for s in self._topics if isinstance(s, Series)}
         return [interval for interval in Interval if interval in present]
 
     @property
     def topics(self) -> Iterable[Topic]:
         return self._topics.values()
 
-    def open_topic(self, series: Series, history: Iterable[Kline], first_ms: int | None) -> None:
-        """Make a series known, with its last closed candles and where its history begins."""
+    def open_topic(
+        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+    ) -> None:
+        """Make a series or line known; a series with its last closed candles and where its
+        history begins."""
         rows = ((kline, 1) for kline in history)
-        self._topics[series] = Topic(series, deque(rows, self._history_rows), first_ms)
+        self._topics[subject] = Topic(subject, deque(rows, self._history_rows), first_ms)
 
-    def publish(self, message: KlineMessage) -> None:
-        """The one narrow call from the feeds: note a candle's new state and hand it out."""
-        topic = self._topics[message.series]
-        topic.epoch, topic.offset = message.epoch, message.offset
-        if message.kline.closed:
-            topic.recent.append((message.kline, message.update_count))
-            topic.open = None
-            if topic.first_ms is None:
-                topic.first_ms = message.kline.open_ms
+    def publish(self, message: KlineMessage | LineMessage) -> None:
+        """The one narrow call from the feeds: note what is new and hand it out."""
+        if isinstance(message, KlineMessage):
+            topic = self._topics[message.series]
+            _note_candle(topic, message)
+            event_ms = message.kline.event_ms
         else:
-            topic.open = message
+            topic = self._topics[message.line]
+            topic.latest = message
+            event_ms = 1
+        topic.epoch, topic.offset = message.epoch, message.offset
         if not topic.subscribers:
             return
         now = self._now_ms()
-        tail = protocol.kline_tail(message, now)
+        head, tail = _halves(message, now)
         for subscriber, own in list(topic.subscribers.items()):
-            subscriber.deliver(f"{protocol.KLINE_HEAD}{own}{tail}")
+            subscriber.deliver(f"{head}{own}{tail}")
         self._metrics.pushed.inc(len(topic.subscribers))
-        if message.kline.event_ms:
+        if event_ms:
             self._metrics.push_latency.observe(max(0.0, now - message.received_ms) / 1000)
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
@@ -114,12 +119,16 @@ class Hub:
             raise RequestError(
                 code, f"exchange: {venue!r} has no {symbol}; one of {_some(dict.fromkeys(venues))}"
             )
-        topic = self._topics.get(Series(venue, symbol, target.interval))
+        topic = self._topics.get(_subject(venue, symbol, target))
         if topic is None:
-            have = [s.interval for s in self._topics if (s.venue, s.symbol) == (venue, symbol)]
-            raise RequestError(
-                code, f"interval: {target.notation!r} is not one of {_some(have)} for {symbol}"
-            )
+            here = [s for s in self._topics if (s.venue, s.symbol) == (venue, symbol)]
+            if target.interval is None:
+                have = [s.channel.value for s in here if isinstance(s, Line)]
+                problem = f"channel: {target.channel.value!r}"
+            else:
+                have = [s.interval.value for s in here if isinstance(s, Series)]
+                problem = f"interval: {target.notation!r}"
+            raise RequestError(code, f"{problem} is not one of {_some(have)} for {symbol}")
         return topic
 
     def subscribe(self, subscriber: Subscriber, topic: Topic, own: str) -> None:
@@ -136,12 +145,35 @@ class Hub:
         self._metrics.subscriptions.dec()
         return True
 
-    def open_candle(self, topic: Topic, own: str) -> str | None:
-        """The latest state of the topic's open candle as a message, None where there is none."""
-        if topic.open is None:
+    def latest(self, topic: Topic, own: str) -> str | None:
+        """What a new subscriber is told at once, None where there is nothing yet."""
+        if topic.latest is None:
             return None
-        tail = protocol.kline_tail(topic.open, self._now_ms())
-        return f"{protocol.KLINE_HEAD}{own}{tail}"
+        head, tail = _halves(topic.latest, self._now_ms())
+        return f"{head}{own}{tail}"
+
+
+def _note_candle(topic: Topic, message: KlineMessage) -> None:
+    if not message.kline.closed:
+        topic.latest = message
+        return
+    topic.recent.append((message.kline, message.update_count))
+    topic.latest = None
+    if topic.first_ms is None:
+        topic.first_ms = message.kline.open_ms
+
+
+def _halves(message: KlineMessage | LineMessage, now_ms: float) -> tuple[str, str]:
+    """A message before and after the subscriber's own part."""
+    if isinstance(message, KlineMessage):
+        return messages.KLINE_HEAD, messages.kline_tail(message, now_ms)
+    return messages.line_head(message), messages.line_tail(message, now_ms)
+
+
+def _subject(venue: str, symbol: str, target: Target) -> Subject:
+    if target.interval is None:
+        return Line(venue, symbol, target.channel)
+    return Series(venue, symbol, target.interval)
 
 
 def _some(names: Iterable[str], most: int = 20) -> str:

@@ -3,16 +3,19 @@
 Requests are checked field by field, so that an error names the field and what is allowed.
 Messages are written as text with the exchange's own decimals.  What differs between subscribers
 of one message (their notation of symbol and interval, their ``subscription_id``) is a short
-:func:`splice` put into a message that is otherwise written once for all.
+:meth:`splice <Target.splice>` put into a message that is otherwise written once for all.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from attrs import frozen
 
-from ..model import Interval, Kline, KlineMessage, plain
+from ..model import (
+    Channel,
+    Interval,
+)
 
 MALFORMED = 1001
 REFUSED = 1002
@@ -41,9 +44,24 @@ class Target:
     """What a request is about, with the words that the client used for it."""
 
     symbol: str
-    interval: Interval
+    channel: Channel
+    interval: Interval | None
     notation: str
     exchange: str | None
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What replies repeat of it: symbol and interval, or symbol and channel."""
+        if self.interval is None:
+            return {"symbol": self.symbol, "channel": self.channel.value}
+        return {"symbol": self.symbol, "interval": self.notation}
+
+    def splice(self, subscription_id: str | None = None) -> str:
+        """The subscriber's own part of a message, ready to be put in."""
+        words = self.about
+        if subscription_id is not None:
+            words["subscription_id"] = subscription_id
+        return "".join(f'"{name}":{quote(value)},' for name, value in words.items())
 
 
 @frozen
@@ -119,7 +137,6 @@ def _kind(fields: dict[str, Any]) -> str:
 
 
 def _subscribe(fields: dict[str, Any]) -> Subscribe:
-    _only_klines(fields)
     return Subscribe(
         _target(fields),
         _optional_text(fields, "subscription_id"),
@@ -129,7 +146,6 @@ def _subscribe(fields: dict[str, Any]) -> Subscribe:
 
 
 def _unsubscribe(fields: dict[str, Any]) -> Unsubscribe:
-    _only_klines(fields)
     return Unsubscribe(_target(fields), _optional_text(fields, "subscription_id"))
 
 
@@ -137,7 +153,10 @@ def _history(fields: dict[str, Any]) -> History:
     start, end = _seconds(fields, "from"), _seconds(fields, "to")
     if start is not None and end is not None and end <= start:
         raise RequestError(MALFORMED, "to: not after from")
-    return History(_target(fields), _limit(fields), start, end)
+    target = _target(fields)
+    if target.interval is None:
+        raise RequestError(MALFORMED, f"channel: {target.channel} has no history; only kline has")
+    return History(target, _limit(fields), start, end)
 
 
 def _ping(fields: dict[str, Any]) -> Ping:
@@ -164,6 +183,9 @@ def _target(fields: dict[str, Any]) -> Target:
     symbol = _optional_text(fields, "symbol")
     if symbol is None:
         raise RequestError(MALFORMED, "symbol: missing")
+    channel, exchange = _channel(fields), _optional_text(fields, "exchange")
+    if channel is not Channel.KLINE:
+        return Target(symbol, channel, None, "", exchange)
     notation = _optional_text(fields, "interval")
     if notation is None:
         raise RequestError(MALFORMED, "interval: missing")
@@ -171,13 +193,15 @@ def _target(fields: dict[str, Any]) -> Target:
         interval = Interval.parse(notation)
     except ValueError as error:
         raise RequestError(MALFORMED, f"interval: {error}") from None
-    return Target(symbol, interval, notation, _optional_text(fields, "exchange"))
+    return Target(symbol, channel, interval, notation, exchange)
 
 
-def _only_klines(fields: dict[str, Any]) -> None:
-    channel = fields.get("channel", "kline")
-    if channel != "kline":
-        raise RequestError(MALFORMED, f"channel: {channel!r} is not one of kline")
+def _channel(fields: dict[str, Any]) -> Channel:
+    name = fields.get("channel", "kline")
+    if name not in list(Channel):
+        known = " ".join(channel.value for channel in Channel)
+        raise RequestError(MALFORMED, f"channel: {name!r} is not one of {known}")
+    return Channel(name)
 
 
 def _optional_text(fields: dict[str, Any], name: str) -> str | None:
@@ -205,117 +229,5 @@ def _seconds(fields: dict[str, Any], name: str) -> int | None:
     return value * 1000
 
 
-def splice(symbol: str, notation: str, subscription_id: str | None) -> str:
-    """The part of a message that is the subscriber's own, ready to be put in."""
-    text = f'"symbol":{quote(symbol)},"interval":{quote(notation)},'
-    if subscription_id is not None:
-        text += f'"subscription_id":{quote(subscription_id)},'
-    return text
-
-
 def quote(text: str) -> str:
     return _text(text).decode()
-
-
-def candle(kline: Kline, update_count: int) -> str:
-    """One candle as a JSON object; numbers have the exchange's own decimals."""
-    final = "true" if kline.closed else "false"
-    return (
-        f'{{"time":{kline.open_ms // 1000},"open":{plain(kline.open)},"high":{plain(kline.high)},'
-        f'"low":{plain(kline.low)},"close":{plain(kline.close)},"volume":{plain(kline.volume)},'
-        f'"quote_volume":{plain(kline.quote_volume)},"trades":{kline.trades},"is_final":{final},'
-        f'"update_type":"{"final" if kline.closed else "realtime"}",'
-        f'"update_count":{update_count},"source":"{kline.source}",'
-        f'"complete":{"true" if kline.complete else "false"}}}'
-    )
-
-
-KLINE_HEAD = '{"type":"kline_data","data":{'
-
-
-def kline_tail(message: KlineMessage, now_ms: float) -> str:
-    """What follows KLINE_HEAD and the subscriber's splice, the same for every subscriber."""
-    series, kline = message.series, message.kline
-    stamp = int(now_ms)
-    return (
-        f'"exchange":{quote(series.venue)},"epoch":{message.epoch},"offset":{message.offset},'
-        f'"source":"{kline.source}","event_time":{kline.event_ms},'
-        f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
-        f'"data":{candle(kline, message.update_count)},"timestamp":{stamp}}},"timestamp":{stamp}}}'
-    )
-
-
-def history_body(
-    own: str,
-    venue: str,
-    rows: Iterable[tuple[Kline, int]],
-    *,
-    has_more: bool,
-    epoch: int,
-    offset: int,
-) -> str:
-    """The ``data`` of ``history_data``: ``rows`` of (candle, update_count), ascending."""
-    candles = [candle(kline, count) for kline, count in rows]
-    return (
-        f'{{{own}"exchange":{quote(venue)},"epoch":{epoch},"offset":{offset},'
-        f'"data":[{",".join(candles)}],"has_more":{"true" if has_more else "false"},'
-        f'"total_count":{len(candles)}}}'
-    )
-
-
-def history_data(body: str, now_ms: float) -> str:
-    return f'{{"type":"history_data","data":{body},"timestamp":{int(now_ms)}}}'
-
-
-def connection_success(
-    client_id: str, symbols: Iterable[str], intervals: Iterable[Interval], now_ms: float
-) -> str:
-    chosen = list(intervals)
-    return _json(
-        type="connection_success",
-        client_id=client_id,
-        server_time=int(now_ms) // 1000,
-        supported_symbols=list(symbols),
-        supported_intervals=[i.alias for i in chosen] + [i.value for i in chosen],
-    )
-
-
-def subscription_confirmed(request: Subscribe, now_ms: float) -> str:
-    data = _answer(request.target, request.subscription_id) | {"message": "subscribed"}
-    if request.resuming:
-        data["recovered"] = False
-    return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms))
-
-
-def unsubscribe_confirmed(request: Unsubscribe, now_ms: float) -> str:
-    data = _answer(request.target, request.subscription_id)
-    return _json(type="unsubscribe_confirmed", data=data, timestamp=int(now_ms))
-
-
-def error(code: int, message: str, now_ms: float) -> str:
-    return _json(type="error", code=code, message=message, timestamp=int(now_ms))
-
-
-def pong(request: Ping) -> str:
-    return _json(type="pong") if request.id is None else _json(type="pong", id=request.id)
-
-
-def subscriptions(entries: list[dict[str, Any]], now_ms: float) -> str:
-    return _json(type="subscriptions", data=entries, timestamp=int(now_ms))
-
-
-def reconnect(after_ms: int) -> str:
-    return _json(type="reconnect", after_ms=after_ms)
-
-
-def _answer(target: Target, subscription_id: str | None) -> dict[str, Any]:
-    return {
-        "symbol": target.symbol,
-        "interval": target.notation,
-        "subscription_id": subscription_id,
-        "success": True,
-    }
-
-
-def _json(**fields: Any) -> str:
-    return _text(fields).decode()

@@ -6,7 +6,7 @@ Here its parts are put together differently:
 
 * every connection has a task, a cancel scope and an exception barrier of its own;
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
-* each request head is vetted between h11 and hypercorn (``_VettedH11``): no HTTP/2, no h2c, no
+* each request head is vetted between h11 and hypercorn (``VettedH11``): no HTTP/2, no h2c, no
   compression, and nothing in the fields over which hypercorn 0.18 stumbles;
 * whatever waits has a deadline, which :class:`ServerLimits` or a constant below names.
 
@@ -16,11 +16,10 @@ Sessions find their byte stream in ``scope["state"]["stream"]``.
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -38,7 +37,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
 
 from ..errors import StartError
+from .barrier import ClientGone, barrier, first_of, last_line, place
 from .stream import ClientStream, accept, bound_address
+from .vetting import VettedH11
 
 log = structlog.get_logger()
 
@@ -169,8 +170,8 @@ class _HypercornLog(Logger):
         log.warning("server.hypercorn", message=message)
 
     async def exception(self, message: str, *_args: Any, **_kwargs: Any) -> None:
-        cause = _first_of(sys.exception() or Exception())
-        log.error("server.hypercorn", message=message, error=type(cause).__name__, at=_place(cause))
+        cause = first_of(sys.exception() or Exception())
+        log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
 
 
 class _Clients:
@@ -215,7 +216,7 @@ class _Clients:
 
     async def _serve(self, connection: "_Connection") -> None:
         try:
-            with _barrier(connection.stream.peer):
+            with barrier(connection.stream.peer):
                 await connection.serve()
         finally:
             self._open.discard(connection)
@@ -224,7 +225,7 @@ class _Clients:
 
     async def _refuse(self, stream: ClientStream) -> None:
         try:
-            with _barrier(stream.peer), trio.move_on_after(_BUSY_S):
+            with barrier(stream.peer), trio.move_on_after(_BUSY_S):
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await stream.send_all(_BUSY)
                     await stream.send_eof()
@@ -247,10 +248,6 @@ class _Clients:
             log.info("client.aborted", peer=connection.stream.peer)
             connection.stream.abort()
             connection.scope.cancel()
-
-
-class ClientGone(OSError):
-    """What an app's WebSocket ``send`` raises when nobody is there (ASGI 2.4 asks for OSError)."""
 
 
 class _Connection(TCPServer):
@@ -288,7 +285,7 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         protocol: Any = self.protocol.protocol
-        protocol.connection = _VettedH11(
+        protocol.connection = VettedH11(
             h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
         )
         await super()._read_data()
@@ -311,7 +308,7 @@ class _Connection(TCPServer):
         self.finishing = not self._websocket
         self._running += 1
         self.scope.deadline = inf
-        with _barrier(self.stream.peer):
+        with barrier(self.stream.peer):
             await self._asgi(scope, receive, partial(self._send, send))
         self.finishing = True
         await self._conclude(send, None)
@@ -361,42 +358,6 @@ class _Connection(TCPServer):
             self.scope.cancel()
 
 
-class _VettedH11(h11.Connection):
-    """h11 whose requests are fit for hypercorn, on every request of a connection.
-
-    A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
-    a close.
-    """
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        event = super().next_event()
-        return _vetted(event) if isinstance(event, h11.Request) else event
-
-
-def _vetted(request: h11.Request) -> h11.Request:
-    """The request without the offers that we decline.  Raises h11.RemoteProtocolError.
-
-    Declining is ignoring: RFC 9110, 7.8 for ``Upgrade: h2c``, RFC 6455, 9.1 for extensions.
-    """
-    if request.http_version not in (b"1.0", b"1.1"):  # HTTP/2's preface says 2.0
-        raise h11.RemoteProtocolError("only HTTP/1.1 is spoken here", error_status_hint=505)
-    kept = []
-    for name, value in request.headers:
-        if name == b"sec-websocket-extensions":
-            continue
-        if name == b"upgrade" and value.strip().lower() != b"websocket":
-            continue
-        if name in (b"connection", b"sec-websocket-protocol") and not value.isascii():
-            raise h11.RemoteProtocolError(f"{name.decode()} is not ASCII")
-        kept.append((name, value))
-    return h11.Request(
-        method=request.method,
-        target=request.target,
-        headers=kept,
-        http_version=request.http_version,
-    )
-
-
 class _Life:
     """The app's lifespan (ASGI 3): started before the first client, stopped after the last."""
 
@@ -414,7 +375,7 @@ class _Life:
             try:
                 await self._lifespan.handle_lifespan()
             except* LifespanFailureError as failures:
-                log.error("server.lifespan_failed", error=_last_line(_first_of(failures)))
+                log.error("server.lifespan_failed", error=last_line(first_of(failures)))
 
     async def start(self) -> None:
         """Afterwards ``failure`` says why the app cannot start, or is None."""
@@ -439,52 +400,10 @@ class _Life:
     ) -> None:
         async def watched(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
-                self.failure = _last_line(message.get("message", "")) or "the app's start-up failed"
+                self.failure = last_line(message.get("message", "")) or "the app's start-up failed"
             await send(message)
 
         await self._app(scope, receive, watched)
-
-
-@contextmanager
-def _barrier(peer: str) -> Iterator[None]:
-    """Nothing that one client or its session provokes goes further.  Cancellation does."""
-    try:
-        yield
-    except* ClientGone:
-        log.debug("client.gone", peer=peer)
-    # Catching everything is right here and nowhere else: hypercorn lets unforeseen bytes surface
-    # as any exception, and past this line it would end the service for all clients.
-    except* Exception as group:  # noqa: BLE001
-        error = _first_of(group)
-        log.error(
-            "client.crashed",
-            peer=peer,
-            error=type(error).__name__,
-            message=_last_line(error),
-            at=_place(error),
-        )
-
-
-def _first_of(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _last_line(what: object) -> str:
-    """One line of at most 200 characters; some apps report a whole traceback."""
-    lines = str(what).strip().splitlines()
-    return lines[-1][:200] if lines else ""
-
-
-def _place(error: BaseException) -> str:
-    """``file:line`` that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 _LEANED_ON: dict[type, Sequence[str]] = {

@@ -16,7 +16,7 @@ from attrs import frozen
 from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
-from . import history, protocol
+from . import history, messages, protocol
 from .hub import Hub, Topic
 from .outbox import Outbox
 from .protocol import (
@@ -114,7 +114,7 @@ class Session:
             log.debug("client.gone", client_id=self.client_id)
 
     async def _write(self, send: Send, close: Close) -> None:
-        welcome = protocol.connection_success(
+        welcome = messages.connection_success(
             self.client_id, self._hub.symbols, self._hub.intervals, self._now_ms()
         )
         await send(welcome)
@@ -129,10 +129,10 @@ class Session:
                 await self._answer(protocol.parse_request(text))
             except RequestError as error:
                 self._metrics.request_errors.labels(str(error.code)).inc()
-                self._outbox.reply(protocol.error(error.code, str(error), self._now_ms()))
+                self._outbox.reply(messages.error(error.code, str(error), self._now_ms()))
             except StoreError as error:
                 self._metrics.request_errors.labels(str(HISTORY_FAILED)).inc()
-                self._outbox.reply(protocol.error(HISTORY_FAILED, str(error), self._now_ms()))
+                self._outbox.reply(messages.error(HISTORY_FAILED, str(error), self._now_ms()))
             await self._outbox.room()
         session.cancel()
 
@@ -146,10 +146,10 @@ class Session:
             case History():
                 await self._history(request)
             case Ping():
-                self._outbox.reply(protocol.pong(request))
+                self._outbox.reply(messages.pong(request))
             case ListSubscriptions():
                 entries = [_entry(r, topic) for topic, r in self._topics.items()]
-                self._outbox.reply(protocol.subscriptions(entries, self._now_ms()))
+                self._outbox.reply(messages.subscriptions(entries, self._now_ms()))
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
@@ -157,17 +157,19 @@ class Session:
         allowed = self._limits.max_subscriptions
         if topic not in self._topics and len(self._topics) >= allowed:
             raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
-        plain = protocol.splice(target.symbol, target.notation, None)
-        limit = request.limit or self._limits.history_rows
-        body = await history.latest(self._store, topic, plain, limit)
+        body = None
+        if target.interval is not None:
+            limit = request.limit or self._limits.history_rows
+            body = await history.latest(self._store, topic, target.splice(), limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
-        own = protocol.splice(target.symbol, target.notation, request.subscription_id)
+        own = target.splice(request.subscription_id)
         now = self._now_ms()
-        self._outbox.reply(protocol.history_data(body, now))
-        self._outbox.reply(protocol.subscription_confirmed(request, now))
-        running = self._hub.open_candle(topic, own)
-        if running is not None:
-            self._outbox.reply(running)
+        if body is not None:
+            self._outbox.reply(messages.history_data(body, now))
+        self._outbox.reply(messages.subscription_confirmed(request, now))
+        latest = self._hub.latest(topic, own)
+        if latest is not None:
+            self._outbox.reply(latest)
         self._hub.subscribe(self, topic, own)
         self._topics[topic] = request
 
@@ -175,16 +177,16 @@ class Session:
         topic = self._hub.find(request.target)
         self._topics.pop(topic, None)
         if not self._hub.unsubscribe(self, topic):
-            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.series}")
-        self._outbox.reply(protocol.unsubscribe_confirmed(request, self._now_ms()))
+            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.subject}")
+        self._outbox.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
 
     async def _history(self, request: History) -> None:
         target = request.target
         topic = self._hub.find(target, code=HISTORY_FAILED)
-        own = protocol.splice(target.symbol, target.notation, None)
+        own = target.splice()
         limit = request.limit or self._limits.history_rows
         body = await history.answer(self._store, topic, own, request, limit)
-        self._outbox.reply(protocol.history_data(body, self._now_ms()))
+        self._outbox.reply(messages.history_data(body, self._now_ms()))
 
 
 _KINDS = {
@@ -198,9 +200,8 @@ _KINDS = {
 
 def _entry(request: Subscribe, topic: Topic) -> dict[str, Any]:
     return {
-        "symbol": request.target.symbol,
-        "interval": request.target.notation,
+        **request.target.about,
         "subscription_id": request.subscription_id,
-        "exchange": topic.series.venue,
-        "channel": "kline",
+        "exchange": topic.subject.venue,
+        "channel": request.target.channel.value,
     }

@@ -1,0 +1,187 @@
+"""Messages to clients, as text with the exchange's own decimals.  Pure.
+
+What differs between the subscribers of one message is :meth:`Target.splice`, put between a head
+and a tail that are written once for all.
+"""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from ..model import (
+    BookView,
+    Interval,
+    Kline,
+    KlineMessage,
+    Level,
+    LineMessage,
+    Price,
+    Ticker,
+    Trade,
+    plain,
+)
+from .protocol import Ping, Subscribe, Target, Unsubscribe, quote
+
+
+def candle(kline: Kline, update_count: int) -> str:
+    """One candle as a JSON object; numbers have the exchange's own decimals."""
+    final = "true" if kline.closed else "false"
+    return (
+        f'{{"time":{kline.open_ms // 1000},"open":{plain(kline.open)},"high":{plain(kline.high)},'
+        f'"low":{plain(kline.low)},"close":{plain(kline.close)},"volume":{plain(kline.volume)},'
+        f'"quote_volume":{plain(kline.quote_volume)},"trades":{kline.trades},"is_final":{final},'
+        f'"update_type":"{"final" if kline.closed else "realtime"}",'
+        f'"update_count":{update_count},"source":"{kline.source}",'
+        f'"complete":{"true" if kline.complete else "false"}}}'
+    )
+
+
+KLINE_HEAD = '{"type":"kline_data","data":{'
+
+
+def kline_tail(message: KlineMessage, now_ms: float) -> str:
+    """What follows KLINE_HEAD and the subscriber's splice, the same for every subscriber."""
+    series, kline = message.series, message.kline
+    stamp = int(now_ms)
+    return (
+        f'"exchange":{quote(series.venue)},"epoch":{message.epoch},"offset":{message.offset},'
+        f'"source":"{kline.source}","event_time":{kline.event_ms},'
+        f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
+        f'"data":{candle(kline, message.update_count)},"timestamp":{stamp}}},"timestamp":{stamp}}}'
+    )
+
+
+def line_head(message: LineMessage) -> str:
+    return f'{{"type":"{message.line.channel}_data","data":{{'
+
+
+def line_tail(message: LineMessage, now_ms: float) -> str:
+    """What follows :func:`line_head` and the subscriber's splice."""
+    data = message.data
+    body = _BODIES[type(data)](data)
+    event_ms = data.time_ms if isinstance(data, Price) else data.event_ms
+    stamp = int(now_ms)
+    return (
+        f'"exchange":{quote(message.line.venue)},"epoch":{message.epoch},'
+        f'"offset":{message.offset},"source":"{message.source}","event_time":{event_ms},'
+        f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
+        f'"data":{body},"timestamp":{stamp}}},"timestamp":{stamp}}}'
+    )
+
+
+def _number(value: Decimal | None) -> str:
+    return "null" if value is None else plain(value)
+
+
+def _ticker_body(t: Ticker) -> str:
+    fields = {
+        "last": t.last, "open": t.open, "high": t.high, "low": t.low, "volume": t.volume,
+        "quote_volume": t.quote_volume, "bid": t.bid, "bid_size": t.bid_size, "ask": t.ask,
+        "ask_size": t.ask_size,
+    }  # fmt: skip
+    return "{" + ",".join(f'"{name}":{_number(value)}' for name, value in fields.items()) + "}"
+
+
+def _trade_body(t: Trade) -> str:
+    side = "sell" if t.buyer_is_maker else "buy"
+    return (
+        f'{{"trade_id":{t.trade_id},"first_id":{t.first_id},"last_id":{t.last_id},'
+        f'"price":{plain(t.price)},"quantity":{plain(t.quantity)},"side":"{side}",'
+        f'"time":{t.time_ms}}}'
+    )
+
+
+def _price_body(p: Price) -> str:
+    return f'{{"price":{plain(p.price)},"key":{quote(p.key)},"time":{p.time_ms}}}'
+
+
+def _book_body(b: BookView) -> str:
+    return (
+        f'{{"bids":{_levels(b.bids)},"asks":{_levels(b.asks)},'
+        f'"stale":{"true" if b.stale else "false"},"update_id":{b.update_id}}}'
+    )
+
+
+def _levels(levels: Iterable[Level]) -> str:
+    return "[" + ",".join(f"[{plain(price)},{plain(size)}]" for price, size in levels) + "]"
+
+
+_BODIES: dict[type, Callable[[Any], str]] = {
+    Ticker: _ticker_body,
+    Trade: _trade_body,
+    Price: _price_body,
+    BookView: _book_body,
+}
+
+
+def history_body(
+    own: str,
+    venue: str,
+    rows: Iterable[tuple[Kline, int]],
+    *,
+    has_more: bool,
+    epoch: int,
+    offset: int,
+) -> str:
+    """The ``data`` of ``history_data``: ``rows`` of (candle, update_count), ascending."""
+    candles = [candle(kline, count) for kline, count in rows]
+    return (
+        f'{{{own}"exchange":{quote(venue)},"epoch":{epoch},"offset":{offset},'
+        f'"data":[{",".join(candles)}],"has_more":{"true" if has_more else "false"},'
+        f'"total_count":{len(candles)}}}'
+    )
+
+
+def history_data(body: str, now_ms: float) -> str:
+    return f'{{"type":"history_data","data":{body},"timestamp":{int(now_ms)}}}'
+
+
+def connection_success(
+    client_id: str, symbols: Iterable[str], intervals: Iterable[Interval], now_ms: float
+) -> str:
+    chosen = list(intervals)
+    return _json(
+        type="connection_success",
+        client_id=client_id,
+        server_time=int(now_ms) // 1000,
+        supported_symbols=list(symbols),
+        supported_intervals=[i.alias for i in chosen] + [i.value for i in chosen],
+    )
+
+
+def subscription_confirmed(request: Subscribe, now_ms: float) -> str:
+    data = _answer(request.target, request.subscription_id) | {"message": "subscribed"}
+    if request.resuming:
+        data["recovered"] = False
+    return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms))
+
+
+def unsubscribe_confirmed(request: Unsubscribe, now_ms: float) -> str:
+    data = _answer(request.target, request.subscription_id)
+    return _json(type="unsubscribe_confirmed", data=data, timestamp=int(now_ms))
+
+
+def error(code: int, message: str, now_ms: float) -> str:
+    return _json(type="error", code=code, message=message, timestamp=int(now_ms))
+
+
+def pong(request: Ping) -> str:
+    return _json(type="pong") if request.id is None else _json(type="pong", id=request.id)
+
+
+def subscriptions(entries: list[dict[str, Any]], now_ms: float) -> str:
+    return _json(type="subscriptions", data=entries, timestamp=int(now_ms))
+
+
+def reconnect(after_ms: int) -> str:
+    return _json(type="reconnect", after_ms=after_ms)
+
+
+def _answer(target: Target, subscription_id: str | None) -> dict[str, Any]:
+    return {**target.about, "subscription_id": subscription_id, "success": True}
+
+
+def _json(**fields: Any) -> str:
+    return msgspec.json.encode(fields).decode()
