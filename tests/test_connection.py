@@ -15,7 +15,7 @@ from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, 
 from trio_feed.feeds.connection import Connection, ConnectionState, Incoming
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.metrics import Metrics
-from trio_feed.model import BookTop, BookUpdate, Instrument, Interval, KlineMessage, Trade
+from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, KlineMessage, Trade
 from trio_feed.net.tunnel import Route
 from trio_feed.settings import (
     ConnectionSettings,
@@ -245,10 +245,16 @@ async def test_binance_futures_recording_parses_without_a_miss(
     )
     pipeline = Pipeline(
         binance_usdm,
-        ExchangeSettings(symbols=symbols, intervals=(Interval.M1,), history_bars=0),
+        ExchangeSettings(
+            symbols=symbols,
+            intervals=(Interval.M1,),
+            history_bars=0,
+            channels=(Channel.KLINE,),
+        ),
         tails={},
         store=store,
         publish=published.append,
+        announce=lambda subject: None,
         now_ms=lambda: recording.received[0][0] * 1000,
         simulated=False,
         metrics=bench.metrics,

@@ -137,11 +137,24 @@ def test_a_fresh_series_begins_where_the_history_begins() -> None:
     assert book.holes == []
 
 
+def test_an_answer_that_is_empty_by_its_bounds_says_that_there_is_nothing() -> None:
+    now, until = float(T0 + 100 * MINUTE), T0 + 30 * MINUTE
+    book = ledger(fresh=True)
+    assert book.fill([], now=now, until_ms=until) == []
+    assert (book.expected, book.holes) == (until, [])
+    book = ledger()
+    for _ in range(3):
+        book.fill([], now=now, until_ms=until)
+        assert book.due_ms >= now
+    assert book.expected == until
+    assert book.holes == [Hole(T0, until - MINUTE)]
+    book.fill([], now=now, until_ms=T0 + 100 * MINUTE)
+    assert book.expected == until
+
+
 def test_a_new_ledger_wants_its_history() -> None:
     now = T0 + 30_000
-    book = open_ledger(
-        SERIES, last_closed=None, history_bars=10, epoch=1, now=now, policy=Policy()
-    )
+    book = open_ledger(SERIES, last_closed=None, history_bars=10, epoch=1, now=now, policy=Policy())
     assert book.expected == T0 - 10 * MINUTE
     assert book.due_ms < now
     again = open_ledger(

@@ -10,7 +10,17 @@ from support.make import MINUTE, T0, kline, trade
 from trio_feed.errors import BadMessage
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.metrics import Metrics
-from trio_feed.model import Instrument, Interval, Kline, KlineMessage, Series, Source, Trade, plain
+from trio_feed.model import (
+    Channel,
+    Instrument,
+    Interval,
+    Kline,
+    KlineMessage,
+    Series,
+    Source,
+    Trade,
+    plain,
+)
 from trio_feed.settings import ExchangeSettings
 from trio_feed.store import MemoryStore
 from trio_feed.store.base import Tail
@@ -37,6 +47,7 @@ class Line:
             "intervals": (Interval.M1,),
             "trade_intervals": (Interval.S1,),
             "history_bars": 10,
+            "channels": (Channel.KLINE,),
         }
         tails = {M1: Tail(kline(T0 - MINUTE), 1, 1)} if known else {}
         self.pipe = Pipeline(
@@ -45,6 +56,7 @@ class Line:
             tails=tails,
             store=self.store,
             publish=self.out.append,
+            announce=lambda subject: None,
             now_ms=lambda: self.now,
             simulated=simulated,
             metrics=Metrics(),

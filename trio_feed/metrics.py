@@ -36,6 +36,10 @@ class Metrics:
         self.candle_holes = counter(
             "candle_holes", "Candles that the exchange itself does not have", "venue"
         )
+        self.book_gaps = counter("book_gaps", "Gaps in order book sequences", "venue")
+        self.reconciled = counter(
+            "reconciled_minutes", "Minutes from trades against the exchange's", "venue", "result"
+        )
         self.revisions = counter("candle_revisions", "Closed candles changed later", "venue")
         self.connections = gauge("connections", "Open exchange connections", "venue")
         self.held_series = gauge("held_series", "Series waiting for a hole to be filled", "venue")

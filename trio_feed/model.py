@@ -5,7 +5,7 @@ own digits, so ``"85000.10"`` goes out as ``85000.10``.
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 
 from attrs import frozen
@@ -13,6 +13,10 @@ from attrs import frozen
 from .errors import BadMessage
 
 _DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?", re.ASCII)
+
+
+EXACT = Context(prec=100)
+"""For sums and products of money: the default 28 digits would round 18-decimal tokens."""
 
 
 def parse_decimal(text: str) -> Decimal:
@@ -119,7 +123,8 @@ class Kline:
     complete: bool = True
 
     def same_values(self, other: "Kline") -> bool:
-        """Equal in everything the market said (not in source or event time)."""
+        """Equal in everything the market said (not in source or event time); a number of trades
+        counts only where both sides have one (OKX does not count)."""
         return (
             self.open_ms == other.open_ms
             and self.open == other.open
@@ -127,7 +132,7 @@ class Kline:
             and self.low == other.low
             and self.close == other.close
             and self.volume == other.volume
-            and self.trades == other.trades
+            and (self.trades == other.trades or not self.trades or not other.trades)
         )
 
 

@@ -6,7 +6,7 @@ the feeds; a signal ends the feeds, then clients are told to come back, then the
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Never
@@ -17,8 +17,10 @@ from attrs import evolve, frozen
 
 from . import __version__
 from .errors import SettingsError, StartError
+from .feeds.pipeline import EVERY
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
+from .model import Channel
 from .push.app import PushApp
 from .push.hub import Hub
 from .push.server import ServerLimits, bound_address, serve
@@ -26,7 +28,7 @@ from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
 from .simulator import Market, serve_binance
 from .store import MEMORY, KlineStore, open_store
-from .venues import VENUES
+from .venues import NAMES, Kind, make_venue
 from .world import World
 
 log = structlog.get_logger()
@@ -50,17 +52,11 @@ class Ready:
 
 def check(settings: Settings) -> None:
     """What can be wrong with settings beyond their form.  Raises SettingsError."""
-    known = ", ".join(VENUES)
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
     for name in enabled:
-        if name not in VENUES:
-            raise SettingsError(f"exchanges.{name}", f"not a venue; one of {known}")
-        unknown = set(settings.exchanges[name].intervals) - VENUES[name].INTERVALS
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise SettingsError(f"exchanges.{name}.intervals", f"{name} has no {names} candles")
+        _check_exchange(name, settings.exchanges[name])
     if not enabled:
-        raise SettingsError("exchanges", f"none is enabled; one of {known}")
+        raise SettingsError("exchanges", f"none is enabled; one of {', '.join(NAMES)}")
     if settings.simulator.enabled and settings.simulator.venue not in enabled:
         raise SettingsError(
             "simulator.venue", f"one of the enabled exchanges: {', '.join(enabled)}"
@@ -68,6 +64,23 @@ def check(settings: Settings) -> None:
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
+
+
+def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
+    """What is asked of a venue is something that it has."""
+    venue, key = make_venue(name, exchange), f"exchanges.{name}"
+    if unknown := set(exchange.intervals) - venue.INTERVALS:
+        raise SettingsError(f"{key}.intervals", f"{name} has no {_list(unknown)} candles")
+    if Channel.BOOK in exchange.channels and venue.BOOK_RULE is None:
+        raise SettingsError(f"{key}.channels", f"{name} has no order books")
+    if Channel.TICKER in exchange.channels and Kind.TICKER not in venue.KINDS:
+        raise SettingsError(f"{key}.channels", f"{name} has no tickers")
+    if EVERY in exchange.symbols and venue.LISTED:
+        raise SettingsError(f"{key}.symbols", f"{name} has a list; name the symbols of it")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 async def run(
@@ -174,13 +187,14 @@ async def _make_feeds(
         if not exchange.enabled:
             continue
         feed = VenueFeed(
-            VENUES[name],
+            make_venue(name, exchange),
             exchange,
             world=world,
             environ=environ if settings.proxy.from_env else None,
             tails=tails,
             store=store,
             publish=hub.publish,
+            announce=hub.open_topic,
             simulated=box.enabled and box.venue == name,
             metrics=metrics,
             cache=_cache(settings, name),

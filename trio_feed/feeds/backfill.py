@@ -33,8 +33,8 @@ class Missing(Protocol):
     def most_due(self) -> tuple[float, Hashable] | None:
         """When (unix ms) and what, leaving out what is being asked for."""
 
-    def begin(self, key: Hashable) -> Job:
-        """From now on nobody else is given this key."""
+    def begin(self, key: Hashable) -> Job | None:
+        """From now on nobody else is given this key; None: there is nothing to ask after all."""
 
     def done(self, key: Hashable) -> None: ...
 
@@ -52,6 +52,9 @@ async def run_worker(
     while True:
         key = await _next_due(missing, now_ms)
         job = missing.begin(key)
+        if job is None:
+            missing.done(key)
+            continue
         try:
             question = job.question
             body = await rest.get(question.path, question.params, weight=question.weight)

@@ -199,9 +199,12 @@ class Connection:
             return
         if not ack.stream_only:
             raise SubscriptionRefused(f"{self.venue.NAME} refused a request: {ack.error}")
-        self.state.refused[ack.name] = ack.error
-        self.metrics.streams_refused.labels(self.venue.NAME).inc()
-        self._log.error("stream.refused", stream=ack.name, problem=ack.error)
+        # A refusal without a name is about something that is still waited for.
+        for name in [ack.name] if ack.name else sorted(self._waiting):
+            self._waiting.discard(name)
+            self.state.refused[name] = ack.error
+            self.metrics.streams_refused.labels(self.venue.NAME).inc()
+            self._log.error("stream.refused", stream=name, problem=ack.error)
 
     def _note_bad_message(self, error: BadMessage) -> None:
         """Count it, log the first few; too many of them are worse than a reconnect."""

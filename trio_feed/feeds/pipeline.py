@@ -1,30 +1,46 @@
-"""One venue's events -> ledgers -> store and hub.  Synchronous from the event to the publish.
+"""One venue's events -> where they belong -> store and hub.  Synchronous from event to publish.
 
-The exchange's candles go to the ledger of their series.  Trades become candles first
-(:mod:`trio_feed.feeds.trades`).  What a ledger lets out is put into the store, if closed, and
-published, in the same step.  What it finds missing becomes a job for the backfill workers.
+The exchange's candles go to their ledgers, trades and prices become candles first, books and
+tickers become lines.  Whatever is missing becomes a job for the backfill workers.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from decimal import Decimal
 
-import structlog
 from attrs import evolve, frozen
 from trio_util import RepeatedEvent
 
-from ..errors import BadMessage
-from ..market import calendar
-from ..market.ledger import Ledger, Policy, open_ledger
+from ..market.ledger import Ledger, Policy
+from ..market.rollup import RollUp
 from ..metrics import Metrics
-from ..model import Instrument, Interval, Kline, KlineMessage, Series, Source, Trade
+from ..model import (
+    BookTop,
+    BookUpdate,
+    Channel,
+    Instrument,
+    Interval,
+    Kline,
+    Line,
+    Price,
+    Series,
+    Subject,
+    Ticker,
+    Trade,
+)
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
-from ..venues import Data, Instruments, KlineUpdate, Stream, Venue
+from ..venues import Data, Instruments, Kind, KlineUpdate, Stream, Venue
 from .backfill import Job
+from .books import BookOf, Books
+from .candles import Candles
+from .outlet import Outlet, Publish
+from .prices import PriceLine
+from .reconciliation import Doubt, Reconciliation
 from .trades import TradeLine
 
-_CLOCK_SKEW_MS = 60_000
-"""A candle that opens further in the future than this is nonsense."""
+EVERY = "*"
+"""In ``symbols``: whatever the venue sends, made known as it comes."""
 
 
 @frozen
@@ -38,9 +54,10 @@ class TradesOf:
 
 
 class Pipeline:
-    """All series of one venue.  ``changed`` fires when a job may have become due earlier.
+    """All series and lines of one venue.  ``changed`` fires when a job may be due earlier.
 
     Only symbols that the instrument table knows as trading are asked for; :meth:`use` gives it.
+    ``announce`` is told of every subject before anything of it is published.
     """
 
     def __init__(
@@ -50,41 +67,57 @@ class Pipeline:
         *,
         tails: Mapping[Series, Tail],
         store: KlineStore,
-        publish: Callable[[KlineMessage], None],
+        publish: Publish,
+        announce: Callable[[Subject], None],
         now_ms: Callable[[], float],
         simulated: bool,
         metrics: Metrics,
     ) -> None:
         self.changed = RepeatedEvent()
-        self._venue, self._store, self._publish, self._now_ms = venue, store, publish, now_ms
-        self._simulated, self._metrics = simulated, metrics
-        self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._venue, self._settings, self._now_ms = venue, settings, now_ms
+        self._metrics, self._announce, self._tails = metrics, announce, tails
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
-        self._holes: dict[Series, int] = {}
-        policy = Policy(close_grace_ms=settings.close_grace_s * 1000)
-        self.ledgers: dict[Series, Ledger] = {}
-        for symbol in settings.symbols:
-            for interval in (*settings.intervals, *settings.trade_intervals):
-                series = Series(venue.NAME, symbol, interval)
-                tail = tails.get(series)
-                fetched = interval in venue.INTERVALS
-                self.ledgers[series] = open_ledger(
-                    series,
-                    last_closed=None if tail is None else tail.kline.open_ms,
-                    history_bars=settings.history_bars if fetched else 0,
-                    epoch=store.epoch,
-                    now=now_ms(),
-                    policy=policy,
-                )
-        self._trade_intervals = settings.trade_intervals
-        anything = Instrument(venue.NAME, "", "", "")
-        refill = venue.trades_question(anything, 0) is not None
-        self._trades = (
-            {s: TradeLine(settings.trade_intervals, refill=refill) for s in settings.symbols}
-            if settings.trade_intervals
-            else {}
+        self._outlet = Outlet(
+            venue.NAME, store=store, publish=publish, simulated=simulated, metrics=metrics
         )
+        self._candles = Candles(
+            venue,
+            self._outlet,
+            policy=Policy(close_grace_ms=settings.close_grace_s * 1000),
+            now_ms=now_ms,
+            changed=self.changed.set,
+        )
+        self._trades: dict[str, TradeLine] = {}
+        self._prices: dict[str, PriceLine] = {}
+        self._rollups: dict[str, RollUp] = {}
+        self._tickers: dict[str, Ticker] = {}
+        self._refill = venue.trades_question(Instrument(venue.NAME, "", "", ""), 0) is not None
+        symbols = self._first_symbols()
+        self._books = Books(
+            venue,
+            self._outlet,
+            symbols if Channel.BOOK in settings.channels else (),
+            levels=settings.book_levels,
+            now_ms=now_ms,
+            changed=self.changed.set,
+        )
+        both = Interval.M1 in settings.intervals and bool(settings.trade_intervals)
+        self._checks = Reconciliation(
+            venue,
+            self._outlet,
+            symbols if both and settings.reconcile else (),
+            now_ms=now_ms,
+            changed=self.changed.set,
+        )
+        if settings.rollup_intervals:
+            self._outlet.on_closed.append(self._roll)
+        for symbol in symbols:
+            self._open(symbol)
+
+    @property
+    def ledgers(self) -> Mapping[Series, Ledger]:
+        return self._candles.ledgers
 
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
@@ -92,73 +125,91 @@ class Pipeline:
         self._active = {s: i for s, i in found.items() if i is not None and i.trading}
         self.changed.set()
 
+    def seed_rollup(self, series: Series, minutes: Iterable[Kline]) -> None:
+        """Stored minutes since the rolled-up series' expected candle opened."""
+        for kline in self._rollups[series.symbol].seed(series.interval, minutes):
+            self._candles.observe(series, kline, self._now_ms())
+
+    def rolled(self) -> list[Series]:
+        """The rolled-up series."""
+        return [s for s in self.ledgers if s.interval in self._settings.rollup_intervals]
+
     def handle(self, events: Iterable[Data], received: float) -> None:
         """What one message said, in the order in which it came.  An impossible event raises
         BadMessage; those before it have been taken."""
         for event in events:
-            if isinstance(event, KlineUpdate):
-                self._kline(event, received)
-            elif isinstance(event, Trade):
-                self._trade(event, received)
-            else:
-                kind = type(event).__name__
-                self._metrics.ignored_messages.labels(self._venue.NAME, kind).inc()
+            match event:
+                case KlineUpdate():
+                    self._kline(event, received)
+                case Trade():
+                    self._trade(event, received)
+                case BookUpdate():
+                    self._books.update(event, received)
+                case Ticker() | BookTop():
+                    self._ticker(event, received)
+                case Price():
+                    self._price(event, received)
+                case _:
+                    self._ignore(type(event).__name__)
 
     def resumed(self, streams: Iterable[Stream]) -> None:
         """These streams are (back) up: whatever closed meanwhile is due now."""
-        now, streams = self._now_ms(), list(streams)
+        now = self._now_ms()
         for stream in streams:
-            if stream.interval is None and stream.symbol in self._trades:
-                self._trades[stream.symbol].resumed()
-        for series in self._series_of(streams):
-            self.ledgers[series].resumed(now)
+            for line in self._lines_of(stream):
+                line.resumed(now)
+            for series in self._series_of(stream):
+                self._candles.ledgers[series].resumed(now)
         self.changed.set()
 
     def lost(self, streams: Iterable[Stream]) -> None:
         """These streams are down: time alone closes no candle until they are back."""
         for stream in streams:
-            if stream.interval is None and stream.symbol in self._trades:
-                self._trades[stream.symbol].lost()
+            for line in self._lines_of(stream):
+                line.lost()
+            if stream.kind is Kind.BOOK:
+                self._books.lost(stream.symbol)
 
     def advance(self) -> None:
-        """Close trade candles whose time is over although no later trade came."""
+        """Close candles whose time is over although nothing came after them."""
         now = self._now_ms()
-        for symbol, line in self._trades.items():
+        for symbol, line in self._lines():
             self._built(symbol, line.advance(now), now)
 
     def next_close_ms(self) -> float | None:
         """When ``advance`` will next have something to do."""
-        times = [at for line in self._trades.values() if (at := line.next_close_ms) is not None]
-        return min(times, default=None)
+        times = (line.next_close_ms for _, line in self._lines())
+        return min((at for at in times if at is not None), default=None)
 
     def most_due(self) -> tuple[float, Hashable] | None:
         """The job to do next (perhaps not yet), leaving out those that are being done."""
         due: list[tuple[float, Hashable]] = [
             (self.ledgers[series].due_ms, series)
-            for series in self._fetchable()
-            if series not in self._busy
+            for series in self._candles.fetchable(self._active)
         ]
-        for symbol, line in self._trades.items():
-            key = TradesOf(symbol)
-            if line.due_ms is not None and symbol in self._active and key not in self._busy:
-                due.append((line.due_ms, key))
-        return min(due, key=lambda item: item[0], default=None)
+        due += [
+            (line.due_ms, TradesOf(symbol))
+            for symbol, line in self._trades.items()
+            if line.due_ms is not None and symbol in self._active
+        ]
+        due += [item for item in self._books.due() if item[1].symbol in self._active]
+        due += [item for item in self._checks.due() if item[1].symbol in self._active]
+        idle = (item for item in due if item[1] not in self._busy)
+        return min(idle, key=lambda item: item[0], default=None)
 
-    def begin(self, key: Hashable) -> Job:
-        """The question of this key as it stands now."""
+    def begin(self, key: Hashable) -> Job | None:
+        """The question of this key as it stands now; None: there is none after all."""
         self._busy.add(key)
-        if isinstance(key, Series):
-            ledger = self.ledgers[key]
-            question = self._venue.klines_question(
-                self._active[key.symbol], key.interval, ledger.expected, self._now_ms()
-            )
-            return Job(
-                question,
-                lambda body: self._fill_klines(ledger, body),
-                lambda: ledger.failed(self._now_ms()),
-            )
-        assert isinstance(key, TradesOf)
-        return self._trades_job(key.symbol)
+        match key:
+            case Series():
+                return self._candles.job(key, self._active[key.symbol])
+            case TradesOf(symbol):
+                return self._trades_job(symbol)
+            case BookOf(symbol):
+                return self._books.job(key, self._active[symbol])
+            case Doubt():
+                return self._checks.job(key, self._active[key.symbol])
+        raise AssertionError(f"not a key of this pipeline: {key!r}")
 
     def done(self, key: Hashable) -> None:
         self._busy.discard(key)
@@ -167,32 +218,117 @@ class Pipeline:
     def behind(self) -> int:
         """Series of which a closed candle is overdue that the exchange can supply."""
         now = self._now_ms()
-        return sum(self.ledgers[series].behind(now) for series in self._fetchable())
+        return sum(self.ledgers[s].behind(now) for s in self._candles.fetchable(self._active))
 
     def held(self) -> int:
         """Series whose live candles wait for a hole to be filled."""
         return sum(ledger.holding for ledger in self.ledgers.values())
 
-    def _fetchable(self) -> Iterable[Series]:
-        for series in self.ledgers:
-            if series.interval in self._venue.INTERVALS and series.symbol in self._active:
-                yield series
+    def stale_books(self) -> int:
+        return self._books.stale()
+
+    def _first_symbols(self) -> list[str]:
+        """Those of the settings; for "every symbol" those that the store knows."""
+        named = [symbol for symbol in self._settings.symbols if symbol != EVERY]
+        if EVERY in self._settings.symbols:
+            known = [s.symbol for s in self._tails if s.venue == self._venue.NAME]
+            named += known[: self._settings.max_symbols]
+        return list(dict.fromkeys(named))
+
+    def _open(self, symbol: str) -> None:
+        """Ledgers, lines and builders of one symbol."""
+        settings, name = self._settings, self._venue.NAME
+        built, rolled = settings.trade_intervals, settings.rollup_intervals
+        last_close: dict[Interval, tuple[int, Decimal]] = {}
+        for interval in (*settings.intervals, *built, *rolled):
+            series = Series(name, symbol, interval)
+            tail = self._tails.get(series)
+            if tail is not None:
+                last_close[interval] = (tail.kline.open_ms, tail.kline.close)
+            last = None if tail is None else tail.kline.open_ms
+            self._candles.open(series, last, settings.history_bars)
+            self._announce(series)
+        for channel in settings.channels:
+            if channel is not Channel.KLINE:
+                self._announce(Line(name, symbol, channel))
+        if built and self._venue.TRADE_KIND is Kind.PRICE:
+            self._prices[symbol] = PriceLine(built, last_close)
+        elif built:
+            self._trades[symbol] = TradeLine(built, refill=self._refill)
+        if rolled:
+            self._rollups[symbol] = RollUp(rolled)
 
     def _kline(self, event: KlineUpdate, received: float) -> None:
-        ledger = self.ledgers.get(Series(self._venue.NAME, event.symbol, event.interval))
-        if ledger is None:
-            self._metrics.ignored_messages.labels(self._venue.NAME, "other series").inc()
+        series = Series(self._venue.NAME, event.symbol, event.interval)
+        if series not in self.ledgers:
+            self._ignore("other series")
             return
-        now = self._now_ms()
-        _check(event.interval, event.kline, now)
-        self._observe(ledger, event.kline, now, received)
+        self._candles.check(series, event.kline)
+        self._candles.observe(series, event.kline, received)
+        rollup = self._rollups.get(event.symbol)
+        if rollup is not None and event.interval is Interval.M1 and not event.kline.closed:
+            self._built(event.symbol, rollup.add(event.kline), received)
 
     def _trade(self, trade: Trade, received: float) -> None:
+        if Channel.TRADE in self._settings.channels:
+            self._outlet.line(Line(self._venue.NAME, trade.symbol, Channel.TRADE), trade, received)
+        self._checks.trade(trade)
         line = self._trades.get(trade.symbol)
         if line is not None:
             self._built(trade.symbol, line.take(trade, self._now_ms()), received)
             if line.due_ms is not None:
                 self.changed.set()
+
+    def _price(self, price: Price, received: float) -> None:
+        symbol = price.symbol
+        if symbol not in self._prices and not self._welcome(symbol):
+            self._ignore("other symbol")
+            return
+        line = self._prices.get(symbol)
+        if line is None:
+            return
+        built = line.take(price, self._now_ms())
+        if built and Channel.TRADE in self._settings.channels:
+            self._outlet.line(Line(self._venue.NAME, symbol, Channel.TRADE), price, received)
+        self._built(symbol, built, received)
+
+    def _welcome(self, symbol: str) -> bool:
+        """A symbol that came by itself, while there is room."""
+        settings = self._settings
+        if EVERY not in settings.symbols or len(self._prices) >= settings.max_symbols:
+            return False
+        self._open(symbol)
+        self._prices[symbol].resumed(self._now_ms())
+        return True
+
+    def _ticker(self, news: Ticker | BookTop, received: float) -> None:
+        """A ticker, or a best bid and ask that completes the last one."""
+        if Channel.TICKER not in self._settings.channels:
+            return
+        last = self._tickers.get(news.symbol)
+        if isinstance(news, Ticker):
+            ticker = news
+            if news.bid is None and last is not None:
+                ticker = evolve(
+                    news,
+                    bid=last.bid,
+                    bid_size=last.bid_size,
+                    ask=last.ask,
+                    ask_size=last.ask_size,
+                )
+        elif last is None:
+            return
+        else:
+            ticker = evolve(
+                last,
+                bid=news.bid,
+                bid_size=news.bid_size,
+                ask=news.ask,
+                ask_size=news.ask_size,
+                event_ms=news.event_ms or last.event_ms,
+            )
+        self._tickers[news.symbol] = ticker
+        self._outlet.line(Line(self._venue.NAME, news.symbol, Channel.TICKER), ticker, received)
 
     def _trades_job(self, symbol: str) -> Job:
         line, instrument = self._trades[symbol], self._active[symbol]
@@ -210,94 +346,36 @@ class Pipeline:
 
         return Job(question, take, failed)
 
-    def _fill_klines(self, ledger: Ledger, body: bytes) -> None:
-        series, now = ledger.series, self._now_ms()
-        rows = self._venue.parse_klines(body, self._active[series.symbol])
-        out = ledger.fill(self._labelled(rows), now=now)
-        self._send(out)
-        self._note_holes(ledger)
-        closed = [message.kline for message in out if message.kline.closed]
-        if closed:
-            self._log.info(
-                "backfill.filled",
-                stream=str(series),
-                candles=len(closed),
-                first_ms=closed[0].open_ms,
-                last_ms=closed[-1].open_ms,
-            )
+    def _built(self, symbol: str, built: Iterable[tuple[Interval, Kline]], received: float) -> None:
+        for interval, kline in built:
+            self._candles.built(Series(self._venue.NAME, symbol, interval), kline, received)
 
-    def _series_of(self, streams: Iterable[Stream]) -> list[Series]:
-        found = []
-        for stream in streams:
-            intervals = (stream.interval,) if stream.interval is not None else self._trade_intervals
-            found += [Series(self._venue.NAME, stream.symbol, interval) for interval in intervals]
+    def _roll(self, series: Series, minute: Kline) -> None:
+        rollup = self._rollups.get(series.symbol)
+        if rollup is not None and series.interval is Interval.M1:
+            self._built(series.symbol, rollup.add(minute), self._now_ms())
+
+    def _lines(self) -> Iterable[tuple[str, TradeLine | PriceLine]]:
+        yield from self._trades.items()
+        yield from self._prices.items()
+
+    def _lines_of(self, stream: Stream) -> Iterable[TradeLine | PriceLine]:
+        """Whose candles depend on this stream; a price stream carries every symbol."""
+        if stream.kind is Kind.PRICE:
+            return list(self._prices.values())
+        if stream.kind is self._venue.TRADE_KIND and stream.symbol in self._trades:
+            return [self._trades[stream.symbol]]
+        return []
+
+    def _series_of(self, stream: Stream) -> list[Series]:
+        if stream.interval is not None:
+            found = [Series(self._venue.NAME, stream.symbol, stream.interval)]
+        elif stream.kind is self._venue.TRADE_KIND:
+            intervals = self._settings.trade_intervals
+            found = [Series(self._venue.NAME, stream.symbol, i) for i in intervals]
+        else:
+            found = []
         return [series for series in found if series in self.ledgers]
 
-    def _built(self, symbol: str, built: list[tuple[Interval, Kline]], received: float) -> None:
-        """Candles from trades.  One that misses trades is fetched where the exchange has it,
-        and goes out marked where it has not."""
-        now = self._now_ms()
-        for interval, kline in built:
-            ledger = self.ledgers[Series(self._venue.NAME, symbol, interval)]
-            if interval in self._venue.INTERVALS:
-                if kline.complete or not kline.closed:
-                    self._observe(ledger, kline, now, received)
-            elif kline.complete or not ledger.fresh:
-                ledger.skip(kline.open_ms)
-                self._note_holes(ledger)
-                self._observe(ledger, kline, now, received)
-
-    def _observe(self, ledger: Ledger, kline: Kline, now: float, received: float) -> None:
-        revisions = ledger.counts.revisions
-        due = ledger.due_ms
-        (kline,) = self._labelled([kline])
-        self._send(ledger.observe(kline, now=now, received=received))
-        if ledger.counts.revisions > revisions:
-            self._metrics.revisions.labels(self._venue.NAME).inc()
-            self._log.warning("candle.revised", stream=str(ledger.series), time=kline.open_ms)
-        if ledger.due_ms < due:
-            self.changed.set()
-
-    def _labelled(self, rows: list[Kline]) -> list[Kline]:
-        if not self._simulated:
-            return rows
-        return [evolve(row, source=Source.SIMULATED) for row in rows]
-
-    def _send(self, messages: list[KlineMessage]) -> None:
-        for message in messages:
-            kline = message.kline
-            if kline.closed:
-                self._store.put(message)
-                self._metrics.candles_closed.labels(self._venue.NAME, kline.source.value).inc()
-                self._log.debug(
-                    "candle.closed",
-                    stream=str(message.series),
-                    time=kline.open_ms,
-                    close=str(kline.close),
-                    source=kline.source.value,
-                    offset=message.offset,
-                )
-            self._publish(message)
-
-    def _note_holes(self, ledger: Ledger) -> None:
-        series = ledger.series
-        for hole in ledger.holes[self._holes.get(series, 0) :]:
-            self._store.put_hole(series, hole)
-            end = calendar.next_open(series.interval, hole.last_ms)
-            number = calendar.count(series.interval, hole.first_ms, end)
-            self._metrics.candle_holes.labels(self._venue.NAME).inc(number)
-            self._log.warning(
-                "candle.hole",
-                stream=str(series),
-                candles=number,
-                first_ms=hole.first_ms,
-                last_ms=hole.last_ms,
-            )
-        self._holes[series] = len(ledger.holes)
-
-
-def _check(interval: Interval, kline: Kline, now: float) -> None:
-    if calendar.open_of(interval, kline.open_ms) != kline.open_ms:
-        raise BadMessage(f"a {interval} candle cannot open at {kline.open_ms}")
-    if kline.open_ms > now + _CLOCK_SKEW_MS:
-        raise BadMessage(f"a candle of the future: {kline.open_ms}")
+    def _ignore(self, kind: str) -> None:
+        self._metrics.ignored_messages.labels(self._venue.NAME, kind).inc()

@@ -81,7 +81,7 @@ class TradeLine:
         self.due_ms = now + RETRY_MS * self._tries
         return []
 
-    def resumed(self) -> None:
+    def resumed(self, _now: float) -> None:
         """The connection is up: once a trade has come, time may close candles."""
         self._up = True
 

@@ -10,8 +10,9 @@ import structlog
 import trio
 
 from ..errors import BadMessage, NetworkError
+from ..market import calendar
 from ..metrics import Metrics
-from ..model import KlineMessage, Series
+from ..model import Channel, Instrument, Interval, Series, Subject
 from ..net.limits import WeightBudget
 from ..net.rest import RestClient, open_rest
 from ..net.tunnel import Route
@@ -24,7 +25,8 @@ from ..world import World
 from . import instruments
 from .backfill import run_worker
 from .connection import Connection, ConnectionState, Incoming
-from .pipeline import Pipeline
+from .outlet import Publish
+from .pipeline import EVERY, Pipeline
 
 
 class VenueFeed:
@@ -42,7 +44,8 @@ class VenueFeed:
         environ: Mapping[str, str] | None,
         tails: Mapping[Series, Tail],
         store: KlineStore,
-        publish: Callable[[KlineMessage], None],
+        publish: Publish,
+        announce: Callable[[Subject], None],
         simulated: bool,
         metrics: Metrics,
         cache: Path | None = None,
@@ -68,6 +71,7 @@ class VenueFeed:
             tails=tails,
             store=store,
             publish=publish,
+            announce=announce,
             now_ms=world.now_ms,
             simulated=simulated,
             metrics=metrics,
@@ -85,6 +89,7 @@ class VenueFeed:
             "series": len(self.pipeline.ledgers),
             "series_held": self.pipeline.held(),
             "series_behind": self.pipeline.behind(),
+            "stale_books": self.pipeline.stale_books(),
         }
 
     def not_ready(self, fresh_s: float) -> str:
@@ -105,6 +110,7 @@ class VenueFeed:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
         outlet, inlet = trio.open_memory_channel[Incoming](self.settings.buffer_messages)
         name = self.venue.NAME
+        await self._seed_rollups()
         async with AsyncExitStack() as stack:
             rest = await self._open_rest(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
@@ -129,7 +135,7 @@ class VenueFeed:
                 url,
                 route=self._route,
                 timeout_s=connection.rest_timeout_s,
-                budget=WeightBudget(connection.rest_weight_per_minute),
+                budget=WeightBudget(connection.rest_weight_per_minute, self.venue.BURST_S),
                 now_ms=self._world.now_ms,
             )
         )
@@ -256,18 +262,43 @@ class VenueFeed:
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
             self.pipeline.advance()
 
+    async def _seed_rollups(self) -> None:
+        """Running rolled-up candles begin with the minutes that are stored of them."""
+        for series in self.pipeline.rolled():
+            minutes = Series(series.venue, series.symbol, Interval.M1)
+            start_ms = self.pipeline.ledgers[series].expected
+            most = calendar.count(Interval.M1, start_ms, int(self._world.now_ms()))
+            stored = await self._store.history(minutes, limit=most + 1, start_ms=start_ms)
+            self.pipeline.seed_rollup(series, stored)
+
     def _streams(self, table: Instruments) -> dict[Stream, None]:
         """What the settings want of what the table knows, in the settings' order."""
-        venue, settings = self.venue, self.settings
         streams: list[Stream] = []
-        for symbol in settings.symbols:
+        for symbol in self.settings.symbols:
             instrument = table.find(symbol)
-            if instrument is None or not instrument.trading:
+            if instrument is None or (not instrument.trading and symbol != EVERY):
                 problem = "not in the venue's list" if instrument is None else "not trading"
                 self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
-                continue
-            for interval in settings.intervals:
-                streams.append(venue.stream(Kind.KLINE, instrument, interval))
-            if settings.trade_intervals:
-                streams.append(venue.stream(venue.TRADE_KIND, instrument))
+            else:
+                streams += self._streams_of(instrument)
         return dict.fromkeys(streams)
+
+    def _streams_of(self, instrument: Instrument) -> list[Stream]:
+        venue, settings = self.venue, self.settings
+        channels = settings.channels
+        streams = [venue.stream(Kind.KLINE, instrument, i) for i in settings.intervals]
+        kinds = []
+        if settings.trade_intervals or Channel.TRADE in channels:
+            kinds.append(venue.TRADE_KIND)
+            if instrument.kind.startswith("inverse"):
+                self._log.warning(
+                    "symbol.inverse",
+                    symbol=instrument.symbol,
+                    problem="quantities are in quote currency, and so is the volume of candles "
+                    "that are built from its trades",
+                )
+        if Channel.TICKER in channels:
+            kinds += [kind for kind in (Kind.TICKER, Kind.TOP) if kind in venue.KINDS]
+        if Channel.BOOK in channels:
+            kinds.append(Kind.BOOK)
+        return streams + [venue.stream(kind, instrument) for kind in kinds]

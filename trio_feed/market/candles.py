@@ -17,7 +17,7 @@ from decimal import Decimal
 
 from attrs import define, field
 
-from ..model import Interval, Kline, Source, Trade
+from ..model import EXACT, Interval, Kline, Source, Trade
 from . import calendar
 
 Built = tuple[Interval, Kline]
@@ -53,8 +53,8 @@ class _Bar:
         elif price < self.low:
             self.low = price
         self.close = price
-        self.volume += trade.quantity
-        self.quote_volume += price * trade.quantity
+        self.volume = EXACT.add(self.volume, trade.quantity)
+        self.quote_volume = EXACT.fma(price, trade.quantity, self.quote_volume)
         self.trades += trade.last_id - trade.first_id + 1
         self.event_ms = trade.event_ms
 

@@ -116,9 +116,15 @@ class Ledger:
             return [self._update(kline, received)]
         return [self._close(kline, received), *self._release(received)]
 
-    def fill(self, rows: Iterable[Kline], *, now: float) -> list[KlineMessage]:
+    def fill(
+        self, rows: Iterable[Kline], *, now: float, until_ms: int | None = None
+    ) -> list[KlineMessage]:
         """The exchange's answer to "everything from ``expected`` on", ascending; open rows are
-        ignored.  Returns what goes out, in order, and plans the next question."""
+        ignored.  Returns what goes out, in order, and plans the next question.
+
+        ``until_ms``: the question was about candles that open before it only, so an answer
+        without any says that there are none.
+        """
         out: list[KlineMessage] = []
         before = self.expected
         for row in rows:
@@ -127,6 +133,8 @@ class Ledger:
             if row.open_ms > self.expected and not self._believe_hole(row.open_ms):
                 break
             out.append(self._close(row, now))
+        if until_ms is not None and self.expected == before:
+            self._pass_empty(calendar.open_of(self.series.interval, until_ms), now)
         out.extend(self._release(now))
         self._plan(now, progress=self.expected > before)
         return out
@@ -156,6 +164,11 @@ class Ledger:
             return False
         self._pass_over(next_ms)
         return True
+
+    def _pass_empty(self, until_ms: int, now: float) -> None:
+        """Nothing opens before ``until_ms``: believed for what is long over, when confirmed."""
+        if self.expected < until_ms <= now - 2 * self.policy.close_grace_ms:
+            self._believe_hole(until_ms)
 
     def _pass_over(self, next_ms: int) -> None:
         last = calendar.previous_open(self.series.interval, next_ms)

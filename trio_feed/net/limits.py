@@ -34,11 +34,15 @@ def refusal_hint(status: int) -> str:
 
 
 class WeightBudget:
-    """One exit IP's request weight at one host.  ``now`` is unix time in milliseconds."""
+    """One exit IP's request weight at one host.  ``now`` is unix time in milliseconds.
 
-    def __init__(self, per_minute: int) -> None:
+    ``burst_s`` seconds' worth of it may be spent at once, where a venue counts in short windows.
+    """
+
+    def __init__(self, per_minute: int, burst_s: float = 60.0) -> None:
         self._per_minute = float(per_minute)
-        self._left = float(per_minute)
+        self._most = max(1.0, per_minute * min(burst_s, 60.0) / 60)
+        self._left = self._most
         self._updated_ms: float | None = None
         self._banned_until_ms = 0.0
         self._bans_in_a_row = 0
@@ -54,9 +58,7 @@ class WeightBudget:
     def delay_s(self, weight: int, now: float) -> float:
         """0: go, ``weight`` is taken.  Else: seconds to wait before asking again, nothing taken."""
         self._refill(now)
-        wanted = min(
-            float(weight), self._per_minute
-        )  # heavier than a minute: a full bucket will do
+        wanted = min(float(weight), self._most)  # heavier than a burst: a full bucket will do
         if wanted <= self._left + 1e-9:
             self._left -= weight
             return 0.0
@@ -85,5 +87,5 @@ class WeightBudget:
     def _refill(self, now: float) -> None:
         if self._updated_ms is not None:  # a clock that was set back refills nothing
             gain = max(0.0, now - self._updated_ms) * self._per_minute / 60_000
-            self._left = min(self._per_minute, self._left + gain)
+            self._left = min(self._most, self._left + gain)
         self._updated_ms = now

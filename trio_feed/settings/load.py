@@ -11,7 +11,7 @@ import cattrs
 from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
 from ..errors import SettingsError
-from ..model import Interval
+from ..model import Channel, Interval
 from .tables import FieldError, Secret, Settings
 
 ENV_PREFIX = "TRIO_FEED__"
@@ -183,6 +183,13 @@ def _interval(value: Any, _type: Any) -> Interval:
     return Interval.parse(value)
 
 
+def _channel(value: Any, _type: Any) -> Channel:
+    value = _read_text(value)
+    if value not in list(Channel):
+        raise ValueError(f"{value!r} is not one of {', '.join(c.value for c in Channel)}")
+    return Channel(value)
+
+
 def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
@@ -213,6 +220,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Secret, _secret)
     converter.register_structure_hook(Interval, _interval)
+    converter.register_structure_hook(Channel, _channel)
     converter.register_structure_hook_func(_is_tuple, _structure_tuple)
     converter.register_structure_hook_func(_is_choice, _structure_choice)
     return converter

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
-from ..model import Interval
+from ..model import Channel, Interval
 
 
 class Secret:
@@ -133,6 +133,17 @@ class ConnectionSettings:
 
 
 @frozen
+class SolanaSettings:
+    """``[exchanges.spinpet.solana]``: where the price events come from."""
+
+    program_id: str = ""
+    """The program whose logs are followed, base58."""
+    commitment: Literal["processed", "confirmed", "finalized"] = "confirmed"
+    process_failed_transactions: bool = False
+    """Also believe events of transactions that failed."""
+
+
+@frozen
 class ExchangeSettings:
     """``[exchanges.<venue>]``: what is taken from one venue."""
 
@@ -151,6 +162,16 @@ class ExchangeSettings:
     """Candles taken from the exchange's own candle streams."""
     trade_intervals: tuple[Interval, ...] = (Interval.S1, Interval.S30)
     """Candles built here from aggregated trades; 1s 30s 1m 5m."""
+    rollup_intervals: tuple[Interval, ...] = ()
+    """Candles rolled up from the 1m candles, 3m to 1M; for what a venue does not offer."""
+    channels: tuple[Channel, ...] = (Channel.KLINE, Channel.TRADE)
+    """What clients can subscribe to: kline, trade, ticker, book."""
+    book_levels: int = field(default=20, validator=_between(1, 1000))
+    """Levels a side that a book message shows."""
+    reconcile: bool = True
+    """Compare the 1m candles with those built from the trades, where both are taken."""
+    max_symbols: int = field(default=1000, validator=_between(1, 100_000))
+    """With symbols = ["*"]: how many are made known as they come."""
     history_bars: int = field(default=1000, validator=_between(0, 100_000))
     """Closed candles fetched for a series that the store knows nothing of."""
     close_grace_s: float = field(default=3.0, validator=_between(0.1, 600))
@@ -162,14 +183,20 @@ class ExchangeSettings:
     buffer_messages: int = field(default=1000, validator=_between(1, 1_000_000))
     """Parsed messages between the readers and the processor before readers wait."""
     connection: ConnectionSettings = ConnectionSettings()
+    solana: SolanaSettings = SolanaSettings()
+    """For venue spinpet only."""
 
     def __attrs_post_init__(self) -> None:
-        both = set(self.intervals) & set(self.trade_intervals)
-        if both:
+        origins = [*self.intervals, *self.trade_intervals, *self.rollup_intervals]
+        if both := {interval for interval in origins if origins.count(interval) > 1}:
             names = ", ".join(sorted(both))
-            raise FieldError(
-                "trade_intervals", f"{names} also in intervals; a series has one origin"
-            )
+            key = "trade_intervals" if both & set(self.trade_intervals) else "rollup_intervals"
+            raise FieldError(key, f"{names} listed twice; a series has one origin")
+        if self.rollup_intervals and Interval.M1 not in origins:
+            raise FieldError("rollup_intervals", "needs 1m in intervals or trade_intervals")
+        if wrong := set(self.rollup_intervals) & {Interval.S1, Interval.S30, Interval.M1}:
+            names = ", ".join(sorted(wrong))
+            raise FieldError("rollup_intervals", f"{names} cannot be made of minutes")
         allowed = {Interval.S1, Interval.S30, Interval.M1, Interval.M5}
         if wrong := set(self.trade_intervals) - allowed:
             names = ", ".join(sorted(wrong))

@@ -5,7 +5,7 @@ a client misses while it is away is gone, as on a real node.  All commitments ar
 """
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -109,7 +109,7 @@ class SimulatedSolana:
     upgrades: int = 0
     requests: int = 0
     slow_clients: int = 0
-    _subscription_ids: count[int] = field(factory=lambda: count(24_040))
+    _subscription_ids: Iterator[int] = field(factory=lambda: count(24_040))
 
     def refuse_upgrades(self, status: int, times: int = 1) -> None:
         """The next WebSocket upgrades get this HTTP status."""

@@ -57,10 +57,10 @@ class LogSubscriptions:
                 self.accounts[number] = account
                 return number
             case "logsUnsubscribe":
-                number = params[0] if isinstance(params, list) and params else None
-                if not isinstance(number, int) or number not in self.accounts:
+                asked = params[0] if isinstance(params, list) and params else None
+                if not isinstance(asked, int) or asked not in self.accounts:
                     raise _Refused(_INVALID_PARAMS, "Invalid subscription id.")
-                del self.accounts[number]
+                del self.accounts[asked]
                 return True
         raise _Refused(_METHOD_NOT_FOUND, "Method not found")
 

@@ -83,12 +83,14 @@ class LogWriter:
         self.programs.add(program)
         self._put(f"Program {program} invoke [{len(self._stack)}]")
 
-    def success(self, units: int = 2_000) -> None:
-        program = self._stack.pop()
-        self._put(f"Program {program} consumed {units} of 200000 compute units")
-        self._put(f"Program {program} success")
+    def success(self, units: int = 0) -> None:
+        """``units`` 0: a program of the runtime's own, which does not say what it consumed."""
+        if units:
+            self._put(f"Program {self._stack[-1]} consumed {units} of 200000 compute units")
+        self._put(f"Program {self._stack.pop()} success")
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, units: int = 40_000) -> None:
+        self._put(f"Program {self._stack[-1]} consumed {units} of 200000 compute units")
         self._put(f"Program {self._stack.pop()} failed: {reason}")
 
     def log(self, text: str) -> None:
@@ -169,7 +171,7 @@ class SpinPetMarket:
         )[0]  # fmt: skip
         writer = LogWriter()
         writer.invoke(COMPUTE_BUDGET)
-        writer.success(150)
+        writer.success()
         quotes, failed = shape(writer), shape == self._broken
         transaction = Transaction(
             b58encode(b"\x01" + self._random.randbytes(63)).decode(),
@@ -211,8 +213,10 @@ class SpinPetMarket:
         return []
 
     def _broken(self, writer: LogWriter) -> list[Quote]:
+        before = dict(self._prices)
         writer.invoke(self.program_id)
         quotes = self._trade(writer, "BuySellEvent")
+        self._prices = before
         writer.log("AnchorError occurred. Error Code: ExceedsSlippage. Error Number: 6001.")
         writer.fail("custom program error: 0x1771")
         return quotes
@@ -220,7 +224,7 @@ class SpinPetMarket:
     def _stranger(self, writer: LogWriter) -> list[Quote]:
         writer.invoke(self._key("stranger"))
         writer.data(self._event("BuySellEvent", self.mints[0]))
-        writer.success()
+        writer.success(9_000)
         return []
 
     def _talkative(self, writer: LogWriter) -> list[Quote]:

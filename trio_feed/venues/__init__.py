@@ -1,6 +1,8 @@
-"""One file per exchange, the same members in each; :data:`VENUES` lists them by settings name."""
+"""One file per exchange, the same members in each; :func:`make_venue` knows them by name."""
 
-from . import binance, binance_usdm
+from ..errors import SettingsError
+from ..settings import ExchangeSettings
+from . import binance, binance_usdm, okx, spinpet
 from .base import (
     Ack,
     BookRule,
@@ -20,10 +22,28 @@ from .base import (
 )
 from .instruments import AnyInstrument, Instruments
 
-VENUES: dict[str, Venue] = {venue.NAME: venue for venue in (binance, binance_usdm)}
+_MODULES: dict[str, Venue] = {venue.NAME: venue for venue in (binance, binance_usdm, okx)}
+NAMES = (*_MODULES, spinpet.NAME)
+"""What ``[exchanges.<name>]`` may be called."""
+
+
+def make_venue(name: str, settings: ExchangeSettings) -> Venue:
+    """The venue of a settings table.  Raises SettingsError."""
+    if name in _MODULES:
+        return _MODULES[name]
+    if name != spinpet.NAME:
+        raise SettingsError(f"exchanges.{name}", f"not a venue; one of {', '.join(NAMES)}")
+    solana = settings.solana
+    try:
+        return spinpet.SpinPet(
+            solana.program_id, solana.commitment, solana.process_failed_transactions
+        )
+    except ValueError as error:
+        raise SettingsError(f"exchanges.{name}.solana", str(error)) from None
+
 
 __all__ = [
-    "VENUES",
+    "NAMES",
     "Ack",
     "AnyInstrument",
     "BookRule",
@@ -41,4 +61,5 @@ __all__ = [
     "RestQuestion",
     "Stream",
     "Venue",
+    "make_venue",
 ]

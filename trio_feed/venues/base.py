@@ -130,11 +130,16 @@ Event = Data | Ack | Pong | Ignored | GoingAway
 
 @frozen
 class RestQuestion:
-    """A GET: path, query parameters, request weight."""
+    """A GET: path, query parameters, request weight.
+
+    ``until_ms``: the answer cannot hold rows that open there or later, however empty it is; None:
+    it holds the next rows wherever they are.
+    """
 
     path: str
     params: Mapping[str, str | int]
     weight: int = 1
+    until_ms: int | None = None
 
 
 BookRule = Literal["binance_spot", "binance_futures", "okx"]
@@ -156,8 +161,12 @@ class Venue(Protocol):
     KINDS: frozenset[Kind]
     INTERVALS: frozenset[Interval]
     BOOK_RULE: BookRule | None
+    BOOK_SNAPSHOT_LEVELS: int | None
+    """Levels a side that a snapshot by REST holds, None where the book is whole."""
     HEARTBEAT: Heartbeat | None
     LISTED: bool
+    BURST_S: float
+    """How many seconds' worth of the REST budget may be spent at once."""
     TRADE_KIND: Kind
     """The stream that candles are built from: AGG_TRADE, TRADE or PRICE."""
 

@@ -17,8 +17,10 @@ WEBSOCKET_URL = "wss://stream.binance.com:443"
 REST_URL = "https://api.binance.com"
 INTERVALS = frozenset(Interval) - {Interval.S30}
 BOOK_RULE: BookRule | None = "binance_spot"
+BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
+BURST_S = 60.0
 TRADE_KIND = Kind.AGG_TRADE
 
 _STREAMS = {
@@ -34,7 +36,6 @@ _STREAMS = {
 KINDS = frozenset(_STREAMS)
 _PAGE = 1000
 _TRADE_PAGE = 1000
-_BOOK_LEVELS = 1000
 
 parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
@@ -92,5 +93,5 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
 
 
 def book_question(instrument: Instrument) -> RestQuestion | None:
-    params: dict[str, str | int] = {"symbol": instrument.native, "limit": _BOOK_LEVELS}
+    params: dict[str, str | int] = {"symbol": instrument.native, "limit": BOOK_SNAPSHOT_LEVELS or 0}
     return RestQuestion("/api/v3/depth", params, 50)

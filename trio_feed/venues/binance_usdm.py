@@ -18,8 +18,10 @@ WEBSOCKET_URL = "wss://fstream.binance.com"
 REST_URL = "https://fapi.binance.com"
 INTERVALS = frozenset(Interval) - {Interval.S1, Interval.S30}
 BOOK_RULE: BookRule | None = "binance_futures"
+BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
+BURST_S = 60.0
 TRADE_KIND = Kind.AGG_TRADE
 
 _PUBLIC, _MARKET = "/public", "/market"
@@ -40,7 +42,6 @@ KINDS = frozenset(_STREAMS)
 _PAGE = 1500
 _PAGE_WEIGHT = 10
 _TRADE_PAGE = 1000
-_BOOK_LEVELS = 1000
 
 parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
@@ -113,5 +114,5 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
 
 
 def book_question(instrument: Instrument) -> RestQuestion | None:
-    params: dict[str, str | int] = {"symbol": instrument.native, "limit": _BOOK_LEVELS}
+    params: dict[str, str | int] = {"symbol": instrument.native, "limit": BOOK_SNAPSHOT_LEVELS or 0}
     return RestQuestion("/fapi/v1/depth", params, 20)

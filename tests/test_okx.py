@@ -1,0 +1,752 @@
+"""OKX v5 on the wire and over REST (forms of exchanges.md section 5, 2026-11)."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_feed.errors import BadMessage
+from trio_feed.market import calendar
+from trio_feed.model import (
+    BookTop,
+    BookUpdate,
+    Instrument,
+    Interval,
+    Kline,
+    Source,
+    Ticker,
+    Trade,
+    plain,
+)
+from trio_feed.venues import okx
+from trio_feed.venues.base import (
+    Ack,
+    GoingAway,
+    Ignored,
+    Kind,
+    KlineUpdate,
+    Pong,
+    RestQuestion,
+    Stream,
+    Venue,
+)
+from trio_feed.venues.instruments import Instruments
+
+D = Decimal
+BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
+SWAP = Instrument(
+    "okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT", contract_size=D("0.01")
+)
+INVERSE = Instrument(
+    "okx", "BTCUSDSWAP", "BTC-USD-SWAP", "inverse_perpetual", "BTC", "USD", contract_size=D(100)
+)
+TABLE = Instruments([BTC, SWAP, INVERSE])
+
+TICKER: dict[str, Any] = {
+    "instType": "SPOT", "instId": "BTC-USDT", "last": "63707.3", "lastSz": "0.00164251",
+    "askPx": "63707.3", "askSz": "0.15455902", "bidPx": "63707.2", "bidSz": "1.70080521",
+    "open24h": "63958.9", "high24h": "64496.9", "low24h": "63309.4", "sodUtc0": "63484.7",
+    "sodUtc8": "63445.9", "volCcy24h": "229576048.730317321", "vol24h": "3601.1585121",
+    "ts": "1786613174873",
+}  # fmt: skip
+TRADE: dict[str, Any] = {
+    "instId": "BTC-USDT", "tradeId": "130639474", "px": "42219.9", "sz": "0.12060306",
+    "side": "buy", "ts": "1630048897897", "count": "3", "source": "0", "seqId": 1234,
+}  # fmt: skip
+SINGLE = {k: v for k, v in TRADE.items() if k not in ("count", "seqId")}
+CANDLE = ["1597026360000", "8533.02", "8553.74", "8527.17", "8548.26", "45247", "529.5858061",
+          "5529.5858061", "0"]  # fmt: skip
+BOOK: dict[str, Any] = {
+    "asks": [["8476.98", "415", "0", "13"], ["8477.00", "7", "0", "2"]],
+    "bids": [["8476.97", "256", "0", "12"]],
+    "ts": "1597026383085", "checksum": 0, "prevSeqId": -1, "seqId": 123456,
+}  # fmt: skip
+TOP: dict[str, Any] = {
+    "asks": [["111.06", "55154", "0", "2"]], "bids": [["111.05", "57745", "0", "2"]],
+    "ts": "1670324386802", "seqId": 363996337,
+}  # fmt: skip
+
+
+def frame(channel: str, *rows: Any, native: str = "BTC-USDT", **more: Any) -> dict[str, Any]:
+    return {"arg": {"channel": channel, "instId": native}, **more, "data": list(rows)}
+
+
+def parsed(message: Any) -> Any:
+    """The one event of a message."""
+    (event,) = okx.parse(json.dumps(message), TABLE)
+    return event
+
+
+def test_satisfies_the_contract() -> None:
+    venue: Venue = okx
+    assert (venue.NAME, venue.LISTED, venue.BOOK_RULE) == ("okx", True, "okx")
+    assert (venue.WEBSOCKET_URL, venue.REST_URL) == ("wss://ws.okx.com", "https://openapi.okx.com")
+    assert venue.HEARTBEAT is not None
+    assert (venue.HEARTBEAT.text, venue.HEARTBEAT.after_s) == ("ping", 20.0)
+    assert venue.TRADE_KIND in venue.KINDS
+
+
+# --- candles
+
+
+def test_candle_of_spot() -> None:
+    event = parsed(frame("candle1m", CANDLE))
+    assert isinstance(event, KlineUpdate)
+    assert (event.symbol, event.interval) == ("BTCUSDT", Interval.M1)
+    assert event.kline == Kline(
+        1597026360000, D("8533.02"), D("8553.74"), D("8527.17"), D("8548.26"),
+        volume=D("45247"), quote_volume=D("5529.5858061"), trades=0, closed=False,
+        source=Source.EXCHANGE,
+    )  # fmt: skip
+    assert event.kline.event_ms == 0
+
+
+def test_candle_of_a_derivative_has_its_base_volume_in_volccy() -> None:
+    for native in ("BTC-USDT-SWAP", "BTC-USD-SWAP"):
+        kline = parsed(frame("candle1H", CANDLE, native=native)).kline
+        assert (plain(kline.volume), plain(kline.quote_volume)) == ("529.5858061", "5529.5858061")
+
+
+def test_candle_closes_with_confirm_and_may_come_with_more_fields() -> None:
+    closed = [*CANDLE[:8], "1"]
+    assert parsed(frame("candle1m", closed)).kline.closed
+    assert parsed(frame("candle1m", [*closed, "new", {"x": 1}])).kline.closed
+    assert len(okx.parse(json.dumps(frame("candle1m", closed, CANDLE)), TABLE)) == 2
+
+
+@pytest.mark.parametrize(
+    ("interval", "channel"),
+    [
+        (Interval.S1, "candle1s"), (Interval.M1, "candle1m"), (Interval.M3, "candle3m"),
+        (Interval.M5, "candle5m"), (Interval.M15, "candle15m"), (Interval.M30, "candle30m"),
+        (Interval.H1, "candle1H"), (Interval.H2, "candle2H"), (Interval.H4, "candle4H"),
+        (Interval.H6, "candle6Hutc"), (Interval.H12, "candle12Hutc"), (Interval.D1, "candle1Dutc"),
+        (Interval.W1, "candle1Wutc"), (Interval.MO1, "candle1Mutc"),
+    ],
+)  # fmt: skip
+def test_intervals_open_on_utc(interval: Interval, channel: str) -> None:
+    stream = okx.stream(Kind.KLINE, BTC, interval)
+    name = f"{channel}:BTC-USDT"
+    assert stream == Stream("/ws/v5/business", name, "BTCUSDT", Kind.KLINE, interval)
+    assert parsed(frame(channel, CANDLE)).interval is interval
+    assert interval in okx.INTERVALS
+
+
+def test_what_okx_does_not_have() -> None:
+    assert frozenset(Interval) - okx.INTERVALS == {Interval.S30, Interval.H8, Interval.D3}
+    for interval in (Interval.S30, Interval.H8, None):
+        with pytest.raises(ValueError, match="candles"):
+            okx.stream(Kind.KLINE, BTC, interval)
+    for kind in frozenset(Kind) - okx.KINDS:
+        with pytest.raises(ValueError, match=str(kind)):
+            okx.stream(kind, BTC)
+
+
+@pytest.mark.parametrize("channel", ["candle1D", "candle6H", "candle1W", "candle8Hutc", "candle"])
+def test_candles_that_open_on_other_boundaries_are_never_mistaken(channel: str) -> None:
+    with pytest.raises(BadMessage, match="unknown channel"):
+        parsed(frame(channel, CANDLE))
+
+
+# --- trades
+
+
+def test_aggregated_trade() -> None:
+    event = parsed(frame("trades", TRADE))
+    assert event == Trade(
+        "BTCUSDT", 130639474, 130639472, 130639474, D("42219.9"), D("0.12060306"), 1630048897897,
+        buyer_is_maker=False,
+    )  # fmt: skip
+    assert parsed(frame("trades", {**TRADE, "count": "1"})).first_id == 130639474
+    assert parsed(frame("trades", {**TRADE, "brandNew": [{}]})) == event
+
+
+def test_single_trade_and_its_sides() -> None:
+    event = parsed(frame("trades-all", SINGLE))
+    assert (event.trade_id, event.first_id, event.last_id) == (130639474,) * 3
+    assert not event.buyer_is_maker
+    assert parsed(frame("trades-all", {**SINGLE, "side": "sell"})).buyer_is_maker
+
+
+def test_trades_of_contracts_are_converted() -> None:
+    contracts = {**SINGLE, "sz": "415"}
+    sizes = {
+        native: plain(parsed(frame("trades-all", contracts, native=native)).quantity)
+        for native in ("BTC-USDT", "BTC-USDT-SWAP", "BTC-USD-SWAP")
+    }
+    assert sizes == {"BTC-USDT": "415", "BTC-USDT-SWAP": "4.15", "BTC-USD-SWAP": "41500"}
+
+
+def test_digits_pass_through_however_many() -> None:
+    digits = "123456789012345678901234567890.123456789012345678901234567890"
+    event = parsed(frame("trades", {**TRADE, "px": digits, "sz": digits}))
+    assert (plain(event.price), plain(event.quantity)) == (digits, digits)
+    event = parsed(frame("trades", {**TRADE, "sz": digits}, native="BTC-USDT-SWAP"))
+    assert plain(event.quantity) == "1234567890123456789012345678.90123456789012345678901234567890"
+
+
+# --- tickers
+
+
+def test_ticker_of_spot() -> None:
+    assert parsed(frame("tickers", TICKER)) == Ticker(
+        "BTCUSDT", last=D("63707.3"), open=D("63958.9"), high=D("64496.9"), low=D("63309.4"),
+        volume=D("3601.1585121"), quote_volume=D("229576048.730317321"),
+        bid=D("63707.2"), bid_size=D("1.70080521"), ask=D("63707.3"), ask_size=D("0.15455902"),
+        event_ms=1786613174873,
+    )  # fmt: skip
+
+
+def test_ticker_of_a_derivative() -> None:
+    row = {**TICKER, "instType": "SWAP", "vol24h": "779573", "volCcy24h": "2620.289", "bidSz": "4"}
+    event = parsed(frame("tickers", row, native="BTC-USDT-SWAP"))
+    assert (event.volume, event.quote_volume) == (D("2620.289"), None)
+    assert plain(event.bid_size) == "0.04"
+
+
+def test_ticker_without_bid_or_ask() -> None:
+    event = parsed(frame("tickers", {**TICKER, "bidPx": "", "bidSz": "", "open24h": ""}))
+    assert (event.bid, event.bid_size, event.open) == (None, None, None)
+    assert event.ask == D("63707.3")
+    needed = {"last": "1.50", "ts": "1786613174873"}
+    bare = parsed(frame("tickers", needed))
+    assert (plain(bare.last), bare.volume, bare.ask_size) == ("1.50", None, None)
+    assert isinstance(parsed(frame("tickers", {**TICKER, "last": ""})), Ignored)
+
+
+# --- books
+
+
+def test_book_snapshot_and_update() -> None:
+    event = parsed(frame("books", BOOK, action="snapshot"))
+    assert event == BookUpdate(
+        "BTCUSDT", 123456, 123456, -1,
+        bids=((D("8476.97"), D("256")),),
+        asks=((D("8476.98"), D("415")), (D("8477.00"), D("7"))),
+        snapshot=True, event_ms=1597026383085,
+    )  # fmt: skip
+    row = {**BOOK, "prevSeqId": 123456, "seqId": 123457, "asks": [["8477.00", "0", "0", "0"]]}
+    event = parsed(frame("books", row, action="update"))
+    assert (event.snapshot, event.previous_id, event.last_id) == (False, 123456, 123457)
+    assert event.asks == ((D("8477.00"), D(0)),)
+
+
+def test_book_of_a_recording_has_no_sequence_but_a_checksum() -> None:
+    old = {**{k: v for k, v in BOOK.items() if "eqId" not in k}, "checksum": -855196043}
+    event = parsed(frame("books", old, action="update"))
+    assert (event.first_id, event.last_id, event.previous_id) == (0, 0, None)
+    assert event.checksum == -855196043
+    assert parsed(frame("books", BOOK, action="update")).checksum is None
+    del old["checksum"]
+    assert parsed(frame("books", old, action="update")).checksum is None
+
+
+def test_book_of_contracts_is_converted_and_so_has_no_checksum() -> None:
+    row = {**BOOK, "checksum": -855196043}
+    event = parsed(frame("books", row, native="BTC-USDT-SWAP", action="update"))
+    assert [plain(size) for _, size in (*event.bids, *event.asks)] == ["2.56", "4.15", "0.07"]
+    assert event.checksum is None
+
+
+def test_keep_alive_and_reset_keep_their_ids() -> None:
+    row = {**BOOK, "asks": [], "bids": [], "prevSeqId": 15, "seqId": 15}
+    event = parsed(frame("books", row, action="update"))
+    assert (event.bids, event.asks, event.previous_id, event.last_id) == ((), (), 15, 15)
+    event = parsed(frame("books", {**row, "seqId": 3}, action="update"))
+    assert (event.previous_id, event.last_id) == (15, 3)
+
+
+def test_five_levels_are_a_whole_of_their_own() -> None:
+    event = parsed(frame("books5", {**TOP, "instId": "BTC-USDT"}))
+    assert isinstance(event, BookUpdate)
+    assert (event.snapshot, event.partial, event.last_id) == (True, True, 363996337)
+    assert event.previous_id is None
+
+
+def test_top() -> None:
+    assert parsed(frame("bbo-tbt", TOP)) == BookTop(
+        "BTCUSDT", D("111.05"), D("57745"), D("111.06"), D("55154"), 363996337, 1670324386802
+    )
+    top = parsed(frame("bbo-tbt", {**TOP, "bids": []}, native="BTC-USDT-SWAP"))
+    assert (top.bid, top.bid_size, plain(top.ask_size)) == (None, None, "551.54")
+
+
+# --- control messages
+
+SUBSCRIBED: dict[str, Any] = {
+    "id": "1512", "event": "subscribe", "arg": {"channel": "tickers", "instId": "BTC-USDT"},
+    "connId": "accb8e21",
+}  # fmt: skip
+WRONG_URL: dict[str, Any] = {
+    "event": "error", "code": "60018", "connId": "2b5dc6ac",
+    "msg": "Wrong URL or channel:candle1s,instId:BTC-USDT-SWAP doesn't exist. Please use the "
+    "correct URL, channel and parameters referring to API document.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (SUBSCRIBED, Ack("tickers:BTC-USDT")),
+        ({"event": "unsubscribe", "arg": SUBSCRIBED["arg"]}, Ack("tickers:BTC-USDT")),
+        (
+            {"event": "notice", "code": "64008", "msg": "The connection will soon be closed"},
+            GoingAway(),
+        ),
+        ({"event": "notice", "code": "64999", "msg": "Lunch"}, Ignored("notice")),
+        ({"event": "login", "code": "0", "msg": ""}, Ignored("login")),
+        (
+            {"event": "channel-conn-count", "channel": "orders", "connCount": "2"},
+            Ignored("channel-conn-count"),
+        ),
+        (
+            {"event": "channel-conn-count-error", "channel": "orders", "connCount": "30"},
+            Ignored("channel-conn-count-error"),
+        ),
+    ],
+)
+def test_replies_and_notices(message: Any, expected: Any) -> None:
+    assert parsed(message) == expected
+
+
+def test_pong_is_not_json() -> None:
+    assert tuple(okx.parse("pong", TABLE)) == tuple(okx.parse(b"pong", TABLE)) == (Pong(),)
+
+
+def test_an_error_that_names_its_stream() -> None:
+    ack = parsed(WRONG_URL)
+    assert (ack.name, ack.stream_only) == ("candle1s:BTC-USDT-SWAP", True)
+    assert ack.error.startswith("60018 Wrong URL or channel:candle1s")
+    longer = {**WRONG_URL, "msg": "channel:tickers,instType:SPOT,instId:BTC-USDT doesn't exist"}
+    assert parsed(longer).name == "tickers:BTC-USDT"
+    assert parsed({**WRONG_URL, "arg": SUBSCRIBED["arg"]}).name == "tickers:BTC-USDT"
+
+
+@pytest.mark.parametrize(
+    ("code", "stream_only"),
+    [
+        ("60008", True), ("60012", True), ("60013", True), ("60018", True), ("64001", True),
+        ("64002", True), ("64003", True), ("64004", True), ("60014", False), ("60011", False),
+        ("64007", False), ("99999", False),
+    ],
+)  # fmt: skip
+def test_errors_of_a_stream_and_of_the_connection(code: str, stream_only: bool) -> None:
+    message = {"id": "3", "event": "error", "code": code, "msg": "no", "connId": "a4d3ae55"}
+    assert parsed(message) == Ack("", f"{code} no", stream_only)
+
+
+def test_errors_are_never_empty_or_endless() -> None:
+    assert parsed({"event": "error"}) == Ack("", "unknown error")
+    echo = {"event": "error", "code": "60012", "msg": "x" * 10_000}
+    assert len(parsed(echo).error) == 300
+
+
+def test_a_strangers_data_is_ignored_and_no_data_is_nothing() -> None:
+    assert isinstance(parsed(frame("trades", TRADE, native="NEW-USDT")), Ignored)
+    assert list(okx.parse(json.dumps(frame("trades")), TABLE)) == []
+
+
+# --- what does not fit
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "", "ping", "nonsense", "null", "[]", "3", "{}", '{"event":5}', '{"event":"newEvent"}',
+        '{"event":"subscribe"}', '{"arg":{"channel":"trades","instId":"BTC-USDT"}}',
+        '{"event":"\\ud800"}', "\ud800", '{"data":[]}', '{"arg":3}',
+        "[" * 100_000, '{"x":' + "[" * 100_000, b"\xff\xfe\x00", b'{"event":"\xff"}',
+        *(json.dumps(message) for message in (
+            frame("mystery", TRADE),
+            frame("trades", {**TRADE, "px": "NaN"}), frame("trades", {**TRADE, "px": "1e9"}),
+            frame("trades", {**TRADE, "px": 1.5}), frame("trades", {**TRADE, "sz": "9" * 100}),
+            frame("trades", {**TRADE, "sz": "-1"}), frame("trades", {**TRADE, "sz": ""}),
+            frame("trades", {**TRADE, "side": "up"}), frame("trades", {**TRADE, "count": "0"}),
+            frame("trades", {**TRADE, "count": "130639476"}),
+            frame("trades", {**TRADE, "tradeId": "1_0"}), frame("trades", {**TRADE, "ts": ""}),
+            frame("trades", {**TRADE, "tradeId": "9" * 5000}),
+            frame("trades", {**TRADE, "tradeId": "٣"}), frame("trades", {**TRADE, "ts": " 1"}),
+            frame("trades", {**TRADE, "ts": "1630048897"}),
+            frame("trades", {**TRADE, "ts": "1630048897897000"}),
+            frame("candle1m", CANDLE[:8]), frame("candle1m", [*CANDLE[:8], "2"]),
+            frame("candle1m", ["", *CANDLE[1:]]), frame("candle1m", {}), frame("candle1m", "x"),
+            frame("tickers", {**TICKER, "last": "x"}), frame("tickers", {"last": "1"}),
+            frame("books", BOOK), frame("books", BOOK, action="replace"),
+            frame("books", {**BOOK, "asks": [["1"]]}, action="update"),
+            frame("books", {**BOOK, "seqId": 10**30}, action="update"),
+            frame("books", {**BOOK, "seqId": -2}, action="update"),
+            frame("books", {**BOOK, "bids": None}, action="update"),
+            frame("bbo-tbt", {**TOP, "asks": [["1", "x"]]}),
+        )),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_a_bad_message(raw: str | bytes) -> None:
+    with pytest.raises(BadMessage) as caught:
+        okx.parse(raw, TABLE)
+    assert len(caught.value.sample) <= 200
+
+
+FRAMES = [
+    frame("candle1m", CANDLE), frame("trades", TRADE), frame("trades-all", SINGLE),
+    frame("tickers", TICKER), frame("books", BOOK, action="snapshot"), frame("books5", TOP),
+    frame("books", {**BOOK, "checksum": -5}, native="BTC-USDT-SWAP", action="update"),
+    frame("bbo-tbt", TOP), SUBSCRIBED, WRONG_URL,
+]  # fmt: skip
+
+
+def only_bad_messages(
+    data: st.DataObject, message: Any, read: Callable[[bytes], object], most: int = 6
+) -> None:
+    """``read`` takes the message with some bytes changed, and cut, or raises BadMessage."""
+    text = bytearray(json.dumps(message).encode())
+    for _ in range(data.draw(st.integers(1, most))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(text)))
+    for raw in (bytes(text), bytes(text[:cut])):
+        try:
+            read(raw)
+        except BadMessage:
+            continue
+
+
+@given(st.sampled_from(FRAMES), st.data())
+def test_mutated_messages_raise_nothing_else(message: dict[str, Any], data: st.DataObject) -> None:
+    only_bad_messages(data, message, lambda raw: okx.parse(raw, TABLE))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(FRAMES), st.data())
+def test_exchanged_values_raise_nothing_else(message: dict[str, Any], data: st.DataObject) -> None:
+    message = json.loads(json.dumps(message))
+    spot: Any = message
+    while True:
+        at = data.draw(st.sampled_from(list(spot) if isinstance(spot, dict) else range(len(spot))))
+        if not isinstance(spot[at], dict | list) or not spot[at] or data.draw(st.booleans()):
+            break
+        spot = spot[at]
+    spot[at] = data.draw(_JSON)
+    try:
+        okx.parse(json.dumps(message), TABLE)
+    except BadMessage:
+        return
+
+
+# --- connections
+
+
+def test_streams_and_where_they_are_pushed() -> None:
+    found = {kind: okx.stream(kind, BTC, Interval.M1) for kind in okx.KINDS}
+    assert {
+        kind: (stream.path.rpartition("/")[2], stream.name) for kind, stream in found.items()
+    } == {
+        Kind.KLINE: ("business", "candle1m:BTC-USDT"),
+        Kind.TRADE: ("business", "trades-all:BTC-USDT"),
+        Kind.AGG_TRADE: ("public", "trades:BTC-USDT"),
+        Kind.TICKER: ("public", "tickers:BTC-USDT"),
+        Kind.BOOK: ("public", "books:BTC-USDT"),
+        Kind.BOOK_LEVELS: ("public", "books5:BTC-USDT"),
+        Kind.TOP: ("public", "bbo-tbt:BTC-USDT"),
+    }
+
+
+def test_each_path_has_its_connection() -> None:
+    streams = [
+        okx.stream(Kind.TICKER, BTC),
+        okx.stream(Kind.KLINE, BTC, Interval.M1),
+        okx.stream(Kind.TRADE, SWAP),
+    ]
+    business, public = okx.plan("wss://host:1", streams, 50)
+    assert public.url == "wss://host:1/ws/v5/public"
+    assert business.url == "wss://host:1/ws/v5/business"
+    (frame,) = business.subscribe
+    assert json.loads(frame.text) == {
+        "id": "1",
+        "op": "subscribe",
+        "args": [
+            {"channel": "candle1m", "instId": "BTC-USDT"},
+            {"channel": "trades-all", "instId": "BTC-USDT-SWAP"},
+        ],
+    }
+    assert frame.acks == {stream.name for stream in business.streams}
+    assert okx.plan("wss://host", [], 50) == []
+    assert [len(plan.streams) for plan in okx.plan("wss://host", streams, 1)] == [1, 1, 1]
+
+
+def many(kind: Kind, count: int, native: str = "A{}-USDT") -> list[Stream]:
+    names = [native.format(n) for n in range(count)]
+    return [okx.stream(kind, Instrument("okx", name, name, "spot")) for name in names]
+
+
+def test_many_streams_stay_within_the_limits() -> None:
+    streams = many(Kind.TICKER, 900, "A{}-USD-260327-" + "1" * 60 + "-C")
+    plans = okx.plan("wss://host", streams, 10_000)
+    assert [len(plan.streams) for plan in plans] == [400, 400, 100]
+    assert [stream for plan in plans for stream in plan.streams] == streams
+    for plan in plans:
+        sent = [json.loads(frame.text) for frame in plan.subscribe]
+        assert [message["id"] for message in sent] == [str(n + 1) for n in range(len(sent))]
+        assert max(len(message["args"]) for message in sent) <= 50
+        assert max(len(frame.text) for frame in plan.subscribe) < 4096
+        assert frozenset().union(*(frame.acks for frame in plan.subscribe)) == {
+            stream.name for stream in plan.streams
+        }
+        assert len(plan.subscribe) / plan.frames_per_s < 10
+    (short,) = okx.plan("wss://host", many(Kind.TICKER, 101), 200)
+    assert [len(frame.acks) for frame in short.subscribe] == [50, 50, 1]
+
+
+def test_fewer_than_thirty_books_on_a_connection() -> None:
+    streams = [*many(Kind.BOOK, 70), *many(Kind.TICKER, 20), *many(Kind.BOOK_LEVELS, 60)]
+    plans = okx.plan("wss://host", streams, 200)
+    books = [sum(s.kind is Kind.BOOK for s in plan.streams) for plan in plans]
+    assert books == [29, 29, 12]
+    assert [stream for plan in plans for stream in plan.streams] == streams
+
+
+# --- instruments
+
+SPOT_ROW: dict[str, Any] = {
+    "instType": "SPOT", "instId": "BTC-USDT", "baseCcy": "BTC", "quoteCcy": "USDT",
+    "instFamily": "", "uly": "", "ctVal": "", "ctMult": "", "ctValCcy": "", "tickSz": "0.1",
+    "lotSz": "0.00000001", "minSz": "0.00001", "state": "live", "ruleType": "normal",
+}  # fmt: skip
+SWAP_ROW: dict[str, Any] = {
+    "instType": "SWAP", "instId": "BTC-USDT-SWAP", "instFamily": "BTC-USDT", "uly": "BTC-USDT",
+    "ctType": "linear", "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC", "settleCcy": "USDT",
+    "tickSz": "0.1", "lotSz": "0.1", "minSz": "0.1", "state": "live", "baseCcy": "",
+    "quoteCcy": "", "instIdCode": 10459,
+}  # fmt: skip
+INVERSE_ROW = {
+    **SWAP_ROW, "instId": "BTC-USD-SWAP", "instFamily": "BTC-USD", "uly": "BTC-USD",
+    "ctType": "inverse", "ctVal": "100", "ctValCcy": "USD", "settleCcy": "BTC", "lotSz": "1",
+}  # fmt: skip
+OPTION_ROW = {
+    **SWAP_ROW, "instType": "OPTION", "instId": "BTC-USD-260327-100000-C", "uly": "BTC-USD",
+    "instFamily": "BTC-USD", "ctType": "", "ctVal": "1", "ctMult": "0.1", "lotSz": "1",
+}  # fmt: skip
+
+
+def answer(*rows: Any, code: str = "0", msg: str = "") -> bytes:
+    return json.dumps({"code": code, "msg": msg, "data": list(rows)}).encode()
+
+
+def listed(*rows: Any) -> list[Instrument]:
+    return okx.parse_instruments(answer(*rows))
+
+
+def test_questions_for_instruments() -> None:
+    questions = okx.instruments_questions()
+    assert {question.path for question in questions} == {"/api/v5/public/instruments"}
+    assert [question.params["instType"] for question in questions] == ["SPOT", "SWAP"]
+
+
+def test_instruments() -> None:
+    spot, linear, inverse, option = listed(SPOT_ROW, SWAP_ROW, INVERSE_ROW, OPTION_ROW)
+    assert spot == Instrument(
+        "okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT",
+        tick_size=D("0.1"), step_size=D("0.00000001"),
+    )  # fmt: skip
+    assert linear == Instrument(
+        "okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT",
+        contract_size=D("0.01"), tick_size=D("0.1"), step_size=D("0.001"),
+    )  # fmt: skip
+    assert (inverse.kind, inverse.base, inverse.quote) == ("inverse_perpetual", "BTC", "USD")
+    assert inverse.contract_size == 100
+    assert (option.kind, option.contract_size) == ("option", D("0.1"))
+    assert option.symbol == "BTCUSD260327100000C"
+
+
+def test_instruments_of_other_forms() -> None:
+    (future,) = listed({**SWAP_ROW, "instType": "FUTURES", "instId": "BTC-USDT-260327"})
+    assert (future.symbol, future.kind) == ("BTCUSDT260327", "future")
+    (old,) = listed({k: v for k, v in SWAP_ROW.items() if k != "instFamily"})
+    assert (old.base, old.quote) == ("BTC", "USDT")
+    margined = {**SWAP_ROW, "instId": "BTC-USD_UM-SWAP", "instFamily": "BTC-USD_UM"}
+    (margined_in_usd,) = listed(margined)
+    assert (margined_in_usd.base, margined_in_usd.quote) == ("BTC", "USD")
+    assert margined_in_usd.kind == "perpetual"
+    (cyrillic,) = listed({**SPOT_ROW, "instId": "币-USDT", "baseCcy": "币"})
+    assert cyrillic.symbol == "币USDT"
+
+
+@pytest.mark.parametrize("state", ["suspend", "preopen", "test", "rebase", "post_only"])
+def test_only_live_instruments_are_trading(state: str) -> None:
+    spot, swap = listed({**SPOT_ROW, "state": state}, SWAP_ROW)
+    assert (spot.trading, swap.trading) == (False, True)
+
+
+def test_rows_that_are_not_ready_are_left_out() -> None:
+    assert listed(
+        {**SPOT_ROW, "baseCcy": "", "quoteCcy": "", "state": "preopen"},
+        {**SPOT_ROW, "instId": ""},
+        {**SWAP_ROW, "instFamily": "", "uly": ""},
+        {**SWAP_ROW, "ctVal": "", "state": "preopen"},
+        {**SPOT_ROW, "instType": "EVENTS"},
+    ) == []  # fmt: skip
+
+
+# --- REST candles
+
+T0 = 1_790_000_040_000
+assert T0 % 60_000 == 0
+
+
+def rows_of(question: RestQuestion, opens: list[int]) -> list[int]:
+    """What OKX answers of candles that open at ``opens``: newest first between the bounds."""
+    before, after = int(question.params["before"]), int(question.params["after"])
+    inside = [at for at in opens if before < at < after]
+    return sorted(inside, reverse=True)[: int(question.params["limit"])]
+
+
+def test_klines_question_is_one_whole_page() -> None:
+    question = okx.klines_question(BTC, Interval.M1, T0, T0 + 60_000.0)
+    assert question.path == "/api/v5/market/candles"
+    assert question.params["instId"] == "BTC-USDT"
+    assert (question.params["bar"], question.params["limit"]) == ("1m", 300)
+    opens = [T0 + n * 60_000 for n in range(-5, 900)]
+    assert rows_of(question, opens) == [T0 + n * 60_000 for n in range(299, -1, -1)]
+    before, after = int(question.params["before"]), int(question.params["after"])
+    assert sum(before <= at <= after for at in opens) == 300  # were the bounds inclusive after all
+
+
+@pytest.mark.parametrize("interval", sorted(okx.INTERVALS))
+def test_pages_walk_forward_without_a_hole(interval: Interval) -> None:
+    first = calendar.open_of(interval, 1_500_000_000_000)
+    end = calendar.next_open(interval, first)
+    for _ in range(700):
+        end = calendar.next_open(interval, end)
+    opens = list(calendar.opens(interval, first, end))
+    got: list[int] = []
+    start = first
+    while start < end:
+        page = rows_of(okx.klines_question(BTC, interval, start, 1.8e12), opens)
+        assert page
+        got += reversed(page)
+        start = calendar.next_open(interval, got[-1])
+    assert got == opens
+
+
+def test_old_candles_are_in_the_history() -> None:
+    for bars, path in ((0, "candles"), (1_300, "candles"), (1_440, "history-candles")):
+        question = okx.klines_question(BTC, Interval.H6, T0 - bars * 21_600_000, float(T0))
+        assert question.path == f"/api/v5/market/{path}"
+        assert question.params["bar"] == "6Hutc"
+    assert okx.klines_question(BTC, Interval.S1, T0 - 3_600_000, float(T0)).weight == 2
+
+
+def test_klines_come_ascending_and_closed_as_confirmed() -> None:
+    newer = [str(int(CANDLE[0]) + 60_000), *CANDLE[1:]]
+    older = [*CANDLE[:8], "1"]
+    first, second = okx.parse_klines(answer(newer, older), BTC)
+    assert (first.open_ms, first.closed) == (1597026360000, True)
+    assert (second.open_ms, second.closed) == (1597026420000, False)
+    assert (first.source, plain(first.volume)) == (Source.BACKFILL, "45247")
+    (swap,) = okx.parse_klines(answer(older), SWAP)
+    assert plain(swap.volume) == "529.5858061"
+    assert okx.parse_klines(answer(), BTC) == []
+
+
+# --- REST trades and books
+
+
+def test_trades_question_asks_for_a_hundred_ids() -> None:
+    question = okx.trades_question(BTC, 1000)
+    assert question is not None
+    assert question.path == "/api/v5/market/history-trades"
+    assert question.params == {
+        "instId": "BTC-USDT", "type": 1, "before": 999, "after": 1100, "limit": 100,
+    }  # fmt: skip
+    assert rows_of(question, list(range(5000))) == list(range(1099, 999, -1))
+
+
+def test_trades_come_ascending() -> None:
+    newer = {**SINGLE, "tradeId": "130639475"}
+    trades = okx.parse_trades(answer(newer, SINGLE), SWAP)
+    assert [trade.trade_id for trade in trades] == [130639474, 130639475]
+    assert plain(trades[0].quantity) == "0.0012060306"
+
+
+def test_book_question_and_answer() -> None:
+    question = okx.book_question(SWAP)
+    assert question is not None
+    assert (question.path, question.params) == (
+        "/api/v5/market/books", {"instId": "BTC-USDT-SWAP", "sz": 400},
+    )  # fmt: skip
+    row = {k: v for k, v in BOOK.items() if k not in ("checksum", "prevSeqId")}
+    book = okx.parse_book(answer(row), SWAP)
+    assert (book.snapshot, book.partial, book.last_id) == (True, False, 123456)
+    assert (book.symbol, book.previous_id) == ("BTCUSDTSWAP", None)
+    assert plain(book.bids[0][1]) == "2.56"
+    del row["seqId"]
+    assert okx.parse_book(answer(row), BTC).last_id == 0
+
+
+# --- REST answers that do not fit
+
+READERS: dict[str, Callable[[bytes], object]] = {
+    "instruments": okx.parse_instruments,
+    "klines": lambda body: okx.parse_klines(body, SWAP),
+    "trades": lambda body: okx.parse_trades(body, SWAP),
+    "book": lambda body: okx.parse_book(body, SWAP),
+}
+ROWS: dict[str, list[Any]] = {
+    "instruments": [SPOT_ROW, INVERSE_ROW],
+    "klines": [CANDLE],
+    "trades": [SINGLE],
+    "book": [BOOK],
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_errors_of_rest_carry_code_and_text(name: str) -> None:
+    read = READERS[name]
+    read(answer(*ROWS[name]))
+    with pytest.raises(BadMessage, match="51001 Instrument ID"):
+        read(answer(code="51001", msg="Instrument ID doesn't exist"))
+    for body in (
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"code":"0"}',
+        b'{"code":0,"data":[]}',
+        b'{"code":"0","data":{}}',
+        b"\xff",
+        answer(3),
+        answer([]),
+        answer({}),
+    ):
+        with pytest.raises(BadMessage):
+            read(body)
+
+
+@pytest.mark.parametrize("name", ["klines", "trades"])
+def test_answers_in_another_order_are_refused(name: str) -> None:
+    with pytest.raises(BadMessage, match="newest first"):
+        READERS[name](answer(*ROWS[name], *ROWS[name]))
+
+
+def test_other_answers_that_do_not_fit() -> None:
+    for rows in ([], [BOOK, BOOK]):
+        with pytest.raises(BadMessage, match="books in an answer"):
+            okx.parse_book(answer(*rows), BTC)
+    for change in ({"ctVal": "NaN"}, {"tickSz": "x"}, {"lotSz": "1e5"}):
+        with pytest.raises(BadMessage):
+            listed({**SWAP_ROW, **change})
+
+
+@given(st.sampled_from(sorted(READERS)), st.data())
+def test_mutated_answers_raise_nothing_else(name: str, data: st.DataObject) -> None:
+    message = {"code": "0", "msg": "", "data": ROWS[name]}
+    only_bad_messages(data, message, READERS[name])

@@ -1,0 +1,97 @@
+"""One venue's order books: updates in, snapshots asked for one symbol at a time, views out."""
+
+from collections.abc import Callable, Iterable
+
+from attrs import frozen
+
+from ..market.book import Book, BookPolicy, Outcome
+from ..model import BookUpdate, BookView, Channel, Instrument, Line
+from ..venues import Venue
+from .backfill import Job
+from .outlet import Outlet
+
+
+@frozen
+class BookOf:
+    """Key of a job that asks for a snapshot."""
+
+    symbol: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol} book"
+
+
+class Books:
+    """A book per symbol.  A gap makes that one stale and resyncs it; the others go on."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        outlet: Outlet,
+        symbols: Iterable[str],
+        *,
+        levels: int,
+        now_ms: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._venue, self._outlet, self._levels = venue, outlet, levels
+        self._now_ms, self._changed = now_ms, changed
+        rule = venue.BOOK_RULE
+        policy = BookPolicy(snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS)
+        self.books = {s: Book(s, rule, policy) for s in symbols} if rule is not None else {}
+
+    def update(self, update: BookUpdate, received: float) -> None:
+        """A message of the book stream; best levels that are complete in themselves pass."""
+        book = self.books.get(update.symbol)
+        if book is None or update.partial:
+            return
+        change = book.update(update)
+        if change.outcome is Outcome.RESYNC:
+            self._outlet.metrics.book_gaps.labels(self._venue.NAME).inc()
+            self._outlet.log.warning("book.gap", symbol=update.symbol, problem=change.reason)
+        if change.outcome in (Outcome.APPLIED, Outcome.RESYNC):
+            self._show(book, received)
+        if book.due_ms is not None:
+            self._changed()
+
+    def lost(self, symbol: str) -> None:
+        """The stream is down: what is known is stale."""
+        book = self.books.get(symbol)
+        if book is not None:
+            book.interrupt()
+            self._show(book, self._now_ms())
+
+    def due(self) -> Iterable[tuple[float, BookOf]]:
+        """When which book wants its snapshot."""
+        for symbol, book in self.books.items():
+            if book.due_ms is not None:
+                yield book.due_ms, BookOf(symbol)
+
+    def job(self, key: BookOf, instrument: Instrument) -> Job | None:
+        """What to ask for; None where the venue gives no snapshots by REST."""
+        book, now = self.books[key.symbol], self._now_ms()
+        question = self._venue.book_question(instrument)
+        book.asked(now)
+        if question is None:
+            return None
+
+        def take(body: bytes) -> None:
+            change = book.snapshot(self._venue.parse_book(body, instrument))
+            if change.outcome is Outcome.AGAIN:
+                self._outlet.log.info("book.again", symbol=key.symbol, problem=change.reason)
+                return
+            self._outlet.log.info("book.synced", symbol=key.symbol)
+            self._show(book, self._now_ms())
+
+        return Job(question, take, lambda: None)
+
+    def stale(self) -> int:
+        """How many books stand still."""
+        return sum(book.stale for book in self.books.values())
+
+    def _show(self, book: Book, received: float) -> None:
+        bids, asks = book.levels(self._levels)
+        if not (bids or asks) or (book.crossed and not book.stale):
+            return
+        view = BookView(book.symbol, bids, asks, book.stale, book.last_id, book.event_ms)
+        self._outlet.line(Line(self._venue.NAME, book.symbol, Channel.BOOK), view, received)

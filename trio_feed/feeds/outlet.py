@@ -1,0 +1,94 @@
+"""Where a venue's results leave for the store and the hub, in one synchronous step."""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+from attrs import evolve
+
+from ..market import calendar
+from ..metrics import Metrics
+from ..model import (
+    BookView,
+    Hole,
+    Kline,
+    KlineMessage,
+    Line,
+    LineMessage,
+    Price,
+    Series,
+    Source,
+    Ticker,
+    Trade,
+)
+from ..store import KlineStore
+
+Publish = Callable[[KlineMessage | LineMessage], None]
+
+
+class Outlet:
+    """Stores what is closed, labels what is simulated, numbers lines, publishes, counts, logs.
+
+    ``on_closed`` are called with every closed candle after it went out.
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        *,
+        store: KlineStore,
+        publish: Publish,
+        simulated: bool,
+        metrics: Metrics,
+    ) -> None:
+        self.venue, self.store, self.metrics = venue, store, metrics
+        self.on_closed: list[Callable[[Series, Kline], None]] = []
+        self.log = structlog.get_logger().bind(venue=venue)
+        self._publish, self._simulated = publish, simulated
+        self._offsets: dict[Line, int] = {}
+
+    def labelled(self, kline: Kline) -> Kline:
+        """A candle that says ``simulated`` where everything of this venue is."""
+        return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
+
+    def candles(self, messages: Iterable[KlineMessage]) -> None:
+        """What a ledger let out, in order."""
+        for message in messages:
+            if message.kline.closed:
+                self._keep(message)
+            self._publish(message)
+            if message.kline.closed:
+                for told in self.on_closed:
+                    told(message.series, message.kline)
+
+    def line(self, line: Line, data: Ticker | Trade | Price | BookView, received: float) -> None:
+        """News of a line; it gets the line's next number."""
+        offset = self._offsets[line] = self._offsets.get(line, 0) + 1
+        source = Source.SIMULATED if self._simulated else Source.EXCHANGE
+        self._publish(LineMessage(line, data, source, self.store.epoch, offset, received))
+
+    def hole(self, series: Series, hole: Hole) -> None:
+        """Candles that nobody can supply."""
+        self.store.put_hole(series, hole)
+        end = calendar.next_open(series.interval, hole.last_ms)
+        number = calendar.count(series.interval, hole.first_ms, end)
+        self.metrics.candle_holes.labels(self.venue).inc(number)
+        self.log.warning(
+            "candle.hole",
+            stream=str(series),
+            candles=number,
+            first_ms=hole.first_ms,
+            last_ms=hole.last_ms,
+        )
+
+    def _keep(self, message: KlineMessage) -> None:
+        kline = message.kline
+        self.store.put(message)
+        self.metrics.candles_closed.labels(self.venue, kline.source.value).inc()
+        self.log.debug(
+            "candle.closed",
+            stream=str(message.series),
+            time=kline.open_ms,
+            close=str(kline.close),
+            source=kline.source.value,
+            offset=message.offset,
+        )

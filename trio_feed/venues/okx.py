@@ -1,0 +1,301 @@
+"""OKX v5: streams, subscriptions, REST questions and answers, limits, as of 2026-11.
+
+Sources: www.okx.com/docs-v5 "Overview - WebSocket" (2026-07-11), "Market data" REST pages
+(2026-07), changelog 2026-05-20 (REST host), notice of 2026-10-31 (port 443 only).  Candles and
+single trades are on ``/business``; on ``/public`` they are refused (60018, 64001).
+
+REST pages come newest first between two exclusive bounds, ``before`` (newer than) and ``after``
+(older than); ``before`` alone is answered with the latest page, so both are always given.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import TypeVar
+
+import msgspec
+
+from ..errors import BadMessage
+from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from . import okx_wire as wire
+from .base import BookRule, Frame, Heartbeat, Kind, Plan, RestQuestion, Stream
+
+NAME = "okx"
+WEBSOCKET_URL = "wss://ws.okx.com"
+REST_URL = "https://openapi.okx.com"
+INTERVALS = frozenset(wire.BARS)
+BOOK_RULE: BookRule | None = "okx"
+BOOK_SNAPSHOT_LEVELS: int | None = None
+HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
+"""OKX closes (4004) after 30 s without data."""
+LISTED = True
+BURST_S = 2.0
+TRADE_KIND = Kind.TRADE
+"""``trades-all``: its ids follow each other without a hole, those of ``trades`` do not."""
+
+_PUBLIC = "/ws/v5/public"
+_BUSINESS = "/ws/v5/business"
+_STREAMS = {
+    Kind.KLINE: (_BUSINESS, "candle"),
+    Kind.TRADE: (_BUSINESS, "trades-all"),
+    Kind.AGG_TRADE: (_PUBLIC, "trades"),
+    Kind.TICKER: (_PUBLIC, "tickers"),
+    Kind.BOOK: (_PUBLIC, "books"),
+    Kind.BOOK_LEVELS: (_PUBLIC, "books5"),
+    Kind.TOP: (_PUBLIC, "bbo-tbt"),
+}
+KINDS = frozenset(_STREAMS)
+
+STREAMS_MAX = 400
+"""Streams per connection: OKX allows 480 subscriptions an hour, and some are kept for repairs."""
+BOOKS_MAX = 29
+"""400-level books per connection; OKX advises fewer than 30."""
+ARGS_MAX = 50
+ARGS_BYTES_MAX = 3_900
+"""Streams per subscribe frame, and bytes of them (OKX closes with 1009 above 64 KB)."""
+FRAMES_PER_S = 3.0
+"""No rate is documented but 60014 "too frequent"; 400 streams take 3 s of the 30 s allowed."""
+
+_PAGE = 300
+_TRADE_PAGE = 100
+_BOOK_LEVELS = 400
+_RECENT_BARS = 1_400
+"""``candles`` holds the latest 1440 bars; the rest is for the time a question waits its turn."""
+_ONE_40TH, _ONE_20TH = 1, 2
+"""Weights: OKX allows 40 or 20 requests in 2 s per endpoint, so 1200 a minute are its 40."""
+
+_MINUTE = 60_000
+_LENGTHS_MS = {
+    Interval.S1: 1_000,
+    Interval.M1: _MINUTE,
+    Interval.M3: 3 * _MINUTE,
+    Interval.M5: 5 * _MINUTE,
+    Interval.M15: 15 * _MINUTE,
+    Interval.M30: 30 * _MINUTE,
+    Interval.H1: 60 * _MINUTE,
+    Interval.H2: 120 * _MINUTE,
+    Interval.H4: 240 * _MINUTE,
+    Interval.H6: 360 * _MINUTE,
+    Interval.H12: 720 * _MINUTE,
+    Interval.D1: 1_440 * _MINUTE,
+    Interval.W1: 7 * 1_440 * _MINUTE,
+    Interval.MO1: 28 * 1_440 * _MINUTE,
+}
+"""Of a month the shortest: a longer one could put more than a page between the bounds, and a page
+that is too full loses its oldest rows."""
+
+parse = wire.parse
+
+
+def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None) -> Stream:
+    """Raises ValueError for a kind or an interval that OKX does not have."""
+    if kind not in _STREAMS:
+        raise ValueError(f"{NAME} has no {kind} streams")
+    path, channel = _STREAMS[kind]
+    if kind is Kind.KLINE:
+        if interval not in wire.BARS:
+            raise ValueError(f"{NAME} has no {interval} candles")
+        channel += wire.BARS[interval]
+    name = wire.stream_name(channel, instrument.native)
+    return Stream(path, name, instrument.symbol, kind, interval)
+
+
+def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
+    """Connections of at most ``limit`` streams of one path, ``BOOKS_MAX`` of them books."""
+    size = min(limit, STREAMS_MAX)
+    plans = []
+    for path in sorted({stream.path for stream in streams}):
+        group = (stream for stream in streams if stream.path == path)
+        for chunk in _connections(group, size):
+            plans.append(Plan(f"{base_url}{path}", chunk, tuple(_frames(chunk)), FRAMES_PER_S))
+    return plans
+
+
+def _connections(streams: Iterable[Stream], size: int) -> Iterator[tuple[Stream, ...]]:
+    chunk: list[Stream] = []
+    books = 0
+    for each in streams:
+        is_book = each.kind is Kind.BOOK
+        if chunk and (len(chunk) >= size or books + is_book > BOOKS_MAX):
+            yield tuple(chunk)
+            chunk, books = [], 0
+        chunk.append(each)
+        books += is_book
+    if chunk:
+        yield tuple(chunk)
+
+
+def _frames(streams: Iterable[Stream]) -> Iterator[Frame]:
+    number, length = 1, 0
+    names: list[str] = []
+    args: list[str] = []
+    for each in streams:
+        channel, _, native = each.name.partition(":")
+        arg = json.dumps({"channel": channel, "instId": native}, separators=(",", ":"))
+        if names and (len(names) == ARGS_MAX or length + len(arg) > ARGS_BYTES_MAX):
+            yield _frame(number, names, args)
+            number, length, names, args = number + 1, 0, [], []
+        names.append(each.name)
+        args.append(arg)
+        length += len(arg) + 1
+    yield _frame(number, names, args)
+
+
+def _frame(number: int, names: list[str], args: list[str]) -> Frame:
+    """OKX acknowledges each arg by itself, under the name of its stream."""
+    text = f'{{"id":"{number}","op":"subscribe","args":[{",".join(args)}]}}'
+    return Frame(text, frozenset(names))
+
+
+class _Answer(wire.Wire):
+    code: str
+    msg: str = ""
+    data: msgspec.Raw = wire.NOTHING
+
+
+class _Listed(wire.Wire):
+    instType: str
+    instId: str
+    state: str
+    baseCcy: str = ""
+    quoteCcy: str = ""
+    instFamily: str = ""
+    uly: str = ""
+    ctVal: str = ""
+    ctMult: str = ""
+    ctValCcy: str = ""
+    tickSz: str = ""
+    lotSz: str = ""
+
+
+_Row = TypeVar("_Row")
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_listed = msgspec.json.Decoder(list[_Listed]).decode
+_DERIVATIVES = {"SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+
+
+def instruments_questions() -> list[RestQuestion]:
+    """Spot pairs and perpetual contracts."""
+    path = "/api/v5/public/instruments"
+    return [RestQuestion(path, {"instType": kind}, _ONE_20TH) for kind in ("SPOT", "SWAP")]
+
+
+def parse_instruments(body: bytes) -> list[Instrument]:
+    """Rows of any instType; those without names or contract size (not open yet) are left out.
+
+    ``kind`` is spot, perpetual, future or option, with ``inverse_`` before it where a contract is
+    so many units of the quote currency: there ``contract_size`` is quote currency per contract.
+    Raises BadMessage.
+    """
+    found = (_instrument(row) for row in _rows(body, _decode_listed))
+    return [instrument for instrument in found if instrument is not None]
+
+
+def _instrument(row: _Listed) -> Instrument | None:
+    base, quote, kind, symbol = row.baseCcy, row.quoteCcy, "spot", row.baseCcy + row.quoteCcy
+    size = Decimal(1)
+    if row.instType in _DERIVATIVES:
+        base, _, quote = (row.instFamily or row.uly).partition("-")
+        quote = quote.partition("_")[0]  # BTC-USD_UM
+        kind, symbol = _DERIVATIVES[row.instType], row.instId.replace("-", "")
+        if row.ctValCcy != base:
+            kind = f"inverse_{kind}"
+        size = wire.times(_number(row.ctVal), _number(row.ctMult or "1"))
+    elif row.instType != "SPOT":
+        return None
+    if not (base and quote and row.instId and size > 0):
+        return None
+    return Instrument(
+        venue=NAME,
+        symbol=symbol,
+        native=row.instId,
+        kind=kind,
+        base=base,
+        quote=quote,
+        contract_size=size,
+        tick_size=_number(row.tickSz),
+        step_size=wire.times(_number(row.lotSz), size),
+        trading=row.state == "live",
+    )
+
+
+def _number(text: str) -> Decimal:
+    return parse_decimal(text or "0")
+
+
+def klines_question(
+    instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+) -> RestQuestion:
+    """The candles of one page from ``start_ms`` on; none of them says nothing of later ones."""
+    length = _LENGTHS_MS[interval]
+    until_ms = start_ms + (_PAGE - 1) * length + 1  # no row lies on a bound
+    recent = start_ms > now_ms - _RECENT_BARS * length
+    params: dict[str, str | int] = {
+        "instId": instrument.native,
+        "bar": wire.BARS[interval],
+        "before": start_ms - 1,
+        "after": until_ms,
+        "limit": _PAGE,
+    }
+    if recent:
+        return RestQuestion("/api/v5/market/candles", params, _ONE_40TH, until_ms)
+    return RestQuestion("/api/v5/market/history-candles", params, _ONE_20TH, until_ms)
+
+
+def parse_klines(body: bytes, instrument: Instrument) -> list[Kline]:
+    """Ascending, closed as ``confirm`` says.  Raises BadMessage."""
+    rows = _rows(body, wire.decode_candles)
+    klines = [wire.kline(instrument, row, Source.BACKFILL) for row in reversed(rows)]
+    if any(later.open_ms <= kline.open_ms for kline, later in pairwise(klines)):
+        raise BadMessage("candles are not newest first", wire.sample(body))
+    return klines
+
+
+def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None:
+    """The hundred ids from ``from_id`` on, of the last three months (``type`` 1: bounds are ids).
+
+    Sound because the ids of single trades are consecutive: the window holds one page at most.
+    """
+    params: dict[str, str | int] = {
+        "instId": instrument.native,
+        "type": 1,
+        "before": from_id - 1,
+        "after": from_id + _TRADE_PAGE,
+        "limit": _TRADE_PAGE,
+    }
+    return RestQuestion("/api/v5/market/history-trades", params, _ONE_20TH)
+
+
+def parse_trades(body: bytes, instrument: Instrument) -> list[Trade]:
+    """Ascending by id.  Raises BadMessage."""
+    rows = _rows(body, wire.decode_trades)
+    trades = [wire.trade(instrument, row) for row in reversed(rows)]
+    if any(later.trade_id <= trade.trade_id for trade, later in pairwise(trades)):
+        raise BadMessage("trades are not newest first", wire.sample(body))
+    return trades
+
+
+def book_question(instrument: Instrument) -> RestQuestion | None:
+    """The same 400 levels that the stream keeps."""
+    params: dict[str, str | int] = {"instId": instrument.native, "sz": _BOOK_LEVELS}
+    return RestQuestion("/api/v5/market/books", params, _ONE_40TH)
+
+
+def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
+    """A snapshot; ``last_id`` 0 where the answer has no ``seqId``.  Raises BadMessage."""
+    rows = _rows(body, wire.decode_books)
+    if len(rows) != 1:
+        raise BadMessage(f"{len(rows)} books in an answer", wire.sample(body))
+    return wire.book(instrument, rows[0], snapshot=True)
+
+
+def _rows(body: bytes, decode: Callable[[msgspec.Raw], list[_Row]]) -> list[_Row]:
+    """The data of ``{"code":"0","msg":"","data":[...]}``; any other code is an error."""
+    try:
+        answer = _decode_answer(body)
+        if answer.code != "0":
+            raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", wire.sample(body))
+        return decode(answer.data)
+    except wire.MALFORMED as error:
+        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None

@@ -1,0 +1,165 @@
+"""Spin Pet on Solana: a venue of prices without quantities, out of a program's events.
+
+One ``logsSubscribe`` brings the events of every mint, so all streams share one connection and one
+request.  There is no REST side and there are no candles: they are built from the prices.  A symbol
+is a mint account in base58; a notification has no time, so ``Price.time_ms`` is 0.
+
+A transaction may hold several events.  Each that can be read gives its :class:`Price`, in order;
+one that cannot be read hides none of the others and is counted as ``Ignored("bad <event>")``.
+Where a transaction has bad events and no price at all, nothing is lost by raising BadMessage, and
+its bytes get into the log.
+"""
+
+from collections.abc import Sequence
+
+from attrs import Attribute, field, frozen
+
+from ..errors import BadMessage
+from ..model import BookUpdate, Instrument, Interval, Kline, Price, Trade
+from . import solana
+from .base import (
+    Ack,
+    BookRule,
+    Event,
+    Frame,
+    Heartbeat,
+    Ignored,
+    Kind,
+    Plan,
+    RestQuestion,
+    Stream,
+)
+from .instruments import Instruments
+from .spinpet_events import name_of, price_of, read_event
+
+NAME = "spinpet"
+WEBSOCKET_URL = "wss://api.mainnet-beta.solana.com"
+_PATH = "logs"
+_REQUEST_ID = 1
+
+
+class _Facts:
+    """What a venue says of itself, here the same for every program id."""
+
+    NAME: str = NAME
+    WEBSOCKET_URL: str = WEBSOCKET_URL
+    REST_URL: str = ""
+    KINDS: frozenset[Kind] = frozenset({Kind.PRICE})
+    INTERVALS: frozenset[Interval] = frozenset()
+    BOOK_RULE: BookRule | None = None
+    BOOK_SNAPSHOT_LEVELS: int | None = None
+    HEARTBEAT: Heartbeat | None = None
+    LISTED: bool = False
+    BURST_S: float = 60.0
+    TRADE_KIND: Kind = Kind.PRICE
+
+
+def _check_program(_: object, attribute: "Attribute[str]", value: str) -> None:
+    if not solana.is_pubkey(value):
+        raise ValueError(f"{attribute.name}: {value!r} is not a public key (32 bytes in base58)")
+
+
+def _check_commitment(_: object, attribute: "Attribute[str]", value: str) -> None:
+    if value not in solana.COMMITMENTS:
+        names = ", ".join(solana.COMMITMENTS)
+        raise ValueError(f"{attribute.name}: {value!r} is not one of {names}")
+
+
+@frozen
+class SpinPet(_Facts):
+    """The venue of one deployed program: a :class:`trio_feed.venues.base.Venue`.
+
+    Raises ValueError for a program id or a commitment that is none.
+    """
+
+    program_id: str = field(validator=_check_program)
+    commitment: str = field(default="confirmed", validator=_check_commitment)
+    """``processed`` is the earliest and may still be dropped by the chain."""
+    process_failed_transactions: bool = False
+    """True: also take events of transactions that were rolled back."""
+
+    def stream(
+        self, kind: Kind, instrument: Instrument, interval: Interval | None = None
+    ) -> Stream:
+        """Raises ValueError for any kind but prices."""
+        if kind not in self.KINDS or interval is not None:
+            raise ValueError(f"{NAME} has no {kind} streams")
+        return Stream(_PATH, instrument.native, instrument.symbol, kind)
+
+    def plan(self, base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
+        """One connection and one request, whatever ``limit`` is: they bring every mint."""
+        if not streams:
+            return []
+        text = solana.logs_subscribe(_REQUEST_ID, self.program_id, self.commitment)
+        return [Plan(base_url, tuple(streams), (Frame(text, frozenset({str(_REQUEST_ID)})),))]
+
+    def parse(self, raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
+        """One WebSocket message -> an Ack, or what a transaction said.  Raises BadMessage."""
+        message = solana.parse_message(raw)
+        if isinstance(message, Ack):
+            return (message,)
+        if message.failed and not self.process_failed_transactions:
+            return (Ignored("failed transaction"),)
+        try:
+            return self._transaction(message, instruments)
+        except BadMessage as error:
+            raise BadMessage(f"transaction {message.signature}: {error}", error.sample) from None
+
+    def _transaction(
+        self, message: solana.TransactionLogs, instruments: Instruments
+    ) -> Sequence[Event]:
+        events: list[Event] = []
+        problem: BadMessage | None = None
+        found, truncated = solana.walk(message.logs, self.program_id, keep_failed=message.failed)
+        for entry in found:
+            name: str | None = "data"
+            try:
+                data = entry.decode()
+                name = name_of(data)
+                events.append(_price(data, f"{message.signature}:{entry.index}", instruments))
+            except BadMessage as error:
+                problem = problem or error
+                events.append(Ignored(f"bad {name}"))
+        if problem is not None and not any(isinstance(event, Price) for event in events):
+            raise problem
+        if truncated:
+            events.append(Ignored("truncated logs"))
+        return events or (Ignored("transaction without events"),)
+
+    def instruments_questions(self) -> list[RestQuestion]:
+        return []
+
+    def parse_instruments(self, body: bytes) -> list[Instrument]:
+        raise BadMessage(f"{NAME} lists no instruments", solana.sample(body))
+
+    def klines_question(
+        self, instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+    ) -> RestQuestion:
+        """Raises ValueError: ``INTERVALS`` is empty."""
+        raise ValueError(f"{NAME} has no candles of its own")
+
+    def parse_klines(self, body: bytes, instrument: Instrument) -> list[Kline]:
+        raise BadMessage(f"{NAME} has no candles of its own", solana.sample(body))
+
+    def trades_question(self, instrument: Instrument, from_id: int) -> RestQuestion | None:
+        return None
+
+    def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]:
+        raise BadMessage(f"{NAME} has no trades", solana.sample(body))
+
+    def book_question(self, instrument: Instrument) -> RestQuestion | None:
+        return None
+
+    def parse_book(self, body: bytes, instrument: Instrument) -> BookUpdate:
+        raise BadMessage(f"{NAME} has no books", solana.sample(body))
+
+
+def _price(data: bytes, key: str, instruments: Instruments) -> Event:
+    """An event's bytes -> its price, or Ignored.  Raises BadMessage."""
+    event = read_event(data)
+    if event is None:
+        return Ignored(name_of(data) or f"unknown {NAME} event")
+    instrument = instruments.of_native(event.mint_account)
+    if instrument is None:
+        return Ignored("price of a stranger")
+    return Price(instrument.symbol, price_of(event), key)
