@@ -69,9 +69,7 @@ async def open_house(
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         exchange = await nursery.start(
-            partial(
-                serve_binance, market, listeners=listeners, now_ms=virtual_now_ms, settings=box
-            )
+            partial(serve_binance, market, listeners=listeners, now_ms=virtual_now_ms, settings=box)
         )
         ready = await nursery.start(service.run, settings, world)
         yield House(network, market, exchange, ready, world)

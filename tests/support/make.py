@@ -43,6 +43,13 @@ def message(
 
 def trade(trade_id: int, time_ms: int, price: str = "100.0", quantity: str = "1.0") -> Trade:
     return Trade(
-        "BTCUSDT", trade_id, trade_id, trade_id, Decimal(price), Decimal(quantity), time_ms,
-        False, time_ms + 5,
+        "BTCUSDT",
+        trade_id,
+        trade_id,
+        trade_id,
+        Decimal(price),
+        Decimal(quantity),
+        time_ms,
+        False,
+        time_ms + 5,
     )
