@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ async def test_a_client_that_we_did_not_write_gets_history_and_updates(tmp_path:
         service.process.send_signal(signal.SIGTERM)
         with trio.fail_after(10):
             assert await service.process.wait() == 0
-        with sqlite3.connect(tmp_path / "candles.db") as db:
+        with closing(sqlite3.connect(tmp_path / "candles.db")) as db:
             rows = db.execute("SELECT count(*) FROM klines GROUP BY series_id").fetchall()
         assert max(rows)[0] >= 1000
 
@@ -183,7 +183,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> Non
             filled = [line for line in service.lines if line["event"] == "backfill.filled"]
             candles = sum(line["candles"] for line in filled)
             assert candles > 10_000 if number == 0 else candles < 1000
-    with sqlite3.connect(tmp_path / "candles.db") as db:
+    with closing(sqlite3.connect(tmp_path / "candles.db")) as db:
         opens = db.execute(
             "SELECT open_ms FROM klines JOIN series ON series.id = series_id"
             " WHERE symbol = 'BTCUSDT' AND interval = '1m' ORDER BY open_ms"
