@@ -192,16 +192,37 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> Non
     assert times == list(range(times[0], times[-1] + 60_000, 60_000))
 
 
+def frozen_client(url: str) -> socket.socket:
+    """A client that subscribes to everything and never reads again."""
+    host, _, port = url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
+    client = socket.create_connection((host, int(port)))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    client.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert client.recv(4).startswith(b"HTTP")
+    for interval in ("1s", "1m", "5m", "1h"):
+        ask = {"type": "subscribe", "symbol": "BTCUSDT", "interval": interval, "limit": 1000}
+        text = json.dumps(ask).encode()
+        client.sendall(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
+    return client
+
+
+async def test_a_frozen_client_does_not_hold_up_the_exit(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await wait_ready(service)
+        client = frozen_client((await service.event("service.ready"))["urls"]["websocket"])
+        await trio.sleep(1)
+        service.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(5 + 2):
+            assert await service.process.wait() == 0
+        client.close()
+
+
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
-        url = (await service.event("service.ready"))["urls"]["websocket"]
-        host, _, port = url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
-        frozen = socket.create_connection((host, int(port)))
-        frozen.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert frozen.recv(4).startswith(b"HTTP")
+        frozen = frozen_client((await service.event("service.ready"))["urls"]["websocket"])
         service.process.send_signal(signal.SIGTERM)
         await service.event("service.stopping")
         service.process.send_signal(signal.SIGTERM)
