@@ -38,6 +38,7 @@ class Books:
         self._now_ms, self._changed = now_ms, changed
         rule = venue.BOOK_RULE
         policy = BookPolicy(snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS)
+        self._flowing: set[str] = set()
         self.books = {s: Book(s, rule, policy) for s in symbols} if rule is not None else {}
 
     def update(self, update: BookUpdate, received: float) -> None:
@@ -45,6 +46,7 @@ class Books:
         book = self.books.get(update.symbol)
         if book is None or update.partial:
             return
+        self._flowing.add(update.symbol)
         change = book.update(update)
         if change.outcome is Outcome.RESYNC:
             self._outlet.metrics.book_gaps.labels(self._venue.NAME).inc()
@@ -56,16 +58,18 @@ class Books:
 
     def lost(self, symbol: str) -> None:
         """The stream is down: what is known is stale."""
+        self._flowing.discard(symbol)
         book = self.books.get(symbol)
         if book is not None:
             book.interrupt()
             self._show(book, self._now_ms())
 
     def due(self) -> Iterable[tuple[float, BookOf]]:
-        """When which book wants its snapshot."""
-        for symbol, book in self.books.items():
-            if book.due_ms is not None:
-                yield book.due_ms, BookOf(symbol)
+        """When which book wants its snapshot.  Before its stream flows none would fit."""
+        for symbol in self._flowing:
+            due_ms = self.books[symbol].due_ms
+            if due_ms is not None:
+                yield due_ms, BookOf(symbol)
 
     def job(self, key: BookOf, instrument: Instrument) -> Job | None:
         """What to ask for; None where the venue gives no snapshots by REST."""

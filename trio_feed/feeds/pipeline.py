@@ -76,6 +76,7 @@ class Pipeline:
         self.changed = RepeatedEvent()
         self._venue, self._settings, self._now_ms = venue, settings, now_ms
         self._metrics, self._announce, self._tails = metrics, announce, tails
+        self._symbols: set[str] = set()
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
         self._outlet = Outlet(
@@ -121,7 +122,7 @@ class Pipeline:
 
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
-        found = {symbol: instruments.find(symbol) for symbol in {s.symbol for s in self.ledgers}}
+        found = {symbol: instruments.find(symbol) for symbol in self._symbols}
         self._active = {s: i for s, i in found.items() if i is not None and i.trading}
         self.changed.set()
 
@@ -238,6 +239,7 @@ class Pipeline:
     def _open(self, symbol: str) -> None:
         """Ledgers, lines and builders of one symbol."""
         settings, name = self._settings, self._venue.NAME
+        self._symbols.add(symbol)
         built, rolled = settings.trade_intervals, settings.rollup_intervals
         last_close: dict[Interval, tuple[int, Decimal]] = {}
         for interval in (*settings.intervals, *built, *rolled):
