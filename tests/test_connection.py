@@ -73,6 +73,8 @@ class Bench:
             metrics=self.metrics,
             up=self._up,
             down=lambda plan: self.changes.append("down"),
+            delivered=lambda: None,
+            leaving=lambda: self.changes.append("leaving"),
         )
 
     def _up(self, _plan: Plan) -> None:
@@ -155,6 +157,29 @@ async def test_bad_messages_are_counted_and_nothing_falls(
         assert bench.state.status == "live"
         assert bench.events()
         nursery.cancel_scope.cancel()
+
+
+async def test_too_many_errors_are_worse_than_a_reconnect(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """More than 10, and more than a tenth of the messages (the user's rule)."""
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+
+        async def poison() -> None:
+            await bench.up.wait()
+            await trio.sleep(60)
+            for _ in range(12):
+                exchange.connections[0].offer(text_frame(b"nonsense"))
+            await trio.sleep(5)
+            assert bench.state.status == "live"
+            for _ in range(60):
+                exchange.connections[0].offer(text_frame(b"nonsense"))
+
+        bench = Bench(network, plan())
+        nursery.start_soon(poison)
+        error = await bench.run()
+        assert "messages cannot be read" in str(error)
+        assert bench.state.bad_messages > 12
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,6 @@
 """The Binance box over memory streams and virtual time, driven by clients that we did not write."""
 
-import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -13,123 +9,16 @@ import h11
 import pytest
 import trio
 import trio.testing
-from attrs import frozen
-from support.memory import MemoryNetwork, MemoryStream
-from trio.testing import MockClock, wait_all_tasks_blocked
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from support.exchange import START, Box, ask, collect, open_box, say, settled
+from trio.testing import MockClock
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_feed.market.calendar import open_of
 from trio_feed.model import Interval
-from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import Faults, Market, SimulatedExchange, serve_binance
+from trio_feed.simulator import Faults
 
 MINUTE = 60_000
 DAY_S = 24 * 3600
-START = int(datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp() * 1000)
-"""The unix time in ms at the virtual clock's zero."""
-
-
-def now_ms() -> float:
-    return START + trio.current_time() * 1000
-
-
-@frozen
-class Box:
-    """A running box and the way to it."""
-
-    network: MemoryNetwork
-    exchange: SimulatedExchange
-    market: Market
-
-    @asynccontextmanager
-    async def websocket(self, path: str) -> AsyncIterator[WebSocketConnection]:
-        stream = await self.network.dial("box", 443)
-        async with trio.open_nursery() as nursery:
-            websocket = await wrap_client_stream(
-                nursery, stream, "box", path, message_queue_size=10_000
-            )
-            yield websocket
-            await websocket.aclose()
-
-    async def get(self, target: str) -> "Answer":
-        stream = await self.network.dial("box", 443)
-        try:
-            return await ask(stream, h11.Connection(h11.CLIENT), target)
-        finally:
-            await stream.aclose()
-
-    async def ask_json(self, target: str) -> Any:
-        answer = await self.get(target)
-        assert answer.status == 200, answer
-        return answer.json()
-
-
-@frozen
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-async def ask(
-    stream: MemoryStream, http: h11.Connection, target: str, *headers: tuple[str, str]
-) -> Answer:
-    """One request and its whole answer on an open stream."""
-    request = h11.Request(method="GET", target=target, headers=[("Host", "box"), *headers])
-    await stream.send_all(http.send(request) + http.send(h11.EndOfMessage()))
-    status, found, body = 0, {}, b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(await stream.receive_some())
-        elif isinstance(event, h11.Response | h11.InformationalResponse):
-            status, found = event.status_code, {n.decode(): v.decode() for n, v in event.headers}
-            if status == 101:
-                break
-        elif isinstance(event, h11.Data):
-            body += event.data
-        else:
-            break
-    return Answer(status, found, body)
-
-
-@asynccontextmanager
-async def open_box(
-    *,
-    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT"),
-    trades: int = 240,
-    push_ms: int = 250,
-    control: Faults | None = None,
-) -> AsyncIterator[Box]:
-    network = MemoryNetwork()
-    market = Market(7, symbols, trades)
-    listeners = await network.listen("box", 443)
-    settings = SimulatorSettings(kline_push_ms=push_ms)
-    async with trio.open_nursery() as nursery:
-        exchange = await nursery.start(
-            lambda task_status: serve_binance(
-                market,
-                listeners=listeners,
-                now_ms=now_ms,
-                settings=settings,
-                control=control,
-                task_status=task_status,
-            )
-        )
-        yield Box(network, exchange, market)
-        nursery.cancel_scope.cancel()
-
-
-async def collect(websocket: WebSocketConnection, seconds: float) -> list[Any]:
-    """What comes within ``seconds``, decoded."""
-    messages = []
-    with trio.move_on_after(seconds):
-        while True:
-            messages.append(json.loads(await websocket.get_message()))
-    return messages
 
 
 async def closed_with(websocket: WebSocketConnection) -> tuple[int, str | None]:
@@ -143,20 +32,6 @@ async def closed_with(websocket: WebSocketConnection) -> tuple[int, str | None]:
         await read()
     assert caught.value.reason is not None
     return caught.value.reason.code, caught.value.reason.reason
-
-
-async def settled(check: Callable[[], bool], within_s: float = 5) -> None:
-    """Wait for a state of the box."""
-    with trio.fail_after(within_s):
-        while not check():
-            await wait_all_tasks_blocked()
-            await trio.sleep(0.01)
-
-
-async def say(websocket: WebSocketConnection, request: object) -> Any:
-    """Send one control message (text as it is) and take the reply."""
-    await websocket.send_message(request if isinstance(request, str) else json.dumps(request))
-    return json.loads(await websocket.get_message())
 
 
 async def test_a_day_of_one_candle_stream_is_quick(autojump_clock: MockClock) -> None:
@@ -503,7 +378,7 @@ async def test_agg_trades(autojump_clock: MockClock) -> None:
     async with open_box() as box:
         rows = await box.ask_json(path)
         assert len(rows) == 500
-        assert " ".join(rows[0]) == "a p q f l T m"
+        assert " ".join(rows[0]) == "a p q nq f l T m"
         assert START - 1000 < rows[-1]["T"] <= START
         again = await box.ask_json(f"{path}&fromId={rows[100]['a']}&limit=1000")
         assert again == rows[100:]

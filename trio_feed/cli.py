@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(argv)
     try:
-        settings = _load(options)
+        settings = service.complete(_load(options))
         service.check(settings)
     except SettingsError as error:
         return _refuse(error)

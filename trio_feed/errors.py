@@ -14,6 +14,7 @@
        │  ├─ ProxyAuthRequired  the proxy wants other credentials (407, RFC 1929 failure)
        │  ├─ ProxyRefused       the proxy said no; ``code`` is its HTTP status or SOCKS reply
        │  ├─ ProxyProtocolError the proxy does not speak the configured protocol
+       │  ├─ NoProxyAvailable   every proxy of the pool cools down, none is free before ``until_ms``
        │  ├─ TunnelTimeout      some step took too long; ``step`` names it
        │  ├─ TlsNameMismatch    the certificate is for another name
        │  ├─ TlsUntrusted       the certificate does not verify for another reason
@@ -90,6 +91,14 @@ class ProxyRefused(TunnelError):
 
 class ProxyProtocolError(TunnelError):
     """The proxy's answer is not of the configured protocol."""
+
+
+class NoProxyAvailable(TunnelError):
+    """All proxies cool down; the first is free again at ``until_ms`` (unix milliseconds)."""
+
+    def __init__(self, message: str, until_ms: float) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
 
 
 class TunnelTimeout(TunnelError):

@@ -26,7 +26,8 @@ from .push.hub import Hub
 from .push.server import ServerLimits, bound_address, serve
 from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
-from .simulator import Market, serve_binance
+from .simulator.boxes import VENUES as BOXED
+from .simulator.boxes import serve_box, spinpet_market
 from .store import MEMORY, KlineStore, open_store
 from .venues import NAMES, Kind, make_venue
 from .world import World
@@ -50,6 +51,18 @@ class Ready:
     feeds: Sequence[VenueFeed]
 
 
+def complete(settings: Settings) -> Settings:
+    """The settings with what a simulator brings along by itself: Spin Pet's program id."""
+    box = settings.simulator
+    exchange = settings.exchanges.get(box.venue)
+    if not box.enabled or box.venue != "spinpet" or exchange is None:
+        return settings
+    solana = evolve(exchange.solana, program_id=spinpet_market(box).program_id)
+    return evolve(
+        settings, exchanges={**settings.exchanges, box.venue: evolve(exchange, solana=solana)}
+    )
+
+
 def check(settings: Settings) -> None:
     """What can be wrong with settings beyond their form.  Raises SettingsError."""
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
@@ -57,10 +70,9 @@ def check(settings: Settings) -> None:
         _check_exchange(name, settings.exchanges[name])
     if not enabled:
         raise SettingsError("exchanges", f"none is enabled; one of {', '.join(NAMES)}")
-    if settings.simulator.enabled and settings.simulator.venue not in enabled:
-        raise SettingsError(
-            "simulator.venue", f"one of the enabled exchanges: {', '.join(enabled)}"
-        )
+    possible = [name for name in enabled if name in BOXED]
+    if settings.simulator.enabled and settings.simulator.venue not in possible:
+        raise SettingsError("simulator.venue", f"one of the enabled: {_list(possible)}")
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
@@ -92,6 +104,7 @@ async def run(
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
     whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all."""
+    settings = complete(settings)
     check(settings)
     metrics = Metrics()
     simulated = settings.simulator.enabled
@@ -147,11 +160,8 @@ async def _start_simulator(
     """Start the exchange in a box; returns the exchange's settings with its addresses."""
     box = settings.simulator
     listeners = await _bind(world, box.host, box.port, "simulator.port")
-    market = Market(box.seed, box.symbols, box.trades_per_minute)
-    serve_box = partial(
-        serve_binance, market, listeners=listeners, now_ms=world.now_ms, settings=box
-    )
-    await nursery.start(serve_box, name="simulator")
+    serve = partial(serve_box, box, listeners=listeners, now_ms=world.now_ms)
+    await nursery.start(serve, name="simulator")
     address = bound_address(listeners[0])
     connection = evolve(
         exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"

@@ -68,7 +68,7 @@ async def running(tmp_path: Path, *more: str) -> AsyncIterator[Running]:
 
         nursery.start_soon(read)
         try:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 await service.event("service.ready")
             yield service
         finally:
@@ -109,7 +109,7 @@ async def test_a_client_that_we_did_not_write_gets_history_and_updates(tmp_path:
         rows = history + [m["data"]["data"] for m in messages[3:]]
         assert {row["source"] for row in rows} == {"simulated"}
         service.process.send_signal(signal.SIGTERM)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             assert await service.process.wait() == 0
         with closing(sqlite3.connect(tmp_path / "candles.db")) as db:
             rows = db.execute("SELECT count(*) FROM klines GROUP BY series_id").fetchall()
@@ -121,7 +121,7 @@ async def test_npm_ws_gets_history_and_updates(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         url = (await service.event("service.ready"))["urls"]["websocket"]
         await wait_ready(service)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             done = await trio.run_process(
                 [str(NODE), "client.js", url],
                 cwd=Path(__file__).parent / "js",
@@ -147,7 +147,7 @@ async def page(base: str, path: str) -> tuple[int, str]:
 async def wait_ready(service: Running) -> None:
     """/ready turns to 200 once every series has its history."""
     base = (await service.event("service.ready"))["urls"]["http"]
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while (status := (await page(base, "/ready"))[0]) != 200:
             assert status == 503
             await trio.sleep(0.1)
@@ -177,7 +177,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> Non
         async with running(tmp_path) as service:
             await wait_ready(service)
             service.process.send_signal(signal.SIGINT)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 assert await service.process.wait() == 0
                 await service.event("service.stopped")
             filled = [line for line in service.lines if line["event"] == "backfill.filled"]
@@ -226,7 +226,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGTERM)
         await service.event("service.stopping")
         service.process.send_signal(signal.SIGTERM)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             assert await service.process.wait() in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
         frozen.close()
 

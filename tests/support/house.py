@@ -13,7 +13,7 @@ from attrs import define, field
 
 from trio_feed import service
 from trio_feed.settings import Settings, SimulatorSettings, load
-from trio_feed.simulator import Market, SimulatedExchange, serve_binance
+from trio_feed.simulator.boxes import serve_box
 from trio_feed.world import World
 
 from .memory import MemoryNetwork
@@ -31,26 +31,32 @@ class House:
     """Handles to everything that runs."""
 
     network: MemoryNetwork
-    market: Market
-    exchange: SimulatedExchange
+    market: Any
+    exchange: Any
     ready: service.Ready
     world: World
 
 
-def settings_for_tests(*assignments: str) -> Settings:
-    """One symbol, one interval, no disk, the exchange at ws://exchange:80."""
+def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settings:
+    """One symbol, one interval, no disk, the exchange at ws://exchange:80.
+
+    ``assignments`` that begin with a dot are about the venue's table.
+    """
+    table = f"exchanges.{venue}"
+    rest = "" if venue == "spinpet" else "http://exchange:80"
     return load(
         assignments=[
             "server.host=push",
             "server.port=80",
             "store.path=:memory:",
-            "exchanges.binance_usdm.symbols=['BTCUSDT']",
-            "exchanges.binance_usdm.intervals=['1m']",
-            "exchanges.binance_usdm.trade_intervals=[]",
-            "exchanges.binance_usdm.history_bars=20",
-            "exchanges.binance_usdm.connection.websocket_url=ws://exchange:80",
-            "exchanges.binance_usdm.connection.rest_url=http://exchange:80",
-            *assignments,
+            f"{table}.symbols=['BTCUSDT']",
+            f"{table}.intervals=['1m']",
+            f"{table}.trade_intervals=[]",
+            f"{table}.channels=['kline']",
+            f"{table}.history_bars=20",
+            f"{table}.connection.websocket_url=ws://exchange:80",
+            f"{table}.connection.rest_url={rest}",
+            *(table + words if words.startswith(".") else words for words in assignments),
         ]
     )
 
@@ -62,17 +68,21 @@ async def open_house(
     """Everything up and running; cancelled on the way out."""
     network = MemoryNetwork()
     world = World(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    (venue,) = settings.exchanges
     box = SimulatorSettings(
-        seed=seed, symbols=("BTCUSDT",), kline_push_ms=push_ms, trades_per_minute=trades_per_minute
+        venue=venue,
+        seed=seed,
+        symbols=("BTCUSDT",),
+        kline_push_ms=push_ms,
+        trades_per_minute=trades_per_minute,
     )
-    market = Market(box.seed, box.symbols, box.trades_per_minute)
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         exchange = await nursery.start(
-            partial(serve_binance, market, listeners=listeners, now_ms=virtual_now_ms, settings=box)
+            partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(service.run, settings, world)
-        yield House(network, market, exchange, ready, world)
+        yield House(network, exchange.market, exchange, ready, world)
         nursery.cancel_scope.cancel()
 
 

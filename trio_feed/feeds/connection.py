@@ -66,7 +66,8 @@ class Connection:
     """One attempt after the other is made by calling :meth:`run`; each uses a fresh socket.
 
     ``up`` and ``down`` are told when the streams deliver and when they do not any more.
-    ``instruments`` gives the table to parse with.
+    ``delivered`` is told of every message with data, ``leaving`` when the exchange announces that
+    it will close.  ``instruments`` gives the table to parse with.
     """
 
     state: ConnectionState
@@ -80,6 +81,8 @@ class Connection:
     metrics: Metrics
     up: Callable[[Plan], None]
     down: Callable[[Plan], None]
+    delivered: Callable[[], None]
+    leaving: Callable[[], None]
     _waiting: set[str] = field(factory=set)
     _messages: int = 0
     _errors: int = 0
@@ -110,8 +113,9 @@ class Connection:
                 await self._read(socket)
             finally:
                 gauge.dec()
+                if state.status == "live":
+                    self.down(state.plan)
                 state.status = "lost"
-                self.down(state.plan)
         raise AssertionError("reading ends with an exception")
 
     async def _read(self, socket: Socket) -> Never:
@@ -182,7 +186,8 @@ class Connection:
                 case Ignored(kind):
                     self.metrics.ignored_messages.labels(name, kind).inc()
                 case GoingAway():
-                    raise ConnectionLost(f"{name} announced that it will close this connection")
+                    self._log.info("connection.leaving")
+                    self.leaving()
                 case Pong():
                     pass
                 case _:
@@ -191,6 +196,7 @@ class Connection:
             state.last_message_ms = received
             self._last_data = trio.current_time()
             self.backoff.succeeded()
+            self.delivered()
             await self._hand_on((data, received))
 
     def _acknowledge(self, ack: Ack) -> None:

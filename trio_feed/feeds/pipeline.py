@@ -76,6 +76,7 @@ class Pipeline:
         self.changed = RepeatedEvent()
         self._venue, self._settings, self._now_ms = venue, settings, now_ms
         self._metrics, self._announce, self._tails = metrics, announce, tails
+        self._received = 0.0
         self._symbols: set[str] = set()
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
@@ -138,6 +139,7 @@ class Pipeline:
     def handle(self, events: Iterable[Data], received: float) -> None:
         """What one message said, in the order in which it came.  An impossible event raises
         BadMessage; those before it have been taken."""
+        self._received = received
         for event in events:
             match event:
                 case KlineUpdate():
@@ -253,10 +255,11 @@ class Pipeline:
         for channel in settings.channels:
             if channel is not Channel.KLINE:
                 self._announce(Line(name, symbol, channel))
-        if built and self._venue.TRADE_KIND is Kind.PRICE:
+        if self._venue.TRADE_KIND is Kind.PRICE:
             self._prices[symbol] = PriceLine(built, last_close)
-        elif built:
-            self._trades[symbol] = TradeLine(built, refill=self._refill)
+        elif built or Channel.TRADE in settings.channels:
+            line = TradeLine(built, accepted=self._accepted, refill=self._refill)
+            self._trades[symbol] = line
         if rolled:
             self._rollups[symbol] = RollUp(rolled)
 
@@ -272,14 +275,18 @@ class Pipeline:
             self._built(event.symbol, rollup.add(event.kline), received)
 
     def _trade(self, trade: Trade, received: float) -> None:
-        if Channel.TRADE in self._settings.channels:
-            self._outlet.line(Line(self._venue.NAME, trade.symbol, Channel.TRADE), trade, received)
-        self._checks.trade(trade)
         line = self._trades.get(trade.symbol)
         if line is not None:
             self._built(trade.symbol, line.take(trade, self._now_ms()), received)
             if line.due_ms is not None:
                 self.changed.set()
+
+    def _accepted(self, trade: Trade) -> None:
+        """A trade that is new, in the order of the ids."""
+        self._checks.trade(trade)
+        if Channel.TRADE in self._settings.channels:
+            line = Line(self._venue.NAME, trade.symbol, Channel.TRADE)
+            self._outlet.line(line, trade, self._received)
 
     def _price(self, price: Price, received: float) -> None:
         symbol = price.symbol
@@ -339,7 +346,7 @@ class Pipeline:
 
         def take(body: bytes) -> None:
             trades = self._venue.parse_trades(body, instrument)
-            now = self._now_ms()
+            now = self._received = self._now_ms()
             self._built(symbol, line.fill(trades, now), now)
 
         def failed() -> None:

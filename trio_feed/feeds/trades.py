@@ -6,6 +6,7 @@ are marked incomplete by the builder.  Synchronous; the time is an argument.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from ..market.candles import Built, TradeCandles
 from ..model import Interval, Trade
@@ -21,10 +22,18 @@ RETRY_MS = 2_000
 
 class TradeLine:
     """``due_ms`` is when the exchange is to be asked for ``wanted_id`` and what follows; both are
-    None while nothing is missing.  ``refill`` False: the exchange cannot be asked by id."""
+    None while nothing is missing.  ``accepted`` is told of every trade, each once and in order,
+    refilled ones included.  ``refill`` False: the exchange cannot be asked by id."""
 
-    def __init__(self, intervals: tuple[Interval, ...], *, refill: bool = True) -> None:
+    def __init__(
+        self,
+        intervals: tuple[Interval, ...],
+        *,
+        accepted: Callable[[Trade], None] = lambda trade: None,
+        refill: bool = True,
+    ) -> None:
         self._max_hole = MAX_HOLE if refill else 0
+        self._accepted = accepted
         self.due_ms: float | None = None
         self._candles = TradeCandles(intervals)
         self._waiting: deque[Trade] = deque()
@@ -51,7 +60,7 @@ class TradeLine:
             return self._give_up() if len(self._waiting) > MAX_WAITING else []
         missing = self._candles.missing_before(trade)
         if missing is None or missing[1] - missing[0] >= self._max_hole:
-            return self._candles.add(trade)
+            return self._add(trade)
         self._waiting.append(trade)
         self._tries = 0
         self.due_ms = now
@@ -65,7 +74,7 @@ class TradeLine:
             if self.wanted_id is None or trade.trade_id >= self._waiting[0].trade_id:
                 break
             if self._candles.missing_before(trade) is None:
-                built += self._candles.add(trade)
+                built += self._add(trade)
         built += self._drain()
         if self.wanted_id == before and self._waiting:
             return built + self.failed(now)
@@ -95,15 +104,20 @@ class TradeLine:
             return []
         return self._candles.advance(int(now) - GRACE_MS)
 
+    def _add(self, trade: Trade) -> list[Built]:
+        if self._candles.last_id is None or trade.trade_id > self._candles.last_id:
+            self._accepted(trade)
+        return self._candles.add(trade)
+
     def _drain(self) -> list[Built]:
         """Waiting trades, as far as they follow without a hole."""
         built: list[Built] = []
         while self._waiting and self._candles.missing_before(self._waiting[0]) is None:
-            built += self._candles.add(self._waiting.popleft())
+            built += self._add(self._waiting.popleft())
         return built
 
     def _give_up(self) -> list[Built]:
-        built = self._candles.add(self._waiting.popleft())
+        built = self._add(self._waiting.popleft())
         built += self._drain()
         self._tries = 0
         self.due_ms = None if not self._waiting else self.due_ms

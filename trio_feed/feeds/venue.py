@@ -19,12 +19,13 @@ from ..net.tunnel import Route
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
-from ..supervise import Backoff, supervise
-from ..venues import AnyInstrument, Instruments, Kind, Plan, Stream, Venue
+from ..supervise import Backoff
+from ..venues import AnyInstrument, Instruments, Kind, Stream, Venue
 from ..world import World
 from . import instruments
 from .backfill import run_worker
-from .connection import Connection, ConnectionState, Incoming
+from .connection import ConnectionState, Incoming
+from .links import Links
 from .outlet import Publish
 from .pipeline import EVERY, Pipeline
 
@@ -52,11 +53,8 @@ class VenueFeed:
     ) -> None:
         self.venue, self.settings = venue, settings
         self.instruments = Instruments()
-        self.connections: list[ConnectionState] = []
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
-        self._scopes: dict[int, trio.CancelScope] = {}
-        self._made = 0
         connection = settings.connection
         self._route = Route(
             dial=world.dial,
@@ -77,9 +75,24 @@ class VenueFeed:
             metrics=metrics,
         )
 
+        self._links = Links(
+            venue,
+            connection,
+            route=self._route,
+            world=world,
+            metrics=metrics,
+            instruments=lambda: self.instruments,
+            up=lambda plan: self.pipeline.resumed(plan.streams),
+            down=lambda plan: self.pipeline.lost(plan.streams),
+        )
+
     def __repr__(self) -> str:
-        live = sum(state.status == "live" for state in self.connections)
-        return f"<feed {self.venue.NAME} {live}/{len(self.connections)} connections live>"
+        return f"<feed {self.venue.NAME} {self._links!r}>"
+
+    @property
+    def connections(self) -> list[ConnectionState]:
+        """Of every connection that there is now."""
+        return self._links.states
 
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
@@ -95,13 +108,13 @@ class VenueFeed:
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
         name, oldest = self.venue.NAME, self._world.now_ms() - fresh_s * 1000
-        if not self.connections:
+        if not self._links.links:
             return f"{name}: no instruments yet"
-        for state in self.connections:
-            if state.status != "live":
-                return f"{name}: connection {state.id} is {state.status}"
-            if state.last_message_ms is None or state.last_message_ms < oldest:
-                return f"{name}: connection {state.id} is silent"
+        for link in self._links.links:
+            if not link.live:
+                return f"{name}: connection {link.newest.id} is {link.newest.status}"
+            if (link.last_message_ms or 0) < oldest:
+                return f"{name}: connection {link.newest.id} is silent"
         if behind := self.pipeline.behind():
             return f"{name}: {behind} series lack closed candles"
         return ""
@@ -174,73 +187,10 @@ class VenueFeed:
     def _apply(
         self, table: Instruments, nursery: trio.Nursery, outlet: trio.MemorySendChannel[Incoming]
     ) -> None:
-        """Make the connections fit the table: new streams get new connections, a connection
-        that carries a stream which is gone is replaced by one without it."""
+        """Use the table from now on, and make the connections fit it."""
         self.instruments = table
         self.pipeline.use(table)
-        wanted = self._streams(table)
-        kept: set[Stream] = set()
-        for state in list(self.connections):
-            if set(state.plan.streams) <= wanted.keys():
-                kept.update(state.plan.streams)
-                continue
-            gone = [s.name for s in state.plan.streams if s not in wanted]
-            self._log.info("streams.gone", connection=state.id, streams=gone)
-            self.connections.remove(state)
-            self._scopes.pop(state.id).cancel()
-        new = [stream for stream in wanted if stream not in kept]
-        connection = self.settings.connection
-        base_url = connection.websocket_url or self.venue.WEBSOCKET_URL
-        for plan in self.venue.plan(base_url, new, connection.streams_per_connection):
-            self._made += 1
-            state = ConnectionState(self._made, plan)
-            self.connections.append(state)
-            scope = self._scopes[state.id] = trio.CancelScope()
-            name = f"{self.venue.NAME} {state.id}"
-            nursery.start_soon(self._supervise, state, scope, outlet, name=name)
-
-    async def _supervise(
-        self,
-        state: ConnectionState,
-        scope: trio.CancelScope,
-        outlet: trio.MemorySendChannel[Incoming],
-    ) -> None:
-        settings = self.settings.connection
-        backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
-        connection = Connection(
-            state=state,
-            venue=self.venue,
-            instruments=lambda: self.instruments,
-            route=self._route,
-            settings=settings,
-            outlet=outlet,
-            backoff=backoff,
-            now_ms=self._world.now_ms,
-            metrics=self._metrics,
-            up=self._up,
-            down=self._down,
-        )
-
-        def lost(error: NetworkError, delay_s: float) -> None:
-            state.status, state.problem = "waiting", str(error)
-            self._metrics.connections_lost.labels(self.venue.NAME, type(error).__name__).inc()
-            self._log.warning(
-                "connection.lost",
-                connection=state.id,
-                reason=type(error).__name__,
-                problem=str(error),
-                retry_s=round(delay_s, 3),
-            )
-
-        with scope:
-            chance = self._world.random
-            await supervise(connection.run, backoff=backoff, chance=chance, on_lost=lost)
-
-    def _up(self, plan: Plan) -> None:
-        self.pipeline.resumed(plan.streams)
-
-    def _down(self, plan: Plan) -> None:
-        self.pipeline.lost(plan.streams)
+        self._links.apply(self._streams(table), nursery, outlet)
 
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
         held = self._metrics.held_series.labels(self.venue.NAME)

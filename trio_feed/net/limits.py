@@ -5,12 +5,17 @@ gets 418 and is banned for minutes to days.  :class:`WeightBudget` is a token bu
 ``per_minute`` and refills evenly.  A full bucket plus its refill can spend twice ``per_minute``
 within one minute, so give it half of what the exchange allows; the exchange's own count, where it
 sends one, corrects it downwards and so covers other programs behind the same IP.
+
+It counts new connections too.  :class:`DialBudget` is a sliding window and not a bucket: in no
+window, wherever it begins, are there more than ``per_window`` dials.
 """
 
+from collections import deque
 from collections.abc import Mapping
 
 _FIRST_BAN_S = 60.0
 _LONGEST_BAN_S = 3600.0
+_SHORTEST_WAIT_S = 0.001  # unix milliseconds as a float are good to a thousandth or so
 
 _HINTS: Mapping[int, str] = {
     401: "credentials are missing or wrong",
@@ -89,3 +94,37 @@ class WeightBudget:
             gain = max(0.0, now - self._updated_ms) * self._per_minute / 60_000
             self._left = min(self._most, self._left + gain)
         self._updated_ms = now
+
+
+class DialBudget:
+    """New connections per exit: at most ``per_window`` in any ``window_s`` seconds.
+
+    An exit is what the exchange sees us behind: a proxy's address, or "direct".
+    """
+
+    def __init__(self, per_window: int, window_s: float) -> None:
+        if per_window < 1 or window_s <= 0:
+            raise ValueError("a dial budget allows at least one dial in a window of some length")
+        self._per_window, self._window_s = per_window, window_s
+        self._dials: dict[str, deque[float]] = {}  # exit -> when (ms), the last per_window of them
+
+    def __repr__(self) -> str:
+        most = max(map(len, self._dials.values()), default=0)
+        return f"<DialBudget {self._per_window} per {self._window_s:g} s, {most} counted>"
+
+    def delay_s(self, now: float, exit_: str = "direct") -> float:
+        """0: go, the dial is counted.  Else: seconds to wait before asking again, nothing taken.
+
+        ``now`` is in milliseconds; a clock that was set back makes earlier dials happen just now.
+        """
+        dials = self._dials.setdefault(exit_, deque(maxlen=self._per_window))
+        if dials and dials[-1] > now:
+            set_back = [min(when, now) for when in dials]
+            dials.clear()
+            dials.extend(set_back)
+        if len(dials) == self._per_window:
+            left_ms = dials[0] + self._window_s * 1000 - now
+            if left_ms > 0:
+                return max(left_ms / 1000, _SHORTEST_WAIT_S)
+        dials.append(now)
+        return 0.0

@@ -8,7 +8,12 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs import (
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 
 from ..errors import SettingsError
 from ..model import Channel, Interval
@@ -55,21 +60,40 @@ def structure(tree: Tree) -> Settings:
 def _check_tables(tree: Any, kind: Any, path: str) -> None:
     """Every table is a table, so that what follows only meets wrong keys and values."""
     if not isinstance(tree, dict):
-        raise SettingsError(path[1:], f"{tree!r} is a value where a table is wanted")
+        raise SettingsError(path[1:], f"{_shown(tree)} is a value where a table is wanted")
     for name, value in tree.items():
         inner = _table_kind(kind, name)
-        if inner is not None:
+        if inner is not None and _is_tuple(inner):
+            _check_array(value, get_args(inner)[0], f"{path}.{name}")
+        elif inner is not None:
             _check_tables(value, inner, f"{path}.{name}")
 
 
+def _check_array(value: Any, kind: Any, path: str) -> None:
+    """An array of tables: ``[[a.b]]`` in a file, ``[{key = "value"}]`` elsewhere."""
+    items = _read_value(value)
+    if not isinstance(items, list):
+        raise SettingsError(path[1:], f"is no array of tables; write [[{path[1:]}]]")
+    for index, item in enumerate(items):
+        _check_tables(item, kind, f"{path}.{index}")
+
+
+def _shown(value: Any) -> str:
+    """For a message; what may hold a password stays out of it."""
+    if isinstance(value, list):
+        return "a list"
+    return "an address" if "@" in str(value) else repr(value)
+
+
 def _table_kind(kind: Any, name: str) -> Any:
-    """The class of the table ``name`` inside ``kind``, None where it is a plain value."""
+    """The type of the table, or tuple of tables, ``name`` inside ``kind``; None: a plain value."""
     if get_origin(kind) is Mapping:
         return get_args(kind)[1]
     found = attrs.fields_dict(kind).get(name)
     if found is None or found.type is None:
         return None
-    is_table = attrs.has(found.type) or get_origin(found.type) is Mapping
+    item = get_args(found.type)[0] if _is_tuple(found.type) else found.type
+    is_table = attrs.has(item) or get_origin(item) is Mapping
     return found.type if is_table else None
 
 
@@ -203,7 +227,16 @@ def _structure_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} is not a list")
     inner = get_args(kind)[0]
-    return tuple(_CONVERTER.structure(item, inner) for item in value)
+    return tuple(_structure_item(item, inner, index) for index, item in enumerate(value))
+
+
+def _structure_item(item: Any, kind: Any, index: int) -> Any:
+    """What is wrong inside a table of an array is said with the table's index in the path."""
+    try:
+        return _CONVERTER.structure(item, kind)
+    except ClassValidationError as error:
+        error.add_note(IterableValidationNote("item", index, kind))
+        raise IterableValidationError("array", [error], tuple) from None
 
 
 def _structure_choice(value: Any, kind: Any) -> Any:

@@ -96,6 +96,24 @@ class ProxySettings:
 
 
 @frozen
+class EgressSettings:
+    """``[exchanges.<venue>.connection.egress]``: how a pool of `proxies` is used."""
+
+    cool_down_min_s: float = field(default=2.0, validator=_between(0.1, 3600))
+    """A proxy that failed is left alone for this long; doubles each time in a row."""
+    cool_down_max_s: float = field(default=60.0, validator=_between(0.1, 86400))
+    """Longest cool-down; errors of the exchange behind a proxy are forgotten after it."""
+    credentials_cool_down_s: float = field(default=600.0, validator=_between(0.1, 86400))
+    """A proxy that refuses its credentials is left alone for this long."""
+    target_errors: int = field(default=3, validator=_between(1, 1000))
+    """So many errors of the exchange behind a proxy count as one of the proxy itself."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.cool_down_max_s < self.cool_down_min_s:
+            raise FieldError("cool_down_max_s", "is below cool_down_min_s")
+
+
+@frozen
 class ConnectionSettings:
     """``[exchanges.<venue>.connection]``: one venue's sockets."""
 
@@ -119,6 +137,8 @@ class ConnectionSettings:
     """No pong for this long: the connection is lost."""
     silence_timeout_s: float = field(default=60.0, validator=_between(1, 86400))
     """No data for this long, pongs or not: the connection is lost."""
+    max_age_s: float = field(default=23 * 3600.0, validator=_between(10, 7 * 86400))
+    """A connection is replaced at about this age, before the exchange cuts it at 24 hours."""
     backoff_min_s: float = field(default=0.5, validator=_between(0.01, 60))
     """First wait after a lost connection; doubles each time, with jitter."""
     backoff_max_s: float = field(default=30.0, validator=_between(0.1, 3600))
@@ -130,6 +150,24 @@ class ConnectionSettings:
     rest_weight_per_minute: int = field(default=1200, validator=_between(1, 1_000_000))
     """Own ceiling of request weight (Binance USD-M allows 2400 per IP, shared with others)."""
     proxy: ProxySettings = ProxySettings()
+    proxies: tuple[ProxySettings, ...] = ()
+    """``[[exchanges.<venue>.connection.proxies]]``: several of them, instead of `proxy`.  Those not
+    enabled are left out, but one must be."""
+    egress: EgressSettings = EgressSettings()
+    """For a pool only."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.proxies:
+            return
+        if self.proxy.enabled:
+            raise FieldError(
+                "proxies", "given although a single proxy is enabled: keep one of both"
+            )
+        if not any(proxy.enabled for proxy in self.proxies):
+            raise FieldError("proxies", "none is enabled: enable one, or remove them to go direct")
+        known = [(proxy.proxy_type, proxy.address, proxy.username) for proxy in self.proxies]
+        if len(set(known)) != len(known):
+            raise FieldError("proxies", "one is listed twice")
 
 
 @frozen

@@ -1,14 +1,16 @@
-"""Binance USD-M futures in a box: the 2026 wire dialect over any listener.
+"""Binance in a box, spot or USD-M futures: the 2026 wire dialects over any listener.
 
-What it speaks is in exchanges.md sections 1.3, 2 and 4; the parts are beside this file:
-``binance_streams`` (names, payloads), ``binance_control`` (SUBSCRIBE and friends),
-``binance_connection`` (one WebSocket), ``binance_ticker`` (who gets what when), ``binance_rest``.
+What it speaks is in exchanges.md sections 1, 2 and 4; the parts are beside this file:
+``binance_spot`` and ``binance_usdm`` (one table each of all that differs: streams, payloads, REST
+paths, limits), ``binance_control`` (SUBSCRIBE and friends), ``binance_connection`` (one
+WebSocket), ``binance_ticker`` and ``binance_sources`` (who gets what when), ``binance_rest``.
 Here the door: paths, faults at the door, counters.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -16,21 +18,25 @@ from attrs import define, field, frozen
 from ..settings import SimulatorSettings
 from .binance_connection import Connection
 from .binance_control import MAX_STREAMS, Subscriptions
+from .binance_dialect import Box, Dialect
 from .binance_limits import front_end_page
+from .binance_payloads import combined, shutdown_payload
 from .binance_rest import BinanceRest
+from .binance_spot import SPOT
 from .binance_ticker import Ticker
+from .binance_usdm import USDM
 from .faults import Faults
 from .market import Market
-from .wire import OnOpen, Request, Response, WebSocketPeer, serve_stream
+from .wire import OnOpen, Request, Response, WebSocketPeer, serve_stream, text_frame
 
-_PATH = re.compile(r"(?:/(market|public|private))?/(ws|stream)(?:/(.*))?")
+_PATH = re.compile(r"(?:/(\w+))?/(ws|stream)(?:/(.*))?")
 
 
 @frozen
 class _Route:
-    """Where a WebSocket was opened.  Only ``/market`` pushes what the box has."""
+    """Where a WebSocket was opened.  ``path`` is the one whose streams it gets."""
 
-    pushes: bool
+    path: str
     combined: bool
     names: tuple[str, ...]
 
@@ -64,6 +70,13 @@ class SimulatedExchange:
         """The next ``count`` REST requests get this HTTP status."""
         self.faults.rest_status(status, count)
 
+    def announce_shutdown(self) -> None:
+        """Every open WebSocket is told ``serverShutdown``; closing them is another lever."""
+        payload = shutdown_payload(math.floor(self.now_ms()))
+        for connection in [*self.connections]:
+            wrapped = combined("!serverShutdown", payload) if connection.combined else payload
+            connection.offer(text_frame(wrapped))
+
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """One accepted connection, to its end.  Closes it."""
         self.dials += 1
@@ -77,7 +90,7 @@ class SimulatedExchange:
         status = self.faults.next_upgrade()
         if status is not None:
             return front_end_page(status)
-        route = _route(request)
+        route = _route(request, self.rest.box.dialect)
         if route is None:
             return front_end_page(404)
         if len(route.names) > MAX_STREAMS:
@@ -90,7 +103,7 @@ class SimulatedExchange:
 
     async def _serve_websocket(self, peer: WebSocketPeer, route: _Route) -> None:
         asked = Subscriptions(route.combined, dict.fromkeys(route.names))
-        connection = Connection(peer, self.ticker, route.pushes, asked)
+        connection = Connection(peer, self.ticker, route.path, asked)
         self.upgrades += 1
         self.connections.append(connection)
         try:
@@ -100,16 +113,16 @@ class SimulatedExchange:
             self.slow_clients += connection.too_slow
 
 
-def _route(request: Request) -> _Route | None:
+def _route(request: Request, dialect: Dialect) -> _Route | None:
     found = _PATH.fullmatch(request.path)
     if found is None:
         return None
-    base, form, rest = found.groups()
-    if form == "stream" and rest:
+    path, form, rest = found.groups()
+    if (path is not None and path not in dialect.paths) or (form == "stream" and rest):
         return None
     text = request.query.get("streams", "") if form == "stream" else rest or ""
     names = tuple(name for name in text.split("/") if name)
-    return _Route(base == "market", form == "stream", names)
+    return _Route(dialect.unrouted if path is None else path, form == "stream", names)
 
 
 async def serve_binance(
@@ -121,15 +134,63 @@ async def serve_binance(
     control: Faults | None = None,
     task_status: trio.TaskStatus[SimulatedExchange] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve the box until cancelled.  Closes the listeners.
+    """Serve USD-M futures until cancelled.  Closes the listeners.
 
     ``now_ms`` is unix time in ms and the only clock of the market; of ``settings`` only
     ``kline_push_ms`` is used (seed, symbols and trades are the market's).  ``control`` may owe
     faults before the first client comes.  ``task_status.started`` gives the SimulatedExchange.
     """
+    box = Box(market, USDM, settings.kline_push_ms)
+    await _serve(box, listeners, now_ms, control, task_status)
+
+
+async def serve_binance_spot(
+    market: Market,
+    *,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    now_ms: Callable[[], float],
+    settings: SimulatorSettings,
+    control: Faults | None = None,
+    task_status: trio.TaskStatus[SimulatedExchange] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve spot until cancelled; everything else as in :func:`serve_binance`.
+
+    Open candles are pushed every 2 s (``1s``: every second), or more rarely where ``settings``
+    say so.
+    """
+    box = Box(market, SPOT, settings.kline_push_ms)
+    await _serve(box, listeners, now_ms, control, task_status)
+
+
+class ServeBox(Protocol):
+    """:func:`serve_binance` and its like."""
+
+    async def __call__(
+        self,
+        market: Market,
+        *,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        now_ms: Callable[[], float],
+        settings: SimulatorSettings,
+        control: Faults | None = None,
+        task_status: trio.TaskStatus[SimulatedExchange] = trio.TASK_STATUS_IGNORED,
+    ) -> None: ...
+
+
+BINANCE_BOXES: Mapping[str, ServeBox] = {SPOT.name: serve_binance_spot, USDM.name: serve_binance}
+"""By ``SimulatorSettings.venue``."""
+
+
+async def _serve(
+    box: Box,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    now_ms: Callable[[], float],
+    control: Faults | None,
+    task_status: trio.TaskStatus[SimulatedExchange],
+) -> None:
     faults = control if control is not None else Faults()
-    ticker = Ticker(market, now_ms, settings.kline_push_ms)
-    exchange = SimulatedExchange(market, now_ms, faults, ticker, BinanceRest(market, faults))
+    ticker = Ticker(box, now_ms)
+    exchange = SimulatedExchange(box.market, now_ms, faults, ticker, BinanceRest(box, faults))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ticker.run, name="simulator.ticker")
         await nursery.start(

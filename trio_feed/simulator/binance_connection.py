@@ -13,16 +13,10 @@ from attrs import define, field, frozen
 
 from ..errors import ConnectionLost
 from .binance_control import Subscriptions
-from .binance_streams import parse_stream
+from .binance_dialect import Dialect, parse_stream
 from .binance_ticker import Ticker
 from .wire import WebSocketPeer, ping_frame, text_frame
 
-PING_EVERY_S = 180.0
-PONG_WITHIN_S = 600.0
-LIFETIME_S = 24 * 3600.0
-"""exchanges.md 2.2 (Binance "Connect" page, 2026-05-28)."""
-MESSAGES_PER_S = 10
-"""From the client, pings and pongs included."""
 _QUEUE_FRAMES = 4096
 _WRITE_BYTES = 64 * 1024
 
@@ -37,13 +31,13 @@ class _Close:
 class Connection:
     """The levers ``abort``, ``close``, ``mute`` and the sink ``offer`` never wait.
 
-    ``pushes`` is False where the connection's path has no market streams: everything is acked and
-    nothing comes, as on the real exchange since 2026-04-23.
+    ``path`` says which streams it gets.  Those of another path are acked and nothing comes, as on
+    the real USD-M exchange since 2026-04-23.
     """
 
     peer: WebSocketPeer
     ticker: Ticker
-    pushes: bool
+    path: str
     subscriptions: Subscriptions
     muted: bool = False
     too_slow: bool = False
@@ -56,6 +50,10 @@ class Connection:
 
     def __attrs_post_init__(self) -> None:
         self._outbox, self._queued = trio.open_memory_channel[bytes | _Close](_QUEUE_FRAMES)
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.ticker.box.dialect
 
     @property
     def combined(self) -> bool:
@@ -95,13 +93,14 @@ class Connection:
                 self.ticker.leave(name, self)
 
     async def _read(self) -> None:
-        recent: deque[float] = deque(maxlen=MESSAGES_PER_S + 1)
+        most = self.dialect.messages_per_s
+        recent: deque[float] = deque(maxlen=most + 1)
         while True:
             incoming = await self.peer.receive()
             if self._closing:
                 continue
             recent.append(trio.current_time())
-            if len(recent) > MESSAGES_PER_S and recent[-1] - recent[0] < 1.0:
+            if len(recent) > most and recent[-1] - recent[0] < 1.0:
                 self.close(1008, "Too many requests")
             elif incoming.kind == "pong":
                 self._last_pong = trio.current_time()
@@ -116,9 +115,9 @@ class Connection:
         for name in before - names.keys():
             self.ticker.leave(name, self)
         for name in names:
-            if self.pushes and name not in before:
-                stream = parse_stream(name, self.ticker.market)
-                if stream is not None:
+            if name not in before:
+                stream = parse_stream(name, self.ticker.box.market, self.dialect)
+                if stream is not None and stream.path == self.path:
                     self.ticker.follow(stream, self)
 
     async def _write(self) -> None:
@@ -142,10 +141,10 @@ class Connection:
             return None
 
     async def _keep_alive(self) -> None:
-        end = trio.current_time() + LIFETIME_S
+        end = trio.current_time() + self.dialect.lifetime_s
         while (left := end - trio.current_time()) > 0:
-            await trio.sleep(min(PING_EVERY_S, left))
-            if trio.current_time() - self._last_pong > PONG_WITHIN_S:
+            await trio.sleep(min(self.dialect.ping_every_s, left))
+            if trio.current_time() - self._last_pong > self.dialect.pong_within_s:
                 self.close(1008, "Pong timeout")
                 await trio.sleep_forever()
             self._put(ping_frame())

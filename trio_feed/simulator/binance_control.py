@@ -86,8 +86,9 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _is_id(value: object) -> bool:
+    """A 64-bit number, null, or up to 36 characters: Binance's own SDK sends UUIDs."""
     if isinstance(value, str):
-        return len(value) <= 36 and value.isalnum()
+        return len(value) <= 36 and value.replace("-", "").isalnum()
     if isinstance(value, bool):
         return False
     return value is None or (isinstance(value, int) and -(2**63) <= value < 2**63)

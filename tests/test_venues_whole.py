@@ -1,0 +1,148 @@
+"""Every venue, whole: its simulator over the wire, feeds, store, push endpoint, a client."""
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
+
+from trio_feed.model import Interval, Series
+from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator.boxes import spinpet_market
+
+MINUTE = 60_000
+ALL = ".channels=['kline','trade','ticker','book']"
+
+
+def last_of(client: PushClient, kind: str) -> dict[str, Any]:
+    found = [m["data"] for m in client.messages if m["type"] == kind]
+    assert found, kind
+    return found[-1]
+
+
+async def check_candles(house: House, client: PushClient, venue: str, cuts: list[float]) -> None:
+    """Two hours with cut connections: every minute once, in order, right."""
+    for at in cuts:
+        await trio.sleep_until(at)
+        for connection in list(house.exchange.connections):
+            connection.abort()
+    await trio.sleep_until(7_290)
+    times = [row["time"] * 1000 for row in client.candles(final=True)]
+    assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
+    assert times[-1] + MINUTE > START_MS + 7_200_000 - MINUTE
+    series = Series(venue, "BTCUSDT", Interval.M1)
+    stored = await house.ready.store.history(series, limit=5000)
+    opens = [k.open_ms for k in stored]
+    assert opens == list(range(opens[0], opens[-1] + MINUTE, MINUTE))
+    for kline in stored:
+        truth = house.market.candle("BTCUSDT", Interval.M1, kline.open_ms)
+        assert kline.same_values(truth), (kline, truth)
+
+
+@pytest.mark.parametrize("venue", ["binance", "binance_usdm", "okx"])
+async def test_candles_survive_disconnects(venue: str, autojump_clock: trio.abc.Clock) -> None:
+    chance = random.Random(venue)
+    cuts = sorted(chance.uniform(60, 7_100) for _ in range(8))
+    settings = settings_for_tests("kline.broadcast_buffer_size=100000", venue=venue)
+    with trio.fail_after(20_000):
+        async with open_house(settings) as house, push_client(house) as client:
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=5)
+            await client.of_type("subscription_confirmed")
+            await check_candles(house, client, venue, cuts)
+
+
+@pytest.mark.parametrize("venue", ["binance", "binance_usdm", "okx"])
+async def test_lines_reach_a_client(venue: str, autojump_clock: trio.abc.Clock) -> None:
+    """Tickers, trades and books, with the book in step with the exchange's own."""
+    settings = settings_for_tests(ALL, "kline.broadcast_buffer_size=100000", venue=venue)
+    with trio.fail_after(3_600):
+        async with (
+            open_house(settings, trades_per_minute=60) as house,
+            push_client(house) as client,
+        ):
+            for channel in ("trade", "ticker", "book"):
+                await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
+            await trio.sleep(60)
+            ticker = last_of(client, "ticker_data")["data"]
+            assert ticker["bid"] < ticker["ask"]
+            trade = last_of(client, "trade_data")["data"]
+            assert trade["side"] in ("buy", "sell")
+            book = last_of(client, "book_data")["data"]
+            assert book["stale"] is False
+            assert book["bids"][0][0] < book["asks"][0][0]
+            assert len(book["bids"]) == len(book["asks"]) == 20
+            (feed,) = house.ready.feeds
+            assert feed.pipeline.stale_books() == 0
+            metrics = house.ready.app.metrics
+            assert metrics.book_gaps.labels(venue)._value.get() == 0
+            assert metrics.bad_messages.labels(venue)._value.get() == 0
+            assert all(not state.refused for state in feed.connections)
+
+
+async def test_okx_books_survive_gaps_and_resets(autojump_clock: trio.abc.Clock) -> None:
+    settings = settings_for_tests(
+        ".channels=['book']", "kline.broadcast_buffer_size=100000", venue="okx"
+    )
+    with trio.fail_after(3_600):
+        async with open_house(settings, trades_per_minute=60) as house:
+            (feed,) = house.ready.feeds
+            await trio.sleep(20)
+            house.exchange.gap_books("BTC-USDT")
+            await trio.sleep(20)
+            metrics = house.ready.app.metrics
+            assert metrics.book_gaps.labels("okx")._value.get() == 1
+            assert feed.pipeline.stale_books() == 0
+            house.exchange.reset_books("BTC-USDT")
+            await trio.sleep(20)
+            assert metrics.book_gaps.labels("okx")._value.get() == 1
+            assert feed.pipeline.stale_books() == 0
+
+
+async def test_okx_is_pinged_in_its_own_way_when_it_is_quiet(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Nothing is pushed for a while on a muted connection: text pings, then it is given up."""
+    settings = settings_for_tests(venue="okx")
+    with trio.fail_after(3_600):
+        async with open_house(settings) as house:
+            (feed,) = house.ready.feeds
+            await trio.sleep(10)
+            assert feed.connections[0].status == "live"
+            house.exchange.connections[0].mute()
+            await trio.sleep(120)
+            assert feed.connections[0].attempts >= 2
+            assert feed.connections[0].status == "live"
+
+
+async def test_spinpet_mints_become_candles(autojump_clock: trio.abc.Clock) -> None:
+    box = SimulatorSettings(venue="spinpet", seed=1, trades_per_minute=60)
+    market = spinpet_market(box)
+    settings = settings_for_tests(
+        ".symbols=['*']",
+        ".intervals=[]",
+        ".trade_intervals=['1s','30s','5m']",
+        f".solana.program_id={market.program_id}",
+        ".channels=['kline','trade']",
+        "kline.broadcast_buffer_size=100000",
+        venue="spinpet",
+    )
+    with trio.fail_after(3_600):
+        async with (
+            open_house(settings, trades_per_minute=60) as house,
+            push_client(house) as client,
+        ):
+            await trio.sleep(30)
+            mint = house.market.mints[0]
+            await client.ask(msg_type="subscribe", symbol=mint, interval="s1")
+            await client.of_type("subscription_confirmed")
+            await trio.sleep(90)
+            rows = client.candles(final=True)
+            times = [row["time"] for row in rows]
+            assert times == list(range(times[0], times[-1] + 1))
+            assert len(times) > 80
+            assert {row["volume"] for row in rows} == {0}
+            for before, after in pairwise(rows):
+                assert after["open"] == before["close"]
+            assert house.ready.app.metrics.bad_messages.labels("spinpet")._value.get() == 0

@@ -1,0 +1,177 @@
+"""The connections of one venue: which there are, each restarted by itself and rotated in time."""
+
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+from attrs import define, field
+
+from ..errors import NetworkError
+from ..metrics import Metrics
+from ..net.tunnel import Route
+from ..settings import ConnectionSettings
+from ..supervise import Backoff, supervise
+from ..venues import Instruments, Plan, Stream, Venue
+from ..world import World
+from .connection import Connection, ConnectionState, Incoming
+from .rotation import keep
+
+
+@define(eq=False)
+class Link:
+    """One plan and the connections that carry it: one, and two while it is rotated."""
+
+    plan: Plan
+    states: list[ConnectionState] = field(factory=list)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    carrying: int = 0
+
+    @property
+    def live(self) -> bool:
+        return any(state.status == "live" for state in self.states)
+
+    @property
+    def newest(self) -> ConnectionState:
+        return self.states[-1]
+
+    @property
+    def last_message_ms(self) -> float | None:
+        times = [s.last_message_ms for s in self.states if s.last_message_ms is not None]
+        return max(times, default=None)
+
+
+class Links:
+    """``up`` and ``down`` are told when a plan's streams deliver and when nothing does any more."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        settings: ConnectionSettings,
+        *,
+        route: Route,
+        world: World,
+        metrics: Metrics,
+        instruments: Callable[[], Instruments],
+        up: Callable[[Plan], None],
+        down: Callable[[Plan], None],
+    ) -> None:
+        self.links: list[Link] = []
+        self._venue, self._settings, self._route = venue, settings, route
+        self._world, self._metrics, self._instruments = world, metrics, instruments
+        self._tell_up, self._tell_down = up, down
+        self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._turn = trio.Lock()
+        self._made = 0
+
+    def __repr__(self) -> str:
+        live = sum(link.live for link in self.links)
+        return f"{live}/{len(self.links)} connections live"
+
+    @property
+    def states(self) -> list[ConnectionState]:
+        return [state for link in self.links for state in link.states]
+
+    def apply(
+        self,
+        wanted: dict[Stream, None],
+        nursery: trio.Nursery,
+        outlet: trio.MemorySendChannel[Incoming],
+    ) -> None:
+        """Make the connections fit: new streams get new connections, a connection that carries a
+        stream which is gone is replaced by one without it."""
+        kept: set[Stream] = set()
+        for link in list(self.links):
+            if set(link.plan.streams) <= wanted.keys():
+                kept.update(link.plan.streams)
+                continue
+            gone = [stream.name for stream in link.plan.streams if stream not in wanted]
+            self._log.info("streams.gone", connection=link.newest.id, streams=gone)
+            self.links.remove(link)
+            link.scope.cancel()
+        new = [stream for stream in wanted if stream not in kept]
+        base_url = self._settings.websocket_url or self._venue.WEBSOCKET_URL
+        for plan in self._venue.plan(base_url, new, self._settings.streams_per_connection):
+            link = Link(plan)
+            self.links.append(link)
+            nursery.start_soon(self._keep, link, outlet, name=f"{self._venue.NAME} link")
+
+    async def _keep(self, link: Link, outlet: trio.MemorySendChannel[Incoming]) -> None:
+        with link.scope:
+            await keep(
+                partial(self._make, link, outlet),
+                max_age_s=self._settings.max_age_s,
+                settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
+                turn=self._turn,
+                chance=self._world.random.random,
+                retired=link.states.remove,
+                log=self._log,
+            )
+
+    def _make(
+        self,
+        link: Link,
+        outlet: trio.MemorySendChannel[Incoming],
+        delivered: Callable[[], None],
+        leaving: Callable[[], None],
+    ) -> "_Kept":
+        settings = self._settings
+        self._made += 1
+        state = ConnectionState(self._made, link.plan)
+        link.states.append(state)
+        connection = Connection(
+            state=state,
+            venue=self._venue,
+            instruments=self._instruments,
+            route=self._route,
+            settings=settings,
+            outlet=outlet,
+            backoff=Backoff(settings.backoff_min_s, settings.backoff_max_s),
+            now_ms=self._world.now_ms,
+            metrics=self._metrics,
+            up=lambda _plan: self._up(link),
+            down=lambda _plan: self._down(link),
+            delivered=delivered,
+            leaving=leaving,
+        )
+        return _Kept(state, connection, self._world, partial(self._lost, state))
+
+    def _up(self, link: Link) -> None:
+        link.carrying += 1
+        if link.carrying == 1:
+            self._tell_up(link.plan)
+
+    def _down(self, link: Link) -> None:
+        link.carrying -= 1
+        if link.carrying == 0:
+            self._tell_down(link.plan)
+
+    def _lost(self, state: ConnectionState, error: NetworkError, delay_s: float) -> None:
+        name, reason = self._venue.NAME, type(error).__name__
+        state.status, state.problem = "waiting", str(error)
+        self._metrics.connections_lost.labels(name, reason).inc()
+        self._log.warning(
+            "connection.lost",
+            connection=state.id,
+            reason=reason,
+            problem=str(error),
+            retry_s=round(delay_s, 3),
+        )
+
+
+@define
+class _Kept:
+    """A connection with its supervision."""
+
+    state: ConnectionState
+    connection: Connection
+    world: World
+    lost: Callable[[NetworkError, float], None]
+
+    async def run(self) -> None:
+        await supervise(
+            self.connection.run,
+            backoff=self.connection.backoff,
+            chance=self.world.random,
+            on_lost=self.lost,
+        )

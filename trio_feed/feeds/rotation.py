@@ -1,0 +1,95 @@
+"""A plan kept alive: one connection, and for a moment two, so that no message falls in between.
+
+Exchanges cut every connection after 24 hours, and some announce that they will close one soon.
+Before that happens a successor is opened, subscribed, and has delivered data; only then does the
+predecessor go.  Meanwhile both deliver: candles, trades and books all know what they have seen
+already, so whatever comes twice counts once.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+import trio
+from attrs import define, field
+
+from .connection import ConnectionState
+
+_JITTER = 0.05
+"""Ages differ by this share, so that connections that were opened together do not go together."""
+
+
+class Kept(Protocol):
+    """One generation: ``state`` for the status page; ``run`` restarts by itself for ever."""
+
+    state: ConnectionState
+
+    async def run(self) -> None: ...
+
+
+@define(eq=False)
+class Generation:
+    """A connection and what the rotation needs to know of it."""
+
+    kept: Kept
+    delivered: trio.Event = field(factory=trio.Event)
+    leaving: trio.Event = field(factory=trio.Event)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+
+    async def run(self) -> None:
+        with self.scope:
+            await self.kept.run()
+
+
+async def keep(
+    make: Callable[[Callable[[], None], Callable[[], None]], Kept],
+    *,
+    max_age_s: float,
+    settle_s: float,
+    turn: trio.Lock,
+    chance: Callable[[], float],
+    retired: Callable[[ConnectionState], None],
+    log: Any = None,
+) -> None:
+    """Run one generation after the other, for ever.
+
+    ``make(delivered, leaving)`` makes one; it calls ``delivered`` with its first data and
+    ``leaving`` when the exchange announces the end.  A successor that has not delivered within
+    ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, so that the
+    connections of a venue change one at a time.  ``retired`` is told what went.
+    """
+    log = log or structlog.get_logger()
+    async with trio.open_nursery() as nursery:
+        current = _start(nursery, make)
+        while True:
+            age_s = max_age_s * (1 - _JITTER * chance())
+            with trio.move_on_after(age_s):
+                await current.leaving.wait()
+            async with turn:
+                successor = _start(nursery, make)
+                old, new = current.kept.state.id, successor.kept.state.id
+                reason = "announced" if current.leaving.is_set() else "age"
+                log.info("connection.rotating", connection=old, successor=new, reason=reason)
+                await _wait(successor.delivered.wait, settle_s)
+                if not successor.delivered.is_set():
+                    log.warning("connection.rotation_slow", connection=old, successor=new)
+                    await successor.delivered.wait()
+                current.scope.cancel()
+                retired(current.kept.state)
+                log.info("connection.rotated", connection=old, successor=new)
+                current = successor
+
+
+def _start(
+    nursery: trio.Nursery, make: Callable[[Callable[[], None], Callable[[], None]], Kept]
+) -> Generation:
+    delivered, leaving = trio.Event(), trio.Event()
+    generation = Generation(make(delivered.set, leaving.set), delivered, leaving)
+    state = generation.kept.state
+    nursery.start_soon(generation.run, name=f"connection {state.id}")
+    return generation
+
+
+async def _wait(event: Callable[[], Awaitable[None]], seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await event()

@@ -1,0 +1,224 @@
+"""Which proxy of a pool next.  Pure: time is an argument, unix milliseconds; the caller dials.
+
+Sticky: a lane stays with its proxy while that one is healthy, also when a better one comes back:
+exchanges count per exit, and what works is left alone.  Where its proxy cools down, or the caller
+has just failed with it (``avoid``), the lane moves on to the healthiest of the others.
+
+Health is made of outcomes:
+
+- An error of the proxy itself (it cannot be reached, hangs, refuses us, speaks nonsense) cools it
+  down at once: 2 s, doubled with each in a row up to a minute.  Refused credentials need a person:
+  ten minutes, and a proxy that locks out who asks too often is not asked often.
+- An error of the exchange behind it (its certificate, its refusal to upgrade, "could not reach the
+  target") may be the fault of anything beyond the proxy: only the third within a minute of each
+  other cools it down, and never for longer than 2 s, or a restarting exchange would make the whole
+  pool wait.  That the tunnel itself succeeds proves nothing about what is behind it, so these
+  errors are forgotten by time and not by success.
+- Failures while it cools down already are those of attempts that were under way, 200 at a time in
+  a mass reconnect: counted, but no reason to double again.
+
+When all cool down there is no proxy: the caller waits and says so.  A pool never means "direct".
+"""
+
+from collections.abc import Sequence, Set
+from typing import Literal
+
+from attrs import define, frozen
+
+from ..errors import (
+    HostUnreachable,
+    NetworkError,
+    ProxyAuthRequired,
+    ProxyRefused,
+    TlsNameMismatch,
+    TlsReset,
+    TlsUntrusted,
+    TunnelTimeout,
+    UpgradeRefused,
+)
+from ..settings import ConnectionSettings
+from ..settings.tables import EgressSettings
+from .proxy import Proxy, choose_proxy
+
+_OF_TARGET = (HostUnreachable, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused)
+_TARGET_CODES = (502, 503, 504, 4, 5)  # HTTP statuses and SOCKS5 replies: the target was not there
+
+
+@frozen
+class ProxyStatistics:
+    """A snapshot of one proxy, without its credentials."""
+
+    address: str
+    kind: str
+    state: Literal["healthy", "cooling"]
+    failures: int
+    """All there were, those of the exchange behind it included."""
+    successes: int
+    cool_until_ms: float
+    """0: it does not cool down."""
+    problem: str
+    """The last failure in one line; stays after a success."""
+
+
+@define
+class _Health:
+    """What is known of one proxy."""
+
+    order: int
+    failures: int = 0
+    successes: int = 0
+    in_a_row: int = 0  # cool-downs for errors of its own since the last success
+    cool_since_ms: float = 0.0
+    cool_until_ms: float = 0.0
+    target_errors: int = 0
+    target_error_ms: float = 0.0
+    problem: str = ""
+
+
+class Egress:
+    """A pool of at least one proxy, shared by all connections of a venue."""
+
+    def __init__(self, proxies: Sequence[Proxy], policy: EgressSettings | None = None) -> None:
+        if not proxies:
+            raise ValueError("a pool without proxies leads nowhere")
+        self._policy = policy or EgressSettings()
+        self._health = {proxy: _Health(i) for i, proxy in enumerate(dict.fromkeys(proxies))}
+        self._lanes: dict[int, Proxy] = {}  # who uses what; entries outlive a cool-down
+
+    def __repr__(self) -> str:
+        cooling = sum(health.cool_until_ms > 0 for health in self._health.values())
+        return f"<Egress of {len(self._health)} proxies, {cooling} failed last>"
+
+    def choose(self, now: float, avoid: Set[Proxy] = frozenset(), lane: int = 0) -> Proxy | None:
+        """The proxy for the next dial of ``lane``, never one of ``avoid``; None: wait until
+        :meth:`next_at_ms`.
+
+        Lanes keep apart as far as there are healthy proxies for it, the higher gives way.
+        """
+        healthy = [p for p, h in self._health.items() if p not in avoid and not _cools(h, now)]
+        if not healthy:
+            return None
+        current = self._lanes.get(lane)
+        below = {proxy for other, proxy in self._lanes.items() if other < lane}
+        if current in healthy and (current not in below or below.issuperset(healthy)):
+            return current
+        others = {proxy for other, proxy in self._lanes.items() if other != lane}
+        self._lanes[lane] = min(
+            healthy, key=lambda p: (p in below, p in others, self._rank(p, now))
+        )
+        return self._lanes[lane]
+
+    def assign(self, n: int, now: float) -> tuple[Proxy, ...]:
+        """One proxy for each of the lanes 0 to ``n`` - 1; () when all cool down.
+
+        Different ones where there are as many healthy, so that no single death takes all lanes.
+        """
+        chosen = (self.choose(now, lane=lane) for lane in range(n))
+        return tuple(proxy for proxy in chosen if proxy is not None)
+
+    def succeeded(self, proxy: Proxy, now: float) -> None:
+        """A tunnel through ``proxy`` is up: whatever cooled it down is over."""
+        health = self._health[proxy]
+        health.successes += 1
+        health.in_a_row = 0
+        health.cool_since_ms = health.cool_until_ms = 0.0
+        health.target_errors = self._target_errors(health, now)
+
+    def failed(
+        self, proxy: Proxy, now: float, error: NetworkError, *, of_proxy: bool | None = None
+    ) -> None:
+        """An attempt through ``proxy`` ended in ``error``.
+
+        ``of_proxy``: whose error it is, where the caller knows better than its type tells.
+        """
+        health, policy = self._health[proxy], self._policy
+        cooling = _cools(health, now)
+        health.failures += 1
+        health.problem = " ".join(str(error).split())[:300]
+        if isinstance(error, ProxyAuthRequired):
+            _cool(health, now, policy.credentials_cool_down_s)
+        elif _is_of_proxy(error) if of_proxy is None else of_proxy:
+            if not cooling:
+                doubled = policy.cool_down_min_s * 2.0 ** min(health.in_a_row, 30)
+                _cool(health, now, min(doubled, policy.cool_down_max_s))
+                health.in_a_row += 1
+        else:
+            health.target_errors = self._target_errors(health, now) + 1
+            health.target_error_ms = now
+            if health.target_errors >= policy.target_errors and not cooling:
+                _cool(health, now, policy.cool_down_min_s)
+
+    def next_at_ms(self, now: float) -> float:
+        """When the first proxy may be used again; ``now`` while one is healthy."""
+        return min(h.cool_until_ms if _cools(h, now) else now for h in self._health.values())
+
+    def explain(self, now: float) -> str:
+        """For an operator, one line: who cools down, for how long and why."""
+        left_s = (self.next_at_ms(now) - now) / 1000
+        problems = "; ".join(
+            f"{p.address} for {(h.cool_until_ms - now) / 1000:.1f} s ({h.problem})"
+            for p, h in self._health.items()
+            if _cools(h, now)
+        )
+        count = len(self._health)
+        return f"no proxy of {count} may be used for {left_s:.1f} s, never direct: {problems}"
+
+    def statistics(self, now: float) -> tuple[ProxyStatistics, ...]:
+        """A snapshot per proxy, in the order of the settings."""
+        return tuple(
+            ProxyStatistics(
+                address=proxy.address,
+                kind=proxy.kind,
+                state="cooling" if _cools(health, now) else "healthy",
+                failures=health.failures,
+                successes=health.successes,
+                cool_until_ms=health.cool_until_ms if _cools(health, now) else 0.0,
+                problem=health.problem,
+            )
+            for proxy, health in self._health.items()
+        )
+
+    def _rank(self, proxy: Proxy, now: float) -> tuple[int, int, int]:
+        """The healthiest first, then the order of the settings."""
+        health = self._health[proxy]
+        return health.in_a_row, self._target_errors(health, now), health.order
+
+    def _target_errors(self, health: _Health, now: float) -> int:
+        """Those that are not forgotten yet."""
+        fresh = now - health.target_error_ms < self._policy.cool_down_max_s * 1000
+        return health.target_errors if fresh else 0
+
+
+def make_egress(connection: ConnectionSettings) -> Egress | None:
+    """The pool that the settings ask for; None without ``proxies``."""
+    enabled = [settings for settings in connection.proxies if settings.enabled]
+    if not enabled:
+        return None
+    proxies = (choose_proxy(s, host="", port=0, tls=True, environ=None) for s in enabled)
+    return Egress([proxy for proxy in proxies if proxy is not None], connection.egress)
+
+
+def _is_of_proxy(error: NetworkError) -> bool:
+    """By its type: is it the proxy's own, or that of what lies behind it?
+
+    A step with the proxy that hangs counts as the proxy's: each repetition would cost the deadline.
+    """
+    if isinstance(error, ProxyRefused):
+        return error.code not in _TARGET_CODES
+    if isinstance(error, TunnelTimeout):
+        return error.step != "TLS handshake"
+    return not isinstance(error, _OF_TARGET)
+
+
+def _cools(health: _Health, now: float) -> bool:
+    """Also keeps a clock that was set back from stretching the cool-down."""
+    if now < health.cool_since_ms:
+        health.cool_until_ms += now - health.cool_since_ms
+        health.cool_since_ms = now
+    return now < health.cool_until_ms
+
+
+def _cool(health: _Health, now: float, length_s: float) -> None:
+    """``health`` cools down for at least ``length_s`` from ``now``."""
+    health.cool_since_ms = now
+    health.cool_until_ms = max(health.cool_until_ms, now + length_s * 1000)

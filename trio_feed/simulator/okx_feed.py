@@ -1,0 +1,108 @@
+"""One task pushes for all of OKX's box: it sleeps until the next line is due.
+
+Lines (:mod:`.okx_channels`) exist while somebody follows them.  A quiet market costs nothing; a
+followed book costs a look every 100 ms.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+from .okx_channels import BUSINESS, PUBLIC, RANKS
+from .okx_forms import Channel
+from .okx_lines import Line
+from .okx_listing import OkxInstrument, find_instrument
+from .okx_sources import Sources
+from .wire import text_frame
+
+
+class Taker(Protocol):
+    """Who gets frames: one connection."""
+
+    def offer(self, frame: bytes) -> None:
+        """Take one encoded frame without waiting."""
+
+
+@define(eq=False)
+class _Followed:
+    line: Line
+    takers: dict[Taker, None] = field(factory=dict)
+
+
+@define(eq=False)
+class Feed:
+    """``run()`` pushes to whoever ``follow``s a channel.  ``now_ms`` is unix ms."""
+
+    sources: Sources
+    now_ms: Callable[[], float]
+    _followed: dict[Channel, _Followed] = field(factory=dict)
+    _changed: trio.Event = field(factory=trio.Event)
+
+    def has(self, channel: Channel) -> bool:
+        """Whether such a channel can be followed now."""
+        instrument = self._instrument(channel)
+        known = channel.name in PUBLIC or channel.name in BUSINESS
+        return known and instrument is not None and self._trades(instrument)
+
+    def follow(self, channel: Channel, taker: Taker) -> None:
+        """Offer ``taker`` the state of the channel and from then on its news."""
+        followed = self._followed.get(channel)
+        if followed is None:
+            instrument = self._instrument(channel)
+            if instrument is None:
+                return
+            make = PUBLIC.get(channel.name) or BUSINESS[channel.name]
+            line = make(channel, instrument, self.sources, math.floor(self.now_ms()))
+            followed = self._followed[channel] = _Followed(line)
+            self._changed.set()
+        for message in followed.line.hello():
+            taker.offer(text_frame(message))
+        followed.takers[taker] = None
+
+    def leave(self, channel: Channel, taker: Taker) -> None:
+        """No more of this channel for ``taker``; it need not have followed it."""
+        followed = self._followed.get(channel)
+        if followed is not None:
+            followed.takers.pop(taker, None)
+            if not followed.takers:
+                del self._followed[channel]
+
+    async def run(self) -> None:
+        """Push for ever."""
+        now = 0.0
+        while True:
+            now = max(now, self.now_ms())
+            wake_ms = min((f.line.due_ms for f in self._followed.values()), default=math.inf)
+            if now < wake_ms:
+                if not await self._sleep((wake_ms - now) / 1000):
+                    continue
+                now = max(self.now_ms(), wake_ms)  # a timer may end a hair before its time
+            due = [f for f in self._followed.values() if f.line.due_ms <= now]
+            for followed in sorted(due, key=lambda f: RANKS[f.line.channel.name]):
+                self._push(followed, math.floor(now))
+            await trio.lowlevel.checkpoint()
+
+    async def _sleep(self, seconds: float) -> bool:
+        """False: woken early, there are other lines now."""
+        self._changed = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._changed.wait()
+            return False
+        return True
+
+    def _push(self, followed: _Followed, now_ms: int) -> None:
+        messages = followed.line.news(now_ms)
+        if self._trades(followed.line.instrument):
+            for message in messages:
+                frame = text_frame(message)
+                for taker in [*followed.takers]:  # one may leave while it is offered a frame
+                    taker.offer(frame)
+
+    def _instrument(self, channel: Channel) -> OkxInstrument | None:
+        return find_instrument(self.sources.market, channel.inst_id)
+
+    def _trades(self, instrument: OkxInstrument) -> bool:
+        return instrument.symbol not in self.sources.market.delisted
