@@ -212,6 +212,18 @@ async def test_symbols_are_found_whatever_their_case(autojump_clock: trio.abc.Cl
         assert answer["data"]["symbol"] == "btcusdt"
 
 
+async def test_a_venues_own_name_is_understood(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    desk.hub.name("BTC-USDT", "BTCUSDT")
+    async with connected(desk) as client:
+        answer = await client.subscribe(symbol="BTC-USDT")
+        assert answer["data"]["symbol"] == "BTC-USDT"
+        desk.publish(0)
+        assert (await client.next("kline_data"))["data"]["symbol"] == "BTC-USDT"
+        await client.request(type="unsubscribe", symbol="btc-usdt", interval="1m")
+        await client.next("unsubscribe_confirmed")
+
+
 async def test_the_default_venue_answers_for_a_shared_symbol(
     autojump_clock: trio.abc.Clock,
 ) -> None:

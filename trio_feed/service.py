@@ -205,6 +205,7 @@ async def _make_feeds(
             store=store,
             publish=hub.publish,
             announce=hub.open_topic,
+            name=hub.name,
             simulated=box.enabled and box.venue == name,
             metrics=metrics,
             cache=_cache(settings, name),

@@ -47,12 +47,14 @@ class VenueFeed:
         store: KlineStore,
         publish: Publish,
         announce: Callable[[Subject], None],
+        name: Callable[[str, str], None],
         simulated: bool,
         metrics: Metrics,
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
         self.instruments = Instruments()
+        self._name = name
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         connection = settings.connection
@@ -190,6 +192,10 @@ class VenueFeed:
         """Use the table from now on, and make the connections fit it."""
         self.instruments = table
         self.pipeline.use(table)
+        for symbol in self.settings.symbols:
+            instrument = table.find(symbol)
+            if instrument is not None:
+                self._name(instrument.native, symbol)
         self._links.apply(self._streams(table), nursery, outlet)
 
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:

@@ -57,6 +57,7 @@ class Hub:
         metrics: Metrics,
     ) -> None:
         self._topics: dict[Subject, Topic] = {}
+        self._aliases: dict[str, str] = {}
         self._history_rows = history_rows
         self._default_venue = default_venue
         self._now_ms = now_ms
@@ -83,6 +84,10 @@ class Hub:
         rows = ((kline, 1) for kline in history)
         self._topics[subject] = Topic(subject, deque(rows, self._history_rows), first_ms)
 
+    def name(self, alias: str, symbol: str) -> None:
+        """``alias`` is a venue's own name of ``symbol``; requests may use either."""
+        self._aliases[alias] = symbol
+
     def publish(self, message: KlineMessage | LineMessage) -> None:
         """The one narrow call from the feeds: note what is new and hand it out."""
         if isinstance(message, KlineMessage):
@@ -106,11 +111,10 @@ class Hub:
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""
-        symbol = target.symbol
-        if symbol not in (known := self.symbols):
-            if symbol.upper() not in known:
-                raise RequestError(code, f"symbol: {symbol!r} is not one of {_some(known)}")
-            symbol = symbol.upper()
+        symbol = self._resolve(target.symbol)
+        if symbol is None:
+            known = _some(self.symbols)
+            raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
         venues = [s.venue for s in self._topics if s.symbol == symbol]
         venue = target.exchange
         if venue is None:
@@ -130,6 +134,14 @@ class Hub:
                 problem = f"interval: {target.notation!r}"
             raise RequestError(code, f"{problem} is not one of {_some(have)} for {symbol}")
         return topic
+
+    def _resolve(self, name: str) -> str | None:
+        """A unified symbol, in any case, or a venue's own name -> the unified symbol."""
+        known = set(self.symbols)
+        for found in (name, self._aliases.get(name), name.upper(), self._aliases.get(name.upper())):
+            if found in known:
+                return found
+        return None
 
     def subscribe(self, subscriber: Subscriber, topic: Topic, own: str) -> None:
         """From now on ``subscriber`` gets the topic's messages with ``own`` spliced in; a second

@@ -61,7 +61,7 @@ def line_tail(message: LineMessage, now_ms: float) -> str:
     """What follows :func:`line_head` and the subscriber's splice."""
     data = message.data
     body = _BODIES[type(data)](data)
-    event_ms = data.time_ms if isinstance(data, Price) else data.event_ms
+    event_ms = _event_ms(data)
     stamp = int(now_ms)
     return (
         f'"exchange":{quote(message.line.venue)},"epoch":{message.epoch},'
@@ -69,6 +69,13 @@ def line_tail(message: LineMessage, now_ms: float) -> str:
         f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
         f'"data":{body},"timestamp":{stamp}}},"timestamp":{stamp}}}'
     )
+
+
+def _event_ms(data: Ticker | Trade | Price | BookView) -> int:
+    """The venue's time of it: of the event, or where it gives none of the trade."""
+    if isinstance(data, Price):
+        return data.time_ms
+    return data.event_ms or (data.time_ms if isinstance(data, Trade) else 0)
 
 
 def _number(value: Decimal | None) -> str:
