@@ -16,7 +16,7 @@ from trio_feed.feeds.connection import Connection, ConnectionState, Incoming
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, KlineMessage, Trade
-from trio_feed.net.tunnel import Route
+from trio_feed.net.route import Route
 from trio_feed.settings import (
     ConnectionSettings,
     ExchangeSettings,

@@ -14,7 +14,7 @@ from support.memory import MemoryNetwork
 from trio_feed import errors
 from trio_feed.net.limits import WeightBudget
 from trio_feed.net.rest import open_rest
-from trio_feed.net.tunnel import Route
+from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings, Secret
 
 EPOCH_MS = 1_800_000_000_000.0

@@ -1,12 +1,16 @@
 """The whole service under virtual time."""
 
 import random
+import tomllib
 from typing import Any
 
+import pytest
 import trio
+from attrs import evolve
 from support.house import START_MS, House, open_house, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Kline, Series
+from trio_feed.settings import ProxySettings
 
 MINUTE = 60_000
 M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
@@ -66,3 +70,32 @@ async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> N
 
             offsets = [m["data"]["offset"] for m in client.messages if m["type"] == "kline_data"]
             assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "proxy={enabled=true, proxy_type='socks5', address='proxy:1080'}",
+        "proxies=[{enabled=true, proxy_type='http', address='proxy:8080'}]",
+    ],
+)
+async def test_nothing_goes_direct_while_the_proxy_is_down(
+    table: str, autojump_clock: trio.abc.Clock
+) -> None:
+    """Promise 2, of the whole service: WebSocket, REST, instruments; the exchange is reachable."""
+    key, _, value = table.partition("=")
+    settings = settings_for_tests()
+    exchange = settings.exchanges["binance_usdm"]
+    words = tomllib.loads(f"{key} = {value}")[key]
+    chosen = {
+        "proxy": lambda: ProxySettings(**words),
+        "proxies": lambda: tuple(ProxySettings(**row) for row in words),
+    }[key]()
+    connection = evolve(exchange.connection, **{key: chosen})
+    settings = evolve(settings, exchanges={"binance_usdm": evolve(exchange, connection=connection)})
+    with trio.fail_after(3_600):
+        async with open_house(settings) as house:
+            await trio.sleep(600)
+            assert {host for host, _ in house.network.dialled} == {"proxy"}
+            assert house.exchange.dials == 0
+            assert house.ready.feeds[0].not_ready(30) != ""

@@ -12,8 +12,9 @@ from support.memory import MemoryNetwork
 
 from trio_feed import errors
 from trio_feed.net.proxy import Proxy
+from trio_feed.net.route import Route
 from trio_feed.net.tls import start_tls, tls_context
-from trio_feed.net.tunnel import Route, open_tunnel
+from trio_feed.net.tunnel import open_tunnel
 from trio_feed.settings import ProxySettings, Secret
 
 HOST, PORT = "fstream.example.com", 443

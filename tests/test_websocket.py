@@ -12,7 +12,7 @@ import trio.testing
 from support.memory import MemoryNetwork
 
 from trio_feed.errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
-from trio_feed.net.tunnel import Route
+from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ProxySettings
 

@@ -30,7 +30,7 @@ from trio_feed.errors import (
     TunnelError,
     TunnelTimeout,
 )
-from trio_feed.net.tunnel import Route
+from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, Socket, open_websocket
 from trio_feed.settings import ProxySettings, Secret
 from trio_feed.world import real_world

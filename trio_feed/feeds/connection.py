@@ -15,7 +15,7 @@ from attrs import define, field
 
 from ..errors import BadMessage, ConnectionLost, SubscriptionRefused
 from ..metrics import Metrics
-from ..net.tunnel import Route
+from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings
 from ..supervise import Backoff

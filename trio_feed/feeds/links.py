@@ -9,7 +9,7 @@ from attrs import define, field
 
 from ..errors import NetworkError
 from ..metrics import Metrics
-from ..net.tunnel import Route
+from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import Backoff, supervise
 from ..venues import Instruments, Plan, Stream, Venue

@@ -8,14 +8,16 @@ from typing import Any, Never
 
 import structlog
 import trio
+from attrs import evolve
 
 from ..errors import BadMessage, NetworkError
 from ..market import calendar
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, Subject
-from ..net.limits import WeightBudget
+from ..net.egress import make_egress
+from ..net.limits import DialBudget, WeightBudget
 from ..net.rest import RestClient, open_rest
-from ..net.tunnel import Route
+from ..net.route import Route
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
@@ -64,6 +66,9 @@ class VenueFeed:
             environ=environ,
             ca_file=connection.ca_file,
             timeout_s=connection.tunnel_timeout_s,
+            egress=make_egress(connection),
+            dials=DialBudget(*venue.DIALS),
+            now_ms=world.now_ms,
         )
         self.pipeline = Pipeline(
             venue,
@@ -148,7 +153,7 @@ class VenueFeed:
         return await stack.enter_async_context(
             open_rest(
                 url,
-                route=self._route,
+                route=evolve(self._route, dials=None),  # the limit is on WebSockets
                 timeout_s=connection.rest_timeout_s,
                 budget=WeightBudget(connection.rest_weight_per_minute, self.venue.BURST_S),
                 now_ms=self._world.now_ms,

@@ -24,8 +24,8 @@ import trio
 
 from ..errors import RateLimited, RestError, RestRefused, SettingsError
 from .limits import WeightBudget, refusal_hint
+from .route import Route
 from .tls import start_tls, tls_context
-from .tunnel import Route
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing included

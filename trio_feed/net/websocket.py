@@ -30,7 +30,7 @@ from attrs import frozen
 from ..errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
 from .limits import refusal_hint
 from .proxy import join_address
-from .tunnel import Route
+from .route import Route
 from .wire import Wire
 
 _RECEIVE_BYTES = 64 * 1024  # 30 % faster than the library's 4 KiB
@@ -110,7 +110,11 @@ async def open_websocket(
     try:
         socket = Socket(target, Wire(stream), deadlines, max_message_bytes)
         async with _Helpers() as nursery:
-            await socket._upgrade(nursery, queue_size)
+            try:
+                await socket._upgrade(nursery, queue_size)
+            except UpgradeRefused as error:
+                route.blame(stream, error)  # a blocked region: another exit may be let in
+                raise
             try:
                 yield socket
             finally:

@@ -3,6 +3,7 @@
 from .load import load, masked
 from .tables import (
     ConnectionSettings,
+    EgressSettings,
     ExchangeSettings,
     KlineSettings,
     LoggingSettings,
@@ -21,6 +22,7 @@ from .tables import (
 
 __all__ = [
     "ConnectionSettings",
+    "EgressSettings",
     "ExchangeSettings",
     "KlineSettings",
     "LoggingSettings",

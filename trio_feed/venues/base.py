@@ -165,6 +165,8 @@ class Venue(Protocol):
     """Levels a side that a snapshot by REST holds, None where the book is whole."""
     HEARTBEAT: Heartbeat | None
     LISTED: bool
+    DIALS: tuple[int, float]
+    """Connections that may be opened per so many seconds, from one IP."""
     BURST_S: float
     """How many seconds' worth of the REST budget may be spent at once."""
     TRADE_KIND: Kind

@@ -21,6 +21,7 @@ BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
 BURST_S = 60.0
+DIALS = (300, 300.0)
 TRADE_KIND = Kind.AGG_TRADE
 
 _STREAMS = {

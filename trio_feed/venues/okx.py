@@ -31,6 +31,7 @@ HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
 """OKX closes (4004) after 30 s without data."""
 LISTED = True
 BURST_S = 2.0
+DIALS = (3, 1.0)
 TRADE_KIND = Kind.TRADE
 """``trades-all``: its ids follow each other without a hole, those of ``trades`` do not."""
 

@@ -51,6 +51,7 @@ class _Facts:
     HEARTBEAT: Heartbeat | None = None
     LISTED: bool = False
     BURST_S: float = 60.0
+    DIALS: tuple[int, float] = (40, 10.0)
     TRADE_KIND: Kind = Kind.PRICE
 
 

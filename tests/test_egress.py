@@ -1,0 +1,665 @@
+"""The pool of proxies: whom it chooses, what a route makes of it, and what the settings say."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.memory import MemoryNetwork
+from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
+
+from trio_feed import errors
+from trio_feed.net.egress import Egress, make_egress
+from trio_feed.net.limits import DialBudget
+from trio_feed.net.proxy import Proxy
+from trio_feed.net.route import Route
+from trio_feed.settings import ConnectionSettings, ProxySettings, Secret, load, masked
+from trio_feed.settings.tables import EgressSettings
+
+HOST, PORT = "fstream.example.com", 443
+A = Proxy("http", "a", 1, "alice", Secret("hunter2"))
+B = Proxy("socks5", "b", 2, "alice", Secret("hunter2"))
+C = Proxy("http", "c", 3)
+T0 = 1_800_000_000_000.0
+
+UNREACHABLE = errors.ProxyUnreachable("proxy is down")
+REFUSED = errors.ProxyAuthRequired("407")
+RESET = errors.TlsReset("cut off")
+
+
+def cooling_s(pool, proxy, now=T0):
+    """For how many seconds ``proxy`` cools down."""
+    (found,) = [s for s in pool.statistics(now) if s.address == proxy.address]
+    return (found.cool_until_ms - now) / 1000 if found.state == "cooling" else 0
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def test_the_first_is_chosen_and_kept():
+    pool = Egress([A, B, C])
+    for _ in range(5):
+        assert pool.choose(T0) == A
+        pool.succeeded(A, T0)
+
+
+def test_a_pool_of_none_is_a_mistake_and_a_double_is_one():
+    with pytest.raises(ValueError, match="nowhere"):
+        Egress([])
+    assert len(Egress([A, A, B]).statistics(T0)) == 2
+
+
+def test_failover_and_stay():
+    pool = Egress([A, B, C])
+    assert pool.choose(T0) == A
+    pool.failed(A, T0, UNREACHABLE)
+    assert pool.choose(T0) == B
+    assert pool.choose(T0 + 3_600_000) == B  # A is healthy again, and B works
+
+
+def test_the_healthiest_is_next():
+    pool = Egress([A, B, C])
+    pool.failed(A, T0, UNREACHABLE)
+    pool.failed(C, T0, RESET)
+    assert pool.choose(T0 + 10_000) == B
+    pool.failed(B, T0 + 10_000, UNREACHABLE)
+    assert pool.choose(T0 + 10_000) == C  # a single error of the exchange weighs less than A's
+    pool.failed(C, T0 + 10_000, UNREACHABLE)
+    assert pool.choose(T0 + 10_000) == A
+
+
+def test_avoid_is_for_this_call_and_moves_on():
+    pool = Egress([A, B])
+    assert pool.choose(T0, avoid={A}) == B
+    assert pool.choose(T0, avoid={A, B}) is None
+    assert pool.next_at_ms(T0) == T0  # they are healthy all the same
+
+
+def test_all_down_says_until_when_and_why():
+    pool = Egress([A, B])
+    pool.failed(A, T0, UNREACHABLE)
+    pool.failed(B, T0 + 500, errors.ProxyProtocolError("speaks\nnonsense"))
+    now = T0 + 1000
+    assert pool.choose(now) is None
+    assert pool.next_at_ms(now) == T0 + 2000
+    text = pool.explain(now)
+    assert "no proxy of 2 may be used for 1.0 s, never direct" in text
+    assert "a:1 for 1.0 s (proxy is down); b:2 for 1.5 s (speaks nonsense)" in text
+    assert pool.choose(T0 + 1999) is None
+    assert pool.choose(T0 + 2000) == A
+
+
+# ---------------------------------------------------------------- cooling down
+
+
+def test_cool_downs_double_up_to_a_cap_and_start_again_after_a_success():
+    pool, now, lengths = Egress([A]), T0, []
+    for _ in range(8):
+        pool.failed(A, now, UNREACHABLE)
+        lengths.append(cooling_s(pool, A, now))
+        now = pool.next_at_ms(now)
+    assert lengths == [2, 4, 8, 16, 32, 60, 60, 60]
+    pool.succeeded(A, now)
+    pool.failed(A, now, UNREACHABLE)
+    assert cooling_s(pool, A, now) == 2
+
+
+def test_a_wave_of_failures_doubles_once():
+    pool = Egress([A])
+    for i in range(200):
+        pool.failed(A, T0 + i, UNREACHABLE)
+    assert cooling_s(pool, A) == 2
+    assert pool.statistics(T0)[0].failures == 200
+    pool.failed(A, T0 + 2000, UNREACHABLE)
+    assert cooling_s(pool, A, T0 + 2000) == 4
+
+
+def test_a_late_success_ends_the_cool_down():
+    pool = Egress([A])
+    pool.failed(A, T0, UNREACHABLE)
+    pool.succeeded(A, T0 + 1)
+    assert pool.choose(T0 + 1) == A
+
+
+def test_refused_credentials_cool_down_for_long_whatever_came_before():
+    pool = Egress([A])
+    pool.failed(A, T0, UNREACHABLE)
+    pool.failed(A, T0, REFUSED)
+    pool.failed(A, T0, UNREACHABLE)
+    assert cooling_s(pool, A) == 600
+
+
+def refused(code):
+    return errors.ProxyRefused(f"refused: {code}", code)
+
+
+OF_PROXY = [
+    UNREACHABLE,
+    errors.TunnelTimeout("x", "dial proxy"),
+    errors.TunnelTimeout("x", "proxy TLS handshake"),
+    errors.TunnelTimeout("x", "CONNECT"),
+    errors.ProxyProtocolError("x"),
+    *map(refused, (400, 403, 404, 405, 429, 500, 1, 2, 3, 7, 8)),
+]
+OF_TARGET = [
+    RESET,
+    errors.TlsNameMismatch("x"),
+    errors.TlsUntrusted("x"),
+    errors.TunnelTimeout("x", "TLS handshake"),
+    errors.HostUnreachable("x"),
+    errors.UpgradeRefused("x", 451),
+    *map(refused, (502, 503, 504, 4, 5)),
+]
+
+
+def name(error):
+    return f"{type(error).__name__} {getattr(error, 'code', getattr(error, 'step', ''))}"
+
+
+@pytest.mark.parametrize("error", OF_PROXY, ids=name)
+def test_an_error_of_the_proxy_counts_at_once(error):
+    pool = Egress([A, B])
+    pool.failed(A, T0, error)
+    assert cooling_s(pool, A) == 2
+
+
+@pytest.mark.parametrize("error", OF_TARGET, ids=name)
+def test_the_third_error_of_the_target_counts_and_never_grows(error):
+    pool, now = Egress([A, B]), T0
+    assert pool.choose(now) == A
+    for _ in range(2):
+        pool.failed(A, now, error)
+        pool.succeeded(A, now)  # the tunnel is up: says nothing about what is behind it
+        assert cooling_s(pool, A, now) == 0
+        assert pool.choose(now) == A
+    for _ in range(5):
+        pool.failed(A, now, error)
+        assert cooling_s(pool, A, now) == 2
+        now += 2000
+
+
+def test_errors_of_the_target_are_forgotten_after_a_minute():
+    pool = Egress([A])
+    for i in range(10):
+        pool.failed(A, T0 + i * 60_000, RESET)
+    assert cooling_s(pool, A, T0 + 9 * 60_000) == 0
+
+
+def test_the_caller_may_know_better_whose_error_it_is():
+    pool = Egress([A])
+    pool.failed(A, T0, RESET, of_proxy=True)  # TLS with the proxy itself
+    assert cooling_s(pool, A) == 2
+
+
+def test_a_clock_that_is_set_back_does_not_stretch_a_cool_down():
+    pool = Egress([A])
+    pool.failed(A, T0, UNREACHABLE)
+    assert pool.choose(T0 - 3_600_000) is None
+    assert pool.choose(T0 - 3_600_000 + 2000) == A
+
+
+def test_the_policy_is_the_settings():
+    policy = EgressSettings(
+        cool_down_min_s=1, cool_down_max_s=3, credentials_cool_down_s=30, target_errors=1
+    )
+    pool = Egress([A, B], policy)
+    pool.failed(A, T0, RESET)
+    assert cooling_s(pool, A) == 1
+    pool.failed(B, T0, REFUSED)
+    assert cooling_s(pool, B) == 30
+    pool = Egress([A], EgressSettings(cool_down_min_s=5, credentials_cool_down_s=1))
+    pool.failed(A, T0, UNREACHABLE)
+    pool.failed(A, T0, REFUSED)
+    assert cooling_s(pool, A) == 5  # no later failure shortens what there is
+
+
+# ---------------------------------------------------------------- lanes
+
+
+def test_two_lanes_take_two_proxies():
+    assert Egress([A, B, C]).assign(2, T0) == (A, B)
+    assert Egress([A]).assign(2, T0) == (A, A)
+
+
+def test_a_lane_that_loses_its_proxy_takes_a_free_one():
+    pool = Egress([A, B, C])
+    assert pool.assign(2, T0) == (A, B)
+    pool.failed(A, T0, UNREACHABLE)
+    assert pool.assign(2, T0) == (C, B)
+
+
+def test_lanes_part_again_when_they_can_and_the_lower_one_stays():
+    pool = Egress([A, B])
+    assert pool.assign(2, T0) == (A, B)
+    pool.failed(A, T0, UNREACHABLE)
+    assert pool.assign(2, T0) == (B, B)
+    assert pool.assign(2, T0 + 2000) == (B, A)
+
+
+def test_a_lower_lane_matters_more_than_a_higher_one():
+    pool = Egress([A, B])
+    assert (pool.choose(T0, lane=0), pool.choose(T0, lane=2)) == (A, B)
+    assert pool.choose(T0, lane=1) == B
+
+
+def test_no_lane_leads_anywhere_when_all_cool_down():
+    pool = Egress([A, B])
+    for proxy in (A, B):
+        pool.failed(proxy, T0, UNREACHABLE)
+    assert pool.assign(2, T0) == ()
+
+
+POOL = [A, B, C, Proxy("https", "d", 4)]
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Whatever happens in whatever order, what is chosen is healthy, and something is."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool, self.now = Egress(POOL), T0
+
+    @rule(ms=st.integers(-5_000, 100_000))
+    def time_passes(self, ms):
+        self.now += ms
+
+    @rule(proxy=st.sampled_from(POOL))
+    def succeed(self, proxy):
+        self.pool.succeeded(proxy, self.now)
+        assert cooling_s(self.pool, proxy, self.now) == 0
+
+    @rule(proxy=st.sampled_from(POOL), error=st.sampled_from([*OF_PROXY, *OF_TARGET, REFUSED]))
+    def fail(self, proxy, error):
+        self.pool.failed(proxy, self.now, error)
+
+    @rule(avoid=st.sets(st.sampled_from(POOL)), lane=st.integers(0, 2))
+    def choose(self, avoid, lane):
+        healthy = self.healthy() - avoid
+        chosen = self.pool.choose(self.now, avoid, lane)
+        assert chosen in healthy if healthy else chosen is None
+        assert self.pool.choose(self.now, avoid, lane) == chosen
+
+    @rule(n=st.integers(1, 3))
+    def assign(self, n):
+        lanes, healthy = self.pool.assign(n, self.now), self.healthy()
+        assert len(lanes) == (n if healthy else 0)
+        assert set(lanes) <= healthy
+        assert len(set(lanes)) == min(n, len(healthy))
+        assert self.pool.assign(n, self.now) == lanes
+
+    @invariant()
+    def waiting_has_an_end(self):
+        until = self.pool.next_at_ms(self.now)
+        assert self.now <= until <= self.now + 600_000
+        assert (until == self.now) == bool(self.healthy())
+
+    def healthy(self):
+        return {p for p in POOL if not cooling_s(self.pool, p, self.now)}
+
+
+TestAnyHistory = AnyHistory.TestCase
+
+
+def test_nothing_shows_a_secret():
+    pool = Egress([A, B])
+    for proxy in (A, B):
+        pool.failed(proxy, T0, UNREACHABLE)
+    texts = [repr(pool), str(pool), pool.explain(T0), repr(pool.statistics(T0))]
+    texts += [repr(Route(None, ProxySettings(), None, "", 1, pool, now_ms=lambda: T0))]
+    for secret in ("hunter2", "alice"):
+        assert secret not in " ".join(texts)
+    (first, _) = pool.statistics(T0)
+    assert (first.address, first.kind, first.state) == ("a:1", "http", "cooling")
+    assert (first.failures, first.successes, first.problem) == (1, 0, "proxy is down")
+    assert first.cool_until_ms == T0 + 2000
+
+
+# ---------------------------------------------------------------- dial budget
+
+
+def test_a_window_of_dials_and_not_one_more():
+    budget = DialBudget(3, 1.0)
+    assert [budget.delay_s(T0 + i * 100) for i in range(3)] == [0, 0, 0]
+    assert budget.delay_s(T0 + 300) == pytest.approx(0.7)
+    assert budget.delay_s(T0 + 300, "a:1") == 0  # another exit
+    assert budget.delay_s(T0 + 999.9998) == 0.001  # never a wait too short to pass
+    assert budget.delay_s(T0 + 1000) == 0
+    assert budget.delay_s(T0 + 1000) == pytest.approx(0.1)
+    assert "3 per 1 s" in repr(budget)
+
+
+@given(st.lists(st.tuples(st.floats(-2_000, 2_000), st.sampled_from("ab")), max_size=80))
+def test_no_window_ever_holds_more(asks):
+    budget, now, gone = DialBudget(4, 1.0), T0, {"a": [], "b": []}
+    for pause, way in asks:
+        now += pause
+        gone[way] = [min(when, now) for when in gone[way]]  # a clock that was set back
+        delay_s = budget.delay_s(now, way)
+        assert 0 <= delay_s <= 1
+        if not delay_s:
+            gone[way].append(now)
+            assert sum(when > now - 1000 for when in gone[way]) <= 4
+
+
+def test_a_budget_of_nothing_is_a_mistake():
+    for per_window, window_s in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="at least one"):
+            DialBudget(per_window, window_s)
+
+
+# ---------------------------------------------------------------- the route
+
+
+def virtual_now_ms():
+    return T0 + trio.current_time() * 1000
+
+
+def route_of(network, *proxies, **more):
+    pool = Egress(proxies) if proxies else None
+    return Route(network.dial, ProxySettings(), None, "", 5, pool, now_ms=virtual_now_ms, **more)
+
+
+async def socks_proxy(stream):
+    """SOCKS5 with alice's password, then an echo."""
+    await receive_exactly(stream, 4)
+    await stream.send_all(b"\x05\x02")
+    await receive_exactly(stream, 15)
+    await stream.send_all(b"\x01\x00")
+    await receive_exactly(stream, 7 + len(HOST))
+    await stream.send_all(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
+    await echo(stream)
+
+
+OK = connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=echo)
+SILENT = connect_proxy(b"")
+
+
+@asynccontextmanager
+async def proxies_at(handlers):
+    """{Proxy: what it does with a connection}, and the exchange itself, in reach as a bait."""
+    network = MemoryNetwork()
+
+    async def answer(handler, stream):
+        try:
+            await handler(stream)
+        except (EOFError, trio.BrokenResourceError):
+            await trio.aclose_forcefully(stream)
+
+    async def serve(listener, handler):
+        while True:
+            nursery.start_soon(answer, handler, await listener.accept())
+
+    async with trio.open_nursery() as nursery:
+        baits = {(HOST, PORT): echo}
+        for (host, port), handler in baits.items() | {
+            ((p.host, p.port), h) for p, h in handlers.items()
+        }:
+            (listener,) = await network.listen(host, port)
+            nursery.start_soon(serve, listener, handler)
+        yield network
+        nursery.cancel_scope.cancel()
+    assert (HOST, PORT) not in network.dialled  # never direct, in any test
+
+
+async def opened(way):
+    """Where an open() went, after an echo through it."""
+    stream = await way.open(HOST, PORT, tls=False)
+    await check_echo(stream)
+    await trio.aclose_forcefully(stream)
+
+
+async def test_failover_in_mid_run_and_no_way_back(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        await opened(way)
+        network.down.add((A.host, A.port))
+        await opened(way)  # the same call goes on through B
+        assert network.dialled == [("a", 1), ("a", 1), ("b", 2)]
+        await opened(way)  # and the next does not ask A again
+        network.down.clear()
+        await trio.sleep(3600)
+        await opened(way)
+        assert network.dialled[3:] == [("b", 2)] * 2
+        network.down.add((B.host, B.port))
+        await opened(way)
+        assert network.dialled[5:] == [("b", 2), ("a", 1)]
+        first, second = way.egress.statistics(virtual_now_ms())
+        assert (first.successes, first.failures) == (2, 1)
+        assert (second.successes, second.failures) == (3, 1)
+
+
+async def test_all_down_is_said_and_nothing_goes_direct(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        network.down |= {("a", 1), ("b", 2)}
+        for _ in range(3):  # the second and third dial nobody
+            with pytest.raises(errors.NoProxyAvailable, match="never direct") as caught:
+                await way.open(HOST, PORT, tls=True)
+            assert caught.value.until_ms == T0 + 2000
+        text = f"{caught.value} {caught.value!r}"
+        assert "\n" not in text
+        assert "a:1 for 2.0 s (proxy a:1 for fstream.example.com:443 cannot be reached" in text
+        assert "hunter2" not in text
+        assert "alice" not in text
+        assert network.dialled == [("a", 1), ("b", 2)]
+        network.down.clear()
+        await trio.sleep(2)
+        await opened(way)
+
+
+async def test_a_proxy_that_hangs_costs_one_deadline_once(autojump_clock):
+    async with proxies_at({A: SILENT, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        await opened(way)
+        assert trio.current_time() == pytest.approx(5)
+        await opened(way)
+        assert trio.current_time() == pytest.approx(5)
+
+
+async def test_a_callers_shorter_deadline_does_not_hide_a_proxy_that_hangs(autojump_clock):
+    async with proxies_at({A: SILENT, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        with trio.move_on_after(1):  # not long enough to say anything
+            await way.tunnel(HOST, PORT, tls=True)
+        assert way.egress.statistics(virtual_now_ms())[0].failures == 0
+        with trio.move_on_after(4):
+            await way.tunnel(HOST, PORT, tls=True)
+        assert "gave up after 4.0 s" in way.egress.statistics(virtual_now_ms())[0].problem
+        await opened(way)
+        assert network.dialled == [("a", 1), ("a", 1), ("b", 2)]
+
+
+async def test_an_exchange_that_is_away_does_not_close_the_pool(autojump_clock):
+    away = connect_proxy(b"HTTP/1.1 503 Away\r\n\r\n")
+    async with proxies_at({A: away, C: away}) as network:
+        way = route_of(network, A, C)
+        for _ in range(2):
+            with pytest.raises(errors.ProxyRefused):
+                await way.open(HOST, PORT, tls=True)
+        with pytest.raises(errors.NoProxyAvailable):
+            await way.open(HOST, PORT, tls=True)
+        assert way.egress.next_at_ms(virtual_now_ms()) == T0 + 2000
+        assert network.dialled == [("a", 1), ("c", 3), ("c", 3), ("a", 1), ("a", 1), ("c", 3)]
+
+
+async def test_tls_with_the_proxy_itself_is_the_proxys_error(autojump_clock):
+    plain = Proxy("https", "d", 4)
+    async with proxies_at({plain: SILENT, B: socks_proxy}) as network:
+
+        async def garbage(stream):
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        (listener,) = await network.listen("e", 5)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def answer():
+                await garbage(await listener.accept())
+
+            way = route_of(network, Proxy("https", "e", 5), B)
+            await opened(way)
+        assert way.egress.statistics(virtual_now_ms())[0].state == "cooling"
+
+
+async def test_blame_reaches_the_proxy_that_carried_the_stream(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        for _ in range(3):  # a blocked region: the tunnel opens, the exchange refuses
+            stream = await way.open(HOST, PORT, tls=False)
+            way.blame(stream, errors.UpgradeRefused("451", 451))
+        assert network.dialled == [("a", 1)] * 3
+        await opened(way)
+        assert network.dialled[3:] == [("b", 2)]
+        route_of(network).blame(stream, UNREACHABLE)  # no pool, nobody to blame
+
+
+async def test_lanes_are_routes_through_different_proxies(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B)
+        other = evolve(way, lane=1)
+        for each in (way, other, way, other):
+            await opened(each)
+        assert network.dialled == [("a", 1), ("b", 2)] * 2
+        network.down.add(("a", 1))
+        await opened(way)
+        await opened(other)
+        assert network.dialled[4:] == [("a", 1), ("b", 2), ("b", 2)]
+
+
+async def test_a_route_with_a_pool_needs_a_clock():
+    with pytest.raises(ValueError, match="clock"):
+        Route(None, ProxySettings(), None, "", 5, Egress([A]))
+
+
+async def test_dials_wait_for_their_budget(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B, dials=DialBudget(3, 1.0))
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(opened, way)
+        assert trio.current_time() == pytest.approx(9, abs=0.1)
+        assert network.dialled == [("a", 1)] * 30
+
+
+async def test_each_exit_has_its_own_budget(autojump_clock):
+    async with proxies_at({A: OK, B: socks_proxy}) as network:
+        way = route_of(network, A, B, dials=DialBudget(2, 60.0))
+        for each in (way, evolve(way, lane=1)) * 2:
+            await opened(each)
+        assert trio.current_time() == pytest.approx(0, abs=0.1)
+        await opened(way)
+        assert trio.current_time() == pytest.approx(60, abs=0.1)
+
+
+async def test_the_wait_for_the_budget_is_bounded_and_cancellable(autojump_clock):
+    network = MemoryNetwork()
+    way = route_of(network, dials=DialBudget(1, 300.0))  # the same without a pool
+    with pytest.raises(errors.HostUnreachable):
+        await way.tunnel(HOST, PORT, tls=True)
+    with pytest.raises(errors.TunnelTimeout, match="direct") as caught:
+        await way.tunnel(HOST, PORT, tls=True)
+    assert caught.value.step == "dial budget"
+    patient = evolve(way, dial_wait_s=301)
+    with trio.move_on_after(100) as scope:
+        await patient.tunnel(HOST, PORT, tls=True)
+    assert scope.cancelled_caught
+    with pytest.raises(errors.HostUnreachable):
+        await patient.tunnel(HOST, PORT, tls=True)
+    assert trio.current_time() == pytest.approx(300)
+    assert len(network.dialled) == 2
+
+
+# ---------------------------------------------------------------- settings
+
+KEY = "exchanges.x.connection.proxies"
+TOML = """
+[exchanges.x.connection.egress]
+cool_down_min_s = 5
+[[exchanges.x.connection.proxies]]
+enabled = true
+address = "a:1"
+username = "alice"
+password = "hunter2"
+[[exchanges.x.connection.proxies]]
+address = "off:9"
+[[exchanges.x.connection.proxies]]
+enabled = true
+proxy_type = "socks5"
+address = "[::1]:2"
+"""
+
+
+def test_an_array_of_tables_makes_a_pool(tmp_path):
+    file = tmp_path / "pool.toml"
+    file.write_text(TOML)
+    settings = load([file])
+    connection = settings.exchanges["x"].connection
+    assert [proxy.address for proxy in connection.proxies] == ["a:1", "off:9", "[::1]:2"]
+    pool = make_egress(connection)
+    assert [s.address for s in pool.statistics(T0)] == ["a:1", "[::1]:2"]
+    proxy = pool.choose(T0)
+    assert (proxy.username, proxy.password.reveal()) == ("alice", "hunter2")
+    pool.failed(proxy, T0, UNREACHABLE)
+    assert cooling_s(pool, proxy) == 5
+    assert "hunter2" not in f"{settings!r} {masked(settings)}"
+    shown = masked(settings)["exchanges"]["x"]["connection"]["proxies"]
+    assert [proxy["password"] for proxy in shown] == ["***", "", ""]
+
+
+def test_from_the_environment_as_toml():
+    name = "TRIO_FEED__EXCHANGES__X__CONNECTION__PROXIES"
+    settings = load((), {name: '[{enabled = true, address = "a:1"}]'})
+    assert settings.exchanges["x"].connection.proxies[0].address == "a:1"
+
+
+def test_no_array_no_pool():
+    assert make_egress(ConnectionSettings()) is None
+    assert make_egress(ConnectionSettings(proxy=ProxySettings(True, "http", "a:1"))) is None
+
+
+ON = "{enabled=true,address='a:1'}"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "line"),
+    [
+        ([f"{KEY}=[{ON},{{address='b'}}]"], f"{KEY}.1.address: 'b' is not host:port"),
+        ([f"{KEY}=[{ON},{{adress='b:1'}}]"], f"{KEY}.1.adress: unknown; known here: enabled"),
+        ([f"{KEY}=[{{enabled=true}}]"], f"{KEY}.0.address: missing although"),
+        ([f"{KEY}=[{{address='a:1',password=5}}]"], f"{KEY}.0.password: the secret is not"),
+        ([f"{KEY}=[{{address='a:1'}}]"], f"{KEY}: none is enabled"),
+        ([f"{KEY}=[{ON},{ON}]"], f"{KEY}: one is listed twice"),
+        ([f"{KEY}=[5]"], f"{KEY}.0: 5 is a value where a table is wanted"),
+        ([f"{KEY}=['http://u:hunter2@h:1']"], f"{KEY}.0: an address is a value where"),
+        ([f"{KEY}=[[{{password='hunter2'}}]]"], f"{KEY}.0: a list is a value where"),
+        ([f"{KEY}=http://u:hunter2@h:1"], f"{KEY}: is no array of tables; write [[{KEY}]]"),
+        ([f"{KEY}.password=hunter2"], f"{KEY}: is no array of tables; write [[{KEY}]]"),
+        (
+            [
+                f"{KEY}=[{ON}]",
+                "exchanges.x.connection.proxy.address=b:1",
+                "exchanges.x.connection.proxy.enabled=true",
+            ],
+            f"{KEY}: given although a single proxy is enabled",
+        ),
+        (
+            ["exchanges.x.connection.egress.cool_down_max_s=1"],
+            "exchanges.x.connection.egress.cool_down_max_s: is below cool_down_min_s",
+        ),
+    ],
+)
+def test_a_wrong_pool_is_one_line_without_a_secret(assignments, line):
+    with pytest.raises(errors.SettingsError) as caught:
+        load(assignments=assignments)
+    assert str(caught.value).startswith(line)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_proxy_table_that_is_off_does_not_count():
+    off = "exchanges.x.connection.proxy.address=b:1"
+    settings = load(assignments=[f"{KEY}=[{ON}]", off])
+    assert make_egress(settings.exchanges["x"].connection).choose(T0).address == "a:1"
