@@ -78,8 +78,8 @@ def _kline_rows(box: Box, symbol: str, query: Query, now_ms: int) -> list[list[A
             first = next_open(interval, first)
         opens = _forward(interval, first, last, limit)
     else:
-        if _state(market, symbol, interval, last, now_ms) is None:  # no trade in it yet
-            last = previous_open(interval, last)
+        if market.exists(interval, last) and not _state(market, symbol, interval, last, now_ms):
+            last = previous_open(interval, last)  # the open one has no trade yet
         opens = _backward(market, interval, last, limit)
     states = [_state(market, symbol, interval, open_ms, now_ms) for open_ms in opens]
     return [kline_row(interval, state, rest.digits) for state in states if state is not None]

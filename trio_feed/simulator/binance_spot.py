@@ -177,6 +177,13 @@ def _chosen(market: Market, query: Query) -> set[str]:
     return set(names)
 
 
+_ALLOWED = (
+    "icebergAllowed", "ocoAllowed", "otoAllowed", "opoAllowed", "quoteOrderQtyMarketAllowed",
+    "allowTrailingStop", "cancelReplaceAllowed", "amendAllowed", "pegInstructionsAllowed",
+    "isSpotTradingAllowed",
+)  # fmt: skip
+
+
 def _symbol_info(listing: Listing, *, trading: bool) -> Payload:
     tick, step = eight(listing.tick), eight(listing.step)
     return {
@@ -190,16 +197,7 @@ def _symbol_info(listing: Listing, *, trading: bool) -> Payload:
         "baseCommissionPrecision": 8,
         "quoteCommissionPrecision": 8,
         "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "icebergAllowed": True,
-        "ocoAllowed": True,
-        "otoAllowed": True,
-        "opoAllowed": True,
-        "quoteOrderQtyMarketAllowed": True,
-        "allowTrailingStop": True,
-        "cancelReplaceAllowed": True,
-        "amendAllowed": True,
-        "pegInstructionsAllowed": True,
-        "isSpotTradingAllowed": True,
+        **dict.fromkeys(_ALLOWED, True),
         "isMarginTradingAllowed": False,
         "filters": [
             {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000",
