@@ -68,7 +68,8 @@ def single_row(instrument: OkxInstrument, trade: Trade) -> dict[str, Any]:
 def aggregate_row(instrument: OkxInstrument, trade: Trade, seq_id: int) -> dict[str, Any]:
     """``trades``: ``tradeId`` is the last of ``count`` consecutive ids."""
     row = single_row(instrument, trade)
-    return row | {"count": str(trade.last_id - trade.first_id + 1), "seqId": seq_id}
+    count = trade.last_id - trade.first_id + 1
+    return row | {"count": str(count), "source": row.pop("source"), "seqId": seq_id}
 
 
 def candle_row(instrument: OkxInstrument, kline: Kline) -> list[str]:
