@@ -280,6 +280,7 @@ async def test_binance_futures_recording_parses_without_a_miss(
         store=store,
         publish=published.append,
         announce=lambda subject: None,
+        renew=lambda symbol: None,
         now_ms=lambda: recording.received[0][0] * 1000,
         simulated=False,
         metrics=bench.metrics,

@@ -51,6 +51,7 @@ class House:
         self.now = float(more.pop("now", T0))
         self.out: list[KlineMessage | LineMessage] = []
         self.subjects: list[Subject] = []
+        self.renewed: list[str] = []
         self.store, self.metrics = MemoryStore(7), Metrics()
         chosen: dict[str, Any] = {
             "symbols": ("BTCUSDT",),
@@ -68,6 +69,7 @@ class House:
             store=self.store,
             publish=self.out.append,
             announce=self.subjects.append,
+            renew=self.renewed.append,
             now_ms=lambda: self.now,
             simulated=simulated,
             metrics=self.metrics,
@@ -154,6 +156,14 @@ def test_a_gap_in_a_book_is_shown_stale_and_resynced() -> None:
     house.answer(SNAPSHOT | {"lastUpdateId": 122})
     assert not house.news(Channel.BOOK)[-1].stale
     assert house.metrics.book_gaps.labels(NAME)._value.get() == 1
+
+
+def test_a_snapshot_without_a_place_in_the_sequence_renews_the_stream() -> None:
+    house = House()
+    house.pipe.handle([book(101, 105, 99)], house.now)
+    house.answer(SNAPSHOT | {"lastUpdateId": 0})
+    assert house.renewed == ["BTCUSDT"]
+    assert house.news(Channel.BOOK) == []
 
 
 def test_a_lost_stream_makes_its_book_stale() -> None:

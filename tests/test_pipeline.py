@@ -57,6 +57,7 @@ class Line:
             store=self.store,
             publish=self.out.append,
             announce=lambda subject: None,
+            renew=lambda symbol: None,
             now_ms=lambda: self.now,
             simulated=simulated,
             metrics=Metrics(),

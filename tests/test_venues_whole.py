@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Series
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator.boxes import spinpet_market
+from trio_feed.venues import okx
 
 MINUTE = 60_000
 ALL = ".channels=['kline','trade','ticker','book']"
@@ -98,6 +100,24 @@ async def test_okx_books_survive_gaps_and_resets(autojump_clock: trio.abc.Clock)
             await trio.sleep(20)
             assert metrics.book_gaps.labels("okx")._value.get() == 1
             assert feed.pipeline.stale_books() == 0
+
+
+async def test_an_okx_book_without_rest_ids_comes_back_by_a_new_subscription(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = okx.parse_book
+    monkeypatch.setattr(okx, "parse_book", lambda *args: evolve(real(*args), last_id=0))
+    settings = settings_for_tests(
+        ".channels=['book']", "kline.broadcast_buffer_size=100000", venue="okx"
+    )
+    with trio.fail_after(3_600):
+        async with open_house(settings, trades_per_minute=60) as house:
+            (feed,) = house.ready.feeds
+            await trio.sleep(20)
+            house.exchange.gap_books("BTC-USDT")
+            await trio.sleep(30)
+            assert feed.pipeline.stale_books() == 0
+            assert max(state.id for state in feed.connections) > 2
 
 
 async def test_okx_is_pinged_in_its_own_way_when_it_is_quiet(

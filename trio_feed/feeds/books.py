@@ -22,7 +22,11 @@ class BookOf:
 
 
 class Books:
-    """A book per symbol.  A gap makes that one stale and resyncs it; the others go on."""
+    """A book per symbol.  A gap makes that one stale and resyncs it; the others go on.
+
+    ``renew`` is called for a symbol whose stream has to be subscribed to anew, because the venue's
+    snapshots by REST do not say where in the sequence they stand.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,9 @@ class Books:
         levels: int,
         now_ms: Callable[[], float],
         changed: Callable[[], None],
+        renew: Callable[[str], None],
     ) -> None:
+        self._renew = renew
         self._venue, self._outlet, self._levels = venue, outlet, levels
         self._now_ms, self._changed = now_ms, changed
         rule = venue.BOOK_RULE
@@ -80,7 +86,12 @@ class Books:
             return None
 
         def take(body: bytes) -> None:
-            change = book.snapshot(self._venue.parse_book(body, instrument))
+            snapshot = self._venue.parse_book(body, instrument)
+            change = book.snapshot(snapshot)
+            if change.outcome is Outcome.AGAIN and not snapshot.last_id:
+                self._outlet.log.info("book.renewing", symbol=key.symbol)
+                self._renew(key.symbol)
+                return
             if change.outcome is Outcome.AGAIN:
                 self._outlet.log.info("book.again", symbol=key.symbol, problem=change.reason)
                 return

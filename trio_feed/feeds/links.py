@@ -12,7 +12,7 @@ from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import Backoff, supervise
-from ..venues import Instruments, Plan, Stream, Venue
+from ..venues import Instruments, Kind, Plan, Stream, Venue
 from ..world import World
 from .connection import Connection, ConnectionState, Incoming
 from .rotation import keep
@@ -26,6 +26,8 @@ class Link:
     states: list[ConnectionState] = field(factory=list)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     carrying: int = 0
+    leave: Callable[[], None] = lambda: None
+    """Asks for a successor of the newest connection."""
 
     @property
     def live(self) -> bool:
@@ -96,6 +98,12 @@ class Links:
             self.links.append(link)
             nursery.start_soon(self._keep, link, outlet, name=f"{self._venue.NAME} link")
 
+    def renew(self, symbol: str, kind: Kind) -> None:
+        """Subscribe to a symbol's stream anew, by rotating the connection that carries it."""
+        for link in self.links:
+            if any(s.symbol == symbol and s.kind is kind for s in link.plan.streams):
+                link.leave()
+
     async def _keep(self, link: Link, outlet: trio.MemorySendChannel[Incoming]) -> None:
         with link.scope:
             await keep(
@@ -119,6 +127,7 @@ class Links:
         self._made += 1
         state = ConnectionState(self._made, link.plan)
         link.states.append(state)
+        link.leave = leaving
         connection = Connection(
             state=state,
             venue=self._venue,

@@ -57,7 +57,8 @@ class Pipeline:
     """All series and lines of one venue.  ``changed`` fires when a job may be due earlier.
 
     Only symbols that the instrument table knows as trading are asked for; :meth:`use` gives it.
-    ``announce`` is told of every subject before anything of it is published.
+    ``announce`` is told of every subject before anything of it is published; ``renew`` of a symbol
+    whose book stream has to be subscribed to anew.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Pipeline:
         store: KlineStore,
         publish: Publish,
         announce: Callable[[Subject], None],
+        renew: Callable[[str], None],
         now_ms: Callable[[], float],
         simulated: bool,
         metrics: Metrics,
@@ -103,6 +105,7 @@ class Pipeline:
             levels=settings.book_levels,
             now_ms=now_ms,
             changed=self.changed.set,
+            renew=renew,
         )
         both = Interval.M1 in settings.intervals and bool(settings.trade_intervals)
         self._checks = Reconciliation(

@@ -77,6 +77,7 @@ class VenueFeed:
             store=store,
             publish=publish,
             announce=announce,
+            renew=lambda symbol: self._links.renew(symbol, Kind.BOOK),
             now_ms=world.now_ms,
             simulated=simulated,
             metrics=metrics,
