@@ -71,6 +71,21 @@ async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> N
             assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
 
+async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clock) -> None:
+    """At every scheduler tick of the first moments, and then while it gets ready."""
+    reasons = []
+    with trio.fail_after(600):
+        async with open_house(settings_for_tests()) as house:
+            (feed,) = house.ready.feeds
+            for tick in range(2_000):
+                reasons.append(feed.not_ready(30))
+                feed.status()
+                await (trio.sleep(1) if tick % 50 == 49 else trio.lowlevel.checkpoint())
+    assert reasons[0] == "binance_usdm: no instruments yet"
+    assert any("about to be opened" in reason for reason in reasons)
+    assert reasons[-1] == ""
+
+
 @pytest.mark.parametrize(
     "way",
     [

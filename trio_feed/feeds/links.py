@@ -34,8 +34,11 @@ class Link:
         return any(state.status == "live" for state in self.states)
 
     @property
-    def newest(self) -> ConnectionState:
-        return self.states[-1]
+    def name(self) -> str:
+        """For people: its newest connection, and how that stands."""
+        if not self.states:
+            return "a connection that is about to be opened"
+        return f"connection {self.states[-1].id} ({self.states[-1].status})"
 
     @property
     def last_message_ms(self) -> float | None:
@@ -88,7 +91,7 @@ class Links:
                 kept.update(link.plan.streams)
                 continue
             gone = [stream.name for stream in link.plan.streams if stream not in wanted]
-            self._log.info("streams.gone", connection=link.newest.id, streams=gone)
+            self._log.info("streams.gone", connection=link.name, streams=gone)
             self.links.remove(link)
             link.scope.cancel()
         new = [stream for stream in wanted if stream not in kept]

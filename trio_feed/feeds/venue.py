@@ -120,9 +120,9 @@ class VenueFeed:
             return f"{name}: no instruments yet"
         for link in self._links.links:
             if not link.live:
-                return f"{name}: connection {link.newest.id} is {link.newest.status}"
+                return f"{name}: {link.name} does not deliver"
             if (link.last_message_ms or 0) < oldest:
-                return f"{name}: connection {link.newest.id} is silent"
+                return f"{name}: {link.name} is silent"
         if behind := self.pipeline.behind():
             return f"{name}: {behind} series lack closed candles"
         return ""
