@@ -80,7 +80,10 @@ async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clo
             for tick in range(2_000):
                 reasons.append(feed.not_ready(30))
                 feed.status()
-                await (trio.sleep(1) if tick % 50 == 49 else trio.lowlevel.checkpoint())
+                if tick % 50 == 49:
+                    await trio.sleep(1)
+                else:
+                    await trio.lowlevel.checkpoint()
     assert reasons[0] == "binance_usdm: no instruments yet"
     assert any("about to be opened" in reason for reason in reasons)
     assert reasons[-1] == ""
