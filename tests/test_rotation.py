@@ -4,6 +4,10 @@ import pytest
 import trio
 from support.house import START_MS, open_house, push_client, settings_for_tests
 
+from trio_feed.feeds.connection import ConnectionState
+from trio_feed.feeds.links import Link
+from trio_feed.venues import Plan
+
 MINUTE = 60_000
 
 
@@ -68,3 +72,13 @@ async def test_a_successor_that_does_not_deliver_replaces_nothing(
             assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
             await trio.sleep(300)
             assert [state.status for state in feed.connections] == ["live"]
+
+
+def test_a_link_that_has_no_connection_yet_has_a_name_all_the_same() -> None:
+    """Between the plan and the first try /ready looked for its newest connection, and fell."""
+    link = Link(Plan("ws://exchange", ()))
+    assert link.name == "a connection that is about to be opened"
+    assert not link.live
+    assert link.last_message_ms is None
+    link.states.append(ConnectionState(3, link.plan))
+    assert link.name == "connection 3 (connecting)"
