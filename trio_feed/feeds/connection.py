@@ -157,9 +157,10 @@ class Connection:
         if beat is None:
             return await socket.receive()
         silence_s = self.settings.silence_timeout_s
-        if trio.current_time() - self._last_data > silence_s:
+        left_s = self._last_data + silence_s - trio.current_time()
+        if left_s <= 0:
             raise ConnectionLost(f"{self.venue.NAME}: silent for {silence_s:g} s, but for pongs")
-        with trio.move_on_after(beat.after_s):
+        with trio.move_on_after(min(beat.after_s, left_s)):
             return await socket.receive()
         await socket.send(beat.text)
         with trio.move_on_after(self.settings.pong_timeout_s):

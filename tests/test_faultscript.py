@@ -1,0 +1,65 @@
+"""Fault scripts: a seed decides everything, every kind comes, nothing comes before its time."""
+
+from collections import Counter
+
+import pytest
+
+from trio_feed.simulator.faultscript import KINDS, Fault, parse_kinds, write_script
+from trio_feed.simulator.trial import LEVERS
+
+START_MS = 1_760_000_000_000
+
+
+def test_the_same_seed_writes_the_same_script() -> None:
+    one = write_script(7, 24, KINDS, start_ms=START_MS)
+    assert one == write_script(7, 24, KINDS, start_ms=START_MS)
+    assert one != write_script(8, 24, KINDS, start_ms=START_MS)
+
+
+def test_a_script_is_known_word_for_word() -> None:
+    """Python promises the same numbers of the same seed; a change here changes every result."""
+    first = write_script(1, 6, KINDS, start_ms=START_MS)[:2]
+    assert first == [
+        (942.942, Fault("dial_refused", lasts_s=281)),
+        (1213.663, Fault("missing_close", lasts_s=95)),
+    ]
+
+
+@pytest.mark.parametrize("hours", [0.5, 6.0, 24.0])
+def test_every_kind_comes_and_in_time(hours: float) -> None:
+    script = write_script(3, hours, KINDS, start_ms=START_MS)
+    times = [at for at, _ in script]
+    assert times == sorted(times)
+    assert times[0] >= 60.0
+    assert times[-1] <= hours * 3600
+    counts = Counter(fault.kind for _, fault in script)
+    assert counts.keys() == KINDS.keys()
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_half_of_the_faults_come_when_a_minute_ends() -> None:
+    script = write_script(1, 1000, ["tcp_reset"], start_ms=START_MS)
+    near = sum((at + START_MS / 1000 + 3.001) % 60 < 6.002 for at, _ in script)
+    assert 0.5 < near / len(script) < 0.6
+
+
+def test_without_kinds_nothing_happens() -> None:
+    assert write_script(1, 24, ()) == []
+
+
+def test_there_is_a_lever_for_every_kind() -> None:
+    assert KINDS.keys() == LEVERS
+
+
+def test_kinds_are_named_with_commas() -> None:
+    assert parse_kinds("all") == tuple(KINDS)
+    assert parse_kinds("none") == ()
+    assert parse_kinds("half_open, tcp_reset,half_open") == ("half_open", "tcp_reset")
+    with pytest.raises(ValueError, match="no such fault: flood; there are tcp_reset"):
+        parse_kinds("tcp_reset,flood")
+
+
+def test_a_fault_reads_as_a_line() -> None:
+    assert str(Fault("tcp_reset")) == "tcp_reset"
+    assert str(Fault("rest_status", 418, times=3)) == "rest_status 418 x3"
+    assert str(Fault("late_close", 2.5, lasts_s=90)) == "late_close 2.5 for 90 s"

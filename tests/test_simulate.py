@@ -1,0 +1,146 @@
+"""``scripts/simulate``: the service holds under every fault, and the check can fail."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+
+from scripts import simulate
+from scripts.simulate import MUST_BE_ZERO, SETTLE_S, START_MS, Run
+from trio_feed.model import Kline
+from trio_feed.simulator.faultscript import KINDS, Fault
+from trio_feed.simulator.gate import client_frames, server_frames
+from trio_feed.simulator.tampers import TAMPERS, closes
+from trio_feed.simulator.wire import ping_frame, text_frame
+
+CLOSE = b'{"e":"kline","k":{"x":true}}'
+OPEN = b'{"e":"kline","k":{"x":false}}'
+
+
+def broken(result: dict[str, Any]) -> dict[str, Any]:
+    """The promises that were not kept."""
+    return {name: result[name] for name in MUST_BE_ZERO if result[name]}
+
+
+@pytest.mark.parametrize(("venue", "seed"), [("binance_usdm", 1), ("binance_usdm", 2), ("okx", 3)])
+def test_six_hours_of_everything(venue: str, seed: int) -> None:
+    lines, result = simulate.simulate(Run(seed, 6.0, venue=venue))
+    assert broken(result) == {}
+    assert result["closed_expected"] == 380
+    assert result["closed_in_store"] == result["closed_delivered"] == 380
+    assert result["faults"].keys() == KINDS.keys()
+    assert len(lines) == sum(result["faults"].values())
+    assert result["max_detect_s"] <= 90
+    assert result["virtual_hours"] >= 6
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    results = [simulate.simulate(Run(4, 2.0)) for _ in range(2)]
+    for _, result in results:
+        del result["wall_s"]
+    assert results[0] == results[1]
+
+
+def test_wrong_values_are_found() -> None:
+    def one_is_off(kline: Kline) -> Kline:
+        minute = (kline.open_ms - START_MS) // 60_000
+        return evolve(kline, high=kline.high + Decimal("0.1")) if minute == 30 else kline
+
+    _, result = simulate.simulate(Run(1, 1.0, kinds=(), truth=one_is_off))
+    assert broken(result) == {"wrong_values": 1}
+
+
+def test_candles_that_cannot_be_fetched_are_missed() -> None:
+    """Without REST nobody can repair what passed while the service was offline."""
+    script = [
+        (100.0, Fault("rest_down", lasts_s=3600 + SETTLE_S)),
+        (600.0, Fault("dial_refused", lasts_s=300)),
+    ]
+    lines, result = simulate.simulate(Run(1, 1.0, script=script))
+    assert broken(result).keys() == {"lost"}
+    assert result["lost"] > 4
+    assert lines[0] == "t=100.000 fault rest_down for 7200 s"
+
+
+def test_a_service_that_dies_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(*_args: Any, task_status: Any, **_more: Any) -> None:
+        await trio.sleep(5)
+        raise RuntimeError("out of ideas")
+
+    monkeypatch.setattr(simulate.service, "run", run)
+    lines, result = simulate.simulate(Run(1, 0.1, kinds=()))
+    assert result["crashes"] == 1
+    assert lines == ["t=5.000 crash RuntimeError: out of ideas"]
+
+
+def test_requests_during_a_ban_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate.service.VenueFeed, "_open_rest", _open_rest_without_patience)
+    script = [(90.0, Fault("rest_status", 418, times=1)), (92.0, Fault("dial_refused", lasts_s=60))]
+    _, result = simulate.simulate(Run(1, 0.2, script=script))
+    assert result["limit_violations"] > 0
+
+
+async def _open_rest_without_patience(self: Any, stack: Any) -> Any:
+    rest = await _OPEN_REST(self, stack)
+    rest._refuse_while_banned = lambda: None
+    return rest
+
+
+_OPEN_REST = simulate.service.VenueFeed._open_rest
+
+
+def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--seed", "5", "--hours", "0.5", "--faults", "tcp_reset,half_open"]
+    assert simulate.main(words) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert all(line.split()[1:2] == ["fault"] for line in lines)
+    result = json.loads(last)
+    assert result["faults"] == {"half_open": 1, "tcp_reset": 1}
+    assert simulate.main([*words, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line).keys() == result.keys()
+
+
+def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        simulate.main(["--faults", "flood"])
+    assert "no such fault: flood" in capsys.readouterr().err
+
+
+def test_frames_are_told_apart() -> None:
+    payloads = [b"a", b"b" * 125, b"c" * 126, b"d" * 70_000]
+    data = b"".join(map(text_frame, payloads)) + ping_frame(b"x")
+    assert [payload for _, payload in server_frames(data)] == [*payloads, b"x"]
+    assert b"".join(frame for frame, _ in server_frames(data)) == data
+    masked = b"\x89\x80mask" + b"\x81\x82maskab" + b"\x81\xfe\x00\x7emask" + b"z" * 126
+    assert [*client_frames(masked)] == [0x89, 0x81, 0x81]
+
+
+def through(kind: str, *payloads: bytes, value: float = 0.0) -> list[tuple[float, bytes]]:
+    tamper = TAMPERS[kind](value)
+    return [out for payload in payloads for out in tamper(payload)]
+
+
+def test_closing_frames_are_known_at_both_exchanges() -> None:
+    okx = b'{"arg":{"channel":"candle1m","instId":"BTC-USDT"},"data":[["1","2","9","%b"]]}'
+    assert closes(CLOSE)
+    assert closes(okx.replace(b"%b", b"1"))
+    assert not closes(OPEN)
+    assert not closes(okx.replace(b"%b", b"0"))
+
+
+def test_each_tamper_does_what_it_is_called() -> None:
+    assert through("missing_close", OPEN, CLOSE) == [(0.0, OPEN)]
+    assert through("late_close", OPEN, CLOSE, value=4.5) == [(0.0, OPEN), (4.5, CLOSE)]
+    assert through("duplicated_frames", OPEN) == [(0.0, OPEN)] * 2
+    assert through("reordered_frames", b"1", b"2", b"3") == [(0.0, b"2"), (0.0, b"1")]
+    assert len(through("trickle", *[OPEN] * 41)) == 3
+    strange = through("unknown_frames", OPEN, CLOSE)
+    assert [payload for _, payload in strange[1::2]] == [OPEN, CLOSE]
+    for kind in ("malformed_json", "truncated_json"):
+        ((_, spoilt),) = through(kind, OPEN)
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(spoilt)

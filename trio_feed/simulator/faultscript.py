@@ -1,0 +1,140 @@
+"""A seed becomes a script: which fault happens when.  Pure; :mod:`.trial` plays it.
+
+Every kind comes at least once before any comes twice, as long as there is room.  Half of the
+faults are put within seconds of a minute's end, because that is where a candle can be lost; the
+rest fall anywhere.  Several may be under way at once, as in life.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+
+from attrs import frozen
+
+FAULTS_PER_HOUR = 5.0
+_MINUTE_S = 60.0
+_NEAR_S = 3.0
+_FIRST_S = 60.0
+"""The service gets a minute to start in peace: what it cannot know then is another test's."""
+
+
+@frozen
+class Fault:
+    """``value`` is what the kind makes of it: a status, a close code, seconds.  ``times``: so many
+    who ask next are given it.  ``lasts_s`` seconds it goes on."""
+
+    kind: str
+    value: float = 0.0
+    times: int = 0
+    lasts_s: float = 0.0
+
+    def __str__(self) -> str:
+        value = f" {self.value:g}" if self.value else ""
+        times = f" x{self.times}" if self.times else ""
+        lasts = f" for {self.lasts_s:g} s" if self.lasts_s else ""
+        return f"{self.kind}{value}{times}{lasts}"
+
+
+Make = Callable[[str, random.Random], Fault]
+
+
+def _plain(kind: str, _chance: random.Random) -> Fault:
+    return Fault(kind)
+
+
+def _one_of(*values: int) -> Make:
+    return lambda kind, chance: Fault(kind, chance.choice(values))
+
+
+def _status(*statuses: int) -> Make:
+    return lambda kind, chance: Fault(kind, chance.choice(statuses), times=chance.randint(1, 4))
+
+
+def _lasting(shortest_s: int, longest_s: int) -> Make:
+    return lambda kind, chance: Fault(kind, lasts_s=chance.randint(shortest_s, longest_s))
+
+
+def _seconds(shortest: float, longest: float, *, most: int = 0) -> Make:
+    def make(kind: str, chance: random.Random) -> Fault:
+        value = round(chance.uniform(shortest, longest), 1)
+        return Fault(kind, value, times=chance.randint(1, most) if most else 0)
+
+    return make
+
+
+def _several(most: int) -> Make:
+    return lambda kind, chance: Fault(kind, times=chance.randint(1, most))
+
+
+def _late(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, round(chance.uniform(0.5, 10.0), 1), lasts_s=chance.randint(60, 300))
+
+
+def _skew(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, round(chance.uniform(-5.0, 5.0), 1), lasts_s=chance.randint(600, 3600))
+
+
+KINDS: Mapping[str, Make] = {
+    "tcp_reset": _plain,
+    "half_open": _plain,
+    "server_close": _one_of(1000, 1001, 1008, 1011, 1012),
+    "server_shutdown": _plain,
+    "refuse_upgrade": _status(429, 503, 451, 418),
+    "rest_status": _status(500, 429, 418, 403),
+    "rest_down": _lasting(30, 300),
+    "rest_slow": _seconds(5.0, 30.0, most=4),
+    "dial_refused": _lasting(10, 600),
+    "garbage_before_101": _several(4),
+    "slow_handshake": _seconds(1.0, 40.0, most=3),
+    "malformed_json": _lasting(10, 120),
+    "truncated_json": _lasting(10, 120),
+    "unknown_frames": _lasting(30, 300),
+    "duplicated_frames": _lasting(60, 600),
+    "reordered_frames": _lasting(60, 600),
+    "trickle": _lasting(120, 600),
+    "missing_close": _lasting(60, 300),
+    "late_close": _late,
+    "clock_skew": _skew,
+}
+"""Every kind and how it is drawn.  ``clock_skew`` steps the service's clock, not the exchange's,
+and puts it right later: the difference is the same, and a machine's clock is what NTP sets."""
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """``all``, ``none`` or names with commas between.  Raises ValueError."""
+    if text == "all":
+        return tuple(KINDS)
+    names = [] if text == "none" else [name.strip() for name in text.split(",")]
+    if unknown := sorted(set(names) - KINDS.keys()):
+        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def write_script(
+    seed: int, hours: float, kinds: Iterable[str], *, start_ms: int = 0
+) -> list[tuple[float, Fault]]:
+    """(seconds after the start, fault), ascending.  ``start_ms`` is unix time at second 0.
+
+    Raises KeyError for a kind that there is not.
+    """
+    makers = {kind: KINDS[kind] for kind in kinds}
+    chance = random.Random(f"faults {seed}")
+    number = max(len(makers), round(hours * FAULTS_PER_HOUR)) if makers else 0
+    deck: list[str] = []
+    script = []
+    for _ in range(number):
+        if not deck:
+            deck = chance.sample([*makers], len(makers))
+        kind = deck.pop()
+        fault = makers[kind](kind, chance)
+        script.append((_moment(chance, hours * 3600, start_ms), fault))
+    return sorted(script, key=lambda item: item[0])
+
+
+def _moment(chance: random.Random, length_s: float, start_ms: int) -> float:
+    at_s = chance.uniform(min(_FIRST_S, length_s / 2), length_s)
+    if chance.random() < 0.5:
+        offset_s = start_ms % 60_000 / 1000
+        boundary_s = round((at_s + offset_s) / _MINUTE_S) * _MINUTE_S - offset_s
+        near_s = boundary_s + chance.uniform(-_NEAR_S, _NEAR_S)
+        at_s = min(max(near_s, min(_FIRST_S, length_s / 2)), length_s)
+    return round(at_s, 3)
