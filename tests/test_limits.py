@@ -93,3 +93,12 @@ def test_the_delay_named_is_enough(first, second):
 @pytest.mark.parametrize("status", [302, 400, 403, 418, 429, 451, 503])
 def test_every_refusal_has_a_hint(status):
     assert refusal_hint(status)
+
+
+def test_too_many_requests_alone_never_wait_longer_than_their_window():
+    budget, now = WeightBudget(1200), 1_000_000.0
+    for _ in range(7):
+        end = budget.ban_by_default(now, escalate=False)
+        assert end == now + 60_000
+        now = end
+    assert budget.ban_by_default(now) == now + 60_000

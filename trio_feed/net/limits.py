@@ -78,8 +78,15 @@ class WeightBudget:
         """Nothing goes out before ``until_ms``; an earlier end does not shorten a ban."""
         self._banned_until_ms = max(self._banned_until_ms, until_ms)
 
-    def ban_by_default(self, now: float) -> float:
-        """A ban of unknown length: 60 s, doubling with each in a row up to an hour -> its end."""
+    def ban_by_default(self, now: float, *, escalate: bool = True) -> float:
+        """A ban of unknown length: 60 s, doubling with each in a row up to an hour -> its end.
+
+        ``escalate`` False (429, not 418): always 60 s; the windows that exchanges count in are no
+        longer than that, and a longer wait only makes candles late.
+        """
+        if not escalate:
+            self.ban(now + _FIRST_BAN_S * 1000)
+            return self._banned_until_ms
         length_s = min(_FIRST_BAN_S * 2**self._bans_in_a_row, _LONGEST_BAN_S)
         self._bans_in_a_row = min(self._bans_in_a_row + 1, 16)
         self.ban(now + length_s * 1000)

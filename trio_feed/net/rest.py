@@ -150,7 +150,7 @@ class RestClient:
         now = self._now_ms()
         until_ms = _ban_end(response, body, now)
         if until_ms is None:
-            until_ms = self._budget.ban_by_default(now)
+            until_ms = self._budget.ban_by_default(now, escalate=response.status_code == 418)
         self._budget.ban(until_ms)
         status = response.status_code
         left_s = (until_ms - now) / 1000
