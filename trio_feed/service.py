@@ -268,10 +268,12 @@ async def _start_server(
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     websocket = settings.websocket
     listeners = await _bind(world, settings.server.host, settings.server.port, "server.port")
+    # The sweep finds silent clients; the server's own limit stands just behind it.
     limits = ServerLimits(
         max_connections=websocket.max_connections,
         max_message_bytes=websocket.max_message_bytes,
         ping_interval_s=websocket.ping_interval / 1000,
+        receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + SWEEP_S,
         send_timeout_s=websocket.send_timeout_s,
     )
     await nursery.start(

@@ -7,17 +7,13 @@ from typing import Any
 import trio
 
 from ..settings import SimulatorSettings
-from .binance import serve_binance, serve_binance_spot
+from .binance import BINANCE_BOXES
 from .market import Market
 from .okx import serve_okx
 from .solana import serve_spinpet
 from .spinpet import SpinPetMarket
 
-_MARKETS: dict[str, Callable[..., Any]] = {
-    "binance": serve_binance_spot,
-    "binance_usdm": serve_binance,
-    "okx": serve_okx,
-}
+_MARKETS: dict[str, Callable[..., Any]] = {**BINANCE_BOXES, "okx": serve_okx}
 VENUES = (*_MARKETS, "spinpet")
 """Venues that there is a box for."""
 _MINTS = 3
