@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.metrics import Metrics
-from trio_feed.model import Interval, KlineMessage, Series
+from trio_feed.model import Interval, KlineMessage, Series, StatusMessage, StreamState
 from trio_feed.push.hub import Hub
 from trio_feed.push.session import Session, SessionLimits
 from trio_feed.store import MemoryStore
@@ -120,6 +121,41 @@ async def test_a_running_candle_is_sent_at_once(autojump_clock: trio.abc.Clock) 
         answer = await client.subscribe()
         assert answer["data"]["data"] == []
         assert (await client.next("kline_data"))["data"]["offset"] == 1
+
+
+async def test_a_revision_is_told_and_changes_the_history(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    desk.publish(0)
+    changed = evolve(message(kline(T0, "100.75")), offset=2, revision=True)
+    async with connected(desk) as client:
+        await client.subscribe()
+        desk.hub.publish(changed)
+        update = await client.next("kline_data")
+        assert update["data"]["data"]["update_type"] == "revision"
+        answer = await client.subscribe()
+        assert [row["close"] for row in answer["data"]["data"]] == [100.75]
+
+
+async def test_subscribers_are_told_of_their_stream(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe(subscription_id="s1")
+        desk.hub.publish(
+            StatusMessage(SERIES, StreamState.REPAIRING, "reconnected", T0, T0 + MINUTE)
+        )
+        told = await client.next("stream_status")
+        assert told["data"] == {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "subscription_id": "s1",
+            "exchange": "binance_usdm",
+            "status": "repairing",
+            "reason": "reconnected",
+            "from": T0 // 1000,
+            "to": (T0 + MINUTE) // 1000,
+        }
 
 
 @pytest.mark.parametrize("limit", [3, 5, 8, 100])

@@ -323,8 +323,9 @@ class KlineMessage:
 
     ``epoch`` and ``offset`` number the messages of a series: +1 per message inside an epoch, a
     larger epoch after each start of the service.  ``update_count`` counts the updates of this
-    candle; ``kline.closed`` is True exactly once per candle.  ``received_ms`` is our clock when
-    the bytes came in.
+    candle; ``kline.closed`` is True exactly once per candle, and in each ``revision``: the
+    exchange changed a candle that had gone out closed.  ``received_ms`` is our clock when the
+    bytes came in.
     """
 
     series: Series
@@ -333,6 +334,37 @@ class KlineMessage:
     offset: int
     update_count: int
     received_ms: float
+    revision: bool = False
+
+
+class StreamState(StrEnum):
+    """How the upstream of a subject stands."""
+
+    LIVE = "live"
+    STALE = "stale"
+    """Nothing comes, or far less than should; what there is may be old."""
+    REPAIRING = "repairing"
+    """It is live again, and what was missed is being fetched."""
+    REPAIRED = "repaired"
+    """What was missed has gone out."""
+    UNREPAIRABLE = "unrepairable"
+    """A part of what was missed does not exist at the exchange either."""
+
+
+@frozen
+class StatusMessage:
+    """The upstream of ``subject`` changed its state.  ``first_ms``..``last_ms``: open times of the
+    candles concerned (of a line: unix ms), where that is known."""
+
+    subject: Subject
+    state: StreamState
+    reason: str = ""
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+Message = KlineMessage | LineMessage | StatusMessage
+"""What feeds publish."""
 
 
 @frozen

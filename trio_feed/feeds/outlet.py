@@ -14,6 +14,7 @@ from ..model import (
     KlineMessage,
     Line,
     LineMessage,
+    Message,
     Price,
     Series,
     Source,
@@ -22,7 +23,7 @@ from ..model import (
 )
 from ..store import KlineStore
 
-Publish = Callable[[KlineMessage | LineMessage], None]
+Publish = Callable[[Message], None]
 
 
 class Outlet:

@@ -13,7 +13,17 @@ from typing import Protocol
 from attrs import define, field
 
 from ..metrics import Metrics
-from ..model import Interval, Kline, KlineMessage, Line, LineMessage, Series, Subject
+from ..model import (
+    Interval,
+    Kline,
+    KlineMessage,
+    Line,
+    LineMessage,
+    Message,
+    Series,
+    StatusMessage,
+    Subject,
+)
 from . import messages
 from .protocol import REFUSED, RequestError, Target
 
@@ -88,8 +98,11 @@ class Hub:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
         self._aliases[alias] = symbol
 
-    def publish(self, message: KlineMessage | LineMessage) -> None:
+    def publish(self, message: Message) -> None:
         """The one narrow call from the feeds: note what is new and hand it out."""
+        if isinstance(message, StatusMessage):
+            self._tell(message)
+            return
         if isinstance(message, KlineMessage):
             topic = self._topics[message.series]
             _note_candle(topic, message)
@@ -108,6 +121,11 @@ class Hub:
         self._metrics.pushed.inc(len(topic.subscribers))
         if event_ms:
             self._metrics.push_latency.observe(max(0.0, now - message.received_ms) / 1000)
+
+    def _tell(self, message: StatusMessage) -> None:
+        tail = messages.status_tail(message, self._now_ms())
+        for subscriber, own in list(self._topics[message.subject].subscribers.items()):
+            subscriber.deliver(f"{messages.STATUS_HEAD}{own}{tail}")
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""
@@ -168,6 +186,11 @@ class Hub:
 def _note_candle(topic: Topic, message: KlineMessage) -> None:
     if not message.kline.closed:
         topic.latest = message
+        return
+    if message.revision:
+        for at, (kline, count) in enumerate(topic.recent):
+            if kline.open_ms == message.kline.open_ms:
+                topic.recent[at] = (message.kline, count)
         return
     topic.recent.append((message.kline, message.update_count))
     topic.latest = None

@@ -18,6 +18,7 @@ from ..model import (
     Level,
     LineMessage,
     Price,
+    StatusMessage,
     Ticker,
     Trade,
     plain,
@@ -25,14 +26,15 @@ from ..model import (
 from .protocol import Ping, Subscribe, Target, Unsubscribe, quote
 
 
-def candle(kline: Kline, update_count: int) -> str:
+def candle(kline: Kline, update_count: int, *, revision: bool = False) -> str:
     """One candle as a JSON object; numbers have the exchange's own decimals."""
     final = "true" if kline.closed else "false"
+    kind = "revision" if revision else "final" if kline.closed else "realtime"
     return (
         f'{{"time":{kline.open_ms // 1000},"open":{plain(kline.open)},"high":{plain(kline.high)},'
         f'"low":{plain(kline.low)},"close":{plain(kline.close)},"volume":{plain(kline.volume)},'
         f'"quote_volume":{plain(kline.quote_volume)},"trades":{kline.trades},"is_final":{final},'
-        f'"update_type":"{"final" if kline.closed else "realtime"}",'
+        f'"update_type":"{kind}",'
         f'"update_count":{update_count},"source":"{kline.source}",'
         f'"complete":{"true" if kline.complete else "false"}}}'
     )
@@ -49,7 +51,23 @@ def kline_tail(message: KlineMessage, now_ms: float) -> str:
         f'"exchange":{quote(series.venue)},"epoch":{message.epoch},"offset":{message.offset},'
         f'"source":"{kline.source}","event_time":{kline.event_ms},'
         f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
-        f'"data":{candle(kline, message.update_count)},"timestamp":{stamp}}},"timestamp":{stamp}}}'
+        f'"data":{candle(kline, message.update_count, revision=message.revision)},'
+        f'"timestamp":{stamp}}},"timestamp":{stamp}}}'
+    )
+
+
+STATUS_HEAD = '{"type":"stream_status","data":{'
+
+
+def status_tail(message: StatusMessage, now_ms: float) -> str:
+    """What follows STATUS_HEAD and the subscriber's splice.  ``from`` and ``to``: open times
+    (unix seconds) of the first and the last candle concerned, where known."""
+    stamp = int(now_ms)
+    span = (("from", message.first_ms), ("to", message.last_ms))
+    known = "".join(f',"{name}":{at // 1000}' for name, at in span if at is not None)
+    return (
+        f'"exchange":{quote(message.subject.venue)},"status":"{message.state}",'
+        f'"reason":{quote(message.reason)}{known}}},"timestamp":{stamp}}}'
     )
 
 
