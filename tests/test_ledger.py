@@ -42,9 +42,24 @@ def test_a_second_close_and_a_late_update_go_nowhere() -> None:
 
 def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
     book = ledger()
+    see(book, 0, closed=False)
     book.observe(kline(T0, "100.50"), now=T0, received=T0)
-    assert book.observe(kline(T0, "100.60"), now=T0, received=T0) == []
+    see(book, 1, closed=False)
+    (again,) = book.observe(kline(T0, "100.60"), now=T0, received=T0)
+    assert (again.kline.closed, again.revision, again.offset) == (True, True, 4)
     assert book.counts.revisions == 1
+    assert book.observe(kline(T0, "100.60"), now=T0, received=T0) == []
+    (update,) = see(book, 1, closed=False)
+    assert (update.offset, update.update_count, update.revision) == (5, 2, False)
+
+
+def test_an_older_state_of_a_closed_candle_is_no_revision() -> None:
+    book = ledger()
+    book.observe(kline(T0, "100.60", event_ms=T0 + MINUTE + 50), now=T0, received=T0)
+    assert book.observe(kline(T0, "100.50", event_ms=T0 + MINUTE), now=T0, received=T0) == []
+    assert book.counts.outdated == 1
+    (again,) = book.observe(kline(T0, "100.70", event_ms=T0 + MINUTE + 99), now=T0, received=T0)
+    assert again.revision
 
 
 def test_an_update_older_than_the_last_one_is_dropped() -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from attrs import evolve
-from support.make import MINUTE, T0, kline, trade
+from support.make import MINUTE, T0, kline, tail, trade
 
 from trio_feed.feeds.pipeline import Pipeline
 from trio_feed.market.rollup import roll
@@ -35,7 +35,6 @@ from trio_feed.push.protocol import Target
 from trio_feed.settings import ExchangeSettings, SolanaSettings
 from trio_feed.simulator import Market
 from trio_feed.store import MemoryStore
-from trio_feed.store.base import Tail
 from trio_feed.venues import Instruments, Kind, KlineUpdate, Venue, binance_usdm, make_venue
 
 BTC = Instrument("binance_usdm", "BTCUSDT", "BTCUSDT", "perpetual", "BTC", "USDT")
@@ -184,7 +183,7 @@ def test_minutes_roll_up_and_equal_the_exchanges_own_candles() -> None:
     start = T0 - T0 % (4 * 60 * MINUTE)
     targets = (Interval.M3, Interval.M15, Interval.H1, Interval.H4)
     tails = {
-        Series(NAME, "BTCUSDT", i): Tail(kline(start - MINUTE), 1, 1)
+        Series(NAME, "BTCUSDT", i): tail(kline(start - MINUTE))
         for i in (Interval.M1,)
     }  # fmt: skip
     house = House(intervals=(Interval.M1,), rollup_intervals=targets, tails=tails, now=start)
@@ -205,8 +204,8 @@ def test_minutes_roll_up_and_equal_the_exchanges_own_candles() -> None:
 def test_a_rolled_up_candle_goes_on_after_a_restart() -> None:
     start = T0 - T0 % (15 * MINUTE)
     minutes = [kline(start + n * MINUTE) for n in range(15)]
-    tails = {Series(NAME, "BTCUSDT", Interval.M1): Tail(minutes[6], 1, 1)}
-    tails[Series(NAME, "BTCUSDT", Interval.M15)] = Tail(kline(start - 15 * MINUTE), 1, 1)
+    tails = {Series(NAME, "BTCUSDT", Interval.M1): tail(minutes[6])}
+    tails[Series(NAME, "BTCUSDT", Interval.M15)] = tail(kline(start - 15 * MINUTE))
     house = House(intervals=(Interval.M1,), rollup_intervals=(Interval.M15,), tails=tails)
     (series,) = house.pipe.rolled()
     house.pipe.seed_rollup(series, minutes[:7])
@@ -236,7 +235,7 @@ def reconciled(house: House, result: str) -> float:
 
 
 def reconciling_house() -> House:
-    tails = {Series(NAME, "BTCUSDT", Interval.M1): Tail(kline(T0 - MINUTE), 1, 1)}
+    tails = {Series(NAME, "BTCUSDT", Interval.M1): tail(kline(T0 - MINUTE))}
     return House(intervals=(Interval.M1,), trade_intervals=(Interval.S30,), tails=tails)
 
 
@@ -264,6 +263,10 @@ def test_a_minute_that_differs_is_asked_for_again_and_corrected() -> None:
     stored = house.store._rows[series][T0].kline
     assert stored.trades == 6
     assert house.metrics.revisions.labels(NAME)._value.get() == 1
+    told = [m for m in house.out if isinstance(m, KlineMessage) and m.series == series]
+    finals = [m for m in told if m.kline.closed and m.kline.open_ms == T0]
+    assert [(m.revision, m.kline.trades) for m in finals] == [(False, 7), (True, 6)]
+    assert finals[1].offset > finals[0].offset
 
 
 MINT = "So11111111111111111111111111111111111111112"
@@ -319,7 +322,7 @@ def test_symbols_that_come_by_themselves_are_bounded() -> None:
 def test_eighteen_decimals_pass_from_the_wire_to_the_store_and_the_client() -> None:
     digits = "0.123456789012345678"
     house = House(intervals=(Interval.M1,), tails={
-        Series(NAME, "BTCUSDT", Interval.M1): Tail(kline(T0 - MINUTE), 1, 1)
+        Series(NAME, "BTCUSDT", Interval.M1): tail(kline(T0 - MINUTE))
     })  # fmt: skip
     frame = {
         "e": "continuous_kline", "E": T0 + MINUTE, "ps": "BTCUSDT", "ct": "PERPETUAL",

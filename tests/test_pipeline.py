@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.make import MINUTE, T0, kline, trade
+from support.make import MINUTE, T0, kline, tail, trade
 
 from trio_feed.errors import BadMessage
 from trio_feed.feeds.pipeline import Pipeline
@@ -38,7 +38,14 @@ TRADES = binance_usdm.stream(Kind.AGG_TRADE, BTC)
 class Line:
     """A pipeline with a hand-turned clock, and what it let out."""
 
-    def __init__(self, *, known: bool = True, simulated: bool = False, **more: Any) -> None:
+    def __init__(
+        self,
+        *,
+        known: bool = True,
+        tails: dict[Series, Tail] | None = None,
+        simulated: bool = False,
+        **more: Any,
+    ) -> None:
         self.now = float(T0)
         self.out: list[KlineMessage] = []
         self.store = MemoryStore(7)
@@ -49,7 +56,8 @@ class Line:
             "history_bars": 10,
             "channels": (Channel.KLINE,),
         }
-        tails = {M1: Tail(kline(T0 - MINUTE), 1, 1)} if known else {}
+        if tails is None:
+            tails = {M1: tail(kline(T0 - MINUTE))} if known else {}
         self.pipe = Pipeline(
             binance_usdm,
             ExchangeSettings(**(chosen | more)),
@@ -235,3 +243,11 @@ def test_a_minute_from_trades_that_misses_trades_is_fetched_whole() -> None:
     line.trade(3, 2 * MINUTE + 100)
     assert line.closed() == [0, MINUTE]
     assert [m.kline.source for m in line.out if m.kline.closed] == [Source.BACKFILL, Source.TRADES]
+
+
+def test_what_is_known_not_to_exist_is_not_asked_for_again() -> None:
+    """The store ends with a hole that was confirmed before the restart."""
+    settled = T0 + 4 * MINUTE
+    end = evolve(tail(kline(T0)), settled_ms=settled)
+    line = Line(tails={M1: end})
+    assert line.pipe.ledgers[M1].expected == settled + MINUTE

@@ -1,6 +1,7 @@
 """The memory store and the SQLite store give the same answers (SQLite's threads: tests/live)."""
 
 import trio
+from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.model import Hole, Interval, Series
@@ -48,3 +49,26 @@ async def test_writing_for_ever_is_cancellable() -> None:
     with trio.move_on_after(0) as scope:
         await MemoryStore(1).run()
     assert scope.cancelled_caught
+
+
+async def test_what_went_out_after_a_number(autojump_clock: trio.abc.Clock) -> None:
+    store = MemoryStore(1)
+    for n, offset in ((0, 3), (1, 7), (2, 9)):
+        store.put(message(kline(T0 + n * MINUTE), offset=offset))
+    changed = kline(T0 + MINUTE, "100.75")
+    store.put(evolve(message(changed, offset=12), revision=True))
+
+    async def told(epoch: int, offset: int, limit: int = 9) -> list[tuple[int, str, bool]] | None:
+        found = await store.after(SERIES, epoch, offset, limit=limit)
+        return found and [(m.offset, str(m.kline.close), m.revision) for m in found]
+
+    rest = [(7, "100.75", False), (9, "100.50", False), (12, "100.75", True)]
+    assert await told(1, 5) == rest
+    assert await told(1, 9) == rest[2:]
+    assert await told(1, 5, limit=2) is None
+    assert await told(2, 0) is None
+    (tail,) = (await store.tails()).values()
+    assert (tail.offset, tail.settled_ms) == (9, T0 + 2 * MINUTE)
+    store.put_hole(SERIES, Hole(T0 + 3 * MINUTE, T0 + 5 * MINUTE))
+    (tail,) = (await store.tails()).values()
+    assert tail.settled_ms == T0 + 5 * MINUTE

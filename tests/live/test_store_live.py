@@ -1,11 +1,12 @@
 """SQLite on a real disk: threads and files, so on the real clock."""
 
 import sqlite3
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.errors import StartError
@@ -40,6 +41,82 @@ async def test_rows_are_readable_before_and_after_they_are_on_disk(tmp_path: Pat
             assert await store.first_open(SERIES) == T0
             assert await store.history(SERIES, limit=2, start_ms=T0 + MINUTE) == rows[1:3]
             assert await store.history(SERIES, limit=2, end_ms=T0 + 2 * MINUTE) == rows[:2]
+
+
+def put(store: KlineStore, n: int, offset: int, close: str = "100.50", **more: bool) -> None:
+    row = message(kline(T0 + n * MINUTE, close), epoch=store.epoch, offset=offset)
+    store.put(evolve(row, **more))
+
+
+Told = list[tuple[int, int, str, bool]]
+
+
+async def after(store: KlineStore, epoch: int, offset: int, **more: int) -> Told | None:
+    """(minute, offset, close, whether a revision) of everything after that number."""
+    found = await store.after(SERIES, epoch, offset, **{"limit": 100, **more})
+    if found is None:
+        return None
+    return [
+        ((m.kline.open_ms - T0) // MINUTE, m.offset, str(m.kline.close), m.revision) for m in found
+    ]
+
+
+async def test_what_went_out_after_a_number_is_known_across_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with trio.fail_after(10):
+        async with opened(path, flush_interval_s=60) as store:
+            first = store.epoch
+            put(store, 0, 4)
+            put(store, 1, 8)
+            expected = [(1, 8, "100.50", False)]
+            assert await after(store, first, 4) == expected
+            await store.flush()  # type: ignore[attr-defined]
+            assert await after(store, first, 4) == expected
+            put(store, 2, 9)
+            put(store, 1, 10, "100.75", revision=True)  # one on disk, one not
+            expected = [
+                (1, 8, "100.75", False), (2, 9, "100.50", False), (1, 10, "100.75", True)
+            ]  # fmt: skip
+            assert await after(store, first, 5) == expected
+            assert await after(store, first, 5, limit=2) is None
+        async with opened(path) as store:
+            assert await after(store, first, 5) == expected
+            assert await after(store, first, 99) == []
+            put(store, 3, 2)
+            assert await after(store, first, 9) == [expected[2], (3, 2, "100.50", False)]
+            assert await after(store, first + 12345, 1) is None
+            (tail,) = (await store.tails()).values()
+            assert (tail.kline.open_ms, tail.offset) == (T0 + 2 * MINUTE, 9)
+
+
+async def test_after_a_kill_only_what_is_certain_is_told(tmp_path: Path) -> None:
+    """The killed process may have told a client of candles that it had not written yet."""
+    path = tmp_path / "a.db"
+    with trio.fail_after(10):
+        async with opened(path) as store:
+            killed = store.epoch
+            put(store, 0, 4)
+            put(store, 1, 8)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE epochs SET written_to_the_end = 0")
+        async with opened(path) as store:
+            assert await after(store, killed, 8) == []
+            assert await after(store, killed, 4) == [(1, 8, "100.50", False)]
+            assert await after(store, killed, 9) is None
+            known, unknown = T0 + MINUTE, T0 + 2 * MINUTE
+            assert await after(store, killed, 9, closed_ms=unknown) is None
+            put(store, 2, 1)
+            assert await after(store, killed, 9, closed_ms=known) == [(2, 1, "100.50", False)]
+
+
+async def test_candles_that_do_not_exist_are_not_forgotten(tmp_path: Path) -> None:
+    with trio.fail_after(10):
+        async with opened(tmp_path / "a.db") as store:
+            put(store, 0, 4)
+            store.put_hole(SERIES, Hole(T0 + MINUTE, T0 + 3 * MINUTE))
+        async with opened(tmp_path / "a.db") as store:
+            (tail,) = (await store.tails()).values()
+            assert tail.settled_ms == T0 + 3 * MINUTE
 
 
 async def test_epochs_grow_even_when_the_clock_does_not(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from trio_feed.model import Interval, Kline, KlineMessage, Series, Source, Trade
+from trio_feed.store.base import Tail
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
@@ -39,6 +40,11 @@ def message(
     row: Kline, series: Series = SERIES, *, epoch: int = 1, offset: int = 1, count: int = 1
 ) -> KlineMessage:
     return KlineMessage(series, row, epoch, offset, count, float(row.event_ms))
+
+
+def tail(row: Kline) -> Tail:
+    """A stored series that ends with ``row``."""
+    return Tail(row, 1, 1, row.open_ms)
 
 
 def trade(trade_id: int, time_ms: int, price: str = "100.0", quantity: str = "1.0") -> Trade:

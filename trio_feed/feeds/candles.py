@@ -62,14 +62,16 @@ class Candles:
     def observe(self, series: Series, kline: Kline, received: float) -> None:
         """A live candle state."""
         ledger, now = self.ledgers[series], self._now_ms()
-        revisions, due = ledger.counts.revisions, ledger.due_ms
+        due = ledger.due_ms
         kline = self._outlet.labelled(kline)
         self._outlet.candles(ledger.observe(kline, now=now, received=received))
-        if ledger.counts.revisions > revisions:
-            self._outlet.metrics.revisions.labels(self._venue.NAME).inc()
-            self._outlet.log.warning("candle.revised", stream=str(series), time=kline.open_ms)
         if ledger.due_ms < due:
             self._changed()
+
+    def revise(self, series: Series, kline: Kline) -> None:
+        """The exchange's REST answer differs from the closed candle that went out."""
+        message = self.ledgers[series].revise(self._outlet.labelled(kline), received=self._now_ms())
+        self._outlet.candles([message])
 
     def built(self, series: Series, kline: Kline, received: float) -> None:
         """A candle made here.  One that lacks something is left to be fetched where the exchange

@@ -57,7 +57,7 @@ class Outlet:
             if message.kline.closed:
                 self._keep(message)
             self._publish(message)
-            if message.kline.closed:
+            if message.kline.closed and not message.revision:
                 for told in self.on_closed:
                     told(message.series, message.kline)
 
@@ -84,6 +84,10 @@ class Outlet:
     def _keep(self, message: KlineMessage) -> None:
         kline = message.kline
         self.store.put(message)
+        if message.revision:
+            self.metrics.revisions.labels(self.venue).inc()
+            self.log.warning("candle.revised", stream=str(message.series), time=kline.open_ms)
+            return
         self.metrics.candles_closed.labels(self.venue, kline.source.value).inc()
         self.log.debug(
             "candle.closed",

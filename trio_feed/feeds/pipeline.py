@@ -114,6 +114,7 @@ class Pipeline:
             symbols if both and settings.reconcile else (),
             now_ms=now_ms,
             changed=self.changed.set,
+            revise=self._candles.revise,
         )
         if settings.rollup_intervals:
             self._outlet.on_closed.append(self._roll)
@@ -252,7 +253,7 @@ class Pipeline:
             tail = self._tails.get(series)
             if tail is not None:
                 last_close[interval] = (tail.kline.open_ms, tail.kline.close)
-            last = None if tail is None else tail.kline.open_ms
+            last = None if tail is None else tail.settled_ms
             self._candles.open(series, last, settings.history_bars)
             self._announce(series)
         for channel in settings.channels:

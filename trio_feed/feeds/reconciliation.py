@@ -1,8 +1,8 @@
 """Candles built from trades against the exchange's candles of the same minute, per symbol.
 
 A difference means that either a trade or a candle update was missed.  The exchange's candle is
-asked for once more by REST: if it has changed, the stored one is corrected; if not, the difference
-is reported.  Both are counted.
+asked for once more by REST: if it has changed, it goes out again as a revision; if not, the
+difference is reported.  Both are counted.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ..market.candles import TradeCandles
 from ..market.reconcile import Difference, Match, OneSided, Reconciler, Verdict
-from ..model import Instrument, Interval, Kline, KlineMessage, Series, Trade
+from ..model import Instrument, Interval, Kline, Series, Trade
 from ..venues import Venue
 from .backfill import Job
 from .outlet import Outlet
@@ -39,8 +39,10 @@ class Reconciliation:
         *,
         now_ms: Callable[[], float],
         changed: Callable[[], None],
+        revise: Callable[[Series, Kline], None],
     ) -> None:
         self._venue, self._outlet, self._now_ms, self._changed = venue, outlet, now_ms, changed
+        self._revise = revise
         self._built = {symbol: TradeCandles((Interval.M1,)) for symbol in symbols}
         self._pairs = {symbol: Reconciler() for symbol in symbols}
         self._doubts: dict[Doubt, Difference] = {}
@@ -103,7 +105,4 @@ class Reconciliation:
             fields = list(difference.fields)
             log.warning("candle.differs", fields=fields, missing=difference.missing_trades)
             return
-        row = self._outlet.labelled(found)
-        self._outlet.store.put(KlineMessage(series, row, 0, 0, 1, self._now_ms()))
-        self._outlet.metrics.revisions.labels(self._venue.NAME).inc()
-        log.warning("candle.corrected", fields=list(difference.fields))
+        self._revise(series, found)

@@ -13,10 +13,15 @@ duplicate, or shows that something is missing:
   seen ``hole_confirmations`` times, because exchanges serve stale pages; then it is recorded as a
   :class:`trio_feed.model.Hole` and the series goes on.
 
+- ``revise`` takes a candle that the exchange has changed after it had gone out closed: it goes out
+  once more, as a revision and never as a second close.  ``observe`` does so by itself for the last
+  few candles.
+
 A candle is closed when the exchange says so (its closed flag, or its REST answer), never because
 our clock does.  The ledger gives every outgoing message its (epoch, offset).
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from attrs import define, field, frozen
@@ -34,6 +39,10 @@ class Policy:
     retry_max_ms: float = 60_000
     hole_confirmations: int = 3
     max_waiting: int = 1_000
+
+
+_REMEMBERED = 5
+"""Closed candles of which a repetition is compared with what had gone out."""
 
 
 @define
@@ -63,7 +72,7 @@ class Ledger:
     counts: Counts = field(factory=Counts)
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
-    _last: Kline | None = None
+    _recent: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
     _waiting: dict[int, Kline] = field(factory=dict)
     _ahead: Kline | None = None
     _updates: int = 0
@@ -104,8 +113,7 @@ class Ledger:
     def observe(self, kline: Kline, *, now: float, received: float) -> list[KlineMessage]:
         """A live candle state came in.  Returns what goes out, in order."""
         if kline.open_ms <= self.closed_ms:
-            self._note_repeat(kline)
-            return []
+            return self._repeated(kline, received)
         if kline.open_ms > self.expected:
             self._hold(kline, now)
             return []
@@ -138,6 +146,15 @@ class Ledger:
         out.extend(self._release(now))
         self._plan(now, progress=self.expected > before)
         return out
+
+    def revise(self, kline: Kline, *, received: float) -> KlineMessage:
+        """The exchange changed a candle that has gone out closed; the caller is sure of it."""
+        self.counts.revisions += 1
+        for at, told in enumerate(self._recent):
+            if told.open_ms == kline.open_ms:
+                self._recent[at] = kline
+        self.offset += 1
+        return KlineMessage(self.series, kline, self.epoch, self.offset, 1, received, revision=True)
 
     def skip(self, to_ms: int) -> None:
         """Give up on what comes before ``to_ms`` (an open time): nobody can supply it."""
@@ -178,14 +195,16 @@ class Ledger:
         self.current = None
         self._updates = 0
 
-    def _note_repeat(self, kline: Kline) -> None:
-        last = self._last
-        if not kline.closed:
+    def _repeated(self, kline: Kline, received: float) -> list[KlineMessage]:
+        """A state of a candle that is closed here."""
+        told = next((k for k in self._recent if k.open_ms == kline.open_ms), None)
+        if not kline.closed or (told is not None and 0 < kline.event_ms < told.event_ms):
             self.counts.outdated += 1
-        elif last is not None and last.open_ms == kline.open_ms and not last.same_values(kline):
-            self.counts.revisions += 1
-        else:
+        elif told is None or told.same_values(kline):
             self.counts.duplicates += 1
+        else:
+            return [self.revise(kline, received=received)]
+        return []
 
     def _hold(self, kline: Kline, now: float) -> None:
         self.counts.held += 1
@@ -229,7 +248,7 @@ class Ledger:
         self.closed_ms = kline.open_ms
         self.fresh = False
         self.current = None
-        self._last = kline
+        self._recent.append(kline)
         self._updates = 0
         self._asked = 0
         self._retry_at = None

@@ -1,6 +1,7 @@
-"""What a store does.  The rows it keeps are closed candles; a second one with the same series and
-open time replaces the first (a correction), so there is never a double."""
+"""What a store does.  The rows it keeps are closed candles, one per series and open time: a
+revision changes the values of its row, which keeps its number, and is remembered with its own."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import frozen
@@ -10,11 +11,21 @@ from ..model import Hole, Kline, KlineMessage, Series
 
 @frozen
 class Tail:
-    """The end of one stored series: its last closed candle and how it was numbered."""
+    """The end of one stored series: its last closed candle and how it was numbered.
+
+    ``settled_ms``: open time up to which everything is either stored or known not to exist at the
+    exchange; at least that of ``kline``.
+    """
 
     kline: Kline
     epoch: int
     offset: int
+    settled_ms: int
+
+
+def settled_ms(last_ms: int, holes: Iterable[Hole]) -> int:
+    """See :class:`Tail`: ``last_ms`` is the last stored candle, ``holes`` are the series' own."""
+    return max([last_ms, *(hole.last_ms for hole in holes)])
 
 
 class KlineStore(Protocol):
@@ -48,6 +59,18 @@ class KlineStore(Protocol):
 
     async def first_open(self, series: Series) -> int | None:
         """Open time of the oldest candle of a series."""
+
+    async def after(
+        self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
+    ) -> list[KlineMessage] | None:
+        """Closed candles and revisions that went out after that number, in the order in which
+        they did, with the values that they have now; ``received_ms`` is not kept and is 0.
+
+        None where that is not known exactly: more than ``limit``, an epoch that is not this
+        store's, or one whose process was killed and may have given that number after its last
+        write.  Of such an epoch ``closed_ms``, the open time of the last closed candle that went
+        out up to that number, decides, if it is stored.
+        """
 
     async def run(self) -> None:
         """Write batches until cancelled."""

@@ -3,9 +3,10 @@
 from bisect import bisect_left, insort
 
 import trio
+from attrs import evolve
 
 from ..model import Hole, Kline, KlineMessage, Series
-from .base import Tail
+from .base import Tail, settled_ms
 
 
 class MemoryStore:
@@ -16,10 +17,16 @@ class MemoryStore:
         self.holes: dict[Series, list[Hole]] = {}
         self._opens: dict[Series, list[int]] = {}
         self._rows: dict[Series, dict[int, KlineMessage]] = {}
+        self._revisions: dict[Series, list[KlineMessage]] = {}
 
     def put(self, message: KlineMessage) -> None:
         rows = self._rows.setdefault(message.series, {})
         open_ms = message.kline.open_ms
+        if message.revision:
+            self._revisions.setdefault(message.series, []).append(message)
+        if message.revision and open_ms in rows:
+            rows[open_ms] = evolve(rows[open_ms], kline=message.kline)
+            return
         if open_ms not in rows:
             insort(self._opens.setdefault(message.series, []), open_ms)
         rows[open_ms] = message
@@ -48,13 +55,30 @@ class MemoryStore:
         found = {}
         for series, opens in self._opens.items():
             last = self._rows[series][opens[-1]]
-            found[series] = Tail(last.kline, last.epoch, last.offset)
+            settled = settled_ms(last.kline.open_ms, self.holes.get(series, ()))
+            found[series] = Tail(last.kline, last.epoch, last.offset, settled)
         return found
 
     async def first_open(self, series: Series) -> int | None:
         await trio.lowlevel.checkpoint()
         opens = self._opens.get(series)
         return opens[0] if opens else None
+
+    async def after(
+        self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
+    ) -> list[KlineMessage] | None:
+        await trio.lowlevel.checkpoint()
+        if epoch != self.epoch:
+            return None
+        rows = self._rows.get(series, {})
+        out = [row for row in rows.values() if row.offset > offset]
+        out += [
+            evolve(told, kline=rows[told.kline.open_ms].kline)
+            for told in self._revisions.get(series, ())
+            if told.offset > offset
+        ]
+        out.sort(key=lambda told: told.offset)
+        return [evolve(told, received_ms=0.0) for told in out] if len(out) <= limit else None
 
     async def run(self) -> None:
         await trio.sleep_forever()

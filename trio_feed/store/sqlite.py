@@ -9,17 +9,19 @@ is pending is seen by readers too.
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from decimal import Decimal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 import trio
+from attrs import evolve
 
 from ..errors import StartError, StoreError
 from ..metrics import Metrics
-from ..model import Hole, Interval, Kline, KlineMessage, Series, Source, plain
+from ..model import Hole, Kline, KlineMessage, Series, plain
 from .base import Tail
+from .sqlite_reader import COLUMNS, SqliteReader
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -39,11 +41,19 @@ CREATE UNIQUE INDEX IF NOT EXISTS klines_by_open ON klines (series_id, open_ms);
 CREATE TABLE IF NOT EXISTS holes (
     series_id INTEGER NOT NULL REFERENCES series (id),
     first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, UNIQUE (series_id, first_ms));
+CREATE TABLE IF NOT EXISTS revisions (
+    series_id INTEGER NOT NULL REFERENCES series (id), open_ms INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, offset INTEGER NOT NULL, UNIQUE (series_id, epoch, offset));
+CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, written_to_the_end INTEGER NOT NULL);
 """
-_SCHEMA_VERSION = "1"
-_COLUMNS = (
-    "open_ms, open, high, low, close, volume, quote_volume, trades, source, event_ms, complete"
+_SCHEMA_VERSION = "2"
+_ALL_COLUMNS = f"series_id, {COLUMNS}, epoch, offset"
+_PUT_CANDLE = (
+    f"INSERT INTO klines ({_ALL_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+    " ON CONFLICT (series_id, open_ms) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])
 )
+"""A second time only the values count, not the number: see :mod:`.base`."""
 _RETRY_MAX_S = 5.0
 
 Entry = KlineMessage | tuple[Series, Hole]
@@ -55,7 +65,7 @@ class SqliteStore:
     def __init__(
         self,
         writer: sqlite3.Connection,
-        reader: sqlite3.Connection,
+        reader: SqliteReader,
         epoch: int,
         *,
         flush_interval_s: float,
@@ -138,18 +148,20 @@ class SqliteStore:
     ) -> list[Kline]:
         fresh = [k for k in self._unwritten(series) if _inside(k, start_ms, end_ms)]
         forward = start_ms is not None and end_ms is None
-        rows = await self._ask(lambda: self._select(series, limit, start_ms, end_ms, forward))
+        rows = await self._ask(
+            lambda: self._reader.history(series, limit, start_ms, end_ms, forward)
+        )
         merged = {kline.open_ms: kline for kline in rows} | {k.open_ms: k for k in fresh}
         ordered = [merged[at] for at in sorted(merged)]
         return ordered[:limit] if forward else ordered[-limit:]
 
     async def tails(self) -> dict[Series, Tail]:
-        found: dict[Series, Tail] = await self._ask(self._select_tails)
+        found: dict[Series, Tail] = await self._ask(self._reader.tails)
         return found
 
     async def first_open(self, series: Series) -> int | None:
         fresh = [kline.open_ms for kline in self._unwritten(series)]
-        first = await self._ask(lambda: self._select_first(series))
+        first = await self._ask(lambda: self._reader.first_open(series))
         if first is not None:
             fresh.append(first)
         return min(fresh, default=None)
@@ -164,12 +176,38 @@ class SqliteStore:
     def close(self) -> None:
         """Close both connections.  Called by the opener after the last flush."""
         self._reader.close()
+        if not self.pending():
+            with suppress(sqlite3.Error), self._writer:  # else it counts as one that was killed
+                self._writer.execute(
+                    "UPDATE epochs SET written_to_the_end = 1 WHERE epoch = ?", (self.epoch,)
+                )
         self._writer.close()
 
-    def _unwritten(self, series: Series) -> Iterable[Kline]:
+    async def after(
+        self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
+    ) -> list[KlineMessage] | None:
+        unwritten = [m for m in self._messages(series) if (m.epoch, m.offset) > (epoch, offset)]
+        known_here = epoch == self.epoch
+        stored: list[KlineMessage] | None = await self._ask(
+            lambda: self._reader.after(
+                series, epoch, offset, None if known_here else closed_ms, limit, exact=known_here
+            )
+        )
+        if stored is None:
+            return None
+        told = {(m.epoch, m.offset): m for m in (*stored, *unwritten)}
+        values = {m.kline.open_ms: m.kline for _, m in sorted(told.items())}
+        out = [evolve(m, kline=values[m.kline.open_ms], received_ms=0.0) for m in told.values()]
+        out.sort(key=lambda m: (m.epoch, m.offset))
+        return out if len(out) <= limit else None
+
+    def _messages(self, series: Series) -> Iterable[KlineMessage]:
         for entry in (*self._writing, *self._pending):
             if isinstance(entry, KlineMessage) and entry.series == series:
-                yield entry.kline
+                yield entry
+
+    def _unwritten(self, series: Series) -> Iterable[Kline]:
+        return (message.kline for message in self._messages(series))
 
     async def _in_thread(self, turn: trio.CapacityLimiter, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=turn)
@@ -183,16 +221,19 @@ class SqliteStore:
     def _write(self, batch: list[Entry]) -> None:
         new_ids: dict[Series, int] = {}
         with self._writer:
-            candles, holes = [], []
+            candles, again, holes = [], [], []
             for entry in batch:
                 if isinstance(entry, KlineMessage):
-                    candles.append((self._series_id(entry.series, new_ids), *_values(entry)))
+                    key = self._series_id(entry.series, new_ids)
+                    candles.append((key, *_values(entry)))
+                    if entry.revision:
+                        again.append((key, entry.kline.open_ms, entry.epoch, entry.offset))
                 else:
                     series, hole = entry
                     key = self._series_id(series, new_ids)
                     holes.append((key, hole.first_ms, hole.last_ms))
-            marks = ", ".join("?" * 14)
-            self._writer.executemany(f"INSERT OR REPLACE INTO klines VALUES ({marks})", candles)
+            self._writer.executemany(_PUT_CANDLE, candles)
+            self._writer.executemany("INSERT OR REPLACE INTO revisions VALUES (?, ?, ?, ?)", again)
             self._writer.executemany("INSERT OR REPLACE INTO holes VALUES (?, ?, ?)", holes)
         self._ids |= new_ids
 
@@ -205,46 +246,6 @@ class SqliteStore:
             )
             found = new_ids[series] = int(_lookup(self._writer, key))
         return found
-
-    def _select(
-        self, series: Series, limit: int, start_ms: int | None, end_ms: int | None, forward: bool
-    ) -> list[Kline]:
-        order = "ASC" if forward else "DESC"
-        rows = self._reader.execute(
-            f"SELECT {_COLUMNS} FROM klines JOIN series ON series.id = series_id"
-            " WHERE venue = ? AND symbol = ? AND interval = ? AND open_ms >= ? AND open_ms < ?"
-            f" ORDER BY open_ms {order} LIMIT ?",
-            (
-                series.venue,
-                series.symbol,
-                series.interval.value,
-                start_ms if start_ms is not None else 0,
-                end_ms if end_ms is not None else 2**62,
-                limit,
-            ),
-        ).fetchall()
-        klines = [_kline(row) for row in rows]
-        return klines if forward else klines[::-1]
-
-    def _select_tails(self) -> dict[Series, Tail]:
-        columns = ", ".join(f"k.{name}" for name in _COLUMNS.split(", "))
-        rows = self._reader.execute(
-            f"SELECT s.venue, s.symbol, s.interval, k.epoch, k.offset, {columns} FROM series s"
-            " JOIN klines k ON k.series_id = s.id"
-            " AND k.open_ms = (SELECT max(open_ms) FROM klines WHERE series_id = s.id)"
-        ).fetchall()
-        return {
-            Series(row[0], row[1], Interval(row[2])): Tail(_kline(row[5:]), row[3], row[4])
-            for row in rows
-        }
-
-    def _select_first(self, series: Series) -> int | None:
-        row = self._reader.execute(
-            "SELECT min(open_ms) FROM klines JOIN series ON series.id = series_id"
-            " WHERE venue = ? AND symbol = ? AND interval = ?",
-            (series.venue, series.symbol, series.interval.value),
-        ).fetchone()
-        return None if row is None else row[0]
 
 
 def open_sqlite(
@@ -276,7 +277,7 @@ def open_sqlite(
         raise
     return SqliteStore(
         writer,
-        reader,
+        SqliteReader(reader),
         epoch,
         flush_interval_s=flush_interval_s,
         max_pending=max_pending,
@@ -305,6 +306,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, simulated: bool, now
         epoch = max(int(meta.get("epoch", "0")) + 1, int(now_ms))
         rows = [("schema", _SCHEMA_VERSION), ("kind", wanted), ("epoch", str(epoch))]
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        connection.execute("INSERT INTO epochs VALUES (?, 0)", (epoch,))
     return epoch
 
 
@@ -330,14 +332,6 @@ def _values(message: KlineMessage) -> tuple[Any, ...]:
         int(k.complete),
         message.epoch,
         message.offset,
-    )
-
-
-def _kline(row: tuple[Any, ...]) -> Kline:
-    o, h, low, c, volume, quote = (Decimal(text) for text in row[1:7])
-    complete = bool(row[10])
-    return Kline(
-        row[0], o, h, low, c, volume, quote, row[7], True, Source(row[8]), row[9], complete
     )
 
 
