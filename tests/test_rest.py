@@ -1,5 +1,6 @@
 """REST over memory streams on virtual time: answers, refusals, bans, deadlines, proxies."""
 
+import email.utils
 import gzip
 import logging
 import ssl
@@ -176,6 +177,10 @@ async def test_refused(status, body, code, words, autojump_clock):
     assert len(exchange.requests) == 1  # redirects are not followed
 
 
+def date(offset_s):
+    return email.utils.formatdate(EPOCH_MS / 1000 + offset_s, usegmt=True)
+
+
 BANNED = b'{"code":-1003,"msg":"Way too much request weight used; IP banned until %d. Please use"}'
 
 
@@ -186,6 +191,9 @@ BANNED = b'{"code":-1003,"msg":"Way too much request weight used; IP banned unti
         (418, b"", {"Retry_After": "7"}, 7),
         (418, BANNED % (EPOCH_MS + 123_456), {}, 123.456),
         (418, BANNED % (EPOCH_MS + 123_456), {"Retry_After": "7"}, 123.456),
+        (418, BANNED % (EPOCH_MS + 99_000), {"Date": date(5)}, 94),  # our clock is 5 s slow
+        (418, BANNED % (EPOCH_MS + 99_000), {"Date": date(-5)}, 104),
+        (418, BANNED % (EPOCH_MS + 99_000), {"Date": "yesterday"}, 99),
         (429, BANNED % (EPOCH_MS - 5), {"Retry_After": "7"}, 7),
         (429, b"", {}, 60),
         (429, b"", {"Retry_After": "soon"}, 60),
@@ -204,6 +212,20 @@ async def test_ban_is_kept_exactly(status, body, headers, until_s, autojump_cloc
             await client.get("/x", {})
         assert len(exchange.requests) == 1  # nothing was sent
         await trio.sleep(0.6)
+        assert await client.get("/x", {}) == b"[]"
+
+
+async def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_ban(autojump_clock):
+    exchange = Exchange(answer(429, b"", Retry_After="60"), answer())
+    async with client_of(exchange) as client:
+        with pytest.raises(errors.RateLimited):
+            await client.get("/x", {})
+        await trio.sleep(30)
+        client._now_ms = lambda: now_ms() + 40_000
+        with pytest.raises(errors.RateLimited, match="no calls for 30 s"):
+            await client.get("/x", {})
+        client._now_ms = lambda: now_ms() - 40_000
+        await trio.sleep(30.5)
         assert await client.get("/x", {}) == b"[]"
 
 

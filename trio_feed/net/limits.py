@@ -39,7 +39,8 @@ def refusal_hint(status: int) -> str:
 
 
 class WeightBudget:
-    """One exit IP's request weight at one host.  ``now`` is unix time in milliseconds.
+    """One exit IP's request weight at one host.  ``now`` is in milliseconds of a clock that nobody
+    sets, from any origin.
 
     ``burst_s`` seconds' worth of it may be spent at once, where a venue counts in short windows.
     """

@@ -14,6 +14,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -118,7 +119,7 @@ class RestClient:
             raise RestError(f"{where}: {problem}") from None
         used = response.headers.get(_USED_WEIGHT_HEADER, "")
         if used.isascii() and used.isdigit():
-            self._budget.observed(int(used), self._now_ms())
+            self._budget.observed(int(used), _uptime_ms())
         if response.status_code in (418, 429):
             raise self._banned(response, body, where)
         if response.status_code != 200:
@@ -129,16 +130,16 @@ class RestClient:
     async def _wait_for_budget(self, weight: int) -> None:
         async with self._turn:
             self._refuse_while_banned()
-            while delay_s := self._budget.delay_s(weight, self._now_ms()):
+            while delay_s := self._budget.delay_s(weight, _uptime_ms()):
                 await trio.sleep(delay_s)
                 self._refuse_while_banned()
 
     def _refuse_while_banned(self) -> None:
-        until_ms = self._budget.banned_until_ms
-        left_s = (until_ms - self._now_ms()) / 1000
-        if left_s > 0:
-            host = self._client.base_url.host
-            raise RateLimited(f"{host}: not asked, it wants no calls for {left_s:.0f} s", until_ms)
+        left_ms = self._budget.banned_until_ms - _uptime_ms()
+        if left_ms > 0:
+            problem = f"not asked, it wants no calls for {left_ms / 1000:.0f} s"
+            until_ms = self._now_ms() + left_ms
+            raise RateLimited(f"{self._client.base_url.host}: {problem}", until_ms)
 
     async def _call(
         self, path: str, params: Mapping[str, str | int]
@@ -147,15 +148,15 @@ class RestClient:
             return response, b"".join([part async for part in response.aiter_raw()])
 
     def _banned(self, response: httpx.Response, body: bytes, where: str) -> RateLimited:
-        now = self._now_ms()
-        until_ms = _ban_end(response, body, now)
-        if until_ms is None:
-            until_ms = self._budget.ban_by_default(now, escalate=response.status_code == 418)
-        self._budget.ban(until_ms)
+        now = _uptime_ms()
+        left_ms = _ban_left_ms(response, body, self._now_ms())
+        if left_ms is None:
+            escalate = response.status_code == 418
+            left_ms = self._budget.ban_by_default(now, escalate=escalate) - now
+        self._budget.ban(now + left_ms)
         status = response.status_code
-        left_s = (until_ms - now) / 1000
-        problem = f"{where}: {status} ({refusal_hint(status)}); no calls for {left_s:.0f} s"
-        return RateLimited(problem, until_ms)
+        problem = f"{where}: {status} ({refusal_hint(status)}); no calls for {left_ms / 1000:.0f} s"
+        return RateLimited(problem, self._now_ms() + left_ms)
 
 
 class _Answer(msgspec.Struct):
@@ -175,15 +176,33 @@ def _refusal(status: int, body: bytes, where: str) -> RestRefused:
     return RestRefused(f"{where}: {status}{said} ({refusal_hint(status)})", status, code)
 
 
-def _ban_end(response: httpx.Response, body: bytes, now: float) -> float | None:
-    """Unix milliseconds as the exchange gave them, or None where it gave none in the future."""
+def _ban_left_ms(response: httpx.Response, body: bytes, now: float) -> float | None:
+    """How long the exchange wants no calls, or None where it names no end in the future.
+
+    An end on its clock is measured by its clock: the answer's ``Date``, in whole seconds, is at
+    most a second behind it.  Ours (``now``) may be wrong; who asks early is banned for longer.
+    """
     match = re.search(rb"banned until (\d{13})\b", body)
-    if match and float(match[1]) > now:
-        return float(match[1])
+    if match and (left_ms := float(match[1]) - (_date_ms(response) or now)) > 0:
+        return left_ms
     retry_after = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", retry_after) and int(retry_after) > 0:
-        return now + int(retry_after) * 1000
+        return int(retry_after) * 1000.0
     return None
+
+
+def _date_ms(response: httpx.Response) -> float | None:
+    """RFC 9110, 6.6.1; None where there is none, or none that makes sense."""
+    try:
+        moment = parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return None
+    return moment.timestamp() * 1000 if moment.tzinfo is not None else None
+
+
+def _uptime_ms() -> float:
+    """For budgets and bans: a clock that nobody sets."""
+    return trio.current_time() * 1000
 
 
 def _unpacked(response: httpx.Response, body: bytes, where: str) -> bytes:
