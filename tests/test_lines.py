@@ -252,9 +252,10 @@ def test_a_minute_that_agrees_with_its_trades_is_counted() -> None:
 def test_a_minute_that_differs_is_asked_for_again_and_corrected() -> None:
     house = reconciling_house()
     house.pipe.handle(trades_of(-1, range(1, 3)), house.now)
-    house.pipe.handle(trades_of(0, range(3, 9)), house.now)
-    house.pipe.handle(trades_of(1, range(9, 12)), house.now)
     house.now += MINUTE
+    house.pipe.handle(trades_of(0, range(3, 9)), house.now)
+    house.now += MINUTE
+    house.pipe.handle(trades_of(1, range(9, 12)), house.now)
     house.pipe.handle([official(0, 7)], house.now)
     assert reconciled(house, "different") == 1
     row = [T0, "100.0", "100.0", "100.0", "100.0", "6", 0, "600", 6, "0", "0", "0"]

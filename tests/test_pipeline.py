@@ -251,3 +251,16 @@ def test_what_is_known_not_to_exist_is_not_asked_for_again() -> None:
     end = evolve(tail(kline(T0)), settled_ms=settled)
     line = Line(tails={M1: end})
     assert line.pipe.ledgers[M1].expected == settled + MINUTE
+
+
+def test_a_clock_that_is_fast_asks_for_no_candle_too_early() -> None:
+    """Our clock is 5 s ahead, the grace is 3 s: closes that come in time need no question."""
+    line = Line(trade_intervals=())
+    for n in range(3):
+        for closed in (False, True):
+            at = T0 + n * MINUTE + (MINUTE if closed else 1)
+            line.now = at + 5_040.0
+            row = kline(T0 + n * MINUTE, closed=closed, event_ms=at)
+            line.pipe.handle([KlineUpdate("BTCUSDT", Interval.M1, row)], line.now)
+        line.now = T0 + (n + 2) * MINUTE + 5_000.0
+        assert line.due()[0] > line.pipe.now_ms()

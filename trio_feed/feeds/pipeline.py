@@ -10,6 +10,7 @@ from decimal import Decimal
 from attrs import evolve, frozen
 from trio_util import RepeatedEvent
 
+from ..market.clock import ExchangeClock
 from ..market.ledger import Ledger, Policy
 from ..market.rollup import RollUp
 from ..metrics import Metrics
@@ -56,6 +57,7 @@ class TradesOf:
 class Pipeline:
     """All series and lines of one venue.  ``changed`` fires when a job may be due earlier.
 
+    ``now_ms`` is our clock; what is decided here is decided by the exchange's (:meth:`now_ms`).
     Only symbols that the instrument table knows as trading are asked for; :meth:`use` gives it.
     ``announce`` is told of every subject before anything of it is published; ``renew`` of a symbol
     whose book stream has to be subscribed to anew.
@@ -76,7 +78,10 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self.changed = RepeatedEvent()
-        self._venue, self._settings, self._now_ms = venue, settings, now_ms
+        self.clock = ExchangeClock()
+        self._local_ms = now_ms
+        now_ms = self._now_ms = self.now_ms
+        self._venue, self._settings = venue, settings
         self._metrics, self._announce, self._tails = metrics, announce, tails
         self._received = 0.0
         self._symbols: set[str] = set()
@@ -125,6 +130,10 @@ class Pipeline:
     def ledgers(self) -> Mapping[Series, Ledger]:
         return self._candles.ledgers
 
+    def now_ms(self) -> float:
+        """The exchange's clock, as far as its messages have told it."""
+        return self.clock.now(self._local_ms())
+
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
         found = {symbol: instruments.find(symbol) for symbol in self._symbols}
@@ -145,6 +154,8 @@ class Pipeline:
         BadMessage; those before it have been taken."""
         self._received = received
         for event in events:
+            if event_ms := _event_ms(event):
+                self.clock.note(event_ms, received)
             match event:
                 case KlineUpdate():
                     self._kline(event, received)
@@ -392,3 +403,10 @@ class Pipeline:
 
     def _ignore(self, kind: str) -> None:
         self._metrics.ignored_messages.labels(self._venue.NAME, kind).inc()
+
+
+def _event_ms(event: Data) -> int:
+    """The exchange's time of a message, 0 where it gives none."""
+    if isinstance(event, KlineUpdate):
+        return event.kline.event_ms
+    return getattr(event, "event_ms", 0)

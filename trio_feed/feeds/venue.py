@@ -168,7 +168,7 @@ class VenueFeed:
             self.pipeline,
             rest,
             venue=name,
-            now_ms=self._world.now_ms,
+            now_ms=self.pipeline.now_ms,
             metrics=self._metrics,
         )
         for number in range(self.settings.backfill_workers):
@@ -220,7 +220,7 @@ class VenueFeed:
         """Trade candles end on time even when nobody trades."""
         while True:
             at = self.pipeline.next_close_ms()
-            now = self._world.now_ms()
+            now = self.pipeline.now_ms()
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
             self.pipeline.advance()
 
