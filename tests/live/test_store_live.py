@@ -114,6 +114,8 @@ async def test_candles_that_do_not_exist_are_not_forgotten(tmp_path: Path) -> No
         async with opened(tmp_path / "a.db") as store:
             put(store, 0, 4)
             store.put_hole(SERIES, Hole(T0 + MINUTE, T0 + 3 * MINUTE))
+            (tail,) = (await store.tails()).values()  # not on disk yet
+            assert (tail.kline.open_ms, tail.settled_ms) == (T0, T0 + 3 * MINUTE)
         async with opened(tmp_path / "a.db") as store:
             (tail,) = (await store.tails()).values()
             assert tail.settled_ms == T0 + 3 * MINUTE

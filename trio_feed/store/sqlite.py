@@ -20,7 +20,7 @@ from attrs import evolve
 from ..errors import StartError, StoreError
 from ..metrics import Metrics
 from ..model import Hole, Kline, KlineMessage, Series, plain
-from .base import Tail
+from .base import Tail, settled_ms
 from .sqlite_reader import COLUMNS, SqliteReader
 
 log = structlog.get_logger()
@@ -156,7 +156,16 @@ class SqliteStore:
         return ordered[:limit] if forward else ordered[-limit:]
 
     async def tails(self) -> dict[Series, Tail]:
+        unwritten = [*self._writing, *self._pending]
         found: dict[Series, Tail] = await self._ask(self._reader.tails)
+        for entry in unwritten:
+            if isinstance(entry, KlineMessage):
+                _extend(found, entry)
+            else:
+                series, hole = entry
+                if series in found:
+                    settled = settled_ms(found[series].settled_ms, [hole])
+                    found[series] = evolve(found[series], settled_ms=settled)
         return found
 
     async def first_open(self, series: Series) -> int | None:
@@ -246,6 +255,17 @@ class SqliteStore:
             )
             found = new_ids[series] = int(_lookup(self._writer, key))
         return found
+
+
+def _extend(tails: dict[Series, Tail], told: KlineMessage) -> None:
+    """``told`` is not on disk yet, and may be where its series ends."""
+    before = tails.get(told.series)
+    if before is None or told.kline.open_ms > before.kline.open_ms:
+        settled = before.settled_ms if before else 0
+        settled = max(settled, told.kline.open_ms)
+        tails[told.series] = Tail(told.kline, told.epoch, told.offset, settled)
+    elif told.kline.open_ms == before.kline.open_ms:
+        tails[told.series] = evolve(before, kline=told.kline)
 
 
 def open_sqlite(
