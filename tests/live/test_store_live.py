@@ -86,7 +86,7 @@ async def test_what_went_out_after_a_number_is_known_across_restarts(tmp_path: P
             assert await after(store, first, 9) == [expected[2], (3, 2, "100.50", False)]
             assert await after(store, first + 12345, 1) is None
             (tail,) = (await store.tails()).values()
-            assert (tail.kline.open_ms, tail.offset) == (T0 + 2 * MINUTE, 9)
+            assert (tail.kline.open_ms, tail.offset) == (T0 + 3 * MINUTE, 2)
 
 
 async def test_after_a_kill_only_what_is_certain_is_told(tmp_path: Path) -> None:
