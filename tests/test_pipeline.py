@@ -264,3 +264,28 @@ def test_a_clock_that_is_fast_asks_for_no_candle_too_early() -> None:
             line.pipe.handle([KlineUpdate("BTCUSDT", Interval.M1, row)], line.now)
         line.now = T0 + (n + 2) * MINUTE + 5_000.0
         assert line.due()[0] > line.pipe.now_ms()
+
+
+def test_a_symbol_that_is_closed_goes_quietly_and_may_come_back() -> None:
+    line = Line()
+    line.candle(0, closed=True)
+    line.trade(1, MINUTE + 100)
+    line.pipe.resumed([CANDLES])
+    line.now += 2 * MINUTE
+    _, key = line.pipe.most_due() or (0, None)
+    job = line.pipe.begin(key)
+    assert job is not None
+    closed = line.pipe.close("BTCUSDT")
+    assert M1 in closed
+    told = len(line.out)
+    line.candle(1, closed=True)
+    line.trade(2, MINUTE + 200)
+    job.take(json.dumps([]).encode())
+    job.failed()
+    line.pipe.done(key)
+    assert (len(line.out), line.pipe.most_due(), line.pipe.ledgers) == (told, None, {})
+    line.pipe.open("BTCUSDT", {M1: tail(kline(T0))})
+    line.pipe.use(Instruments([BTC]))
+    line.candle(1, closed=True)
+    before, after = (m.offset for m in line.out if m.series == M1 and m.kline.closed)
+    assert after == before + 1

@@ -32,7 +32,6 @@ class Books:
         self,
         venue: Venue,
         outlet: Outlet,
-        symbols: Iterable[str],
         *,
         levels: int,
         now_ms: Callable[[], float],
@@ -42,10 +41,20 @@ class Books:
         self._renew = renew
         self._venue, self._outlet, self._levels = venue, outlet, levels
         self._now_ms, self._changed = now_ms, changed
-        rule = venue.BOOK_RULE
-        policy = BookPolicy(snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS)
+        self._policy = BookPolicy(snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS)
         self._flowing: set[str] = set()
-        self.books = {s: Book(s, rule, policy) for s in symbols} if rule is not None else {}
+        self.books: dict[str, Book] = {}
+
+    def open(self, symbol: str) -> None:
+        """Keep a book of this symbol, where the venue has books."""
+        rule = self._venue.BOOK_RULE
+        if rule is not None:
+            self.books[symbol] = Book(symbol, rule, self._policy)
+
+    def close(self, symbol: str) -> None:
+        """Forget the symbol's book, if there is one."""
+        self._flowing.discard(symbol)
+        self.books.pop(symbol, None)
 
     def update(self, update: BookUpdate, received: float) -> None:
         """A message of the book stream; best levels that are complete in themselves pass."""

@@ -43,7 +43,14 @@ class Candles:
             now=self._now_ms(),
             policy=self._policy,
         )
+        ledger.offset = self._outlet.offsets.get(series, 0)
         return ledger
+
+    def close(self, symbol: str) -> None:
+        """Forget the series of a symbol."""
+        for series in [s for s in self.ledgers if s.symbol == symbol]:
+            self._outlet.offsets[series] = self.ledgers.pop(series).offset
+            self._holes.pop(series, None)
 
     def fetchable(self, symbols: Iterable[str]) -> list[Series]:
         """Series of these symbols that the exchange answers by REST."""

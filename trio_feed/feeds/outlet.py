@@ -1,6 +1,7 @@
 """Where a venue's results leave for the store and the hub, in one synchronous step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import structlog
 from attrs import evolve
@@ -18,6 +19,7 @@ from ..model import (
     Price,
     Series,
     Source,
+    Subject,
     Ticker,
     Trade,
 )
@@ -29,6 +31,9 @@ Publish = Callable[[Message], None]
 class Outlet:
     """Stores what is closed, labels what is simulated, numbers lines, publishes, counts, logs.
 
+    ``offsets`` are the last numbers of subjects in this run of the service (of a series: where its
+    ledger begins to count).
+
     ``on_closed`` are called with every closed candle after it went out.
     """
 
@@ -38,6 +43,7 @@ class Outlet:
         *,
         store: KlineStore,
         publish: Publish,
+        numbers: Mapping[Subject, int] = MappingProxyType({}),
         simulated: bool,
         metrics: Metrics,
     ) -> None:
@@ -45,7 +51,7 @@ class Outlet:
         self.on_closed: list[Callable[[Series, Kline], None]] = []
         self.log = structlog.get_logger().bind(venue=venue)
         self._publish, self._simulated = publish, simulated
-        self._offsets: dict[Line, int] = {}
+        self.offsets = dict(numbers)
 
     def labelled(self, kline: Kline) -> Kline:
         """A candle that says ``simulated`` where everything of this venue is."""
@@ -63,7 +69,7 @@ class Outlet:
 
     def line(self, line: Line, data: Ticker | Trade | Price | BookView, received: float) -> None:
         """News of a line; it gets the line's next number."""
-        offset = self._offsets[line] = self._offsets.get(line, 0) + 1
+        offset = self.offsets[line] = self.offsets.get(line, 0) + 1
         source = Source.SIMULATED if self._simulated else Source.EXCHANGE
         self._publish(LineMessage(line, data, source, self.store.epoch, offset, received))
 

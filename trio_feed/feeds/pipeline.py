@@ -6,6 +6,7 @@ tickers become lines.  Whatever is missing becomes a job for the backfill worker
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 
 from attrs import evolve, frozen
 from trio_util import RepeatedEvent
@@ -69,6 +70,7 @@ class Pipeline:
         settings: ExchangeSettings,
         *,
         tails: Mapping[Series, Tail],
+        numbers: Mapping[Subject, int] = MappingProxyType({}),
         store: KlineStore,
         publish: Publish,
         announce: Callable[[Subject], None],
@@ -82,13 +84,18 @@ class Pipeline:
         self._local_ms = now_ms
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
-        self._metrics, self._announce, self._tails = metrics, announce, tails
+        self._metrics, self._announce = metrics, announce
         self._received = 0.0
-        self._symbols: set[str] = set()
+        self._symbols: dict[str, object] = {}  # each with a token of this opening
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
         self._outlet = Outlet(
-            venue.NAME, store=store, publish=publish, simulated=simulated, metrics=metrics
+            venue.NAME,
+            store=store,
+            publish=publish,
+            numbers=numbers,
+            simulated=simulated,
+            metrics=metrics,
         )
         self._candles = Candles(
             venue,
@@ -102,29 +109,25 @@ class Pipeline:
         self._rollups: dict[str, RollUp] = {}
         self._tickers: dict[str, Ticker] = {}
         self._refill = venue.trades_question(Instrument(venue.NAME, "", "", ""), 0) is not None
-        symbols = self._first_symbols()
         self._books = Books(
             venue,
             self._outlet,
-            symbols if Channel.BOOK in settings.channels else (),
             levels=settings.book_levels,
             now_ms=now_ms,
             changed=self.changed.set,
             renew=renew,
         )
-        both = Interval.M1 in settings.intervals and bool(settings.trade_intervals)
         self._checks = Reconciliation(
             venue,
             self._outlet,
-            symbols if both and settings.reconcile else (),
             now_ms=now_ms,
             changed=self.changed.set,
             revise=self._candles.revise,
         )
         if settings.rollup_intervals:
             self._outlet.on_closed.append(self._roll)
-        for symbol in symbols:
-            self._open(symbol)
+        for symbol in self._first_symbols(tails):
+            self.open(symbol, tails)
 
     @property
     def ledgers(self) -> Mapping[Series, Ledger]:
@@ -133,6 +136,52 @@ class Pipeline:
     def now_ms(self) -> float:
         """The exchange's clock, as far as its messages have told it."""
         return self.clock.now(self._local_ms())
+
+    def open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
+        """Ledgers, lines and builders of one symbol, going on where its stored series end."""
+        settings, name = self._settings, self._venue.NAME
+        self._symbols[symbol] = object()
+        built, rolled = settings.trade_intervals, settings.rollup_intervals
+        last_close: dict[Interval, tuple[int, Decimal]] = {}
+        for interval in (*settings.intervals, *built, *rolled):
+            series = Series(name, symbol, interval)
+            tail = tails.get(series)
+            if tail is not None:
+                last_close[interval] = (tail.kline.open_ms, tail.kline.close)
+            last = None if tail is None else tail.settled_ms
+            self._candles.open(series, last, settings.history_bars)
+            self._announce(series)
+        for channel in settings.channels:
+            if channel is not Channel.KLINE:
+                self._announce(Line(name, symbol, channel))
+        if self._venue.TRADE_KIND is Kind.PRICE:
+            self._prices[symbol] = PriceLine(built, last_close)
+        elif built or Channel.TRADE in settings.channels:
+            line = TradeLine(built, accepted=self._accepted, refill=self._refill)
+            self._trades[symbol] = line
+        if rolled:
+            self._rollups[symbol] = RollUp(rolled)
+        if Channel.BOOK in settings.channels:
+            self._books.open(symbol)
+        if settings.reconcile and Interval.M1 in settings.intervals and built:
+            self._checks.open(symbol)
+
+    def close(self, symbol: str) -> list[Subject]:
+        """Forget a symbol; what still comes of it is ignored.  Returns what it consisted of."""
+        self._symbols.pop(symbol, None)
+        self._active.pop(symbol, None)
+        for lines in (self._trades, self._prices, self._rollups, self._tickers):
+            lines.pop(symbol, None)
+        self._books.close(symbol)
+        self._checks.close(symbol)
+        closed: list[Subject] = [s for s in self.ledgers if s.symbol == symbol]
+        self._candles.close(symbol)
+        channels = (c for c in self._settings.channels if c is not Channel.KLINE)
+        return closed + [Line(self._venue.NAME, symbol, channel) for channel in channels]
+
+    def numbers(self) -> dict[Subject, int]:
+        """The last offset of everything, for whoever goes on with it in this run."""
+        return {**{s: ledger.offset for s, ledger in self.ledgers.items()}, **self._outlet.offsets}
 
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
@@ -216,17 +265,36 @@ class Pipeline:
         return min(idle, key=lambda item: item[0], default=None)
 
     def begin(self, key: Hashable) -> Job | None:
-        """The question of this key as it stands now; None: there is none after all."""
+        """The question of this key as it stands now; None: there is none after all.
+
+        An answer that comes after the symbol was closed goes nowhere.
+        """
         self._busy.add(key)
+        job, symbol = self._job(key)
+        if job is None:
+            return None
+        opening, take, failed = self._symbols[symbol], job.take, job.failed
+
+        def take_if_open(body: bytes) -> None:
+            if self._symbols.get(symbol) is opening:
+                take(body)
+
+        def failed_if_open() -> None:
+            if self._symbols.get(symbol) is opening:
+                failed()
+
+        return Job(job.question, take_if_open, failed_if_open)
+
+    def _job(self, key: Hashable) -> tuple[Job | None, str]:
         match key:
             case Series():
-                return self._candles.job(key, self._active[key.symbol])
+                return self._candles.job(key, self._active[key.symbol]), key.symbol
             case TradesOf(symbol):
-                return self._trades_job(symbol)
+                return self._trades_job(symbol), symbol
             case BookOf(symbol):
-                return self._books.job(key, self._active[symbol])
+                return self._books.job(key, self._active[symbol]), symbol
             case Doubt():
-                return self._checks.job(key, self._active[key.symbol])
+                return self._checks.job(key, self._active[key.symbol]), key.symbol
         raise AssertionError(f"not a key of this pipeline: {key!r}")
 
     def done(self, key: Hashable) -> None:
@@ -245,38 +313,13 @@ class Pipeline:
     def stale_books(self) -> int:
         return self._books.stale()
 
-    def _first_symbols(self) -> list[str]:
+    def _first_symbols(self, tails: Iterable[Series]) -> list[str]:
         """Those of the settings; for "every symbol" those that the store knows."""
         named = [symbol for symbol in self._settings.symbols if symbol != EVERY]
         if EVERY in self._settings.symbols:
-            known = [s.symbol for s in self._tails if s.venue == self._venue.NAME]
+            known = [s.symbol for s in tails if s.venue == self._venue.NAME]
             named += known[: self._settings.max_symbols]
         return list(dict.fromkeys(named))
-
-    def _open(self, symbol: str) -> None:
-        """Ledgers, lines and builders of one symbol."""
-        settings, name = self._settings, self._venue.NAME
-        self._symbols.add(symbol)
-        built, rolled = settings.trade_intervals, settings.rollup_intervals
-        last_close: dict[Interval, tuple[int, Decimal]] = {}
-        for interval in (*settings.intervals, *built, *rolled):
-            series = Series(name, symbol, interval)
-            tail = self._tails.get(series)
-            if tail is not None:
-                last_close[interval] = (tail.kline.open_ms, tail.kline.close)
-            last = None if tail is None else tail.settled_ms
-            self._candles.open(series, last, settings.history_bars)
-            self._announce(series)
-        for channel in settings.channels:
-            if channel is not Channel.KLINE:
-                self._announce(Line(name, symbol, channel))
-        if self._venue.TRADE_KIND is Kind.PRICE:
-            self._prices[symbol] = PriceLine(built, last_close)
-        elif built or Channel.TRADE in settings.channels:
-            line = TradeLine(built, accepted=self._accepted, refill=self._refill)
-            self._trades[symbol] = line
-        if rolled:
-            self._rollups[symbol] = RollUp(rolled)
 
     def _kline(self, event: KlineUpdate, received: float) -> None:
         series = Series(self._venue.NAME, event.symbol, event.interval)
@@ -321,13 +364,13 @@ class Pipeline:
         settings = self._settings
         if EVERY not in settings.symbols or len(self._prices) >= settings.max_symbols:
             return False
-        self._open(symbol)
+        self.open(symbol, {})
         self._prices[symbol].resumed(self._now_ms())
         return True
 
     def _ticker(self, news: Ticker | BookTop, received: float) -> None:
         """A ticker, or a best bid and ask that completes the last one."""
-        if Channel.TICKER not in self._settings.channels:
+        if Channel.TICKER not in self._settings.channels or news.symbol not in self._symbols:
             return
         last = self._tickers.get(news.symbol)
         if isinstance(news, Ticker):

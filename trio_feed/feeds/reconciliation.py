@@ -29,13 +29,12 @@ class Doubt:
 
 
 class Reconciliation:
-    """Minutes of the symbols whose trades and 1m candles both are taken."""
+    """Minutes of the opened symbols, whose trades and 1m candles both are taken."""
 
     def __init__(
         self,
         venue: Venue,
         outlet: Outlet,
-        symbols: Iterable[str],
         *,
         now_ms: Callable[[], float],
         changed: Callable[[], None],
@@ -43,10 +42,21 @@ class Reconciliation:
     ) -> None:
         self._venue, self._outlet, self._now_ms, self._changed = venue, outlet, now_ms, changed
         self._revise = revise
-        self._built = {symbol: TradeCandles((Interval.M1,)) for symbol in symbols}
-        self._pairs = {symbol: Reconciler() for symbol in symbols}
+        self._built: dict[str, TradeCandles] = {}
+        self._pairs: dict[str, Reconciler] = {}
         self._doubts: dict[Doubt, Difference] = {}
         outlet.on_closed.append(self._official)
+
+    def open(self, symbol: str) -> None:
+        """Compare the minutes of this symbol."""
+        self._built[symbol] = TradeCandles((Interval.M1,))
+        self._pairs[symbol] = Reconciler()
+
+    def close(self, symbol: str) -> None:
+        """Forget the symbol and what is in doubt of it."""
+        self._built.pop(symbol, None)
+        self._pairs.pop(symbol, None)
+        self._doubts = {d: why for d, why in self._doubts.items() if d.symbol != symbol}
 
     def trade(self, trade: Trade) -> None:
         """A live trade."""
