@@ -83,20 +83,26 @@ class Links:
         nursery: trio.Nursery,
         outlet: trio.MemorySendChannel[Incoming],
     ) -> None:
-        """Make the connections fit: new streams get new connections, a connection that carries a
-        stream which is gone is replaced by one without it."""
+        """Make the connections fit: new streams get new connections; a connection that carries a
+        stream which is gone is succeeded by one without it, so that the others miss nothing."""
+        base_url = self._settings.websocket_url or self._venue.WEBSOCKET_URL
+        most = self._settings.streams_per_connection
         kept: set[Stream] = set()
         for link in list(self.links):
-            if set(link.plan.streams) <= wanted.keys():
-                kept.update(link.plan.streams)
+            left = [stream for stream in link.plan.streams if stream in wanted]
+            kept.update(left)
+            if len(left) == len(link.plan.streams):
                 continue
             gone = [stream.name for stream in link.plan.streams if stream not in wanted]
             self._log.info("streams.gone", connection=link.name, streams=gone)
-            self.links.remove(link)
-            link.scope.cancel()
+            if left:
+                (link.plan,) = self._venue.plan(base_url, left, most)
+                link.leave()
+            else:
+                self.links.remove(link)
+                link.scope.cancel()
         new = [stream for stream in wanted if stream not in kept]
-        base_url = self._settings.websocket_url or self._venue.WEBSOCKET_URL
-        for plan in self._venue.plan(base_url, new, self._settings.streams_per_connection):
+        for plan in self._venue.plan(base_url, new, most):
             link = Link(plan)
             self.links.append(link)
             nursery.start_soon(self._keep, link, outlet, name=f"{self._venue.NAME} link")

@@ -1,9 +1,10 @@
 """Everything of one venue: its connections, its processor, its backfill workers, in one nursery."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Never
 
 import structlog
@@ -50,12 +51,14 @@ class VenueFeed:
         publish: Publish,
         announce: Callable[[Subject], None],
         name: Callable[[str, str], None],
+        numbers: Mapping[Subject, int] = MappingProxyType({}),
         simulated: bool,
         metrics: Metrics,
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
-        self.instruments = Instruments()
+        self.instruments: Instruments = Instruments()
+        self._fit: Callable[[], None] = lambda: None
         self._name = name
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
@@ -74,6 +77,7 @@ class VenueFeed:
             venue,
             settings,
             tails=tails,
+            numbers=numbers,
             store=store,
             publish=publish,
             announce=announce,
@@ -127,11 +131,26 @@ class VenueFeed:
             return f"{name}: {behind} series lack closed candles"
         return ""
 
+    async def change(
+        self, settings: ExchangeSettings, tails: Mapping[Series, Tail]
+    ) -> list[Subject]:
+        """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
+        stored series end.  Returns what there is no more."""
+        old, self.settings = self.settings.symbols, settings
+        gone = [symbol for symbol in old if symbol not in settings.symbols]
+        closed = [subject for symbol in gone for subject in self.pipeline.close(symbol)]
+        new = [symbol for symbol in settings.symbols if symbol not in old]
+        for symbol in new:
+            self.pipeline.open(symbol, tails)
+        await self._seed_rollups(new)
+        self._fit()
+        return closed
+
     async def run(self) -> Never:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
         outlet, inlet = trio.open_memory_channel[Incoming](self.settings.buffer_messages)
         name = self.venue.NAME
-        await self._seed_rollups()
+        await self._seed_rollups(self.settings.symbols)
         async with AsyncExitStack() as stack:
             rest = await self._open_rest(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
@@ -197,6 +216,7 @@ class VenueFeed:
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
         self.instruments = table
+        self._fit = partial(self._apply, table, nursery, outlet)
         self.pipeline.use(table)
         for symbol in self.settings.symbols:
             instrument = table.find(symbol)
@@ -224,9 +244,11 @@ class VenueFeed:
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
             self.pipeline.advance()
 
-    async def _seed_rollups(self) -> None:
+    async def _seed_rollups(self, symbols: Collection[str]) -> None:
         """Running rolled-up candles begin with the minutes that are stored of them."""
         for series in self.pipeline.rolled():
+            if series.symbol not in symbols:
+                continue
             minutes = Series(series.venue, series.symbol, Interval.M1)
             start_ms = self.pipeline.ledgers[series].expected
             most = calendar.count(Interval.M1, start_ms, int(self._world.now_ms()))
