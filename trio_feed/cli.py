@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
@@ -34,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(masked(settings), indent=2))
         return 0
     logs.configure(settings.logging)
-    return _run(settings)
+    return _run(settings, partial(_load, options))
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
     async def serve() -> None:
-        await service.run(settings, real_world(), environ=os.environ)
+        await service.run(settings, real_world(), environ=os.environ, reload=reload)
 
     try:
         trio.run(serve)

@@ -6,9 +6,8 @@ the feeds; a signal ends the feeds, then clients are told to come back, then the
 
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Never
 
 import structlog
@@ -25,10 +24,11 @@ from .push.app import PushApp
 from .push.hub import Hub
 from .push.server import ServerLimits, bound_address, serve
 from .push.session import SessionLimits
+from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import serve_box, spinpet_market
-from .store import MEMORY, KlineStore, open_store
+from .store import KlineStore, open_store
 from .venues import NAMES, Kind, make_venue
 from .world import World
 
@@ -48,7 +48,11 @@ class Ready:
     address: str
     store: KlineStore
     app: PushApp
-    feeds: Sequence[VenueFeed]
+    roster: Roster
+
+    @property
+    def feeds(self) -> Sequence[VenueFeed]:
+        return self.roster.feeds
 
 
 def complete(settings: Settings) -> Settings:
@@ -100,10 +104,12 @@ async def run(
     world: World,
     *,
     environ: Mapping[str, str] | None = None,
+    reload: Callable[[], Settings] | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
-    whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all."""
+    whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all.
+    ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -119,21 +125,20 @@ async def run(
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
-            exchanges = dict(settings.exchanges)
+            around = Surroundings(world, environ, store, hub, metrics)
             if simulated:
-                name = settings.simulator.venue
-                exchanges[name] = await _start_simulator(feeds, settings, world, exchanges[name])
-            venue_feeds = await _make_feeds(
-                exchanges, settings, world, environ, store, hub, metrics
-            )
-            app = _make_app(settings, world, store, hub, venue_feeds, metrics)
+                box = await _start_simulator(feeds, settings, world)
+                around = evolve(around, boxed=settings.simulator.venue, box=box)
+            roster = Roster(settings, around)
+            await roster.open()
+            app = _make_app(settings, world, store, hub, roster, metrics)
             address = await _start_server(edge, app, settings, world)
             edge.start_soon(_sweep, app, settings, name="client sweeper")
-            for feed in venue_feeds:
-                feeds.start_soon(feed.run, name=f"feed {feed.venue.NAME}")
+            feeds.start_soon(roster.run, name="roster")
+            await feeds.start(_reload_on_signal, roster, reload)
             urls = {"websocket": f"ws://{address}/ws", "http": f"http://{address}"}
-            log.info("service.ready", urls=urls, venues=list(exchanges), simulated=simulated)
-            task_status.started(Ready(address, store, app, venue_feeds))
+            log.info("service.ready", urls=urls, venues=roster.names, simulated=simulated)
+            task_status.started(Ready(address, store, app, roster))
         app.farewell(partial(world.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
@@ -154,20 +159,46 @@ async def _end_on_signal(
             feeds.cancel()
 
 
+async def _reload_on_signal(
+    roster: Roster,
+    reload: Callable[[], Settings] | None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """SIGHUP: other symbols and venues.  What is wrong with the new settings is said, and the old
+    ones stay."""
+    if reload is None:
+        task_status.started()
+        return
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            try:
+                settings = complete(await trio.to_thread.run_sync(reload))
+                check(settings)
+            except SettingsError as error:
+                log.error("settings.refused", problem=str(error))
+            else:
+                await roster.apply(settings)
+
+
 async def _start_simulator(
-    nursery: trio.Nursery, settings: Settings, world: World, exchange: ExchangeSettings
-) -> ExchangeSettings:
-    """Start the exchange in a box; returns the exchange's settings with its addresses."""
+    nursery: trio.Nursery, settings: Settings, world: World
+) -> Callable[[ExchangeSettings], ExchangeSettings]:
+    """Start the exchange in a box; returns what puts its addresses into a venue's settings."""
     box = settings.simulator
     listeners = await _bind(world, box.host, box.port, "simulator.port")
     serve = partial(serve_box, box, listeners=listeners, now_ms=world.now_ms)
     await nursery.start(serve, name="simulator")
     address = bound_address(listeners[0])
-    connection = evolve(
-        exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"
-    )
     log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed)
-    return evolve(exchange, connection=connection)
+
+    def point_at_it(exchange: ExchangeSettings) -> ExchangeSettings:
+        connection = evolve(
+            exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"
+        )
+        return evolve(exchange, connection=connection)
+
+    return point_at_it
 
 
 def _make_hub(settings: Settings, world: World, metrics: Metrics) -> Hub:
@@ -180,56 +211,12 @@ def _make_hub(settings: Settings, world: World, metrics: Metrics) -> Hub:
     )
 
 
-async def _make_feeds(
-    exchanges: Mapping[str, ExchangeSettings],
-    settings: Settings,
-    world: World,
-    environ: Mapping[str, str] | None,
-    store: KlineStore,
-    hub: Hub,
-    metrics: Metrics,
-) -> list[VenueFeed]:
-    """One feed per enabled venue, continuing where the store ends; its series are the topics."""
-    tails = await store.tails()
-    box = settings.simulator
-    feeds = []
-    for name, exchange in exchanges.items():
-        if not exchange.enabled:
-            continue
-        feed = VenueFeed(
-            make_venue(name, exchange),
-            exchange,
-            world=world,
-            environ=environ if settings.proxy.from_env else None,
-            tails=tails,
-            store=store,
-            publish=hub.publish,
-            announce=hub.open_topic,
-            name=hub.name,
-            simulated=box.enabled and box.venue == name,
-            metrics=metrics,
-            cache=_cache(settings, name),
-        )
-        for series in feed.pipeline.ledgers:
-            history = await store.history(series, limit=settings.kline.history_data_limit)
-            hub.open_topic(series, history, await store.first_open(series))
-        feeds.append(feed)
-    return feeds
-
-
-def _cache(settings: Settings, venue: str) -> Path | None:
-    """The instrument table's copy lies beside the store."""
-    if settings.store.path == MEMORY:
-        return None
-    return Path(settings.store.path).with_suffix(f".{venue}.instruments.json")
-
-
 def _make_app(
     settings: Settings,
     world: World,
     store: KlineStore,
     hub: Hub,
-    feeds: Sequence[VenueFeed],
+    roster: Roster,
     metrics: Metrics,
 ) -> PushApp:
     kline = settings.kline
@@ -240,11 +227,11 @@ def _make_app(
             "version": __version__,
             "epoch": store.epoch,
             "store_pending_rows": store.pending(),
-            "venues": {feed.venue.NAME: feed.status() for feed in feeds},
+            "venues": {feed.venue.NAME: feed.status() for feed in roster.feeds},
         }
 
     def not_ready() -> str:
-        return next((why for feed in feeds if (why := feed.not_ready(fresh_s))), "")
+        return next((why for feed in roster.feeds if (why := feed.not_ready(fresh_s))), "")
 
     return PushApp(
         hub=hub,

@@ -38,19 +38,21 @@ class Running:
             await self.changed.wait()
 
 
-def command(tmp_path: Path, *more: str) -> list[str]:
+def command(tmp_path: Path, *more: str, config: Path | None = None) -> list[str]:
     chosen = ["server.port=0", f"store.path={tmp_path / 'candles.db'}", "logging.format=json"]
     sets = [word for assignment in (*chosen, *more) for word in ("--set", assignment)]
-    return [sys.executable, "-m", "trio_feed", "--config", "config/default.toml", *sets]
+    files = ["config/default.toml", *([str(config)] if config else [])]
+    configs = [word for file in files for word in ("--config", file)]
+    return [sys.executable, "-m", "trio_feed", *configs, *sets]
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, *more: str) -> AsyncIterator[Running]:
+async def running(tmp_path: Path, *more: str, config: Path | None = None) -> AsyncIterator[Running]:
     """A started service, ready; killed on the way out if it still runs."""
     async with trio.open_nursery() as nursery:
         start = partial(
             trio.run_process,
-            command(tmp_path, *more),
+            command(tmp_path, *more, config=config),
             stdout=subprocess.PIPE,
             cwd=ROOT,
             check=False,
@@ -258,3 +260,23 @@ def test_check_prints_settings_without_secrets(tmp_path: Path) -> None:
     shown = json.loads(done.stdout)
     assert shown["exchanges"]["binance_usdm"]["connection"]["proxy"]["password"] == "***"
     assert "hunter2" not in done.stdout + done.stderr
+
+
+async def test_sighup_takes_new_symbols_and_refuses_nonsense(tmp_path: Path) -> None:
+    file = tmp_path / "more.toml"
+    table = "[exchanges.binance_usdm]\nsymbols = "
+    file.write_text(table + '["BTCUSDT", "ETHUSDT"]\n')
+    async with running(tmp_path, config=file) as service:
+        process = service.process
+        file.write_text(table + '["BTCUSDT", "SOLUSDT"]\n')
+        process.send_signal(signal.SIGHUP)
+        with trio.fail_after(30):
+            changed = await service.event("venue.changed")
+            assert changed["symbols"] == ["BTCUSDT", "SOLUSDT"]
+            file.write_text(table + "7\n")
+            process.send_signal(signal.SIGHUP)
+            refused = await service.event("settings.refused")
+            assert "exchanges.binance_usdm.symbols" in refused["problem"]
+            assert process.returncode is None
+            process.terminate()
+            assert await process.wait() == 0

@@ -63,7 +63,12 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, *, seed: int = 1, push_ms: int = 20_000, trades_per_minute: int = 6
+    settings: Settings,
+    *,
+    seed: int = 1,
+    push_ms: int = 20_000,
+    trades_per_minute: int = 6,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
 ) -> AsyncIterator[House]:
     """Everything up and running; cancelled on the way out."""
     network = MemoryNetwork()
@@ -72,7 +77,7 @@ async def open_house(
     box = SimulatorSettings(
         venue=venue,
         seed=seed,
-        symbols=("BTCUSDT",),
+        symbols=symbols,
         kline_push_ms=push_ms,
         trades_per_minute=trades_per_minute,
     )

@@ -150,10 +150,8 @@ class Pipeline:
                 last_close[interval] = (tail.kline.open_ms, tail.kline.close)
             last = None if tail is None else tail.settled_ms
             self._candles.open(series, last, settings.history_bars)
-            self._announce(series)
-        for channel in settings.channels:
-            if channel is not Channel.KLINE:
-                self._announce(Line(name, symbol, channel))
+        for subject in self._subjects_of(symbol):
+            self._announce(subject)
         if self._venue.TRADE_KIND is Kind.PRICE:
             self._prices[symbol] = PriceLine(built, last_close)
         elif built or Channel.TRADE in settings.channels:
@@ -168,16 +166,19 @@ class Pipeline:
 
     def close(self, symbol: str) -> list[Subject]:
         """Forget a symbol; what still comes of it is ignored.  Returns what it consisted of."""
+        closed = self._subjects_of(symbol)
         self._symbols.pop(symbol, None)
         self._active.pop(symbol, None)
         for lines in (self._trades, self._prices, self._rollups, self._tickers):
             lines.pop(symbol, None)
         self._books.close(symbol)
         self._checks.close(symbol)
-        closed: list[Subject] = [s for s in self.ledgers if s.symbol == symbol]
         self._candles.close(symbol)
-        channels = (c for c in self._settings.channels if c is not Channel.KLINE)
-        return closed + [Line(self._venue.NAME, symbol, channel) for channel in channels]
+        return closed
+
+    def subjects(self) -> list[Subject]:
+        """Everything that one can subscribe to."""
+        return [subject for symbol in self._symbols for subject in self._subjects_of(symbol)]
 
     def numbers(self) -> dict[Subject, int]:
         """The last offset of everything, for whoever goes on with it in this run."""
@@ -320,6 +321,15 @@ class Pipeline:
             known = [s.symbol for s in tails if s.venue == self._venue.NAME]
             named += known[: self._settings.max_symbols]
         return list(dict.fromkeys(named))
+
+    def _subjects_of(self, symbol: str) -> list[Subject]:
+        settings, name = self._settings, self._venue.NAME
+        intervals = (*settings.intervals, *settings.trade_intervals, *settings.rollup_intervals)
+        channels = (channel for channel in settings.channels if channel is not Channel.KLINE)
+        return [
+            *(Series(name, symbol, interval) for interval in intervals),
+            *(Line(name, symbol, channel) for channel in channels),
+        ]
 
     def _kline(self, event: KlineUpdate, received: float) -> None:
         series = Series(self._venue.NAME, event.symbol, event.interval)

@@ -22,6 +22,7 @@ from ..model import (
     Message,
     Series,
     StatusMessage,
+    StreamState,
     Subject,
 )
 from . import messages
@@ -90,9 +91,21 @@ class Hub:
         self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
     ) -> None:
         """Make a series or line known; a series with its last closed candles and where its
-        history begins."""
+        history begins.  One that is known stays as it is."""
+        if subject in self._topics:
+            return
         rows = ((kline, 1) for kline in history)
         self._topics[subject] = Topic(subject, deque(rows, self._history_rows), first_ms)
+
+    def close_topic(self, subject: Subject) -> None:
+        """It is fed no more; its subscribers are told, and it is not there any more."""
+        topic = self._topics.get(subject)
+        if topic is None:
+            return
+        self._tell(StatusMessage(subject, StreamState.STALE, "removed from the settings"))
+        for subscriber in list(topic.subscribers):
+            self.unsubscribe(subscriber, topic)
+        del self._topics[subject]
 
     def name(self, alias: str, symbol: str) -> None:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""

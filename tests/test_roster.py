@@ -1,0 +1,163 @@
+"""Symbols and venues come and go while the service runs, and the others do not notice."""
+
+from typing import Any
+
+import trio
+from attrs import evolve
+from structlog.testing import capture_logs
+from support.house import House, PushClient, open_house, push_client, settings_for_tests
+
+from trio_feed.settings import ExchangeSettings, Settings
+
+VENUE = "binance_usdm"
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+MINUTE = 60
+
+
+def with_venues(settings: Settings, **exchanges: ExchangeSettings) -> Settings:
+    return evolve(settings, exchanges=exchanges)
+
+
+def with_change(settings: Settings, **changes: Any) -> Settings:
+    return with_venues(settings, **{VENUE: evolve(settings.exchanges[VENUE], **changes)})
+
+
+def of_symbol(client: PushClient, symbol: str) -> list[dict[str, Any]]:
+    return [
+        m["data"] for m in client.messages
+        if m["type"] == "kline_data" and m["data"]["symbol"] == symbol
+    ]  # fmt: skip
+
+
+def finals(client: PushClient, symbol: str) -> list[int]:
+    """Minutes of the closed candles, as numbers from the first one on."""
+    times = [d["data"]["time"] for d in of_symbol(client, symbol) if d["data"]["is_final"]]
+    return [(time - times[0]) // MINUTE for time in times]
+
+
+def offsets(client: PushClient, symbol: str) -> list[int]:
+    return [data["offset"] for data in of_symbol(client, symbol)]
+
+
+def lost(house: House) -> float:
+    metrics = house.ready.app.metrics
+    return sum(
+        sample.value
+        for family in metrics.connections_lost.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    )
+
+
+async def subscribe(client: PushClient, symbol: str) -> None:
+    await client.ask(type="subscribe", symbol=symbol, interval="1m")
+    await client.wait_for(
+        lambda m: m["type"] == "subscription_confirmed" and m["data"]["symbol"] == symbol
+    )
+
+
+async def test_symbols_come_and_go_and_the_others_miss_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    with trio.fail_after(10_000):
+        async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
+            await trio.sleep(90)
+            for symbol in SYMBOLS[:2]:
+                await subscribe(client, symbol)
+            requests = house.exchange.requests
+            await trio.sleep(5 * MINUTE)
+            await house.ready.roster.apply(with_change(settings, symbols=("BTCUSDT", "SOLUSDT")))
+            told = await client.of_type("stream_status")
+            assert (told["data"]["symbol"], told["data"]["status"]) == ("ETHUSDT", "stale")
+            await subscribe(client, "SOLUSDT")
+            await trio.sleep(5 * MINUTE)
+            assert finals(client, "BTCUSDT") == list(range(10))
+            assert lost(house) == 0
+            assert house.exchange.requests - requests <= 2  # the new symbol's history, no repair
+            assert len(finals(client, "SOLUSDT")) >= 4
+            assert len(finals(client, "ETHUSDT")) <= 6
+            await client.ask(type="subscribe", symbol="ETHUSDT", interval="1m")
+            error = await client.of_type("error")
+            assert "ETHUSDT" in error["message"]
+
+
+async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    without = with_change(settings, symbols=("BTCUSDT",))
+    with trio.fail_after(10_000):
+        async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
+            await trio.sleep(90)
+            await subscribe(client, "ETHUSDT")
+            await trio.sleep(3 * MINUTE)
+            await house.ready.roster.apply(without)
+            await trio.sleep(3 * MINUTE)
+            before = len(of_symbol(client, "ETHUSDT"))
+            await house.ready.roster.apply(settings)
+            await subscribe(client, "ETHUSDT")
+            await trio.sleep(3 * MINUTE)
+            seen = offsets(client, "ETHUSDT")
+            assert len(seen) > before
+            assert seen == sorted(set(seen))
+            answer = [m for m in client.messages if m["type"] == "history_data"][-1]["data"]["data"]
+            times = [row["time"] for row in answer]
+            assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
+
+
+async def test_another_change_of_a_venue_is_a_new_feed_that_goes_on(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests()
+    with trio.fail_after(10_000):
+        async with open_house(settings) as house, push_client(house) as client:
+            await trio.sleep(90)
+            await subscribe(client, "BTCUSDT")
+            await trio.sleep(3 * MINUTE)
+            (old,) = house.ready.feeds
+            changed = with_change(settings, channels=("kline", "trade"))
+            await house.ready.roster.apply(changed)
+            (new,) = house.ready.feeds
+            assert new is not old
+            await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+            await trio.sleep(3 * MINUTE)
+            assert finals(client, "BTCUSDT") == list(range(len(finals(client, "BTCUSDT"))))
+            assert len(finals(client, "BTCUSDT")) >= 5
+            seen = offsets(client, "BTCUSDT")
+            assert seen == list(range(seen[0], seen[0] + len(seen)))
+            assert any(m["type"] == "trade_data" for m in client.messages)
+
+
+async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:
+    settings = settings_for_tests()
+    usdm = settings.exchanges[VENUE]
+    nowhere = evolve(usdm.connection, websocket_url="ws://no", rest_url="http://no")
+    both = with_venues(settings, binance_usdm=usdm, binance=evolve(usdm, connection=nowhere))
+    with trio.fail_after(10_000):
+        async with open_house(settings) as house, push_client(house) as client:
+            await trio.sleep(90)
+            await subscribe(client, "BTCUSDT")
+            await house.ready.roster.apply(both)
+            assert house.ready.roster.names == [VENUE, "binance"]
+            await trio.sleep(2 * MINUTE)
+            await house.ready.roster.apply(settings)
+            assert house.ready.roster.names == [VENUE]
+            await trio.sleep(2 * MINUTE)
+            assert house.ready.feeds[0].connections[0].attempts == 1
+            assert finals(client, "BTCUSDT") == list(range(4))
+            off = with_change(settings, enabled=False)
+            await house.ready.roster.apply(with_venues(off, binance=both.exchanges["binance"]))
+            await client.of_type("stream_status")
+            assert house.exchange.connections == []
+
+
+async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> None:
+    settings = settings_for_tests()
+    with trio.fail_after(1_000):
+        async with open_house(settings) as house:
+            with capture_logs() as lines:
+                moved = evolve(settings, server=evolve(settings.server, port=81))
+                await house.ready.roster.apply(moved)
+            (warning,) = [line for line in lines if line["event"] == "settings.need_restart"]
+            assert warning["table"] == "server"

@@ -1,0 +1,210 @@
+"""Which venues are fed: started with the service, and changed while it runs.
+
+Each feed has a cancel scope of its own, so that one goes without the others noticing.  A change of
+``symbols`` reaches the running feed; any other change of a venue's table means a new feed, which
+goes on where the old one ended.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Never
+
+import structlog
+import trio
+from attrs import define, evolve, field, frozen
+
+from .feeds.pipeline import EVERY
+from .feeds.venue import VenueFeed
+from .metrics import Metrics
+from .model import Kline, Series, Subject
+from .push.hub import Hub
+from .settings import ExchangeSettings, Settings
+from .store import MEMORY, KlineStore
+from .store.base import Tail
+from .venues import make_venue
+from .world import World
+
+log = structlog.get_logger()
+
+_RESTART_ONLY = (
+    "simulator", "kline", "websocket", "server", "store", "logging", "proxy", "service",
+)  # fmt: skip
+"""Tables that are read once, at start."""
+
+
+@define(eq=False)
+class Fed:
+    """A feed and how it is ended."""
+
+    feed: VenueFeed
+    settings: ExchangeSettings
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    over: trio.Event = field(factory=trio.Event)
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                await self.feed.run()
+        finally:
+            self.over.set()
+
+
+@frozen
+class Surroundings:
+    """What every feed is made with.  ``environ`` is where proxy variables are read, if at all;
+    ``boxed`` names the venue that a simulator stands in for, and ``box`` its addresses."""
+
+    world: World
+    environ: Mapping[str, str] | None
+    store: KlineStore
+    hub: Hub
+    metrics: Metrics
+    boxed: str = ""
+    box: Callable[[ExchangeSettings], ExchangeSettings] = lambda exchange: exchange
+
+
+class Roster:
+    """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time."""
+
+    def __init__(self, settings: Settings, around: Surroundings) -> None:
+        self._settings, self._around = settings, around
+        self._fed: dict[str, Fed] = {}
+        self._numbers: dict[Subject, int] = {}
+        self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
+        self._nursery: trio.Nursery
+        self._turn = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Roster {' '.join(self._fed)}>"
+
+    @property
+    def feeds(self) -> list[VenueFeed]:
+        return [fed.feed for fed in self._fed.values()]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._fed)
+
+    async def open(self) -> None:
+        """Make the feeds of the settings and their topics, without running them."""
+        for name, exchange in _enabled(self._settings).items():
+            await self._make(name, exchange)
+
+    async def run(self) -> Never:
+        """Run the feeds until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            for name, fed in self._fed.items():
+                self._nursery.start_soon(fed.run, name=f"feed {name}")
+            await trio.sleep_forever()
+        raise AssertionError("feeds run until cancelled")
+
+    async def apply(self, settings: Settings) -> None:
+        """Make the feeds fit ``settings``, which were checked; those that do not change go on
+        undisturbed.  Other tables than ``exchanges`` are not looked at, but for a warning."""
+        async with self._turn:
+            wanted, old = _enabled(settings), self._settings
+            self._settings = evolve(old, exchanges=settings.exchanges)
+            for name in _differing(old, settings):
+                log.warning("settings.need_restart", table=name)
+            for name in [name for name in self._fed if name not in wanted]:
+                self._close(await self._end(name))
+            for name, exchange in wanted.items():
+                fed = self._fed.get(name)
+                if fed is None:
+                    await self._start(name, exchange)
+                elif fed.settings == exchange:
+                    continue
+                elif _only_symbols_differ(fed.settings, exchange):
+                    await self._change(fed, exchange)
+                else:
+                    before = await self._end(name)
+                    feed = await self._start(name, exchange)
+                    self._close(before - set(feed.pipeline.subjects()))
+            log.info("settings.applied", venues=list(self._fed))
+
+    async def _start(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
+        fed = await self._make(name, exchange)
+        self._nursery.start_soon(fed.run, name=f"feed {name}")
+        log.info("venue.started", venue=name)
+        return fed.feed
+
+    async def _end(self, name: str) -> set[Subject]:
+        """Stop a feed.  Returns what it consisted of."""
+        fed = self._fed.pop(name)
+        fed.scope.cancel()
+        await fed.over.wait()
+        pipeline = fed.feed.pipeline
+        self._numbers.update(pipeline.numbers())
+        log.info("venue.ended", venue=name)
+        return set(pipeline.subjects())
+
+    def _close(self, subjects: Iterable[Subject]) -> None:
+        for subject in subjects:
+            self._around.hub.close_topic(subject)
+
+    async def _change(self, fed: Fed, exchange: ExchangeSettings) -> None:
+        feed, fed.settings = fed.feed, exchange
+        name = feed.venue.NAME
+        tails = await self._remember(name, exchange)
+        self._close(await feed.change(self._boxed(name, exchange), tails))
+        log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
+
+    async def _make(self, name: str, exchange: ExchangeSettings) -> Fed:
+        """A feed that goes on where the store ends, and its topics."""
+        around = self._around
+        tails = await self._remember(name, exchange)
+        feed = VenueFeed(
+            make_venue(name, exchange),
+            self._boxed(name, exchange),
+            world=around.world,
+            environ=around.environ if self._settings.proxy.from_env else None,
+            tails=tails,
+            numbers={s: n for s, n in self._numbers.items() if s.venue == name},
+            store=around.store,
+            publish=around.hub.publish,
+            announce=self._announce,
+            name=around.hub.name,
+            simulated=around.boxed == name,
+            metrics=around.metrics,
+            cache=_cache(self._settings, name),
+        )
+        fed = self._fed[name] = Fed(feed, exchange)
+        return fed
+
+    def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
+        return self._around.box(exchange) if self._around.boxed == name else exchange
+
+    async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, Tail]:
+        """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""
+        store, rows = self._around.store, self._settings.kline.history_data_limit
+        tails = {s: tail for s, tail in (await store.tails()).items() if s.venue == name}
+        for series in tails:
+            if EVERY in exchange.symbols or series.symbol in exchange.symbols:
+                history = await store.history(series, limit=rows)
+                self._histories[series] = history, await store.first_open(series)
+        return tails
+
+    def _announce(self, subject: Subject) -> None:
+        history, first_ms = self._histories.pop(subject, ((), None))
+        self._around.hub.open_topic(subject, history, first_ms)
+
+
+def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:
+    return {name: exchange for name, exchange in settings.exchanges.items() if exchange.enabled}
+
+
+def _differing(old: Settings, new: Settings) -> list[str]:
+    """Tables that differ and are not looked at while the service runs."""
+    return [name for name in _RESTART_ONLY if getattr(old, name) != getattr(new, name)]
+
+
+def _only_symbols_differ(old: ExchangeSettings, new: ExchangeSettings) -> bool:
+    same = evolve(new, symbols=old.symbols) == old
+    return same and EVERY not in (*old.symbols, *new.symbols)
+
+
+def _cache(settings: Settings, venue: str) -> Path | None:
+    """The instrument table's copy lies beside the store."""
+    if settings.store.path == MEMORY:
+        return None
+    return Path(settings.store.path).with_suffix(f".{venue}.instruments.json")
