@@ -5,7 +5,8 @@ Each feed has a cancel scope of its own, so that one goes without the others not
 goes on where the old one ended.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Never
 
@@ -13,6 +14,7 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
+from .fallback import stand_in
 from .feeds.pipeline import EVERY
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
@@ -38,13 +40,18 @@ class Fed:
 
     feed: VenueFeed
     settings: ExchangeSettings
+    stand_in: Callable[[], Awaitable[None]] | None = None
+    """Runs beside the feed, for when it is out of reach."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     over: trio.Event = field(factory=trio.Event)
 
     async def run(self) -> None:
         try:
             with self.scope:
-                await self.feed.run()
+                async with trio.open_nursery() as nursery:
+                    if self.stand_in is not None:
+                        nursery.start_soon(self.stand_in)
+                    await self.feed.run()
         finally:
             self.over.set()
 
@@ -169,6 +176,8 @@ class Roster:
             cache=_cache(self._settings, name),
         )
         fed = self._fed[name] = Fed(feed, exchange)
+        if exchange.fallback == "simulated":
+            fed.stand_in = partial(stand_in, feed, world=around.world, show=around.hub.show)
         return fed
 
     def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:

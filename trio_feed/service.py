@@ -91,6 +91,8 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
         raise SettingsError(f"{key}.channels", f"{name} has no order books")
     if Channel.TICKER in exchange.channels and Kind.TICKER not in venue.KINDS:
         raise SettingsError(f"{key}.channels", f"{name} has no tickers")
+    if exchange.fallback == "simulated" and not (name in BOXED and venue.LISTED):
+        raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")
     if EVERY in exchange.symbols and venue.LISTED:
         raise SettingsError(f"{key}.symbols", f"{name} has a list; name the symbols of it")
 

@@ -10,6 +10,7 @@ from typing import Any, Never
 import structlog
 import trio
 from attrs import evolve
+from trio_util import AsyncValue
 
 from ..errors import BadMessage, NetworkError
 from ..market import calendar
@@ -23,7 +24,7 @@ from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff
-from ..venues import AnyInstrument, Instruments, Kind, Stream, Venue
+from ..venues import AnyInstrument, Instruments, Kind, Plan, Stream, Venue
 from ..world import World
 from . import instruments
 from .backfill import run_worker
@@ -35,6 +36,8 @@ from .pipeline import EVERY, Pipeline
 
 class VenueFeed:
     """One venue of the settings.  Made from the store's tails, run once with :meth:`run`.
+
+    ``carrying``: how many of its links deliver.
 
     ``cache`` is where the instrument table is kept on disk; None: nowhere.
     """
@@ -58,6 +61,7 @@ class VenueFeed:
     ) -> None:
         self.venue, self.settings = venue, settings
         self.instruments: Instruments = Instruments()
+        self.carrying = AsyncValue(0)
         self._fit: Callable[[], None] = lambda: None
         self._name = name
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
@@ -94,12 +98,20 @@ class VenueFeed:
             world=world,
             metrics=metrics,
             instruments=lambda: self.instruments,
-            up=lambda plan: self.pipeline.resumed(plan.streams),
-            down=lambda plan: self.pipeline.lost(plan.streams),
+            up=self._up,
+            down=self._down,
         )
 
     def __repr__(self) -> str:
         return f"<feed {self.venue.NAME} {self._links!r}>"
+
+    def _up(self, plan: Plan) -> None:
+        self.carrying.value += 1
+        self.pipeline.resumed(plan.streams)
+
+    def _down(self, plan: Plan) -> None:
+        self.carrying.value -= 1
+        self.pipeline.lost(plan.streams)
 
     @property
     def connections(self) -> list[ConnectionState]:

@@ -125,15 +125,26 @@ class Hub:
             topic.latest = message
             event_ms = 1
         topic.epoch, topic.offset = message.epoch, message.offset
-        if not topic.subscribers:
-            return
-        now = self._now_ms()
-        head, tail = _halves(message, now)
+        if topic.subscribers:
+            self._hand_out(topic, message)
+            if event_ms:
+                late_ms = max(0.0, self._now_ms() - message.received_ms)
+                self._metrics.push_latency.observe(late_ms / 1000)
+
+    def _hand_out(self, topic: Topic, message: KlineMessage | LineMessage) -> None:
+        head, tail = _halves(message, self._now_ms())
         for subscriber, own in list(topic.subscribers.items()):
             subscriber.deliver(f"{head}{own}{tail}")
         self._metrics.pushed.inc(len(topic.subscribers))
-        if event_ms:
-            self._metrics.push_latency.observe(max(0.0, now - message.received_ms) / 1000)
+
+    def show(self, message: Message) -> None:
+        """Hand it out without a trace: it is in no history, and nobody can resume from it."""
+        if isinstance(message, StatusMessage):
+            return
+        subject = message.series if isinstance(message, KlineMessage) else message.line
+        topic = self._topics.get(subject)
+        if topic is not None:
+            self._hand_out(topic, message)
 
     def _tell(self, message: StatusMessage) -> None:
         tail = messages.status_tail(message, self._now_ms())

@@ -220,6 +220,11 @@ class ExchangeSettings:
     """The venue's list of instruments is asked for again this often."""
     buffer_messages: int = field(default=1000, validator=_between(1, 1_000_000))
     """Parsed messages between the readers and the processor before readers wait."""
+    fallback: Literal["none", "simulated"] = "none"
+    """simulated: made-up data, labelled as such and never stored, while the venue is out of
+    reach."""
+    fallback_after_s: float = field(default=60.0, validator=_between(1, 86400))
+    """So long must no connection of the venue deliver before `fallback` takes over."""
     connection: ConnectionSettings = ConnectionSettings()
     solana: SolanaSettings = SolanaSettings()
     """For venue spinpet only."""

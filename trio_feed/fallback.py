@@ -1,0 +1,78 @@
+"""Simulated data in place of a venue that is out of reach, where the settings ask for it.
+
+An exchange in a box and a feed of its own stand in, over memory streams: the same code, no socket.
+What they say is labelled ``simulated``, is shown to subscribers and goes nowhere else: not into the
+store, not into history, not into what a client can resume from.  The real feed goes on trying.
+"""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Never
+
+import structlog
+import trio
+from attrs import evolve
+
+from .feeds.venue import VenueFeed
+from .metrics import Metrics
+from .model import Message
+from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
+from .simulator.boxes import serve_box
+from .simulator.memory import MemoryNetwork
+from .store import MemoryStore
+from .venues import make_venue
+from .world import World
+
+log = structlog.get_logger()
+
+_HOST, _PORT = "simulated", 80
+
+
+async def stand_in(
+    feed: VenueFeed,
+    *,
+    world: World,
+    show: Callable[[Message], None],
+) -> Never:
+    """Until cancelled: simulate the venue while ``feed`` has been out of reach for longer than
+    ``fallback_after_s``.  ``show`` is told everything that is simulated."""
+    venue = log.bind(venue=feed.venue.NAME)
+    while True:
+        after_s = feed.settings.fallback_after_s
+        await feed.carrying.wait_value(0, held_for=after_s)
+        venue.warning("fallback.started", after_s=after_s)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_simulate, feed.venue.NAME, feed.settings, world, show)
+            await feed.carrying.wait_value(lambda links: links > 0)
+            nursery.cancel_scope.cancel()
+        venue.warning("fallback.ended")
+
+
+async def _simulate(
+    name: str, exchange: ExchangeSettings, world: World, show: Callable[[Message], None]
+) -> Never:
+    network = MemoryNetwork()
+    inside = World(network.dial, network.listen, world.now_ms, random.Random(name))
+    box = SimulatorSettings(venue=name, symbols=exchange.symbols)
+    url = f"{_HOST}:{_PORT}"
+    connection = ConnectionSettings(websocket_url=f"ws://{url}", rest_url=f"http://{url}")
+    settings = evolve(exchange, connection=connection, history_bars=0, reconcile=False)
+    feed = VenueFeed(
+        make_venue(name, settings),
+        settings,
+        world=inside,
+        environ=None,
+        tails={},
+        store=MemoryStore(int(world.now_ms())),
+        publish=show,
+        announce=lambda subject: None,
+        name=lambda alias, symbol: None,
+        simulated=True,
+        metrics=Metrics(),  # not the service's: nothing of this came from an exchange
+    )
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen(_HOST, _PORT)
+        await nursery.start(partial(serve_box, box, listeners=listeners, now_ms=world.now_ms))
+        await feed.run()
+    raise AssertionError("a feed runs until cancelled")
