@@ -77,7 +77,12 @@ async def test_nothing_is_simulated_unless_it_is_asked_for(autojump_clock: trio.
 
 
 def test_a_venue_that_cannot_be_simulated_says_so() -> None:
-    words = (".fallback=simulated", ".symbols=['*']", f".solana.program_id={'1' * 32}")
+    words = (
+        ".fallback=simulated",
+        ".intervals=[]",
+        ".symbols=['*']",
+        f".solana.program_id={'1' * 32}",
+    )
     settings = settings_for_tests(*words, venue="spinpet")
     with pytest.raises(
         SettingsError, match=r"exchanges\.spinpet\.fallback: there is no simulation"
