@@ -67,18 +67,18 @@ async def open_tunnel(
 ) -> trio.abc.Stream:
     """A TCP-level stream to ``host:port``, through ``proxy`` where there is one.
 
-    ``timeout_s`` is for each step.  The caller closes the stream.  Raises TunnelError.
+    ``timeout_s`` is for each step.  The caller closes the stream.  Raises TunnelError, and
+    SettingsError for the proxy's CA file before anything is dialled.
     """
     host = _ascii_host(host)
     target = join_address(host, port)
     if proxy is None:
         return await _dial(dial, host, port, "dial", target, timeout_s)
     where = f"proxy {proxy.address} for {target}"
+    context = tls_context(proxy.ca_file) if proxy.kind == "https" else None
     stream = await _dial(dial, proxy.host, proxy.port, "dial proxy", where, timeout_s)
-    if proxy.kind == "https":
-        stream = await start_tls(
-            stream, proxy.host, tls_context(proxy.ca_file), timeout_s, "proxy TLS handshake"
-        )
+    if context is not None:
+        stream = await start_tls(stream, proxy.host, context, timeout_s, "proxy TLS handshake")
     try:
         if proxy.kind == "socks5":
             await _socks5(stream, host, port, proxy, where, timeout_s)
