@@ -12,6 +12,7 @@ from support.memory import MemoryNetwork
 from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
 
 from trio_feed import errors
+from trio_feed.net.budgets import Dials
 from trio_feed.net.egress import Egress, make_egress
 from trio_feed.net.limits import DialBudget
 from trio_feed.net.proxy import Proxy
@@ -536,7 +537,7 @@ async def test_a_route_with_a_pool_needs_a_clock():
 
 async def test_dials_wait_for_their_budget(autojump_clock):
     async with proxies_at({A: OK, B: socks_proxy}) as network:
-        way = route_of(network, A, B, dials=DialBudget(3, 1.0))
+        way = route_of(network, A, B, dials=Dials(3, 1.0))
         async with trio.open_nursery() as nursery:
             for _ in range(30):
                 nursery.start_soon(opened, way)
@@ -546,7 +547,7 @@ async def test_dials_wait_for_their_budget(autojump_clock):
 
 async def test_each_exit_has_its_own_budget(autojump_clock):
     async with proxies_at({A: OK, B: socks_proxy}) as network:
-        way = route_of(network, A, B, dials=DialBudget(2, 60.0))
+        way = route_of(network, A, B, dials=Dials(2, 60.0))
         for each in (way, evolve(way, lane=1)) * 2:
             await opened(each)
         assert trio.current_time() == pytest.approx(0, abs=0.1)
@@ -556,7 +557,7 @@ async def test_each_exit_has_its_own_budget(autojump_clock):
 
 async def test_the_wait_for_the_budget_is_bounded_and_cancellable(autojump_clock):
     network = MemoryNetwork()
-    way = route_of(network, dials=DialBudget(1, 300.0))  # the same without a pool
+    way = route_of(network, dials=Dials(1, 300.0), dial_wait_s=60)  # the same without a pool
     with pytest.raises(errors.HostUnreachable):
         await way.tunnel(HOST, PORT, tls=True)
     with pytest.raises(errors.TunnelTimeout, match="direct") as caught:

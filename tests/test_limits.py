@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_feed.net.limits import WeightBudget, refusal_hint
+from trio_feed.net.limits import Bans, WeightBudget, refusal_hint
 
 
 def test_full_bucket_then_refill():
@@ -53,23 +53,23 @@ def test_clock_that_is_set_back_neither_refills_nor_blocks():
 
 
 def test_bans_only_grow():
-    budget = WeightBudget(60)
-    assert budget.banned_until_ms == 0
-    budget.ban(5_000)
-    budget.ban(3_000)
-    assert budget.banned_until_ms == 5_000
+    bans = Bans()
+    assert bans.banned_until_ms == 0
+    bans.ban(5_000)
+    bans.ban(3_000)
+    assert bans.banned_until_ms == 5_000
 
 
 def test_default_bans_double_until_something_is_accepted():
-    budget = WeightBudget(60)
+    bans = Bans()
     now, lengths = 0.0, []
     for _ in range(8):
-        end = budget.ban_by_default(now)
+        end = bans.ban_by_default(now)
         lengths.append((end - now) / 1000)
         now = end
     assert lengths == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    budget.accepted()
-    assert budget.ban_by_default(now) == now + 60_000
+    bans.accepted()
+    assert bans.ban_by_default(now) == now + 60_000
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 30_000)), max_size=60))
@@ -96,9 +96,9 @@ def test_every_refusal_has_a_hint(status):
 
 
 def test_too_many_requests_alone_never_wait_longer_than_their_window():
-    budget, now = WeightBudget(1200), 1_000_000.0
+    bans, now = Bans(), 1_000_000.0
     for _ in range(7):
-        end = budget.ban_by_default(now, escalate=False)
+        end = bans.ban_by_default(now, escalate=False)
         assert end == now + 60_000
         now = end
-    assert budget.ban_by_default(now) == now + 60_000
+    assert bans.ban_by_default(now) == now + 60_000

@@ -13,7 +13,7 @@ import trustme
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
-from trio_feed.net.limits import WeightBudget
+from trio_feed.net.budgets import Weights
 from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings, Secret
@@ -71,7 +71,7 @@ class Exchange:
 
 
 @asynccontextmanager
-async def client_of(exchange, *, budget=None, url="http://api.exchange", at=None, ca="", **proxy):
+async def client_of(exchange, *, weights=None, url="http://api.exchange", at=None, ca="", **proxy):
     host, port = at or ("api.exchange", 443 if url.startswith("https") else 80)
     (listener,) = await exchange.network.listen(host, port)
     settings = (
@@ -81,7 +81,7 @@ async def client_of(exchange, *, budget=None, url="http://api.exchange", at=None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve, listener)
         async with open_rest(
-            url, route=way, timeout_s=10, budget=budget or WeightBudget(1200), now_ms=now_ms
+            url, route=way, timeout_s=10, weights=weights or Weights(1200), now_ms=now_ms
         ) as client:
             yield client
         nursery.cancel_scope.cancel()
@@ -234,11 +234,11 @@ async def test_ban_holds_for_all_who_share_the_budget_and_for_those_who_wait(aut
         await trio.sleep(1)
         await stream.send_all(answer(429, b"", Retry_After="100"))
 
-    budget = WeightBudget(60)
+    weights = Weights(60)
     exchange = Exchange(refuse)
     refusals = []
 
-    async with client_of(exchange, budget=budget) as client, trio.open_nursery() as nursery:
+    async with client_of(exchange, weights=weights) as client, trio.open_nursery() as nursery:
 
         async def ask(weight):
             with pytest.raises(errors.RateLimited):
@@ -273,7 +273,7 @@ async def test_default_ban_doubles_until_a_success(status, second_s, autojump_cl
 
 async def test_calls_wait_for_the_budget(autojump_clock):
     exchange = Exchange(answer())
-    async with client_of(exchange, budget=WeightBudget(60)) as client:
+    async with client_of(exchange, weights=Weights(60)) as client:
         began = trio.current_time()
         for _ in range(6):
             await client.get("/x", {}, weight=20)
@@ -282,7 +282,7 @@ async def test_calls_wait_for_the_budget(autojump_clock):
 
 async def test_used_weight_of_the_exchange_is_adopted(autojump_clock):
     exchange = Exchange(answer(X_MBX_USED_WEIGHT_1M="59"), answer(X_MBX_USED_WEIGHT_1M="junk"))
-    async with client_of(exchange, budget=WeightBudget(60)) as client:
+    async with client_of(exchange, weights=Weights(60)) as client:
         began = trio.current_time()
         await client.get("/x", {})
         await client.get("/x", {}, weight=11)
@@ -394,7 +394,7 @@ async def test_url_that_is_none(url, autojump_clock):
     network = MemoryNetwork()
     way = Route(network.dial, ProxySettings(), None, "", 5)
     with pytest.raises(errors.SettingsError):
-        async with open_rest(url, route=way, timeout_s=1, budget=WeightBudget(1), now_ms=now_ms):
+        async with open_rest(url, route=way, timeout_s=1, weights=Weights(1), now_ms=now_ms):
             pass
 
 

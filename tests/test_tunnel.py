@@ -606,8 +606,8 @@ async def test_unusable_ca_file_is_a_setting_to_mend(tmp_path, autojump_clock):
     for path in (str(empty), str(tmp_path / "missing.pem")):
         with pytest.raises(errors.SettingsError, match="ca_file"):
             await route(network, path).open(HOST, PORT, tls=True)
+        way = route(network, proxy_type="https", ca_file=path)
         with pytest.raises(errors.SettingsError, match="ca_file"):
-            way = route(network, proxy_type="https", ca_file=path)
             await way.tunnel(HOST, PORT, tls=True)
     assert network.dialled == []  # so nothing can be left open
 

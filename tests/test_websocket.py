@@ -12,6 +12,7 @@ import trio.testing
 from support.memory import MemoryNetwork
 
 from trio_feed.errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
+from trio_feed.net.limits import FrameBudget
 from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ProxySettings
@@ -122,9 +123,14 @@ async def exchange(handler, port=80):
         nursery.cancel_scope.cancel()
 
 
-def connect(network, url=URL, deadlines=DEADLINES, max_message_bytes=1000, **more):
+def connect(network, url=URL, deadlines=DEADLINES, max_message_bytes=1000, frames=None, **more):
     return open_websocket(
-        url, route=route(network), deadlines=deadlines, max_message_bytes=max_message_bytes, **more
+        url,
+        route=route(network),
+        deadlines=deadlines,
+        max_message_bytes=max_message_bytes,
+        frames=frames or FrameBudget((1000, 1.0)),
+        **more,
     )
 
 

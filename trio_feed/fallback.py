@@ -17,6 +17,7 @@ from attrs import evolve
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Message
+from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
 from .simulator.boxes import serve_box
 from .simulator.memory import MemoryNetwork
@@ -70,6 +71,7 @@ async def _simulate(
         name=lambda alias, symbol: None,
         simulated=True,
         metrics=Metrics(),  # not the service's: nothing of this came from an exchange
+        budgets=Budgets(),  # nor is it asked anything
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen(_HOST, _PORT)

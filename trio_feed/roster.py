@@ -19,6 +19,7 @@ from .feeds.pipeline import EVERY
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Kline, Series, Subject
+from .net.budgets import Budgets
 from .push.hub import Hub
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
@@ -66,6 +67,8 @@ class Surroundings:
     store: KlineStore
     hub: Hub
     metrics: Metrics
+    budgets: Budgets = field(factory=Budgets)
+    """What may be asked of the exchanges; outlives any feed."""
     boxed: str = ""
     box: Callable[[ExchangeSettings], ExchangeSettings] = lambda exchange: exchange
 
@@ -173,6 +176,7 @@ class Roster:
             name=around.hub.name,
             simulated=around.boxed == name,
             metrics=around.metrics,
+            budgets=around.budgets,
             cache=_cache(self._settings, name),
         )
         fed = self._fed[name] = Fed(feed, exchange)

@@ -30,6 +30,7 @@ from trio_feed.errors import (
     TunnelError,
     TunnelTimeout,
 )
+from trio_feed.net.limits import FrameBudget
 from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, Socket, open_websocket
 from trio_feed.settings import ProxySettings, Secret
@@ -211,6 +212,7 @@ async def connected(
         route=way,
         deadlines=deadlines,
         max_message_bytes=2**20,
+        frames=FrameBudget((10, 1.0)),
     ) as socket:
         yield socket
 

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from ..errors import BadMessage, ConnectionLost, SubscriptionRefused
 from ..metrics import Metrics
+from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings
@@ -106,6 +107,7 @@ class Connection:
             route=self.route,
             deadlines=deadlines,
             max_message_bytes=settings.max_message_bytes,
+            frames=FrameBudget(self.venue.FRAMES, self.venue.OPERATIONS),
         ) as socket:
             gauge = self.metrics.connections.labels(self.venue.NAME)
             gauge.inc()
@@ -132,22 +134,26 @@ class Connection:
             await self._take(await self._receive(socket))
 
     async def _subscribe(self, socket: Socket) -> None:
-        """Send the plan's frames, no faster than it allows, and wait for every answer."""
-        plan, frames = self.state.plan, deque(self.state.plan.subscribe)
+        """Send the plan's frames, no faster than the venue allows, and wait for every answer.
+
+        Reading goes on meanwhile; who does not read is cut off.
+        """
+        frames = deque(self.state.plan.subscribe)
         self._waiting = {name for frame in frames for name in frame.acks}
-        next_at = trio.current_time()
-        end = next_at + len(frames) / plan.frames_per_s + self.settings.open_timeout_s
+        end = trio.current_time()
         while frames or self._waiting:
-            if frames and trio.current_time() >= next_at:
-                await socket.send(frames.popleft().text)
-                next_at += 1 / plan.frames_per_s
+            wait_s = socket.send_delay_s(len(frames[0].acks)) if frames else 0.0
+            if frames and not wait_s:
+                frame = frames.popleft()
+                await socket.send(frame.text, len(frame.acks))
+                end = trio.current_time() + self.settings.open_timeout_s
                 continue
             raw = None
-            with trio.move_on_at(next_at if frames else end):
+            with trio.move_on_at(trio.current_time() + wait_s if frames else end):
                 raw = await socket.receive()
             if raw is not None:
                 await self._take(raw)
-            elif trio.current_time() >= end:
+            elif not frames:
                 missing = ", ".join(sorted(self._waiting)[:5])
                 raise SubscriptionRefused(f"{self.venue.NAME}: no answer to subscribing {missing}")
 

@@ -16,8 +16,8 @@ from ..errors import BadMessage, NetworkError
 from ..market import calendar
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, Subject
+from ..net.budgets import Budgets
 from ..net.egress import make_egress
-from ..net.limits import DialBudget, WeightBudget
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
@@ -39,7 +39,8 @@ class VenueFeed:
 
     ``carrying``: how many of its links deliver.
 
-    ``cache`` is where the instrument table is kept on disk; None: nowhere.
+    ``budgets`` are the process's.  ``cache`` is where the instrument table is kept on disk; None:
+    nowhere.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class VenueFeed:
         numbers: Mapping[Subject, int] = MappingProxyType({}),
         simulated: bool,
         metrics: Metrics,
+        budgets: Budgets,
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
@@ -74,8 +76,11 @@ class VenueFeed:
             ca_file=connection.ca_file,
             timeout_s=connection.tunnel_timeout_s,
             egress=make_egress(connection),
-            dials=DialBudget(*venue.DIALS),
+            dials=budgets.dials(venue.SHARES, *venue.DIALS),
             now_ms=world.now_ms,
+        )
+        self._weights = budgets.weights(
+            venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
         )
         self.pipeline = Pipeline(
             venue,
@@ -187,7 +192,7 @@ class VenueFeed:
                 url,
                 route=evolve(self._route, dials=None),  # the limit is on WebSockets
                 timeout_s=connection.rest_timeout_s,
-                budget=WeightBudget(connection.rest_weight_per_minute, self.venue.BURST_S),
+                weights=self._weights,
                 now_ms=self._world.now_ms,
             )
         )

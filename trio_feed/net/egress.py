@@ -18,6 +18,9 @@ Health is made of outcomes:
   a mass reconnect: counted, but no reason to double again.
 
 When all cool down there is no proxy: the caller waits and says so.  A pool never means "direct".
+
+For an operator a proxy is down from its first cool-down to its next success, whatever is tried in
+between, and the pool while all of its proxies are: :meth:`Egress.news` tells each change once.
 """
 
 from collections.abc import Sequence, Set
@@ -60,6 +63,20 @@ class ProxyStatistics:
     """The last failure in one line; stays after a success."""
 
 
+@frozen
+class EgressNews:
+    """A proxy, or with an empty ``address`` the whole pool, went down or came up again."""
+
+    up: bool
+    address: str
+    problem: str
+
+    @property
+    def event(self) -> str:
+        """Its name in the log."""
+        return f"{'proxy' if self.address else 'egress'}.{'up' if self.up else 'down'}"
+
+
 @define
 class _Health:
     """What is known of one proxy."""
@@ -73,6 +90,8 @@ class _Health:
     target_errors: int = 0
     target_error_ms: float = 0.0
     problem: str = ""
+    down: bool = False
+    told_down: bool = False
 
 
 class Egress:
@@ -84,6 +103,11 @@ class Egress:
         self._policy = policy or EgressSettings()
         self._health = {proxy: _Health(i) for i, proxy in enumerate(dict.fromkeys(proxies))}
         self._lanes: dict[int, Proxy] = {}  # who uses what; entries outlive a cool-down
+        self._told_down = False
+
+    def __len__(self) -> int:
+        """How many proxies there are."""
+        return len(self._health)
 
     def __repr__(self) -> str:
         cooling = sum(health.cool_until_ms > 0 for health in self._health.values())
@@ -121,6 +145,7 @@ class Egress:
         health = self._health[proxy]
         health.successes += 1
         health.in_a_row = 0
+        health.down = False
         health.cool_since_ms = health.cool_until_ms = 0.0
         health.target_errors = self._target_errors(health, now)
 
@@ -162,6 +187,20 @@ class Egress:
         )
         count = len(self._health)
         return f"no proxy of {count} may be used for {left_s:.1f} s, never direct: {problems}"
+
+    def news(self, now: float) -> list[EgressNews]:
+        """What has gone down or come up since the last call."""
+        news = []
+        for proxy, health in self._health.items():
+            if health.down is not health.told_down:
+                health.told_down = health.down
+                problem = health.problem if health.down else ""
+                news.append(EgressNews(not health.down, proxy.address, problem))
+        down = all(health.down for health in self._health.values())
+        if down is not self._told_down:
+            self._told_down = down
+            news.append(EgressNews(not down, "", self.explain(now) if down else ""))
+        return news
 
     def statistics(self, now: float) -> tuple[ProxyStatistics, ...]:
         """A snapshot per proxy, in the order of the settings."""
@@ -220,5 +259,6 @@ def _cools(health: _Health, now: float) -> bool:
 
 def _cool(health: _Health, now: float, length_s: float) -> None:
     """``health`` cools down for at least ``length_s`` from ``now``."""
+    health.down = True
     health.cool_since_ms = now
     health.cool_until_ms = max(health.cool_until_ms, now + length_s * 1000)

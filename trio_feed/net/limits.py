@@ -1,13 +1,17 @@
 """How much may be asked of an exchange, and what its refusals mean.  Pure: time is an argument.
 
-An exchange counts the weight of requests per minute and IP; who goes over it gets 429, who goes on
-gets 418 and is banned for minutes to days.  :class:`WeightBudget` is a token bucket that holds
-``per_minute`` and refills evenly.  A full bucket plus its refill can spend twice ``per_minute``
-within one minute, so give it half of what the exchange allows; the exchange's own count, where it
-sends one, corrects it downwards and so covers other programs behind the same IP.
+All of it is counted per exit, which is what the exchange sees us behind: a proxy's address, or
+"direct".
 
-It counts new connections too.  :class:`DialBudget` is a sliding window and not a bucket: in no
-window, wherever it begins, are there more than ``per_window`` dials.
+- Request weight: who goes over it gets 429, who goes on gets 418 and is banned for minutes to
+  days.  :class:`WeightBudget` is a token bucket that holds ``per_minute`` and refills evenly.  A
+  full bucket plus its refill can spend twice ``per_minute`` within one minute, so give it half of
+  what the exchange allows; the exchange's own count, where it sends one, corrects it downwards and
+  so covers other programs behind the same IP.  :class:`Bans` are of the host and not of an exit:
+  who is told to stop does not go on behind another one.
+- New connections (:class:`DialBudget`) and what one connection sends (:class:`FrameBudget`): both
+  are sliding windows and not buckets, so that there are never more in any window, wherever it
+  begins.
 """
 
 from collections import deque
@@ -15,6 +19,7 @@ from collections.abc import Mapping
 
 _FIRST_BAN_S = 60.0
 _LONGEST_BAN_S = 3600.0
+_PONGS = 1
 _SHORTEST_WAIT_S = 0.001  # unix milliseconds as a float are good to a thousandth or so
 
 _HINTS: Mapping[int, str] = {
@@ -50,16 +55,9 @@ class WeightBudget:
         self._most = max(1.0, per_minute * min(burst_s, 60.0) / 60)
         self._left = self._most
         self._updated_ms: float | None = None
-        self._banned_until_ms = 0.0
-        self._bans_in_a_row = 0
 
     def __repr__(self) -> str:
         return f"<WeightBudget {self._left:.0f} of {self._per_minute:.0f} left>"
-
-    @property
-    def banned_until_ms(self) -> float:
-        """Nothing may be sent before; 0 = there was no ban yet."""
-        return self._banned_until_ms
 
     def delay_s(self, weight: int, now: float) -> float:
         """0: go, ``weight`` is taken.  Else: seconds to wait before asking again, nothing taken."""
@@ -74,6 +72,28 @@ class WeightBudget:
         """The exchange counts ``used_weight`` this minute; adopted where above our own count."""
         self._refill(now)
         self._left = min(self._left, self._per_minute - used_weight)
+
+    def _refill(self, now: float) -> None:
+        if self._updated_ms is not None:  # a clock that was set back refills nothing
+            gain = max(0.0, now - self._updated_ms) * self._per_minute / 60_000
+            self._left = min(self._most, self._left + gain)
+        self._updated_ms = now
+
+
+class Bans:
+    """When a host may be asked again.  Unix milliseconds."""
+
+    def __init__(self) -> None:
+        self._banned_until_ms = 0.0
+        self._bans_in_a_row = 0
+
+    def __repr__(self) -> str:
+        return f"<Bans, the last until {self._banned_until_ms:.0f}>"
+
+    @property
+    def banned_until_ms(self) -> float:
+        """Nothing may be sent before; 0 = there was no ban yet."""
+        return self._banned_until_ms
 
     def ban(self, until_ms: float) -> None:
         """Nothing goes out before ``until_ms``; an earlier end does not shorten a ban."""
@@ -97,42 +117,88 @@ class WeightBudget:
         """A request went through: the next ban of unknown length starts at 60 s again."""
         self._bans_in_a_row = 0
 
-    def _refill(self, now: float) -> None:
-        if self._updated_ms is not None:  # a clock that was set back refills nothing
-            gain = max(0.0, now - self._updated_ms) * self._per_minute / 60_000
-            self._left = min(self._most, self._left + gain)
-        self._updated_ms = now
+
+class Window:
+    """At most ``most`` in any ``length_s`` seconds.  ``now`` is in milliseconds, of any clock; one
+    that was set back makes what was counted happen just now."""
+
+    def __init__(self, most: int, length_s: float) -> None:
+        if most < 1 or length_s <= 0:
+            raise ValueError("a budget allows at least one in a window of some length")
+        self.most, self.length_s = most, length_s
+        self._taken: deque[float] = deque(maxlen=most)  # when, the last ``most`` of them
+
+    def __len__(self) -> int:
+        """Of the last ones counted, outdated ones included."""
+        return len(self._taken)
+
+    def delay_s(self, now: float, count: int = 1) -> float:
+        """Seconds until there is room for ``count`` more; 0: now.  Nothing is taken."""
+        taken = self._taken
+        if taken and taken[-1] > now:
+            set_back = [min(when, now) for when in taken]
+            taken.clear()
+            taken.extend(set_back)
+        in_the_way = len(taken) + min(count, self.most) - self.most
+        if in_the_way <= 0:
+            return 0.0
+        left_ms = taken[in_the_way - 1] + self.length_s * 1000 - now
+        return max(left_ms / 1000, _SHORTEST_WAIT_S) if left_ms > 0 else 0.0
+
+    def take(self, now: float, count: int = 1) -> None:
+        """Count what happens now, whether there is room or not."""
+        self._taken.extend([now] * min(count, self.most))
 
 
 class DialBudget:
-    """New connections per exit: at most ``per_window`` in any ``window_s`` seconds.
-
-    An exit is what the exchange sees us behind: a proxy's address, or "direct".
-    """
+    """New connections per exit: at most ``per_window`` in any ``window_s`` seconds."""
 
     def __init__(self, per_window: int, window_s: float) -> None:
-        if per_window < 1 or window_s <= 0:
-            raise ValueError("a dial budget allows at least one dial in a window of some length")
+        Window(per_window, window_s)
         self._per_window, self._window_s = per_window, window_s
-        self._dials: dict[str, deque[float]] = {}  # exit -> when (ms), the last per_window of them
+        self._windows: dict[str, Window] = {}
 
     def __repr__(self) -> str:
-        most = max(map(len, self._dials.values()), default=0)
+        most = max(map(len, self._windows.values()), default=0)
         return f"<DialBudget {self._per_window} per {self._window_s:g} s, {most} counted>"
 
     def delay_s(self, now: float, exit_: str = "direct") -> float:
-        """0: go, the dial is counted.  Else: seconds to wait before asking again, nothing taken.
+        """0: go, the dial is counted.  Else: seconds to wait before asking again, nothing taken."""
+        window = self._windows.setdefault(exit_, Window(self._per_window, self._window_s))
+        delay_s = window.delay_s(now)
+        if not delay_s:
+            window.take(now)
+        return delay_s
 
-        ``now`` is in milliseconds; a clock that was set back makes earlier dials happen just now.
-        """
-        dials = self._dials.setdefault(exit_, deque(maxlen=self._per_window))
-        if dials and dials[-1] > now:
-            set_back = [min(when, now) for when in dials]
-            dials.clear()
-            dials.extend(set_back)
-        if len(dials) == self._per_window:
-            left_ms = dials[0] + self._window_s * 1000 - now
-            if left_ms > 0:
-                return max(left_ms / 1000, _SHORTEST_WAIT_S)
-        dials.append(now)
-        return 0.0
+
+class FrameBudget:
+    """What one connection may send: frames of any kind, and among them subscriptions.
+
+    ``frames`` and ``operations`` are (how many, in how many seconds).  One frame of each window is
+    kept for the pong that the exchange may ask for at any moment: it has to be sent at once.
+    """
+
+    def __init__(
+        self, frames: tuple[int, float], operations: tuple[int, float] | None = None
+    ) -> None:
+        self._frames = Window(*frames)
+        self._operations = None if operations is None else Window(*operations)
+
+    def __repr__(self) -> str:
+        return f"<FrameBudget {self._frames.most} per {self._frames.length_s:g} s>"
+
+    def delay_s(self, now: float, operations: int = 0) -> float:
+        """Seconds until a frame with so many ``operations`` may be sent; nothing is taken."""
+        delay_s = self._frames.delay_s(now, 1 + _PONGS)
+        if self._operations is not None and operations:
+            delay_s = max(delay_s, self._operations.delay_s(now, operations))
+        return delay_s
+
+    def sent(self, now: float) -> None:
+        """A frame went out, by whoever's doing."""
+        self._frames.take(now)
+
+    def operated(self, now: float, operations: int) -> None:
+        """So many subscriptions were asked for or given up."""
+        if self._operations is not None:
+            self._operations.take(now, operations)

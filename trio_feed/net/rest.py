@@ -5,7 +5,9 @@ given a network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a pro
 by, errors are the tunnel's own, and memory streams and virtual time work.  httpcore's timeouts do
 not cover every step, so one deadline stands round each call.
 
-A host that answers 429 or 418 is left alone until the ban it named has ended.
+Every exit has connections and a weight budget of its own; which exit is next is the route's
+decision.  A host that answers 429 or 418 is left alone until the ban it named has ended, by every
+exit.
 """
 
 import logging
@@ -13,7 +15,7 @@ import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,9 +25,10 @@ import httpx
 import msgspec
 import trio
 
-from ..errors import RateLimited, RestError, RestRefused, SettingsError
-from .limits import WeightBudget, refusal_hint
-from .route import Route
+from ..errors import RateLimited, RestError, RestRefused, SettingsError, TunnelError
+from .budgets import Weights
+from .limits import refusal_hint
+from .route import Exit, Route
 from .tls import start_tls, tls_context
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -50,32 +53,21 @@ async def open_rest(
     *,
     route: Route,
     timeout_s: float,
-    budget: WeightBudget,
+    weights: Weights,
     now_ms: Callable[[], float],
 ) -> AsyncIterator["RestClient"]:
     """A client for ``base_url`` (http or https); its connections close when the block ends.
 
-    ``timeout_s`` is for a whole call without its wait for the budget, which other clients behind
-    the same exit IP may share.  Raises SettingsError for a URL that is none.
+    ``timeout_s`` is for a whole call without its wait for the budget, which other clients of the
+    same exchange may share.  Raises SettingsError for a URL that is none.
     """
-    tls = _check_url(base_url)
+    _check_url(base_url)
+    if base_url.startswith("https"):
+        tls_context(route.ca_file)  # raises what is wrong with it now and not at the first call
     for library in ("httpx", "httpcore"):  # they log full URLs at INFO
         logging.getLogger(library).setLevel(logging.WARNING)
-    pool = httpcore.AsyncConnectionPool(
-        ssl_context=tls_context(route.ca_file) if tls else None,
-        max_connections=_MAX_CONNECTIONS,
-        keepalive_expiry=_KEEPALIVE_S,
-        network_backend=_Network(route, tls),
-    )
-    async with httpx.AsyncClient(
-        base_url=base_url,
-        transport=_Transport(pool),
-        headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip"},
-        trust_env=False,
-        follow_redirects=False,
-        timeout=None,
-    ) as client:
-        yield RestClient(client, timeout_s, budget, now_ms)
+    async with AsyncExitStack() as stack:
+        yield RestClient(base_url, route, timeout_s, weights, now_ms, stack)
 
 
 class RestClient:
@@ -83,19 +75,24 @@ class RestClient:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        base_url: str,
+        route: Route,
         timeout_s: float,
-        budget: WeightBudget,
+        weights: Weights,
         now_ms: Callable[[], float],
+        stack: AsyncExitStack,
     ) -> None:
-        self._client = client
-        self._timeout_s = timeout_s
-        self._budget = budget
-        self._now_ms = now_ms
-        self._turn = trio.StrictFIFOLock()  # who waits for much weight is not overtaken for ever
+        parts = urlsplit(base_url)
+        self._base_url, self._route, self._timeout_s = base_url, route, timeout_s
+        self._tls = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._weights, self._now_ms = weights, now_ms
+        self._stack = stack
+        self._clients: dict[Exit, httpx.AsyncClient] = {}
 
     def __repr__(self) -> str:
-        return f"<RestClient {self._client.base_url.host} {self._budget!r}>"
+        return f"<RestClient {self._host} {self._weights!r}>"
 
     async def get(self, path: str, params: Mapping[str, str | int], *, weight: int = 1) -> bytes:
         """The body of a 200, at most 16 MiB, once the budget allows ``weight``.
@@ -103,60 +100,93 @@ class RestClient:
         Raises RateLimited (without sending anything while a ban is in force), RestRefused,
         RestError, TunnelError.
         """
-        await self._wait_for_budget(weight)
-        where = f"{self._client.base_url.host}{path}"
+        where = f"{self._host}{path}"
+
+        async def admit(exit_: Exit, still: Callable[[], bool]) -> bool:
+            def ask() -> float | None:
+                self._refuse_while_banned()
+                if not still():
+                    return None
+                return self._weights.at(exit_.name).delay_s(weight, _uptime_ms())
+
+            return await self._weights.line(exit_.name).take(ask)
+
+        async def use(exit_: Exit) -> tuple[Exit, httpx.Response, bytes]:
+            return exit_, *await self._ask(exit_, path, params, where)
+
+        exit_, response, body = await self._route.by_exits(
+            self._host, self._port, tls=self._tls, use=use, admit=admit
+        )
+        used = response.headers.get(_USED_WEIGHT_HEADER, "")
+        if used.isascii() and used.isdigit():
+            self._weights.at(exit_.name).observed(int(used), _uptime_ms())
+        if response.status_code in (418, 429):
+            raise self._banned(response, body, where)
+        if response.status_code != 200:
+            raise _refusal(response.status_code, body, where)
+        self._weights.bans.accepted()
+        return _unpacked(response, body, where)
+
+    async def _ask(
+        self, exit_: Exit, path: str, params: Mapping[str, str | int], where: str
+    ) -> tuple[httpx.Response, bytes]:
+        """One request by one exit, and its whole answer."""
+        client = self._client(exit_)
         try:
             with trio.fail_after(self._timeout_s):
                 try:
-                    response, body = await self._call(path, params)
+                    return await _call(client, path, params)
                 except httpcore.RemoteProtocolError:
                     # Most often a kept connection that the peer closed while we began to send.
-                    response, body = await self._call(path, params)
+                    return await _call(client, path, params)
         except trio.TooSlowError:
             raise RestError(f"{where}: no answer within {self._timeout_s:g} s") from None
         except _FOREIGN as exc:
             problem = " ".join(str(exc).split())[:200] or type(exc).__name__
             raise RestError(f"{where}: {problem}") from None
-        used = response.headers.get(_USED_WEIGHT_HEADER, "")
-        if used.isascii() and used.isdigit():
-            self._budget.observed(int(used), _uptime_ms())
-        if response.status_code in (418, 429):
-            raise self._banned(response, body, where)
-        if response.status_code != 200:
-            raise _refusal(response.status_code, body, where)
-        self._budget.accepted()
-        return _unpacked(response, body, where)
 
-    async def _wait_for_budget(self, weight: int) -> None:
-        async with self._turn:
-            self._refuse_while_banned()
-            while delay_s := self._budget.delay_s(weight, _uptime_ms()):
-                await trio.sleep(delay_s)
-                self._refuse_while_banned()
+    def _client(self, exit_: Exit) -> httpx.AsyncClient:
+        """The connections that leave by this exit."""
+        if exit_ not in self._clients:
+            pool = httpcore.AsyncConnectionPool(
+                ssl_context=tls_context(self._route.ca_file) if self._tls else None,
+                max_connections=_MAX_CONNECTIONS,
+                keepalive_expiry=_KEEPALIVE_S,
+                network_backend=_Network(self._route, exit_),
+            )
+            client = self._clients[exit_] = httpx.AsyncClient(
+                base_url=self._base_url,
+                transport=_Transport(pool),
+                headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip"},
+                trust_env=False,
+                follow_redirects=False,
+                timeout=None,
+            )
+            self._stack.push_async_callback(client.aclose)
+        return self._clients[exit_]
 
     def _refuse_while_banned(self) -> None:
-        left_ms = self._budget.banned_until_ms - _uptime_ms()
+        left_ms = self._weights.bans.banned_until_ms - _uptime_ms()
         if left_ms > 0:
             problem = f"not asked, it wants no calls for {left_ms / 1000:.0f} s"
-            until_ms = self._now_ms() + left_ms
-            raise RateLimited(f"{self._client.base_url.host}: {problem}", until_ms)
-
-    async def _call(
-        self, path: str, params: Mapping[str, str | int]
-    ) -> tuple[httpx.Response, bytes]:
-        async with self._client.stream("GET", path, params=dict(params)) as response:
-            return response, b"".join([part async for part in response.aiter_raw()])
+            raise RateLimited(f"{self._host}: {problem}", self._now_ms() + left_ms)
 
     def _banned(self, response: httpx.Response, body: bytes, where: str) -> RateLimited:
-        now = _uptime_ms()
+        now, bans = _uptime_ms(), self._weights.bans
         left_ms = _ban_left_ms(response, body, self._now_ms())
         if left_ms is None:
-            escalate = response.status_code == 418
-            left_ms = self._budget.ban_by_default(now, escalate=escalate) - now
-        self._budget.ban(now + left_ms)
+            left_ms = bans.ban_by_default(now, escalate=response.status_code == 418) - now
+        bans.ban(now + left_ms)
         status = response.status_code
         problem = f"{where}: {status} ({refusal_hint(status)}); no calls for {left_ms / 1000:.0f} s"
         return RateLimited(problem, self._now_ms() + left_ms)
+
+
+async def _call(
+    client: httpx.AsyncClient, path: str, params: Mapping[str, str | int]
+) -> tuple[httpx.Response, bytes]:
+    async with client.stream("GET", path, params=dict(params)) as response:
+        return response, b"".join([part async for part in response.aiter_raw()])
 
 
 class _Answer(msgspec.Struct):
@@ -224,8 +254,7 @@ def _unpacked(response: httpx.Response, body: bytes, where: str) -> bytes:
     return plain
 
 
-def _check_url(base_url: str) -> bool:
-    """Whether it is https."""
+def _check_url(base_url: str) -> None:
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -233,7 +262,6 @@ def _check_url(base_url: str) -> bool:
         usable = False
     if not usable:
         raise SettingsError("rest_url", "is not an http:// or https:// URL")
-    return parts.scheme == "https"
 
 
 class _Transport(httpx.AsyncBaseTransport):
@@ -272,11 +300,10 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Where httpcore dials: our route.  Its own timeouts are not used."""
+    """Where httpcore dials: one exit of our route.  Its own timeouts are not used."""
 
-    def __init__(self, route: Route, tls: bool) -> None:
-        self._route = route
-        self._tls = tls
+    def __init__(self, route: Route, exit_: Exit) -> None:
+        self._route, self._exit = route, exit_
 
     async def connect_tcp(
         self,
@@ -286,17 +313,17 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        stream = await self._route.tunnel(host, port, tls=self._tls)
-        return _NetworkStream(stream, self._route.timeout_s)
+        stream = await self._route.through(self._exit, host, port, None)
+        return _NetworkStream(stream, self._route)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
 
 class _NetworkStream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, route: Route) -> None:
         self._stream = stream
-        self._timeout_s = timeout_s
+        self._route = route
         self._answer_bytes = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -326,8 +353,13 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        stream = await start_tls(self._stream, server_hostname or "", ssl_context, self._timeout_s)
-        return _NetworkStream(stream, self._timeout_s)
+        timeout_s = self._route.timeout_s
+        try:
+            stream = await start_tls(self._stream, server_hostname or "", ssl_context, timeout_s)
+        except TunnelError as error:
+            self._route.blame(self._stream, error)
+            raise
+        return _NetworkStream(stream, self._route)
 
     def get_extra_info(self, info: str) -> Any:
         """Only ``is_readable``: an idle connection with something to read is at its end."""

@@ -1,9 +1,11 @@
 """How bytes reach one venue: through its proxy, its pool, or directly; at a bounded rate."""
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+import structlog
 import trio
 from attrs import field, frozen
 
@@ -18,13 +20,31 @@ from ..errors import (
 )
 from ..settings import ProxySettings
 from ..world import Dial
+from .budgets import Dials
 from .egress import Egress
-from .limits import DialBudget
 from .proxy import Proxy, choose_proxy, join_address
 from .tls import start_tls, tls_context
 from .tunnel import open_tunnel
 
 _TLS_ERRORS = (TlsNameMismatch, TlsReset, TlsUntrusted)  # of the proxy, before the tunnel is up
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+
+
+@frozen
+class Exit:
+    """What the exchange sees us behind; None: ourselves."""
+
+    proxy: Proxy | None
+
+    @property
+    def name(self) -> str:
+        return "direct" if self.proxy is None else self.proxy.address
+
+
+Admit = Callable[[Exit, Callable[[], bool]], Awaitable[bool]]
+"""Waits until something may be sent by this exit (True), or until it is not the best one any more,
+which the second argument tells (False)."""
 
 
 @frozen
@@ -44,12 +64,14 @@ class Route:
     """The pool; ``proxy_settings`` and ``environ`` do not count beside it, nothing goes direct."""
     lane: int = 0
     """Connections that shall not fall together have different ones: :meth:`Egress.choose`."""
-    dials: DialBudget | None = None
-    """Shared by all that dial this venue."""
-    dial_wait_s: float = 60.0
-    """Longest wait for ``dials`` in one call."""
+    dials: Dials | None = None
+    """Shared by all that dial this exchange."""
+    dial_wait_s: float = 600.0
+    """Longest wait for ``dials`` in one call; a place in their line is worth keeping."""
     now_ms: Callable[[], float] | None = field(default=None, repr=False)
     """Unix milliseconds; needed by ``egress`` and ``dials``."""
+    opened: Callable[[str], None] = field(default=lambda _exit: None, repr=False)
+    """Told the name of the exit whenever a stream is open."""
     _through: WeakKeyDictionary[trio.abc.Stream, Proxy] = field(
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )
@@ -64,11 +86,68 @@ class Route:
         Raises TunnelError, NoProxyAvailable where the pool has nothing left; SettingsError where a
         proxy variable or a CA file is unusable.
         """
-        return await self._reach(host, port, tls, tls_context(self.ca_file) if tls else None)
+        context = tls_context(self.ca_file) if tls else None
+
+        async def use(exit_: Exit) -> trio.abc.Stream:
+            return await self.through(exit_, host, port, context)
+
+        return await self.by_exits(host, port, tls=tls, use=use, admit=self._admit)
 
     async def tunnel(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """As :meth:`open`, but TLS is left to the caller; ``tls`` only helps choose the proxy."""
-        return await self._reach(host, port, tls, None)
+
+        async def use(exit_: Exit) -> trio.abc.Stream:
+            return await self.through(exit_, host, port, None)
+
+        return await self.by_exits(host, port, tls=tls, use=use, admit=self._admit)
+
+    async def by_exits(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: bool,
+        use: Callable[[Exit], Awaitable[_T]],
+        admit: Admit,
+    ) -> _T:
+        """What ``use`` makes of the best exit, or of the next one where it raises TunnelError, each
+        tried at most once and never before ``admit`` agrees.  Raises as :meth:`open`."""
+        egress = self.egress
+        if egress is None:
+            settings, environ = self.proxy_settings, self.environ
+            only = Exit(choose_proxy(settings, host=host, port=port, tls=tls, environ=environ))
+            await admit(only, lambda: True)
+            return await use(only)
+        tried: set[Proxy] = set()
+        last: TunnelError | None = None
+        while proxy := egress.choose(self._now(), tried, self.lane):
+            if not await admit(Exit(proxy), self._still(egress, proxy, tried)):
+                continue  # and choose again: much has happened
+            tried.add(proxy)
+            try:
+                return await use(Exit(proxy))
+            except TunnelError as error:
+                last = error
+        now = self._now()
+        if last is not None and egress.next_at_ms(now) <= now:
+            raise last  # some of them are not to blame for it
+        raise NoProxyAvailable(
+            f"{join_address(host, port)}: {egress.explain(now)}", egress.next_at_ms(now)
+        )
+
+    async def through(
+        self, exit_: Exit, host: str, port: int, context: ssl.SSLContext | None
+    ) -> trio.abc.Stream:
+        """One try by one exit, without a budget, in TLS where there is a ``context``; the pool is
+        told what came of it.  The caller closes the stream.  Raises TunnelError."""
+        if self.egress is None or exit_.proxy is None:
+            stream = await self._tunnel(host, port, exit_.proxy)
+            stream = await self._start_tls(stream, host, context)
+        else:
+            stream = await self._attempt(self.egress, exit_.proxy, host, port, context)
+            self._through[stream] = exit_.proxy
+        self.opened(exit_.name)
+        return stream
 
     def blame(self, stream: trio.abc.Stream, error: NetworkError) -> None:
         """Tell the pool what became of a ``stream`` of ours after it was open: UpgradeRefused (a
@@ -76,44 +155,7 @@ class Route:
         proxy = self._through.get(stream)
         if self.egress is not None and proxy is not None:
             self.egress.failed(proxy, self._now(), error)
-
-    async def _reach(
-        self, host: str, port: int, tls: bool, context: ssl.SSLContext | None
-    ) -> trio.abc.Stream:
-        if self.egress is not None:
-            return await self._reach_through(self.egress, host, port, context)
-        proxy = choose_proxy(
-            self.proxy_settings, host=host, port=port, tls=tls, environ=self.environ
-        )
-        give_up_at = trio.current_time() + self.dial_wait_s
-        while await self._must_wait(proxy.address if proxy else "direct", give_up_at):
-            pass
-        stream = await self._tunnel(host, port, proxy)
-        return await self._start_tls(stream, host, context)
-
-    async def _reach_through(
-        self, egress: Egress, host: str, port: int, context: ssl.SSLContext | None
-    ) -> trio.abc.Stream:
-        tried: set[Proxy] = set()
-        last: TunnelError | None = None
-        give_up_at = trio.current_time() + self.dial_wait_s
-        while proxy := egress.choose(self._now(), tried, self.lane):
-            if await self._must_wait(proxy.address, give_up_at):
-                continue  # and choose again: much may have happened
-            tried.add(proxy)
-            try:
-                stream = await self._attempt(egress, proxy, host, port, context)
-            except TunnelError as error:
-                last = error
-            else:
-                self._through[stream] = proxy
-                return stream
-        now = self._now()
-        if last is not None and egress.next_at_ms(now) <= now:
-            raise last  # some of them are not to blame for it
-        raise NoProxyAvailable(
-            f"{join_address(host, port)}: {egress.explain(now)}", egress.next_at_ms(now)
-        )
+            self._tell(self.egress)
 
     async def _attempt(
         self, egress: Egress, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None
@@ -127,6 +169,7 @@ class Route:
         except TunnelError as error:
             proxy_tls = not in_tls and isinstance(error, _TLS_ERRORS)
             egress.failed(proxy, self._now(), error, of_proxy=proxy_tls or None)
+            self._tell(egress)
             raise
         except trio.Cancelled:  # a caller's own deadline must not hide a proxy that hangs
             waited_s = trio.current_time() - began
@@ -134,8 +177,10 @@ class Route:
                 problem = f"proxy {proxy.address}: the caller gave up after {waited_s:.1f} s"
                 hung = TunnelTimeout(problem, "TLS handshake" if in_tls else "CONNECT")
                 egress.failed(proxy, self._now(), hung)
+                self._tell(egress)
             raise
         egress.succeeded(proxy, self._now())
+        self._tell(egress)
         return stream
 
     async def _tunnel(self, host: str, port: int, proxy: Proxy | None) -> trio.abc.Stream:
@@ -146,16 +191,23 @@ class Route:
     ) -> trio.abc.Stream:
         return stream if context is None else await start_tls(stream, host, context, self.timeout_s)
 
-    async def _must_wait(self, exit_: str, give_up_at: float) -> bool:
-        """False: dial now, it is counted.  True: waited, ask again.  Raises TunnelTimeout."""
-        delay_s = self.dials.delay_s(self._now(), exit_) if self.dials else 0.0
-        if not delay_s:
-            return False
-        if trio.current_time() + delay_s > give_up_at:
-            problem = f"{exit_}: {self.dials} leaves no dial within {self.dial_wait_s:g} s"
-            raise TunnelTimeout(problem, "dial budget")
-        await trio.sleep(delay_s)
-        return True
+    async def _admit(self, exit_: Exit, still: Callable[[], bool]) -> bool:
+        """Wait in the line of those who dial.  Raises TunnelTimeout."""
+        if self.dials is None:
+            return True
+        with trio.move_on_after(self.dial_wait_s):
+            return await self.dials.take(exit_.name, self._now, still)
+        problem = f"{exit_.name}: {self.dials} leaves no dial within {self.dial_wait_s:g} s"
+        raise TunnelTimeout(problem, "dial budget")
+
+    def _still(self, egress: Egress, proxy: Proxy, tried: set[Proxy]) -> Callable[[], bool]:
+        return lambda: egress.choose(self._now(), tried, self.lane) == proxy
+
+    def _tell(self, egress: Egress) -> None:
+        """Log what has changed of the pool: once per change, however many fail meanwhile."""
+        for news in egress.news(self._now()):
+            log = _log.info if news.up else _log.warning
+            log(news.event, proxy=news.address, problem=news.problem)
 
     def _now(self) -> float:
         assert self.now_ms is not None

@@ -28,7 +28,8 @@ import wsproto.utilities
 from attrs import frozen
 
 from ..errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
-from .limits import refusal_hint
+from .budgets import Line
+from .limits import FrameBudget, refusal_hint
 from .proxy import join_address
 from .route import Route
 from .wire import Wire
@@ -97,18 +98,20 @@ async def open_websocket(
     route: Route,
     deadlines: Deadlines,
     max_message_bytes: int,
+    frames: FrameBudget,
     queue_size: int = 1000,
 ) -> AsyncIterator["Socket"]:
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
-    ``queue_size`` messages are buffered before the peer is left to wait.  Raises TunnelError,
+    ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
+    the peer is left to wait.  Raises TunnelError,
     UpgradeRefused, ConnectionLost; SettingsError for a URL that is none.  What the block raises
     comes out as it is, never in an exception group.
     """
     target = _parse_url(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
     try:
-        socket = Socket(target, Wire(stream), deadlines, max_message_bytes)
+        socket = Socket(target, Wire(stream, frames), deadlines, max_message_bytes, frames)
         async with _Helpers() as nursery:
             try:
                 await socket._upgrade(nursery, queue_size)
@@ -127,9 +130,15 @@ class Socket:
     """An open WebSocket.  Made by :func:`open_websocket`; one task receives, any number send."""
 
     def __init__(
-        self, target: _Target, wire: "Wire", deadlines: Deadlines, max_message_bytes: int
+        self,
+        target: _Target,
+        wire: Wire,
+        deadlines: Deadlines,
+        max_message_bytes: int,
+        frames: FrameBudget,
     ) -> None:
         self._target = target
+        self._frames, self._line = frames, Line()
         self._wire = wire
         self._deadlines = deadlines
         self._max_message_bytes = max_message_bytes
@@ -165,12 +174,19 @@ class Socket:
         self._last_message = trio.current_time()
         return message
 
-    async def send(self, text: str) -> None:
-        """Send a text message, in at most ``pong_s``.  Raises ConnectionLost.
+    def send_delay_s(self, operations: int = 0) -> float:
+        """How long :meth:`send` would wait for its budget now."""
+        return self._frames.delay_s(trio.current_time() * 1000, operations)
+
+    async def send(self, text: str, operations: int = 0) -> None:
+        """Send a text message, which asks for so many ``operations``, when the budget allows it;
+        then it takes at most ``pong_s``.  Raises ConnectionLost.
 
         A send that is cancelled may have been cut in the middle of a frame, so it ends the
         connection.
         """
+        await self._line.take(lambda: self.send_delay_s(operations))
+        self._frames.operated(trio.current_time() * 1000, operations)
         try:
             with trio.fail_after(self._deadlines.pong_s):
                 await self._library.send_message(text)
@@ -263,6 +279,7 @@ class Socket:
 
     async def _answers_ping(self) -> bool:
         before = self._wire.received_bytes
+        await self._line.take(self.send_delay_s)
         with trio.move_on_after(self._deadlines.pong_s):
             await self._library.ping()
             return True

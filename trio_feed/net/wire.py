@@ -8,15 +8,22 @@ import re
 
 import trio
 
+from .limits import FrameBudget
+
 MAX_REFUSAL_BYTES = 256 * 1024
 """More than this before the upgrade is done is no handshake."""
 
 
 class Wire(trio.abc.Stream):
-    """The bytes under the library, and what can be told from them."""
+    """The bytes under the library, and what can be told from them.
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    Every frame that goes out is counted in ``frames``, the library's own pongs too: it hands over
+    each frame by itself.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, frames: FrameBudget) -> None:
         self._stream = stream
+        self._frames = frames
         self._head = b""
         self.upgraded = False
         self.ended = trio.Event()
@@ -41,6 +48,8 @@ class Wire(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.upgraded:
+            self._frames.sent(trio.current_time() * 1000)
         try:
             await self._stream.send_all(data)
         except BaseException as exc:  # half a frame may be out: nothing can follow it

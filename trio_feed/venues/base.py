@@ -57,18 +57,18 @@ class Stream:
 @frozen
 class Plan:
     """One connection: the URL, its streams, and the frames to send once it is open, each with the
-    names that its acknowledgements will carry (see :class:`Ack`).  Frames are sent in order, at
-    most ``frames_per_s``."""
+    names that its acknowledgements will carry (see :class:`Ack`).  Frames are sent in order, no
+    faster than the venue's ``FRAMES`` and ``OPERATIONS``."""
 
     url: str
     streams: tuple[Stream, ...]
     subscribe: tuple["Frame", ...] = ()
-    frames_per_s: float = 4.0
 
 
 @frozen
 class Frame:
-    """A control frame, and what its acknowledgements will be called."""
+    """A control frame, and what its acknowledgements will be called: one name for each operation
+    that it is counted as."""
 
     text: str
     acks: frozenset[str]
@@ -167,6 +167,12 @@ class Venue(Protocol):
     LISTED: bool
     DIALS: tuple[int, float]
     """Connections that may be opened per so many seconds, from one IP."""
+    FRAMES: tuple[int, float]
+    """Frames of any kind that one connection may send per so many seconds, pongs included."""
+    OPERATIONS: tuple[int, float] | None
+    """Subscriptions that one connection may ask for per so many seconds; None: any number."""
+    SHARES: str
+    """Whose budgets these are: venues of one exchange that it counts together have the same."""
     BURST_S: float
     """How many seconds' worth of the REST budget may be spent at once."""
     TRADE_KIND: Kind

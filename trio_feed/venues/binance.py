@@ -21,7 +21,12 @@ BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
 BURST_S = 60.0
-DIALS = (300, 300.0)
+DIALS = (300, 305.0)
+"""300 per 5 minutes; some seconds more for those that are long on the way."""
+FRAMES = (5, 1.25)
+"""5 in a second; a quarter more for those that are longer on the way than the next."""
+OPERATIONS: tuple[int, float] | None = None
+SHARES = NAME
 TRADE_KIND = Kind.AGG_TRADE
 
 _STREAMS = {

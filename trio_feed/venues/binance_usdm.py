@@ -22,7 +22,12 @@ BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
 BURST_S = 60.0
-DIALS = (300, 300.0)
+DIALS = (300, 305.0)
+"""As spot: for futures nothing is documented."""
+FRAMES = (10, 1.25)
+"""10 in a second; a quarter more for those that are longer on the way than the next."""
+OPERATIONS: tuple[int, float] | None = None
+SHARES = NAME
 TRADE_KIND = Kind.AGG_TRADE
 
 _PUBLIC, _MARKET = "/public", "/market"

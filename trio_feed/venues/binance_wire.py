@@ -52,9 +52,6 @@ SUBSCRIBE_MAX = 200
 """Streams per SUBSCRIBE; several hundred in one frame were seen to fail without a word."""
 URL_MAX = 8_000
 """A longer URL was seen to deliver nothing (limit measured at 8004 characters)."""
-FRAMES_PER_S = 4.0
-"""Spot allows 5 incoming frames a second, pings and pongs included; USD-M 10."""
-
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
@@ -78,7 +75,7 @@ def plan(base: str, path: str, streams: Sequence[Stream], limit: int) -> list[Pl
         if len(chunk) == 1 and "@depth" not in chunk[0].name and len(alone) < URL_MAX:
             plans.append(Plan(alone, chunk))
         else:
-            plans.append(Plan(f"{base}{path}/stream", chunk, _frames(chunk), FRAMES_PER_S))
+            plans.append(Plan(f"{base}{path}/stream", chunk, _frames(chunk)))
     return plans
 
 

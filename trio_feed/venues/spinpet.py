@@ -52,6 +52,9 @@ class _Facts:
     LISTED: bool = False
     BURST_S: float = 60.0
     DIALS: tuple[int, float] = (40, 10.0)
+    FRAMES: tuple[int, float] = (10, 1.0)
+    OPERATIONS: tuple[int, float] | None = None
+    SHARES: str = "solana"
     TRADE_KIND: Kind = Kind.PRICE
 
 
