@@ -1,10 +1,10 @@
-"""The weight budget, with time as an argument."""
+"""Budgets and bans, with time as an argument."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_feed.net.limits import Bans, WeightBudget, refusal_hint
+from trio_feed.net.limits import Bans, FrameBudget, WeightBudget, Window, refusal_hint
 
 
 def test_full_bucket_then_refill():
@@ -102,3 +102,55 @@ def test_too_many_requests_alone_never_wait_longer_than_their_window():
         assert end == now + 60_000
         now = end
     assert bans.ban_by_default(now) == now + 60_000
+
+
+# ---------------------------------------------------------------- windows
+
+
+@given(st.lists(st.tuples(st.floats(-2_000, 2_000), st.integers(1, 6)), max_size=80))
+def test_no_window_ever_holds_more_than_it_may(asks):
+    window, now, gone = Window(5, 1.0), 0.0, []
+    for pause, count in asks:
+        now += pause
+        gone = [min(when, now) for when in gone]  # a clock that was set back
+        delay_s = window.delay_s(now, count)
+        assert 0 <= delay_s <= 1 + 1e-9
+        if not delay_s:
+            window.take(now, count)
+            gone += [now] * min(count, 5)
+            assert sum(when > now - 1000 for when in gone) <= 5
+
+
+@given(st.lists(st.tuples(st.floats(0, 500), st.integers(1, 5)), max_size=30))
+def test_the_wait_that_a_window_names_is_enough(asks):
+    window, now = Window(5, 1.0), 0.0
+    for pause, count in asks:
+        now += pause
+        now += window.delay_s(now, count) * 1000
+        assert window.delay_s(now, count) <= 0.001  # the milliseconds' last digits
+        window.take(now, count)
+
+
+def test_a_frame_is_kept_for_the_pong():
+    budget = FrameBudget((5, 1.0))
+    for _ in range(4):
+        assert budget.delay_s(0) == 0
+        budget.sent(0)
+    assert budget.delay_s(0) == 1.0
+    budget.sent(200)  # the pong, which nobody asks for
+    assert budget.delay_s(1000) == 0
+    for _ in range(3):
+        budget.sent(1000)
+    assert budget.delay_s(1000) == pytest.approx(0.2)  # that long the pong counts
+
+
+def test_subscriptions_are_counted_by_the_hour():
+    budget = FrameBudget((100, 1.0), (480, 3600.0))
+    assert budget.delay_s(0, 400) == 0
+    budget.operated(0, 400)
+    assert budget.delay_s(1000, 80) == 0
+    budget.operated(1000, 80)
+    assert budget.delay_s(2000, 1) == pytest.approx(3598)
+    assert budget.delay_s(2000) == 0  # a ping is no subscription
+    assert budget.delay_s(3_600_000, 400) == 0
+    assert budget.delay_s(3_600_000, 401) == pytest.approx(1)
