@@ -25,7 +25,8 @@ def closes(messages: Iterable[KlineMessage]) -> list[int]:
 
 def test_updates_then_one_close_numbered_in_order() -> None:
     book = ledger()
-    out = [*see(book, 0, closed=False), *see(book, 0, closed=False), *see(book, 0, closed=True)]
+    out = [*see(book, 0, closed=False), *see(book, 0, closed=False, event_ms=T0 + 2)]
+    out += see(book, 0, closed=True)
     assert [m.offset for m in out] == [1, 2, 3]
     assert [m.update_count for m in out] == [1, 2, 3]
     assert [m.kline.closed for m in out] == [False, False, True]
@@ -67,6 +68,16 @@ def test_an_update_older_than_the_last_one_is_dropped() -> None:
     see(book, 0, closed=False, event_ms=T0 + 500)
     assert see(book, 0, closed=False, event_ms=T0 + 400) == []
     assert book.counts.outdated == 1
+
+
+def test_the_same_update_over_a_second_connection_counts_once() -> None:
+    book = ledger()
+    first = kline(T0, "100.50", closed=False, volume="1")
+    second = kline(T0, "100.40", closed=False, volume="2")  # of the same millisecond
+    seen = [first, second, first, second]
+    out = [m for row in seen for m in book.observe(row, now=T0, received=T0)]
+    assert [m.kline for m in out] == [first, second]
+    assert book.counts.outdated == 2
 
 
 def test_live_candles_wait_behind_a_hole_and_follow_it_in_order() -> None:

@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 from trio_util import RepeatedEvent
 
-from ..errors import BadMessage, NetworkError
+from ..errors import BadMessage, NetworkError, NoProxyAvailable
 from ..metrics import Metrics
 from ..net.rest import RestClient
 from ..venues import RestQuestion
@@ -61,7 +61,8 @@ async def run_worker(
             job.take(body)
         except (NetworkError, BadMessage) as error:
             metrics.rest_calls.labels(venue, type(error).__name__).inc()
-            log.warning("backfill.failed", stream=str(key), problem=str(error))
+            tell = log.debug if isinstance(error, NoProxyAvailable) else log.warning  # said once
+            tell("backfill.failed", stream=str(key), problem=str(error))
             job.failed()
         else:
             metrics.rest_calls.labels(venue, "ok").inc()

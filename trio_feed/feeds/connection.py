@@ -38,6 +38,10 @@ class ConnectionState:
 
     id: int
     plan: Plan
+    lane: int = 0
+    """Which of the connections that carry the plan at once."""
+    exit: str = ""
+    """The proxy that it goes through, or "direct"."""
     status: str = "connecting"
     message_count: int = 0
     bad_messages: int = 0
@@ -51,6 +55,8 @@ class ConnectionState:
         return {
             "id": self.id,
             "url": self.plan.url,
+            "lane": self.lane,
+            "exit": self.exit,
             "streams": [stream.name for stream in self.plan.streams],
             "status": self.status,
             "message_count": self.message_count,

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Never
+from urllib.parse import urlsplit
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
-from ..errors import NetworkError
+from ..errors import NetworkError, NoProxyAvailable
 from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
@@ -17,10 +19,13 @@ from ..world import World
 from .connection import Connection, ConnectionState, Incoming
 from .rotation import keep
 
+PART_S = 60.0
+"""How often lanes that share an exit look for another one."""
+
 
 @define(eq=False)
 class Link:
-    """One plan and the connections that carry it: one, and two while it is rotated."""
+    """One plan and the connections that carry it: one on each lane, two while that is rotated."""
 
     plan: Plan
     states: list[ConnectionState] = field(factory=list)
@@ -28,10 +33,19 @@ class Link:
     carrying: int = 0
     leave: Callable[[], None] = lambda: None
     """Asks for a successor of the newest connection."""
+    leavers: dict[int, Callable[[], None]] = field(factory=dict)
+    """Lane -> the same for the newest connection of that lane."""
 
     @property
     def live(self) -> bool:
         return any(state.status == "live" for state in self.states)
+
+    @property
+    def shared_exit(self) -> str:
+        """The exit that several lanes leave by; empty: they are apart, or not all live."""
+        live = {(state.lane, state.exit) for state in self.states if state.status == "live"}
+        exits = {exit_ for _lane, exit_ in live}
+        return exits.pop() if len(live) > len(exits) == 1 else ""
 
     @property
     def name(self) -> str:
@@ -68,10 +82,21 @@ class Links:
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._turn = trio.Lock()
         self._made = 0
+        self._lanes = settings.redundancy
+        if self._lanes > 1 and not self._has_two_ways:
+            self._log.warning(
+                "redundancy.one_way",
+                problem="two connections carry each stream, but there is one way out for both; "
+                "list two proxies for two",
+            )
 
     def __repr__(self) -> str:
         live = sum(link.live for link in self.links)
         return f"{live}/{len(self.links)} connections live"
+
+    @property
+    def _has_two_ways(self) -> bool:
+        return self._route.egress is not None and len(self._route.egress) > 1
 
     @property
     def states(self) -> list[ConnectionState]:
@@ -97,7 +122,8 @@ class Links:
             self._log.info("streams.gone", connection=link.name, streams=gone)
             if left:
                 (link.plan,) = self._venue.plan(base_url, left, most)
-                link.leave()
+                for leave in link.leavers.values():
+                    leave()
             else:
                 self.links.remove(link)
                 link.scope.cancel()
@@ -113,35 +139,69 @@ class Links:
             if any(s.symbol == symbol and s.kind is kind for s in link.plan.streams):
                 link.leave()
 
+    async def part(self) -> Never:
+        """Lanes that had to share an exit part again once there is another one that works."""
+        while True:
+            await trio.sleep(PART_S)
+            shared = [link for link in self.links if link.shared_exit]
+            if not self._has_two_ways or not shared:
+                continue
+            exit_ = await self._try_exit(shared[0].plan.url)
+            for link in shared:
+                if exit_ and link.shared_exit not in ("", exit_):
+                    link.leavers[self._lanes - 1]()
+
+    async def _try_exit(self, url: str) -> str:
+        """Where the highest lane would leave now, tried out; empty: nowhere."""
+        exits: list[str] = []
+        parts = urlsplit(url)
+        tls = parts.scheme == "wss"
+        port = parts.port or (443 if tls else 80)
+        way = evolve(self._route, lane=self._lanes - 1, opened=exits.append)
+        try:
+            stream = await way.tunnel(parts.hostname or "", port, tls=tls)
+        except NetworkError:
+            return ""
+        await trio.aclose_forcefully(stream)
+        return exits[0]
+
     async def _keep(self, link: Link, outlet: trio.MemorySendChannel[Incoming]) -> None:
         with link.scope:
-            await keep(
-                partial(self._make, link, outlet),
-                max_age_s=self._settings.max_age_s,
-                settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
-                turn=self._turn,
-                chance=self._world.random.random,
-                retired=link.states.remove,
-                log=self._log,
-            )
+            async with trio.open_nursery() as nursery:
+                for lane in range(self._lanes):
+                    nursery.start_soon(self._keep_lane, link, lane, outlet, name=f"lane {lane}")
+
+    async def _keep_lane(
+        self, link: Link, lane: int, outlet: trio.MemorySendChannel[Incoming]
+    ) -> None:
+        await keep(
+            partial(self._make, link, lane, outlet),
+            max_age_s=self._settings.max_age_s,
+            settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
+            turn=self._turn,
+            chance=self._world.random.random,
+            retired=link.states.remove,
+            log=self._log,
+        )
 
     def _make(
         self,
         link: Link,
+        lane: int,
         outlet: trio.MemorySendChannel[Incoming],
         delivered: Callable[[], None],
         leaving: Callable[[], None],
     ) -> "_Kept":
         settings = self._settings
         self._made += 1
-        state = ConnectionState(self._made, link.plan)
+        state = ConnectionState(self._made, link.plan, lane)
         link.states.append(state)
-        link.leave = leaving
+        link.leave = link.leavers[lane] = leaving
         connection = Connection(
             state=state,
             venue=self._venue,
             instruments=self._instruments,
-            route=self._route,
+            route=evolve(self._route, lane=lane, opened=partial(setattr, state, "exit")),
             settings=settings,
             outlet=outlet,
             backoff=Backoff(settings.backoff_min_s, settings.backoff_max_s),
@@ -168,7 +228,9 @@ class Links:
         name, reason = self._venue.NAME, type(error).__name__
         state.status, state.problem = "waiting", str(error)
         self._metrics.connections_lost.labels(name, reason).inc()
-        self._log.warning(
+        # That the whole pool is down has been said by the route, once for all.
+        log = self._log.debug if isinstance(error, NoProxyAvailable) else self._log.warning
+        log(
             "connection.lost",
             connection=state.id,
             reason=reason,

@@ -1,9 +1,11 @@
-"""A plan kept alive: one connection, and for a moment two, so that no message falls in between.
+"""A lane of a plan kept alive: one connection, and for a moment two, so that no message falls in
+between.
 
 Exchanges cut every connection after 24 hours, and some announce that they will close one soon.
 Before that happens a successor is opened, subscribed, and has delivered data; only then does the
 predecessor go.  Meanwhile both deliver: candles, trades and books all know what they have seen
-already, so whatever comes twice counts once.
+already, and :mod:`.firsts` knows the rest, so whatever comes twice counts once.  With redundancy a
+plan has two lanes, each rotated by itself; ``turn`` keeps them from changing at the same time.
 """
 
 from collections.abc import Awaitable, Callable

@@ -5,6 +5,7 @@ hole that is too large, or that the exchange does not fill, is given up: the can
 are marked incomplete by the builder.  Synchronous; the time is an argument.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
@@ -56,8 +57,7 @@ class TradeLine:
         """A live trade."""
         self._live = self._up
         if self._waiting:
-            self._waiting.append(trade)
-            return self._give_up() if len(self._waiting) > MAX_WAITING else []
+            return self._take_while_waiting(trade, now)
         missing = self._candles.missing_before(trade)
         if missing is None or missing[1] - missing[0] >= self._max_hole:
             return self._add(trade)
@@ -65,6 +65,17 @@ class TradeLine:
         self._tries = 0
         self.due_ms = now
         return []
+
+    def _take_while_waiting(self, trade: Trade, now: float) -> list[Built]:
+        """With two connections a trade may come behind later ones, and most come twice."""
+        if self._candles.missing_before(trade) is None:
+            built = self._add(trade) + self._drain()
+            self.due_ms = (self.due_ms or now) if self._waiting else None
+            return built
+        place = bisect_left(self._waiting, trade.trade_id, key=lambda other: other.trade_id)
+        if place == len(self._waiting) or self._waiting[place].trade_id != trade.trade_id:
+            self._waiting.insert(place, trade)
+        return self._give_up() if len(self._waiting) > MAX_WAITING else []
 
     def fill(self, trades: list[Trade], now: float) -> list[Built]:
         """The exchange's answer: trades from ``wanted_id`` on, ascending."""

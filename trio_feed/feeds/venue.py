@@ -9,7 +9,7 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import evolve
+from attrs import asdict, evolve
 from trio_util import AsyncValue
 
 from ..errors import BadMessage, NetworkError
@@ -29,9 +29,13 @@ from ..world import World
 from . import instruments
 from .backfill import run_worker
 from .connection import ConnectionState, Incoming
+from .firsts import Firsts
 from .links import Links
 from .outlet import Publish
 from .pipeline import EVERY, Pipeline
+
+_HOLD_BOOKS_MS = 500.0
+"""With redundancy: how much one connection may be ahead of the other."""
 
 
 class VenueFeed:
@@ -69,6 +73,7 @@ class VenueFeed:
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         connection = settings.connection
+        self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
             dial=world.dial,
             proxy_settings=connection.proxy,
@@ -76,7 +81,7 @@ class VenueFeed:
             ca_file=connection.ca_file,
             timeout_s=connection.tunnel_timeout_s,
             egress=make_egress(connection),
-            dials=budgets.dials(venue.SHARES, *venue.DIALS),
+            dials=self._dials,
             now_ms=world.now_ms,
         )
         self._weights = budgets.weights(
@@ -106,6 +111,7 @@ class VenueFeed:
             up=self._up,
             down=self._down,
         )
+        self._firsts = Firsts(_HOLD_BOOKS_MS if connection.redundancy > 1 else 0.0)
 
     def __repr__(self) -> str:
         return f"<feed {self.venue.NAME} {self._links!r}>"
@@ -116,6 +122,7 @@ class VenueFeed:
 
     def _down(self, plan: Plan) -> None:
         self.carrying.value -= 1
+        self._firsts.forget(stream.symbol for stream in plan.streams if stream.kind is Kind.BOOK)
         self.pipeline.lost(plan.streams)
 
     @property
@@ -125,8 +132,13 @@ class VenueFeed:
 
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
+        egress = self._route.egress
+        proxies = () if egress is None else egress.statistics(self._world.now_ms())
         return {
             "connections": [state.statistics() for state in self.connections],
+            "proxies": [asdict(proxy) for proxy in proxies],
+            "dials_waiting": self._dials.waiting,
+            "rest_waiting": self._weights.waiting,
             "instruments": len(self.instruments),
             "series": len(self.pipeline.ledgers),
             "series_held": self.pipeline.held(),
@@ -172,6 +184,8 @@ class VenueFeed:
             rest = await self._open_rest(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, inlet, name=f"{name} processor")
+            if self.settings.connection.redundancy > 1:
+                nursery.start_soon(self._links.part, name=f"{name} lanes")
             if self.settings.trade_intervals:
                 nursery.start_soon(self._close_by_time, name=f"{name} candle clock")
             if rest is None:
@@ -247,7 +261,7 @@ class VenueFeed:
         async for events, received in inlet:
             await self._store.room()
             try:
-                self.pipeline.handle(events, received)
+                self.pipeline.handle(self._firsts.news(events, received), received)
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))

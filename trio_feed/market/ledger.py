@@ -220,8 +220,13 @@ class Ledger:
             self._ahead = kline
 
     def _is_outdated(self, kline: Kline) -> bool:
+        """Older than what went out last, or the same once more, over another connection.  Where
+        the exchange gives no time of the event the volume tells: it never shrinks."""
         current = self.current
-        return current is not None and kline.event_ms < current.event_ms
+        if current is None or kline.event_ms > current.event_ms:
+            return False
+        older = kline.event_ms < current.event_ms or kline.volume < current.volume
+        return older or kline.same_values(current)
 
     def _release(self, now: float) -> list[KlineMessage]:
         """What was held and has become the expected candle."""

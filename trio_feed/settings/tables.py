@@ -155,6 +155,9 @@ class ConnectionSettings:
     enabled are left out, but one must be."""
     egress: EgressSettings = EgressSettings()
     """For a pool only."""
+    redundancy: int = field(default=1, validator=_between(1, 2))
+    """2: every stream comes over two connections at once, by two proxies where `proxies` has them;
+    the first copy of each message counts."""
 
     def __attrs_post_init__(self) -> None:
         if not self.proxies:
