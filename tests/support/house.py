@@ -69,9 +69,10 @@ async def open_house(
     push_ms: int = 20_000,
     trades_per_minute: int = 6,
     symbols: tuple[str, ...] = ("BTCUSDT",),
+    network: MemoryNetwork | None = None,
 ) -> AsyncIterator[House]:
-    """Everything up and running; cancelled on the way out."""
-    network = MemoryNetwork()
+    """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it."""
+    network = network or MemoryNetwork()
     world = World(network.dial, network.listen, virtual_now_ms, random.Random(seed))
     (venue,) = settings.exchanges
     box = SimulatorSettings(

@@ -1,0 +1,69 @@
+"""HTTP CONNECT proxies over memory streams, that can die and come back."""
+
+from contextlib import suppress
+
+import trio
+from attrs import define, field
+
+from .memory import MemoryNetwork
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+@define(eq=False)
+class MemoryProxy:
+    """``carried`` counts the tunnels that were opened; ``exits`` the streams that are open."""
+
+    network: MemoryNetwork
+    host: str
+    port: int = 3128
+    carried: int = 0
+    _open: set[trio.CancelScope] = field(factory=set)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        (listener,) = await self.network.listen(self.host, self.port)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                nursery.start_soon(self._carry, await listener.accept())
+
+    def die(self) -> None:
+        """Every tunnel ends, and nobody gets in."""
+        self.network.down.add((self.host, self.port))
+        for scope in self._open:
+            scope.cancel()
+
+    def come_back(self) -> None:
+        self.network.down.discard((self.host, self.port))
+
+    async def _carry(self, client: trio.abc.Stream) -> None:
+        with trio.CancelScope() as scope, suppress(*_GONE):
+            self._open.add(scope)
+            try:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += await client.receive_some(1)
+                host, _, port = head.split(b" ")[1].decode().rpartition(":")
+                exchange = await self.network.dial(host, int(port))
+                await client.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                self.carried += 1
+                await _join(client, exchange)
+            finally:
+                self._open.discard(scope)
+        await trio.aclose_forcefully(client)
+
+
+async def _join(one: trio.abc.Stream, other: trio.abc.Stream) -> None:
+    async def copy(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+        with suppress(*_GONE):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(copy, one, other)
+            nursery.start_soon(copy, other, one)
+    finally:
+        await trio.aclose_forcefully(one)
+        await trio.aclose_forcefully(other)

@@ -1,0 +1,141 @@
+"""redundancy = 2: one of two connections dies, and nobody notices anything."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from attrs import frozen
+from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
+from support.memory import MemoryNetwork
+from support.proxies import MemoryProxy
+
+from trio_feed.model import BookTop, Ticker
+from trio_feed.venues import Data
+
+MINUTE = 60_000
+PROXIES = "[{enabled=true,address='a:3128'},{enabled=true,address='b:3128'}]"
+CHANNELS = ("trade", "ticker", "book")
+
+
+@frozen
+class Doubled:
+    """A house whose exchange is reached through two proxies, and a client of everything."""
+
+    house: House
+    client: PushClient
+    proxies: dict[str, MemoryProxy]
+
+    def lane(self, number: int) -> Any:
+        """The exchange's end of the first connection of a lane."""
+        states = sorted(self.house.ready.feeds[0].connections, key=lambda state: state.id)
+        return next(state for state in states if state.lane == number)
+
+    def statuses(self) -> list[tuple[int, str, str]]:
+        states = self.house.ready.feeds[0].connections
+        return sorted((state.lane, state.exit, state.status) for state in states)
+
+
+@asynccontextmanager
+async def doubled(venue: str, *more: str) -> AsyncIterator[Doubled]:
+    settings = settings_for_tests(
+        ".trade_intervals=['30s']",
+        ".channels=['kline','trade','ticker','book']",
+        ".connection.redundancy=2",
+        ".connection.silence_timeout_s=20",
+        f".connection.proxies={PROXIES}",
+        "kline.broadcast_buffer_size=1000000",
+        *more,
+        venue=venue,
+    )
+    network = MemoryNetwork()
+    proxies = {name: MemoryProxy(network, name) for name in "ab"}
+    async with trio.open_nursery() as nursery:
+        for proxy in proxies.values():
+            await nursery.start(proxy.run)
+        async with (
+            open_house(settings, network=network, push_ms=5_000, trades_per_minute=30) as house,
+            push_client(house) as client,
+        ):
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            for channel in CHANNELS:
+                await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
+            yield Doubled(house, client, proxies)
+        nursery.cancel_scope.cancel()
+
+
+def kill(side: Doubled) -> None:
+    """The oldest connection of the exchange is cut."""
+    side.house.exchange.connections[0].abort()
+
+
+def half_open(side: Doubled) -> None:
+    side.house.exchange.connections[0].mute()
+
+
+def proxy_dies(side: Doubled) -> None:
+    side.proxies["a"].die()
+
+
+def watch_tickers(side: Doubled) -> list[Ticker | BookTop]:
+    """What the pipeline is given of them from now on."""
+    pipeline, seen = side.house.ready.feeds[0].pipeline, list[Ticker | BookTop]()
+    handle = pipeline.handle
+
+    def spy(events: Iterable[Data], received: float) -> None:
+        events = list(events)
+        seen.extend(event for event in events if isinstance(event, Ticker | BookTop))
+        handle(events, received)
+
+    pipeline.handle = spy  # type: ignore[method-assign]
+    return seen
+
+
+def check_lines(client: PushClient) -> None:
+    """Nothing twice, nothing missing, no book that stood still."""
+    times = [row["time"] * 1000 for row in client.candles(final=True)]
+    assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
+    assert times[-1] + 2 * MINUTE > START_MS + trio.current_time() * 1000
+    told: dict[str, list[Any]] = {
+        channel: [m["data"] for m in client.messages if m["type"] == f"{channel}_data"]
+        for channel in CHANNELS
+    }
+    ids = [message["data"]["trade_id"] for message in told["trade"]]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    assert len(told["ticker"]) > 100
+    assert len(told["book"]) > 100
+    assert not any(message["data"]["stale"] for message in told["book"][1:])
+
+
+@pytest.mark.parametrize(
+    ("venue", "fault"),
+    [
+        ("binance", kill),
+        ("binance_usdm", half_open),
+        ("binance_usdm", proxy_dies),
+        ("okx", half_open),
+        ("okx", proxy_dies),
+    ],
+)
+async def test_one_of_two_dies_and_nobody_notices(
+    venue: str, fault: Callable[[Doubled], None], autojump_clock: trio.abc.Clock
+) -> None:
+    with trio.fail_after(3_600):
+        async with doubled(venue) as side:
+            house, (feed,) = side.house, side.house.ready.feeds
+            tickers = watch_tickers(side)
+            await trio.sleep(30)
+            assert {exit_ for _lane, exit_, _status in side.statuses()} == {"a:3128", "b:3128"}
+            assert {status for _lane, _exit, status in side.statuses()} == {"live"}
+            asked, reasons = house.exchange.requests, set()
+            fault(side)
+            for _ in range(120):
+                reasons.add(feed.not_ready(10))
+                await trio.sleep(1)
+            assert reasons == {""}
+            assert house.exchange.requests == asked
+            check_lines(side.client)
+            assert len(set(tickers)) == len(tickers)
+            assert max(state.attempts for state in feed.connections) > 1
+            assert {status for _lane, _exit, status in side.statuses()} == {"live"}
