@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 from trio_util import RepeatedEvent
 
-from ..errors import BadMessage, NetworkError, NoProxyAvailable
+from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
 from ..metrics import Metrics
 from ..net.rest import RestClient
 from ..venues import RestQuestion
@@ -59,10 +59,17 @@ async def run_worker(
             question = job.question
             body = await rest.get(question.path, question.params, weight=question.weight)
             job.take(body)
+        except (RateLimited, NoProxyAvailable) as error:
+            # Nobody was asked, so nothing has failed: the question stands, and waits.
+            metrics.rest_calls.labels(venue, type(error).__name__).inc()
+            wait_s = max(_SHORTEST_WAIT_S, (error.until_ms - now_ms()) / 1000)
+            tell = log.debug if isinstance(error, NoProxyAvailable) else log.warning  # said once
+            tell("backfill.waits", problem=str(error), wait_s=round(wait_s, 3))
+            missing.done(key)
+            await trio.sleep(wait_s)
         except (NetworkError, BadMessage) as error:
             metrics.rest_calls.labels(venue, type(error).__name__).inc()
-            tell = log.debug if isinstance(error, NoProxyAvailable) else log.warning  # said once
-            tell("backfill.failed", stream=str(key), problem=str(error))
+            log.warning("backfill.failed", stream=str(key), problem=str(error))
             job.failed()
         else:
             metrics.rest_calls.labels(venue, "ok").inc()

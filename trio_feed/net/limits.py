@@ -20,6 +20,7 @@ from collections.abc import Mapping
 _FIRST_BAN_S = 60.0
 _LONGEST_BAN_S = 3600.0
 _PONGS = 1
+_LONGER = 1.2  # some requests are longer on the way than the next ones
 _SHORTEST_WAIT_S = 0.001  # unix milliseconds as a float are good to a thousandth or so
 
 _HINTS: Mapping[int, str] = {
@@ -47,13 +48,16 @@ class WeightBudget:
     """One exit IP's request weight at one host.  ``now`` is in milliseconds of a clock that nobody
     sets, from any origin.
 
-    ``burst_s`` seconds' worth of it may be spent at once, where a venue counts in short windows.
+    ``burst_s`` seconds' worth of it may be spent at once, where a venue counts in short windows:
+    then never more than that in any window of this length, the refill included.
     """
 
     def __init__(self, per_minute: int, burst_s: float = 60.0) -> None:
         self._per_minute = float(per_minute)
         self._most = max(1.0, per_minute * min(burst_s, 60.0) / 60)
         self._left = self._most
+        short = burst_s < 60
+        self._burst = Window(int(self._most), burst_s * _LONGER) if short else None
         self._updated_ms: float | None = None
 
     def __repr__(self) -> str:
@@ -63,8 +67,12 @@ class WeightBudget:
         """0: go, ``weight`` is taken.  Else: seconds to wait before asking again, nothing taken."""
         self._refill(now)
         wanted = min(float(weight), self._most)  # heavier than a burst: a full bucket will do
+        if self._burst is not None and (delay_s := self._burst.delay_s(now, weight)):
+            return delay_s
         if wanted <= self._left + 1e-9:
             self._left -= weight
+            if self._burst is not None:
+                self._burst.take(now, weight)
             return 0.0
         return (wanted - self._left) * 60 / self._per_minute
 
