@@ -143,7 +143,9 @@ async def test_each_exit_has_its_own_weight_and_its_own_connections(autojump_clo
             "http://exchange", route=way, timeout_s=10, weights=weights, now_ms=now_ms
         ) as client:
             await client.get("/x", {}, weight=5)
-            assert weights.at("a:1").delay_s(6, now_ms()) > 0  # the exchange counts 55 there
+            assert (
+                weights.at("a:1").delay_s(6, trio.current_time() * 1000) > 0
+            )  # the exchange counts 55 there
             await client.get("/x", {}, weight=5)
             assert exchange.doors == ["a"]  # kept alive
             pool.failed(A, now_ms(), errors.ProxyUnreachable("gone"))

@@ -50,7 +50,7 @@ def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
     assert (again.kline.closed, again.revision, again.offset) == (True, True, 4)
     assert book.counts.revisions == 1
     assert book.observe(kline(T0, "100.60"), now=T0, received=T0) == []
-    (update,) = see(book, 1, closed=False)
+    (update,) = see(book, 1, closed=False, event_ms=T0 + MINUTE + 2)
     assert (update.offset, update.update_count, update.revision) == (5, 2, False)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import frozen
+from structlog.testing import capture_logs
 from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
 from support.memory import MemoryNetwork
 from support.proxies import MemoryProxy
@@ -139,3 +140,69 @@ async def test_one_of_two_dies_and_nobody_notices(
             assert len(set(tickers)) == len(tickers)
             assert max(state.attempts for state in feed.connections) > 1
             assert {status for _lane, _exit, status in side.statuses()} == {"live"}
+
+
+async def test_lanes_that_had_to_share_a_proxy_part_again(autojump_clock: trio.abc.Clock) -> None:
+    """And each proxy's way down and up is logged once, however many connections fail meanwhile."""
+    with capture_logs() as logs, trio.fail_after(3_600):
+        async with doubled("binance_usdm") as side:
+            await trio.sleep(30)
+            side.proxies["a"].die()
+            await trio.sleep(60)
+            assert {exit_ for _lane, exit_, _status in side.statuses()} == {"b:3128"}
+            (first, second) = side.house.ready.feeds[0].status()["proxies"]
+            assert (first["address"], second["state"]) == ("a:3128", "healthy")
+            side.proxies["a"].come_back()
+            await trio.sleep(180)
+            states = side.house.ready.feeds[0].connections
+            for url in {state.plan.url for state in states}:
+                exits = [state.exit for state in states if state.plan.url == url]
+                assert sorted(exits) == ["a:3128", "b:3128"]
+            check_lines(side.client)
+    told = [log["event"] for log in logs if log["event"].startswith(("proxy.", "egress."))]
+    assert told == ["proxy.down", "proxy.up"]
+
+
+async def test_one_way_out_for_two_connections_is_said_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(".connection.redundancy=2")
+    with capture_logs() as logs, trio.fail_after(3_600):
+        async with open_house(settings) as house:
+            await trio.sleep(120)
+            states = house.ready.feeds[0].connections
+            assert [(s.lane, s.exit, s.status) for s in states] == [
+                (0, "direct", "live"),
+                (1, "direct", "live"),
+            ]
+    assert [log["event"] for log in logs].count("redundancy.one_way") == 1
+
+
+async def test_all_proxies_down_is_said_once_and_waited_for(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    with capture_logs() as logs, trio.fail_after(3_600):
+        async with doubled("binance_usdm") as side:
+            await trio.sleep(30)
+            for proxy in side.proxies.values():
+                proxy.die()
+            await trio.sleep(900)
+            assert side.house.ready.feeds[0].not_ready(30) != ""
+            shown = side.house.ready.feeds[0].status()["proxies"]
+            assert all("cannot be reached" in proxy["problem"] for proxy in shown)
+            for proxy in side.proxies.values():
+                proxy.come_back()
+            await trio.sleep(240)
+            assert side.house.ready.feeds[0].not_ready(30) == ""
+            assert {host for host, _ in side.house.network.dialled} <= {
+                "a",
+                "b",
+                "push",
+                "exchange",
+            }
+    told = [log["event"] for log in logs if log["event"].startswith(("proxy.", "egress."))]
+    assert told == ["proxy.down", "proxy.down", "egress.down", "proxy.up", "egress.up", "proxy.up"]
+    (down,) = [log for log in logs if log["event"] == "egress.down"]
+    assert "never direct" in down["problem"]
+    loud = [log for log in logs if log["log_level"] in ("warning", "error")]
+    assert len(loud) < 30, [log["event"] for log in loud]

@@ -70,7 +70,6 @@ async def open_house(
     trades_per_minute: int = 6,
     symbols: tuple[str, ...] = ("BTCUSDT",),
     network: MemoryNetwork | None = None,
-    symbols: tuple[str, ...] = ("BTCUSDT",),
 ) -> AsyncIterator[House]:
     """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it."""
     network = network or MemoryNetwork()
