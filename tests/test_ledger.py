@@ -1,6 +1,7 @@
 import random
 from collections.abc import Iterable
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, SERIES, T0, kline
@@ -61,6 +62,16 @@ def test_an_older_state_of_a_closed_candle_is_no_revision() -> None:
     assert book.counts.outdated == 1
     (again,) = book.observe(kline(T0, "100.70", event_ms=T0 + MINUTE + 99), now=T0, received=T0)
     assert again.revision
+
+
+def test_a_slower_connection_does_not_take_a_revision_back() -> None:
+    """OKX's candles say nothing of when; the second connection brings the old values late."""
+    book = ledger()
+    old, new = (evolve(kline(T0, close), event_ms=0) for close in ("100.50", "100.60"))
+    assert len(book.observe(old, now=T0, received=T0)) == 1
+    assert [m.revision for m in book.observe(new, now=T0, received=T0)] == [True]
+    assert book.observe(old, now=T0, received=T0) == []
+    assert book.observe(new, now=T0, received=T0) == []
 
 
 def test_an_update_older_than_the_last_one_is_dropped() -> None:

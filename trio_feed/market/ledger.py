@@ -73,6 +73,7 @@ class Ledger:
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
     _recent: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
+    _superseded: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
     _waiting: dict[int, Kline] = field(factory=dict)
     _ahead: Kline | None = None
     _updates: int = 0
@@ -152,6 +153,7 @@ class Ledger:
         self.counts.revisions += 1
         for at, told in enumerate(self._recent):
             if told.open_ms == kline.open_ms:
+                self._superseded.append(told)  # a slower connection may still bring it
                 self._recent[at] = kline
         self.offset += 1
         return KlineMessage(self.series, kline, self.epoch, self.offset, 1, received, revision=True)
@@ -198,7 +200,11 @@ class Ledger:
     def _repeated(self, kline: Kline, received: float) -> list[KlineMessage]:
         """A state of a candle that is closed here."""
         told = next((k for k in self._recent if k.open_ms == kline.open_ms), None)
-        if not kline.closed or (told is not None and 0 < kline.event_ms < told.event_ms):
+        if (
+            not kline.closed
+            or (told is not None and 0 < kline.event_ms < told.event_ms)
+            or any(old.same_values(kline) for old in self._superseded)
+        ):
             self.counts.outdated += 1
         elif told is None or told.same_values(kline):
             self.counts.duplicates += 1
