@@ -59,7 +59,12 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         ("", "JSON"),
         ("nonsense", "JSON"),
         ("[1]", "object"),
-        ("[" * 100_000, "JSON"),
+        ("[" * 10_000, "nested deeper than 16"),
+        ('{"a":' * 17 + "1" + "}" * 17, "nested deeper than 16"),
+        ("[]" * 10_000, "JSON"),
+        (json.dumps({str(n): n for n in range(65)}), "more than 64 fields"),
+        (json.dumps({"type": "x" * 1000}), "'" + "x" * 59 + "... is not one of"),
+        (json.dumps({**SUB, "channel": [["x"] * 1000]}), "channel: list is not one of"),
         (b"\xff\xfe", "JSON"),
         ("{}", "type"),
         ('{"type":5}', "type"),
@@ -139,3 +144,12 @@ def test_history_body_and_messages() -> None:
     assert json.loads(messages.error(1002, "no", 1.0))["code"] == 1002
     assert json.loads(messages.pong(Ping(7))) == {"type": "pong", "id": 7}
     assert json.loads(messages.pong(Ping(None))) == {"type": "pong"}
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    request = protocol.parse_request(json.dumps({"type": "ping", "id": '[[{"\\' * 16}))
+    assert request == Ping('[[{"\\' * 16)
+    deep: object = 1
+    for _ in range(15):
+        deep = [deep]
+    assert protocol.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["})) == Ping(None)

@@ -49,6 +49,8 @@ class Metrics:
         self.subscriptions = gauge("subscriptions", "Subscriptions of push clients")
         self.pushed = counter("pushed_messages", "Messages handed to push clients")
         self.slow_clients = counter("slow_clients", "Push clients dropped for not reading")
+        self.refused = counter("refused_connections", "Push clients turned away", "reason")
+        self.crashes = counter("client_crashes", "Bugs that a push client ran into")
         self.requests = counter("requests", "Requests of push clients", "kind")
         self.request_errors = counter("request_errors", "Error replies to push clients", "code")
         self.push_latency = Histogram(

@@ -21,9 +21,20 @@ from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Channel
 from .push.app import PushApp
+from .push.certificate import with_tls
+from .push.door import (
+    admin_limits,
+    admin_rules,
+    check_door,
+    door_rules,
+    request_limits,
+    server_limits,
+    tls_context,
+)
 from .push.hub import Hub
-from .push.server import ServerLimits, bound_address, serve
+from .push.server import serve
 from .push.session import SessionLimits
+from .push.stream import bound_address
 from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
@@ -43,9 +54,11 @@ _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @frozen
 class Ready:
-    """What a caller needs once the service runs.  ``address`` is host:port of the endpoint."""
+    """What a caller needs once the service runs.  ``address`` is host:port of the endpoint,
+    ``admin_address`` the same unless there is a bind of its own for metrics and status."""
 
     address: str
+    admin_address: str
     store: KlineStore
     app: PushApp
     roster: Roster
@@ -80,6 +93,7 @@ def check(settings: Settings) -> None:
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
+    check_door(settings.server)
 
 
 def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
@@ -134,13 +148,18 @@ async def run(
             roster = Roster(settings, around)
             await roster.open()
             app = _make_app(settings, world, store, hub, roster, metrics)
-            address = await _start_server(edge, app, settings, world)
+            draining = trio.Event()
+            address = await _start_server(edge, app, settings, world, draining)
+            admin = await _start_admin(edge, app, settings, world) or address
             edge.start_soon(_sweep, app, settings, name="client sweeper")
+            unused_s = settings.websocket.unused_timeout_s
+            edge.start_soon(app.close_unused, unused_s, name="unused clients")
             feeds.start_soon(roster.run, name="roster")
             await feeds.start(_reload_on_signal, roster, reload)
-            urls = {"websocket": f"ws://{address}/ws", "http": f"http://{address}"}
+            urls = _urls(settings, address, admin)
             log.info("service.ready", urls=urls, venues=roster.names, simulated=simulated)
-            task_status.started(Ready(address, store, app, roster))
+            task_status.started(Ready(address, admin, store, app, roster))
+        draining.set()
         app.farewell(partial(world.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
@@ -243,6 +262,7 @@ def _make_app(
             history_rows=kline.history_data_limit,
             max_queued=kline.broadcast_buffer_size,
         ),
+        requests=request_limits(settings.websocket),
         now_ms=world.now_ms,
         metrics=metrics,
         status=status,
@@ -252,23 +272,49 @@ def _make_app(
 
 
 async def _start_server(
-    nursery: trio.Nursery, app: PushApp, settings: Settings, world: World
+    nursery: trio.Nursery, app: PushApp, settings: Settings, world: World, draining: trio.Event
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
-    websocket = settings.websocket
-    listeners = await _bind(world, settings.server.host, settings.server.port, "server.port")
-    # The sweep finds silent clients; the server's own limit stands just behind it.
-    limits = ServerLimits(
-        max_connections=websocket.max_connections,
-        max_message_bytes=websocket.max_message_bytes,
-        ping_interval_s=websocket.ping_interval / 1000,
-        receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + SWEEP_S,
-        send_timeout_s=websocket.send_timeout_s,
+    server = settings.server
+    listeners = await _bind(world, server.host, server.port, "server.port")
+    start = partial(
+        serve,
+        app.asgi(with_admin=not server.admin_host),
+        listeners=with_tls(listeners, tls_context(server)),
+        limits=server_limits(settings.websocket, SWEEP_S),
+        rules=door_rules(settings),
+        metrics=app.metrics,
+        stop_accepting=draining,
     )
-    await nursery.start(
-        partial(serve, app.asgi(), listeners=listeners, limits=limits), name="push server"
-    )
+    await nursery.start(start, name="push server")
     return bound_address(listeners[0])
+
+
+async def _start_admin(
+    nursery: trio.Nursery, app: PushApp, settings: Settings, world: World
+) -> str:
+    """The pages for operators on a bind of their own, if set; answers until the very end."""
+    server = settings.server
+    if not server.admin_host:
+        return ""
+    listeners = await _bind(world, server.admin_host, server.admin_port, "server.admin_port")
+    start = partial(
+        serve,
+        app.admin_asgi(),
+        listeners=listeners,
+        limits=admin_limits(settings.websocket),
+        rules=admin_rules(server),
+        metrics=app.metrics,
+        stop_accepting=trio.Event(),
+    )
+    await nursery.start(start, name="admin server")
+    return bound_address(listeners[0])
+
+
+def _urls(settings: Settings, address: str, admin: str) -> dict[str, str]:
+    secure = "s" if settings.server.tls_cert_file else ""
+    urls = {"websocket": f"ws{secure}://{address}/ws", "http": f"http{secure}://{address}"}
+    return urls | ({"admin": f"http://{admin}"} if admin != address else {})
 
 
 async def _bind(

@@ -11,9 +11,12 @@ import structlog
 import trio
 import websockets.sync.client
 from attrs import evolve, frozen
-from test_server import HOSTILE, KEY, LIMITS, UPGRADE, App, get, head, until_closed
+from test_server import HOSTILE, KEY, LIMITS, RULES, UPGRADE, App, get, head, until_closed
 
-from trio_feed.push.server import ServerLimits, bound_address, serve
+from trio_feed.metrics import Metrics
+from trio_feed.push.limits import ServerLimits
+from trio_feed.push.server import serve
+from trio_feed.push.stream import bound_address
 
 SHORT = evolve(LIMITS, max_connections=50, shutdown_grace_s=0.3, handshake_timeout_s=2)
 
@@ -53,7 +56,15 @@ async def served(app: Any, limits: ServerLimits = SHORT) -> AsyncIterator[Served
 
     async def run(task_status: trio.TaskStatus[None]) -> None:
         with running.scope:
-            await serve(app, listeners=listeners, limits=limits, task_status=task_status)
+            await serve(
+                app,
+                listeners=listeners,
+                limits=limits,
+                rules=RULES,
+                metrics=Metrics(),
+                stop_accepting=trio.Event(),
+                task_status=task_status,
+            )
         running.stopped.set()
 
     with trio.fail_after(15):

@@ -140,7 +140,7 @@ async def page(base: str, path: str) -> tuple[int, str]:
     """GET, as (status, body)."""
     host, _, port = base.removeprefix("http://").rpartition(":")
     async with await trio.open_tcp_stream(host, int(port)) as stream:
-        ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ask = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
         await stream.send_all(ask.encode())
         head, _, body = b"".join([chunk async for chunk in stream]).partition(b"\r\n\r\n")
     return int(head.split()[1]), body.decode()
@@ -200,7 +200,7 @@ def frozen_client(url: str) -> socket.socket:
     client = socket.create_connection((host, int(port)))
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
     client.sendall(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     assert client.recv(4).startswith(b"HTTP")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never
 
 import structlog
 import trio
@@ -20,11 +20,13 @@ from ..store import KlineStore
 from . import history, messages, protocol
 from .hub import Hub
 from .protocol import RequestError
-from .session import Session, SessionLimits
+from .session import Receive, Session, SessionLimits
+from .throttle import RequestLimits, Verdict
 
 log = structlog.get_logger()
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_UNUSED_SWEEP_S = 5.0
 
 
 @define
@@ -38,6 +40,7 @@ class PushApp:
     hub: Hub
     store: KlineStore
     limits: SessionLimits
+    requests: RequestLimits
     now_ms: Callable[[], float]
     metrics: Metrics
     status: Callable[[], dict[str, Any]]
@@ -46,21 +49,36 @@ class PushApp:
     sessions: dict[Session, Any] = field(factory=dict)
     """Each open session with the stream under it (None where the server has none to offer)."""
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
+    _unused_since: dict[Session, float] = field(factory=dict)
 
-    def asgi(self) -> Starlette:
-        """The ASGI application.  Every request is served until it ends or is cancelled."""
+    def asgi(self, *, with_admin: bool = True) -> Starlette:
+        """The ASGI application.  Every request is served until it ends or is cancelled.
+
+        ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
+        """
         endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
         return Starlette(
             routes=[
                 *endpoint,
-                Route("/health", self._health),
-                Route("/ready", self._ready),
-                Route("/metrics", self._metrics_page),
-                Route("/api/v1/status", self._status_page),
+                *self._probes(),
+                *(self._admin_pages() if with_admin else []),
                 Route("/api/v1/klines", self._klines),
                 Route("/api/v1/symbols", self._symbols),
             ]
         )
+
+    def admin_asgi(self) -> Starlette:
+        """What operators look at and clients need not."""
+        return Starlette(routes=[*self._probes(), *self._admin_pages()])
+
+    def _probes(self) -> list[Route]:
+        return [Route("/health", self._health), Route("/ready", self._ready)]
+
+    def _admin_pages(self) -> list[Route]:
+        return [
+            Route("/metrics", self._metrics_page),
+            Route("/api/v1/status", self._status_page),
+        ]
 
     def farewell(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
@@ -81,25 +99,52 @@ class PushApp:
                 log.info("client.timeout", client_id=session.client_id, idle_s=idle_s)
                 stream.abort()
 
+    async def close_unused(self, after_s: float) -> Never:
+        """Close the connections that were for ``after_s`` of no use to their clients."""
+        while True:
+            await trio.sleep(min(after_s / 10, _UNUSED_SWEEP_S))
+            now = trio.current_time()
+            for session in list(self.sessions):
+                if session.engaged:
+                    self._unused_since.pop(session, None)
+                elif now - self._unused_since.setdefault(session, now) >= after_s:
+                    problem = f"neither subscribed nor authenticated for {after_s:g} s"
+                    words = messages.error(protocol.REFUSED, problem, self.now_ms())
+                    session.leave(protocol.POLICY, problem, words)
+
+    def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
+        """What the client says, as far as it may say so much."""
+        bucket = self.requests.bucket()
+
+        async def receive() -> str | bytes | None:
+            while (said := await _next(websocket)) is not None:
+                verdict = bucket.take(trio.current_time())
+                if verdict is Verdict.SERVE:
+                    break
+                problem = f"more than {self.requests.per_s:g} requests a second"
+                if verdict is Verdict.REFUSE:
+                    session.refuse(protocol.TOO_MANY, problem)
+                else:
+                    words = messages.error(protocol.TOO_MANY, problem, self.now_ms())
+                    session.leave(protocol.POLICY, "too many requests", words)
+            return said
+
+        return receive
+
     async def _websocket(self, websocket: WebSocket) -> None:
         await websocket.accept()
         session = Session(self.hub, self.store, self.limits, self.now_ms, self.metrics)
         stream = getattr(websocket.state, "stream", None)
-
-        async def receive() -> str | bytes | None:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return None
-            text: str | bytes | None = message.get("text")
-            return text if text is not None else message.get("bytes") or b""
-
+        receive = self._throttled(websocket, session)
         self.sessions[session] = stream
+        self._unused_since[session] = trio.current_time()
         try:
             await session.run(receive, websocket.send_text, websocket.close)
         except* WebSocketDisconnect:
             log.debug("client.broken", client_id=session.client_id)
         finally:
             del self.sessions[session]
+            self._unused_since.pop(session, None)
             self._left.unpark_all()
 
     async def _health(self, _request: Request) -> Response:
@@ -139,6 +184,15 @@ class PushApp:
         except StoreError as error:
             return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
         return Response(body, media_type="application/json")
+
+
+async def _next(websocket: WebSocket) -> str | bytes | None:
+    """The client's next message; None: it has gone."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        return None
+    text: str | bytes | None = message.get("text")
+    return text if text is not None else message.get("bytes") or b""
 
 
 def _entry(subject: Subject) -> dict[str, str]:

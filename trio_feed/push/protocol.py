@@ -6,6 +6,7 @@ of one message (their notation of symbol and interval, their ``subscription_id``
 :meth:`splice <Target.splice>` put into a message that is otherwise written once for all.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,11 +21,17 @@ from ..model import (
 MALFORMED = 1001
 REFUSED = 1002
 HISTORY_FAILED = 1003
+TOO_MANY = 1005
 
+POLICY = 1008
 SLOW_CLIENT = 4408
 RESTARTING = 1012
 
 _MAX_TEXT = 128
+_MAX_DEPTH = 16
+_MAX_FIELDS = 64
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 _TIME_LIMIT_S = 4 * 10**9
 _text = msgspec.json.encode
 _decode = msgspec.json.Decoder().decode
@@ -104,17 +111,34 @@ Request = Subscribe | Unsubscribe | History | Ping | ListSubscriptions
 def parse_request(text: str | bytes) -> Request:
     """One client frame -> a request.  Raises RequestError (1001)."""
     try:
+        text = text.decode() if isinstance(text, bytes) else text
+        if nested_deeper(text, _MAX_DEPTH):
+            raise RequestError(MALFORMED, f"the message is nested deeper than {_MAX_DEPTH}")
         fields = _decode(text)
     except _NOT_JSON:
         raise RequestError(MALFORMED, "the message is not JSON") from None
     if not isinstance(fields, dict):
         raise RequestError(MALFORMED, "the message is not a JSON object")
+    if len(fields) > _MAX_FIELDS:
+        raise RequestError(MALFORMED, f"the message has more than {_MAX_FIELDS} fields")
     kind = _kind(fields)
     parse = _PARSERS.get(kind)
     if parse is None:
         known = " ".join(_PARSERS)
-        raise RequestError(MALFORMED, f"type: {kind!r} is not one of {known}")
+        raise RequestError(MALFORMED, f"type: {_shown(kind)} is not one of {known}")
     return parse(fields)
+
+
+def nested_deeper(text: str, depth: int) -> bool:
+    """Whether brackets outside of strings nest deeper, told without building anything."""
+    if text.count("[") + text.count("{") <= depth:
+        return False
+    level = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        level += 1 if bracket in "[{" else -1
+        if level > depth:
+            return True
+    return False
 
 
 def parse_query(params: Mapping[str, str]) -> History:
@@ -200,7 +224,7 @@ def _channel(fields: dict[str, Any]) -> Channel:
     name = fields.get("channel", "kline")
     if name not in list(Channel):
         known = " ".join(channel.value for channel in Channel)
-        raise RequestError(MALFORMED, f"channel: {name!r} is not one of {known}")
+        raise RequestError(MALFORMED, f"channel: {_shown(name)} is not one of {known}")
     return Channel(name)
 
 
@@ -227,6 +251,12 @@ def _seconds(fields: dict[str, Any], name: str) -> int | None:
     if type(value) is not int or not 0 <= value <= _TIME_LIMIT_S:
         raise RequestError(MALFORMED, f"{name}: not a time in unix seconds")
     return value * 1000
+
+
+def _shown(value: object) -> str:
+    """A client's own words in an answer to it, cut short."""
+    shown = repr(value) if isinstance(value, str) else type(value).__name__
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
 def quote(text: str) -> str:

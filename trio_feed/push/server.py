@@ -4,86 +4,59 @@ Hypercorn's own ``serve`` makes every connection a child of one nursery, so what
 breaks breaks for all, and its sends cannot be cancelled, so one frozen client blocks the exit.
 Here its parts are put together differently:
 
-* every connection has a task, a cancel scope and an exception barrier of its own;
+* every connection has a task, a cancel scope and an exception barrier of its own (``clients``);
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
-* each request head is vetted between h11 and hypercorn (``VettedH11``): no HTTP/2, no h2c, no
-  compression, and nothing in the fields over which hypercorn 0.18 stumbles;
+* each request head is vetted between h11 and hypercorn (``vetting``): Host, Origin, no HTTP/2, no
+  h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
+* each WebSocket frame is vetted before hypercorn sees it (``inflate``): size, form, compression;
 * whatever waits has a deadline, which :class:`ServerLimits` or a constant below names.
 
-Sessions find their byte stream in ``scope["state"]["stream"]``.
+Sessions find their byte stream in ``scope["state"]["stream"]``, and whether their client takes
+compressed messages in ``scope["state"]["deflate"]``.
 """
 
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from math import inf
 from typing import Any
 
-import h11
 import structlog
 import trio
-from attrs import frozen
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.lifespan import Lifespan
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.utils import LifespanFailureError, LifespanTimeoutError
+from wsproto.events import CloseConnection
 
 from ..errors import StartError
-from .barrier import ClientGone, barrier, first_of, last_line, place
-from .stream import ClientStream, accept, bound_address
-from .vetting import VettedH11
+from ..metrics import Metrics
+from .barrier import Barrier, ClientGone, first_of, last_line, place
+from .clients import Clients
+from .inflate import FrameRefused, InboundFrames
+from .lifespan import ASGIApp, Lifespan, Message, Receive, Send
+from .limits import ServerLimits
+from .refusals import Refusals
+from .stream import ClientStream
+from .throttle import TokenBucket
+from .vetting import DoorRules, VettedH11
 
 log = structlog.get_logger()
 
-__all__ = ["ASGIApp", "ClientGone", "ServerLimits", "bound_address", "check_hypercorn", "serve"]
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Any], Awaitable[None]]
-ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+__all__ = ["ASGIApp", "check_hypercorn", "serve"]
 
 CLOSE_S = 2.0
 """What is left of a connection, its last word and hypercorn's tidying up, after the app is done."""
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-)
-_BUSY_S = 1.0
-"""All a refused client gets to read its answer."""
-_BUSY_AT_ONCE = 64
-"""Refused clients that are answered at the same time; more are dropped without a word."""
 _WEBSOCKET_CLOSE = b"\x88"
 """First byte of a Close frame (RFC 6455, 5.2: FIN and opcode 8); servers do not mask."""
-
-
-@frozen
-class ServerLimits:
-    """Bounds of :func:`serve`; everything in seconds or bytes."""
-
-    max_connections: int = 10_000
-    """Open at once; one more is answered 503."""
-    max_message_bytes: int = 64 * 1024
-    """Largest WebSocket message from a client (of text: characters); then close 1009."""
-    ping_interval_s: float = 25.0
-    send_timeout_s: float = 10.0
-    """A client that takes no byte for this long is dropped."""
-    handshake_timeout_s: float = 10.0
-    """From the accept, or from the last response, to the end of the next request head."""
-    receive_timeout_s: float = 180.0
-    """A client that sends no byte for this long is dropped; a live one answers pings."""
-    max_head_bytes: int = 16 * 1024
-    startup_timeout_s: float = 10.0
-    """The app's lifespan start-up."""
-    shutdown_grace_s: float = 1.0
-    """For what is being finished when the server ends, and again for the app's own shutdown."""
+_MAX_RECEIVE = 64 * 1024
 
 
 async def serve(
@@ -91,11 +64,15 @@ async def serve(
     *,
     listeners: Sequence[trio.abc.Listener[Any]],
     limits: ServerLimits,
+    rules: DoorRules,
+    metrics: Metrics,
+    stop_accepting: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
 
-    ``listeners`` are bound (``world.listen``) and closed here in every case.  When cancelled:
+    ``listeners`` are bound (``world.listen``) and closed here in every case.  After
+    ``stop_accepting`` nobody new comes in, and who is there is served on.  When cancelled:
     accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
     aborted.  An app that wants a last word sends it before, or in a shielded, bounded ``finally``.
@@ -107,13 +84,18 @@ async def serve(
             await stack.enter_async_context(listener)
         check_hypercorn()
         config = _config(limits)
-        life = _Life(app, config, limits.shutdown_grace_s)
+        life = Lifespan(
+            app,
+            startup_timeout_s=limits.startup_timeout_s,
+            shutdown_grace_s=limits.shutdown_grace_s,
+        )
+        house = _House(app, config, WorkerContext(None), life.state, limits, rules, metrics)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, name="lifespan")
             try:
                 await life.start()
                 if life.failure is None:
-                    await _Clients(app, config, limits, life.state).run(listeners, task_status)
+                    await house.clients().run(listeners, stop_accepting, task_status)
             finally:
                 await life.stop()
     if life.failure is not None:
@@ -148,9 +130,6 @@ def _options(limits: ServerLimits) -> dict[str, Any]:
         "include_server_header": False,
         "h11_max_incomplete_size": limits.max_head_bytes,
         "keep_alive_timeout": limits.handshake_timeout_s,
-        "read_timeout": limits.receive_timeout_s,
-        "startup_timeout": limits.startup_timeout_s,
-        "shutdown_timeout": limits.shutdown_grace_s,
         "websocket_max_message_size": limits.max_message_bytes,
         "websocket_ping_interval": limits.ping_interval_s,
     }
@@ -174,91 +153,8 @@ class _HypercornLog(Logger):
         log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
 
 
-class _Clients:
-    """The accepted connections: how many there may be, and how they end."""
-
-    def __init__(
-        self, app: ASGIApp, config: Config, limits: ServerLimits, state: dict[str, Any]
-    ) -> None:
-        self._app, self._config, self._limits, self._state = app, config, limits, state
-        self._context = WorkerContext(None)
-        self._open: set[_Connection] = set()
-        self._refusing = 0
-        self._left = trio.lowlevel.ParkingLot()
-
-    async def run(
-        self, listeners: Sequence[trio.abc.Listener[Any]], task_status: trio.TaskStatus[None]
-    ) -> None:
-        async with trio.open_nursery() as clients:
-            try:
-                async with trio.open_nursery() as accepting:
-                    for listener in listeners:
-                        accepting.start_soon(self._accept, listener, clients, name="accept")
-                    task_status.started()
-            finally:
-                await self._finish()
-
-    async def _accept(self, listener: trio.abc.Listener[Any], clients: trio.Nursery) -> None:
-        async with listener:
-            while True:
-                stream = await accept(listener, send_timeout_s=self._limits.send_timeout_s)
-                if len(self._open) < self._limits.max_connections:
-                    connection = _Connection(
-                        self._app, self._config, self._context, self._state, stream
-                    )
-                    self._open.add(connection)
-                    clients.start_soon(self._serve, connection, name=f"client {stream.peer}")
-                elif self._refusing < _BUSY_AT_ONCE:
-                    self._refusing += 1
-                    clients.start_soon(self._refuse, stream, name=f"refused {stream.peer}")
-                else:
-                    stream.abort()
-
-    async def _serve(self, connection: "_Connection") -> None:
-        try:
-            with barrier(connection.stream.peer):
-                await connection.serve()
-        finally:
-            self._open.discard(connection)
-            self._left.unpark_all()
-            await trio.aclose_forcefully(connection.stream)
-
-    async def _refuse(self, stream: ClientStream) -> None:
-        try:
-            with barrier(stream.peer), trio.move_on_after(_BUSY_S):
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await stream.send_all(_BUSY)
-                    await stream.send_eof()
-                    stream.finish(_BUSY_S)
-                    await stream.receive_some()
-        finally:
-            self._refusing -= 1
-            await trio.aclose_forcefully(stream)
-
-    async def _finish(self) -> None:
-        """The end of every connection, at most the grace from now."""
-        await self._context.terminated.set()  # hypercorn then keeps nothing alive
-        for connection in self._open:
-            if not connection.finishing:
-                connection.scope.cancel()
-        with trio.CancelScope(shield=True, relative_deadline=self._limits.shutdown_grace_s):
-            while self._open:
-                await self._left.park()
-        for connection in self._open:
-            log.info("client.aborted", peer=connection.stream.peer)
-            connection.stream.abort()
-            connection.scope.cancel()
-
-
-class _Connection(TCPServer):
-    """One accepted connection.  Used once; whoever made ``stream`` closes it.
-
-    ``finishing``: an HTTP exchange is under way, or the app has begun to close the WebSocket.
-    ``scope`` is shielded so that the server's end does not cut those; ``_Clients._finish`` cancels
-    it within the grace, so it always has an end.
-    """
-
-    stream: ClientStream  # type: ignore[assignment]
+class _House:
+    """What all connections of one server share."""
 
     def __init__(
         self,
@@ -266,62 +162,187 @@ class _Connection(TCPServer):
         config: Config,
         context: WorkerContext,
         state: dict[str, Any],
-        stream: ClientStream,
+        limits: ServerLimits,
+        rules: DoorRules,
+        metrics: Metrics,
     ) -> None:
-        own_state = {**state, "stream": stream}
-        super().__init__(self._run_app, config, context, own_state, stream)  # type: ignore[arg-type]
+        self.app, self.config, self.context, self.state = app, config, context, state
+        self.limits, self.rules = limits, rules
+        self.barrier = Barrier(metrics.crashes.inc)
+        self.refused = Refusals(metrics).note
+
+    def clients(self) -> Clients:
+        return Clients(
+            partial(_Connection, self),
+            self.limits,
+            self.barrier,
+            self.refused,
+            ending=self.context.terminated.set,  # hypercorn then keeps nothing alive
+        )
+
+
+class _Connection(TCPServer):
+    """One accepted connection.  Used once; whoever made ``stream`` closes it.
+
+    ``finishing``: an HTTP exchange is under way, or the app has begun to close the WebSocket.
+    ``scope`` is shielded so that the server's end does not cut those; ``Clients`` cancels it within
+    the grace, so it always has an end.
+    """
+
+    stream: ClientStream  # type: ignore[assignment]
+
+    def __init__(self, house: _House, stream: ClientStream) -> None:
+        own_state = {**house.state, "stream": stream}
+        super().__init__(
+            self._run_app,  # type: ignore[arg-type]
+            house.config,
+            house.context,
+            own_state,
+            stream,  # type: ignore[arg-type]
+        )
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
-        self._asgi = app
-        self._websocket = False
+        self._house = house
+        self._head = VettedH11(house.rules, house.refused, house.limits)
+        self._frames: InboundFrames | None = None
         self._running = 0
-        self._input_over = False
+        self._waiting_for = "slow_head"
+        self._receiving = trio.CancelScope()
+        self._close_by = inf
+        self._input_over = trio.Event()
 
     async def serve(self) -> None:
         """Serve requests until either side is done.  May raise anything a client can provoke."""
         self._expect_request()
         with self.scope:
+            try:
+                await self.stream.secure()
+            except trio.BrokenResourceError as error:
+                self._house.refused("tls", f"{self.stream.peer}: {last_line(error.__cause__)}")
+                return
             await self.run()
+        expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
+        if expired and self._waiting_for:
+            self._house.refused(self._waiting_for, self.stream.peer)
 
     async def _read_data(self) -> None:
+        """Hypercorn's reading loop, with everything vetted that comes in."""
         protocol: Any = self.protocol.protocol
-        protocol.connection = VettedH11(
-            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
-        )
-        await super()._read_data()
-        self._input_over = True
-        if self._websocket:  # hypercorn does not always tell the app that its client has gone
+        protocol.connection = self._head
+        while (data := await self._receive()) is not None:
+            if protocol.connection is self._head:
+                await self.protocol.handle(RawData(bytes(data)))
+                if not data:
+                    break
+            elif not data or not await self._take_frames(data):
+                break
+        self._input_over.set()
+        if self._frames is not None:  # hypercorn does not always tell the app of the end
             self.scope.deadline = trio.current_time() + CLOSE_S
-        self._end_if_idle()
+        await self.protocol.handle(Closed())
+        if not self._running:
+            self.scope.cancel()
+
+    async def _receive(self) -> bytes | bytearray | None:
+        """What came in, empty at the end of the stream; None: nothing can come any more."""
+        deadline = min(trio.current_time() + self._house.limits.receive_timeout_s, self._close_by)
+        with trio.CancelScope(deadline=deadline) as self._receiving:
+            with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+                return await self.stream.receive_some(_MAX_RECEIVE)
+        return None
+
+    async def _take_frames(self, data: bytes | bytearray) -> bool:
+        """Pass on what is in order.  False: the client has said its last word.
+
+        What comes after our own Close frame is only looked through for the client's.
+        """
+        if self._frames is None:  # before the app runs; hypercorn answers it with 400
+            await self.protocol.handle(RawData(bytes(data)))
+            return True
+        try:
+            plain = self._frames.feed(data, trio.current_time())
+        except FrameRefused as refusal:
+            if self._close_by == inf:
+                self._house.refused(f"frame_{refusal.code}", self.stream.peer)
+                await self._close_websocket(refusal)
+            return True
+        if self._close_by == inf and plain:
+            await self.protocol.handle(RawData(plain))
+        return not (self._frames.closed and self._close_by < inf)
+
+    async def _close_websocket(self, refusal: FrameRefused) -> None:
+        """Say why, then tell the app that its client is gone."""
+        websocket: Any = getattr(self.protocol.protocol, "stream", None)
+        if isinstance(websocket, WSStream) and websocket.handshake.accepted:
+            event = CloseConnection(code=refusal.code, reason=str(refusal))
+            await websocket._send_wsproto_event(event)
+        self._expect_close()
+        self.scope.deadline = trio.current_time() + 2 * CLOSE_S
+        await self.protocol.handle(Closed())
 
     async def protocol_send(self, event: Event) -> None:
-        # After a Close frame hypercorn goes on collecting what the client sends, beyond every
-        # limit if that is one endless message.  The stream throws it away instead.
-        if isinstance(event, RawData) and self._websocket and event.data[:1] == _WEBSOCKET_CLOSE:
-            self.stream.finish(CLOSE_S)
+        opened = self._frames is not None
+        if opened and isinstance(event, RawData) and event.data[:1] == _WEBSOCKET_CLOSE:
+            self._expect_close()
         await super().protocol_send(event)
+
+    def _expect_close(self) -> None:
+        """Our Close frame goes out: the client has a while to answer it, and nothing else."""
+        self._close_by = min(self._close_by, trio.current_time() + CLOSE_S)
+        self._receiving.deadline = min(self._receiving.deadline, self._close_by)
 
     async def _run_app(
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *_threads: Any
     ) -> None:
-        self._websocket = scope["type"] == "websocket"
-        self.finishing = not self._websocket
+        websocket = scope["type"] == "websocket"
+        if websocket:
+            self._open_websocket(scope)
+        if self._house.rules.admission.scheme == "https":
+            scope["scheme"] += "s"
+        self.finishing = not websocket
         self._running += 1
-        self.scope.deadline = inf
-        with barrier(self.stream.peer):
-            await self._asgi(scope, receive, partial(self._send, send))
+        self.scope.deadline, self._waiting_for = inf, ""
+        if self._head.expects_body:
+            receive = self._await_body(receive)
+        with self._house.barrier.of(self.stream.peer):
+            await self._house.app(scope, receive, partial(self._send, send))
         self.finishing = True
+        if self._close_by < inf:
+            await self._linger()
         await self._conclude(send, None)
         self._running -= 1
-        if self._websocket:
+        if websocket:
             self.scope.cancel()  # hypercorn's pinger would sleep through the rest of its interval
         elif not self._running:
             self.finishing = False
             self._expect_request()
-            self._end_if_idle()
+            if self._input_over.is_set():
+                self.scope.cancel()
+
+    def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
+        limits, deflate = self._house.limits, self._head.deflate is not None
+        bucket = TokenBucket(limits.frames_per_s, limits.frame_burst, debt=1)
+        self._frames = InboundFrames(limits.max_message_bytes, deflate=deflate, bucket=bucket)
+        scope["state"]["deflate"] = deflate
+
+    def _await_body(self, receive: Receive) -> Receive:
+        """The app's ``receive``, whose connection is dropped unless the body comes in time."""
+        self.scope.deadline = trio.current_time() + self._house.limits.body_timeout_s
+        self._waiting_for = "slow_body"
+
+        async def receive_in_time() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                self.scope.deadline = inf
+            return message
+
+        return receive_in_time
 
     async def _send(self, send: Send, message: Message) -> None:
         """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may wedge."""
+        if message["type"] == "websocket.accept" and self._head.deflate is not None:
+            answer = (b"sec-websocket-extensions", self._head.deflate.encode())
+            message = {**message, "headers": [*message.get("headers", []), answer]}
         if message["type"] in ("websocket.accept", "websocket.send"):
             before = self.stream.bytes_out
             await send(message)
@@ -339,6 +360,15 @@ class _Connection(TCPServer):
             return
         await send(message)
 
+    async def _linger(self) -> None:
+        """Our Close frame is out: read on until the client's, or the end of the stream, came.
+
+        Closing with bytes unread would make the kernel reset the connection, and the client might
+        lose the Close frame.
+        """
+        with trio.move_on_after(CLOSE_S):
+            await self._input_over.wait()
+
     async def _conclude(self, send: Send, last: Message | None) -> None:
         """Tell hypercorn that the app is done (``None``: altogether).
 
@@ -351,75 +381,21 @@ class _Connection(TCPServer):
             self.scope.cancel()
 
     def _expect_request(self) -> None:
-        self.scope.deadline = trio.current_time() + self.config.keep_alive_timeout
-
-    def _end_if_idle(self) -> None:
-        if self._input_over and not self._running:
-            self.scope.cancel()
-
-
-class _Life:
-    """The app's lifespan (ASGI 3): started before the first client, stopped after the last."""
-
-    def __init__(self, app: ASGIApp, config: Config, grace_s: float) -> None:
-        self.state: dict[str, Any] = {}
-        self.failure: str | None = None
-        self._app, self._grace_s = app, grace_s
-        self._lifespan = Lifespan(self._run_app, config, self.state)  # type: ignore[arg-type]
-        self._started = False
-        # Shielded, so that the app is told of the shutdown instead of cancelled; ``stop`` ends it.
-        self._scope = trio.CancelScope(shield=True)
-
-    async def run(self) -> None:
-        with self._scope:
-            try:
-                await self._lifespan.handle_lifespan()
-            except* LifespanFailureError as failures:
-                log.error("server.lifespan_failed", error=last_line(first_of(failures)))
-
-    async def start(self) -> None:
-        """Afterwards ``failure`` says why the app cannot start, or is None."""
-        try:
-            await self._lifespan.wait_for_startup()
-            self._started = True
-        except LifespanTimeoutError as error:
-            self.failure = str(error)
-
-    async def stop(self) -> None:
-        try:
-            if self._started and not self._lifespan.shutdown.is_set():
-                with trio.CancelScope(shield=True, relative_deadline=self._grace_s + CLOSE_S):
-                    await self._lifespan.wait_for_shutdown()
-        except LifespanTimeoutError as error:
-            log.error("server.lifespan_failed", error=str(error))
-        finally:
-            self._scope.cancel()
-
-    async def _run_app(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *_threads: Any
-    ) -> None:
-        async def watched(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                self.failure = last_line(message.get("message", "")) or "the app's start-up failed"
-            await send(message)
-
-        await self._app(scope, receive, watched)
+        self.scope.deadline = trio.current_time() + self._house.limits.handshake_timeout_s
 
 
 _LEANED_ON: dict[type, Sequence[str]] = {
     Config: tuple(_options(ServerLimits())),
-    Lifespan: ("handle_lifespan", "wait_for_startup", "wait_for_shutdown"),
     Logger: ("warning", "exception"),
     TCPServer: ("run", "_read_data", "protocol_send"),
+    WSStream: ("_send_wsproto_event",),
 }
 _IN_INIT: dict[type, Sequence[str]] = {
-    H11Protocol: ("connection",),
-    Lifespan: ("startup", "shutdown"),
+    H11Protocol: ("connection", "stream"),
     ProtocolWrapper: ("protocol",),
     WorkerContext: ("terminated",),
 }
 _SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
-    Lifespan: ["app", "config", "state"],
     TCPServer: ["app", "config", "context", "state", "stream"],
     TCPServer._read_data: ["self"],
     TCPServer.protocol_send: ["self", "event"],

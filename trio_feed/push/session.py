@@ -82,6 +82,16 @@ class Session:
             "queued_bytes": queued.bytes,
         }
 
+    @property
+    def engaged(self) -> bool:
+        """Subscribed to something, so it has a reason to be here."""
+        return bool(self._topics)
+
+    def refuse(self, code: int, problem: str) -> None:
+        """Queue an error reply."""
+        self._metrics.request_errors.labels(str(code)).inc()
+        self._outbox.reply(messages.error(code, problem, self._now_ms()))
+
     def deliver(self, text: str) -> None:
         """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
         if not self._outbox.push(text):
@@ -128,11 +138,9 @@ class Session:
             try:
                 await self._answer(protocol.parse_request(text))
             except RequestError as error:
-                self._metrics.request_errors.labels(str(error.code)).inc()
-                self._outbox.reply(messages.error(error.code, str(error), self._now_ms()))
+                self.refuse(error.code, str(error))
             except StoreError as error:
-                self._metrics.request_errors.labels(str(HISTORY_FAILED)).inc()
-                self._outbox.reply(messages.error(HISTORY_FAILED, str(error), self._now_ms()))
+                self.refuse(HISTORY_FAILED, str(error))
             await self._outbox.room()
         session.cancel()
 

@@ -97,7 +97,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
     last byte that came in, pongs included (at first: of the accept).
     """
 
-    def __init__(self, transport: trio.abc.HalfCloseableStream, *, send_timeout_s: float) -> None:
+    def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
         self.socket = _endpoint(transport)
         self.peer = str(self.socket)
         self.bytes_in = self.bytes_out = 0
@@ -114,6 +114,12 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def __repr__(self) -> str:
         state = "open" if self._over is None else self._over.__name__
         return f"<ClientStream {self.peer} in={self.bytes_in} out={self.bytes_out} {state}>"
+
+    async def secure(self) -> None:
+        """Complete the TLS handshake, where there is TLS; the caller bounds it.  Raises Broken."""
+        if isinstance(self._transport, trio.SSLStream):
+            with self._operation():
+                await self._transport.do_handshake()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write ``data`` behind what others are writing.  Raises as the class says.
@@ -137,10 +143,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
                 await self._transport.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Nothing more will be sent; what is being sent still goes first."""
+        """Nothing more will be sent; what is being sent still goes first.  TLS has no such half."""
         async with self._out:
             with self._operation():
-                await self._transport.send_eof()
+                if isinstance(self._transport, trio.abc.HalfCloseableStream):
+                    await self._transport.send_eof()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """At most ``max_bytes`` (None: as many as are there); empty at the end of the stream."""
@@ -220,6 +227,8 @@ class ClientStream(trio.abc.HalfCloseableStream):
 
 
 def _endpoint(transport: trio.abc.Stream) -> Endpoint:
+    if isinstance(transport, trio.SSLStream):
+        return _endpoint(transport.transport_stream)
     if not isinstance(transport, trio.SocketStream):
         return Endpoint()
     sock = transport.socket
@@ -247,7 +256,9 @@ def _writer(transport: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[
 
 def _close_now(transport: trio.abc.Stream) -> None:
     """Close without waiting, as far as the transport can."""
-    if isinstance(transport, trio.SocketStream):
+    if isinstance(transport, trio.SSLStream):
+        _close_now(transport.transport_stream)
+    elif isinstance(transport, trio.SocketStream):
         with suppress(OSError):
             transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
         transport.socket.close()

@@ -299,15 +299,48 @@ class WebSocketSettings:
     """Largest message a client may send."""
     send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """A client that takes no byte for this long is dropped."""
+    max_connections_per_ip: int = field(default=0, validator=_between(0, 1_000_000))
+    """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own."""
+    requests_per_second: float = field(default=50.0, validator=_between(0.1, 1_000_000))
+    """Requests that one client may go on sending; beyond: error 1005."""
+    request_burst: int = field(default=500, validator=_between(1, 1_000_000))
+    """Requests that it may send at once after a pause."""
+    flood_requests: int = field(default=500, validator=_between(1, 1_000_000))
+    """A client with so many refused requests (less what it waited) is closed with 1008."""
+    unused_timeout_s: float = field(default=60.0, validator=_between(0.1, 86400))
+    """Neither subscribed nor authenticated for this long: close 1008."""
+    handshake_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
+    """From the accept to the end of a request's head, TLS included; and for a request's body."""
 
 
 @frozen
 class ServerSettings:
-    """``[server]``: where the push endpoint listens."""
+    """``[server]``: where the push endpoint listens, and whom it lets in."""
 
     host: str = "127.0.0.1"
     port: int = field(default=8080, validator=_between(0, 65535))
     """0 = any free port; `service.ready` logs which."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may use it, e.g. https://example.com; our own always may.  "*" =
+    all.  Programs send none and are not asked."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that clients may know it by (Host header, without port); "*" = any.  Empty: on a
+    loopback address only localhost and the address, else any."""
+    admin_host: str = ""
+    """Where /metrics and /api/v1/status are; empty: on the port of the clients."""
+    admin_port: int = field(default=0, validator=_between(0, 65535))
+    """With admin_host.  0 = any free port; plain HTTP."""
+    tls_cert_file: str = ""
+    """PEM file of the certificate and its chain; empty: no TLS."""
+    tls_key_file: str = ""
+    """PEM file of its key, without passphrase."""
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
+            raise FieldError(missing, "missing: TLS needs a certificate and its key")
+        if self.admin_port and not self.admin_host:
+            raise FieldError("admin_port", "needs admin_host, e.g. 127.0.0.1")
 
 
 @frozen

@@ -1,0 +1,197 @@
+"""What a client sends after the upgrade, vetted frame by frame before hypercorn sees it.  Pure.
+
+Hypercorn's own parser inflates without a bound, counts characters where bytes are meant, and ends
+a connection with a protocol error without saying so.  So every rule of RFC 6455 that a client can
+break, the bound of a message in bytes, and RFC 7692's inflation are here; what comes out are plain
+frames that hypercorn has nothing to object to.
+"""
+
+import codecs
+import zlib
+from math import inf
+
+from .throttle import TokenBucket, Verdict
+
+PROTOCOL_ERROR = 1002
+BAD_PAYLOAD = 1007
+FLOODING = 1008
+TOO_BIG = 1009
+
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
+_OPCODES = {_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG}
+_FIN, _RSV1, _RSV2_3, _MASKED = 0x80, 0x40, 0x30, 0x80
+_TAIL = b"\x00\x00\xff\xff"
+"""What a sender leaves off the end of a compressed message (RFC 7692, 7.2.1)."""
+_CLOSE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
+"""Those that may be sent (RFC 6455, 7.4, and the IANA registry)."""
+
+
+class FrameRefused(Exception):
+    """The client broke a rule: the connection is closed with ``code`` and ``str(self)``."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class InboundFrames:
+    """One connection's frames.  Holds at most one frame, which is no larger than a message may be.
+
+    ``deflate``: the client may compress its messages.  ``bucket`` counts its frames.
+    """
+
+    def __init__(
+        self, max_message_bytes: int, *, deflate: bool = False, bucket: TokenBucket | None = None
+    ) -> None:
+        self._most, self._deflate, self._bucket = max_message_bytes, deflate, bucket
+        self._buffer = bytearray()
+        self._message: _Message | None = None
+        self.closed = False
+        """The client's Close frame was there."""
+
+    def feed(self, data: bytes | bytearray, now: float = 0.0) -> bytes:
+        """The client's bytes -> plain frames.  Raises FrameRefused.
+
+        After its Close frame nothing is looked at any more (RFC 6455, 5.5.1).
+        """
+        if self.closed:
+            return b""
+        self._buffer += data
+        plain = bytearray()
+        position = 0
+        while not self.closed:
+            size = self._frame_size(position)
+            if len(self._buffer) - position < size:
+                break
+            if self._bucket is not None and self._bucket.take(now) is Verdict.FLOOD:
+                raise FrameRefused(FLOODING, "too many frames")
+            end = position + int(size)
+            plain += self._frame(bytes(self._buffer[position:end]))
+            position = end
+        del self._buffer[:position]
+        return bytes(plain)
+
+    def _frame_size(self, at: int) -> float:
+        """The whole frame's size, once its head says so; checks all that the head tells."""
+        head = self._buffer[at : at + 10]
+        if len(head) < 2:
+            return inf
+        self._check_head(head[0], head[1])
+        length, extra = head[1] & 0x7F, 0
+        if length >= 126:
+            extra = 2 if length == 126 else 8
+            if len(head) < 2 + extra:
+                return inf
+            length = int.from_bytes(head[2 : 2 + extra])
+            if length < (126 if extra == 2 else 65536):
+                raise FrameRefused(PROTOCOL_ERROR, "a length in more bytes than it needs")
+        if not head[0] & 8:
+            self._check_length(length, compressed=bool(head[0] & _RSV1))
+        return 2 + extra + 4 + length
+
+    def _check_head(self, first: int, second: int) -> None:
+        opcode, control = first & 0x0F, bool(first & 8)
+        if opcode not in _OPCODES or first & _RSV2_3:
+            raise FrameRefused(PROTOCOL_ERROR, "unknown opcode or reserved bit")
+        if not second & _MASKED:
+            raise FrameRefused(PROTOCOL_ERROR, "a client's frame is not masked")
+        if control and (not first & _FIN or second & 0x7F > 125):
+            raise FrameRefused(PROTOCOL_ERROR, "a control frame in pieces, or too long")
+        if first & _RSV1 and (not self._deflate or control or opcode == _CONTINUATION):
+            raise FrameRefused(PROTOCOL_ERROR, "compressed, which was not agreed to")
+        if not control and (opcode == _CONTINUATION) is (self._message is None):
+            raise FrameRefused(PROTOCOL_ERROR, "a continuation of nothing, or none where due")
+
+    def _check_length(self, length: int, *, compressed: bool) -> None:
+        so_far = 0
+        if self._message is not None:
+            so_far, compressed = self._message.taken, self._message.compressed
+        most = self._most
+        if compressed:  # what zlib can make of a message at worst
+            most += most // 1000 + 64
+        if so_far + length > most:
+            raise FrameRefused(TOO_BIG, f"a message may have {self._most} bytes")
+
+    def _frame(self, frame: bytes) -> bytes:
+        """A whole frame -> what is passed on of it."""
+        first, length = frame[0], frame[1] & 0x7F
+        at = 2 + (0 if length < 126 else 2 if length == 126 else 8)
+        payload = unmasked(frame[at + 4 :], frame[at : at + 4])
+        if first & 8:
+            if first & 0x0F == _CLOSE:
+                _check_close(payload)
+                self.closed = True
+            return frame
+        message = self._message
+        if message is None:
+            message = _Message(self._most, text=first & 0x0F == _TEXT, compressed=first & _RSV1 > 0)
+        final = bool(first & _FIN)
+        self._message = None if final else message
+        return plain_frame(first & ~_RSV1, message.take(payload, final=final))
+
+
+class _Message:
+    """A message that is coming in: inflated and checked piece by piece."""
+
+    def __init__(self, max_bytes: int, *, text: bool, compressed: bool) -> None:
+        self.taken = 0
+        """Bytes of it on the wire."""
+        self.compressed = compressed
+        self._left = max_bytes
+        self._inflate = zlib.decompressobj(wbits=-15) if compressed else None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")() if text else None
+
+    def take(self, payload: bytes, *, final: bool) -> bytes:
+        """The next piece as it was before compression.  Raises FrameRefused."""
+        self.taken += len(payload)
+        if self._inflate is not None:
+            payload = self._inflated(self._inflate, payload + _TAIL if final else payload)
+        self._left -= len(payload)
+        if self._utf8 is not None:
+            try:
+                self._utf8.decode(payload, final)
+            except UnicodeDecodeError:
+                raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
+        return payload
+
+    def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> bytes:
+        try:
+            plain = inflate.decompress(data, self._left + 1)
+        except zlib.error:
+            raise FrameRefused(BAD_PAYLOAD, "a compressed message that is broken") from None
+        if len(plain) > self._left:
+            raise FrameRefused(TOO_BIG, "a message that is too large once inflated")
+        # A sender may end its last block (BFINAL); then only a closing zero and the tail follow.
+        if inflate.eof and not (b"\x00" + _TAIL).endswith(inflate.unused_data):
+            raise FrameRefused(BAD_PAYLOAD, "a compressed message with something behind it")
+        return plain
+
+
+def unmasked(payload: bytes, mask: bytes) -> bytes:
+    """RFC 6455, 5.3; its own inverse."""
+    size = len(payload)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+
+
+def plain_frame(first: int, payload: bytes) -> bytes:
+    """A client's frame whose mask is zero, so that its payload stands there as it is."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((_MASKED | size,))
+    elif size < 65536:
+        length = b"\xfe" + size.to_bytes(2)
+    else:
+        length = b"\xff" + size.to_bytes(8)
+    return b"".join((bytes((first,)), length, bytes(4), payload))
+
+
+def _check_close(payload: bytes) -> None:
+    if not payload:
+        return
+    if len(payload) < 2 or int.from_bytes(payload[:2]) not in _CLOSE_CODES:
+        raise FrameRefused(PROTOCOL_ERROR, "a Close frame with a code that is none")
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        raise FrameRefused(BAD_PAYLOAD, "a Close frame whose reason is not UTF-8") from None

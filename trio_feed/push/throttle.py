@@ -1,0 +1,78 @@
+"""How much one client may ask, and how often one line may be logged.  Pure: time is an argument.
+
+``net.limits`` counts what an exchange allows us, in weights per minute and with bans; here a
+connection has a bucket of tokens that may go into debt, which is what makes a flood visible.
+"""
+
+from enum import Enum
+
+from attrs import frozen
+
+
+class Verdict(Enum):
+    """What becomes of one more request."""
+
+    SERVE = "serve"
+    REFUSE = "refuse"
+    FLOOD = "flood"
+
+
+class TokenBucket:
+    """``per_s`` tokens come in evenly, at most ``burst`` lie there; ``now`` is in seconds.
+
+    What finds no token is refused and puts the client a token into debt, so who goes on without a
+    pause stays refused; a debt of ``debt`` is flooding.
+    """
+
+    def __init__(self, per_s: float, burst: float, debt: float) -> None:
+        self._per_s, self._burst, self._debt = per_s, float(burst), debt
+        self._left = self._burst
+        self._updated: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self._left:.0f} of {self._burst:.0f} left>"
+
+    def take(self, now: float) -> Verdict:
+        if self._updated is not None:
+            gain = max(0.0, now - self._updated) * self._per_s
+            self._left = min(self._burst, self._left + gain)
+        self._updated = now
+        served = self._left >= 1
+        self._left -= 1
+        if served:
+            return Verdict.SERVE
+        return Verdict.FLOOD if self._left <= -self._debt else Verdict.REFUSE
+
+
+@frozen
+class RequestLimits:
+    """``per_s`` requests of one client go on, ``burst`` at once; ``flood`` refused ones in debt
+    end the connection."""
+
+    per_s: float
+    burst: int
+    flood: int
+
+    def bucket(self) -> TokenBucket:
+        return TokenBucket(self.per_s, self.burst, self.flood)
+
+
+class Sampler:
+    """At most ``most`` lines in a window of ``window_s``; those left out are counted."""
+
+    def __init__(self, most: int, window_s: float) -> None:
+        self._most, self._window_s = most, window_s
+        self._began = 0.0
+        self._said = 0
+        self._left_out = 0
+
+    def admit(self, now: float) -> int | None:
+        """How many were left out since the last line that was said; None: leave this one out."""
+        if now - self._began >= self._window_s or not self._said:
+            self._began, self._said = now, 0
+        if self._said >= self._most:
+            self._left_out += 1
+            return None
+        self._said += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
