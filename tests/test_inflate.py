@@ -189,6 +189,22 @@ def test_what_follows_a_close_is_not_looked_at() -> None:
     assert frames.feed(b"\xff" * 50) == b""
 
 
+@pytest.mark.parametrize("name", BROKEN)
+def test_after_a_refusal_the_clients_close_is_still_found(name: str) -> None:
+    data, _ = BROKEN[name]
+    frames = InboundFrames(1000, deflate=True)
+    with pytest.raises(FrameRefused):
+        frames.feed(data)
+    if name == "length beyond 63 bits":
+        return  # nothing can come behind that
+    rest = frame(FIN | BINARY, bytes(70_000)) + frame(TEXT, b"a") + b"\x89\x00"
+    for start in range(0, len(rest), 1000):
+        frames.skip(rest[start : start + 1000])
+        assert frames.closed is ("close" in name)
+    frames.skip(frame(FIN | CLOSE, b"\x03\xe8"))
+    assert frames.closed
+
+
 def test_frames_beyond_the_rate_are_a_flood() -> None:
     frames = InboundFrames(1000, bucket=TokenBucket(per_s=10, burst=100, debt=1))
     assert frames.feed(frame(FIN | PING) * 100, 0.0)

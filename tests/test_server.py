@@ -1,6 +1,7 @@
 """The server over memory streams, on virtual time: hostile clients, crashing apps, shutdown."""
 
 import errno
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -518,6 +519,114 @@ async def test_message_too_big_is_refused_and_not_collected(autojump_clock: Mock
         await send_until_broken(stream, more * 1000, every_s=0.1, piece=len(more))
         assert b"\x03\xf1a message may have 1000 bytes" in await until_closed(stream)
         assert trio.current_time() < server.CLOSE_S + 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\x81\x05hello", 1002),
+        (frame(b"\xff\xfe"), 1007),
+        (frame("\u20ac".encode() * 334), 1009),
+        (frame(b"", opcode=9) * 30, 1008),
+        (frame(b"", opcode=0, final=False), 1002),
+    ],
+)
+async def test_broken_frames_are_answered_with_their_code(
+    sent: bytes, code: int, autojump_clock: MockClock
+) -> None:
+    app = App()
+    async with served(app, evolve(LIMITS, frame_burst=20)) as running:
+        async with websocket(running) as other:
+            stream = await upgraded(running)
+            await stream.send_all(sent)
+            await trio.sleep(0.1)
+            assert app.ended == 1  # the app was told at once, not after the client's answer
+            await stream.send_all(frame(code.to_bytes(2), opcode=8))
+            received = await until_closed(stream)
+            assert close_code(received) == code
+            assert trio.current_time() < 1
+            assert await says(other, "still here") == "still here"
+        assert running.refused() == {f"frame_{code}": 1}
+
+
+def close_code(received: bytes) -> int:
+    """Of the Close frame at the end of what a server sent; pings and pongs are skipped."""
+    while received and received[0] != 0x88:
+        received = received[2 + received[1] :]
+    return int.from_bytes(received[2:4])
+
+
+async def test_client_that_does_not_answer_a_close_is_not_waited_for(
+    autojump_clock: MockClock,
+) -> None:
+    async with served(App()) as running:
+        stream = await upgraded(running)
+        await stream.send_all(b"\x81\x05hello")
+        assert close_code(await until_closed(stream)) == 1002
+        assert trio.current_time() == pytest.approx(server.CLOSE_S, abs=0.1)
+
+
+async def test_the_last_word_of_an_app_is_read_before_the_end(autojump_clock: MockClock) -> None:
+    async def polite(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await trio.sleep(1)
+        await send({"type": "websocket.close", "code": 4000})
+
+    app = App()
+    app.handlers["/"] = polite
+    async with served(app) as running:
+        stream = await upgraded(running)
+        await trio.sleep(1.1)
+        await stream.send_all(frame(b"data after your close") * 3)
+        await stream.send_all(frame((4000).to_bytes(2), opcode=8) + b"\xff" * 100)
+        assert close_code(await until_closed(stream)) == 4000
+        assert trio.current_time() < 1.3
+
+
+def deflated(text: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return (packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+async def test_compressed_messages_are_inflated_with_a_bound(autojump_clock: MockClock) -> None:
+    app = App()
+    async with served(app, rules=DoorRules(deflate=True)) as running:
+        streams = []
+        for sent in (b"hello" * 50, b"x" * 100_000_000):
+            stream = await running.dial()
+            offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+            await stream.send_all(get(UPGRADE, KEY, offer))
+            assert b"permessage-deflate" in await head(stream)
+            payload = deflated(sent)
+            for start in range(0, len(payload), 60_000):
+                opcode = 0x41 if start == 0 else 0  # RSV1, text
+                rest = payload[start : start + 60_000]
+                final = start + 60_000 >= len(payload)
+                await stream.send_all(frame(rest, opcode, final=final))
+            streams.append(stream)
+        answer = await read_until(streams[0], b"hello" * 50)
+        assert b"\x81\x7e\x00\xfa" in answer  # sent by hypercorn, so not compressed
+        assert close_code(await until_closed(streams[1])) == 1009
+
+
+async def read_until(stream: MemoryStream, wanted: bytes) -> bytes:
+    received = b""
+    with trio.fail_after(1000):
+        while wanted not in received:
+            received += await stream.receive_some()
+    return received
+
+
+async def test_crashes_are_counted_and_sampled(autojump_clock: MockClock) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with served(App()) as running:
+            for _ in range(25):
+                assert await running.ask(get(path=b"/crash")) == b"500"
+            await trio.sleep(60)
+            await running.ask(get(path=b"/crash"))
+            assert running.metrics.crashes._value.get() == 26
+    crashes = [entry for entry in logs if entry["event"] == "client.crashed"]
+    assert [entry["left_out"] for entry in crashes] == [0] * 10 + [15]
 
 
 async def test_websocket_app_that_leaves_messages_unread_can_end(

@@ -8,7 +8,6 @@ frames that hypercorn has nothing to object to.
 
 import codecs
 import zlib
-from math import inf
 
 from .throttle import TokenBucket, Verdict
 
@@ -46,6 +45,7 @@ class InboundFrames:
         self._most, self._deflate, self._bucket = max_message_bytes, deflate, bucket
         self._buffer = bytearray()
         self._message: _Message | None = None
+        self._to_skip = 0
         self.closed = False
         """The client's Close frame was there."""
 
@@ -59,35 +59,46 @@ class InboundFrames:
         self._buffer += data
         plain = bytearray()
         position = 0
-        while not self.closed:
-            size = self._frame_size(position)
-            if len(self._buffer) - position < size:
-                break
-            if self._bucket is not None and self._bucket.take(now) is Verdict.FLOOD:
-                raise FrameRefused(FLOODING, "too many frames")
-            end = position + int(size)
-            plain += self._frame(bytes(self._buffer[position:end]))
-            position = end
-        del self._buffer[:position]
+        try:
+            while not self.closed:
+                size = self._frame_size(position)
+                if size is None or len(self._buffer) - position < size:
+                    break
+                if self._bucket is not None and self._bucket.take(now) is Verdict.FLOOD:
+                    raise FrameRefused(FLOODING, "too many frames")
+                plain += self._frame(bytes(self._buffer[position : position + size]))
+                position += size
+        finally:
+            del self._buffer[:position]
         return bytes(plain)
 
-    def _frame_size(self, at: int) -> float:
+    def skip(self, data: bytes | bytearray) -> None:
+        """After our own Close frame: notice the client's, and keep nothing else."""
+        self._buffer += data
+        while not self.closed:
+            dropped = min(self._to_skip, len(self._buffer))
+            del self._buffer[:dropped]
+            self._to_skip -= dropped
+            size = None if self._to_skip else _frame_size(self._buffer[:10])
+            if size is None:
+                return
+            self._to_skip = sum(size)
+            self.closed = self._buffer[0] & 0x0F == _CLOSE
+
+    def _frame_size(self, at: int) -> int | None:
         """The whole frame's size, once its head says so; checks all that the head tells."""
         head = self._buffer[at : at + 10]
-        if len(head) < 2:
-            return inf
-        self._check_head(head[0], head[1])
-        length, extra = head[1] & 0x7F, 0
-        if length >= 126:
-            extra = 2 if length == 126 else 8
-            if len(head) < 2 + extra:
-                return inf
-            length = int.from_bytes(head[2 : 2 + extra])
-            if length < (126 if extra == 2 else 65536):
-                raise FrameRefused(PROTOCOL_ERROR, "a length in more bytes than it needs")
+        if len(head) >= 2:
+            self._check_head(head[0], head[1])
+        size = _frame_size(head)
+        if size is None:
+            return None
+        head_size, length = size
+        if length < {8: 126, 14: 65536}.get(head_size, 0):
+            raise FrameRefused(PROTOCOL_ERROR, "a length in more bytes than it needs")
         if not head[0] & 8:
             self._check_length(length, compressed=bool(head[0] & _RSV1))
-        return 2 + extra + 4 + length
+        return head_size + length
 
     def _check_head(self, first: int, second: int) -> None:
         opcode, control = first & 0x0F, bool(first & 8)
@@ -128,6 +139,22 @@ class InboundFrames:
         final = bool(first & _FIN)
         self._message = None if final else message
         return plain_frame(first & ~_RSV1, message.take(payload, final=final))
+
+
+def _frame_size(head: bytes | bytearray) -> tuple[int, int] | None:
+    """(bytes of the head, bytes of the payload) of the frame that begins so; None: not known yet.
+
+    ``head`` is up to 10 bytes; the mask, which comes behind them, is counted with the head.
+    """
+    if len(head) < 2:
+        return None
+    length, mask = head[1] & 0x7F, 4 if head[1] & _MASKED else 0
+    if length < 126:
+        return 2 + mask, length
+    extra = 2 if length == 126 else 8
+    if len(head) < 2 + extra:
+        return None
+    return 2 + extra + mask, int.from_bytes(head[2 : 2 + extra])
 
 
 class _Message:

@@ -259,16 +259,17 @@ class _Connection(TCPServer):
         if self._frames is None:  # before the app runs; hypercorn answers it with 400
             await self.protocol.handle(RawData(bytes(data)))
             return True
+        if self._close_by < inf:
+            self._frames.skip(data)
+            return not self._frames.closed
         try:
             plain = self._frames.feed(data, trio.current_time())
         except FrameRefused as refusal:
-            if self._close_by == inf:
-                self._house.refused(f"frame_{refusal.code}", self.stream.peer)
-                await self._close_websocket(refusal)
-            return True
-        if self._close_by == inf and plain:
+            self._house.refused(f"frame_{refusal.code}", self.stream.peer)
+            await self._close_websocket(refusal)
+        else:
             await self.protocol.handle(RawData(plain))
-        return not (self._frames.closed and self._close_by < inf)
+        return True
 
     async def _close_websocket(self, refusal: FrameRefused) -> None:
         """Say why, then tell the app that its client is gone."""
