@@ -50,13 +50,17 @@ def admin_rules(server: ServerSettings) -> DoorRules:
 
 
 def server_limits(websocket: WebSocketSettings, sweep_s: float) -> ServerLimits:
-    """The sweep finds silent clients; the server's own limit stands just behind it."""
+    """The sweep finds silent clients; the server's own limit stands just behind it.
+
+    So many frames are allowed that a client hears of its refused requests before it is closed.
+    """
+    at_once = websocket.request_burst + websocket.flood_requests
     return ServerLimits(
         max_connections=websocket.max_connections,
         max_connections_per_ip=websocket.max_connections_per_ip,
         max_message_bytes=websocket.max_message_bytes,
         frames_per_s=websocket.requests_per_second * _FRAMES_PER_REQUEST,
-        frame_burst=websocket.request_burst * _FRAMES_PER_REQUEST,
+        frame_burst=at_once * _FRAMES_PER_REQUEST,
         ping_interval_s=websocket.ping_interval / 1000,
         receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + sweep_s,
         send_timeout_s=websocket.send_timeout_s,

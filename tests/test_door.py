@@ -1,0 +1,74 @@
+"""The settings of the door: what is right, and one line about what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from trio_feed.errors import SettingsError
+from trio_feed.push.door import admin_rules, check_door, door_rules, request_limits, server_limits
+from trio_feed.settings import load
+
+
+def test_defaults() -> None:
+    settings = load()
+    check_door(settings.server)
+    rules = door_rules(settings)
+    assert rules.deflate is False
+    assert rules.admission.hosts == {"localhost", "127.0.0.1", "[::1]"}
+    assert rules.admission.origins == frozenset()
+    limits = server_limits(settings.websocket, 30)
+    assert (limits.max_connections, limits.max_message_bytes) == (10_000, 65_536)
+    assert limits.receive_timeout_s == 25 + 60 + 30
+    assert request_limits(settings.websocket).burst == 500
+
+
+def test_what_is_set_arrives() -> None:
+    settings = load(
+        assignments=[
+            "server.host=0.0.0.0",
+            "server.admin_host=127.0.0.1",
+            "server.allowed_origins=['https://app.example.com']",
+            "websocket.compression=true",
+            "websocket.max_connections_per_ip=7",
+            "websocket.handshake_timeout_s=3",
+        ]
+    )
+    rules = door_rules(settings)
+    assert rules.deflate is True
+    assert rules.admission.hosts is None
+    assert rules.admission.origins == {"https://app.example.com"}
+    assert "127.0.0.1" in (admin_rules(settings.server).admission.hosts or ())
+    assert admin_rules(settings.server).admission.origins == frozenset()
+    limits = server_limits(settings.websocket, 30)
+    assert (limits.max_connections_per_ip, limits.handshake_timeout_s) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("server.allowed_origins=['example.com']", "server.allowed_origins.0: 'example.com' is"),
+        ("server.allowed_hosts=['a', 'b:80']", "server.allowed_hosts.1: 'b:80' is not a name"),
+        ("server.tls_cert_file=cert.pem", "server.tls_key_file: missing"),
+        ("server.tls_key_file=key.pem", "server.tls_cert_file: missing"),
+        ("server.admin_port=9090", "server.admin_port: needs admin_host"),
+    ],
+)
+def test_one_line_about_what_is_wrong(assignment: str, line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_door(load(assignments=[assignment]).server)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_certificate_files_that_are_none(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    settings = load(assignments=[f"server.tls_cert_file={cert}", f"server.tls_key_file={key}"])
+    with pytest.raises(SettingsError, match=r"server\.tls_cert_file: .*cert\.pem: No such file"):
+        check_door(settings.server)
+    cert.write_text("nonsense")
+    with pytest.raises(SettingsError, match=r"server\.tls_key_file: .*key\.pem: No such file"):
+        check_door(settings.server)
+    key.write_text("nonsense")
+    with pytest.raises(SettingsError, match=r"server\.tls_cert_file: .* wanted: PEM") as caught:
+        check_door(settings.server)
+    assert "\n" not in str(caught.value)
