@@ -34,24 +34,29 @@ def deflated(payload: bytes) -> bytes:
     )
 
 
+def inbound(most: int, *, deflate: bool = False, burst: int = 10_000) -> InboundFrames:
+    buckets = [TokenBucket(per_s=10, burst=burst) for _ in range(2)]
+    return InboundFrames(most, *buckets, deflate=deflate)
+
+
 def code_of(data: bytes, *, most: int = 1000, deflate: bool = True) -> int:
     with pytest.raises(FrameRefused) as caught:
-        InboundFrames(most, deflate=deflate).feed(data)
+        inbound(most, deflate=deflate).feed(data, 0.0)
     return caught.value.code
 
 
-def test_masks_are_taken_off_and_control_frames_pass() -> None:
-    frames = InboundFrames(1000)
+def test_messages_come_out_whole_and_control_frames_at_once() -> None:
+    frames = inbound(1000)
     ping = frame(FIN | PING, b"hey")
     sent = frame(TEXT, b"he") + ping + frame(FIN, b"llo") + frame(FIN | BINARY, bytes(300))
-    expected = plain_frame(TEXT, b"he") + ping + plain_frame(FIN, b"llo")
-    assert frames.feed(sent) == expected + plain_frame(FIN | BINARY, bytes(300))
+    expected = ping + plain_frame(FIN | TEXT, b"hello")
+    assert frames.feed(sent, 0.0) == expected + plain_frame(FIN | BINARY, bytes(300))
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 100_000])
 def test_every_length(size: int) -> None:
     payload = bytes(size)
-    assert InboundFrames(size).feed(frame(FIN | BINARY, payload)).endswith(payload)
+    assert inbound(size).feed(frame(FIN | BINARY, payload), 0.0).endswith(payload)
     if size:
         assert code_of(frame(FIN | BINARY, payload), most=size - 1) == 1009
 
@@ -80,29 +85,28 @@ def test_where_the_bytes_are_cut_makes_no_difference(data: st.DataObject) -> Non
         cut = data.draw(st.integers(0, len(payload)))
         first = TEXT | (RSV1 if compressed else 0)
         wire += frame(first, payload[:cut]) + frame(FIN | PONG, b"x") + frame(FIN, payload[cut:])
-    whole = InboundFrames(10_000, deflate=True).feed(wire)
-    frames, pieces, at = InboundFrames(10_000, deflate=True), b"", 0
+    whole = inbound(10_000, deflate=True).feed(wire, 0.0)
+    frames, pieces, at = inbound(10_000, deflate=True), b"", 0
     while at < len(wire):
         step = data.draw(st.integers(1, 50))
-        pieces += frames.feed(wire[at : at + step])
+        pieces += frames.feed(wire[at : at + step], 0.0)
         at += step
     assert pieces == whole
-    plain = InboundFrames(10_000)  # what came out is in order and says the same
-    assert plain.feed(whole) == whole
+    plain = inbound(10_000)  # what came out is in order and says the same
+    assert plain.feed(whole, 0.0) == whole
 
 
 def said(frames: InboundFrames, payload: bytes, *, cut: int | None = None) -> bytes:
     """What comes out of one compressed message, its heads taken off."""
     if cut is None:
-        plain = frames.feed(frame(FIN | RSV1 | TEXT, payload))
+        plain = frames.feed(frame(FIN | RSV1 | TEXT, payload), 0.0)
         return plain[6 if plain[1] & 0x7F < 126 else 8 :]
-    first = frames.feed(frame(RSV1 | TEXT, payload[:cut]))
-    last = frames.feed(frame(FIN, payload[cut:]))
-    return first[6:] + last[6:]
+    assert frames.feed(frame(RSV1 | TEXT, payload[:cut]), 0.0) == b""
+    return frames.feed(frame(FIN, payload[cut:]), 0.0)[6:]
 
 
 def test_inflated_in_one_piece_in_two_and_again() -> None:
-    frames = InboundFrames(1000, deflate=True)
+    frames = inbound(1000, deflate=True)
     payload = deflated(b'{"type":"ping"}')
     assert said(frames, payload) == b'{"type":"ping"}'
     for cut in range(len(payload) + 1):
@@ -115,7 +119,7 @@ def test_inflated_in_one_piece_in_two_and_again() -> None:
 def test_a_last_block_that_is_marked_as_such() -> None:
     packer = zlib.compressobj(wbits=-15)
     final = packer.compress(b"Hello") + packer.flush(zlib.Z_FINISH)  # BFINAL; RFC 7692, 7.2.3.4
-    assert said(InboundFrames(1000, deflate=True), final + b"\x00") == b"Hello"
+    assert said(inbound(1000, deflate=True), final + b"\x00") == b"Hello"
     assert code_of(frame(FIN | RSV1 | TEXT, final + b"\x00more")) == 1007
 
 
@@ -135,7 +139,7 @@ def test_a_zip_bomb_ends_at_the_bound() -> None:
 
 
 def test_exactly_the_bound_and_one_more() -> None:
-    frames = InboundFrames(1000, deflate=True)
+    frames = inbound(1000, deflate=True)
     assert said(frames, deflated(b"a" * 1000)) == b"a" * 1000
     assert code_of(frame(FIN | RSV1 | TEXT, deflated(b"a" * 1001))) == 1009
 
@@ -171,9 +175,9 @@ BROKEN = {
 def test_each_broken_rule_has_its_code(name: str) -> None:
     data, code = BROKEN[name]
     assert code_of(data) == code
-    frames = InboundFrames(1000, deflate=True)
+    frames = inbound(1000, deflate=True)
     with pytest.raises(FrameRefused):
-        any(frames.feed(bytes([byte])) is None for byte in data)
+        any(frames.feed(bytes([byte]), 0.0) is None for byte in data)
 
 
 def test_compression_that_was_not_agreed_to() -> None:
@@ -182,19 +186,19 @@ def test_compression_that_was_not_agreed_to() -> None:
 
 
 def test_what_follows_a_close_is_not_looked_at() -> None:
-    frames = InboundFrames(1000)
+    frames = inbound(1000)
     close = frame(FIN | CLOSE, b"\x03\xe8bye")
-    assert frames.feed(close + b"\xff" * 50) == close
+    assert frames.feed(close + b"\xff" * 50, 0.0) == close
     assert frames.closed
-    assert frames.feed(b"\xff" * 50) == b""
+    assert frames.feed(b"\xff" * 50, 0.0) == b""
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_after_a_refusal_the_clients_close_is_still_found(name: str) -> None:
     data, _ = BROKEN[name]
-    frames = InboundFrames(1000, deflate=True)
+    frames = inbound(1000, deflate=True)
     with pytest.raises(FrameRefused):
-        frames.feed(data)
+        frames.feed(data, 0.0)
     if name == "length beyond 63 bits":
         return  # nothing can come behind that
     rest = frame(FIN | BINARY, bytes(70_000)) + frame(TEXT, b"a") + b"\x89\x00"
@@ -205,10 +209,12 @@ def test_after_a_refusal_the_clients_close_is_still_found(name: str) -> None:
     assert frames.closed
 
 
-def test_frames_beyond_the_rate_are_a_flood() -> None:
-    frames = InboundFrames(1000, bucket=TokenBucket(per_s=10, burst=100, debt=1))
-    assert frames.feed(frame(FIN | PING) * 100, 0.0)
-    assert frames.feed(frame(FIN | PING) * 10, 1.0)
+@pytest.mark.parametrize("kind", [FIN | PING, FIN | TEXT])
+def test_frames_beyond_the_rate_are_a_flood(kind: int) -> None:
+    frames = inbound(1000, burst=100)
+    frames.feed(frame(kind) * 100, 0.0)
+    frames.feed(frame(kind) * 10, 1.0)
+    frames.feed(frame(kind ^ (PING ^ TEXT)) * 100, 1.0)  # the other kind has its own rate
     with pytest.raises(FrameRefused) as caught:
-        frames.feed(frame(TEXT) + frame(0) * 3, 1.0)
+        frames.feed(frame(kind), 1.0)
     assert caught.value.code == 1008

@@ -535,7 +535,7 @@ async def test_broken_frames_are_answered_with_their_code(
     sent: bytes, code: int, autojump_clock: MockClock
 ) -> None:
     app = App()
-    async with served(app, evolve(LIMITS, frame_burst=20)) as running:
+    async with served(app, evolve(LIMITS, control_burst=20)) as running:
         async with websocket(running) as other:
             stream = await upgraded(running)
             await stream.send_all(sent)

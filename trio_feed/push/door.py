@@ -11,8 +11,8 @@ from .limits import ServerLimits
 from .throttle import RequestLimits
 from .vetting import DoorRules
 
-_FRAMES_PER_REQUEST = 10
-"""Pings and fragments that a client may send for each of its requests."""
+_FRAMES_PER_REQUEST = 2
+"""Fragments that a client may make of each of its requests, in the long run."""
 _ADMIN_CONNECTIONS = 64
 
 

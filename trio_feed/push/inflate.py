@@ -6,7 +6,6 @@ break, the bound of a message in bytes, and RFC 7692's inflation are here; what 
 frames that hypercorn has nothing to object to.
 """
 
-import codecs
 import zlib
 
 from .throttle import TokenBucket, Verdict
@@ -34,22 +33,24 @@ class FrameRefused(Exception):
 
 
 class InboundFrames:
-    """One connection's frames.  Holds at most one frame, which is no larger than a message may be.
+    """One connection's frames -> its messages, each in one frame, and control frames between them.
 
-    ``deflate``: the client may compress its messages.  ``bucket`` counts its frames.
+    Holds at most one message and one frame, which are no larger than a message may be.
+    ``deflate``: the client may compress its messages.  ``data`` and ``control`` count its frames.
     """
 
     def __init__(
-        self, max_message_bytes: int, *, deflate: bool = False, bucket: TokenBucket | None = None
+        self, max_message_bytes: int, data: TokenBucket, control: TokenBucket, *, deflate: bool
     ) -> None:
-        self._most, self._deflate, self._bucket = max_message_bytes, deflate, bucket
+        self._most, self._deflate = max_message_bytes, deflate
+        self._data, self._control = data, control
         self._buffer = bytearray()
         self._message: _Message | None = None
         self._to_skip = 0
         self.closed = False
         """The client's Close frame was there."""
 
-    def feed(self, data: bytes | bytearray, now: float = 0.0) -> bytes:
+    def feed(self, data: bytes | bytearray, now: float) -> bytes:
         """The client's bytes -> plain frames.  Raises FrameRefused.
 
         After its Close frame nothing is looked at any more (RFC 6455, 5.5.1).
@@ -64,9 +65,11 @@ class InboundFrames:
                 size = self._frame_size(position)
                 if size is None or len(self._buffer) - position < size:
                     break
-                if self._bucket is not None and self._bucket.take(now) is Verdict.FLOOD:
+                frame = bytes(self._buffer[position : position + size])
+                bucket = self._control if frame[0] & 8 else self._data
+                if bucket.take(now) is not Verdict.SERVE:
                     raise FrameRefused(FLOODING, "too many frames")
-                plain += self._frame(bytes(self._buffer[position : position + size]))
+                plain += self._frame(frame)
                 position += size
         finally:
             del self._buffer[:position]
@@ -135,10 +138,11 @@ class InboundFrames:
             return frame
         message = self._message
         if message is None:
-            message = _Message(self._most, text=first & 0x0F == _TEXT, compressed=first & _RSV1 > 0)
+            message = _Message(self._most, first & 0x0F, compressed=first & _RSV1 > 0)
         final = bool(first & _FIN)
         self._message = None if final else message
-        return plain_frame(first & ~_RSV1, message.take(payload, final=final))
+        message.take(payload, final=final)
+        return plain_frame(_FIN | message.opcode, message.plain) if final else b""
 
 
 def _frame_size(head: bytes | bytearray) -> tuple[int, int] | None:
@@ -160,33 +164,35 @@ def _frame_size(head: bytes | bytearray) -> tuple[int, int] | None:
 class _Message:
     """A message that is coming in: inflated and checked piece by piece."""
 
-    def __init__(self, max_bytes: int, *, text: bool, compressed: bool) -> None:
+    def __init__(self, max_bytes: int, opcode: int, *, compressed: bool) -> None:
+        self.opcode = opcode
+        self.plain = bytearray()
+        """What came of it so far, as it was before compression."""
         self.taken = 0
         """Bytes of it on the wire."""
         self.compressed = compressed
-        self._left = max_bytes
+        self._most = max_bytes
         self._inflate = zlib.decompressobj(wbits=-15) if compressed else None
-        self._utf8 = codecs.getincrementaldecoder("utf-8")() if text else None
 
-    def take(self, payload: bytes, *, final: bool) -> bytes:
-        """The next piece as it was before compression.  Raises FrameRefused."""
+    def take(self, payload: bytes, *, final: bool) -> None:
+        """The next piece.  Raises FrameRefused."""
         self.taken += len(payload)
         if self._inflate is not None:
             payload = self._inflated(self._inflate, payload + _TAIL if final else payload)
-        self._left -= len(payload)
-        if self._utf8 is not None:
+        self.plain += payload
+        if final and self.opcode == _TEXT:
             try:
-                self._utf8.decode(payload, final)
+                self.plain.decode()
             except UnicodeDecodeError:
                 raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
-        return payload
 
     def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> bytes:
+        left = self._most - len(self.plain)
         try:
-            plain = inflate.decompress(data, self._left + 1)
+            plain = inflate.decompress(data, left + 1)
         except zlib.error:
             raise FrameRefused(BAD_PAYLOAD, "a compressed message that is broken") from None
-        if len(plain) > self._left:
+        if len(plain) > left:
             raise FrameRefused(TOO_BIG, "a message that is too large once inflated")
         # A sender may end its last block (BFINAL); then only a closing zero and the tail follow.
         if inflate.eof and not (b"\x00" + _TAIL).endswith(inflate.unused_data):
@@ -201,7 +207,7 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
 
 
-def plain_frame(first: int, payload: bytes) -> bytes:
+def plain_frame(first: int, payload: bytes | bytearray) -> bytes:
     """A client's frame whose mask is zero, so that its payload stands there as it is."""
     size = len(payload)
     if size < 126:

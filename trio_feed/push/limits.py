@@ -14,8 +14,11 @@ class ServerLimits:
     max_message_bytes: int = 64 * 1024
     """Largest WebSocket message from a client, inflated; then close 1009."""
     frames_per_s: float = 200.0
-    """WebSocket frames of one client, pings and fragments too; far above it: close 1008."""
+    """WebSocket frames with data of one client, fragments too; above it: close 1008."""
     frame_burst: int = 2000
+    controls_per_s: float = 20.0
+    """Pings and pongs of one client, which cost more to answer than to send; then close 1008."""
+    control_burst: int = 200
     ping_interval_s: float = 25.0
     send_timeout_s: float = 10.0
     """A client that takes no byte for this long is dropped."""

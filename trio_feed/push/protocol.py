@@ -30,8 +30,8 @@ RESTARTING = 1012
 _MAX_TEXT = 128
 _MAX_DEPTH = 16
 _MAX_FIELDS = 64
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+_MAX_BRACKETS = 256
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _TIME_LIMIT_S = 4 * 10**9
 _text = msgspec.json.encode
 _decode = msgspec.json.Decoder().decode
@@ -112,8 +112,7 @@ def parse_request(text: str | bytes) -> Request:
     """One client frame -> a request.  Raises RequestError (1001)."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        if nested_deeper(text, _MAX_DEPTH):
-            raise RequestError(MALFORMED, f"the message is nested deeper than {_MAX_DEPTH}")
+        _check_nesting(text)
         fields = _decode(text)
     except _NOT_JSON:
         raise RequestError(MALFORMED, "the message is not JSON") from None
@@ -129,16 +128,19 @@ def parse_request(text: str | bytes) -> Request:
     return parse(fields)
 
 
-def nested_deeper(text: str, depth: int) -> bool:
-    """Whether brackets outside of strings nest deeper, told without building anything."""
-    if text.count("[") + text.count("{") <= depth:
-        return False
+def _check_nesting(text: str) -> None:
+    """Arrays and objects are few and not deep, told before anything of them is built."""
+    brackets = text.count("[") + text.count("{")
+    if brackets <= _MAX_DEPTH:
+        return
+    if brackets > _MAX_BRACKETS:
+        raise RequestError(MALFORMED, f"the message has more than {_MAX_BRACKETS} brackets")
     level = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        level += 1 if bracket in "[{" else -1
-        if level > depth:
-            return True
-    return False
+    for match in _STRING_OR_BRACKET.finditer(text):
+        first = match[0][0]  # a string counts as nothing, whatever is in it
+        level += (first in "[{") - (first in "]}")
+        if level > _MAX_DEPTH:
+            raise RequestError(MALFORMED, f"the message is nested deeper than {_MAX_DEPTH}")
 
 
 def parse_query(params: Mapping[str, str]) -> History:

@@ -57,6 +57,10 @@ CLOSE_S = 2.0
 _WEBSOCKET_CLOSE = b"\x88"
 """First byte of a Close frame (RFC 6455, 5.2: FIN and opcode 8); servers do not mask."""
 _MAX_RECEIVE = 64 * 1024
+_MAX_FRAMES_RECEIVE = 2 * 1024
+"""Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
+_SKIP_PAUSE_S = 0.01
+"""Between two reads of what follows our Close frame: whoever floods is slowed down by TCP."""
 
 
 async def serve(
@@ -248,7 +252,9 @@ class _Connection(TCPServer):
         deadline = min(trio.current_time() + self._house.limits.receive_timeout_s, self._close_by)
         with trio.CancelScope(deadline=deadline) as self._receiving:
             with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
-                return await self.stream.receive_some(_MAX_RECEIVE)
+                return await self.stream.receive_some(
+                    _MAX_RECEIVE if self._frames is None else _MAX_FRAMES_RECEIVE
+                )
         return None
 
     async def _take_frames(self, data: bytes | bytearray) -> bool:
@@ -261,6 +267,7 @@ class _Connection(TCPServer):
             return True
         if self._close_by < inf:
             self._frames.skip(data)
+            await trio.sleep(_SKIP_PAUSE_S)
             return not self._frames.closed
         try:
             plain = self._frames.feed(data, trio.current_time())
@@ -322,8 +329,12 @@ class _Connection(TCPServer):
 
     def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
         limits, deflate = self._house.limits, self._head.deflate is not None
-        bucket = TokenBucket(limits.frames_per_s, limits.frame_burst, debt=1)
-        self._frames = InboundFrames(limits.max_message_bytes, deflate=deflate, bucket=bucket)
+        self._frames = InboundFrames(
+            limits.max_message_bytes,
+            TokenBucket(limits.frames_per_s, limits.frame_burst),
+            TokenBucket(limits.controls_per_s, limits.control_burst),
+            deflate=deflate,
+        )
         scope["state"]["deflate"] = deflate
 
     def _await_body(self, receive: Receive) -> Receive:

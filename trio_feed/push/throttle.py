@@ -24,7 +24,7 @@ class TokenBucket:
     pause stays refused; a debt of ``debt`` is flooding.
     """
 
-    def __init__(self, per_s: float, burst: float, debt: float) -> None:
+    def __init__(self, per_s: float, burst: float, debt: float = 1) -> None:
         self._per_s, self._burst, self._debt = per_s, float(burst), debt
         self._left = self._burst
         self._updated: float | None = None
