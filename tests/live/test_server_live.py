@@ -1,22 +1,29 @@
 """The server over real sockets on the loopback, on the real clock."""
 
 import socket
+import ssl
 import struct
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 import trio
+import trustme
 import websockets.sync.client
 from attrs import evolve, frozen
 from test_server import HOSTILE, KEY, LIMITS, RULES, UPGRADE, App, get, head, until_closed
 
 from trio_feed.metrics import Metrics
+from trio_feed.push.admission import Admission
+from trio_feed.push.certificate import server_context, with_tls
 from trio_feed.push.limits import ServerLimits
 from trio_feed.push.server import serve
 from trio_feed.push.stream import bound_address
+from trio_feed.push.vetting import DoorRules
 
 SHORT = evolve(LIMITS, max_connections=50, shutdown_grace_s=0.3, handshake_timeout_s=2)
 
@@ -26,6 +33,7 @@ class Served:
     port: int
     scope: trio.CancelScope
     stopped: trio.Event
+    metrics: Metrics
     clients: AsyncExitStack
     """Closes whatever was dialled."""
 
@@ -49,19 +57,24 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Any, limits: ServerLimits = SHORT) -> AsyncIterator[Served]:
+async def served(
+    app: Any,
+    limits: ServerLimits = SHORT,
+    rules: DoorRules = RULES,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Served]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = int(bound_address(listeners[0]).removeprefix("127.0.0.1:"))
-    running = Served(port, trio.CancelScope(), trio.Event(), AsyncExitStack())
+    running = Served(port, trio.CancelScope(), trio.Event(), Metrics(), AsyncExitStack())
 
     async def run(task_status: trio.TaskStatus[None]) -> None:
         with running.scope:
             await serve(
                 app,
-                listeners=listeners,
+                listeners=with_tls(listeners, context),
                 limits=limits,
-                rules=RULES,
-                metrics=Metrics(),
+                rules=rules,
+                metrics=running.metrics,
                 stop_accepting=trio.Event(),
                 task_status=task_status,
             )
@@ -167,3 +180,106 @@ async def test_clients_that_reset_at_once() -> None:
                 await stream.aclose()
             assert await running.ask(get()) == b"200"
     assert [entry for entry in logs if entry["event"] == "client.crashed"] == []
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def served_with_tls(
+    app: Any, authority: trustme.CA, tmp_path: Path, limits: ServerLimits = SHORT
+) -> AsyncIterator[Served]:
+    both = tmp_path / "both.pem"
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(both)
+    context = server_context(str(both), str(both))
+    rules = DoorRules(Admission(scheme="https"))
+    async with served(app, limits, rules, context) as running:
+        yield running
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def echo_over_tls(port: int, context: ssl.SSLContext) -> str | bytes:
+    url = f"wss://localhost:{port}/"
+    with websockets.sync.client.connect(url, ssl=context, proxy=None, open_timeout=5) as client:
+        client.send("hello" * 100)
+        answer = client.recv(timeout=5)
+    assert client.close_code == 1000
+    return answer
+
+
+async def test_tls_with_a_client_that_we_did_not_write(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    app = App()
+    context = trusting(authority)
+    async with served_with_tls(app, authority, tmp_path) as running:
+        answer = await trio.to_thread.run_sync(echo_over_tls, running.port, context)
+        assert answer == "hello" * 100
+    assert app.scopes[0]["scheme"] == "wss"
+    assert app.scopes[0]["state"]["stream"].peer.startswith("127.0.0.1:")
+
+
+def old_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = trusting(authority)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    return context
+
+
+async def test_who_speaks_no_tls_or_an_old_one_is_turned_away(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with served_with_tls(App(), authority, tmp_path) as running:
+            with suppress(trio.BrokenResourceError):
+                assert not (await running.ask(get())).isdigit()
+            stream = await running.dial()
+            outdated = trio.SSLStream(stream, old_context(authority), server_hostname="localhost")
+            with pytest.raises(trio.BrokenResourceError):
+                await outdated.do_handshake()
+            began = trio.current_time()
+            await until_closed(await running.dial())  # the handshake has a deadline
+            assert trio.current_time() - began < SHORT.handshake_timeout_s + 1
+            await trio.to_thread.run_sync(echo_over_tls, running.port, trusting(authority))
+            exposition = running.metrics.exposition().decode()
+    assert 'refused_connections_total{reason="tls"} 2.0' in exposition
+    assert 'refused_connections_total{reason="slow_head"} 1.0' in exposition
+    assert [entry for entry in logs if entry["event"] == "client.crashed"] == []
+
+
+async def test_frozen_client_under_tls_does_not_delay_the_exit(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    app = App()
+    app.handlers["/flood"] = flood
+    async with served_with_tls(app, authority, tmp_path) as running:
+        under = await running.dial()
+        frozen_one = trio.SSLStream(under, trusting(authority), server_hostname="localhost")
+        await frozen_one.send_all(get(UPGRADE, KEY, path=b"/flood"))
+        stream = None
+        last = -1
+        while stream is None or stream.bytes_out > last:  # until the kernel takes no more
+            last = stream.bytes_out if stream is not None else -1
+            await trio.sleep(0.1)
+            stream = app.scopes[0]["state"]["stream"] if app.scopes else None
+        await running.stop()
+        assert "BrokenResourceError" in repr(stream)
+
+
+async def test_one_too_many_can_read_why_over_tls(authority: trustme.CA, tmp_path: Path) -> None:
+    limits = evolve(SHORT, max_connections=0)
+    async with served_with_tls(App(), authority, tmp_path, limits) as running:
+        dialled = await running.dial()
+        stream = trio.SSLStream(dialled, trusting(authority), server_hostname="localhost")
+        await stream.do_handshake()
+        assert (await head(stream)).startswith(b"HTTP/1.1 503 ")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trustme
 import websockets.sync.client
 
 ROOT = Path(__file__).parent.parent.parent
@@ -280,3 +282,75 @@ async def test_sighup_takes_new_symbols_and_refuses_nonsense(tmp_path: Path) -> 
             assert process.returncode is None
             process.terminate()
             assert await process.wait() == 0
+
+
+async def upgraded_to(url: str) -> trio.SocketStream:
+    """A raw client behind its 101, with updates coming."""
+    host, _, port = url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    await stream.send_all(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+    text = b'{"type": "subscribe", "symbol": "BTCUSDT", "interval": "1s", "limit": 1}'
+    await stream.send_all(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
+    return stream
+
+
+async def test_two_hundred_clients_are_told_before_the_exit(tmp_path: Path) -> None:
+    """1 % of them are frozen; everybody else gets its own time to come back, and close 1012."""
+    told: list[bytes] = []
+
+    async def read_to_the_end(stream: trio.SocketStream) -> None:
+        received = b""
+        async with stream:
+            async for chunk in stream:
+                received += chunk
+                if b"\x03\xf4service restart" in received[-40:]:
+                    await stream.send_all(b"\x88\x82\0\0\0\0\x03\xf4")
+        told.append(received)
+
+    async with running(tmp_path) as service:
+        await wait_ready(service)
+        url = (await service.event("service.ready"))["urls"]["websocket"]
+        frozen = [frozen_client(url) for _ in range(2)]
+        async with trio.open_nursery() as nursery:
+            for _ in range(198):
+                nursery.start_soon(read_to_the_end, await upgraded_to(url))
+            began = trio.current_time()
+            service.process.send_signal(signal.SIGTERM)
+            with trio.fail_after(5 + 2):
+                assert await service.process.wait() == 0
+            took_s = trio.current_time() - began
+        for client in frozen:
+            client.close()
+    print(f"200 clients, 2 frozen: exit after {took_s:.2f} s")
+    waits = {received.rpartition(b'"after_ms":')[2].partition(b"}")[0] for received in told}
+    assert len(told) == 198
+    assert all(b"\x03\xf4service restart" in received for received in told)
+    assert len(waits) > 100  # not all at once
+
+
+async def test_tls_by_settings(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    files = [f"server.tls_{n}_file={tmp_path / n}.pem" for n in ("cert", "key")]
+
+    def first_message(url: str) -> str:
+        with websockets.sync.client.connect(url, ssl=context, open_timeout=10) as client:
+            return str(json.loads(client.recv(timeout=10))["type"])
+
+    async with running(tmp_path, *files, "server.admin_host=127.0.0.1") as service:
+        urls = (await service.event("service.ready"))["urls"]
+        assert urls["websocket"].startswith("wss://")
+        kind = await trio.to_thread.run_sync(first_message, urls["websocket"])
+        assert kind == "connection_success"
+        assert (await page(urls["admin"], "/health"))[0] == 200
+        assert "trio_feed_clients" in (await page(urls["admin"], "/metrics"))[1]
+    (tmp_path / "key.pem").write_text("no key")
+    assert "server.tls_cert_file: " in refused(tmp_path, *files)
