@@ -90,7 +90,7 @@ async def test_flooding_ends_the_connection_and_only_that(autojump_clock: MockCl
 
 
 async def test_of_no_use_for_a_minute_is_closed(autojump_clock: MockClock) -> None:
-    async with open_house(settings_for_tests()) as house:
+    async with open_house(settings_for_tests("websocket.unused_timeout_s=60")) as house:
         async with a_client(house) as client, a_client(house) as subscribed:
             began = trio.current_time()
             await subscribed.ask(**SUBSCRIBE)

@@ -49,6 +49,7 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
             "server.host=push",
             "server.port=80",
             "store.path=:memory:",
+            "websocket.unused_timeout_s=86400",
             f"{table}.symbols=['BTCUSDT']",
             f"{table}.intervals=['1m']",
             f"{table}.trade_intervals=[]",
