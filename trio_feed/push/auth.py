@@ -51,11 +51,13 @@ class AuthError(Exception):
 
 @frozen
 class Identity:
-    """``expires_ms`` is unix milliseconds, None for a key; ``name`` is for the log."""
+    """``name`` is for the log.  Times in unix milliseconds: what the token says, and that with the
+    leeway for clocks that differ; None for a key."""
 
     user_id: int
-    expires_ms: int | None
     name: str
+    expires_ms: int | None = None
+    ends_ms: float | None = None
 
 
 def new_key(prefix: str) -> tuple[str, str]:
@@ -106,7 +108,7 @@ class Authenticator:
             found = _find(self._keys, text)
             if found is None:
                 raise AuthError("the API key is not known")
-            return Identity(found.user_id, None, found.name)
+            return Identity(found.user_id, found.name)
         if self._jwt is None:
             raise AuthError("the token is not an API key, and no JWT is accepted here")
         return self._jwt.check(text, now_ms)
@@ -131,11 +133,12 @@ class _JwtCheck:
         claims = self._verified(token)
         leeway_ms = self._settings.leeway_s * 1000
         expires_ms = _time_ms(claims, "exp")
-        if expires_ms + leeway_ms <= now_ms:
+        ends_ms = expires_ms + leeway_ms
+        if ends_ms <= now_ms:
             raise AuthError("the token has expired")
         if claims.get("nbf") is not None and _time_ms(claims, "nbf") - leeway_ms > now_ms:
             raise AuthError("the token is not valid yet")
-        return Identity(_user(claims, self._settings.user_claim), expires_ms, "jwt")
+        return Identity(_user(claims, self._settings.user_claim), "jwt", expires_ms, ends_ms)
 
     def _verified(self, token: str) -> dict[str, Any]:
         """Claims of a token whose signature, audience and issuer are right."""

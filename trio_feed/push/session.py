@@ -19,10 +19,12 @@ from ..store import KlineStore
 from . import history, messages, protocol
 from .hub import Hub, Topic
 from .outbox import Outbox
+from .private import PrivateDoor, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
     SLOW_CLIENT,
+    Authenticate,
     History,
     ListSubscriptions,
     Ping,
@@ -60,6 +62,7 @@ class Session:
         limits: SessionLimits,
         now_ms: Callable[[], float],
         metrics: Metrics,
+        door: PrivateDoor,
     ) -> None:
         self.client_id = str(uuid4())
         self._hub, self._store, self._limits = hub, store, limits
@@ -67,6 +70,8 @@ class Session:
         self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
         self._topics: dict[Topic, Subscribe] = {}
         self._goodbye: tuple[int, str] | None = None
+        self._door = door
+        self._private: PrivateSession | None = None
 
     def __repr__(self) -> str:
         queued = self._outbox.statistics().messages
@@ -78,6 +83,7 @@ class Session:
         return {
             "client_id": self.client_id,
             "subscriptions": len(self._topics),
+            "authenticated": self._private is not None and self._private.authenticated,
             "queued_messages": queued.messages,
             "queued_bytes": queued.bytes,
         }
@@ -89,6 +95,13 @@ class Session:
             log.warning("client.slow", **self.statistics())
             self._goodbye = (SLOW_CLIENT, "too slow")
             self._outbox.close(drop=True)
+
+    def reply(self, text: str) -> None:
+        """An answer, taken in any case; who answers much waits for :meth:`room`."""
+        self._outbox.reply(text)
+
+    async def room(self) -> None:
+        await self._outbox.room()
 
     def leave(self, code: int, reason: str, last_words: str) -> None:
         """Write what is queued, say ``last_words``, then close with ``code``."""
@@ -103,10 +116,13 @@ class Session:
         log.debug("client.connected", client_id=self.client_id)
         try:
             async with trio.open_nursery() as nursery:
+                self._private = PrivateSession(self._door, self, nursery)
                 nursery.start_soon(self._read, receive, nursery.cancel_scope, name="client reader")
                 await self._write(send, close)
                 nursery.cancel_scope.cancel()
         finally:
+            if self._private is not None:
+                self._private.close()
             for topic in list(self._topics):
                 self._hub.unsubscribe(self, topic)
             self._topics.clear()
@@ -145,6 +161,9 @@ class Session:
                 self._unsubscribe(request)
             case History():
                 await self._history(request)
+            case Authenticate():
+                assert self._private is not None, "run made it"
+                await self._private.authenticate(request)
             case Ping():
                 self._outbox.reply(messages.pong(request))
             case ListSubscriptions():
@@ -193,6 +212,7 @@ _KINDS = {
     Subscribe: "subscribe",
     Unsubscribe: "unsubscribe",
     History: "history",
+    Authenticate: "auth",
     Ping: "ping",
     ListSubscriptions: "list",
 }
