@@ -148,6 +148,7 @@ class PrivateFeed:
             page = await self._page(seat, offset)
             if not page:
                 self._cut_off(seat, "private events are not kept for so long", self._now_ms())
+                return
 
     def _cut_off(self, seat: Seat, problem: str, now: float) -> None:
         seat.live = False
