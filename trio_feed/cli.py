@@ -47,7 +47,7 @@ def _new_key(options: argparse.Namespace) -> int:
     key, digest = new_key(PUBLISHER_KEY if options.publisher else USER_KEY)
     table = "settlement.publishers" if options.publisher else "auth.api_keys"
     user = "" if options.publisher else f"user_id = {options.user}\n"
-    print(f"# the key, shown this once: {key}\n# for the settings:")
+    print(f"# key: {key}\n# It is shown this once.  The lines for the settings:")
     print(f'[[{table}]]\nname = "{options.name}"\n{user}sha256 = "{digest}"')
     return 0
 

@@ -55,7 +55,8 @@ class Intake:
         try:
             publisher = self._publishers.authenticate(authorization)
         except AuthError as error:
-            log.warning("settlement.refused", reason=str(error))
+            self._metrics.auths.labels("publisher_refused").inc()
+            log.debug("settlement.refused", reason=str(error))  # strangers do not fill the log
             return _problem(401, str(error), {"WWW-Authenticate": "Bearer"})
         if self._under_way >= self._settings.max_requests:
             return _problem(503, "too many requests at once", {"Retry-After": _RETRY_AFTER_S})
