@@ -1,6 +1,7 @@
 """What the journal decides and keeps: both shelves give the same answers (SQLite called here
 without threads; with threads and a real disk: tests/live)."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
 from trio_feed.settings import SettlementSettings
-from trio_feed.store import Fate, Journal
+from trio_feed.store import Fate, Journal, journal_sqlite
 from trio_feed.store.journal import Settled, Shelf
 from trio_feed.store.journal_memory import MemoryShelf
 from trio_feed.store.journal_sqlite import open_shelf
@@ -276,3 +277,22 @@ async def test_what_is_too_old_goes_by_itself(autojump_clock: trio.abc.Clock) ->
         assert await journal.read(1, 0, 3) == []  # the first one is gone: no part of it
         assert [m.offset for m in await journal.read(1, 2, 3)] == [3]
         assert await journal.head(1) == 3
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = open_shelf(tmp_path / "j.db", now_ms=7)
+    write = journal_sqlite._write
+
+    def fails_at_the_end(db: sqlite3.Connection, booking: Any) -> None:
+        write(db, booking)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_sqlite, "_write", fails_at_the_end)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            shelf.settle([event("a", (1, 10))])
+    assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
+    assert fates(shelf.settle([event("a", (1, 10))])) == ["accepted"]
+    shelf.close()

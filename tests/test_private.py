@@ -277,6 +277,20 @@ async def test_a_hole_in_the_numbers_is_no_silence(autojump_clock: trio.abc.Cloc
         await private.authenticate(ask(1, 0))
 
 
+async def test_what_is_counted_already_does_not_come_after(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Committed, not yet published, and somebody looks up where the stream ends."""
+    async with office() as desk, desk.session() as (box, private):
+        row = expand(event("early", "balance.update", balance(), 1), now_ms())
+        committed = desk.shelf.settle([row])
+        await private.authenticate(ask(1))
+        assert box.messages[-1]["offset"] == 1
+        desk.feed.publish(committed.messages)
+        await desk.settle(1)
+        assert (box.offsets, box.left) == ([2], [])
+
+
 async def test_three_failures_close_and_a_success_forgives(
     autojump_clock: trio.abc.Clock,
 ) -> None:
