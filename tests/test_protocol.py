@@ -71,7 +71,7 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (b"\xff\xfe", "JSON"),
         ("{}", "type"),
         ('{"type":5}', "type"),
-        ('{"type":"dance"}', "'dance' is not one of subscribe unsubscribe history ping list"),
+        ('{"type":"dance"}', "'dance' is not one of subscribe unsubscribe history auth ping list"),
         ('{"type":"ping","msg_type":"list"}', "do not agree"),
         (json.dumps({**SUB, "symbol": None}), "symbol: missing"),
         (json.dumps({**SUB, "symbol": 5}), "symbol"),
@@ -85,6 +85,10 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (json.dumps({**SUB, "type": "history", "from": -5}), "from"),
         (json.dumps({**SUB, "type": "history", "from": 9, "to": 9}), "to: not after from"),
         (json.dumps({"type": "ping", "id": {}}), "id"),
+        (json.dumps({"type": "auth"}), "token: missing"),
+        (json.dumps({"type": "auth", "token": {"hunter2": 1}}), "token: missing, or not a string"),
+        (json.dumps({"type": "auth", "token": "x", "since": 5}), "since: not an object"),
+        (json.dumps({"type": "auth", "token": "x", "since": {"epoch": 1}}), "since.offset"),
     ],
 )
 def test_an_error_names_the_field(raw: str | bytes, names: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.private import closed_door
 
 from trio_feed.metrics import Metrics
 from trio_feed.model import Interval, KlineMessage, Series, StatusMessage, StreamState
@@ -90,7 +91,7 @@ class Client:
 @asynccontextmanager
 async def connected(desk: Desk, limits: SessionLimits = LIMITS) -> AsyncIterator[Client]:
     client = Client()
-    session = Session(desk.hub, desk.store, limits, lambda: T0, desk.metrics)
+    session = Session(desk.hub, desk.store, limits, lambda: T0, desk.metrics, closed_door())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run, client.requests.receive, client.send, client.close)
         await client.next("connection_success")

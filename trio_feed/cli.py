@@ -7,6 +7,7 @@ line on stderr.
 import argparse
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import trio
 
 from . import __version__, logs, service
 from .errors import SettingsError, StartError
+from .push.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .settings import Settings, load, masked
 from .supervise import root_cause
 from .world import real_world
@@ -26,6 +28,8 @@ DEFAULT_CONFIG = "config/default.toml"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(argv)
+    if options.command == "key":
+        return _new_key(options)
     try:
         settings = service.complete(_load(options))
         service.check(settings)
@@ -36,6 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     logs.configure(settings.logging)
     return _run(settings, partial(_load, options))
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    """A fresh key, and the lines for the settings, which hold its hash only."""
+    key, digest = new_key(PUBLISHER_KEY if options.publisher else USER_KEY)
+    table = "settlement.publishers" if options.publisher else "auth.api_keys"
+    user = "" if options.publisher else f"user_id = {options.user}\n"
+    print(f"# key: {key}\n# It is shown this once.  The lines for the settings:")
+    print(f'[[{table}]]\nname = "{options.name}"\n{user}sha256 = "{digest}"')
+    return 0
 
 
 def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
@@ -95,4 +109,22 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="print the effective settings, secrets masked"
     )
     parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="key")
+    key = commands.add_parser("key", help="make a key; the settings get its hash")
+    whose = key.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", type=_user_id, metavar="ID", help="an API key of this user")
+    whose.add_argument("--publisher", action="store_true", help="a key to report events with")
+    key.add_argument("--name", default="default", type=_key_name, help="for the log")
     return parser
+
+
+def _user_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a user's number")
+    return int(text)
+
+
+def _key_name(text: str) -> str:
+    if re.fullmatch(r"[\w .@-]{1,64}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits and . @ - _")
+    return text

@@ -6,6 +6,7 @@
     ├─ SettingsError            a user's setting is wrong          -> one line, exit code 2
     ├─ StartError               port in use, store unwritable ...  -> one line, exit code 2
     ├─ StoreError               history cannot be read             -> told to who asked
+    ├─ JournalError             events cannot be kept or read now  -> 503, nothing is acknowledged
     ├─ BadMessage               one message from outside           -> counted, sampled, dropped
     └─ NetworkError             network-shaped: the branch restarts with backoff
        ├─ TunnelError           between us and the exchange's TCP or TLS endpoint
@@ -51,6 +52,10 @@ class StartError(TrioFeedError):
 
 class StoreError(TrioFeedError):
     """Stored candles cannot be read now."""
+
+
+class JournalError(TrioFeedError):
+    """Private events cannot be kept, or read, now."""
 
 
 class BadMessage(TrioFeedError):

@@ -60,6 +60,26 @@ class Metrics:
             registry=registry,
         )
 
+        self.auths = counter("auths", "Tokens of clients by result", "result")
+        self.settlement_events = counter(
+            "settlement_events", "Reported events by what became of them", "result"
+        )
+        self.private_messages = counter("private_messages", "Private events handed to clients")
+        self.private_resumes = counter("private_resumes", "Private resumes by result", "result")
+        self.journal_errors = counter("journal_errors", "Batches of events that failed")
+        self.journal_commit = Histogram(
+            "trio_feed_journal_commit_seconds",
+            "One batch of events to the disk and back",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.private_latency = Histogram(
+            "trio_feed_private_latency_seconds",
+            "Request with an event complete to event handed to clients",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
         return generate_latest(self._registry)

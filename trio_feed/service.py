@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Never
 
 import structlog
@@ -21,6 +22,7 @@ from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Channel
 from .push.app import PushApp
+from .push.auth import Authenticator
 from .push.certificate import with_tls
 from .push.door import (
     admin_limits,
@@ -32,6 +34,8 @@ from .push.door import (
     tls_context,
 )
 from .push.hub import Hub
+from .push.intake import Intake
+from .push.private import PrivateDoor, PrivateFeed
 from .push.server import serve
 from .push.session import SessionLimits
 from .push.stream import bound_address
@@ -39,7 +43,7 @@ from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import serve_box, spinpet_market
-from .store import KlineStore, open_store
+from .store import MEMORY, Journal, KlineStore, open_journal, open_store
 from .venues import NAMES, Kind, make_venue
 from .world import World
 
@@ -90,6 +94,7 @@ def check(settings: Settings) -> None:
     possible = [name for name in enabled if name in BOXED]
     if settings.simulator.enabled and settings.simulator.venue not in possible:
         raise SettingsError("simulator.venue", f"one of the enabled: {_list(possible)}")
+    Authenticator(settings.auth)  # reads key files
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
@@ -134,6 +139,9 @@ async def run(
         open_store(
             settings.store, simulated=simulated, now_ms=world.now_ms(), metrics=metrics
         ) as store,
+        open_journal(
+            settings.settlement, journal_path(settings), now_ms=world.now_ms, metrics=metrics
+        ) as journal,
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
@@ -147,7 +155,8 @@ async def run(
                 around = evolve(around, boxed=settings.simulator.venue, box=box)
             roster = Roster(settings, around)
             await roster.open()
-            app = _make_app(settings, world, store, hub, roster, metrics)
+            app = _make_app(settings, world, store, journal, hub, roster, metrics)
+            edge.start_soon(journal.run, app.door.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await _start_server(edge, app, settings, world, draining)
             admin = await _start_admin(edge, app, settings, world) or address
@@ -232,16 +241,27 @@ def _make_hub(settings: Settings, world: World, metrics: Metrics) -> Hub:
     )
 
 
+def journal_path(settings: Settings) -> str:
+    """Private events lie beside the store; in memory only, where nobody may report or have any."""
+    if not settings.auth.enabled and not settings.settlement.publishers:
+        return MEMORY
+    if settings.settlement.path or settings.store.path == MEMORY:
+        return settings.settlement.path or MEMORY
+    return str(Path(settings.store.path).with_suffix(".private.db"))
+
+
 def _make_app(
     settings: Settings,
     world: World,
     store: KlineStore,
+    journal: Journal,
     hub: Hub,
     roster: Roster,
     metrics: Metrics,
 ) -> PushApp:
     kline = settings.kline
     fresh_s = settings.service.ready_after_s
+    auth, private = settings.auth, PrivateFeed(journal, world.now_ms, metrics)
 
     def status() -> dict[str, Any]:
         return {
@@ -267,6 +287,8 @@ def _make_app(
         metrics=metrics,
         status=status,
         not_ready=not_ready,
+        door=PrivateDoor(Authenticator(auth), private, auth, world.now_ms, metrics),
+        intake=Intake(settings.settlement, journal, world.now_ms, metrics),
         klines=kline.enable_kline_service,
     )
 

@@ -8,7 +8,7 @@ import structlog
 import trio
 from attrs import define, field
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -18,7 +18,10 @@ from ..metrics import Metrics
 from ..model import Series, Subject
 from ..store import KlineStore
 from . import history, messages, protocol
+from .auth import names_token
 from .hub import Hub
+from .intake import Intake
+from .private import PrivateDoor
 from .protocol import RequestError
 from .session import Receive, Session, SessionLimits
 from .throttle import RequestLimits, Verdict
@@ -45,6 +48,8 @@ class PushApp:
     metrics: Metrics
     status: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str]
+    door: PrivateDoor
+    intake: Intake
     klines: bool = True
     sessions: dict[Session, Any] = field(factory=dict)
     """Each open session with the stream under it (None where the server has none to offer)."""
@@ -64,6 +69,7 @@ class PushApp:
                 *(self._admin_pages() if with_admin else []),
                 Route("/api/v1/klines", self._klines),
                 Route("/api/v1/symbols", self._symbols),
+                Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
             ]
         )
 
@@ -132,8 +138,12 @@ class PushApp:
         return receive
 
     async def _websocket(self, websocket: WebSocket) -> None:
+        if names_token(websocket.query_params):
+            words = "a token does not belong into a URL; send it in an auth request"
+            await websocket.send_denial_response(PlainTextResponse(words + "\n", 400))
+            return
         await websocket.accept()
-        session = Session(self.hub, self.store, self.limits, self.now_ms, self.metrics)
+        session = Session(self.hub, self.store, self.limits, self.now_ms, self.metrics, self.door)
         stream = getattr(websocket.state, "stream", None)
         receive = self._throttled(websocket, session)
         self.sessions[session] = stream
@@ -184,6 +194,18 @@ class PushApp:
         except StoreError as error:
             return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
         return Response(body, media_type="application/json")
+
+    async def _settlement(self, request: Request) -> Response:
+        headers = request.headers
+        try:
+            reply = await self.intake.answer(
+                headers.get("authorization", ""), headers.get("content-length"), request.stream()
+            )
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return Response(
+            reply.text, reply.status, dict(reply.headers), media_type="application/json"
+        )
 
 
 async def _next(websocket: WebSocket) -> str | bytes | None:

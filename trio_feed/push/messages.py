@@ -18,6 +18,7 @@ from ..model import (
     Level,
     LineMessage,
     Price,
+    PrivateMessage,
     StatusMessage,
     Ticker,
     Trade,
@@ -190,6 +191,25 @@ def unsubscribe_confirmed(request: Unsubscribe, now_ms: float) -> str:
 
 def error(code: int, message: str, now_ms: float) -> str:
     return _json(type="error", code=code, message=message, timestamp=int(now_ms))
+
+
+def private_event(message: PrivateMessage, epoch: int, now_ms: float) -> str:
+    return f'{{{message.body},"epoch":{epoch},"offset":{message.offset},"sent_at":{now_ms:.3f}}}'
+
+
+def auth_success(
+    user_id: int, epoch: int, offset: int, expires_ms: int | None, recovered: bool | None
+) -> str:
+    """``recovered`` None: nothing was to be resumed."""
+    fields: dict[str, Any] = {"user_id": user_id, "epoch": epoch, "offset": offset}
+    fields |= {"expires_at": expires_ms}
+    if recovered is not None:
+        fields |= {"recovered": recovered}
+    return _json(type="auth.success", **fields)
+
+
+def auth_expiring(user_id: int, expires_ms: int | None) -> str:
+    return _json(type="auth.expiring", user_id=user_id, expires_at=expires_ms)
 
 
 def pong(request: Ping) -> str:

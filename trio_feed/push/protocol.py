@@ -17,13 +17,16 @@ from ..model import (
     Channel,
     Interval,
 )
+from ..settings import Secret
 
 MALFORMED = 1001
 REFUSED = 1002
 HISTORY_FAILED = 1003
+AUTH_FAILED = 1004
 TOO_MANY = 1005
 
 POLICY = 1008
+AUTH_FAILURES = 4401
 SLOW_CLIENT = 4408
 RESTARTING = 1012
 
@@ -32,6 +35,7 @@ _MAX_DEPTH = 16
 _MAX_FIELDS = 64
 _MAX_BRACKETS = 256
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+_MAX_NUMBER = 2**53
 _TIME_LIMIT_S = 4 * 10**9
 _text = msgspec.json.encode
 _decode = msgspec.json.Decoder().decode
@@ -72,6 +76,14 @@ class Target:
 
 
 @frozen
+class Since:
+    """The last message that a client has of a stream."""
+
+    epoch: int
+    offset: int
+
+
+@frozen
 class Subscribe:
     target: Target
     subscription_id: str | None
@@ -96,6 +108,14 @@ class History:
 
 
 @frozen
+class Authenticate:
+    """``since``: the last private event that the client has."""
+
+    token: Secret
+    since: Since | None
+
+
+@frozen
 class Ping:
     id: str | int | None
 
@@ -105,7 +125,7 @@ class ListSubscriptions:
     pass
 
 
-Request = Subscribe | Unsubscribe | History | Ping | ListSubscriptions
+Request = Subscribe | Unsubscribe | History | Authenticate | Ping | ListSubscriptions
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -185,6 +205,13 @@ def _history(fields: dict[str, Any]) -> History:
     return History(target, _limit(fields), start, end)
 
 
+def _auth(fields: dict[str, Any]) -> Authenticate:
+    token = fields.get("token")
+    if not isinstance(token, str) or not token:
+        raise RequestError(MALFORMED, "token: missing, or not a string")
+    return Authenticate(Secret(token), _since(fields))
+
+
 def _ping(fields: dict[str, Any]) -> Ping:
     number = fields.get("id")
     if type(number) is int:
@@ -200,6 +227,7 @@ _PARSERS: dict[str, Callable[[dict[str, Any]], Request]] = {
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
     "history": _history,
+    "auth": _auth,
     "ping": _ping,
     "list": _list,
 }
@@ -244,6 +272,18 @@ def _limit(fields: dict[str, Any]) -> int | None:
     if value is not None and (type(value) is not int or not 1 <= value <= 5000):
         raise RequestError(MALFORMED, "limit: not a whole number from 1 to 5000")
     return value
+
+
+def _since(fields: dict[str, Any]) -> Since | None:
+    value = fields.get("since")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise RequestError(MALFORMED, "since: not an object with epoch and offset")
+    for name in ("epoch", "offset"):
+        if type(value.get(name)) is not int or not 0 <= value[name] < _MAX_NUMBER:
+            raise RequestError(MALFORMED, f"since.{name}: not a whole number from 0 to 2^53")
+    return Since(value["epoch"], value["offset"])
 
 
 def _seconds(fields: dict[str, Any], name: str) -> int | None:

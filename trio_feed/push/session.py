@@ -19,10 +19,12 @@ from ..store import KlineStore
 from . import history, messages, protocol
 from .hub import Hub, Topic
 from .outbox import Outbox
+from .private import PrivateDoor, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
     SLOW_CLIENT,
+    Authenticate,
     History,
     ListSubscriptions,
     Ping,
@@ -60,6 +62,7 @@ class Session:
         limits: SessionLimits,
         now_ms: Callable[[], float],
         metrics: Metrics,
+        door: PrivateDoor,
     ) -> None:
         self.client_id = str(uuid4())
         self._hub, self._store, self._limits = hub, store, limits
@@ -67,6 +70,8 @@ class Session:
         self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
         self._topics: dict[Topic, Subscribe] = {}
         self._goodbye: tuple[int, str] | None = None
+        self._door = door
+        self._private: PrivateSession | None = None
 
     def __repr__(self) -> str:
         queued = self._outbox.statistics().messages
@@ -78,14 +83,19 @@ class Session:
         return {
             "client_id": self.client_id,
             "subscriptions": len(self._topics),
+            "authenticated": self._authenticated,
             "queued_messages": queued.messages,
             "queued_bytes": queued.bytes,
         }
 
     @property
     def engaged(self) -> bool:
-        """Subscribed to something, so it has a reason to be here."""
-        return bool(self._topics)
+        """Subscribed or authenticated, so it has a reason to be here."""
+        return bool(self._topics) or self._authenticated
+
+    @property
+    def _authenticated(self) -> bool:
+        return self._private is not None and self._private.authenticated
 
     def refuse(self, code: int, problem: str) -> None:
         """Queue an error reply."""
@@ -100,6 +110,13 @@ class Session:
             self._goodbye = (SLOW_CLIENT, "too slow")
             self._outbox.close(drop=True)
 
+    def reply(self, text: str) -> None:
+        """An answer, taken in any case; who answers much waits for :meth:`room`."""
+        self._outbox.reply(text)
+
+    async def room(self) -> None:
+        await self._outbox.room()
+
     def leave(self, code: int, reason: str, last_words: str) -> None:
         """Write what is queued, say ``last_words``, then close with ``code``."""
         if self._goodbye is None:
@@ -113,10 +130,13 @@ class Session:
         log.debug("client.connected", client_id=self.client_id)
         try:
             async with trio.open_nursery() as nursery:
+                self._private = PrivateSession(self._door, self, nursery)
                 nursery.start_soon(self._read, receive, nursery.cancel_scope, name="client reader")
                 await self._write(send, close)
                 nursery.cancel_scope.cancel()
         finally:
+            if self._private is not None:
+                self._private.close()
             for topic in list(self._topics):
                 self._hub.unsubscribe(self, topic)
             self._topics.clear()
@@ -153,6 +173,9 @@ class Session:
                 self._unsubscribe(request)
             case History():
                 await self._history(request)
+            case Authenticate():
+                assert self._private is not None, "run made it"
+                await self._private.authenticate(request)
             case Ping():
                 self._outbox.reply(messages.pong(request))
             case ListSubscriptions():
@@ -201,6 +224,7 @@ _KINDS = {
     Subscribe: "subscribe",
     Unsubscribe: "unsubscribe",
     History: "history",
+    Authenticate: "auth",
     Ping: "ping",
     ListSubscriptions: "list",
 }

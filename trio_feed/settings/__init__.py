@@ -1,6 +1,14 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
+from .fields import Secret
 from .load import load, masked
+from .private import (
+    ApiKeySettings,
+    AuthSettings,
+    JwtSettings,
+    PublisherSettings,
+    SettlementSettings,
+)
 from .tables import (
     ConnectionSettings,
     EgressSettings,
@@ -9,7 +17,6 @@ from .tables import (
     LoggingSettings,
     ProxyEnvSettings,
     ProxySettings,
-    Secret,
     ServerSettings,
     ServiceSettings,
     Settings,
@@ -21,17 +28,22 @@ from .tables import (
 )
 
 __all__ = [
+    "ApiKeySettings",
+    "AuthSettings",
     "ConnectionSettings",
     "EgressSettings",
     "ExchangeSettings",
+    "JwtSettings",
     "KlineSettings",
     "LoggingSettings",
     "ProxyEnvSettings",
     "ProxySettings",
+    "PublisherSettings",
     "Secret",
     "ServerSettings",
     "ServiceSettings",
     "Settings",
+    "SettlementSettings",
     "SimulatorSettings",
     "SolanaSettings",
     "StoreSettings",

@@ -17,7 +17,8 @@ from cattrs import (
 
 from ..errors import SettingsError
 from ..model import Channel, Interval
-from .tables import FieldError, Secret, Settings
+from .fields import FieldError, Secret
+from .tables import Settings
 
 ENV_PREFIX = "TRIO_FEED__"
 

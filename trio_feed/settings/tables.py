@@ -5,52 +5,15 @@ and ``ping_timeout`` are milliseconds, ``[kline] connection_timeout`` is seconds
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 from attrs import field, frozen
 
 from ..model import Channel, Interval
-
-
-class Secret:
-    """A string that never prints itself.  ``reveal()`` where it goes on the wire."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str = "") -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "'***'" if self._value else "''"
-
-
-class FieldError(ValueError):
-    """A value that does not fit; ``key`` is the field inside its table."""
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(problem)
-        self.key = key
-
-
-def _between(low: float, high: float) -> Any:
-    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-        if not low <= value <= high:
-            raise FieldError(attribute.name, f"{value} is not between {low:g} and {high:g}")
-
-    return check
+from .fields import FieldError, Secret
+from .fields import between as _between
+from .private import AuthSettings, SettlementSettings
 
 
 def _host_port(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -393,6 +356,8 @@ class Settings:
     websocket: WebSocketSettings = WebSocketSettings()
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
+    auth: AuthSettings = field(factory=AuthSettings)
+    settlement: SettlementSettings = field(factory=SettlementSettings)
     logging: LoggingSettings = LoggingSettings()
     proxy: ProxyEnvSettings = ProxyEnvSettings()
     service: ServiceSettings = ServiceSettings()

@@ -1,7 +1,17 @@
-"""Candle history: SQLite for the service, a memory twin for tests and virtual time."""
+"""Candle history and private events: SQLite for the service, memory twins for virtual time."""
 
 from .base import KlineStore
+from .journal import Fate, Journal, Outcome
 from .memory import MemoryStore
-from .opening import MEMORY, open_store
+from .opening import MEMORY, open_journal, open_store
 
-__all__ = ["MEMORY", "KlineStore", "MemoryStore", "open_store"]
+__all__ = [
+    "MEMORY",
+    "Fate",
+    "Journal",
+    "KlineStore",
+    "MemoryStore",
+    "Outcome",
+    "open_journal",
+    "open_store",
+]

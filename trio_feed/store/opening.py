@@ -1,6 +1,6 @@
 """The store of the settings, as a context manager: opened first, flushed and closed last."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -8,8 +8,11 @@ import structlog
 import trio
 
 from ..metrics import Metrics
-from ..settings import StoreSettings
+from ..settings import SettlementSettings, StoreSettings
 from .base import KlineStore
+from .journal import Journal
+from .journal_memory import MemoryShelf
+from .journal_sqlite import open_shelf
 from .memory import MemoryStore
 from .sqlite import open_sqlite
 
@@ -49,3 +52,20 @@ async def open_store(
         store.close()
         if store.pending():
             log.error("store.rows_lost", rows=store.pending(), advice="they are fetched at start")
+
+
+@asynccontextmanager
+async def open_journal(
+    settings: SettlementSettings, path: str, *, now_ms: Callable[[], float], metrics: Metrics
+) -> AsyncIterator[Journal]:
+    """Open the journal of private events in the file ``path``, or in memory, and close it on the
+    way out.  Raises StartError when the path cannot be used."""
+    if path == MEMORY:
+        shelf = MemoryShelf(int(now_ms()))
+        yield Journal(shelf, settings, in_threads=False, now_ms=now_ms, metrics=metrics)
+        return
+    kept = await trio.to_thread.run_sync(lambda: open_shelf(Path(path), now_ms=now_ms()))
+    try:
+        yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
+    finally:
+        kept.close()

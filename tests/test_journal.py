@@ -1,0 +1,298 @@
+"""What the journal decides and keeps: both shelves give the same answers (SQLite called here
+without threads; with threads and a real disk: tests/live)."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trio_feed.errors import JournalError
+from trio_feed.metrics import Metrics
+from trio_feed.model import Delivery, PrivateMessage, Settlement
+from trio_feed.settings import SettlementSettings
+from trio_feed.store import Fate, Journal, journal_sqlite
+from trio_feed.store.journal import Settled, Shelf
+from trio_feed.store.journal_memory import MemoryShelf
+from trio_feed.store.journal_sqlite import open_shelf
+
+SETTINGS = SettlementSettings(retention_s=100.0, order_retention_s=1000.0)
+
+
+def event(
+    event_id: str, *deliveries: tuple[int | None, int | None], at_ms: float = 1000.0
+) -> Settlement:
+    """``deliveries`` as (user, order)."""
+    rows = tuple(
+        Delivery(user, order, f'"{event_id}":{n}') for n, (user, order) in enumerate(deliveries)
+    )
+    return Settlement(event_id, rows, at_ms)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
+    made: Shelf
+    made = MemoryShelf(7) if request.param == "memory" else open_shelf(tmp_path / "j.db", now_ms=7)
+    yield made
+    made.close()
+
+
+def fates(settled: Settled) -> list[str]:
+    return [f"{o.fate} {o.reason}".strip() for o in settled.outcomes]
+
+
+def numbers(messages: list[PrivateMessage]) -> list[tuple[int, int]]:
+    return [(m.user_id, m.offset) for m in messages]
+
+
+def test_events_are_numbered_per_user(shelf: Shelf) -> None:
+    first = shelf.settle([event("a", (1, None)), event("b", (2, None)), event("c", (1, None))])
+    assert numbers(first.messages) == [(1, 1), (2, 1), (1, 2)]
+    second = shelf.settle([event("d", (1, None), (1, None))])
+    assert numbers(second.messages) == [(1, 3), (1, 4)]
+    assert [shelf.head(user) for user in (1, 2, 3)] == [4, 1, 0]
+    assert [m.body for m in shelf.read(1, 0, 99, 99)] == ['"a":0', '"c":0', '"d":0', '"d":1']
+    assert numbers(shelf.read(1, 1, 3, 99)) == [(1, 2), (1, 3)]
+    assert numbers(shelf.read(1, 0, 99, 2)) == [(1, 1), (1, 2)]
+    assert shelf.read(9, 0, 99, 2) == []
+
+
+def test_an_event_is_kept_once(shelf: Shelf) -> None:
+    settled = shelf.settle([event("a", (1, None)), event("a", (1, None)), event("b", (1, None))])
+    assert fates(settled) == ["accepted", "duplicate", "accepted"]
+    again = shelf.settle([event("b", (1, None)), event("c", (1, None))])
+    assert fates(again) == ["duplicate", "accepted"]
+    assert numbers(again.messages) == [(1, 3)]
+
+
+def test_the_owner_of_an_order_is_known_from_before(shelf: Shelf) -> None:
+    settled = shelf.settle([event("a", (None, 10)), event("b", (1, 10)), event("c", (None, 10))])
+    assert fates(settled) == [
+        "rejected user_id: missing, and nothing is known of order 10", "accepted", "accepted",
+    ]  # fmt: skip
+    later = shelf.settle([event("a", (None, 10)), event("d", (1, 11), (2, 12))])
+    assert numbers(later.messages) == [(1, 3), (1, 4), (2, 1)]
+    assert numbers(shelf.settle([event("e", (None, 12))]).messages) == [(2, 2)]
+
+
+def test_an_order_never_changes_hands(shelf: Shelf) -> None:
+    shelf.settle([event("a", (1, 10))])
+    wrong = shelf.settle([event("b", (2, 10)), event("c", (2, 20), (1, 20)), event("d", (2, 20))])
+    assert fates(wrong) == [
+        "rejected user_id: order 10 belongs to another user",
+        "rejected user_id: order 20 belongs to another user",
+        "accepted",
+    ]
+    assert shelf.head(1) == 1
+
+
+def test_a_rejected_event_may_come_again(shelf: Shelf) -> None:
+    assert fates(shelf.settle([event("a", (1, 5), (None, 6))]))[0].startswith("rejected")
+    assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
+    assert fates(shelf.settle([event("b", (2, 6)), event("a", (1, 5), (None, 6))])) == [
+        "accepted", "accepted",
+    ]  # fmt: skip
+
+
+def test_pruning_forgets_the_oldest_and_never_the_numbers(shelf: Shelf) -> None:
+    shelf.settle([event(f"e{n}", (1, n + 1), at_ms=n * 10.0) for n in range(10)])
+    assert shelf.prune(50.0, 0.0, 3) == 3
+    assert shelf.prune(50.0, 0.0, 3) == 2
+    assert shelf.prune(50.0, 0.0, 3) == 0
+    assert [m.offset for m in shelf.read(1, 0, 99, 99)] == [6, 7, 8, 9, 10]
+    assert fates(shelf.settle([event("e9", (1, None)), event("e0", (1, None))])) == [
+        "duplicate", "accepted",
+    ]  # fmt: skip
+    assert shelf.head(1) == 11
+    assert shelf.prune(1e9, 45.0, 100) == 6 + 5
+    assert fates(shelf.settle([event("x", (None, 1)), event("y", (None, 6))])) == [
+        "rejected user_id: missing, and nothing is known of order 1", "accepted",
+    ]  # fmt: skip
+    assert shelf.head(1) == 12
+
+
+def test_one_that_is_too_young_protects_what_came_after(shelf: Shelf) -> None:
+    """The clock jumped back: a user's events stay a run without holes all the same."""
+    shelf.settle([event("a", (1, None), at_ms=500.0), event("b", (1, None), at_ms=10.0)])
+    assert shelf.prune(100.0, 0.0, 10) == 0
+    assert [m.offset for m in shelf.read(1, 0, 9, 9)] == [1, 2]
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("settle"),
+            st.lists(
+                st.tuples(
+                    st.integers(0, 12),
+                    st.lists(
+                        st.tuples(
+                            st.one_of(st.none(), st.integers(1, 3)),
+                            st.one_of(st.none(), st.integers(1, 5)),
+                        ),
+                        min_size=1,
+                        max_size=2,
+                    ),
+                ),
+                max_size=4,
+            ),
+        ),
+        st.tuples(st.just("prune"), st.integers(0, 30)),
+    ),
+    max_size=12,
+)
+
+
+@given(actions)
+@settings(max_examples=60, deadline=None)
+def test_the_two_shelves_agree(steps: list[Any]) -> None:
+    memory, disk = MemoryShelf(7), open_shelf(Path(":memory:"), now_ms=7)
+    disk._reader.close()  # in memory two connections would be two databases
+    disk._reader = disk._writer
+    try:
+        for at, (what, value) in enumerate(steps):
+            if what == "prune":
+                found = [s.prune(value, value / 2, 3) for s in (memory, disk)]
+                assert found[0] == found[1]
+            else:
+                batch = [event(f"e{n}", *rows, at_ms=at * 3) for n, rows in value]
+                one, two = memory.settle(batch), disk.settle(batch)
+                assert one.outcomes == two.outcomes
+                assert one.messages == two.messages
+            for user in (1, 2, 3):
+                assert memory.head(user) == disk.head(user)
+                assert memory.read(user, 0, 99, 99) == disk.read(user, 0, 99, 99)
+    finally:
+        disk._writer.close()
+
+
+def test_an_epoch_belongs_to_the_file(tmp_path: Path) -> None:
+    for now in (5, 6):
+        shelf = open_shelf(tmp_path / "j.db", now_ms=now)
+        assert shelf.epoch == 5
+        shelf.settle([event(f"e{now}", (1, None))])
+        assert shelf.head(1) == now - 4
+        shelf.close()
+
+
+@asynccontextmanager
+async def running(shelf: Shelf, **more: Any) -> Any:
+    told: list[PrivateMessage] = []
+    journal = Journal(
+        shelf,
+        evolve(SETTINGS, **more),
+        in_threads=False,
+        now_ms=lambda: trio.current_time() * 1000,
+        metrics=Metrics(),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run, told.extend)
+        yield journal, told
+        nursery.cancel_scope.cancel()
+
+
+class Slow(MemoryShelf):
+    """Counts batches; fails on demand."""
+
+    batches = 0
+    broken = False
+
+    def settle(self, events: Any) -> Settled:
+        self.batches += 1
+        if self.broken:
+            raise JournalError("database or disk is full")
+        return super().settle(events)
+
+
+async def test_requests_that_wait_are_written_together(autojump_clock: trio.abc.Clock) -> None:
+    shelf = Slow(1)
+    async with running(shelf) as (journal, told), trio.open_nursery() as nursery:
+        for n in range(50):
+            nursery.start_soon(journal.append, [event(f"e{n}", (1, None))])
+    assert shelf.batches <= 2
+    assert [m.offset for m in told] == list(range(1, 51))
+
+
+async def test_who_appended_is_told_after_the_clients_are(autojump_clock: trio.abc.Clock) -> None:
+    async with running(MemoryShelf(1)) as (journal, told):
+        outcomes = await journal.append([event("a", (1, None)), event("a", (1, None))])
+        assert [o.fate for o in outcomes] == [Fate.ACCEPTED, Fate.DUPLICATE]
+        assert numbers(told) == [(1, 1)]
+        assert await journal.append([]) == []
+
+
+async def test_the_same_event_at_the_same_time_is_accepted_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    found: list[str] = []
+    async with running(MemoryShelf(1)) as (journal, told):
+
+        async def append() -> None:
+            found.extend(o.fate for o in await journal.append([event("a", (1, None))]))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(append)
+    assert sorted(found) == ["accepted", *["duplicate"] * 4]
+    assert numbers(told) == [(1, 1)]
+
+
+async def test_a_batch_that_fails_is_acknowledged_to_nobody_and_life_goes_on(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    shelf = Slow(1)
+    async with running(shelf) as (journal, told):
+        shelf.broken = True
+        with pytest.raises(JournalError, match="disk is full"):
+            await journal.append([event("a", (1, None))])
+        assert told == []
+        shelf.broken = False
+        (outcome,) = await journal.append([event("a", (1, None))])
+        assert outcome.fate is Fate.ACCEPTED
+        assert numbers(told) == [(1, 1)]
+
+
+async def test_one_who_gives_up_waiting_takes_nothing_back(autojump_clock: trio.abc.Clock) -> None:
+    shelf = MemoryShelf(1)
+    async with running(shelf) as (journal, told):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await journal.append([event("a", (1, None))])
+        await journal.append([event("b", (1, None))])
+        assert numbers(told) == [(1, 1), (1, 2)]
+
+
+async def test_what_is_too_old_goes_by_itself(autojump_clock: trio.abc.Clock) -> None:
+    async with running(MemoryShelf(1), retention_s=150.0) as (journal, _):
+        for n in range(3):
+            await journal.append([event(f"e{n}", (1, None), at_ms=trio.current_time() * 1000)])
+            await trio.sleep(60)
+        await trio.sleep(61)
+        assert await journal.read(1, 0, 3) == []  # the first one is gone: no part of it
+        assert [m.offset for m in await journal.read(1, 2, 3)] == [3]
+        assert await journal.head(1) == 3
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = open_shelf(tmp_path / "j.db", now_ms=7)
+    write = journal_sqlite._write
+
+    def fails_at_the_end(db: sqlite3.Connection, booking: Any) -> None:
+        write(db, booking)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_sqlite, "_write", fails_at_the_end)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            shelf.settle([event("a", (1, 10))])
+    assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
+    assert fates(shelf.settle([event("a", (1, 10))])) == ["accepted"]
+    shelf.close()

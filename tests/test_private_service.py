@@ -1,0 +1,213 @@
+"""Auth, settlement and private events through the whole service: sockets' bytes in memory, HTTP
+and WebSocket as they are, virtual time."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+import structlog
+import trio
+import trio_websocket
+from support.house import (
+    START_MS,
+    House,
+    PushClient,
+    open_house,
+    push_client,
+    settings_for_tests,
+    virtual_now_ms,
+)
+from support.private import balance, event, keys_for, order, trade
+
+from trio_feed.push.auth import PUBLISHER_KEY, new_key
+
+SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
+PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
+KEYS, AUTH = keys_for(1001, 1002)
+KEY_ROWS = [
+    f"{{name='{row.name}', user_id={row.user_id}, sha256='{row.sha256}'}}" for row in AUTH.api_keys
+]
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    settings = settings_for_tests(
+        f"auth.api_keys=[{', '.join(KEY_ROWS)}]",
+        "auth.jwt.algorithm=HS256",
+        f"auth.jwt.secret={SECRET}",
+        "auth.jwt.leeway_s=0",
+        f"settlement.publishers=[{{name='engine', sha256='{PUBLISHER_SHA}'}}]",
+        "settlement.max_body_bytes=5000",
+    )
+    async with open_house(settings) as running:
+        yield running
+
+
+async def http(house: House, method: str, path: str, body: bytes = b"", *heads: str) -> Any:
+    """(status, body as JSON) of one request on a connection of its own."""
+    host, _, port = house.ready.address.rpartition(":")
+    head = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}"]
+    async with await house.network.dial(host, int(port)) as stream:
+        await stream.send_all("\r\n".join([*head, *heads, "", ""]).encode() + body)
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += await stream.receive_some()
+        start, _, rest = got.partition(b"\r\n\r\n")
+        sizes = [
+            line[16:]
+            for line in start.split(b"\r\n")
+            if line.lower().startswith(b"content-length: ")
+        ]
+        while sizes and len(rest) < int(sizes[0]):
+            rest += await stream.receive_some()
+    return int(start.split()[1]), rest.decode()
+
+
+async def post(house: House, *events: Any, key: str = PUBLISHER) -> Any:
+    status, text = await http(
+        house, "POST", "/api/v1/settlement/events", json.dumps(events).encode(),
+        f"Authorization: Bearer {key}",
+    )  # fmt: skip
+    return status, json.loads(text)
+
+
+async def let_in(client: PushClient, token: str, **more: Any) -> Any:
+    await client.ask(type="auth", token=token, **more)
+    return await client.of_type("auth.success")
+
+
+async def test_the_users_document_as_it_stands(autojump_clock: trio.abc.Clock) -> None:
+    """auth, then order.update, trade and balance.update, on every connection of the user."""
+    async with house() as running, push_client(running) as one, push_client(running) as two:
+        assert (await let_in(one, KEYS[1001]))["user_id"] == 1001
+        await let_in(two, KEYS[1001])
+        status, reply = await post(
+            running,
+            event("t", "trade", trade(1001, 1002)),
+            event("o", "order.update", order(1001)),
+            event("b", "balance.update", balance(), 1001),
+            event("m", "order.update", order(1002)),
+            event("b", "balance.update", balance(), 1001),
+        )
+        assert (status, reply) == (200, {"accepted": 4, "duplicates": 1, "rejected": []})
+        for client in (one, two):
+            await client.of_type("balance.update")
+            told = [m for m in client.messages if "event_id" in m]
+            assert [(m["type"], m["offset"]) for m in told] == [
+                ("trade", 1), ("order.update", 2), ("balance.update", 3),
+            ]  # fmt: skip
+            assert told[0]["data"]["role"] == "TAKER"
+            assert told[1]["data"] == order(1001)
+
+
+async def test_back_again_with_since(autojump_clock: trio.abc.Clock) -> None:
+    async with house() as running:
+        async with push_client(running) as client:
+            epoch = (await let_in(client, KEYS[1001]))["epoch"]
+        rows = [event(f"e{n}", "balance.update", balance(), 1001) for n in range(10)]
+        assert (await post(running, *rows))[0] == 200
+        async with push_client(running) as client:
+            answer = await let_in(client, KEYS[1001], since={"epoch": epoch, "offset": 4})
+            assert (answer["recovered"], answer["offset"]) == (True, 10)
+            await client.wait_for(lambda m: m.get("event_id") == "e9")
+            told = [m["event_id"] for m in client.messages if "event_id" in m]
+            assert told == [f"e{n}" for n in range(4, 10)]
+        async with push_client(running) as client:
+            answer = await let_in(client, KEYS[1001], since={"epoch": epoch - 1, "offset": 4})
+            assert answer["recovered"] is False
+
+
+async def test_who_has_gone_holds_no_seat(autojump_clock: trio.abc.Clock) -> None:
+    async with house() as running:
+        seats = running.ready.app.door.feed._streams
+        async with push_client(running) as client:
+            await let_in(client, KEYS[1001])
+            assert seats.keys() == {1001}
+        with trio.fail_after(300):  # the sweep finds it
+            await running.ready.app.wait_empty()
+        assert seats == {}
+
+
+async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> None:
+    async with house() as running:
+        host, _, port = running.ready.address.rpartition(":")
+        stream = await running.network.dial(host, int(port))
+        async with trio.open_nursery() as nursery:
+            socket = await trio_websocket.wrap_client_stream(nursery, stream, host, "/ws")
+            await socket.get_message()
+            for _ in range(3):
+                await socket.send_message(json.dumps({"type": "auth", "token": "tfk_no"}))
+                assert json.loads(await socket.get_message())["code"] == 1004
+            try:
+                await socket.get_message()
+            except trio_websocket.ConnectionClosed as closed:
+                assert closed.reason.code == 4401  # noqa: PT017
+            else:
+                raise AssertionError("still open")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_token_ends_and_public_data_goes_on(autojump_clock: trio.abc.Clock) -> None:
+    async with house() as running, push_client(running) as client:
+        await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+        await client.of_type("subscription_confirmed")
+        end = int(virtual_now_ms() / 1000) + 120
+        token = jwt.encode({"sub": "1001", "exp": end}, SECRET, "HS256")
+        assert (await let_in(client, token))["expires_at"] == end * 1000
+        warning = await client.of_type("auth.expiring")
+        assert 59_000 <= warning["expires_at"] - virtual_now_ms() <= 61_000
+        error = await client.of_type("error")
+        assert (error["code"], abs(virtual_now_ms() - end * 1000) < 1000) == (1004, True)
+        await post(running, event("late", "balance.update", balance(), 1001))
+        seen = len(client.messages)
+        await client.wait_for(lambda m: m in client.messages[seen:] and m["type"] == "kline_data")
+        assert all("event_id" not in m for m in client.messages)
+
+
+async def test_requests_that_are_refused(autojump_clock: trio.abc.Clock) -> None:
+    async with house() as running:
+        assert (await post(running, key="tfp_wrong"))[0] == 401
+        assert (await post(running, key=KEYS[1001]))[0] == 401
+        status, reply = await post(running, "x" * 6000)
+        assert (status, reply) == (413, {"message": "the body is larger than 5000 bytes"})
+        bearer = f"Authorization: Bearer {PUBLISHER}"
+        path = "/api/v1/settlement/events"
+        status, text = await http(running, "POST", path, b"{", bearer)
+        assert (status, json.loads(text)["message"]) == (400, "line 1 of the body is not JSON")
+        assert (await http(running, "GET", path, b"", bearer))[0] == 405
+
+
+async def test_a_token_in_the_url_is_refused_and_says_why(autojump_clock: trio.abc.Clock) -> None:
+    upgrade = (
+        "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )  # fmt: skip
+    async with house() as running:
+        for query in ("token=abc", f"x={KEYS[1001]}"):
+            status, text = await http(running, "GET", f"/ws?{query}", b"", *upgrade)
+            assert status == 400
+            assert "does not belong into a URL" in text
+
+
+async def test_no_token_in_a_log_an_error_or_a_page(autojump_clock: trio.abc.Clock) -> None:
+    token = jwt.encode({"sub": "1002", "exp": START_MS // 1000 + 9999}, SECRET, "HS256")
+    secrets = (KEYS[1001], PUBLISHER, token, SECRET)
+    with structlog.testing.capture_logs() as lines:
+        async with house() as running, push_client(running) as client:
+            await let_in(client, KEYS[1001])
+            await client.ask(type="auth", token=token)
+            await client.wait_for(lambda m: m.get("user_id") == 1002)
+            await client.ask(type="auth", token=token + "x")
+            await client.of_type("error")
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", token=KEYS[1001])
+            await client.of_type("subscription_confirmed")
+            await post(running, 5)
+            await http(running, "GET", f"/api/v1/symbols?token={KEYS[1001]}")
+            pages = ""
+            for path in ("/api/v1/status", "/metrics", "/api/v1/symbols"):
+                pages += (await http(running, "GET", path))[1]
+    assert '"authenticated": true' in pages
+    for secret in secrets:
+        assert secret not in repr(lines) + pages + repr(client.messages)

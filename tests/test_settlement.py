@@ -1,0 +1,379 @@
+"""Settlement events: what is taken, what becomes of it, and what a request is answered."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.private import T_MS, balance, event, order, trade
+
+from trio_feed.errors import JournalError
+from trio_feed.metrics import Metrics
+from trio_feed.model import PrivateMessage, Settlement
+from trio_feed.push.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.intake import Intake, Reply
+from trio_feed.push.settlement import BadBody, BadEvent, expand, parse_body
+from trio_feed.settings import PublisherSettings, SettlementSettings
+from trio_feed.store import Journal
+from trio_feed.store.journal_memory import MemoryShelf
+
+KEY, DIGEST = new_key(PUBLISHER_KEY)
+
+
+def told(settlement: Settlement) -> list[tuple[int | None, int | None, dict[str, Any]]]:
+    return [(d.user_id, d.order_id, json.loads(f"{{{d.body}}}")) for d in settlement.deliveries]
+
+
+def refused(entry: Any) -> str:
+    with pytest.raises(BadEvent) as caught:
+        expand(entry, 1.0)
+    return str(caught.value)
+
+
+def test_an_order_update() -> None:
+    settlement = expand(event("e1", "order.update", order(1001), 7), 5.0)
+    assert (settlement.event_id, settlement.received_ms) == ("e1", 5.0)
+    assert told(settlement) == [
+        (7, 1001, {"type": "order.update", "data": order(1001), "event_id": "e1"})
+    ]
+    assert told(expand(event("e1", "order.update", order(avg_price=None)), 1.0))[0][0] is None
+
+
+def test_a_balance_update() -> None:
+    ((user, order_id, message),) = told(expand(event("e", "balance.update", balance(), 7), 1.0))
+    assert (user, order_id, message["data"]) == (7, None, balance())
+
+
+def test_a_trade_reaches_both_sides_with_their_own_words() -> None:
+    taker, maker = told(expand(event("t", "trade", trade(7, 8)), 1.0))
+    assert (taker[0], taker[1], maker[0], maker[1]) == (7, 1001, 8, 1002)
+    assert taker[2]["data"] == {
+        "trade_id": 5001, "order_id": 1001, "symbol": "BTC_USDT", "side": "BUY",
+        "price": "85000.00", "qty": "0.001", "fee": "0.00001", "role": "TAKER", "traded_at": T_MS,
+    }  # fmt: skip
+    assert maker[2]["data"]["role"] == "MAKER"
+    assert maker[2]["data"]["side"] == "SELL"
+    assert all("user_id" not in side[2]["data"] for side in (taker, maker))
+
+
+def test_with_oneself_a_trade_is_two_events() -> None:
+    assert [row[0] for row in told(expand(event("t", "trade", trade(7, 7)), 1.0))] == [7, 7]
+
+
+def test_every_digit_passes() -> None:
+    raw = json.dumps([event("e", "balance.update", balance(avail="000.10", frozen="1" * 30), 1)])
+    raw = raw.replace('"reason"', '"rate": 1.10, "huge": 123456789012345678901234567890, "reason"')
+    (entry,) = parse_body(raw.encode(), 9)
+    (delivery,) = expand(entry, 1.0).deliveries
+    for text in ('"000.10"', "1" * 30, '"rate":1.10,', ":123456789012345678901234567890"):
+        assert text in delivery.body
+
+
+def test_what_only_one_side_says_stays_there() -> None:
+    data = trade()
+    data["taker"]["client_order_id"] = "mine"
+    data["venue"] = "x"
+    taker, maker = told(expand(event("t", "trade", data), 1.0))
+    assert taker[2]["data"]["client_order_id"] == "mine"
+    assert "client_order_id" not in maker[2]["data"]
+    assert (taker[2]["data"]["venue"], maker[2]["data"]["venue"]) == ("x", "x")
+
+
+SIDE = trade()["taker"]
+
+
+NO_DECIMAL = "not a decimal number in a string"
+NO_ID = "not a whole number from 1 to 2^63-1"
+
+
+def of_order(**more: Any) -> dict[str, Any]:
+    return event("e", "order.update", order(**more), 1)
+
+
+def of_balance(**more: Any) -> dict[str, Any]:
+    return event("e", "balance.update", balance(**more), 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (5, "the event is not a JSON object"),
+        ({}, "event_id: missing"),
+        (event("", "trade", trade()), "event_id: not a string of 1 to 128 characters"),
+        (event("e", "gossip", {}), "type: not one of order.update, trade, balance.update"),
+        (
+            {"event_id": "e", "type": ["trade"]},
+            "type: not one of order.update, trade, balance.update",
+        ),
+        (event("e", "trade", []), "data: not a JSON object"),
+        (event("e", "balance.update", balance()), "user_id: missing"),
+        (event("e", "order.update", order(), True), "user_id: " + NO_ID),
+        (of_order(order_id=2**63), "data.order_id: " + NO_ID),
+        (
+            of_order(status="DONE"),
+            "data.status: not one of NEW, PARTIALLY_FILLED, FILLED, CANCELED",
+        ),
+        (of_order(filled_qty=0.1), "data.filled_qty: " + NO_DECIMAL),
+        (of_order(filled_qty="1e5"), "data.filled_qty: " + NO_DECIMAL),
+        (of_order(filled_qty="\u0661"), "data.filled_qty: " + NO_DECIMAL),
+        (of_order(filled_qty="1\n"), "data.filled_qty: " + NO_DECIMAL),
+        (of_order(updated_at=5), "data.updated_at: not a time in unix milliseconds"),
+        (of_balance(change="++1"), "data.change: " + NO_DECIMAL),
+        (of_balance(extra={"a": 1}), "data.'extra': unknown, and not a plain value"),
+        (of_balance(extra="x" * 5000), "data: longer than 4096 characters"),
+        (
+            event("e", "trade", trade(), 1),
+            "user_id: a trade names its users in data.taker and data.maker",
+        ),
+        (event("e", "trade", trade(fee="1")), "data.fee: belongs into data.taker and data.maker"),
+        (
+            event("e", "trade", trade(user_id=1)),
+            "data.user_id: belongs into data.taker and data.maker",
+        ),
+        (event("e", "trade", trade(maker=None)), "data.maker.user_id: " + NO_ID),
+        (event("e", "trade", {**trade(), "maker": None}), "data.maker: not a JSON object"),
+        (
+            event("e", "trade", {**trade(), "maker": SIDE}),
+            "data.maker.side: both sides have the same",
+        ),
+        (
+            event("e", "trade", {**trade(), "taker": {**SIDE, "price": "1"}}),
+            "data.taker.price: belongs into data",
+        ),
+        ({**of_balance(), "x": 1}, "'x': unknown; what is beside data must be known"),
+    ],
+)
+def test_a_reason_names_the_field(entry: Any, reason: str) -> None:
+    assert refused(entry) == reason
+
+
+def test_bodies() -> None:
+    assert parse_body(b' [{"a":1}, 5]\n', 9) == [{"a": 1}, 5]
+    assert parse_body(b'{"a":1}\r\n\n  {"a":2}\n', 9) == [{"a": 1}, {"a": 2}]
+    assert parse_body(b"[]", 9) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "empty"),
+        (b" \n ", 400, "empty"),
+        (b"nonsense", 400, "line 1"),
+        (b'{"a":1}\n{"a":', 400, "line 2"),
+        (b"[1,", 400, "not JSON"),
+        (b'["\xff"]', 400, "not JSON"),
+        (b"[" * 100_000, 400, "not JSON"),
+        (b'{"a":' * 100_000, 400, "line 1"),
+        (b"[1,2,3,4]", 413, "more than 3 events"),
+        (b"1\n2\n3\n4\n", 413, "more than 3 events"),
+    ],
+)
+def test_bodies_that_are_not_taken(body: bytes, status: int, words: str) -> None:
+    with pytest.raises(BadBody, match=words) as caught:
+        parse_body(body, 3)
+    assert caught.value.status == status
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+mutated = st.builds(
+    lambda base, name, value: {**base, name: value},
+    st.sampled_from([order(), balance(), trade(), SIDE]),
+    st.sampled_from([*order(), *balance(), *trade(), *SIDE, "role", "x"]),
+    anything,
+)
+
+
+@given(
+    st.sampled_from(["order.update", "balance.update", "trade"]),
+    mutated | anything,
+    anything,
+    st.booleans(),
+)
+@settings(max_examples=400, deadline=None)
+def test_whatever_comes_is_an_event_or_a_bad_event(
+    kind: str, data: Any, user: Any, nested: bool
+) -> None:
+    entry = {"event_id": "e", "type": kind, "user_id": user, "data": data}
+    if nested and kind == "trade":
+        entry = {"event_id": "e", "type": kind, "data": {**trade(), "taker": data}}
+    (parsed,) = parse_body(json.dumps([entry]).encode(), 9)
+    try:
+        settlement = expand(parsed, 1.0)
+    except BadEvent as bad:
+        assert "\n" not in str(bad)  # noqa: PT017
+        assert len(str(bad)) < 200  # noqa: PT017
+        return
+    for delivery in settlement.deliveries:
+        assert json.loads(f"{{{delivery.body}}}")["type"] == kind
+
+
+class Desk:
+    """An intake over a journal in memory."""
+
+    def __init__(self, shelf: Any, **more: Any) -> None:
+        self.told: list[PrivateMessage] = []
+        self.metrics = Metrics()
+        chosen = SettlementSettings(publishers=(PublisherSettings("engine", DIGEST),), **more)
+        self.journal = Journal(
+            shelf, chosen, in_threads=False, now_ms=lambda: 1e12, metrics=self.metrics
+        )
+        self.intake = Intake(chosen, self.journal, lambda: 1e12, self.metrics)
+
+    async def post(
+        self, body: Any, *, authorization: str = f"Bearer {KEY}", length: str | None = None
+    ) -> Reply:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for at in range(0, len(raw), 100):
+                await trio.lowlevel.checkpoint()
+                yield raw[at : at + 100]
+
+        return await self.intake.answer(authorization, length, chunks())
+
+
+@asynccontextmanager
+async def desk_of(shelf: Any = None, **more: Any) -> AsyncIterator[Desk]:
+    desk = Desk(shelf or MemoryShelf(1), **more)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.journal.run, desk.told.extend)
+        yield desk
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.abc.Clock) -> None:
+    async with desk_of() as desk:
+        reply = await desk.post(
+            [
+                event("a", "balance.update", balance(), 7),
+                event("a", "balance.update", balance(), 7),
+                event("b", "order.update", order(55)),
+                event("c", "trade", trade(7, 8)),
+                {"event_id": "d"},
+                event("e", "order.update", order(1002)),
+            ]
+        )
+        assert reply.status == 200
+        assert json.loads(reply.text) == {
+            "accepted": 3,
+            "duplicates": 1,
+            "rejected": [
+                {"index": 2, "reason": "user_id: missing, and nothing is known of order 55"},
+                {"index": 4, "reason": "type: not one of order.update, trade, balance.update"},
+            ],
+        }
+        assert [(m.user_id, m.offset) for m in desk.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
+
+
+async def test_two_concurrent_requests_are_one_event(autojump_clock: trio.abc.Clock) -> None:
+    replies: list[Any] = []
+    async with desk_of() as desk:
+
+        async def post() -> None:
+            rows = [event(f"e{n}", "balance.update", balance(), 7) for n in range(20)]
+            replies.append(json.loads((await desk.post(rows)).text))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(post)
+            nursery.start_soon(post)
+        assert sorted(r["accepted"] for r in replies) == [0, 20]
+        assert [m.offset for m in desk.told] == list(range(1, 21))
+
+
+async def test_strangers_are_told_nothing_and_not_listened_to(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        raise AssertionError("the body of a stranger was read")
+        yield b""
+
+    async with desk_of() as desk:
+        for wrong in ("", "Bearer x", f"Basic {KEY}", f"Bearer {KEY}x"):
+            reply = await desk.intake.answer(wrong, None, never())
+            assert (reply.status, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert KEY not in reply.text
+        assert desk.told == []
+
+
+async def test_a_large_body_is_not_collected(autojump_clock: trio.abc.Clock) -> None:
+    async with desk_of(max_body_bytes=2000) as desk:
+        assert (await desk.post(b"[]", length="2001")).status == 413
+        assert (await desk.post(b" " * 2001)).status == 413
+        assert (await desk.post(b"[" + b" " * 1998 + b"]")).status == 200
+
+
+async def test_a_body_that_trickles_is_given_up(autojump_clock: trio.abc.Clock) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            await trio.sleep(3)
+            yield b" "
+
+    async with desk_of() as desk:
+        reply = await desk.intake.answer(f"Bearer {KEY}", None, trickle())
+        assert (reply.status, trio.current_time() <= 10.001) == (408, True)
+
+
+async def test_not_json_is_400_with_one_line(autojump_clock: trio.abc.Clock) -> None:
+    async with desk_of() as desk:
+        reply = await desk.post(b'{"event_id":')
+        assert reply.status == 400
+        assert json.loads(reply.text) == {"message": "line 1 of the body is not JSON"}
+
+
+async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Clock) -> None:
+    class Full(MemoryShelf):
+        full = True
+
+        def settle(self, events: Any) -> Any:
+            if self.full:
+                raise JournalError("database or disk is full")
+            return super().settle(events)
+
+    shelf = Full(1)
+    async with desk_of(shelf) as desk:
+        row = event("a", "balance.update", balance(), 7)
+        reply = await desk.post([row])
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+        assert "nothing of this request was accepted" in reply.text
+        assert desk.told == []
+        shelf.full = False
+        assert json.loads((await desk.post([row])).text)["accepted"] == 1
+
+
+async def test_requests_under_way_are_bounded(autojump_clock: trio.abc.Clock) -> None:
+    statuses: list[int] = []
+    async with desk_of(max_requests=2) as desk:
+
+        async def post(n: int) -> None:
+            row = event(f"e{n}", "balance.update", balance(), 7)
+            statuses.append((await desk.post([row])).status)
+
+        async with trio.open_nursery() as nursery:
+            for n in range(5):
+                nursery.start_soon(post, n)
+        assert sorted(statuses) == [200, 200, 503, 503, 503]
+        await post(9)
+        assert statuses[-1] == 200
+
+
+async def test_no_key_in_a_log(autojump_clock: trio.abc.Clock) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with desk_of() as desk:
+            await desk.post([], authorization=f"Bearer {KEY}wrong")
+            await desk.post(b"nonsense")
+            await desk.post([5])
+    assert len(lines) == 3
+    assert KEY not in repr(lines)

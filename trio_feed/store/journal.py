@@ -1,0 +1,271 @@
+"""The journal of private events: what was reported, for whom, and in which order.
+
+An event is on the disk before anybody is told of it or the reporter is answered, so nothing that
+was acknowledged or delivered is ever forgotten.  Requests that arrive while a batch is being
+written wait for the next one together (group commit): one thread hop and one sync for all.
+
+A *shelf* (SQLite, or memory) keeps the rows and is blocking; :class:`Journal` is the queue before
+it; :class:`Booking` decides, without any I/O, what becomes of an event.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Never, Protocol, TypeVar
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from ..errors import JournalError
+from ..metrics import Metrics
+from ..model import PrivateMessage, Settlement
+from ..settings import SettlementSettings
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_BATCH_EVENTS = 2000
+_PRUNE_EVERY_S = 60.0
+_PRUNE_ROWS = 250
+_PRUNE_PAUSE_S = 0.05
+
+Publish = Callable[[Sequence[PrivateMessage]], None]
+
+
+class Fate(StrEnum):
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+@frozen
+class Outcome:
+    """``reason`` says why an event was rejected."""
+
+    fate: Fate
+    reason: str = ""
+
+
+@frozen
+class Settled:
+    """What a batch came to: an outcome per event, and the messages in order."""
+
+    outcomes: list[Outcome]
+    messages: list[PrivateMessage]
+
+
+class Shelf(Protocol):
+    """Rows of a journal.  Every call blocks and may raise JournalError.  ``settle`` and ``prune``
+    are made by one thread at a time, ``head`` and ``read`` by another."""
+
+    epoch: int
+    """Of all offsets here; another file has another."""
+
+    def settle(self, events: Sequence[Settlement]) -> Settled:
+        """Keep what is new, all or nothing, durably."""
+
+    def head(self, user_id: int) -> int:
+        """The offset of the user's last event, 0 where there is none."""
+
+    def read(self, user_id: int, after: int, until: int, limit: int) -> list[PrivateMessage]:
+        """Events with after < offset <= until, ascending, the first ``limit``; what has been
+        pruned is missing."""
+
+    def prune(self, before_ms: float, orders_before_ms: float, limit: int) -> int:
+        """Forget at most ``limit`` of the oldest events, and of the orders; returns how many."""
+
+    def close(self) -> None: ...
+
+
+class Booking:
+    """The decisions about one batch, given what the shelf knows already.
+
+    ``known`` tells whether an event id is there, ``owner`` whose an order is, ``head`` a user's
+    last offset.  What is to be written is collected in the public fields.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[str], bool],
+        owner: Callable[[int], int | None],
+        head: Callable[[int], int],
+    ) -> None:
+        self._known, self._owner, self._head = known, owner, head
+        self.outcomes: list[Outcome] = []
+        self.events: dict[str, tuple[float, list[PrivateMessage]]] = {}
+        self.owners: dict[int, tuple[int, float]] = {}
+        self.heads: dict[int, int] = {}
+
+    def add(self, event: Settlement) -> None:
+        self.outcomes.append(self._decide(event))
+
+    def settled(self) -> Settled:
+        messages = [message for _, rows in self.events.values() for message in rows]
+        return Settled(self.outcomes, messages)
+
+    def _decide(self, event: Settlement) -> Outcome:
+        if event.event_id in self.events or self._known(event.event_id):
+            return Outcome(Fate.DUPLICATE)
+        users: list[int] = []
+        owners: dict[int, int] = {}
+        for delivery in event.deliveries:
+            user, order = delivery.user_id, delivery.order_id
+            if order is not None:
+                owner = owners.get(order) or self._owner_of(order)
+                user = owner if user is None else user
+                if user is None:
+                    reason = f"user_id: missing, and nothing is known of order {order}"
+                    return Outcome(Fate.REJECTED, reason)
+                if owner not in (None, user):
+                    reason = f"user_id: order {order} belongs to another user"
+                    return Outcome(Fate.REJECTED, reason)
+                owners[order] = user
+            if user is None:
+                return Outcome(Fate.REJECTED, "user_id: missing")
+            users.append(user)
+        for order, owner in owners.items():
+            self.owners[order] = (owner, event.received_ms)
+        self.events[event.event_id] = (event.received_ms, self._number(event, users))
+        return Outcome(Fate.ACCEPTED)
+
+    def _number(self, event: Settlement, users: list[int]) -> list[PrivateMessage]:
+        rows = []
+        for user, delivery in zip(users, event.deliveries, strict=True):
+            last = self.heads.get(user)
+            offset = (self._head(user) if last is None else last) + 1
+            self.heads[user] = offset
+            rows.append(PrivateMessage(user, offset, delivery.body, event.received_ms))
+        return rows
+
+    def _owner_of(self, order: int) -> int | None:
+        found = self.owners.get(order)
+        return self._owner(order) if found is None else found[0]
+
+
+@define
+class _Ticket:
+    events: Sequence[Settlement]
+    done: trio.Event = field(factory=trio.Event)
+    outcomes: list[Outcome] | None = None
+    """None after ``done``: it failed."""
+    problem: str = ""
+
+
+class Journal:
+    """The one writer's queue, and readers beside it.  Made by ``store.open_journal``, which
+    closes the shelf.  ``in_threads`` False: the shelf never blocks."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: SettlementSettings,
+        *,
+        in_threads: bool,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self.epoch = shelf.epoch
+        self._shelf, self._settings = shelf, settings
+        self._now_ms, self._metrics = now_ms, metrics
+        self._write_turn = trio.CapacityLimiter(1) if in_threads else None
+        self._read_turn = trio.CapacityLimiter(1) if in_threads else None
+        self._tickets: deque[_Ticket] = deque()
+        self._work = trio.Event()
+
+    async def append(self, events: Sequence[Settlement]) -> list[Outcome]:
+        """Keep events; returns when they are on the disk and published.  Raises JournalError,
+        and then none of them was kept."""
+        ticket = _Ticket(events)
+        self._tickets.append(ticket)
+        self._work.set()
+        await ticket.done.wait()
+        if ticket.outcomes is None:
+            raise JournalError(ticket.problem)
+        return ticket.outcomes
+
+    async def head(self, user_id: int) -> int:
+        """The offset of a user's last event.  Raises JournalError."""
+        return await self._hop(self._read_turn, lambda: self._shelf.head(user_id))
+
+    async def read(
+        self, user_id: int, after: int, until: int, limit: int = 500
+    ) -> list[PrivateMessage]:
+        """Events with after < offset <= until, ascending, without a hole from ``after`` on: empty
+        where those are not there any more.  Raises JournalError."""
+        rows = await self._hop(
+            self._read_turn, lambda: self._shelf.read(user_id, after, until, limit)
+        )
+        whole = all(row.offset == after + n for n, row in enumerate(rows, 1))
+        return rows if whole else []
+
+    async def run(self, publish: Publish) -> Never:
+        """Write until cancelled; ``publish`` gets what is new after it is durable, in order."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prune, name="journal pruning")
+            while True:
+                await self._work.wait()
+                self._work = trio.Event()
+                while self._tickets:
+                    await self._write(self._next_batch(), publish)
+        raise AssertionError("unreachable")
+
+    def _next_batch(self) -> list[_Ticket]:
+        batch = [self._tickets.popleft()]
+        size = len(batch[0].events)
+        while self._tickets and size + len(self._tickets[0].events) <= _BATCH_EVENTS:
+            batch.append(self._tickets.popleft())
+            size += len(batch[-1].events)
+        return batch
+
+    async def _write(self, batch: list[_Ticket], publish: Publish) -> None:
+        events = [event for ticket in batch for event in ticket.events]
+        try:
+            with self._metrics.journal_commit.time():
+                settled = await self._hop(self._write_turn, lambda: self._shelf.settle(events))
+        except JournalError as error:
+            self._metrics.journal_errors.inc()
+            log.error(
+                "journal.write_failed",
+                problem=str(error),
+                events=len(events),
+                advice="check disk space and the file's permissions",
+            )
+            for ticket in batch:
+                ticket.problem = str(error)
+                ticket.done.set()
+            return
+        publish(settled.messages)
+        outcomes = iter(settled.outcomes)
+        for ticket in batch:
+            ticket.outcomes = [next(outcomes) for _ in ticket.events]
+            ticket.done.set()
+
+    async def _prune(self) -> Never:
+        while True:
+            try:
+                await self._prune_all()
+            except JournalError as error:
+                self._metrics.journal_errors.inc()
+                log.error("journal.prune_failed", problem=str(error))
+            await trio.sleep(_PRUNE_EVERY_S)
+
+    async def _prune_all(self) -> None:
+        """Forget what is too old, in small batches, so that writers hardly wait."""
+        now = self._now_ms()
+        before = now - self._settings.retention_s * 1000
+        orders_before = now - self._settings.order_retention_s * 1000
+
+        def prune() -> int:
+            return self._shelf.prune(before, orders_before, _PRUNE_ROWS)
+
+        while True:
+            if not await self._hop(self._write_turn, prune):
+                return
+            await trio.sleep(_PRUNE_PAUSE_S)
+
+    async def _hop(self, turn: trio.CapacityLimiter | None, call: Callable[[], T]) -> T:
+        if turn is None:
+            await trio.lowlevel.checkpoint()
+            return call()
+        return await trio.to_thread.run_sync(call, limiter=turn)

@@ -1,0 +1,58 @@
+"""The memory twin of the SQLite shelf: the same answers, nothing kept over a restart."""
+
+from collections.abc import Sequence
+
+from ..model import PrivateMessage, Settlement
+from .journal import Booking, Settled
+
+
+class MemoryShelf:
+    """See :class:`trio_feed.store.journal.Shelf`."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._events: dict[str, tuple[float, list[PrivateMessage]]] = {}
+        self._owners: dict[int, tuple[int, float]] = {}
+        self._heads: dict[int, int] = {}
+        self._users: dict[int, dict[int, PrivateMessage]] = {}
+
+    def settle(self, events: Sequence[Settlement]) -> Settled:
+        booking = Booking(self._events.__contains__, self._owner, self.head)
+        for event in events:
+            booking.add(event)
+        self._events |= booking.events
+        self._owners |= booking.owners
+        self._heads |= booking.heads
+        settled = booking.settled()
+        for message in settled.messages:
+            self._users.setdefault(message.user_id, {})[message.offset] = message
+        return settled
+
+    def head(self, user_id: int) -> int:
+        return self._heads.get(user_id, 0)
+
+    def read(self, user_id: int, after: int, until: int, limit: int) -> list[PrivateMessage]:
+        rows = self._users.get(user_id, {})
+        last = min(until, self.head(user_id), after + limit)
+        return [rows[offset] for offset in range(after + 1, last + 1) if offset in rows]
+
+    def prune(self, before_ms: float, orders_before_ms: float, limit: int) -> int:
+        old: list[str] = []
+        for event_id, (at_ms, _) in self._events.items():
+            if at_ms >= before_ms or len(old) == limit:
+                break
+            old.append(event_id)
+        for event_id in old:
+            for message in self._events.pop(event_id)[1]:
+                del self._users[message.user_id][message.offset]
+        orders = [o for o, (_, at_ms) in self._owners.items() if at_ms < orders_before_ms][:limit]
+        for order in orders:
+            del self._owners[order]
+        return len(old) + len(orders)
+
+    def close(self) -> None:
+        pass
+
+    def _owner(self, order_id: int) -> int | None:
+        found = self._owners.get(order_id)
+        return None if found is None else found[0]

@@ -1,0 +1,167 @@
+"""Private events in one SQLite file.  With ``store.sqlite`` the only importer of sqlite3.
+
+One connection writes, one reads.  ``synchronous = FULL``: in WAL mode that is a sync of the log at
+each commit, so a batch that was committed is there after a power cut.  The oldest events are
+always pruned first and nothing between others, so a user's events are a run without holes.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import JournalError, StartError
+from ..model import PrivateMessage, Settlement
+from .journal import Booking, Settled
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS deliveries (
+    event INTEGER NOT NULL, user_id INTEGER NOT NULL, offset INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS deliveries_by_user ON deliveries (user_id, offset);
+CREATE INDEX IF NOT EXISTS deliveries_by_event ON deliveries (event);
+CREATE TABLE IF NOT EXISTS orders (
+    order_id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS orders_by_age ON orders (at_ms);
+CREATE TABLE IF NOT EXISTS users (user_id INTEGER PRIMARY KEY, offset INTEGER NOT NULL);
+"""
+_SCHEMA_VERSION = "1"
+_BUSY_S = 1.0
+
+
+class SqliteShelf:
+    """See :class:`trio_feed.store.journal.Shelf`.  Made by :func:`open_shelf`."""
+
+    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection, epoch: int) -> None:
+        self.epoch = epoch
+        self._writer, self._reader = writer, reader
+
+    def settle(self, events: Sequence[Settlement]) -> Settled:
+        with self._transaction() as db:
+            booking = Booking(
+                lambda event_id: _one(db, _KNOWN, event_id) is not None,
+                lambda order_id: _one(db, _OWNER, order_id),
+                lambda user_id: _one(db, _HEAD, user_id) or 0,
+            )
+            for event in events:
+                booking.add(event)
+            _write(db, booking)
+        return booking.settled()
+
+    def head(self, user_id: int) -> int:
+        with _translated():
+            return _one(self._reader, _HEAD, user_id) or 0
+
+    def read(self, user_id: int, after: int, until: int, limit: int) -> list[PrivateMessage]:
+        with _translated():
+            rows = self._reader.execute(
+                "SELECT offset, body, at_ms FROM deliveries JOIN events ON id = event"
+                " WHERE user_id = ? AND offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
+                (user_id, after, until, limit),
+            ).fetchall()
+        return [PrivateMessage(user_id, offset, body, at_ms) for offset, body, at_ms in rows]
+
+    def prune(self, before_ms: float, orders_before_ms: float, limit: int) -> int:
+        with self._transaction() as db:
+            last, count = None, 0
+            for number, at_ms in db.execute(
+                "SELECT id, at_ms FROM events ORDER BY id LIMIT ?", (limit,)
+            ).fetchall():
+                if at_ms >= before_ms:
+                    break
+                last, count = number, count + 1
+            if last is not None:
+                db.execute("DELETE FROM deliveries WHERE event <= ?", (last,))
+                db.execute("DELETE FROM events WHERE id <= ?", (last,))
+            orders = db.execute(
+                "DELETE FROM orders WHERE order_id IN"
+                " (SELECT order_id FROM orders WHERE at_ms < ? LIMIT ?)",
+                (int(orders_before_ms), limit),
+            ).rowcount
+        return count + orders
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._writer
+        with _translated():
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        db.execute("ROLLBACK")
+
+
+def open_shelf(path: Path, *, now_ms: float) -> SqliteShelf:
+    """Open or create the file (blocking).  Raises StartError with what is wrong with it."""
+    opened = []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            opened.append(_connect(path))
+        writer, reader = opened
+        return SqliteShelf(writer, reader, _prepare(writer, path, now_ms))
+    except (OSError, sqlite3.Error, StartError) as error:
+        for connection in opened:
+            connection.close()
+        if isinstance(error, StartError):
+            raise
+        raise StartError(f"settlement.path: {path} cannot be opened for writing: {error}") from None
+
+
+_KNOWN = "SELECT 1 FROM events WHERE event_id = ?"
+_OWNER = "SELECT user_id FROM orders WHERE order_id = ?"
+_HEAD = "SELECT offset FROM users WHERE user_id = ?"
+
+
+def _one(db: sqlite3.Connection, question: str, key: str | int) -> Any:
+    row = db.execute(question, (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _write(db: sqlite3.Connection, booking: Booking) -> None:
+    number = _one(db, "SELECT max(id) FROM events WHERE id > ?", 0) or 0
+    events, deliveries = [], []
+    for event_id, (at_ms, messages) in booking.events.items():
+        number += 1
+        events.append((number, event_id, int(at_ms)))
+        deliveries += [(number, m.user_id, m.offset, m.body) for m in messages]
+    orders = [(order, user, int(at_ms)) for order, (user, at_ms) in booking.owners.items()]
+    db.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
+    db.executemany("INSERT INTO deliveries VALUES (?, ?, ?, ?)", deliveries)
+    db.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", orders)
+    db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?)", booking.heads.items())
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+
+
+def _prepare(db: sqlite3.Connection, path: Path, now_ms: float) -> int:
+    """Returns the epoch, which a file keeps for life."""
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.executescript(_SCHEMA)
+    rows = [("schema", _SCHEMA_VERSION), ("epoch", str(int(now_ms)))]
+    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", rows)
+    meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if meta["schema"] != _SCHEMA_VERSION:
+        raise StartError(f"settlement.path: {path} was written by another version of trio_feed")
+    return int(meta["epoch"])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise JournalError(str(error)) from None
