@@ -172,7 +172,7 @@ def settings_of(run: Run) -> Settings:
             f"{table}.channels={['kline', 'trade'] if run.trades else ['kline']}",
             f"{table}.history_bars={HISTORY_BARS}",
             f"{table}.backfill_workers=2",
-            f"{table}.connection.ping_after_s=45",  # candles come every 30 s
+            f"{table}.connection.ping_after_s=45",  # trades are rare
             f"{table}.connection.websocket_url=ws://{WEBSOCKET[0]}:{WEBSOCKET[1]}",
             f"{table}.connection.rest_url=http://{REST[0]}:{REST[1]}",
         ]
@@ -236,7 +236,7 @@ async def _set_up(run: Run, nursery: trio.Nursery) -> Scene:
         venue=run.venue,
         seed=run.seed,
         symbols=(SYMBOL,),
-        kline_push_ms=30_000,
+        kline_push_ms=2_000,
         trades_per_minute=4,
     )
     serve = partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)

@@ -36,6 +36,20 @@ class Metrics:
         self.candle_holes = counter(
             "candle_holes", "Candles that the exchange itself does not have", "venue"
         )
+        self.gap_seconds = counter(
+            "gap_seconds", "Seconds of stream time that were missed, repaired later or not", "venue"
+        )
+        """Summed over streams: from the last message before a stream was lost or stalled to the
+        first one after.  A quiet market and a rotation are no gaps."""
+        self.repaired = counter(
+            "repaired", "Candles and trades that were missed and fetched", "venue", "what"
+        )
+        self.probes = counter("probes", "REST calls that settle a doubt", "venue", "result")
+        """Results: news (the stream is dead), told (it spoke meanwhile), quiet, failed."""
+        self.stream_states = gauge("stream_state", "Streams by state", "venue", "state")
+        self.coverage = gauge(
+            "coverage_ratio", "Share of the closed candles due that went out", "venue", "window"
+        )
         self.book_gaps = counter("book_gaps", "Gaps in order book sequences", "venue")
         self.reconciled = counter(
             "reconciled_minutes", "Minutes from trades against the exchange's", "venue", "result"

@@ -14,6 +14,7 @@ from attrs import define, field
 from trio_feed import service
 from trio_feed.settings import Settings, SimulatorSettings, load
 from trio_feed.simulator.boxes import serve_box
+from trio_feed.simulator.gate import Gate
 from trio_feed.world import World
 
 from .memory import MemoryNetwork
@@ -35,6 +36,8 @@ class House:
     exchange: Any
     ready: service.Ready
     world: World
+    gate: Gate
+    """Before the exchange: frames may be dropped and changed there."""
 
 
 def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settings:
@@ -84,12 +87,13 @@ async def open_house(
         trades_per_minute=trades_per_minute,
     )
     async with trio.open_nursery() as nursery:
-        listeners = await network.listen("exchange", 80)
+        gate = Gate(nursery, virtual_now_ms, control_frames_per_s=10)
+        listeners = [gate.guard(each, rest=False) for each in await network.listen("exchange", 80)]
         exchange = await nursery.start(
             partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(service.run, settings, world)
-        yield House(network, exchange.market, exchange, ready, world)
+        yield House(network, exchange.market, exchange, ready, world, gate)
         nursery.cancel_scope.cancel()
 
 

@@ -1,6 +1,6 @@
 """The connections of one venue: which there are, each restarted by itself and rotated in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Never
 from urllib.parse import urlsplit
@@ -31,9 +31,9 @@ class Link:
     states: list[ConnectionState] = field(factory=list)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     carrying: int = 0
-    leave: Callable[[], None] = lambda: None
-    """Asks for a successor of the newest connection."""
-    leavers: dict[int, Callable[[], None]] = field(factory=dict)
+    leave: Callable[[str], None] = lambda why: None
+    """Asks for a successor of the newest connection, and says why."""
+    leavers: dict[int, Callable[[str], None]] = field(factory=dict)
     """Lane -> the same for the newest connection of that lane."""
 
     @property
@@ -123,7 +123,7 @@ class Links:
             if left:
                 (link.plan,) = self._venue.plan(base_url, left, most)
                 for leave in link.leavers.values():
-                    leave()
+                    leave("streams gone")
             else:
                 self.links.remove(link)
                 link.scope.cancel()
@@ -137,7 +137,19 @@ class Links:
         """Subscribe to a symbol's stream anew, by rotating the connection that carries it."""
         for link in self.links:
             if any(s.symbol == symbol and s.kind is kind for s in link.plan.streams):
-                link.leave()
+                link.leave("renewed")
+
+    def rotate(self, stream: Stream, why: str) -> None:
+        """Replace what carries a stream, lane by lane; nothing where that is under way."""
+        for link in self.links:
+            newest = link.states[-1].status if link.states else ""
+            if stream in link.plan.streams and newest == "live":
+                for leave in link.leavers.values():
+                    leave(why)
+
+    def beside(self, stream: Stream) -> Iterable[Stream]:
+        """The streams that share a connection with this one, itself included."""
+        return (s for link in self.links if stream in link.plan.streams for s in link.plan.streams)
 
     async def part(self) -> Never:
         """Lanes that had to share an exit part again once there is another one that works."""
@@ -149,7 +161,7 @@ class Links:
             exit_ = await self._try_exit(shared[0].plan.url)
             for link in shared:
                 if exit_ and link.shared_exit not in ("", exit_):
-                    link.leavers[self._lanes - 1]()
+                    link.leavers[self._lanes - 1]("exits shared")
 
     async def _try_exit(self, url: str) -> str:
         """Where the highest lane would leave now, tried out; empty: nowhere."""
@@ -190,13 +202,13 @@ class Links:
         lane: int,
         outlet: trio.MemorySendChannel[Incoming],
         delivered: Callable[[], None],
-        leaving: Callable[[], None],
+        leave: Callable[[str], None],
     ) -> "_Kept":
         settings = self._settings
         self._made += 1
         state = ConnectionState(self._made, link.plan, lane)
         link.states.append(state)
-        link.leave = link.leavers[lane] = leaving
+        link.leave = link.leavers[lane] = leave
         connection = Connection(
             state=state,
             venue=self._venue,
@@ -210,7 +222,7 @@ class Links:
             up=lambda _plan: self._up(link),
             down=lambda _plan: self._down(link),
             delivered=delivered,
-            leaving=leaving,
+            leaving=partial(leave, "announced"),
         )
         return _Kept(state, connection, self._world, partial(self._lost, state))
 

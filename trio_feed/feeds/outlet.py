@@ -34,7 +34,8 @@ class Outlet:
     ``offsets`` are the last numbers of subjects in this run of the service (of a series: where its
     ledger begins to count).
 
-    ``on_closed`` are called with every closed candle after it went out.
+    ``on_closed`` are called with every closed candle after it went out, ``on_hole`` with the
+    series of every hole.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Outlet:
     ) -> None:
         self.venue, self.store, self.metrics = venue, store, metrics
         self.on_closed: list[Callable[[Series, Kline], None]] = []
+        self.on_hole: list[Callable[[Series], None]] = []
         self.log = structlog.get_logger().bind(venue=venue)
         self._publish, self._simulated = publish, simulated
         self.offsets = dict(numbers)
@@ -86,6 +88,8 @@ class Outlet:
             first_ms=hole.first_ms,
             last_ms=hole.last_ms,
         )
+        for told in self.on_hole:
+            told(series)
 
     def _keep(self, message: KlineMessage) -> None:
         kline = message.kline

@@ -6,6 +6,7 @@ tickers become lines.  Whatever is missing becomes a job for the backfill worker
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from types import MappingProxyType
 
 from attrs import evolve, frozen
@@ -39,6 +40,7 @@ from .candles import Candles
 from .outlet import Outlet, Publish
 from .prices import PriceLine
 from .reconciliation import Doubt, Reconciliation
+from .standing import Standings
 from .trades import TradeLine
 
 EVERY = "*"
@@ -126,6 +128,18 @@ class Pipeline:
         )
         if settings.rollup_intervals:
             self._outlet.on_closed.append(self._roll)
+        self.standings = Standings(
+            venue,
+            settings,
+            ledgers=self._candles.ledgers,
+            trades=self._trades,
+            prices=self._prices,
+            publish=publish,
+            now_ms=now_ms,
+            metrics=metrics,
+        )
+        self._outlet.on_closed.append(self.standings.closed)
+        self._outlet.on_hole.append(self.standings.settled)
         for symbol in self._first_symbols(tails):
             self.open(symbol, tails)
 
@@ -141,6 +155,7 @@ class Pipeline:
         """Ledgers, lines and builders of one symbol, going on where its stored series end."""
         settings, name = self._settings, self._venue.NAME
         self._symbols[symbol] = object()
+        self.standings.open(symbol)
         built, rolled = settings.trade_intervals, settings.rollup_intervals
         last_close: dict[Interval, tuple[int, Decimal]] = {}
         for interval in (*settings.intervals, *built, *rolled):
@@ -155,7 +170,12 @@ class Pipeline:
         if self._venue.TRADE_KIND is Kind.PRICE:
             self._prices[symbol] = PriceLine(built, last_close)
         elif built or Channel.TRADE in settings.channels:
-            line = TradeLine(built, accepted=self._accepted, refill=self._refill)
+            line = TradeLine(
+                built,
+                accepted=self._accepted,
+                lost=partial(self.standings.lacks_trades, symbol),
+                refill=self._refill,
+            )
             self._trades[symbol] = line
         if rolled:
             self._rollups[symbol] = RollUp(rolled)
@@ -172,6 +192,7 @@ class Pipeline:
         for lines in (self._trades, self._prices, self._rollups, self._tickers):
             lines.pop(symbol, None)
         self._books.close(symbol)
+        self.standings.close(symbol)
         self._checks.close(symbol)
         self._candles.close(symbol)
         return closed
@@ -228,11 +249,18 @@ class Pipeline:
                 line.resumed(now)
             for series in self._series_of(stream):
                 self._candles.ledgers[series].resumed(now)
+            self.standings.up(stream)
         self.changed.set()
 
-    def lost(self, streams: Iterable[Stream]) -> None:
+    def flows(self, stream: Stream) -> None:
+        """It delivered for the first time (again), and that has been handled."""
+        self.resumed([stream])
+        self.standings.flows(stream)
+
+    def lost(self, streams: Iterable[Stream], reason: str = "connection lost") -> None:
         """These streams are down: time alone closes no candle until they are back."""
         for stream in streams:
+            self.standings.lost(stream, reason)
             for line in self._lines_of(stream):
                 line.lost()
             if stream.kind is Kind.BOOK:
@@ -415,11 +443,14 @@ class Pipeline:
         def take(body: bytes) -> None:
             trades = self._venue.parse_trades(body, instrument)
             now = self._received = self._now_ms()
+            before = line.refilled
             self._built(symbol, line.fill(trades, now), now)
+            self.standings.refilled(symbol, line.refilled - before)
 
         def failed() -> None:
             now = self._now_ms()
             self._built(symbol, line.failed(now), now)
+            self.standings.refilled(symbol, 0)
 
         return Job(question, take, failed)
 

@@ -1,11 +1,12 @@
 """A lane of a plan kept alive: one connection, and for a moment two, so that no message falls in
 between.
 
-Exchanges cut every connection after 24 hours, and some announce that they will close one soon.
-Before that happens a successor is opened, subscribed, and has delivered data; only then does the
-predecessor go.  Meanwhile both deliver: candles, trades and books all know what they have seen
-already, and :mod:`.firsts` knows the rest, so whatever comes twice counts once.  With redundancy a
-plan has two lanes, each rotated by itself; ``turn`` keeps them from changing at the same time.
+Exchanges cut every connection after 24 hours, and some announce that they will close one soon; a
+connection with a dead stream is to be replaced as well.  Before the old one goes a successor is
+opened, subscribed, and has delivered data.  Meanwhile both deliver: candles, trades and books all
+know what they have seen already, and :mod:`.firsts` knows the rest, so whatever comes twice counts
+once.  With redundancy a plan has two lanes, each rotated by itself; ``turn`` keeps them from
+changing at the same time.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,14 +30,24 @@ class Kept(Protocol):
     async def run(self) -> None: ...
 
 
+Make = Callable[[Callable[[], None], Callable[[str], None]], Kept]
+
+
 @define(eq=False)
 class Generation:
     """A connection and what the rotation needs to know of it."""
 
-    kept: Kept
+    kept: Kept = field(init=False)
     delivered: trio.Event = field(factory=trio.Event)
     leaving: trio.Event = field(factory=trio.Event)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    why: str = "age"
+
+    def leave(self, why: str) -> None:
+        """It is to be replaced before its time."""
+        if not self.leaving.is_set():
+            self.why = why
+            self.leaving.set()
 
     async def run(self) -> None:
         with self.scope:
@@ -44,7 +55,7 @@ class Generation:
 
 
 async def keep(
-    make: Callable[[Callable[[], None], Callable[[], None]], Kept],
+    make: Make,
     *,
     max_age_s: float,
     settle_s: float,
@@ -55,10 +66,10 @@ async def keep(
 ) -> None:
     """Run one generation after the other, for ever.
 
-    ``make(delivered, leaving)`` makes one; it calls ``delivered`` with its first data and
-    ``leaving`` when the exchange announces the end.  A successor that has not delivered within
-    ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, so that the
-    connections of a venue change one at a time.  ``retired`` is told what went.
+    ``make(delivered, leave)`` makes one; it calls ``delivered`` with its first data and ``leave``,
+    with the reason, when it is to be replaced before its time.  A successor that has not delivered
+    within ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, so that
+    the connections of a venue change one at a time.  ``retired`` is told what went.
     """
     log = log or structlog.get_logger()
     async with trio.open_nursery() as nursery:
@@ -70,8 +81,8 @@ async def keep(
             async with turn:
                 successor = _start(nursery, make)
                 old, new = current.kept.state.id, successor.kept.state.id
-                reason = "announced" if current.leaving.is_set() else "age"
-                log.info("connection.rotating", connection=old, successor=new, reason=reason)
+                why = current.why
+                log.info("connection.rotating", connection=old, successor=new, reason=why)
                 await _wait(successor.delivered.wait, settle_s)
                 if not successor.delivered.is_set():
                     log.warning("connection.rotation_slow", connection=old, successor=new)
@@ -82,13 +93,10 @@ async def keep(
                 current = successor
 
 
-def _start(
-    nursery: trio.Nursery, make: Callable[[Callable[[], None], Callable[[], None]], Kept]
-) -> Generation:
-    delivered, leaving = trio.Event(), trio.Event()
-    generation = Generation(make(delivered.set, leaving.set), delivered, leaving)
-    state = generation.kept.state
-    nursery.start_soon(generation.run, name=f"connection {state.id}")
+def _start(nursery: trio.Nursery, make: Make) -> Generation:
+    generation = Generation()
+    generation.kept = make(generation.delivered.set, generation.leave)
+    nursery.start_soon(generation.run, name=f"connection {generation.kept.state.id}")
     return generation
 
 

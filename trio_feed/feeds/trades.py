@@ -24,15 +24,21 @@ RETRY_MS = 2_000
 class TradeLine:
     """``due_ms`` is when the exchange is to be asked for ``wanted_id`` and what follows; both are
     None while nothing is missing.  ``accepted`` is told of every trade, each once and in order,
-    refilled ones included.  ``refill`` False: the exchange cannot be asked by id."""
+    refilled ones included.  ``refill`` False: the exchange cannot be asked by id.  ``lost`` is
+    told between which times (unix ms) trades were given up.  ``refilled`` counts what was fetched.
+    """
 
     def __init__(
         self,
         intervals: tuple[Interval, ...],
         *,
         accepted: Callable[[Trade], None] = lambda trade: None,
+        lost: Callable[[int, int], None] = lambda first_ms, last_ms: None,
         refill: bool = True,
     ) -> None:
+        self._lost = lost
+        self.refilled = 0
+        self._last_ms = 0
         self._max_hole = MAX_HOLE if refill else 0
         self._accepted = accepted
         self.due_ms: float | None = None
@@ -48,6 +54,11 @@ class TradeLine:
         return last + 1 if self._waiting and last is not None else None
 
     @property
+    def gap_ms(self) -> tuple[int, int] | None:
+        """Between which times (unix ms) trades are missing that are being fetched."""
+        return (self._last_ms, self._waiting[0].time_ms) if self._waiting else None
+
+    @property
     def next_close_ms(self) -> float | None:
         """When ``advance`` will close something, while the stream is live."""
         end = self._candles.next_end_ms
@@ -59,7 +70,10 @@ class TradeLine:
         if self._waiting:
             return self._take_while_waiting(trade, now)
         missing = self._candles.missing_before(trade)
-        if missing is None or missing[1] - missing[0] >= self._max_hole:
+        if missing is None:
+            return self._add(trade)
+        if missing[1] - missing[0] >= self._max_hole:
+            self._lost(self._last_ms, trade.time_ms)
             return self._add(trade)
         self._waiting.append(trade)
         self._tries = 0
@@ -85,6 +99,7 @@ class TradeLine:
             if self.wanted_id is None or trade.trade_id >= self._waiting[0].trade_id:
                 break
             if self._candles.missing_before(trade) is None:
+                self.refilled += 1
                 built += self._add(trade)
         built += self._drain()
         if self.wanted_id == before and self._waiting:
@@ -118,6 +133,7 @@ class TradeLine:
     def _add(self, trade: Trade) -> list[Built]:
         if self._candles.last_id is None or trade.trade_id > self._candles.last_id:
             self._accepted(trade)
+            self._last_ms = trade.time_ms
         return self._candles.add(trade)
 
     def _drain(self) -> list[Built]:
@@ -128,6 +144,7 @@ class TradeLine:
         return built
 
     def _give_up(self) -> list[Built]:
+        self._lost(self._last_ms, self._waiting[0].time_ms)
         built = self._add(self._waiting.popleft())
         built += self._drain()
         self._tries = 0

@@ -14,6 +14,7 @@ from trio_util import AsyncValue
 
 from ..errors import BadMessage, NetworkError
 from ..market import calendar
+from ..market.coverage import coverage
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, Subject
 from ..net.budgets import Budgets
@@ -33,6 +34,10 @@ from .firsts import Firsts
 from .links import Links
 from .outlet import Publish
 from .pipeline import EVERY, Pipeline
+from .watch import Watch
+
+_MEASURE_S = 30.0
+_WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
 
 _HOLD_BOOKS_MS = 500.0
 """With redundancy: how much one connection may be ahead of the other."""
@@ -112,6 +117,16 @@ class VenueFeed:
             down=self._down,
         )
         self._firsts = Firsts(_HOLD_BOOKS_MS if connection.redundancy > 1 else 0.0)
+        self.watch = Watch(
+            venue,
+            connection,
+            instruments=lambda: self.instruments,
+            flows=self.pipeline.flows,
+            stalled=lambda stream, reason: self.pipeline.lost([stream], reason),
+            rotate=lambda stream: self._links.rotate(stream, "stale"),
+            beside=self._links.beside,
+            metrics=metrics,
+        )
 
     def __repr__(self) -> str:
         return f"<feed {self.venue.NAME} {self._links!r}>"
@@ -119,10 +134,12 @@ class VenueFeed:
     def _up(self, plan: Plan) -> None:
         self.carrying.value += 1
         self.pipeline.resumed(plan.streams)
+        self.watch.up(plan.streams)
 
     def _down(self, plan: Plan) -> None:
         self.carrying.value -= 1
         self._firsts.forget(stream.symbol for stream in plan.streams if stream.kind is Kind.BOOK)
+        self.watch.lost(plan.streams)
         self.pipeline.lost(plan.streams)
 
     @property
@@ -144,6 +161,7 @@ class VenueFeed:
             "series_held": self.pipeline.held(),
             "series_behind": self.pipeline.behind(),
             "stale_books": self.pipeline.stale_books(),
+            "streams": self.watch.statistics(),
         }
 
     def not_ready(self, fresh_s: float) -> str:
@@ -184,6 +202,7 @@ class VenueFeed:
             rest = await self._open_rest(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, inlet, name=f"{name} processor")
+            nursery.start_soon(self._measure, name=f"{name} gauges")
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self._links.part, name=f"{name} lanes")
             if self.settings.trade_intervals:
@@ -192,6 +211,7 @@ class VenueFeed:
                 self._apply(AnyInstrument(name, "token"), nursery, outlet)
             else:
                 self._start_workers(rest, nursery)
+                nursery.start_soon(self.watch.run, rest, name=f"{name} watch")
                 nursery.start_soon(self._keep_instruments, rest, nursery, outlet)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
@@ -253,18 +273,23 @@ class VenueFeed:
             instrument = table.find(symbol)
             if instrument is not None:
                 self._name(instrument.native, symbol)
-        self._links.apply(self._streams(table), nursery, outlet)
+        streams = self._streams(table)
+        self.watch.keep(streams)
+        self._links.apply(streams, nursery, outlet)
 
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
         held = self._metrics.held_series.labels(self.venue.NAME)
         bad = self._metrics.bad_messages.labels(self.venue.NAME)
         async for events, received in inlet:
+            self.watch.hold = True
             await self._store.room()
             try:
                 self.pipeline.handle(self._firsts.news(events, received), received)
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))
+            self.watch.heard(events)
+            self.watch.hold = inlet.statistics().current_buffer_used > 0
             held.set(self.pipeline.held())
 
     async def _close_by_time(self) -> Never:
@@ -274,6 +299,19 @@ class VenueFeed:
             now = self.pipeline.now_ms()
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
             self.pipeline.advance()
+
+    async def _measure(self) -> Never:
+        """Gauges that are not worth a look at every message."""
+        name, started = self.venue.NAME, self._world.now_ms()
+        while True:
+            await trio.sleep(_MEASURE_S)
+            self.watch.count()
+            now = self._world.now_ms()
+            for window, length_ms in _WINDOWS_MS.items():
+                since = max(started, now - length_ms)
+                found = [coverage(each, since, now) for each in self.pipeline.ledgers.values()]
+                due, out = sum(d for d, _ in found), sum(o for _, o in found)
+                self._metrics.coverage.labels(name, window).set(out / due if due else 1.0)
 
     async def _seed_rollups(self, symbols: Collection[str]) -> None:
         """Running rolled-up candles begin with the minutes that are stored of them."""

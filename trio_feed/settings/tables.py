@@ -100,6 +100,10 @@ class ConnectionSettings:
     """No pong for this long: the connection is lost."""
     silence_timeout_s: float = field(default=60.0, validator=_between(1, 86400))
     """No data for this long, pongs or not: the connection is lost."""
+    stall_factor: float = field(default=3.0, validator=_between(1.5, 100))
+    """A stream that is silent for this many times its usual gap is asked about by REST before."""
+    stall_min_s: float = field(default=5.0, validator=_between(0.5, 3600))
+    """A shorter silence of a stream is never suspicious."""
     max_age_s: float = field(default=23 * 3600.0, validator=_between(10, 7 * 86400))
     """A connection is replaced at about this age, before the exchange cuts it at 24 hours."""
     backoff_min_s: float = field(default=0.5, validator=_between(0.01, 60))

@@ -29,7 +29,7 @@ class _Close:
 
 @define(eq=False)
 class Connection:
-    """The levers ``abort``, ``close``, ``mute`` and the sink ``offer`` never wait.
+    """The levers ``abort``, ``close``, ``mute``, ``mute_stream`` and the sink ``offer`` never wait.
 
     ``path`` says which streams it gets.  Those of another path are acked and nothing comes, as on
     the real USD-M exchange since 2026-04-23.
@@ -78,6 +78,10 @@ class Connection:
     def mute(self) -> None:
         """From now on pings are answered, control messages acked, and nothing is pushed."""
         self.muted = True
+
+    def mute_stream(self, name: str) -> None:
+        """From now on nothing of this stream is pushed; the others go on."""
+        self.ticker.leave(name, self)
 
     async def run(self) -> None:
         """Serve it to its end, whoever ends it.  The stream is the caller's to close."""

@@ -13,6 +13,7 @@ from attrs import define, field
 from ..errors import ConnectionLost
 from .okx_control import Control, notice
 from .okx_feed import Feed
+from .okx_forms import Channel
 from .okx_outbox import Outbox
 from .wire import WebSocketPeer, text_frame
 
@@ -26,7 +27,8 @@ _PONG = text_frame(b"pong")
 
 @define(eq=False)
 class OkxConnection:
-    """The levers ``abort``, ``close``, ``mute`` and the sink ``offer`` never wait."""
+    """The levers ``abort``, ``close``, ``mute``, ``mute_stream`` and the sink ``offer`` do not
+    wait."""
 
     peer: WebSocketPeer
     feed: Feed
@@ -66,6 +68,11 @@ class OkxConnection:
     def mute(self) -> None:
         """From now on ``ping`` is answered, control messages acked, and nothing is pushed."""
         self.muted = True
+
+    def mute_stream(self, name: str) -> None:
+        """From now on nothing of it (``channel:instId``) is pushed; other streams go on."""
+        channel, _, inst_id = name.partition(":")
+        self.feed.leave(Channel(channel, inst_id), self)
 
     def announce_upgrade(self) -> None:
         """Notice 64008 (not promised on /business, so not given), and the end in 60 s."""

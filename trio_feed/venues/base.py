@@ -205,6 +205,12 @@ class Venue(Protocol):
 
     def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]: ...
 
+    def latest_question(
+        self, instrument: Instrument, interval: Interval | None
+    ) -> RestQuestion | None:
+        """The newest candle of an interval, or (None) the newest trade of the ``TRADE_KIND``, as
+        cheaply as it goes; None where the venue cannot say."""
+
     def book_question(self, instrument: Instrument) -> RestQuestion | None: ...
 
     def parse_book(self, body: bytes, instrument: Instrument) -> BookUpdate: ...

@@ -98,6 +98,14 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
     return RestQuestion("/api/v3/aggTrades", params, 4)
 
 
+def latest_question(instrument: Instrument, interval: Interval | None) -> RestQuestion | None:
+    """The newest candle or aggregated trade."""
+    params: dict[str, str | int] = {"symbol": instrument.native, "limit": 1}
+    if interval is None:
+        return RestQuestion("/api/v3/aggTrades", params, 4)
+    return RestQuestion("/api/v3/klines", params | {"interval": interval.value}, 2)
+
+
 def book_question(instrument: Instrument) -> RestQuestion | None:
     params: dict[str, str | int] = {"symbol": instrument.native, "limit": BOOK_SNAPSHOT_LEVELS or 0}
     return RestQuestion("/api/v3/depth", params, 50)

@@ -119,6 +119,19 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
     return RestQuestion("/fapi/v1/aggTrades", params, 20)
 
 
+def latest_question(instrument: Instrument, interval: Interval | None) -> RestQuestion | None:
+    """The newest candle (weight 1) or aggregated trade (20, however few are asked for)."""
+    if interval is None:
+        return RestQuestion("/fapi/v1/aggTrades", {"symbol": instrument.native, "limit": 1}, 20)
+    params: dict[str, str | int] = {
+        "pair": instrument.native,
+        "contractType": _contract(instrument).upper(),
+        "interval": interval.value,
+        "limit": 1,
+    }
+    return RestQuestion("/fapi/v1/continuousKlines", params, 1)
+
+
 def book_question(instrument: Instrument) -> RestQuestion | None:
     params: dict[str, str | int] = {"symbol": instrument.native, "limit": BOOK_SNAPSHOT_LEVELS or 0}
     return RestQuestion("/fapi/v1/depth", params, 20)

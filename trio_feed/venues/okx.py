@@ -280,6 +280,15 @@ def parse_trades(body: bytes, instrument: Instrument) -> list[Trade]:
     return trades
 
 
+def latest_question(instrument: Instrument, interval: Interval | None) -> RestQuestion | None:
+    """The newest candle or single trade."""
+    params: dict[str, str | int] = {"instId": instrument.native, "limit": 1}
+    if interval is None:
+        return RestQuestion("/api/v5/market/trades", params, _ONE_40TH)
+    bar = {"bar": wire.BARS[interval]}
+    return RestQuestion("/api/v5/market/candles", params | bar, _ONE_40TH)
+
+
 def book_question(instrument: Instrument) -> RestQuestion | None:
     """The same 400 levels that the stream keeps."""
     params: dict[str, str | int] = {"instId": instrument.native, "sz": _BOOK_LEVELS}

@@ -151,6 +151,11 @@ class SpinPet(_Facts):
     def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]:
         raise BadMessage(f"{NAME} has no trades", solana.sample(body))
 
+    def latest_question(
+        self, instrument: Instrument, interval: Interval | None
+    ) -> RestQuestion | None:
+        return None
+
     def book_question(self, instrument: Instrument) -> RestQuestion | None:
         return None
 

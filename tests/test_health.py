@@ -1,0 +1,59 @@
+"""What is told of a subject's upstream, as a table of events."""
+
+import pytest
+
+from trio_feed.market.health import Health
+
+LOST, FLOWS = ("lost", "why"), ("flows", None)
+MISSES = ("flows", (10, 30))
+SPAN, HOLE = (10, 30), (15, 20)
+
+
+def told(*events: tuple[str, object]) -> list[tuple[object, ...]]:
+    """Each change in a word, with its span where it has one."""
+    health, found = Health(), []
+    for name, value in events:
+        for change in getattr(health, name)(value):
+            found.append((str(change.state), *(() if change.span is None else (change.span,))))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([FLOWS], []),
+        ([LOST, LOST, FLOWS], []),
+        ([FLOWS, LOST, LOST], [("stale",)]),
+        ([FLOWS, LOST, FLOWS, FLOWS], [("stale",), ("live",)]),
+        ([FLOWS, LOST, MISSES], [("stale",), ("repairing", SPAN)]),
+        (
+            [FLOWS, LOST, MISSES, ("reached", 20), ("reached", 30), ("reached", 40)],
+            [("stale",), ("repairing", SPAN), ("repaired", SPAN)],
+        ),
+        (
+            [FLOWS, LOST, MISSES, ("hole", HOLE), ("reached", 30)],
+            [("stale",), ("repairing", SPAN), ("unrepairable", HOLE)],
+        ),
+        (
+            [FLOWS, LOST, MISSES, ("hole", HOLE), ("hole", (22, 25)), ("reached", 30)],
+            [("stale",), ("repairing", SPAN), ("unrepairable", (15, 25))],
+        ),
+        ([FLOWS, LOST, ("hole", HOLE), FLOWS], [("stale",), ("unrepairable", HOLE)]),
+        ([FLOWS, ("hole", HOLE), FLOWS], [("unrepairable", HOLE)]),
+        ([("hole", HOLE), FLOWS], []),
+        ([MISSES, LOST, FLOWS, LOST], [("stale",), ("live",), ("stale",)]),
+        (
+            [FLOWS, LOST, MISSES, LOST, ("reached", 30), FLOWS],
+            [("stale",), ("repairing", SPAN), ("stale",), ("live",)],
+        ),
+        (
+            [FLOWS, LOST, MISSES, ("reached", 30), LOST, FLOWS],
+            [("stale",), ("repairing", SPAN), ("repaired", SPAN), ("stale",), ("live",)],
+        ),
+        ([FLOWS, ("hole", HOLE), LOST, FLOWS], [("unrepairable", HOLE), ("stale",), ("live",)]),
+    ],
+)
+def test_each_change_is_told_once_and_in_order(
+    events: list[tuple[str, object]], expected: list[tuple[object, ...]]
+) -> None:
+    assert told(*events) == expected

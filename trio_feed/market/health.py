@@ -1,0 +1,89 @@
+"""What clients are told of a subject's upstream: a state machine, pure.
+
+Its events are facts: the stream was lost (or proven dead), it flows again, what was missed has
+gone out up to some time, a hole was found that nobody can fill.  Its answers are the changes to
+tell, each once and in order:
+
+    (start) ── flows ──▶ live ── lost ──▶ stale ── flows ──▶ live            nothing was missed
+                          ▲                 ▲  └── flows ──▶ repairing       something was
+                          │                 └──── lost ─────────┤
+                          └── repaired, unrepairable ◀── done ──┘
+
+The first flow after the start is not told; what is lost before it neither.  A hole that is found
+while it is stale or repairing is told at the end, as the result; one that is found while it is
+live is told at once.
+"""
+
+from attrs import define, frozen
+
+from ..model import StreamState
+
+Span = tuple[int, int]
+"""First and last open time of candles; of a line, unix ms."""
+_LIVE = (StreamState.LIVE, StreamState.REPAIRED, StreamState.UNREPAIRABLE)
+
+
+@frozen
+class Change:
+    """Something to tell."""
+
+    state: StreamState
+    reason: str = ""
+    span: Span | None = None
+
+
+@define
+class Health:
+    """Of one subject.  ``state`` is None until something came for the first time."""
+
+    state: StreamState | None = None
+    missing: Span | None = None
+    """What is being repaired."""
+    _hole: Span | None = None
+
+    def lost(self, reason: str) -> list[Change]:
+        """Its stream does not deliver any more."""
+        if self.state is None or self.state is StreamState.STALE:
+            return []
+        self.missing = None
+        return self._turn(Change(StreamState.STALE, reason))
+
+    def flows(self, missing: Span | None) -> list[Change]:
+        """Its stream delivers (again), or is about to and something is ``missing``, which has to be
+        fetched first."""
+        if self.state is None:
+            self.state = StreamState.LIVE
+        if self.state is not StreamState.STALE:
+            return []
+        if missing is not None:
+            self.missing = missing
+            return self._turn(Change(StreamState.REPAIRING, "", missing))
+        return self._finish(Change(StreamState.LIVE))
+
+    def reached(self, time_ms: int) -> list[Change]:
+        """Everything up to and including ``time_ms`` has gone out, or will never."""
+        if self.state is not StreamState.REPAIRING or self.missing is None:
+            return []
+        if time_ms < self.missing[1]:
+            return []
+        missing, self.missing = self.missing, None
+        return self._finish(Change(StreamState.REPAIRED, "", missing))
+
+    def hole(self, span: Span) -> list[Change]:
+        """This is missing and nobody has it."""
+        if self.state is None:
+            return []
+        known = self._hole
+        self._hole = span if known is None else (min(known[0], span[0]), max(known[1], span[1]))
+        return self._finish(Change(self.state)) if self.state in _LIVE else []
+
+    def _finish(self, change: Change) -> list[Change]:
+        """The end of a repair, or what it left missing."""
+        if self._hole is None:
+            return self._turn(change)
+        hole, self._hole = self._hole, None
+        return self._turn(Change(StreamState.UNREPAIRABLE, "the exchange does not have it", hole))
+
+    def _turn(self, change: Change) -> list[Change]:
+        self.state = change.state
+        return [change]
