@@ -11,6 +11,7 @@ from typing import Protocol
 import trio
 from attrs import define, field
 
+from ..model import Interval
 from .binance_dialect import Box, Stream
 from .binance_payloads import combined, encode
 from .binance_sources import Source, source_of
@@ -62,6 +63,19 @@ class Ticker:
             line.takers.pop(taker, None)
             if not line.takers:
                 del self._lines[name]
+
+    def tell_again(self, symbol: str, interval: Interval, open_ms: int) -> list[Taker]:
+        """The closed candle goes out once more, as the market has it now; returns to whom."""
+        market, now = self.box.market, math.floor(self.now_ms())
+        told: list[Taker] = []
+        for line in [*self._lines.values()]:
+            if (line.stream.symbol, line.stream.interval) == (symbol, interval):
+                kline = market.candle(symbol, interval, open_ms)
+                first_id = market.first_id(symbol, open_ms)
+                payload = self.box.dialect.payloads.kline(line.stream, kline, first_id, now)
+                told += line.takers
+                _hand_out(line, encode(payload))
+        return told
 
     async def run(self) -> None:
         """Push for ever."""

@@ -5,15 +5,16 @@ followed book costs a look every 100 ms.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
 from attrs import define, field
 
+from ..model import Interval
 from .okx_channels import BUSINESS, PUBLIC, RANKS
 from .okx_forms import Channel
-from .okx_lines import Line
+from .okx_lines import CandleLine, Line
 from .okx_listing import OkxInstrument, find_instrument
 from .okx_sources import Sources
 from .wire import text_frame
@@ -70,6 +71,19 @@ class Feed:
             if not followed.takers:
                 del self._followed[channel]
 
+    def tell_again(self, symbol: str, interval: Interval, open_ms: int) -> list[Taker]:
+        """The closed candle goes out once more, as the market has it now; returns to whom."""
+        now = math.floor(self.now_ms())
+        told: list[Taker] = []
+        for followed in [*self._followed.values()]:
+            line = followed.line
+            if not isinstance(line, CandleLine) or line.bar.interval != interval:
+                continue
+            if line.instrument.symbol == symbol:
+                told += followed.takers
+                _hand_out(followed, line.state(open_ms, now))
+        return told
+
     async def run(self) -> None:
         """Push for ever."""
         now = 0.0
@@ -96,13 +110,17 @@ class Feed:
     def _push(self, followed: _Followed, now_ms: int) -> None:
         messages = followed.line.news(now_ms)
         if self._trades(followed.line.instrument):
-            for message in messages:
-                frame = text_frame(message)
-                for taker in [*followed.takers]:  # one may leave while it is offered a frame
-                    taker.offer(frame)
+            _hand_out(followed, messages)
 
     def _instrument(self, channel: Channel) -> OkxInstrument | None:
         return find_instrument(self.sources.market, channel.inst_id)
 
     def _trades(self, instrument: OkxInstrument) -> bool:
         return instrument.symbol not in self.sources.market.delisted
+
+
+def _hand_out(followed: _Followed, messages: Iterable[bytes]) -> None:
+    for message in messages:
+        frame = text_frame(message)
+        for taker in [*followed.takers]:  # one may leave while it is offered a frame
+            taker.offer(frame)
