@@ -3,8 +3,7 @@
 What it speaks is in exchanges.md section 5; the parts are beside this file: ``okx_listing`` and
 ``okx_bars`` (what there is), ``okx_forms`` (rows), ``okx_sources``, ``okx_lines``,
 ``okx_book_lines`` and ``okx_channels`` (what a channel pushes and when), ``okx_feed`` (who gets
-it), ``okx_control`` (subscribe and friends), ``okx_connection`` and ``okx_outbox`` (one
-WebSocket), ``okx_rest``.
+it), ``okx_control`` (subscribe and friends), ``okx_connection`` (one WebSocket), ``okx_rest``.
 
 Here the door: paths, faults at the door, counters.
 """
