@@ -98,7 +98,6 @@ def test_a_row_that_is_missing_once_is_not_believed() -> None:
     assert broken(result) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="five questions that failed give a hole up (TradeLine)")
 def test_trades_are_fetched_after_a_ban() -> None:
     script = [
         (300.0, Fault("rest_status", 418, times=1)),
