@@ -172,19 +172,10 @@ def test_a_service_that_dies_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_requests_during_a_ban_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate.service.VenueFeed, "_open_rest", _open_rest_without_patience)
+    monkeypatch.setattr("trio_feed.net.rest._ban_left_ms", lambda *_args: 0.0)  # all are over
     script = [(90.0, Fault("rest_status", 418, times=1)), (92.0, Fault("dial_refused", lasts_s=60))]
     _, result = simulate.simulate(Run(1, 0.2, script=script))
     assert result["limit_violations"] > 0
-
-
-async def _open_rest_without_patience(self: Any, stack: Any) -> Any:
-    rest = await _OPEN_REST(self, stack)
-    rest._refuse_while_banned = lambda: None
-    return rest
-
-
-_OPEN_REST = simulate.service.VenueFeed._open_rest
 
 
 def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
