@@ -167,6 +167,15 @@ def test_a_hole_of_the_exchange_is_believed_only_when_confirmed() -> None:
     assert book.holes == [Hole(T0 + MINUTE, T0 + 2 * MINUTE)]
 
 
+def test_a_question_that_failed_confirms_no_hole() -> None:
+    book = ledger()
+    for _ in range(5):
+        book.failed(now=T0 + 3 * MINUTE)
+    assert book.fill([kline(T0 + MINUTE)], now=T0 + 3 * MINUTE) == []
+    assert closes(book.fill([kline(T0), kline(T0 + MINUTE)], now=T0 + 3 * MINUTE)) == [0, 1]
+    assert book.holes == []
+
+
 def test_a_fresh_series_begins_where_the_history_begins() -> None:
     book = ledger(fresh=True)
     out = book.fill([kline(T0 + 7 * MINUTE), kline(T0 + 8 * MINUTE)], now=T0 + 9 * MINUTE)

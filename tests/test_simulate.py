@@ -9,9 +9,14 @@ import trio
 from attrs import evolve
 
 from scripts import simulate
-from scripts.simulate import MUST_BE_ZERO, SETTLE_S, START_MS, Run
+from scripts.simulate import SETTLE_S
+from scripts.simulate_client import BookCheck
+from scripts.simulate_judge import MUST_BE_ZERO
+from scripts.simulate_run import START_MS, Run, service_settings
+from trio_feed.market.ledger import Ledger
 from trio_feed.model import Kline
-from trio_feed.simulator.faultscript import KINDS, Fault
+from trio_feed.settings import ProxySettings, Settings
+from trio_feed.simulator.faultscript import KINDS, Fault, write_script
 from trio_feed.simulator.gate import client_frames, server_frames
 from trio_feed.simulator.tampers import TAMPERS, closes
 from trio_feed.simulator.wire import ping_frame, text_frame
@@ -25,9 +30,16 @@ def broken(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in MUST_BE_ZERO if result[name]}
 
 
-@pytest.mark.parametrize(("venue", "seed"), [("binance_usdm", 1), ("binance_usdm", 2), ("okx", 3)])
-def test_six_hours_of_everything(venue: str, seed: int) -> None:
-    lines, result = simulate.simulate(Run(seed, 6.0, venue=venue))
+@pytest.mark.parametrize(
+    ("venue", "seed", "channels"),
+    [
+        ("binance_usdm", 1, ("kline",)),
+        ("binance", 2, ("kline", "trade")),
+        ("okx", 3, ("kline", "ticker")),
+    ],
+)
+def test_six_hours_of_everything(venue: str, seed: int, channels: tuple[str, ...]) -> None:
+    lines, result = simulate.simulate(Run(seed, 6.0, venue=venue, channels=channels))
     assert broken(result) == {}
     assert result["closed_expected"] == 380
     assert result["closed_in_store"] == result["closed_delivered"] == 380
@@ -35,6 +47,88 @@ def test_six_hours_of_everything(venue: str, seed: int) -> None:
     assert len(lines) == sum(result["faults"].values())
     assert result["max_detect_s"] <= 90
     assert result["virtual_hours"] >= 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_fault_alone(kind: str) -> None:
+    """Twelve of them in an hour: a fault that is rare among all the others comes often here."""
+    script = [
+        (at, fault)
+        for seed in range(12)
+        for at, fault in write_script(seed, 1.0, [kind], start_ms=START_MS)[:1]
+    ]
+    _, result = simulate.simulate(Run(1, 1.0, script=sorted(script, key=lambda item: item[0])))
+    assert broken(result) == {}
+    assert result["faults"] == {kind: 12}
+
+
+def test_books_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(1, 0.3, kinds=(), channels=("kline", "book"))
+    _, result = simulate.simulate(run)
+    assert result["books_checked"] > 90
+    assert result["book_mismatches"] == 0
+    note = BookCheck.note
+
+    def ten_seconds_behind(self: BookCheck, message: dict[str, Any]) -> None:
+        book = message["data"] | {"update_id": message["data"]["update_id"] - 800}
+        note(self, message | {"data": book})
+
+    monkeypatch.setattr(BookCheck, "note", ten_seconds_behind)
+    _, result = simulate.simulate(run)
+    assert result["book_mismatches"] > 80
+
+
+def test_trades_are_counted() -> None:
+    run = Run(1, 0.5, kinds=(), channels=("kline", "trade"))
+    assert simulate.simulate(run)[1]["trades_lost"] == 0
+    script = [(300.0, Fault("rest_down", lasts_s=600)), (301.0, Fault("dial_refused", lasts_s=60))]
+    _, result = simulate.simulate(evolve(run, script=script))
+    assert result["trades_lost"] > 0
+
+
+def test_a_row_that_is_missing_once_is_not_believed() -> None:
+    """REST is away for a while, and its first answer afterwards lacks a candle."""
+    script = [
+        (100.0, Fault("missing_close", lasts_s=65)),
+        (100.0, Fault("rest_down", lasts_s=100)),
+        (150.0, Fault("rest_missing_row", times=1)),
+    ]
+    _, result = simulate.simulate(Run(1, 0.5, script=script))
+    assert broken(result) == {}
+
+
+def test_trades_are_fetched_after_a_ban() -> None:
+    script = [
+        (300.0, Fault("rest_status", 418, times=1)),
+        (301.0, Fault("dial_refused", lasts_s=60)),
+    ]
+    _, result = simulate.simulate(Run(1, 0.5, script=script, channels=("kline", "trade")))
+    assert result["trades_lost"] == 0
+
+
+def test_a_correction_that_was_told_has_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [(90.0, Fault("correction", 5.0))]
+    _, result = simulate.simulate(Run(1, 0.2, script=script))
+    assert broken(result) == {}
+    monkeypatch.setattr(Ledger, "_repeated", lambda *_args: [])
+    _, result = simulate.simulate(Run(1, 0.2, script=script))
+    assert broken(result) == {"wrong_values": 1}
+
+
+def test_going_past_the_proxy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_proxy(run: Run) -> Settings:
+        settings = service_settings(run)
+        exchange = settings.exchanges[run.venue]
+        connection = evolve(exchange.connection, proxy=ProxySettings())
+        return evolve(settings, exchanges={run.venue: evolve(exchange, connection=connection)})
+
+    monkeypatch.setattr(simulate, "service_settings", without_proxy)
+    lines, result = simulate.simulate(Run(1, 0.1, kinds=()))
+    assert broken(result) == {"bypassed": 2}
+    assert sorted(line.split(" ", 1)[1] for line in lines) == [
+        "offence exchange:80 dialled past the proxy",
+        "offence rest:80 dialled past the proxy",
+    ]
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
@@ -77,19 +171,10 @@ def test_a_service_that_dies_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_requests_during_a_ban_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate.service.VenueFeed, "_open_rest", _open_rest_without_patience)
+    monkeypatch.setattr("trio_feed.net.rest._ban_left_ms", lambda *_args: 0.0)  # all are over
     script = [(90.0, Fault("rest_status", 418, times=1)), (92.0, Fault("dial_refused", lasts_s=60))]
     _, result = simulate.simulate(Run(1, 0.2, script=script))
     assert result["limit_violations"] > 0
-
-
-async def _open_rest_without_patience(self: Any, stack: Any) -> Any:
-    rest = await _OPEN_REST(self, stack)
-    rest._refuse_while_banned = lambda: None
-    return rest
-
-
-_OPEN_REST = simulate.service.VenueFeed._open_rest
 
 
 def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +187,17 @@ def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> Non
     assert simulate.main([*words, "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line).keys() == result.keys()
+
+
+@pytest.mark.parametrize("name", MUST_BE_ZERO)
+def test_the_exit_code_tells_of_each_broken_promise(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = dict.fromkeys(MUST_BE_ZERO, 0) | {"trades_lost": 3, "book_mismatches": 1}
+    monkeypatch.setattr(simulate, "simulate", lambda _run: ([], result))
+    assert simulate.main(["--json"]) == 0
+    result[name] = 1
+    assert simulate.main(["--json"]) == 1
 
 
 def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

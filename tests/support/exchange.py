@@ -95,12 +95,13 @@ async def open_box(
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT"),
     trades: int = 240,
     push_ms: int = 250,
+    book_push_ms: int = 100,
     control: Faults | None = None,
 ) -> AsyncIterator[Box]:
     network = MemoryNetwork()
     market = Market(7, symbols, trades)
     listeners = await network.listen("box", 443)
-    settings = SimulatorSettings(venue=venue, kline_push_ms=push_ms)
+    settings = SimulatorSettings(venue=venue, kline_push_ms=push_ms, book_push_ms=book_push_ms)
     async with trio.open_nursery() as nursery:
         exchange = await nursery.start(
             lambda task_status: BINANCE_BOXES[venue](

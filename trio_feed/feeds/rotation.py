@@ -68,8 +68,9 @@ async def keep(
 
     ``make(delivered, leave)`` makes one; it calls ``delivered`` with its first data and ``leave``,
     with the reason, when it is to be replaced before its time.  A successor that has not delivered
-    within ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, so that
-    the connections of a venue change one at a time.  ``retired`` is told what went.
+    within ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, but not
+    for longer than that, so that the connections of a venue change one at a time.  ``retired`` is
+    told what went.
     """
     log = log or structlog.get_logger()
     async with trio.open_nursery() as nursery:
@@ -84,13 +85,13 @@ async def keep(
                 why = current.why
                 log.info("connection.rotating", connection=old, successor=new, reason=why)
                 await _wait(successor.delivered.wait, settle_s)
-                if not successor.delivered.is_set():
-                    log.warning("connection.rotation_slow", connection=old, successor=new)
-                    await successor.delivered.wait()
-                current.scope.cancel()
-                retired(current.kept.state)
-                log.info("connection.rotated", connection=old, successor=new)
-                current = successor
+            if not successor.delivered.is_set():
+                log.warning("connection.rotation_slow", connection=old, successor=new)
+                await successor.delivered.wait()
+            current.scope.cancel()
+            retired(current.kept.state)
+            log.info("connection.rotated", connection=old, successor=new)
+            current = successor
 
 
 def _start(nursery: trio.Nursery, make: Make) -> Generation:

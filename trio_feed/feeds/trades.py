@@ -18,6 +18,9 @@ MAX_HOLE = 20_000
 """Aggregate ids that are fetched at most (20 requests of weight 20)."""
 MAX_WAITING = 50_000
 TRIES = 5
+"""Answers without what is missing; then the exchange does not have it."""
+PATIENCE_MS = 60_000
+"""A hole about which nobody can be asked holds up the live trades for so long at most."""
 RETRY_MS = 2_000
 
 
@@ -46,7 +49,7 @@ class TradeLine:
         self._waiting: deque[Trade] = deque()
         self._up = False
         self._live = False
-        self._tries = 0
+        self._tries, self._since = 0, 0.0
 
     @property
     def wanted_id(self) -> int | None:
@@ -76,7 +79,7 @@ class TradeLine:
             self._lost(self._last_ms, trade.time_ms)
             return self._add(trade)
         self._waiting.append(trade)
-        self._tries = 0
+        self._tries, self._since = 0, now
         self.due_ms = now
         return []
 
@@ -103,17 +106,18 @@ class TradeLine:
                 built += self._add(trade)
         built += self._drain()
         if self.wanted_id == before and self._waiting:
-            return built + self.failed(now)
-        self._tries = 0
+            self._tries += 1
+            return built + (self._give_up() if self._tries >= TRIES else self._later(now))
+        self._tries, self._since = 0, now
         self.due_ms = now if self._waiting else None
         return built
 
     def failed(self, now: float) -> list[Built]:
-        """The question brought nothing; after some tries the hole is given up."""
-        self._tries += 1
-        if self._tries >= TRIES:
-            return self._give_up()
-        self.due_ms = now + RETRY_MS * self._tries
+        """There was no answer; after a while the hole is given up."""
+        return self._give_up() if now - self._since >= PATIENCE_MS else self._later(now)
+
+    def _later(self, now: float) -> list[Built]:
+        self.due_ms = now + RETRY_MS * max(1, self._tries)
         return []
 
     def resumed(self, _now: float) -> None:

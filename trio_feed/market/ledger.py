@@ -78,6 +78,9 @@ class Ledger:
     _ahead: Kline | None = None
     _updates: int = 0
     _asked: int = 0
+    """Questions in a row that brought nothing."""
+    _sightings: int = 0
+    """Answers that showed a hole where a candle is expected."""
     _retry_at: float | None = None
     _hurry_from: float | None = None
 
@@ -170,7 +173,7 @@ class Ledger:
     def _plan(self, now: float, *, progress: bool) -> None:
         self._hurry_from = None
         if progress:
-            self._asked = 0
+            self._asked = self._sightings = 0  # answers that follow at once may be of one page
             still = calendar.next_open(self.series.interval, self.expected) <= now
             self._retry_at = now if still or self.holding else None
             return
@@ -179,7 +182,9 @@ class Ledger:
         self._retry_at = now + min(wait, self.policy.retry_max_ms)
 
     def _believe_hole(self, next_ms: int) -> bool:
-        if not self.fresh and self._asked + 1 < self.policy.hole_confirmations:
+        """An answer shows a hole; only answers count, not questions that failed."""
+        self._sightings += 1
+        if not self.fresh and self._sightings < self.policy.hole_confirmations:
             return False
         self._pass_over(next_ms)
         return True
@@ -194,6 +199,7 @@ class Ledger:
         if not self.fresh:
             self.holes.append(Hole(self.expected, last))
         self.closed_ms = last
+        self._sightings = 0
         self.current = None
         self._updates = 0
 
@@ -261,7 +267,7 @@ class Ledger:
         self.current = None
         self._recent.append(kline)
         self._updates = 0
-        self._asked = 0
+        self._asked = self._sightings = 0
         self._retry_at = None
         return message
 

@@ -238,6 +238,8 @@ class SimulatorSettings:
     """Per symbol."""
     kline_push_ms: int = field(default=250, validator=_between(10, 60_000))
     """The exchange pushes an open candle at most this often (250 ms on USD-M)."""
+    book_push_ms: int = field(default=100, validator=_between(10, 60_000))
+    """The exchange pushes a book's changes at most this often."""
 
 
 @frozen

@@ -15,6 +15,7 @@ from typing import Protocol
 import trio
 from attrs import define, field, frozen
 
+from ..model import Interval, Kline
 from ..settings import SimulatorSettings
 from .binance_connection import Connection
 from .binance_control import MAX_STREAMS, Subscriptions
@@ -23,7 +24,7 @@ from .binance_limits import front_end_page
 from .binance_payloads import combined, shutdown_payload
 from .binance_rest import BinanceRest
 from .binance_spot import SPOT
-from .binance_ticker import Ticker
+from .binance_ticker import Taker, Ticker
 from .binance_usdm import USDM
 from .faults import Faults
 from .market import Market
@@ -76,6 +77,12 @@ class SimulatedExchange:
         for connection in [*self.connections]:
             wrapped = combined("!serverShutdown", payload) if connection.combined else payload
             connection.offer(text_frame(wrapped))
+
+    def correct(self, symbol: str, interval: Interval, kline: Kline) -> list[Taker]:
+        """Change a closed candle: REST gives the new one from now on, and it is told again, to
+        those who are returned."""
+        self.market.correct(symbol, interval, kline)
+        return self.ticker.tell_again(symbol, interval, kline.open_ms)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """One accepted connection, to its end.  Closes it."""
@@ -137,10 +144,11 @@ async def serve_binance(
     """Serve USD-M futures until cancelled.  Closes the listeners.
 
     ``now_ms`` is unix time in ms and the only clock of the market; of ``settings`` only
-    ``kline_push_ms`` is used (seed, symbols and trades are the market's).  ``control`` may owe
-    faults before the first client comes.  ``task_status.started`` gives the SimulatedExchange.
+    ``kline_push_ms`` and ``book_push_ms`` are used (seed, symbols and trades are the market's).
+    ``control`` may owe faults before the first client comes.  ``task_status.started`` gives the
+    SimulatedExchange.
     """
-    box = Box(market, USDM, settings.kline_push_ms)
+    box = Box(market, USDM, settings.kline_push_ms, settings.book_push_ms)
     await _serve(box, listeners, now_ms, control, task_status)
 
 
@@ -158,7 +166,7 @@ async def serve_binance_spot(
     Open candles are pushed every 2 s (``1s``: every second), or more rarely where ``settings``
     say so.
     """
-    box = Box(market, SPOT, settings.kline_push_ms)
+    box = Box(market, SPOT, settings.kline_push_ms, settings.book_push_ms)
     await _serve(box, listeners, now_ms, control, task_status)
 
 

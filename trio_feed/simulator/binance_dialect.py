@@ -140,6 +140,8 @@ class Box:
     dialect: Dialect
     kline_push_ms: int = 1
     """Open candles are pushed at most this often, whatever the dialect's own grid is."""
+    book_push_ms: int = 1
+    """And so are changes of books."""
     books: Books = field(init=False)
     statistics: Statistics = field(init=False)
 

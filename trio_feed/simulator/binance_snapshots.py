@@ -26,7 +26,11 @@ def exchange_info(box: Box, query: Query, now_ms: int) -> Payload:
 
 
 def depth(box: Box, query: Query, now_ms: int) -> Payload:
-    """A book; ``E`` and ``T`` on USD-M only, and there only some limits exist."""
+    """A book; ``E`` and ``T`` on USD-M only, and there only some limits exist.
+
+    It is the one of the last push: between two of them a level may go away and come back, which
+    the next push does not tell.
+    """
     symbol, rest = symbol_of(box, query), box.dialect.rest
     limit = integer(query, "limit")
     if rest.depths is None:
@@ -36,7 +40,7 @@ def depth(box: Box, query: Query, now_ms: int) -> Payload:
     elif limit not in rest.depths:
         raise Refused(-4021, f"Depth limit {limit} not valid.")
     book = box.books[symbol]
-    step = book.step(now_ms)
+    step = book.step(now_ms - now_ms % box.book_push_ms)
     bids, asks = book.levels(step, limit or _MOST_DEPTH)
     times = {"E": now_ms, "T": now_ms} if rest.depth_times else {}
     return {

@@ -96,7 +96,8 @@ class Book:
 
     @property
     def due_ms(self) -> int:
-        return _grid(self.told_ms + 1, self.stream.every_ms)
+        every_ms = max(self.stream.every_ms, self.box.book_push_ms)
+        return _grid(self.told_ms + 1, every_ms)
 
     def news(self, now_ms: int) -> Iterator[Payload]:
         self.told_ms, step = now_ms, self.path.step(now_ms)

@@ -1,19 +1,20 @@
-"""One task pushes for the whole exchange: it sleeps until the next event, whatever it is.
+"""Who follows which stream of the Binance box, and the pushing to them.
 
 Every stream that somebody follows has a source (:mod:`.binance_sources`) that knows when it will
-have news, so a quiet market costs nothing however fine the grid of push times is.
+have news.
 """
 
 import math
 from collections.abc import Callable
 from typing import Protocol
 
-import trio
 from attrs import define, field
 
+from ..model import Interval
 from .binance_dialect import Box, Stream
 from .binance_payloads import combined, encode
 from .binance_sources import Source, source_of
+from .timetable import Timetable
 from .wire import text_frame
 
 
@@ -44,7 +45,10 @@ class Ticker:
     box: Box
     now_ms: Callable[[], float]
     _lines: dict[str, _Line] = field(factory=dict)
-    _changed: trio.Event = field(factory=trio.Event)
+    _timetable: Timetable = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._timetable = Timetable(self.now_ms)
 
     def follow(self, stream: Stream, taker: Taker) -> None:
         """From its next change on, the stream's frames are offered to ``taker``."""
@@ -52,7 +56,7 @@ class Ticker:
         if line is None:
             source = source_of(self.box, stream, math.floor(self.now_ms()))
             line = self._lines[stream.name] = _Line(stream, source, source.due_ms)
-            self._changed.set()
+            self._timetable.changed()
         line.takers[taker] = None
 
     def leave(self, name: str, taker: Taker) -> None:
@@ -63,28 +67,30 @@ class Ticker:
             if not line.takers:
                 del self._lines[name]
 
+    def tell_again(self, symbol: str, interval: Interval, open_ms: int) -> list[Taker]:
+        """The closed candle goes out once more, as the market has it now; returns to whom."""
+        market, now = self.box.market, math.floor(self.now_ms())
+        told: list[Taker] = []
+        for line in [*self._lines.values()]:
+            if (line.stream.symbol, line.stream.interval) == (symbol, interval):
+                kline = market.candle(symbol, interval, open_ms)
+                first_id = market.first_id(symbol, open_ms)
+                payload = self.box.dialect.payloads.kline(line.stream, kline, first_id, now)
+                told += line.takers
+                _hand_out(line, encode(payload))
+        return told
+
     async def run(self) -> None:
         """Push for ever."""
-        now = 0.0
-        while True:
-            now = max(now, self.now_ms())
-            wake_ms = min((line.due_ms for line in self._lines.values()), default=math.inf)
-            if now < wake_ms:
-                if not await self._sleep((wake_ms - now) / 1000):
-                    continue
-                now = max(self.now_ms(), wake_ms)  # a timer may end a hair before its time
-            for line in [*self._lines.values()]:
-                if line.due_ms <= now:
-                    self._push(line, math.floor(now))
-            await trio.lowlevel.checkpoint()
+        await self._timetable.run(self._due_ms, self._push_due)
 
-    async def _sleep(self, seconds: float) -> bool:
-        """False: woken early, there are other streams now."""
-        self._changed = trio.Event()
-        with trio.move_on_after(seconds):
-            await self._changed.wait()
-            return False
-        return True
+    def _due_ms(self) -> float:
+        return min((line.due_ms for line in self._lines.values()), default=math.inf)
+
+    def _push_due(self, now: float) -> None:
+        for line in [*self._lines.values()]:
+            if line.due_ms <= now:
+                self._push(line, math.floor(now))
 
     def _push(self, line: _Line, now: int) -> None:
         for payload in line.source.news(now):

@@ -17,6 +17,8 @@ class Faults:
 
     _upgrades: deque[int] = field(factory=deque)
     _rest: deque[int] = field(factory=deque)
+    _stale_ms: deque[int] = field(factory=deque)
+    _missing: int = 0
 
     def refuse_upgrades(self, status: int, count: int = 1) -> None:
         """The next ``count`` WebSocket upgrades get this HTTP status (e.g. 403, 429, 503)."""
@@ -26,10 +28,21 @@ class Faults:
         """The next ``count`` REST requests get this status (e.g. 418, 429, 451, 503)."""
         self._rest.extend(repeat(_checked(status), min(count, _MOST)))
 
+    def rest_stale(self, age_s: float, count: int = 1) -> None:
+        """The next ``count`` pages of candles are as they were ``age_s`` seconds ago."""
+        self._stale_ms.extend(repeat(int(age_s * 1000), min(count, _MOST)))
+
+    def rest_missing_row(self, count: int = 1) -> None:
+        """The next ``count`` pages of candles lack their oldest row; never more than the largest
+        ``count`` so far, so that it is there again after that."""
+        self._missing = max(self._missing, min(count, _MOST))
+
     def clear(self) -> None:
         """Nothing is owed any more."""
         self._upgrades.clear()
         self._rest.clear()
+        self._stale_ms.clear()
+        self._missing = 0
 
     def next_upgrade(self) -> int | None:
         """The status that this upgrade gets, None: let it in."""
@@ -38,6 +51,15 @@ class Faults:
     def next_rest(self) -> int | None:
         """The status that this request gets, None: answer it."""
         return self._rest.popleft() if self._rest else None
+
+    def next_stale_ms(self) -> int:
+        """How old this page of candles is to be."""
+        return self._stale_ms.popleft() if self._stale_ms else 0
+
+    def next_missing(self) -> bool:
+        """Whether this page of candles lacks its oldest row."""
+        owed, self._missing = self._missing > 0, max(0, self._missing - 1)
+        return owed
 
 
 def _checked(status: int) -> int:

@@ -73,16 +73,30 @@ def _skew(kind: str, chance: random.Random) -> Fault:
     return Fault(kind, round(chance.uniform(-5.0, 5.0), 1), lasts_s=chance.randint(600, 3600))
 
 
+_CLOSE_CODES = (1000, 1001, 1008, 1009, 1011, 1012, 4001, 4002, 4003, 4004, 4005, 4006, 4008, 4009)
+"""What Binance and OKX close with (exchanges.md 1.2, 5.2), and what any server may."""
+
 KINDS: Mapping[str, Make] = {
     "tcp_reset": _plain,
     "half_open": _plain,
-    "server_close": _one_of(1000, 1001, 1008, 1011, 1012),
+    "server_close": _one_of(*_CLOSE_CODES),
     "server_shutdown": _plain,
+    "day_cut": _several(2),
     "refuse_upgrade": _status(429, 503, 451, 418),
+    "ack_lost": _several(2),
     "rest_status": _status(500, 429, 418, 403),
     "rest_down": _lasting(30, 300),
     "rest_slow": _seconds(5.0, 30.0, most=4),
+    "rest_timeout": _several(3),
+    "rest_stale": _seconds(5.0, 90.0, most=2),
+    "rest_missing_row": _several(2),
     "dial_refused": _lasting(10, 600),
+    "proxy_down": _lasting(5, 300),
+    "proxy_refuses": _status(403, 407, 502, 503, 504),
+    "proxy_hangs": _several(3),
+    "proxy_dies": _several(3),
+    "proxy_splits": _several(6),
+    "tls_failure": _several(4),
     "garbage_before_101": _several(4),
     "slow_handshake": _seconds(1.0, 40.0, most=3),
     "malformed_json": _lasting(10, 120),
@@ -93,6 +107,10 @@ KINDS: Mapping[str, Make] = {
     "trickle": _lasting(120, 600),
     "missing_close": _lasting(60, 300),
     "late_close": _late,
+    "correction": _seconds(2.0, 50.0),
+    "book_gap": _several(2),
+    "book_reset": _plain,
+    "listing": _lasting(3600, 7200),
     "clock_skew": _skew,
 }
 """Every kind and how it is drawn.  ``clock_skew`` steps the service's clock, not the exchange's,

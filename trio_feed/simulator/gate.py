@@ -6,6 +6,7 @@ new connection without an answer or give it garbage; and it keeps count of what 
 do: too many control frames, requests during a ban.
 """
 
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,8 @@ from attrs import define, field
 from .wire import text_frame
 
 GARBAGE = b"\x16\x03\x01 220 mail ready\r\n\x00\xff not HTTP at all\r\n\r\n"
+TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x28"
+"""Fatal, handshake_failure (RFC 8446 section 6)."""
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 _TEXT = 0x81
 _BANNED = re.compile(rb"banned until (\d{13})")
@@ -51,20 +54,24 @@ class Offences:
 class Gate:
     """Made for one box; ``guard`` wraps the listeners that the box is given.
 
-    ``now_ms`` is the exchange's clock.  ``greetings`` are owed to the next WebSocket connections:
-    seconds without an answer, None: garbage.  ``rest_delays_s`` are owed to the next REST requests.
+    ``now_ms`` is the exchange's clock.  ``greetings`` are owed to the next WebSocket connections,
+    ``rest_greetings`` to those of REST: seconds without an answer, or what they get before they
+    are closed.  ``rest_delays_s`` are owed to the next REST requests.
     """
 
     nursery: trio.Nursery
     now_ms: Callable[[], float]
     control_frames_per_s: int
     offences: Offences = field(factory=Offences)
-    greetings: deque[float | None] = field(factory=deque)
+    greetings: deque[float | bytes] = field(factory=deque)
+    rest_greetings: deque[float | bytes] = field(factory=deque)
     rest_delays_s: deque[float] = field(factory=deque)
     streams: dict["GatedStream", None] = field(factory=dict)
     silences_s: list[float] = field(factory=list)
     """How long each connection that had gone silent was kept, by whoever ended it."""
     banned_ms: tuple[float, float] = (0.0, 0.0)
+    tampered_until: float = -math.inf
+    """When the last tampering so far ends."""
     _tamperings: list[Tampering] = field(factory=list)
 
     def guard(self, listener: trio.abc.Listener[trio.abc.Stream], *, rest: bool) -> "GateListener":
@@ -72,7 +79,9 @@ class Gate:
 
     def tamper(self, make: Callable[[], Tamper], lasts_s: float) -> None:
         """From now on, for ``lasts_s`` seconds."""
-        self._tamperings.append(Tampering(make, trio.current_time() + lasts_s))
+        until = trio.current_time() + lasts_s
+        self._tamperings.append(Tampering(make, until))
+        self.tampered_until = max(self.tampered_until, until)
 
     def tamperings(self) -> list[Tampering]:
         """Those that are under way, in the order in which they began."""
@@ -116,15 +125,16 @@ class GateListener(trio.abc.Listener[trio.abc.Stream]):
 
     async def accept(self) -> trio.abc.Stream:
         gate = self._gate
+        owed = gate.rest_greetings if self._rest else gate.greetings
         while True:
             stream = await self._listener.accept()
-            greeting = gate.greetings.popleft() if gate.greetings and not self._rest else 0.0
-            if greeting is not None:
+            greeting = owed.popleft() if owed else 0.0
+            if not isinstance(greeting, bytes):
                 gated = GatedStream(stream, gate, self._rest, greeting)
                 gate.streams[gated] = None
                 return gated
             with suppress(*_GONE):
-                await stream.send_all(GARBAGE)
+                await stream.send_all(greeting)
             await stream.aclose()
 
     async def aclose(self) -> None:
@@ -133,7 +143,11 @@ class GateListener(trio.abc.Listener[trio.abc.Stream]):
 
 @define(eq=False)
 class GatedStream(trio.abc.Stream):
-    """The box's end of one connection.  ``wait_s``: before the first byte is read."""
+    """The box's end of one connection.  ``wait_s``: before the first byte is read.
+
+    ``stream`` must allow sends at the same time (:mod:`.pipe` does): frames that were held back
+    go out whenever their time comes.
+    """
 
     stream: trio.abc.Stream
     gate: Gate
@@ -141,7 +155,6 @@ class GatedStream(trio.abc.Stream):
     wait_s: float
     silent_since: float | None = None
     _upgraded: bool = False
-    _turn: trio.Lock = field(factory=trio.Lock)
     _tampers: dict[Tampering, Tamper] = field(factory=dict)
     _control: deque[float] = field(factory=deque)
 
@@ -149,7 +162,7 @@ class GatedStream(trio.abc.Stream):
         data = bytes(data)
         if self._upgraded and (tamperings := self.gate.tamperings()):
             data = self._tampered(data, tamperings)
-        await self._send(data)
+        await self.stream.send_all(data)
         if self.rest:
             self.gate.answered(data)  # only now: a client that has given up does not know
         else:
@@ -178,14 +191,10 @@ class GatedStream(trio.abc.Stream):
             self.silent_since = None
         await self.stream.aclose()
 
-    async def _send(self, data: bytes) -> None:
-        async with self._turn:
-            await self.stream.send_all(data)
-
     async def _send_later(self, delay_s: float, data: bytes) -> None:
         await trio.sleep(delay_s)
         with suppress(*_GONE):
-            await self._send(data)
+            await self.stream.send_all(data)
 
     def _tampered(self, data: bytes, tamperings: Iterable[Tampering]) -> bytes:
         """Whole frames -> what is left of them to be sent now."""

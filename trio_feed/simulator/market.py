@@ -40,6 +40,7 @@ class Market:
         self.trades_per_minute = max(_FEWEST_TRADES, trades_per_minute)
         self.listings: dict[str, Listing] = {}
         self.delisted: set[str] = set()
+        self._corrected: dict[tuple[str, Interval, int], Kline] = {}
         self._seed = seed
         self._lines: dict[str, _Line] = {}
         for symbol in symbols:
@@ -61,8 +62,16 @@ class Market:
         A second without a trade is a flat candle at the last price.  The candle that is open at
         ``listed_ms`` holds what was traded from then on.
         """
+        corrected = self._corrected.get((symbol, interval, open_ms))
+        if corrected is not None:
+            return corrected
         line, start, end = self._bounds(symbol, interval, open_ms)
         return line.kline(line.bar(interval, start, end), open_ms, closed=True)
+
+    def correct(self, symbol: str, interval: Interval, kline: Kline) -> None:
+        """From now on this is what the closed candle was.  The one thing that fits nothing else:
+        longer candles and trades stay as they are."""
+        self._corrected[symbol, interval, kline.open_ms] = kline
 
     def partial(self, symbol: str, interval: Interval, open_ms: int, now_ms: float) -> Kline | None:
         """The candle from its open to ``now_ms``, a trade at ``now_ms`` included.

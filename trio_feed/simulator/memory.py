@@ -1,6 +1,7 @@
 """A network of memory streams: listen and dial by (host, port), no sockets, virtual time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import trio
 import trio.testing
@@ -37,10 +38,14 @@ class MemoryNetwork:
     """``dial`` and ``listen`` as :class:`trio_feed.world.World` wants them.
 
     ``dialled`` records every (host, port) asked for.  ``down`` holds the endpoints that refuse.
-    ``streams`` are the client ends of the connections that were made, in order.
+    ``streams`` are the client ends of the connections that were made, in order.  ``pair`` makes
+    them, with the server's ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, pair: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair
+    ) -> None:
+        self._pair = pair
         self.listeners: dict[tuple[str, int], MemoryListener] = {}
         self.dialled: list[tuple[str, int]] = []
         self.down: set[tuple[str, int]] = set()
@@ -65,7 +70,8 @@ class MemoryNetwork:
         listener = self.listeners.get((host, port))
         if listener is None or (host, port) in self.down:
             raise ConnectionRefusedError(f"nobody listens at {host}:{port}")
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours: MemoryStream
+        ours, theirs = self._pair()
         await listener.offer(theirs)
         self.streams.append(ours)
         return ours

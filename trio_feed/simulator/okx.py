@@ -3,8 +3,7 @@
 What it speaks is in exchanges.md section 5; the parts are beside this file: ``okx_listing`` and
 ``okx_bars`` (what there is), ``okx_forms`` (rows), ``okx_sources``, ``okx_lines``,
 ``okx_book_lines`` and ``okx_channels`` (what a channel pushes and when), ``okx_feed`` (who gets
-it), ``okx_control`` (subscribe and friends), ``okx_connection`` and ``okx_outbox`` (one
-WebSocket), ``okx_rest``.
+it), ``okx_control`` (subscribe and friends), ``okx_connection`` (one WebSocket), ``okx_rest``.
 
 Here the door: paths, faults at the door, counters.
 """
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 import trio
 from attrs import define, field
 
+from ..model import Interval, Kline
 from ..settings import SimulatorSettings
 from .binance_limits import front_end_page
 from .books import Books
@@ -25,7 +25,7 @@ from .market import Market
 from .okx_bars import Candles
 from .okx_connection import OkxConnection
 from .okx_control import Control
-from .okx_feed import Feed
+from .okx_feed import Feed, Taker
 from .okx_listing import find_instrument
 from .okx_rest import OkxRest
 from .okx_sources import Sequences, Sources
@@ -83,6 +83,12 @@ class SimulatedOkx:
     def reset_books(self, inst_id: str) -> None:
         """The next change of this book has ``seqId < prevSeqId``.  Raises KeyError."""
         self.feed.sources.sequences.resets.add(self._known(inst_id))
+
+    def correct(self, symbol: str, interval: Interval, kline: Kline) -> list[Taker]:
+        """Change a closed candle: REST gives the new one from now on, and it is told again, to
+        those who are returned."""
+        self.market.correct(symbol, interval, kline)
+        return self.feed.tell_again(symbol, interval, kline.open_ms)
 
     def _known(self, inst_id: str) -> str:
         if find_instrument(self.market, inst_id) is None:
@@ -145,12 +151,15 @@ async def serve_okx(
     """Serve the box until cancelled.  Closes the listeners.
 
     ``now_ms`` is unix time in ms and the only clock of the market; of ``settings`` only
-    ``kline_push_ms`` is used, and never below OKX's second.  ``control`` may owe faults before
-    the first client comes.  ``task_status.started`` gives the SimulatedOkx.
+    ``kline_push_ms`` (never below OKX's second) and ``book_push_ms`` are used.
+    ``control`` may owe faults before the first client comes.  ``task_status.started`` gives the
+    SimulatedOkx.
     """
     faults = control if control is not None else Faults()
     push_ms = max(_CANDLE_PUSH_MS, settings.kline_push_ms)
-    sources = Sources(market, Books(market), Candles(market), Sequences(), push_ms)
+    sources = Sources(
+        market, Books(market), Candles(market), Sequences(), push_ms, settings.book_push_ms
+    )
     feed = Feed(sources, now_ms)
     exchange = SimulatedOkx(market, now_ms, faults, feed, OkxRest(sources, faults))
     async with trio.open_nursery() as nursery:

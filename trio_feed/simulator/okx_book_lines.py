@@ -63,7 +63,7 @@ class BooksLine:
         self.step = self.pushed_ms // STEP_MS
         self.seq_id = self.sources.sequences.at(self.instrument.inst_id, self.step)
         self._sides = self.sources.levels(self.instrument, self.step, BOOK_LEVELS)
-        self.due_ms = (self.step + 1) * STEP_MS
+        self._plan()
 
     def hello(self) -> list[bytes]:
         return [self._message("snapshot", self._sides, -1)]
@@ -71,7 +71,7 @@ class BooksLine:
     def news(self, now_ms: int) -> list[bytes]:
         sequences, inst_id = self.sources.sequences, self.instrument.inst_id
         before, self.step = self._sides, now_ms // STEP_MS
-        self.due_ms = (self.step + 1) * STEP_MS
+        self._plan()
         self._sides = self.sources.levels(self.instrument, self.step, BOOK_LEVELS)
         changes = _difference(before[0], self._sides[0]), _difference(before[1], self._sides[1])
         previous = self.seq_id
@@ -83,6 +83,10 @@ class BooksLine:
         if any(changes) and sequences.take_gap(inst_id):
             return []
         return [self._message("update", changes, previous)]
+
+    def _plan(self) -> None:
+        every_ms = max(STEP_MS, self.sources.book_push_ms)
+        self.due_ms = (self.step * STEP_MS // every_ms + 1) * every_ms
 
     def _message(self, action: str, sides: tuple[Levels, Levels], previous: int) -> bytes:
         row = book_row(self.instrument, *sides, self.step * STEP_MS)

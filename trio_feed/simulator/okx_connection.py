@@ -1,20 +1,14 @@
-"""One open WebSocket of OKX's box: reads control messages, writes its queue, ends the idle.
-
-Three tasks; the first to end ends the others.
-"""
+"""One open WebSocket of OKX's box: reads control messages, writes its queue, ends the idle."""
 
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import trio
 from attrs import define, field
 
-from ..errors import ConnectionLost
 from .okx_control import Control, notice
 from .okx_feed import Feed
 from .okx_forms import Channel
-from .okx_outbox import Outbox
+from .outbox import Outbox
 from .wire import WebSocketPeer, text_frame
 
 IDLE_S = 30.0
@@ -83,12 +77,8 @@ class OkxConnection:
     async def run(self) -> None:
         """Serve it to its end, whoever ends it.  The stream is the caller's to close."""
         try:
-            with self._outbox.scope:
-                async with trio.open_nursery() as nursery:
-                    for job in (self._outbox.run, self._end_when_idle, self._read):
-                        nursery.start_soon(_first_to_end, job, nursery.cancel_scope, name=job)
+            await self._outbox.run(self._end_when_idle, self._read)
         finally:
-            self._outbox.closing = True
             for channel in self.control.subscribed:
                 self.feed.leave(channel, self)
 
@@ -122,9 +112,3 @@ class OkxConnection:
                 self.close(4004, "No data received in 30s")
                 await trio.sleep_forever()
             await trio.sleep_until(min(idle_at, self._upgrade_at))
-
-
-async def _first_to_end(job: Callable[[], Awaitable[None]], others: trio.CancelScope) -> None:
-    with suppress(ConnectionLost):  # how most connections end
-        await job()
-    others.cancel()

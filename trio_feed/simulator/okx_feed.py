@@ -1,21 +1,22 @@
-"""One task pushes for all of OKX's box: it sleeps until the next line is due.
+"""Who follows which channel of OKX's box, and the pushing to them.
 
 Lines (:mod:`.okx_channels`) exist while somebody follows them.  A quiet market costs nothing; a
 followed book costs a look every 100 ms.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-import trio
 from attrs import define, field
 
+from ..model import Interval
 from .okx_channels import BUSINESS, PUBLIC, RANKS
 from .okx_forms import Channel
-from .okx_lines import Line
+from .okx_lines import CandleLine, Line
 from .okx_listing import OkxInstrument, find_instrument
 from .okx_sources import Sources
+from .timetable import Timetable
 from .wire import text_frame
 
 
@@ -39,7 +40,10 @@ class Feed:
     sources: Sources
     now_ms: Callable[[], float]
     _followed: dict[Channel, _Followed] = field(factory=dict)
-    _changed: trio.Event = field(factory=trio.Event)
+    _timetable: Timetable = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._timetable = Timetable(self.now_ms)
 
     def has(self, channel: Channel) -> bool:
         """Whether such a channel can be followed now."""
@@ -57,7 +61,7 @@ class Feed:
             make = PUBLIC.get(channel.name) or BUSINESS[channel.name]
             line = make(channel, instrument, self.sources, math.floor(self.now_ms()))
             followed = self._followed[channel] = _Followed(line)
-            self._changed.set()
+            self._timetable.changed()
         for message in followed.line.hello():
             taker.offer(text_frame(message))
         followed.takers[taker] = None
@@ -70,39 +74,45 @@ class Feed:
             if not followed.takers:
                 del self._followed[channel]
 
+    def tell_again(self, symbol: str, interval: Interval, open_ms: int) -> list[Taker]:
+        """The closed candle goes out once more, as the market has it now; returns to whom."""
+        now = math.floor(self.now_ms())
+        told: list[Taker] = []
+        for followed in [*self._followed.values()]:
+            line = followed.line
+            if not isinstance(line, CandleLine) or line.bar.interval != interval:
+                continue
+            if line.instrument.symbol == symbol:
+                told += followed.takers
+                _hand_out(followed, line.state(open_ms, now))
+        return told
+
     async def run(self) -> None:
         """Push for ever."""
-        now = 0.0
-        while True:
-            now = max(now, self.now_ms())
-            wake_ms = min((f.line.due_ms for f in self._followed.values()), default=math.inf)
-            if now < wake_ms:
-                if not await self._sleep((wake_ms - now) / 1000):
-                    continue
-                now = max(self.now_ms(), wake_ms)  # a timer may end a hair before its time
-            due = [f for f in self._followed.values() if f.line.due_ms <= now]
-            for followed in sorted(due, key=lambda f: RANKS[f.line.channel.name]):
-                self._push(followed, math.floor(now))
-            await trio.lowlevel.checkpoint()
+        await self._timetable.run(self._due_ms, self._push_due)
 
-    async def _sleep(self, seconds: float) -> bool:
-        """False: woken early, there are other lines now."""
-        self._changed = trio.Event()
-        with trio.move_on_after(seconds):
-            await self._changed.wait()
-            return False
-        return True
+    def _due_ms(self) -> float:
+        return min((f.line.due_ms for f in self._followed.values()), default=math.inf)
+
+    def _push_due(self, now: float) -> None:
+        due = [f for f in self._followed.values() if f.line.due_ms <= now]
+        for followed in sorted(due, key=lambda f: RANKS[f.line.channel.name]):
+            self._push(followed, math.floor(now))
 
     def _push(self, followed: _Followed, now_ms: int) -> None:
         messages = followed.line.news(now_ms)
         if self._trades(followed.line.instrument):
-            for message in messages:
-                frame = text_frame(message)
-                for taker in [*followed.takers]:  # one may leave while it is offered a frame
-                    taker.offer(frame)
+            _hand_out(followed, messages)
 
     def _instrument(self, channel: Channel) -> OkxInstrument | None:
         return find_instrument(self.sources.market, channel.inst_id)
 
     def _trades(self, instrument: OkxInstrument) -> bool:
         return instrument.symbol not in self.sources.market.delisted
+
+
+def _hand_out(followed: _Followed, messages: Iterable[bytes]) -> None:
+    for message in messages:
+        frame = text_frame(message)
+        for taker in [*followed.takers]:  # one may leave while it is offered a frame
+            taker.offer(frame)

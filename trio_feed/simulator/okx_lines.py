@@ -153,22 +153,23 @@ class CandleLine:
         self._plan()
 
     def hello(self) -> list[bytes]:
-        return [*self._state(self.open_ms, self.pushed_ms)]
+        return [*self.state(self.open_ms, self.pushed_ms)]
 
     def news(self, now_ms: int) -> list[bytes]:
         ended: deque[int] = deque(maxlen=_MOST_MISSED)
         while (end := self.bar.next_open(self.open_ms)) <= now_ms:
             ended.append(self.open_ms)
             self.open_ms = end
-        messages = [message for open_ms in ended for message in self._state(open_ms, now_ms)]
+        messages = [message for open_ms in ended for message in self.state(open_ms, now_ms)]
         since = max(self.pushed_ms, self.open_ms - 1)
         if self.sources.next_trade_ms(self.instrument.symbol, since) <= now_ms:
-            messages += self._state(self.open_ms, now_ms)
+            messages += self.state(self.open_ms, now_ms)
         self.pushed_ms = now_ms
         self._plan()
         return messages
 
-    def _state(self, open_ms: int, now_ms: int) -> Iterator[bytes]:
+    def state(self, open_ms: int, now_ms: int) -> Iterator[bytes]:
+        """One of its candles; nothing while nothing was traded in it."""
         kline = self.sources.candles.state(self.instrument.symbol, self.bar, open_ms, now_ms)
         if kline is not None:
             yield push(self.channel, [candle_row(self.instrument, kline)])

@@ -41,13 +41,15 @@ class Sequences:
 
 @frozen
 class Sources:
-    """What lines are made from.  ``candle_push_ms``: an open candle at most this often."""
+    """What lines are made from.  ``candle_push_ms``: an open candle at most this often;
+    ``book_push_ms``: the changes of a book."""
 
     market: Market
     books: Books
     candles: Candles
     sequences: Sequences
     candle_push_ms: int
+    book_push_ms: int = STEP_MS
 
     def next_trade_ms(self, symbol: str, after_ms: int) -> int:
         """When the first trade after ``after_ms`` happens."""

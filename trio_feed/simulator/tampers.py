@@ -32,6 +32,18 @@ def closes(payload: bytes) -> bool:
     return b'"candle' in payload and _CLOSES[1] in payload
 
 
+def acknowledges(payload: bytes) -> bool:
+    """Whether this message answers a subscription."""
+    return b'"result":null' in payload or b'"event":"subscribe"' in payload
+
+
+def updates_a_book(payload: bytes) -> bool:
+    """Whether this message is a change of a book."""
+    return b'"depthUpdate"' in payload or (
+        b'"channel":"books"' in payload and b'"action":"update"' in payload
+    )
+
+
 def _malformed(payload: bytes) -> Iterator[tuple[float, bytes]]:
     yield 0.0, payload.replace(b":", b"=", 2)
 

@@ -1,12 +1,17 @@
 """The sending half of one open WebSocket: a bounded queue, its writer, and the ways to end it.
 
-Nothing here is OKX's.  The exchange never waits for a client: one whose queue is full is dropped
-(OKX documents 4005 "Buffer is full"; a close frame would have to wait behind the full queue).
+No exchange is named here.  The exchange never waits for a client: one whose queue is full is
+dropped (OKX documents 4005 "Buffer is full", Binance just does it; a close frame would have to wait
+behind the full queue).
 """
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from attrs import define, field, frozen
 
+from ..errors import ConnectionLost
 from .wire import WebSocketPeer
 
 _QUEUE_FRAMES = 4096
@@ -21,16 +26,15 @@ class _Close:
 
 @define(eq=False)
 class Outbox:
-    """``put``, ``close`` and ``abort`` never wait; ``run`` is cancelled by ``abort`` through
-    ``scope``, which the owner's tasks live in."""
+    """``put``, ``close`` and ``abort`` never wait."""
 
     peer: WebSocketPeer
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
     closing: bool = False
     too_slow: bool = False
     """It was dropped because its queue was full."""
     last_put: float = field(factory=trio.current_time)
     """When the latest frame was put in, on trio's clock."""
+    _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _outbox: trio.MemorySendChannel[bytes | _Close] = field(init=False)
     _queued: trio.MemoryReceiveChannel[bytes | _Close] = field(init=False)
 
@@ -50,10 +54,20 @@ class Outbox:
     def abort(self) -> None:
         """Cut the TCP connection: no close frame, and a reset where there is TCP."""
         self.peer.abort_on_close()
-        self.scope.cancel()
+        self._scope.cancel()
 
-    async def run(self) -> None:
-        """Write until closed.  Raises ConnectionLost."""
+    async def run(self, *jobs: Callable[[], Awaitable[None]]) -> None:
+        """Write until the connection has ended, beside the owner's ``jobs``; the first to end, for
+        whatever reason of the network's, ends the others."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for job in (self._write, *jobs):
+                        nursery.start_soon(_first_to_end, job, nursery.cancel_scope, name=job)
+        finally:
+            self.closing = True
+
+    async def _write(self) -> None:
         while True:
             frames = bytearray()
             item: bytes | _Close | None = await self._queued.receive()
@@ -81,3 +95,9 @@ class Outbox:
         except trio.WouldBlock:
             self.too_slow = True
             self.abort()
+
+
+async def _first_to_end(job: Callable[[], Awaitable[None]], others: trio.CancelScope) -> None:
+    with suppress(ConnectionLost):  # how most connections end
+        await job()
+    others.cancel()

@@ -1,0 +1,43 @@
+"""One task pushes for a whole exchange: it sleeps until the next event, whatever it is.
+
+So a quiet market costs nothing, however fine the grid of push times.
+"""
+
+from collections.abc import Callable
+from typing import Never
+
+import trio
+from attrs import define, field
+
+
+@define(eq=False)
+class Timetable:
+    """``now_ms`` is unix ms."""
+
+    now_ms: Callable[[], float]
+    _changed: trio.Event = field(factory=trio.Event)
+
+    def changed(self) -> None:
+        """Something may be due earlier."""
+        self._changed.set()
+
+    async def run(self, due_ms: Callable[[], float], push: Callable[[float], None]) -> Never:
+        """For ever: ``push(now)`` whenever the time ``due_ms()`` has come (infinite: never)."""
+        now = 0.0
+        while True:
+            now = max(now, self.now_ms())
+            wake_ms = due_ms()
+            if now < wake_ms:
+                if not await self._sleep((wake_ms - now) / 1000):
+                    continue
+                now = max(self.now_ms(), wake_ms)  # a timer may end a hair before its time
+            push(now)
+            await trio.lowlevel.checkpoint()
+
+    async def _sleep(self, seconds: float) -> bool:
+        """False: woken early."""
+        self._changed = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._changed.wait()
+            return False
+        return True
