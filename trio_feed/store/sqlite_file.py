@@ -72,7 +72,8 @@ def examine(path: Path, *, kind: str) -> None:
         if path.stat().st_size <= _CHECKED_BYTES:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise StartError(f"store.path: {path}: {_ADVICE['SQLITE_CORRUPT']} ({found})")
+                where = found.splitlines()[-1]
+                raise StartError(f"store.path: {path}: {_ADVICE['SQLITE_CORRUPT']} ({where})")
 
 
 @define
