@@ -129,11 +129,18 @@ async def run_ours(server: Server, folder: Path, told: Told) -> None:
         async for line in lines:
             event = json.loads(line)
             if event["event"] == "service.ready":
-                nursery.start_soon(follow_ours, event["urls"]["websocket"], told)
+                nursery.start_soon(follow_ours, event["urls"]["http"], told)
 
 
-async def follow_ours(url: str, told: Told) -> None:
-    async with trio_websocket.open_websocket_url(url, message_queue_size=10_000) as connection:
+async def follow_ours(address: str, told: Told) -> None:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    async with (
+        await trio.open_tcp_stream(host, int(port)) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, stream, "service", "/ws", message_queue_size=10_000
+        )
         ask = {"type": "subscribe", "symbol": "BTCUSDT", "channel": "trade"}
         await connection.send_message(json.dumps(ask))
         while True:

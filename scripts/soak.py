@@ -12,14 +12,12 @@ listened is missing; what the client was told as closed has to be in the store a
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,6 +32,7 @@ import trio_websocket
 from attrs import define, field
 
 from scripts.soak_record import SERIES, VALUES, Key, Plan, Record, Stored, Values, read_store
+from scripts.soak_seeds import simulate_many
 from trio_feed.market.calendar import next_open, open_of
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import BINANCE_BOXES, Market
@@ -48,6 +47,12 @@ READY_S = 30.0
 """From the start of the process until /ready says yes."""
 SETTLE_S = 20.0
 """What is not repaired this long after a start, or after the end, counts as lost."""
+HANDSHAKE_S = 5.0
+_ENDS = (
+    trio.BrokenResourceError, trio.TooSlowError, trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+)  # fmt: skip
+"""How a connection of the client ends."""
 AIM_S = 62.0
 """A kill that waits for a closed candle waits this long."""
 
@@ -264,18 +269,30 @@ async def listen(soak: Soak) -> None:
     while True:
         while not soak.address:
             await soak.changed.wait()
-        try:
-            async with trio_websocket.open_websocket_url(
-                f"ws://{soak.address}/ws", message_queue_size=10_000, max_message_size=2**24
-            ) as connection:
-                soak.record.connected()
-                for symbol, interval in soak.plan.keys:
-                    ask = {"type": "subscribe", "symbol": symbol, "interval": interval}
-                    await connection.send_message(json.dumps(ask | {"limit": 1000}))
-                while True:
-                    soak.record.note(json.loads(await connection.get_message()))
-        except (OSError, trio_websocket.ConnectionClosed, trio_websocket.HandshakeError):
-            await trio.sleep(0.05)
+        host, _, port = soak.address.rpartition(":")
+        with suppress(OSError):
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                await hear(soak, stream)
+        await trio.sleep(0.05)
+
+
+async def hear(soak: Soak, stream: trio.abc.Stream) -> None:
+    """One connection, until it ends."""
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(HANDSHAKE_S):  # it never ends where the peer dies meanwhile
+                connection = await trio_websocket.wrap_client_stream(
+                    nursery, stream, "service", "/ws", message_queue_size=10_000,
+                    max_message_size=2**24,
+                )  # fmt: skip
+            soak.record.connected()
+            for symbol, interval in soak.plan.keys:
+                ask = {"type": "subscribe", "symbol": symbol, "interval": interval}
+                await connection.send_message(json.dumps(ask | {"limit": 1000}))
+            while True:
+                soak.record.note(json.loads(await connection.get_message()))
+    except* _ENDS:
+        pass
 
 
 async def check_told(soak: Soak, told_before: Sequence[tuple[Key, int]]) -> None:
@@ -355,40 +372,6 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> No
     end = trio.current_time() + within_s
     while not await condition() and trio.current_time() < end:
         await trio.sleep(0.25)
-
-
-async def simulate_many(count: int, first: int, more: Sequence[str]) -> dict[str, Any]:
-    """scripts/simulate with ``count`` seeds on all cores -> the sums, and which seeds failed."""
-    began, results = time.perf_counter(), dict[int, dict[str, Any]]()
-    turns = trio.CapacityLimiter(os.cpu_count() or 1)
-
-    async def one(seed: int) -> None:
-        command = [sys.executable, "scripts/simulate.py", "--seed", str(seed), "--json", *more]
-        environ = os.environ | {"PYTHONHASHSEED": "0"}
-        async with turns:
-            done = await trio.run_process(
-                command, cwd=ROOT, env=environ, capture_stdout=True, check=False
-            )
-        results[seed] = {"exit": done.returncode}
-        with suppress(json.JSONDecodeError):
-            results[seed] |= json.loads(done.stdout)
-
-    async with trio.open_nursery() as nursery:
-        for seed in range(first, first + count):
-            nursery.start_soon(one, seed)
-    sums: Counter[str] = Counter()
-    for result in results.values():
-        sums.update(
-            {k: v for k, v in result.items() if type(v) is int and k not in ("seed", "exit")}
-        )
-    return {
-        **sums,
-        "runs": count,
-        "virtual_hours": round(sum(r.get("virtual_hours", 0) for r in results.values()), 1),
-        "max_detect_s": max((r.get("max_detect_s", 0) for r in results.values()), default=0),
-        "failed_seeds": sorted(seed for seed, r in results.items() if r["exit"]),
-        "wall_s": round(time.perf_counter() - began, 1),
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ class Record:
         told = self.told.setdefault(key, {})
         if row["complete"]:
             values = tuple(float(row[name]) for name in VALUES)
-            self.contradicted += told.get(open_ms, values) != values
+            self.contradicted += (told.get(open_ms) or values) != values
             told[open_ms] = values
         else:
             told.setdefault(open_ms, ())
