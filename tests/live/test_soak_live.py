@@ -9,6 +9,7 @@ import trio
 from scripts import soak
 from scripts.soak import MUST_BE_ZERO
 from scripts.soak_record import Plan
+from scripts.soak_seeds import simulate_many
 
 
 async def test_two_kills_cost_nothing(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ async def test_a_service_that_does_not_start_is_a_crash(
 
 async def test_seeds_of_the_simulation_are_added_up() -> None:
     with trio.fail_after(100):
-        result = await soak.simulate_many(2, 7, ["--hours", "0.2", "--faults", "tcp_reset"])
+        result = await simulate_many(2, 7, ["--hours", "0.2", "--faults", "tcp_reset"])
     assert result["failed_seeds"] == []
     assert result["runs"] == 2
     assert result["closed_expected"] == 2 * (20 + 12)
