@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,14 +126,13 @@ backoff_min_s = 0.1
     return path
 
 
-async def run(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The whole soak; ``folder`` gets the store, the settings and the service's log.  Empty where
-    a signal ended it."""
+@asynccontextmanager
+async def open_soak(plan: Plan, folder: Path) -> AsyncIterator[tuple[Soak, Path]]:
+    """The exchange and the client, and the settings for a service; all gone on the way out."""
     market = Market(plan.seed, plan.symbols, plan.trades_per_minute)
     soak = Soak(plan, market, folder, time.time() * 1000)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    exchange = "{}:{}".format(*listener.socket.getsockname())
-    settings = write_settings(soak, exchange)
+    settings = write_settings(soak, "{}:{}".format(*listener.socket.getsockname()))
     box = partial(
         BINANCE_BOXES[plan.venue],
         market,
@@ -141,16 +140,25 @@ async def run(plan: Plan, folder: Path) -> dict[str, Any]:
         now_ms=lambda: time.time() * 1000,
         settings=SimulatorSettings(venue=plan.venue),
     )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(box)
+        nursery.start_soon(listen, soak)
+        yield soak, settings
+        nursery.cancel_scope.cancel()
+
+
+async def run(plan: Plan, folder: Path) -> dict[str, Any]:
+    """The whole soak; ``folder`` gets the store, the settings and the service's log.  Empty where
+    a signal ended it."""
     result: dict[str, Any] = {}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end_on_signal, nursery.cancel_scope)
-        await nursery.start(box)
-        nursery.start_soon(listen, soak)
-        end = trio.current_time() + plan.minutes * 60
-        chance = random.Random(f"kills {plan.seed}")
-        while end - trio.current_time() > plan.kill_every_s:
-            await live_and_die(soak, settings, chance)
-        result = await last_life(soak, settings, end)
+        async with open_soak(plan, folder) as (soak, settings):
+            end = trio.current_time() + plan.minutes * 60
+            chance = random.Random(f"kills {plan.seed}")
+            while end - trio.current_time() > plan.kill_every_s:
+                await live_and_die(soak, settings, chance)
+            result = await last_life(soak, settings, end)
         nursery.cancel_scope.cancel()
     return result
 
