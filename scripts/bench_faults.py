@@ -133,13 +133,14 @@ async def run_ours(server: Server, folder: Path, told: Told) -> None:
 
 
 async def follow_ours(address: str, told: Told) -> None:
-    host, _, port = address.removeprefix("http://").rpartition(":")
+    address = address.removeprefix("http://")
+    host, _, port = address.rpartition(":")
     async with (
         await trio.open_tcp_stream(host, int(port)) as stream,
         trio.open_nursery() as nursery,
     ):
         connection = await trio_websocket.wrap_client_stream(
-            nursery, stream, "service", "/ws", message_queue_size=10_000
+            nursery, stream, address, "/ws", message_queue_size=10_000
         )
         ask = {"type": "subscribe", "symbol": "BTCUSDT", "channel": "trade"}
         await connection.send_message(json.dumps(ask))

@@ -267,7 +267,8 @@ async def is_ready(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         async with await trio.open_tcp_stream(host, int(port)) as stream:
-            await stream.send_all(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            ask = f"GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+            await stream.send_all(ask.encode())
             head = b"".join([chunk async for chunk in stream])
     except (OSError, trio.BrokenResourceError):
         return False
@@ -292,7 +293,7 @@ async def hear(soak: Soak, stream: trio.abc.Stream) -> None:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(HANDSHAKE_S):  # it never ends where the peer dies meanwhile
                 connection = await trio_websocket.wrap_client_stream(
-                    nursery, stream, "service", "/ws", message_queue_size=10_000,
+                    nursery, stream, soak.address, "/ws", message_queue_size=10_000,
                     max_message_size=2**24,
                 )  # fmt: skip
             soak.record.connected()
