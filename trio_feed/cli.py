@@ -16,7 +16,7 @@ from functools import partial
 import trio
 
 from . import __version__, logs, service
-from .errors import SettingsError, StartError
+from .errors import SettingsError, StartError, StoreError
 from .push.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .settings import Settings, load, masked
 from .supervise import root_cause
@@ -65,7 +65,7 @@ def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
 
 
 def _explain(cause: BaseException) -> int:
-    if isinstance(cause, SettingsError | StartError):
+    if isinstance(cause, SettingsError | StartError | StoreError):
         return _refuse(cause)
     if isinstance(cause, KeyboardInterrupt):
         return 130

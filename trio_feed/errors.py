@@ -5,7 +5,8 @@
     TrioFeedError
     ├─ SettingsError            a user's setting is wrong          -> one line, exit code 2
     ├─ StartError               port in use, store unwritable ...  -> one line, exit code 2
-    ├─ StoreError               history cannot be read             -> told to who asked
+    ├─ StoreError               the store cannot be used now       -> told to who asked; exit code 2
+    │                                                                 where it is the start
     ├─ JournalError             events cannot be kept or read now  -> 503, nothing is acknowledged
     ├─ BadMessage               one message from outside           -> counted, sampled, dropped
     └─ NetworkError             network-shaped: the branch restarts with backoff

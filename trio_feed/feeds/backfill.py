@@ -1,6 +1,6 @@
 """Workers that ask the exchange by REST for what is missing, whatever it is."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Never, Protocol
 
 import structlog
@@ -14,6 +14,9 @@ from ..net.rest import RestClient
 from ..venues import RestQuestion
 
 _SHORTEST_WAIT_S = 0.001
+
+Room = Callable[[], Awaitable[object]]
+"""Waits while the store holds too much that it could not write."""
 
 
 @frozen
@@ -45,12 +48,13 @@ async def run_worker(
     *,
     venue: str,
     now_ms: Callable[[], float],
+    room: Room,
     metrics: Metrics,
 ) -> Never:
     """Do one due job after the other, for ever.  Several workers share one ``missing``."""
     log = structlog.get_logger().bind(venue=venue)
     while True:
-        key = await _next_due(missing, now_ms)
+        key = await _next_due(missing, now_ms, room)
         job = missing.begin(key)
         if job is None:
             missing.done(key)
@@ -77,9 +81,10 @@ async def run_worker(
             missing.done(key)
 
 
-async def _next_due(missing: Missing, now_ms: Callable[[], float]) -> Hashable:
-    """Wait until something is due."""
+async def _next_due(missing: Missing, now_ms: Callable[[], float], room: Room) -> Hashable:
+    """Wait until something is due, and there is room for the answer."""
     while True:
+        await room()
         await trio.lowlevel.checkpoint()
         found = missing.most_due()
         delay_s = float("inf") if found is None else (found[0] - now_ms()) / 1000

@@ -87,7 +87,7 @@ class Pipeline:
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
         self._metrics, self._announce = metrics, announce
-        self._received = 0.0
+        self._received = self._told_ms = 0.0
         self._symbols: dict[str, object] = {}  # each with a token of this opening
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
@@ -205,6 +205,10 @@ class Pipeline:
         """The last offset of everything, for whoever goes on with it in this run."""
         return {**{s: ledger.offset for s, ledger in self.ledgers.items()}, **self._outlet.offsets}
 
+    def lag_ms(self) -> float:
+        """How old the latest message with a time was when it is asked."""
+        return self.now_ms() - self._told_ms
+
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
         found = {symbol: instruments.find(symbol) for symbol in self._symbols}
@@ -227,6 +231,7 @@ class Pipeline:
         for event in events:
             if event_ms := _event_ms(event):
                 self.clock.note(event_ms, received)
+                self._told_ms = event_ms
             match event:
                 case KlineUpdate():
                     self._kline(event, received)

@@ -41,6 +41,8 @@ _WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
 
 _HOLD_BOOKS_MS = 500.0
 """With redundancy: how much one connection may be ahead of the other."""
+_CAUGHT_UP_MS = 1_000
+"""A message this old was not kept waiting."""
 
 
 class VenueFeed:
@@ -77,6 +79,7 @@ class VenueFeed:
         self._name = name
         self._world, self._store, self._metrics, self._cache = world, store, metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._late = False
         connection = settings.connection
         self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
@@ -239,6 +242,7 @@ class VenueFeed:
             rest,
             venue=name,
             now_ms=self.pipeline.now_ms,
+            room=self._store.room,
             metrics=self._metrics,
         )
         for number in range(self.settings.backfill_workers):
@@ -280,25 +284,30 @@ class VenueFeed:
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
         held = self._metrics.held_series.labels(self.venue.NAME)
         bad = self._metrics.bad_messages.labels(self.venue.NAME)
-        async for events, received in inlet:
-            self.watch.hold = True
-            await self._store.room()
+        while True:
+            self.watch.hold = True  # what comes meanwhile is not missing, it waits for room
+            self._late |= await self._store.room()
+            self.watch.hold = inlet.statistics().current_buffer_used > 0
+            events, received = await inlet.receive()
             try:
                 self.pipeline.handle(self._firsts.news(events, received), received)
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))
             self.watch.heard(events)
-            self.watch.hold = inlet.statistics().current_buffer_used > 0
             held.set(self.pipeline.held())
+            self._late = self._late and self.pipeline.lag_ms() > _CAUGHT_UP_MS
 
     async def _close_by_time(self) -> Never:
-        """Trade candles end on time even when nobody trades."""
+        """Trade candles end on time even when nobody trades; but not while the trades of that
+        time may still wait to be handled, because the store had no room."""
         while True:
             at = self.pipeline.next_close_ms()
             now = self.pipeline.now_ms()
             await trio.sleep(1.0 if at is None else max(0.05, (at - now) / 1000))
-            self.pipeline.advance()
+            self._late |= await self._store.room()
+            if not self._late:
+                self.pipeline.advance()
 
     async def _measure(self) -> Never:
         """Gauges that are not worth a look at every message."""

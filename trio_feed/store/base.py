@@ -45,8 +45,8 @@ class KlineStore(Protocol):
     def put_hole(self, series: Series, hole: Hole) -> None:
         """Keep that the exchange itself has no candles there."""
 
-    async def room(self) -> None:
-        """Wait while more rows are pending than the settings allow."""
+    async def room(self) -> bool:
+        """Wait while more rows are pending than the settings allow; whether it had to."""
 
     async def history(
         self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None

@@ -34,8 +34,9 @@ class MemoryStore:
     def put_hole(self, series: Series, hole: Hole) -> None:
         self.holes.setdefault(series, []).append(hole)
 
-    async def room(self) -> None:
+    async def room(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
+        return False
 
     async def history(
         self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None

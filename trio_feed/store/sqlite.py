@@ -21,6 +21,7 @@ from ..errors import StartError, StoreError
 from ..metrics import Metrics
 from ..model import Hole, Kline, KlineMessage, Series, plain
 from .base import Tail, settled_ms
+from .sqlite_file import SCHEMA_VERSION, Complaint, Place, advice, connect, examine, set_up
 from .sqlite_reader import COLUMNS, SqliteReader
 
 log = structlog.get_logger()
@@ -46,7 +47,6 @@ CREATE TABLE IF NOT EXISTS revisions (
     epoch INTEGER NOT NULL, offset INTEGER NOT NULL, UNIQUE (series_id, epoch, offset));
 CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, written_to_the_end INTEGER NOT NULL);
 """
-_SCHEMA_VERSION = "2"
 _ALL_COLUMNS = f"series_id, {COLUMNS}, epoch, offset"
 _PUT_CANDLE = (
     f"INSERT INTO klines ({_ALL_COLUMNS}) VALUES ({', '.join('?' * 14)})"
@@ -55,6 +55,8 @@ _PUT_CANDLE = (
 )
 """A second time only the values count, not the number: see :mod:`.base`."""
 _RETRY_MAX_S = 5.0
+_FAULTS = (sqlite3.Error, OSError, StoreError)
+"""What a disk and its operator can do to a write."""
 
 Entry = KlineMessage | tuple[Series, Hole]
 
@@ -66,6 +68,7 @@ class SqliteStore:
         self,
         writer: sqlite3.Connection,
         reader: SqliteReader,
+        place: Place,
         epoch: int,
         *,
         flush_interval_s: float,
@@ -73,7 +76,8 @@ class SqliteStore:
         metrics: Metrics,
     ) -> None:
         self.epoch = epoch
-        self._writer, self._reader = writer, reader
+        self._writer, self._reader, self._place = writer, reader, place
+        self._write_complaint, self._read_complaint = Complaint(), Complaint()
         self._write_turn, self._read_turn = trio.CapacityLimiter(1), trio.CapacityLimiter(1)
         self._flush_interval_s = flush_interval_s
         self._max_pending = max_pending
@@ -95,10 +99,12 @@ class SqliteStore:
     def pending(self) -> int:
         return len(self._pending) + len(self._writing)
 
-    async def room(self) -> None:
+    async def room(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
+        full = self.pending() >= self._max_pending
         while self.pending() >= self._max_pending:
             await self._written.wait()
+        return full
 
     async def run(self) -> None:
         failures = 0
@@ -107,27 +113,25 @@ class SqliteStore:
             await trio.sleep(self._flush_interval_s)
             try:
                 await self.flush()
-            except sqlite3.Error as error:
+            except _FAULTS as error:
                 failures += 1
                 delay = min(_RETRY_MAX_S, 0.1 * 2 ** min(failures, 10))
                 self._metrics.store_errors.inc()
-                log.error(
-                    "store.write_failed",
-                    problem=str(error),
-                    pending=self.pending(),
-                    retry_s=round(delay, 3),
-                    advice="check disk space and the file's permissions",
-                )
+                self._complain("store.write_failed", self._write_complaint, error)
                 await trio.sleep(delay)
             else:
                 if failures:
                     log.info("store.write_recovered", failures=failures)
+                    self._write_complaint.over()
                 failures = 0
 
     async def flush(self) -> None:
-        """Write everything pending in one transaction.  Raises sqlite3.Error; loses nothing."""
+        """Write everything pending in one transaction.  Raises sqlite3.Error, OSError and
+        StoreError; loses nothing."""
         if self._writing or not self._pending:
             return
+        if await self._in_thread(self._write_turn, self._place.is_empty):
+            await self._put_back()
         self._writing, self._pending = self._pending, []
         self._work = trio.Event()
         try:
@@ -157,7 +161,7 @@ class SqliteStore:
 
     async def tails(self) -> dict[Series, Tail]:
         unwritten = [*self._writing, *self._pending]
-        found: dict[Series, Tail] = await self._ask(self._reader.tails)
+        found: dict[Series, Tail] = await self._ask(lambda: self._reader.tails())
         for entry in unwritten:
             if isinstance(entry, KlineMessage):
                 _extend(found, entry)
@@ -179,8 +183,8 @@ class SqliteStore:
         """Write what is pending, once; a failure is logged, not raised."""
         try:
             await self.flush()
-        except sqlite3.Error as error:
-            log.error("store.write_failed", problem=str(error), pending=self.pending())
+        except _FAULTS as error:
+            self._complain("store.write_failed", Complaint(), error)
 
     def close(self) -> None:
         """Close both connections.  Called by the opener after the last flush."""
@@ -225,7 +229,34 @@ class SqliteStore:
         try:
             return await self._in_thread(self._read_turn, question)
         except sqlite3.Error as error:
+            self._complain("store.read_failed", self._read_complaint, error)
             raise StoreError(f"stored candles cannot be read: {error}") from None
+
+    def _complain(self, event: str, complaint: Complaint, error: Exception) -> None:
+        if complaint.is_news(str(error), trio.current_time()):
+            log.error(
+                event,
+                path=str(self._place.path),
+                problem=str(error),
+                advice=advice(error),
+                pending=self.pending(),
+            )
+
+    async def _put_back(self) -> None:
+        """The file was deleted: write it anew from what is still open."""
+        async with self._read_turn:
+            old = self._writer, self._reader.connection
+            self._writer, reader = await self._in_thread(
+                self._write_turn, lambda: self._place.put_back(*old)
+            )
+            self._reader = SqliteReader(reader)
+        await self._in_thread(self._write_turn, lambda: set_up(self._writer))
+        log.error(
+            "store.file_put_back",
+            path=str(self._place.path),
+            problem="the file was deleted while it was in use",
+            advice="nothing is lost; stop the service before you delete or move its store",
+        )
 
     def _write(self, batch: list[Entry]) -> None:
         new_ids: dict[Series, int] = {}
@@ -279,25 +310,27 @@ def open_sqlite(
 ) -> SqliteStore:
     """Open or create the file (blocking).  Raises StartError with what is wrong with the path.
 
-    A file remembers whether it holds simulated candles; the two kinds never share one.
+    A file remembers whether it holds simulated candles; the two kinds never share one.  What is
+    not a store of ours is left as it is.
     """
-    writer = None
+    kind = "simulated" if simulated else "real"
+    writer, place = None, Place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = _connect(path)
-        epoch = _prepare(writer, path, simulated=simulated, now_ms=now_ms)
-        reader = _connect(path)
+        examine(path, kind=kind)
+        writer = connect(path)
+        epoch = _prepare(writer, kind=kind, now_ms=now_ms)
+        reader = connect(path)
+        place.remember()
     except (OSError, sqlite3.Error) as error:
         if writer is not None:
             writer.close()
-        raise StartError(f"store.path: {path} cannot be opened for writing: {error}") from None
-    except StartError:
-        if writer is not None:
-            writer.close()
-        raise
+        problem = f"cannot be opened for writing: {error}; {advice(error)}"
+        raise StartError(f"store.path: {path} {problem}") from None
     return SqliteStore(
         writer,
         SqliteReader(reader),
+        place,
         epoch,
         flush_interval_s=flush_interval_s,
         max_pending=max_pending,
@@ -305,26 +338,14 @@ def open_sqlite(
     )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=1.0, check_same_thread=False)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, *, simulated: bool, now_ms: float) -> int:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+def _prepare(connection: sqlite3.Connection, *, kind: str, now_ms: float) -> int:
+    """The tables, and this opening's epoch."""
+    set_up(connection)
     with connection:
         connection.executescript(_SCHEMA)
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-        if meta.get("schema", _SCHEMA_VERSION) != _SCHEMA_VERSION:
-            raise StartError(f"store.path: {path} was written by another version of trio_feed")
-        wanted = "simulated" if simulated else "real"
-        if meta.get("kind", wanted) != wanted:
-            raise StartError(
-                f"store.path: {path} holds {meta['kind']} candles and this run has {wanted} ones;"
-                " name another file"
-            )
         epoch = max(int(meta.get("epoch", "0")) + 1, int(now_ms))
-        rows = [("schema", _SCHEMA_VERSION), ("kind", wanted), ("epoch", str(epoch))]
+        rows = [("schema", SCHEMA_VERSION), ("kind", kind), ("epoch", str(epoch))]
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
         connection.execute("INSERT INTO epochs VALUES (?, 0)", (epoch,))
     return epoch

@@ -17,16 +17,16 @@ class SqliteReader:
     """Reads through a connection that it owns.  Everything may raise sqlite3.Error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def history(
         self, series: Series, limit: int, start_ms: int | None, end_ms: int | None, forward: bool
     ) -> list[Kline]:
         order = "ASC" if forward else "DESC"
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"SELECT {COLUMNS} FROM klines JOIN series ON series.id = series_id"
             " WHERE venue = ? AND symbol = ? AND interval = ? AND open_ms >= ? AND open_ms < ?"
             f" ORDER BY open_ms {order} LIMIT ?",
@@ -44,7 +44,7 @@ class SqliteReader:
 
     def tails(self) -> dict[Series, Tail]:
         columns = ", ".join(f"k.{name}" for name in COLUMNS.split(", "))
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT s.venue, s.symbol, s.interval, k.epoch, k.offset,"
             " (SELECT coalesce(max(last_ms), 0) FROM holes WHERE series_id = s.id),"
             f" {columns} FROM series s"
@@ -68,7 +68,7 @@ class SqliteReader:
         *,
         exact: bool,
     ) -> list[KlineMessage] | None:
-        ids = self._connection.execute(
+        ids = self.connection.execute(
             "SELECT id FROM series WHERE venue = ? AND symbol = ? AND interval = ?",
             (series.venue, series.symbol, series.interval.value),
         ).fetchone()
@@ -81,19 +81,19 @@ class SqliteReader:
             boundary = closed_ms
         else:
             # Candles go out in the order of their opens, so the newest that is not after decides.
-            row = self._connection.execute(
+            row = self.connection.execute(
                 f"SELECT open_ms FROM klines WHERE series_id = ? AND NOT {_AFTER.format('')}"
                 " ORDER BY open_ms DESC LIMIT 1",
                 (key, *number),
             ).fetchone()
             boundary = -1 if row is None else row[0]
-        candles = self._connection.execute(
+        candles = self.connection.execute(
             f"SELECT {COLUMNS}, epoch, offset FROM klines WHERE series_id = ? AND open_ms > ?"
             " ORDER BY open_ms LIMIT ?",
             (key, boundary, limit + 1),
         ).fetchall()
         names = ", ".join(f"klines.{name}" for name in COLUMNS.split(", "))
-        again = self._connection.execute(
+        again = self.connection.execute(
             f"SELECT {names}, revisions.epoch, revisions.offset FROM revisions"
             " JOIN klines USING (series_id, open_ms) WHERE series_id = ?"
             f" AND {_AFTER.format('revisions.')}"
@@ -110,12 +110,12 @@ class SqliteReader:
 
     def _is_known(self, key: int, epoch: int, offset: int) -> bool:
         """Whether everything up to that number was written."""
-        ended = self._connection.execute(
+        ended = self.connection.execute(
             "SELECT written_to_the_end FROM epochs WHERE epoch = ?", (epoch,)
         ).fetchone()
         if ended is None or ended[0]:
             return ended is not None
-        last = self._connection.execute(
+        last = self.connection.execute(
             "SELECT max(offset) FROM (SELECT offset FROM revisions WHERE series_id = :key"
             " AND epoch = :epoch UNION ALL SELECT * FROM (SELECT offset FROM klines"
             " WHERE series_id = :key AND epoch = :epoch ORDER BY open_ms DESC LIMIT 1))",
@@ -125,13 +125,13 @@ class SqliteReader:
 
     def _exists(self, key: int, open_ms: int) -> bool:
         return bool(
-            self._connection.execute(
+            self.connection.execute(
                 "SELECT count(*) FROM klines WHERE series_id = ? AND open_ms = ?", (key, open_ms)
             ).fetchone()[0]
         )
 
     def first_open(self, series: Series) -> int | None:
-        row = self._connection.execute(
+        row = self.connection.execute(
             "SELECT min(open_ms) FROM klines JOIN series ON series.id = series_id"
             " WHERE venue = ? AND symbol = ? AND interval = ?",
             (series.venue, series.symbol, series.interval.value),

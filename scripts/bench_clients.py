@@ -1,0 +1,128 @@
+"""The clients of scripts/bench_faults, each as its manual shows it, each a process of its own.
+
+    python scripts/bench_clients.py NAME HOST:PORT TLS-HOST:PORT
+
+follows the trades of BTCUSDT at Binance spot, and prints the id of each trade as it is handed to
+the user, a line each, for ever.  Told are addresses (cryptofeed's WebSocket speaks TLS only; it
+trusts SSL_CERT_FILE) and nothing else: deadlines, retries and queues are what the library ships
+with.  Where a library raises, its user asks again, as its examples do.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn
+
+
+def told(trade_id: Any) -> None:
+    sys.stdout.write(f"{trade_id}\n")
+    sys.stdout.flush()
+
+
+def ccxt(address: str, _tls: str) -> NoReturn:
+    import ccxt.pro as pro
+
+    async def main() -> NoReturn:
+        client = pro.binance({"enableRateLimit": False})
+        client.options["fetchMarkets"] = {"types": ["spot"]}
+        client.urls["api"]["public"] = f"http://{address}/api/v3"
+        client.urls["api"]["ws"]["spot"] = f"ws://{address}/ws"
+        while True:
+            try:
+                for trade in await client.watch_trades("BTC/USDT"):
+                    told(trade["id"])
+            except pro.NetworkError as error:
+                complain(error)
+
+    asyncio.run(main())
+    raise AssertionError
+
+
+def python_binance(address: str, _tls: str) -> NoReturn:
+    import binance
+
+    async def main() -> NoReturn:
+        client = binance.AsyncClient()
+        client.API_URL = f"http://{address}/api"
+        sockets = binance.BinanceSocketManager(client)
+        sockets.STREAM_URL = f"ws://{address}/"
+        while True:
+            try:
+                async with sockets.aggtrade_socket("BTCUSDT") as socket:
+                    while True:
+                        message = await socket.recv()
+                        if message.get("e") == "aggTrade":
+                            told(message["a"])
+                        else:
+                            complain(message)
+            except (OSError, binance.exceptions.BinanceWebsocketUnableToConnect) as error:
+                complain(error)
+                await asyncio.sleep(1)
+
+    asyncio.run(main())
+    raise AssertionError
+
+
+def cryptofeed(address: str, tls: str) -> NoReturn:
+    from cryptofeed import FeedHandler
+    from cryptofeed.connection import WebsocketEndpoint
+    from cryptofeed.exchanges import Binance
+
+    async def on_trade(trade: Any, _received: float) -> None:
+        told(trade.raw["a"])
+
+    Binance.rest_endpoints[0].address = f"http://{address}"
+    Binance.websocket_endpoints = [WebsocketEndpoint(f"wss://{tls}")]
+    handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
+    handler.add_feed(
+        Binance(symbols=["BTC-USDT"], channels=["trades"], callbacks={"trades": on_trade})
+    )
+    handler.run()
+    raise AssertionError
+
+
+def unicorn(address: str, _tls: str) -> NoReturn:
+    from unicorn_binance_websocket_api import BinanceWebSocketApiManager
+
+    manager = BinanceWebSocketApiManager(
+        exchange="binance.com",
+        websocket_base_uri=f"ws://{address}/",
+        restful_base_uri=f"http://{address}/",
+        warn_on_update=False,
+        disable_colorama=True,
+        output_default="dict",
+    )
+    manager.create_stream(["aggTrade"], ["btcusdt"])
+    while True:
+        message = manager.pop_stream_data_from_stream_buffer()
+        if not message:
+            time.sleep(0.002)
+        elif "data" in message:
+            told(message["data"]["a"])
+
+
+def complain(problem: object) -> None:
+    print(str(problem)[:200], file=sys.stderr, flush=True)
+
+
+CLIENTS: dict[str, tuple[str, Callable[[str, str], NoReturn]]] = {
+    "ccxt": ("ccxt", ccxt),
+    "cryptofeed": ("cryptofeed", cryptofeed),
+    "python-binance": ("python-binance", python_binance),
+    "unicorn-binance-websocket-api": ("unicorn-binance-websocket-api", unicorn),
+}
+"""By name: the distribution, and the program."""
+
+
+def installed(name: str) -> str:
+    """Its version; empty: it is not here."""
+    try:
+        return version(CLIENTS[name][0])
+    except PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    CLIENTS[sys.argv[1]][1](*sys.argv[2:4])

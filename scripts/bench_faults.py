@@ -1,0 +1,330 @@
+"""The same two faults for trio_feed and for the clients that people would pick instead.
+
+A: for 20 s the server cuts every TCP connection (a reset) each 3 s, at 500 trades a second; then it
+is kind for 15 s.  What counts are the trades of those 20 s, by id, that the user never gets.
+
+B: from one moment on the server sends no data, but answers every ping.  What counts are the seconds
+until the client has given that connection up, as the server sees it.
+
+The server is the simulated Binance spot exchange in this process, on loopback, with REST beside it
+(aggTrades by id), so that whoever repairs can.  Each client is a process of its own.  Those of A
+run one after the other; those of B, which only wait, at the same time.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the package lies beside this folder, installed or not
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import ssl
+
+import trio
+import trio_websocket
+import trustme
+from attrs import define, field
+
+from scripts.bench_clients import CLIENTS, installed
+from trio_feed import __version__
+from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator import Market, serve_binance_spot
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = "trio_feed"
+TRADES_PER_S = 500
+CUTS_S, CUT_EVERY_S, KIND_S = 20.0, 3.0, 15.0
+START_S = 30.0
+"""Until the first trade is told."""
+QUIET_AFTER_S = 3.0
+
+
+@define
+class Told:
+    """The ids that a client has handed to its user, and how often each."""
+
+    ids: Counter[int] = field(factory=Counter)
+    _first: trio.Event = field(factory=trio.Event)
+
+    def note(self, first: int, last: int) -> None:
+        self.ids.update(range(first, last + 1))
+        self._first.set()
+
+    async def first(self) -> None:
+        await self._first.wait()
+
+
+@define
+class Server:
+    """The box.  ``address`` and ``tls`` are host:port."""
+
+    exchange: Any
+    market: Market
+    address: str
+    tls: str
+
+    def next_id(self) -> int:
+        """Of the first trade that has not happened yet."""
+        return self.market.first_id("BTCUSDT", time.time() * 1000)
+
+
+@asynccontextmanager
+async def open_server(authority: trustme.CA) -> AsyncIterator[Server]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    market = Market(7, ("BTCUSDT", "ETHUSDT"), TRADES_PER_S * 60)
+    (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (secret,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    serve = partial(
+        serve_binance_spot,
+        market,
+        listeners=[plain, trio.SSLListener(secret, context)],
+        now_ms=lambda: time.time() * 1000,
+        settings=SimulatorSettings(venue="binance"),
+    )
+    async with trio.open_nursery() as nursery:
+        exchange = await nursery.start(serve)
+        addresses = ["{}:{}".format(*one.socket.getsockname()) for one in (plain, secret)]
+        yield Server(exchange, market, *addresses)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_client(name: str, server: Server, folder: Path) -> AsyncIterator[Told]:
+    """A started client; killed on the way out."""
+    told = Told()
+    run = run_ours if name == OURS else partial(run_peer, name)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, server, folder, told)
+        yield told
+        nursery.cancel_scope.cancel()
+
+
+async def run_peer(name: str, server: Server, folder: Path, told: Told) -> None:
+    command = [sys.executable, "scripts/bench_clients.py", name, server.address, server.tls]
+    environ = os.environ | {"SSL_CERT_FILE": str(folder / "ca.pem")}
+    with open(folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - for its stderr
+        async with process(command, stderr=log, env=environ) as lines:
+            async for line in lines:
+                if line.isdigit():
+                    told.note(int(line), int(line))
+
+
+async def run_ours(server: Server, folder: Path, told: Told) -> None:
+    """The service, and a client of its push endpoint."""
+    command = [
+        *(sys.executable, "-m", "trio_feed", "--config", str(write_settings(server, folder)))
+    ]
+    async with trio.open_nursery() as nursery, process(command) as lines:
+        async for line in lines:
+            event = json.loads(line)
+            if event["event"] == "service.ready":
+                nursery.start_soon(follow_ours, event["urls"]["http"], told)
+
+
+async def follow_ours(address: str, told: Told) -> None:
+    address = address.removeprefix("http://")
+    host, _, port = address.rpartition(":")
+    async with (
+        await trio.open_tcp_stream(host, int(port)) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, stream, address, "/ws", message_queue_size=10_000
+        )
+        ask = {"type": "subscribe", "symbol": "BTCUSDT", "channel": "trade"}
+        await connection.send_message(json.dumps(ask))
+        while True:
+            message = json.loads(await connection.get_message())
+            if message["type"] == "trade_data":
+                trade = message["data"]["data"]
+                told.note(trade["first_id"], trade["last_id"])
+
+
+def write_settings(server: Server, folder: Path) -> Path:
+    path = folder / "trio_feed.toml"
+    path.write_text(
+        f"""
+[server]
+port = 0
+[store]
+path = ":memory:"
+[logging]
+format = "json"
+[exchanges.binance]
+symbols = ["BTCUSDT"]
+intervals = ["1m"]
+trade_intervals = []
+channels = ["kline", "trade"]
+history_bars = 20
+[exchanges.binance.connection]
+websocket_url = "ws://{server.address}"
+rest_url = "http://{server.address}"
+"""
+    )
+    return path
+
+
+@asynccontextmanager
+async def process(command: Sequence[str], **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+    """A started process and its lines; killed, and waited for, on the way out."""
+    started = await trio.lowlevel.open_process(command, cwd=ROOT, stdout=subprocess.PIPE, **more)
+    assert started.stdout is not None
+
+    async def lines(stdout: Any) -> AsyncIterator[bytes]:
+        rest = b""
+        async for chunk in stdout:
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line
+
+    try:
+        yield lines(started.stdout)
+    finally:
+        started.kill()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            await started.wait()
+        await started.stdout.aclose()
+
+
+async def fault_a(name: str, authority: trustme.CA, folder: Path) -> dict[str, Any]:
+    async with open_server(authority) as server, open_client(name, server, folder) as told:
+        if not await begins(told):
+            return {"A": not_begun(name, folder)}
+        first, began = server.next_id(), trio.current_time()
+        for cut in range(1, int(CUTS_S // CUT_EVERY_S) + 1):
+            await trio.sleep_until(began + cut * CUT_EVERY_S)
+            for connection in [*server.exchange.connections]:
+                connection.abort()
+        await trio.sleep_until(began + CUTS_S)
+        wanted = range(first, server.next_id())
+        with trio.move_on_after(KIND_S):
+            while any(number not in told.ids for number in wanted):
+                await trio.sleep(0.5)
+        return {
+            "trades": len(wanted),
+            "lost": sum(number not in told.ids for number in wanted),
+            "doubled": sum(told.ids[number] > 1 for number in wanted),
+            "connections": server.exchange.upgrades,
+        }
+
+
+async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) -> dict[str, Any]:
+    async with open_server(authority) as server, open_client(name, server, folder) as told:
+        if not await begins(told):
+            return {"B": not_begun(name, folder)}
+        await trio.sleep(QUIET_AFTER_S)
+        silent, began = [*server.exchange.connections], trio.current_time()
+        for connection in silent:
+            connection.mute()
+        noticed_s = await seconds_until(
+            lambda: not any(one in server.exchange.connections for one in silent), began, cap_s
+        )
+        if noticed_s is None:
+            return {"noticed_s": None}
+        last = max(told.ids)
+        again = await seconds_until(lambda: max(told.ids) > last, began, noticed_s + 30)
+        return {"noticed_s": noticed_s, "data_again_s": again}
+
+
+async def begins(told: Told) -> bool:
+    with trio.move_on_after(START_S):
+        await told.first()
+        return True
+    return False
+
+
+def not_begun(name: str, folder: Path) -> str:
+    log = folder / f"{name}.log"
+    said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"no trade within {START_S:g} s" + (f": {said[-1][:120]}" if said else "")
+
+
+async def seconds_until(condition: Callable[[], bool], began: float, cap_s: float) -> float | None:
+    while trio.current_time() - began < cap_s:
+        if condition():
+            return round(trio.current_time() - began, 1)
+        await trio.sleep(0.1)
+    return None
+
+
+async def bench(names: Sequence[str], faults: str, cap_s: float) -> dict[str, dict[str, Any]]:
+    authority = trustme.CA()
+    rows: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="trio_feed_bench_") as word:
+        folder = Path(word)
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        for name in names:
+            row = rows[name] = {"version": __version__ if name == OURS else installed(name)}
+            if not row["version"]:
+                row["A"] = row["B"] = "cannot be installed here: see requirements-bench.lock"
+            elif "A" in faults:
+                row |= await fault_a(name, authority, folder)
+                print(f"A {name}: {row}", file=sys.stderr, flush=True)
+        if "B" in faults:
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    nursery.start_soon(one_of_b, name, authority, folder, cap_s, rows[name])
+    return rows
+
+
+async def one_of_b(
+    name: str, authority: trustme.CA, folder: Path, cap_s: float, row: dict[str, Any]
+) -> None:
+    if row["version"]:
+        row |= await fault_b(name, authority, folder, cap_s)
+        print(f"B {name}: {row}", file=sys.stderr, flush=True)
+
+
+def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
+    lines = [
+        "| client | version | A: trades lost | of | doubled | B: silence noticed after |"
+        " data again after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        lost = row.get("A", "-")
+        if "lost" in row:
+            lost = f"{row['lost']} ({100 * row['lost'] / row['trades']:.1f} %)"
+        noticed = row.get("B", "-")
+        if "noticed_s" in row:
+            seconds = row["noticed_s"]
+            noticed = f"not within {cap_s:g} s" if seconds is None else f"{seconds} s"
+        again = row.get("data_again_s")
+        cells = [
+            name, row["version"] or "-", lost, row.get("trades", "-"), row.get("doubled", "-"),
+            noticed, "-" if again is None else f"{again} s",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 when every client that is asked for could be measured."""
+    names = [OURS, *CLIENTS]
+    parser = argparse.ArgumentParser(prog="scripts/bench_faults", description=__doc__)
+    parser.add_argument("--only", default=",".join(names), help=", ".join(names))
+    parser.add_argument("--faults", default="AB", choices=["A", "B", "AB"])
+    parser.add_argument("--silence", type=float, default=180.0, help="seconds that B waits at most")
+    options = parser.parse_args(arguments)
+    chosen = options.only.split(",")
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no such client: {', '.join(sorted(unknown))}")
+    rows = trio.run(bench, chosen, options.faults, options.silence)
+    print(table(rows, options.silence))
+    print(json.dumps(rows))
+    return int(any("A" in row or "B" in row for row in rows.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The store's file: touched only if it is one of ours, watched while it is in use, put back when it
+was deleted; and what an operator can do about each way in which SQLite fails.  Blocking.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from attrs import define
+
+from ..errors import StartError, StoreError
+
+SCHEMA_VERSION = "2"
+_LOCK_WAIT_S = 1.0
+_CHECKED_BYTES = 256 * 2**20
+"""A file up to this size is read through at start (about a second); the damage in a larger one is
+found where it is met."""
+_SAY_AGAIN_S = 60.0
+
+_ADVICE = {
+    "SQLITE_FULL": "make room on the disk",
+    "SQLITE_IOERR": "the disk does not take it: check its space, quotas and health",
+    "SQLITE_READONLY": "make the file, its folder and its file system writable",
+    "SQLITE_BUSY": "another process holds the file: end it, or give each its own store.path",
+    "SQLITE_LOCKED": "another process holds the file: end it, or give each its own store.path",
+    "SQLITE_CANTOPEN": "check that the folder is there and may be written to",
+    "SQLITE_CORRUPT": "the file is damaged: stop the service, move the file away, start again;"
+    " what the exchanges still have is fetched",
+    "SQLITE_PROTOCOL": "another process holds the file: end it, or give each its own store.path",
+    "SQLITE_NOTADB": "name another file, or move this one away",
+}
+
+
+def advice(error: Exception) -> str:
+    """What to do about it."""
+    name = getattr(error, "sqlite_errorname", "")
+    family = "_".join(name.split("_")[:2])
+    return _ADVICE.get(family, "check the disk and the file's permissions")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_LOCK_WAIT_S, check_same_thread=False)
+
+
+def set_up(connection: sqlite3.Connection) -> None:
+    """For the connection that writes."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def examine(path: Path, *, kind: str) -> None:
+    """Look at what lies there, without writing to it.  Raises StartError where it is not a store
+    of this version with candles of this ``kind``, and sqlite3.Error."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    address = path.resolve().as_uri() + "?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=_LOCK_WAIT_S)) as connection:
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        if not tables:
+            return
+        if not {"meta", "klines"} <= tables:
+            raise StartError(f"store.path: {path} is the database of something else; name another")
+        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        if meta.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise StartError(f"store.path: {path} was written by another version of trio_feed")
+        if meta.get("kind", kind) != kind:
+            raise StartError(
+                f"store.path: {path} holds {meta['kind']} candles and this run has {kind} ones;"
+                " name another file"
+            )
+        if path.stat().st_size <= _CHECKED_BYTES:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                where = found.splitlines()[-1]
+                raise StartError(f"store.path: {path}: {_ADVICE['SQLITE_CORRUPT']} ({where})")
+
+
+@define
+class Place:
+    """Where the file lies, and which one it is."""
+
+    path: Path
+    _file: tuple[int, int] = (0, 0)
+
+    def remember(self) -> None:
+        """What lies there now is the one."""
+        found = os.stat(self.path)
+        self._file = found.st_dev, found.st_ino
+
+    def is_empty(self) -> bool:
+        """Whether the file is gone.  Raises StoreError where another one has taken its place, and
+        OSError."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        if (found.st_dev, found.st_ino) != self._file:
+            raise StoreError("another file has taken the place of the one that is in use")
+        return False
+
+    def put_back(
+        self, writer: sqlite3.Connection, reader: sqlite3.Connection
+    ) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        """Write a deleted file anew: all of it is still there behind the open connections.
+
+        Returns the connections to go on with; the old ones are closed.  Raises sqlite3.Error and
+        OSError, and then the old ones are still good.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(self.path.name + ".part")
+        part.unlink(missing_ok=True)
+        try:
+            with closing(connect(part)) as copy:
+                writer.backup(copy)
+            part.replace(self.path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        fresh = connect(self.path), connect(self.path)
+        # The last to close a database deletes its log by name: so before the new one has a log.
+        reader.close()
+        writer.close()
+        self.remember()
+        return fresh
+
+
+@define
+class Complaint:
+    """A problem is said when it comes and when it changes, and again each minute.  Pure."""
+
+    problem: str = ""
+    _said: float = 0.0
+
+    def is_news(self, problem: str, now: float) -> bool:
+        """``now`` in seconds."""
+        if problem == self.problem and now < self._said + _SAY_AGAIN_S:
+            return False
+        self.problem, self._said = problem, now
+        return True
+
+    def over(self) -> None:
+        self.problem = ""
