@@ -105,3 +105,52 @@ def test_all_intervals_agree_with_a_naive_sum(seed: int) -> None:
                 prices = [t.price for t in inside]
                 assert (bar.open, bar.close) == (prices[0], prices[-1])
                 assert (bar.high, bar.low) == (max(prices), min(prices))
+
+
+@given(st.integers(0, 10_000))
+def test_a_restart_with_its_trades_refilled_leaves_no_mark(seed: int) -> None:
+    """What was closed before the pause, and what is closed after it, is what one run gives."""
+    chance = random.Random(seed)
+    times = sorted(T0 + chance.randrange(4 * MINUTE) for _ in range(200))
+    trades = [trade(n, at, str(100 + chance.randrange(50))) for n, at in enumerate(times)]
+    intervals = [Interval.S1, Interval.S30]
+
+    def run(candles: TradeCandles, some: list[Trade]) -> list[Built]:
+        built = [b for one in some for b in candles.add(one) if b[1].closed]
+        return built + [b for b in candles.advance(T0 + 4 * MINUTE) if b[1].closed and some]
+
+    whole = {(i, k.open_ms): k for i, k in run(TradeCandles(intervals), trades)}
+    stop = chance.randrange(1, len(trades))
+    candles = TradeCandles(intervals)
+    first = [b for one in trades[:stop] for b in candles.add(one) if b[1].closed]
+    long = [k for i, k in first if i is Interval.S30]
+    again = TradeCandles(intervals)
+    if not long:
+        return
+    again.resume(long[-1], Interval.S30)
+    assert again.last_id is not None
+    later = run(again, [one for one in trades if one.trade_id > again.last_id])
+    joined = {(i, k.open_ms): k for i, k in [*first, *later]}
+    assert joined == whole
+
+
+def test_a_longer_candle_that_ran_at_the_pause_is_not_complete() -> None:
+    candles = TradeCandles([Interval.S1, Interval.S30])
+    candles.add(trade(1, T0))
+    (last,) = closed(candles.add(trade(2, T0 + 1000)))
+    again = TradeCandles([Interval.S1, Interval.S30])
+    again.resume(last, Interval.S1)
+    built = again.add(trade(2, T0 + 1000)) + again.add(trade(3, T0 + 31_000))
+    assert [bar.complete for bar in closed(built)] == [True] * 30
+    assert [bar.complete for bar in closed(built, Interval.S30)] == [False]
+
+
+def test_a_pause_that_is_not_refilled_begins_anew() -> None:
+    candles = TradeCandles([Interval.S1])
+    candles.add(trade(1, T0))
+    (last,) = closed(candles.add(trade(2, T0 + 1000)))
+    again = TradeCandles([Interval.S1])
+    again.resume(last, Interval.S1)
+    assert closed(again.add(trade(9, T0 + 20_000))) == []
+    (bar,) = closed(again.add(trade(10, T0 + 21_000)))
+    assert (bar.open_ms, bar.complete) == (T0 + 20_000, False)

@@ -106,7 +106,8 @@ class Kline:
 
     ``open_ms`` is the start of its interval; volumes are in base and quote currency; ``trades``
     counts them.  ``event_ms`` is the exchange's time of this state (0: it gave none).
-    ``complete`` is False where some of its trades are known to be missing.
+    ``complete`` is False where some of its trades are known to be missing.  ``last_trade`` is the
+    id of the last trade before its end, 0 unless it was built from trades.
     """
 
     open_ms: int
@@ -121,6 +122,7 @@ class Kline:
     source: Source
     event_ms: int = 0
     complete: bool = True
+    last_trade: int = 0
 
     def same_values(self, other: "Kline") -> bool:
         """Equal in everything the market said (not in source or event time); a number of trades

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from attrs import evolve, frozen
 from trio_util import RepeatedEvent
 
+from ..market import calendar
 from ..market.clock import ExchangeClock
 from ..market.ledger import Ledger, Policy
 from ..market.rollup import RollUp
@@ -177,6 +178,9 @@ class Pipeline:
                 refill=self._refill,
             )
             self._trades[symbol] = line
+            for interval in sorted(built, key=calendar.length_ms):  # the longest has the last word
+                if (tail := tails.get(Series(name, symbol, interval))) is not None:
+                    line.resume(tail.kline, interval)
         if rolled:
             self._rollups[symbol] = RollUp(rolled)
         if Channel.BOOK in settings.channels:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..market.candles import Built, TradeCandles
-from ..model import Interval, Trade
+from ..model import Interval, Kline, Trade
 
 GRACE_MS = 2_000
 """Trades come in batches of 100 ms; a candle is closed by time alone only this long after."""
@@ -60,6 +60,12 @@ class TradeLine:
     def gap_ms(self) -> tuple[int, int] | None:
         """Between which times (unix ms) trades are missing that are being fetched."""
         return (self._last_ms, self._waiting[0].time_ms) if self._waiting else None
+
+    def resume(self, last: Kline, interval: Interval) -> None:
+        """Go on behind a stored candle: the first live trade shows what is missing since, and that
+        is fetched."""
+        self._candles.resume(last, interval)
+        self._last_ms = last.event_ms
 
     @property
     def next_close_ms(self) -> float | None:

@@ -39,6 +39,7 @@ class _Bar:
     trades: int
     complete: bool
     event_ms: int
+    last_id: int
 
     @property
     def end_ms(self) -> int:
@@ -57,6 +58,7 @@ class _Bar:
         self.quote_volume = EXACT.fma(price, trade.quantity, self.quote_volume)
         self.trades += trade.last_id - trade.first_id + 1
         self.event_ms = trade.event_ms
+        self.last_id = trade.trade_id
 
     def kline(self, *, closed: bool) -> Kline:
         return Kline(
@@ -72,7 +74,18 @@ class _Bar:
             Source.TRADES,
             self.event_ms,
             self.complete,
+            self.last_id,
         )
+
+    def follower(self) -> "_Bar":
+        """The next one, while nobody has traded in it."""
+        return _flat(self.interval, self.end_ms, self.close, self.event_ms, self.last_id)
+
+
+def _flat(interval: Interval, open_ms: int, price: Decimal, event_ms: int, last_id: int) -> _Bar:
+    return _Bar(
+        interval, open_ms, price, price, price, price, _ZERO, _ZERO, 0, True, event_ms, last_id
+    )
 
 
 @define
@@ -113,6 +126,20 @@ class TradeCandles:
         closed = [*self._roll(trade.time_ms, filled=not hole)]
         return closed + [self._take(interval, trade, first or hole) for interval in self.intervals]
 
+    def resume(self, last: Kline, interval: Interval) -> None:
+        """Go on behind a closed candle, as if there had been no pause: what was traded since shows
+        as missing, and is to be filled in.  Candles of longer intervals that run at its end are not
+        complete."""
+        if not last.last_trade:
+            return
+        self.last_id = last.last_trade
+        end_ms = calendar.next_open(interval, last.open_ms)
+        for each in self.intervals:
+            open_ms = calendar.open_of(each, end_ms)
+            bar = _flat(each, open_ms, last.close, last.event_ms, last.last_trade)
+            bar.complete = open_ms == end_ms
+            self._bars[each] = bar
+
     def advance(self, now_ms: int) -> list[Built]:
         """Close what ended at or before ``now_ms`` and is followed by silence."""
         return [*self._roll(now_ms, filled=True)]
@@ -120,20 +147,9 @@ class TradeCandles:
     def _take(self, interval: Interval, trade: Trade, partial: bool) -> Built:
         bar = self._bars.get(interval)
         if bar is None:
-            price = trade.price
-            bar = self._bars[interval] = _Bar(
-                interval,
-                calendar.open_of(interval, trade.time_ms),
-                price,
-                price,
-                price,
-                price,
-                _ZERO,
-                _ZERO,
-                0,
-                not partial,
-                trade.event_ms,
-            )
+            open_ms = calendar.open_of(interval, trade.time_ms)
+            bar = _flat(interval, open_ms, trade.price, trade.event_ms, trade.trade_id)
+            self._bars[interval] = bar
         elif trade.time_ms < bar.open_ms:
             self.late += 1
         bar.complete = bar.complete and not partial
@@ -145,23 +161,12 @@ class TradeCandles:
         for interval in self.intervals:
             bar = self._bars.get(interval)
             while bar is not None and bar.end_ms <= time_ms:
-                yield interval, bar.kline(closed=True)
+                if filled or bar.trades:
+                    yield interval, bar.kline(closed=True)
                 if not filled:
                     del self._bars[interval]
                     break
-                bar = self._bars[interval] = _Bar(
-                    interval,
-                    bar.end_ms,
-                    bar.close,
-                    bar.close,
-                    bar.close,
-                    bar.close,
-                    _ZERO,
-                    _ZERO,
-                    0,
-                    True,
-                    bar.event_ms,
-                )
+                bar = self._bars[interval] = bar.follower()
 
     def _mark_incomplete(self) -> None:
         for bar in self._bars.values():

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS klines (
     open TEXT NOT NULL, high TEXT NOT NULL, low TEXT NOT NULL, close TEXT NOT NULL,
     volume TEXT NOT NULL, quote_volume TEXT NOT NULL, trades INTEGER NOT NULL,
     source TEXT NOT NULL, event_ms INTEGER NOT NULL, complete INTEGER NOT NULL,
+    last_trade INTEGER NOT NULL,
     epoch INTEGER NOT NULL, offset INTEGER NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS klines_by_open ON klines (series_id, open_ms);
 CREATE TABLE IF NOT EXISTS holes (
@@ -49,7 +50,7 @@ CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY, written_to_the_end
 """
 _ALL_COLUMNS = f"series_id, {COLUMNS}, epoch, offset"
 _PUT_CANDLE = (
-    f"INSERT INTO klines ({_ALL_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+    f"INSERT INTO klines ({_ALL_COLUMNS}) VALUES ({', '.join('?' * 15)})"
     " ON CONFLICT (series_id, open_ms) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])
 )
@@ -371,6 +372,7 @@ def _values(message: KlineMessage) -> tuple[Any, ...]:
         k.source.value,
         k.event_ms,
         int(k.complete),
+        k.last_trade,
         message.epoch,
         message.offset,
     )

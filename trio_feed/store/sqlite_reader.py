@@ -8,7 +8,8 @@ from ..model import Interval, Kline, KlineMessage, Series, Source
 from .base import Tail
 
 COLUMNS = (
-    "open_ms, open, high, low, close, volume, quote_volume, trades, source, event_ms, complete"
+    "open_ms, open, high, low, close, volume, quote_volume, trades, source, event_ms, complete,"
+    " last_trade"
 )
 _AFTER = "({0}epoch > ? OR ({0}epoch = ? AND {0}offset > ?))"
 
@@ -141,7 +142,7 @@ class SqliteReader:
 
 def _kline(row: tuple[Any, ...]) -> Kline:
     o, h, low, c, volume, quote = (Decimal(text) for text in row[1:7])
-    complete = bool(row[10])
+    source, event_ms, complete, last_trade = Source(row[8]), row[9], bool(row[10]), row[11]
     return Kline(
-        row[0], o, h, low, c, volume, quote, row[7], True, Source(row[8]), row[9], complete
+        row[0], o, h, low, c, volume, quote, row[7], True, source, event_ms, complete, last_trade
     )
