@@ -123,9 +123,10 @@ async def house(*assignments: str) -> AsyncIterator[service.Ready]:
 SUBSCRIBE = json.dumps({"type": "subscribe", "symbol": "BTCUSDT", "channel": "trade"})
 
 
-def listen(url: str, subscribed: trio.Event, portal: Any, **options: Any) -> list[int]:
+def listen(url: str, subscribed: trio.Event, portal: Any) -> list[int]:
     """Offsets of all the trades, as a client that we did not write reads them."""
-    with websockets.sync.client.connect(url, open_timeout=10, proxy=None, **options) as client:
+    with websockets.sync.client.connect(url, open_timeout=10, proxy=None) as client:
+        assert [type(e).__name__ for e in client.protocol.extensions] == ["PerMessageDeflate"]
         client.send(SUBSCRIBE)
         offsets: list[int] = []
         while len(offsets) < NUMBER:
@@ -175,9 +176,10 @@ async def publish_all(ready: service.Ready) -> None:
 
 
 async def test_a_stalled_client_costs_only_itself() -> None:
-    """Two of them: one never wakes up, one does when it is dropped and gets its last words."""
-    queue = "websocket.queue_bytes=100000"
-    async with house(queue, "kline.broadcast_buffer_size=1000000") as ready:
+    """Two of them: one never wakes up, one does when it is dropped and gets its last words.  The
+    one that reads has agreed on compression."""
+    settings = ["websocket.queue_bytes=100000", "kline.broadcast_buffer_size=1000000"]
+    async with house(*settings, "websocket.compression=true") as ready:
         url, token = f"ws://{ready.address}/ws", trio.lowlevel.current_trio_token()
         slow = ready.app.metrics.slow_clients._value
         good: list[int] = []
