@@ -16,7 +16,7 @@ def test_defaults() -> None:
     assert rules.deflate is False
     assert rules.admission.hosts == {"localhost", "127.0.0.1", "[::1]"}
     assert rules.admission.origins == frozenset()
-    limits = server_limits(settings.websocket, 30)
+    limits = server_limits(settings.websocket, 30, 3)
     assert (limits.max_connections, limits.max_message_bytes) == (10_000, 65_536)
     assert limits.receive_timeout_s == 25 + 60 + 30
     assert request_limits(settings.websocket).burst == 500
@@ -39,7 +39,7 @@ def test_what_is_set_arrives() -> None:
     assert rules.admission.origins == {"https://app.example.com"}
     assert "127.0.0.1" in (admin_rules(settings.server).admission.hosts or ())
     assert admin_rules(settings.server).admission.origins == frozenset()
-    limits = server_limits(settings.websocket, 30)
+    limits = server_limits(settings.websocket, 30, 3)
     assert (limits.max_connections_per_ip, limits.handshake_timeout_s) == (7, 3)
 
 

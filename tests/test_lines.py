@@ -334,7 +334,7 @@ def test_eighteen_decimals_pass_from_the_wire_to_the_store_and_the_client() -> N
     house.now = float(T0 + MINUTE)
     house.pipe.handle(binance_usdm.parse(json.dumps(frame), Instruments([BTC])), house.now)  # type: ignore[arg-type]
     (sent,) = [m for m in house.out if isinstance(m, KlineMessage)]
-    text = messages.kline_tail(sent, house.now)
+    text = messages.data_tail(sent, house.now)
     assert f'"open":{digits},' in text
     assert f'"volume":1000000000.{"1" * 18},' in text
     stored = house.store._rows[sent.series][T0].kline
@@ -349,7 +349,9 @@ def test_line_messages_have_their_own_words() -> None:
     for sent in house.out:
         assert isinstance(sent, LineMessage)
         own = target.splice("mine")
-        text = json.loads(messages.line_head(sent) + own + messages.line_tail(sent, T0 + 0.5))
+        text = json.loads(
+            messages.data_head(sent.line.channel) + own + messages.data_tail(sent, T0 + 0.5)
+        )
         assert text["type"] == f"{sent.line.channel}_data"
         assert text["data"]["subscription_id"] == "mine"
         assert text["data"]["offset"] == 1

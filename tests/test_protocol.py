@@ -11,6 +11,7 @@ from trio_feed.push.protocol import (
     ListSubscriptions,
     Ping,
     RequestError,
+    Since,
     Subscribe,
     Target,
 )
@@ -28,7 +29,7 @@ def test_both_dialects(key: str) -> None:
     assert isinstance(parsed, Subscribe)
     assert parsed.target.interval is Interval.M5
     assert (parsed.target.notation, parsed.subscription_id) == ("m5", "s")
-    assert not parsed.resuming
+    assert parsed.since is None
 
 
 @pytest.mark.parametrize("interval", list(Interval))
@@ -78,6 +79,11 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (json.dumps({**SUB, "symbol": "x" * 500}), "symbol"),
         (json.dumps({**SUB, "interval": "7m"}), "interval: '7m' is not one of 1s 30s 1m"),
         (json.dumps({**SUB, "limit": 0}), "limit"),
+        (json.dumps({**SUB, "since": 5}), "since: not an object"),
+        (json.dumps({**SUB, "since": {}}), "since.epoch: not a whole number"),
+        (json.dumps({**SUB, "since": {"epoch": 1, "offset": -1}}), "since.offset"),
+        (json.dumps({**SUB, "since": {"epoch": True, "offset": 1}}), "since.epoch"),
+        (json.dumps({**SUB, "since": {"epoch": 1, "offset": 1, "time": 1.5}}), "since.time"),
         (json.dumps({**SUB, "limit": True}), "limit"),
         (json.dumps({**SUB, "limit": 1e3}), "limit"),
         (json.dumps({**SUB, "subscription_id": ["a"]}), "subscription_id"),
@@ -115,7 +121,7 @@ def test_numbers_keep_the_exchanges_decimals() -> None:
 def test_kline_message_has_the_fixed_nesting() -> None:
     own = TARGET.splice("sub_1")
     row = message(kline(closed=False), epoch=9, offset=3, count=42)
-    text = json.loads(messages.KLINE_HEAD + own + messages.kline_tail(row, T0 + 0.5))
+    text = json.loads(messages.data_head(Channel.KLINE) + own + messages.data_tail(row, T0 + 0.5))
     assert text["type"] == "kline_data"
     data = text["data"]
     assert (data["symbol"], data["interval"], data["subscription_id"]) == ("BTCUSDT", "m1", "sub_1")
@@ -130,7 +136,9 @@ def test_kline_message_has_the_fixed_nesting() -> None:
 
 def test_what_a_client_chose_cannot_break_out_of_its_string() -> None:
     own = TARGET.splice('","evil":"')
-    text = json.loads(messages.KLINE_HEAD + own + messages.kline_tail(message(kline()), 0))
+    text = json.loads(
+        messages.data_head(Channel.KLINE) + own + messages.data_tail(message(kline()), 0)
+    )
     assert text["data"]["subscription_id"] == '","evil":"'
     assert "evil" not in text["data"]
 
@@ -145,9 +153,12 @@ def test_history_body_and_messages() -> None:
     welcome = json.loads(messages.connection_success("id", ["BTCUSDT"], [Interval.S1], 1500.0))
     assert welcome["server_time"] == 1
     assert welcome["supported_intervals"] == ["s1", "1s"]
-    confirmed = json.loads(messages.subscription_confirmed(request(**SUB, since={}), 1.0))
+    resuming = request(**SUB, since={"epoch": 1, "offset": 2, "time": 60})
+    assert resuming.since == Since(1, 2, 60_000)
+    confirmed = json.loads(messages.subscription_confirmed(resuming, 3, 4, 1.0))
     assert confirmed["data"]["success"] is True
     assert confirmed["data"]["recovered"] is False
+    assert (confirmed["data"]["epoch"], confirmed["data"]["offset"]) == (3, 4)
     assert json.loads(messages.error(1002, "no", 1.0))["code"] == 1002
     assert json.loads(messages.pong(Ping(7))) == {"type": "pong", "id": 7}
     assert json.loads(messages.pong(Ping(None))) == {"type": "pong"}

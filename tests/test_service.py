@@ -1,6 +1,7 @@
 """The whole service under virtual time."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,8 +68,32 @@ async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> N
             assert all(same(kline, house) for kline in stored)
             assert house.exchange.dials >= 51
 
-            offsets = [m["data"]["offset"] for m in client.messages if m["type"] == "kline_data"]
-            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+            sent = [m["data"] for m in client.messages if m["type"] == "kline_data"]
+            for before, after in pairwise(sent):
+                assert after["offset"] == before["offset"] + 1 + after.get("conflated", 0)
+
+
+async def test_clients_are_pinged_and_silent_ones_dropped(autojump_clock: trio.abc.Clock) -> None:
+    """One client that answers pings and says nothing else, and one that does not even do that."""
+    with trio.fail_after(3_600):
+        async with open_house(settings_for_tests()) as house, push_client(house) as alive:
+            await alive.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            await alive.of_type("subscription_confirmed")
+            host, _, port = house.ready.address.rpartition(":")
+            silent = await house.network.dial(host, int(port))
+            await silent.send_all(
+                b"GET /ws HTTP/1.1\r\nHost: push\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            began = trio.current_time()
+            assert b" 101 " in bytes(await silent.receive_some())
+            while await silent.receive_some():
+                pass
+            assert 60 <= trio.current_time() - began < 62
+            await trio.sleep(600)
+            await alive.ask(type="ping")
+            await alive.of_type("pong")
 
 
 async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clock) -> None:

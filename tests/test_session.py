@@ -1,106 +1,14 @@
 """Sessions and hub together, over a fake transport on virtual time."""
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 from attrs import evolve
+from support.desk import LIMITS, Client, Desk, connected, times
 from support.make import MINUTE, SERIES, T0, kline, message
-from support.private import closed_door
 
-from trio_feed.metrics import Metrics
-from trio_feed.model import Interval, KlineMessage, Series, StatusMessage, StreamState
-from trio_feed.push.hub import Hub
-from trio_feed.push.session import Session, SessionLimits
-from trio_feed.store import MemoryStore
-
-LIMITS = SessionLimits(
-    max_subscriptions=2, history_rows=5, max_queued=10, max_queued_bytes=1_000_000
-)
-
-
-class Desk:
-    """A hub with one known series (and more on request), its store, and a publisher."""
-
-    def __init__(self, *, ring: int = 5, stored: int = 0) -> None:
-        self.metrics = Metrics()
-        self.store = MemoryStore(1)
-        self.hub = Hub(
-            history_rows=ring,
-            default_venue="binance_usdm",
-            now_ms=lambda: T0 + trio.current_time() * 1000,
-            metrics=self.metrics,
-        )
-        rows = [kline(T0 - (stored - n) * MINUTE) for n in range(stored)]
-        for row in rows:
-            self.store.put(message(row))
-        self.hub.open_topic(SERIES, rows, rows[0].open_ms if rows else None)
-        self.offset = 0
-
-    def publish(self, n: int, *, closed: bool = True, series: Series = SERIES) -> KlineMessage:
-        self.offset += 1
-        row = message(kline(T0 + n * MINUTE, closed=closed), series, offset=self.offset)
-        if closed:
-            self.store.put(row)
-        self.hub.publish(row)
-        return row
-
-
-class Client:
-    """The other end of a session: put requests in, take messages out."""
-
-    def __init__(self) -> None:
-        self.ask, self.requests = trio.open_memory_channel[str | bytes | None](100)
-        self.answers, self._out = trio.open_memory_channel[dict[str, Any]](10_000)
-        self.closed: tuple[int, str] | None = None
-        self.gone = trio.Event()
-        self.reading = trio.Event()
-        self.reading.set()
-
-    async def send(self, text: str) -> None:
-        await self.reading.wait()
-        await self.answers.send(json.loads(text))
-
-    async def close(self, code: int, reason: str) -> None:
-        await trio.lowlevel.checkpoint()
-        self.closed = (code, reason)
-        self.gone.set()
-
-    async def next(self, kind: str | None = None) -> dict[str, Any]:
-        with trio.fail_after(60):
-            found = await self._out.receive()
-        assert kind is None or found["type"] == kind, found
-        return found
-
-    async def request(self, **fields: Any) -> None:
-        await self.ask.send(json.dumps(fields))
-
-    async def subscribe(self, **more: Any) -> dict[str, Any]:
-        await self.request(**{"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m", **more})
-        answer = await self.next("history_data")
-        await self.next("subscription_confirmed")
-        return answer
-
-    def waiting(self) -> int:
-        return self._out.statistics().current_buffer_used
-
-
-@asynccontextmanager
-async def connected(desk: Desk, limits: SessionLimits = LIMITS) -> AsyncIterator[Client]:
-    client = Client()
-    session = Session(desk.hub, desk.store, limits, lambda: T0, desk.metrics, closed_door())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(session.run, client.requests.receive, client.send, client.close)
-        await client.next("connection_success")
-        yield client
-        nursery.cancel_scope.cancel()
-
-
-def times(rows: list[dict[str, Any]]) -> list[int]:
-    return [(row["time"] - T0 // 1000) // 60 for row in rows]
+from trio_feed.model import Interval, Series, StatusMessage, StreamState
 
 
 async def test_history_then_confirmation_then_updates(autojump_clock: trio.abc.Clock) -> None:
@@ -163,7 +71,7 @@ async def test_subscribers_are_told_of_their_stream(autojump_clock: trio.abc.Clo
 async def test_history_is_ring_and_store_together(
     limit: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    desk = Desk(ring=5, stored=20)
+    desk = Desk(recent=5, stored=20)
     async with connected(desk) as client:
         answer = await client.subscribe(limit=limit)
         expected = list(range(-20, 0))[-limit:]
@@ -173,7 +81,7 @@ async def test_history_is_ring_and_store_together(
 
 async def test_no_gap_and_no_overlap_while_candles_close(autojump_clock: trio.abc.Clock) -> None:
     """The store is slow, and candles close faster than it answers: more than the ring holds."""
-    desk = Desk(ring=5, stored=20)
+    desk = Desk(recent=5, stored=20)
     quick = desk.store.history
 
     async def slow(*args: Any, **more: Any) -> Any:
@@ -295,7 +203,7 @@ async def test_a_client_that_does_not_read_is_dropped_alone(
     async with connected(desk) as good, connected(desk) as bad:
         await good.subscribe()
         await bad.subscribe()
-        bad.reading = trio.Event()
+        bad.stall()
         for n in range(LIMITS.max_queued + 5):
             desk.publish(n)
             assert times([(await good.next("kline_data"))["data"]["data"]]) == [n]
@@ -311,7 +219,7 @@ async def test_a_client_that_asks_faster_than_it_reads_waits(
 ) -> None:
     desk = Desk()
     async with connected(desk) as client:
-        client.reading = trio.Event()
+        client.stall()
         for _ in range(50):
             await client.request(type="ping")
         await trio.testing.wait_all_tasks_blocked()
@@ -329,7 +237,7 @@ async def test_nothing_is_left_behind(autojump_clock: trio.abc.Clock) -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert desk.metrics.clients._value.get() == 0
     topic = next(iter(desk.hub.topics))
-    assert topic.subscribers == {}
+    assert topic.subscriptions == {}
 
 
 async def test_history_by_range(autojump_clock: trio.abc.Clock) -> None:

@@ -65,14 +65,26 @@ class Metrics:
         self.slow_clients = counter("slow_clients", "Push clients dropped for not reading")
         self.refused = counter("refused_connections", "Push clients turned away", "reason")
         self.crashes = counter("client_crashes", "Bugs that a push client ran into")
+        self.push_bytes = counter("push_bytes", "Bytes written to push clients")
+        self.queued_bytes = gauge("push_queued_bytes", "Bytes waiting for all push clients")
+        self.most_queued_bytes = gauge(
+            "push_queued_bytes_max", "Bytes waiting for the push client that is owed most"
+        )
+        self.conflated = counter(
+            "conflated_messages", "Updates that a newer one replaced while they waited"
+        )
+        self.resumes = counter("resumes", "Subscriptions with since: ring, store, fresh", "result")
         self.requests = counter("requests", "Requests of push clients", "kind")
         self.request_errors = counter("request_errors", "Error replies to push clients", "code")
         self.push_latency = Histogram(
             "trio_feed_push_latency_seconds",
-            "Bytes in from the exchange to message handed to clients",
+            "From the bytes of the exchange to its message parsed, published, and written to the"
+            " clients that took it at once; queued, of the others: from then to written, sampled",
+            ["stage"],
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
+        self.parsed = self.push_latency.labels("parsed")
 
         self.auths = counter("auths", "Tokens of clients by result", "result")
         self.settlement_events = counter(

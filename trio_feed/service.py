@@ -37,7 +37,7 @@ from .push.hub import Hub
 from .push.intake import Intake
 from .push.private import PrivateDoor, PrivateFeed
 from .push.server import serve
-from .push.session import SessionLimits
+from .push.session import LAST_WORDS_S, Patience, SessionLimits
 from .push.stream import bound_address
 from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
@@ -49,7 +49,9 @@ from .world import World
 
 log = structlog.get_logger()
 
-SWEEP_S = 30.0
+_SWEEP_S = 1.0
+_UNSWEPT_S = 30.0
+"""The server's own limit for a silent client stands so far behind the sweep's."""
 _FAREWELL_S = 1.0
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are told to come back after a time between these two, so that not all come at once."""
@@ -145,7 +147,8 @@ async def run(
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
-        hub = _make_hub(settings, world, metrics)
+        hub = _make_hub(settings, store.epoch, world, metrics)
+        edge.start_soon(hub.run, name="hub flusher")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
@@ -231,11 +234,13 @@ async def _start_simulator(
     return point_at_it
 
 
-def _make_hub(settings: Settings, world: World, metrics: Metrics) -> Hub:
+def _make_hub(settings: Settings, epoch: int, world: World, metrics: Metrics) -> Hub:
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
     return Hub(
         history_rows=settings.kline.history_data_limit,
+        resume_messages=settings.kline.resume_messages,
         default_venue=settings.service.default_venue or enabled[0],
+        epoch=epoch,
         now_ms=world.now_ms,
         metrics=metrics,
     )
@@ -281,6 +286,7 @@ def _make_app(
             max_subscriptions=kline.max_subscriptions_per_client,
             history_rows=kline.history_data_limit,
             max_queued=kline.broadcast_buffer_size,
+            max_queued_bytes=settings.websocket.queue_bytes,
         ),
         requests=request_limits(settings.websocket),
         now_ms=world.now_ms,
@@ -303,7 +309,7 @@ async def _start_server(
         serve,
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, tls_context(server)),
-        limits=server_limits(settings.websocket, SWEEP_S),
+        limits=server_limits(settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _SWEEP_S),
         rules=door_rules(settings),
         metrics=app.metrics,
         stop_accepting=draining,
@@ -349,9 +355,14 @@ async def _bind(
 
 
 async def _sweep(app: PushApp, settings: Settings) -> Never:
-    """Drop clients that have gone without a word."""
+    """Ping clients, and drop those that have gone without a word or take nothing."""
     websocket = settings.websocket
-    pong_s = (websocket.ping_interval + websocket.ping_timeout) / 1000
+    ping_s = websocket.ping_interval / 1000
+    patience = Patience(
+        ping_s=ping_s,
+        silence_s=min(settings.kline.connection_timeout, ping_s + websocket.ping_timeout / 1000),
+        stall_s=websocket.send_timeout_s,
+    )
     while True:
-        await trio.sleep(SWEEP_S)
-        app.sweep(min(settings.kline.connection_timeout, pong_s))
+        await trio.sleep(min(_SWEEP_S, ping_s / 4, patience.silence_s / 4))
+        await app.sweep(patience)

@@ -65,7 +65,8 @@ async def ending(stream: trio.SocketStream) -> tuple[Counter[Any], int | None]:
 def _told(data: bytes) -> tuple[Counter[Any], int | None]:
     seen: Counter[Any] = Counter()
     while len(data) >= 2:
-        opcode, size, at = data[0] & 0x0F, data[1] & 0x7F, 2
+        compressed, opcode = data[0] & 0x40, data[0] & 0x0F
+        size, at = data[1] & 0x7F, 2
         if size >= 126:
             extra = 2 if size == 126 else 8
             size, at = int.from_bytes(data[2 : 2 + extra]), 2 + extra
@@ -73,6 +74,8 @@ def _told(data: bytes) -> tuple[Counter[Any], int | None]:
         if opcode == CLOSE:
             return seen, int.from_bytes(payload[:2])
         if opcode == TEXT and len(payload) == size:
+            if compressed:
+                payload = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
             message = json.loads(payload)
             seen[message.get("code", message["type"])] += 1
     return seen, None

@@ -210,6 +210,7 @@ class Connection:
             self._last_data = trio.current_time()
             self.backoff.succeeded()
             self.delivered()
+            self.metrics.parsed.observe(max(0.0, self.now_ms() - received) / 1000)
             await self._hand_on((data, received))
 
     def _acknowledge(self, ack: Ack) -> None:

@@ -23,11 +23,13 @@ from .hub import Hub
 from .intake import Intake
 from .private import PrivateDoor
 from .protocol import RequestError
-from .session import Receive, Session, SessionLimits
+from .session import Patience, Receive, Session, SessionLimits
 from .throttle import RequestLimits, Verdict
+from .transport import TextTransport, Transport
 
 log = structlog.get_logger()
 
+_SWEPT_AT_ONCE = 128
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _UNUSED_SWEEP_S = 5.0
 
@@ -51,8 +53,7 @@ class PushApp:
     door: PrivateDoor
     intake: Intake
     klines: bool = True
-    sessions: dict[Session, Any] = field(factory=dict)
-    """Each open session with the stream under it (None where the server has none to offer)."""
+    sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
 
@@ -97,13 +98,16 @@ class PushApp:
         while self.sessions:
             await self._left.park()
 
-    def sweep(self, idle_s: float) -> None:
-        """Abort the connections from which nothing, not even a pong, came for ``idle_s``."""
-        now = trio.current_time()
-        for session, stream in list(self.sessions.items()):
-            if stream is not None and now - stream.last_received > idle_s:
-                log.info("client.timeout", client_id=session.client_id, idle_s=idle_s)
-                stream.abort()
+    async def sweep(self, patience: Patience) -> None:
+        """Look at every client once: is it there, does it take what it is owed?"""
+        now, total, most = trio.current_time(), 0, 0
+        for number, session in enumerate(list(self.sessions), 1):
+            waiting = session.sweep(now, patience)
+            total, most = total + waiting, max(most, waiting)
+            if number % _SWEPT_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        self.metrics.queued_bytes.set(total)
+        self.metrics.most_queued_bytes.set(most)
 
     async def close_unused(self, after_s: float) -> Never:
         """Close the connections that were for ``after_s`` of no use to their clients."""
@@ -143,17 +147,26 @@ class PushApp:
             await websocket.send_denial_response(PlainTextResponse(words + "\n", 400))
             return
         await websocket.accept()
-        session = Session(self.hub, self.store, self.limits, self.now_ms, self.metrics, self.door)
-        stream = getattr(websocket.state, "stream", None)
+        stream: Transport | None = getattr(websocket.state, "stream", None)
+        session = Session(
+            self.hub,
+            self.store,
+            self.limits,
+            self.now_ms,
+            self.metrics,
+            self.door,
+            TextTransport(websocket.send_text) if stream is None else stream,
+            deflated=stream is not None and getattr(websocket.state, "deflate", False),
+        )
         receive = self._throttled(websocket, session)
-        self.sessions[session] = stream
+        self.sessions.add(session)
         self._unused_since[session] = trio.current_time()
         try:
-            await session.run(receive, websocket.send_text, websocket.close)
-        except* WebSocketDisconnect:
+            await session.run(receive, websocket.close)
+        except* (WebSocketDisconnect, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("client.broken", client_id=session.client_id)
         finally:
-            del self.sessions[session]
+            self.sessions.discard(session)
             self._unused_since.pop(session, None)
             self._left.unpark_all()
 

@@ -49,8 +49,11 @@ def admin_rules(server: ServerSettings) -> DoorRules:
     return DoorRules(admission(server.admin_host, server.allowed_hosts, (), tls=False))
 
 
-def server_limits(websocket: WebSocketSettings, sweep_s: float) -> ServerLimits:
-    """The sweep finds silent clients; the server's own limit stands just behind it.
+def server_limits(
+    websocket: WebSocketSettings, sweep_s: float, last_words_s: float
+) -> ServerLimits:
+    """The sweep finds clients that are silent or take nothing; the server's own limits stand
+    ``sweep_s`` and ``last_words_s`` behind it.
 
     So many frames are allowed that a client hears of its refused requests before it is closed.
     """
@@ -61,9 +64,8 @@ def server_limits(websocket: WebSocketSettings, sweep_s: float) -> ServerLimits:
         max_message_bytes=websocket.max_message_bytes,
         frames_per_s=websocket.requests_per_second * _FRAMES_PER_REQUEST,
         frame_burst=at_once * _FRAMES_PER_REQUEST,
-        ping_interval_s=websocket.ping_interval / 1000,
         receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + sweep_s,
-        send_timeout_s=websocket.send_timeout_s,
+        send_timeout_s=websocket.send_timeout_s + last_words_s,
         handshake_timeout_s=websocket.handshake_timeout_s,
         body_timeout_s=websocket.handshake_timeout_s,
     )

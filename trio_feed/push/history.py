@@ -7,8 +7,8 @@ The feeds put a closed candle into the store and publish it in one synchronous s
 from ..model import Kline, Series
 from ..store import KlineStore
 from . import messages
-from .hub import Topic
 from .protocol import History
+from .topics import Topic
 
 Rows = list[tuple[Kline, int]]
 

@@ -1,240 +1,168 @@
-"""The hub: what comes from the feeds goes to whoever subscribed.  Synchronous, no task, no wait.
+"""The hub: what comes from the feeds goes to whoever subscribed.  Synchronous, no wait.
 
-A :class:`Topic` is one series, its last closed candles (so that a subscription is answered without
-touching the disk), the open one, and its subscribers; or one line: trades, a ticker, a book.  A
-subscriber joins in the same synchronous moment in which its history is taken, so there is neither
-gap nor overlap.
+A message is written down once, framed once for all who use the same words, and handed to the
+clients, which write it to their sockets at once or queue it (``flusher``).  A subscriber joins in
+the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
-
-from attrs import define, field
+from typing import Never
 
 from ..metrics import Metrics
-from ..model import (
-    Interval,
-    Kline,
-    KlineMessage,
-    Line,
-    LineMessage,
-    Message,
-    Series,
-    StatusMessage,
-    StreamState,
-    Subject,
-)
-from . import messages
-from .protocol import REFUSED, RequestError, Target
+from ..model import Interval, Kline, KlineMessage, Message, StatusMessage, StreamState, Subject
+from .flusher import Flusher
+from .outbox import Entry
+from .parcel import Parcel, wrap
+from .protocol import REFUSED, Target
+from .topics import Subscriber, Subscription, Topic, Topics
 
-
-class Subscriber(Protocol):
-    """One connected client.  ``deliver`` takes a message without waiting, or drops the client."""
-
-    def deliver(self, text: str) -> None: ...
-
-
-@define(eq=False)
-class Topic:
-    """One series or line as subscribers see it."""
-
-    subject: Subject
-    recent: deque[tuple[Kline, int]]
-    """Closed candles with their update_count, ascending."""
-    first_ms: int | None = None
-    """Open time of the oldest candle that exists anywhere, None while there is none."""
-    epoch: int = 0
-    offset: int = 0
-    latest: KlineMessage | LineMessage | None = None
-    """What a new subscriber is told at once: the open candle, the last news."""
-    subscribers: dict[Subscriber, str] = field(factory=dict)
-    """Each with its splice."""
+_SAMPLED = 64
 
 
 class Hub:
-    """All topics, by series; symbols resolve to venues here.
+    """All topics and who subscribed to them.  ``run`` is the task that writes what has to wait.
 
-    ``history_rows`` closed candles are kept per topic.  ``default_venue`` answers for a symbol
-    that exists on several venues.
+    ``history_rows`` closed candles are kept per topic, and the last ``resume_messages`` messages
+    of a topic that somebody subscribed to.  ``epoch`` is the store's: a topic stands at its offset
+    0 before anything comes.
     """
 
     def __init__(
         self,
         *,
         history_rows: int,
+        resume_messages: int,
         default_venue: str,
+        epoch: int,
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self._topics: dict[Subject, Topic] = {}
-        self._aliases: dict[str, str] = {}
-        self._history_rows = history_rows
-        self._default_venue = default_venue
+        self.flusher = Flusher()
+        self._all = Topics(default_venue)
+        self._history_rows, self._resume_messages = history_rows, resume_messages
+        self._epoch = epoch
         self._now_ms = now_ms
         self._metrics = metrics
+        self._published = metrics.push_latency.labels("published")
+        self._written = metrics.push_latency.labels("written")
+        self._queued = metrics.push_latency.labels("queued")
+        self._samples = 0
 
     @property
     def symbols(self) -> list[str]:
-        return list(dict.fromkeys(subject.symbol for subject in self._topics))
+        return self._all.symbols
 
     @property
     def intervals(self) -> list[Interval]:
-        present = {s.interval for s in self._topics if isinstance(s, Series)}
-        return [interval for interval in Interval if interval in present]
+        return self._all.intervals
 
     @property
     def topics(self) -> Iterable[Topic]:
-        return self._topics.values()
+        return self._all.by_subject.values()
+
+    async def run(self) -> Never:
+        """Write what clients are owed, until cancelled."""
+        await self.flusher.run()
 
     def open_topic(
         self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
     ) -> None:
         """Make a series or line known; a series with its last closed candles and where its
         history begins.  One that is known stays as it is."""
-        if subject in self._topics:
-            return
-        rows = ((kline, 1) for kline in history)
-        self._topics[subject] = Topic(subject, deque(rows, self._history_rows), first_ms)
+        if subject not in self._all.by_subject:
+            recent = deque(((kline, 1) for kline in history), self._history_rows)
+            self._all.add(Topic(subject, recent, first_ms, self._epoch))
 
     def close_topic(self, subject: Subject) -> None:
         """It is fed no more; its subscribers are told, and it is not there any more."""
-        topic = self._topics.get(subject)
+        topic = self._all.by_subject.get(subject)
         if topic is None:
             return
-        self._tell(StatusMessage(subject, StreamState.STALE, "removed from the settings"))
-        for subscriber in list(topic.subscribers):
-            self.unsubscribe(subscriber, topic)
-        del self._topics[subject]
+        status = StatusMessage(subject, StreamState.STALE, "removed from the settings")
+        for subscription in list(topic.subscriptions.values()):
+            subscription.subscriber.tell(subscription, status)
+            subscription.subscriber.ended(topic)
+            self.unsubscribe(subscription.subscriber, topic)
+        self._all.remove(topic)
 
     def name(self, alias: str, symbol: str) -> None:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
-        self._aliases[alias] = symbol
+        self._all.name(alias, symbol)
+
+    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
+        """The topic that a request is about.  Raises RequestError with ``code``."""
+        return self._all.find(target, code=code)
 
     def publish(self, message: Message) -> None:
         """The one narrow call from the feeds: note what is new and hand it out."""
         if isinstance(message, StatusMessage):
-            self._tell(message)
+            topic = self._all.by_subject[message.subject]
+            topic.note_status(message)
+            for subscription in list(topic.subscriptions.values()):
+                subscription.subscriber.tell(subscription, message)
             return
+        parcel = wrap(message, self._now_ms())
         if isinstance(message, KlineMessage):
-            topic = self._topics[message.series]
-            _note_candle(topic, message)
-            event_ms = message.kline.event_ms
+            topic = self._all.by_subject[message.series]
+            topic.note_candle(message, parcel)
         else:
-            topic = self._topics[message.line]
-            topic.latest = message
-            event_ms = 1
-        topic.epoch, topic.offset = message.epoch, message.offset
-        if topic.subscribers:
-            self._hand_out(topic, message)
-            if event_ms:
-                late_ms = max(0.0, self._now_ms() - message.received_ms)
-                self._metrics.push_latency.observe(late_ms / 1000)
-
-    def _hand_out(self, topic: Topic, message: KlineMessage | LineMessage) -> None:
-        head, tail = _halves(message, self._now_ms())
-        for subscriber, own in list(topic.subscribers.items()):
-            subscriber.deliver(f"{head}{own}{tail}")
-        self._metrics.pushed.inc(len(topic.subscribers))
+            topic = self._all.by_subject[message.line]
+            topic.latest = parcel
+        topic.note(parcel)
+        if topic.subscriptions:
+            self._hand_out(topic, parcel)
+            if not isinstance(message, KlineMessage) or message.kline.event_ms:
+                self._observe(parcel)
 
     def show(self, message: Message) -> None:
         """Hand it out without a trace: it is in no history, and nobody can resume from it."""
         if isinstance(message, StatusMessage):
             return
         subject = message.series if isinstance(message, KlineMessage) else message.line
-        topic = self._topics.get(subject)
-        if topic is not None:
-            self._hand_out(topic, message)
+        topic = self._all.by_subject.get(subject)
+        if topic is not None and topic.subscriptions:
+            self._hand_out(topic, wrap(message, self._now_ms()))
 
-    def _tell(self, message: StatusMessage) -> None:
-        tail = messages.status_tail(message, self._now_ms())
-        for subscriber, own in list(self._topics[message.subject].subscribers.items()):
-            subscriber.deliver(f"{messages.STATUS_HEAD}{own}{tail}")
+    def _hand_out(self, topic: Topic, parcel: Parcel) -> None:
+        frames: dict[bytes, bytes] = {}
+        subscriptions = list(topic.subscriptions.values())  # a client may be dropped meanwhile
+        for subscription in subscriptions:
+            words = subscription.words
+            frame = frames.get(words.head)
+            if frame is None:
+                frame = frames[words.head] = words.frame(parcel)
+            subscription.subscriber.push(subscription, parcel, frame)
+        self._metrics.pushed.inc(len(subscriptions))
 
-    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
-        """The topic that a request is about.  Raises RequestError with ``code``."""
-        symbol = self._resolve(target.symbol)
-        if symbol is None:
-            known = _some(self.symbols)
-            raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
-        venues = [s.venue for s in self._topics if s.symbol == symbol]
-        venue = target.exchange
-        if venue is None:
-            venue = self._default_venue if self._default_venue in venues else venues[0]
-        if venue not in venues:
-            raise RequestError(
-                code, f"exchange: {venue!r} has no {symbol}; one of {_some(dict.fromkeys(venues))}"
-            )
-        topic = self._topics.get(_subject(venue, symbol, target))
-        if topic is None:
-            here = [s for s in self._topics if (s.venue, s.symbol) == (venue, symbol)]
-            if target.interval is None:
-                have = [s.channel.value for s in here if isinstance(s, Line)]
-                problem = f"channel: {target.channel.value!r}"
-            else:
-                have = [s.interval.value for s in here if isinstance(s, Series)]
-                problem = f"interval: {target.notation!r}"
-            raise RequestError(code, f"{problem} is not one of {_some(have)} for {symbol}")
-        return topic
+    def _observe(self, parcel: Parcel) -> None:
+        """How long it took until here; what clients could not be given at once comes later."""
+        self._published.observe(max(0.0, parcel.sent_ms - parcel.received_ms) / 1000)
+        self._written.observe(max(0.0, self._now_ms() - parcel.received_ms) / 1000)
 
-    def _resolve(self, name: str) -> str | None:
-        """A unified symbol, in any case, or a venue's own name -> the unified symbol."""
-        known = set(self.symbols)
-        for found in (name, self._aliases.get(name), name.upper(), self._aliases.get(name.upper())):
-            if found in known:
-                return found
-        return None
+    def sample(self, entry: Entry) -> None:
+        """A message that had to wait is out; one in so many is measured."""
+        self._samples += 1
+        if entry.parcel is not None and entry.push and not self._samples % _SAMPLED:
+            self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
 
-    def subscribe(self, subscriber: Subscriber, topic: Topic, own: str) -> None:
-        """From now on ``subscriber`` gets the topic's messages with ``own`` spliced in; a second
-        subscription to the same topic replaces the first."""
-        if subscriber not in topic.subscribers:
+    def keep(self, topic: Topic) -> None:
+        """From now on the topic's messages are kept for those who come back."""
+        if topic.ring is None:
+            topic.ring = deque(maxlen=self._resume_messages)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on the subscriber gets the topic's messages; a second subscription of the same
+        client to the same topic replaces the first."""
+        topic = subscription.topic
+        self.keep(topic)
+        if subscription.subscriber not in topic.subscriptions:
             self._metrics.subscriptions.inc()
-        topic.subscribers[subscriber] = own
+        topic.subscriptions[subscription.subscriber] = subscription
 
     def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> bool:
         """False: there was no such subscription."""
-        if topic.subscribers.pop(subscriber, None) is None:
+        if topic.subscriptions.pop(subscriber, None) is None:
             return False
         self._metrics.subscriptions.dec()
         return True
-
-    def latest(self, topic: Topic, own: str) -> str | None:
-        """What a new subscriber is told at once, None where there is nothing yet."""
-        if topic.latest is None:
-            return None
-        head, tail = _halves(topic.latest, self._now_ms())
-        return f"{head}{own}{tail}"
-
-
-def _note_candle(topic: Topic, message: KlineMessage) -> None:
-    if not message.kline.closed:
-        topic.latest = message
-        return
-    if message.revision:
-        for at, (kline, count) in enumerate(topic.recent):
-            if kline.open_ms == message.kline.open_ms:
-                topic.recent[at] = (message.kline, count)
-        return
-    topic.recent.append((message.kline, message.update_count))
-    topic.latest = None
-    if topic.first_ms is None:
-        topic.first_ms = message.kline.open_ms
-
-
-def _halves(message: KlineMessage | LineMessage, now_ms: float) -> tuple[str, str]:
-    """A message before and after the subscriber's own part."""
-    if isinstance(message, KlineMessage):
-        return messages.KLINE_HEAD, messages.kline_tail(message, now_ms)
-    return messages.line_head(message), messages.line_tail(message, now_ms)
-
-
-def _subject(venue: str, symbol: str, target: Target) -> Subject:
-    if target.interval is None:
-        return Line(venue, symbol, target.channel)
-    return Series(venue, symbol, target.interval)
-
-
-def _some(names: Iterable[str], most: int = 20) -> str:
-    listed = [str(name) for name in names]
-    return " ".join(listed[:most]) + (" ..." if len(listed) > most else "")

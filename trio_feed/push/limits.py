@@ -19,7 +19,6 @@ class ServerLimits:
     controls_per_s: float = 20.0
     """Pings and pongs of one client, which cost more to answer than to send; then close 1008."""
     control_burst: int = 200
-    ping_interval_s: float = 25.0
     send_timeout_s: float = 10.0
     """A client that takes no byte for this long is dropped."""
     handshake_timeout_s: float = 10.0

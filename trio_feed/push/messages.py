@@ -12,6 +12,7 @@ import msgspec
 
 from ..model import (
     BookView,
+    Channel,
     Interval,
     Kline,
     KlineMessage,
@@ -41,11 +42,19 @@ def candle(kline: Kline, update_count: int, *, revision: bool = False) -> str:
     )
 
 
-KLINE_HEAD = '{"type":"kline_data","data":{'
+def data_head(channel: Channel) -> str:
+    """How every data message of a channel begins; the subscriber's splice follows."""
+    return f'{{"type":"{channel}_data","data":{{'
 
 
-def kline_tail(message: KlineMessage, now_ms: float) -> str:
-    """What follows KLINE_HEAD and the subscriber's splice, the same for every subscriber."""
+def data_tail(message: KlineMessage | LineMessage, now_ms: float) -> str:
+    """What follows the subscriber's splice, the same for every subscriber."""
+    if isinstance(message, KlineMessage):
+        return _kline_tail(message, now_ms)
+    return _line_tail(message, now_ms)
+
+
+def _kline_tail(message: KlineMessage, now_ms: float) -> str:
     series, kline = message.series, message.kline
     stamp = int(now_ms)
     return (
@@ -57,27 +66,20 @@ def kline_tail(message: KlineMessage, now_ms: float) -> str:
     )
 
 
-STATUS_HEAD = '{"type":"stream_status","data":{'
-
-
-def status_tail(message: StatusMessage, now_ms: float) -> str:
-    """What follows STATUS_HEAD and the subscriber's splice.  ``from`` and ``to``: open times
-    (unix seconds) of the first and the last candle concerned, where known."""
+def stream_status(own: str, message: StatusMessage, now_ms: float) -> str:
+    """``own`` is the subscriber's splice.  ``from`` and ``to``: open times (unix seconds) of the
+    first and the last candle concerned, where known."""
     stamp = int(now_ms)
     span = (("from", message.first_ms), ("to", message.last_ms))
     known = "".join(f',"{name}":{at // 1000}' for name, at in span if at is not None)
     return (
+        f'{{"type":"stream_status","data":{{{own}'
         f'"exchange":{quote(message.subject.venue)},"status":"{message.state}",'
         f'"reason":{quote(message.reason)}{known}}},"timestamp":{stamp}}}'
     )
 
 
-def line_head(message: LineMessage) -> str:
-    return f'{{"type":"{message.line.channel}_data","data":{{'
-
-
-def line_tail(message: LineMessage, now_ms: float) -> str:
-    """What follows :func:`line_head` and the subscriber's splice."""
+def _line_tail(message: LineMessage, now_ms: float) -> str:
     data = message.data
     body = _BODIES[type(data)](data)
     event_ms = _event_ms(data)
@@ -177,10 +179,14 @@ def connection_success(
     )
 
 
-def subscription_confirmed(request: Subscribe, now_ms: float) -> str:
-    data = _answer(request.target, request.subscription_id) | {"message": "subscribed"}
-    if request.resuming:
-        data["recovered"] = False
+def subscription_confirmed(
+    request: Subscribe, epoch: int, offset: int, now_ms: float, *, recovered: bool = False
+) -> str:
+    """``epoch`` and ``offset``: what the first message that follows continues."""
+    data = _answer(request.target, request.subscription_id)
+    data |= {"message": "subscribed", "epoch": epoch, "offset": offset}
+    if request.since is not None:
+        data["recovered"] = recovered
     return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms))
 
 
@@ -220,8 +226,10 @@ def subscriptions(entries: list[dict[str, Any]], now_ms: float) -> str:
     return _json(type="subscriptions", data=entries, timestamp=int(now_ms))
 
 
-def reconnect(after_ms: int) -> str:
-    return _json(type="reconnect", after_ms=after_ms)
+def reconnect(after_ms: int, since: list[dict[str, Any]] | None = None) -> str:
+    """``since``: for each subscription where the client may resume."""
+    more = {} if since is None else {"since": since}
+    return _json(type="reconnect", after_ms=after_ms, **more)
 
 
 def _answer(target: Target, subscription_id: str | None) -> dict[str, Any]:

@@ -1,74 +1,118 @@
-"""What waits to be written to one client: a bounded queue with two kinds of entries.
+"""What waits to be written to one client: a queue in the order of writing.  Pure, nothing waits.
 
-Pushes are refused when the queue is full (the client is too slow); replies are always taken, and
-the one who produces them waits for ``room`` before it looks at the next request.
+Pushes are bounded in bytes and number; replies are not, because whoever produces them looks at the
+next request only when the queue is not ``full``.  While an update that is whole in itself waits, a
+newer one of its stream takes its place: a slow client gets fewer messages instead of older ones.
 """
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
-import trio
-from attrs import frozen
+from attrs import define, frozen
+
+from .parcel import Parcel, Words
+
+
+@define(eq=False)
+class Entry:
+    """One frame that waits.  ``key`` is the subscription that it belongs to, if any; ``parcel``
+    what is in it, where that is a numbered message; ``left_out`` messages before it are not sent.
+    """
+
+    frame: bytes
+    at_ms: float
+    push: bool = False
+    key: Any = None
+    parcel: Parcel | None = None
+    left_out: int = 0
 
 
 @frozen
 class OutboxStatistics:
+    """``at_ms`` is the time of the oldest message, None where nothing waits."""
+
     messages: int
     bytes: int
+    at_ms: float | None
 
 
 class Outbox:
-    """One writer takes, anybody puts; only ``take`` and ``room`` wait."""
+    """``max_bytes`` and ``max_messages`` bound what pushes may queue."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._queue: deque[str] = deque()
-        self._bytes = 0
-        self._closed = False
-        self._changed = trio.lowlevel.ParkingLot()
+        self._queue: deque[Entry] = deque()
+        self._newest: dict[Any, Entry] = {}
+        self._bytes = self._pushes = self._push_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._queue)
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= self._max_bytes or len(self._queue) >= self._max_messages
 
     def statistics(self) -> OutboxStatistics:
-        return OutboxStatistics(len(self._queue), self._bytes)
+        at_ms = self._queue[0].at_ms if self._queue else None
+        return OutboxStatistics(len(self._queue), self._bytes, at_ms)
 
-    def push(self, text: str) -> bool:
-        """Queue a push.  False: there is no room for it.  After ``close`` it goes nowhere."""
-        if not self._fits(len(text)):
-            return False
-        self.reply(text)
+    def put(self, entry: Entry) -> bool:
+        """Queue at the end.  False: it is a push, and there is no room for it."""
+        if entry.push:
+            size = len(entry.frame)
+            if self._pushes and (
+                self._pushes >= self._max_messages or self._push_bytes + size > self._max_bytes
+            ):
+                return False
+        self._queue.append(entry)
+        if entry.key is not None:
+            self._newest[entry.key] = entry
+        self._count(entry, 1)
         return True
 
-    def reply(self, text: str) -> None:
-        """Queue an answer, whatever is queued already.  After ``close`` it goes nowhere."""
-        if not self._closed:
-            self._queue.append(text)
-            self._bytes += len(text)
-            self._changed.unpark_all()
+    def conflate(self, key: object, parcel: Parcel, words: Words) -> bool:
+        """Let ``parcel`` go instead of the last that waits for the same subscription.  False: what
+        waits there, if anything, must go too."""
+        entry = self._newest.get(key)
+        if entry is None or entry.parcel is None or not parcel.replaces(entry.parcel):
+            return False
+        self._count(entry, -1)
+        entry.left_out += parcel.offset - entry.parcel.offset
+        entry.parcel = parcel
+        entry.frame = words.frame(parcel, entry.left_out)
+        self._count(entry, 1)
+        return True
 
-    async def room(self) -> None:
-        """Wait until a push would fit."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._fits(1) and not self._closed:
-            await self._changed.park()
+    def first(self, max_messages: int, max_bytes: int) -> list[bytes]:
+        """The frames that are to be written next, at least one if any waits."""
+        frames: list[bytes] = []
+        size = 0
+        for entry in islice(self._queue, max_messages):
+            size += len(entry.frame)
+            if frames and size > max_bytes:
+                break
+            frames.append(entry.frame)
+        return frames
 
-    async def take(self) -> str | None:
-        """The next entry; None when closed and empty."""
-        while not self._queue:
-            if self._closed:
-                return None
-            await self._changed.park()
-        text = self._queue.popleft()
-        self._bytes -= len(text)
-        self._changed.unpark_all()
-        return text
+    def remove(self, number: int) -> None:
+        """The first ``number`` of them have gone."""
+        for _ in range(number):
+            entry = self._queue.popleft()
+            self._count(entry, -1)
+            if self._newest.get(entry.key) is entry:
+                del self._newest[entry.key]
 
-    def close(self, *, drop: bool = False) -> None:
-        """Take nothing more in; ``drop`` also forgets what is queued."""
-        self._closed = True
-        if drop:
-            self._queue.clear()
-            self._bytes = 0
-        self._changed.unpark_all()
+    def clear(self) -> None:
+        self.remove(len(self._queue))
 
-    def _fits(self, size: int) -> bool:
-        if not self._queue:
-            return True
-        return len(self._queue) < self._max_messages and self._bytes + size <= self._max_bytes
+    def _count(self, entry: Entry, sign: int) -> None:
+        size = sign * len(entry.frame)
+        self._bytes += size
+        if entry.push:
+            self._pushes += sign
+            self._push_bytes += size

@@ -77,10 +77,12 @@ class Target:
 
 @frozen
 class Since:
-    """The last message that a client has of a stream."""
+    """The last message that a client has of a stream; ``closed_ms``: the open time of the last
+    closed candle that it has, if it says so."""
 
     epoch: int
     offset: int
+    closed_ms: int | None = None
 
 
 @frozen
@@ -88,7 +90,7 @@ class Subscribe:
     target: Target
     subscription_id: str | None
     limit: int | None
-    resuming: bool
+    since: Since | None
 
 
 @frozen
@@ -187,7 +189,7 @@ def _subscribe(fields: dict[str, Any]) -> Subscribe:
         _target(fields),
         _optional_text(fields, "subscription_id"),
         _limit(fields),
-        resuming=fields.get("since") is not None,
+        _since(fields),
     )
 
 
@@ -283,7 +285,10 @@ def _since(fields: dict[str, Any]) -> Since | None:
     for name in ("epoch", "offset"):
         if type(value.get(name)) is not int or not 0 <= value[name] < _MAX_NUMBER:
             raise RequestError(MALFORMED, f"since.{name}: not a whole number from 0 to 2^53")
-    return Since(value["epoch"], value["offset"])
+    try:
+        return Since(value["epoch"], value["offset"], _seconds(value, "time"))
+    except RequestError as error:
+        raise RequestError(MALFORMED, f"since.{error}") from None
 
 
 def _seconds(fields: dict[str, Any], name: str) -> int | None:

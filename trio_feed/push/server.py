@@ -135,7 +135,7 @@ def _options(limits: ServerLimits) -> dict[str, Any]:
         "h11_max_incomplete_size": limits.max_head_bytes,
         "keep_alive_timeout": limits.handshake_timeout_s,
         "websocket_max_message_size": limits.max_message_bytes,
-        "websocket_ping_interval": limits.ping_interval_s,
+        "websocket_ping_interval": None,  # a task per connection; the sessions' sweep does it
     }
 
 
@@ -320,7 +320,7 @@ class _Connection(TCPServer):
         await self._conclude(send, None)
         self._running -= 1
         if websocket:
-            self.scope.cancel()  # hypercorn's pinger would sleep through the rest of its interval
+            self.scope.cancel()  # nothing that hypercorn still waits for will come
         elif not self._running:
             self.finishing = False
             self._expect_request()

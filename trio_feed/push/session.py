@@ -1,11 +1,12 @@
 """One client: its requests in, its messages out.  Knows nothing of HTTP or of any server.
 
-Two tasks: the reader answers requests one after the other, the writer empties the outbox; the
-first to end takes the other with it.  Pushes never wait: a client whose outbox is full is dropped.
-Replies do wait for room, which slows down nobody but a client that asks faster than it reads.
+Requests are answered one after the other.  Pushes never wait: a client whose outbox is full is
+dropped and told where to resume.  Replies do wait, which slows down nobody but a client that asks
+faster than it reads.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +16,13 @@ from attrs import frozen
 
 from ..errors import StoreError
 from ..metrics import Metrics
+from ..model import StatusMessage
 from ..store import KlineStore
 from . import history, messages, protocol
-from .hub import Hub, Topic
-from .outbox import Outbox
+from .frames import PING, reply_frame
+from .hub import Hub
+from .outbox import Entry, Outbox
+from .parcel import Parcel, words
 from .private import PrivateDoor, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
@@ -33,12 +37,18 @@ from .protocol import (
     Subscribe,
     Unsubscribe,
 )
+from .resume import Missed, missed, resume_points
+from .topics import Subscription, Topic
+from .transport import Transport
+from .writer import Writer
 
 log = structlog.get_logger()
 
+LAST_WORDS_S = 2.0
+"""What a client that is too slow has to take the rest of a frame, the last words and the close."""
+
 Receive = Callable[[], Awaitable[str | bytes | None]]
 """The client's next message; None: it has gone."""
-Send = Callable[[str], Awaitable[None]]
 Close = Callable[[int, str], Awaitable[None]]
 
 
@@ -49,11 +59,24 @@ class SessionLimits:
     max_subscriptions: int
     history_rows: int
     max_queued: int
-    max_queued_bytes: int = 1024 * 1024
+    max_queued_bytes: int
+
+
+@frozen
+class Patience:
+    """With a client, in seconds: without a byte from it until it is pinged, and until it is
+    aborted; without its taking a byte while some wait, until it is dropped."""
+
+    ping_s: float
+    silence_s: float
+    stall_s: float
 
 
 class Session:
-    """A connected client.  Made by the app, run once with :meth:`run`."""
+    """A connected client.  Made by the app, and at once run with :meth:`run`.
+
+    ``deflated``: the client has agreed to permessage-deflate without context takeover.
+    """
 
     def __init__(
         self,
@@ -63,106 +86,193 @@ class Session:
         now_ms: Callable[[], float],
         metrics: Metrics,
         door: PrivateDoor,
+        transport: Transport,
+        *,
+        deflated: bool = False,
     ) -> None:
         self.client_id = str(uuid4())
         self._hub, self._store, self._limits = hub, store, limits
         self._now_ms, self._metrics = now_ms, metrics
+        self._transport, self._deflated = transport, deflated
         self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
-        self._topics: dict[Topic, Subscribe] = {}
-        self._goodbye: tuple[int, str] | None = None
+        self._writer = Writer(transport, self._outbox, hub.flusher, hub.sample)
+        self._subscriptions: dict[Topic, Subscription] = {}
+        self._nursery: trio.Nursery
+        self._reading = trio.CancelScope()
+        self._close: Close
         self._door = door
         self._private: PrivateSession | None = None
+        self._leaving = False
+        self._conflated = self._counted = 0
+        self._pinged_at = self._moved_at = trio.current_time()
+        self._moved_bytes = 0
 
     def __repr__(self) -> str:
-        queued = self._outbox.statistics().messages
-        return f"<client {self.client_id} {len(self._topics)} subscriptions, {queued} queued>"
+        number, queued = len(self._subscriptions), self._outbox.statistics().messages
+        return f"<client {self.client_id} {number} subscriptions, {queued} queued>"
 
     def statistics(self) -> dict[str, Any]:
-        """A snapshot for the status page."""
+        """One line of the status page; ``queued_age_ms`` of the oldest message that waits."""
         queued = self._outbox.statistics()
+        age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
         return {
             "client_id": self.client_id,
-            "subscriptions": len(self._topics),
+            "peer": self._transport.peer,
+            "subscriptions": len(self._subscriptions),
             "authenticated": self._authenticated,
             "queued_messages": queued.messages,
             "queued_bytes": queued.bytes,
+            "queued_age_ms": round(max(0.0, age_ms), 3),
+            "conflated": self._conflated,
+            "bytes_out": self._transport.bytes_out,
         }
 
     @property
     def engaged(self) -> bool:
         """Subscribed or authenticated, so it has a reason to be here."""
-        return bool(self._topics) or self._authenticated
+        return bool(self._subscriptions) or self._authenticated
 
     @property
     def _authenticated(self) -> bool:
         return self._private is not None and self._private.authenticated
 
-    def refuse(self, code: int, problem: str) -> None:
-        """Queue an error reply."""
-        self._metrics.request_errors.labels(str(code)).inc()
-        self._outbox.reply(messages.error(code, problem, self._now_ms()))
+    async def run(self, receive: Receive, close: Close) -> None:
+        """Serve the client until it goes or is dropped.  Leaves no subscription behind.
 
-    def deliver(self, text: str) -> None:
-        """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
-        if not self._outbox.push(text):
-            self._metrics.slow_clients.inc()
-            log.warning("client.slow", **self.statistics())
-            self._goodbye = (SLOW_CLIENT, "too slow")
-            self._outbox.close(drop=True)
-
-    def reply(self, text: str) -> None:
-        """An answer, taken in any case; who answers much waits for :meth:`room`."""
-        self._outbox.reply(text)
-
-    async def room(self) -> None:
-        await self._outbox.room()
-
-    def leave(self, code: int, reason: str, last_words: str) -> None:
-        """Write what is queued, say ``last_words``, then close with ``code``."""
-        if self._goodbye is None:
-            self._goodbye = (code, reason)
-            self._outbox.reply(last_words)
-            self._outbox.close()
-
-    async def run(self, receive: Receive, send: Send, close: Close) -> None:
-        """Serve the client until it goes or is dropped.  Leaves no subscription behind."""
+        ``close`` says goodbye with a code and a reason.  Raises what ``receive``, ``close`` and
+        the transport raise.
+        """
         self._metrics.clients.inc()
         log.debug("client.connected", client_id=self.client_id)
+        self._close = close
         try:
-            async with trio.open_nursery() as nursery:
-                self._private = PrivateSession(self._door, self, nursery)
-                nursery.start_soon(self._read, receive, nursery.cancel_scope, name="client reader")
-                await self._write(send, close)
-                nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as self._nursery:
+                self._writer.start(self._nursery)
+                self._private = PrivateSession(self._door, self, self._nursery)
+                self.reply(self._welcome())
+                try:
+                    with self._reading:
+                        await self._read(receive)
+                finally:
+                    self._private.close()
+                    self._unsubscribe_all()
+                    if not self._leaving:
+                        self._leaving = True
+                        self._nursery.cancel_scope.cancel()
         finally:
-            if self._private is not None:
-                self._private.close()
-            for topic in list(self._topics):
-                self._hub.unsubscribe(self, topic)
-            self._topics.clear()
+            self._count_bytes()
             self._metrics.clients.dec()
             log.debug("client.gone", client_id=self.client_id)
 
-    async def _write(self, send: Send, close: Close) -> None:
-        welcome = messages.connection_success(
-            self.client_id, self._hub.symbols, self._hub.intervals, self._now_ms()
-        )
-        await send(welcome)
-        while (text := await self._outbox.take()) is not None:
-            await send(text)
-        if self._goodbye is not None:
-            await close(*self._goodbye)
+    # What goes out
 
-    async def _read(self, receive: Receive, session: trio.CancelScope) -> None:
-        while (text := await receive()) is not None:
+    def push(self, subscription: Subscription, parcel: Parcel, frame: bytes) -> None:
+        """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
+        if self._writer.write(frame):
+            return
+        if self._outbox.conflate(subscription, parcel, subscription.words):
+            self._conflated += 1
+            self._metrics.conflated.inc()
+        else:
+            self._push(Entry(frame, parcel.sent_ms, True, subscription, parcel))
+
+    def deliver(self, text: str) -> None:
+        """A private event: taken now or the client is dropped, never left out."""
+        frame = reply_frame(text, deflated=self._deflated)
+        if not self._leaving and not self._writer.write(frame):
+            self._push(Entry(frame, self._now_ms(), True))
+
+    def tell(self, subscription: Subscription, status: StatusMessage) -> None:
+        """The upstream of a stream changed its state."""
+        request, now = subscription.request, self._now_ms()
+        own = request.target.splice(request.subscription_id)
+        frame = reply_frame(messages.stream_status(own, status, now), deflated=self._deflated)
+        self._push(Entry(frame, now, True, subscription))
+
+    def ended(self, topic: Topic) -> None:
+        """A topic that the client subscribed to is no more."""
+        self._subscriptions.pop(topic, None)
+
+    def leave(self, code: int, reason: str, last_words: str) -> None:
+        """Say ``last_words`` after what is queued, then close with ``code``."""
+        if self._leaving:
+            return
+        self.reply(last_words)
+        self._leaving = True
+        self._unsubscribe_all()
+        self._reading.cancel()
+        self._writer.finish(partial(self._close, code, reason))
+
+    def reply(self, text: str) -> None:
+        """An answer, taken in any case; who answers much waits for :meth:`room`."""
+        self._queue(text)
+        self._writer.flush()
+
+    async def room(self) -> None:
+        """Wait while too much is queued."""
+        await self._writer.room()
+
+    def _push(self, entry: Entry) -> None:
+        if not self._leaving and not self._writer.push(entry):
+            self._drop("its queue is full", entry)
+
+    def _queue(self, text: str, subscription: Subscription | None = None) -> None:
+        if not self._leaving:
+            frame = reply_frame(text, deflated=self._deflated)
+            self._outbox.put(Entry(frame, self._now_ms(), key=subscription))
+
+    def _drop(self, why: str, unsent: Entry | None = None) -> None:
+        """The client is too slow: forget what waits, tell it where to resume, close."""
+        self._metrics.slow_clients.inc()
+        log.warning("client.slow", why=why, **self.statistics())
+        waiting = [*self._outbox, unsent] if unsent is not None else list(self._outbox)
+        since = resume_points(self._subscriptions.values(), waiting)
+        self._outbox.clear()
+        self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
+        self._nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_S
+
+    # What the clock brings
+
+    def sweep(self, now: float, patience: Patience) -> int:
+        """``now`` is trio's clock: ping or abort a silent client, drop one that takes nothing.
+        Returns the bytes that wait."""
+        self._count_bytes()
+        if self._leaving:
+            return 0
+        moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
+        if moved != self._moved_bytes or not self._writer.stuck:
+            self._moved_at, self._moved_bytes = now, moved
+        if silent_s > patience.silence_s:
+            log.info("client.timeout", client_id=self.client_id, silent_s=round(silent_s, 3))
+            self._transport.abort()
+        elif now - self._moved_at >= patience.stall_s:
+            self._drop(f"it took no byte for {patience.stall_s:g} s")
+        elif min(silent_s, now - self._pinged_at) >= patience.ping_s:
+            self._pinged_at = now
+            self._outbox.put(Entry(PING, self._now_ms()))
+            self._writer.flush()
+        return self._outbox.statistics().bytes
+
+    def _count_bytes(self) -> None:
+        self._metrics.push_bytes.inc(self._transport.bytes_out - self._counted)
+        self._counted = self._transport.bytes_out
+
+    # What comes in
+
+    async def _read(self, receive: Receive) -> None:
+        while (text := await receive()) is not None and not self._leaving:
             try:
                 await self._answer(protocol.parse_request(text))
             except RequestError as error:
                 self.refuse(error.code, str(error))
             except StoreError as error:
                 self.refuse(HISTORY_FAILED, str(error))
-            await self._outbox.room()
-        session.cancel()
+            await self.room()
+
+    def refuse(self, code: int, problem: str) -> None:
+        """An error reply."""
+        self._metrics.request_errors.labels(str(code)).inc()
+        self.reply(messages.error(code, problem, self._now_ms()))
 
     async def _answer(self, request: Request) -> None:
         self._metrics.requests.labels(_KINDS[type(request)]).inc()
@@ -177,39 +287,68 @@ class Session:
                 assert self._private is not None, "run made it"
                 await self._private.authenticate(request)
             case Ping():
-                self._outbox.reply(messages.pong(request))
+                self.reply(messages.pong(request))
             case ListSubscriptions():
-                entries = [_entry(r, topic) for topic, r in self._topics.items()]
-                self._outbox.reply(messages.subscriptions(entries, self._now_ms()))
+                entries = [_entry(s) for s in self._subscriptions.values()]
+                self.reply(messages.subscriptions(entries, self._now_ms()))
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
         topic = self._hub.find(target)
         allowed = self._limits.max_subscriptions
-        if topic not in self._topics and len(self._topics) >= allowed:
+        if topic not in self._subscriptions and len(self._subscriptions) >= allowed:
             raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
-        body = None
-        if target.interval is not None:
+        self._hub.keep(topic)
+        back, body = None, None
+        if request.since is not None:
+            back = await missed(self._store, topic, request.since, self._now_ms())
+            self._metrics.resumes.labels(back.source if back else "fresh").inc()
+        if back is None and target.interval is not None:
             limit = request.limit or self._limits.history_rows
             body = await history.latest(self._store, topic, target.splice(), limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
-        own = target.splice(request.subscription_id)
+        self._begin(request, topic, body, back)
+
+    def _begin(
+        self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
+    ) -> None:
+        """Confirm: after the history, and before what was missed or how things stand."""
+        if self._leaving:
+            return
+        own = words(request.target, request.subscription_id, deflated=self._deflated)
+        subscription = Subscription(self, topic, request, own)
         now = self._now_ms()
         if body is not None:
-            self._outbox.reply(messages.history_data(body, now))
-        self._outbox.reply(messages.subscription_confirmed(request, now))
-        latest = self._hub.latest(topic, own)
-        if latest is not None:
-            self._outbox.reply(latest)
-        self._hub.subscribe(self, topic, own)
-        self._topics[topic] = request
+            self._queue(messages.history_data(body, now), subscription)
+        last = topic if back is None or request.since is None else request.since
+        recovered = back is not None
+        confirmed = messages.subscription_confirmed(
+            request, last.epoch, last.offset, now, recovered=recovered
+        )
+        self._queue(confirmed, subscription)
+        for parcel, left_out in back.parcels if back is not None else ():
+            frame = own.frame(parcel, left_out)
+            self._outbox.put(Entry(frame, now, False, subscription, parcel, left_out))
+        if back is None and topic.latest is not None:
+            frame = own.frame(topic.latest, snapshot=True)
+            self._outbox.put(Entry(frame, now, key=subscription))
+        self._hub.subscribe(subscription)
+        self._subscriptions[topic] = subscription
+        if topic.status is not None:
+            self.tell(subscription, topic.status)
+        self._writer.flush()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         topic = self._hub.find(request.target)
-        self._topics.pop(topic, None)
+        self._subscriptions.pop(topic, None)
         if not self._hub.unsubscribe(self, topic):
             raise RequestError(REFUSED, f"symbol: not subscribed to {topic.subject}")
-        self._outbox.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
+        self.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
+
+    def _unsubscribe_all(self) -> None:
+        for topic in self._subscriptions:
+            self._hub.unsubscribe(self, topic)
+        self._subscriptions.clear()
 
     async def _history(self, request: History) -> None:
         target = request.target
@@ -217,7 +356,13 @@ class Session:
         own = target.splice()
         limit = request.limit or self._limits.history_rows
         body = await history.answer(self._store, topic, own, request, limit)
-        self._outbox.reply(messages.history_data(body, self._now_ms()))
+        self.reply(messages.history_data(body, self._now_ms()))
+
+    def _welcome(self) -> str:
+        hub = self._hub
+        return messages.connection_success(
+            self.client_id, hub.symbols, hub.intervals, self._now_ms()
+        )
 
 
 _KINDS = {
@@ -230,10 +375,11 @@ _KINDS = {
 }
 
 
-def _entry(request: Subscribe, topic: Topic) -> dict[str, Any]:
+def _entry(subscription: Subscription) -> dict[str, Any]:
+    target = subscription.request.target
     return {
-        **request.target.about,
-        "subscription_id": request.subscription_id,
-        "exchange": topic.subject.venue,
-        "channel": request.target.channel.value,
+        **target.about,
+        "subscription_id": subscription.request.subscription_id,
+        "exchange": subscription.topic.subject.venue,
+        "channel": target.channel.value,
     }

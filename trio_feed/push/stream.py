@@ -6,12 +6,15 @@ stream sits between: every send has a deadline of its own that each accepted byt
 ``abort`` ends whatever is under way at once, shielded or not.
 
 All outgoing bytes pass one lock, first come first served, so what several tasks write is never
-interleaved.
+interleaved.  Finished frames can also be written without a task switch (``write_now``) while
+nobody holds the lock; a frame of which the kernel took a part stays with the stream, and its rest
+goes before anything else.
 """
 
 import errno
+import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
 from struct import pack
@@ -94,7 +97,8 @@ class ClientStream(trio.abc.HalfCloseableStream):
     ``trio.ClosedResourceError`` after ``aclose``.
 
     ``bytes_in`` and ``bytes_out`` count; ``last_received`` is the ``trio.current_time()`` of the
-    last byte that came in, pongs included (at first: of the accept).
+    last byte that came in, pongs included (at first: of the accept).  ``behind``: a frame was
+    begun by ``write_now``, and somebody has to ``send_frames`` for its rest to go.
     """
 
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
@@ -104,6 +108,8 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self.last_received = trio.current_time()
         self._transport = transport
         self._write = _writer(transport)
+        self._fd = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+        self._rest = b""
         self._send_timeout_s = send_timeout_s
         self._out = trio.StrictFIFOLock()
         self._under_way: set[trio.CancelScope] = set()
@@ -128,13 +134,42 @@ class ClientStream(trio.abc.HalfCloseableStream):
         write is cancelled half way, because nothing sensible can follow half a frame.
         """
         async with self._out:
-            with self._operation() as scope:
-                try:
-                    await self._send(memoryview(data), scope)
-                except trio.Cancelled:
-                    if self._over is None:
-                        self.abort()
-                    raise
+            await self._send_next(data)
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._rest)
+
+    def write_now(self, frames: Sequence[bytes]) -> int:
+        """Write as many of the frames (at most 1024) as can be without waiting; says how many.
+
+        Takes none while anything else is being written, after ``finish``, and where the transport
+        is no plain socket.  A frame that was begun counts.  A broken connection is aborted.
+        """
+        if self._fd < 0 or self._rest or self._over is not None or self._out.locked():
+            return 0
+        try:
+            taken = os.writev(self._fd, frames)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.abort()
+            return 0
+        self.bytes_out += taken
+        for number, frame in enumerate(frames):
+            if taken < len(frame):
+                self._rest = frame[taken:] if taken else b""
+                return number + bool(taken)
+            taken -= len(frame)
+        return len(frames)
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        """``send_all`` for frames of the application: none follows the last word (``finish``).
+        Raises as the class says, and ClosedResourceError after the last word."""
+        async with self._out:
+            if self._listen_until < inf:
+                raise trio.ClosedResourceError(f"{self.peer}: the last word is said")
+            await self._send_next(b"".join(frames))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send would begin at once; no deadline of its own."""
@@ -169,6 +204,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
         connection, and the peer might lose the last word.
         """
+        self._fd = -1
         self._listen_until = min(self._listen_until, trio.current_time() + within_s)
         if self._receiving is not None:
             self._receiving.deadline = self._listen_until
@@ -190,14 +226,21 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._wake_all()
         await self._transport.aclose()
 
-    async def _send(self, rest: memoryview, scope: trio.CancelScope) -> None:
-        while True:
-            scope.deadline = trio.current_time() + self._send_timeout_s
-            taken = await self._write(rest)
-            self.bytes_out += taken
-            rest = rest[taken:]
-            if not rest:
-                return
+    async def _send_next(self, data: bytes | bytearray | memoryview) -> None:
+        """Under the lock: the rest of a frame that was begun, then ``data``."""
+        with self._operation() as scope:
+            begun, self._rest = self._rest, b""
+            rest = memoryview(begun + data if begun else data)
+            try:
+                while rest:
+                    scope.deadline = trio.current_time() + self._send_timeout_s
+                    taken = await self._write(rest)
+                    self.bytes_out += taken
+                    rest = rest[taken:]
+            except trio.Cancelled:
+                if self._over is None:
+                    self.abort()
+                raise
 
     @contextmanager
     def _operation(self, deadline: float = inf) -> Iterator[trio.CancelScope]:

@@ -254,6 +254,8 @@ class KlineSettings:
     """Messages one client may have waiting before it is disconnected."""
     history_data_limit: int = field(default=100, validator=_between(1, 5000))
     """Rows of history where the client names no limit."""
+    resume_messages: int = field(default=256, validator=_between(1, 100_000))
+    """Last messages kept per subscribed stream, about 1 KB each, for clients that come back."""
 
 
 @frozen
@@ -280,6 +282,8 @@ class WebSocketSettings:
     """Neither subscribed nor authenticated for this long: close 1008."""
     handshake_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """From the accept to the end of a request's head, TLS included; and for a request's body."""
+    queue_bytes: int = field(default=256 * 1024, validator=_between(1024, 2**30))
+    """Pushes that may wait for one client; beyond, it is told where to resume and dropped."""
 
 
 @frozen

@@ -1,0 +1,215 @@
+"""Fan-out: written once, framed once, written to sockets at once or together."""
+
+from typing import Any
+
+import pytest
+import trio
+from support.desk import LIMITS, TICKERS, TRADES, Desk, connected, numbers
+from support.make import SERIES, T0, kline, message
+
+from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
+from trio_feed.push import messages
+from trio_feed.push.flusher import Flusher
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every message that was written down."""
+    seen: list[Any] = []
+    original = messages.data_tail
+
+    def counted(message: Any, now: float) -> str:
+        seen.append(message)
+        return original(message, now)
+
+    monkeypatch.setattr(messages, "data_tail", counted)
+    return seen
+
+
+async def test_written_once_and_framed_once_for_the_same_words(
+    encoded: list[Any], autojump_clock: trio.abc.Clock
+) -> None:
+    desk = Desk()
+    async with connected(desk) as one, connected(desk) as two, connected(desk) as own:
+        for client in (one, two):
+            await client.subscribe()
+        await own.subscribe(subscription_id="mine")
+        desk.publish(0)
+        frames = [client.frames[-1] for client in (one, two, own)]
+        assert frames[0] is frames[1]
+        assert (await own.next("kline_data"))["data"]["subscription_id"] == "mine"
+        assert len(encoded) == 1
+
+
+async def test_nothing_is_written_down_for_nobody(
+    encoded: list[Any], autojump_clock: trio.abc.Clock
+) -> None:
+    desk = Desk()
+    desk.hub.open_topic(TRADES)
+    for n in range(10):
+        desk.publish(n)
+        desk.trade()
+    assert encoded == []
+
+
+async def test_compressed_once_and_readable(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with (
+        connected(desk, deflated=True) as one,
+        connected(desk, deflated=True) as two,
+        connected(desk) as plain,
+    ):
+        for client in (one, two, plain):
+            await client.subscribe()
+        desk.publish(0)
+        assert one.frames[-1] is two.frames[-1]
+        assert one.frames[-1][0] == 0xC1
+        assert len(one.frames[-1]) < len(plain.frames[-1])
+        told = [await client.next("kline_data") for client in (one, two, plain)]
+        assert told[0] == told[1] == told[2]
+
+
+async def test_a_message_is_written_before_publish_returns(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        desk.publish(0)
+        assert client.waiting() == 1
+
+
+async def test_a_burst_is_written_together(autojump_clock: trio.abc.Clock) -> None:
+    """What is beyond the direct writes waits for the flusher, in order, and takes one write."""
+    desk = Desk()
+    desk.hub.flusher = Flusher(at_once=3)
+    async with connected(desk) as client:
+        await client.subscribe()
+        before = client.writes
+        for n in range(9):
+            desk.publish(n)
+        assert (client.waiting(), client.writes - before) == (3, 3)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (client.waiting(), client.writes - before) == (9, 4)
+        assert [m["data"]["offset"] for m in client.take()] == list(range(1, 10))
+        desk.publish(9)
+        assert client.waiting() == 1
+
+
+async def test_others_have_their_turn_while_many_are_written_to(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    flusher, turns = Flusher(), 0
+
+    class Debtor:
+        at = -1
+
+        def flush(self) -> None:
+            self.at = turns
+
+    debtors = [Debtor() for _ in range(1000)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        for debtor in debtors:
+            flusher.owe(debtor)
+        while debtors[-1].at < 0:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert len({debtor.at for debtor in debtors}) >= 4  # of 8 portions, in any order of tasks
+
+
+@pytest.mark.parametrize("state", list(StreamState))
+async def test_a_new_subscriber_is_told_what_is_wrong_with_its_stream(
+    state: StreamState, autojump_clock: trio.abc.Clock
+) -> None:
+    desk = Desk()
+    desk.hub.publish(StatusMessage(SERIES, StreamState.STALE, "silence"))
+    desk.hub.publish(StatusMessage(SERIES, state, "changed"))
+    async with connected(desk) as client:
+        await client.subscribe()
+        told = [m["data"]["status"] for m in client.take()]
+        well = state in (StreamState.LIVE, StreamState.REPAIRED)
+        assert told == ([] if well else [state])
+
+
+async def test_how_things_stand_is_not_news(autojump_clock: trio.abc.Clock) -> None:
+    """The first message says the open candle again; the numbers go on after the confirmation's."""
+    desk = Desk()
+    desk.publish(0)
+    desk.publish(1, closed=False)
+    desk.revise(0, "100.75")
+    async with connected(desk) as client:
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        history = (await client.next("history_data"))["data"]
+        confirmed = (await client.next("subscription_confirmed"))["data"]
+        assert (history["epoch"], history["offset"]) == (1, 3)
+        assert (confirmed["epoch"], confirmed["offset"]) == (1, 3)
+        assert "recovered" not in confirmed
+        standing = (await client.next("kline_data"))["data"]
+        assert (standing["offset"], standing["snapshot"]) == (2, True)
+        desk.publish(1)
+        news = (await client.next("kline_data"))["data"]
+        assert (news["offset"], "snapshot" in news) == (4, False)
+
+
+async def test_lines_tell_their_last_news(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    desk.hub.open_topic(TICKERS)
+    desk.ticker()
+    async with connected(desk) as client:
+        await client.request(type="subscribe", symbol="BTCUSDT", channel="ticker")
+        assert (await client.next("subscription_confirmed"))["data"]["offset"] == 1
+        assert (await client.next("ticker_data"))["data"]["snapshot"] is True
+        desk.ticker()
+        assert (await client.next("ticker_data"))["data"]["offset"] == 2
+
+
+async def test_topics_are_found_among_ten_thousand(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    for n in range(2_000):
+        for interval in (Interval.M1, Interval.M5):
+            desk.hub.open_topic(Series("another", f"S{n}USDT", interval))
+        desk.hub.open_topic(Line("another", f"S{n}USDT", Channel.TRADE))
+    async with connected(desk, LIMITS) as client:
+        await client.request(type="subscribe", symbol="S7USDT", channel="trade")
+        assert (await client.next("subscription_confirmed"))["data"]["success"] is True
+        await client.request(type="subscribe", symbol="S7USDT", channel="book")
+        assert "is not one of trade" in (await client.next("error"))["message"]
+        await client.request(type="subscribe", symbol="S7USDT", interval="1h")
+        assert "is not one of 1m 5m" in (await client.next("error"))["message"]
+    assert len(desk.hub.symbols) == 2_001
+    assert desk.hub.intervals == [Interval.M1, Interval.M5]
+
+
+async def test_a_closed_topic_is_told_and_forgotten(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe(subscription_id="s")
+        desk.hub.close_topic(SERIES)
+        assert (await client.next("stream_status"))["data"]["status"] == "stale"
+        await client.request(type="list")
+        assert (await client.next("subscriptions"))["data"] == []
+        assert desk.metrics.subscriptions._value.get() == 0
+        assert (desk.hub.symbols, desk.hub.intervals) == ([], [])
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        assert (await client.next("error"))["code"] == 1002
+
+
+async def test_what_is_only_shown_leaves_no_trace(autojump_clock: trio.abc.Clock) -> None:
+    """Numbers of another epoch: nothing of them is kept, and nothing is conflated with them."""
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        client.stall()
+        await trio.testing.wait_all_tasks_blocked()
+        desk.publish(0, closed=False)
+        for offset in (50, 51):
+            row = message(kline(T0, closed=False), epoch=99, offset=offset)
+            desk.hub.show(row)
+        desk.publish(0)
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        told = [(m["data"]["epoch"], m["data"]["offset"]) for m in client.take()]
+        assert told == [(1, 1), (99, 51), (1, 2)]
+        (topic,) = desk.hub.topics
+        assert (topic.epoch, topic.offset) == (1, 2)
+        assert numbers(await client.resume(1, 1)) == [(2, 0)]

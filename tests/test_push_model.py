@@ -1,0 +1,306 @@
+"""Whatever clients, feeds and the network do: nobody misses, doubles or mixes up a message.
+
+Hypothesis makes up the story, trio plays it in guest mode (so that a synchronous test can hold its
+tasks between the steps), and a naive model, the list of all that was ever published, judges it.
+"""
+
+import itertools
+import queue
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from attrs import define, evolve, field
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected
+from support.make import SERIES
+
+from trio_feed.model import Channel, Interval, Line, Series
+from trio_feed.push.flusher import Flusher
+
+SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
+SUBJECTS: list[Series | Line] = [SERIES, SERIES5, TRADES, TICKERS]
+MANY = evolve(LIMITS, max_subscriptions=10, max_queued=12)
+NAMES = st.sampled_from([None, "a", "b"])
+WHERE = st.sampled_from(SUBJECTS)
+WHO = st.integers(0, 1)
+STEPS = st.integers(1, 12)
+
+
+def words_of(subject: Series | Line) -> dict[str, str]:
+    if isinstance(subject, Series):
+        return {"symbol": subject.symbol, "interval": subject.interval.value}
+    return {"symbol": subject.symbol, "channel": subject.channel.value}
+
+
+def subject_of(data: dict[str, Any]) -> Series | Line:
+    if "interval" in data:
+        return Series(data["exchange"], data["symbol"], Interval.parse(data["interval"]))
+    return Line(data["exchange"], data["symbol"], Channel(data["channel"]))
+
+
+@define
+class Sight:
+    """What one client program knows of one stream, over all its connections."""
+
+    offset: int = -1
+    finals: list[int] = field(factory=list)
+    """Offsets of the final candles and revisions since it began afresh."""
+    began: int = 0
+    name: str | None = None
+    live: bool = False
+    wanted: bool = False
+    """Subscribed when last heard of."""
+
+
+@define
+class Player:
+    """A client program: its connection, if it has one, and what it has seen."""
+
+    sights: dict[Any, Sight] = field(factory=lambda: defaultdict(Sight))
+    client: Client | None = None
+    leave: trio.Event = field(factory=trio.Event)
+
+
+class Story(RuleBasedStateMachine):
+    """Each step waits until nothing moves any more, and then looks at what came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._host: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._jobs, self._todo = trio.open_memory_channel[Any](1)
+        self._over: list[Any] = []
+        trio.lowlevel.start_guest_run(
+            self._stage,
+            run_sync_soon_threadsafe=self._host.put,
+            done_callback=self._over.append,
+            clock=trio.testing.MockClock(),
+        )
+        self.published: dict[Any, list[bool]] = {subject: [] for subject in SUBJECTS}
+        """Of each stream's messages in order: whether it must never be left out."""
+
+    async def _stage(self) -> None:
+        async with trio.open_nursery() as self.nursery:
+            async for job, done in self._todo:
+                await job()
+                await trio.testing.wait_all_tasks_blocked()
+                done.append(True)
+            self.nursery.cancel_scope.cancel()
+
+    async def _connection(
+        self, leave: trio.Event, task_status: trio.TaskStatus[Client] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with connected(self.desk, MANY) as client:
+            task_status.started(client)
+            await leave.wait()
+
+    def play(self, job: Callable[[], Awaitable[None]]) -> None:
+        done: list[bool] = []
+        self._host.put(lambda: self._jobs.send_nowait((job, done)))
+        while not done and not self._over:
+            self._host.get(timeout=30)()
+        if self._over:
+            self._over[0].unwrap()
+
+    @initialize(ring=st.sampled_from([2, 5, 40]), at_once=st.sampled_from([0, 2, 256]))
+    def begin(self, ring: int, at_once: int) -> None:
+        async def job() -> None:
+            self.desk = Desk(ring=ring)
+            for subject in SUBJECTS[1:]:
+                self.desk.hub.open_topic(subject)
+            self.desk.hub.flusher = Flusher(at_once)
+            self.players = [Player(), Player()]
+            self.candles = {SERIES: itertools.count(), SERIES5: itertools.count()}
+            self.current = {series: next(at) for series, at in self.candles.items()}
+            self.nursery.start_soon(self.desk.hub.run)
+            self.desk.flushing = True
+
+        self.play(job)
+        for who, subject in itertools.product((0, 1), (SERIES, TRADES)):
+            self._ask(who, subject, type="subscribe")
+
+    async def _connect(self, player: Player) -> Client:
+        if player.client is None:
+            player.leave = trio.Event()
+            player.client = await self.nursery.start(self._connection, player.leave)
+        return player.client
+
+    @rule(who=WHO, subject=WHERE, name=NAMES)
+    def subscribe(self, who: int, subject: Series | Line, name: str | None) -> None:
+        self._ask(who, subject, type="subscribe", subscription_id=name)
+
+    @rule(who=WHO, name=NAMES)
+    def come_back(self, who: int, name: str | None) -> None:
+        """With a new connection, and all that it had before."""
+        self.disconnect(who)
+        for subject, sight in list(self.players[who].sights.items()):
+            if sight.wanted:
+                since = {"epoch": 1, "offset": sight.offset}
+                self._ask(who, subject, type="subscribe", subscription_id=name, since=since)
+
+    @rule(who=WHO, subject=WHERE)
+    def unsubscribe(self, who: int, subject: Series | Line) -> None:
+        self._ask(who, subject, type="unsubscribe")
+
+    def _ask(self, who: int, subject: Series | Line, **request: Any) -> None:
+        async def job() -> None:
+            client = await self._connect(self.players[who])
+            await client.request(**words_of(subject), **request)
+
+        self.play(job)
+        self.look()
+
+    @rule(who=WHO)
+    def disconnect(self, who: int) -> None:
+        player = self.players[who]
+
+        async def job() -> None:
+            player.leave.set()
+
+        self.play(job)
+        self.look()
+        player.client = None
+        for sight in player.sights.values():
+            sight.live = False
+
+    @rule(who=WHO)
+    def stall(self, who: int) -> None:
+        client = self.players[who].client
+        if client is not None:
+            client.stall()
+
+    @rule(who=WHO)
+    def read_again(self, who: int) -> None:
+        async def job() -> None:
+            client = self.players[who].client
+            if client is not None:
+                client.reading.set()
+
+        self.play(job)
+        self.look()
+
+    @rule(series=st.sampled_from([SERIES, SERIES5]), updates=st.integers(0, 4), close=st.booleans())
+    def candle(self, series: Series, updates: int, close: bool) -> None:
+        """Some updates of the open candle, and perhaps its end."""
+
+        async def job() -> None:
+            for _ in range(updates):
+                self._publish(series, False)
+            if close:
+                self._publish(series, True)
+                self.current[series] = next(self.candles[series])
+
+        self.play(job)
+        self.look()
+
+    def _publish(self, series: Series, closed: bool) -> None:
+        self.desk.publish(self.current[series], closed=closed, series=series)
+        self.published[series].append(closed)
+
+    @rule(series=st.sampled_from([SERIES, SERIES5]), back=st.integers(1, 4))
+    def revise(self, series: Series, back: int) -> None:
+        async def job() -> None:
+            if self.current[series] >= back:
+                self.desk.revise(self.current[series] - back, "100.75", series)
+                self.published[series].append(True)
+
+        self.play(job)
+        self.look()
+
+    @rule(number=STEPS)
+    def trades(self, number: int) -> None:
+        async def job() -> None:
+            for _ in range(number):
+                self.desk.trade()
+                self.published[TRADES].append(True)
+
+        self.play(job)
+        self.look()
+
+    @rule(number=STEPS)
+    def tickers(self, number: int) -> None:
+        async def job() -> None:
+            for _ in range(number):
+                self.desk.ticker()
+                self.published[TICKERS].append(False)
+
+        self.play(job)
+        self.look()
+
+    @precondition(lambda self: hasattr(self, "players"))
+    @rule()
+    def look(self) -> None:
+        """Every client reads what has come, and checks it as it would at home."""
+        for player in self.players:
+            if player.client is None:
+                continue
+            for told in player.client.take():
+                self._see(player, told)
+            if player.client.closed is not None:
+                player.client = None
+                for sight in player.sights.values():
+                    sight.live = False
+
+    def _see(self, player: Player, told: dict[str, Any]) -> None:
+        data = told.get("data")
+        match told["type"]:
+            case "subscription_confirmed":
+                subject = subject_of({"exchange": "binance_usdm", **data})
+                sight = player.sights[subject]
+                if data.get("recovered"):
+                    assert data["offset"] == sight.offset
+                else:
+                    assert data["offset"] <= len(self.published[subject])
+                    sight.began, sight.finals = data["offset"], []
+                sight.offset, sight.name = data["offset"], data["subscription_id"]
+                sight.live = sight.wanted = True
+            case "unsubscribe_confirmed":
+                sight = player.sights[subject_of({"exchange": "binance_usdm", **data})]
+                sight.live = sight.wanted = False
+            case "kline_data" | "trade_data" | "ticker_data":
+                self._data(player.sights[subject_of(data)], subject_of(data), data)
+            case "reconnect":
+                for point in told["since"]:
+                    assert point["offset"] == player.sights[subject_of(point)].offset
+            case kind:
+                assert kind in ("history_data", "error", "connection_success")
+
+    def _data(self, sight: Sight, subject: Series | Line, data: dict[str, Any]) -> None:
+        assert sight.live
+        assert data.get("subscription_id") == sight.name
+        if data.get("snapshot"):
+            assert data["offset"] <= sight.offset
+            return
+        left_out = data.get("conflated", 0)
+        assert data["offset"] == sight.offset + 1 + left_out
+        assert not any(self.published[subject][sight.offset : data["offset"] - 1])
+        sight.offset = data["offset"]
+        if self.published[subject][sight.offset - 1]:
+            sight.finals.append(sight.offset)
+        due = self.published[subject][sight.began : sight.offset]
+        assert sight.finals == [sight.began + n for n, must in enumerate(due, 1) if must]
+
+    def teardown(self) -> None:
+        """When all read again, everybody who is subscribed has seen all of it."""
+        try:
+            if hasattr(self, "players") and not self._over:
+                for who in (0, 1):
+                    self.read_again(who)
+                for player in self.players:
+                    for subject, sight in player.sights.items():
+                        assert not sight.live or sight.offset == len(self.published[subject])
+        finally:
+            self._host.put(self._jobs.close)
+            while not self._over:
+                self._host.get(timeout=30)()
+        self._over[0].unwrap()
+
+
+Story.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+TestStory = Story.TestCase

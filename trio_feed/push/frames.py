@@ -1,0 +1,53 @@
+"""WebSocket frames of a server (RFC 6455: final, unmasked), put together from shared pieces.  Pure.
+
+A message is a head of the subscriber's own and a tail that all of them share.  With
+permessage-deflate (RFC 7692) each piece is compressed by itself and ends on a byte's boundary, so
+compressed pieces can be joined like plain ones: the tail is compressed once for all subscribers.
+No piece refers to bytes before its own, so every such frame stands alone, whatever came before it.
+"""
+
+import zlib
+from struct import pack
+
+PING = b"\x89\x00"
+
+_TEXT = 0x81
+_COMPRESSED = 0x40
+_LEVEL, _WINDOW_BITS, _MEMORY = 6, -12, 5
+"""A window of 4 KiB, because messages are short and a larger one costs time to set up."""
+_FLUSH_END = b"\x00\x00\xff\xff"
+_WORTH_IT = 256
+"""A text shorter than this many bytes goes out plain."""
+
+
+def text_frame(*pieces: bytes, deflated: bool = False) -> bytes:
+    """One whole text frame around ``pieces``; ``deflated``: they are results of :func:`deflate`."""
+    payload = b"".join(pieces)
+    if deflated:
+        payload = payload.removesuffix(_FLUSH_END)
+    length, first = len(payload), _TEXT | _COMPRESSED if deflated else _TEXT
+    if length < 126:
+        return pack("!BB", first, length) + payload
+    if length < 65536:
+        return pack("!BBH", first, 126, length) + payload
+    return pack("!BBQ", first, 127, length) + payload
+
+
+def reply_frame(text: str, *, deflated: bool) -> bytes:
+    """A message for one client, compressed where the client can and it is worth it."""
+    payload = text.encode()
+    if deflated and len(payload) >= _WORTH_IT:
+        return text_frame(deflate(payload), deflated=True)
+    return text_frame(payload)
+
+
+def deflate(piece: bytes) -> bytes:
+    """A raw deflate piece that can be joined with others (Z_SYNC_FLUSH, no context before it)."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY)
+    return packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def payload_of(frame: bytes) -> bytes:
+    """What :func:`text_frame` was given, for servers that make their own frames (plain only)."""
+    length = frame[1]
+    return frame[10 if length == 127 else 4 if length == 126 else 2 :]

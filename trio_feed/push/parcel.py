@@ -1,0 +1,84 @@
+"""One numbered message on its way to many: written once, framed once per distinct wording."""
+
+from attrs import define, frozen
+
+from ..model import KlineMessage, LineMessage, Price, Trade
+from . import messages
+from .frames import deflate, text_frame
+from .protocol import Target
+
+
+@frozen
+class Words:
+    """How one subscription's messages begin: the type, and what the client calls the stream."""
+
+    head: bytes
+    deflated: bool
+
+    def frame(self, parcel: "Parcel", left_out: int = 0, *, snapshot: bool = False) -> bytes:
+        """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one is
+        no news, it says how things stand."""
+        extra = f'"conflated":{left_out},' if left_out else ""
+        if snapshot:
+            extra += '"snapshot":true,'
+        tail = parcel.tail(deflated=self.deflated)
+        if not extra:
+            return text_frame(self.head, tail, deflated=self.deflated)
+        middle = extra.encode()
+        piece = deflate(middle) if self.deflated else middle
+        return text_frame(self.head, piece, tail, deflated=self.deflated)
+
+
+def words(target: Target, subscription_id: str | None, *, deflated: bool) -> Words:
+    """The words of a subscription."""
+    head = messages.data_head(target.channel) + target.splice(subscription_id)
+    return Words(deflate(head.encode()) if deflated else head.encode(), deflated)
+
+
+@define(eq=False)
+class Parcel:
+    """A message of a topic.  ``sent_ms`` is when it was published, which is what it says itself.
+
+    ``whole``: complete in itself, so that a later one of its stream makes it superfluous.
+    ``final``: it closes the candle of ``open_ms``.  The message is let go once it is written down.
+    """
+
+    epoch: int
+    offset: int
+    received_ms: float
+    sent_ms: float
+    whole: bool
+    open_ms: int | None
+    final: bool
+    _message: KlineMessage | LineMessage | None
+    _tail: bytes = b""
+    _deflated: bytes = b""
+
+    def replaces(self, queued: "Parcel") -> bool:
+        """Whether a client that has not got ``queued`` yet needs it no more."""
+        if not queued.whole or queued.epoch != self.epoch:
+            return False
+        return self.whole or (self.final and self.open_ms == queued.open_ms)
+
+    def tail(self, *, deflated: bool) -> bytes:
+        """What follows the subscriber's words."""
+        if self._message is not None:
+            self._tail = messages.data_tail(self._message, self.sent_ms).encode()
+            self._message = None
+        if not deflated:
+            return self._tail
+        if not self._deflated:
+            self._deflated = deflate(self._tail)
+        return self._deflated
+
+
+def wrap(message: KlineMessage | LineMessage, now_ms: float) -> Parcel:
+    """A message, not written down before somebody wants it."""
+    if isinstance(message, KlineMessage):
+        whole, final = not message.kline.closed, message.kline.closed and not message.revision
+        open_ms = message.kline.open_ms
+    else:
+        whole, final, open_ms = not isinstance(message.data, Trade | Price), False, None
+    return Parcel(
+        message.epoch, message.offset, message.received_ms, now_ms, whole, open_ms, final, message
+    )

@@ -1,0 +1,91 @@
+"""A client comes back: every message after the last one that it has, or an honest no.
+
+First the topic's ring, which has every message but does not reach far.  For candles then the
+store, which has the closed ones and the revisions, also those of earlier runs of the service: the
+updates of open candles in between are left out, and the messages say how many.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+
+from ..model import Series
+from ..store import KlineStore
+from .outbox import Entry
+from .parcel import Parcel, wrap
+from .protocol import Since
+from .topics import Subscription, Topic
+
+_MOST_ROWS = 1500
+_TRIES = 5
+
+
+@frozen
+class Missed:
+    """What a client missed, oldest first, each with how many messages before it are left out.
+    ``source`` is ``ring`` or ``store``."""
+
+    parcels: list[tuple[Parcel, int]]
+    source: str
+
+
+async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
+    """What went out after ``since``; None where that is not known exactly.
+
+    Up to date at the moment of return, as :func:`trio_feed.push.history.latest` is; the topic's
+    ring has to be kept already.  Raises StoreError.
+    """
+    if topic.continues(since.epoch, since.offset):
+        return Missed([(parcel, 0) for parcel in topic.after(since.offset)], "ring")
+    subject, ahead = topic.subject, (topic.epoch, topic.offset)
+    if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
+        return None
+    for _ in range(_TRIES):
+        mark = topic.offset  # what went out up to here is in the store
+        rows = await store.after(
+            subject, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
+        )
+        if rows is None:
+            return None
+        if topic.continues(topic.epoch, mark):
+            known = [row for row in rows if row.epoch < topic.epoch or row.offset <= mark]
+            last = since.offset if since.epoch == topic.epoch else 0
+            if known and known[-1].epoch == topic.epoch:
+                last = known[-1].offset
+            parcels = [wrap(row, now_ms) for row in known] + topic.after(last)
+            return Missed(_counted(parcels, since), "store")
+    return None
+
+
+def _counted(parcels: list[Parcel], since: Since) -> list[tuple[Parcel, int]]:
+    """Each with the distance to the one before; the numbers of an epoch begin with 1."""
+    counted, epoch, offset = [], since.epoch, since.offset
+    for parcel in parcels:
+        if parcel.epoch != epoch:
+            epoch, offset = parcel.epoch, 0
+        counted.append((parcel, parcel.offset - offset - 1))
+        offset = parcel.offset
+    return counted
+
+
+def resume_points(
+    subscriptions: Iterable[Subscription], unwritten: Iterable[Entry]
+) -> list[dict[str, Any]]:
+    """Where a client that is sent away may resume: for each subscription the last message before
+    those that are ``unwritten`` (in order).  One whose history has not been written has none."""
+    first: dict[Subscription, Entry] = {}
+    for waiting in unwritten:
+        if waiting.key is not None and (waiting.parcel is not None or not waiting.push):
+            first.setdefault(waiting.key, waiting)
+    points = []
+    for subscription in subscriptions:
+        topic, entry = subscription.topic, first.get(subscription)
+        number = topic.epoch, topic.offset
+        if entry is not None:
+            if entry.parcel is None:
+                continue
+            number = entry.parcel.epoch, entry.parcel.offset - entry.left_out - 1
+        names = {**subscription.request.target.about, "exchange": topic.subject.venue}
+        points.append({**names, "epoch": number[0], "offset": number[1]})
+    return points

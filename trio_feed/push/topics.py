@@ -1,0 +1,182 @@
+"""What can be subscribed to: topics, and the names by which requests find them."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import define, field
+
+from ..model import Interval, Kline, KlineMessage, Line, Series, StatusMessage, StreamState, Subject
+from .parcel import Parcel, Words
+from .protocol import REFUSED, RequestError, Subscribe, Target
+
+_NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
+
+
+class Subscriber(Protocol):
+    """One connected client.  Nothing here waits; a client that is too slow is dropped."""
+
+    def push(self, subscription: "Subscription", parcel: Parcel, frame: bytes) -> None:
+        """A message, framed in the subscription's words."""
+
+    def tell(self, subscription: "Subscription", status: StatusMessage) -> None:
+        """The stream's upstream changed its state."""
+
+    def ended(self, topic: "Topic") -> None:
+        """There is no such topic any more, and so no subscription."""
+
+
+@define(eq=False)
+class Subscription:
+    """One client's interest in one topic, and the words that it used."""
+
+    subscriber: Subscriber
+    topic: "Topic"
+    request: Subscribe
+    words: Words
+
+
+@define(eq=False)
+class Topic:
+    """One series or line as subscribers see it.
+
+    ``recent``: closed candles with their update_count, ascending.  ``first_ms``: open time of the
+    oldest candle that exists anywhere.  ``epoch`` and ``offset``: of the last message.  ``latest``:
+    what a new subscriber is told at once (the open candle, the last news), ``status`` too (None
+    where all is well).  ``ring``: the last messages one after the other, once there was anybody
+    whom they could be sent to again.
+    """
+
+    subject: Subject
+    recent: deque[tuple[Kline, int]]
+    first_ms: int | None
+    epoch: int
+    offset: int = 0
+    latest: Parcel | None = None
+    status: StatusMessage | None = None
+    ring: deque[Parcel] | None = None
+    subscriptions: dict[Subscriber, Subscription] = field(factory=dict)
+
+    def note(self, parcel: Parcel) -> None:
+        """A message goes out."""
+        if self.ring is not None:
+            if (parcel.epoch, parcel.offset) != (self.epoch, self.offset + 1):
+                self.ring.clear()
+            self.ring.append(parcel)
+        self.epoch, self.offset = parcel.epoch, parcel.offset
+
+    def note_candle(self, message: KlineMessage, parcel: Parcel) -> None:
+        """It is about this candle."""
+        kline = message.kline
+        if not kline.closed:
+            self.latest = parcel
+        elif message.revision:
+            for at, (old, count) in enumerate(self.recent):
+                if old.open_ms == kline.open_ms:
+                    self.recent[at] = (kline, count)
+        else:
+            self.recent.append((kline, message.update_count))
+            self.latest = None
+            if self.first_ms is None:
+                self.first_ms = kline.open_ms
+
+    def note_status(self, status: StatusMessage) -> None:
+        self.status = None if status.state in _NOTHING_TO_TELL else status
+
+    def continues(self, epoch: int, offset: int) -> bool:
+        """Whether the ring goes on right after that number, or there was nothing since."""
+        if epoch != self.epoch or offset > self.offset:
+            return False
+        if offset == self.offset:
+            return True
+        return bool(self.ring) and self.ring is not None and self.ring[0].offset <= offset + 1
+
+    def after(self, offset: int) -> list[Parcel]:
+        """What the ring has after that number of the topic's epoch, oldest first."""
+        return [parcel for parcel in self.ring or () if parcel.offset > offset]
+
+
+class Topics:
+    """All topics by subject and by symbol.  ``default_venue`` answers for a symbol that exists on
+    several venues."""
+
+    def __init__(self, default_venue: str) -> None:
+        self.by_subject: dict[Subject, Topic] = {}
+        self._by_symbol: dict[str, dict[Subject, Topic]] = {}
+        self._aliases: dict[str, str] = {}
+        self._intervals: Counter[Interval] = Counter()
+        self._default_venue = default_venue
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(self._by_symbol)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return [interval for interval in Interval if self._intervals[interval]]
+
+    def add(self, topic: Topic) -> None:
+        subject = topic.subject
+        self.by_subject[subject] = topic
+        self._by_symbol.setdefault(subject.symbol, {})[subject] = topic
+        if isinstance(subject, Series):
+            self._intervals[subject.interval] += 1
+
+    def remove(self, topic: Topic) -> None:
+        subject = topic.subject
+        del self.by_subject[subject]
+        there = self._by_symbol[subject.symbol]
+        del there[subject]
+        if not there:
+            del self._by_symbol[subject.symbol]
+        if isinstance(subject, Series):
+            self._intervals[subject.interval] -= 1
+
+    def name(self, alias: str, symbol: str) -> None:
+        """``alias`` is a venue's own name of ``symbol``; requests may use either."""
+        self._aliases[alias] = symbol
+
+    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
+        """The topic that a request is about.  Raises RequestError with ``code``."""
+        symbol = self._resolve(target.symbol)
+        if symbol is None:
+            known = _some(self._by_symbol)
+            raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
+        there = self._by_symbol[symbol]
+        venues = list(dict.fromkeys(subject.venue for subject in there))
+        venue = target.exchange
+        if venue is None:
+            venue = self._default_venue if self._default_venue in venues else venues[0]
+        if venue not in venues:
+            raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {_some(venues)}")
+        topic = there.get(_subject(venue, symbol, target))
+        if topic is None:
+            have = [subject for subject in there if subject.venue == venue]
+            raise RequestError(code, f"{_absent(target, have)} for {symbol}")
+        return topic
+
+    def _resolve(self, name: str) -> str | None:
+        """A unified symbol, in any case, or a venue's own name -> the unified symbol."""
+        for found in (name, self._aliases.get(name), name.upper(), self._aliases.get(name.upper())):
+            if found in self._by_symbol:
+                return found
+        return None
+
+
+def _absent(target: Target, have: Iterable[Subject]) -> str:
+    if target.interval is None:
+        channels = _some(s.channel.value for s in have if isinstance(s, Line))
+        return f"channel: {target.channel.value!r} is not one of {channels}"
+    intervals = _some(s.interval.value for s in have if isinstance(s, Series))
+    return f"interval: {target.notation!r} is not one of {intervals}"
+
+
+def _subject(venue: str, symbol: str, target: Target) -> Subject:
+    if target.interval is None:
+        return Line(venue, symbol, target.channel)
+    return Series(venue, symbol, target.interval)
+
+
+def _some(names: Iterable[str], most: int = 20) -> str:
+    listed = [str(name) for name in names]
+    return " ".join(listed[:most]) + (" ..." if len(listed) > most else "")
