@@ -134,7 +134,10 @@ async def post(base: str, rows: list[Any]) -> dict[str, Any] | None:
     status, _, text = answer.partition(b"\r\n\r\n")
     if b" 200 " not in status.split(b"\r\n")[0]:
         return None
-    found: dict[str, Any] = json.loads(text)
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError:  # killed in the middle of its answer
+        return None
     return found
 
 
