@@ -302,3 +302,19 @@ def test_trades_since_the_stored_end_are_fetched_after_a_restart() -> None:
     job = line.pipe.begin(key)
     assert job is not None
     assert job.question.params["fromId"] == 6
+
+
+def test_holes_that_nobody_can_be_asked_about_hold_up_the_trades_for_a_minute_in_all() -> None:
+    line = Line(intervals=())
+    for number, after in ((1, 500), (2, 1100), (5, 2100), (9, 5100)):
+        line.trade(number, after)
+    began = line.now
+    while line.pipe.most_due() is not None:
+        due_ms, key = line.due()
+        line.now = max(line.now, due_ms)
+        job = line.pipe.begin(key)
+        assert job is not None
+        job.failed()
+        line.pipe.done(key)
+        assert line.now < began + 90_000
+    assert line.now >= began + 60_000

@@ -1,6 +1,5 @@
 """Books as a function of (market, step): every way from one step to another leads to the same."""
 
-import time
 from decimal import Decimal
 from itertools import pairwise
 
@@ -97,13 +96,3 @@ def test_steps_and_limits() -> None:
         path.levels(Market.listed_ms // 100 - 1, 5)
     with pytest.raises(KeyError):
         BookPath(MARKET, "NOSUCH")
-
-
-def test_changes_are_cheap() -> None:
-    """80 us here; the bound is for slow machines."""
-    path = PATHS["BTCUSDT"]
-    path.changes(STEP)
-    began = time.perf_counter()
-    for step in range(STEP, STEP + 500):
-        path.changes(step)
-    assert (time.perf_counter() - began) / 500 < 0.001

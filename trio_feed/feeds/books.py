@@ -115,6 +115,8 @@ class Books:
 
     def _show(self, book: Book, received: float) -> None:
         bids, asks = book.levels(self._levels)
+        exact_bids, exact_asks = book.exact_levels  # beyond the last snapshot some may be missing
+        bids, asks = bids[:exact_bids], asks[:exact_asks]
         if not (bids or asks) or (book.crossed and not book.stale):
             return
         view = BookView(book.symbol, bids, asks, book.stale, book.last_id, book.event_ms)

@@ -20,7 +20,8 @@ MAX_WAITING = 50_000
 TRIES = 5
 """Answers without what is missing; then the exchange does not have it."""
 PATIENCE_MS = 60_000
-"""A hole about which nobody can be asked holds up the live trades for so long at most."""
+"""So long, and for some tries, a hole about which nobody can be asked holds up the live trades;
+while a ban forbids to ask it goes on holding."""
 RETRY_MS = 2_000
 
 
@@ -49,7 +50,8 @@ class TradeLine:
         self._waiting: deque[Trade] = deque()
         self._up = False
         self._live = False
-        self._tries, self._since = 0, 0.0
+        self._tries = self._failures = 0
+        self._since = 0.0
 
     @property
     def wanted_id(self) -> int | None:
@@ -85,7 +87,7 @@ class TradeLine:
             self._lost(self._last_ms, trade.time_ms)
             return self._add(trade)
         self._waiting.append(trade)
-        self._tries, self._since = 0, now
+        self._tries = self._failures = 0
         self.due_ms = now
         return []
 
@@ -114,13 +116,17 @@ class TradeLine:
         if self.wanted_id == before and self._waiting:
             self._tries += 1
             return built + (self._give_up() if self._tries >= TRIES else self._later(now))
-        self._tries, self._since = 0, now
+        self._tries = self._failures = 0
         self.due_ms = now if self._waiting else None
         return built
 
     def failed(self, now: float) -> list[Built]:
         """There was no answer; after a while the hole is given up."""
-        return self._give_up() if now - self._since >= PATIENCE_MS else self._later(now)
+        if not self._failures:
+            self._since = now
+        self._failures += 1
+        hopeless = self._failures >= TRIES and now - self._since >= PATIENCE_MS
+        return self._give_up() if hopeless else self._later(now)
 
     def _later(self, now: float) -> list[Built]:
         self.due_ms = now + RETRY_MS * max(1, self._tries)
