@@ -109,4 +109,7 @@ socket.onerror = (error) => {
   process.exit(1);
 };
 
-setTimeout(() => process.exit(2), 40000).unref();
+setTimeout(() => {
+  console.error(`too late in step ${step}: ${JSON.stringify(told)}`);
+  process.exit(2);
+}, 40000).unref();
