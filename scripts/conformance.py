@@ -1,0 +1,70 @@
+"""Autobahn's fuzzing client against an echo behind our own server; see ``scripts/conformance``."""
+
+import json
+import os
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the package lies beside this folder, installed or not
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import trio
+
+from trio_feed.push.server import ServerLimits, bound_address, serve
+
+REPORT = Path("build/conformance")
+CASES = os.environ.get("CASES", "1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.1.1 9.2.1 9.5.1 9.6.1").split()
+LIMITS = ServerLimits(max_message_bytes=17 * 1024 * 1024)
+GOOD = {"OK", "NON-STRICT", "INFORMATIONAL"}
+RUN = (
+    "import site, sys; site.addsitedir(sys.argv[1]);"
+    "from autobahntestsuite.wstest import run;"
+    "sys.argv = ['wstest', '-m', 'fuzzingclient', '-s', sys.argv[2]]; run()"
+)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that sends back what it gets."""
+    if scope["type"] == "lifespan":
+        while (kind := (await receive())["type"]) != "lifespan.shutdown":
+            await send({"type": f"{kind}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        content = {name: message[name] for name in ("text", "bytes") if message.get(name) is not None}
+        await send({"type": "websocket.send", **content})
+
+
+async def judge(python2: str, folder: str) -> int:
+    """Run the suite; returns the exit code."""
+    REPORT.mkdir(parents=True, exist_ok=True)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"ws://{bound_address(listeners[0])}/"
+    server = {"agent": "trio_feed", "url": url}
+    chosen = {"outdir": str(REPORT), "servers": [server], "cases": CASES, "exclude-cases": []}
+    spec = REPORT / "spec.json"
+    spec.write_text(json.dumps({**chosen, "exclude-agent-cases": {}}))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve, echo, listeners=listeners, limits=LIMITS))
+        with (REPORT / "log.txt").open("w") as log:
+            await trio.run_process([python2, "-c", RUN, folder, str(spec)], stdout=log, stderr=log)
+        nursery.cancel_scope.cancel()
+    results = json.loads((REPORT / "index.json").read_text())["trio_feed"]
+    print(dict(Counter(case["behavior"] for case in results.values())))
+    bad = {
+        name: case["behavior"]
+        for name, case in results.items()
+        if not {case["behavior"], case["behaviorClose"]} <= GOOD
+    }
+    for name, behavior in sorted(bad.items()):
+        print(f"{name}: {behavior}, see {REPORT / 'index.html'}")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(trio.run(judge, *sys.argv[1:3]))
