@@ -19,12 +19,13 @@ from trio_feed.client.messages import (
     Stream,
     StreamStatus,
     TickerUpdate,
+    TokenExpires,
     TradeUpdate,
 )
 from trio_feed.client.numbers import OutOfStep
 from trio_feed.errors import BadMessage
 from trio_feed.model import Channel, Interval, Price, StreamState, Ticker, Trade
-from trio_feed.settings.tables import Secret
+from trio_feed.settings import Secret
 
 CANDLES = Stream("BTCUSDT", Channel.KLINE, Interval.M1)
 TRADES = Stream("BTCUSDT", Channel.TRADE, exchange="okx")
@@ -300,6 +301,8 @@ def test_what_else_a_server_says() -> None:
     assert conversation.take(json.dumps({"type": "stream_status", "data": status})) == [
         StreamStatus(TRADES, StreamState.STALE, "quiet", 1)
     ]
+    expiring = '{"type":"auth.expiring","user_id":1001,"expires_at":1734533790000}'
+    assert conversation.take(expiring) == [TokenExpires(1001, 1734533790000)]
     assert conversation.take('{"type":"of the future"}') == []
     assert conversation.take(error(1005)) == [ServerError(1005, "no")]
     with pytest.raises(SentAway) as caught:

@@ -16,6 +16,7 @@ from .messages import (
     Stream,
     StreamStatus,
     TickerUpdate,
+    TokenExpires,
     TradeUpdate,
     UpdateKind,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Stream",
     "StreamStatus",
     "TickerUpdate",
+    "TokenExpires",
     "TradeUpdate",
     "UpdateKind",
     "open_client",

@@ -10,10 +10,10 @@ import trio
 
 from ..errors import BadMessage, ConnectionLost, NetworkError
 from ..model import Channel, Interval
+from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
-from ..settings import ProxySettings
-from ..settings.tables import Secret
+from ..settings import ProxySettings, Secret
 from ..supervise import Backoff
 from ..world import World, real_world
 from .candles import Candles
@@ -26,6 +26,8 @@ _DEADLINES = Deadlines(open_s=10, close_s=2, ping_after_s=20, pong_s=10, silence
 _STEP_S = 10.0
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _UNREAD = 100
+_FRAMES = (100, 1.0)
+"""Sent in so many seconds; the server bears with 200 a second by default."""
 _BACKOFF_S = (0.2, 10.0)
 _STEADY_S = 10.0
 """A connection that lasted this long makes the next waits short again."""
@@ -144,6 +146,7 @@ class Client:
                 self._url,
                 route=self._route,
                 deadlines=_DEADLINES,
+                frames=FrameBudget(_FRAMES),
                 max_message_bytes=_MAX_MESSAGE_BYTES,
                 queue_size=_UNREAD,
             ) as socket:

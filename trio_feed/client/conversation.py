@@ -12,11 +12,11 @@ from attrs import field, frozen
 
 from ..errors import NetworkError, TrioFeedError
 from ..model import Channel
-from ..settings.tables import Secret
+from ..settings import Secret
 from . import wire
 from .candles import PAGE_ROWS, Candles, Outcome
 from .lines import Line
-from .messages import ClientMessage, History, ServerError, Stream, StreamStatus
+from .messages import ClientMessage, History, ServerError, Stream, StreamStatus, TokenExpires
 from .private import Private
 
 _MALFORMED, _REFUSED, _UNAUTHENTICATED = 1001, 1002, 1004
@@ -192,6 +192,8 @@ class Conversation:
             case wire.AuthSuccess():
                 self._answered(_Auth)
                 return self._private.accepted(message) if self._private is not None else []
+            case wire.AuthExpiring(user_id, expires_ms):
+                return [TokenExpires(user_id, expires_ms)]
             case wire.OrderUpdate() | wire.PrivateTrade() | wire.BalanceUpdate():
                 return self._private.event(message) if self._private is not None else []
             case wire.Reconnect(after_ms):

@@ -135,6 +135,15 @@ class Authenticated:
     user_id: int | str
 
 
+@frozen
+class TokenExpires:
+    """The token ends at ``expires_ms`` (unix milliseconds): show a fresh one before, with
+    :meth:`Client.authenticate`."""
+
+    user_id: int | str
+    expires_ms: int | None
+
+
 class ConnectionState(StrEnum):
     LOST = "lost"
     """The connection is gone; another is made in ``retry_s`` seconds."""
@@ -178,6 +187,7 @@ ClientMessage = (
     | StreamStatus
     | PrivateEvent
     | Authenticated
+    | TokenExpires
     | ConnectionChange
     | ServerError
 )

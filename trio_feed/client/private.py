@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ..settings.tables import Secret
+from ..settings import Secret
 from . import wire
 from .messages import (
     Authenticated,

@@ -185,6 +185,11 @@ class AuthSuccess(_Tagged, tag="auth.success"):
     offset: int | None = None
 
 
+class AuthExpiring(_Tagged, tag="auth.expiring"):
+    user_id: int | str
+    expires_at: int | None = None
+
+
 class _Private(_Tagged):
     data: dict[str, Any]
     epoch: int = 0
@@ -211,7 +216,7 @@ Update = KlineData | TickerData | TradeData | BookData
 Private = OrderUpdate | PrivateTrade | BalanceUpdate
 Incoming = (
     Update | HistoryData | Confirmed | Unsubscribed | StreamStatusData | Error | AuthSuccess
-    | Private | Reconnect
+    | AuthExpiring | Private | Reconnect
 )  # fmt: skip
 
 PRIVATE_KINDS: dict[type, str] = {
