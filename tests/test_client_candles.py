@@ -100,6 +100,10 @@ TABLE: dict[str, tuple[list[Any], list[str]]] = {
         [*BEGUN, "lost", yes(False), page(range(2, 7), 2, 7), ("f7", 2, 8)],
         ["h0-4", "since 1.10", "f5", "f6", "resumed", "f7"],
     ),
+    "not recovered, and an update before the confirmation": (
+        [*BEGUN, "lost", page(range(2, 7), 2, 7), ("f7", 2, 8), yes(False)],
+        ["h0-4", "since 1.10", "f5", "f6", "resumed", "f7"],
+    ),
     "not recovered: the fresh history does not reach back": (
         [
             *BEGUN, "lost", page(range(8, 10), 2, 7), yes(False), ("o10", 2, 8), ("f10", 2, 9),
