@@ -4,7 +4,7 @@ updates, pings and is pinged, sends fragments and large messages, and hears why 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ ASK = {
 }  # fmt: skip
 LARGE = 60_000
 """Under the limit of a client's message; the pad is a field that nobody knows."""
-TOO_LARGE = 5_000_000
+TOO_LARGE = 200_000
 
 
 @frozen
@@ -212,7 +212,8 @@ async def talk(name: str, url: str) -> None:
         assert await peer.close(3000) == 3000
     async with CLIENTS[name](url) as peer:
         await peer.receive()
-        await peer.send("x" * TOO_LARGE)
+        with suppress(OSError, websockets.exceptions.ConnectionClosed):
+            await peer.send("x" * TOO_LARGE)  # the answer may come before all is sent
         with pytest.raises(Closed) as caught:
             await peer.receive()
         assert caught.value.args[0] in (1009, 1006, None)
