@@ -1,0 +1,101 @@
+"""Autobahn's fuzzing client against an echo behind our own server; see ``scripts/conformance``."""
+
+import json
+import os
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the package lies beside this folder, installed or not
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import trio
+
+from trio_feed import logs
+from trio_feed.metrics import Metrics
+from trio_feed.push.limits import ServerLimits
+from trio_feed.push.server import serve
+from trio_feed.push.stream import bound_address
+from trio_feed.push.vetting import DoorRules
+from trio_feed.settings import LoggingSettings
+
+REPORT = Path("build/conformance")
+CASES = os.environ.get("CASES", "1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.1.1 9.2.1 9.5.1 9.6.1").split()
+LIMITS = ServerLimits(
+    max_message_bytes=17 * 1024 * 1024,
+    frames_per_s=1e6,
+    frame_burst=10**7,
+    controls_per_s=1e6,
+    control_burst=10**7,
+    ping_interval_s=3600,  # the suite's own pong would fall into the frames that it sends in pieces
+)
+GOOD = {"OK", "NON-STRICT", "INFORMATIONAL"}
+GOOD_CLOSE = GOOD | {"FAILED BY CLIENT"}
+"""That the server ends TCP first after an invalid Close frame is, it says, preferred."""
+OUT_OF_ORDER = {"6.4.3", "6.4.4"}
+"""One frame in pieces, seconds apart: the suite puts its pong to our first ping into its middle."""
+RUN = (
+    "import site, sys; site.addsitedir(sys.argv[1]);"
+    "from autobahntestsuite.wstest import run;"
+    "sys.argv = ['wstest', '-m', 'fuzzingclient', '-s', sys.argv[2]]; run()"
+)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that sends back what it gets."""
+    if scope["type"] == "lifespan":
+        while (kind := (await receive())["type"]) != "lifespan.shutdown":
+            await send({"type": f"{kind}.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] != "websocket.disconnect":
+        content = {
+            name: message[name] for name in ("text", "bytes") if message.get(name) is not None
+        }
+        await send({"type": "websocket.send", **content})
+
+
+async def judge(python2: str, folder: str) -> None:
+    """Run the suite; its report lies there afterwards."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"ws://{bound_address(listeners[0])}/"
+    server = {"agent": "trio_feed", "url": url}
+    chosen = {"outdir": str(REPORT), "servers": [server], "cases": CASES, "exclude-cases": []}
+    spec = trio.Path(REPORT / "spec.json")
+    await spec.write_text(json.dumps({**chosen, "exclude-agent-cases": {}}))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            partial(
+                serve, echo, listeners=listeners, limits=LIMITS, rules=DoorRules(),
+                metrics=Metrics(), stop_accepting=trio.Event(),
+            )
+        )  # fmt: skip
+        await trio.run_process([python2, "-c", RUN, folder, str(spec)], stdout=sys.stderr)
+        nursery.cancel_scope.cancel()
+
+
+def main(python2: str, folder: str) -> int:
+    """Returns the exit code."""
+    logs.configure(LoggingSettings(level="error"), sys.stderr)
+    REPORT.mkdir(parents=True, exist_ok=True)
+    trio.run(judge, python2, folder)
+    results = json.loads((REPORT / "index.json").read_text())["trio_feed"]
+    for part in ("behavior", "behaviorClose"):
+        print(part, dict(Counter(case[part] for case in results.values())))
+    bad = {
+        name: case["behavior"]
+        for name, case in results.items()
+        if case["behavior"] not in GOOD
+        or (case["behaviorClose"] not in GOOD_CLOSE and name not in OUT_OF_ORDER)
+    }
+    for name, behavior in sorted(bad.items()):
+        print(f"{name}: {behavior}, see {REPORT / 'index.html'}")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))
