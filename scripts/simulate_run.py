@@ -79,6 +79,8 @@ def service_settings(run: Run) -> Settings:
             "kline.broadcast_buffer_size=100000",
             "kline.connection_timeout=86400",  # the client is not what is tried here
             "websocket.ping_interval=1800000",
+            "websocket.send_timeout_s=600",
+            "websocket.unused_timeout_s=86400",
             f"{table}.symbols=['{SYMBOL}', '{NEWCOMER}']",
             f"{table}.intervals=['1m']",
             f"{table}.trade_intervals=[]",

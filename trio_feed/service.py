@@ -49,7 +49,6 @@ from .world import World
 
 log = structlog.get_logger()
 
-_SWEEP_S = 1.0
 _UNSWEPT_S = 30.0
 """The server's own limit for a silent client stands so far behind the sweep's."""
 _FAREWELL_S = 1.0
@@ -226,8 +225,11 @@ async def _start_simulator(
     log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed)
 
     def point_at_it(exchange: ExchangeSettings) -> ExchangeSettings:
+        has_rest = make_venue(box.venue, exchange).REST_URL
         connection = evolve(
-            exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"
+            exchange.connection,
+            websocket_url=f"ws://{address}",
+            rest_url=f"http://{address}" if has_rest else "",
         )
         return evolve(exchange, connection=connection)
 
@@ -309,7 +311,9 @@ async def _start_server(
         serve,
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, tls_context(server)),
-        limits=server_limits(settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _SWEEP_S),
+        limits=server_limits(
+            settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _patience(settings).sweep_s
+        ),
         rules=door_rules(settings),
         metrics=app.metrics,
         stop_accepting=draining,
@@ -356,13 +360,17 @@ async def _bind(
 
 async def _sweep(app: PushApp, settings: Settings) -> Never:
     """Ping clients, and drop those that have gone without a word or take nothing."""
+    patience = _patience(settings)
+    while True:
+        await trio.sleep(patience.sweep_s)
+        await app.sweep(patience)
+
+
+def _patience(settings: Settings) -> Patience:
     websocket = settings.websocket
     ping_s = websocket.ping_interval / 1000
-    patience = Patience(
+    return Patience(
         ping_s=ping_s,
         silence_s=min(settings.kline.connection_timeout, ping_s + websocket.ping_timeout / 1000),
         stall_s=websocket.send_timeout_s,
     )
-    while True:
-        await trio.sleep(min(_SWEEP_S, ping_s / 4, patience.silence_s / 4))
-        await app.sweep(patience)

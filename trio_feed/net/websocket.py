@@ -256,15 +256,23 @@ class Socket:
         limits = self._deadlines
         with suppress(*_ENDED):  # the reader knows how
             while True:
+                await trio.sleep_until(min(self._silent_at, self._ping_at))
                 await self._consumer_waits()
-                silent_at = self._last_message + limits.silence_s
-                ping_at = self._wire.last_received + limits.ping_after_s
-                if trio.current_time() < min(silent_at, ping_at):
-                    await trio.sleep_until(min(silent_at, ping_at))
-                elif trio.current_time() >= silent_at:
+                now = trio.current_time()
+                if now < min(self._silent_at, self._ping_at):
+                    continue
+                if now >= self._silent_at:
                     return await self._lose(f"silent: no message for {limits.silence_s:g} s")
-                elif not await self._answers_ping():
+                if not await self._answers_ping():
                     return await self._lose(f"no pong, nothing at all for {limits.pong_s:g} s")
+
+    @property
+    def _silent_at(self) -> float:
+        return self._last_message + self._deadlines.silence_s
+
+    @property
+    def _ping_at(self) -> float:
+        return self._wire.last_received + self._deadlines.ping_after_s
 
     async def _consumer_waits(self) -> None:
         """Return when somebody waits for a message and all that had arrived is handed out."""

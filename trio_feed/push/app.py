@@ -31,7 +31,6 @@ log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_UNUSED_SWEEP_S = 5.0
 
 
 @define
@@ -112,7 +111,7 @@ class PushApp:
     async def close_unused(self, after_s: float) -> Never:
         """Close the connections that were for ``after_s`` of no use to their clients."""
         while True:
-            await trio.sleep(min(after_s / 10, _UNUSED_SWEEP_S))
+            await trio.sleep(after_s / 10)
             now = trio.current_time()
             for session in list(self.sessions):
                 if session.engaged:

@@ -71,6 +71,11 @@ class Patience:
     silence_s: float
     stall_s: float
 
+    @property
+    def sweep_s(self) -> float:
+        """How often to look, so that none of them is overrun by much."""
+        return min(self.ping_s / 4, self.silence_s / 4, self.stall_s / 10)
+
 
 class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.

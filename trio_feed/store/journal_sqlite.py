@@ -79,7 +79,7 @@ class SqliteShelf:
             orders = db.execute(
                 "DELETE FROM orders WHERE order_id IN"
                 " (SELECT order_id FROM orders WHERE at_ms < ? LIMIT ?)",
-                (int(orders_before_ms), limit),
+                (orders_before_ms, limit),
             ).rowcount
         return count + orders
 
