@@ -13,7 +13,7 @@ from .binance_limits import Weight, front_end_page
 from .binance_payloads import encode
 from .binance_query import Refused
 from .faults import Faults
-from .wire import Request, Response
+from .wire import Request, Response, http_date
 
 
 @define
@@ -28,12 +28,16 @@ class BinanceRest:
         self._weight = Weight(self.box.dialect.weights)
 
     def answer(self, request: Request, now_ms: int) -> Response:
-        """One request -> one response; every one carries X-MBX-USED-WEIGHT-1M."""
+        """One request -> one response; every one carries X-MBX-USED-WEIGHT-1M and a Date."""
         try:
             response = self._answer(request, now_ms)
         except Refused as refused:
             response = refused.response
-        headers = {"X-MBX-USED-WEIGHT-1M": str(self._weight.used), **response.headers}
+        headers = {
+            "Date": http_date(now_ms),
+            "X-MBX-USED-WEIGHT-1M": str(self._weight.used),
+            **response.headers,
+        }
         return Response(response.status, response.body, headers)
 
     def _answer(self, request: Request, now_ms: int) -> Response:

@@ -11,6 +11,7 @@ protocol ends its own connection: :func:`serve_stream` returns.
 
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -64,6 +65,11 @@ class Response:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(factory=dict)
+
+
+def http_date(now_ms: float) -> str:
+    """The value of a Date field (RFC 9110, 5.6.7), in whole seconds."""
+    return formatdate(now_ms // 1000, usegmt=True)
 
 
 @frozen
