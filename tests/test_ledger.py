@@ -162,9 +162,17 @@ def test_a_hole_of_the_exchange_is_believed_only_when_confirmed() -> None:
     rows = [kline(T0), kline(T0 + 3 * MINUTE), kline(T0 + 4 * MINUTE)]
     assert closes(book.fill(rows, now=now)) == [0]
     assert closes(book.fill(rows, now=now)) == []
-    assert closes(book.fill(rows, now=now)) == []
-    assert closes(book.fill(rows, now=now)) == [3, 4]
+    assert closes(book.fill(rows, now=now + 40_000)) == []
+    assert closes(book.fill(rows, now=now + 50_000)) == [3, 4]
     assert book.holes == [Hole(T0 + MINUTE, T0 + 2 * MINUTE)]
+
+
+def test_a_hole_is_not_believed_within_moments_however_often_it_is_seen() -> None:
+    book = ledger()
+    rows = [kline(T0 + MINUTE), kline(T0 + 2 * MINUTE)]
+    for second in range(30):
+        assert book.fill(rows, now=T0 + 5 * MINUTE + second * 1000) == []
+    assert closes(book.fill(rows, now=T0 + 5 * MINUTE + 30_000)) == [1, 2]
 
 
 def test_a_question_that_failed_confirms_no_hole() -> None:
@@ -189,8 +197,8 @@ def test_an_answer_that_is_empty_by_its_bounds_says_that_there_is_nothing() -> N
     assert book.fill([], now=now, until_ms=until) == []
     assert (book.expected, book.holes) == (until, [])
     book = ledger()
-    for _ in range(3):
-        book.fill([], now=now, until_ms=until)
+    for wait_ms in (0, 20_000, 30_000):
+        book.fill([], now=now + wait_ms, until_ms=until)
         assert book.due_ms >= now
     assert book.expected == until
     assert book.holes == [Hole(T0, until - MINUTE)]

@@ -10,8 +10,8 @@ duplicate, or shows that something is missing:
 - ``due_ms`` says when the exchange must be asked: at once after a reconnect that crossed a
   candle's end, after a grace when a close never came.
 - ``fill`` takes the exchange's answer.  A hole inside the answer is believed only after it was
-  seen ``hole_confirmations`` times, because exchanges serve stale pages; then it is recorded as a
-  :class:`trio_feed.model.Hole` and the series goes on.
+  seen ``hole_confirmations`` times over ``hole_wait_ms``, because exchanges serve stale pages; then
+  it is recorded as a :class:`trio_feed.model.Hole` and the series goes on.
 
 - ``revise`` takes a candle that the exchange has changed after it had gone out closed: it goes out
   once more, as a revision and never as a second close.  ``observe`` does so by itself for the last
@@ -38,6 +38,7 @@ class Policy:
     retry_ms: float = 2_000
     retry_max_ms: float = 60_000
     hole_confirmations: int = 3
+    hole_wait_ms: float = 30_000
     max_waiting: int = 1_000
 
 
@@ -80,7 +81,8 @@ class Ledger:
     _asked: int = 0
     """Questions in a row that brought nothing."""
     _sightings: int = 0
-    """Answers that showed a hole where a candle is expected."""
+    """Answers that showed a hole where a candle is expected; the first one was at:"""
+    _sighted_at: float = 0.0
     _retry_at: float | None = None
     _hurry_from: float | None = None
 
@@ -142,7 +144,7 @@ class Ledger:
         for row in rows:
             if not row.closed or row.open_ms < self.expected:
                 continue
-            if row.open_ms > self.expected and not self._believe_hole(row.open_ms):
+            if row.open_ms > self.expected and not self._believe_hole(row.open_ms, now):
                 break
             out.append(self._close(row, now))
         if until_ms is not None and self.expected == before:
@@ -181,10 +183,14 @@ class Ledger:
         wait = self.policy.retry_ms * 2 ** min(self._asked - 1, 10)
         self._retry_at = now + min(wait, self.policy.retry_max_ms)
 
-    def _believe_hole(self, next_ms: int) -> bool:
+    def _believe_hole(self, next_ms: int, now: float) -> bool:
         """An answer shows a hole; only answers count, not questions that failed."""
+        if not self._sightings:
+            self._sighted_at = now
         self._sightings += 1
-        if not self.fresh and self._sightings < self.policy.hole_confirmations:
+        enough = self._sightings >= self.policy.hole_confirmations
+        enough = enough and now - self._sighted_at >= self.policy.hole_wait_ms
+        if not (enough or self.fresh):
             return False
         self._pass_over(next_ms)
         return True
@@ -192,7 +198,7 @@ class Ledger:
     def _pass_empty(self, until_ms: int, now: float) -> None:
         """Nothing opens before ``until_ms``: believed for what is long over, when confirmed."""
         if self.expected < until_ms <= now - 2 * self.policy.close_grace_ms:
-            self._believe_hole(until_ms)
+            self._believe_hole(until_ms, now)
 
     def _pass_over(self, next_ms: int) -> None:
         last = calendar.previous_open(self.series.interval, next_ms)
