@@ -1,21 +1,17 @@
 """One venue's events -> where they belong -> store and hub.  Synchronous from event to publish.
 
-The exchange's candles go to their ledgers, trades and prices become candles first, books and
-tickers become lines.  Whatever is missing becomes a job for the backfill workers.
+The exchange's candles go to their ledgers, trades and prices become candles first
+(:mod:`.building`), books and tickers become lines.  Whatever is missing becomes a job for the
+backfill workers.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from decimal import Decimal
-from functools import partial
 from types import MappingProxyType
 
-from attrs import evolve, frozen
 from trio_util import RepeatedEvent
 
-from ..market import calendar
 from ..market.clock import ExchangeClock
 from ..market.ledger import Ledger, Policy
-from ..market.rollup import RollUp
 from ..metrics import Metrics
 from ..model import (
     BookTop,
@@ -37,25 +33,15 @@ from ..store.base import Tail
 from ..venues import Data, Instruments, Kind, KlineUpdate, Stream, Venue
 from .backfill import Job
 from .books import BookOf, Books
+from .building import Building, TradesOf
 from .candles import Candles
 from .outlet import Outlet, Publish
-from .prices import PriceLine
 from .reconciliation import Doubt, Reconciliation
 from .standing import Standings
-from .trades import TradeLine
+from .tickers import Tickers
 
 EVERY = "*"
 """In ``symbols``: whatever the venue sends, made known as it comes."""
-
-
-@frozen
-class TradesOf:
-    """Key of a job that asks for trades."""
-
-    symbol: str
-
-    def __str__(self) -> str:
-        return f"{self.symbol} trades"
 
 
 class Pipeline:
@@ -88,7 +74,7 @@ class Pipeline:
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
         self._metrics, self._announce = metrics, announce
-        self._received = self._told_ms = 0.0
+        self._told_ms = 0.0
         self._symbols: dict[str, object] = {}  # each with a token of this opening
         self._active: dict[str, Instrument] = {}
         self._busy: set[Hashable] = set()
@@ -107,11 +93,7 @@ class Pipeline:
             now_ms=now_ms,
             changed=self.changed.set,
         )
-        self._trades: dict[str, TradeLine] = {}
-        self._prices: dict[str, PriceLine] = {}
-        self._rollups: dict[str, RollUp] = {}
-        self._tickers: dict[str, Ticker] = {}
-        self._refill = venue.trades_question(Instrument(venue.NAME, "", "", ""), 0) is not None
+        self._tickers = Tickers(self._outlet)
         self._books = Books(
             venue,
             self._outlet,
@@ -127,14 +109,23 @@ class Pipeline:
             changed=self.changed.set,
             revise=self._candles.revise,
         )
-        if settings.rollup_intervals:
-            self._outlet.on_closed.append(self._roll)
+        self._building = Building(
+            venue,
+            settings,
+            self._outlet,
+            self._candles,
+            now_ms=now_ms,
+            changed=self.changed.set,
+            accepted=self._checks.trade,
+            lost=self._trades_lost,
+            refilled=self._trades_refilled,
+        )
         self.standings = Standings(
             venue,
             settings,
             ledgers=self._candles.ledgers,
-            trades=self._trades,
-            prices=self._prices,
+            trades=self._building.trades,
+            prices=self._building.prices,
             publish=publish,
             now_ms=now_ms,
             metrics=metrics,
@@ -154,38 +145,19 @@ class Pipeline:
 
     def open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
         """Ledgers, lines and builders of one symbol, going on where its stored series end."""
-        settings, name = self._settings, self._venue.NAME
+        settings = self._settings
         self._symbols[symbol] = object()
         self.standings.open(symbol)
-        built, rolled = settings.trade_intervals, settings.rollup_intervals
-        last_close: dict[Interval, tuple[int, Decimal]] = {}
-        for interval in (*settings.intervals, *built, *rolled):
-            series = Series(name, symbol, interval)
+        for series in self._series_of_symbol(symbol):
             tail = tails.get(series)
-            if tail is not None:
-                last_close[interval] = (tail.kline.open_ms, tail.kline.close)
             last = None if tail is None else tail.settled_ms
             self._candles.open(series, last, settings.history_bars)
         for subject in self._subjects_of(symbol):
             self._announce(subject)
-        if self._venue.TRADE_KIND is Kind.PRICE:
-            self._prices[symbol] = PriceLine(built, last_close)
-        elif built or Channel.TRADE in settings.channels:
-            line = TradeLine(
-                built,
-                accepted=self._accepted,
-                lost=partial(self.standings.lacks_trades, symbol),
-                refill=self._refill,
-            )
-            self._trades[symbol] = line
-            for interval in sorted(built, key=calendar.length_ms):  # the longest has the last word
-                if (tail := tails.get(Series(name, symbol, interval))) is not None:
-                    line.resume(tail.kline, interval)
-        if rolled:
-            self._rollups[symbol] = RollUp(rolled)
+        self._building.open(symbol, tails)
         if Channel.BOOK in settings.channels:
             self._books.open(symbol)
-        if settings.reconcile and Interval.M1 in settings.intervals and built:
+        if settings.reconcile and Interval.M1 in settings.intervals and settings.trade_intervals:
             self._checks.open(symbol)
 
     def close(self, symbol: str) -> list[Subject]:
@@ -193,8 +165,8 @@ class Pipeline:
         closed = self._subjects_of(symbol)
         self._symbols.pop(symbol, None)
         self._active.pop(symbol, None)
-        for lines in (self._trades, self._prices, self._rollups, self._tickers):
-            lines.pop(symbol, None)
+        self._building.close(symbol)
+        self._tickers.close(symbol)
         self._books.close(symbol)
         self.standings.close(symbol)
         self._checks.close(symbol)
@@ -221,8 +193,7 @@ class Pipeline:
 
     def seed_rollup(self, series: Series, minutes: Iterable[Kline]) -> None:
         """Stored minutes since the rolled-up series' expected candle opened."""
-        for kline in self._rollups[series.symbol].seed(series.interval, minutes):
-            self._candles.observe(series, kline, self._now_ms())
+        self._building.seed_rollup(series, minutes)
 
     def rolled(self) -> list[Series]:
         """The rolled-up series."""
@@ -231,7 +202,6 @@ class Pipeline:
     def handle(self, events: Iterable[Data], received: float) -> None:
         """What one message said, in the order in which it came.  An impossible event raises
         BadMessage; those before it have been taken."""
-        self._received = received
         for event in events:
             if event_ms := _event_ms(event):
                 self.clock.note(event_ms, received)
@@ -240,7 +210,7 @@ class Pipeline:
                 case KlineUpdate():
                     self._kline(event, received)
                 case Trade():
-                    self._trade(event, received)
+                    self._building.trade(event, received)
                 case BookUpdate():
                     self._books.update(event, received)
                 case Ticker() | BookTop():
@@ -254,7 +224,7 @@ class Pipeline:
         """These streams are (back) up: whatever closed meanwhile is due now."""
         now = self._now_ms()
         for stream in streams:
-            for line in self._lines_of(stream):
+            for line in self._building.lines_of(stream):
                 line.resumed(now)
             for series in self._series_of(stream):
                 self._candles.ledgers[series].resumed(now)
@@ -270,21 +240,18 @@ class Pipeline:
         """These streams are down: time alone closes no candle until they are back."""
         for stream in streams:
             self.standings.lost(stream, reason)
-            for line in self._lines_of(stream):
+            for line in self._building.lines_of(stream):
                 line.lost()
             if stream.kind is Kind.BOOK:
                 self._books.lost(stream.symbol)
 
     def advance(self) -> None:
         """Close candles whose time is over although nothing came after them."""
-        now = self._now_ms()
-        for symbol, line in self._lines():
-            self._built(symbol, line.advance(now), now)
+        self._building.advance()
 
     def next_close_ms(self) -> float | None:
         """When ``advance`` will next have something to do."""
-        times = (line.next_close_ms for _, line in self._lines())
-        return min((at for at in times if at is not None), default=None)
+        return self._building.next_close_ms()
 
     def most_due(self) -> tuple[float, Hashable] | None:
         """The job to do next (perhaps not yet), leaving out those that are being done."""
@@ -292,11 +259,7 @@ class Pipeline:
             (self.ledgers[series].due_ms, series)
             for series in self._candles.fetchable(self._active)
         ]
-        due += [
-            (line.due_ms, TradesOf(symbol))
-            for symbol, line in self._trades.items()
-            if line.due_ms is not None and symbol in self._active
-        ]
+        due += [item for item in self._building.due() if item[1].symbol in self._active]
         due += [item for item in self._books.due() if item[1].symbol in self._active]
         due += [item for item in self._checks.due() if item[1].symbol in self._active]
         idle = (item for item in due if item[1] not in self._busy)
@@ -328,7 +291,7 @@ class Pipeline:
             case Series():
                 return self._candles.job(key, self._active[key.symbol]), key.symbol
             case TradesOf(symbol):
-                return self._trades_job(symbol), symbol
+                return self._building.job(symbol, self._active[symbol]), symbol
             case BookOf(symbol):
                 return self._books.job(key, self._active[symbol]), symbol
             case Doubt():
@@ -359,14 +322,15 @@ class Pipeline:
             named += known[: self._settings.max_symbols]
         return list(dict.fromkeys(named))
 
-    def _subjects_of(self, symbol: str) -> list[Subject]:
-        settings, name = self._settings, self._venue.NAME
+    def _series_of_symbol(self, symbol: str) -> list[Series]:
+        settings = self._settings
         intervals = (*settings.intervals, *settings.trade_intervals, *settings.rollup_intervals)
-        channels = (channel for channel in settings.channels if channel is not Channel.KLINE)
-        return [
-            *(Series(name, symbol, interval) for interval in intervals),
-            *(Line(name, symbol, channel) for channel in channels),
-        ]
+        return [Series(self._venue.NAME, symbol, interval) for interval in intervals]
+
+    def _subjects_of(self, symbol: str) -> list[Subject]:
+        channels = (channel for channel in self._settings.channels if channel is not Channel.KLINE)
+        lines = [Line(self._venue.NAME, symbol, channel) for channel in channels]
+        return [*self._series_of_symbol(symbol), *lines]
 
     def _kline(self, event: KlineUpdate, received: float) -> None:
         series = Series(self._venue.NAME, event.symbol, event.interval)
@@ -375,114 +339,33 @@ class Pipeline:
             return
         self._candles.check(series, event.kline)
         self._candles.observe(series, event.kline, received)
-        rollup = self._rollups.get(event.symbol)
-        if rollup is not None and event.interval is Interval.M1 and not event.kline.closed:
-            self._built(event.symbol, rollup.add(event.kline), received)
+        if event.interval is Interval.M1 and not event.kline.closed:
+            self._building.minute(event.symbol, event.kline, received)
 
-    def _trade(self, trade: Trade, received: float) -> None:
-        line = self._trades.get(trade.symbol)
-        if line is not None:
-            self._built(trade.symbol, line.take(trade, self._now_ms()), received)
-            if line.due_ms is not None:
-                self.changed.set()
+    def _trades_lost(self, symbol: str, first_ms: int, last_ms: int) -> None:
+        self.standings.lacks_trades(symbol, first_ms, last_ms)
 
-    def _accepted(self, trade: Trade) -> None:
-        """A trade that is new, in the order of the ids."""
-        self._checks.trade(trade)
-        if Channel.TRADE in self._settings.channels:
-            line = Line(self._venue.NAME, trade.symbol, Channel.TRADE)
-            self._outlet.line(line, trade, self._received)
+    def _trades_refilled(self, symbol: str, number: int) -> None:
+        self.standings.refilled(symbol, number)
 
     def _price(self, price: Price, received: float) -> None:
-        symbol = price.symbol
-        if symbol not in self._prices and not self._welcome(symbol):
+        if price.symbol in self._symbols or self._welcome(price.symbol):
+            self._building.price(price, received)
+        else:
             self._ignore("other symbol")
-            return
-        line = self._prices.get(symbol)
-        if line is None:
-            return
-        built = line.take(price, self._now_ms())
-        if built and Channel.TRADE in self._settings.channels:
-            self._outlet.line(Line(self._venue.NAME, symbol, Channel.TRADE), price, received)
-        self._built(symbol, built, received)
 
     def _welcome(self, symbol: str) -> bool:
         """A symbol that came by itself, while there is room."""
         settings = self._settings
-        if EVERY not in settings.symbols or len(self._prices) >= settings.max_symbols:
+        if EVERY not in settings.symbols or len(self._symbols) >= settings.max_symbols:
             return False
         self.open(symbol, {})
-        self._prices[symbol].resumed(self._now_ms())
+        self._building.prices[symbol].resumed(self._now_ms())
         return True
 
     def _ticker(self, news: Ticker | BookTop, received: float) -> None:
-        """A ticker, or a best bid and ask that completes the last one."""
-        if Channel.TICKER not in self._settings.channels or news.symbol not in self._symbols:
-            return
-        last = self._tickers.get(news.symbol)
-        if isinstance(news, Ticker):
-            ticker = news
-            if news.bid is None and last is not None:
-                ticker = evolve(
-                    news,
-                    bid=last.bid,
-                    bid_size=last.bid_size,
-                    ask=last.ask,
-                    ask_size=last.ask_size,
-                )
-        elif last is None:
-            return
-        else:
-            ticker = evolve(
-                last,
-                bid=news.bid,
-                bid_size=news.bid_size,
-                ask=news.ask,
-                ask_size=news.ask_size,
-                event_ms=news.event_ms or last.event_ms,
-            )
-        self._tickers[news.symbol] = ticker
-        self._outlet.line(Line(self._venue.NAME, news.symbol, Channel.TICKER), ticker, received)
-
-    def _trades_job(self, symbol: str) -> Job:
-        line, instrument = self._trades[symbol], self._active[symbol]
-        question = self._venue.trades_question(instrument, line.wanted_id or 0)
-        assert question is not None, "a line that cannot be refilled is never due"
-
-        def take(body: bytes) -> None:
-            trades = self._venue.parse_trades(body, instrument)
-            now = self._received = self._now_ms()
-            before = line.refilled
-            self._built(symbol, line.fill(trades, now), now)
-            self.standings.refilled(symbol, line.refilled - before)
-
-        def failed() -> None:
-            now = self._now_ms()
-            self._built(symbol, line.failed(now), now)
-            self.standings.refilled(symbol, 0)
-
-        return Job(question, take, failed)
-
-    def _built(self, symbol: str, built: Iterable[tuple[Interval, Kline]], received: float) -> None:
-        for interval, kline in built:
-            self._candles.built(Series(self._venue.NAME, symbol, interval), kline, received)
-
-    def _roll(self, series: Series, minute: Kline) -> None:
-        rollup = self._rollups.get(series.symbol)
-        if rollup is not None and series.interval is Interval.M1:
-            self._built(series.symbol, rollup.add(minute), self._now_ms())
-
-    def _lines(self) -> Iterable[tuple[str, TradeLine | PriceLine]]:
-        yield from self._trades.items()
-        yield from self._prices.items()
-
-    def _lines_of(self, stream: Stream) -> Iterable[TradeLine | PriceLine]:
-        """Whose candles depend on this stream; a price stream carries every symbol."""
-        if stream.kind is Kind.PRICE:
-            return list(self._prices.values())
-        if stream.kind is self._venue.TRADE_KIND and stream.symbol in self._trades:
-            return [self._trades[stream.symbol]]
-        return []
+        if Channel.TICKER in self._settings.channels and news.symbol in self._symbols:
+            self._tickers.take(news, received)
 
     def _series_of(self, stream: Stream) -> list[Series]:
         if stream.interval is not None:
