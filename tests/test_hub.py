@@ -1,10 +1,11 @@
 """Fan-out: written once, framed once, written to sockets at once or together."""
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import trio
-from support.desk import LIMITS, TICKERS, TRADES, Desk, connected, numbers
+from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
 from support.make import SERIES, T0, kline, message
 
 from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
@@ -92,6 +93,69 @@ async def test_a_burst_is_written_together(autojump_clock: trio.abc.Clock) -> No
         assert [m["data"]["offset"] for m in client.take()] == list(range(1, 10))
         desk.publish(9)
         assert client.waiting() == 1
+
+
+async def crowd(desk: Desk, stack: AsyncExitStack, number: int) -> list[Client]:
+    """So many subscribers that a message to all of them is handed out in portions of one."""
+    desk.hub.flusher = Flusher(at_once=2, chunk=1)
+    clients = [await stack.enter_async_context(connected(desk)) for _ in range(number)]
+    for client in clients:
+        await client.subscribe()
+    return clients
+
+
+async def test_a_message_to_many_is_handed_out_bit_by_bit_and_in_order(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    async with AsyncExitStack() as stack:
+        clients = await crowd(desk, stack, 6)
+        for n in range(3):
+            desk.publish(n)
+        assert [client.waiting() for client in clients] == [0] * 6
+        await clients[4].request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+        late = await stack.enter_async_context(connected(desk))
+        await late.subscribe()
+        await trio.testing.wait_all_tasks_blocked()
+        desk.publish(3)
+        await trio.testing.wait_all_tasks_blocked()
+        for client in clients[:4]:
+            assert [m["data"]["offset"] for m in client.take()] == [1, 2, 3, 4]
+        gone = [m["data"].get("offset") for m in clients[4].take()]
+        assert None in gone  # the confirmation, and nothing after it
+        assert gone.index(None) == len(gone) - 1
+        seen = [m["data"]["offset"] for m in late.take()]
+        assert seen == list(range(seen[0], 5))
+
+
+async def test_with_too_much_under_way_it_goes_into_the_queues(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    async with AsyncExitStack() as stack:
+        clients = await crowd(desk, stack, 4)
+        for client in clients:
+            client.session._outbox._max_messages = 1_000
+        for n in range(100):
+            desk.publish(n)
+        await trio.testing.wait_all_tasks_blocked()
+        for client in clients:
+            assert [m["data"]["offset"] for m in client.take()] == list(range(1, 101))
+
+
+async def test_who_is_sent_away_before_its_turn_resumes_before_the_message(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    async with AsyncExitStack() as stack:
+        clients = await crowd(desk, stack, 4)
+        desk.publish(0)
+        await trio.testing.wait_all_tasks_blocked()
+        desk.publish(1)
+        desk.publish(2)
+        clients[3].take()
+        clients[3].session._drop("tried here")
+        assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
 
 
 async def test_others_have_their_turn_while_many_are_written_to(

@@ -111,7 +111,7 @@ class Story(RuleBasedStateMachine):
             self.desk = Desk(ring=ring)
             for subject in SUBJECTS[1:]:
                 self.desk.hub.open_topic(subject)
-            self.desk.hub.flusher = Flusher(at_once)
+            self.desk.hub.flusher = Flusher(at_once, chunk=1)
             self.players = [Player(), Player()]
             self.candles = {SERIES: itertools.count(), SERIES5: itertools.count()}
             self.current = {series: next(at) for series, at in self.candles.items()}

@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Never
 
+from attrs import frozen
+
 from ..metrics import Metrics
 from ..model import Interval, Kline, KlineMessage, Message, StatusMessage, StreamState, Subject
 from .flusher import Flusher
 from .outbox import Entry
 from .parcel import Parcel, wrap
 from .protocol import REFUSED, Target
-from .topics import Subscriber, Subscription, Topic, Topics
+from .topics import FanOut, Subscriber, Subscription, Topic, Topics
 
 _SAMPLED = 64
 
@@ -111,9 +113,8 @@ class Hub:
             topic.latest = parcel
         topic.note(parcel)
         if topic.subscriptions:
-            self._hand_out(topic, parcel)
-            if not isinstance(message, KlineMessage) or message.kline.event_ms:
-                self._observe(parcel)
+            timed = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
+            self._hand_out(topic, parcel, timed=timed)
 
     def show(self, message: Message) -> None:
         """Hand it out without a trace: it is in no history, and nobody can resume from it."""
@@ -122,18 +123,26 @@ class Hub:
         subject = message.series if isinstance(message, KlineMessage) else message.line
         topic = self._all.by_subject.get(subject)
         if topic is not None and topic.subscriptions:
-            self._hand_out(topic, wrap(message, self._now_ms()))
+            self._hand_out(topic, wrap(message, self._now_ms()), timed=False)
 
-    def _hand_out(self, topic: Topic, parcel: Parcel) -> None:
-        frames: dict[bytes, bytes] = {}
-        subscriptions = list(topic.subscriptions.values())  # a client may be dropped meanwhile
-        for subscription in subscriptions:
-            words = subscription.words
-            frame = frames.get(words.head)
-            if frame is None:
-                frame = frames[words.head] = words.frame(parcel)
-            subscription.subscriber.push(subscription, parcel, frame)
-        self._metrics.pushed.inc(len(subscriptions))
+    def _hand_out(self, topic: Topic, parcel: Parcel, *, timed: bool) -> None:
+        fan_out = FanOut(parcel, deque(topic.subscriptions.values()), timed)
+        self._metrics.pushed.inc(len(fan_out.rest))
+        topic.under_way.append(fan_out)
+        if self.flusher.full:  # what is behind hurries on, into the clients' queues
+            while topic.under_way:
+                self._finish(topic)
+        elif len(topic.under_way) > 1 or len(fan_out.rest) > self.flusher.at_once:
+            self.flusher.begin(_Turn(self, topic, fan_out))
+        else:
+            self._finish(topic)
+
+    def _finish(self, topic: Topic) -> None:
+        """The oldest message that is under way goes to everybody at once."""
+        fan_out = topic.under_way.popleft()
+        fan_out.step(len(fan_out.rest))
+        if fan_out.timed:
+            self._observe(fan_out.parcel)
 
     def _observe(self, parcel: Parcel) -> None:
         """How long it took until here; what clients could not be given at once comes later."""
@@ -165,4 +174,22 @@ class Hub:
         if topic.subscriptions.pop(subscriber, None) is None:
             return False
         self._metrics.subscriptions.dec()
+        return True
+
+
+@frozen(eq=False)
+class _Turn:
+    """A fan-out as a task of the flusher."""
+
+    hub: Hub
+    topic: Topic
+    fan_out: FanOut
+
+    def step(self, most: int) -> bool:
+        """See :class:`.flusher.Task`; one that was finished meanwhile is done."""
+        if self.fan_out not in self.topic.under_way:
+            return True
+        if len(self.fan_out.rest) > most:
+            return self.fan_out.step(most)
+        self.hub._finish(self.topic)
         return True

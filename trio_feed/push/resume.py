@@ -82,6 +82,9 @@ def resume_points(
     for subscription in subscriptions:
         topic, entry = subscription.topic, first.get(subscription)
         number = topic.epoch, topic.offset
+        for fan_out in reversed(topic.under_way):
+            if subscription in fan_out.rest:
+                number = fan_out.parcel.epoch, fan_out.parcel.offset - 1
         if entry is not None:
             if entry.parcel is None:
                 continue

@@ -37,6 +37,30 @@ class Subscription:
 
 
 @define(eq=False)
+class FanOut:
+    """One message on its way to the subscribers of its topic.  Whoever goes meanwhile is left out;
+    whoever comes is told of it in other ways.  ``timed``: how long it took is measured."""
+
+    parcel: Parcel
+    rest: deque[Subscription]
+    timed: bool
+    _frames: dict[bytes, bytes] = field(factory=dict)
+
+    def step(self, most: int) -> bool:
+        """Hand it to ``most`` more of them.  True: that was the last."""
+        for _ in range(min(most, len(self.rest))):
+            subscription = self.rest.popleft()
+            subscriber, words = subscription.subscriber, subscription.words
+            if subscription.topic.subscriptions.get(subscriber) is not subscription:
+                continue
+            frame = self._frames.get(words.head)
+            if frame is None:
+                frame = self._frames[words.head] = words.frame(self.parcel)
+            subscriber.push(subscription, self.parcel, frame)
+        return not self.rest
+
+
+@define(eq=False)
 class Topic:
     """One series or line as subscribers see it.
 
@@ -44,7 +68,7 @@ class Topic:
     oldest candle that exists anywhere.  ``epoch`` and ``offset``: of the last message.  ``latest``:
     what a new subscriber is told at once (the open candle, the last news), ``status`` too (None
     where all is well).  ``ring``: the last messages one after the other, once there was anybody
-    whom they could be sent to again.
+    whom they could be sent to again.  ``under_way``: messages that some have not been given yet.
     """
 
     subject: Subject
@@ -56,6 +80,7 @@ class Topic:
     status: StatusMessage | None = None
     ring: deque[Parcel] | None = None
     subscriptions: dict[Subscriber, Subscription] = field(factory=dict)
+    under_way: deque[FanOut] = field(factory=deque)
 
     def note(self, parcel: Parcel) -> None:
         """A message goes out."""
