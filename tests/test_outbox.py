@@ -9,7 +9,7 @@ from support.make import MINUTE, T0, kline, message
 
 from trio_feed.model import Channel, Interval
 from trio_feed.push.frames import payload_of, text_frame
-from trio_feed.push.outbox import Entry, Outbox
+from trio_feed.push.outbox import BURST_MS, Entry, Outbox
 from trio_feed.push.parcel import Parcel, words, wrap
 from trio_feed.push.protocol import Target
 
@@ -127,3 +127,13 @@ def test_a_message_is_framed_alike_for_alike_words(deflated: bool) -> None:
     assert one == words(target, None, deflated=deflated)
     assert content.tail(deflated=deflated) is content.tail(deflated=deflated)
     assert len(one.frame(content)) < len(words(target, "other", deflated=deflated).frame(content))
+
+
+def test_much_at_once_is_no_slowness_and_the_same_later_is() -> None:
+    outbox = Outbox(3, 1_000, burst=4)
+    assert all(outbox.put(Entry(b"x", at_ms, True)) for at_ms in range(12))
+    assert not outbox.put(Entry(b"x", 12.0, True))
+    outbox.remove(8)
+    assert not outbox.put(Entry(b"x", 8.0 + BURST_MS, True))
+    outbox.remove(2)
+    assert outbox.put(Entry(b"x", 10.0 + BURST_MS, True))

@@ -135,3 +135,30 @@ async def test_nothing_goes_direct_while_the_proxy_is_down(
             assert {host for host, _ in house.network.dialled} == {"proxy"}
             assert house.exchange.dials == 0
             assert house.ready.feeds[0].not_ready(30) != ""
+
+
+async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Two thousand trades within a moment are more than a client's queue holds."""
+    settings = settings_for_tests(
+        ".channels=['kline','trade']", "kline.broadcast_buffer_size=1000",
+        "websocket.queue_bytes=65536",
+    )  # fmt: skip
+    with trio.fail_after(3_600):
+        async with (
+            open_house(settings, trades_per_minute=2_000) as house,
+            push_client(house) as client,
+        ):
+            await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+            await client.of_type("trade_data")
+            house.network.down.add(("exchange", 80))
+            for connection in [*house.exchange.connections]:
+                connection.abort()
+            await trio.sleep(60)
+            house.network.down.clear()
+            await trio.sleep(60)
+            trades = [m["data"]["data"] for m in client.messages if m["type"] == "trade_data"]
+            ids = [trade["trade_id"] for trade in trades]
+            assert len(ids) > 2_500
+            assert ids == list(range(ids[0], ids[0] + len(ids)))

@@ -52,6 +52,8 @@ log = structlog.get_logger()
 _UNSWEPT_S = 30.0
 """The server's own limit for a silent client stands so far behind the sweep's."""
 _FAREWELL_S = 1.0
+_BURST = 32
+"""Trades of a minute's outage come back within moments: 8 MiB at most by default."""
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are told to come back after a time between these two, so that not all come at once."""
 _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -289,6 +291,7 @@ def _make_app(
             history_rows=kline.history_data_limit,
             max_queued=kline.broadcast_buffer_size,
             max_queued_bytes=settings.websocket.queue_bytes,
+            burst=_BURST,
         ),
         requests=request_limits(settings.websocket),
         now_ms=world.now_ms,

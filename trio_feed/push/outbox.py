@@ -14,6 +14,8 @@ from attrs import define, frozen
 
 from .parcel import Parcel, Words
 
+BURST_MS = 2_000
+
 
 @define(eq=False)
 class Entry:
@@ -39,10 +41,14 @@ class OutboxStatistics:
 
 
 class Outbox:
-    """``max_bytes`` and ``max_messages`` bound what pushes may queue."""
+    """``max_bytes`` and ``max_messages`` bound what pushes may queue.
 
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
-        self._max_messages, self._max_bytes = max_messages, max_bytes
+    Much that comes at once, such as trades that were missed and fetched, makes nobody slow: while
+    the oldest message has waited for less than ``BURST_MS``, ``burst`` times as much is allowed.
+    """
+
+    def __init__(self, max_messages: int, max_bytes: int, burst: int = 1) -> None:
+        self._max_messages, self._max_bytes, self._burst = max_messages, max_bytes, burst
         self._queue: deque[Entry] = deque()
         self._newest: dict[Any, Entry] = {}
         self._bytes = self._pushes = self._push_bytes = 0
@@ -63,10 +69,12 @@ class Outbox:
 
     def put(self, entry: Entry) -> bool:
         """Queue at the end.  False: it is a push, and there is no room for it."""
-        if entry.push:
-            size = len(entry.frame)
-            if self._pushes and (
-                self._pushes >= self._max_messages or self._push_bytes + size > self._max_bytes
+        if entry.push and self._pushes:
+            fresh = entry.at_ms - self._queue[0].at_ms < BURST_MS
+            most = self._burst if fresh else 1
+            if (
+                self._pushes >= self._max_messages * most
+                or self._push_bytes + len(entry.frame) > self._max_bytes * most
             ):
                 return False
         self._queue.append(entry)

@@ -54,12 +54,14 @@ Close = Callable[[int, str], Awaitable[None]]
 
 @frozen
 class SessionLimits:
-    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client."""
+    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for a moment
+    ``burst`` times as much: see :class:`.outbox.Outbox`."""
 
     max_subscriptions: int
     history_rows: int
     max_queued: int
     max_queued_bytes: int
+    burst: int = 1
 
 
 @frozen
@@ -99,7 +101,7 @@ class Session:
         self._hub, self._store, self._limits = hub, store, limits
         self._now_ms, self._metrics = now_ms, metrics
         self._transport, self._deflated = transport, deflated
-        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes)
+        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes, limits.burst)
         self._writer = Writer(transport, self._outbox, hub.flusher, hub.sample)
         self._subscriptions: dict[Topic, Subscription] = {}
         self._nursery: trio.Nursery
@@ -218,7 +220,10 @@ class Session:
         await self._writer.room()
 
     def _push(self, entry: Entry) -> None:
-        if not self._leaving and not self._writer.push(entry):
+        if self._leaving or self._writer.push(entry):
+            return
+        self._writer.flush()  # the flusher may not have had its turn
+        if not self._writer.push(entry):
             self._drop("its queue is full", entry)
 
     def _queue(self, text: str, subscription: Subscription | None = None) -> None:
