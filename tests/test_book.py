@@ -526,4 +526,4 @@ def test_a_live_book_is_the_true_one(rule: Rule, seed: int) -> None:
         assert book.update(exchange.send()).outcome is APPLIED
         check()
     assert book.last_id == exchange.ids[-1]
-    assert seen > 6
+    assert seen >= 6  # the last snapshot and what followed it

@@ -373,14 +373,3 @@ def end(url: str) -> str:
 async def test_the_server_ends_the_connection(tmp_path: Path) -> None:
     async with endpoint(tmp_path) as url:
         assert await trio.to_thread.run_sync(end, url) == "ended"
-
-
-@pytest.mark.xfail(reason="text is looked at when its message is complete, which RFC 6455 allows")
-async def test_bad_text_is_told_before_the_message_is_complete(tmp_path: Path) -> None:
-    """The rest of Group 6: to fail fast."""
-    async with endpoint(tmp_path) as url:
-        came = [
-            await trio.to_thread.run_sync(run, url, [frame(TEXT, bad, fin=False), WAIT])
-            for bad in (GREEK + b"\xed\xa0\x80", b"\xff")
-        ]
-    assert came == [[1007], [1007]]
