@@ -37,7 +37,7 @@ async def test_rows_are_readable_before_and_after_they_are_on_disk(tmp_path: Pat
             assert again == rows
             assert [str(row.close) for row in again] == [str(row.close) for row in rows]
             tail = (await store.tails())[SERIES]
-            assert (tail.kline, tail.offset) == (rows[-1], 5)
+            assert (tail.kline, tail.settled_ms) == (rows[-1], rows[-1].open_ms)
             assert await store.first_open(SERIES) == T0
             assert await store.history(SERIES, limit=2, start_ms=T0 + MINUTE) == rows[1:3]
             assert await store.history(SERIES, limit=2, end_ms=T0 + 2 * MINUTE) == rows[:2]
@@ -86,7 +86,7 @@ async def test_what_went_out_after_a_number_is_known_across_restarts(tmp_path: P
             assert await after(store, first, 9) == [expected[2], (3, 2, "100.50", False)]
             assert await after(store, first + 12345, 1) is None
             (tail,) = (await store.tails()).values()
-            assert (tail.kline.open_ms, tail.offset) == (T0 + 3 * MINUTE, 2)
+            assert tail.kline.open_ms == T0 + 3 * MINUTE
 
 
 async def test_after_a_kill_only_what_is_certain_is_told(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def message(
 
 def tail(row: Kline) -> Tail:
     """A stored series that ends with ``row``."""
-    return Tail(row, 1, 1, row.open_ms)
+    return Tail(row, row.open_ms)
 
 
 def trade(trade_id: int, time_ms: int, price: str = "100.0", quantity: str = "1.0") -> Trade:

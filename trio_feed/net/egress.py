@@ -132,14 +132,6 @@ class Egress:
         )
         return self._lanes[lane]
 
-    def assign(self, n: int, now: float) -> tuple[Proxy, ...]:
-        """One proxy for each of the lanes 0 to ``n`` - 1; () when all cool down.
-
-        Different ones where there are as many healthy, so that no single death takes all lanes.
-        """
-        chosen = (self.choose(now, lane=lane) for lane in range(n))
-        return tuple(proxy for proxy in chosen if proxy is not None)
-
     def succeeded(self, proxy: Proxy, now: float) -> None:
         """A tunnel through ``proxy`` is up: whatever cooled it down is over."""
         health = self._health[proxy]

@@ -11,15 +11,13 @@ from ..model import Hole, Kline, KlineMessage, Series
 
 @frozen
 class Tail:
-    """The end of one stored series: its last closed candle and how it was numbered.
+    """The end of one stored series: its last closed candle.
 
     ``settled_ms``: open time up to which everything is either stored or known not to exist at the
     exchange; at least that of ``kline``.
     """
 
     kline: Kline
-    epoch: int
-    offset: int
     settled_ms: int
 
 

@@ -57,7 +57,7 @@ class MemoryStore:
         for series, opens in self._opens.items():
             last = self._rows[series][opens[-1]]
             settled = settled_ms(last.kline.open_ms, self.holes.get(series, ()))
-            found[series] = Tail(last.kline, last.epoch, last.offset, settled)
+            found[series] = Tail(last.kline, settled)
         return found
 
     async def first_open(self, series: Series) -> int | None:

@@ -295,7 +295,7 @@ def _extend(tails: dict[Series, Tail], told: KlineMessage) -> None:
     if before is None or told.kline.open_ms > before.kline.open_ms:
         settled = before.settled_ms if before else 0
         settled = max(settled, told.kline.open_ms)
-        tails[told.series] = Tail(told.kline, told.epoch, told.offset, settled)
+        tails[told.series] = Tail(told.kline, settled)
     elif told.kline.open_ms == before.kline.open_ms:
         tails[told.series] = evolve(before, kline=told.kline)
 

@@ -46,16 +46,14 @@ class SqliteReader:
     def tails(self) -> dict[Series, Tail]:
         columns = ", ".join(f"k.{name}" for name in COLUMNS.split(", "))
         rows = self.connection.execute(
-            "SELECT s.venue, s.symbol, s.interval, k.epoch, k.offset,"
+            "SELECT s.venue, s.symbol, s.interval,"
             " (SELECT coalesce(max(last_ms), 0) FROM holes WHERE series_id = s.id),"
             f" {columns} FROM series s"
             " JOIN klines k ON k.series_id = s.id"
             " AND k.open_ms = (SELECT max(open_ms) FROM klines WHERE series_id = s.id)"
         ).fetchall()
         return {
-            Series(row[0], row[1], Interval(row[2])): Tail(
-                _kline(row[6:]), row[3], row[4], max(row[6], row[5])
-            )
+            Series(row[0], row[1], Interval(row[2])): Tail(_kline(row[4:]), max(row[4], row[3]))
             for row in rows
         }
 
