@@ -28,11 +28,11 @@ import trio
 from attrs import define, field
 
 from trio_feed import service
+from trio_feed.environment import real_environment
 from trio_feed.model import Channel, Line, LineMessage, Source, Trade
 from trio_feed.push.app import PushApp
 from trio_feed.push.session import Session
 from trio_feed.settings import load
-from trio_feed.world import real_world
 
 ROUNDS = 15
 ALL = "ALLUSDT"
@@ -233,7 +233,7 @@ async def main(number: int) -> None:
         ]
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
-        ready = await nursery.start(service.run, settings, real_world())
+        ready = await nursery.start(service.run, settings, real_environment())
         result = await measure(ready, number)
         print(json.dumps(result))
         nursery.cancel_scope.cancel()

@@ -48,6 +48,7 @@ from scripts.simulate_run import (
     service_settings,
 )
 from trio_feed import logs, service
+from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
 from trio_feed.settings import LoggingSettings
 from trio_feed.simulator.books import BookPath
@@ -60,7 +61,6 @@ from trio_feed.simulator.memory_proxy import MemoryProxy
 from trio_feed.simulator.pipe import pipe_pair
 from trio_feed.simulator.trial import Trial
 from trio_feed.supervise import root_cause
-from trio_feed.world import World
 
 SETTLE_S = 3_600.0
 """After the last fault: what is not repaired by then counts as lost."""
@@ -184,7 +184,7 @@ async def _set_up(run: Run, nursery: trio.Nursery) -> Scene:
 async def _serve(scene: Scene) -> None:
     """The service.  That it ends at all is a crash: nobody told it to."""
     chance = random.Random(f"service {scene.run.seed}")
-    world = World(scene.dial, scene.trial.network.listen, scene.service_now_ms, chance)
+    world = Environment(scene.dial, scene.trial.network.listen, scene.service_now_ms, chance)
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
         await service.run(service_settings(scene.run), world, task_status=task_status)

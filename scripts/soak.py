@@ -33,8 +33,8 @@ from attrs import define, field
 
 from scripts.soak_record import SERIES, VALUES, Key, Plan, Record, Stored, Values, read_store
 from scripts.soak_seeds import simulate_many
-from trio_feed.market import calendar
-from trio_feed.market.calendar import next_open, open_of
+from trio_feed.core import calendar
+from trio_feed.core.calendar import next_open, open_of
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import BINANCE_BOXES, Market
 

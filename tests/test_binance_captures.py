@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_feed.market.book import Book, Outcome, State
+from trio_feed.core.book import Book, Outcome, State
 from trio_feed.model import BookTop, BookUpdate, Trade
 from trio_feed.simulator import parse_recording
 from trio_feed.venues import Ignored, Instruments, KlineUpdate, Venue, binance, binance_usdm

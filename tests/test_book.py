@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.make import T0
 
-from trio_feed.market.book import (
+from trio_feed.core.book import (
     Book,
     BookPolicy,
     Outcome,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trio_feed.market.book import Book, BookPolicy, Outcome, Rule, State
+from trio_feed.core.book import Book, BookPolicy, Outcome, Rule, State
 from trio_feed.model import BookUpdate, Level
 from trio_feed.simulator import parse_recording
 

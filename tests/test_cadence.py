@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from trio_feed.market.cadence import Cadence
+from trio_feed.core.cadence import Cadence
 
 
 def learned(gaps: Iterable[float], *, floor_s: float = 0.5) -> tuple[Cadence, float]:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_feed.market import calendar
+from trio_feed.core import calendar
 from trio_feed.model import Interval
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, T0, trade
 
-from trio_feed.market.calendar import open_of
-from trio_feed.market.candles import Built, TradeCandles
+from trio_feed.core.calendar import open_of
+from trio_feed.core.candles import Built, TradeCandles
 from trio_feed.model import Interval, Kline, Trade
 
 

@@ -28,12 +28,12 @@ from trio_feed.client import (
     open_client,
 )
 from trio_feed.client import connection as connection_module
+from trio_feed.environment import Environment
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Kline
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator.boxes import serve_box
 from trio_feed.store import MemoryStore
-from trio_feed.world import World
 
 MINUTE = 60_000
 URL = "ws://push:80/ws"
@@ -55,8 +55,8 @@ class Line:
         if self.streams:
             self.streams[-1].receive_stream.put_eof()
 
-    def world(self, seed: int = 1) -> World:
-        return World(self.dial, self.network.listen, virtual_now_ms, random.Random(seed))
+    def world(self, seed: int = 1) -> Environment:
+        return Environment(self.dial, self.network.listen, virtual_now_ms, random.Random(seed))
 
 
 @define
@@ -171,7 +171,7 @@ async def test_the_server_restarts(
 
     monkeypatch.setattr(service, "open_store", same_store)
     network = MemoryNetwork()
-    world = World(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    world = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
     box = SimulatorSettings(
         venue="binance_usdm",
         seed=seed,

@@ -1,4 +1,4 @@
-from trio_feed.market.clock import ExchangeClock
+from trio_feed.core.clock import ExchangeClock
 
 T = 1_700_000_000_000.0
 

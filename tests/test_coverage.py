@@ -3,8 +3,8 @@
 import pytest
 from support.make import MINUTE, SERIES, T0
 
-from trio_feed.market.coverage import coverage
-from trio_feed.market.ledger import Ledger
+from trio_feed.core.coverage import coverage
+from trio_feed.core.ledger import Ledger
 from trio_feed.model import Hole
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trio_feed.market.health import Health
+from trio_feed.core.health import Health
 
 LOST, FLOWS = ("lost", "why"), ("flows", None)
 MISSES = ("flows", (10, 30))

@@ -8,12 +8,12 @@ from typing import Any
 import trio
 from support.house import open_house, settings_for_tests
 
+from trio_feed.environment import Environment
 from trio_feed.errors import RestError
 from trio_feed.feeds import instruments
 from trio_feed.model import Instrument
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, binance_usdm
-from trio_feed.world import World
 
 BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
 SWAP = Instrument("okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT")
@@ -103,7 +103,7 @@ async def load(rest: Answer, cache: Path | None) -> Instruments:
     async def nowhere(*_: Any) -> Any:
         raise OSError
 
-    world = World(nowhere, nowhere, lambda: 5.0, random.Random(1))
+    world = Environment(nowhere, nowhere, lambda: 5.0, random.Random(1))
     return await instruments.load(binance_usdm, rest, world, cache, Backoff(1, 1))  # type: ignore[arg-type]
 
 

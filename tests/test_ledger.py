@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, SERIES, T0, kline
 
-from trio_feed.market.ledger import Ledger, Policy, open_ledger
+from trio_feed.core.ledger import Ledger, Policy, open_ledger
 from trio_feed.model import Hole, KlineMessage
 
 

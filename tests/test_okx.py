@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_feed.core import calendar
 from trio_feed.errors import BadMessage
-from trio_feed.market import calendar
 from trio_feed.model import (
     BookTop,
     BookUpdate,

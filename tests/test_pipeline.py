@@ -293,7 +293,7 @@ def test_a_symbol_that_is_closed_goes_quietly_and_may_come_back() -> None:
 
 def test_trades_since_the_stored_end_are_fetched_after_a_restart() -> None:
     """Candles built from trades cannot be asked for; the trades that they need can."""
-    row = evolve(kline(T0 - 1000, source=Source.TRADES), last_trade=5)
+    row = evolve(kline(T0 - 1000, source=Source.TRADES), last_stream_id=5)
     line = Line(tails={M1: tail(kline(T0 - MINUTE)), S1: tail(row)})
     line.pipe.resumed([TRADES])
     line.trade(9, 2_500)

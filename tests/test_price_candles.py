@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, T0
 
-from trio_feed.market.calendar import next_open, open_of
-from trio_feed.market.candles import Built
-from trio_feed.market.price_candles import PriceCandles
+from trio_feed.core.calendar import next_open, open_of
+from trio_feed.core.candles import Built
+from trio_feed.core.price_candles import PriceCandles
 from trio_feed.model import Interval, Kline, Source
 
 S1, S30, M5 = Interval.S1, Interval.S30, Interval.M5

@@ -5,7 +5,7 @@ import pytest
 from attrs import evolve
 from support.make import MINUTE, T0, kline
 
-from trio_feed.market.reconcile import (
+from trio_feed.core.reconcile import (
     Difference,
     Ids,
     Match,

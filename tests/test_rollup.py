@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.make import MINUTE, kline
 
-from trio_feed.market.calendar import next_open, open_of
-from trio_feed.market.rollup import TARGETS, RollUp, roll
+from trio_feed.core.calendar import next_open, open_of
+from trio_feed.core.rollup import TARGETS, RollUp, roll
 from trio_feed.model import Interval, Kline, Source
 
 Built = tuple[Interval, Kline]

@@ -13,7 +13,7 @@ from scripts.simulate import SETTLE_S
 from scripts.simulate_client import BookCheck
 from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import START_MS, Run, service_settings
-from trio_feed.market.ledger import Ledger
+from trio_feed.core.ledger import Ledger
 from trio_feed.model import Kline
 from trio_feed.settings import ProxySettings, Settings
 from trio_feed.simulator.faultscript import KINDS, Fault, write_script

@@ -13,7 +13,7 @@ from support.exchange import START, Box, ask, collect, open_box, say, settled
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from trio_feed.market.calendar import open_of
+from trio_feed.core.calendar import open_of
 from trio_feed.model import Interval
 from trio_feed.simulator import Faults
 

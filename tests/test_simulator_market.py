@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_feed.market.calendar import back, next_open, open_of, opens
+from trio_feed.core.calendar import back, next_open, open_of, opens
 from trio_feed.model import Interval, Kline, Source
 from trio_feed.simulator import Market
 

@@ -17,7 +17,7 @@ from support.okx_box import (
 )
 from trio.testing import MockClock
 
-from trio_feed.market.book import Book, Outcome
+from trio_feed.core.book import Book, Outcome
 from trio_feed.model import BookTop, BookUpdate, Interval, Ticker, Trade, plain
 from trio_feed.simulator.okx_bars import BARS
 from trio_feed.venues import okx

@@ -16,11 +16,11 @@ from functools import partial
 import trio
 
 from . import __version__, logs, service
+from .environment import real_environment
 from .errors import SettingsError, StartError, StoreError
 from .push.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .settings import Settings, load, masked
 from .supervise import root_cause
-from .world import real_world
 
 DEFAULT_CONFIG = "config/default.toml"
 
@@ -54,7 +54,7 @@ def _new_key(options: argparse.Namespace) -> int:
 
 def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
     async def serve() -> None:
-        await service.run(settings, real_world(), environ=os.environ, reload=reload)
+        await service.run(settings, real_environment(), environ=os.environ, reload=reload)
 
     try:
         trio.run(serve)

@@ -14,6 +14,7 @@ import structlog
 import trio
 from attrs import evolve
 
+from .environment import Environment
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Message
@@ -23,7 +24,6 @@ from .simulator.boxes import serve_box
 from .simulator.memory import MemoryNetwork
 from .store import MemoryStore
 from .venues import make_venue
-from .world import World
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ _HOST, _PORT = "simulated", 80
 async def stand_in(
     feed: VenueFeed,
     *,
-    world: World,
+    world: Environment,
     show: Callable[[Message], None],
 ) -> Never:
     """Until cancelled: simulate the venue while ``feed`` has been out of reach for longer than
@@ -51,10 +51,10 @@ async def stand_in(
 
 
 async def _simulate(
-    name: str, exchange: ExchangeSettings, world: World, show: Callable[[Message], None]
+    name: str, exchange: ExchangeSettings, world: Environment, show: Callable[[Message], None]
 ) -> Never:
     network = MemoryNetwork()
-    inside = World(network.dial, network.listen, world.now_ms, random.Random(name))
+    inside = Environment(network.dial, network.listen, world.now_ms, random.Random(name))
     box = SimulatorSettings(venue=name, symbols=exchange.symbols)
     url = f"{_HOST}:{_PORT}"
     connection = ConnectionSettings(websocket_url=f"ws://{url}", rest_url=f"http://{url}")

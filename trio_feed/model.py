@@ -106,8 +106,13 @@ class Kline:
 
     ``open_ms`` is the start of its interval; volumes are in base and quote currency; ``trades``
     counts them.  ``event_ms`` is the exchange's time of this state (0: it gave none).
-    ``complete`` is False where some of its trades are known to be missing.  ``last_trade`` is the
-    id of the last trade before its end, 0 unless it was built from trades.
+    ``complete`` is False where some of its trades are known to be missing.
+
+    ``first_trade_id`` and ``last_trade_id`` are the exchange's trade ids,
+    ``taker_buy_volume`` (base) and ``taker_buy_quote_volume`` (quote) what takers bought; None
+    where the source does not say.  ``last_stream_id`` is the id, in the trade stream that the
+    candle was built from, of the last trade before its end (an aggregate's, where the stream has
+    aggregates); 0 unless it was built here.
     """
 
     open_ms: int
@@ -122,7 +127,11 @@ class Kline:
     source: Source
     event_ms: int = 0
     complete: bool = True
-    last_trade: int = 0
+    last_stream_id: int = 0
+    first_trade_id: int | None = None
+    last_trade_id: int | None = None
+    taker_buy_volume: Decimal | None = None
+    taker_buy_quote_volume: Decimal | None = None
 
     def same_values(self, other: "Kline") -> bool:
         """Equal in everything the market said (not in source or event time); a number of trades

@@ -14,6 +14,7 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
+from .environment import Environment
 from .fallback import stand_in
 from .feeds.pipeline import EVERY
 from .feeds.venue import VenueFeed
@@ -25,7 +26,6 @@ from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
 from .store.base import Tail
 from .venues import make_venue
-from .world import World
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Surroundings:
     """What every feed is made with.  ``environ`` is where proxy variables are read, if at all;
     ``boxed`` names the venue that a simulator stands in for, and ``box`` its addresses."""
 
-    world: World
+    world: Environment
     environ: Mapping[str, str] | None
     store: KlineStore
     hub: Hub

@@ -16,6 +16,7 @@ import trio
 from attrs import evolve, frozen
 
 from . import __version__
+from .environment import Environment
 from .errors import SettingsError, StartError
 from .feeds.pipeline import EVERY
 from .feeds.venue import VenueFeed
@@ -45,7 +46,6 @@ from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import serve_box, spinpet_market
 from .store import MEMORY, Journal, KlineStore, open_journal, open_store
 from .venues import NAMES, Kind, make_venue
-from .world import World
 
 log = structlog.get_logger()
 
@@ -125,7 +125,7 @@ def _list(names: Iterable[str]) -> str:
 
 async def run(
     settings: Settings,
-    world: World,
+    world: Environment,
     *,
     environ: Mapping[str, str] | None = None,
     reload: Callable[[], Settings] | None = None,
@@ -216,7 +216,7 @@ async def _reload_on_signal(
 
 
 async def _start_simulator(
-    nursery: trio.Nursery, settings: Settings, world: World
+    nursery: trio.Nursery, settings: Settings, world: Environment
 ) -> Callable[[ExchangeSettings], ExchangeSettings]:
     """Start the exchange in a box; returns what puts its addresses into a venue's settings."""
     box = settings.simulator
@@ -238,7 +238,7 @@ async def _start_simulator(
     return point_at_it
 
 
-def _make_hub(settings: Settings, epoch: int, world: World, metrics: Metrics) -> Hub:
+def _make_hub(settings: Settings, epoch: int, world: Environment, metrics: Metrics) -> Hub:
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
     return Hub(
         history_rows=settings.kline.history_data_limit,
@@ -261,7 +261,7 @@ def journal_path(settings: Settings) -> str:
 
 def _make_app(
     settings: Settings,
-    world: World,
+    world: Environment,
     store: KlineStore,
     journal: Journal,
     hub: Hub,
@@ -305,7 +305,11 @@ def _make_app(
 
 
 async def _start_server(
-    nursery: trio.Nursery, app: PushApp, settings: Settings, world: World, draining: trio.Event
+    nursery: trio.Nursery,
+    app: PushApp,
+    settings: Settings,
+    world: Environment,
+    draining: trio.Event,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     server = settings.server
@@ -326,7 +330,7 @@ async def _start_server(
 
 
 async def _start_admin(
-    nursery: trio.Nursery, app: PushApp, settings: Settings, world: World
+    nursery: trio.Nursery, app: PushApp, settings: Settings, world: Environment
 ) -> str:
     """The pages for operators on a bind of their own, if set; answers until the very end."""
     server = settings.server
@@ -353,7 +357,7 @@ def _urls(settings: Settings, address: str, admin: str) -> dict[str, str]:
 
 
 async def _bind(
-    world: World, host: str, port: int, key: str
+    world: Environment, host: str, port: int, key: str
 ) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
     try:
         return await world.listen(host, port)

@@ -19,13 +19,13 @@ from test_tunnel_live import (
     pproxy,
 )
 
+from trio_feed.environment import real_environment
 from trio_feed.errors import ConnectionLost, NetworkError, NoProxyAvailable
 from trio_feed.net.egress import make_egress
 from trio_feed.net.route import Route
 from trio_feed.settings import ConnectionSettings, ProxySettings, Secret
 from trio_feed.settings.tables import EgressSettings
 from trio_feed.supervise import Backoff, supervise
-from trio_feed.world import real_world
 
 __all__ = ["certificates"]  # a fixture
 
@@ -43,7 +43,7 @@ def pool_route(proxies: Sequence[tuple[str, Pproxy]], certificates: Certificates
         for kind, proxy in proxies
     )
     policy = EgressSettings(cool_down_min_s=0.3, cool_down_max_s=0.6)
-    world = real_world()
+    world = real_environment()
     return Route(
         dial=world.dial,
         proxy_settings=ProxySettings(),
@@ -64,7 +64,7 @@ class Service:
         self._here, self._way = here, way
 
     async def run(self) -> None:
-        world = real_world()
+        world = real_environment()
         await supervise(
             self._attempt,
             backoff=Backoff(0.05, 0.1),

@@ -16,11 +16,11 @@ from support.desk import TRADES
 from support.make import T0, trade
 
 from trio_feed import service
+from trio_feed.environment import real_environment
 from trio_feed.model import LineMessage, Source
 from trio_feed.push.frames import text_frame
 from trio_feed.push.stream import ClientStream
 from trio_feed.settings import load
-from trio_feed.world import real_world
 
 
 @asynccontextmanager
@@ -114,7 +114,7 @@ async def house(*assignments: str) -> AsyncIterator[service.Ready]:
     )  # fmt: skip
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            ready = await nursery.start(service.run, settings, real_world())
+            ready = await nursery.start(service.run, settings, real_environment())
             ready.app.hub.open_topic(TRADES)
             yield ready
             nursery.cancel_scope.cancel()

@@ -21,6 +21,7 @@ import trio_websocket
 import trustme
 from attrs import define, field
 
+from trio_feed.environment import real_environment
 from trio_feed.errors import (
     ConnectionLost,
     ProxyAuthRequired,
@@ -34,7 +35,6 @@ from trio_feed.net.limits import FrameBudget
 from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, Socket, open_websocket
 from trio_feed.settings import ProxySettings, Secret
-from trio_feed.world import real_world
 
 DEADLINES = Deadlines(open_s=5, close_s=1, ping_after_s=5, pong_s=5, silence_s=5)
 IMPATIENT = Deadlines(open_s=5, close_s=0.2, ping_after_s=0.3, pong_s=0.3, silence_s=5)
@@ -200,7 +200,7 @@ def route(
         password=Secret(password),
         ca_file=certificates.ca_file,
     )
-    return Route(real_world().dial, settings, None, certificates.ca_file, 3)
+    return Route(real_environment().dial, settings, None, certificates.ca_file, 3)
 
 
 @asynccontextmanager
@@ -346,7 +346,7 @@ async def test_the_audit_hook_would_notice(certificates: Certificates) -> None:
     """The control: a direct connection is seen, by connect and by lookup."""
     with trio.fail_after(10):
         async with exchange(certificates) as here:
-            direct = Route(real_world().dial, ProxySettings(), None, certificates.ca_file, 3)
+            direct = Route(real_environment().dial, ProxySettings(), None, certificates.ca_file, 3)
             with audited() as audit:
                 async with connected(here, direct) as socket:
                     await check_echo(socket, "hello")

@@ -12,10 +12,10 @@ import trio_websocket
 from attrs import define, field
 
 from trio_feed import service
+from trio_feed.environment import Environment
 from trio_feed.settings import Settings, SimulatorSettings, load
 from trio_feed.simulator.boxes import serve_box
 from trio_feed.simulator.gate import Gate
-from trio_feed.world import World
 
 from .memory import MemoryNetwork
 
@@ -35,7 +35,7 @@ class House:
     market: Any
     exchange: Any
     ready: service.Ready
-    world: World
+    world: Environment
     gate: Gate
     """Before the exchange: frames may be dropped and changed there."""
 
@@ -77,7 +77,7 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it."""
     network = network or MemoryNetwork()
-    world = World(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    world = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
     (venue,) = settings.exchanges
     box = SimulatorSettings(
         venue=venue,

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ..market.calendar import next_open
+from ..core.calendar import next_open
 from . import wire
 from .messages import (
     CandleUpdate,

@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 import trio
 
+from ..environment import Environment, real_environment
 from ..errors import BadMessage, ConnectionLost, NetworkError
 from ..model import Channel, Interval
 from ..net.limits import FrameBudget
@@ -15,7 +16,6 @@ from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ProxySettings, Secret
 from ..supervise import Backoff
-from ..world import World, real_world
 from .candles import Candles
 from .conversation import AuthRefused, Conversation, SentAway
 from .lines import Line
@@ -42,7 +42,7 @@ class Client:
     the connection; what is read later still has every closed candle.
     """
 
-    def __init__(self, route: Route, url: str, world: World, buffered: int) -> None:
+    def __init__(self, route: Route, url: str, world: Environment, buffered: int) -> None:
         self._route, self._url, self._world = route, url, world
         self._conversation = Conversation()
         self._news, self._messages = trio.open_memory_channel[ClientMessage](buffered)
@@ -199,7 +199,7 @@ async def open_client(
     proxy: ProxySettings | None = None,
     ca_file: str = "",
     buffered: int = 1000,
-    world: World | None = None,
+    world: Environment | None = None,
 ) -> AsyncIterator[Client]:
     """A client of the push endpoint at ``url`` (ws or wss), connected in the background and closed
     when the block ends.
@@ -209,7 +209,7 @@ async def open_client(
     messages may wait for the consumer.  A URL that is none raises SettingsError; that
     the server cannot be reached is a ConnectionChange, and it is tried again.
     """
-    world = world or real_world()
+    world = world or real_environment()
     proxy_settings = proxy or ProxySettings()
     route = Route(world.dial, proxy_settings, None, ca_file, _STEP_S, now_ms=world.now_ms)
     client = Client(route, url, world, buffered)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from ..market.book import Book, BookPolicy, Outcome
+from ..core.book import Book, BookPolicy, Outcome
 from ..model import BookUpdate, BookView, Channel, Instrument, Line
 from ..venues import Venue
 from .backfill import Job

@@ -10,8 +10,8 @@ from functools import partial
 
 from attrs import frozen
 
-from ..market import calendar
-from ..market.rollup import RollUp
+from ..core import calendar
+from ..core.rollup import RollUp
 from ..model import Channel, Instrument, Interval, Kline, Line, Price, Series, Trade
 from ..settings import ExchangeSettings
 from ..store.base import Tail

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
+from ..core import calendar
+from ..core.ledger import Ledger, Policy, open_ledger
 from ..errors import BadMessage
-from ..market import calendar
-from ..market.ledger import Ledger, Policy, open_ledger
 from ..model import Instrument, Kline, Series
 from ..venues import Venue
 from .backfill import Job

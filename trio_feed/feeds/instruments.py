@@ -13,11 +13,11 @@ import structlog
 import trio
 from attrs import frozen
 
+from ..environment import Environment
 from ..errors import BadMessage, NetworkError
 from ..net.rest import RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
-from ..world import World
 
 
 @frozen
@@ -43,7 +43,7 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
 
 
 async def load(
-    venue: Venue, rest: RestClient, world: World, cache: Path | None, backoff: Backoff
+    venue: Venue, rest: RestClient, world: Environment, cache: Path | None, backoff: Backoff
 ) -> Instruments:
     """The table at start: from the venue, or from ``cache`` while it is out of reach; without
     both, tried until it succeeds."""

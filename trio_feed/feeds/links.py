@@ -9,13 +9,13 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
+from ..environment import Environment
 from ..errors import NetworkError, NoProxyAvailable
 from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import Backoff, supervise
 from ..venues import Instruments, Kind, Plan, Stream, Venue
-from ..world import World
 from .connection import Connection, ConnectionState, Incoming
 from .rotation import keep
 
@@ -69,7 +69,7 @@ class Links:
         settings: ConnectionSettings,
         *,
         route: Route,
-        world: World,
+        world: Environment,
         metrics: Metrics,
         instruments: Callable[[], Instruments],
         up: Callable[[Plan], None],
@@ -257,7 +257,7 @@ class _Kept:
 
     state: ConnectionState
     connection: Connection
-    world: World
+    world: Environment
     lost: Callable[[NetworkError, float], None]
 
     async def run(self) -> None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import structlog
 from attrs import evolve
 
-from ..market import calendar
+from ..core import calendar
 from ..metrics import Metrics
 from ..model import (
     BookView,

@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from trio_util import RepeatedEvent
 
-from ..market.clock import ExchangeClock
-from ..market.ledger import Ledger, Policy
+from ..core.clock import ExchangeClock
+from ..core.ledger import Ledger, Policy
 from ..metrics import Metrics
 from ..model import (
     BookTop,

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
 
-from ..market.candles import Built
-from ..market.price_candles import PriceCandles
+from ..core.candles import Built
+from ..core.price_candles import PriceCandles
 from ..model import Interval, Price
 
 GRACE_MS = 1_000

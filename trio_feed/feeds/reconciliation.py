@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from ..market.candles import TradeCandles
-from ..market.reconcile import Difference, Match, OneSided, Reconciler, Verdict
+from ..core.candles import TradeCandles
+from ..core.reconcile import Difference, Match, OneSided, Reconciler, Verdict
 from ..model import Instrument, Interval, Kline, Series, Trade
 from ..venues import Venue
 from .backfill import Job

@@ -1,16 +1,16 @@
 """How the subjects of one venue stand, told to clients: streams and ledgers in, status out.
 
 A subject follows its streams: a candle series one, what is rolled up from it the same, a ticker
-two.  It is stale while one of them is.  What the states mean is in :mod:`..market.health`.
+two.  It is stale while one of them is.  What the states mean is in :mod:`..core.health`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import define, field
 
-from ..market import calendar
-from ..market.health import Change, Health, Span
-from ..market.ledger import Ledger
+from ..core import calendar
+from ..core.health import Change, Health, Span
+from ..core.ledger import Ledger
 from ..metrics import Metrics
 from ..model import (
     Channel,

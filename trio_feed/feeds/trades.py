@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
-from ..market.candles import Built, TradeCandles
+from ..core.candles import Built, TradeCandles
 from ..model import Interval, Kline, Trade
 
 GRACE_MS = 2_000

@@ -12,9 +12,10 @@ import trio
 from attrs import asdict, evolve
 from trio_util import AsyncValue
 
+from ..core import calendar
+from ..core.coverage import coverage
+from ..environment import Environment
 from ..errors import BadMessage, NetworkError
-from ..market import calendar
-from ..market.coverage import coverage
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, Subject
 from ..net.budgets import Budgets
@@ -26,7 +27,6 @@ from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff
 from ..venues import AnyInstrument, Instruments, Kind, Plan, Stream, Venue
-from ..world import World
 from . import instruments
 from .backfill import run_worker
 from .connection import ConnectionState, Incoming
@@ -59,7 +59,7 @@ class VenueFeed:
         venue: Venue,
         settings: ExchangeSettings,
         *,
-        world: World,
+        world: Environment,
         environ: Mapping[str, str] | None,
         tails: Mapping[Series, Tail],
         store: KlineStore,

@@ -1,6 +1,6 @@
 """The watch over every stream of one venue: a dead stream is told from a quiet market.
 
-Every message of a stream teaches its cadence (:mod:`..market.cadence`), which says when a silence
+Every message of a stream teaches its cadence (:mod:`..core.cadence`), which says when a silence
 or a trickle is suspicious.  One task sleeps until the earliest doubt (a heap; a message costs no
 change of it).  The doubt is settled by asking the exchange by REST for the newest candle or trade:
 
@@ -21,8 +21,8 @@ from itertools import count
 import structlog
 import trio
 
+from ..core.cadence import Cadence
 from ..errors import BadMessage, NetworkError
-from ..market.cadence import Cadence
 from ..metrics import Metrics
 from ..model import Interval, Kline, StreamState, Trade
 from ..net.rest import RestClient

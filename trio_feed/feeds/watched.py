@@ -2,8 +2,8 @@
 
 from attrs import define
 
-from ..market import calendar
-from ..market.cadence import Cadence
+from ..core import calendar
+from ..core.cadence import Cadence
 from ..model import BookTop, BookUpdate, Interval, Kline, Price, StreamState, Ticker, Trade
 from ..venues import Data, Kind, KlineUpdate, Stream
 

@@ -9,6 +9,7 @@ import structlog
 import trio
 from attrs import field, frozen
 
+from ..environment import Dial
 from ..errors import (
     NetworkError,
     NoProxyAvailable,
@@ -19,7 +20,6 @@ from ..errors import (
     TunnelTimeout,
 )
 from ..settings import ProxySettings
-from ..world import Dial
 from .budgets import Dials
 from .egress import Egress
 from .proxy import Proxy, choose_proxy, join_address

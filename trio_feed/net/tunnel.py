@@ -28,6 +28,7 @@ from ipaddress import ip_address
 import h11
 import trio
 
+from ..environment import Dial
 from ..errors import (
     HostUnreachable,
     ProxyAuthRequired,
@@ -35,7 +36,6 @@ from ..errors import (
     ProxyRefused,
     ProxyUnreachable,
 )
-from ..world import Dial
 from .proxy import Proxy, join_address
 from .tls import Step, one_line, start_tls, step_deadline, tls_context
 

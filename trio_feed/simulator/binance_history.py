@@ -6,7 +6,7 @@ parameters and the time in unix ms, and raises Refused.
 
 from typing import Any
 
-from ..market.calendar import next_open, open_of, previous_open
+from ..core.calendar import next_open, open_of, previous_open
 from ..model import Interval, Kline
 from .binance_dialect import Box, Payload, Query
 from .binance_payloads import kline_row

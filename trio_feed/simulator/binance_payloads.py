@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ..market.calendar import next_open
+from ..core.calendar import next_open
 from ..model import Interval, Kline
 from .binance_dialect import Payload
 from .binance_stats import Day

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from ..market.calendar import next_open, open_of
+from ..core.calendar import next_open, open_of
 from ..model import Interval, Trade
 from .binance_dialect import Box, Payload, Stream, Update, book_id
 from .books import BookPath, Levels

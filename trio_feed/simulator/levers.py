@@ -6,7 +6,7 @@ from functools import partial
 import trio
 from attrs import evolve
 
-from ..market.calendar import next_open, open_of
+from ..core.calendar import next_open, open_of
 from ..model import Interval
 from .faultscript import Fault
 from .gate import GARBAGE, TLS_ALERT, Tamper

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
 
-from ..market.calendar import next_open, open_of
+from ..core.calendar import next_open, open_of
 from ..model import Interval, Kline, Source, Trade
 from . import prices
 from .listing import LISTED_MS, Listing, listing_of

@@ -35,7 +35,7 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 
 
 class MemoryNetwork:
-    """``dial`` and ``listen`` as :class:`trio_feed.world.World` wants them.
+    """``dial`` and ``listen`` as :class:`trio_feed.environment.Environment` wants them.
 
     ``dialled`` records every (host, port) asked for.  ``down`` holds the endpoints that refuse.
     ``streams`` are the client ends of the connections that were made, in order.  ``pair`` makes

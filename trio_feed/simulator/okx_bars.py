@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from attrs import evolve, frozen
 
-from ..market.calendar import back, count, open_of
+from ..core.calendar import back, count, open_of
 from ..model import Interval, Kline
 from .market import Market
 

@@ -372,7 +372,7 @@ def _values(message: KlineMessage) -> tuple[Any, ...]:
         k.source.value,
         k.event_ms,
         int(k.complete),
-        k.last_trade,
+        k.last_stream_id,
         message.epoch,
         message.offset,
     )

@@ -140,7 +140,7 @@ class SqliteReader:
 
 def _kline(row: tuple[Any, ...]) -> Kline:
     o, h, low, c, volume, quote = (Decimal(text) for text in row[1:7])
-    source, event_ms, complete, last_trade = Source(row[8]), row[9], bool(row[10]), row[11]
+    source, event_ms, complete, last_id = Source(row[8]), row[9], bool(row[10]), row[11]
     return Kline(
-        row[0], o, h, low, c, volume, quote, row[7], True, source, event_ms, complete, last_trade
+        row[0], o, h, low, c, volume, quote, row[7], True, source, event_ms, complete, last_id
     )

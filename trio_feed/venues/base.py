@@ -143,7 +143,7 @@ class RestQuestion:
 
 
 BookRule = Literal["binance_spot", "binance_futures", "okx"]
-"""How a book's updates follow each other (:mod:`trio_feed.market.book`)."""
+"""How a book's updates follow each other (:mod:`trio_feed.core.book`)."""
 
 
 class Venue(Protocol):

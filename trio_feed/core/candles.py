@@ -130,13 +130,13 @@ class TradeCandles:
         """Go on behind a closed candle, as if there had been no pause: what was traded since shows
         as missing, and is to be filled in.  Candles of longer intervals that run at its end are not
         complete."""
-        if not last.last_trade:
+        if not last.last_stream_id:
             return
-        self.last_id = last.last_trade
+        self.last_id = last.last_stream_id
         end_ms = calendar.next_open(interval, last.open_ms)
         for each in self.intervals:
             open_ms = calendar.open_of(each, end_ms)
-            bar = _flat(each, open_ms, last.close, last.event_ms, last.last_trade)
+            bar = _flat(each, open_ms, last.close, last.event_ms, last.last_stream_id)
             bar.complete = open_ms == end_ms
             self._bars[each] = bar
 

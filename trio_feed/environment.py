@@ -1,7 +1,7 @@
 """The four things the service takes from outside: dialling, listening, time and chance.
 
-Production uses :func:`real_world`.  Virtual-time tests hand in memory streams and trio's clock,
-and the whole service runs unchanged.
+Production uses :func:`real_environment`.  Virtual-time tests hand in memory streams and
+trio's clock, and the whole service runs unchanged.
 """
 
 import random
@@ -19,7 +19,7 @@ Listen = Callable[[str, int], Awaitable[Sequence[trio.abc.Listener[trio.abc.Stre
 
 
 @frozen
-class World:
+class Environment:
     """What is outside.  ``now_ms`` is unix time in milliseconds, with a fraction."""
 
     dial: Dial
@@ -28,9 +28,9 @@ class World:
     random: random.Random
 
 
-def real_world() -> World:
+def real_environment() -> Environment:
     """Sockets, the machine's clock, real chance."""
-    return World(
+    return Environment(
         dial=_dial_tcp,
         listen=_listen_tcp,
         now_ms=lambda: time.time() * 1000,

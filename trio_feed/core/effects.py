@@ -1,0 +1,80 @@
+"""What the core wants done, as values in order; the driver performs them and nothing calls back.
+
+Nothing here carries a number: only the bus gives epoch and offset.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from ..model import (
+    BookView,
+    Hole,
+    Kline,
+    Line,
+    Price,
+    Series,
+    Source,
+    StatusMessage,
+    Ticker,
+    Trade,
+)
+
+
+@frozen
+class CandleNews:
+    """A candle state that subscribers get.
+
+    ``update_count`` counts the updates of this candle.  ``kline.closed`` is True exactly once per
+    candle, and in each ``revision``.  ``provisional``: something before it is still missing; only
+    subscribers that asked for provisional updates get it, it has no number and is in no history.
+    ``after_ms`` is the open time of the closed candle before it, None where none is known.
+    ``received_ms`` is our calendar (unix ms) when the bytes came in.
+    """
+
+    series: Series
+    kline: Kline
+    update_count: int
+    received_ms: float
+    revision: bool = False
+    provisional: bool = False
+    after_ms: int | None = None
+
+
+@frozen
+class LineNews:
+    """News of a line (trades, tickers, books)."""
+
+    line: Line
+    data: Ticker | Trade | Price | BookView
+    source: Source
+    received_ms: float
+
+
+News = CandleNews | LineNews | StatusMessage
+"""What is published.  A closed candle that is published is stored with the number it was given."""
+
+
+@frozen
+class StoreHole:
+    """Keep that the exchange itself has no candles there."""
+
+    series: Series
+    hole: Hole
+
+
+@frozen
+class Report:
+    """A line of the log, and what it counts.  ``level``: debug, info, warning or error.
+
+    ``metric`` names a counter of :class:`trio_feed.metrics.Metrics`, ``labels`` are its labels
+    after the venue, ``amount`` is added to it; ``event`` empty: nothing is logged.
+    """
+
+    event: str
+    level: str = "info"
+    fields: Mapping[str, Any] = {}
+    metric: str = ""
+    labels: tuple[str, ...] = ()
+    amount: float = 1.0
