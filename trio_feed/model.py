@@ -185,6 +185,8 @@ class Trade:
     time_ms: int
     buyer_is_maker: bool
     event_ms: int = 0
+    quote_quantity: Decimal | None = None
+    """Its worth in quote currency, where that is not price x quantity to the last digit."""
 
 
 @frozen

@@ -8,6 +8,8 @@ do, months are calendar months.
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from attrs import frozen
+
 from ..model import Interval
 
 _MINUTE = 60_000
@@ -93,3 +95,68 @@ def _month_open(time_ms: int, shift: int) -> int:
     moment = _moment(time_ms)
     year, month = divmod(moment.year * 12 + moment.month - 1 + shift, 12)
     return (datetime(year, month + 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+_CANONICAL = {Interval.W1: _WEEK_SHIFT}
+"""Where the candles of an interval open unless the exchange's rows say otherwise."""
+
+
+@frozen
+class Grid:
+    """Where the candles of one series open.  Immutable; a row off the grid makes another one.
+
+    Exchanges do not all count from the epoch: Binance anchors 3d candles at the first trading day
+    of each symbol, and after a halt the opens of real rows have sat 14 s off the minute
+    (data-facts.md, sections 1 and 3).  So the grid is what the exchange's own rows show.
+    ``anchor_ms`` is the open time of any candle of it; months have none, they are the calendar's.
+    """
+
+    interval: Interval
+    anchor_ms: int
+
+    @property
+    def usual(self) -> bool:
+        """It counts from the epoch (weeks: from a Monday), as nearly all series do."""
+        length = _FIXED_MS.get(self.interval)
+        return length is None or (self.anchor_ms - _CANONICAL.get(self.interval, 0)) % length == 0
+
+    def at(self, open_ms: int) -> "Grid":
+        """The grid that has a candle at ``open_ms``."""
+        length = _FIXED_MS.get(self.interval)
+        if length is None or (open_ms - self.anchor_ms) % length == 0:
+            return self
+        return Grid(self.interval, open_ms)
+
+    def open_of(self, time_ms: int) -> int:
+        """The open time of the candle that holds ``time_ms``."""
+        length = _FIXED_MS.get(self.interval)
+        if length is None:
+            return _month_open(time_ms, 0)
+        return time_ms - (time_ms - self.anchor_ms) % length
+
+    def next(self, open_ms: int) -> int:
+        """The end of the candle that opens at ``open_ms``, exclusive."""
+        return next_open(self.interval, open_ms)
+
+    def previous(self, open_ms: int) -> int:
+        """The open time of the candle before."""
+        return previous_open(self.interval, open_ms)
+
+    def back(self, open_ms: int, number: int) -> int:
+        """The open time ``number`` candles before ``open_ms``."""
+        return back(self.interval, open_ms, number)
+
+    def count(self, first_ms: int, end_ms: int) -> int:
+        """How many candles open in [first_ms, end_ms)."""
+        return count(self.interval, first_ms, end_ms)
+
+    def follows(self, open_ms: int, before_ms: int) -> bool:
+        """Whether a candle at ``open_ms`` is the next one after ``before_ms``, on the grid or less
+        than half a candle off it (a halt may move the opens)."""
+        off = open_ms - next_open(self.interval, before_ms)
+        return off == 0 or 2 * abs(off) < _FIXED_MS.get(self.interval, 0)
+
+
+def grid_of(interval: Interval) -> Grid:
+    """The usual grid, until the exchange's rows show another one."""
+    return Grid(interval, _CANONICAL.get(interval, 0))

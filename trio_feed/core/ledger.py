@@ -1,24 +1,20 @@
-"""The ledger of one series: which candle may go out next, and which is missing.
+"""The line of closed candles of one series: in order, without a hole, each once.
 
-A series is a line of candles without gaps in calendar time.  The ledger knows the last candle
-that went out closed; only its successor (``expected``) may follow.  Everything else waits, is a
-duplicate, or shows that something is missing:
+The ledger knows the last candle that closed; only its successor (``expected``) may follow.  The
+running candle is a second thing: open states of ``expected`` are ordinary updates, open states of
+a later candle are *provisional* while something before it is missing.
 
-- ``observe`` takes a candle state as it came in live.  Updates of the expected candle go out at
-  once; a later candle is held (the latest open one, and closed ones up to a bound) until the hole
-  before it is filled.
-- ``due_ms`` says when the exchange must be asked: at once after a reconnect that crossed a
-  candle's end, after a grace when a close never came.
-- ``fill`` takes the exchange's answer.  A hole inside the answer is believed only after it was
-  seen ``hole_confirmations`` times over ``hole_wait_ms``, because exchanges serve stale pages; then
-  it is recorded as a :class:`trio_feed.model.Hole` and the series goes on.
+What is closed is concluded from what the exchange says, never from a clock: its closed flag, or a
+REST answer.  A clock only decides when to ask, and that is all that ``due`` is for.
 
-- ``revise`` takes a candle that the exchange has changed after it had gone out closed: it goes out
-  once more, as a revision and never as a second close.  ``observe`` does so by itself for the last
-  few candles.
+- ``observe`` takes a candle state of the stream.
+- ``fill`` takes a REST answer.  A hole inside an answer is believed only after it was seen
+  ``hole_confirmations`` times over ``hole_wait_s``, because exchanges serve stale pages.  A
+  running candle in an answer shows a hole as well as a closed one does.
+- ``revise`` takes another value of a closed candle: a revision, never a second close.
 
-A candle is closed when the exchange says so (its closed flag, or its REST answer), never because
-our clock does.  The ledger gives every outgoing message its (epoch, offset).
+Opens off the usual grid are real (:class:`.calendar.Grid`): a REST row less than half a candle off
+is the successor.  A stream frame off the grid waits until a REST row confirms it.
 """
 
 from collections import deque
@@ -26,24 +22,28 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
-from ..model import Hole, Kline, KlineMessage, Series
-from . import calendar
+from ..instants import Mono, Now
+from ..model import Hole, Kline, Series
+from .calendar import Grid
+from .effects import CandleNews
 
 
 @frozen
 class Policy:
-    """Waiting times in milliseconds; how often a hole must be confirmed; how many may wait."""
+    """Waiting times in seconds; how often a hole must be confirmed; how many candles may wait."""
 
-    close_grace_ms: float = 3_000
-    retry_ms: float = 2_000
-    retry_max_ms: float = 60_000
+    close_grace_s: float = 3.0
+    retry_s: float = 2.0
+    retry_max_s: float = 60.0
     hole_confirmations: int = 3
-    hole_wait_ms: float = 30_000
+    hole_wait_s: float = 30.0
+    fresh_hold_s: float = 10.0
+    """A series without any history begins with the running candle if none comes by then."""
     max_waiting: int = 1_000
 
 
 _REMEMBERED = 5
-"""Closed candles of which a repetition is compared with what had gone out."""
+"""Closed candles of which a repetition is compared with what was told."""
 
 
 @define
@@ -54,166 +54,212 @@ class Counts:
     outdated: int = 0
     revisions: int = 0
     held: int = 0
+    odd: int = 0
 
 
-@define
+@define(eq=False)
 class Ledger:
-    """State of one series; every method is synchronous and takes the time it should believe.
+    """State of one series.  Synchronous; every method takes the time it needs.
 
-    ``closed_ms`` is the open time of the last candle that went out closed; ``fresh`` is True while
-    nothing ever went out, so that a series may begin where the exchange's history begins.
+    ``closed_ms``: open time of the last candle that closed.  ``fresh``: nothing ever did, so the
+    series may begin where the exchange's history begins.  ``first_ms``: open time of the first
+    candle of this line, None before it.  ``holes`` are those found here, in order.
     """
 
     series: Series
     closed_ms: int
-    epoch: int
     fresh: bool
+    grid: Grid
     policy: Policy = Policy()
-    offset: int = 0
     counts: Counts = field(factory=Counts)
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
+    first_ms: int | None = None
+    told_ms: int | None = None
+    """Open time of the closed candle before ``expected`` that is stored, None where none is."""
     _recent: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
     _superseded: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
     _waiting: dict[int, Kline] = field(factory=dict)
     _ahead: Kline | None = None
+    _odd: Kline | None = None
+    """A frame that opens off the grid, until a REST row says whether it is real."""
+    _held_since: Mono | None = None
     _updates: int = 0
+    _ahead_updates: int = 0
     _asked: int = 0
     """Questions in a row that brought nothing."""
     _sightings: int = 0
     """Answers that showed a hole where a candle is expected; the first one was at:"""
-    _sighted_at: float = 0.0
-    _retry_at: float | None = None
-    _hurry_from: float | None = None
+    _sighted_at: Mono = Mono(0.0)
+    _retry_at: Mono | None = None
+    _hurry_at: Mono | None = None
 
     @property
     def expected(self) -> int:
-        """Open time of the candle that may go out next."""
-        return calendar.next_open(self.series.interval, self.closed_ms)
-
-    @property
-    def due_ms(self) -> float:
-        """When the exchange is to be asked for ``expected`` and what follows it."""
-        if self._retry_at is not None:
-            return self._retry_at
-        if self._hurry_from is not None:
-            return self._hurry_from
-        end = calendar.next_open(self.series.interval, self.expected)
-        return end + self.policy.close_grace_ms
+        """Open time of the candle that closes next."""
+        return self.grid.next(self.closed_ms)
 
     @property
     def holding(self) -> bool:
-        """True while live candles wait for a hole to be filled."""
+        """Later candles wait for what is missing before them."""
         return self._ahead is not None or bool(self._waiting)
 
-    def behind(self, now: float) -> bool:
-        """True while a candle is missing that ended more than two graces ago."""
-        end = calendar.next_open(self.series.interval, self.expected)
-        return now > end + 2 * self.policy.close_grace_ms
+    @property
+    def newest_ms(self) -> int:
+        """Open time of the newest candle that is known of, closed or not."""
+        ahead = 0 if self._ahead is None else self._ahead.open_ms
+        return max(self.expected, ahead, max(self._waiting, default=0))
 
-    def resumed(self, now: float) -> None:
-        """The live stream is (back) up: what ended meanwhile is missing, ask at once."""
-        if calendar.next_open(self.series.interval, self.expected) <= now:
-            self._retry_at = now
+    def due(self, now: Now) -> Mono:
+        """When to ask the exchange for ``expected`` and what follows."""
+        if self._retry_at is not None:
+            return self._retry_at
+        if self._hurry_at is not None:
+            return self._hurry_at
+        overdue_ms = self.grid.next(self.expected) - float(now.exchange)
+        return now.mono + (overdue_ms / 1000 + self.policy.close_grace_s)
 
-    def observe(self, kline: Kline, *, now: float, received: float) -> list[KlineMessage]:
-        """A live candle state came in.  Returns what goes out, in order."""
+    def behind(self, now: Now) -> bool:
+        """A candle is missing that ended more than two graces ago."""
+        overdue_ms = float(now.exchange) - self.grid.next(self.expected)
+        return overdue_ms > 2000 * self.policy.close_grace_s
+
+    def resumed(self, now: Now) -> None:
+        """The stream is (back) up: what ended meanwhile is missing, ask at once."""
+        if self.grid.next(self.expected) <= float(now.exchange):
+            self._retry_at = now.mono
+
+    def observe(self, kline: Kline, now: Now) -> list[CandleNews]:
+        """A candle state of the stream -> what to publish, in order."""
+        expected = self.expected
         if kline.open_ms <= self.closed_ms:
-            return self._repeated(kline, received)
-        if kline.open_ms > self.expected:
-            self._hold(kline, now)
+            return self._repeated(kline, now)
+        if kline.open_ms == expected:
+            if not kline.closed:
+                if self._is_outdated(kline):
+                    self.counts.outdated += 1
+                    return []
+                self._drop_what_is_ahead(now)
+                return [self._update(kline, now)]
+            return [self._close(kline, now), *self._release(now)]
+        if self.grid.open_of(kline.open_ms) != kline.open_ms:
+            # One frame is not believed alone: the exchange is asked.
+            self.counts.odd += 1
+            self._odd = kline
+            self._hurry(now, 0.0)
             return []
-        if not kline.closed and self._is_outdated(kline):
-            self.counts.outdated += 1
-            return []
-        if not kline.closed:
-            return [self._update(kline, received)]
-        return [self._close(kline, received), *self._release(received)]
+        return self._hold(kline, now)
 
     def fill(
-        self, rows: Iterable[Kline], *, now: float, until_ms: int | None = None
-    ) -> list[KlineMessage]:
-        """The exchange's answer to "everything from ``expected`` on", ascending; open rows are
-        ignored.  Returns what goes out, in order, and plans the next question.
+        self, rows: Iterable[Kline], now: Now, *, until_ms: int | None = None
+    ) -> list[CandleNews]:
+        """The exchange's answer to "from ``expected`` on", ascending -> what to publish.
 
         ``until_ms``: the question was about candles that open before it only, so an answer
         without any says that there are none.
         """
-        out: list[KlineMessage] = []
+        out: list[CandleNews] = []
         before = self.expected
         for row in rows:
-            if not row.closed or row.open_ms < self.expected:
+            if row.open_ms <= self.closed_ms:
                 continue
-            if row.open_ms > self.expected and not self._believe_hole(row.open_ms, now):
+            if not self.grid.follows(row.open_ms, self.closed_ms) and not self._believe_hole(
+                row.open_ms, now
+            ):
                 break
-            out.append(self._close(row, now))
+            self.grid = self.grid.at(row.open_ms)
+            if row.closed:
+                out.append(self._close(row, now))
+            else:
+                # Everything before the running candle is here; it may sit off the old grid.
+                self.closed_ms = self.grid.previous(row.open_ms)
+                self._confirm_odd(row)
+                break
         if until_ms is not None and self.expected == before:
-            self._pass_empty(calendar.open_of(self.series.interval, until_ms), now)
+            self._pass_empty(self.grid.open_of(until_ms), now)
         out.extend(self._release(now))
         self._plan(now, progress=self.expected > before)
         return out
 
-    def revise(self, kline: Kline, *, received: float) -> KlineMessage:
-        """The exchange changed a candle that has gone out closed; the caller is sure of it."""
+    def begin_with_what_runs(self, now: Now) -> list[CandleNews]:
+        """Of a fresh series whose history does not come: begin with the running candle, so that
+        live updates do not wait for history.  Nothing where that is not so (yet)."""
+        if not self.fresh or self._held_since is None:
+            return []
+        if now.mono - self._held_since < self.policy.fresh_hold_s:
+            return []
+        first = min([*self._waiting, *([self._ahead.open_ms] if self._ahead else [])])
+        self.closed_ms = self.grid.previous(first)
+        self.fresh = False
+        return self._release(now)
+
+    def revise(self, kline: Kline, now: Now) -> CandleNews:
+        """Another value of a closed candle; the caller is sure of it."""
         self.counts.revisions += 1
         for at, told in enumerate(self._recent):
             if told.open_ms == kline.open_ms:
                 self._superseded.append(told)  # a slower connection may still bring it
                 self._recent[at] = kline
-        self.offset += 1
-        return KlineMessage(self.series, kline, self.epoch, self.offset, 1, received, revision=True)
+        return CandleNews(self.series, kline, 1, float(now.wall), revision=True)
 
     def skip(self, to_ms: int) -> None:
         """Give up on what comes before ``to_ms`` (an open time): nobody can supply it."""
         if to_ms > self.expected:
             self._pass_over(to_ms)
 
-    def failed(self, now: float) -> None:
-        """The question could not be asked or was refused: ask again later."""
+    def failed(self, now: Now) -> None:
+        """The question could not be answered: ask again later."""
         self._plan(now, progress=False)
 
-    def _plan(self, now: float, *, progress: bool) -> None:
-        self._hurry_from = None
+    def _hurry(self, now: Now, seconds: float) -> None:
+        at = now.mono + seconds
+        if self._retry_at is None and (self._hurry_at is None or at < self._hurry_at):
+            self._hurry_at = at
+
+    def _plan(self, now: Now, *, progress: bool) -> None:
+        self._hurry_at = None
         if progress:
             self._asked = self._sightings = 0  # answers that follow at once may be of one page
-            still = calendar.next_open(self.series.interval, self.expected) <= now
-            self._retry_at = now if still or self.holding else None
+            still = self.grid.next(self.expected) <= float(now.exchange)
+            self._retry_at = now.mono if still or self.holding else None
             return
         self._asked += 1
-        wait = self.policy.retry_ms * 2 ** min(self._asked - 1, 10)
-        self._retry_at = now + min(wait, self.policy.retry_max_ms)
+        wait_s = self.policy.retry_s * 2 ** min(self._asked - 1, 10)
+        self._retry_at = now.mono + min(wait_s, self.policy.retry_max_s)
 
-    def _believe_hole(self, next_ms: int, now: float) -> bool:
+    def _believe_hole(self, next_ms: int, now: Now) -> bool:
         """An answer shows a hole; only answers count, not questions that failed."""
         if not self._sightings:
-            self._sighted_at = now
+            self._sighted_at = now.mono
         self._sightings += 1
         enough = self._sightings >= self.policy.hole_confirmations
-        enough = enough and now - self._sighted_at >= self.policy.hole_wait_ms
+        enough = enough and now.mono - self._sighted_at >= self.policy.hole_wait_s
         if not (enough or self.fresh):
             return False
         self._pass_over(next_ms)
         return True
 
-    def _pass_empty(self, until_ms: int, now: float) -> None:
+    def _pass_empty(self, until_ms: int, now: Now) -> None:
         """Nothing opens before ``until_ms``: believed for what is long over, when confirmed."""
-        if self.expected < until_ms <= now - 2 * self.policy.close_grace_ms:
+        long_over = float(now.exchange) - 2000 * self.policy.close_grace_s
+        if self.expected < until_ms <= long_over:
             self._believe_hole(until_ms, now)
 
     def _pass_over(self, next_ms: int) -> None:
-        last = calendar.previous_open(self.series.interval, next_ms)
+        last = self.grid.at(next_ms).previous(next_ms)
         if not self.fresh:
-            self.holes.append(Hole(self.expected, last))
+            self.holes.append(Hole(self.expected, max(last, self.expected)))
         self.closed_ms = last
         self._sightings = 0
         self.current = None
         self._updates = 0
 
-    def _repeated(self, kline: Kline, received: float) -> list[KlineMessage]:
+    def _repeated(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A state of a candle that is closed here."""
         told = next((k for k in self._recent if k.open_ms == kline.open_ms), None)
         if (
             not kline.closed
+            # An older state of it, over a slower connection.
             or (told is not None and 0 < kline.event_ms < told.event_ms)
             or any(old.same_values(kline) for old in self._superseded)
         ):
@@ -221,24 +267,52 @@ class Ledger:
         elif told is None or told.same_values(kline):
             self.counts.duplicates += 1
         else:
-            return [self.revise(kline, received=received)]
+            return [self.revise(kline, now)]
         return []
 
-    def _hold(self, kline: Kline, now: float) -> None:
+    def _hold(self, kline: Kline, now: Now) -> list[CandleNews]:
+        """A later candle, before the expected one is closed."""
         self.counts.held += 1
-        if self._hurry_from is None and self._retry_at is None:
-            self._hurry_from = now + self.policy.close_grace_ms
-        if kline.closed and len(self._waiting) < self.policy.max_waiting:
-            self._waiting[kline.open_ms] = kline
-        elif not kline.closed and (
-            self._ahead is None
-            or kline.open_ms > self._ahead.open_ms
-            or (kline.open_ms == self._ahead.open_ms and kline.event_ms >= self._ahead.event_ms)
-        ):
-            self._ahead = kline
+        if self._held_since is None:
+            self._held_since = now.mono
+        self._hurry(now, self.policy.close_grace_s)
+        if kline.closed:
+            if len(self._waiting) < self.policy.max_waiting:
+                self._waiting[kline.open_ms] = kline
+            return []
+        ahead = self._ahead
+        if ahead is not None and ahead.open_ms == kline.open_ms:
+            if kline.event_ms < ahead.event_ms:
+                self.counts.outdated += 1
+                return []
+            self._ahead_updates += 1
+        else:
+            # The newest word counts, not the latest open: an absurd one passes that way.
+            self._ahead_updates = 1
+        self._ahead = kline
+        return [
+            CandleNews(
+                self.series, kline, self._ahead_updates, float(now.wall), provisional=True
+            )
+        ]
+
+    def _drop_what_is_ahead(self, now: Now) -> None:
+        """The stream goes on with the expected candle, so what seemed later was a slip (or comes
+        from a faster connection and comes again)."""
+        if self._ahead is None and not self._waiting:
+            return
+        self._ahead = None
+        self._waiting.clear()
+        self._held_since = self._hurry_at = None
+
+    def _confirm_odd(self, row: Kline) -> None:
+        """The exchange has the running candle where a frame off the grid had it."""
+        odd, self._odd = self._odd, None
+        if odd is not None and odd.open_ms == row.open_ms and not odd.closed:
+            self._ahead = odd
 
     def _is_outdated(self, kline: Kline) -> bool:
-        """Older than what went out last, or the same once more, over another connection.  Where
+        """Older than what was told last, or the same once more, over another connection.  Where
         the exchange gives no time of the event the volume tells: it never shrinks."""
         current = self.current
         if current is None or kline.event_ms > current.event_ms:
@@ -246,9 +320,9 @@ class Ledger:
         older = kline.event_ms < current.event_ms or kline.volume < current.volume
         return older or kline.same_values(current)
 
-    def _release(self, now: float) -> list[KlineMessage]:
+    def _release(self, now: Now) -> list[CandleNews]:
         """What was held and has become the expected candle."""
-        out: list[KlineMessage] = []
+        out: list[CandleNews] = []
         while (kline := self._waiting.pop(self.expected, None)) is not None:
             out.append(self._close(kline, now))
         for open_ms in [at for at in self._waiting if at <= self.closed_ms]:
@@ -259,44 +333,50 @@ class Ledger:
             if ahead.open_ms == self.expected:
                 out.append(self._update(ahead, now))
         if not self.holding:
-            self._hurry_from = None
+            self._hurry_at = self._held_since = None
         return out
 
-    def _update(self, kline: Kline, received: float) -> KlineMessage:
+    def _update(self, kline: Kline, now: Now) -> CandleNews:
         self.current = kline
-        return self._message(kline, received)
+        return self._news(kline, now)
 
-    def _close(self, kline: Kline, received: float) -> KlineMessage:
-        message = self._message(kline, received)
+    def _close(self, kline: Kline, now: Now) -> CandleNews:
+        news = self._news(kline, now)
+        if self.first_ms is None:
+            self.first_ms = kline.open_ms
         self.closed_ms = kline.open_ms
+        self.told_ms = kline.open_ms
         self.fresh = False
         self.current = None
         self._recent.append(kline)
         self._updates = 0
         self._asked = self._sightings = 0
         self._retry_at = None
-        return message
+        return news
 
-    def _message(self, kline: Kline, received: float) -> KlineMessage:
-        self.offset += 1
+    def _news(self, kline: Kline, now: Now) -> CandleNews:
         self._updates += 1
-        return KlineMessage(self.series, kline, self.epoch, self.offset, self._updates, received)
+        return CandleNews(
+            self.series, kline, self._updates, float(now.wall), after_ms=self.told_ms
+        )
 
 
 def open_ledger(
     series: Series,
     *,
-    last_closed: int | None,
+    settled_ms: int | None,
+    told_ms: int | None = None,
     history_bars: int,
-    epoch: int,
-    now: float,
+    grid: Grid,
+    now: Now,
     policy: Policy,
 ) -> Ledger:
-    """A ledger that goes on after ``last_closed``, or, where the store knows nothing, begins
+    """A ledger that goes on after ``settled_ms``, or, where the store knows nothing, begins
     ``history_bars`` closed candles before now."""
-    fresh = last_closed is None
-    if last_closed is None:
-        running = calendar.open_of(series.interval, int(now))
-        first = calendar.back(series.interval, running, history_bars)
-        last_closed = calendar.previous_open(series.interval, first)
-    return Ledger(series, last_closed, epoch, fresh, policy)
+    fresh = settled_ms is None
+    if settled_ms is None:
+        running = grid.open_of(int(now.exchange))
+        settled_ms = grid.previous(grid.back(running, history_bars))
+    else:
+        grid = grid.at(settled_ms)
+    return Ledger(series, settled_ms, fresh, grid, policy, told_ms=told_ms)

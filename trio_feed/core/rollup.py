@@ -5,9 +5,13 @@ close of the last, extremes, sums (exact, however many digits the volumes have).
 ``complete`` when every one of its minutes was there and complete itself; ``event_ms`` is the last
 minute's.  It closes with its last minute or, where that one is missing (a hole of the exchange),
 with the first minute after it.  A candle without any minute does not exist.
+
+A minute that is revised changes every candle that holds it.  A fold cannot be undone, so such a
+candle is made anew from its stored minutes (:func:`roll`, :meth:`RollUp.reseed`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 
@@ -15,105 +19,139 @@ from attrs import define, field
 
 from ..model import EXACT, Interval, Kline, Source
 from . import calendar
+from .calendar import Grid, grid_of
 
 _MINUTE = calendar.length_ms(Interval.M1)
 TARGETS = tuple(i for i in Interval if i not in (Interval.S1, Interval.S30, Interval.M1))
 """What minutes roll up to: 3m .. 1M."""
+Rolled = tuple[Interval, Kline]
+_LATEST = 16
+"""Closed minutes that are remembered: those that close while stored ones are being read."""
 
 
-def roll(interval: Interval, minutes: Sequence[Kline], *, over: bool = False) -> Kline:
+def roll(grid: Grid, minutes: Sequence[Kline], *, over: bool = False) -> Kline:
     """The minutes of one candle, ascending and each once -> that candle.
 
     It is closed when its last minute is there and closed, or when the caller knows that it is
     ``over``.  Raises ValueError without minutes, or with some of another candle.
     """
     if not minutes:
-        raise ValueError(f"a {interval} candle of no minutes")
-    bar = _Bar(interval, minutes[0])
+        raise ValueError(f"a {grid.interval} candle of no minutes")
+    bar = _Bar(grid, minutes[0])
     before = minutes[0].open_ms
     for minute in minutes[1:]:
         if not before < minute.open_ms < bar.end_ms:
-            raise ValueError(f"{minute.open_ms} does not follow {before} in a {interval} candle")
+            raise ValueError(
+                f"{minute.open_ms} does not follow {before} in a {grid.interval} candle"
+            )
         before = minute.open_ms
         bar.add(minute)
     return bar.kline(closed=over or (bar.is_full and minutes[-1].closed))
 
 
-@define
 class RollUp:
     """The minutes of one symbol, ascending, become candles of several intervals.
 
-    ``repeated`` counts minutes that were in already.  Raises ValueError for intervals that
-    minutes cannot roll up to.
+    ``repeated`` counts minutes that were in already.  ``grids``: where candles open, the usual
+    grid where an interval is not in it; None: not known yet, and nothing is made of it.  Raises
+    ValueError for intervals that minutes cannot roll up to.
     """
 
-    intervals: Sequence[Interval]
-    repeated: int = 0
-    _lines: dict[Interval, "_Line"] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        wrong = [i.value for i in self.intervals if i not in TARGETS]
+    def __init__(
+        self,
+        intervals: Sequence[Interval],
+        grids: Mapping[Interval, Grid | None] | None = None,
+    ) -> None:
+        wrong = [i.value for i in intervals if i not in TARGETS]
         if wrong:
             raise ValueError(f"minutes do not roll up to {', '.join(wrong)}")
-        self._lines = {interval: _Line(interval) for interval in self.intervals}
+        self.intervals = tuple(intervals)
+        self.repeated = 0
+        known = grids or {}
+        self._lines = {i: _Line(known[i] if i in known else grid_of(i)) for i in intervals}
+        self._latest: deque[Kline] = deque(maxlen=_LATEST)
 
-    def add(self, minute: Kline) -> list[tuple[Interval, Kline]]:
+    def grid(self, interval: Interval) -> Grid | None:
+        """None: not known yet."""
+        return self._lines[interval].grid
+
+    def learn(self, interval: Interval, grid: Grid) -> None:
+        """Where the candles of this interval open; they begin with the next minute."""
+        self._lines[interval] = _Line(grid)
+
+    def add(self, minute: Kline) -> list[Rolled]:
         """Take one minute in.  Returns per interval what closed, then the running candle.
 
-        An open minute is only looked at: the running candles as they are with it so far.  Raises
-        ValueError for what is not a minute.
+        An open minute is only looked at: the running candles as they are with it so far.
         """
-        if minute.open_ms % _MINUTE:
-            raise ValueError(f"{minute.open_ms} is not the open time of a minute")
-        fresh = [line for line in self._lines.values() if minute.open_ms > line.last_ms]
-        self.repeated += not fresh
-        out: list[tuple[Interval, Kline]] = []
-        for line in fresh:
+        fresh = [
+            (interval, line)
+            for interval, line in self._lines.items()
+            if line.grid is not None and minute.open_ms > line.last_ms
+        ]
+        self.repeated += bool(self._lines) and not fresh
+        if minute.closed and fresh:
+            self._latest.append(minute)
+        out: list[Rolled] = []
+        for interval, line in fresh:
             if not minute.closed:
-                out += [(line.interval, row) for row in line.running(minute)]
+                out += [(interval, row) for row in line.running(minute)]
                 continue
-            out += [(line.interval, row) for row in line.fold(minute)]
+            out += [(interval, row) for row in line.fold(minute)]
             if line.bar is not None:
-                out.append((line.interval, line.bar.kline(closed=False)))
+                out.append((interval, line.bar.kline(closed=False)))
         return out
 
-    def seed(self, interval: Interval, minutes: Iterable[Kline]) -> list[Kline]:
-        """Forget the running candle and begin with stored minutes, ascending; after a restart at
-        least those since ``open_of(interval, last stored minute)``.
+    def reseed(self, interval: Interval, minutes: Iterable[Kline]) -> list[Kline]:
+        """Forget the running candle and begin with stored minutes, ascending, at least those since
+        it opened.  Minutes that closed while they were read are added from memory.
 
         Returns the candles that closed among them, for a caller who is not sure that they were
         kept.
         """
-        line = self._lines[interval] = _Line(interval)
-        return [row for minute in minutes if minute.closed for row in line.fold(minute)]
+        grid = self._lines[interval].grid
+        if grid is None:
+            return []
+        line = self._lines[interval] = _Line(grid)
+        out = [row for minute in minutes if minute.closed for row in line.fold(minute)]
+        return out + [
+            row
+            for minute in self._latest
+            if minute.open_ms > line.last_ms
+            for row in line.fold(minute)
+        ]
+
+    def revised(self, minute: Kline) -> list[tuple[Interval, int, int]]:
+        """A closed minute has other values now: (interval, open, end) of every candle with it."""
+        for at, old in enumerate(self._latest):
+            if old.open_ms == minute.open_ms:
+                self._latest[at] = minute
+        return [
+            (interval, open_ms, line.grid.next(open_ms))
+            for interval, line in self._lines.items()
+            if line.grid is not None
+            for open_ms in (line.grid.open_of(minute.open_ms),)
+            if line.last_ms >= minute.open_ms
+        ]
+
+    def is_running(self, interval: Interval, open_ms: int) -> bool:
+        """Whether the candle of this open time is not closed yet."""
+        bar = self._lines[interval].bar
+        return bar is not None and bar.open_ms == open_ms
 
 
-@define(init=False)
 class _Bar:
     """The running candle of one interval."""
 
-    interval: Interval
-    open_ms: int
-    end_ms: int
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-    quote_volume: Decimal
-    trades: int
-    complete: bool
-    event_ms: int
-    last_ms: int
-    minutes: int
-    simulated: bool
-
-    def __init__(self, interval: Interval, minute: Kline) -> None:
-        self.interval = interval
-        self.open_ms = calendar.open_of(interval, minute.open_ms)
-        self.end_ms = calendar.next_open(interval, self.open_ms)
+    def __init__(self, grid: Grid, minute: Kline) -> None:
+        self.open_ms = grid.open_of(minute.open_ms)
+        self.end_ms = grid.next(self.open_ms)
         self.open, self.high, self.low = minute.open, minute.high, minute.low
         self.volume = self.quote_volume = Decimal(0)
+        self.taker_buy: Decimal | None = Decimal(0)
+        self.taker_buy_quote: Decimal | None = Decimal(0)
+        self.first_trade_id: int | None = None
+        self.last_trade_id: int | None = None
         self.trades = self.minutes = 0
         self.complete, self.simulated = True, False
         self.add(minute)
@@ -121,7 +159,7 @@ class _Bar:
     @property
     def is_full(self) -> bool:
         """The last minute is in (others may be missing)."""
-        return self.last_ms + _MINUTE == self.end_ms
+        return self.last_ms + _MINUTE >= self.end_ms
 
     def add(self, minute: Kline) -> None:
         self.high = max(self.high, minute.high)
@@ -129,7 +167,13 @@ class _Bar:
         self.close = minute.close
         self.volume = EXACT.add(self.volume, minute.volume)
         self.quote_volume = EXACT.add(self.quote_volume, minute.quote_volume)
+        self.taker_buy = _sum(self.taker_buy, minute.taker_buy_volume)
+        self.taker_buy_quote = _sum(self.taker_buy_quote, minute.taker_buy_quote_volume)
         self.trades += minute.trades
+        if self.first_trade_id is None:
+            self.first_trade_id = minute.first_trade_id
+        if minute.last_trade_id is not None:
+            self.last_trade_id = minute.last_trade_id
         self.complete = self.complete and minute.complete
         self.simulated = self.simulated or minute.source is Source.SIMULATED
         self.event_ms, self.last_ms = minute.event_ms, minute.open_ms
@@ -152,26 +196,36 @@ class _Bar:
             source=Source.SIMULATED if self.simulated else Source.ROLLUP,
             event_ms=self.event_ms,
             complete=self.complete and self.minutes == due,
+            first_trade_id=self.first_trade_id,
+            last_trade_id=self.last_trade_id,
+            taker_buy_volume=self.taker_buy,
+            taker_buy_quote_volume=self.taker_buy_quote,
         )
+
+
+def _sum(total: Decimal | None, part: Decimal | None) -> Decimal | None:
+    """None as soon as one part is not known."""
+    return None if total is None or part is None else EXACT.add(total, part)
 
 
 @define
 class _Line:
     """One interval's candles: the running one, and the last closed minute that is in."""
 
-    interval: Interval
+    grid: Grid | None
     last_ms: int = -1
     bar: _Bar | None = None
 
     def fold(self, minute: Kline) -> list[Kline]:
         """Take a closed minute in.  Returns what closed: two candles where a hole ends one and
         the minute is the other's last."""
+        assert self.grid is not None, "minutes are folded where the grid is known"
         closed = []
         if self.bar is not None and minute.open_ms >= self.bar.end_ms:
             closed.append(self.bar.kline(closed=True))
             self.bar = None
         if self.bar is None:
-            self.bar = _Bar(self.interval, minute)
+            self.bar = _Bar(self.grid, minute)
         else:
             self.bar.add(minute)
         self.last_ms = minute.open_ms
@@ -182,8 +236,9 @@ class _Line:
 
     def running(self, minute: Kline) -> list[Kline]:
         """The running candle with this open minute; none while the one before is not closed."""
+        assert self.grid is not None, "minutes are folded where the grid is known"
         if self.bar is None:
-            return [_Bar(self.interval, minute).kline(closed=False)]
+            return [_Bar(self.grid, minute).kline(closed=False)]
         if minute.open_ms >= self.bar.end_ms:
             return []
         bar = copy(self.bar)

@@ -6,52 +6,13 @@ venue's own; everything that leaves a venue carries unified symbols from the ins
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from attrs import frozen
 
-from ..model import (
-    BookTop,
-    BookUpdate,
-    Instrument,
-    Interval,
-    Kline,
-    Liquidation,
-    MarkPrice,
-    Price,
-    Ticker,
-    Trade,
-)
+from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream
+from ..model import BookUpdate, Instrument, Interval, Kline, Trade
 from .instruments import Instruments
-
-
-class Kind(StrEnum):
-    """What a stream carries."""
-
-    KLINE = "kline"
-    AGG_TRADE = "agg_trade"
-    TRADE = "trade"
-    TICKER = "ticker"
-    MINI_TICKER = "mini_ticker"
-    TOP = "top"
-    BOOK = "book"
-    BOOK_LEVELS = "book_levels"
-    MARK_PRICE = "mark_price"
-    LIQUIDATION = "liquidation"
-    PRICE = "price"
-
-
-@frozen(order=True)
-class Stream:
-    """One subscription at the exchange.  ``path`` groups what may share a connection, ``name`` is
-    what the venue calls it; ``interval`` is for candles only."""
-
-    path: str
-    name: str
-    symbol: str
-    kind: Kind
-    interval: Interval | None = None
 
 
 @frozen
@@ -81,15 +42,6 @@ class Heartbeat:
 
     text: str
     after_s: float
-
-
-@frozen
-class KlineUpdate:
-    """A candle state of ``symbol`` from the exchange's candle stream."""
-
-    symbol: str
-    interval: Interval
-    kline: Kline
 
 
 @frozen
@@ -123,8 +75,6 @@ class GoingAway:
     """The exchange will close this connection soon."""
 
 
-Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
-"""What the pipeline takes."""
 Event = Data | Ack | Pong | Ignored | GoingAway
 
 
@@ -140,10 +90,6 @@ class RestQuestion:
     params: Mapping[str, str | int]
     weight: int = 1
     until_ms: int | None = None
-
-
-BookRule = Literal["binance_spot", "binance_futures", "okx"]
-"""How a book's updates follow each other (:mod:`trio_feed.core.book`)."""
 
 
 class Venue(Protocol):

@@ -1,0 +1,111 @@
+"""The second look: every closed candle is compared once more with the exchange's own row.
+
+Exchanges correct candles after they closed them, and a stream may have told a close too early.
+So some minutes later one REST page is asked for all candles that wait for it, and whatever differs
+becomes a revision.  Where the exchange is out of reach the candles wait, up to ``most``.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from ..instants import NEVER, Mono, Now
+from ..model import Kline, Series
+from .calendar import Grid
+
+_RETRY_S, _RETRY_MAX_S = 30.0, 600.0
+_SETTLED_S = 20.0
+"""A candle that ended less than this before the question waits for the next page."""
+_MISSING_ANSWERS = 3
+"""Pages without a candle's row after which it is let go: the exchange does not have it."""
+
+
+@define(eq=False)
+class Audit:
+    """Of one series.  ``after_s`` 0: off."""
+
+    series: Series
+    after_s: float
+    most: int = 2_000
+    checked: int = 0
+    different: int = 0
+    dropped: int = 0
+    _waiting: deque[Kline] = field(factory=deque)
+    _retry_at: Mono | None = None
+    _failures: int = 0
+    _missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def told(self, kline: Kline) -> None:
+        """This candle closed, or was revised before its second look."""
+        if not self.after_s:
+            return
+        for at, old in enumerate(self._waiting):
+            if old.open_ms == kline.open_ms:
+                self._waiting[at] = kline
+                return
+        self._waiting.append(kline)
+        if len(self._waiting) > self.most:
+            self._waiting.popleft()
+            self.dropped += 1
+
+    def due(self, grid: Grid, now: Now) -> Mono:
+        """When to ask; never while nothing waits."""
+        if not self._waiting:
+            return NEVER
+        if self._retry_at is not None:
+            return self._retry_at
+        ripe_ms = grid.next(self._waiting[0].open_ms) - float(now.exchange)
+        return now.mono + (ripe_ms / 1000 + self.after_s)
+
+    def hurry(self, now: Now) -> None:
+        """There is a reason to look sooner."""
+        if self._waiting:
+            self._retry_at = now.mono
+
+    def wanted(self, grid: Grid, now: Now) -> tuple[int, int] | None:
+        """(first open time, how many candles) of the next page; None: nothing is ripe."""
+        settled_ms = float(now.exchange) - _SETTLED_S * 1000
+        ripe = [k for k in self._waiting if grid.next(k.open_ms) <= settled_ms]
+        if not ripe:
+            self._retry_at = now.mono + _RETRY_S if self._waiting else None
+            return None
+        return ripe[0].open_ms, grid.count(ripe[0].open_ms, grid.next(ripe[-1].open_ms))
+
+    def compare(self, rows: Iterable[Kline], now: Now) -> list[Kline]:
+        """The exchange's rows, ascending -> those that differ from what was told."""
+        found = {row.open_ms: row for row in rows if row.closed}
+        last = max(found, default=-1)
+        changed: list[Kline] = []
+        progress = False
+        while self._waiting and self._waiting[0].open_ms <= last:
+            told = self._waiting.popleft()
+            row = found.get(told.open_ms)
+            progress = True
+            if row is None:
+                self.dropped += 1  # later rows are here: it is the exchange's own hole
+                continue
+            self.checked += 1
+            if not told.same_values(row):
+                self.different += 1
+                changed.append(row)
+        if progress:
+            self._retry_at, self._failures, self._missing = None, 0, 0
+        else:
+            # A stale page, or one of nothing: ask again, and let go in the end.
+            self._missing += 1
+            if self._missing >= _MISSING_ANSWERS and self._waiting:
+                self._waiting.popleft()
+                self.dropped += 1
+                self._missing = 0
+            self.failed(now)
+        return changed
+
+    def failed(self, now: Now) -> None:
+        """It could not be asked, or the answer was of no use: the candles wait."""
+        wait_s = min(_RETRY_S * 2 ** min(self._failures, 8), _RETRY_MAX_S)
+        self._failures += 1
+        self._retry_at = now.mono + wait_s

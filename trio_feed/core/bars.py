@@ -1,0 +1,325 @@
+"""Candles from trades, closed by evidence and never by a clock.
+
+Rules (the exchange's own, so that the two can be compared):
+
+- ``open`` and ``close`` are the first and last trade's price in the order of ids, ``high`` and
+  ``low`` the extremes, ``volume`` the sum of quantities in base currency, ``quote_volume`` the sum
+  in quote currency, ``trades`` the number of trades inside the aggregates.
+- An interval without a trade is flat at the previous close.
+- A candle closes when a trade of a later interval follows, or when :meth:`TradeBars.prove` says
+  that everything up to some time is here.
+- A trade of a candle that has closed is *late*: it makes a revision of its own candle.
+- ``complete`` is False where trades are known to be missing, and where it cannot be known to which
+  candle a trade belongs.
+
+One trade's time is not believed alone: a trade that lies further ahead than ``limit_ms`` waits
+until others agree with it, or counts at the time before it (and marks that candle).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from decimal import Decimal
+
+from attrs import define, field
+
+from ..model import EXACT, Interval, Kline, Source, Trade
+from . import calendar
+
+Built = tuple[Interval, Kline]
+_ZERO = Decimal(0)
+_REMEMBERED = 120
+"""Closed candles per interval to which a late trade can still be added."""
+_AGREE = 3
+_MOST_FLAT = 10_000
+"""A longer silence is a hole and not so many flat candles."""
+
+
+@define(eq=False)
+class _Bar:
+    """One candle in the making."""
+
+    interval: Interval
+    open_ms: int
+    end_ms: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quote_volume: Decimal
+    taker_buy: Decimal
+    taker_buy_quote: Decimal
+    trades: int
+    complete: bool
+    event_ms: int
+    last_id: int
+    first_trade_id: int | None = None
+    last_trade_id: int | None = None
+
+    def add(self, trade: Trade) -> None:
+        price, quantity = trade.price, trade.quantity
+        if self.trades == 0:
+            self.open = self.high = self.low = price
+            self.first_trade_id = trade.first_id
+        elif price > self.high:
+            self.high = price
+        elif price < self.low:
+            self.low = price
+        self.close = price
+        quote = trade.quote_quantity
+        if quote is None:
+            quote = EXACT.multiply(price, quantity)
+        self.volume = EXACT.add(self.volume, quantity)
+        self.quote_volume = EXACT.add(self.quote_volume, quote)
+        if not trade.buyer_is_maker:
+            self.taker_buy = EXACT.add(self.taker_buy, quantity)
+            self.taker_buy_quote = EXACT.add(self.taker_buy_quote, quote)
+        self.trades += trade.last_id - trade.first_id + 1
+        if trade.event_ms > self.event_ms:
+            self.event_ms = trade.event_ms
+        self.last_id = trade.trade_id
+        self.last_trade_id = trade.last_id
+
+    def rebase(self, price: Decimal) -> None:
+        """Nobody has traded in it, and the candle before it ends elsewhere now."""
+        self.open = self.high = self.low = self.close = price
+
+    def kline(self, *, closed: bool) -> Kline:
+        return Kline(
+            self.open_ms,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.volume,
+            self.quote_volume,
+            self.trades,
+            closed,
+            Source.TRADES,
+            self.event_ms,
+            self.complete,
+            self.last_id,
+            self.first_trade_id,
+            self.last_trade_id,
+            self.taker_buy,
+            self.taker_buy_quote,
+        )
+
+
+def _flat(interval: Interval, open_ms: int, price: Decimal, event_ms: int, last_id: int) -> _Bar:
+    end_ms = calendar.next_open(interval, open_ms)
+    return _Bar(
+        interval,
+        open_ms,
+        end_ms,
+        price,
+        price,
+        price,
+        price,
+        _ZERO,
+        _ZERO,
+        _ZERO,
+        _ZERO,
+        0,
+        True,
+        event_ms,
+        last_id,
+    )
+
+
+@define(eq=False)
+class TradeBars:
+    """One symbol's trades, in the order of their ids, become candles of several intervals.
+
+    Take trades with :meth:`add`, then :meth:`collect` what closed, what was revised and what runs.
+    ``late`` counts trades of closed candles, ``misdated`` those whose candle cannot be known.
+    """
+
+    intervals: tuple[Interval, ...]
+    late: int = 0
+    misdated: int = 0
+    last_trade_id: int = 0
+    """The last of the trades (not aggregates) that is in."""
+    last_ms: int = 0
+    _bars: dict[Interval, _Bar] = field(factory=dict)
+    _done: dict[Interval, deque[_Bar]] = field(factory=dict)
+    _closed: list[Built] = field(factory=list)
+    _revised: dict[tuple[Interval, int], _Bar] = field(factory=dict)
+    _skipped: dict[Interval, int] = field(factory=dict)
+    _touched: bool = False
+    _far: list[Trade] = field(factory=list)
+    _next_end_ms: float = float("inf")
+    _incomplete_from_here: bool = True
+    """The next trade comes after an unknown number of others."""
+
+    @property
+    def next_end_ms(self) -> float:
+        """When the next open candle ends; inf before the first trade."""
+        return self._next_end_ms
+
+    def running(self, interval: Interval) -> _Bar | None:
+        return self._bars.get(interval)
+
+    def resume(self, last: Kline, interval: Interval) -> None:
+        """Go on behind a stored candle: whatever was traded since comes first.  Candles of longer
+        intervals that run at its end are not complete."""
+        end_ms = calendar.next_open(interval, last.open_ms)
+        for each in self.intervals:
+            open_ms = calendar.open_of(each, end_ms)
+            bar = _flat(each, open_ms, last.close, last.event_ms, last.last_stream_id)
+            bar.complete = open_ms == end_ms
+            self._bars[each] = bar
+        self._incomplete_from_here = False
+        self.last_ms = max(self.last_ms, end_ms - 1)
+        self._find_next_end()
+
+    def lose(self) -> None:
+        """An unknown number of trades is missing from here on until the next one."""
+        for bar in self._bars.values():
+            bar.complete = False
+        self._incomplete_from_here = True
+
+    def add(self, trade: Trade, limit_ms: float) -> None:
+        """The next trade.  ``limit_ms``: later times are not believed of one trade alone."""
+        if self._far or trade.time_ms > limit_ms:
+            self._settle_far(trade, limit_ms)
+            return
+        self._put(trade, trade.time_ms, sure=True)
+
+    def prove(self, until_ms: float) -> None:
+        """All trades before ``until_ms`` are in: candles that end by then are closed."""
+        if until_ms >= self._next_end_ms and not self._incomplete_from_here:
+            self._roll(int(until_ms))
+
+    def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
+        """(closed in order of their ends, revised, running ones if a trade came) since last time.
+
+        A revised candle that closed since the last time is only among the closed.
+        """
+        closed, self._closed = self._closed, []
+        revised: list[Built] = []
+        if self._revised:
+            revised = [(key[0], bar.kline(closed=True)) for key, bar in self._revised.items()]
+            fresh = {(interval, kline.open_ms): at for at, (interval, kline) in enumerate(closed)}
+            for interval, kline in list(revised):
+                at = fresh.get((interval, kline.open_ms))
+                if at is not None:
+                    closed[at] = (interval, kline)
+            revised = [built for built in revised if (built[0], built[1].open_ms) not in fresh]
+            self._revised = {}
+        running: list[Built] = []
+        if self._touched:
+            self._touched = False
+            running = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
+        return closed, revised, running
+
+    def _settle_far(self, trade: Trade, limit_ms: float) -> None:
+        """Trades of a time that has not come: several that agree are right (our idea of the time
+        is wrong), one among others is a slip."""
+        if trade.time_ms > limit_ms:
+            self._far.append(trade)
+            if len(self._far) < _AGREE:
+                return
+            far, self._far = self._far, []
+            for each in far:
+                self._put(each, each.time_ms, sure=True)
+            return
+        far, self._far = self._far, []
+        for each in far:
+            # Where it happened is not known; between its neighbours, and so about here.
+            sure = each.time_ms <= limit_ms
+            self.misdated += not sure
+            self._put(each, each.time_ms if sure else min(trade.time_ms, limit_ms), sure=sure)
+        self._put(trade, trade.time_ms, sure=True)
+
+    def _put(self, trade: Trade, time_ms: float, *, sure: bool) -> None:
+        time_ms = int(time_ms)
+        if time_ms >= self._next_end_ms:
+            self._roll(time_ms)
+        if time_ms > self.last_ms:
+            self.last_ms = time_ms
+        for interval in self.intervals:
+            bar = self._bars.get(interval)
+            if bar is None:
+                bar = self._begin(interval, trade, time_ms)
+            elif time_ms < bar.open_ms:
+                self._add_late(interval, bar, trade, time_ms, sure=sure)
+                continue
+            if self._incomplete_from_here or not sure:
+                bar.complete = False
+            bar.add(trade)
+        self._incomplete_from_here = False
+        self.last_trade_id = trade.last_id
+        self._touched = True
+
+    def _begin(self, interval: Interval, trade: Trade, time_ms: int) -> _Bar:
+        open_ms = calendar.open_of(interval, time_ms)
+        bar = _flat(interval, open_ms, trade.price, trade.event_ms, trade.trade_id)
+        self._bars[interval] = bar
+        self._find_next_end()
+        return bar
+
+    def _add_late(
+        self, interval: Interval, bar: _Bar, trade: Trade, time_ms: int, *, sure: bool
+    ) -> None:
+        """Into its own candle, which is closed; flat ones after it move with its close."""
+        self.late += 1
+        done = self._done.get(interval, ())
+        own = next((b for b in reversed(done) if b.open_ms <= time_ms < b.end_ms), None)
+        if own is None:
+            # Too late for its own candle: it must not get lost, so it marks this one.
+            self.misdated += 1
+            bar.complete = False
+            bar.add(trade)
+            return
+        own.add(trade)
+        own.complete = own.complete and sure
+        self._revised[interval, own.open_ms] = own
+        for later in (*(b for b in done if b.open_ms > own.open_ms), bar):
+            if later.trades:
+                break
+            later.rebase(own.close)
+            later.last_id = max(later.last_id, trade.trade_id)
+            if later is not bar:
+                self._revised[interval, later.open_ms] = later
+
+    def _roll(self, time_ms: int) -> None:
+        """Close every candle that ends by ``time_ms``; flat ones follow while nothing is
+        missing."""
+        for interval, bar in list(self._bars.items()):
+            if bar.end_ms > time_ms:
+                continue
+            known = not self._incomplete_from_here
+            if bar.trades or known:
+                self._close(bar)
+            if not known:
+                del self._bars[interval]  # a trade of unknown distance begins the next one
+                continue
+            flat = calendar.count(interval, bar.end_ms, calendar.open_of(interval, time_ms))
+            if flat > _MOST_FLAT:
+                open_ms = calendar.open_of(interval, time_ms)
+                bar = _flat(interval, open_ms, bar.close, bar.event_ms, bar.last_id)
+            else:
+                for _ in range(flat):
+                    bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+                    self._close(bar)
+                bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+            self._bars[interval] = bar
+        if len(self._closed) > 1:
+            self._closed.sort(key=_end)
+        self._find_next_end()
+
+    def _close(self, bar: _Bar) -> None:
+        done = self._done.get(bar.interval)
+        if done is None:
+            done = self._done[bar.interval] = deque(maxlen=_REMEMBERED)
+        done.append(bar)
+        self._closed.append((bar.interval, bar.kline(closed=True)))
+
+    def _find_next_end(self) -> None:
+        ends: Iterable[int] = (bar.end_ms for bar in self._bars.values())
+        self._next_end_ms = min(ends, default=float("inf"))
+
+
+def _end(built: Built) -> int:
+    return calendar.next_open(built[0], built[1].open_ms)

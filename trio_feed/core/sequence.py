@@ -1,0 +1,226 @@
+"""One symbol's trades in the order of their ids: each once, holes refilled, restarts noticed.
+
+For venues whose trade ids are dense (each is the one before plus one).  A missing id is fetched by
+REST while live trades wait, bounded, so that what comes out is in order.  A hole that is too large
+or that the exchange does not fill is given up, and said: :class:`Break`.
+
+One trade alone changes nothing: an id far off, below or above, is believed when ``AGREE`` trades
+in a row go on from it (a relisting, a test network that begins anew), and dropped as odd when the
+old sequence goes on.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable
+
+from attrs import define, field, frozen
+
+from ..instants import Mono, Now
+from ..model import Trade
+
+MAX_HOLE = 20_000
+"""Ids that are fetched at most."""
+MAX_WAITING = 50_000
+TRIES = 5
+"""Answers without what is missing; then the exchange does not have it."""
+PATIENCE_S = 60.0
+"""So long, and for some tries, a hole about which nobody can be asked holds up the live trades;
+while a ban forbids to ask it goes on holding."""
+RETRY_S = 2.0
+AGREE = 3
+_DISORDER_MS = 1_000
+"""Trades of one sequence may be out of order in time by this much."""
+
+
+@frozen
+class Break:
+    """Trades between these times (unix ms) are missing for good, or their number is unknown."""
+
+    first_ms: int
+    last_ms: int
+    reason: str
+
+
+Step = Trade | Break
+
+
+@define(eq=False)
+class TradeSequence:
+    """``last_id`` is the last id accepted, ``last_ms`` the latest time.  ``due``: when to ask for
+    ``wanted_id`` and what follows; both None while nothing is missing.  ``refill`` False: the
+    exchange cannot be asked by id.  ``refilled`` counts what was fetched.
+    """
+
+    refill: bool = True
+    last_id: int | None = None
+    last_ms: int = 0
+    due: Mono | None = None
+    refilled: int = 0
+    repeated: int = 0
+    odd: int = 0
+    restarts: int = 0
+    _waiting: deque[Trade] = field(factory=deque)
+    _other: list[Trade] = field(factory=list)
+    """Trades in a row of what may be another sequence."""
+    _went_on: bool = False
+    """The old sequence went on by live trades since the hole was seen."""
+    _tries: int = 0
+    _failures: int = 0
+    _since: Mono = Mono(0.0)
+
+    @property
+    def waiting(self) -> bool:
+        """Live trades wait for a hole before them."""
+        return bool(self._waiting)
+
+    @property
+    def wanted_id(self) -> int | None:
+        """The first missing id."""
+        return self.last_id + 1 if self._waiting and self.last_id is not None else None
+
+    @property
+    def gap_ms(self) -> tuple[int, int] | None:
+        """Between which times trades are missing that are being fetched."""
+        return (self.last_ms, self._waiting[0].time_ms) if self._waiting else None
+
+    def resume(self, last_id: int, last_ms: int) -> None:
+        """Go on after a stored id: what was traded since shows as missing, and is fetched."""
+        self.last_id, self.last_ms = last_id, last_ms
+
+    def take(self, trade: Trade, now: Now) -> list[Step]:
+        """A live trade -> what is next in order."""
+        last = self.last_id
+        if not self._waiting and (last is None or trade.trade_id == last + 1):
+            if self._other:
+                self._drop_other()
+            self._accept(trade)
+            return [trade]
+        assert last is not None, "trades wait for those after last_id"
+        if trade.trade_id <= last:
+            if trade.time_ms <= self.last_ms:
+                self.repeated += 1  # a second connection, or a page that overlaps
+                return []
+            return self._another(trade)
+        if trade.trade_id - last > (MAX_HOLE if self.refill else 1):
+            return self._another(trade)
+        if self._other:
+            self._drop_other()
+        if trade.trade_id == last + 1:
+            self._went_on = True
+            self._accept(trade)
+            steps: list[Step] = [trade]
+            self._drain(steps)
+            self.due = (self.due or now.mono) if self._waiting else None
+            return steps
+        return self._wait(trade, now)
+
+    def fill(self, trades: Iterable[Trade], now: Now) -> list[Step]:
+        """The exchange's answer: trades from ``wanted_id`` on, ascending."""
+        steps: list[Step] = []
+        before = self.wanted_id
+        for trade in trades:
+            if self.last_id is None or not self._waiting:
+                break
+            if trade.trade_id >= self._waiting[0].trade_id:
+                break
+            if trade.trade_id == self.last_id + 1:
+                self.refilled += 1
+                self._accept(trade)
+                steps.append(trade)
+        self._drain(steps)
+        if self.wanted_id == before and self._waiting:
+            self._tries += 1
+            if self._tries >= TRIES:
+                steps += self._give_up("the exchange does not have them", now)
+            else:
+                self.due = now.mono + RETRY_S * self._tries
+            return steps
+        self._tries = self._failures = 0
+        self.due = now.mono if self._waiting else None
+        return steps
+
+    def failed(self, now: Now) -> list[Step]:
+        """There was no answer; after a while the hole is given up."""
+        if not self._failures:
+            self._since = now.mono
+        self._failures += 1
+        if self._failures >= TRIES and now.mono - self._since >= PATIENCE_S:
+            return self._give_up("the exchange could not be asked", now)
+        self.due = now.mono + RETRY_S * max(1, self._tries)
+        return []
+
+    def _accept(self, trade: Trade) -> None:
+        self.last_id = trade.trade_id
+        if trade.time_ms > self.last_ms:
+            self.last_ms = trade.time_ms
+
+    def _wait(self, trade: Trade, now: Now) -> list[Step]:
+        """With two connections a trade may come behind later ones, and most come twice."""
+        if not self._waiting:
+            self._waiting.append(trade)
+            self._tries = self._failures = 0
+            self._went_on = False
+            self.due = now.mono
+            return []
+        place = bisect_left(self._waiting, trade.trade_id, key=lambda other: other.trade_id)
+        if place == len(self._waiting) or self._waiting[place].trade_id != trade.trade_id:
+            self._waiting.insert(place, trade)
+        if len(self._waiting) > MAX_WAITING:
+            return self._give_up("too many trades wait", now)
+        return []
+
+    def _another(self, trade: Trade) -> list[Step]:
+        """A trade that does not belong to the sequence, as far as one can see."""
+        other = self._other
+        if other and (
+            0 < trade.trade_id - other[-1].trade_id <= MAX_HOLE
+            and trade.time_ms >= other[-1].time_ms - _DISORDER_MS
+        ):
+            other.append(trade)
+        elif not other or trade.trade_id != other[-1].trade_id:
+            self.odd += len(other)
+            self._other = [trade]
+        if len(self._other) < AGREE:
+            return []
+        # Several in a row agree with each other and not with what was: the ids began anew, or
+        # more was missed than can be fetched.
+        down = self._other[0].trade_id <= (self.last_id or 0)
+        reason = "trade ids began anew" if down else "more was missed than can be fetched"
+        self.restarts += down
+        steps: list[Step] = [Break(self.last_ms, self._other[0].time_ms, reason)]
+        self.odd += len(self._waiting)
+        self._waiting.clear()
+        self.due = None
+        for each in self._other:
+            self._accept(each)
+            steps.append(each)
+        self._other = []
+        return steps
+
+    def _drop_other(self) -> None:
+        self.odd += len(self._other)
+        self._other = []
+
+    def _drain(self, steps: list[Step]) -> None:
+        """Waiting trades, as far as they follow without a hole."""
+        while self._waiting and self.last_id is not None:
+            if self._waiting[0].trade_id > self.last_id + 1:
+                break
+            trade = self._waiting.popleft()
+            if trade.trade_id == self.last_id + 1:
+                self._accept(trade)
+                steps.append(trade)
+
+    def _give_up(self, reason: str, now: Now) -> list[Step]:
+        first = self._waiting.popleft()
+        steps: list[Step] = []
+        if self._went_on:
+            self.odd += 1  # the sequence goes on below it: the id was a slip
+        else:
+            steps.append(Break(self.last_ms, first.time_ms, reason))
+            self._accept(first)
+            steps.append(first)
+        self._drain(steps)
+        self._tries = 0
+        self.due = now.mono if self._waiting else None
+        return steps

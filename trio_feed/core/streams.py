@@ -1,0 +1,62 @@
+"""Keys of an exchange's streams, and the events that come out of them."""
+
+from enum import StrEnum
+from typing import Literal
+
+from attrs import frozen
+
+from ..model import (
+    BookTop,
+    BookUpdate,
+    Interval,
+    Kline,
+    Liquidation,
+    MarkPrice,
+    Price,
+    Ticker,
+    Trade,
+)
+
+
+class Kind(StrEnum):
+    """What a stream carries."""
+
+    KLINE = "kline"
+    AGG_TRADE = "agg_trade"
+    TRADE = "trade"
+    TICKER = "ticker"
+    MINI_TICKER = "mini_ticker"
+    TOP = "top"
+    BOOK = "book"
+    BOOK_LEVELS = "book_levels"
+    MARK_PRICE = "mark_price"
+    LIQUIDATION = "liquidation"
+    PRICE = "price"
+
+
+@frozen(order=True)
+class Stream:
+    """One subscription at the exchange.  ``path`` groups what may share a connection, ``name`` is
+    what the venue calls it; ``interval`` is for candles only."""
+
+    path: str
+    name: str
+    symbol: str
+    kind: Kind
+    interval: Interval | None = None
+
+
+@frozen
+class KlineUpdate:
+    """A candle state of ``symbol`` from the exchange's candle stream."""
+
+    symbol: str
+    interval: Interval
+    kline: Kline
+
+
+Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
+"""What the core takes."""
+
+BookRule = Literal["binance_spot", "binance_futures", "okx"]
+"""How a book's updates follow each other (:mod:`trio_feed.core.book`)."""
