@@ -12,7 +12,10 @@ from attrs import frozen
 
 from .errors import BadMessage
 
-_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII)
+_EXPONENT_MAX = 40
+INT_MAX = 2**63 - 1
+"""Ids, times and counts above it cannot be stored; parsers refuse them."""
 
 
 EXACT = Context(prec=100)
@@ -20,13 +23,19 @@ EXACT = Context(prec=100)
 
 
 def parse_decimal(text: str) -> Decimal:
-    """An exchange's decimal string -> Decimal, digit by digit.
+    """An exchange's decimal string -> Decimal, digit by digit; ``1E-8`` is a number as well.
 
-    Raises BadMessage for anything that is not a plain decimal (NaN, exponents, endless digits).
+    Raises BadMessage for anything else (NaN, Infinity, an exponent beyond 40, endless digits).
     """
-    if not isinstance(text, str) or _DECIMAL.fullmatch(text) is None:
+    found = _DECIMAL.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise BadMessage("not a decimal number", repr(text)[:200])
+    exponent = found[2]
+    if exponent is None:
+        return Decimal(text)
+    if abs(int(exponent[1:])) > _EXPONENT_MAX:
         raise BadMessage("not a decimal number", repr(text))
-    return Decimal(text)
+    return Decimal(plain(Decimal(text)))
 
 
 def parse_time_ms(value: int) -> int:
@@ -152,6 +161,7 @@ class Instrument:
     """Something that is traded.  ``symbol`` is the unified name (``BTCUSDT``), ``native`` the
     venue's own (``BTC-USDT``).  ``contract_size`` is how much of the base one unit of quantity is
     (1 where quantities are in base already).  ``trading`` is False while halted or not yet listed.
+    ``unavailable`` says why the instrument cannot be served although it is listed; empty: it can.
     """
 
     venue: str
@@ -165,6 +175,7 @@ class Instrument:
     tick_size: Decimal = Decimal(0)
     step_size: Decimal = Decimal(0)
     trading: bool = True
+    unavailable: str = ""
 
 
 @frozen
@@ -173,7 +184,8 @@ class Trade:
 
     ``trade_id`` is the venue's id of it (consecutive within a stream where the venue's are),
     ``first_id``..``last_id`` the trades inside.  ``quantity`` is in base currency.
-    ``buyer_is_maker`` True means that the taker sold.
+    ``quote_quantity`` is set where ``quantity`` was computed from it (inverse contracts, rounded);
+    None: it is price x quantity.  ``buyer_is_maker`` True means that the taker sold.
     """
 
     symbol: str

@@ -3,7 +3,7 @@
 Rules (the same as the exchange's own candles, so that the two can be compared):
 
 - ``open`` and ``close`` are the first and last trade's price, ``high`` and ``low`` the extremes,
-  ``volume`` the sum of quantities in base currency, ``quote_volume`` the sum of price x quantity,
+  ``volume`` the sum of quantities in base currency, ``quote_volume`` the sum of ``quote_quantity``,
   ``trades`` the number of trades inside the aggregates (``last_id - first_id + 1``).
 - An interval without a trade is a flat candle at the previous close with volume 0.
 - A candle closes when a trade of a later interval arrives, or when ``advance`` is told that its
@@ -55,7 +55,10 @@ class _Bar:
             self.low = price
         self.close = price
         self.volume = EXACT.add(self.volume, trade.quantity)
-        self.quote_volume = EXACT.fma(price, trade.quantity, self.quote_volume)
+        if trade.quote_quantity is None:
+            self.quote_volume = EXACT.fma(price, trade.quantity, self.quote_volume)
+        else:
+            self.quote_volume = EXACT.add(self.quote_volume, trade.quote_quantity)
         self.trades += trade.last_id - trade.first_id + 1
         self.event_ms = trade.event_ms
         self.last_id = trade.trade_id

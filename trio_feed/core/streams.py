@@ -60,3 +60,8 @@ Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice |
 
 BookRule = Literal["binance_spot", "binance_futures", "okx"]
 """How a book's updates follow each other (:mod:`trio_feed.core.book`)."""
+
+
+TradeIds = Literal["dense", "opaque"]
+"""dense: the ids of a symbol's trades follow each other (+1), so a missing one is a missing trade.
+opaque: they only tell one trade from another."""

@@ -153,10 +153,11 @@ class Building:
         assert question is not None, "a line that cannot be refilled is never due"
 
         def take(body: bytes) -> None:
-            trades = self._venue.parse_trades(body, instrument)
+            rows = self._venue.parse_trades(body, instrument)
+            self._outlet.odd_rows(rows.bad, str(TradesOf(symbol)))
             now = self._received = self._now_ms()
             before = line.refilled
-            self._built(symbol, line.fill(trades, now), now)
+            self._built(symbol, line.fill(rows.good, now), now)
             self._refilled(symbol, line.refilled - before)
 
         def failed() -> None:

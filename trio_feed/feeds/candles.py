@@ -94,14 +94,17 @@ class Candles:
 
     def job(self, series: Series, instrument: Instrument) -> Job:
         """What to ask for a series now."""
-        ledger = self.ledgers[series]
+        ledger, now = self.ledgers[series], self._now_ms()
+        bars = calendar.count(series.interval, ledger.expected, int(now)) + 1
         question = self._venue.klines_question(
-            instrument, series.interval, ledger.expected, self._now_ms()
+            instrument, series.interval, ledger.expected, bars, now
         )
 
         def take(body: bytes) -> None:
             rows = self._venue.parse_klines(body, instrument)
-            self._fill(ledger, rows, question.until_ms)
+            self._outlet.odd_rows(rows.bad, str(series))
+            until_ms = None if rows.bad else question.until_ms
+            self._fill(ledger, rows.good, until_ms)
 
         return Job(question, take, lambda: ledger.failed(self._now_ms()))
 

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from ..environment import Environment
 from ..errors import BadMessage, NetworkError
+from ..model import Instrument
 from ..net.rest import RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
@@ -38,8 +39,15 @@ async def fetch(venue: Venue, rest: RestClient, now_ms: Callable[[], float]) -> 
 
 
 def parse(venue: Venue, copy: Copy) -> Instruments:
-    """Raises BadMessage."""
-    return Instruments([i for body in copy.bodies for i in venue.parse_instruments(body.encode())])
+    """Raises BadMessage.  Rows that cannot be read are logged and left out."""
+    found: list[Instrument] = []
+    log = structlog.get_logger().bind(venue=venue.NAME)
+    for body in copy.bodies:
+        rows = venue.parse_instruments(body.encode())
+        found += rows.good
+        for error in rows.bad:
+            log.warning("row.bad", stream="instruments", problem=str(error), sample=error.sample)
+    return Instruments(found)
 
 
 async def load(

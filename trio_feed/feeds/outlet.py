@@ -7,6 +7,7 @@ import structlog
 from attrs import evolve
 
 from ..core import calendar
+from ..errors import BadMessage
 from ..metrics import Metrics
 from ..model import (
     BookView,
@@ -58,6 +59,12 @@ class Outlet:
     def labelled(self, kline: Kline) -> Kline:
         """A candle that says ``simulated`` where everything of this venue is."""
         return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
+
+    def odd_rows(self, bad: Iterable[BadMessage], stream: str) -> None:
+        """Rows of an answer that could not be read."""
+        for error in bad:
+            self.metrics.bad_messages.labels(self.venue).inc()
+            self.log.warning("row.bad", stream=stream, problem=str(error), sample=error.sample)
 
     def candles(self, messages: Iterable[KlineMessage]) -> None:
         """What a ledger let out, in order."""

@@ -188,7 +188,9 @@ class Pipeline:
     def use(self, instruments: Instruments) -> None:
         """From now on these are the instruments; what does not trade is not missed."""
         found = {symbol: instruments.find(symbol) for symbol in self._symbols}
-        self._active = {s: i for s, i in found.items() if i is not None and i.trading}
+        self._active = {
+            s: i for s, i in found.items() if i is not None and i.trading and not i.unavailable
+        }
         self.changed.set()
 
     def seed_rollup(self, series: Series, minutes: Iterable[Kline]) -> None:

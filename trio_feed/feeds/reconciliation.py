@@ -76,11 +76,12 @@ class Reconciliation:
         """Ask for the minute; whatever comes settles the doubt."""
         difference = self._doubts.pop(doubt)
         now = self._now_ms()
-        question = self._venue.klines_question(instrument, Interval.M1, doubt.open_ms, now)
+        question = self._venue.klines_question(instrument, Interval.M1, doubt.open_ms, 1, now)
 
         def take(body: bytes) -> None:
             rows = self._venue.parse_klines(body, instrument)
-            found = next((r for r in rows if r.open_ms == doubt.open_ms and r.closed), None)
+            self._outlet.odd_rows(rows.bad, str(doubt))
+            found = next((r for r in rows.good if r.open_ms == doubt.open_ms and r.closed), None)
             self._settle(doubt, difference, found)
 
         def failed() -> None:

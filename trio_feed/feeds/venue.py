@@ -338,8 +338,14 @@ class VenueFeed:
         streams: list[Stream] = []
         for symbol in self.settings.symbols:
             instrument = table.find(symbol)
-            if instrument is None or (not instrument.trading and symbol != EVERY):
-                problem = "not in the venue's list" if instrument is None else "not trading"
+            problem = ""
+            if instrument is None:
+                problem = "not in the venue's list"
+            elif instrument.unavailable:
+                problem = instrument.unavailable
+            elif not instrument.trading and symbol != EVERY:
+                problem = "not trading"
+            if problem or instrument is None:
                 self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
             else:
                 streams += self._streams_of(instrument)
@@ -352,13 +358,6 @@ class VenueFeed:
         kinds = []
         if settings.trade_intervals or Channel.TRADE in channels:
             kinds.append(venue.TRADE_KIND)
-            if instrument.kind.startswith("inverse"):
-                self._log.warning(
-                    "symbol.inverse",
-                    symbol=instrument.symbol,
-                    problem="quantities are in quote currency, and so is the volume of candles "
-                    "that are built from its trades",
-                )
         if Channel.TICKER in channels:
             kinds += [kind for kind in (Kind.TICKER, Kind.TOP) if kind in venue.KINDS]
         if Channel.BOOK in channels:

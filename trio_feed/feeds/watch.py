@@ -15,7 +15,7 @@ cannot be asked about (tickers, books) are measured by the candles or trades of 
 """
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import structlog
@@ -243,11 +243,11 @@ class Watch:
         if question is None:
             return None
         parse = self._venue.parse_trades if stream.interval is None else self._venue.parse_klines
-        found: list[Kline] | list[Trade] = []
+        found: Sequence[Kline | Trade] = ()
         with trio.move_on_after(self._settings.rest_timeout_s):
             try:
                 body = await rest.get(question.path, question.params, weight=question.weight)
-                found = parse(body, instrument)
+                found = parse(body, instrument).good
             except (NetworkError, BadMessage) as error:
                 self._log.info("probe.failed", stream=stream.name, problem=str(error))
         return found[-1] if found else None

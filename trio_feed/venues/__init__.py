@@ -18,9 +18,11 @@ from .base import (
     Pong,
     RestQuestion,
     Stream,
+    TradeIds,
     Venue,
 )
 from .instruments import AnyInstrument, Instruments
+from .rows import Rows
 
 _MODULES: dict[str, Venue] = {venue.NAME: venue for venue in (binance, binance_usdm, okx)}
 NAMES = (*_MODULES, spinpet.NAME)
@@ -59,7 +61,9 @@ __all__ = [
     "Plan",
     "Pong",
     "RestQuestion",
+    "Rows",
     "Stream",
+    "TradeIds",
     "Venue",
     "make_venue",
 ]

@@ -10,9 +10,10 @@ from typing import Protocol
 
 from attrs import frozen
 
-from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream
+from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
 from .instruments import Instruments
+from .rows import Rows
 
 
 @frozen
@@ -98,7 +99,8 @@ class Venue(Protocol):
     ``INTERVALS`` are the candles it streams and answers by REST.  ``KINDS`` are the streams it
     has; ``stream`` raises ValueError for another, so that a stream of unknown kind is refused
     before anything is dialled.  ``BOOK_RULE`` None: no books.  ``LISTED`` False: it has no list of
-    instruments, any symbol goes.  ``parse`` and the ``parse_*`` raise BadMessage only.
+    instruments, any symbol goes.  ``parse`` and the ``parse_*`` raise BadMessage only; those that
+    read lists return :class:`Rows`, with the rows that cannot be read beside the others.
     """
 
     NAME: str
@@ -123,6 +125,12 @@ class Venue(Protocol):
     """How many seconds' worth of the REST budget may be spent at once."""
     TRADE_KIND: Kind
     """The stream that candles are built from: AGG_TRADE, TRADE or PRICE."""
+    TRADE_IDS: TradeIds
+    """What ``Trade.trade_id`` of the ``TRADE_KIND`` stream proves."""
+    PAGE: int
+    """Most candles in one answer."""
+    BEGAN_MS: int
+    """No candle of the exchange opens before this; questions are clamped to it."""
 
     def stream(
         self, kind: Kind, instrument: Instrument, interval: Interval | None = None
@@ -136,20 +144,22 @@ class Venue(Protocol):
 
     def instruments_questions(self) -> list[RestQuestion]: ...
 
-    def parse_instruments(self, body: bytes) -> list[Instrument]: ...
+    def parse_instruments(self, body: bytes) -> Rows[Instrument]: ...
 
     def klines_question(
-        self, instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+        self, instrument: Instrument, interval: Interval, start_ms: int, bars: int, now_ms: float
     ) -> RestQuestion:
-        """Candles that open at ``start_ms`` or later, as many as one answer holds."""
+        """The ``bars`` (at least 1) candles that open at ``start_ms`` or later, and the one behind
+        them, up to ``PAGE`` in all.  Size and weight follow ``bars``."""
 
-    def parse_klines(self, body: bytes, instrument: Instrument) -> list[Kline]:
-        """Ascending, each marked closed or not."""
+    def parse_klines(self, body: bytes, instrument: Instrument) -> Rows[Kline]:
+        """Ascending, each marked closed or not.  A row with further columns is welcome."""
 
     def trades_question(self, instrument: Instrument, from_id: int) -> RestQuestion | None:
         """Trades of the ``TRADE_KIND`` from an id on; None where the venue cannot say."""
 
-    def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]: ...
+    def parse_trades(self, body: bytes, instrument: Instrument) -> Rows[Trade]:
+        """Ascending by id."""
 
     def latest_question(
         self, instrument: Instrument, interval: Interval | None

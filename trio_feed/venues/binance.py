@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from ..model import Instrument, Interval
 from . import binance_rest as rest
 from . import binance_wire as wire
-from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream
+from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
 from .instruments import Instruments
+from .rows import Rows
 
 NAME = "binance"
 WEBSOCKET_URL = "wss://stream.binance.com:443"
@@ -28,6 +29,10 @@ FRAMES = (5, 1.25)
 OPERATIONS: tuple[int, float] | None = None
 SHARES = NAME
 TRADE_KIND = Kind.AGG_TRADE
+TRADE_IDS: TradeIds = "dense"
+PAGE = 1000
+BEGAN_MS = 1_498_867_200_000
+"""2017-07-01: the month of the first candles (2017-07-14)."""
 
 _STREAMS = {
     Kind.KLINE: "{pair}@kline_{interval}",
@@ -40,7 +45,6 @@ _STREAMS = {
     Kind.BOOK_LEVELS: "{pair}@depth20@100ms",
 }
 KINDS = frozenset(_STREAMS)
-_PAGE = 1000
 _TRADE_PAGE = 1000
 
 parse_klines = rest.parse_klines
@@ -70,20 +74,20 @@ def instruments_questions() -> list[RestQuestion]:
     return [RestQuestion("/api/v3/exchangeInfo", {"permissions": "SPOT"}, 20)]
 
 
-def parse_instruments(body: bytes) -> list[Instrument]:
+def parse_instruments(body: bytes) -> Rows[Instrument]:
     """All spot pairs."""
     return rest.parse_instruments(body, NAME)
 
 
 def klines_question(
-    instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+    instrument: Instrument, interval: Interval, start_ms: int, bars: int, now_ms: float
 ) -> RestQuestion:
-    """Candles from ``start_ms`` on, oldest first, the running one last."""
+    """``bars`` candles from ``start_ms`` on and one more, oldest first; the weight is always 2."""
     params: dict[str, str | int] = {
         "symbol": instrument.native,
         "interval": interval.value,
-        "startTime": start_ms,
-        "limit": _PAGE,
+        "startTime": max(start_ms, BEGAN_MS),
+        "limit": min(PAGE, max(bars, 1) + 1),
     }
     return RestQuestion("/api/v3/klines", params, 2)
 

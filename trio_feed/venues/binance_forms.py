@@ -4,7 +4,15 @@ Sources: github binance/binance-spot-api-docs (2026-07-21), binance-connector-py
 (2026-08-19).  Fields with a default are absent on one of the two markets or before 2026.
 """
 
+from typing import Annotated
+
 import msgspec
+
+from ..model import INT_MAX
+
+Whole = Annotated[int, msgspec.Meta(ge=-1, le=INT_MAX)]
+"""Ids, times, counts: what the store can hold.  -1 is Binance's way to say that there is none."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
 
 UM = 1
 """``st`` of USD-M; 2 is COIN-M, whose instruments share the merged streams since 2026-06-30."""
@@ -15,7 +23,7 @@ class Wire(msgspec.Struct):
 
 
 class Bar(Wire):
-    t: int
+    t: Whole
     i: str
     o: str
     h: str
@@ -23,44 +31,62 @@ class Bar(Wire):
     c: str
     v: str
     q: str
-    n: int
+    n: Count
     x: bool
+    V: str
+    Q: str
+    f: Whole = -1
+    L: Whole = -1
 
 
 class KlineFrame(Wire):
-    E: int
+    """``kline``: of a symbol; ``f`` and ``L`` are its first and last trade."""
+
+    E: Whole
+    s: str
     k: Bar
-    s: str = ""
-    ps: str = ""
-    ct: str = "PERPETUAL"
+    st: int = UM
+
+
+class ContinuousFrame(Wire):
+    """``continuous_kline``: of a pair and a contract type; ``f`` and ``L`` are update ids."""
+
+    E: Whole
+    ps: str
+    ct: str
+    k: Bar
+    st: int = UM
 
 
 class AggRow(Wire):
-    a: int
+    a: Whole
     p: str
     q: str
-    f: int
-    l: int  # noqa: E741 - the exchange's name
-    T: int
+    f: Whole
+    l: Whole  # noqa: E741 - the exchange's name
+    T: Whole
     m: bool
     s: str = ""
-    E: int = 0
+    E: Whole = 0
+    st: int = UM
 
 
 class TradeFrame(Wire):
-    E: int
+    E: Whole
     s: str
-    t: int
+    t: Whole
     p: str
     q: str
-    T: int
+    T: Whole
     m: bool
+    X: str = "MARKET"
+    st: int = UM
 
 
 class TickerFrame(Wire):
     """24hrTicker and 24hrMiniTicker; spot's full one also has the best bid and ask."""
 
-    E: int
+    E: Whole
     s: str
     c: str
     o: str
@@ -78,13 +104,13 @@ class TickerFrame(Wire):
 class TopFrame(Wire):
     """bookTicker; spot's has neither event type nor time."""
 
-    u: int
+    u: Whole
     s: str
     b: str
     B: str
     a: str
     A: str
-    E: int = 0
+    E: Whole = 0
     st: int = UM
 
 
@@ -94,29 +120,30 @@ Levels = list[tuple[str, str]]
 class DepthFrame(Wire):
     """depthUpdate: changes on both markets, and USD-M's best levels."""
 
-    E: int
+    E: Whole
     s: str
-    U: int
-    u: int
+    U: Whole
+    u: Whole
     b: Levels
     a: Levels
-    pu: int | None = None
+    pu: Whole | None = None
+    st: int = UM
 
 
 class Depth(Wire):
     """A REST snapshot, and spot's best levels, which carry no symbol."""
 
-    lastUpdateId: int
+    lastUpdateId: Whole
     bids: Levels
     asks: Levels
-    E: int = 0
+    E: Whole = 0
 
 
 class MarkFrame(Wire):
-    E: int
+    E: Whole
     s: str
     p: str
-    T: int
+    T: Whole
     i: str | None = None
     r: str | None = None
     st: int = UM
@@ -128,10 +155,13 @@ class Forced(Wire):
     q: str
     p: str
     ap: str
-    T: int
+    T: Whole
+    st: int = UM
 
 
 class ForceFrame(Wire):
+    """``st`` stands outside of ``o``, or in it."""
+
     o: Forced
     st: int = UM
 

@@ -4,15 +4,16 @@ A candle's row is final once a later row stands behind it, whatever any clock sa
 last row of an answer that reaches the present is the running candle.
 """
 
-from itertools import pairwise
 from typing import Any
 
+import attrs
 import msgspec
 
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
-from .binance_forms import AggRow, Wire
-from .binance_wire import MALFORMED, aggregate, decode_depth, sample, snapshot
+from .binance_forms import AggRow, Count, Whole, Wire
+from .binance_wire import CONTRACTS, aggregate, decode_depth, sample, snapshot
+from .rows import MALFORMED, Rows, read_rows
 
 
 class _Listed(Wire):
@@ -22,44 +23,71 @@ class _Listed(Wire):
     quoteAsset: str
     filters: list[dict[str, Any]]
     contractType: str | None = None
-    pair: str | None = None
+    contractSize: Any = None
 
 
 class _ExchangeInfo(Wire):
-    symbols: list[_Listed]
+    symbols: msgspec.Raw
 
 
-_Row = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
+class _Row(msgspec.Struct, array_like=True):
+    """Further columns are welcome."""
+
+    open_ms: Whole
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    close_ms: Whole
+    quote_volume: str
+    trades: Count
+    taker_buy_volume: str
+    taker_buy_quote_volume: str
+    unused: Any
+
 
 _rows = msgspec.json.Decoder(list[_Row]).decode
+_row = msgspec.json.Decoder(_Row).decode
 _trade_rows = msgspec.json.Decoder(list[AggRow]).decode
+_trade_row = msgspec.json.Decoder(AggRow).decode
+_listed_rows = msgspec.json.Decoder(list[_Listed]).decode
+_listed_row = msgspec.json.Decoder(_Listed).decode
 _exchange_info = msgspec.json.Decoder(_ExchangeInfo).decode
 
 
-def parse_klines(body: bytes, _instrument: Instrument) -> list[Kline]:
-    """Rows ascending; all but the last are closed.  Raises BadMessage."""
-    try:
-        rows = _rows(body)
-    except MALFORMED as error:
-        raise BadMessage(f"malformed candles: {error}", sample(body)) from None
-    if any(later[0] <= row[0] for row, later in pairwise(rows)):
-        raise BadMessage("candles are not in ascending order", sample(body))
-    last = len(rows) - 1
-    return [_row_kline(row, closed=index < last) for index, row in enumerate(rows)]
+def parse_klines(body: bytes, _instrument: Instrument) -> Rows[Kline]:
+    """Rows ascending; all but the last that can be read are closed.  Raises BadMessage."""
+    rows = read_rows(body, _rows, _row, _kline, key=lambda kline: kline.open_ms)
+    if rows.good:
+        rows.good[-1] = attrs.evolve(rows.good[-1], closed=False)
+    return rows
 
 
-def _row_kline(row: _Row, *, closed: bool) -> Kline:
-    o, h, low, c, v = (parse_decimal(text) for text in row[1:6])
-    opened = parse_time_ms(row[0])
-    return Kline(opened, o, h, low, c, v, parse_decimal(row[7]), row[8], closed, Source.BACKFILL)
+def _kline(row: _Row) -> Kline:
+    return Kline(
+        open_ms=parse_time_ms(row.open_ms),
+        open=parse_decimal(row.open),
+        high=parse_decimal(row.high),
+        low=parse_decimal(row.low),
+        close=parse_decimal(row.close),
+        volume=parse_decimal(row.volume),
+        quote_volume=parse_decimal(row.quote_volume),
+        trades=row.trades,
+        closed=True,
+        source=Source.BACKFILL,
+        taker_buy_volume=parse_decimal(row.taker_buy_volume),
+        taker_buy_quote_volume=parse_decimal(row.taker_buy_quote_volume),
+    )
 
 
-def parse_trades(body: bytes, instrument: Instrument) -> list[Trade]:
+def parse_trades(body: bytes, instrument: Instrument) -> Rows[Trade]:
     """Aggregated trades, ascending by id.  Raises BadMessage."""
-    try:
-        return [aggregate(instrument, row, row.T) for row in _trade_rows(body)]
-    except MALFORMED as error:
-        raise BadMessage(f"malformed trades: {error}", sample(body)) from None
+
+    def make(row: AggRow) -> Trade:
+        return aggregate(instrument, row, row.T)
+
+    return read_rows(body, _trade_rows, _trade_row, make, key=lambda trade: trade.trade_id)
 
 
 def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
@@ -70,20 +98,22 @@ def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
         raise BadMessage(f"malformed depth: {error}", sample(body)) from None
 
 
-def parse_instruments(body: bytes, venue: str) -> list[Instrument]:
+def parse_instruments(body: bytes, venue: str) -> Rows[Instrument]:
     """exchangeInfo.  Raises BadMessage."""
     try:
         listed = _exchange_info(body).symbols
-        return [_instrument(row, venue) for row in listed]
-    except (*MALFORMED, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise BadMessage(f"malformed exchangeInfo: {error}", sample(body)) from None
+    return read_rows(listed, _listed_rows, _listed_row, lambda row: _instrument(row, venue))
 
 
 def _instrument(row: _Listed, venue: str) -> Instrument:
-    filters = {entry.get("filterType"): entry for entry in row.filters}
-    tick = filters.get("PRICE_FILTER", {}).get("tickSize", "0")
-    step = filters.get("LOT_SIZE", {}).get("stepSize", "0")
-    kind = "spot" if row.contractType is None else _KINDS.get(row.contractType, "future")
+    filters = {str(entry.get("filterType")): entry for entry in row.filters}
+    kind = "spot"
+    if row.contractType is not None:
+        kind = CONTRACTS.get(row.contractType, "future")
+    if not row.symbol:
+        raise BadMessage("an instrument without a name")
     return Instrument(
         venue=venue,
         symbol=row.symbol,
@@ -91,10 +121,11 @@ def _instrument(row: _Listed, venue: str) -> Instrument:
         kind=kind,
         base=row.baseAsset,
         quote=row.quoteAsset,
-        tick_size=parse_decimal(tick),
-        step_size=parse_decimal(step),
+        tick_size=parse_decimal(filters.get("PRICE_FILTER", {}).get("tickSize", "0")),
+        step_size=parse_decimal(filters.get("LOT_SIZE", {}).get("stepSize", "0")),
         trading=row.status == "TRADING",
+        unavailable="" if row.contractSize is None else _COIN_M,
     )
 
 
-_KINDS = {"PERPETUAL": "perpetual", "TRADIFI_PERPETUAL": "tradifi_perpetual"}
+_COIN_M = "a COIN-M contract: its volumes are contracts, not base currency"

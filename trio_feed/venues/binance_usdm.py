@@ -3,6 +3,10 @@
 Sources: "Important WebSocket Change Notice" and "Websocket Market Streams" of the USD-M pages on
 developers.binance.com (2026-05-28).  Since 2026-04-23 streams are split over ``/public`` and
 ``/market``: on the wrong path they are acknowledged and stay silent for ever.
+
+Perpetuals are asked for as continuous contracts (``btcusdt_perpetual@continuousKline_1m``), dated
+contracts by their own symbol (``btcusdt_261225@kline_1m``, ``klines``): ``current_quarter`` names
+another contract after each delivery, so its candles would change from one to the other.
 """
 
 from collections.abc import Sequence
@@ -10,8 +14,9 @@ from collections.abc import Sequence
 from ..model import Instrument, Interval
 from . import binance_rest as rest
 from . import binance_wire as wire
-from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream
+from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
 from .instruments import Instruments
+from .rows import Rows
 
 NAME = "binance_usdm"
 WEBSOCKET_URL = "wss://fstream.binance.com"
@@ -29,6 +34,10 @@ FRAMES = (10, 1.25)
 OPERATIONS: tuple[int, float] | None = None
 SHARES = NAME
 TRADE_KIND = Kind.AGG_TRADE
+TRADE_IDS: TradeIds = "dense"
+PAGE = 1500
+BEGAN_MS = 1_567_296_000_000
+"""2019-09-01: the month of the first contract (2019-09-08)."""
 
 _PUBLIC, _MARKET = "/public", "/market"
 _STREAMS = {
@@ -45,8 +54,10 @@ _STREAMS = {
 }
 """Path and name of each kind.  ``@trade`` is undocumented on USD-M, but seen on /public."""
 KINDS = frozenset(_STREAMS)
-_PAGE = 1500
-_PAGE_WEIGHT = 10
+_CONTRACTS = {kind: contract for contract, kind in wire.CONTRACTS.items()}
+_DATED = "{pair}@kline_{interval}"
+_WEIGHTS = ((100, 1), (500, 2), (1001, 5))
+"""Below so many candles a question weighs so much; else 10."""
 _TRADE_PAGE = 1000
 
 parse_klines = rest.parse_klines
@@ -59,14 +70,18 @@ def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None)
     if kind not in _STREAMS:
         raise ValueError(f"{NAME} has no {kind} streams")
     path, pattern = _STREAMS[kind]
+    contract = _continuous(instrument)
+    if kind is Kind.KLINE and not contract:
+        pattern = _DATED
     name = pattern.format(
-        pair=instrument.native.lower(), contract=_contract(instrument), interval=interval
+        pair=instrument.native.lower(), contract=contract.lower(), interval=interval
     )
     return Stream(path, name, instrument.symbol, kind, interval)
 
 
-def _contract(instrument: Instrument) -> str:
-    return "tradifi_perpetual" if instrument.kind == "tradifi_perpetual" else "perpetual"
+def _continuous(instrument: Instrument) -> str:
+    """The contract type that the candles are asked for by; empty: they are asked for by symbol."""
+    return _CONTRACTS.get(instrument.kind, "")
 
 
 def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
@@ -87,26 +102,30 @@ def instruments_questions() -> list[RestQuestion]:
     return [RestQuestion("/fapi/v1/exchangeInfo", {}, 1)]
 
 
-def parse_instruments(body: bytes) -> list[Instrument]:
+def parse_instruments(body: bytes) -> Rows[Instrument]:
     """Perpetuals; dated contracts have names of their own and are listed as well."""
     return rest.parse_instruments(body, NAME)
 
 
 def klines_question(
-    instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+    instrument: Instrument, interval: Interval, start_ms: int, bars: int, now_ms: float
 ) -> RestQuestion:
-    """Candles from ``start_ms`` on, oldest first, the running one last."""
-    return RestQuestion(
-        "/fapi/v1/continuousKlines",
-        {
-            "pair": instrument.native,
-            "contractType": _contract(instrument).upper(),
-            "interval": interval.value,
-            "startTime": start_ms,
-            "limit": _PAGE,
-        },
-        _PAGE_WEIGHT,
-    )
+    """``bars`` candles from ``start_ms`` on and one more, oldest first."""
+    limit = min(PAGE, max(bars, 1) + 1)
+    return _klines(instrument, interval, limit, {"startTime": max(start_ms, BEGAN_MS)})
+
+
+def _klines(
+    instrument: Instrument, interval: Interval, limit: int, start: dict[str, str | int]
+) -> RestQuestion:
+    contract = _continuous(instrument)
+    path = "/fapi/v1/continuousKlines" if contract else "/fapi/v1/klines"
+    params: dict[str, str | int] = {"symbol": instrument.native}
+    if contract:
+        params = {"pair": instrument.native, "contractType": contract}
+    params |= {"interval": interval.value, **start, "limit": limit}
+    weight = next((weight for below, weight in _WEIGHTS if limit < below), 10)
+    return RestQuestion(path, params, weight)
 
 
 def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None:
@@ -123,13 +142,7 @@ def latest_question(instrument: Instrument, interval: Interval | None) -> RestQu
     """The newest candle (weight 1) or aggregated trade (20, however few are asked for)."""
     if interval is None:
         return RestQuestion("/fapi/v1/aggTrades", {"symbol": instrument.native, "limit": 1}, 20)
-    params: dict[str, str | int] = {
-        "pair": instrument.native,
-        "contractType": _contract(instrument).upper(),
-        "interval": interval.value,
-        "limit": 1,
-    }
-    return RestQuestion("/fapi/v1/continuousKlines", params, 1)
+    return _klines(instrument, interval, 1, {})
 
 
 def book_question(instrument: Instrument) -> RestQuestion | None:

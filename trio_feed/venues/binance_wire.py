@@ -9,6 +9,7 @@ ones are not.
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -33,6 +34,8 @@ from .binance_forms import (
     NOTHING,
     UM,
     AggRow,
+    Bar,
+    ContinuousFrame,
     Depth,
     DepthFrame,
     Envelope,
@@ -45,6 +48,7 @@ from .binance_forms import (
     TradeFrame,
 )
 from .instruments import Instruments
+from .rows import MALFORMED
 
 STREAMS_MAX = 1024
 """Streams per connection."""
@@ -53,7 +57,10 @@ SUBSCRIBE_MAX = 200
 URL_MAX = 8_000
 """A longer URL was seen to deliver nothing (limit measured at 8004 characters)."""
 
-MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+_URL_SAFE = "@!+:~"
+"""Characters that stay themselves in the URL of a stream; symbols may be of any alphabet."""
+CONTRACTS = {"PERPETUAL": "perpetual", "TRADIFI_PERPETUAL": "tradifi_perpetual"}
+"""``contractType`` of what is asked for as a continuous contract -> ``Instrument.kind``."""
 
 _envelope = msgspec.json.Decoder(Envelope).decode
 decode_depth = msgspec.json.Decoder(Depth).decode
@@ -71,7 +78,7 @@ def plan(base: str, path: str, streams: Sequence[Stream], limit: int) -> list[Pl
     plans = []
     for start in range(0, len(streams), size):
         chunk = tuple(streams[start : start + size])
-        alone = f"{base}{path}/ws/{chunk[0].name}"
+        alone = f"{base}{path}/ws/{quote(chunk[0].name, safe=_URL_SAFE)}"
         if len(chunk) == 1 and "@depth" not in chunk[0].name and len(alone) < URL_MAX:
             plans.append(Plan(alone, chunk))
         else:
@@ -83,7 +90,8 @@ def _frames(streams: tuple[Stream, ...]) -> tuple[Frame, ...]:
     frames = []
     for number, start in enumerate(range(0, len(streams), SUBSCRIBE_MAX), start=1):
         names = [stream.name for stream in streams[start : start + SUBSCRIBE_MAX]]
-        text = json.dumps({"method": "SUBSCRIBE", "params": names, "id": number})
+        request = {"method": "SUBSCRIBE", "params": names, "id": number}
+        text = json.dumps(request, ensure_ascii=False)
         frames.append(Frame(text, frozenset({str(number)})))
     return tuple(frames)
 
@@ -163,14 +171,32 @@ def _reply(envelope: Envelope) -> Event:
 
 def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     frame = _decode_kline(raw)
-    bar = frame.k
-    interval = _STREAMED.get(bar.i)
-    name = frame.ps or frame.s
-    if not name or interval is None:
-        raise BadMessage(f"candle of {name!r} {bar.i!r}")
-    instrument = instruments.of_native(name)
+    if frame.st != UM:
+        return _OTHER_MARKET
+    instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
+    bar = frame.k
+    return _update(instrument, bar, frame.E, _id(bar.f), _id(bar.L))
+
+
+def _continuous_kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
+    """Matched by pair and contract type: the pair alone also names its dated contracts."""
+    frame = _decode_continuous(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
+    instrument = instruments.of_native(frame.ps)
+    if instrument is None or CONTRACTS.get(frame.ct) != instrument.kind:
+        return STRANGER
+    return _update(instrument, frame.k, frame.E, None, None)
+
+
+def _update(
+    instrument: Instrument, bar: Bar, event_ms: int, first_id: int | None, last_id: int | None
+) -> Event:
+    interval = _STREAMED.get(bar.i)
+    if interval is None:
+        raise BadMessage(f"candle of {bar.i!r}")
     kline = Kline(
         open_ms=parse_time_ms(bar.t),
         open=parse_decimal(bar.o),
@@ -182,13 +208,24 @@ def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
         trades=bar.n,
         closed=bar.x,
         source=Source.EXCHANGE,
-        event_ms=parse_time_ms(frame.E),
+        event_ms=parse_time_ms(event_ms),
+        first_trade_id=first_id,
+        last_trade_id=last_id,
+        taker_buy_volume=parse_decimal(bar.V),
+        taker_buy_quote_volume=parse_decimal(bar.Q),
     )
     return KlineUpdate(instrument.symbol, interval, kline)
 
 
+def _id(number: int) -> int | None:
+    """-1 stands in candles without trades."""
+    return number if number >= 0 else None
+
+
 def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
     frame = _decode_agg(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
@@ -206,9 +243,13 @@ def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
 
 def _single_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
     frame = _decode_trade(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
+    if frame.X == "NA":  # USD-M: price and quantity are "0"
+        return Ignored("placeholder trade")
     price, quantity = parse_decimal(frame.p), parse_decimal(frame.q)
     time_ms, event_ms = parse_time_ms(frame.T), parse_time_ms(frame.E)
     number = frame.t
@@ -253,6 +294,8 @@ def _top(raw: Any, _stream: str, instruments: Instruments) -> Event:
 
 def _depth_update(raw: Any, stream: str, instruments: Instruments) -> Event:
     frame = _decode_depth(raw)
+    if frame.st != UM:
+        return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
@@ -291,9 +334,11 @@ def _mark_price(raw: Any, _stream: str, instruments: Instruments) -> Event:
 def _liquidation(raw: Any, _stream: str, instruments: Instruments) -> Event:
     frame = _decode_force(raw)
     order = frame.o
+    if frame.st != UM or order.st != UM:
+        return _OTHER_MARKET
     instrument = instruments.of_native(order.s)
-    if frame.st != UM or instrument is None:
-        return _OTHER_MARKET if frame.st != UM else STRANGER
+    if instrument is None:
+        return STRANGER
     price, average = parse_decimal(order.p), parse_decimal(order.ap)
     quantity, time_ms = parse_decimal(order.q), parse_time_ms(order.T)
     return Liquidation(instrument.symbol, order.S == "SELL", price, average, quantity, time_ms)
@@ -323,6 +368,7 @@ def _maybe(text: str | None) -> Any:
 
 
 _decode_kline = msgspec.json.Decoder(KlineFrame).decode
+_decode_continuous = msgspec.json.Decoder(ContinuousFrame).decode
 _decode_agg = msgspec.json.Decoder(AggRow).decode
 _decode_trade = msgspec.json.Decoder(TradeFrame).decode
 _decode_ticker = msgspec.json.Decoder(TickerFrame).decode
@@ -332,7 +378,7 @@ _decode_mark = msgspec.json.Decoder(MarkFrame).decode
 _decode_force = msgspec.json.Decoder(ForceFrame).decode
 _MAKERS: dict[str, Callable[[Any, str, Instruments], Event]] = {
     "kline": _kline,
-    "continuous_kline": _kline,
+    "continuous_kline": _continuous_kline,
     "aggTrade": _agg_trade,
     "trade": _single_trade,
     "24hrTicker": _ticker,

@@ -9,17 +9,16 @@ REST pages come newest first between two exclusive bounds, ``before`` (newer tha
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from itertools import pairwise
-from typing import TypeVar
 
 import msgspec
 
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
 from . import okx_wire as wire
-from .base import BookRule, Frame, Heartbeat, Kind, Plan, RestQuestion, Stream
+from .base import BookRule, Frame, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
+from .rows import MALFORMED, Rows, read_rows
 
 NAME = "okx"
 WEBSOCKET_URL = "wss://ws.okx.com"
@@ -40,6 +39,10 @@ OPERATIONS: tuple[int, float] | None = (480, 3600.0)
 SHARES = NAME
 TRADE_KIND = Kind.TRADE
 """``trades-all``: its ids follow each other without a hole, those of ``trades`` do not."""
+TRADE_IDS: TradeIds = "dense"
+PAGE = 300
+BEGAN_MS = 1_483_228_800_000
+"""2017-01-01: the year of the first candles."""
 
 _PUBLIC = "/ws/v5/public"
 _BUSINESS = "/ws/v5/business"
@@ -61,7 +64,6 @@ BOOKS_MAX = 29
 ARGS_MAX = 50
 ARGS_BYTES_MAX = 3_900
 """Streams per subscribe frame, and bytes of them (OKX closes with 1009 above 64 KB)."""
-_PAGE = 300
 _TRADE_PAGE = 100
 _BOOK_LEVELS = 400
 _RECENT_BARS = 1_400
@@ -83,11 +85,13 @@ _LENGTHS_MS = {
     Interval.H6: 360 * _MINUTE,
     Interval.H12: 720 * _MINUTE,
     Interval.D1: 1_440 * _MINUTE,
+    Interval.D3: 3 * 1_440 * _MINUTE,
     Interval.W1: 7 * 1_440 * _MINUTE,
     Interval.MO1: 28 * 1_440 * _MINUTE,
 }
 """Of a month the shortest: a longer one could put more than a page between the bounds, and a page
 that is too full loses its oldest rows."""
+_LONGEST_MONTH_MS = 31 * 1_440 * _MINUTE
 
 parse = wire.parse
 
@@ -136,13 +140,15 @@ def _frames(streams: Iterable[Stream]) -> Iterator[Frame]:
     args: list[str] = []
     for each in streams:
         channel, _, native = each.name.partition(":")
-        arg = json.dumps({"channel": channel, "instId": native}, separators=(",", ":"))
-        if names and (len(names) == ARGS_MAX or length + len(arg) > ARGS_BYTES_MAX):
+        spec = {"channel": channel, "instId": native}
+        arg = json.dumps(spec, separators=(",", ":"), ensure_ascii=False)
+        size = len(arg.encode()) + 1
+        if names and (len(names) == ARGS_MAX or length + size > ARGS_BYTES_MAX):
             yield _frame(number, names, args)
             number, length, names, args = number + 1, 0, [], []
         names.append(each.name)
         args.append(arg)
-        length += len(arg) + 1
+        length += size
     yield _frame(number, names, args)
 
 
@@ -173,9 +179,9 @@ class _Listed(wire.Wire):
     lotSz: str = ""
 
 
-_Row = TypeVar("_Row")
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_listed = msgspec.json.Decoder(list[_Listed]).decode
+_decode_listed_row = msgspec.json.Decoder(_Listed).decode
 _DERIVATIVES = {"SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 
 
@@ -185,15 +191,14 @@ def instruments_questions() -> list[RestQuestion]:
     return [RestQuestion(path, {"instType": kind}, _ONE_20TH) for kind in ("SPOT", "SWAP")]
 
 
-def parse_instruments(body: bytes) -> list[Instrument]:
+def parse_instruments(body: bytes) -> Rows[Instrument]:
     """Rows of any instType; those without names or contract size (not open yet) are left out.
 
     ``kind`` is spot, perpetual, future or option, with ``inverse_`` before it where a contract is
     so many units of the quote currency: there ``contract_size`` is quote currency per contract.
     Raises BadMessage.
     """
-    found = (_instrument(row) for row in _rows(body, _decode_listed))
-    return [instrument for instrument in found if instrument is not None]
+    return read_rows(_data(body), _decode_listed, _decode_listed_row, _instrument)
 
 
 def _instrument(row: _Listed) -> Instrument | None:
@@ -229,31 +234,47 @@ def _number(text: str) -> Decimal:
 
 
 def klines_question(
-    instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+    instrument: Instrument, interval: Interval, start_ms: int, bars: int, now_ms: float
 ) -> RestQuestion:
-    """The candles of one page from ``start_ms`` on; none of them says nothing of later ones."""
+    """The window of ``bars`` candles from ``start_ms`` on and one more; none of them says nothing
+    of later ones.
+
+    A page that is fuller than ``limit`` loses its oldest rows, so the window bounds the answer and
+    ``limit`` is always a whole page: it costs nothing, and rows that stand closer than their
+    interval (after a halt) are not lost.
+    """
     length = _LENGTHS_MS[interval]
-    until_ms = start_ms + (_PAGE - 1) * length + 1  # no row lies on a bound
+    longest = _LONGEST_MONTH_MS if interval is Interval.MO1 else length
+    start_ms = max(start_ms, BEGAN_MS)
+    width = min(max(bars, 1) * longest, (PAGE - 1) * length)
+    until_ms = start_ms + width + 1  # no row lies on a bound
     recent = start_ms > now_ms - _RECENT_BARS * length
     params: dict[str, str | int] = {
         "instId": instrument.native,
         "bar": wire.BARS[interval],
         "before": start_ms - 1,
         "after": until_ms,
-        "limit": _PAGE,
+        "limit": PAGE,
     }
     if recent:
         return RestQuestion("/api/v5/market/candles", params, _ONE_40TH, until_ms)
     return RestQuestion("/api/v5/market/history-candles", params, _ONE_20TH, until_ms)
 
 
-def parse_klines(body: bytes, instrument: Instrument) -> list[Kline]:
+def parse_klines(body: bytes, instrument: Instrument) -> Rows[Kline]:
     """Ascending, closed as ``confirm`` says.  Raises BadMessage."""
-    rows = _rows(body, wire.decode_candles)
-    klines = [wire.kline(instrument, row, Source.BACKFILL) for row in reversed(rows)]
-    if any(later.open_ms <= kline.open_ms for kline, later in pairwise(klines)):
-        raise BadMessage("candles are not newest first", wire.sample(body))
-    return klines
+
+    def make(row: wire.CandleRow) -> Kline:
+        return wire.kline(instrument, row, Source.BACKFILL)
+
+    return read_rows(
+        _data(body),
+        wire.decode_candles,
+        wire.decode_candle,
+        make,
+        newest_first=True,
+        key=lambda kline: kline.open_ms,
+    )
 
 
 def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None:
@@ -271,13 +292,20 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
     return RestQuestion("/api/v5/market/history-trades", params, _ONE_20TH)
 
 
-def parse_trades(body: bytes, instrument: Instrument) -> list[Trade]:
+def parse_trades(body: bytes, instrument: Instrument) -> Rows[Trade]:
     """Ascending by id.  Raises BadMessage."""
-    rows = _rows(body, wire.decode_trades)
-    trades = [wire.trade(instrument, row) for row in reversed(rows)]
-    if any(later.trade_id <= trade.trade_id for trade, later in pairwise(trades)):
-        raise BadMessage("trades are not newest first", wire.sample(body))
-    return trades
+
+    def make(row: wire.TradeRow) -> Trade:
+        return wire.trade(instrument, row)
+
+    return read_rows(
+        _data(body),
+        wire.decode_trades,
+        wire.decode_trade,
+        make,
+        newest_first=True,
+        key=lambda trade: trade.trade_id,
+    )
 
 
 def latest_question(instrument: Instrument, interval: Interval | None) -> RestQuestion | None:
@@ -297,18 +325,21 @@ def book_question(instrument: Instrument) -> RestQuestion | None:
 
 def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
     """A snapshot; ``last_id`` 0 where the answer has no ``seqId``.  Raises BadMessage."""
-    rows = _rows(body, wire.decode_books)
+    try:
+        rows = wire.decode_books(_data(body))
+    except MALFORMED as error:
+        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
     if len(rows) != 1:
         raise BadMessage(f"{len(rows)} books in an answer", wire.sample(body))
     return wire.book(instrument, rows[0], snapshot=True)
 
 
-def _rows(body: bytes, decode: Callable[[msgspec.Raw], list[_Row]]) -> list[_Row]:
+def _data(body: bytes) -> msgspec.Raw:
     """The data of ``{"code":"0","msg":"","data":[...]}``; any other code is an error."""
     try:
         answer = _decode_answer(body)
-        if answer.code != "0":
-            raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", wire.sample(body))
-        return decode(answer.data)
-    except wire.MALFORMED as error:
+    except MALFORMED as error:
         raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
+    if answer.code != "0":
+        raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", wire.sample(body))
+    return answer.data

@@ -6,8 +6,9 @@ lack ``seqId``, ``prevSeqId``, ``count`` and ``source``.  All numbers but the se
 strings, and grow fields now and then: unknown ones are welcome, missing ones are not.
 
 Quantities of derivatives are contracts on the wire and leave here times ``contract_size``; 24 h
-and candle volumes come in base currency already.  For inverse contracts, whose size is so many
-USD, trades and books therefore are in quote currency, because a contract has no fixed base size.
+and candle volumes come in base currency already.  An inverse contract is so many USD: a trade of
+it is in base at its own price (``quote_quantity`` is the exact USD), while sizes of books and best
+quotes are in quote currency, because a contract has no fixed base size.
 """
 
 import re
@@ -19,6 +20,7 @@ import msgspec
 
 from ..errors import BadMessage
 from ..model import (
+    INT_MAX,
     BookTop,
     BookUpdate,
     Instrument,
@@ -33,6 +35,7 @@ from ..model import (
 )
 from .base import Ack, Event, GoingAway, Ignored, KlineUpdate, Pong
 from .instruments import Instruments
+from .rows import MALFORMED
 
 BARS = {
     Interval.S1: "1s",
@@ -47,6 +50,7 @@ BARS = {
     Interval.H6: "6Hutc",
     Interval.H12: "12Hutc",
     Interval.D1: "1Dutc",
+    Interval.D3: "3Dutc",
     Interval.W1: "1Wutc",
     Interval.MO1: "1Mutc",
 }
@@ -60,11 +64,12 @@ _GOING_AWAY = "64008"
 _UNUSED_EVENTS = frozenset({"login", "channel-conn-count", "channel-conn-count-error"})
 _STRANGER = (Ignored("an instrument that is not in the table"),)
 _NAMED = re.compile(r"\bchannel:(?P<channel>[\w-]+)(?:,\w+:[\w-]+)*?,instId:(?P<native>[\w-]+)")
-_INTEGER = re.compile(r"\d{1,18}", re.ASCII)
+_INTEGER = re.compile(r"\d{1,19}", re.ASCII)
 _EXACT = Context(prec=200)
+_INVERSE = Context(prec=20)
+"""For USD / price: off by 5e-21 of the quantity at most, far below the digits of a candle."""
 _ERROR_MAX = 300
 
-MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
 NOTHING = msgspec.Raw()
 
 
@@ -139,7 +144,9 @@ class BookRow(Wire):
 
 
 decode_trades = msgspec.json.Decoder(list[TradeRow]).decode
+decode_trade = msgspec.json.Decoder(TradeRow).decode
 decode_candles = msgspec.json.Decoder(list[CandleRow]).decode
+decode_candle = msgspec.json.Decoder(CandleRow).decode
 decode_books = msgspec.json.Decoder(list[BookRow]).decode
 _decode_tickers = msgspec.json.Decoder(list[_TickerRow]).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
@@ -225,15 +232,22 @@ def trade(instrument: Instrument, row: TradeRow) -> Trade:
     last, count = _integer(row.tradeId), _integer(row.count)
     if not 1 <= count <= last + 1:
         raise BadMessage(f"trade {last} holds {count} trades")
+    price, quantity = parse_decimal(row.px), _quantity(row.sz, instrument.contract_size)
+    quote_quantity = None
+    if instrument.kind.startswith("inverse_"):
+        if price <= 0:
+            raise BadMessage(f"an inverse contract at a price of {row.px}")
+        quantity, quote_quantity = _INVERSE.divide(quantity, price), quantity
     return Trade(
         symbol=instrument.symbol,
         trade_id=last,
         first_id=last - count + 1,
         last_id=last,
-        price=parse_decimal(row.px),
-        quantity=_quantity(row.sz, instrument.contract_size),
+        price=price,
+        quantity=quantity,
         time_ms=_time_ms(row.ts),
         buyer_is_maker=row.side == "sell",
+        quote_quantity=quote_quantity,
     )
 
 
@@ -328,7 +342,7 @@ def _levels(rows: list[_LevelRow], size: Decimal) -> tuple[Level, ...]:
 
 
 def _quantity(text: str, size: Decimal) -> Decimal:
-    """Contracts of ``size`` -> base; quantities in base keep their digits."""
+    """Contracts of ``size`` -> base (inverse: quote); quantities in base keep their digits."""
     value = parse_decimal(text)
     if value.is_signed():
         raise BadMessage(f"a quantity of {text}")
@@ -350,7 +364,7 @@ def _time_ms(text: str) -> int:
 
 
 def _integer(text: str) -> int:
-    if _INTEGER.fullmatch(text) is None:
+    if _INTEGER.fullmatch(text) is None or int(text) > INT_MAX:
         raise BadMessage(f"not a whole number: {text[:40]!r}")
     return int(text)
 

@@ -28,8 +28,10 @@ from .base import (
     Plan,
     RestQuestion,
     Stream,
+    TradeIds,
 )
 from .instruments import Instruments
+from .rows import Rows
 from .spinpet_events import name_of, price_of, read_event
 
 NAME = "spinpet"
@@ -56,6 +58,9 @@ class _Facts:
     OPERATIONS: tuple[int, float] | None = None
     SHARES: str = "solana"
     TRADE_KIND: Kind = Kind.PRICE
+    TRADE_IDS: TradeIds = "opaque"
+    PAGE: int = 0
+    BEGAN_MS: int = 0
 
 
 def _check_program(_: object, attribute: "Attribute[str]", value: str) -> None:
@@ -133,22 +138,22 @@ class SpinPet(_Facts):
     def instruments_questions(self) -> list[RestQuestion]:
         return []
 
-    def parse_instruments(self, body: bytes) -> list[Instrument]:
+    def parse_instruments(self, body: bytes) -> Rows[Instrument]:
         raise BadMessage(f"{NAME} lists no instruments", solana.sample(body))
 
     def klines_question(
-        self, instrument: Instrument, interval: Interval, start_ms: int, now_ms: float
+        self, instrument: Instrument, interval: Interval, start_ms: int, bars: int, now_ms: float
     ) -> RestQuestion:
         """Raises ValueError: ``INTERVALS`` is empty."""
         raise ValueError(f"{NAME} has no candles of its own")
 
-    def parse_klines(self, body: bytes, instrument: Instrument) -> list[Kline]:
+    def parse_klines(self, body: bytes, instrument: Instrument) -> Rows[Kline]:
         raise BadMessage(f"{NAME} has no candles of its own", solana.sample(body))
 
     def trades_question(self, instrument: Instrument, from_id: int) -> RestQuestion | None:
         return None
 
-    def parse_trades(self, body: bytes, instrument: Instrument) -> list[Trade]:
+    def parse_trades(self, body: bytes, instrument: Instrument) -> Rows[Trade]:
         raise BadMessage(f"{NAME} has no trades", solana.sample(body))
 
     def latest_question(
