@@ -157,8 +157,14 @@ class TradeBars:
         """When the next open candle ends; inf before the first trade."""
         return self._next_end_ms
 
-    def running(self, interval: Interval) -> _Bar | None:
-        return self._bars.get(interval)
+    def volume_of(self, interval: Interval, open_ms: int) -> Decimal | None:
+        """What was traded in a candle as far as we know, None where that is not known: before the
+        first trade, and while the candle before it is open."""
+        bar = self._bars.get(interval)
+        if bar is not None and open_ms == bar.open_ms:
+            return bar.volume if bar.complete else None
+        done = self._done.get(interval, ())
+        return next((b.volume for b in reversed(done) if b.open_ms == open_ms), None)
 
     def resume(self, last: Kline, interval: Interval) -> None:
         """Go on behind a stored candle: whatever was traded since comes first.  Candles of longer

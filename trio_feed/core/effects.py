@@ -11,6 +11,7 @@ from attrs import frozen
 from ..model import (
     BookView,
     Hole,
+    Interval,
     Kline,
     Line,
     Price,
@@ -20,6 +21,8 @@ from ..model import (
     Ticker,
     Trade,
 )
+from .questions import Need
+from .streams import Stream
 
 
 @frozen
@@ -78,3 +81,46 @@ class Report:
     metric: str = ""
     labels: tuple[str, ...] = ()
     amount: float = 1.0
+
+
+@frozen
+class StoreRows:
+    """Keep closed candles that are older than the line: they are history and are not published."""
+
+    series: Series
+    rows: tuple[Kline, ...]
+
+
+@frozen(order=True)
+class Fetch:
+    """Ask the exchange, as soon as the budget allows; smaller needs first."""
+
+    need: Need
+    symbol: str
+    interval: Interval | None = None
+
+    def __str__(self) -> str:
+        interval = f" {self.interval}" if self.interval else ""
+        return f"{self.symbol}{interval} {self.need.name.lower()}"
+
+
+@frozen
+class Load:
+    """Read the stored minutes that open in [start_ms, end_ms), for a candle that is made of
+    them."""
+
+    symbol: str
+    interval: Interval
+    start_ms: int
+    end_ms: int
+
+
+@frozen
+class Resubscribe:
+    """Replace the connection that carries this stream, make before break."""
+
+    stream: Stream
+    reason: str
+
+
+Effect = News | StoreHole | StoreRows | Report | Fetch | Load | Resubscribe

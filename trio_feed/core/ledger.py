@@ -151,21 +151,26 @@ class Ledger:
         return self._hold(kline, now)
 
     def fill(
-        self, rows: Iterable[Kline], now: Now, *, until_ms: int | None = None
+        self,
+        rows: Iterable[Kline],
+        now: Now,
+        *,
+        until_ms: int | None = None,
+        whole: bool = True,
     ) -> list[CandleNews]:
         """The exchange's answer to "from ``expected`` on", ascending -> what to publish.
 
         ``until_ms``: the question was about candles that open before it only, so an answer
-        without any says that there are none.
+        without any says that there are none.  ``whole`` False: some rows could not be read, so
+        what is absent proves nothing.
         """
         out: list[CandleNews] = []
         before = self.expected
         for row in rows:
             if row.open_ms <= self.closed_ms:
                 continue
-            if not self.grid.follows(row.open_ms, self.closed_ms) and not self._believe_hole(
-                row.open_ms, now
-            ):
+            follows = self.grid.follows(row.open_ms, self.closed_ms)
+            if not follows and not (whole and self._believe_hole(row.open_ms, now)):
                 break
             self.grid = self.grid.at(row.open_ms)
             if row.closed:
@@ -175,7 +180,7 @@ class Ledger:
                 self.closed_ms = self.grid.previous(row.open_ms)
                 self._confirm_odd(row)
                 break
-        if until_ms is not None and self.expected == before:
+        if until_ms is not None and whole and self.expected == before:
             self._pass_empty(self.grid.open_of(until_ms), now)
         out.extend(self._release(now))
         self._plan(now, progress=self.expected > before)

@@ -1,0 +1,382 @@
+"""All candle series of one symbol: their ledgers, second looks, roll-ups and history.  Pure.
+
+A series has one origin: the exchange's candle stream, our trades, or our minutes.  Whatever the
+origin, what the exchange answers by REST has the last word where it answers at all.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from attrs import evolve, frozen
+
+from ..instants import NEVER, Mono, Now
+from ..model import Interval, Kline, Series, Source
+from ..settings import ExchangeSettings
+from .audit import Audit
+from .calendar import Grid, grid_of
+from .effects import CandleNews, Effect, Fetch, Load, Report, StoreHole, StoreRows
+from .ledger import Ledger, Policy, open_ledger
+from .questions import CandleQuestion, Need, Rules
+from .rollup import RollUp, roll
+
+_FIRST_PAGE = 99
+"""Candles of the first question of a series without history: the cheapest page there is."""
+_HISTORY_PAGE = 499
+_HISTORY_RETRY_S = 30.0
+_GRID_BARS = 3
+
+
+@frozen
+class End:
+    """Where a stored series ends: its last closed candle, and the open time up to which everything
+    is stored or known not to exist."""
+
+    kline: Kline
+    settled_ms: int
+
+
+class CandleLines:
+    """``ledgers`` by interval.  Methods return effects, in order."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        settings: ExchangeSettings,
+        symbol: str,
+        ends: Mapping[Interval, End],
+        now: Now,
+        *,
+        simulated: bool,
+    ) -> None:
+        self.rules, self.symbol = rules, symbol
+        self.ledgers: dict[Interval, Ledger] = {}
+        self.audits: dict[Interval, Audit] = {}
+        self._simulated = simulated
+        self._history_bars = settings.history_bars
+        self._deepen: dict[Interval, tuple[int, Mono]] = {}
+        """Open time from which on history is wanted, and when to ask again."""
+        self._noted: dict[Interval, int] = {}
+        self._unusual: set[Interval] = set()
+        self._built = frozenset(settings.trade_intervals)
+        self._rolled = frozenset(settings.rollup_intervals)
+        policy = Policy(close_grace_s=settings.close_grace_s)
+        learn = {Interval.D3} & self._rolled & rules.intervals
+        self.rollup = RollUp(settings.rollup_intervals, dict.fromkeys(learn))
+        self._grid_at: dict[Interval, Mono] = dict.fromkeys(learn, now.mono)
+        for interval in chain(settings.intervals, settings.trade_intervals, self.rollup.intervals):
+            self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
+        self._to_load = set(self._rolled)
+        self._tail_loads: dict[Interval, int] = {}
+
+    def _open(
+        self, interval: Interval, end: End | None, now: Now, policy: Policy, audit_after_s: float
+    ) -> None:
+        fetched = interval in self.rules.intervals
+        bars = self._history_bars if fetched else 0
+        ledger = self.ledgers[interval] = open_ledger(
+            Series(self.rules.venue, self.symbol, interval),
+            settled_ms=None if end is None else end.settled_ms,
+            told_ms=None if end is None else end.kline.open_ms,
+            history_bars=min(bars, _FIRST_PAGE),
+            grid=grid_of(interval) if end is None else grid_of(interval).at(end.kline.open_ms),
+            now=now,
+            policy=policy,
+        )
+        if fetched:
+            self.audits[interval] = Audit(ledger.series, audit_after_s)
+            if end is None and bars > _FIRST_PAGE:
+                running = ledger.grid.open_of(int(now.exchange))
+                target = max(ledger.grid.back(running, bars), self.rules.began_ms)
+                self._deepen[interval] = (target, now.mono)
+
+    def holding(self) -> int:
+        """Series whose later candles wait for what is missing before them."""
+        return sum(ledger.holding for ledger in self.ledgers.values())
+
+    def observe(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
+        """A candle state of the exchange's stream."""
+        ledger = self.ledgers[interval]
+        out = self._told(ledger, ledger.observe(self._labelled(kline), now), now)
+        if interval is Interval.M1 and not kline.closed and self._rolled:
+            out += self._roll(kline, now)
+        return out
+
+    def built(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
+        """A candle made here.  One that lacks something is left to be fetched where the exchange
+        has it, and is published marked where it has not."""
+        ledger = self.ledgers[interval]
+        if interval in self.rules.intervals:
+            return self.observe(interval, kline, now) if kline.complete or not kline.closed else []
+        if not kline.complete and ledger.fresh:
+            return []
+        before: list[Effect] = []
+        if kline.open_ms > ledger.expected:
+            ledger.skip(kline.open_ms)
+            before = self._note_holes(ledger)
+        return before + self.observe(interval, kline, now)
+
+    def revise(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
+        """Another value of a closed candle, from a late trade or from the exchange."""
+        ledger = self.ledgers[interval]
+        if kline.open_ms > ledger.closed_ms:
+            return []
+        return self._told(ledger, [ledger.revise(self._labelled(kline), now)], now)
+
+    def fill(
+        self,
+        interval: Interval,
+        rows: Iterable[Kline],
+        now: Now,
+        *,
+        until_ms: int | None,
+        whole: bool,
+    ) -> list[Effect]:
+        """The exchange's answer to :attr:`.Need.CANDLES`."""
+        ledger = self.ledgers[interval]
+        labelled = [self._labelled(row) for row in rows]
+        news = ledger.fill(labelled, now, until_ms=until_ms, whole=whole)
+        holes = self._note_holes(ledger)
+        out = [*holes, *self._told(ledger, news, now)]
+        if interval not in self._unusual and not ledger.grid.usual:
+            self._unusual.add(interval)
+            fields = {"stream": str(ledger.series), "opens_at_ms": ledger.grid.anchor_ms}
+            out.append(Report("grid.unusual", "info", fields))
+        closed = [each.kline for each in news if each.kline.closed]
+        if closed:
+            out.append(
+                Report(
+                    "backfill.filled",
+                    "info",
+                    {
+                        "stream": str(ledger.series),
+                        "candles": len(closed),
+                        "first_ms": closed[0].open_ms,
+                        "last_ms": closed[-1].open_ms,
+                    },
+                )
+            )
+        return out
+
+    def compare(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
+        """The exchange's answer to :attr:`.Need.AUDIT`."""
+        out: list[Effect] = []
+        for row in self.audits[interval].compare(map(self._labelled, rows), now):
+            out += self.revise(interval, row, now)
+        return out
+
+    def deepen(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
+        """The exchange's answer to :attr:`.Need.HISTORY`: what lies before the line's beginning."""
+        found = self._deepen.pop(interval, None)
+        ledger = self.ledgers[interval]
+        first_ms = ledger.first_ms
+        if found is None or first_ms is None:
+            return []
+        older = [self._labelled(r) for r in rows if r.closed and r.open_ms < first_ms]
+        if not older:
+            return []  # the exchange's history begins here
+        ledger.first_ms = older[0].open_ms
+        if found[0] < older[0].open_ms:
+            self._deepen[interval] = (found[0], now.mono)
+        return [StoreRows(ledger.series, tuple(older))]
+
+    def learn_grid(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
+        """The exchange's answer to :attr:`.Need.GRID`: where the candles of a roll-up open."""
+        opens = [row.open_ms for row in rows]
+        if not opens:
+            return []
+        del self._grid_at[interval]
+        grid = Grid(interval, opens[-1])
+        self.rollup.learn(interval, grid)
+        ledger = self.ledgers[interval]
+        if ledger.grid.at(grid.anchor_ms) is not ledger.grid:
+            running = grid.open_of(ledger.expected)
+            ledger.grid, ledger.closed_ms = grid, grid.previous(running)
+        return self._loads(now)
+
+    def loaded(self, load: Load, minutes: list[Kline], now: Now) -> list[Effect]:
+        """Stored minutes of a rolled-up candle."""
+        ledger = self.ledgers[load.interval]
+        if load.end_ms > ledger.expected:
+            rows = self.rollup.reseed(load.interval, minutes)
+            return self._told(
+                ledger, [n for row in rows for n in ledger.observe(self._labelled(row), now)], now
+            )
+        inside = [m for m in minutes if load.start_ms <= m.open_ms < load.end_ms]
+        if not inside:
+            return []
+        return self.revise(load.interval, roll(ledger.grid, inside, over=True), now)
+
+    def resumed(self, intervals: Iterable[Interval], now: Now) -> None:
+        """The streams of these series are (back) up."""
+        for interval in intervals:
+            self.ledgers[interval].resumed(now)
+
+    def wants(self, now: Now, *, asked: frozenset[Fetch] | set[Fetch]) -> list[Effect]:
+        """What is due: questions that are not asked yet, and stored minutes at the start."""
+        out = self._loads(now)
+        for fetch, at in self._dues(now):
+            if at <= now.mono and fetch not in asked:
+                out.append(fetch)
+        for ledger in self.ledgers.values():
+            if ledger.fresh and ledger.holding:
+                out += self._told(ledger, ledger.begin_with_what_runs(now), now)
+        return out
+
+    def due(self, now: Now, *, asked: set[Fetch]) -> Mono:
+        """When something will be due that is not asked for."""
+        times = [at for fetch, at in self._dues(now) if fetch not in asked]
+        times += [
+            now.mono + ledger.policy.fresh_hold_s
+            for ledger in self.ledgers.values()
+            if ledger.fresh and ledger.holding
+        ]
+        return min(times, default=NEVER)
+
+    def ask(self, fetch: Fetch, now: Now) -> CandleQuestion | None:
+        """The question as it stands now; None: there is nothing to ask after all."""
+        interval = fetch.interval
+        assert interval is not None, "a question about candles has an interval"
+        ledger = self.ledgers[interval]
+        grid, page = ledger.grid, self.rules.page
+        if fetch.need is Need.CANDLES:
+            start = ledger.expected
+            end = max(int(now.exchange), ledger.newest_ms)
+            bars = grid.count(start, grid.next(grid.open_of(end)))
+            return CandleQuestion(interval, start, max(1, min(bars, page)))
+        if fetch.need is Need.AUDIT:
+            wanted = self.audits[interval].wanted(grid, now)
+            return None if wanted is None else CandleQuestion(interval, wanted[0], wanted[1])
+        if fetch.need is Need.GRID:
+            start = grid.back(grid.open_of(int(now.exchange)), _GRID_BARS - 1)
+            return CandleQuestion(interval, start, _GRID_BARS)
+        found = self._deepen.get(interval)
+        if found is None or ledger.first_ms is None:
+            return None
+        start = max(found[0], grid.back(ledger.first_ms, min(page, _HISTORY_PAGE)))
+        bars = grid.count(start, ledger.first_ms)
+        if bars <= 0:
+            del self._deepen[interval]
+            return None
+        return CandleQuestion(interval, start, bars)
+
+    def failed(self, fetch: Fetch, now: Now) -> None:
+        """There was no answer, or one that cannot be used."""
+        interval = fetch.interval
+        assert interval is not None, "a question about candles has an interval"
+        match fetch.need:
+            case Need.CANDLES:
+                self.ledgers[interval].failed(now)
+            case Need.AUDIT:
+                self.audits[interval].failed(now)
+            case Need.GRID if interval in self._grid_at:
+                self._grid_at[interval] = now.mono + _HISTORY_RETRY_S
+            case _ if interval in self._deepen:
+                self._deepen[interval] = (self._deepen[interval][0], now.mono + _HISTORY_RETRY_S)
+
+    def behind(self, now: Now) -> int:
+        """Series of which a closed candle is overdue that the exchange can supply."""
+        return sum(
+            ledger.behind(now)
+            for interval, ledger in self.ledgers.items()
+            if interval in self.rules.intervals
+        )
+
+    def _dues(self, now: Now) -> Iterable[tuple[Fetch, Mono]]:
+        for interval, audit in self.audits.items():
+            ledger = self.ledgers[interval]
+            yield Fetch(Need.CANDLES, self.symbol, interval), ledger.due(now)
+            yield Fetch(Need.AUDIT, self.symbol, interval), audit.due(ledger.grid, now)
+        for interval, (_target, at) in self._deepen.items():
+            if self.ledgers[interval].first_ms is not None:
+                yield Fetch(Need.HISTORY, self.symbol, interval), at
+        for interval, at in self._grid_at.items():
+            yield Fetch(Need.GRID, self.symbol, interval), at
+
+    def _loads(self, now: Now) -> list[Effect]:
+        """At the start running rolled-up candles begin with the minutes that are stored of them."""
+        out: list[Effect] = []
+        for interval in sorted(self._to_load):
+            grid = self.rollup.grid(interval)
+            if grid is None:
+                continue
+            self._to_load.discard(interval)
+            start = self.ledgers[interval].expected
+            end = max(int(now.exchange), grid.next(start)) + 1
+            out.append(Load(self.symbol, interval, start, end))
+        return out
+
+    def _told(self, ledger: Ledger, news: Iterable[CandleNews], now: Now) -> list[Effect]:
+        """News of a ledger, and what follows from them."""
+        out: list[Effect] = []
+        for each in news:
+            out.append(each)
+            kline, interval = each.kline, ledger.series.interval
+            if not kline.closed:
+                continue
+            audit = self.audits.get(interval)
+            if audit is not None and (
+                each.revision or not self._is_settled(ledger.grid, kline, now)
+            ):
+                audit.told(kline)
+            out.append(_closed_report(each))
+            if interval is Interval.M1 and self._rolled:
+                out += self._roll_revised(kline, now) if each.revision else self._roll(kline, now)
+        return out
+
+    def _is_settled(self, grid: Grid, kline: Kline, now: Now) -> bool:
+        """A REST row of a candle that ended a while ago has had its second look."""
+        if kline.source is not Source.BACKFILL and not self._simulated:
+            return False
+        audit = self.audits[grid.interval]
+        return float(now.exchange) - grid.next(kline.open_ms) >= audit.after_s * 1000
+
+    def _roll(self, minute: Kline, now: Now) -> list[Effect]:
+        out: list[Effect] = []
+        for interval, kline in self.rollup.add(minute):
+            out += self.built(interval, kline, now)
+        return out
+
+    def _roll_revised(self, minute: Kline, now: Now) -> list[Effect]:
+        """Candles that hold this minute are made anew."""
+        return [
+            Load(self.symbol, interval, start, end)
+            for interval, start, end in self.rollup.revised(minute)
+        ]
+
+    def _note_holes(self, ledger: Ledger) -> list[Effect]:
+        interval = ledger.series.interval
+        noted = self._noted.get(interval, 0)
+        self._noted[interval] = len(ledger.holes)
+        out: list[Effect] = []
+        for hole in ledger.holes[noted:]:
+            number = ledger.grid.count(hole.first_ms, ledger.grid.next(hole.last_ms))
+            fields = {
+                "stream": str(ledger.series),
+                "candles": number,
+                "first_ms": hole.first_ms,
+                "last_ms": hole.last_ms,
+            }
+            out.append(StoreHole(ledger.series, hole))
+            out.append(
+                Report("candle.hole", "warning", fields, "candle_holes", amount=float(number))
+            )
+        return out
+
+    def _labelled(self, kline: Kline) -> Kline:
+        """A candle that says ``simulated`` where everything of this venue is."""
+        return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
+
+
+def _closed_report(news: CandleNews) -> Report:
+    kline = news.kline
+    if news.revision:
+        fields = {"stream": str(news.series), "time": kline.open_ms}
+        return Report("candle.revised", "warning", fields, "revisions")
+    source = kline.source.value
+    fields = {
+        "stream": str(news.series),
+        "time": kline.open_ms,
+        "close": str(kline.close),
+        "source": source,
+    }
+    return Report("candle.closed", "debug", fields, "candles_closed", (source,))

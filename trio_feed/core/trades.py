@@ -1,0 +1,175 @@
+"""One symbol's trades: in order, into candles, and what proves that a candle is over.  Pure.
+
+A built candle closes when the evidence says so (architecture, "Evidence, not clocks"):
+
+1. a later trade with the next id came (:mod:`.bars` does that by itself);
+2. the exchange's own candle names a last trade id that we have, or has the volume that we have;
+3. a REST answer says that there is nothing newer than what we have.
+
+Our clock only decides when to *ask* for the third.  While the stream is behind, candles wait.
+
+Where the exchange's 1m candles are taken too, those made here are compared with them: a difference
+means that one of the two missed something, and the exchange's row decides (:mod:`.audit`).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from attrs import define, field, frozen
+
+from ..instants import NEVER, Mono, Now
+from ..model import Interval, Kline, Trade
+from . import calendar
+from .bars import Built, TradeBars
+from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
+from .sequence import Break, TradeSequence
+
+FAR_MS = 10_000
+"""A trade that is further ahead of the exchange's time than this is not believed alone."""
+_IN_FLIGHT_MS = 250
+"""Trades come in batches of 100 ms: a candle's state may know a trade that is on its way."""
+_WITNESS_GRACE_S = 65.0
+"""With the exchange's own minutes at hand, their closes prove a quiet minute for nothing."""
+_QUIET_MAX_S = 60.0
+
+
+@frozen
+class Taken:
+    """What became of a message: trades in order, losses, and the state of the candles."""
+
+    trades: tuple[Trade, ...] = ()
+    breaks: tuple[Break, ...] = ()
+
+
+@define(eq=False)
+class SymbolTrades:
+    """``intervals`` are the candles that are made of the trades; ``checks``: 1m candles are made
+    too, to be compared with the exchange's.  ``grace_s``: how long after a candle's end the
+    exchange is asked whether it is over.
+    """
+
+    intervals: tuple[Interval, ...]
+    checks: bool
+    grace_s: float
+    refill: bool = True
+    sequence: TradeSequence = field(init=False)
+    bars: TradeBars = field(init=False)
+    _pairs: Reconciler = field(factory=Reconciler)
+    _not_before: Mono = Mono(0.0)
+    _quiet: int = 0
+    """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
+
+    def __attrs_post_init__(self) -> None:
+        self.sequence = TradeSequence(self.refill)
+        extra = (Interval.M1,) if self.checks and Interval.M1 not in self.intervals else ()
+        self.bars = TradeBars((*self.intervals, *extra))
+
+    def resume(self, ends: Iterable[tuple[Interval, Kline]]) -> None:
+        """Go on behind stored candles."""
+        for interval, last in sorted(ends, key=lambda end: calendar.length_ms(end[0])):
+            # The longest has the last word: its last trade is the earliest, none is left out.
+            if last.last_stream_id:
+                self.sequence.resume(last.last_stream_id, last.event_ms)
+                self.bars.resume(last, interval)
+
+    def take(self, trade: Trade, now: Now) -> Taken:
+        """A live trade."""
+        steps = self.sequence.take(trade, now)
+        if len(steps) == 1 and steps[0] is trade:
+            self._quiet = 0
+            self.bars.add(trade, float(now.exchange) + FAR_MS)
+            return Taken((trade,))
+        return self._add(steps, now)
+
+    def fill(self, trades: Iterable[Trade], now: Now) -> Taken:
+        """The exchange's answer to what was missing."""
+        return self._add(self.sequence.fill(trades, now), now)
+
+    def failed(self, now: Now) -> Taken:
+        """There was no answer about what is missing."""
+        return self._add(self.sequence.failed(now), now)
+
+    def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
+        """See :meth:`.bars.TradeBars.collect`."""
+        return self.bars.collect()
+
+    def witness(self, interval: Interval, kline: Kline, now: Now) -> None:
+        """A state of the exchange's own candle: does it prove that we have every trade until then?
+
+        Spot candles name their last trade.  USD-M's and OKX's do not, so there the volume of the
+        minute is compared; the same volume is made of the same trades.
+        """
+        until = calendar.next_open(interval, kline.open_ms) if kline.closed else kline.event_ms
+        if not kline.closed:
+            until -= _IN_FLIGHT_MS
+        if until < self.bars.next_end_ms or self.sequence.waiting:
+            return
+        if until > float(now.exchange) + FAR_MS:
+            return  # of a time that has not come: not believed
+        if kline.last_trade_id is not None:
+            proven = kline.last_trade_id <= self.bars.last_trade_id
+        elif interval is Interval.M1 and self.checks:
+            ours = self.bars.volume_of(Interval.M1, kline.open_ms)
+            proven = ours is not None and ours == kline.volume
+        else:
+            proven = False
+        if proven:
+            self.bars.prove(until)
+
+    def latest(self, trade: Trade | None, until_ms: float | None, now: Now) -> bool:
+        """The exchange's newest trade, asked at ``until_ms`` by its own time.  True: the market is
+        quiet, and what ended by then is closed."""
+        last = self.sequence.last_id
+        if trade is None or until_ms is None or last is None or self.sequence.waiting:
+            self._wait(now)
+            return False
+        if trade.trade_id > last:
+            self._wait(now)  # the stream is behind: candles wait
+            return False
+        self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))
+        self._wait(now)
+        return True
+
+    def not_answered(self, now: Now) -> None:
+        """The exchange could not be asked for its newest trade."""
+        self._wait(now)
+
+    def proof_due(self, now: Now, *, witnessed: bool) -> Mono:
+        """When to ask for the newest trade, so that candles of a quiet market close."""
+        end_ms = self.bars.next_end_ms
+        if end_ms == float("inf") or self.sequence.waiting or not self.intervals:
+            return NEVER
+        grace_s = _WITNESS_GRACE_S if witnessed else self.grace_s
+        at = now.mono + ((end_ms - float(now.exchange)) / 1000 + grace_s)
+        return max(at, self._not_before)
+
+    def compare_built(self, kline: Kline, now: Now) -> list[Verdict]:
+        """A 1m candle made here closed."""
+        return self._pairs.add_built(kline, now=float(now.mono) * 1000) if self.checks else []
+
+    def compare_official(self, kline: Kline, now: Now) -> list[Verdict]:
+        """The exchange's own closed."""
+        if not self.checks:
+            return []
+        at = float(now.mono) * 1000
+        return [*self._pairs.add_official(kline, now=at), *self._pairs.expire(at)]
+
+    def _add(self, steps: Sequence[Trade | Break], now: Now) -> Taken:
+        limit_ms = float(now.exchange) + FAR_MS
+        trades: list[Trade] = []
+        breaks: list[Break] = []
+        for step in steps:
+            if isinstance(step, Break):
+                self.bars.lose()
+                breaks.append(step)
+            else:
+                self.bars.add(step, limit_ms)
+                trades.append(step)
+        return Taken(tuple(trades), tuple(breaks))
+
+    def _wait(self, now: Now) -> None:
+        wait_s = min(self.grace_s * 2 ** min(self._quiet, 10), _QUIET_MAX_S)
+        self._quiet += 1
+        self._not_before = now.mono + wait_s
+
+
+__all__ = ["Difference", "Match", "OneSided", "SymbolTrades", "Taken", "Verdict"]
