@@ -49,6 +49,8 @@ class Cadence:
     factor: float
     floor_s: float
     unknown_s: float
+    most_s: float = _NEVER
+    """A longer silence is always in doubt."""
     gap_s: float = 0.0
     """Expected, see above; 0 while nothing is known."""
     doubt_at: float = _NEVER
@@ -72,7 +74,7 @@ class Cadence:
         """A silence this long is no reason to doubt."""
         if not self.learned:
             return self.unknown_s
-        return max(self.factor / 2 * self.gap_s, self.floor_s)
+        return min(max(self.factor / 2 * self.gap_s, self.floor_s), self.most_s)
 
     @property
     def grace_s(self) -> float:
@@ -114,6 +116,10 @@ class Cadence:
         """The exchange has nothing newer either: doubt again after as long a silence again."""
         self._calm = True
         self._put_off(now)
+
+    def calm_at(self, now: float) -> bool:
+        """Its silence was confirmed, and is not in doubt again."""
+        return self._calm and now < self.doubt_at
 
     def unproven(self, now: float) -> None:
         """The exchange could not be asked: doubt again later, believe nothing."""

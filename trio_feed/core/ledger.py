@@ -296,9 +296,7 @@ class Ledger:
             self._ahead_updates = 1
         self._ahead = kline
         return [
-            CandleNews(
-                self.series, kline, self._ahead_updates, float(now.wall), provisional=True
-            )
+            CandleNews(self.series, kline, self._ahead_updates, float(now.wall), provisional=True)
         ]
 
     def _drop_what_is_ahead(self, now: Now) -> None:
@@ -361,9 +359,7 @@ class Ledger:
 
     def _news(self, kline: Kline, now: Now) -> CandleNews:
         self._updates += 1
-        return CandleNews(
-            self.series, kline, self._updates, float(now.wall), after_ms=self.told_ms
-        )
+        return CandleNews(self.series, kline, self._updates, float(now.wall), after_ms=self.told_ms)
 
 
 def open_ledger(

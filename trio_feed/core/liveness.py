@@ -24,9 +24,9 @@ from attrs import define, field, frozen
 
 from ..instants import NEVER, Mono
 from ..model import BookTop, BookUpdate, Interval, Kline, Price, StreamState, Ticker, Trade
-from .streams import Data, Kind, KlineUpdate, Stream
 from . import calendar
 from .cadence import Cadence
+from .streams import Data, Kind, KlineUpdate, Stream
 
 ROTATE_AGAIN_S, ROTATE_LATEST_S = 15.0, 60.0
 """A connection that was rotated for a stream is not again before this; doubles while it does not
@@ -145,7 +145,8 @@ class Liveness:
     askable: frozenset[Kind]
     factor: float
     floor_s: float
-    unknown_s: float
+    silence_s: float
+    """So long without data, unless the exchange confirms it, and the connection is lost."""
     wake_at: Mono = NEVER
     quiet_at: Mono | None = None
     """When the exchange last said that the market of the symbol is quiet."""
@@ -174,6 +175,12 @@ class Liveness:
             for s, w in self._watched.items()
             if s.kind is kind and s.interval == interval
         )
+
+    def is_quiet(self, stream: Stream, now: Mono) -> bool:
+        """The exchange has confirmed that there is nothing to tell, and nothing speaks against it
+        since."""
+        watched = self._watched.get(stream)
+        return watched is not None and watched.cadence.calm_at(float(now))
 
     def keep(self, streams: Iterable[Stream]) -> None:
         """Forget the others."""
@@ -314,9 +321,7 @@ class Liveness:
             return []
         if inquiry.step == "move":
             now_told = asked.told
-            moved = now_told is not None and newer(
-                inquiry.told, now_told, asked.stream.interval
-            )
+            moved = now_told is not None and newer(inquiry.told, now_told, asked.stream.interval)
             if not moved:
                 watched.cadence.calm(at)
                 return []
@@ -393,7 +398,9 @@ class Liveness:
         return min(found, key=_cost, default=None)
 
     def _add(self, stream: Stream) -> _Watched:
-        cadence = Cadence(self.factor, self.floor_s, unknown_s=self.unknown_s)
+        # Half of the silence timeout, so that a quiet market is proven before it strikes.
+        most_s = self.silence_s / 2
+        cadence = Cadence(self.factor, self.floor_s, unknown_s=most_s, most_s=most_s)
         watched = self._watched[stream] = _Watched(stream, cadence)
         self._by_key[_key_of(stream)] = watched
         return watched

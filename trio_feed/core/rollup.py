@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 
-from attrs import define, field
+from attrs import define
 
 from ..model import EXACT, Interval, Kline, Source
 from . import calendar

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import define, field
 
 from ..model import StatusMessage, Subject
-from .streams import Stream
 from .health import Change, Health, Span
+from .streams import Stream
 
 
 @define(eq=False)

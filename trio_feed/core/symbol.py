@@ -540,8 +540,10 @@ class SymbolEngine:
         return found
 
     def _trades_reached(self, now: Now) -> int:
-        return int(now.exchange) if self.trades is None else max(
-            int(now.exchange), self.trades.sequence.last_ms
+        return (
+            int(now.exchange)
+            if self.trades is None
+            else max(int(now.exchange), self.trades.sequence.last_ms)
         )
 
     def _intervals_of(self, stream: Stream) -> list[Interval]:

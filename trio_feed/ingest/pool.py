@@ -1,6 +1,6 @@
 """The connections of one venue: which there are, each restarted by itself and rotated in time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Never
 from urllib.parse import urlsplit
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 import trio
 from attrs import define, evolve, field
+from trio_util import AsyncValue
 
 from ..environment import Environment
 from ..errors import NetworkError, NoProxyAvailable
@@ -15,8 +16,9 @@ from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import Backoff, supervise
-from ..venues import Instruments, Kind, Plan, Stream, Venue
+from ..venues import Instruments, Plan, Stream, Venue
 from .connection import Connection, ConnectionState, Incoming
+from .driver import Driver
 from .rotation import keep
 
 PART_S = 60.0
@@ -60,8 +62,11 @@ class Link:
         return max(times, default=None)
 
 
-class Links:
-    """``up`` and ``down`` are told when a plan's streams deliver and when nothing does any more."""
+class Pool:
+    """Tells the driver when a plan's streams deliver, and when nothing carries them any more.
+
+    ``carrying``: how many plans deliver.
+    """
 
     def __init__(
         self,
@@ -71,14 +76,13 @@ class Links:
         route: Route,
         world: Environment,
         metrics: Metrics,
-        instruments: Callable[[], Instruments],
-        up: Callable[[Plan], None],
-        down: Callable[[Plan], None],
+        driver: Driver,
     ) -> None:
         self.links: list[Link] = []
+        self.instruments = Instruments()
+        self.carrying = AsyncValue(0)
         self._venue, self._settings, self._route = venue, settings, route
-        self._world, self._metrics, self._instruments = world, metrics, instruments
-        self._tell_up, self._tell_down = up, down
+        self._world, self._metrics, self._driver = world, metrics, driver
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._turn = trio.Lock()
         self._made = 0
@@ -133,12 +137,6 @@ class Links:
             self.links.append(link)
             nursery.start_soon(self._keep, link, outlet, name=f"{self._venue.NAME} link")
 
-    def renew(self, symbol: str, kind: Kind) -> None:
-        """Subscribe to a symbol's stream anew, by rotating the connection that carries it."""
-        for link in self.links:
-            if any(s.symbol == symbol and s.kind is kind for s in link.plan.streams):
-                link.leave("renewed")
-
     def rotate(self, stream: Stream, why: str) -> None:
         """Replace what carries a stream, lane by lane; nothing where that is under way."""
         for link in self.links:
@@ -146,10 +144,6 @@ class Links:
             if stream in link.plan.streams and newest == "live":
                 for leave in link.leavers.values():
                     leave(why)
-
-    def beside(self, stream: Stream) -> Iterable[Stream]:
-        """The streams that share a connection with this one, itself included."""
-        return (s for link in self.links if stream in link.plan.streams for s in link.plan.streams)
 
     async def part(self) -> Never:
         """Lanes that had to share an exit part again once there is another one that works."""
@@ -212,7 +206,8 @@ class Links:
         connection = Connection(
             state=state,
             venue=self._venue,
-            instruments=self._instruments,
+            instruments=lambda: self.instruments,
+            is_quiet=self._driver.is_quiet,
             route=evolve(self._route, lane=lane, opened=partial(setattr, state, "exit")),
             settings=settings,
             outlet=outlet,
@@ -229,12 +224,14 @@ class Links:
     def _up(self, link: Link) -> None:
         link.carrying += 1
         if link.carrying == 1:
-            self._tell_up(link.plan)
+            self.carrying.value += 1
+            self._driver.up(link.plan.streams)
 
     def _down(self, link: Link) -> None:
         link.carrying -= 1
         if link.carrying == 0:
-            self._tell_down(link.plan)
+            self.carrying.value -= 1
+            self._driver.down(link.plan.streams)
 
     def _lost(self, state: ConnectionState, error: NetworkError, delay_s: float) -> None:
         name, reason = self._venue.NAME, type(error).__name__

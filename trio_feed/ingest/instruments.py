@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import define, frozen
 
 from ..environment import Environment
 from ..errors import BadMessage, NetworkError
@@ -19,6 +19,10 @@ from ..model import Instrument
 from ..net.rest import RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
+
+_SOON_S, _SOON_TRIES = 5.0, 60
+"""5, 10, 20, 40, 80 s and so on for about an hour; then:"""
+_LATER_S = 600.0
 
 
 @frozen
@@ -52,9 +56,9 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
 
 async def load(
     venue: Venue, rest: RestClient, world: Environment, cache: Path | None, backoff: Backoff
-) -> Instruments:
-    """The table at start: from the venue, or from ``cache`` while it is out of reach; without
-    both, tried until it succeeds."""
+) -> tuple[Instruments, bool]:
+    """The table at start, and whether it is the venue's of now: from ``cache`` while the venue is
+    out of reach; without both, tried until it succeeds."""
     log = structlog.get_logger().bind(venue=venue.NAME)
     while True:
         try:
@@ -65,12 +69,36 @@ async def load(
             log.warning("instruments.failed", problem=str(error), retry_s=round(delay_s, 3))
             old = await _read(venue, cache)
             if old is not None:
-                return old
+                return old, False
             await trio.sleep(delay_s)
         else:
             log.info("instruments.loaded", instruments=len(table))
             await write(cache, copy)
-            return table
+            return table, True
+
+
+@define
+class Refresh:
+    """When to ask for the table again.  Pure.
+
+    A symbol that is halted or not listed yet may trade again at any moment, and a table from the
+    disk or from before a failed refresh may be wrong: then it is asked for soon, with backoff.
+    """
+
+    every_s: float
+    _hurries: int = 0
+
+    def delay_s(self, *, settled: bool) -> float:
+        """How long to wait now.  ``settled``: the table is the venue's, and all that is wanted
+        trades."""
+        if settled:
+            self._hurries = 0
+            return self.every_s
+        wait_s = _SOON_S * 2 ** min(self._hurries, 4)
+        if self._hurries >= _SOON_TRIES:
+            wait_s = _LATER_S
+        self._hurries += 1
+        return float(min(wait_s, self.every_s))
 
 
 async def write(cache: Path | None, copy: Copy) -> None:

@@ -6,7 +6,7 @@ on which more than a tenth of the messages are bad is given up.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Never
 
 import structlog
@@ -14,16 +14,17 @@ import trio
 from attrs import define, field
 
 from ..errors import BadMessage, ConnectionLost, SubscriptionRefused
+from ..instants import Mono, Wall
 from ..metrics import Metrics
 from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings
 from ..supervise import Backoff
-from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
+from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Stream, Venue
 
-Incoming = tuple[Sequence[Data], float]
-"""What one message said, and our clock (unix ms) when its bytes came in."""
+Incoming = tuple[Sequence[Data], Mono, Wall]
+"""What one message said, and when its bytes came in."""
 
 _BAD_SAMPLES = 5
 """Bad messages of one attempt that are logged; all are counted."""
@@ -74,7 +75,8 @@ class Connection:
 
     ``up`` and ``down`` are told when the streams deliver and when they do not any more.
     ``delivered`` is told of every message with data, ``leaving`` when the exchange announces that
-    it will close.  ``instruments`` gives the table to parse with.
+    it will close.  ``instruments`` gives the table to parse with.  ``is_quiet`` says whether the
+    exchange has confirmed that streams have nothing to tell: such a silence is no loss.
     """
 
     state: ConnectionState
@@ -90,6 +92,7 @@ class Connection:
     down: Callable[[Plan], None]
     delivered: Callable[[], None]
     leaving: Callable[[], None]
+    is_quiet: Callable[[Iterable[Stream]], bool] = lambda streams: False
     _waiting: set[str] = field(factory=set)
     _messages: int = 0
     _errors: int = 0
@@ -114,6 +117,7 @@ class Connection:
             deadlines=deadlines,
             max_message_bytes=settings.max_message_bytes,
             frames=FrameBudget(self.venue.FRAMES, self.venue.OPERATIONS),
+            is_quiet=self._is_quiet,
         ) as socket:
             gauge = self.metrics.connections.labels(self.venue.NAME)
             gauge.inc()
@@ -171,7 +175,11 @@ class Connection:
         silence_s = self.settings.silence_timeout_s
         left_s = self._last_data + silence_s - trio.current_time()
         if left_s <= 0:
-            raise ConnectionLost(f"{self.venue.NAME}: silent for {silence_s:g} s, but for pongs")
+            if not self._is_quiet():
+                problem = f"silent for {silence_s:g} s, but for pongs"
+                raise ConnectionLost(f"{self.venue.NAME}: {problem}")
+            left_s = silence_s / 2
+            self._last_data += left_s
         with trio.move_on_after(min(beat.after_s, left_s)):
             return await socket.receive()
         await socket.send(beat.text)
@@ -179,10 +187,13 @@ class Connection:
             return await socket.receive()
         raise ConnectionLost(f"{self.venue.NAME}: no answer to {beat.text!r}")
 
+    def _is_quiet(self) -> bool:
+        return self.is_quiet(self.state.plan.streams)
+
     async def _take(self, raw: str | bytes) -> None:
         """One message: parse, count, hand on."""
         state, name = self.state, self.venue.NAME
-        received = self.now_ms()
+        received, mono = self.now_ms(), Mono(trio.current_time())
         state.message_count += 1
         self._messages += 1
         self.metrics.messages.labels(name).inc()
@@ -211,7 +222,7 @@ class Connection:
             self.backoff.succeeded()
             self.delivered()
             self.metrics.parsed.observe(max(0.0, self.now_ms() - received) / 1000)
-            await self._hand_on((data, received))
+            await self._hand_on((data, mono, Wall(received)))
 
     def _acknowledge(self, ack: Ack) -> None:
         self._waiting.discard(ack.name)

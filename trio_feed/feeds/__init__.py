@@ -1,1 +1,0 @@
-"""The live side: connections to exchanges, repair of what is missing, candles out."""

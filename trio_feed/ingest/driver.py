@@ -1,0 +1,312 @@
+"""One venue's symbol engines, and the performing of what they want done.  Synchronous.
+
+A message's way: :meth:`.connection.Connection._take` parses it, :meth:`Driver.take` gives it to
+the engine of its symbol (:meth:`trio_feed.core.symbol.SymbolEngine.take`), and :meth:`perform`
+does what came out, in order: publish, store, ask.  Nothing waits between parse and publish.
+
+Questions go into a heap, the most urgent first, and :mod:`.fetcher` takes them out; engines that
+want to be woken later are in another one, and :mod:`.venue` sleeps until the earliest.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import structlog
+import trio
+from attrs import define, field
+
+from ..bus.base import Publisher
+from ..core.clock import ExchangeClock
+from ..core.effects import (
+    CandleNews,
+    Effect,
+    Fetch,
+    LineNews,
+    Load,
+    Report,
+    Resubscribe,
+    StoreHole,
+    StoreRows,
+)
+from ..core.questions import Rules
+from ..core.series import End
+from ..core.streams import Data, KlineUpdate, Stream
+from ..core.symbol import SymbolEngine
+from ..instants import NEVER, Mono, Now, Wall
+from ..metrics import Metrics
+from ..model import KlineMessage, Price, StatusMessage, Subject
+from ..settings import ExchangeSettings
+from ..store import KlineStore
+
+EVERY = "*"
+"""In ``symbols``: whatever the venue sends, made known as it comes."""
+
+
+@define(eq=False)
+class Queues:
+    """What waits to be done by tasks.  Bounded by the number of series: each has at most one
+    question and one load of a kind under way."""
+
+    fetches: list[tuple[Fetch, int, SymbolEngine]] = field(factory=list)
+    loads: deque[tuple[Load, SymbolEngine]] = field(factory=deque)
+    rotations: deque[Resubscribe] = field(factory=deque)
+    more_fetches: trio.Event = field(factory=trio.Event)
+    more_loads: trio.Event = field(factory=trio.Event)
+    more_rotations: trio.Event = field(factory=trio.Event)
+    earlier: trio.Event = field(factory=trio.Event)
+    """Set when an engine wants to be woken before the time that is slept for."""
+
+
+class Driver:
+    """``held``: messages wait for us, so that a silence is our own doing."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        settings: ExchangeSettings,
+        *,
+        wall: Callable[[], Wall],
+        bus: Publisher,
+        store: KlineStore,
+        metrics: Metrics,
+        simulated: bool,
+    ) -> None:
+        self.rules, self.settings = rules, settings
+        self.engines: dict[str, SymbolEngine] = {}
+        self.queues = Queues()
+        self.held = False
+        self._wall, self._bus, self._store = wall, bus, store
+        self._metrics, self._simulated = metrics, simulated
+        self.clock = ExchangeClock(Mono(trio.current_time()), wall())
+        self._log = structlog.get_logger().bind(venue=rules.venue)
+        self._wakes: list[tuple[Mono, int, SymbolEngine]] = []
+        self._registered: dict[SymbolEngine, Mono] = {}
+        self._numbers = count()
+
+    def now(self) -> Now:
+        """This moment on all three clocks."""
+        mono = Mono(trio.current_time())
+        return Now(mono, self._wall(), self.clock.at(mono))
+
+    # Symbols
+
+    def open(self, symbol: str, ends: Mapping[Any, End]) -> SymbolEngine:
+        """An engine for a symbol, which goes on where its stored series end."""
+        engine = SymbolEngine(
+            self.rules, self.settings, symbol, ends, self.now(), simulated=self._simulated
+        )
+        self.engines[symbol] = engine
+        return engine
+
+    def close(self, symbol: str) -> list[Subject]:
+        """Forget a symbol; what still comes of it is ignored.  Returns what it consisted of."""
+        engine = self.engines.pop(symbol, None)
+        if engine is None:
+            return []
+        self._registered.pop(engine, None)
+        return engine.subjects
+
+    def use(self, symbol: str, streams: Iterable[Stream], *, trading: bool) -> None:
+        """These are the symbol's streams from now on."""
+        engine = self.engines[symbol]
+        engine.use(streams, trading=trading, now=self.now())
+        self._schedule(engine)
+
+    # What comes in
+
+    def take(self, events: Sequence[Data], mono: Mono, wall: Wall) -> None:
+        """What one message said, in the order in which it came."""
+        event_ms = _event_ms(events[0])
+        if event_ms and self.clock.note(event_ms, mono):
+            self._replan()
+        now = Now(mono, wall, self.clock.at(mono))
+        symbol = events[0].symbol
+        if all(event.symbol == symbol for event in events):
+            self._take(symbol, events, now)
+            return
+        by_symbol: dict[str, list[Data]] = {}
+        for event in events:
+            by_symbol.setdefault(event.symbol, []).append(event)
+        for each, own in by_symbol.items():
+            self._take(each, own, now)
+
+    def _take(self, symbol: str, events: Sequence[Data], now: Now) -> None:
+        engine = self.engines.get(symbol) or self._welcome(symbol, events)
+        if engine is None:
+            self._metrics.ignored_messages.labels(self.rules.venue, "other symbol").inc()
+            return
+        self.perform(engine, engine.take(events, now))
+
+    def _welcome(self, symbol: str, events: Sequence[Data]) -> SymbolEngine | None:
+        """A symbol that came by itself, while there is room."""
+        settings = self.settings
+        wanted = EVERY in settings.symbols and isinstance(events[0], Price)
+        if not wanted or len(self.engines) >= settings.max_symbols:
+            return None
+        engine = self.open(symbol, {})
+        for subject in engine.subjects:
+            self._bus.open(subject)
+        return engine
+
+    def up(self, streams: Iterable[Stream]) -> None:
+        """These streams deliver from now on."""
+        now = self.now()
+        for stream in streams:
+            engine = self.engines.get(stream.symbol)
+            if engine is not None:
+                self.perform(engine, engine.up(stream, now))
+
+    def down(self, streams: Iterable[Stream], reason: str = "connection lost") -> None:
+        """Nothing carries these streams any more."""
+        now = self.now()
+        for stream in streams:
+            engine = self.engines.get(stream.symbol)
+            if engine is not None:
+                self.perform(engine, engine.down(stream, reason, now))
+
+    def is_quiet(self, streams: Iterable[Stream]) -> bool:
+        """The exchange has confirmed that there is nothing to tell on any of these streams."""
+        now = Mono(trio.current_time())
+        engines = ((stream, self.engines.get(stream.symbol)) for stream in streams)
+        return all(engine is None or engine.liveness.is_quiet(s, now) for s, engine in engines)
+
+    # Time
+
+    def wake_due(self) -> Mono:
+        """Wake every engine whose time has come; returns when the next one wants to be woken."""
+        now = self.now()
+        while self._wakes and self._wakes[0][0] <= now.mono:
+            at, _, engine = heapq.heappop(self._wakes)
+            if self._registered.get(engine) != at:
+                continue  # it is in the heap for another time, or gone
+            del self._registered[engine]
+            self.perform(engine, engine.wake(now, held=self.held))
+        self.queues.earlier = trio.Event()
+        return self._wakes[0][0] if self._wakes else NEVER
+
+    def _schedule(self, engine: SymbolEngine) -> None:
+        at = engine.wake_at
+        known = self._registered.get(engine)
+        if known is not None and known <= at:
+            return
+        if self.engines.get(engine.symbol) is not engine:
+            return
+        self._registered[engine] = at
+        heapq.heappush(self._wakes, (at, next(self._numbers), engine))
+        if self._wakes[0][2] is engine:
+            self.queues.earlier.set()
+
+    def _replan(self) -> None:
+        """The exchange's time is another one than we thought: every plan is to be made anew."""
+        mono = Mono(trio.current_time())
+        for engine in self.engines.values():
+            engine.wake_at = mono
+            self._schedule(engine)
+
+    # What is to be done
+
+    def perform(self, engine: SymbolEngine, effects: Iterable[Effect]) -> None:
+        """Do what an engine wants done, in order, and note when it wants to be woken."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is CandleNews:
+                self._publish(effect)  # type: ignore[arg-type]
+            elif kind is LineNews or kind is StatusMessage:
+                self._bus.publish(effect)  # type: ignore[arg-type]
+            elif kind is Report:
+                self._report(effect)  # type: ignore[arg-type]
+            else:
+                self._do(engine, effect)
+        self._schedule(engine)
+
+    def _publish(self, news: CandleNews) -> None:
+        if news.provisional:
+            self._bus.publish_ephemeral(news)
+            return
+        message = self._bus.publish(news)
+        if news.kline.closed and isinstance(message, KlineMessage):
+            self._store.put(message)
+
+    def _do(self, engine: SymbolEngine, effect: Effect) -> None:
+        match effect:
+            case Fetch():
+                heapq.heappush(self.queues.fetches, (effect, next(self._numbers), engine))
+                self.queues.more_fetches.set()
+            case Load():
+                self.queues.loads.append((effect, engine))
+                self.queues.more_loads.set()
+            case StoreHole(series, hole):
+                self._store.put_hole(series, hole)
+            case StoreRows(series, rows):
+                for row in rows:
+                    self._store.put(KlineMessage(series, row, self._store.epoch, 0, 1, 0.0))
+                self._bus.note_history(series, rows[0].open_ms)
+            case Resubscribe():
+                self.queues.rotations.append(effect)
+                self.queues.more_rotations.set()
+
+    def _report(self, report: Report) -> None:
+        if report.metric:
+            metric = getattr(self._metrics, report.metric)
+            metric.labels(self.rules.venue, *report.labels).inc(report.amount)
+        if report.event:
+            getattr(self._log, report.level)(report.event, **report.fields)
+
+    def next_fetch(self) -> tuple[Fetch, SymbolEngine] | None:
+        """The most urgent question; None: there is none, ``more_fetches`` is set when one comes."""
+        if not self.queues.fetches:
+            self.queues.more_fetches = trio.Event()
+            return None
+        fetch, _, engine = heapq.heappop(self.queues.fetches)
+        return fetch, engine
+
+    def put_back(self, fetch: Fetch, engine: SymbolEngine) -> None:
+        """It could not be asked yet."""
+        heapq.heappush(self.queues.fetches, (fetch, next(self._numbers), engine))
+        self.queues.more_fetches.set()
+
+    def note_date(self, date_ms: float, sent: Mono, received: Mono) -> None:
+        """The exchange dated an answer."""
+        if self.clock.note_date(date_ms, sent, received):
+            self._replan()
+
+    # What operators see
+
+    def holding(self) -> int:
+        """Series whose live candles wait for a hole to be filled."""
+        return sum(engine.candles.holding() for engine in self.engines.values())
+
+    def behind(self) -> int:
+        """Series of which a closed candle is overdue that the exchange can supply."""
+        now = self.now()
+        return sum(e.candles.behind(now) for e in self.engines.values() if e.trading)
+
+    def stale_books(self) -> int:
+        """Books that stand still."""
+        books = (engine.book for engine in self.engines.values())
+        return sum(book is not None and book.book.stale for book in books)
+
+    def series(self) -> int:
+        return sum(len(engine.candles.ledgers) for engine in self.engines.values())
+
+    def subjects(self) -> list[Subject]:
+        """Everything that one can subscribe to."""
+        return [subject for engine in self.engines.values() for subject in engine.subjects]
+
+    def streams(self) -> dict[str, dict[str, object]]:
+        """By stream name: how it stands."""
+        now = Mono(trio.current_time())
+        found: dict[str, dict[str, object]] = {}
+        for engine in self.engines.values():
+            found.update(engine.liveness.statistics(now))
+        return found
+
+
+def _event_ms(event: Data) -> int:
+    """The exchange's time of a message, 0 where it gives none."""
+    if isinstance(event, KlineUpdate):
+        return event.kline.event_ms
+    return getattr(event, "event_ms", 0)

@@ -1,0 +1,406 @@
+"""The task tree of one venue.
+
+    venue
+    ├─ processor        messages of all connections -> driver, one after the other
+    ├─ timer            wakes the engines whose time has come
+    ├─ fetcher x N      REST questions, the most urgent first, one budget
+    ├─ loader           stored minutes for candles that are made of them
+    ├─ rotator          connections that are to be replaced
+    ├─ instruments      the venue's list, at start and again
+    ├─ gauges
+    └─ pool             connections, each restarted by itself
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Never
+
+import structlog
+import trio
+from attrs import asdict, evolve
+
+from ..bus.base import Publisher
+from ..core.coverage import coverage
+from ..core.questions import Rules
+from ..core.series import End
+from ..environment import Environment
+from ..errors import BadMessage, NetworkError
+from ..instants import Mono, Wall
+from ..metrics import Metrics
+from ..model import Channel, Instrument, Interval, Series, StreamState, Subject
+from ..net.budgets import Budgets
+from ..net.egress import make_egress
+from ..net.rest import RestClient, open_rest
+from ..net.route import Route
+from ..settings import ExchangeSettings
+from ..store import KlineStore
+from ..store.base import Tail
+from ..supervise import Backoff
+from ..venues import AnyInstrument, Instruments, Kind, Stream, Venue
+from . import instruments
+from .connection import ConnectionState, Incoming
+from .driver import EVERY, Driver
+from .fetcher import Fetcher
+from .pool import Pool
+
+_MEASURE_S = 30.0
+_WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
+_READ_ROWS = 50_000
+"""Stored minutes that are read at once: more than a month has."""
+
+
+class VenueFeed:
+    """One venue of the settings.  Made from the store's ends, run once with :meth:`run`.
+
+    ``budgets`` are the process's.  ``cache`` is where the instrument table is kept on disk; None:
+    nowhere.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        settings: ExchangeSettings,
+        *,
+        world: Environment,
+        environ: Mapping[str, str] | None,
+        tails: Mapping[Series, Tail],
+        store: KlineStore,
+        bus: Publisher,
+        simulated: bool,
+        metrics: Metrics,
+        budgets: Budgets,
+        cache: Path | None = None,
+    ) -> None:
+        self.venue, self.settings = venue, settings
+        self._bus, self._world, self._store = bus, world, store
+        self._metrics, self._cache = metrics, cache
+        self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._table: Instruments | None = None
+        self._subscribed: set[str] = set()
+        """Symbols that have traded since the start: their streams stay while they are halted."""
+        self._fit: Callable[[], None] = lambda: None
+        connection = settings.connection
+        self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
+        self._route = Route(
+            dial=world.dial,
+            proxy_settings=connection.proxy,
+            environ=environ,
+            ca_file=connection.ca_file,
+            timeout_s=connection.tunnel_timeout_s,
+            egress=make_egress(connection),
+            dials=self._dials,
+            now_ms=world.now_ms,
+        )
+        self._weights = budgets.weights(
+            venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
+        )
+        self.driver = Driver(
+            rules_of(venue),
+            settings,
+            wall=lambda: Wall(world.now_ms()),
+            bus=bus,
+            store=store,
+            metrics=metrics,
+            simulated=simulated,
+        )
+        self.pool = Pool(
+            venue, connection, route=self._route, world=world, metrics=metrics, driver=self.driver
+        )
+        for symbol in self._first_symbols(tails):
+            self._open(symbol, tails)
+
+    def __repr__(self) -> str:
+        return f"<feed {self.venue.NAME} {self.pool!r}>"
+
+    @property
+    def connections(self) -> list[ConnectionState]:
+        """Of every connection that there is now."""
+        return self.pool.states
+
+    def subjects(self) -> list[Subject]:
+        """Everything that one can subscribe to."""
+        return self.driver.subjects()
+
+    def status(self) -> dict[str, Any]:
+        """A snapshot for the status page."""
+        egress = self._route.egress
+        proxies = () if egress is None else egress.statistics(self._world.now_ms())
+        return {
+            "connections": [state.statistics() for state in self.connections],
+            "proxies": [asdict(proxy) for proxy in proxies],
+            "dials_waiting": self._dials.waiting,
+            "rest_waiting": self._weights.waiting,
+            "questions": len(self.driver.queues.fetches),
+            "instruments": 0 if self._table is None else len(self._table),
+            "series": self.driver.series(),
+            "series_held": self.driver.holding(),
+            "series_behind": self.driver.behind(),
+            "stale_books": self.driver.stale_books(),
+            "streams": self.driver.streams(),
+        }
+
+    def not_ready(self, fresh_s: float) -> str:
+        """Why this venue's data is not fresh; empty when it is."""
+        name, oldest = self.venue.NAME, self._world.now_ms() - fresh_s * 1000
+        if not self.pool.links:
+            return f"{name}: no instruments yet"
+        for link in self.pool.links:
+            if not link.live:
+                return f"{name}: {link.name} does not deliver"
+            silent = (link.last_message_ms or 0) < oldest
+            if silent and not self.driver.is_quiet(link.plan.streams):
+                return f"{name}: {link.name} is silent"
+        if behind := self.driver.behind():
+            return f"{name}: {behind} series lack closed candles"
+        return ""
+
+    def change(self, settings: ExchangeSettings, tails: Mapping[Series, Tail]) -> list[Subject]:
+        """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
+        stored series end.  Returns what there is no more."""
+        old, self.settings = self.settings.symbols, settings
+        self.driver.settings = settings
+        gone = [symbol for symbol in old if symbol not in settings.symbols]
+        closed = [subject for symbol in gone for subject in self.driver.close(symbol)]
+        for symbol in settings.symbols:
+            if symbol not in old:
+                self._open(symbol, tails)
+        self._fit()
+        return closed
+
+    def _first_symbols(self, tails: Mapping[Series, Tail]) -> list[str]:
+        """Those of the settings; for "every symbol" those that the store knows."""
+        named = [symbol for symbol in self.settings.symbols if symbol != EVERY]
+        if EVERY in self.settings.symbols:
+            known = dict.fromkeys(s.symbol for s in tails if s.venue == self.venue.NAME)
+            named += list(known)[: self.settings.max_symbols]
+        return list(dict.fromkeys(named))
+
+    def _open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
+        name = self.venue.NAME
+        ends = {
+            series.interval: End(tail.kline, tail.settled_ms)
+            for series, tail in tails.items()
+            if series.venue == name and series.symbol == symbol
+        }
+        self.driver.open(symbol, ends)
+
+    async def run(self) -> Never:
+        """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
+        outlet, inlet = trio.open_memory_channel[Incoming](self.settings.buffer_messages)
+        name = self.venue.NAME
+        async with AsyncExitStack() as stack:
+            rest = await self._open_rest(stack)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._process, inlet, name=f"{name} processor")
+            nursery.start_soon(self._wake, name=f"{name} timer")
+            nursery.start_soon(self._load, name=f"{name} loader")
+            nursery.start_soon(self._rotate, name=f"{name} rotator")
+            nursery.start_soon(self._measure, name=f"{name} gauges")
+            if self.settings.connection.redundancy > 1:
+                nursery.start_soon(self.pool.part, name=f"{name} lanes")
+            if rest is None:
+                self._apply(AnyInstrument(name, "token"), nursery, outlet, None)
+            else:
+                fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
+                for number in range(self.settings.backfill_workers):
+                    nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
+                nursery.start_soon(self._keep_instruments, rest, nursery, outlet, fetcher)
+            await trio.sleep_forever()
+        raise AssertionError("the venue's tasks run until cancelled")
+
+    async def _open_rest(self, stack: AsyncExitStack) -> RestClient | None:
+        connection = self.settings.connection
+        url = connection.rest_url or self.venue.REST_URL
+        if not url:
+            return None
+        return await stack.enter_async_context(
+            open_rest(
+                url,
+                route=evolve(self._route, dials=None),  # the limit is on WebSockets
+                timeout_s=connection.rest_timeout_s,
+                weights=self._weights,
+                now_ms=self._world.now_ms,
+            )
+        )
+
+    async def _keep_instruments(
+        self,
+        rest: RestClient,
+        nursery: trio.Nursery,
+        outlet: trio.MemorySendChannel[Incoming],
+        fetcher: Fetcher,
+    ) -> Never:
+        """The table at start, then again and again; what is listed or halted changes streams."""
+        connection = self.settings.connection
+        backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
+        refresh = instruments.Refresh(self.settings.instruments_refresh_s)
+        table, current = await instruments.load(
+            self.venue, rest, self._world, self._cache, backoff
+        )
+        while True:
+            self._apply(table, nursery, outlet, fetcher)
+            settled = current and not self._unavailable(table)
+            await trio.sleep(refresh.delay_s(settled=settled))
+            try:
+                copy = await instruments.fetch(self.venue, rest, self._world.now_ms)
+                table = instruments.parse(self.venue, copy)
+            except (NetworkError, BadMessage) as error:
+                current = False
+                self._log.warning("instruments.failed", problem=str(error))
+            else:
+                current = True
+                await instruments.write(self._cache, copy)
+
+    def _apply(
+        self,
+        table: Instruments,
+        nursery: trio.Nursery,
+        outlet: trio.MemorySendChannel[Incoming],
+        fetcher: Fetcher | None,
+    ) -> None:
+        """Use the table from now on, and make the connections fit it."""
+        self._table = self.pool.instruments = table
+        if fetcher is not None:
+            fetcher.instruments = table
+
+        def fit() -> None:
+            self._apply(table, nursery, outlet, fetcher)
+
+        self._fit = fit
+        streams: dict[Stream, None] = {}
+        for symbol in self.settings.symbols:
+            streams.update(dict.fromkeys(self._use(table, symbol)))
+        self.pool.apply(streams, nursery, outlet)
+
+    def _use(self, table: Instruments, symbol: str) -> list[Stream]:
+        """Tell the symbol's engine what it is; returns its streams."""
+        instrument = table.find(symbol)
+        if symbol == EVERY:
+            return [] if instrument is None else self._streams_of(instrument)
+        problem = _problem(instrument)
+        if problem:
+            self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
+        streams: list[Stream] = []
+        if instrument is not None:
+            self._bus.alias(instrument.native, symbol)
+            if not problem:
+                self._subscribed.add(symbol)
+            if not problem or symbol in self._subscribed:
+                # A halted symbol keeps its streams: its first message after the halt is news.
+                streams = self._streams_of(instrument)
+        self.driver.use(symbol, streams, trading=not problem)
+        return streams
+
+    def _unavailable(self, table: Instruments) -> list[str]:
+        wanted = [symbol for symbol in self.settings.symbols if symbol != EVERY]
+        return [symbol for symbol in wanted if _problem(table.find(symbol))]
+
+    def _streams_of(self, instrument: Instrument) -> list[Stream]:
+        venue, settings = self.venue, self.settings
+        channels = settings.channels
+        streams = [venue.stream(Kind.KLINE, instrument, i) for i in settings.intervals]
+        kinds = []
+        if settings.trade_intervals or Channel.TRADE in channels:
+            kinds.append(venue.TRADE_KIND)
+        if Channel.TICKER in channels:
+            kinds += [kind for kind in (Kind.TICKER, Kind.TOP) if kind in venue.KINDS]
+        if Channel.BOOK in channels:
+            kinds.append(Kind.BOOK)
+        return streams + [venue.stream(kind, instrument) for kind in kinds]
+
+    async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
+        bad = self._metrics.bad_messages.labels(self.venue.NAME)
+        driver = self.driver
+        while True:
+            driver.held = True  # what comes meanwhile is not missing, it waits for room
+            await self._store.room()
+            driver.held = inlet.statistics().current_buffer_used > 0
+            events, mono, wall = await inlet.receive()
+            try:
+                driver.take(events, mono, wall)
+            except BadMessage as error:
+                bad.inc()
+                self._log.warning("message.bad", problem=str(error))
+
+    async def _wake(self) -> Never:
+        """Wake engines when they want to be."""
+        while True:
+            at = self.driver.wake_due()
+            with trio.move_on_at(float(at)):
+                await self.driver.queues.earlier.wait()
+            await trio.lowlevel.checkpoint()
+
+    async def _load(self) -> Never:
+        """Read stored minutes for rolled-up candles."""
+        driver = self.driver
+        while True:
+            while not driver.queues.loads:
+                driver.queues.more_loads = trio.Event()
+                await driver.queues.more_loads.wait()
+            load, engine = driver.queues.loads.popleft()
+            minutes = await self._store.history(
+                Series(self.venue.NAME, load.symbol, Interval.M1),
+                limit=_READ_ROWS,
+                start_ms=load.start_ms,
+            )
+            if driver.engines.get(load.symbol) is engine:
+                inside = [minute for minute in minutes if minute.open_ms < load.end_ms]
+                driver.perform(engine, engine.loaded(load, inside, driver.now()))
+
+    async def _rotate(self) -> Never:
+        """Replace connections that an engine wants replaced."""
+        queues = self.driver.queues
+        while True:
+            while not queues.rotations:
+                queues.more_rotations = trio.Event()
+                await queues.more_rotations.wait()
+            rotation = queues.rotations.popleft()
+            self.pool.rotate(rotation.stream, rotation.reason)
+
+    async def _measure(self) -> Never:
+        """Gauges that are not worth a look at every message."""
+        name, started = self.venue.NAME, float(self.driver.now().exchange)
+        metrics, driver = self._metrics, self.driver
+        while True:
+            await trio.sleep(_MEASURE_S)
+            states = [s for e in driver.engines.values() for s in e.liveness.states()]
+            for state in ("new", StreamState.LIVE, StreamState.STALE):
+                metrics.stream_states.labels(name, state).set(states.count(state))
+            metrics.held_series.labels(name).set(driver.holding())
+            now = driver.now()
+            for window, length_ms in _WINDOWS_MS.items():
+                since = max(started, float(now.exchange) - length_ms)
+                found = [
+                    coverage(ledger, since, float(now.exchange))
+                    for engine in driver.engines.values()
+                    for ledger in engine.candles.ledgers.values()
+                ]
+                due, out = sum(d for d, _ in found), sum(o for _, o in found)
+                metrics.coverage.labels(name, window).set(out / due if due else 1.0)
+
+
+def rules_of(venue: Venue) -> Rules:
+    """What the core has to know of a venue."""
+    anything = Instrument(venue.NAME, "", "", "")
+    return Rules(
+        venue=venue.NAME,
+        intervals=venue.INTERVALS,
+        trade_kind=venue.TRADE_KIND,
+        trade_ids=venue.TRADE_IDS,
+        refill=venue.trades_question(anything, 0) is not None,
+        book_rule=venue.BOOK_RULE,
+        book_snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS,
+        page=venue.PAGE,
+        began_ms=venue.BEGAN_MS,
+    )
+
+
+def _problem(instrument: Instrument | None) -> str:
+    """Why a symbol cannot be taken; empty: it can."""
+    if instrument is None:
+        return "not in the venue's list"
+    return "" if instrument.trading else "not trading"
+
+
+__all__ = ["Mono", "VenueFeed", "rules_of"]
