@@ -12,6 +12,7 @@ from trio_util import RepeatedEvent
 
 from ..core.clock import ExchangeClock
 from ..core.ledger import Ledger, Policy
+from ..instants import Mono, Wall
 from ..metrics import Metrics
 from ..model import (
     BookTop,
@@ -69,7 +70,7 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self.changed = RepeatedEvent()
-        self.clock = ExchangeClock()
+        self.clock = ExchangeClock(Mono(now_ms() / 1000), Wall(now_ms()))
         self._local_ms = now_ms
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
@@ -141,7 +142,8 @@ class Pipeline:
 
     def now_ms(self) -> float:
         """The exchange's clock, as far as its messages have told it."""
-        return self.clock.now(self._local_ms())
+        # Wall time in the place of Mono, until the engine of the new core takes this over.
+        return float(self.clock.at(Mono(self._local_ms() / 1000)))
 
     def open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
         """Ledgers, lines and builders of one symbol, going on where its stored series end."""
@@ -204,7 +206,7 @@ class Pipeline:
         BadMessage; those before it have been taken."""
         for event in events:
             if event_ms := _event_ms(event):
-                self.clock.note(event_ms, received)
+                self.clock.note(event_ms, Mono(received / 1000))
                 self._told_ms = event_ms
             match event:
                 case KlineUpdate():
