@@ -176,13 +176,14 @@ def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
-    bar = frame.k
-    return _update(instrument, bar, frame.E, _id(bar.f), _id(bar.L))
+    return _update(instrument, frame.k, frame.E, _id(frame.k.f), _id(frame.k.L))
 
 
 def _continuous_kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     """Matched by pair and contract type: the pair alone also names its dated contracts."""
     frame = _decode_continuous(raw)
+    if not frame.ps:
+        raise BadMessage("a candle of nothing")
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.ps)
@@ -233,7 +234,7 @@ def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
 
 
 def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
-    if not row.f <= row.l:
+    if not 0 <= row.f <= row.l:  # old rows have -1 and a price of 0
         raise BadMessage("an aggregate without trades")
     price, quantity = parse_decimal(row.p), parse_decimal(row.q)
     time_ms = parse_time_ms(row.T)
