@@ -1,6 +1,6 @@
 """Where a venue's results leave for the store and the hub, in one synchronous step."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import structlog
@@ -60,11 +60,17 @@ class Outlet:
         """A candle that says ``simulated`` where everything of this venue is."""
         return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
 
-    def odd_rows(self, bad: Iterable[BadMessage], stream: str) -> None:
-        """Rows of an answer that could not be read."""
-        for error in bad:
-            self.metrics.bad_messages.labels(self.venue).inc()
-            self.log.warning("row.bad", stream=stream, problem=str(error), sample=error.sample)
+    def odd_rows(self, bad: Sequence[BadMessage], stream: str) -> None:
+        """Rows of an answer that could not be read: counted, and the first one logged."""
+        if bad:
+            self.metrics.bad_messages.labels(self.venue).inc(len(bad))
+            self.log.warning(
+                "rows.bad",
+                stream=stream,
+                rows=len(bad),
+                problem=str(bad[0]),
+                sample=bad[0].sample,
+            )
 
     def candles(self, messages: Iterable[KlineMessage]) -> None:
         """What a ledger let out, in order."""
