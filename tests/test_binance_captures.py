@@ -32,7 +32,9 @@ def read(name: str, suffix: str) -> str:
 def table(name: str, venue: Venue) -> Instruments:
     found = re.search(r"exchangeInfo -> [\d.]+: (.*)", read(name, "0"))
     assert found is not None
-    return Instruments(venue.parse_instruments(found[1].encode()))
+    rows = venue.parse_instruments(found[1].encode())
+    assert not rows.bad
+    return Instruments(rows.good)
 
 
 @pytest.mark.parametrize(("name", "venue", "counts"), RECORDINGS, ids=lambda v: str(v)[:16])

@@ -192,8 +192,11 @@ def test_frames_without_a_symbol_come_combined() -> None:
 
 
 def test_spot_rest() -> None:
-    question = binance.klines_question(BNB, Interval.S1, 1672515780000, 0)
-    assert (question.path, question.params["limit"], question.weight) == ("/api/v3/klines", 1000, 2)
+    for bars, limit in ((0, 2), (1, 2), (998, 999), (999, 1000), (1000, 1000), (10**9, 1000)):
+        question = binance.klines_question(BNB, Interval.S1, 1672515780000, bars, 0)
+        assert question.params["limit"] == limit <= binance.PAGE
+        assert (question.path, question.weight, question.until_ms) == ("/api/v3/klines", 2, None)
+        assert question.params["startTime"] == 1672515780000
     book = binance.book_question(BNB)
     assert book is not None
     assert (book.path, book.weight) == ("/api/v3/depth", 50)

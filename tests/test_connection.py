@@ -266,7 +266,7 @@ async def test_binance_futures_recording_parses_without_a_miss(
     path = recording.url.split("/", 3)[3]
     bench = Bench(network, Plan(f"ws://exchange:80/{path}", STREAMS))
     bench.instruments = Instruments(
-        binance_usdm.parse_instruments(listed.partition(" -> ")[2].partition(": ")[2].encode())
+        binance_usdm.parse_instruments(listed.partition(" -> ")[2].partition(": ")[2].encode()).good
     )
     pipeline = Pipeline(
         binance_usdm,

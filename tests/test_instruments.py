@@ -5,15 +5,17 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
+from structlog.testing import capture_logs
 from support.house import open_house, settings_for_tests
 
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
 from trio_feed.feeds import instruments
-from trio_feed.model import Instrument
+from trio_feed.model import Instrument, Interval, Series
 from trio_feed.supervise import Backoff
-from trio_feed.venues import AnyInstrument, Instruments, binance_usdm
+from trio_feed.venues import AnyInstrument, Instruments, Rows, binance_usdm
 
 BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
 SWAP = Instrument("okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT")
@@ -83,6 +85,40 @@ async def test_a_symbol_that_is_listed_or_delisted_changes_the_streams(
             await trio.sleep(120)
             assert feed.pipeline.behind() == 0
             assert feed.connections[0].attempts == 1
+
+
+async def test_a_dated_contract_is_served_and_what_cannot_be_is_refused_in_words(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing of the simulator, with other contract types and some odd rows."""
+    parse = binance_usdm.parse_instruments
+
+    def changed(body: bytes) -> Rows[Instrument]:
+        answer = json.loads(body)
+        rows = {row["symbol"]: row for row in answer["symbols"]}
+        rows["BTCUSDT"]["contractType"] = "CURRENT_QUARTER"
+        rows["ETHUSDT"] = {**rows["BTCUSDT"], "symbol": "ETHUSDT", "contractSize": 100}
+        return parse(json.dumps({"symbols": [None, *rows.values(), {"symbol": 3}]}).encode())
+
+    monkeypatch.setattr(binance_usdm, "parse_instruments", changed)
+    settings = settings_for_tests("exchanges.binance_usdm.symbols=['BTCUSDT','ETHUSDT']")
+    with capture_logs() as logs, trio.fail_after(3600):
+        async with open_house(settings) as house:
+            (feed,) = house.ready.feeds
+            await trio.sleep(600)
+            streams = {s.name for state in feed.connections for s in state.plan.streams}
+            assert streams == {"btcusdt@kline_1m"}
+            series = Series("binance_usdm", "BTCUSDT", Interval.M1)
+            stored = await house.ready.store.history(series, limit=100)
+            assert len(stored) > 10
+            for kline in stored:
+                assert kline.same_values(house.market.candle("BTCUSDT", Interval.M1, kline.open_ms))
+    refused = [line for line in logs if line["event"] == "symbol.unavailable"]
+    assert {(line["symbol"], line["problem"].partition(":")[0]) for line in refused} == {
+        ("ETHUSDT", "a COIN-M contract")
+    }
+    (odd,) = [line for line in logs if line["event"] == "instruments.bad"]
+    assert (odd["rows"], odd["sample"]) == (2, "null")
 
 
 class Answer:

@@ -9,7 +9,7 @@ import trio
 from support.counted import CountedNetwork, most_within
 from support.house import House, open_house, settings_for_tests
 
-from trio_feed.venues import binance_wire, okx
+from trio_feed.venues import binance_connections, okx
 
 CONNECTIONS = 200
 SYMBOLS = tuple(f"C{number:02d}USDT" for number in range(CONNECTIONS))
@@ -43,7 +43,7 @@ async def test_two_hundred_connections_come_back_inside_every_limit(
     venue: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
 ) -> None:
     """Six streams on each, in frames of one each, so that subscribing meets the limits too."""
-    monkeypatch.setattr(binance_wire, "SUBSCRIBE_MAX", 1)
+    monkeypatch.setattr(binance_connections, "SUBSCRIBE_MAX", 1)
     monkeypatch.setattr(okx, "ARGS_MAX", 1)
     settings = settings_for_tests(
         f".symbols={list(SYMBOLS)}",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_feed.core import calendar
+from trio_feed.core.candles import TradeCandles
 from trio_feed.errors import BadMessage
 from trio_feed.model import (
     BookTop,
@@ -36,6 +38,7 @@ from trio_feed.venues.base import (
     Venue,
 )
 from trio_feed.venues.instruments import Instruments
+from trio_feed.venues.rows import Rows
 
 D = Decimal
 BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
@@ -126,7 +129,7 @@ def test_candle_closes_with_confirm_and_may_come_with_more_fields() -> None:
         (Interval.M5, "candle5m"), (Interval.M15, "candle15m"), (Interval.M30, "candle30m"),
         (Interval.H1, "candle1H"), (Interval.H2, "candle2H"), (Interval.H4, "candle4H"),
         (Interval.H6, "candle6Hutc"), (Interval.H12, "candle12Hutc"), (Interval.D1, "candle1Dutc"),
-        (Interval.W1, "candle1Wutc"), (Interval.MO1, "candle1Mutc"),
+        (Interval.D3, "candle3Dutc"), (Interval.W1, "candle1Wutc"), (Interval.MO1, "candle1Mutc"),
     ],
 )  # fmt: skip
 def test_intervals_open_on_utc(interval: Interval, channel: str) -> None:
@@ -138,7 +141,7 @@ def test_intervals_open_on_utc(interval: Interval, channel: str) -> None:
 
 
 def test_what_okx_does_not_have() -> None:
-    assert frozenset(Interval) - okx.INTERVALS == {Interval.S30, Interval.H8, Interval.D3}
+    assert frozenset(Interval) - okx.INTERVALS == {Interval.S30, Interval.H8}
     for interval in (Interval.S30, Interval.H8, None):
         with pytest.raises(ValueError, match="candles"):
             okx.stream(Kind.KLINE, BTC, interval)
@@ -177,9 +180,44 @@ def test_trades_of_contracts_are_converted() -> None:
     contracts = {**SINGLE, "sz": "415"}
     sizes = {
         native: plain(parsed(frame("trades-all", contracts, native=native)).quantity)
-        for native in ("BTC-USDT", "BTC-USDT-SWAP", "BTC-USD-SWAP")
+        for native in ("BTC-USDT", "BTC-USDT-SWAP")
     }
-    assert sizes == {"BTC-USDT": "415", "BTC-USDT-SWAP": "4.15", "BTC-USD-SWAP": "41500"}
+    assert sizes == {"BTC-USDT": "415", "BTC-USDT-SWAP": "4.15"}
+
+
+@pytest.mark.parametrize(
+    ("contracts", "price", "base", "quote"),
+    [
+        ("415", "50000", "0.83", "41500"),
+        ("1", "30000", "0.0033333333333333333333", "100"),
+        ("3", "42219.9", "0.0071056539688630243084", "300"),
+    ],
+)
+def test_trades_of_inverse_contracts_are_in_base_and_in_quote(
+    contracts: str, price: str, base: str, quote: str
+) -> None:
+    row = {**SINGLE, "sz": contracts, "px": price}
+    event = parsed(frame("trades-all", row, native="BTC-USD-SWAP"))
+    assert (plain(event.quantity), plain(event.quote_quantity)) == (base, quote)
+    assert parsed(frame("trades-all", row, native="BTC-USDT-SWAP")).quote_quantity is None
+
+
+def test_built_candles_of_inverse_contracts_are_in_the_exchanges_units() -> None:
+    """vol is contracts, volCcy base currency (rounded by OKX), volCcyQuote the contracts' USD."""
+    builder = TradeCandles((Interval.M1,))
+    built = {}
+    base = Fraction(0)
+    for number, px in enumerate(["42219.9", "42220.1", "42221.3", "42230"]):
+        base += Fraction(300) / Fraction(px)
+        at = 1630048920000 + (number // 3) * 60_000  # the last trade closes the minute
+        row = {**SINGLE, "tradeId": str(7 + number), "px": px, "sz": "3", "ts": str(at)}
+        for _, kline in builder.add(parsed(frame("trades", row, native="BTC-USD-SWAP"))):
+            built[kline.open_ms] = kline
+        if number == 2:
+            exact = base
+    kline = built[1630048920000]
+    assert (kline.closed, plain(kline.quote_volume)) == (True, "900")
+    assert abs(Fraction(kline.volume) - exact) < Fraction(1, 10**20)
 
 
 def test_digits_pass_through_however_many() -> None:
@@ -363,13 +401,15 @@ def test_a_strangers_data_is_ignored_and_no_data_is_nothing() -> None:
         "[" * 100_000, '{"x":' + "[" * 100_000, b"\xff\xfe\x00", b'{"event":"\xff"}',
         *(json.dumps(message) for message in (
             frame("mystery", TRADE),
-            frame("trades", {**TRADE, "px": "NaN"}), frame("trades", {**TRADE, "px": "1e9"}),
+            frame("trades", {**TRADE, "px": "NaN"}), frame("trades", {**TRADE, "px": "1e41"}),
             frame("trades", {**TRADE, "px": 1.5}), frame("trades", {**TRADE, "sz": "9" * 100}),
             frame("trades", {**TRADE, "sz": "-1"}), frame("trades", {**TRADE, "sz": ""}),
             frame("trades", {**TRADE, "side": "up"}), frame("trades", {**TRADE, "count": "0"}),
             frame("trades", {**TRADE, "count": "130639476"}),
             frame("trades", {**TRADE, "tradeId": "1_0"}), frame("trades", {**TRADE, "ts": ""}),
             frame("trades", {**TRADE, "tradeId": "9" * 5000}),
+            frame("trades", {**TRADE, "tradeId": str(2**63)}),
+            frame("trades", {**SINGLE, "px": "0"}, native="BTC-USD-SWAP"),
             frame("trades", {**TRADE, "tradeId": "٣"}), frame("trades", {**TRADE, "ts": " 1"}),
             frame("trades", {**TRADE, "ts": "1630048897"}),
             frame("trades", {**TRADE, "ts": "1630048897897000"}),
@@ -548,7 +588,9 @@ def answer(*rows: Any, code: str = "0", msg: str = "") -> bytes:
 
 
 def listed(*rows: Any) -> list[Instrument]:
-    return okx.parse_instruments(answer(*rows))
+    found = okx.parse_instruments(answer(*rows))
+    assert not found.bad
+    return found.good
 
 
 def test_questions_for_instruments() -> None:
@@ -615,8 +657,8 @@ def rows_of(question: RestQuestion, opens: list[int]) -> list[int]:
     return sorted(inside, reverse=True)[: int(question.params["limit"])]
 
 
-def test_klines_question_is_one_whole_page() -> None:
-    question = okx.klines_question(BTC, Interval.M1, T0, T0 + 60_000.0)
+def test_klines_question_is_at_most_one_whole_page() -> None:
+    question = okx.klines_question(BTC, Interval.M1, T0, 1000, T0 + 60_000.0)
     assert question.path == "/api/v5/market/candles"
     assert question.params["instId"] == "BTC-USDT"
     assert (question.params["bar"], question.params["limit"]) == ("1m", 300)
@@ -626,8 +668,9 @@ def test_klines_question_is_one_whole_page() -> None:
     assert sum(before <= at <= after for at in opens) == 300  # were the bounds inclusive after all
 
 
+@pytest.mark.parametrize("bars", [1, 37, 299, 300, 10_000])
 @pytest.mark.parametrize("interval", sorted(okx.INTERVALS))
-def test_pages_walk_forward_without_a_hole(interval: Interval) -> None:
+def test_pages_walk_forward_without_a_hole(interval: Interval, bars: int) -> None:
     first = calendar.open_of(interval, 1_500_000_000_000)
     end = calendar.next_open(interval, first)
     for _ in range(700):
@@ -636,31 +679,53 @@ def test_pages_walk_forward_without_a_hole(interval: Interval) -> None:
     got: list[int] = []
     start = first
     while start < end:
-        page = rows_of(okx.klines_question(BTC, interval, start, 1.8e12), opens)
-        assert page
+        page = rows_of(okx.klines_question(BTC, interval, start, bars, 1.8e12), opens)
+        assert len(page) >= min(
+            bars + 1, 299 if interval is not Interval.MO1 else 270, left(opens, start)
+        )
+        assert len(page) <= (bars + 1 if interval is not Interval.MO1 else bars * 31 // 28 + 2)
         got += reversed(page)
         start = calendar.next_open(interval, got[-1])
     assert got == opens
 
 
+def left(opens: list[int], start: int) -> int:
+    return sum(at >= start for at in opens)
+
+
+def test_the_window_is_what_an_answer_speaks_of() -> None:
+    question = okx.klines_question(BTC, Interval.M1, T0, 3, float(T0))
+    assert question.until_ms == question.params["after"] == T0 + 180_001
+    assert (question.params["before"], question.params["limit"]) == (T0 - 1, okx.PAGE)
+    month = okx.klines_question(BTC, Interval.MO1, T0, 1, float(T0))
+    assert month.until_ms == T0 + 31 * 86_400_000 + 1
+
+
+def test_a_question_never_begins_before_the_exchange() -> None:
+    for start in (-(10**13), 0, okx.BEGAN_MS - 1):
+        question = okx.klines_question(BTC, Interval.MO1, start, 1000, 1.8e12)
+        assert question.params["before"] == okx.BEGAN_MS - 1
+        assert question.until_ms == okx.BEGAN_MS + 299 * 28 * 86_400_000 + 1
+
+
 def test_old_candles_are_in_the_history() -> None:
     for bars, path in ((0, "candles"), (1_300, "candles"), (1_440, "history-candles")):
-        question = okx.klines_question(BTC, Interval.H6, T0 - bars * 21_600_000, float(T0))
+        question = okx.klines_question(BTC, Interval.H6, T0 - bars * 21_600_000, 9, float(T0))
         assert question.path == f"/api/v5/market/{path}"
         assert question.params["bar"] == "6Hutc"
-    assert okx.klines_question(BTC, Interval.S1, T0 - 3_600_000, float(T0)).weight == 2
+    assert okx.klines_question(BTC, Interval.S1, T0 - 3_600_000, 1, float(T0)).weight == 2
 
 
 def test_klines_come_ascending_and_closed_as_confirmed() -> None:
     newer = [str(int(CANDLE[0]) + 60_000), *CANDLE[1:]]
     older = [*CANDLE[:8], "1"]
-    first, second = okx.parse_klines(answer(newer, older), BTC)
+    first, second = okx.parse_klines(answer(newer, older), BTC).good
     assert (first.open_ms, first.closed) == (1597026360000, True)
     assert (second.open_ms, second.closed) == (1597026420000, False)
     assert (first.source, plain(first.volume)) == (Source.BACKFILL, "45247")
-    (swap,) = okx.parse_klines(answer(older), SWAP)
+    (swap,) = okx.parse_klines(answer(older), SWAP).good
     assert plain(swap.volume) == "529.5858061"
-    assert okx.parse_klines(answer(), BTC) == []
+    assert okx.parse_klines(answer(), BTC) == Rows([])
 
 
 # --- REST trades and books
@@ -678,7 +743,7 @@ def test_trades_question_asks_for_a_hundred_ids() -> None:
 
 def test_trades_come_ascending() -> None:
     newer = {**SINGLE, "tradeId": "130639475"}
-    trades = okx.parse_trades(answer(newer, SINGLE), SWAP)
+    trades = okx.parse_trades(answer(newer, SINGLE), SWAP).good
     assert [trade.trade_id for trade in trades] == [130639474, 130639475]
     assert plain(trades[0].quantity) == "0.0012060306"
 
@@ -739,15 +804,31 @@ def test_errors_of_rest_carry_code_and_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["klines", "trades"])
 def test_answers_in_another_order_are_refused(name: str) -> None:
-    with pytest.raises(BadMessage, match="newest first"):
-        READERS[name](answer(*ROWS[name], *ROWS[name]))
+    newer = {"klines": [str(int(CANDLE[0]) + 1), *CANDLE[1:]],
+             "trades": {**SINGLE, "tradeId": "130639475"}}  # fmt: skip
+    with pytest.raises(BadMessage, match="out of order"):
+        READERS[name](answer(*ROWS[name], newer[name]))
+
+
+@pytest.mark.parametrize("name", ["instruments", "klines", "trades"])
+@pytest.mark.parametrize("odd", [None, 3, [], {}, "x", ["1"], {"instId": "A-B"}])
+def test_an_odd_row_does_not_spoil_an_answer(name: str, odd: Any) -> None:
+    rows: Any = READERS[name](answer(odd, *ROWS[name], odd))
+    assert len(rows.good) == len(ROWS[name])
+    assert len(rows.bad) == 2
+
+
+@pytest.mark.parametrize("name", ["klines", "trades"])
+def test_a_row_twice_counts_once(name: str) -> None:
+    rows: Any = READERS[name](answer(*ROWS[name], *ROWS[name]))
+    assert (len(rows.good), len(rows.bad)) == (1, 1)
 
 
 def test_other_answers_that_do_not_fit() -> None:
     for rows in ([], [BOOK, BOOK]):
         with pytest.raises(BadMessage, match="books in an answer"):
             okx.parse_book(answer(*rows), BTC)
-    for change in ({"ctVal": "NaN"}, {"tickSz": "x"}, {"lotSz": "1e5"}):
+    for change in ({"ctVal": "NaN"}, {"tickSz": "x"}, {"lotSz": "1e41"}):
         with pytest.raises(BadMessage):
             listed({**SWAP_ROW, **change})
 

@@ -36,7 +36,7 @@ async def known(box: Any) -> Instruments:
     found = []
     for question in okx.instruments_questions():
         query = "&".join(f"{name}={value}" for name, value in question.params.items())
-        found += okx.parse_instruments((await box.get(f"{question.path}?{query}")).body)
+        found += okx.parse_instruments((await box.get(f"{question.path}?{query}")).body).good
     return Instruments(found)
 
 
@@ -125,15 +125,15 @@ async def test_our_client_pages_candles_and_trades(autojump_clock: MockClock) ->
 
         for interval in sorted(okx.INTERVALS - {Interval.S1}):
             start = BARS[okx.wire.BARS[interval]].open_of(START - 700 * HOUR)
-            question = okx.klines_question(instrument, interval, start, now_ms())
-            klines = okx.parse_klines(await ask(question), instrument)
+            question = okx.klines_question(instrument, interval, start, 300, now_ms())
+            klines = okx.parse_klines(await ask(question), instrument).good
             assert klines[0].open_ms == start
             bar = BARS[okx.wire.BARS[interval]]
             assert all(bar.next_open(a.open_ms) == b.open_ms for a, b in pairwise(klines))
         first = box.market.first_id("BTCUSDT", START - DAY)
         question = okx.trades_question(instrument, first)
         assert question is not None
-        trades = okx.parse_trades(await ask(question), instrument)
+        trades = okx.parse_trades(await ask(question), instrument).good
         assert [t.trade_id for t in trades] == list(range(first, first + 100))
         wanted = [*box.market.trades_from("BTCUSDT", first, 100)]
         assert [(t.price, t.quantity, t.buyer_is_maker) for t in trades] == [

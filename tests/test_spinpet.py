@@ -283,7 +283,7 @@ def test_what_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="streams"):
         VENUE.stream(Kind.PRICE, mint, Interval.M1)
     with pytest.raises(ValueError, match="candles"):
-        VENUE.klines_question(mint, Interval.M1, 0, 0)
+        VENUE.klines_question(mint, Interval.M1, 0, 1, 0)
     assert not VENUE.LISTED
     assert not VENUE.INTERVALS
     assert VENUE.BOOK_RULE is None

@@ -49,8 +49,11 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
     for body in copy.bodies:
         rows = venue.parse_instruments(body.encode())
         found += rows.good
-        for error in rows.bad:
-            log.warning("row.bad", stream="instruments", problem=str(error), sample=error.sample)
+        if rows.bad:
+            first = rows.bad[0]
+            log.warning(
+                "instruments.bad", rows=len(rows.bad), problem=str(first), sample=first.sample
+            )
     return Instruments(found)
 
 

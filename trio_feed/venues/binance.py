@@ -7,6 +7,7 @@ the pong within a minute; candles are pushed every 2 s (``1s``: every second).
 from collections.abc import Sequence
 
 from ..model import Instrument, Interval
+from . import binance_connections as connections
 from . import binance_rest as rest
 from . import binance_wire as wire
 from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
@@ -62,7 +63,7 @@ def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None)
 
 def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
     """Streams -> connections."""
-    return wire.plan(base_url, "", streams, limit)
+    return connections.plan(base_url, "", streams, limit)
 
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:

@@ -12,6 +12,7 @@ another contract after each delivery, so its candles would change from one to th
 from collections.abc import Sequence
 
 from ..model import Instrument, Interval
+from . import binance_connections as connections
 from . import binance_rest as rest
 from . import binance_wire as wire
 from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
@@ -89,7 +90,7 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
     plans: list[Plan] = []
     for path in (_MARKET, _PUBLIC):
         group = [stream for stream in streams if stream.path == path]
-        plans += wire.plan(base_url, path, group, limit)
+        plans += connections.plan(base_url, path, group, limit)
     return plans
 
 

@@ -1,4 +1,4 @@
-"""What Binance's spot and USD-M futures have in common on the WebSocket: frames and events.
+"""What Binance's spot and USD-M futures have in common on the WebSocket: messages and events.
 
 Sources: github binance/binance-spot-api-docs (2026-07-21), binance-connector-python 17.2.0
 (2026-08-19), developers.binance.com USD-M "Websocket Market Streams" (2026-05-28).  Frames grow
@@ -6,10 +6,8 @@ new fields now and then (``nq``, ``st``, ``ps``, ``ap`` in 2026): unknown ones a
 ones are not.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -29,7 +27,7 @@ from ..model import (
     parse_decimal,
     parse_time_ms,
 )
-from .base import Ack, Event, Frame, GoingAway, Ignored, KlineUpdate, Plan, Stream
+from .base import Ack, Event, GoingAway, Ignored, KlineUpdate
 from .binance_forms import (
     NOTHING,
     UM,
@@ -50,15 +48,6 @@ from .binance_forms import (
 from .instruments import Instruments
 from .rows import MALFORMED
 
-STREAMS_MAX = 1024
-"""Streams per connection."""
-SUBSCRIBE_MAX = 200
-"""Streams per SUBSCRIBE; several hundred in one frame were seen to fail without a word."""
-URL_MAX = 8_000
-"""A longer URL was seen to deliver nothing (limit measured at 8004 characters)."""
-
-_URL_SAFE = "@!+:~"
-"""Characters that stay themselves in the URL of a stream; symbols may be of any alphabet."""
 CONTRACTS = {"PERPETUAL": "perpetual", "TRADIFI_PERPETUAL": "tradifi_perpetual"}
 """``contractType`` of what is asked for as a continuous contract -> ``Instrument.kind``."""
 
@@ -66,34 +55,6 @@ _envelope = msgspec.json.Decoder(Envelope).decode
 decode_depth = msgspec.json.Decoder(Depth).decode
 
 _STREAMED = {i.value: i for i in Interval if i is not Interval.S30}
-
-
-def plan(base: str, path: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
-    """Connections of at most ``limit`` streams of one path.
-
-    One stream alone stands in the URL (``/ws/<name>``), unless its frames do not say whose they
-    are; several are subscribed to on ``/stream``, where every frame names its stream.
-    """
-    size = min(limit, STREAMS_MAX)
-    plans = []
-    for start in range(0, len(streams), size):
-        chunk = tuple(streams[start : start + size])
-        alone = f"{base}{path}/ws/{quote(chunk[0].name, safe=_URL_SAFE)}"
-        if len(chunk) == 1 and "@depth" not in chunk[0].name and len(alone) < URL_MAX:
-            plans.append(Plan(alone, chunk))
-        else:
-            plans.append(Plan(f"{base}{path}/stream", chunk, _frames(chunk)))
-    return plans
-
-
-def _frames(streams: tuple[Stream, ...]) -> tuple[Frame, ...]:
-    frames = []
-    for number, start in enumerate(range(0, len(streams), SUBSCRIBE_MAX), start=1):
-        names = [stream.name for stream in streams[start : start + SUBSCRIBE_MAX]]
-        request = {"method": "SUBSCRIBE", "params": names, "id": number}
-        text = json.dumps(request, ensure_ascii=False)
-        frames.append(Frame(text, frozenset({str(number)})))
-    return tuple(frames)
 
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
@@ -176,13 +137,14 @@ def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     instrument = instruments.of_native(frame.s)
     if instrument is None:
         return STRANGER
-    bar = frame.k
-    return _update(instrument, bar, frame.E, _id(bar.f), _id(bar.L))
+    return _update(instrument, frame.k, frame.E, _id(frame.k.f), _id(frame.k.L))
 
 
 def _continuous_kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     """Matched by pair and contract type: the pair alone also names its dated contracts."""
     frame = _decode_continuous(raw)
+    if not frame.ps:
+        raise BadMessage("a candle of nothing")
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.ps)
@@ -233,7 +195,7 @@ def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
 
 
 def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
-    if not row.f <= row.l:
+    if not 0 <= row.f <= row.l:  # old rows have -1 and a price of 0
         raise BadMessage("an aggregate without trades")
     price, quantity = parse_decimal(row.p), parse_decimal(row.q)
     time_ms = parse_time_ms(row.T)

@@ -16,6 +16,7 @@ import msgspec
 
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from . import okx_forms as forms
 from . import okx_wire as wire
 from .base import BookRule, Frame, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
 from .rows import MALFORMED, Rows, read_rows
@@ -158,30 +159,6 @@ def _frame(number: int, names: list[str], args: list[str]) -> Frame:
     return Frame(text, frozenset(names))
 
 
-class _Answer(wire.Wire):
-    code: str
-    msg: str = ""
-    data: msgspec.Raw = wire.NOTHING
-
-
-class _Listed(wire.Wire):
-    instType: str
-    instId: str
-    state: str
-    baseCcy: str = ""
-    quoteCcy: str = ""
-    instFamily: str = ""
-    uly: str = ""
-    ctVal: str = ""
-    ctMult: str = ""
-    ctValCcy: str = ""
-    tickSz: str = ""
-    lotSz: str = ""
-
-
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_listed = msgspec.json.Decoder(list[_Listed]).decode
-_decode_listed_row = msgspec.json.Decoder(_Listed).decode
 _DERIVATIVES = {"SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 
 
@@ -198,10 +175,10 @@ def parse_instruments(body: bytes) -> Rows[Instrument]:
     so many units of the quote currency: there ``contract_size`` is quote currency per contract.
     Raises BadMessage.
     """
-    return read_rows(_data(body), _decode_listed, _decode_listed_row, _instrument)
+    return read_rows(_data(body), forms.decode_listed, forms.decode_listed_row, _instrument)
 
 
-def _instrument(row: _Listed) -> Instrument | None:
+def _instrument(row: forms.Listed) -> Instrument | None:
     base, quote, kind, symbol = row.baseCcy, row.quoteCcy, "spot", row.baseCcy + row.quoteCcy
     size = Decimal(1)
     if row.instType in _DERIVATIVES:
@@ -264,13 +241,13 @@ def klines_question(
 def parse_klines(body: bytes, instrument: Instrument) -> Rows[Kline]:
     """Ascending, closed as ``confirm`` says.  Raises BadMessage."""
 
-    def make(row: wire.CandleRow) -> Kline:
+    def make(row: forms.CandleRow) -> Kline:
         return wire.kline(instrument, row, Source.BACKFILL)
 
     return read_rows(
         _data(body),
-        wire.decode_candles,
-        wire.decode_candle,
+        forms.decode_candles,
+        forms.decode_candle,
         make,
         newest_first=True,
         key=lambda kline: kline.open_ms,
@@ -295,13 +272,13 @@ def trades_question(instrument: Instrument, from_id: int) -> RestQuestion | None
 def parse_trades(body: bytes, instrument: Instrument) -> Rows[Trade]:
     """Ascending by id.  Raises BadMessage."""
 
-    def make(row: wire.TradeRow) -> Trade:
+    def make(row: forms.TradeRow) -> Trade:
         return wire.trade(instrument, row)
 
     return read_rows(
         _data(body),
-        wire.decode_trades,
-        wire.decode_trade,
+        forms.decode_trades,
+        forms.decode_trade,
         make,
         newest_first=True,
         key=lambda trade: trade.trade_id,
@@ -326,7 +303,7 @@ def book_question(instrument: Instrument) -> RestQuestion | None:
 def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
     """A snapshot; ``last_id`` 0 where the answer has no ``seqId``.  Raises BadMessage."""
     try:
-        rows = wire.decode_books(_data(body))
+        rows = forms.decode_books(_data(body))
     except MALFORMED as error:
         raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
     if len(rows) != 1:
@@ -337,7 +314,7 @@ def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
 def _data(body: bytes) -> msgspec.Raw:
     """The data of ``{"code":"0","msg":"","data":[...]}``; any other code is an error."""
     try:
-        answer = _decode_answer(body)
+        answer = forms.decode_answer(body)
     except MALFORMED as error:
         raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
     if answer.code != "0":

@@ -1,4 +1,4 @@
-"""OKX v5 on the wire: the forms of its messages, and what they say.
+"""OKX v5 on the wire: what its messages say (their forms: :mod:`.okx_forms`).
 
 Sources: "Overview - WebSocket" (2026-07-11), "Order book channel" (2026-07-07), "Tickers channel"
 (2026-07-09), error codes (2026-07-20) of www.okx.com/docs-v5; recordings of 2022 and 2023, which
@@ -14,9 +14,6 @@ quotes are in quote currency, because a contract has no fixed base size.
 import re
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
-from typing import Annotated, Literal
-
-import msgspec
 
 from ..errors import BadMessage
 from ..model import (
@@ -35,6 +32,20 @@ from ..model import (
 )
 from .base import Ack, Event, GoingAway, Ignored, KlineUpdate, Pong
 from .instruments import Instruments
+from .okx_forms import (
+    Arg,
+    BookRow,
+    CandleRow,
+    Envelope,
+    LevelRow,
+    TickerRow,
+    TradeRow,
+    decode_books,
+    decode_candles,
+    decode_envelope,
+    decode_tickers,
+    decode_trades,
+)
 from .rows import MALFORMED
 
 BARS = {
@@ -70,94 +81,13 @@ _INVERSE = Context(prec=20)
 """For USD / price: off by 5e-21 of the quantity at most, far below the digits of a candle."""
 _ERROR_MAX = 300
 
-NOTHING = msgspec.Raw()
-
-
-class Wire(msgspec.Struct):
-    """Base of the wire forms."""
-
-
-class _Arg(Wire):
-    channel: str
-    instId: str = ""
-
-
-class _Envelope(Wire):
-    event: str | None = None
-    arg: _Arg | None = None
-    action: str | None = None
-    data: msgspec.Raw = NOTHING
-    code: str = ""
-    msg: str = ""
-
-
-class TradeRow(Wire):
-    tradeId: str
-    px: str
-    sz: str
-    side: Literal["buy", "sell"]
-    ts: str
-    count: str = "1"
-
-
-class _TickerRow(Wire):
-    last: str
-    ts: str
-    open24h: str = ""
-    high24h: str = ""
-    low24h: str = ""
-    vol24h: str = ""
-    volCcy24h: str = ""
-    bidPx: str = ""
-    bidSz: str = ""
-    askPx: str = ""
-    askSz: str = ""
-
-
-class CandleRow(msgspec.Struct, array_like=True):
-    ts: str
-    o: str
-    h: str
-    l: str  # noqa: E741 - the exchange's name
-    c: str
-    vol: str
-    volCcy: str
-    volCcyQuote: str
-    confirm: Literal["0", "1"]
-
-
-class _LevelRow(msgspec.Struct, array_like=True):
-    px: str
-    sz: str
-
-
-_Sequence = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
-
-
-class BookRow(Wire):
-    asks: list[_LevelRow]
-    bids: list[_LevelRow]
-    ts: str
-    seqId: _Sequence = 0
-    prevSeqId: _Sequence | None = None
-    checksum: int | None = None
-
-
-decode_trades = msgspec.json.Decoder(list[TradeRow]).decode
-decode_trade = msgspec.json.Decoder(TradeRow).decode
-decode_candles = msgspec.json.Decoder(list[CandleRow]).decode
-decode_candle = msgspec.json.Decoder(CandleRow).decode
-decode_books = msgspec.json.Decoder(list[BookRow]).decode
-_decode_tickers = msgspec.json.Decoder(list[_TickerRow]).decode
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
     """One WebSocket message -> what it says, one event per row.  Raises BadMessage."""
     if raw in ("pong", b"pong"):
         return (Pong(),)
     try:
-        envelope = _decode_envelope(raw)
+        envelope = decode_envelope(raw)
         if envelope.event is not None:
             return (_reply(envelope),)
         if envelope.arg is None:
@@ -169,7 +99,7 @@ def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
         raise BadMessage(str(error), sample(raw)) from None
 
 
-def _reply(envelope: _Envelope) -> Event:
+def _reply(envelope: Envelope) -> Event:
     """An acknowledgement (one per arg), an error (mostly without one), or a notice."""
     event, arg = envelope.event, envelope.arg
     if event in ("subscribe", "unsubscribe"):
@@ -186,7 +116,7 @@ def _reply(envelope: _Envelope) -> Event:
     raise BadMessage(f"unknown event {event!r}")
 
 
-def _whose(error: _Envelope) -> str:
+def _whose(error: Envelope) -> str:
     """The stream that an error is about; empty where neither ``arg`` nor the text names it."""
     if error.arg is not None:
         return stream_name(error.arg.channel, error.arg.instId)
@@ -194,7 +124,7 @@ def _whose(error: _Envelope) -> str:
     return stream_name(found["channel"], found["native"]) if found else ""
 
 
-def _rows(arg: _Arg, envelope: _Envelope, instruments: Instruments) -> Sequence[Event]:
+def _rows(arg: Arg, envelope: Envelope, instruments: Instruments) -> Sequence[Event]:
     channel = arg.channel
     interval = _CANDLES.get(channel)
     if interval is None and channel not in _MAKERS:
@@ -251,15 +181,15 @@ def trade(instrument: Instrument, row: TradeRow) -> Trade:
     )
 
 
-def _trades(instrument: Instrument, envelope: _Envelope) -> Sequence[Event]:
+def _trades(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
     return [trade(instrument, row) for row in decode_trades(envelope.data)]
 
 
-def _tickers(instrument: Instrument, envelope: _Envelope) -> Sequence[Event]:
-    return [_ticker(instrument, row) for row in _decode_tickers(envelope.data)]
+def _tickers(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
+    return [_ticker(instrument, row) for row in decode_tickers(envelope.data)]
 
 
-def _ticker(instrument: Instrument, row: _TickerRow) -> Event:
+def _ticker(instrument: Instrument, row: TickerRow) -> Event:
     """24 h volumes: spot has base and quote, a derivative contracts and base."""
     if not row.last:
         return Ignored("tickers before the first trade")
@@ -281,14 +211,14 @@ def _ticker(instrument: Instrument, row: _TickerRow) -> Event:
     )
 
 
-def _books(instrument: Instrument, envelope: _Envelope) -> Sequence[Event]:
+def _books(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
     if envelope.action not in ("snapshot", "update"):
         raise BadMessage(f"books with action {envelope.action!r}")
     snapshot = envelope.action == "snapshot"
     return [book(instrument, row, snapshot=snapshot) for row in decode_books(envelope.data)]
 
 
-def _books5(instrument: Instrument, envelope: _Envelope) -> Sequence[Event]:
+def _books5(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
     rows = decode_books(envelope.data)
     return [book(instrument, row, snapshot=True, partial=True) for row in rows]
 
@@ -313,7 +243,7 @@ def book(
     )
 
 
-def _tops(instrument: Instrument, envelope: _Envelope) -> Sequence[Event]:
+def _tops(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
     return [_top(instrument, row) for row in decode_books(envelope.data)]
 
 
@@ -327,7 +257,7 @@ def _top(instrument: Instrument, row: BookRow) -> BookTop:
     )
 
 
-_MAKERS: dict[str, Callable[[Instrument, _Envelope], Sequence[Event]]] = {
+_MAKERS: dict[str, Callable[[Instrument, Envelope], Sequence[Event]]] = {
     "trades": _trades,
     "trades-all": _trades,
     "tickers": _tickers,
@@ -337,7 +267,7 @@ _MAKERS: dict[str, Callable[[Instrument, _Envelope], Sequence[Event]]] = {
 }
 
 
-def _levels(rows: list[_LevelRow], size: Decimal) -> tuple[Level, ...]:
+def _levels(rows: list[LevelRow], size: Decimal) -> tuple[Level, ...]:
     return tuple([(parse_decimal(row.px), _quantity(row.sz, size)) for row in rows])
 
 
