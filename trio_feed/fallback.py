@@ -6,7 +6,7 @@ store, not into history, not into what a client can resume from.  The real feed 
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
 from typing import Never
 
@@ -14,10 +14,12 @@ import structlog
 import trio
 from attrs import evolve
 
+from .bus.base import Publisher
+from .core.effects import News
 from .environment import Environment
-from .feeds.venue import VenueFeed
+from .ingest.venue import VenueFeed
 from .metrics import Metrics
-from .model import Message
+from .model import Kline, KlineMessage, LineMessage, Series, Subject
 from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
 from .simulator.boxes import serve_box
@@ -34,24 +36,24 @@ async def stand_in(
     feed: VenueFeed,
     *,
     world: Environment,
-    show: Callable[[Message], None],
+    bus: Publisher,
 ) -> Never:
     """Until cancelled: simulate the venue while ``feed`` has been out of reach for longer than
-    ``fallback_after_s``.  ``show`` is told everything that is simulated."""
+    ``fallback_after_s``.  ``bus`` shows what is simulated, and keeps nothing of it."""
     venue = log.bind(venue=feed.venue.NAME)
     while True:
         after_s = feed.settings.fallback_after_s
-        await feed.carrying.wait_value(0, held_for=after_s)
+        await feed.pool.carrying.wait_value(0, held_for=after_s)
         venue.warning("fallback.started", after_s=after_s)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_simulate, feed.venue.NAME, feed.settings, world, show)
-            await feed.carrying.wait_value(lambda links: links > 0)
+            nursery.start_soon(_simulate, feed.venue.NAME, feed.settings, world, bus)
+            await feed.pool.carrying.wait_value(lambda links: links > 0)
             nursery.cancel_scope.cancel()
         venue.warning("fallback.ended")
 
 
 async def _simulate(
-    name: str, exchange: ExchangeSettings, world: Environment, show: Callable[[Message], None]
+    name: str, exchange: ExchangeSettings, world: Environment, bus: Publisher
 ) -> Never:
     network = MemoryNetwork()
     inside = Environment(network.dial, network.listen, world.now_ms, random.Random(name))
@@ -66,9 +68,7 @@ async def _simulate(
         environ=None,
         tails={},
         store=MemoryStore(int(world.now_ms())),
-        publish=show,
-        announce=lambda subject: None,
-        name=lambda alias, symbol: None,
+        bus=_Shown(bus),
         simulated=True,
         metrics=Metrics(),  # not the service's: nothing of this came from an exchange
         budgets=Budgets(),  # nor is it asked anything
@@ -78,3 +78,26 @@ async def _simulate(
         await nursery.start(partial(serve_box, box, listeners=listeners, now_ms=world.now_ms))
         await feed.run()
     raise AssertionError("a feed runs until cancelled")
+
+
+class _Shown:
+    """Everything is ephemeral."""
+
+    def __init__(self, bus: Publisher) -> None:
+        self._bus = bus
+
+    def open(
+        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+    ) -> None: ...
+
+    def close(self, subject: Subject) -> None: ...
+
+    def alias(self, native: str, symbol: str) -> None: ...
+
+    def note_history(self, series: Series, first_ms: int) -> None: ...
+
+    def publish(self, news: News) -> KlineMessage | LineMessage | None:
+        self._bus.publish_ephemeral(news)
+        return None
+
+    def publish_ephemeral(self, news: News) -> None: ...

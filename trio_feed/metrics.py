@@ -55,6 +55,15 @@ class Metrics:
             "reconciled_minutes", "Minutes from trades against the exchange's", "venue", "result"
         )
         self.revisions = counter("candle_revisions", "Closed candles changed later", "venue")
+        self.early_closes = counter(
+            "early_closes", "1m candles closed before the exchange's word", "venue"
+        )
+        self.early_closes_revised = counter(
+            "early_closes_revised", "Early closes that the exchange's word revised", "venue"
+        )
+        self.early_close_lead_ms = counter(
+            "early_close_lead_ms", "Milliseconds by which candles closed earlier, summed", "venue"
+        )
         self.connections = gauge("connections", "Open exchange connections", "venue")
         self.held_series = gauge("held_series", "Series waiting for a hole to be filled", "venue")
         self.store_pending = gauge("store_pending_rows", "Closed candles not yet on disk")

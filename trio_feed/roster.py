@@ -14,14 +14,14 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
+from .bus.base import Publisher
 from .environment import Environment
 from .fallback import stand_in
-from .feeds.pipeline import EVERY
-from .feeds.venue import VenueFeed
+from .ingest.driver import EVERY
+from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import Kline, Series, Subject
 from .net.budgets import Budgets
-from .push.hub import Hub
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
 from .store.base import Tail
@@ -65,7 +65,7 @@ class Surroundings:
     world: Environment
     environ: Mapping[str, str] | None
     store: KlineStore
-    hub: Hub
+    bus: Publisher
     metrics: Metrics
     budgets: Budgets = field(factory=Budgets)
     """What may be asked of the exchanges; outlives any feed."""
@@ -79,7 +79,6 @@ class Roster:
     def __init__(self, settings: Settings, around: Surroundings) -> None:
         self._settings, self._around = settings, around
         self._fed: dict[str, Fed] = {}
-        self._numbers: dict[Subject, int] = {}
         self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
@@ -129,7 +128,7 @@ class Roster:
                 else:
                     before = await self._end(name)
                     feed = await self._start(name, exchange)
-                    self._close(before - set(feed.pipeline.subjects()))
+                    self._close(before - set(feed.subjects()))
             log.info("settings.applied", venues=list(self._fed))
 
     async def _start(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
@@ -143,20 +142,23 @@ class Roster:
         fed = self._fed.pop(name)
         fed.scope.cancel()
         await fed.over.wait()
-        pipeline = fed.feed.pipeline
-        self._numbers.update(pipeline.numbers())
         log.info("venue.ended", venue=name)
-        return set(pipeline.subjects())
+        return set(fed.feed.subjects())
 
     def _close(self, subjects: Iterable[Subject]) -> None:
         for subject in subjects:
-            self._around.hub.close_topic(subject)
+            self._around.bus.close(subject)
 
     async def _change(self, fed: Fed, exchange: ExchangeSettings) -> None:
         feed, fed.settings = fed.feed, exchange
         name = feed.venue.NAME
-        tails = await self._remember(name, exchange)
-        self._close(await feed.change(self._boxed(name, exchange), tails))
+        new = [symbol for symbol in exchange.symbols if symbol not in feed.settings.symbols]
+        tails = await self._remember(name, evolve(exchange, symbols=tuple(new)))
+        before = set(feed.subjects())
+        self._close(feed.change(self._boxed(name, exchange), tails))
+        for subject in feed.subjects():
+            if subject not in before:
+                self._announce(subject)
         log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
 
     async def _make(self, name: str, exchange: ExchangeSettings) -> Fed:
@@ -169,19 +171,18 @@ class Roster:
             world=around.world,
             environ=around.environ if self._settings.proxy.from_env else None,
             tails=tails,
-            numbers={s: n for s, n in self._numbers.items() if s.venue == name},
             store=around.store,
-            publish=around.hub.publish,
-            announce=self._announce,
-            name=around.hub.name,
+            bus=around.bus,
             simulated=around.boxed == name,
             metrics=around.metrics,
             budgets=around.budgets,
             cache=_cache(self._settings, name),
         )
+        for subject in feed.subjects():
+            self._announce(subject)
         fed = self._fed[name] = Fed(feed, exchange)
         if exchange.fallback == "simulated":
-            fed.stand_in = partial(stand_in, feed, world=around.world, show=around.hub.show)
+            fed.stand_in = partial(stand_in, feed, world=around.world, bus=around.bus)
         return fed
 
     def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
@@ -199,7 +200,7 @@ class Roster:
 
     def _announce(self, subject: Subject) -> None:
         history, first_ms = self._histories.pop(subject, ((), None))
-        self._around.hub.open_topic(subject, history, first_ms)
+        self._around.bus.open(subject, history, first_ms)
 
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:

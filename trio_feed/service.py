@@ -16,10 +16,11 @@ import trio
 from attrs import evolve, frozen
 
 from . import __version__
+from .bus.local import LocalBus
 from .environment import Environment
 from .errors import SettingsError, StartError
-from .feeds.pipeline import EVERY
-from .feeds.venue import VenueFeed
+from .ingest.driver import EVERY
+from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import Channel
 from .push.app import PushApp
@@ -153,7 +154,7 @@ async def run(
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
-            around = Surroundings(world, environ, store, hub, metrics)
+            around = Surroundings(world, environ, store, LocalBus(hub, store.epoch), metrics)
             if simulated:
                 box = await _start_simulator(feeds, settings, world)
                 around = evolve(around, boxed=settings.simulator.venue, box=box)

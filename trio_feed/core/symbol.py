@@ -236,8 +236,8 @@ class SymbolEngine:
             case LatestQuestion(interval):
                 self._latest(fetch, interval, rows, now, date_ms, out)
             case CandleQuestion(interval):
-                out += self._candle_rows(fetch, interval, klines, now, until_ms, whole)
-        self._after(out, now)
+                out = self._candle_rows(fetch, interval, klines, now, until_ms, whole)
+                self._after(out, now)
         self._want(now.mono)
         return out
 
@@ -335,8 +335,9 @@ class SymbolEngine:
             # One frame's time is not believed: it orders nothing and proves nothing.
             kline = evolve(kline, event_ms=0)
         made = self.candles.observe(interval, kline, now)
-        if interval is Interval.M1 and kline.closed:
+        if interval is Interval.M1 and kline.closed and self._early.on and self.trades is not None:
             made += self._early.official(kline, now)
+            made += self._judge(self.trades.compare_official(kline, now), now)
         if ledger.holding:
             self._want(ledger.due(now))
         self._after(made, now)
@@ -492,7 +493,7 @@ class SymbolEngine:
         if (
             series.interval is Interval.M1
             and self.trades is not None
-            and kline.source is not Source.TRADES
+            and not self._early.on
             and series.interval in self.settings.intervals
         ):
             out += self._judge(self.trades.compare_official(kline, now), now)

@@ -1,14 +1,14 @@
 """The task tree of one venue.
 
-    venue
-    ├─ processor        messages of all connections -> driver, one after the other
-    ├─ timer            wakes the engines whose time has come
-    ├─ fetcher x N      REST questions, the most urgent first, one budget
-    ├─ loader           stored minutes for candles that are made of them
-    ├─ rotator          connections that are to be replaced
-    ├─ instruments      the venue's list, at start and again
-    ├─ gauges
-    └─ pool             connections, each restarted by itself
+venue
+├─ processor        messages of all connections -> driver, one after the other
+├─ timer            wakes the engines whose time has come
+├─ fetcher x N      REST questions, the most urgent first, one budget
+├─ loader           stored minutes for candles that are made of them
+├─ rotator          connections that are to be replaced
+├─ instruments      the venue's list, at start and again
+├─ gauges
+└─ pool             connections, each restarted by itself
 """
 
 from collections.abc import Callable, Mapping
@@ -235,9 +235,7 @@ class VenueFeed:
         connection = self.settings.connection
         backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
         refresh = instruments.Refresh(self.settings.instruments_refresh_s)
-        table, current = await instruments.load(
-            self.venue, rest, self._world, self._cache, backoff
-        )
+        table, current = await instruments.load(self.venue, rest, self._world, self._cache, backoff)
         while True:
             self._apply(table, nursery, outlet, fetcher)
             settled = current and not self._unavailable(table)
@@ -286,7 +284,8 @@ class VenueFeed:
             self._bus.alias(instrument.native, symbol)
             if not problem:
                 self._subscribed.add(symbol)
-            if not problem or symbol in self._subscribed:
+            served = not instrument.unavailable
+            if served and (not problem or symbol in self._subscribed):
                 # A halted symbol keeps its streams: its first message after the halt is news.
                 streams = self._streams_of(instrument)
         self.driver.use(symbol, streams, trading=not problem)
@@ -400,7 +399,7 @@ def _problem(instrument: Instrument | None) -> str:
     """Why a symbol cannot be taken; empty: it can."""
     if instrument is None:
         return "not in the venue's list"
-    return "" if instrument.trading else "not trading"
+    return instrument.unavailable or ("" if instrument.trading else "not trading")
 
 
 __all__ = ["Mono", "VenueFeed", "rules_of"]

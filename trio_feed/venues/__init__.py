@@ -3,24 +3,8 @@
 from ..errors import SettingsError
 from ..settings import ExchangeSettings
 from . import binance, binance_usdm, okx, spinpet
-from .base import (
-    Ack,
-    BookRule,
-    Data,
-    Event,
-    Frame,
-    GoingAway,
-    Heartbeat,
-    Ignored,
-    Kind,
-    KlineUpdate,
-    Plan,
-    Pong,
-    RestQuestion,
-    Stream,
-    TradeIds,
-    Venue,
-)
+from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
+from .base import Ack, Event, Frame, GoingAway, Heartbeat, Ignored, Plan, Pong, RestQuestion, Venue
 from .instruments import AnyInstrument, Instruments
 from .rows import Rows
 

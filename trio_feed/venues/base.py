@@ -10,7 +10,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
+from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
 from .instruments import Instruments
 from .rows import Rows

@@ -15,7 +15,8 @@ from ..model import Instrument, Interval
 from . import binance_connections as connections
 from . import binance_rest as rest
 from . import binance_wire as wire
-from .base import BookRule, Event, Heartbeat, Kind, Plan, RestQuestion, Stream, TradeIds
+from ..core.streams import BookRule, Kind, Stream, TradeIds
+from .base import Event, Heartbeat, Plan, RestQuestion
 from .instruments import Instruments
 from .rows import Rows
 

@@ -1,0 +1,1 @@
+"""What lies between feeds and clients: numbers, history and resume."""
