@@ -12,7 +12,7 @@ from support.house import open_house, settings_for_tests
 
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
-from trio_feed.feeds import instruments
+from trio_feed.ingest import instruments
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, Rows, binance_usdm

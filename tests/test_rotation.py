@@ -4,8 +4,8 @@ import pytest
 import trio
 from support.house import START_MS, open_house, push_client, settings_for_tests
 
-from trio_feed.feeds.connection import ConnectionState
-from trio_feed.feeds.links import Link
+from trio_feed.ingest.connection import ConnectionState
+from trio_feed.ingest.pool import Link
 from trio_feed.venues import Plan
 
 MINUTE = 60_000

@@ -18,7 +18,7 @@ from support.house import (
     virtual_now_ms,
 )
 
-from trio_feed.feeds.venue import VenueFeed
+from trio_feed.ingest.venue import VenueFeed
 from trio_feed.settings import Settings
 from trio_feed.simulator.tampers import TAMPERS
 from trio_feed.venues import Rows

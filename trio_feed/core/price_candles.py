@@ -20,7 +20,7 @@ from attrs import define, field
 
 from ..model import Interval, Kline, Source
 from . import calendar
-from .candles import Built
+from .bars import Built
 
 _ZERO = Decimal(0)
 

@@ -10,7 +10,7 @@ want to be woken later are in another one, and :mod:`.venue` sleeps until the ea
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -35,9 +35,11 @@ from ..core.questions import Rules
 from ..core.series import End
 from ..core.streams import Data, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
+from ..environment import Environment, mono
 from ..instants import NEVER, Mono, Now, Wall
 from ..metrics import Metrics
 from ..model import KlineMessage, Price, StatusMessage, Subject
+from ..net.rest import Answer
 from ..settings import ExchangeSettings
 from ..store import KlineStore
 
@@ -68,7 +70,7 @@ class Driver:
         rules: Rules,
         settings: ExchangeSettings,
         *,
-        wall: Callable[[], Wall],
+        world: Environment,
         bus: Publisher,
         store: KlineStore,
         metrics: Metrics,
@@ -78,9 +80,9 @@ class Driver:
         self.engines: dict[str, SymbolEngine] = {}
         self.queues = Queues()
         self.held = False
-        self._wall, self._bus, self._store = wall, bus, store
+        self._world, self._bus, self._store = world, bus, store
         self._metrics, self._simulated = metrics, simulated
-        self.clock = ExchangeClock(Mono(trio.current_time()), wall())
+        self.clock = ExchangeClock(mono(), world.wall())
         self._log = structlog.get_logger().bind(venue=rules.venue)
         self._wakes: list[tuple[Mono, int, SymbolEngine]] = []
         self._registered: dict[SymbolEngine, Mono] = {}
@@ -88,8 +90,7 @@ class Driver:
 
     def now(self) -> Now:
         """This moment on all three clocks."""
-        mono = Mono(trio.current_time())
-        return Now(mono, self._wall(), self.clock.at(mono))
+        return self._world.now(self.clock.at)
 
     # Symbols
 
@@ -117,12 +118,12 @@ class Driver:
 
     # What comes in
 
-    def take(self, events: Sequence[Data], mono: Mono, wall: Wall) -> None:
+    def take(self, events: Sequence[Data], at: Mono, wall: Wall) -> None:
         """What one message said, in the order in which it came."""
         event_ms = _event_ms(events[0])
-        if event_ms and self.clock.note(event_ms, mono):
+        if event_ms and self.clock.note(event_ms, at):
             self._replan()
-        now = Now(mono, wall, self.clock.at(mono))
+        now = Now(at, wall, self.clock.at(at))
         symbol = events[0].symbol
         if all(event.symbol == symbol for event in events):
             self._take(symbol, events, now)
@@ -169,7 +170,7 @@ class Driver:
 
     def is_quiet(self, streams: Iterable[Stream]) -> bool:
         """The exchange has confirmed that there is nothing to tell on any of these streams."""
-        now = Mono(trio.current_time())
+        now = mono()
         engines = ((stream, self.engines.get(stream.symbol)) for stream in streams)
         return all(engine is None or engine.liveness.is_quiet(s, now) for s, engine in engines)
 
@@ -201,9 +202,8 @@ class Driver:
 
     def _replan(self) -> None:
         """The exchange's time is another one than we thought: every plan is to be made anew."""
-        mono = Mono(trio.current_time())
         for engine in self.engines.values():
-            engine.wake_at = mono
+            engine.wake_at = mono()
             self._schedule(engine)
 
     # What is to be done
@@ -268,9 +268,11 @@ class Driver:
         heapq.heappush(self.queues.fetches, (fetch, next(self._numbers), engine))
         self.queues.more_fetches.set()
 
-    def note_date(self, date_ms: float, sent: Mono, received: Mono) -> None:
+    def note_answer(self, answer: Answer) -> None:
         """The exchange dated an answer."""
-        if self.clock.note_date(date_ms, sent, received):
+        if answer.date_ms is None:
+            return
+        if self.clock.note_date(answer.date_ms, answer.sent, answer.received):
             self._replan()
 
     # What operators see
@@ -298,7 +300,7 @@ class Driver:
 
     def streams(self) -> dict[str, dict[str, object]]:
         """By stream name: how it stands."""
-        now = Mono(trio.current_time())
+        now = mono()
         found: dict[str, dict[str, object]] = {}
         for engine in self.engines.values():
             found.update(engine.liveness.statistics(now))

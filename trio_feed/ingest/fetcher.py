@@ -34,7 +34,7 @@ _SAMPLES = 3
 
 
 @frozen
-class Answer:
+class Found:
     """What came back: rows, whether all of them could be read, the exchange's time of it."""
 
     rows: list[Kline] | list[Trade] | list[BookUpdate]
@@ -121,14 +121,13 @@ class Fetcher:
 
     async def _get(
         self, question: Question, request: RestQuestion, instrument: Instrument
-    ) -> Answer:
+    ) -> Found:
         """Raises NetworkError and BadMessage."""
         got = await self._rest.get(request.path, request.params, weight=request.weight)
         venue = self._venue
-        if got.date_ms is not None:
-            self._driver.note_date(got.date_ms, got.sent, got.received)
+        self._driver.note_answer(got)
         if isinstance(question, BookQuestion):
-            return Answer([venue.parse_book(got.body, instrument)], True, got.date_ms)
+            return Found([venue.parse_book(got.body, instrument)], True, got.date_ms)
         rows: Rows[Kline] | Rows[Trade]
         is_trades = isinstance(question, TradeQuestion) or (
             isinstance(question, LatestQuestion) and question.interval is None
@@ -141,7 +140,7 @@ class Fetcher:
             self._log.warning("row.bad", path=request.path, problem=str(odd), sample=odd.sample)
         if rows.bad:
             self._metrics.bad_messages.labels(venue.NAME).inc(len(rows.bad))
-        return Answer(rows.good, not rows.bad, got.date_ms)
+        return Found(rows.good, not rows.bad, got.date_ms)
 
     async def _next(self) -> tuple[Fetch, SymbolEngine]:
         """The most urgent question, as soon as there is one."""

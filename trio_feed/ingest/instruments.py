@@ -16,7 +16,7 @@ from attrs import define, frozen
 from ..environment import Environment
 from ..errors import BadMessage, NetworkError
 from ..model import Instrument
-from ..net.rest import RestClient
+from ..net.rest import Answer, RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
 
@@ -33,12 +33,18 @@ class Copy:
     bodies: list[str]
 
 
-async def fetch(venue: Venue, rest: RestClient, now_ms: Callable[[], float]) -> Copy:
+async def fetch(
+    venue: Venue,
+    rest: RestClient,
+    now_ms: Callable[[], float],
+    note_date: Callable[[Answer], None],
+) -> Copy:
     """Ask the venue.  Raises NetworkError."""
     bodies = []
     for question in venue.instruments_questions():
-        body = await rest.get(question.path, question.params, weight=question.weight)
-        bodies.append(body.decode(errors="replace"))
+        answer = await rest.get(question.path, question.params, weight=question.weight)
+        note_date(answer)
+        bodies.append(answer.body.decode(errors="replace"))
     return Copy(now_ms(), bodies)
 
 
@@ -58,14 +64,19 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
 
 
 async def load(
-    venue: Venue, rest: RestClient, world: Environment, cache: Path | None, backoff: Backoff
+    venue: Venue,
+    rest: RestClient,
+    world: Environment,
+    cache: Path | None,
+    backoff: Backoff,
+    note_date: Callable[[Answer], None],
 ) -> tuple[Instruments, bool]:
     """The table at start, and whether it is the venue's of now: from ``cache`` while the venue is
     out of reach; without both, tried until it succeeds."""
     log = structlog.get_logger().bind(venue=venue.NAME)
     while True:
         try:
-            copy = await fetch(venue, rest, world.now_ms)
+            copy = await fetch(venue, rest, world.now_ms, note_date)
             table = parse(venue, copy)
         except (NetworkError, BadMessage) as error:
             delay_s = backoff.next_delay_s(world.random)

@@ -24,9 +24,8 @@ from ..bus.base import Publisher
 from ..core.coverage import coverage
 from ..core.questions import Rules
 from ..core.series import End
-from ..environment import Environment
+from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError
-from ..instants import Mono, Wall
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, StreamState, Subject
 from ..net.budgets import Budgets
@@ -90,7 +89,6 @@ class VenueFeed:
             timeout_s=connection.tunnel_timeout_s,
             egress=make_egress(connection),
             dials=self._dials,
-            now_ms=world.now_ms,
         )
         self._weights = budgets.weights(
             venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
@@ -98,7 +96,7 @@ class VenueFeed:
         self.driver = Driver(
             rules_of(venue),
             settings,
-            wall=lambda: Wall(world.now_ms()),
+            world=world,
             bus=bus,
             store=store,
             metrics=metrics,
@@ -125,7 +123,7 @@ class VenueFeed:
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
         egress = self._route.egress
-        proxies = () if egress is None else egress.statistics(self._world.now_ms())
+        proxies = () if egress is None else egress.statistics(mono())
         return {
             "connections": [state.statistics() for state in self.connections],
             "proxies": [asdict(proxy) for proxy in proxies],
@@ -220,7 +218,7 @@ class VenueFeed:
                 route=evolve(self._route, dials=None),  # the limit is on WebSockets
                 timeout_s=connection.rest_timeout_s,
                 weights=self._weights,
-                now_ms=self._world.now_ms,
+                exchange_at=self.driver.clock.evidence,
             )
         )
 
@@ -235,13 +233,17 @@ class VenueFeed:
         connection = self.settings.connection
         backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
         refresh = instruments.Refresh(self.settings.instruments_refresh_s)
-        table, current = await instruments.load(self.venue, rest, self._world, self._cache, backoff)
+        table, current = await instruments.load(
+            self.venue, rest, self._world, self._cache, backoff, self.driver.note_answer
+        )
         while True:
             self._apply(table, nursery, outlet, fetcher)
             settled = current and not self._unavailable(table)
             await trio.sleep(refresh.delay_s(settled=settled))
             try:
-                copy = await instruments.fetch(self.venue, rest, self._world.now_ms)
+                copy = await instruments.fetch(
+                    self.venue, rest, self._world.now_ms, self.driver.note_answer
+                )
                 table = instruments.parse(self.venue, copy)
             except (NetworkError, BadMessage) as error:
                 current = False
@@ -400,6 +402,3 @@ def _problem(instrument: Instrument | None) -> str:
     if instrument is None:
         return "not in the venue's list"
     return instrument.unavailable or ("" if instrument.trading else "not trading")
-
-
-__all__ = ["Mono", "VenueFeed", "rules_of"]

@@ -1,9 +1,9 @@
 """One file per exchange, the same members in each; :func:`make_venue` knows them by name."""
 
+from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
 from ..errors import SettingsError
 from ..settings import ExchangeSettings
 from . import binance, binance_usdm, okx, spinpet
-from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
 from .base import Ack, Event, Frame, GoingAway, Heartbeat, Ignored, Plan, Pong, RestQuestion, Venue
 from .instruments import AnyInstrument, Instruments
 from .rows import Rows

@@ -11,11 +11,11 @@ another contract after each delivery, so its candles would change from one to th
 
 from collections.abc import Sequence
 
+from ..core.streams import BookRule, Kind, Stream, TradeIds
 from ..model import Instrument, Interval
 from . import binance_connections as connections
 from . import binance_rest as rest
 from . import binance_wire as wire
-from ..core.streams import BookRule, Kind, Stream, TradeIds
 from .base import Event, Heartbeat, Plan, RestQuestion
 from .instruments import Instruments
 from .rows import Rows

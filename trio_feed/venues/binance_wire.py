@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..core.streams import KlineUpdate
 from ..errors import BadMessage
 from ..model import (
     BookTop,
@@ -27,7 +28,7 @@ from ..model import (
     parse_decimal,
     parse_time_ms,
 )
-from .base import Ack, Event, GoingAway, Ignored, KlineUpdate
+from .base import Ack, Event, GoingAway, Ignored
 from .binance_forms import (
     NOTHING,
     UM,

@@ -14,11 +14,11 @@ from decimal import Decimal
 
 import msgspec
 
+from ..core.streams import BookRule, Kind, Stream, TradeIds
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
 from . import okx_forms as forms
 from . import okx_wire as wire
-from ..core.streams import BookRule, Kind, Stream, TradeIds
 from .base import Frame, Heartbeat, Plan, RestQuestion
 from .rows import MALFORMED, Rows, read_rows
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 
+from ..core.streams import KlineUpdate
 from ..errors import BadMessage
 from ..model import (
     INT_MAX,
@@ -30,7 +31,7 @@ from ..model import (
     parse_decimal,
     parse_time_ms,
 )
-from .base import Ack, Event, GoingAway, Ignored, KlineUpdate, Pong
+from .base import Ack, Event, GoingAway, Ignored, Pong
 from .instruments import Instruments
 from .okx_forms import (
     Arg,

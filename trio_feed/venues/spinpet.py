@@ -14,22 +14,11 @@ from collections.abc import Sequence
 
 from attrs import Attribute, field, frozen
 
+from ..core.streams import BookRule, Kind, Stream, TradeIds
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Interval, Kline, Price, Trade
 from . import solana
-from .base import (
-    Ack,
-    BookRule,
-    Event,
-    Frame,
-    Heartbeat,
-    Ignored,
-    Kind,
-    Plan,
-    RestQuestion,
-    Stream,
-    TradeIds,
-)
+from .base import Ack, Event, Frame, Heartbeat, Ignored, Plan, RestQuestion
 from .instruments import Instruments
 from .rows import Rows
 from .spinpet_events import name_of, price_of, read_event
