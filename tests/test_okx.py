@@ -552,6 +552,19 @@ def test_many_streams_stay_within_the_limits() -> None:
     assert [len(frame.acks) for frame in short.subscribe] == [50, 50, 1]
 
 
+def test_names_of_other_alphabets() -> None:
+    """Frames are UTF-8, and it is their bytes that OKX counts."""
+    (plan,) = okx.plan("wss://host", many(Kind.TICKER, 120, "这是测试币{}-USDT" + "币" * 30), 200)
+    assert "这是测试币7-USDT" in plan.subscribe[0].text
+    assert max(len(frame.text.encode()) for frame in plan.subscribe) < 4096
+    assert sum(len(frame.acks) for frame in plan.subscribe) == 120
+    chinese = Instrument("okx", "币USDT", "币-USDT", "spot", "币", "USDT")
+    raw = json.dumps(frame("trades", TRADE, native="币-USDT"), ensure_ascii=False)
+    (event,) = okx.parse(raw.encode(), Instruments([chinese]))
+    assert isinstance(event, Trade)
+    assert event.symbol == "币USDT"
+
+
 def test_fewer_than_thirty_books_on_a_connection() -> None:
     streams = [*many(Kind.BOOK, 70), *many(Kind.TICKER, 20), *many(Kind.BOOK_LEVELS, 60)]
     plans = okx.plan("wss://host", streams, 200)
