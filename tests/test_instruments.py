@@ -13,7 +13,9 @@ from support.house import open_house, settings_for_tests
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
 from trio_feed.ingest import instruments
+from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
+from trio_feed.net import rest
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, Rows, binance_usdm
 
@@ -83,7 +85,7 @@ async def test_a_symbol_that_is_listed_or_delisted_changes_the_streams(
             assert streams() == {"BTCUSDT"}
             assert [state.id for state in feed.connections] == [old]
             await trio.sleep(120)
-            assert feed.pipeline.behind() == 0
+            assert feed.driver.behind() == 0
             assert feed.connections[0].attempts == 1
 
 
@@ -121,29 +123,37 @@ async def test_a_dated_contract_is_served_and_what_cannot_be_is_refused_in_words
     assert (odd["rows"], odd["sample"]) == (2, "null")
 
 
-class Answer:
+class Source:
     """A REST client that answers with a text, or fails as often as told."""
 
     def __init__(self, text: str, failures: int = 0) -> None:
         self.text, self.failures, self.calls = text, failures, 0
 
-    async def get(self, path: str, params: Any, *, weight: int = 1) -> bytes:
+    async def get(self, path: str, params: Any, *, weight: int = 1) -> rest.Answer:
         await trio.lowlevel.checkpoint()
         self.calls += 1
         if self.calls <= self.failures:
             raise RestError("out of reach")
-        return self.text.encode()
+        return rest.Answer(self.text.encode(), None, Mono(0.0), Mono(0.0))
 
 
-async def load(rest: Answer, cache: Path | None) -> Instruments:
+async def load(source: Source, cache: Path | None) -> Instruments:
     async def nowhere(*_: Any) -> Any:
         raise OSError
 
     world = Environment(nowhere, nowhere, lambda: 5.0, random.Random(1))
-    return await instruments.load(binance_usdm, rest, world, cache, Backoff(1, 1))  # type: ignore[arg-type]
+    table, _ = await instruments.load(
+        binance_usdm,
+        source,  # type: ignore[arg-type]
+        world,
+        cache,
+        Backoff(1, 1),
+        lambda answer: None,
+    )
+    return table
 
 
 async def test_it_is_asked_for_until_it_comes(autojump_clock: trio.abc.Clock) -> None:
-    rest = Answer(info("BTCUSDT"), failures=3)
-    assert len(await load(rest, None)) == 1
-    assert rest.calls == 4
+    source = Source(info("BTCUSDT"), failures=3)
+    assert len(await load(source, None)) == 1
+    assert source.calls == 4

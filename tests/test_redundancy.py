@@ -12,8 +12,9 @@ from support.house import START_MS, House, PushClient, open_house, push_client, 
 from support.memory import MemoryNetwork
 from support.proxies import MemoryProxy
 
-from trio_feed.model import BookTop, Ticker
-from trio_feed.venues import Data
+from trio_feed.core.effects import Effect, LineNews
+from trio_feed.core.symbol import SymbolEngine
+from trio_feed.model import Ticker
 
 MINUTE = 60_000
 PROXIES = "[{enabled=true,address='a:3128'},{enabled=true,address='b:3128'}]"
@@ -41,6 +42,7 @@ class Doubled:
 @asynccontextmanager
 async def doubled(venue: str, *more: str) -> AsyncIterator[Doubled]:
     settings = settings_for_tests(
+        ".audit_after_s=0",
         ".trade_intervals=['30s']",
         ".channels=['kline','trade','ticker','book']",
         ".connection.redundancy=2",
@@ -79,17 +81,18 @@ def proxy_dies(side: Doubled) -> None:
     side.proxies["a"].die()
 
 
-def watch_tickers(side: Doubled) -> list[Ticker | BookTop]:
-    """What the pipeline is given of them from now on."""
-    pipeline, seen = side.house.ready.feeds[0].pipeline, list[Ticker | BookTop]()
-    handle = pipeline.handle
+def watch_tickers(side: Doubled) -> list[Ticker]:
+    """What is published of them from now on."""
+    driver, seen = side.house.ready.feeds[0].driver, list[Ticker]()
+    perform = driver.perform
 
-    def spy(events: Iterable[Data], received: float) -> None:
-        events = list(events)
-        seen.extend(event for event in events if isinstance(event, Ticker | BookTop))
-        handle(events, received)
+    def spy(engine: SymbolEngine, effects: Iterable[Effect]) -> None:
+        effects = list(effects)
+        news = [each.data for each in effects if isinstance(each, LineNews)]
+        seen.extend(data for data in news if isinstance(data, Ticker))
+        perform(engine, effects)
 
-    pipeline.handle = spy  # type: ignore[method-assign]
+    driver.perform = spy  # type: ignore[method-assign]
     return seen
 
 

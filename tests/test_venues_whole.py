@@ -76,7 +76,7 @@ async def test_lines_reach_a_client(venue: str, autojump_clock: trio.abc.Clock) 
             assert book["bids"][0][0] < book["asks"][0][0]
             assert len(book["bids"]) == len(book["asks"]) == 20
             (feed,) = house.ready.feeds
-            assert feed.pipeline.stale_books() == 0
+            assert feed.driver.stale_books() == 0
             metrics = house.ready.app.metrics
             assert metrics.book_gaps.labels(venue)._value.get() == 0
             assert metrics.bad_messages.labels(venue)._value.get() == 0
@@ -95,11 +95,11 @@ async def test_okx_books_survive_gaps_and_resets(autojump_clock: trio.abc.Clock)
             await trio.sleep(20)
             metrics = house.ready.app.metrics
             assert metrics.book_gaps.labels("okx")._value.get() == 1
-            assert feed.pipeline.stale_books() == 0
+            assert feed.driver.stale_books() == 0
             house.exchange.reset_books("BTC-USDT")
             await trio.sleep(20)
             assert metrics.book_gaps.labels("okx")._value.get() == 1
-            assert feed.pipeline.stale_books() == 0
+            assert feed.driver.stale_books() == 0
 
 
 async def test_an_okx_book_without_rest_ids_comes_back_by_a_new_subscription(
@@ -116,14 +116,14 @@ async def test_an_okx_book_without_rest_ids_comes_back_by_a_new_subscription(
             await trio.sleep(20)
             house.exchange.gap_books("BTC-USDT")
             await trio.sleep(30)
-            assert feed.pipeline.stale_books() == 0
+            assert feed.driver.stale_books() == 0
             assert max(state.id for state in feed.connections) > 2
 
 
 async def test_okx_is_pinged_in_its_own_way_when_it_is_quiet(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    """Nothing is pushed for a while on a muted connection: text pings, then it is given up."""
+    """Nothing is pushed for a while on a muted connection: text pings, then it is replaced."""
     settings = settings_for_tests(venue="okx")
     with trio.fail_after(3_600):
         async with open_house(settings) as house:
@@ -132,7 +132,7 @@ async def test_okx_is_pinged_in_its_own_way_when_it_is_quiet(
             assert feed.connections[0].status == "live"
             house.exchange.connections[0].mute()
             await trio.sleep(120)
-            assert feed.connections[0].attempts >= 2
+            assert (feed.connections[0].id, feed.connections[0].attempts) != (1, 1)
             assert feed.connections[0].status == "live"
 
 

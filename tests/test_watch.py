@@ -103,7 +103,7 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
     name = (CANDLES if kind == "candles" else TRADES)[venue]
     channel = "kline" if kind == "candles" else "trade"
     async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
-        allowed_s = max(5.0, 2 * feed.watch.statistics()[name]["expected_gap_s"])
+        allowed_s = max(5.0, 2 * feed.driver.streams()[name]["expected_gap_s"])
         connection = carrier(house, name)
         connection.mute_stream(name)
         muted_at = trio.current_time()
@@ -125,14 +125,14 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
 async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) -> None:
     """One of twenty messages comes through, on every connection, for a while."""
     async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
-        gap_s = feed.watch.statistics()[CANDLES[venue]]["expected_gap_s"]
+        gap_s = feed.driver.streams()[CANDLES[venue]]["expected_gap_s"]
         house.gate.tamper(partial(TAMPERS["trickle"], 0.0), 60.0)
         begun_at = trio.current_time()
         noticed_at = await wait_until(lambda: probes(house, venue, "news") > 0)
         assert noticed_at - begun_at <= 3 * max(5.0, 3 * gap_s)
         await trio.sleep(300)
         assert house.exchange.upgrades < 14
-        assert all(state["state"] == "live" for state in feed.watch.statistics().values())
+        assert all(state["state"] == "live" for state in feed.driver.streams().values())
         check_nothing_lost(client, trio.current_time())
 
 
@@ -255,7 +255,7 @@ async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
         connection.mute_stream(name)
         muted_at = trio.current_time()
         noticed_at = await wait_until(lambda: "stale" in told(client, channel))
-        gap_s = feed.watch.statistics()[name]["expected_gap_s"]
+        gap_s = feed.driver.streams()[name]["expected_gap_s"]
         assert noticed_at - muted_at < max(10, 4 * gap_s)
         await trio.sleep(60)
         assert connection not in house.exchange.connections

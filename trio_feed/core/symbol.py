@@ -23,6 +23,7 @@ from ..model import (
     Interval,
     Kline,
     Line,
+    Price,
     Series,
     Source,
     Subject,
@@ -36,6 +37,7 @@ from .early import EarlyClose
 from .effects import CandleNews, Effect, Fetch, LineNews, Load, Report, Resubscribe, StoreHole
 from .health import Span
 from .liveness import Action, Flows, Liveness, Probe, Rotate, Settled, Stale
+from .prices import SymbolPrices
 from .questions import (
     BookQuestion,
     CandleQuestion,
@@ -87,6 +89,7 @@ class SymbolEngine:
         self.candles = CandleLines(rules, settings, symbol, ends, now, simulated=simulated)
         self._arbitration = Arbitration(_HOLD_BOOKS_S if settings.connection.redundancy > 1 else 0)
         self.trades = self._make_trades(ends)
+        self.prices = self._make_prices(ends)
         self._early = EarlyClose(settings.close == "proven")
         self._ticker = TickerLine(rules.venue, symbol, self.source)
         self.book: BookLine | None = None
@@ -116,6 +119,13 @@ class SymbolEngine:
         trades = SymbolTrades(built, checks, settings.close_grace_s, rules.refill)
         trades.resume((i, ends[i].kline) for i in built if i in ends)
         return trades
+
+    def _make_prices(self, ends: Mapping[Interval, End]) -> SymbolPrices | None:
+        built = self.settings.trade_intervals
+        if self.rules.trade_kind is not Kind.PRICE:
+            return None
+        last = {i: (ends[i].kline.open_ms, ends[i].kline.close) for i in built if i in ends}
+        return SymbolPrices(built, last)
 
     @property
     def subjects(self) -> list[Subject]:
@@ -150,6 +160,8 @@ class SymbolEngine:
                 self._book_update(event, now, out)  # type: ignore[arg-type]
             elif kind is Ticker or kind is BookTop:
                 self._ticker_event(event, now, out)  # type: ignore[arg-type]
+            elif kind is Price and self.prices is not None:
+                self._price(event, now, out)  # type: ignore[arg-type]
             else:
                 out.append(_ignored(kind.__name__))
             first = self.liveness.heard(event, now.mono)
@@ -165,6 +177,8 @@ class SymbolEngine:
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         self.liveness.up(stream, now.mono)
+        if self.prices is not None:
+            self.prices.resumed(now)
         self.candles.resumed(self._streams.get(stream, ()), now)
         self._want(now.mono)
         return [*self.status.up(stream, self._missing(stream, now))]
@@ -172,6 +186,8 @@ class SymbolEngine:
     def down(self, stream: Stream, reason: str, now: Now) -> list[Effect]:
         """Nothing carries it any more."""
         self.liveness.lost(stream)
+        if self.prices is not None:
+            self.prices.lost()
         return self._lost(stream, reason, now)
 
     # Questions and answers.
@@ -181,6 +197,12 @@ class SymbolEngine:
         out: list[Effect] = []
         if self.liveness.wake_at <= now.mono:
             out += self._act(self.liveness.wake(now.mono, held=held), now)
+        if self.prices is not None and self.prices.due(now) <= now.mono:
+            made: list[Effect] = []
+            for interval, kline in self.prices.advance(now):
+                made += self.candles.built(interval, kline, now)
+            self._after(made, now)
+            out += made
         if self.trading:
             wanted = self.candles.wants(now, asked=self._asked)
             for fetch, at in self._other_dues(now):
@@ -357,6 +379,21 @@ class SymbolEngine:
     def _ticker_event(self, event: Ticker | BookTop, now: Now, out: list[Effect]) -> None:
         if Channel.TICKER in self._line and self._arbitration.is_new(event, now.mono):
             out += self._ticker.take(event, now)
+
+    def _price(self, price: Price, now: Now, out: list[Effect]) -> None:
+        assert self.prices is not None, "prices become candles"
+        built = self.prices.take(price, now)
+        if built is None:
+            return
+        line = self._line.get(Channel.TRADE)
+        if line is not None:
+            out.append(LineNews(line, price, self.source, float(now.wall)))
+        made: list[Effect] = []
+        for interval, kline in built:
+            made += self.candles.built(interval, kline, now)
+        self._after(made, now)
+        out += made
+        self._want(self.prices.due(now))
 
     # Parts of answer.
 
@@ -585,6 +622,8 @@ class SymbolEngine:
 
     def _plan(self, now: Now) -> None:
         self.wake_at = self.liveness.wake_at
+        if self.prices is not None:
+            self.wake_at = min(self.wake_at, self.prices.due(now))
         if self.trading:
             times = [at for fetch, at in self._other_dues(now) if fetch not in self._asked]
             self.wake_at = min([self.wake_at, self.candles.due(now, asked=self._asked), *times])

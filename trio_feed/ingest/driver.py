@@ -33,7 +33,7 @@ from ..core.effects import (
 )
 from ..core.questions import Rules
 from ..core.series import End
-from ..core.streams import Data, KlineUpdate, Stream
+from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import Environment, mono
 from ..instants import NEVER, Mono, Now, Wall
@@ -87,6 +87,8 @@ class Driver:
         self._wakes: list[tuple[Mono, int, SymbolEngine]] = []
         self._registered: dict[SymbolEngine, Mono] = {}
         self._numbers = count()
+        self._price_streams: dict[Stream, None] = {}
+        """Those that are up: they carry every symbol."""
 
     def now(self) -> Now:
         """This moment on all three clocks."""
@@ -150,23 +152,35 @@ class Driver:
         engine = self.open(symbol, {})
         for subject in engine.subjects:
             self._bus.open(subject)
+        now = self.now()
+        for stream in self._price_streams:
+            engine.use([stream], trading=False, now=now)
+            self.perform(engine, engine.up(stream, now))
         return engine
 
     def up(self, streams: Iterable[Stream]) -> None:
         """These streams deliver from now on."""
         now = self.now()
         for stream in streams:
-            engine = self.engines.get(stream.symbol)
-            if engine is not None:
+            if stream.kind is Kind.PRICE:
+                self._price_streams[stream] = None
+            for engine in self._engines_of(stream):
                 self.perform(engine, engine.up(stream, now))
 
     def down(self, streams: Iterable[Stream], reason: str = "connection lost") -> None:
         """Nothing carries these streams any more."""
         now = self.now()
         for stream in streams:
-            engine = self.engines.get(stream.symbol)
-            if engine is not None:
+            self._price_streams.pop(stream, None)
+            for engine in self._engines_of(stream):
                 self.perform(engine, engine.down(stream, reason, now))
+
+    def _engines_of(self, stream: Stream) -> list[SymbolEngine]:
+        """Whose stream it is; a stream of prices carries every symbol."""
+        if stream.kind is Kind.PRICE:
+            return list(self.engines.values())
+        engine = self.engines.get(stream.symbol)
+        return [] if engine is None else [engine]
 
     def is_quiet(self, streams: Iterable[Stream]) -> bool:
         """The exchange has confirmed that there is nothing to tell on any of these streams."""

@@ -20,8 +20,8 @@ from ..net.rest import Answer, RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
 
-_SOON_S, _SOON_TRIES = 5.0, 60
-"""5, 10, 20, 40, 80 s and so on for about an hour; then:"""
+_SOON_S, _SOON_MAX_S, _SOON_TRIES = 5.0, 30.0, 120
+"""5, 10, 20, 30, 30 s and so on for about an hour; then:"""
 _LATER_S = 600.0
 
 
@@ -108,7 +108,7 @@ class Refresh:
         if settled:
             self._hurries = 0
             return self.every_s
-        wait_s = _SOON_S * 2 ** min(self._hurries, 4)
+        wait_s = min(_SOON_S * 2 ** min(self._hurries, 4), _SOON_MAX_S)
         if self._hurries >= _SOON_TRIES:
             wait_s = _LATER_S
         self._hurries += 1

@@ -76,8 +76,7 @@ class VenueFeed:
         self._metrics, self._cache = metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
-        self._subscribed: set[str] = set()
-        """Symbols that have traded since the start: their streams stay while they are halted."""
+        self._problems: dict[str, str] = {}
         self._fit: Callable[[], None] = lambda: None
         connection = settings.connection
         self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
@@ -238,7 +237,7 @@ class VenueFeed:
         )
         while True:
             self._apply(table, nursery, outlet, fetcher)
-            settled = current and not self._unavailable(table)
+            settled = current and not self._awaited(table)
             await trio.sleep(refresh.delay_s(settled=settled))
             try:
                 copy = await instruments.fetch(
@@ -279,23 +278,21 @@ class VenueFeed:
         if symbol == EVERY:
             return [] if instrument is None else self._streams_of(instrument)
         problem = _problem(instrument)
-        if problem:
+        if problem and problem != self._problems.get(symbol):
             self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
+        self._problems[symbol] = problem
         streams: list[Stream] = []
         if instrument is not None:
             self._bus.alias(instrument.native, symbol)
             if not problem:
-                self._subscribed.add(symbol)
-            served = not instrument.unavailable
-            if served and (not problem or symbol in self._subscribed):
-                # A halted symbol keeps its streams: its first message after the halt is news.
                 streams = self._streams_of(instrument)
         self.driver.use(symbol, streams, trading=not problem)
         return streams
 
-    def _unavailable(self, table: Instruments) -> list[str]:
-        wanted = [symbol for symbol in self.settings.symbols if symbol != EVERY]
-        return [symbol for symbol in wanted if _problem(table.find(symbol))]
+    def _awaited(self, table: Instruments) -> bool:
+        """A symbol that is wanted does not trade (yet, or at the moment)."""
+        found = [table.find(symbol) for symbol in self.settings.symbols if symbol != EVERY]
+        return any(i is None or not (i.trading or i.unavailable) for i in found)
 
     def _streams_of(self, instrument: Instrument) -> list[Stream]:
         venue, settings = self.venue, self.settings
