@@ -2,6 +2,8 @@
 
 Production uses :func:`real_environment`.  Virtual-time tests hand in memory streams and
 trio's clock, and the whole service runs unchanged.
+
+The monotonic clock is trio's and needs no handing in: :func:`mono`.
 """
 
 import random
@@ -10,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 from attrs import frozen
+
+from .instants import Exchange, Mono, Now, Wall
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
@@ -20,12 +24,28 @@ Listen = Callable[[str, int], Awaitable[Sequence[trio.abc.Listener[trio.abc.Stre
 
 @frozen
 class Environment:
-    """What is outside.  ``now_ms`` is unix time in milliseconds, with a fraction."""
+    """What is outside.  ``now_ms`` is this machine's calendar: unix time in milliseconds, with a
+    fraction.  It only labels what is shown; what decides reads :meth:`wall` or :meth:`now`, whose
+    types do not mix."""
 
     dial: Dial
     listen: Listen
     now_ms: Callable[[], float]
     random: random.Random
+
+    def wall(self) -> Wall:
+        """This machine's calendar."""
+        return Wall(self.now_ms())
+
+    def now(self, exchange_at: Callable[[Mono], Exchange]) -> Now:
+        """All three clocks in one moment; ``exchange_at`` is ``ExchangeClock.at``."""
+        moment = mono()
+        return Now(moment, self.wall(), exchange_at(moment))
+
+
+def mono() -> Mono:
+    """The clock that nobody sets; inside of a trio run only."""
+    return Mono(trio.current_time())
 
 
 def real_environment() -> Environment:

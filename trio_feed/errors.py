@@ -16,7 +16,7 @@
        │  ├─ ProxyAuthRequired  the proxy wants other credentials (407, RFC 1929 failure)
        │  ├─ ProxyRefused       the proxy said no; ``code`` is its HTTP status or SOCKS reply
        │  ├─ ProxyProtocolError the proxy does not speak the configured protocol
-       │  ├─ NoProxyAvailable   every proxy of the pool cools down, none is free before ``until_ms``
+       │  ├─ NoProxyAvailable   every proxy of the pool cools down, none is free before ``until``
        │  ├─ TunnelTimeout      some step took too long; ``step`` names it
        │  ├─ TlsNameMismatch    the certificate is for another name
        │  ├─ TlsUntrusted       the certificate does not verify for another reason
@@ -26,12 +26,14 @@
        ├─ SubscriptionRefused   the exchange refused the streams of a connection
        └─ RestError             a REST call failed
           ├─ RestRefused        ``status``, and the exchange's own ``code`` where it gave one
-          └─ RateLimited        429 or 418; nothing goes to that host before ``until_ms``
+          └─ RateLimited        429 or 418; nothing goes to that host before ``until``
 
 Foreign exceptions are translated where they enter (``net/*``, ``store/*``), so nothing above
 those rooms names another library's exception.  Messages are for an operator: what, where,
 what to do.  They never carry a secret.
 """
+
+from .instants import Mono
 
 
 class TrioFeedError(Exception):
@@ -100,11 +102,11 @@ class ProxyProtocolError(TunnelError):
 
 
 class NoProxyAvailable(TunnelError):
-    """All proxies cool down; the first is free again at ``until_ms`` (unix milliseconds)."""
+    """All proxies cool down; the first is free again at ``until``, of trio's clock."""
 
-    def __init__(self, message: str, until_ms: float) -> None:
+    def __init__(self, message: str, until: Mono) -> None:
         super().__init__(message)
-        self.until_ms = until_ms
+        self.until = until
 
 
 class TunnelTimeout(TunnelError):
@@ -162,8 +164,8 @@ class RestRefused(RestError):
 
 
 class RateLimited(RestError):
-    """429 or 418: nothing may be sent to that host before ``until_ms`` (unix milliseconds)."""
+    """429 or 418: nothing may be sent to that host before ``until``, of trio's clock."""
 
-    def __init__(self, message: str, until_ms: float) -> None:
+    def __init__(self, message: str, until: Mono) -> None:
         super().__init__(message)
-        self.until_ms = until_ms
+        self.until = until

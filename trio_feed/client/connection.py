@@ -211,7 +211,7 @@ async def open_client(
     """
     world = world or real_environment()
     proxy_settings = proxy or ProxySettings()
-    route = Route(world.dial, proxy_settings, None, ca_file, _STEP_S, now_ms=world.now_ms)
+    route = Route(world.dial, proxy_settings, None, ca_file, _STEP_S)
     client = Client(route, url, world, buffered)
     if token:
         await client.authenticate(token)

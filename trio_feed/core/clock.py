@@ -82,6 +82,10 @@ class ExchangeClock:
         """The exchange's time at ``mono``.  It never falls except by a step."""
         return Exchange(self._offset_ms + float(mono) * 1000)
 
+    def evidence(self, mono: Mono) -> Exchange | None:
+        """As :meth:`at`; None while it would be only this machine's calendar."""
+        return self.at(mono) if self._known else None
+
     def error_of(self, wall: Wall, mono: Mono) -> float | None:
         """By how many ms our calendar ``wall``, read at ``mono``, is ahead of the exchange's; None
         while unknown.  It is too large by the fastest message's delay."""

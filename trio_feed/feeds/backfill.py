@@ -8,12 +8,16 @@ import trio
 from attrs import frozen
 from trio_util import RepeatedEvent
 
+from ..environment import mono
 from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
 from ..metrics import Metrics
 from ..net.rest import RestClient
 from ..venues import RestQuestion
 
-_SHORTEST_WAIT_S = 0.001
+_SHORTEST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 60.0
+"""After this the worker looks again, whatever an exchange or a clock has said."""
+_SHORTEST_SLEEP_S = 0.001
 
 Room = Callable[[], Awaitable[object]]
 """Waits while the store holds too much that it could not write."""
@@ -61,14 +65,14 @@ async def run_worker(
             continue
         try:
             question = job.question
-            body = await rest.get(question.path, question.params, weight=question.weight)
-            job.take(body)
+            answer = await rest.get(question.path, question.params, weight=question.weight)
+            job.take(answer.body)
         except (RateLimited, NoProxyAvailable) as error:
-            # Nobody was asked, so nothing has failed: the question stands, and waits.
+            # Nobody was asked, so nothing has failed: the question stands, and waits.  Not said by
+            # each worker: the ban (rest.banned) and the pool (egress.down) are said once already.
             metrics.rest_calls.labels(venue, type(error).__name__).inc()
-            wait_s = max(_SHORTEST_WAIT_S, (error.until_ms - now_ms()) / 1000)
-            tell = log.debug if isinstance(error, NoProxyAvailable) else log.warning  # said once
-            tell("backfill.waits", problem=str(error), wait_s=round(wait_s, 3))
+            wait_s = min(max(_SHORTEST_WAIT_S, error.until - mono()), _LONGEST_WAIT_S)
+            log.debug("backfill.waits", problem=str(error), wait_s=round(wait_s, 3))
             missing.done(key)
             await trio.sleep(wait_s)
         except (NetworkError, BadMessage) as error:
@@ -90,5 +94,6 @@ async def _next_due(missing: Missing, now_ms: Callable[[], float], room: Room) -
         delay_s = float("inf") if found is None else (found[0] - now_ms()) / 1000
         if found is not None and delay_s <= 0:
             return found[1]
-        with trio.move_on_after(max(delay_s, _SHORTEST_WAIT_S)):
+        # A time of the exchange's clock, slept on ours: its clock may be stepped meanwhile.
+        with trio.move_on_after(min(max(delay_s, _SHORTEST_SLEEP_S), _LONGEST_WAIT_S)):
             await missing.changed.wait()

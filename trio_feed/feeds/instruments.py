@@ -32,8 +32,8 @@ async def fetch(venue: Venue, rest: RestClient, now_ms: Callable[[], float]) -> 
     """Ask the venue.  Raises NetworkError."""
     bodies = []
     for question in venue.instruments_questions():
-        body = await rest.get(question.path, question.params, weight=question.weight)
-        bodies.append(body.decode(errors="replace"))
+        answer = await rest.get(question.path, question.params, weight=question.weight)
+        bodies.append(answer.body.decode(errors="replace"))
     return Copy(now_ms(), bodies)
 
 

@@ -206,7 +206,8 @@ class Pipeline:
         BadMessage; those before it have been taken."""
         for event in events:
             if event_ms := _event_ms(event):
-                self.clock.note(event_ms, Mono(received / 1000))
+                if self.clock.note(event_ms, Mono(received / 1000)):
+                    self.changed.set()  # whoever waits for a time of the exchange looks again
                 self._told_ms = event_ms
             match event:
                 case KlineUpdate():

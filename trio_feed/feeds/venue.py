@@ -14,7 +14,7 @@ from trio_util import AsyncValue
 
 from ..core import calendar
 from ..core.coverage import coverage
-from ..environment import Environment
+from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, Subject
@@ -90,7 +90,6 @@ class VenueFeed:
             timeout_s=connection.tunnel_timeout_s,
             egress=make_egress(connection),
             dials=self._dials,
-            now_ms=world.now_ms,
         )
         self._weights = budgets.weights(
             venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
@@ -153,7 +152,7 @@ class VenueFeed:
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
         egress = self._route.egress
-        proxies = () if egress is None else egress.statistics(self._world.now_ms())
+        proxies = () if egress is None else egress.statistics(mono())
         return {
             "connections": [state.statistics() for state in self.connections],
             "proxies": [asdict(proxy) for proxy in proxies],
@@ -230,7 +229,7 @@ class VenueFeed:
                 route=evolve(self._route, dials=None),  # the limit is on WebSockets
                 timeout_s=connection.rest_timeout_s,
                 weights=self._weights,
-                now_ms=self._world.now_ms,
+                exchange_at=self.pipeline.clock.evidence,
             )
         )
 

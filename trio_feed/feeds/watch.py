@@ -246,8 +246,8 @@ class Watch:
         found: list[Kline] | list[Trade] = []
         with trio.move_on_after(self._settings.rest_timeout_s):
             try:
-                body = await rest.get(question.path, question.params, weight=question.weight)
-                found = parse(body, instrument)
+                answer = await rest.get(question.path, question.params, weight=question.weight)
+                found = parse(answer.body, instrument)
             except (NetworkError, BadMessage) as error:
                 self._log.info("probe.failed", stream=stream.name, problem=str(error))
         return found[-1] if found else None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import trio
 
+from ..environment import mono
 from .limits import Bans, DialBudget, WeightBudget
 
 _LOOK_AGAIN_S = 1.0
@@ -61,13 +62,11 @@ class Dials(_Lines):
     def __repr__(self) -> str:
         return f"{self._budget!r}"
 
-    async def take(
-        self, exit_: str, now_ms: Callable[[], float], wanted: Callable[[], bool]
-    ) -> bool:
+    async def take(self, exit_: str, wanted: Callable[[], bool]) -> bool:
         """True: dial now, it is counted.  False: ``wanted`` says that another exit is better."""
 
         def ask() -> float | None:
-            return self._budget.delay_s(now_ms(), exit_) if wanted() else None
+            return self._budget.delay_s(mono(), exit_) if wanted() else None
 
         return await self.line(exit_).take(ask)
 
@@ -85,6 +84,13 @@ class Weights(_Lines):
         shown = ", ".join(f"{exit_}: {budget!r}" for exit_, budget in self._budgets.items())
         return f"<Weights {shown}>"
 
+    def resize(self, per_minute: int) -> None:
+        """From now on so much per minute, for all exits."""
+        if per_minute != self._per_minute:
+            self._per_minute = per_minute
+            for budget in self._budgets.values():
+                budget.resize(per_minute, mono())
+
     def at(self, exit_: str) -> WeightBudget:
         """The budget of one exit."""
         if exit_ not in self._budgets:
@@ -94,7 +100,7 @@ class Weights(_Lines):
 
 class Budgets:
     """One per process.  Who names the same exchange gets the same budget; the first one to ask
-    says how large it is."""
+    says how large it is, until :meth:`resize`."""
 
     def __init__(self) -> None:
         self._dials: dict[str, Dials] = {}
@@ -109,3 +115,9 @@ class Budgets:
         if exchange not in self._weights:
             self._weights[exchange] = Weights(per_minute, burst_s)
         return self._weights[exchange]
+
+    def resize(self, exchange: str, per_minute: int) -> None:
+        """The request weight of an exchange is another one from now on; who waits for it is served
+        accordingly within a second."""
+        if exchange in self._weights:
+            self._weights[exchange].resize(per_minute)

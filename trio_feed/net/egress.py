@@ -1,4 +1,5 @@
-"""Which proxy of a pool next.  Pure: time is an argument, unix milliseconds; the caller dials.
+"""Which proxy of a pool next.  Pure: time is an argument, of the clock
+that nobody sets; the caller dials.
 
 Sticky: a lane stays with its proxy while that one is healthy, also when a better one comes back:
 exchanges count per exit, and what works is left alone.  Where its proxy cools down, or the caller
@@ -39,6 +40,7 @@ from ..errors import (
     TunnelTimeout,
     UpgradeRefused,
 )
+from ..instants import Mono
 from ..settings import ConnectionSettings
 from ..settings.tables import EgressSettings
 from .proxy import Proxy, choose_proxy
@@ -57,8 +59,8 @@ class ProxyStatistics:
     failures: int
     """All there were, those of the exchange behind it included."""
     successes: int
-    cool_until_ms: float
-    """0: it does not cool down."""
+    cool_s: float
+    """How much longer it cools down; 0: it does not."""
     problem: str
     """The last failure in one line; stays after a success."""
 
@@ -85,10 +87,9 @@ class _Health:
     failures: int = 0
     successes: int = 0
     in_a_row: int = 0  # cool-downs for errors of its own since the last success
-    cool_since_ms: float = 0.0
-    cool_until_ms: float = 0.0
+    cool_until: Mono | None = None
     target_errors: int = 0
-    target_error_ms: float = 0.0
+    target_error: Mono | None = None
     problem: str = ""
     down: bool = False
     told_down: bool = False
@@ -110,12 +111,12 @@ class Egress:
         return len(self._health)
 
     def __repr__(self) -> str:
-        cooling = sum(health.cool_until_ms > 0 for health in self._health.values())
+        cooling = sum(health.cool_until is not None for health in self._health.values())
         return f"<Egress of {len(self._health)} proxies, {cooling} failed last>"
 
-    def choose(self, now: float, avoid: Set[Proxy] = frozenset(), lane: int = 0) -> Proxy | None:
+    def choose(self, now: Mono, avoid: Set[Proxy] = frozenset(), lane: int = 0) -> Proxy | None:
         """The proxy for the next dial of ``lane``, never one of ``avoid``; None: wait until
-        :meth:`next_at_ms`.
+        :meth:`next_at`.
 
         Lanes keep apart as far as there are healthy proxies for it, the higher gives way.
         """
@@ -132,17 +133,17 @@ class Egress:
         )
         return self._lanes[lane]
 
-    def succeeded(self, proxy: Proxy, now: float) -> None:
+    def succeeded(self, proxy: Proxy, now: Mono) -> None:
         """A tunnel through ``proxy`` is up: whatever cooled it down is over."""
         health = self._health[proxy]
         health.successes += 1
         health.in_a_row = 0
         health.down = False
-        health.cool_since_ms = health.cool_until_ms = 0.0
+        health.cool_until = None
         health.target_errors = self._target_errors(health, now)
 
     def failed(
-        self, proxy: Proxy, now: float, error: NetworkError, *, of_proxy: bool | None = None
+        self, proxy: Proxy, now: Mono, error: NetworkError, *, of_proxy: bool | None = None
     ) -> None:
         """An attempt through ``proxy`` ended in ``error``.
 
@@ -161,26 +162,26 @@ class Egress:
                 health.in_a_row += 1
         else:
             health.target_errors = self._target_errors(health, now) + 1
-            health.target_error_ms = now
+            health.target_error = now
             if health.target_errors >= policy.target_errors and not cooling:
                 _cool(health, now, policy.cool_down_min_s)
 
-    def next_at_ms(self, now: float) -> float:
+    def next_at(self, now: Mono) -> Mono:
         """When the first proxy may be used again; ``now`` while one is healthy."""
-        return min(h.cool_until_ms if _cools(h, now) else now for h in self._health.values())
+        return min(max(health.cool_until or now, now) for health in self._health.values())
 
-    def explain(self, now: float) -> str:
+    def explain(self, now: Mono) -> str:
         """For an operator, one line: who cools down, for how long and why."""
-        left_s = (self.next_at_ms(now) - now) / 1000
+        left_s = self.next_at(now) - now
         problems = "; ".join(
-            f"{p.address} for {(h.cool_until_ms - now) / 1000:.1f} s ({h.problem})"
+            f"{p.address} for {_cool_s(h, now):.1f} s ({h.problem})"
             for p, h in self._health.items()
             if _cools(h, now)
         )
         count = len(self._health)
         return f"no proxy of {count} may be used for {left_s:.1f} s, never direct: {problems}"
 
-    def news(self, now: float) -> list[EgressNews]:
+    def news(self, now: Mono) -> list[EgressNews]:
         """What has gone down or come up since the last call."""
         news = []
         for proxy, health in self._health.items():
@@ -194,7 +195,7 @@ class Egress:
             news.append(EgressNews(not down, "", self.explain(now) if down else ""))
         return news
 
-    def statistics(self, now: float) -> tuple[ProxyStatistics, ...]:
+    def statistics(self, now: Mono) -> tuple[ProxyStatistics, ...]:
         """A snapshot per proxy, in the order of the settings."""
         return tuple(
             ProxyStatistics(
@@ -203,20 +204,22 @@ class Egress:
                 state="cooling" if _cools(health, now) else "healthy",
                 failures=health.failures,
                 successes=health.successes,
-                cool_until_ms=health.cool_until_ms if _cools(health, now) else 0.0,
+                cool_s=_cool_s(health, now),
                 problem=health.problem,
             )
             for proxy, health in self._health.items()
         )
 
-    def _rank(self, proxy: Proxy, now: float) -> tuple[int, int, int]:
+    def _rank(self, proxy: Proxy, now: Mono) -> tuple[int, int, int]:
         """The healthiest first, then the order of the settings."""
         health = self._health[proxy]
         return health.in_a_row, self._target_errors(health, now), health.order
 
-    def _target_errors(self, health: _Health, now: float) -> int:
+    def _target_errors(self, health: _Health, now: Mono) -> int:
         """Those that are not forgotten yet."""
-        fresh = now - health.target_error_ms < self._policy.cool_down_max_s * 1000
+        if health.target_error is None:
+            return 0
+        fresh = now - health.target_error < self._policy.cool_down_max_s
         return health.target_errors if fresh else 0
 
 
@@ -241,16 +244,17 @@ def _is_of_proxy(error: NetworkError) -> bool:
     return not isinstance(error, _OF_TARGET)
 
 
-def _cools(health: _Health, now: float) -> bool:
-    """Also keeps a clock that was set back from stretching the cool-down."""
-    if now < health.cool_since_ms:
-        health.cool_until_ms += now - health.cool_since_ms
-        health.cool_since_ms = now
-    return now < health.cool_until_ms
+def _cools(health: _Health, now: Mono) -> bool:
+    return _cool_s(health, now) > 0
 
 
-def _cool(health: _Health, now: float, length_s: float) -> None:
+def _cool_s(health: _Health, now: Mono) -> float:
+    """How much longer; 0: it does not cool down."""
+    return 0.0 if health.cool_until is None else max(0.0, health.cool_until - now)
+
+
+def _cool(health: _Health, now: Mono, length_s: float) -> None:
     """``health`` cools down for at least ``length_s`` from ``now``."""
     health.down = True
-    health.cool_since_ms = now
-    health.cool_until_ms = max(health.cool_until_ms, now + length_s * 1000)
+    end = now + length_s
+    health.cool_until = end if health.cool_until is None else max(health.cool_until, end)

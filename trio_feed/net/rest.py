@@ -23,11 +23,15 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 import msgspec
+import structlog
 import trio
+from attrs import field, frozen
 
+from ..environment import mono
 from ..errors import RateLimited, RestError, RestRefused, SettingsError, TunnelError
+from ..instants import Exchange, Mono
 from .budgets import Weights
-from .limits import refusal_hint
+from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, refusal_hint
 from .route import Exit, Route
 from .tls import start_tls, tls_context
 
@@ -36,6 +40,14 @@ _MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing in
 _MAX_CONNECTIONS = 8
 _KEEPALIVE_S = 30.0
 _USED_WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
+
+_BANNED_UNTIL = re.compile(rb"banned until (\d{13})\b")
+_SAME_BAN_S = 1.0  # an end that is later by less is no other ban
+
+ExchangeAt = Callable[[Mono], Exchange | None]
+"""``ExchangeClock.evidence``: the exchange's time, None while only our calendar is known."""
+
+_log = structlog.get_logger()
 
 _FOREIGN = (
     httpx.HTTPError,
@@ -47,6 +59,21 @@ _FOREIGN = (
 )
 
 
+@frozen
+class Answer:
+    """A 200.
+
+    ``date_ms`` is its ``Date`` header, the exchange's unix ms in whole seconds, None where there is
+    none that can be used.  The exchange said it between ``sent`` (the request began, a new
+    connection's opening included) and ``received`` (the answer's headers were there).
+    """
+
+    body: bytes = field(repr=False)
+    date_ms: float | None
+    sent: Mono
+    received: Mono
+
+
 @asynccontextmanager
 async def open_rest(
     base_url: str,
@@ -54,12 +81,13 @@ async def open_rest(
     route: Route,
     timeout_s: float,
     weights: Weights,
-    now_ms: Callable[[], float],
+    exchange_at: ExchangeAt = lambda _mono: None,
 ) -> AsyncIterator["RestClient"]:
     """A client for ``base_url`` (http or https); its connections close when the block ends.
 
     ``timeout_s`` is for a whole call without its wait for the budget, which other clients of the
-    same exchange may share.  Raises SettingsError for a URL that is none.
+    same exchange may share.  ``exchange_at`` helps where a ban names its end and the answer has no
+    ``Date``.  Raises SettingsError for a URL that is none.
     """
     _check_url(base_url)
     if base_url.startswith("https"):
@@ -67,7 +95,7 @@ async def open_rest(
     for library in ("httpx", "httpcore"):  # they log full URLs at INFO
         logging.getLogger(library).setLevel(logging.WARNING)
     async with AsyncExitStack() as stack:
-        yield RestClient(base_url, route, timeout_s, weights, now_ms, stack)
+        yield RestClient(base_url, route, timeout_s, weights, exchange_at, stack)
 
 
 class RestClient:
@@ -79,7 +107,7 @@ class RestClient:
         route: Route,
         timeout_s: float,
         weights: Weights,
-        now_ms: Callable[[], float],
+        exchange_at: ExchangeAt,
         stack: AsyncExitStack,
     ) -> None:
         parts = urlsplit(base_url)
@@ -87,15 +115,15 @@ class RestClient:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
-        self._weights, self._now_ms = weights, now_ms
+        self._weights, self._exchange_at = weights, exchange_at
         self._stack = stack
         self._clients: dict[Exit, httpx.AsyncClient] = {}
 
     def __repr__(self) -> str:
         return f"<RestClient {self._host} {self._weights!r}>"
 
-    async def get(self, path: str, params: Mapping[str, str | int], *, weight: int = 1) -> bytes:
-        """The body of a 200, at most 16 MiB, once the budget allows ``weight``.
+    async def get(self, path: str, params: Mapping[str, str | int], *, weight: int = 1) -> Answer:
+        """A 200 with a body of at most 16 MiB, once the budget allows ``weight``.
 
         Raises RateLimited (without sending anything while a ban is in force), RestRefused,
         RestError, TunnelError.
@@ -107,29 +135,31 @@ class RestClient:
                 self._refuse_while_banned()
                 if not still():
                     return None
-                return self._weights.at(exit_.name).delay_s(weight, _uptime_ms())
+                return self._weights.at(exit_.name).delay_s(weight, mono())
 
             return await self._weights.line(exit_.name).take(ask)
 
-        async def use(exit_: Exit) -> tuple[Exit, httpx.Response, bytes]:
-            return exit_, *await self._ask(exit_, path, params, where)
+        async def use(exit_: Exit) -> tuple[Exit, _Heard]:
+            return exit_, await self._ask(exit_, path, params, where)
 
-        exit_, response, body = await self._route.by_exits(
+        exit_, heard = await self._route.by_exits(
             self._host, self._port, tls=self._tls, use=use, admit=admit
         )
+        response, body = heard.response, heard.body
         used = response.headers.get(_USED_WEIGHT_HEADER, "")
         if used.isascii() and used.isdigit():
-            self._weights.at(exit_.name).observed(int(used), _uptime_ms())
+            self._weights.at(exit_.name).observed(int(used), mono())
         if response.status_code in (418, 429):
-            raise self._banned(response, body, where)
+            raise self._banned(heard, where)
         if response.status_code != 200:
             raise _refusal(response.status_code, body, where)
         self._weights.bans.accepted()
-        return _unpacked(response, body, where)
+        plain = _unpacked(response, body, where)
+        return Answer(plain, _date_ms(response), heard.sent, heard.received)
 
     async def _ask(
         self, exit_: Exit, path: str, params: Mapping[str, str | int], where: str
-    ) -> tuple[httpx.Response, bytes]:
+    ) -> "_Heard":
         """One request by one exit, and its whole answer."""
         client = self._client(exit_)
         try:
@@ -166,39 +196,66 @@ class RestClient:
         return self._clients[exit_]
 
     def _refuse_while_banned(self) -> None:
-        left_ms = self._weights.bans.banned_until_ms - _uptime_ms()
-        if left_ms > 0:
-            problem = f"not asked, it wants no calls for {left_ms / 1000:.0f} s"
-            raise RateLimited(f"{self._host}: {problem}", self._now_ms() + left_ms)
+        bans = self._weights.bans
+        if left_s := bans.left_s(mono()):
+            problem = f"not asked, it wants no calls for {left_s:.0f} s"
+            raise RateLimited(f"{self._host}: {problem}", bans.until)
 
-    def _banned(self, response: httpx.Response, body: bytes, where: str) -> RateLimited:
-        now, bans = _uptime_ms(), self._weights.bans
-        left_ms = _ban_left_ms(response, body, self._now_ms())
-        if left_ms is None:
-            left_ms = bans.ban_by_default(now, escalate=response.status_code == 418) - now
-        bans.ban(now + left_ms)
-        status = response.status_code
-        problem = f"{where}: {status} ({refusal_hint(status)}); no calls for {left_ms / 1000:.0f} s"
-        return RateLimited(problem, self._now_ms() + left_ms)
+    def _banned(self, heard: "_Heard", where: str) -> RateLimited:
+        """What the answer says about the ban counts from now on; the log has one line per ban,
+        and not one for each call that was on the way when it began."""
+        status, now, bans = heard.response.status_code, mono(), self._weights.bans
+        before_s = bans.left_s(now)
+        named_s = _named_s(heard, self._exchange_at)
+        if named_s is None:
+            bans.ban_by_default(now, escalate=status == 418)
+        else:
+            is_ban = status == 418 or _BANNED_UNTIL.search(heard.body)
+            bans.ban(now, named_s, longest_s=LONGEST_BAN_S if is_ban else LONGEST_PAUSE_S)
+        left_s = bans.left_s(now)
+        said = f"; it named {named_s:g} s" if named_s is not None and named_s > left_s else ""
+        hint = refusal_hint(status)
+        if left_s > before_s + _SAME_BAN_S:
+            _log.warning(
+                "rest.banned",
+                host=self._host,
+                status=status,
+                wait_s=round(left_s, 1),
+                named_s=None if named_s is None else round(named_s, 1),
+                problem=hint,
+            )
+        problem = f"{where}: {status} ({hint}); no calls for {left_s:.0f} s{said}"
+        return RateLimited(problem, bans.until)
 
 
-async def _call(
-    client: httpx.AsyncClient, path: str, params: Mapping[str, str | int]
-) -> tuple[httpx.Response, bytes]:
+@frozen
+class _Heard:
+    """An answer of any status, packed as it came.  ``received``: when its headers were there."""
+
+    response: httpx.Response
+    body: bytes
+    sent: Mono
+    received: Mono
+
+
+async def _call(client: httpx.AsyncClient, path: str, params: Mapping[str, str | int]) -> _Heard:
+    sent = mono()
     async with client.stream("GET", path, params=dict(params)) as response:
-        return response, b"".join([part async for part in response.aiter_raw()])
+        received = mono()
+        body = b"".join([part async for part in response.aiter_raw()])
+        return _Heard(response, body, sent, received)
 
 
-class _Answer(msgspec.Struct):
+class _Refused(msgspec.Struct):
     code: int | str | None = None
     msg: str = ""
 
 
 def _refusal(status: int, body: bytes, where: str) -> RestRefused:
     try:
-        answer = msgspec.json.decode(body, type=_Answer)
+        answer = msgspec.json.decode(body, type=_Refused)
     except msgspec.MsgspecError:
-        answer = _Answer()
+        answer = _Refused()
     digits = re.fullmatch(r"-?\d{1,9}", str(answer.code))
     code = int(digits[0]) if digits else None
     said = f" {code}" if code is not None else ""
@@ -206,33 +263,34 @@ def _refusal(status: int, body: bytes, where: str) -> RestRefused:
     return RestRefused(f"{where}: {status}{said} ({refusal_hint(status)})", status, code)
 
 
-def _ban_left_ms(response: httpx.Response, body: bytes, now: float) -> float | None:
+def _named_s(heard: _Heard, exchange_at: ExchangeAt) -> float | None:
     """How long the exchange wants no calls, or None where it names no end in the future.
 
-    An end on its clock is measured by its clock: the answer's ``Date``, in whole seconds, is at
-    most a second behind it.  Ours (``now``) may be wrong; who asks early is banned for longer.
+    An end on its clock is measured by its clock only: by the answer's ``Date``, which is in whole
+    seconds and so at most a second behind it, or by ``exchange_at``; our calendar may be hours off,
+    and who asks early is banned for longer.
     """
-    match = re.search(rb"banned until (\d{13})\b", body)
-    if match and (left_ms := float(match[1]) - (_date_ms(response) or now)) > 0:
-        return left_ms
-    retry_after = response.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", retry_after) and int(retry_after) > 0:
-        return int(retry_after) * 1000.0
+    if match := _BANNED_UNTIL.search(heard.body):
+        date_ms, at = _date_ms(heard.response), exchange_at(heard.received)
+        began_ms = date_ms if date_ms is not None or at is None else float(at)
+        if began_ms is not None and (left_ms := float(match[1]) - began_ms) > 0:
+            return left_ms / 1000
+    retry_after = heard.response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,20}", retry_after) and int(retry_after) > 0:
+        return float(retry_after)
     return None
 
 
 def _date_ms(response: httpx.Response) -> float | None:
-    """RFC 9110, 6.6.1; None where there is none, or none that makes sense."""
+    """RFC 9110, 6.6.1; None where there is none, none that makes sense, or where a cache answered
+    (``Age``, RFC 9111, 5.1): then it is of another moment."""
+    if response.headers.get("Age", "0").strip() != "0":
+        return None
     try:
         moment = parsedate_to_datetime(response.headers.get("Date", ""))
-    except ValueError:
+        return moment.timestamp() * 1000 if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return moment.timestamp() * 1000 if moment.tzinfo is not None else None
-
-
-def _uptime_ms() -> float:
-    """For budgets and bans: a clock that nobody sets."""
-    return trio.current_time() * 1000
 
 
 def _unpacked(response: httpx.Response, body: bytes, where: str) -> bytes:

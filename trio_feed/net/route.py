@@ -9,7 +9,7 @@ import structlog
 import trio
 from attrs import field, frozen
 
-from ..environment import Dial
+from ..environment import Dial, mono
 from ..errors import (
     NetworkError,
     NoProxyAvailable,
@@ -68,17 +68,11 @@ class Route:
     """Shared by all that dial this exchange."""
     dial_wait_s: float = 600.0
     """Longest wait for ``dials`` in one call; a place in their line is worth keeping."""
-    now_ms: Callable[[], float] | None = field(default=None, repr=False)
-    """Unix milliseconds; needed by ``egress`` and ``dials``."""
     opened: Callable[[str], None] = field(default=lambda _exit: None, repr=False)
     """Told the name of the exit whenever a stream is open."""
     _through: WeakKeyDictionary[trio.abc.Stream, Proxy] = field(
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )
-
-    def __attrs_post_init__(self) -> None:
-        if self.now_ms is None and (self.egress or self.dials):
-            raise ValueError("a Route with a pool or a dial budget needs a clock")
 
     async def open(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """A stream to ``host:port``, inside verified TLS where ``tls``.  The caller closes it.
@@ -120,7 +114,7 @@ class Route:
             return await use(only)
         tried: set[Proxy] = set()
         last: TunnelError | None = None
-        while proxy := egress.choose(self._now(), tried, self.lane):
+        while proxy := egress.choose(mono(), tried, self.lane):
             if not await admit(Exit(proxy), self._still(egress, proxy, tried)):
                 continue  # and choose again: much has happened
             tried.add(proxy)
@@ -128,11 +122,11 @@ class Route:
                 return await use(Exit(proxy))
             except TunnelError as error:
                 last = error
-        now = self._now()
-        if last is not None and egress.next_at_ms(now) <= now:
+        now = mono()
+        if last is not None and egress.next_at(now) <= now:
             raise last  # some of them are not to blame for it
         raise NoProxyAvailable(
-            f"{join_address(host, port)}: {egress.explain(now)}", egress.next_at_ms(now)
+            f"{join_address(host, port)}: {egress.explain(now)}", egress.next_at(now)
         )
 
     async def through(
@@ -154,7 +148,7 @@ class Route:
         blocked region), a TLS error of the caller's.  Without a pool: nothing."""
         proxy = self._through.get(stream)
         if self.egress is not None and proxy is not None:
-            self.egress.failed(proxy, self._now(), error)
+            self.egress.failed(proxy, mono(), error)
             self._tell(self.egress)
 
     async def _attempt(
@@ -168,7 +162,7 @@ class Route:
             stream = await self._start_tls(stream, host, context)
         except TunnelError as error:
             proxy_tls = not in_tls and isinstance(error, _TLS_ERRORS)
-            egress.failed(proxy, self._now(), error, of_proxy=proxy_tls or None)
+            egress.failed(proxy, mono(), error, of_proxy=proxy_tls or None)
             self._tell(egress)
             raise
         except trio.Cancelled:  # a caller's own deadline must not hide a proxy that hangs
@@ -176,10 +170,10 @@ class Route:
             if waited_s >= self.timeout_s / 2:
                 problem = f"proxy {proxy.address}: the caller gave up after {waited_s:.1f} s"
                 hung = TunnelTimeout(problem, "TLS handshake" if in_tls else "CONNECT")
-                egress.failed(proxy, self._now(), hung)
+                egress.failed(proxy, mono(), hung)
                 self._tell(egress)
             raise
-        egress.succeeded(proxy, self._now())
+        egress.succeeded(proxy, mono())
         self._tell(egress)
         return stream
 
@@ -196,19 +190,15 @@ class Route:
         if self.dials is None:
             return True
         with trio.move_on_after(self.dial_wait_s):
-            return await self.dials.take(exit_.name, self._now, still)
+            return await self.dials.take(exit_.name, still)
         problem = f"{exit_.name}: {self.dials} leaves no dial within {self.dial_wait_s:g} s"
         raise TunnelTimeout(problem, "dial budget")
 
     def _still(self, egress: Egress, proxy: Proxy, tried: set[Proxy]) -> Callable[[], bool]:
-        return lambda: egress.choose(self._now(), tried, self.lane) == proxy
+        return lambda: egress.choose(mono(), tried, self.lane) == proxy
 
     def _tell(self, egress: Egress) -> None:
         """Log what has changed of the pool: once per change, however many fail meanwhile."""
-        for news in egress.news(self._now()):
+        for news in egress.news(mono()):
             log = _log.info if news.up else _log.warning
             log(news.event, proxy=news.address, problem=news.problem)
-
-    def _now(self) -> float:
-        assert self.now_ms is not None
-        return self.now_ms()

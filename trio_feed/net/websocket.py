@@ -27,6 +27,7 @@ import trio_websocket
 import wsproto.utilities
 from attrs import frozen
 
+from ..environment import mono
 from ..errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
 from .budgets import Line
 from .limits import FrameBudget, refusal_hint
@@ -176,7 +177,7 @@ class Socket:
 
     def send_delay_s(self, operations: int = 0) -> float:
         """How long :meth:`send` would wait for its budget now."""
-        return self._frames.delay_s(trio.current_time() * 1000, operations)
+        return self._frames.delay_s(mono(), operations)
 
     async def send(self, text: str, operations: int = 0) -> None:
         """Send a text message, which asks for so many ``operations``, when the budget allows it;
@@ -186,7 +187,7 @@ class Socket:
         connection.
         """
         await self._line.take(lambda: self.send_delay_s(operations))
-        self._frames.operated(trio.current_time() * 1000, operations)
+        self._frames.operated(mono(), operations)
         try:
             with trio.fail_after(self._deadlines.pong_s):
                 await self._library.send_message(text)

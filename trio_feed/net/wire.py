@@ -8,6 +8,7 @@ import re
 
 import trio
 
+from ..environment import mono
 from .limits import FrameBudget
 
 MAX_REFUSAL_BYTES = 256 * 1024
@@ -49,7 +50,7 @@ class Wire(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.upgraded:
-            self._frames.sent(trio.current_time() * 1000)
+            self._frames.sent(mono())
         try:
             await self._stream.send_all(data)
         except BaseException as exc:  # half a frame may be out: nothing can follow it
