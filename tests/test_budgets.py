@@ -2,7 +2,6 @@
 
 import pytest
 import trio
-from support.make import T0
 from support.memory import MemoryNetwork
 from test_rest import Exchange, answer
 
@@ -17,10 +16,6 @@ from trio_feed.settings import ProxySettings
 A, B = Proxy("http", "a", 1), Proxy("http", "b", 2)
 
 
-def now_ms():
-    return T0 + trio.current_time() * 1000
-
-
 def always():
     return True
 
@@ -32,7 +27,7 @@ async def test_waiters_are_served_in_the_order_in_which_they_came(autojump_clock
     dials, served = Dials(1, 10.0), []
 
     async def wait(number):
-        assert await dials.take("direct", now_ms, always)
+        assert await dials.take("direct", always)
         served.append((number, trio.current_time()))
 
     async with trio.open_nursery() as nursery:
@@ -46,11 +41,11 @@ async def test_waiters_are_served_in_the_order_in_which_they_came(autojump_clock
 
 async def test_nobody_waits_for_an_exit_that_is_not_wanted_any_more(autojump_clock):
     dials = Dials(1, 300.0)
-    assert await dials.take("a:1", now_ms, always)
+    assert await dials.take("a:1", always)
     answers = []
 
     async def wait():
-        answers.append(await dials.take("a:1", now_ms, lambda: trio.current_time() < 20))
+        answers.append(await dials.take("a:1", lambda: trio.current_time() < 20))
 
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -61,12 +56,12 @@ async def test_nobody_waits_for_an_exit_that_is_not_wanted_any_more(autojump_clo
 
 async def test_one_who_gives_up_leaves_the_line(autojump_clock):
     dials = Dials(1, 10.0)
-    assert await dials.take("direct", now_ms, always)
+    assert await dials.take("direct", always)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(dials.take, "direct", now_ms, always)
+        nursery.start_soon(dials.take, "direct", always)
         with trio.move_on_after(5):
-            await dials.take("direct", now_ms, always)
-        await dials.take("direct", now_ms, always)
+            await dials.take("direct", always)
+        await dials.take("direct", always)
     assert trio.current_time() == pytest.approx(20, abs=0.1)
 
 
@@ -95,11 +90,30 @@ def test_venues_that_name_the_same_exchange_share():
     assert budgets.weights("okx", 1200, 2).bans is not weights.bans
 
 
+async def test_another_weight_counts_for_those_who_wait_already(autojump_clock):
+    """SIGHUP with another rest_weight_per_minute."""
+    budgets = Budgets()
+    weights = budgets.weights("binance", 60, 60)
+
+    def ask(weight):
+        return lambda: weights.at("direct").delay_s(weight, trio.current_time())
+
+    assert await weights.line("direct").take(ask(60))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(weights.line("direct").take, ask(60))
+        await trio.sleep(5)
+        budgets.resize("binance", 600)
+        budgets.resize("okx", 1)  # nobody's
+    assert trio.current_time() < 7
+    assert weights.at("a:1").delay_s(600, trio.current_time()) == 0  # and for new exits
+    assert budgets.weights("binance", 600, 60) is weights
+
+
 async def test_two_venues_of_one_exchange_dial_out_of_one_budget(autojump_clock):
     network, budgets = MemoryNetwork(), Budgets()
     for _venue in range(2):
         dials = budgets.dials("binance", 2, 60.0)
-        way = Route(network.dial, ProxySettings(), None, "", 5, dials=dials, now_ms=now_ms)
+        way = Route(network.dial, ProxySettings(), None, "", 5, dials=dials)
         for _ in range(2):
             with pytest.raises(errors.HostUnreachable):
                 await way.open("exchange", 80, tls=False)
@@ -135,20 +149,18 @@ class Proxied(Exchange):
 async def test_each_exit_has_its_own_weight_and_its_own_connections(autojump_clock):
     exchange = Proxied(answer(X_MBX_USED_WEIGHT_1M="55"))
     pool, weights = Egress([A, B]), Weights(60)
-    way = Route(exchange.network.dial, ProxySettings(), None, "", 5, pool, now_ms=now_ms)
+    way = Route(exchange.network.dial, ProxySettings(), None, "", 5, pool)
     async with trio.open_nursery() as nursery:
         await exchange.door(nursery, A)
         await exchange.door(nursery, B)
-        async with open_rest(
-            "http://exchange", route=way, timeout_s=10, weights=weights, now_ms=now_ms
-        ) as client:
+        async with open_rest("http://exchange", route=way, timeout_s=10, weights=weights) as client:
             await client.get("/x", {}, weight=5)
             assert (
-                weights.at("a:1").delay_s(6, trio.current_time() * 1000) > 0
+                weights.at("a:1").delay_s(6, trio.current_time()) > 0
             )  # the exchange counts 55 there
             await client.get("/x", {}, weight=5)
             assert exchange.doors == ["a"]  # kept alive
-            pool.failed(A, now_ms(), errors.ProxyUnreachable("gone"))
+            pool.failed(A, trio.current_time(), errors.ProxyUnreachable("gone"))
             began = trio.current_time()
             await client.get("/x", {}, weight=50)
             assert exchange.doors == ["a", "b"]
@@ -159,18 +171,16 @@ async def test_each_exit_has_its_own_weight_and_its_own_connections(autojump_clo
 async def test_a_call_goes_on_by_the_next_exit_and_a_ban_holds_for_all(autojump_clock):
     exchange = Proxied(answer(), answer(429, Retry_After="30"), answer())
     pool, weights = Egress([A, B]), Weights(60)
-    way = Route(exchange.network.dial, ProxySettings(), None, "", 5, pool, now_ms=now_ms)
+    way = Route(exchange.network.dial, ProxySettings(), None, "", 5, pool)
     async with trio.open_nursery() as nursery:
         await exchange.door(nursery, B)
-        async with open_rest(
-            "http://exchange", route=way, timeout_s=10, weights=weights, now_ms=now_ms
-        ) as client:
+        async with open_rest("http://exchange", route=way, timeout_s=10, weights=weights) as client:
             await client.get("/x", {})
             assert exchange.network.dialled == [("a", 1), ("b", 2)]
             with pytest.raises(errors.RateLimited):
                 await client.get("/x", {})
             await exchange.door(nursery, A)
-            pool.failed(B, now_ms(), errors.ProxyUnreachable("gone"))
+            pool.failed(B, trio.current_time(), errors.ProxyUnreachable("gone"))
             await trio.sleep(10)
             with pytest.raises(errors.RateLimited, match="not asked"):
                 await client.get("/x", {})  # by A, which has not been told anything

@@ -4,9 +4,9 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, T0, trade
+from trio_feed.core.candles import Built, TradeCandles
 
 from trio_feed.core.calendar import open_of
-from trio_feed.core.candles import Built, TradeCandles
 from trio_feed.model import Interval, Kline, Trade
 
 

@@ -10,10 +10,10 @@ import pytest
 import trio
 from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
+from trio_feed.ingest.pipeline import Pipeline
 
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
 from trio_feed.ingest.connection import Connection, ConnectionState, Incoming
-from trio_feed.ingest.pipeline import Pipeline
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, KlineMessage, Trade
 from trio_feed.net.route import Route

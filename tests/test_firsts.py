@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from attrs import evolve
 from support.make import T0, trade
-
 from trio_feed.ingest.firsts import Firsts
+
 from trio_feed.model import BookTop, BookUpdate, Ticker
 
 ONE = Decimal(1)

@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import evolve
 from support.make import MINUTE, T0, kline, tail, trade
+from trio_feed.ingest.pipeline import Pipeline
 
 from trio_feed.core.rollup import roll
-from trio_feed.ingest.pipeline import Pipeline
 from trio_feed.metrics import Metrics
 from trio_feed.model import (
     BookTop,

@@ -7,22 +7,20 @@ import ssl
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import trio
 import trio.testing
 import trustme
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
+from trio_feed.core.clock import ExchangeClock
 from trio_feed.net.budgets import Weights
 from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings, Secret
 
 EPOCH_MS = 1_800_000_000_000.0
-
-
-def now_ms():
-    return EPOCH_MS + trio.current_time() * 1000
 
 
 def answer(status=200, body=b"[]", **headers):
@@ -71,7 +69,9 @@ class Exchange:
 
 
 @asynccontextmanager
-async def client_of(exchange, *, weights=None, url="http://api.exchange", at=None, ca="", **proxy):
+async def client_of(
+    exchange, *, weights=None, clock=None, url="http://api.exchange", at=None, ca="", **proxy
+):
     host, port = at or ("api.exchange", 443 if url.startswith("https") else 80)
     (listener,) = await exchange.network.listen(host, port)
     settings = (
@@ -81,7 +81,11 @@ async def client_of(exchange, *, weights=None, url="http://api.exchange", at=Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(exchange.serve, listener)
         async with open_rest(
-            url, route=way, timeout_s=10, weights=weights or Weights(1200), now_ms=now_ms
+            url,
+            route=way,
+            timeout_s=10,
+            weights=weights or Weights(1200),
+            **({"exchange_at": clock} if clock else {}),
         ) as client:
             yield client
         nursery.cancel_scope.cancel()
@@ -99,8 +103,8 @@ async def failing(exchange, expected, path="/fapi/v1/klines", **more):
 async def test_get(autojump_clock):
     exchange = Exchange(answer(body=b"[1]"))
     async with client_of(exchange, url="http://api.exchange/base") as client:
-        assert await client.get("/v1/x", {"symbol": "BTCUSDT", "limit": 5}) == b"[1]"
-        assert await client.get("/v1/time", {}) == b"[1]"
+        assert (await client.get("/v1/x", {"symbol": "BTCUSDT", "limit": 5})).body == b"[1]"
+        assert (await client.get("/v1/time", {})).body == b"[1]"
         assert "api.exchange" in repr(client)
     first, second = exchange.requests
     assert first.startswith(
@@ -115,14 +119,14 @@ async def test_the_bound_is_per_answer_and_not_per_connection(autojump_clock):
     exchange = Exchange(answer(body=bytes(9 * 1024 * 1024)))
     async with client_of(exchange) as client:
         for _ in range(3):
-            assert len(await client.get("/x", {})) == 9 * 1024 * 1024
+            assert len((await client.get("/x", {})).body) == 9 * 1024 * 1024
     assert exchange.connections == 1
 
 
 async def test_gzip(autojump_clock):
     body = gzip.compress(b"x" * 100_000)
     async with client_of(Exchange(answer(body=body, Content_Encoding="gzip"))) as client:
-        assert await client.get("/x", {}) == b"x" * 100_000
+        assert (await client.get("/x", {})).body == b"x" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -189,12 +193,14 @@ BANNED = b'{"code":-1003,"msg":"Way too much request weight used; IP banned unti
     [
         (429, b"", {"Retry_After": "7"}, 7),
         (418, b"", {"Retry_After": "7"}, 7),
-        (418, BANNED % (EPOCH_MS + 123_456), {}, 123.456),
-        (418, BANNED % (EPOCH_MS + 123_456), {"Retry_After": "7"}, 123.456),
+        (418, BANNED % (EPOCH_MS + 123_456), {}, 60),  # no calendar of ours measures it
+        (418, BANNED % (EPOCH_MS + 123_456), {"Retry_After": "7"}, 7),
+        (418, BANNED % (EPOCH_MS + 123_456), {"Date": date(0), "Retry_After": "7"}, 123.456),
+        (418, BANNED % (EPOCH_MS + 123_456), {"Date": date(0), "Age": "3"}, 60),  # a cache's
         (418, BANNED % (EPOCH_MS + 99_000), {"Date": date(5)}, 94),  # our clock is 5 s slow
         (418, BANNED % (EPOCH_MS + 99_000), {"Date": date(-5)}, 104),
-        (418, BANNED % (EPOCH_MS + 99_000), {"Date": "yesterday"}, 99),
-        (429, BANNED % (EPOCH_MS - 5), {"Retry_After": "7"}, 7),
+        (418, BANNED % (EPOCH_MS + 99_000), {"Date": "yesterday"}, 60),
+        (429, BANNED % (EPOCH_MS - 5), {"Date": date(0), "Retry_After": "7"}, 7),
         (429, b"", {}, 60),
         (429, b"", {"Retry_After": "soon"}, 60),
         (429, b"", {"Retry_After": "0"}, 60),
@@ -206,27 +212,83 @@ async def test_ban_is_kept_exactly(status, body, headers, until_s, autojump_cloc
     async with client_of(exchange) as client:
         with pytest.raises(errors.RateLimited) as caught:
             await client.get("/x", {})
-        assert caught.value.until_ms == pytest.approx(EPOCH_MS + until_s * 1000, abs=1)
+        assert caught.value.until == pytest.approx(until_s, abs=0.001)
         await trio.sleep(until_s - 0.5)
         with pytest.raises(errors.RateLimited, match="not asked"):
             await client.get("/x", {})
         assert len(exchange.requests) == 1  # nothing was sent
         await trio.sleep(0.6)
-        assert await client.get("/x", {}) == b"[]"
+        assert (await client.get("/x", {})).body == b"[]"
 
 
-async def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_ban(autojump_clock):
-    exchange = Exchange(answer(429, b"", Retry_After="60"), answer())
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "kept_s", "named"),
+    [
+        (418, BANNED % 9_999_999_999_999, {"Date": date(0)}, 259_200, "8.2e+09"),
+        (429, b"", {"Retry_After": "9" * 20}, 3_600, "1e+20"),
+        (418, b"", {"Retry_After": "9" * 20}, 259_200, "1e+20"),
+    ],
+)
+async def test_a_ban_of_centuries_is_bounded_and_said_and_asked_again(
+    status, body, headers, kept_s, named, autojump_clock
+):
+    exchange = Exchange(answer(status, body, **headers), answer())
     async with client_of(exchange) as client:
-        with pytest.raises(errors.RateLimited):
-            await client.get("/x", {})
-        await trio.sleep(30)
-        client._now_ms = lambda: now_ms() + 40_000
-        with pytest.raises(errors.RateLimited, match="no calls for 30 s"):
-            await client.get("/x", {})
-        client._now_ms = lambda: now_ms() - 40_000
-        await trio.sleep(30.5)
-        assert await client.get("/x", {}) == b"[]"
+        with structlog.testing.capture_logs() as lines:
+            with pytest.raises(errors.RateLimited) as caught:
+                await client.get("/x", {})
+        assert caught.value.until == pytest.approx(kept_s)
+        assert f"it named {named} s" in str(caught.value)
+        (line,) = [line for line in lines if line["event"] == "rest.banned"]
+        assert line["named_s"] > line["wait_s"] == kept_s
+        await trio.sleep(kept_s + 0.1)
+        assert (await client.get("/x", {})).body == b"[]"
+
+
+async def test_a_ban_is_said_once_however_many_calls_meet_it(autojump_clock):
+    async def refuse(stream):
+        await trio.sleep(1 + len(exchange.requests) / 100)
+        await stream.send_all(answer(429, b"", Retry_After="100"))
+
+    exchange = Exchange(refuse)
+    async with client_of(exchange) as client:
+        with structlog.testing.capture_logs() as lines:
+            async with trio.open_nursery() as nursery:
+
+                async def ask():
+                    for _ in range(5):
+                        with pytest.raises(errors.RateLimited):
+                            await client.get("/x", {})
+
+                for _ in range(6):
+                    nursery.start_soon(ask)
+    assert len(exchange.requests) == 6
+    assert [line["event"] for line in lines].count("rest.banned") == 1
+
+
+@pytest.mark.parametrize(("known", "until_s"), [(True, 94), (False, 60)])
+async def test_without_a_date_the_exchange_clock_of_the_caller_counts(
+    known, until_s, autojump_clock
+):
+    clock = ExchangeClock(0.0, EPOCH_MS)
+    for _ in range(3 if known else 0):
+        clock.note(int(EPOCH_MS) + 5_000, 0.0)
+    exchange = Exchange(answer(418, BANNED % (EPOCH_MS + 99_000)))
+    error = await failing(exchange, errors.RateLimited, clock=clock.evidence)
+    assert error.until == pytest.approx(until_s)
+
+
+async def test_an_answer_tells_when_the_exchange_gave_it(autojump_clock):
+    async def late(stream):
+        await trio.sleep(2)
+        await stream.send_all(answer(body=b"[1]", Date=date(5)))
+
+    async with client_of(Exchange(answer(Date="yesterday"), late)) as client:
+        assert (await client.get("/x", {})).date_ms is None
+        await trio.sleep(7)
+        found = await client.get("/x", {})
+        assert (found.body, found.date_ms) == (b"[1]", EPOCH_MS + 5_000)
+        assert (found.sent, found.received) == (7, 9)
 
 
 async def test_ban_holds_for_all_who_share_the_budget_and_for_those_who_wait(autojump_clock):
@@ -259,11 +321,11 @@ async def test_default_ban_doubles_until_a_success(status, second_s, autojump_cl
     lengths = []
     async with client_of(exchange) as client:
         for _ in range(4):
-            began = now_ms()
+            began = trio.current_time()
             try:
                 await client.get("/x", {})
             except errors.RateLimited as exc:
-                lengths.append((exc.until_ms - began) / 1000)
+                lengths.append(exc.until - began)
                 await trio.sleep(lengths[-1] + 1)
     assert lengths == [pytest.approx(60), pytest.approx(second_s), pytest.approx(60)]
 
@@ -356,14 +418,14 @@ async def test_next_call_after_a_broken_one_dials_anew(autojump_clock):
     async with client_of(exchange) as client:
         with pytest.raises(errors.RestError):
             await client.get("/x", {})
-        assert await client.get("/x", {}) == b"[]"
+        assert (await client.get("/x", {})).body == b"[]"
     assert exchange.connections == 3
 
 
 async def test_a_connection_that_was_closed_meanwhile_costs_no_call(autojump_clock):
     exchange = Exchange(cut_in_body, answer())
     async with client_of(exchange) as client:
-        assert await client.get("/x", {}) == b"[]"
+        assert (await client.get("/x", {})).body == b"[]"
     assert exchange.connections == 2
 
 
@@ -373,7 +435,7 @@ async def test_cancelled_call_leaves_a_usable_client(autojump_clock):
         with trio.move_on_after(1) as scope:
             await client.get("/x", {})
         assert scope.cancelled_caught
-        assert await client.get("/x", {}) == b"[]"
+        assert (await client.get("/x", {})).body == b"[]"
 
 
 async def test_unreachable(autojump_clock):
@@ -394,7 +456,7 @@ async def test_url_that_is_none(url, autojump_clock):
     network = MemoryNetwork()
     way = Route(network.dial, ProxySettings(), None, "", 5)
     with pytest.raises(errors.SettingsError):
-        async with open_rest(url, route=way, timeout_s=1, weights=Weights(1), now_ms=now_ms):
+        async with open_rest(url, route=way, timeout_s=1, weights=Weights(1)):
             pass
 
 
@@ -421,8 +483,8 @@ async def test_https_through_a_connect_proxy(tmp_path, autojump_clock):
         username="alice",
         password=Secret("hunter2"),
     ) as client:
-        assert await client.get("/x", {}) == b"[2]"
-        assert await client.get("/x", {}) == b"[2]"
+        assert (await client.get("/x", {})).body == b"[2]"
+        assert (await client.get("/x", {})).body == b"[2]"
     assert asked == [b"CONNECT api.exchange:443 HTTP/1.1"]
     assert set(outer.network.dialled) == {("proxy", 3128)}
     assert len(inner.requests) == 2

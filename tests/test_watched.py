@@ -2,9 +2,9 @@
 
 import pytest
 from support.make import MINUTE, T0, kline, trade
+from trio_feed.ingest.watched import Told, Watched, cost, key_of, newer
 
 from trio_feed.core.cadence import Cadence
-from trio_feed.ingest.watched import Told, Watched, cost, key_of, newer
 from trio_feed.model import Instrument, Interval
 from trio_feed.venues import Kind, binance_usdm
 

@@ -51,7 +51,6 @@ def pool_route(proxies: Sequence[tuple[str, Pproxy]], certificates: Certificates
         ca_file=certificates.ca_file,
         timeout_s=3,
         egress=make_egress(ConnectionSettings(proxies=pool, egress=policy)),
-        now_ms=world.now_ms,
     )
 
 

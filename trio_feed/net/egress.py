@@ -168,7 +168,7 @@ class Egress:
 
     def next_at(self, now: Mono) -> Mono:
         """When the first proxy may be used again; ``now`` while one is healthy."""
-        return now + min(_cool_s(health, now) for health in self._health.values())
+        return min(max(health.cool_until or now, now) for health in self._health.values())
 
     def explain(self, now: Mono) -> str:
         """For an operator, one line: who cools down, for how long and why."""
@@ -256,4 +256,5 @@ def _cool_s(health: _Health, now: Mono) -> float:
 def _cool(health: _Health, now: Mono, length_s: float) -> None:
     """``health`` cools down for at least ``length_s`` from ``now``."""
     health.down = True
-    health.cool_until = now + max(length_s, _cool_s(health, now))
+    end = now + length_s
+    health.cool_until = end if health.cool_until is None else max(health.cool_until, end)

@@ -213,7 +213,7 @@ class RestClient:
             is_ban = status == 418 or _BANNED_UNTIL.search(heard.body)
             bans.ban(now, named_s, longest_s=LONGEST_BAN_S if is_ban else LONGEST_PAUSE_S)
         left_s = bans.left_s(now)
-        said = f"; it named {named_s:.0f} s" if named_s is not None and named_s > left_s else ""
+        said = f"; it named {named_s:g} s" if named_s is not None and named_s > left_s else ""
         hint = refusal_hint(status)
         if left_s > before_s + _SAME_BAN_S:
             _log.warning(
