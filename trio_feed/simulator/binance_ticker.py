@@ -13,7 +13,7 @@ from attrs import define, field
 from ..model import Interval
 from .binance_dialect import Box, Stream
 from .binance_payloads import combined, encode
-from .binance_sources import Source, source_of
+from .binance_sources import Source, source_of, span_of
 from .timetable import Timetable
 from .wire import text_frame
 
@@ -74,8 +74,8 @@ class Ticker:
         for line in [*self._lines.values()]:
             if (line.stream.symbol, line.stream.interval) == (symbol, interval):
                 kline = market.candle(symbol, interval, open_ms)
-                first_id = market.first_id(symbol, open_ms)
-                payload = self.box.dialect.payloads.kline(line.stream, kline, first_id, now)
+                span = span_of(market, symbol, interval, open_ms, now)
+                payload = self.box.dialect.payloads.kline(line.stream, kline, span, now)
                 told += line.takers
                 _hand_out(line, encode(payload))
         return told

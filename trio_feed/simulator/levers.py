@@ -6,7 +6,6 @@ from functools import partial
 import trio
 from attrs import evolve
 
-from ..core.calendar import next_open, open_of
 from ..model import Interval
 from .faultscript import Fault
 from .gate import GARBAGE, TLS_ALERT, Tamper
@@ -200,8 +199,8 @@ def _lose(count: int, what: Callable[[bytes], bool]) -> Callable[[], Tamper]:
 def _correction(trial: Trial, fault: Fault) -> None:
     """The candle that runs now is changed when it has been closed for ``value`` seconds."""
     exchange = trial.exchange
-    open_ms = open_of(Interval.M1, int(exchange.now_ms()))
-    end_ms = next_open(Interval.M1, open_ms)
+    open_ms = exchange.market.open_of(trial.symbol, Interval.M1, int(exchange.now_ms()))
+    end_ms = exchange.market.next_open(trial.symbol, Interval.M1, open_ms)
 
     async def correct() -> None:
         await trio.sleep((end_ms - exchange.now_ms()) / 1000 + fault.value)

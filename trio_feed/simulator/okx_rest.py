@@ -21,7 +21,7 @@ from .okx_book_lines import BOOK_LEVELS
 from .okx_forms import book_row, candle_row, single_row, ticker_row
 from .okx_listing import OkxInstrument, find_instrument, instruments_of
 from .okx_sources import Sources
-from .wire import Request, Response
+from .wire import Request, Response, http_date
 
 _WINDOW_MS = 2_000
 _RECENT_BARS = 1_440
@@ -50,7 +50,12 @@ class OkxRest:
     _recent: dict[str, deque[int]] = field(factory=dict)
 
     def answer(self, request: Request, now_ms: int) -> Response:
-        """One request -> one response."""
+        """One request -> one response; every one carries a Date."""
+        response = self._answer(request, now_ms)
+        headers = {"Date": http_date(now_ms), **response.headers}
+        return Response(response.status, response.body, headers)
+
+    def _answer(self, request: Request, now_ms: int) -> Response:
         try:
             owed = self.faults.next_rest()
             if owed is not None and owed != 429:
@@ -86,7 +91,7 @@ def _instruments(sources: Sources, query: Query, now_ms: int) -> Iterator[object
     if kind == "OPTION" and not (query.get("uly") or query.get("instFamily")):
         raise _Refused(50015, "Either parameter uly or instFamily is required")
     for each in instruments_of(sources.market):
-        row = each.row(trading=each.symbol not in sources.market.delisted)
+        row = each.row(trading=sources.market.is_trading(each.symbol, now_ms))
         asked = ("instId", "uly", "instFamily")
         if each.inst_type == kind and all(query.get(n, row[n]) in ("", row[n]) for n in asked):
             yield row
@@ -103,7 +108,7 @@ def _ticker(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
 def _tickers(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
     kind = _kind(query)
     for each in instruments_of(sources.market):
-        if each.inst_type == kind and each.symbol not in sources.market.delisted:
+        if each.inst_type == kind and sources.market.is_trading(each.symbol, now_ms):
             yield _ticker_row(sources, each, now_ms)
 
 
@@ -139,7 +144,7 @@ def _candle_rows(sources: Sources, query: Query, now_ms: int, *, recent: bool) -
     left = _limit(query, 100, 300)
     after, before = _bounds(query)
     at = newest = bar.open_of(now_ms)
-    oldest = sources.market.listed_ms
+    oldest = sources.market.listed_of(instrument.symbol)
     if recent and bar.length_ms:
         oldest = max(oldest, newest - (_RECENT_BARS - 1) * bar.length_ms)
     elif not recent:
@@ -168,10 +173,12 @@ def _history_trades(sources: Sources, query: Query, now_ms: int) -> Iterator[obj
     end = market.first_id(instrument.symbol, now_ms + 1)
     if kind == "2":
         if after < now_ms:
-            end = market.first_id(instrument.symbol, max(after, market.listed_ms))
+            listed_ms = market.listed_of(instrument.symbol)
+            end = market.first_id(instrument.symbol, max(after, listed_ms))
         before = -1
     elif kind == "1":
-        end = min(end, after)
+        end = min(end, market.index_of(instrument.symbol, min(after, 10**12)))
+        before = market.index_of(instrument.symbol, before) if before > 0 else -1
     else:
         raise _wrong("type")
     oldest = market.first_id(instrument.symbol, now_ms - _THREE_MONTHS_MS)
