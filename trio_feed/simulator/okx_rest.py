@@ -47,10 +47,13 @@ class OkxRest:
 
     sources: Sources
     faults: Faults
+    weight: int = 0
+    """Requests so far: OKX has no weights, each counts once."""
     _recent: dict[str, deque[int]] = field(factory=dict)
 
     def answer(self, request: Request, now_ms: int) -> Response:
         """One request -> one response; every one carries a Date."""
+        self.weight += 1
         response = self._answer(request, now_ms)
         headers = {"Date": http_date(now_ms), **response.headers}
         return Response(response.status, response.body, headers)
@@ -72,10 +75,14 @@ class OkxRest:
         return Response(200, msgspec.json.encode({"code": "0", "msg": "", "data": data}))
 
     def _data(self, request: Request, handle: _Handle, now_ms: int) -> list[object]:
+        faults = self.faults
+        if request.path.endswith("trades"):
+            return [*handle(self.sources, request.query, now_ms - faults.behind_ms)]
         if not request.path.endswith("candles"):
             return [*handle(self.sources, request.query, now_ms)]
-        rows = [*handle(self.sources, request.query, now_ms - self.faults.next_stale_ms())]
-        return rows[:-1] if self.faults.next_missing() else rows
+        past_ms = now_ms - faults.behind_ms - faults.next_stale_ms()
+        rows = [*handle(self.sources, request.query, past_ms)]
+        return faults.spoil(rows[:-1] if faults.next_missing() else rows)
 
     def _allowed(self, path: str, most: int, now_ms: int) -> bool:
         """At most ``most`` answers of an endpoint in any 2 s."""
