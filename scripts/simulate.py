@@ -12,10 +12,12 @@ measurement of ``wall_s``.  The service reaches the exchange through a proxy, an
 import argparse
 import io
 import json
+import math
 import random
+import re
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -31,10 +33,12 @@ import trio._core._run as scheduler
 import trio.testing
 from attrs import define, field
 
-from scripts.simulate_client import BookCheck, Record, listen
-from scripts.simulate_judge import MUST_BE_ZERO, Stored, judge
+from scripts.simulate_client import listen
+from scripts.simulate_judge import MUST_BE_ZERO, Felt, judge
 from scripts.simulate_run import (
+    BUILT,
     CHANNELS,
+    FRESH,
     NEWCOMER,
     PROXY,
     PUSH,
@@ -53,17 +57,26 @@ from trio_feed.model import Interval, Series
 from trio_feed.settings import LoggingSettings
 from trio_feed.simulator.books import BookPath
 from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.faultscript import KINDS, parse_kinds
+from trio_feed.simulator.clocks import Clocks
+from trio_feed.simulator.faultscript import ALL_KINDS, parse_kinds
 from trio_feed.simulator.gate import Gate
-from trio_feed.simulator.levers import play
+from trio_feed.simulator.levers import play, pull
 from trio_feed.simulator.memory import MemoryNetwork
 from trio_feed.simulator.memory_proxy import MemoryProxy
 from trio_feed.simulator.pipe import pipe_pair
 from trio_feed.simulator.trial import Trial
 from trio_feed.supervise import root_cause
+from trio_feed.testing.judge import Stored
+from trio_feed.testing.record import BookCheck, Record
+from trio_feed.testing.truth import days_of
 
 SETTLE_S = 3_600.0
 """After the last fault: what is not repaired by then counts as lost."""
+BUILT_S = 120.0
+"""So long after the exchange's last candle those that are made here are waited for."""
+AUDIT_S = 900.0
+"""And so long what came to light late."""
+_EVENT = re.compile(r'"event": ?"([^"]+)"')
 _CONTROL_FRAMES_PER_S = {"binance": 5}
 _DIALS, _DIALS_WITHIN_S = 300, 300.0
 
@@ -75,6 +88,9 @@ class Scene:
     run: Run
     trial: Trial
     record: Record
+    felt: Felt
+    end_ms: int = 0
+    """Of the hours, in the exchange's time; 0: they are not over."""
     ready: service.Ready | None = None
     crash: str = ""
     dials: deque[float] = field(factory=deque)
@@ -100,13 +116,18 @@ class Scene:
             self.trial.gate.offences.note(f"{host}:{port} dialled past the proxy")
         return await self.trial.network.dial(host, port)
 
-    def service_now_ms(self) -> float:
-        return virtual_now_ms() + self.trial.skew_ms
-
-
-def virtual_now_ms() -> float:
-    """The exchange's clock, and the truth."""
-    return START_MS + trio.current_time() * 1000
+    def is_complete(self) -> bool:
+        """Whether the hours are over and the client has the last candle of each series that the
+        exchange gives, or that is made of those."""
+        if not self.end_ms:
+            return False
+        days = days_of(self.trial.exchange.market, SYMBOL)
+        for interval, origin in self.run.origins.items():
+            wanted = days.last(interval, 1, self.end_ms) if origin == "exchange" else []
+            told_ms = self.record.of(SYMBOL, interval).last_ms
+            if any(told_ms < open_ms for open_ms, _ in wanted):
+                return False
+        return True
 
 
 def simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
@@ -121,37 +142,55 @@ def simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     scheduler._r.seed(run.seed)
     try:
-        with _quiet_logs():
+        felt = Felt()
+        with _counted_logs(felt.logs):
             clock = trio.testing.MockClock(autojump_threshold=0)
-            lines, result = trio.run(_simulate, run, clock=clock)
+            lines, result = trio.run(_simulate, run, felt, clock=clock, instruments=[Turns(felt)])
     finally:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
     result["wall_s"] = round(time.perf_counter() - started, 2)
     return lines, result
 
 
-class _Unexpected(io.TextIOBase):
+class Turns(trio.abc.Instrument):
+    """Counts turns of trio's loop."""
+
+    def __init__(self, felt: Felt) -> None:
+        self._felt = felt
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._felt.turns += 1
+
+
+class _Lines(io.TextIOBase):
     """Where log lines go."""
 
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+
     def write(self, text: str) -> int:
-        return len(text) if "stream.refused" in text else sys.stderr.write(text)
+        if found := _EVENT.search(text):
+            self.counts[found[1]] += 1
+        if '"level": "error"' in text and "stream.refused" not in text:
+            sys.stderr.write(text)
+        return len(text)
 
 
 @contextmanager
-def _quiet_logs() -> Iterator[None]:
+def _counted_logs(counts: Counter[str]) -> Iterator[None]:
     """The service's warnings are what the script asked for; errors go to stderr, but for the
     refusal of streams of the symbol that comes and goes."""
     before = structlog.get_config()
-    logs.configure(LoggingSettings(level="error", format="json"), _Unexpected())
+    logs.configure(LoggingSettings(level="info", format="json"), _Lines(counts))
     try:
         yield
     finally:
         structlog.configure(**before)
 
 
-async def _simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
+async def _simulate(run: Run, felt: Felt) -> tuple[list[str], dict[str, Any]]:
     async with trio.open_nursery() as nursery:
-        scene = await _set_up(run, nursery)
+        scene = await _set_up(run, felt, nursery)
         nursery.start_soon(_serve, scene)
         await scene.up.wait()
         if not scene.crash:
@@ -162,29 +201,36 @@ async def _simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
     return sorted(lines, key=lambda line: float(line[2:].split()[0])), result
 
 
-async def _set_up(run: Run, nursery: trio.Nursery) -> Scene:
-    """The box behind its gate, and the proxy before it."""
+async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
+    """The box behind its gate, and the proxy before it; and what happens before the service is
+    there."""
+    clocks = Clocks(START_MS)
     network = MemoryNetwork(pipe_pair)
-    gate = Gate(nursery, virtual_now_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
+    gate = Gate(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
     for endpoint in (WEBSOCKET, REST):
         (listener,) = await network.listen(*endpoint)
         listeners.append(gate.guard(listener, rest=endpoint is REST))
-    serve = partial(serve_box, box_settings(run), listeners=listeners, now_ms=virtual_now_ms)
+    serve = partial(serve_box, box_settings(run), listeners=listeners, now_ms=clocks.exchange_ms)
     exchange = await nursery.start(serve)
     exchange.market.delist(NEWCOMER)
     proxy = MemoryProxy(network)
     (listener,) = await network.listen(*PROXY)
     nursery.start_soon(proxy.run, listener)
-    trial = Trial(exchange, network, gate, proxy, WEBSOCKET, REST, PROXY, SYMBOL, NEWCOMER)
+    trial = Trial(
+        exchange, network, gate, proxy, WEBSOCKET, REST, PROXY, SYMBOL, NEWCOMER, FRESH, clocks
+    )
+    for at_s, fault in run.faults():
+        if at_s <= 0:
+            pull(trial, fault)
     books = BookCheck(BookPath(exchange.market, SYMBOL), by_id=run.venue != "okx")
-    return Scene(run, trial, Record(books))
+    return Scene(run, trial, Record(books, SYMBOL), felt)
 
 
 async def _serve(scene: Scene) -> None:
     """The service.  That it ends at all is a crash: nobody told it to."""
     chance = random.Random(f"service {scene.run.seed}")
-    world = Environment(scene.dial, scene.trial.network.listen, scene.service_now_ms, chance)
+    world = Environment(scene.dial, scene.trial.network.listen, scene.trial.clocks.wall_ms, chance)
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
         await service.run(service_settings(scene.run), world, task_status=task_status)
@@ -205,33 +251,53 @@ async def _serve(scene: Scene) -> None:
 async def _act(scene: Scene, nursery: trio.Nursery) -> None:
     """The client, the faults, and time to settle: until the last candle has come."""
     nursery.start_soon(_listen, scene)
-    nursery.start_soon(play, scene.trial, scene.run.faults())
+    nursery.start_soon(play, scene.trial, [item for item in scene.run.faults() if item[0] > 0])
     end_s = scene.run.hours * 3600
     with trio.move_on_at(end_s):
         await scene.crashed.wait()
+    scene.end_ms = math.floor(scene.trial.clocks.exchange_ms())
+    if scene.is_complete():
+        scene.complete.set()
     with trio.move_on_at(end_s + SETTLE_S):
         await scene.complete.wait()
+    if scene.run.built or scene.run.rollups:
+        await _crash_or(scene, BUILT_S)
+    if scene.trial.late_trades:
+        await _crash_or(scene, AUDIT_S)
+
+
+async def _crash_or(scene: Scene, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await scene.crashed.wait()
 
 
 async def _listen(scene: Scene) -> None:
     """A client of the push endpoint, over the wire.  What it misses once dropped counts as lost."""
     run = scene.run
-    asked: list[dict[str, Any]] = [{"symbol": SYMBOL, "interval": "1m", "limit": 100}]
+    each = [{"interval": interval.value, "limit": 100} for interval in run.origins]
+    asked: list[dict[str, Any]] = [{"symbol": SYMBOL, **one} for one in each]
+    later = [{"symbol": FRESH, **one} for one in each] if run.lists_fresh else []
     asked += [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
     stream = await scene.trial.network.dial(*PUSH)
     reason = await listen(
-        stream, asked, scene.record, last_ms=run.expected[-1], complete=scene.complete
-    )
+        stream, asked, scene.record,
+        later=later, is_complete=scene.is_complete, complete=scene.complete,
+    )  # fmt: skip
     scene.trial.log.append(f"t={trio.current_time():.3f} client dropped {reason}")
 
 
 async def _judge(scene: Scene) -> dict[str, Any]:
     run, trial = scene.run, scene.trial
-    stored = {symbol: await _stored(scene, symbol) for symbol in (SYMBOL, NEWCOMER)}
+    stored = {
+        (symbol, interval): await _stored(scene, symbol, interval)
+        for symbol in (SYMBOL, NEWCOMER, FRESH)
+        for interval in run.origins
+    }
+    felt, messages = scene.felt, max(1, trial.gate.frames)
     offences = trial.gate.offences
     violations = scene.too_many_dials + offences.control_frames + offences.while_banned
     return {
-        **judge(run, trial, scene.record, stored),
+        **judge(run, trial, scene.record, stored, scene.end_ms or START_MS, trial.returns_s),
         "crashes": int(bool(scene.crash)),
         "limit_violations": violations,
         "bypassed": scene.bypassed,
@@ -240,14 +306,19 @@ async def _judge(scene: Scene) -> dict[str, Any]:
         "venue": run.venue,
         "dials": trial.exchange.dials,
         "requests": trial.exchange.requests,
+        "weight": trial.exchange.weight,
+        "reconnects": trial.exchange.upgrades,
+        "turns_per_frame": round(felt.turns / messages, 1),
+        "log_lines": sum(felt.logs.values()),
+        "logs": dict(felt.logs.most_common(12)),
         "faults": dict(sorted(trial.injected.items())),
     }
 
 
-async def _stored(scene: Scene, symbol: str) -> Stored:
+async def _stored(scene: Scene, symbol: str, interval: Interval) -> Stored:
     if scene.ready is None:
         return {}
-    series = Series(scene.run.venue, symbol, Interval.M1)
+    series = Series(scene.run.venue, symbol, interval)
     rows = await scene.ready.store.history(series, limit=1_000_000)
     return {kline.open_ms: kline for kline in rows}
 
@@ -256,7 +327,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options = _parser().parse_args(arguments)
     channels = tuple(name for name in CHANNELS if name == "kline" or getattr(options, f"{name}s"))
-    run = Run(options.seed, options.hours, options.faults, options.venue, channels)
+    run = Run(
+        options.seed,
+        options.hours,
+        options.faults,
+        options.venue,
+        channels,
+        intervals=options.intervals,
+        built=tuple(i for i in BUILT if i not in options.intervals) if options.built else (),
+        rollups=options.rollups,
+        symbols=options.symbols,
+        settings=tuple(options.set),
+    )
     lines, result = simulate(run)
     if not options.json:
         print(*lines, sep="\n")
@@ -269,14 +351,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hours", type=float, default=24.0, help="virtual")
     parser.add_argument(
-        "--faults", type=_kinds, default="all", help=f"all, none, or some of {','.join(KINDS)}"
+        "--faults",
+        type=_kinds,
+        default="all",
+        help=f"all, everything, none, or some of {','.join(ALL_KINDS)}",
     )
     parser.add_argument("--venue", choices=VENUES, default=VENUES[0])
     parser.add_argument("--trades", action="store_true", help="also take trades and count them")
     parser.add_argument("--books", action="store_true", help="also take books and compare them")
     parser.add_argument("--tickers", action="store_true", help="also take tickers")
+    parser.add_argument("--built", action="store_true", help="also 1s and 30s made of trades")
+    parser.add_argument(
+        "--intervals", type=_intervals, default="1m", help="the exchange's candles: 1m,5m,1h ..."
+    )
+    parser.add_argument("--rollups", type=_intervals, default="", help="made of 1m: 3m,2h ...")
+    parser.add_argument("--symbols", type=int, default=2, help="so many are taken")
+    parser.add_argument("--set", action="append", default=[], help="of the service: key=value")
     parser.add_argument("--json", action="store_true", help="only the line of JSON")
     return parser
+
+
+def _intervals(text: str) -> tuple[Interval, ...]:
+    try:
+        return tuple(Interval.parse(name.strip()) for name in text.split(",") if name.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _kinds(text: str) -> tuple[str, ...]:

@@ -1,80 +1,112 @@
-"""What a run came to: the store and the client's record against the simulated market.  Pure."""
+"""What a run came to, as the line of JSON of ``scripts/simulate``.  Pure; the judging itself is in
+:mod:`trio_feed.testing.judge`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from scripts.simulate_client import Record, Values, values_of
-from scripts.simulate_run import MINUTE_MS, NEWCOMER, START_MS, SYMBOL, Run
-from trio_feed.model import Interval, Kline
-from trio_feed.simulator.trial import Trial
+from attrs import define, evolve, field
+
+from scripts.simulate_run import FRESH, HISTORY_BARS, NEWCOMER, START_MS, SYMBOL, Run, as_it_was
+from trio_feed.model import Interval
+from trio_feed.simulator.trial import Correction, Trial
+from trio_feed.testing.judge import (
+    Case,
+    Stored,
+    first_updates_s,
+    judge_series,
+    judge_stored,
+    judge_trades,
+)
+from trio_feed.testing.record import Record
 
 MUST_BE_ZERO = (
     "lost", "duplicated", "out_of_order", "wrong_values", "crashes", "limit_violations", "bypassed",
+    "wrong_complete", "invented", "trades_wrong", "book_mismatches",
 )  # fmt: skip
-Stored = Mapping[int, Kline]
-"""By open time."""
 
 
-def judge(run: Run, trial: Trial, record: Record, stored: Mapping[str, Stored]) -> dict[str, Any]:
-    """The invariants.  A candle is lost that the store or the client has not got."""
-    mine, expected = stored[SYMBOL], run.expected
-    delivered = Counter(at for at, _ in record.finals if at in expected)
-    opens = [at for at, _ in record.finals]
+@define
+class Felt:
+    """What the service did to get there, and what its users and operators felt of it."""
+
+    logs: Counter[str] = field(factory=Counter)
+    """Log lines by event."""
+    turns: int = 0
+    """Of trio's loop."""
+
+
+def judge(
+    run: Run,
+    trial: Trial,
+    record: Record,
+    stored: Mapping[tuple[str, Interval], Stored],
+    end_ms: int,
+    resumed_s: Sequence[float],
+) -> dict[str, Any]:
+    """The invariants.  ``wrong_values`` counts minutes and what the exchange's own candles say,
+    ``wrong_complete`` those that were made here; ``resumed_s``: when trading began again."""
+    market = trial.exchange.market
+    case = Case(
+        market, SYMBOL, START_MS, end_ms, run.origins, HISTORY_BARS,
+        _corrections(run, trial, end_ms), trial.late_trades,
+    )  # fmt: skip
+    mine = {interval: stored.get((SYMBOL, interval), {}) for interval in run.origins}
+    by_interval = {
+        interval: judge_series(case, interval, record.of(SYMBOL, interval), mine)
+        for interval in run.origins
+    }
+    others: Counter[str] = Counter()
+    for symbol in (NEWCOMER, *([FRESH] if FRESH in market.listings else [])):
+        other = evolve(case, symbol=symbol)
+        for interval, origin in run.origins.items():
+            if origin == "exchange":
+                others += judge_stored(other, interval, stored.get((symbol, interval), {}))
+    given, made = Counter[str](), Counter[str]()
+    for interval, counts in by_interval.items():
+        (given if run.origins[interval] == "exchange" else made).update(counts)
+    both = given + made
+    trades = judge_trades(case, record.trades) if "trade" in run.channels else None
     return {
-        "closed_expected": len(expected),
-        "closed_in_store": sum(at in mine for at in expected),
-        "closed_delivered": len(delivered),
-        "lost": sum(at not in mine or at not in delivered for at in expected),
-        "duplicated": sum(count - 1 for count in delivered.values()),
-        "out_of_order": sum(b < a for a, b in pairwise(opens)),
-        "wrong_values": _wrong_values(run, trial, record, stored),
-        "trades_lost": _trades_lost(run, trial, record) if "trade" in run.channels else None,
+        "closed_expected": both["expected"],
+        "closed_in_store": both["in_store"],
+        "closed_delivered": both["delivered"],
+        "lost": both["lost"],
+        "duplicated": both["duplicated"],
+        "out_of_order": both["out_of_order"],
+        "wrong_values": given["wrong_values"] + given["wrong_first"] + others["wrong_values"],
+        "wrong_complete": made["wrong_values"] + made["wrong_first"],
+        "invented": both["invented"] + others["invented"],
+        "waiting": both["waiting"],
+        "marked": both["marked"],
+        "wrong_by_interval": _wrong(by_interval),
+        "trades_lost": trades and trades["lost"],
+        "trades_wrong": trades and trades["wrong"] + trades["duplicated"] + trades["out_of_order"],
         "book_mismatches": record.books.mismatches if "book" in run.channels else None,
         "books_checked": record.books.checked if "book" in run.channels else None,
         "max_detect_s": round(trial.worst_silence_s(), 1),
+        "first_update_s": first_updates_s(record, SYMBOL, resumed_s) if resumed_s else {},
+        "fresh_candles": sum(len(rows) for (name, _), rows in stored.items() if name == FRESH),
     }
 
 
-def _wrong_values(run: Run, trial: Trial, record: Record, stored: Mapping[str, Stored]) -> int:
-    """Candles of which the store or the client's last word is not what it should be.
-
-    A candle that the exchange corrected afterwards: the new values where a good connection was
-    told, the old or the new where none was; the client may well have been told the old ones first.
-    """
-    finals = dict(record.finals)
-    wrong = 0
-    for at in run.expected:
-        known, wanted = _truths(run, trial, at)
-        told = [values_of(kline) for kline in wanted]
-        first: list[Values] = [values_of(kline) for kline in known]
-        fine = at not in stored[SYMBOL] or _is_one_of(stored[SYMBOL][at], wanted)
-        if at in finals:
-            fine = fine and finals[at] in first and record.revised.get(at, finals[at]) in told
-        wrong += not fine
-    market = trial.exchange.market
-    for at, kline in stored[NEWCOMER].items():
-        wrong += not _is_one_of(kline, [market.candle(NEWCOMER, Interval.M1, at)])
-    return wrong
+def _wrong(by_interval: Mapping[Interval, Counter[str]]) -> dict[str, int]:
+    """Where it is that something is not as it should be."""
+    names = ("lost", "wrong_values", "wrong_first", "invented", "duplicated", "out_of_order")
+    sums = {
+        interval.value: sum(counts[name] for name in names)
+        for interval, counts in by_interval.items()
+    }
+    return {name: count for name, count in sums.items() if count}
 
 
-def _truths(run: Run, trial: Trial, open_ms: int) -> tuple[Sequence[Kline], Sequence[Kline]]:
-    """What a candle may have been said to be at first, and what it may be in the end."""
-    correction = trial.corrections.get(open_ms)
-    if correction is not None:
-        return correction.known, correction.final
-    truth = run.truth(trial.exchange.market.candle(SYMBOL, Interval.M1, open_ms))
-    return [truth], [truth]
-
-
-def _is_one_of(stored: Kline, truths: Sequence[Kline]) -> bool:
-    return stored.closed and any(stored.same_values(truth) for truth in truths)
-
-
-def _trades_lost(run: Run, trial: Trial, record: Record) -> int:
-    """Of those that happened after the client's first one, in the hours."""
-    end_ms = START_MS + run.hours * 60 * MINUTE_MS
-    market, told = trial.exchange.market, record.trades
-    first, end = min(told, default=0), market.first_id(SYMBOL, end_ms)
-    return sum(number not in told for number in range(first, end)) if told else end
+def _corrections(run: Run, trial: Trial, end_ms: int) -> Mapping[int, Correction]:
+    """Of minutes; those that a test of the check holds to be otherwise as well."""
+    if run.truth is as_it_was:
+        return trial.corrections
+    told = dict(trial.corrections)
+    for open_ms in run.expected:
+        kline = trial.exchange.market.candle(SYMBOL, Interval.M1, open_ms)
+        if (other := run.truth(kline)) != kline:
+            told[open_ms] = Correction((other,), (other,))
+    return told

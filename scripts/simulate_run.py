@@ -4,19 +4,22 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from trio_feed.model import Kline
+from trio_feed.model import Interval, Kline
 from trio_feed.settings import Settings, SimulatorSettings, load
 from trio_feed.simulator.faultscript import KINDS, Fault, write_script
 
 START_MS = 1_760_000_000_000
 """2025-10-09T08:53:20Z: not on any boundary."""
 MINUTE_MS = 60_000
-SYMBOL, NEWCOMER = "BTCUSDT", "ETHUSDT"
-"""The second one is not traded but while the fault ``listing`` lasts."""
+SYMBOL, NEWCOMER, FRESH = "BTCUSDT", "ETHUSDT", "SOLUSDT"
+"""The second one is not traded but while the fault ``listing`` lasts; the third has no history at
+all when ``new_listing`` lists it."""
 WEBSOCKET, REST, PUSH, PROXY = ("exchange", 80), ("rest", 80), ("push", 80), ("proxy", 3128)
 VENUES = ("binance_usdm", "binance", "okx")
 CHANNELS = ("kline", "trade", "book", "ticker")
 HISTORY_BARS = 20
+BUILT = (Interval.S1, Interval.S30)
+_TRADES_PER_MINUTE, _TRADES_TO_BUILD = 4, 40
 
 Truth = Callable[[Kline], Kline]
 
@@ -33,6 +36,8 @@ class Run:
 
     ``channels`` beside ``kline`` cost time: ``trade`` and ``book`` are checked, ``ticker`` is OKX's
     way to a connection on ``/public``, the only ones that are told of an upgrade (notice 64008).
+    ``intervals`` come from the exchange, ``built`` are made of trades, ``rollups`` of minutes.
+    ``symbols``: so many are taken; nobody subscribes to those beyond the first three.
     """
 
     seed: int = 1
@@ -42,6 +47,12 @@ class Run:
     channels: tuple[str, ...] = ("kline",)
     script: Sequence[tuple[float, Fault]] | None = None
     truth: Truth = as_it_was
+    intervals: tuple[Interval, ...] = (Interval.M1,)
+    built: tuple[Interval, ...] = ()
+    rollups: tuple[Interval, ...] = ()
+    symbols: int = 2
+    settings: tuple[str, ...] = ()
+    """More of them, as ``--set`` of the service takes them."""
 
     def faults(self) -> Sequence[tuple[float, Fault]]:
         if self.script is not None:
@@ -50,27 +61,48 @@ class Run:
 
     @property
     def expected(self) -> range:
-        """Open times of the candles that have to come: history, and what closes in the hours."""
+        """Open times of the minutes that have to come: history, and what closes in the hours, as
+        long as nothing happens to the exchange's clock or its trading."""
         first = START_MS // MINUTE_MS - HISTORY_BARS
         end = int(START_MS + self.hours * 3_600_000) // MINUTE_MS
         return range(first * MINUTE_MS, end * MINUTE_MS, MINUTE_MS)
 
+    @property
+    def origins(self) -> dict[Interval, str]:
+        """Where the candles of each interval come from, in the judge's words."""
+        return {
+            **dict.fromkeys(self.intervals, "exchange"),
+            **dict.fromkeys(self.built, "built"),
+            **dict.fromkeys(self.rollups, "rolled"),
+        }
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Symbols of the exchange, but for the one that is listed later."""
+        return (SYMBOL, NEWCOMER, *(f"C{n:03d}USDT" for n in range(self.symbols - 2)))
+
+    @property
+    def lists_fresh(self) -> bool:
+        """Whether the symbol without history is waited for."""
+        return any(fault.kind == "new_listing" for _, fault in self.faults())
+
 
 def box_settings(run: Run) -> SimulatorSettings:
-    """The exchange pushes rarely: what matters is the ends of minutes, and time costs."""
+    """The exchange pushes rarely: what matters is the ends of candles, and time costs."""
     return SimulatorSettings(
         venue=run.venue,
         seed=run.seed,
-        symbols=(SYMBOL, NEWCOMER),
+        symbols=run.listed,
         kline_push_ms=30_000,
         book_push_ms=10_000,
-        trades_per_minute=4,
+        trades_per_minute=_TRADES_TO_BUILD if run.built else _TRADES_PER_MINUTE,
     )
 
 
 def service_settings(run: Run) -> Settings:
-    """Minutes only, no disk, everything through one proxy, connections rotated every two hours."""
+    """No disk, everything through one proxy, connections rotated every two hours."""
     table = f"exchanges.{run.venue}"
+    symbols = [*run.listed, *([FRESH] if run.lists_fresh else [])]
     return load(
         assignments=[
             f"server.host={PUSH[0]}",
@@ -81,9 +113,10 @@ def service_settings(run: Run) -> Settings:
             "websocket.ping_interval=1800000",
             "websocket.send_timeout_s=600",
             "websocket.unused_timeout_s=86400",
-            f"{table}.symbols=['{SYMBOL}', '{NEWCOMER}']",
-            f"{table}.intervals=['1m']",
-            f"{table}.trade_intervals=[]",
+            f"{table}.symbols={symbols}",
+            f"{table}.intervals={[i.value for i in run.intervals]}",
+            f"{table}.trade_intervals={[i.value for i in run.built]}",
+            f"{table}.rollup_intervals={[i.value for i in run.rollups]}",
             f"{table}.channels={list(run.channels)}",
             f"{table}.history_bars={HISTORY_BARS}",
             f"{table}.backfill_workers=1",
@@ -94,5 +127,6 @@ def service_settings(run: Run) -> Settings:
             f"{table}.connection.rest_url=http://{REST[0]}:{REST[1]}",
             f"{table}.connection.proxy.enabled=true",
             f"{table}.connection.proxy.address={PROXY[0]}:{PROXY[1]}",
+            *run.settings,
         ]
     )

@@ -4,7 +4,14 @@ from collections import Counter
 
 import pytest
 
-from trio_feed.simulator.faultscript import KINDS, Fault, parse_kinds, write_script
+from trio_feed.simulator.faultscript import (
+    ALL_KINDS,
+    KINDS,
+    TRUTH_KINDS,
+    Fault,
+    parse_kinds,
+    write_script,
+)
 from trio_feed.simulator.levers import LEVERS
 
 START_MS = 1_760_000_000_000
@@ -48,7 +55,21 @@ def test_without_kinds_nothing_happens() -> None:
 
 
 def test_there_is_a_lever_for_every_kind() -> None:
-    assert KINDS.keys() == LEVERS
+    assert ALL_KINDS.keys() == LEVERS
+
+
+def test_everything_is_more_than_all() -> None:
+    assert parse_kinds("everything") == (*KINDS, *TRUTH_KINDS)
+    assert not KINDS.keys() & TRUTH_KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", TRUTH_KINDS)
+def test_every_kind_can_come_alone(kind: str) -> None:
+    script = write_script(5, 2, [kind], start_ms=START_MS)
+    assert script == write_script(5, 2, [kind], start_ms=START_MS)
+    assert {fault.kind for _, fault in script} == {kind}
+    at_start = {at for at, _ in script} == {0.0}
+    assert at_start == (kind == "wrong_clock_at_start")
 
 
 def test_kinds_are_named_with_commas() -> None:

@@ -1,6 +1,7 @@
 """The market's arithmetic: everything adds up, nothing depends on what was asked before."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -8,16 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_feed.core.calendar import back, next_open, open_of, opens
 from trio_feed.model import Interval, Kline, Source
 from trio_feed.simulator import Market
+from trio_feed.simulator.grid import Grid
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE
 NOW = int(datetime(2026, 11, 20, 12, 34, tzinfo=UTC).timestamp() * 1000)
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "NEWUSDT")
 MARKET = Market(7, SYMBOLS, 24)
+GRID = Grid(MARKET.listed_ms)
+open_of, next_open = GRID.open_of, GRID.next_open
 LONG = [i for i in Interval if i not in (Interval.S1, Interval.S30)]
+
+
+def back(interval: Interval, open_ms: int, count: int) -> int:
+    for _ in range(count):
+        open_ms = GRID.previous_open(interval, open_ms)
+    return open_ms
+
+
+def opens(interval: Interval, first: int, end: int) -> Iterator[int]:
+    while first < end:
+        yield first
+        first = next_open(interval, first)
+
 
 symbols = st.sampled_from(SYMBOLS)
 times = st.integers(MARKET.listed_ms, NOW)
@@ -192,7 +208,7 @@ def test_known_digits() -> None:
 def test_nothing_depends_on_what_was_asked_before() -> None:
     fresh, used = Market(7, ["BTCUSDT"], 24), Market(7, ["BTCUSDT"], 24)
     for i in range(300):
-        used.candle("BTCUSDT", Interval.M1, back(Interval.M1, NOW, i * 997))
+        used.candle("BTCUSDT", Interval.M1, NOW - i * 997 * MINUTE)
     start = open_of(Interval.H4, NOW)
     assert used.candle("BTCUSDT", Interval.H4, start) == fresh.candle("BTCUSDT", Interval.H4, start)
 
@@ -251,7 +267,7 @@ def test_a_thousand_candles_are_cheap(interval: Interval) -> None:
     wanted = [back(interval, last, i) for i in range(1000)]
     began = time.perf_counter()
     for open_ms in wanted:
-        if market.exists(interval, open_ms):
+        if market.exists("BTCUSDT", interval, open_ms):
             market.candle("BTCUSDT", interval, open_ms)
     assert time.perf_counter() - began < 0.5
 

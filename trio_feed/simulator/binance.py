@@ -84,6 +84,19 @@ class SimulatedExchange:
         self.market.correct(symbol, interval, kline)
         return self.ticker.tell_again(symbol, interval, kline.open_ms)
 
+    def run_ahead(self, until_ms: float) -> None:
+        """Push at once what is due up to ``until_ms``, as if each had gone out at its time."""
+        self.ticker.run_ahead(until_ms)
+
+    def clock_changed(self) -> None:
+        """``now_ms`` made a leap."""
+        self.ticker.clock_changed()
+
+    @property
+    def weight(self) -> int:
+        """Request weight of all REST answers so far."""
+        return self.rest.weight
+
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """One accepted connection, to its end.  Closes it."""
         self.dials += 1

@@ -55,13 +55,23 @@ class Update:
 
 
 @frozen
+class Span:
+    """A candle's bounds: its end in unix ms, exclusive, and ids of its trades so far, -1 without
+    one."""
+
+    end_ms: int
+    first_id: int
+    last_id: int
+
+
+@frozen
 class Payloads:
     """The forms of the events.  The last argument of each is the event time in unix ms."""
 
     agg_trade: Callable[[Trade, int], Payload]
     trade: Callable[[Trade, int], Payload]
-    kline: Callable[[Stream, Kline, int, int], Payload]
-    """Of a stream, a state of its candle, that candle's first trade id."""
+    kline: Callable[[Stream, Kline, Span, int], Payload]
+    """Of a stream, a state of its candle, that candle's bounds."""
     ticker: Callable[[Day, Levels, Levels, int], Payload]
     """Of 24 hours, best bid and best ask."""
     mini_ticker: Callable[[Day, int], Payload]

@@ -6,7 +6,6 @@ parameters and the time in unix ms, and raises Refused.
 
 from typing import Any
 
-from ..core.calendar import next_open, open_of, previous_open
 from ..model import Interval, Kline
 from .binance_dialect import Box, Payload, Query
 from .binance_payloads import kline_row
@@ -38,10 +37,11 @@ def agg_trades(box: Box, query: Query, now_ms: int) -> list[Payload]:
     symbol = symbol_of(box, query)
     limit = limit_of(box, query, 500, _MOST_TRADES)
     start, end = range_of(query)
-    oldest = market.listed_ms if rest.trades_kept_ms is None else now_ms - rest.trades_kept_ms
+    listed_ms = market.listed_of(symbol)
+    oldest = listed_ms if rest.trades_kept_ms is None else now_ms - rest.trades_kept_ms
     end_id = market.first_id(symbol, min(end if end is not None else now_ms, now_ms) + 1)
     if (from_id := integer(query, "fromId")) is not None:
-        first = max(from_id, market.first_id(symbol, market.listed_ms))
+        first = max(market.index_of(symbol, from_id), market.first_id(symbol, listed_ms))
         end_id = market.first_id(symbol, now_ms + 1)
         start = None if first >= end_id else market.trade_time(symbol, first)
     elif start is not None:
@@ -71,39 +71,50 @@ def _kline_rows(box: Box, symbol: str, query: Query, now_ms: int) -> list[list[A
     start, end = range_of(query)
     if start is not None and start > now_ms:
         return []
-    last = open_of(interval, now_ms if end is None else min(end, now_ms))
+    last = market.open_of(symbol, interval, now_ms if end is None else min(end, now_ms))
     if start is not None:
-        first = open_of(interval, max(start, market.listed_ms))
+        first = market.open_of(symbol, interval, max(start, market.listed_of(symbol)))
         if first < start:
-            first = next_open(interval, first)
-        opens = _forward(interval, first, last, limit)
+            first = market.next_open(symbol, interval, first)
+        opens = _forward(market, symbol, interval, first, last, limit)
     else:
-        if market.exists(interval, last) and not _state(market, symbol, interval, last, now_ms):
-            last = previous_open(interval, last)  # the open one has no trade yet
-        opens = _backward(market, interval, last, limit)
+        if not _state(market, symbol, interval, last, now_ms):
+            last = market.previous_open(symbol, interval, last)  # the open one has no trade yet
+        opens = _backward(market, symbol, interval, last, limit)
     states = [_state(market, symbol, interval, open_ms, now_ms) for open_ms in opens]
-    return [kline_row(interval, state, rest.digits) for state in states if state is not None]
+    return [
+        kline_row(state, market.next_open(symbol, interval, state.open_ms), rest.digits)
+        for state in states
+        if state is not None
+    ]
 
 
-def _forward(interval: Interval, first: int, last: int, limit: int) -> list[int]:
+def _forward(
+    market: Market, symbol: str, interval: Interval, first: int, last: int, limit: int
+) -> list[int]:
     opens: list[int] = []
     while first <= last and len(opens) < limit:
-        opens.append(first)
-        first = next_open(interval, first)
+        if market.exists(symbol, interval, first):
+            opens.append(first)
+        first = market.next_open(symbol, interval, first)
     return opens
 
 
-def _backward(market: Market, interval: Interval, last: int, limit: int) -> list[int]:
+def _backward(market: Market, symbol: str, interval: Interval, last: int, limit: int) -> list[int]:
     opens: list[int] = []
-    while len(opens) < limit and market.exists(interval, last):
-        opens.append(last)
-        last = previous_open(interval, last)
+    listed_ms = market.listed_of(symbol)
+    while len(opens) < limit and market.next_open(symbol, interval, last) > listed_ms:
+        if market.exists(symbol, interval, last):
+            opens.append(last)
+        last = market.previous_open(symbol, interval, last)
     return opens[::-1]
 
 
 def _state(
     market: Market, symbol: str, interval: Interval, open_ms: int, now_ms: int
 ) -> Kline | None:
-    if next_open(interval, open_ms) <= now_ms:
+    if not market.exists(symbol, interval, open_ms):
+        return None
+    if market.next_open(symbol, interval, open_ms) <= now_ms:
         return market.candle(symbol, interval, open_ms)
     return market.partial(symbol, interval, open_ms, now_ms)

@@ -23,6 +23,8 @@ class Weight:
     used: int = 0
     refused: int = 0
     banned_until_ms: int = 0
+    total: int = 0
+    """Of all requests, the refused ones as well."""
 
     def take(self, weight: int, now_ms: int) -> Response | None:
         """None, or the refusal: status 429, or 418 while banned."""
@@ -31,6 +33,7 @@ class Weight:
         if now_ms < self.banned_until_ms:
             return self._banned(self.banned_until_ms, now_ms)
         self.used += weight
+        self.total += weight
         if self.used <= self.rule.per_minute:
             return None
         self.refused += 1

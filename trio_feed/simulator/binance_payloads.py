@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ..core.calendar import next_open
-from ..model import Interval, Kline
-from .binance_dialect import Payload
+from ..model import Kline
+from .binance_dialect import Payload, Span, Stream
 from .binance_stats import Day
 from .books import Levels
 
@@ -17,12 +16,12 @@ Digits = Callable[[Decimal], str]
 encode = msgspec.json.encode
 
 
-def bar(symbol: str, interval: Interval, kline: Kline, first_id: int, digits: Digits) -> Payload:
+def bar(stream: Stream, kline: Kline, span: Span, digits: Digits) -> Payload:
     """The ``k`` of a kline event; a candle without a trade has -1 in ``f`` and ``L``."""
-    first, last = (first_id, first_id + kline.trades - 1) if kline.trades else (-1, -1)
+    assert stream.interval is not None
     return {
-        "t": kline.open_ms, "T": next_open(interval, kline.open_ms) - 1,
-        "s": symbol, "i": interval.value, "f": first, "L": last,
+        "t": kline.open_ms, "T": span.end_ms - 1,
+        "s": stream.symbol, "i": stream.interval.value, "f": span.first_id, "L": span.last_id,
         "o": digits(kline.open), "c": digits(kline.close),
         "h": digits(kline.high), "l": digits(kline.low),
         "v": digits(kline.volume), "n": kline.trades, "x": kline.closed,
@@ -31,11 +30,11 @@ def bar(symbol: str, interval: Interval, kline: Kline, first_id: int, digits: Di
     }  # fmt: skip
 
 
-def kline_row(interval: Interval, kline: Kline, digits: Digits) -> list[Any]:
+def kline_row(kline: Kline, end_ms: int, digits: Digits) -> list[Any]:
     """A candle as REST tells it."""
     return [
         kline.open_ms, digits(kline.open), digits(kline.high), digits(kline.low),
-        digits(kline.close), digits(kline.volume), next_open(interval, kline.open_ms) - 1,
+        digits(kline.close), digits(kline.volume), end_ms - 1,
         digits(kline.quote_volume), kline.trades, digits(taker_share(kline.volume)),
         digits(taker_share(kline.quote_volume)), "0",
     ]  # fmt: skip

@@ -59,7 +59,7 @@ def day(box: Box, query: Query, now_ms: int) -> object:
             row |= {"prevClosePrice": row["openPrice"], **_top(box, symbol, now_ms)}
         return row
 
-    return _each(box, query, one)
+    return _each(box, query, now_ms, one)
 
 
 def price(box: Box, query: Query, now_ms: int) -> object:
@@ -70,7 +70,7 @@ def price(box: Box, query: Query, now_ms: int) -> object:
         time = {"time": last.time_ms} if box.dialect.rest.depth_times else {}
         return {"symbol": symbol, "price": box.dialect.rest.digits(last.price), **time}
 
-    return _each(box, query, one)
+    return _each(box, query, now_ms, one)
 
 
 def top(box: Box, query: Query, now_ms: int) -> object:
@@ -80,7 +80,7 @@ def top(box: Box, query: Query, now_ms: int) -> object:
         time = {"time": now_ms} if box.dialect.rest.depth_times else {}
         return {"symbol": symbol, **_top(box, symbol, now_ms), **time}
 
-    return _each(box, query, one)
+    return _each(box, query, now_ms, one)
 
 
 def premium_index(box: Box, query: Query, now_ms: int) -> object:
@@ -99,14 +99,14 @@ def premium_index(box: Box, query: Query, now_ms: int) -> object:
             "time": now_ms,
         }
 
-    return _each(box, query, one)
+    return _each(box, query, now_ms, one)
 
 
-def _each(box: Box, query: Query, one: Callable[[str], Payload]) -> object:
+def _each(box: Box, query: Query, now_ms: int, one: Callable[[str], Payload]) -> object:
     """Of the symbol that was asked for, or of all that are traded, in a list."""
     if "symbol" in query:
         return one(symbol_of(box, query))
-    return [one(symbol) for symbol in box.market.listings if symbol not in box.market.delisted]
+    return [one(name) for name in box.market.listings if box.market.is_trading(name, now_ms)]
 
 
 def _top(box: Box, symbol: str, now_ms: int) -> Payload:

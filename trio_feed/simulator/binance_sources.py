@@ -12,10 +12,10 @@ from typing import Protocol
 
 from attrs import define, field
 
-from ..core.calendar import next_open, open_of
 from ..model import Interval, Trade
-from .binance_dialect import Box, Payload, Stream, Update, book_id
+from .binance_dialect import Box, Payload, Span, Stream, Update, book_id
 from .books import BookPath, Levels
+from .market import Market
 
 _MOST_MISSED = 100
 """Candles of a stream that are closed late after the machine slept; older ones are REST's."""
@@ -65,22 +65,24 @@ class Candles:
     @property
     def due_ms(self) -> int:
         trade_ms = _next_trade(self.box, self.stream.symbol, self.told_ms)
-        return min(next_open(self.interval, self.open_ms), _grid(trade_ms, self.every_ms))
+        end = self.box.market.next_open(self.stream.symbol, self.interval, self.open_ms)
+        return min(end, _grid(trade_ms, self.every_ms))
 
     def news(self, now_ms: int) -> Iterator[Payload]:
         symbol, interval, market = self.stream.symbol, self.interval, self.box.market
         told_ms, self.told_ms = self.told_ms, now_ms
         ended: deque[int] = deque(maxlen=_MOST_MISSED)
-        while (end := next_open(interval, self.open_ms)) <= now_ms:
-            ended.append(self.open_ms)
+        while (end := market.next_open(symbol, interval, self.open_ms)) <= now_ms:
+            if market.exists(symbol, interval, self.open_ms):  # not in a halt
+                ended.append(self.open_ms)
             self.open_ms = end
         states = [market.candle(symbol, interval, open_ms) for open_ms in ended]
         if _next_trade(self.box, symbol, max(told_ms, self.open_ms - 1)) <= now_ms:
             running = market.partial(symbol, interval, self.open_ms, now_ms)
             states += [running] if running is not None else []
         for state in states:
-            first_id = market.first_id(symbol, max(state.open_ms, market.listed_ms))
-            yield self.box.dialect.payloads.kline(self.stream, state, first_id, now_ms)
+            span = span_of(market, symbol, interval, state.open_ms, now_ms)
+            yield self.box.dialect.payloads.kline(self.stream, state, span, now_ms)
 
 
 @define
@@ -101,7 +103,7 @@ class Book:
 
     def news(self, now_ms: int) -> Iterator[Payload]:
         self.told_ms, step = now_ms, self.path.step(now_ms)
-        if step > self.step:
+        if step > self.step and not self.box.market.halted(self.stream.symbol, now_ms):
             bids, asks = self.path.changes(step, self.step)
             if bids or asks:
                 update = _update(self.box, self.stream.symbol, self.step, step, bids, asks)
@@ -131,7 +133,8 @@ class BookBest:
     def news(self, now_ms: int) -> Iterator[Payload]:
         self.told_ms, step = now_ms, self.path.step(now_ms)
         levels = self.path.levels(step, self.stream.depth or 1)
-        if step > self.step and levels != self.last:
+        halted = self.box.market.halted(self.stream.symbol, now_ms)
+        if step > self.step and levels != self.last and not halted:
             update = _update(self.box, self.stream.symbol, self.step, step, *levels)
             self.last, self.step = levels, step
             yield self.encode(update, now_ms)
@@ -155,7 +158,7 @@ class Regular:
         if self.stream.symbol:
             yield self.state(self.box, self.stream.symbol, now_ms)
             return
-        symbols = [symbol for symbol in market.listings if symbol not in market.delisted]
+        symbols = [symbol for symbol in market.listings if market.is_trading(symbol, now_ms)]
         if symbols:
             yield [self.state(self.box, symbol, now_ms) for symbol in symbols]
 
@@ -185,6 +188,12 @@ class Liquidations:
                 yield encode(trade, now_ms)
 
 
+def span_of(market: Market, symbol: str, interval: Interval, open_ms: int, now_ms: int) -> Span:
+    """The bounds of a candle as they are at ``now_ms``."""
+    end_ms = market.next_open(symbol, interval, open_ms)
+    return Span(end_ms, *market.ids(symbol, interval, open_ms, now_ms))
+
+
 def source_of(box: Box, stream: Stream, now_ms: int) -> Source:
     """What tells this stream from ``now_ms`` on."""
     symbol, payloads = stream.symbol, box.dialect.payloads
@@ -194,7 +203,7 @@ def source_of(box: Box, stream: Stream, now_ms: int) -> Source:
     if stream.interval is not None:
         every_ms, open_ms = (
             max(stream.every_ms, box.kline_push_ms),
-            open_of(stream.interval, now_ms),
+            box.market.open_of(symbol, stream.interval, now_ms),
         )
         return Candles(box, stream, stream.interval, now_ms, every_ms, open_ms)
     if stream.kind == "liquidation":

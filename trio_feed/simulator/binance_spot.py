@@ -19,6 +19,7 @@ from .binance_dialect import (
     Payloads,
     Query,
     RestForms,
+    Span,
     Stream,
     Update,
     WeightRule,
@@ -78,9 +79,8 @@ def _trade(trade: Trade, now_ms: int) -> Payload:
     }  # fmt: skip
 
 
-def _kline(stream: Stream, kline: Kline, first_id: int, now_ms: int) -> Payload:
-    assert stream.interval is not None
-    k = bar(stream.symbol, stream.interval, kline, first_id, eight)
+def _kline(stream: Stream, kline: Kline, span: Span, now_ms: int) -> Payload:
+    k = bar(stream, kline, span, eight)
     return {"e": "kline", "E": now_ms, "s": stream.symbol, "k": k}
 
 
@@ -155,7 +155,7 @@ def _exchange_info(market: Market, query: Query, now_ms: int) -> Payload:
         ],
         "exchangeFilters": [],
         "symbols": [
-            _symbol_info(listing, trading=symbol not in market.delisted)
+            _symbol_info(listing, trading=market.is_trading(symbol, now_ms))
             for symbol, listing in market.listings.items()
             if symbol in chosen
         ],

@@ -87,7 +87,7 @@ class Statistics:
     def day(self, symbol: str, now_ms: int) -> Day:
         """The 24 hours up to ``now_ms``, a trade at ``now_ms`` included."""
         market = self._market
-        start = max(now_ms - now_ms % MINUTE_MS - DAY_MS, market.listed_ms)
+        start = max(now_ms - now_ms % MINUTE_MS - DAY_MS, market.listed_of(symbol))
         hour = now_ms - now_ms % HOUR_MS
         body, running = None, market.partial(symbol, Interval.H1, hour, now_ms)
         if start < hour:

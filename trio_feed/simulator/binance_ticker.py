@@ -13,7 +13,7 @@ from attrs import define, field
 from ..model import Interval
 from .binance_dialect import Box, Stream
 from .binance_payloads import combined, encode
-from .binance_sources import Source, source_of
+from .binance_sources import Source, source_of, span_of
 from .timetable import Timetable
 from .wire import text_frame
 
@@ -74,11 +74,19 @@ class Ticker:
         for line in [*self._lines.values()]:
             if (line.stream.symbol, line.stream.interval) == (symbol, interval):
                 kline = market.candle(symbol, interval, open_ms)
-                first_id = market.first_id(symbol, open_ms)
-                payload = self.box.dialect.payloads.kline(line.stream, kline, first_id, now)
+                span = span_of(market, symbol, interval, open_ms, now)
+                payload = self.box.dialect.payloads.kline(line.stream, kline, span, now)
                 told += line.takers
                 _hand_out(line, encode(payload))
         return told
+
+    def run_ahead(self, until_ms: float) -> None:
+        """Push at once what is due up to ``until_ms``, as if each had gone out at its time."""
+        self._timetable.run_ahead(until_ms, self._due_ms, self._push_due)
+
+    def clock_changed(self) -> None:
+        """``now_ms`` made a leap."""
+        self._timetable.changed()
 
     async def run(self) -> None:
         """Push for ever."""

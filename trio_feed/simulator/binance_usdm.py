@@ -17,6 +17,7 @@ from .binance_dialect import (
     Payloads,
     Query,
     RestForms,
+    Span,
     Stream,
     Update,
     WeightRule,
@@ -83,15 +84,14 @@ def _trade(trade: Trade, now_ms: int) -> Payload:
     }  # fmt: skip
 
 
-def _kline(stream: Stream, kline: Kline, first_id: int, now_ms: int) -> Payload:
+def _kline(stream: Stream, kline: Kline, span: Span, now_ms: int) -> Payload:
     """continuousKline has ``ps`` and ``ct`` in place of ``s``, and its ``f`` and ``L`` are update
     ids, not trade ids."""
-    assert stream.interval is not None
-    k = bar(stream.symbol, stream.interval, kline, first_id, plain)
+    k = bar(stream, kline, span, plain)
     if stream.kind == "kline":
         return {"e": "kline", "E": now_ms, "s": stream.symbol, "k": k}
     del k["s"]
-    if kline.trades:
+    if span.first_id >= 0:
         k["f"], k["L"] = 100 * k["f"], 100 * k["L"] + 99
     return {"e": "continuous_kline", "E": now_ms, "ps": stream.symbol, "ct": "PERPETUAL", "k": k}
 
@@ -182,20 +182,24 @@ def _exchange_info(market: Market, _query: Query, now_ms: int) -> Payload:
             for asset in assets
         ],
         "symbols": [
-            _symbol_info(listing, trading=symbol not in market.delisted)
+            _symbol_info(
+                listing,
+                market.listed_of(symbol),
+                trading=market.is_trading(symbol, now_ms),
+            )
             for symbol, listing in market.listings.items()
         ],
     }  # fmt: skip
 
 
-def _symbol_info(listing: Listing, *, trading: bool) -> Payload:
+def _symbol_info(listing: Listing, listed_ms: int, *, trading: bool) -> Payload:
     tick, step = plain(listing.tick), plain(listing.step)
     return {
         "symbol": listing.symbol,
         "pair": listing.symbol,
         "contractType": "PERPETUAL",
         "deliveryDate": 4_133_404_800_000,
-        "onboardDate": Market.listed_ms,
+        "onboardDate": listed_ms,
         "status": "TRADING" if trading else "SETTLING",
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",

@@ -117,7 +117,12 @@ class BookPath:
 
     def _make_state(self, step: int) -> _State:
         time_ms = step * STEP_MS
-        trade_id = self._market.first_id(self._symbol, max(time_ms + 1, Market.listed_ms)) - 1
+        trade_id = (
+            self._market.first_id(
+                self._symbol, max(time_ms + 1, self._market.listed_of(self._symbol))
+            )
+            - 1
+        )
         trade = next(self._market.trades_from(self._symbol, trade_id, 1))
         if trade.time_ms > time_ms:
             raise ValueError(f"{self._symbol} was not traded before step {step}")

@@ -4,7 +4,9 @@ What happens to connections that are already open (cut, close, mute) is pulled o
 """
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from itertools import repeat
+from typing import Any
 
 from attrs import define, field
 
@@ -18,7 +20,10 @@ class Faults:
     _upgrades: deque[int] = field(factory=deque)
     _rest: deque[int] = field(factory=deque)
     _stale_ms: deque[int] = field(factory=deque)
+    _odd: deque[str] = field(factory=deque)
     _missing: int = 0
+    behind_ms: int = 0
+    """So old is what REST answers about candles and trades, while it is set."""
 
     def refuse_upgrades(self, status: int, count: int = 1) -> None:
         """The next ``count`` WebSocket upgrades get this HTTP status (e.g. 403, 429, 503)."""
@@ -37,12 +42,19 @@ class Faults:
         ``count`` so far, so that it is there again after that."""
         self._missing = max(self._missing, min(count, _MOST))
 
+    def odd_rows(self, form: str, count: int = 1) -> None:
+        """The next ``count`` pages of candles are odd in one of :data:`ODD` forms."""
+        if form not in ODD:
+            raise ValueError(f"{form} is not one of {', '.join(ODD)}")
+        self._odd.extend(repeat(form, min(count, _MOST)))
+
     def clear(self) -> None:
         """Nothing is owed any more."""
         self._upgrades.clear()
         self._rest.clear()
         self._stale_ms.clear()
-        self._missing = 0
+        self._odd.clear()
+        self._missing = self.behind_ms = 0
 
     def next_upgrade(self) -> int | None:
         """The status that this upgrade gets, None: let it in."""
@@ -60,6 +72,40 @@ class Faults:
         """Whether this page of candles lacks its oldest row."""
         owed, self._missing = self._missing > 0, max(0, self._missing - 1)
         return owed
+
+    def spoil(self, rows: list[Any]) -> list[Any]:
+        """This page of candles, odd if that is owed."""
+        return ODD[self._odd.popleft()](rows) if self._odd and rows else rows
+
+
+def _twice(rows: list[Any]) -> list[Any]:
+    middle = len(rows) // 2
+    return [*rows[: middle + 1], *rows[middle:]]
+
+
+def _wider(rows: list[Any]) -> list[Any]:
+    return [[*row, "7", None] for row in rows]
+
+
+def _null_row(rows: list[Any]) -> list[Any]:
+    middle = len(rows) // 2
+    return [*rows[:middle], None, *rows[middle + 1 :]]
+
+
+def _null_field(rows: list[Any]) -> list[Any]:
+    middle = len(rows) // 2
+    row = [*rows[middle]]
+    row[4] = None
+    return [*rows[:middle], row, *rows[middle + 1 :]]
+
+
+ODD: Mapping[str, Callable[[list[Any]], list[Any]]] = {
+    "twice": _twice,
+    "wider": _wider,
+    "null_row": _null_row,
+    "null_field": _null_field,
+}
+"""A row comes twice, all have further columns, one is null, one's close is null."""
 
 
 def _checked(status: int) -> int:

@@ -76,6 +76,43 @@ def _skew(kind: str, chance: random.Random) -> Fault:
 _CLOSE_CODES = (1000, 1001, 1008, 1009, 1011, 1012, 4001, 4002, 4003, 4004, 4005, 4006, 4008, 4009)
 """What Binance and OKX close with (exchanges.md 1.2, 5.2), and what any server may."""
 
+
+def _stall(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, chance.choice((2.5, 8.0, round(chance.uniform(1.5, 25.0), 1))))
+
+
+def _suspend(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, chance.randint(60, 2400), times=chance.randint(0, 1))
+
+
+def _step(kind: str, chance: random.Random) -> Fault:
+    """Both ways, of seconds and of hours."""
+    size_s = chance.choice((1.5, 5.0, 30.0, 600.0, 7200.0))
+    return Fault(kind, chance.choice((-size_s, size_s)), lasts_s=chance.randint(120, 1800))
+
+
+def _drift(kind: str, chance: random.Random) -> Fault:
+    rate = round(chance.uniform(0.2, 20.0), 1)
+    return Fault(kind, chance.choice((-rate, rate)), lasts_s=chance.randint(600, 3600))
+
+
+def _hours_wrong(kind: str, chance: random.Random) -> Fault:
+    hours = chance.choice((-8, -3, 2, 5, 12))
+    return Fault(kind, hours * 3600, lasts_s=chance.randint(300, 1200))
+
+
+def _late_feed(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, chance.choice((1.0, 4.0, 12.0)), lasts_s=60)
+
+
+def _odd(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, chance.randint(0, 3), times=chance.randint(1, 2))
+
+
+def _absurd(kind: str, chance: random.Random) -> Fault:
+    return Fault(kind, chance.choice((1990, 2090, 2)), lasts_s=chance.randint(10, 60))
+
+
 KINDS: Mapping[str, Make] = {
     "tcp_reset": _plain,
     "half_open": _plain,
@@ -117,13 +154,45 @@ KINDS: Mapping[str, Make] = {
 and puts it right later: the difference is the same, and a machine's clock is what NTP sets."""
 
 
+TRUTH_KINDS: Mapping[str, Make] = {
+    "stall": _stall,
+    "late_feed": _late_feed,
+    "process_pause": _seconds(3.0, 40.0),
+    "suspend": _suspend,
+    "clock_step": _step,
+    "clock_drift": _drift,
+    "wrong_clock_at_start": _hours_wrong,
+    "absurd_time": _absurd,
+    "trade_disorder": _lasting(30, 180),
+    "id_restart": _plain,
+    "late_correction": _seconds(5.0, 50.0),
+    "rest_behind": lambda kind, chance: Fault(
+        kind, round(chance.uniform(1.0, 20.0), 1), lasts_s=chance.randint(60, 600)
+    ),
+    "odd_rows": _odd,
+    "halt": _lasting(90, 900),
+    "halt_all": _lasting(90, 900),
+    "off_grid": _lasting(90, 900),
+    "new_listing": _plain,
+    "quiet": _lasting(180, 1500),
+}
+"""Kinds at which clocks, grids and other assumptions go wrong.  ``clock_drift`` is in ms a second,
+``absurd_time`` a year, or 2 for two hours ahead."""
+ALL_KINDS: Mapping[str, Make] = {**KINDS, **TRUTH_KINDS}
+_AT_START = frozenset({"wrong_clock_at_start"})
+"""They happen before the service starts."""
+
+
 def parse_kinds(text: str) -> tuple[str, ...]:
-    """``all``, ``none`` or names with commas between.  Raises ValueError."""
+    """``all`` (those of :data:`KINDS`), ``everything``, ``none`` or names with commas between.
+    Raises ValueError."""
     if text == "all":
         return tuple(KINDS)
+    if text == "everything":
+        return tuple(ALL_KINDS)
     names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    if unknown := sorted(set(names) - KINDS.keys()):
-        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    if unknown := sorted(set(names) - ALL_KINDS.keys()):
+        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(ALL_KINDS)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -134,7 +203,7 @@ def write_script(
 
     Raises KeyError for a kind that there is not.
     """
-    makers = {kind: KINDS[kind] for kind in kinds}
+    makers = {kind: ALL_KINDS[kind] for kind in kinds}
     chance = random.Random(f"faults {seed}")
     number = max(len(makers), round(hours * FAULTS_PER_HOUR)) if makers else 0
     deck: list[str] = []
@@ -144,7 +213,8 @@ def write_script(
             deck = chance.sample([*makers], len(makers))
         kind = deck.pop()
         fault = makers[kind](kind, chance)
-        script.append((_moment(chance, hours * 3600, start_ms), fault))
+        at_s = _moment(chance, hours * 3600, start_ms)
+        script.append((0.0 if kind in _AT_START else at_s, fault))
     return sorted(script, key=lambda item: item[0])
 
 

@@ -6,6 +6,7 @@ new connection without an answer or give it garbage; and it keeps count of what 
 do: too many control frames, requests during a ban.
 """
 
+import heapq
 import math
 import re
 from collections import deque
@@ -72,6 +73,11 @@ class Gate:
     banned_ms: tuple[float, float] = (0.0, 0.0)
     tampered_until: float = -math.inf
     """When the last tampering so far ends."""
+    stalled_until: float = -math.inf
+    """Until then (trio's clock) no byte comes through, in either direction; none is lost."""
+    frames: int = 0
+    """Writes to WebSockets so far."""
+    _lag: tuple[float, float] = (0.0, -math.inf)
     _tamperings: list[Tampering] = field(factory=list)
 
     def guard(self, listener: trio.abc.Listener[trio.abc.Stream], *, rest: bool) -> "GateListener":
@@ -89,6 +95,21 @@ class Gate:
             now = trio.current_time()
             self._tamperings = [t for t in self._tamperings if t.until > now]
         return self._tamperings
+
+    def stall(self, lasts_s: float) -> None:
+        """The way stands still, then everything comes at once."""
+        self.stalled_until = max(self.stalled_until, trio.current_time() + lasts_s)
+
+    def lag(self, delay_s: float, lasts_s: float) -> None:
+        """What WebSockets send in the next ``lasts_s`` seconds comes so much later."""
+        self._lag = (delay_s, trio.current_time() + lasts_s)
+
+    def release_at(self, *, rest: bool) -> float:
+        """When bytes that are sent now may come through; -inf: at once."""
+        delay_s, until = self._lag
+        now = trio.current_time()
+        at = self.stalled_until if self.stalled_until > now else -math.inf
+        return max(at, now + delay_s) if until > now and not rest else at
 
     def cut_rest(self) -> None:
         """Close every REST connection, without a word."""
@@ -157,16 +178,43 @@ class GatedStream(trio.abc.Stream):
     _upgraded: bool = False
     _tampers: dict[Tampering, Tamper] = field(factory=dict)
     _control: deque[float] = field(factory=deque)
+    _later: list[tuple[float, int, bytes]] = field(factory=list)
+    """What was held back: when it goes on, its number, bytes."""
+    _held: int = 0
+    _clear_at: float = -math.inf
+    """Nothing overtakes what is held back in order until then."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         data = bytes(data)
         if self._upgraded and (tamperings := self.gate.tamperings()):
             data = self._tampered(data, tamperings)
+        self.gate.frames += self._upgraded
+        now, at = trio.current_time(), max(self.gate.release_at(rest=self.rest), self._clear_at)
+        if at > now or (self._later and self._later[0][0] <= now):
+            self._clear_at = max(at, now)
+            self._hold(self._clear_at, data)
+        else:
+            await self._send(data)
+        if not self.rest:
+            self._upgraded = self._upgraded or data.startswith(b"HTTP/1.1 101")
+
+    async def _send(self, data: bytes) -> None:
         await self.stream.send_all(data)
         if self.rest:
             self.gate.answered(data)  # only now: a client that has given up does not know
-        else:
-            self._upgraded = self._upgraded or data.startswith(b"HTTP/1.1 101")
+
+    def _hold(self, at: float, data: bytes) -> None:
+        """Until ``at``; what is held until the same moment goes on in the order in which it
+        came."""
+        self._held += 1
+        heapq.heappush(self._later, (at, self._held, data))
+        self.gate.nursery.start_soon(self._release, at)
+
+    async def _release(self, at: float) -> None:
+        await trio.sleep_until(at)
+        with suppress(*_GONE):
+            while self._later and self._later[0][0] <= trio.current_time():
+                await self._send(heapq.heappop(self._later)[2])
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.stream.wait_send_all_might_not_block()
@@ -182,6 +230,8 @@ class GatedStream(trio.abc.Stream):
             self.gate.asked()
             if self.gate.rest_delays_s:
                 await trio.sleep(self.gate.rest_delays_s.popleft())
+        if self.gate.stalled_until > trio.current_time():
+            await trio.sleep_until(self.gate.stalled_until)
         return data
 
     async def aclose(self) -> None:
@@ -190,11 +240,6 @@ class GatedStream(trio.abc.Stream):
             self.gate.silences_s.append(trio.current_time() - self.silent_since)
             self.silent_since = None
         await self.stream.aclose()
-
-    async def _send_later(self, delay_s: float, data: bytes) -> None:
-        await trio.sleep(delay_s)
-        with suppress(*_GONE):
-            await self.stream.send_all(data)
 
     def _tampered(self, data: bytes, tamperings: Iterable[Tampering]) -> bytes:
         """Whole frames -> what is left of them to be sent now."""
@@ -211,7 +256,7 @@ class GatedStream(trio.abc.Stream):
                 outs = [(a + b, new) for a, old in outs for b, new in tamper(old)]
             for delay_s, new in outs:
                 if delay_s:
-                    self.gate.nursery.start_soon(self._send_later, delay_s, text_frame(new))
+                    self._hold(trio.current_time() + delay_s, text_frame(new))
                 else:
                     now += text_frame(new)
         return bytes(now)

@@ -6,11 +6,12 @@ from functools import partial
 import trio
 from attrs import evolve
 
-from ..core.calendar import next_open, open_of
 from ..model import Interval
 from .faultscript import Fault
 from .gate import GARBAGE, TLS_ALERT, Tamper
+from .market_levers import MARKET_LEVERS
 from .tampers import TAMPERS, acknowledges, updates_a_book
+from .time_levers import TIME_LEVERS
 from .trial import Correction, Trial
 
 _LAST_WORDS_S = 10.0
@@ -200,8 +201,8 @@ def _lose(count: int, what: Callable[[bytes], bool]) -> Callable[[], Tamper]:
 def _correction(trial: Trial, fault: Fault) -> None:
     """The candle that runs now is changed when it has been closed for ``value`` seconds."""
     exchange = trial.exchange
-    open_ms = open_of(Interval.M1, int(exchange.now_ms()))
-    end_ms = next_open(Interval.M1, open_ms)
+    open_ms = exchange.market.open_of(trial.symbol, Interval.M1, int(exchange.now_ms()))
+    end_ms = exchange.market.next_open(trial.symbol, Interval.M1, open_ms)
 
     async def correct() -> None:
         await trio.sleep((end_ms - exchange.now_ms()) / 1000 + fault.value)
@@ -232,17 +233,6 @@ def _listing(trial: Trial, fault: Fault) -> None:
     trial.nursery.start_soon(delist)
 
 
-def _clock_skew(trial: Trial, fault: Fault) -> None:
-    skew_ms = trial.skew_ms = fault.value * 1000
-
-    async def put_right() -> None:
-        await trio.sleep(fault.lasts_s)
-        if trial.skew_ms == skew_ms:  # it was not set anew
-            trial.skew_ms = 0.0
-
-    trial.nursery.start_soon(put_right)
-
-
 _LEVERS: Mapping[str, Lever] = {
     "tcp_reset": lambda trial, _fault: trial.cut_all(),
     "half_open": _half_open,
@@ -270,7 +260,8 @@ _LEVERS: Mapping[str, Lever] = {
     "book_gap": _book_gap,
     "book_reset": _book_reset,
     "listing": _listing,
-    "clock_skew": _clock_skew,
+    **TIME_LEVERS,
+    **MARKET_LEVERS,
 }
 LEVERS = frozenset(_LEVERS) | frozenset(TAMPERS)
 """Every kind that can be pulled."""

@@ -3,6 +3,8 @@
 Any candle or trade of any moment can be asked for without anything having run before it, the
 answer is always the same, and every answer fits every other: trades add up to their minute,
 minutes to hours, days, weeks and months, each candle opens where the one before it closed.
+What happens to it (halts, quiet hours, ids that begin anew, trades that come to light late) is
+added by fault scripts, for times to come.
 How, is in :mod:`.prices`; here are symbols, calendar and Decimals.
 
 Quote volume is volume x the day's reference price for every candle and every trade: not what
@@ -15,23 +17,39 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
 
-from ..core.calendar import next_open, open_of
+from attrs import frozen
+
 from ..model import Interval, Kline, Source, Trade
 from . import prices
+from .grid import Grid, Shift
 from .listing import LISTED_MS, Listing, listing_of
 from .prices import DAY_MS, HOUR_MS, MINUTE_MS, Bar, Path, Ticks
 
 _FEWEST_TRADES = 4
 """A minute needs four trades to have an open, a high, a low and a close of its own."""
-_SECONDS = (Interval.S1, Interval.S30)
+
+
+@frozen
+class Ghost:
+    """A trade that candles have and no stream of trades shows (insurance fund, late booking).
+
+    It came to light after its candle had closed.  Price in ticks, quantity in lots.
+    """
+
+    time_ms: int
+    ticks: int
+    lots: int
 
 
 class Market:
     """All symbols of the box.
 
     ``trades_per_minute`` is constant per symbol; fewer than 4 are raised to 4.  Methods raise
-    KeyError for a symbol that is not listed and ValueError for a time that is not an open time
-    or lies before ``listed_ms``.  Times are unix milliseconds.
+    KeyError for a symbol that is not listed and ValueError for a time that is not an open time,
+    lies before the symbol's listing or within a halt.  Times are unix milliseconds.
+
+    Trades are counted by an *index* that grows by one from each to the next, whatever happens;
+    their *id* is the same number unless ids began anew (:meth:`restart_ids`).
     """
 
     listed_ms = LISTED_MS
@@ -40,33 +58,97 @@ class Market:
         self.trades_per_minute = max(_FEWEST_TRADES, trades_per_minute)
         self.listings: dict[str, Listing] = {}
         self.delisted: set[str] = set()
+        self.grids: dict[str, Grid] = {}
+        self.halts: dict[str, list[tuple[int, int]]] = {}
+        """[start, end) in which there is no trading, by symbol."""
         self._corrected: dict[tuple[str, Interval, int], Kline] = {}
         self._seed = seed
         self._lines: dict[str, _Line] = {}
         for symbol in symbols:
             self.list_symbol(symbol)
 
-    def list_symbol(self, symbol: str) -> None:
-        """List a new symbol, or one again that was delisted."""
+    def list_symbol(self, symbol: str, listed_ms: int | None = None) -> None:
+        """List a new symbol, or one again that was delisted.  ``listed_ms``: nothing was traded
+        before, and its ids begin with 1; None: as all the others."""
         listing = self.listings[symbol] = listing_of(symbol)
-        self._lines[symbol] = _Line(self._seed, listing, self.trades_per_minute)
+        first = LISTED_MS if listed_ms is None else listed_ms
+        line = self._lines[symbol] = _Line(self._seed, listing, self.trades_per_minute, first)
+        self.grids[symbol], self.halts[symbol] = Grid(first), []
+        if listed_ms is not None:
+            line.restart_ids(line.index(first))
         self.delisted.discard(symbol)
 
     def delist(self, symbol: str) -> None:
         """It stays known, does not trade any more, and nothing of it is pushed."""
         self.delisted.add(symbol)
 
+    def quiet(self, symbol: str, start_ms: int, end_ms: int) -> None:
+        """Nobody trades in [start, end), which must not have begun: candles are flat."""
+        self._lines[symbol].silence(start_ms, end_ms)
+
+    def halt(self, symbol: str, start_ms: int, end_ms: int, *, off_grid: bool = False) -> None:
+        """No trading in [start, end), which must not have begun, and no candles either.
+
+        ``off_grid``: candles of up to 30 minutes then count from ``end_ms``, to the next full hour.
+        """
+        self._lines[symbol].silence(start_ms, end_ms)
+        self.halts[symbol].append((start_ms, end_ms))
+        if off_grid:
+            hour = (end_ms // HOUR_MS + 1) * HOUR_MS
+            self.grids[symbol].shifts.append(Shift(end_ms, hour))
+
+    def halted(self, symbol: str, time_ms: float) -> bool:
+        """Whether there is no trading at this moment (its status is BREAK)."""
+        return any(start <= time_ms < end for start, end in self.halts[symbol])
+
+    def is_trading(self, symbol: str, time_ms: float) -> bool:
+        """What its status says: neither delisted nor halted."""
+        return symbol not in self.delisted and not self.halted(symbol, time_ms)
+
+    def restart_ids(self, symbol: str, time_ms: int) -> None:
+        """The first trade at or after ``time_ms`` has id 1, as after a relisting."""
+        line = self._lines[symbol]
+        line.restart_ids(line.index(time_ms))
+
+    def reveal(self, symbol: str, time_ms: int) -> Ghost:
+        """From now on every candle that holds ``time_ms`` has one trade more: the price is above
+        all others of its minute, the quantity as large as theirs together."""
+        return self._lines[symbol].reveal(time_ms)
+
+    def listed_of(self, symbol: str) -> int:
+        """When it began to be traded."""
+        return self.grids[symbol].listed_ms
+
+    def open_of(self, symbol: str, interval: Interval, time_ms: int) -> int:
+        """The open time of the candle that holds ``time_ms``."""
+        return self.grids[symbol].open_of(interval, time_ms)
+
+    def next_open(self, symbol: str, interval: Interval, open_ms: int) -> int:
+        """The end of the candle that opens at ``open_ms``, exclusive."""
+        return self.grids[symbol].next_open(interval, open_ms)
+
+    def previous_open(self, symbol: str, interval: Interval, open_ms: int) -> int:
+        """The open time before ``open_ms``, whether there is such a candle or not."""
+        return self.grids[symbol].previous_open(interval, open_ms)
+
     def candle(self, symbol: str, interval: Interval, open_ms: int) -> Kline:
         """The closed candle that opens at ``open_ms``.
 
-        A second without a trade is a flat candle at the last price.  The candle that is open at
-        ``listed_ms`` holds what was traded from then on.
+        A candle without a trade is flat at the last price.  The candle that is open at the
+        listing holds what was traded from then on.
         """
         corrected = self._corrected.get((symbol, interval, open_ms))
         if corrected is not None:
             return corrected
         line, start, end = self._bounds(symbol, interval, open_ms)
-        return line.kline(line.bar(interval, start, end), open_ms, closed=True)
+        return line.kline(line.bar(start, end), open_ms, closed=True)
+
+    def span(self, symbol: str, start_ms: int, end_ms: int, *, ghosts: bool = True) -> Kline:
+        """The trades of any [start, end) as a candle, on a grid or not; ``ghosts`` False: only
+        those that streams show.  No correction is looked at."""
+        line = self._lines[symbol]
+        bar = line.bar(max(start_ms, line.listed_ms), end_ms, ghosts=ghosts)
+        return line.kline(bar, start_ms, closed=True)
 
     def correct(self, symbol: str, interval: Interval, kline: Kline) -> None:
         """From now on this is what the closed candle was.  The one thing that fits nothing else:
@@ -80,86 +162,200 @@ class Market:
         """
         line, start, end = self._bounds(symbol, interval, open_ms)
         stop = min(math.floor(now_ms) + 1, end)
-        bar = line.bar(interval, start, stop) if stop > start else None
+        bar = line.bar(start, stop) if stop > start else None
         if bar is None or bar.trades == 0:
             return None
         return line.kline(bar, open_ms, closed=False)
 
+    def ids(self, symbol: str, interval: Interval, open_ms: int, now_ms: float) -> tuple[int, int]:
+        """Ids of the first and the last trade of a candle up to ``now_ms``; -1 where there is
+        none."""
+        line, start, end = self._bounds(symbol, interval, open_ms)
+        first, stop = line.index(start), line.index(min(math.floor(now_ms) + 1, end))
+        return (line.id_of(first), line.id_of(stop - 1)) if first < stop else (-1, -1)
+
     def trades(self, symbol: str, from_ms: float, to_ms: float) -> Iterator[Trade]:
         """The trades of [from_ms, to_ms), in order."""
         line = self._lines[symbol]
-        first = line.first_id(max(math.ceil(from_ms), LISTED_MS))
-        return line.trades(first, line.first_id(math.ceil(to_ms)))
+        first = line.index(max(math.ceil(from_ms), line.listed_ms))
+        return line.trades(first, line.index(math.ceil(to_ms)))
 
-    def trades_from(self, symbol: str, trade_id: int, limit: int) -> Iterator[Trade]:
-        """``limit`` trades, the first one has ``trade_id`` (or is the very first there was)."""
-        first = max(trade_id, self.first_id(symbol, LISTED_MS))
-        return self._lines[symbol].trades(first, first + limit)
+    def trades_from(self, symbol: str, index: int, limit: int) -> Iterator[Trade]:
+        """``limit`` trades from this index on (or from the very first there was)."""
+        line = self._lines[symbol]
+        first = max(index, line.index(line.listed_ms))
+        return line.trades(first, first + limit)
 
     def first_id(self, symbol: str, time_ms: float) -> int:
-        """The id of the first trade at or after ``time_ms``."""
-        return self._lines[symbol].first_id(math.ceil(time_ms))
+        """The index of the first trade at or after ``time_ms``; its id, too, unless ids began
+        anew."""
+        return self._lines[symbol].index(math.ceil(time_ms))
 
-    def trade_time(self, symbol: str, trade_id: int) -> int:
-        """When the trade ``trade_id`` happens."""
-        return self._lines[symbol].trade_time(trade_id)
+    def trade_time(self, symbol: str, index: int) -> int:
+        """When the trade happens."""
+        return self._lines[symbol].trade_time(index)
 
-    def exists(self, interval: Interval, open_ms: int) -> bool:
-        """Whether the candle that opens at ``open_ms`` holds trades, past or future."""
-        return next_open(interval, open_ms) > LISTED_MS
+    def index_of(self, symbol: str, trade_id: int, time_ms: float | None = None) -> int:
+        """Of the trade with this id, of those that count as they did at ``time_ms`` (None: as they
+        do now)."""
+        return self._lines[symbol].index_of(trade_id, time_ms)
+
+    def exists(self, symbol: str, interval: Interval, open_ms: int) -> bool:
+        """Whether the candle that opens at ``open_ms`` holds a moment of trading, past or
+        future."""
+        return self.trades_within(symbol, open_ms, self.next_open(symbol, interval, open_ms))
+
+    def trades_within(self, symbol: str, start: int, end: int) -> bool:
+        """Whether any moment of [start, end) is neither before the listing nor in a halt."""
+        start = max(start, self.listed_of(symbol))
+        for since, until in sorted(self.halts[symbol]):
+            if since <= start < until:
+                start = until
+        return start < end
 
     def _bounds(self, symbol: str, interval: Interval, open_ms: int) -> tuple["_Line", int, int]:
         line = self._lines[symbol]
-        if open_of(interval, open_ms) != open_ms:
+        if self.open_of(symbol, interval, open_ms) != open_ms:
             raise ValueError(f"{open_ms} is not an open time of {interval.value}")
-        if not self.exists(interval, open_ms):
-            raise ValueError(f"{open_ms} is before the listing of {symbol}")
-        return line, max(open_ms, LISTED_MS), next_open(interval, open_ms)
+        if not self.exists(symbol, interval, open_ms):
+            raise ValueError(f"{open_ms} is before the listing of {symbol}, or in a halt")
+        return line, max(open_ms, line.listed_ms), self.next_open(symbol, interval, open_ms)
 
 
 class _Line:
-    """One symbol.  Each level is computed from the one above and kept in a bounded cache."""
+    """One symbol.  Each level is computed from the one above and kept in a bounded cache.
 
-    def __init__(self, seed: int, listing: Listing, count: int) -> None:
+    Below it *raw* numbers count all trades that the prices would give, silenced ones too.
+    """
+
+    def __init__(self, seed: int, listing: Listing, count: int, listed_ms: int) -> None:
+        self.listed_ms = listed_ms
         self._key = (seed, listing.symbol)
         self._listing = listing
         self._count = count
         self._units = max(listing.units, prices.fewest_units(count))
+        self._silences: list[tuple[int, int]] = []
+        self._silenced: list[tuple[int, int]] = []
+        """The same in raw numbers."""
+        self._eras: list[tuple[int, int]] = [(0, 0)]
+        """(index, what is taken from it to get the id), from this index on."""
+        self._ghosts: list[Ghost] = []
         self._day = lru_cache(maxsize=4096)(self._make_day)
         self._hours = lru_cache(maxsize=512)(self._make_hours)
         self._minutes = lru_cache(maxsize=256)(self._make_minutes)
         self._ticks = lru_cache(maxsize=min(64, 3 + 16_000 // count))(self._make_ticks)
         self._span = lru_cache(maxsize=256)(self._make_span)
 
-    def bar(self, interval: Interval, start: int, stop: int) -> Bar:
-        """The trades of [start, stop) of one candle; count 0 where there are none."""
-        if interval in _SECONDS:
-            return self._piece(start, stop)
-        whole = stop - stop % MINUTE_MS
-        if whole == stop:
-            return self._span(start, stop)
-        tail = self._piece(whole, stop)
-        if whole == start:
-            return tail
-        body = self._span(start, whole)
-        return body if tail.trades == 0 else prices.merge([body, tail])
+    def silence(self, start: int, end: int) -> None:
+        """No trades in [start, end)."""
+        spans: list[tuple[int, int]] = []
+        for first, last in sorted([*self._silences, (start, end)]):
+            if spans and first <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
+            else:
+                spans.append((first, last))
+        self._silences = spans
+        self._silenced = [(self._raw_at(first), self._raw_at(last)) for first, last in spans]
+
+    def restart_ids(self, index: int) -> None:
+        self._eras.append((index, index - 1))
+
+    def reveal(self, time_ms: int) -> Ghost:
+        minute = time_ms - time_ms % MINUTE_MS
+        bar = self.bar(minute, minute + MINUTE_MS)
+        step = max(1, bar.high // 10_000)
+        ghost = Ghost(time_ms, bar.high + step, max(1, bar.lots))
+        self._ghosts.append(ghost)
+        return ghost
+
+    def bar(self, start: int, stop: int, *, ghosts: bool = True) -> Bar:
+        """The trades of [start, stop); flat, with count 0, where there are none."""
+        if not self._silences and not self._ghosts:
+            return self._stretch(start, stop)
+        bars = [bar for a, b in self._live(start, stop) if (bar := self._stretch(a, b)).trades]
+        if bars:
+            bar = prices.merge(bars)
+        else:
+            last = next(self.trades(self.index(start) - 1, self.index(start))).price
+            at = int(last.scaleb(self._listing.price_decimals))
+            bar = Bar(at, at, at, at, 0, 0, 0)
+        if ghosts:
+            for ghost in self._ghosts:
+                if start <= ghost.time_ms < stop:
+                    bar = self._with(bar, ghost)
+        return bar
+
+    def _with(self, bar: Bar, ghost: Ghost) -> Bar:
+        quote = ghost.lots * self._reference(ghost.time_ms // DAY_MS)
+        return bar._replace(
+            high=max(bar.high, ghost.ticks), lots=bar.lots + ghost.lots, quote=bar.quote + quote,
+            trades=bar.trades + 1,
+        )  # fmt: skip
+
+    def _live(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """[start, stop) without its silences."""
+        for first, last in self._silences:
+            if start < first < stop:
+                yield start, first
+            if first < stop and last > start:
+                start = max(start, last)
+        if start < stop:
+            yield start, stop
+
+    def _stretch(self, start: int, stop: int) -> Bar:
+        """[start, stop), silent or not."""
+        head = min(stop, -(-start // MINUTE_MS) * MINUTE_MS)
+        whole = max(head, stop - stop % MINUTE_MS)
+        bars = []
+        if start < head:
+            bars.append(self._piece(start, head))
+        if head < whole:
+            bars.append(self._span(head, whole))
+        if whole < stop:
+            bars.append(self._piece(whole, stop))
+        return prices.merge([bar for bar in bars if bar.trades] or bars[:1])
 
     def trades(self, first: int, end: int) -> Iterator[Trade]:
-        """Trades by id, [first, end)."""
+        """Trades by index, [first, end)."""
         while first < end:
-            minute, at = divmod(first, self._count)
-            until = min(self._count, at + end - first)
-            yield from self._trades_in(minute, at, until)
+            raw = self._raw_of(first)
+            minute, at = divmod(raw, self._count)
+            loud = next((start for start, _ in self._silenced if start > raw), raw + self._count)
+            until = min(self._count, at + end - first, at + loud - raw)
+            yield from self._trades_in(minute, at, until, first)
             first += until - at
 
-    def first_id(self, time_ms: int) -> int:
+    def index(self, time_ms: int) -> int:
+        """Of the first trade at or after ``time_ms``."""
+        raw, silenced = self._raw_at(time_ms), 0
+        for start, end in self._silenced:
+            if raw > start:
+                silenced += min(raw, end) - start
+        return raw - silenced
+
+    def trade_time(self, index: int) -> int:
+        minute, at = divmod(self._raw_of(index), self._count)
+        return minute * MINUTE_MS + self._ticks(minute).offsets[at]
+
+    def id_of(self, index: int) -> int:
+        return index - next(less for since, less in reversed(self._eras) if since <= index)
+
+    def index_of(self, trade_id: int, time_ms: float | None) -> int:
+        index = self._eras[-1][0] if time_ms is None else self.index(math.ceil(time_ms))
+        since, less = next(era for era in reversed(self._eras) if era[0] <= index)
+        return max(since, trade_id + less)
+
+    def _raw_at(self, time_ms: int) -> int:
         minute, offset = divmod(time_ms, MINUTE_MS)
         at = bisect_left(self._ticks(minute).offsets, offset) if offset else 0
         return minute * self._count + at
 
-    def trade_time(self, trade_id: int) -> int:
-        minute, at = divmod(trade_id, self._count)
-        return minute * MINUTE_MS + self._ticks(minute).offsets[at]
+    def _raw_of(self, index: int) -> int:
+        for start, end in self._silenced:
+            if index < start:
+                break
+            index += end - start
+        return index
 
     def kline(self, bar: Bar, open_ms: int, *, closed: bool) -> Kline:
         places, parts = self._listing.price_decimals, self._listing.quantity_decimals
@@ -176,15 +372,19 @@ class _Line:
             Source.SIMULATED,
         )
 
-    def _trades_in(self, minute: int, first: int, end: int) -> Iterator[Trade]:
-        ticks, start, base = self._ticks(minute), minute * MINUTE_MS, minute * self._count
+    def _trades_in(self, minute: int, first: int, end: int, index: int) -> Iterator[Trade]:
+        ticks, start, number = self._ticks(minute), minute * MINUTE_MS, self.id_of(index) - first
+        if len(self._eras) > 1 and self.id_of(index + end - first - 1) != number + end - 1:
+            for at in range(first, end):  # ids begin anew inside
+                yield from self._trades_in(minute, at, at + 1, index + at - first)
+            return
         places, parts = self._listing.price_decimals, self._listing.quantity_decimals
         for i in range(first, end):
             yield Trade(
                 symbol=self._listing.symbol,
-                trade_id=base + i,
-                first_id=base + i,
-                last_id=base + i,
+                trade_id=number + i,
+                first_id=number + i,
+                last_id=number + i,
                 price=Decimal(ticks.prices[i]).scaleb(-places),
                 quantity=Decimal(ticks.lots[i]).scaleb(-parts),
                 time_ms=start + ticks.offsets[i],

@@ -6,13 +6,12 @@ its days, hours and minutes.  The phase of 2D, 3D and 5D is not documented; here
 the epoch.  www.okx.com/docs-v5 "Candlesticks channel", exchanges.md 5.4.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator
 
 from attrs import evolve, frozen
 
-from ..core.calendar import back, count, open_of
 from ..model import Interval, Kline
+from .grid import month_open, next_month
 from .market import Market
 
 _MINUTE = 60_000
@@ -20,6 +19,8 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _MONDAY = 4 * _DAY
 _UTC8 = 8 * _HOUR
+_MEAN_MONTH_MS = 30.436875 * _DAY
+"""The 1st of the month n since 1970 is never as much as half of it away from n times this."""
 
 
 @frozen
@@ -41,9 +42,9 @@ class Bar:
         local = time_ms + self.shift_ms
         if self.length_ms:
             return time_ms - (local - self.origin_ms) % self.length_ms
-        month = open_of(Interval.MO1, local)
-        into = count(Interval.MO1, 0, month) % self.months
-        return back(Interval.MO1, month, into) - self.shift_ms
+        month = month_open(local)
+        into = round(month / _MEAN_MONTH_MS) % self.months
+        return next_month(month, -into) - self.shift_ms
 
     def next_open(self, open_ms: int) -> int:
         return self._moved(open_ms, 1)
@@ -54,7 +55,7 @@ class Bar:
     def _moved(self, open_ms: int, by: int) -> int:
         if self.length_ms:
             return open_ms + by * self.length_ms
-        return back(Interval.MO1, open_ms + self.shift_ms, -by * self.months) - self.shift_ms
+        return next_month(open_ms + self.shift_ms, by * self.months) - self.shift_ms
 
 
 _SHORT = {
@@ -68,7 +69,7 @@ _LONG = (
     Bar("12H", 12 * _HOUR, interval=Interval.H12),
     Bar("1D", _DAY, interval=Interval.D1),
     Bar("2D", 2 * _DAY),
-    Bar("3D", 3 * _DAY, interval=Interval.D3),
+    Bar("3D", 3 * _DAY),
     Bar("5D", 5 * _DAY),
     Bar("1W", 7 * _DAY, origin_ms=_MONDAY, interval=Interval.W1),
     Bar("1M", months=1, interval=Interval.MO1),
@@ -88,66 +89,26 @@ BARS = {bar.name: bar for bar in _all()}
 """By OKX's notation: ``1m`` is a minute, ``1M`` a month, ``1Mutc`` a month of UTC."""
 
 
+@frozen
 class Candles:
     """The market's candles in OKX's bars.  Times are unix ms; bars must end after the listing."""
 
-    def __init__(self, market: Market) -> None:
-        self.market = market
-        self._whole = lru_cache(maxsize=512)(self._make_whole)
+    market: Market
 
     def state(self, symbol: str, bar: Bar, open_ms: int, now_ms: int) -> Kline | None:
         """Closed when its time is over, else open; None while nothing was traded in it."""
-        end = bar.next_open(open_ms)
-        if bar.interval is not None:
-            if end <= now_ms:
-                return self.market.candle(symbol, bar.interval, open_ms)
-            return self.market.partial(symbol, bar.interval, open_ms, now_ms)
+        market, end = self.market, bar.next_open(open_ms)
+        if not market.trades_within(symbol, open_ms, end):
+            return None
         if end <= now_ms:
-            return evolve(self._whole(symbol, open_ms, end), open_ms=open_ms)
-        kline = self._until(symbol, open_ms, now_ms)
-        return None if kline is None else evolve(kline, open_ms=open_ms)
+            if bar.interval is not None:
+                return market.candle(symbol, bar.interval, open_ms)
+            return market.span(symbol, open_ms, end)
+        if max(open_ms, market.listed_of(symbol)) > now_ms:
+            return None
+        kline = market.span(symbol, open_ms, now_ms + 1)
+        return evolve(kline, closed=False) if kline.trades else None
 
     def last_day(self, symbol: str, now_ms: int) -> Kline:
         """The 24 hours up to now; they begin at a whole minute."""
-        start = now_ms - now_ms % _MINUTE - _DAY
-        kline = self._until(symbol, start, now_ms)
-        assert kline is not None  # a day always has trades
-        return kline
-
-    def _until(self, symbol: str, start: int, now_ms: int) -> Kline | None:
-        minute = now_ms - now_ms % _MINUTE
-        tail = self.market.partial(symbol, Interval.M1, minute, now_ms)
-        pieces = [self._whole(symbol, start, minute)] if start < minute else []
-        if tail is not None:
-            pieces.append(tail)
-        return _merge(pieces, closed=False) if pieces else None
-
-    def _make_whole(self, symbol: str, start: int, end: int) -> Kline:
-        """Whole minutes, in as few candles as there are; [start, end) holds at least one."""
-        pieces, at = [], max(start, self.market.listed_ms)
-        while at < end:
-            interval, length = next(
-                (interval, length)
-                for interval, length in _PIECES
-                if at % length == 0 and at + length <= end
-            )
-            pieces.append(self.market.candle(symbol, interval, at))
-            at += length
-        return _merge(pieces, closed=True)
-
-
-_PIECES = ((Interval.D1, _DAY), (Interval.H1, _HOUR), (Interval.M1, _MINUTE))
-
-
-def _merge(pieces: Sequence[Kline], *, closed: bool) -> Kline:
-    """Neighbouring candles, in order, at least one, as one."""
-    return evolve(
-        pieces[0],
-        high=max(piece.high for piece in pieces),
-        low=min(piece.low for piece in pieces),
-        close=pieces[-1].close,
-        volume=sum((piece.volume for piece in pieces[1:]), pieces[0].volume),
-        quote_volume=sum((piece.quote_volume for piece in pieces[1:]), pieces[0].quote_volume),
-        trades=sum(piece.trades for piece in pieces),
-        closed=closed,
-    )
+        return self.market.span(symbol, now_ms - now_ms % _MINUTE - _DAY, now_ms + 1)

@@ -87,6 +87,14 @@ class Feed:
                 _hand_out(followed, line.state(open_ms, now))
         return told
 
+    def run_ahead(self, until_ms: float) -> None:
+        """Push at once what is due up to ``until_ms``, as if each had gone out at its time."""
+        self._timetable.run_ahead(until_ms, self._due_ms, self._push_due)
+
+    def clock_changed(self) -> None:
+        """``now_ms`` made a leap."""
+        self._timetable.changed()
+
     async def run(self) -> None:
         """Push for ever."""
         await self._timetable.run(self._due_ms, self._push_due)

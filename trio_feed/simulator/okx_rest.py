@@ -21,7 +21,7 @@ from .okx_book_lines import BOOK_LEVELS
 from .okx_forms import book_row, candle_row, single_row, ticker_row
 from .okx_listing import OkxInstrument, find_instrument, instruments_of
 from .okx_sources import Sources
-from .wire import Request, Response
+from .wire import Request, Response, http_date
 
 _WINDOW_MS = 2_000
 _RECENT_BARS = 1_440
@@ -47,10 +47,18 @@ class OkxRest:
 
     sources: Sources
     faults: Faults
+    weight: int = 0
+    """Requests so far: OKX has no weights, each counts once."""
     _recent: dict[str, deque[int]] = field(factory=dict)
 
     def answer(self, request: Request, now_ms: int) -> Response:
-        """One request -> one response."""
+        """One request -> one response; every one carries a Date."""
+        self.weight += 1
+        response = self._answer(request, now_ms)
+        headers = {"Date": http_date(now_ms), **response.headers}
+        return Response(response.status, response.body, headers)
+
+    def _answer(self, request: Request, now_ms: int) -> Response:
         try:
             owed = self.faults.next_rest()
             if owed is not None and owed != 429:
@@ -67,10 +75,14 @@ class OkxRest:
         return Response(200, msgspec.json.encode({"code": "0", "msg": "", "data": data}))
 
     def _data(self, request: Request, handle: _Handle, now_ms: int) -> list[object]:
+        faults = self.faults
+        if request.path.endswith("trades"):
+            return [*handle(self.sources, request.query, now_ms - faults.behind_ms)]
         if not request.path.endswith("candles"):
             return [*handle(self.sources, request.query, now_ms)]
-        rows = [*handle(self.sources, request.query, now_ms - self.faults.next_stale_ms())]
-        return rows[:-1] if self.faults.next_missing() else rows
+        past_ms = now_ms - faults.behind_ms - faults.next_stale_ms()
+        rows = [*handle(self.sources, request.query, past_ms)]
+        return faults.spoil(rows[:-1] if faults.next_missing() else rows)
 
     def _allowed(self, path: str, most: int, now_ms: int) -> bool:
         """At most ``most`` answers of an endpoint in any 2 s."""
@@ -86,7 +98,7 @@ def _instruments(sources: Sources, query: Query, now_ms: int) -> Iterator[object
     if kind == "OPTION" and not (query.get("uly") or query.get("instFamily")):
         raise _Refused(50015, "Either parameter uly or instFamily is required")
     for each in instruments_of(sources.market):
-        row = each.row(trading=each.symbol not in sources.market.delisted)
+        row = each.row(trading=sources.market.is_trading(each.symbol, now_ms))
         asked = ("instId", "uly", "instFamily")
         if each.inst_type == kind and all(query.get(n, row[n]) in ("", row[n]) for n in asked):
             yield row
@@ -103,7 +115,7 @@ def _ticker(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
 def _tickers(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
     kind = _kind(query)
     for each in instruments_of(sources.market):
-        if each.inst_type == kind and each.symbol not in sources.market.delisted:
+        if each.inst_type == kind and sources.market.is_trading(each.symbol, now_ms):
             yield _ticker_row(sources, each, now_ms)
 
 
@@ -139,7 +151,7 @@ def _candle_rows(sources: Sources, query: Query, now_ms: int, *, recent: bool) -
     left = _limit(query, 100, 300)
     after, before = _bounds(query)
     at = newest = bar.open_of(now_ms)
-    oldest = sources.market.listed_ms
+    oldest = sources.market.listed_of(instrument.symbol)
     if recent and bar.length_ms:
         oldest = max(oldest, newest - (_RECENT_BARS - 1) * bar.length_ms)
     elif not recent:
@@ -168,10 +180,12 @@ def _history_trades(sources: Sources, query: Query, now_ms: int) -> Iterator[obj
     end = market.first_id(instrument.symbol, now_ms + 1)
     if kind == "2":
         if after < now_ms:
-            end = market.first_id(instrument.symbol, max(after, market.listed_ms))
+            listed_ms = market.listed_of(instrument.symbol)
+            end = market.first_id(instrument.symbol, max(after, listed_ms))
         before = -1
     elif kind == "1":
-        end = min(end, after)
+        end = min(end, market.index_of(instrument.symbol, min(after, 10**12)))
+        before = market.index_of(instrument.symbol, before) if before > 0 else -1
     else:
         raise _wrong("type")
     oldest = market.first_id(instrument.symbol, now_ms - _THREE_MONTHS_MS)

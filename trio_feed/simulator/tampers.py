@@ -3,8 +3,9 @@
 A tamper takes the payload of a text frame and says what goes out instead, and when.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle
+from itertools import count, cycle
 
 from .gate import Tamper
 
@@ -21,6 +22,9 @@ _UNKNOWN = (
     b'{"id":99,"result":{"x":1}}',
 )
 _ONE_IN = 20
+_SENT = re.compile(rb'("E":|"ts":")(\d{13})')
+_TIMES = re.compile(rb'("E":|"T":|"ts":")(\d{13})')
+"""At Binance and at OKX, whose trades have one time only."""
 _CLOSES = (b'"x":true', b'"1"]]')
 """How a closed candle shows, at Binance and at OKX."""
 
@@ -106,6 +110,47 @@ def _trickle(_value: float) -> Tamper:
     return trickle
 
 
+def is_trade(payload: bytes) -> bool:
+    """Whether this message is of the trades of a symbol."""
+    return b'"e":"aggTrade"' in payload or b'"e":"trade"' in payload or b'"trades' in payload
+
+
+def _trade_disorder(_value: float) -> Tamper:
+    """Of two trades within a second the second comes first."""
+    late = cycle((0.9, 0.0))
+
+    def disorder(payload: bytes) -> Iterator[tuple[float, bytes]]:
+        yield next(late) if is_trade(payload) else 0.0, payload
+
+    return disorder
+
+
+def _absurd_time(value: float) -> Tamper:
+    """One message in ten has times of another year, or of two hours later: every second one in its
+    time of sending only, the others in the trade's own as well."""
+    number = count()
+
+    def absurd(payload: bytes) -> Iterator[tuple[float, bytes]]:
+        n = next(number)
+        if n % 10 != 3:
+            yield 0.0, payload
+            return
+        pattern = _TIMES if n % 20 == 3 and is_trade(payload) else _SENT
+
+        def other(found: re.Match[bytes]) -> bytes:
+            return found[1] + b"%d" % _absurd_ms(value, int(found[2]))
+
+        yield 0.0, pattern.sub(other, payload)
+
+    return absurd
+
+
+def _absurd_ms(value: float, time_ms: int) -> int:
+    if value < 1970:  # hours
+        return time_ms + int(value * 3_600_000)
+    return time_ms + round((value - 2025) * 365.25 * 86_400_000)
+
+
 TAMPERS: Mapping[str, Make] = {
     "malformed_json": lambda _value: _malformed,
     "truncated_json": lambda _value: _truncated,
@@ -115,5 +160,7 @@ TAMPERS: Mapping[str, Make] = {
     "trickle": _trickle,
     "missing_close": lambda _value: _without_closes,
     "late_close": _late_closes,
+    "trade_disorder": _trade_disorder,
+    "absurd_time": _absurd_time,
 }
 """By the fault's kind."""

@@ -21,6 +21,14 @@ class Timetable:
         """Something may be due earlier."""
         self._changed.set()
 
+    def run_ahead(
+        self, until_ms: float, due_ms: Callable[[], float], push: Callable[[float], None]
+    ) -> None:
+        """Push at once, each at its time, what is due up to ``until_ms``: the clock is about to
+        jump there."""
+        while (due := due_ms()) <= until_ms:
+            push(due)
+
     async def run(self, due_ms: Callable[[], float], push: Callable[[float], None]) -> Never:
         """For ever: ``push(now)`` whenever the time ``due_ms()`` has come (infinite: never)."""
         now = 0.0

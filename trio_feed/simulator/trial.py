@@ -13,6 +13,7 @@ import trio
 from attrs import define, field, frozen
 
 from ..model import Kline
+from .clocks import Clocks
 from .gate import Gate
 from .memory import MemoryNetwork
 from .memory_proxy import MemoryProxy
@@ -36,8 +37,8 @@ class Correction:
 
 @define
 class Trial:
-    """``skew_ms`` is to be added to the service's clock.  ``newcomer`` is a symbol that is listed
-    now and then."""
+    """``newcomer`` is a symbol that is listed now and then, ``fresh`` one that has no history when
+    it is."""
 
     exchange: Any
     network: MemoryNetwork
@@ -48,11 +49,16 @@ class Trial:
     way_out: Endpoint
     symbol: str
     newcomer: str
-    skew_ms: float = 0.0
+    fresh: str
+    clocks: Clocks
     injected: Counter[str] = field(factory=Counter)
     log: list[str] = field(factory=list)
     corrections: dict[int, Correction] = field(factory=dict)
     """By open time; the last one of each candle."""
+    returns_s: list[float] = field(factory=list)
+    """When trading begins again after each halt, on trio's clock."""
+    late_trades: list[int] = field(factory=list)
+    """Times of the trades that came to light after their candle had closed."""
     listed_until: float = 0.0
     _down_until: dict[Endpoint, float] = field(factory=dict)
 

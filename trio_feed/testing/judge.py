@@ -1,0 +1,251 @@
+"""Judges a run of the service: its store and its client against the simulated market.  Pure.
+
+A candle is *wrong* if the last word about it, in the store or at the client, differs from the
+truth while it says ``complete: true``.  One that says ``complete: false`` is *marked*; one that has
+not come yet at the end of its series is *waiting*.  Both are fine, and counted.  A candle that is
+missing before a later one is *lost*, one where there is none is *invented*.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from attrs import field, frozen
+
+from ..model import Interval, Kline
+from ..simulator.market import Market
+from ..simulator.trial import Correction
+from .calendar import Days
+from .record import Record, SeriesRecord, ToldTrade, Values, Word, stored_values, values_of
+from .truth import Sums, days_of, exchange_values, rolled
+
+Stored = Mapping[int, Kline]
+"""By open time."""
+_MARGIN_MS = 7_200_000
+ORIGINS = ("exchange", "built", "rolled")
+
+
+@frozen
+class Case:
+    """What was run.  Times are unix ms of the exchange.
+
+    ``origins``: where the candles of an interval come from, one of :data:`ORIGINS`.
+    ``corrections``: 1m candles of ``symbol`` that the exchange changed, by open time.
+    ``late_trades``: times of trades that came to light after their candle had closed.
+    """
+
+    market: Market
+    symbol: str
+    start_ms: int
+    end_ms: int
+    origins: Mapping[Interval, str]
+    history_bars: int
+    corrections: Mapping[int, Correction]
+    late_trades: Sequence[int] = ()
+    sums: Sums = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        start_ms = max(self.start_ms - _MARGIN_MS, self.market.listed_of(self.symbol))
+        sums = Sums(self.market, self.symbol, start_ms, self.end_ms + _MARGIN_MS)
+        object.__setattr__(self, "sums", sums)
+
+
+def judge_series(
+    case: Case, interval: Interval, record: SeriesRecord, stored: Mapping[Interval, Stored]
+) -> Counter[str]:
+    """Counts of one series of the symbol."""
+    return _Series(case, interval, record, stored).judge()
+
+
+class _Series:
+    def __init__(
+        self,
+        case: Case,
+        interval: Interval,
+        record: SeriesRecord,
+        stored: Mapping[Interval, Stored],
+    ) -> None:
+        self.case, self.interval, self.record = case, interval, record
+        self.origin = case.origins[interval]
+        self.mine = stored.get(interval, {})
+        self.minutes = stored.get(Interval.M1, {})
+        self.days: Days = days_of(case.market, case.symbol)
+        self.sums = case.sums
+        self.finals = dict(record.finals)
+
+    def judge(self) -> Counter[str]:
+        expected = self._expected()
+        counts: Counter[str] = Counter(
+            expected=len(expected),
+            in_store=sum(at in self.mine for at in expected),
+            delivered=sum(at in self.finals for at in expected),
+            duplicated=len(self.record.finals) - len(self.finals),
+            out_of_order=sum(b < a for (a, _), (b, _) in pairwise(self.record.finals)),
+        )
+        last = max((at for at in self.finals), default=0)
+        for at, end in expected.items():
+            if at not in self.mine or at not in self.finals:
+                counts[self._absent(at, last)] += 1
+            counts[self._verdict(at, end)] += 1
+        counts.update(self._others(expected))
+        return counts
+
+    def _expected(self) -> dict[int, int]:
+        """Open -> end of each candle that there has to be."""
+        case = self.case
+        spans = self.days.candles(self.interval, case.start_ms, case.end_ms)
+        if self.origin == "built":
+            first = min((at for at, _ in self.record.finals), default=case.end_ms)
+            return {at: end for at, end in spans if at >= first}
+        if self.origin == "rolled":
+            first = min(self.minutes, default=case.end_ms)
+            return {at: end for at, end in spans if at >= first}
+        past = self.days.last(self.interval, case.history_bars, case.start_ms)
+        return dict([*past, *spans])
+
+    def _absent(self, at: int, last: int) -> str:
+        """What it is that a candle has not come."""
+        if any(first <= at <= until for first, until in self.record.holes):
+            return "marked"
+        if self.origin == "exchange" or at < last:
+            return "lost"
+        return "waiting"
+
+    def _verdict(self, at: int, end: int) -> str:
+        """``right``, ``wrong_values`` or ``marked``."""
+        known, wanted = self._truths(at, end)
+        words = [w for w in (self._stored_word(at), self._told_word(at)) if w is not None]
+        first = self.finals.get(at)
+        if any(word.complete and word.values not in wanted for word in words):
+            return "wrong_values"
+        if first is not None and first.complete and first.values not in known:
+            return "wrong_first"
+        if self.origin == "exchange" and len({word.values for word in words if word.complete}) > 1:
+            return "wrong_values"  # the store and the client were told different things
+        return "marked" if any(not word.complete for word in words) else "right"
+
+    def _stored_word(self, at: int) -> Word | None:
+        kline = self.mine.get(at)
+        return None if kline is None else Word(stored_values(kline), kline.complete)
+
+    def _told_word(self, at: int) -> Word | None:
+        revised = self.record.revised.get(at)
+        return revised[-1] if revised else self.finals.get(at)
+
+    def _truths(self, at: int, end: int) -> tuple[list[Values], list[Values]]:
+        """What a candle may have been said to be at first, and what it has to be in the end."""
+        if self.origin == "built":
+            truth = self._built(at, end)
+            return [truth], [truth]
+        if self.origin == "rolled":
+            return self._rolled(at, end)
+        correction = self.case.corrections.get(at) if self.interval is Interval.M1 else None
+        if correction is not None:
+            return ([values_of(k) for k in correction.known],
+                    [values_of(k) for k in correction.final])  # fmt: skip
+        market, sums = self.case.market, self.sums
+        truth = exchange_values(market, sums, self.interval, at, end, late=False)
+        if not any(at <= time_ms < end for time_ms in self.case.late_trades):
+            return [truth], [truth]
+        late = exchange_values(market, sums, self.interval, at, end, late=True)
+        return [truth, late], [late]
+
+    def _rolled(self, at: int, end: int) -> tuple[list[Values], list[Values]]:
+        """What the minutes in the store make, where all are there (that those are right is judged
+        with them); else what the exchange's own candle would be."""
+        market, sums = self.case.market, self.sums
+        whole = [
+            exchange_values(market, sums, self.interval, at, end, late=late)
+            for late in (False, True)
+        ]
+        opens = [open_ms for open_ms, _ in self.days.candles(Interval.M1, at, end)]
+        if not all(open_ms in self.minutes for open_ms in opens):
+            return whole, whole
+        truth = rolled(self.minutes[open_ms] for open_ms in opens)
+        return [*whole, truth], [truth]
+
+    def _built(self, at: int, end: int) -> Values:
+        """From the trades alone; without one it is flat at the last price."""
+        built = self.sums.built(at, end)
+        if built is None:
+            flat = self.case.market.span(self.case.symbol, at, end, ghosts=False)
+            built = (*[float(flat.close)] * 4, 0.0, 0.0)
+        return built
+
+    def _others(self, expected: Mapping[int, int]) -> Iterator[str]:
+        """What is to be said of the candles beyond those that there have to be."""
+        others = {*self.mine, *self.finals} - expected.keys()
+        if not others:
+            return
+        start_ms, end_ms = min(others) - 1, max(others) + 32 * 86_400_000
+        real = dict(self.days.candles(self.interval, start_ms, end_ms))
+        for at in others:
+            if at not in real:
+                yield "flat_in_halt" if self._says_nothing(at) else "invented"
+            elif real[at] <= self.sums.end_ms:
+                verdict = self._verdict(at, real[at])
+                yield "beyond" if verdict == "right" else verdict
+
+    def _says_nothing(self, at: int) -> bool:
+        """Nothing was traded during a halt, and that is what it says."""
+        word = self._told_word(at) or self._stored_word(at)
+        halted = any(since <= at < until for since, until in self.days.halts)
+        return self.origin == "built" and halted and word is not None and not word.values[4]
+
+
+def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]:
+    """Of a symbol that comes and goes: what the store has of it is right."""
+    days, counts = days_of(case.market, case.symbol), Counter[str]()
+    if not stored:
+        return counts
+    spans = dict(days.candles(interval, min(stored) - 1, max(stored) + 32 * 86_400_000))
+    for at, kline in stored.items():
+        if at not in spans:
+            counts["invented"] += 1
+            continue
+        truth = values_of(case.market.span(case.symbol, at, spans[at]))
+        right = values_of(kline) == truth
+        counts["right" if right else "wrong_values" if kline.complete else "marked"] += 1
+    return counts
+
+
+def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
+    """``lost``: of those that happened after the first one that was told, up to the end;
+    ``wrong``: another price or quantity than the market's; ``duplicated``; ``out_of_order``."""
+    market, symbol = case.market, case.symbol
+    end = market.first_id(symbol, case.end_ms)
+    if not told:
+        return {"lost": end, "wrong": 0, "duplicated": 0, "out_of_order": 0}
+    seen: Counter[int] = Counter()
+    wrong = disorder = before = 0
+    for trade in told:
+        last = market.index_of(symbol, trade.last_id, trade.time_ms)
+        first = last - (trade.last_id - trade.first_id)
+        seen.update(range(first, last + 1))
+        disorder += last < before
+        before = max(before, last)
+        truth = [*market.trades_from(symbol, first, last + 1 - first)]
+        quantity = float(sum(t.quantity for t in truth))
+        wrong += quantity != trade.quantity or float(truth[-1].price) != trade.price
+    return {
+        "lost": sum(index not in seen for index in range(min(seen), end)),
+        "wrong": wrong,
+        "duplicated": sum(count - 1 for count in seen.values()),
+        "out_of_order": disorder,
+    }
+
+
+def first_updates_s(record: Record, symbol: str, moments_s: Sequence[float]) -> dict[str, float]:
+    """By interval: the longest time from one of these moments (trio's clock) to the next message.
+    -1: none came."""
+    worst: dict[str, float] = {}
+    for (name, interval), series in record.series.items():
+        if name != symbol:
+            continue
+        for moment in moments_s:
+            at = bisect_left(series.arrivals, moment)
+            waited = series.arrivals[at] - moment if at < len(series.arrivals) else -1.0
+            before = worst.get(interval.value, 0.0)
+            worst[interval.value] = -1.0 if -1.0 in (waited, before) else max(before, waited)
+    return {name: round(seconds, 1) for name, seconds in worst.items()}
