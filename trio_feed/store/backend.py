@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from ..errors import StoreError
 from ..model import Kline, KlineMessage, Series
 from .base import End, Entry, Keep, Revision, Sizes
 
@@ -67,7 +68,7 @@ class Backend(Protocol):
         """``complete``: nothing was left unwritten, and that is kept."""
 
 
-class StoreFault(Exception):
+class StoreFault(StoreError):
     """A backend could not do it now: ``str()`` is the problem, ``advice`` what to do about it."""
 
     def __init__(self, problem: str, advice: str) -> None:

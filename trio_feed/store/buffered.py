@@ -5,13 +5,13 @@ stays pending and is tried again with backoff.  Questions see what is pending.  
 small steps between batches, so that it never holds up what comes in.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Never, TypeVar
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import frozen
 
 from ..errors import StoreError
 from ..metrics import Metrics
@@ -30,12 +30,12 @@ from .base import (
     merge_messages,
     why_unfit,
 )
+from .pending import Batch, Complaint, Watcher
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 _RETRY_MAX_S = 5.0
-_SAY_AGAIN_S = 60.0
 _RETAIN_EVERY_S = 30.0
 _STEP_ROWS = 2000
 _STEP_PAUSE_S = 0.02
@@ -62,8 +62,8 @@ class BufferedStore:
         self._refused_complaint = Complaint()
         self._turn = trio.Lock()
         """Of the backend's writer: batches and steps of retention."""
-        self._pending, self._writing = _Batch(), _Batch()
-        self._watchers: list[_Watcher] = []
+        self._pending, self._writing = Batch(), Batch()
+        self._watchers: list[Watcher] = []
         self._work = trio.Event()
         self._written = trio.Event()
         self._wall_ms = 0.0
@@ -111,15 +111,15 @@ class BufferedStore:
         async with self._turn:
             if not self._pending.entries:
                 return
-            self._writing, self._pending = self._pending, _Batch()
+            self._writing, self._pending = self._pending, Batch()
             self._work = trio.Event()
             try:
                 await self.backend.write(self._writing.entries)
-                self._writing = _Batch()
+                self._writing = Batch()
             finally:
                 if self._writing.entries:
                     self._writing.extend(self._pending)
-                    self._pending, self._writing = self._writing, _Batch()
+                    self._pending, self._writing = self._writing, Batch()
                     self._work.set()
                 self._metrics.store_pending.set(self.pending())
                 self._written.set()
@@ -301,19 +301,19 @@ class BufferedStore:
             log.error("store.row_refused", series=str(entry.series), problem=why)
 
     @contextmanager
-    def _watch(self, series: Series | None) -> "Iterator[_Watcher]":
+    def _watch(self, series: Series | None) -> Iterator[Watcher]:
         """What is unwritten when a question begins, and what is put until it was answered.
 
         Laid over the answer in this order it gives what is true at the end, however many batches
         were written meanwhile."""
-        watcher = _Watcher(series, [*self._writing.of(series), *self._pending.of(series)])
+        watcher = Watcher(series, [*self._writing.of(series), *self._pending.of(series)])
         self._watchers.append(watcher)
         try:
             yield watcher
         finally:
             self._watchers.remove(watcher)
 
-    def _complain(self, event: str, complaint: "Complaint", error: StoreFault) -> None:
+    def _complain(self, event: str, complaint: Complaint, error: StoreFault) -> None:
         if complaint.is_news(str(error), trio.current_time()):
             log.error(
                 event,
@@ -322,52 +322,6 @@ class BufferedStore:
                 advice=error.advice,
                 pending=self.pending(),
             )
-
-
-@define
-class _Batch:
-    """Entries in the order in which they came, and those of each series."""
-
-    entries: list[Entry] = field(factory=list)
-    _by_series: dict[Series, list[Entry]] = field(factory=dict)
-
-    def add(self, entry: Entry) -> None:
-        self.entries.append(entry)
-        self._by_series.setdefault(entry.series, []).append(entry)
-
-    def extend(self, later: "_Batch") -> None:
-        for entry in later.entries:
-            self.add(entry)
-
-    def of(self, series: Series | None) -> Sequence[Entry]:
-        return self.entries if series is None else self._by_series.get(series, ())
-
-
-@define(eq=False)
-class _Watcher:
-    series: Series | None
-    entries: list[Entry]
-
-    def messages(self) -> list[KlineMessage]:
-        return [entry for entry in self.entries if isinstance(entry, KlineMessage)]
-
-
-@define
-class Complaint:
-    """A problem is said when it comes and when it changes, and again each minute.  Pure."""
-
-    problem: str = ""
-    _said: float = 0.0
-
-    def is_news(self, problem: str, now: float) -> bool:
-        """``now`` in seconds."""
-        if problem == self.problem and now < self._said + _SAY_AGAIN_S:
-            return False
-        self.problem, self._said = problem, now
-        return True
-
-    def over(self) -> None:
-        self.problem = ""
 
 
 def _inside(open_ms: int, start_ms: int | None, end_ms: int | None) -> bool:

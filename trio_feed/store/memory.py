@@ -12,6 +12,7 @@ from .base import (
     End,
     HoleEntry,
     Keep,
+    LostEntry,
     Revision,
     Sizes,
     StoreStatistics,
@@ -20,6 +21,7 @@ from .base import (
     merge_messages,
     why_unfit,
 )
+from .pending import Complaint
 
 log = structlog.get_logger()
 
@@ -36,21 +38,21 @@ class MemoryStore:
         self._keep: Keep = keep or {}
         self._wall_ms = 0.0
         self._pruned = self._refused = 0
+        self._refused_complaint = Complaint()
 
     def put(self, message: KlineMessage) -> None:
         rows = self._series.setdefault(message.series, _Rows())
         if why := why_unfit(message):
-            self._refused += 1
-            log.error("store.row_refused", series=str(message.series), problem=why)
-            rows.forget(message)
+            self._refuse(message.series, why)
+            if not why_unfit(LostEntry(message.series, message.epoch, message.offset)):
+                rows.forget(message)
             return
         self._wall_ms = max(self._wall_ms, message.received_ms)
         rows.put(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:
         if why := why_unfit(HoleEntry(series, hole)):
-            self._refused += 1
-            log.error("store.row_refused", series=str(series), problem=why)
+            self._refuse(series, why)
             return
         self.holes.setdefault(series, []).append(hole)
         self._series.setdefault(series, _Rows()).end.add_hole(hole)
@@ -124,6 +126,11 @@ class MemoryStore:
 
     def pending(self) -> int:
         return 0
+
+    def _refuse(self, series: Series, why: str) -> None:
+        self._refused += 1
+        if self._refused_complaint.is_news(why, trio.current_time()):
+            log.error("store.row_refused", series=str(series), problem=why)
 
     def statistics(self) -> StoreStatistics:
         counts: dict[Interval, int] = {}

@@ -45,6 +45,7 @@ class SqliteBackend:
         self._idle = list(self.readers)
         self._reading = trio.CapacityLimiter(len(self.readers))
         self._writing = trio.CapacityLimiter(1)
+        self._cut_at = _WAL_CUT_BYTES
 
     @property
     def place(self) -> str:
@@ -110,11 +111,16 @@ class SqliteBackend:
         return more
 
     def _cut_log(self) -> None:
-        # A reader that stays in an old state of the file may keep the log from being cut: then
-        # the next batch tries again.
-        if wal_bytes(self.file.path) > _WAL_CUT_BYTES:
-            with suppress(sqlite3.Error):
-                self.writer.checkpoint(truncate=True)
+        size = wal_bytes(self.file.path)
+        if size <= _WAL_CUT_BYTES:
+            self._cut_at = _WAL_CUT_BYTES
+        if size <= self._cut_at:
+            return
+        with suppress(sqlite3.Error):
+            self.writer.checkpoint(truncate=True)
+        # Another program that stays in an old state of the file keeps the log from being cut.
+        # Each try waits for it a while, so the next one comes when the log has grown again.
+        self._cut_at = max(_WAL_CUT_BYTES, wal_bytes(self.file.path) * 3 // 2)
 
     def _sizes(self, reader: SqliteReader) -> Sizes:
         path = self.file.path

@@ -126,8 +126,11 @@ class SqliteReader:
             key, *forgotten = found[:3]
             if forgotten[0] is not None and number < tuple(forgotten):
                 return None
-            first, last_known = self._walk_back(key, number, limit)
-            if not exact and not self._is_known(key, number, last_known):
+            count, first, last_known = self._walk_back(key, number, limit)
+            if exact or self._is_known(key, number, last_known):
+                if count > limit:
+                    return None
+            else:
                 # The process was killed: its numbers say nothing, the open time does.
                 if closed_ms is None or not self._has_candle(key, closed_ms):
                     return None
@@ -184,22 +187,22 @@ class SqliteReader:
 
     def _walk_back(
         self, key: int, number: tuple[int, int], limit: int
-    ) -> tuple[int | None, int | None]:
+    ) -> tuple[int, int | None, int | None]:
         """From the newest candle back to the first that is not after ``number``, or past
         ``limit``: candles are published in the order of their opens.
 
-        Returns the open of the oldest one after it, None: there is none; and the largest offset
-        of the epoch among those that were met."""
-        first, last_known = None, None
+        Returns how many are after it, the open of the oldest of them, and the largest offset of
+        the epoch among those that were met."""
+        count, first, last_known = 0, None, None
         cursor = self.connection.execute(NUMBERS, (key,))
-        for count, (open_ms, epoch, offset) in enumerate(cursor):
+        for open_ms, epoch, offset in cursor:
             if epoch == number[0] and last_known is None:
                 last_known = offset
             if (epoch, offset) <= number or count > limit:
                 break
-            first = open_ms
+            count, first = count + 1, open_ms
         cursor.close()
-        return first, last_known
+        return count, first, last_known
 
     def _is_known(self, key: int, number: tuple[int, int], last_known: int | None) -> bool:
         """Whether everything up to that number was written."""

@@ -71,7 +71,7 @@ _TABLES = (
 )
 _INDEXES = (
     # After the columns are there.
-    "CREATE INDEX IF NOT EXISTS revisions_by_open ON revisions (series_id, open_ms)",
+    "CREATE INDEX IF NOT EXISTS revisions_by_open ON revisions (series_id, open_ms, epoch, offset)",
 )
 _FILL_ENDS = (
     "INSERT OR REPLACE INTO ends"

@@ -90,8 +90,8 @@ class SqliteWriter:
         excess = free - max(_SLACK_PAGES, pages // _SLACK_SHARE)
         if not mode or excess <= 0:
             return False
-        # A pragma that works row by row: it goes on only while its rows are fetched.
-        db.execute(f"PRAGMA incremental_vacuum({min(excess, _SHRINK_PAGES)})").fetchall()
+        # A statement with a row without columns for each page: execute() stops after the first.
+        db.executescript(f"PRAGMA incremental_vacuum({min(excess, _SHRINK_PAGES)})")
         return bool(excess > _SHRINK_PAGES)
 
     def checkpoint(self, *, truncate: bool) -> None:
