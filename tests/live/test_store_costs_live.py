@@ -25,7 +25,7 @@ from trio_feed.settings import StoreSettings
 from trio_feed.settings.fields import Duration
 from trio_feed.store import BufferedStore, open_store
 from trio_feed.store.sqlite import backend as backend_module
-from trio_feed.store.sqlite import file, open_sqlite, opening, reader
+from trio_feed.store.sqlite import file, open_sqlite, opening, reader, writer
 from trio_feed.store.sqlite.backend import SqliteBackend
 from trio_feed.store.sqlite.writer import SqliteWriter
 
@@ -135,7 +135,7 @@ def test_every_plan_is_a_search(tmp_path: Path) -> None:
     connection = backend.writer.connection
     questions = {
         name: text
-        for module in (reader, __import__("trio_feed.store.sqlite.writer", fromlist=["x"]))
+        for module in (reader, writer)
         for name, text in vars(module).items()
         if isinstance(text, str) and name not in ("_SOME_ENDS", "_HISTORY")  # parts of others
         if text.startswith(("SELECT", "DELETE")) and "{" not in text
