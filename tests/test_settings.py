@@ -5,6 +5,7 @@ import pytest
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval
 from trio_feed.settings import Secret, load, masked
+from trio_feed.settings.fields import Duration
 
 PROXY = "exchanges.binance_usdm.connection.proxy"
 
@@ -74,6 +75,12 @@ password = "hunter2"
         ("exchanges.x.intervals=[5]", "exchanges.x.intervals: 5 is not an interval"),
         ("exchanges.x.trade_intervals=['3m']", "exchanges.x.trade_intervals: 3m not one of"),
         ("exchanges.x.trade_intervals=['1m']", "exchanges.x.trade_intervals: 1m listed twice"),
+        ("store.keep.7m=1d", "store.keep.7m: '7m' is not one of 1s 30s"),
+        ("store.keep.1s=7x", "store.keep.1s: '7x' is no length of time such as 36h, 7d"),
+        ("store.keep.1s=0d", "store.keep.1s: '0d' is no length of time"),
+        ("store.keep.1s=7", "store.keep.1s: '7' is no length of time"),
+        ('store.keep={"1s" = 7}', "store.keep.1s: 7 is no length of time"),
+        ("store.keep=7d", "store.keep: '7d' is no table such as"),
         (f"{PROXY}.enabled=true", f"{PROXY}.address: missing although the proxy is enabled"),
         (f"{PROXY}.address=host", f"{PROXY}.address: 'host' is not host:port"),
         (f"{PROXY}.address=host:0", f"{PROXY}.address: port 0 is not between"),
@@ -86,6 +93,30 @@ def test_a_wrong_key_is_one_line_with_its_path(assignment: str, line: str) -> No
         load(assignments=[assignment])
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_how_long_candles_stay(tmp_path: Path) -> None:
+    """What is not named keeps its default; files, environment and --set add up."""
+    file = tmp_path / "a.toml"
+    file.write_text('[store.keep]\n"1s" = "36h"\nm1 = "2w"\n"1M" = "forever"')
+    assert masked(load([file]))["store"]["keep"] == {
+        "1s": "36h",
+        "30s": "365d",
+        "1m": "2w",
+        "1M": "forever",
+    }
+    environ = {"TRIO_FEED__STORE__KEEP__30S": "90s"}
+    keep = load([file], environ, ["store.keep.m1=30m"]).store.keep
+    assert {interval.value: length.seconds for interval, length in keep.items()} == {
+        "1s": 36 * 3600,
+        "30s": 90,
+        "1m": 1800,
+        "1M": float("inf"),
+    }
+    inline = load((), {"TRIO_FEED__STORE__KEEP": '{"1M" = "52w", "1s" = "forever"}'}).store.keep
+    assert (str(inline[Interval.MO1]), str(inline[Interval.S1])) == ("52w", "forever")
+    assert load().store.keep == {Interval.S1: Duration("30d"), Interval.S30: Duration("365d")}
+    assert len({Duration("7d"), Duration("1w"), Duration("168h")}) == 1
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

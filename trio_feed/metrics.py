@@ -68,6 +68,12 @@ class Metrics:
         self.held_series = gauge("held_series", "Series waiting for a hole to be filled", "venue")
         self.store_pending = gauge("store_pending_rows", "Closed candles not yet on disk")
         self.store_errors = counter("store_errors", "Batches that the disk did not take")
+        self.store_refused = counter("store_refused_rows", "Candles that no store can hold")
+        self.store_pruned = counter("store_pruned_rows", "Candles deleted as [store] keep says")
+        self.store_rows = gauge("store_rows", "Closed candles in the store", "interval")
+        self.store_bytes = gauge(
+            "store_bytes", "Size of the store: file, its log (wal), free inside of it", "part"
+        )
         self.clients = gauge("clients", "Connected push clients")
         self.subscriptions = gauge("subscriptions", "Subscriptions of push clients")
         self.pushed = counter("pushed_messages", "Messages handed to push clients")

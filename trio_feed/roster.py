@@ -191,11 +191,11 @@ class Roster:
     async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, Tail]:
         """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""
         store, rows = self._around.store, self._settings.kline.history_data_limit
-        tails = {s: tail for s, tail in (await store.tails()).items() if s.venue == name}
-        for series in tails:
-            if EVERY in exchange.symbols or series.symbol in exchange.symbols:
-                history = await store.history(series, limit=rows)
-                self._histories[series] = history, await store.first_open(series)
+        symbols = None if EVERY in exchange.symbols else exchange.symbols
+        tails = await store.tails(name, symbols)
+        for series, tail in tails.items():
+            history = await store.history(series, limit=rows)
+            self._histories[series] = history, tail.first_open_ms
         return tails
 
     def _announce(self, subject: Subject) -> None:

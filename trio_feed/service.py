@@ -45,7 +45,7 @@ from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import serve_box, spinpet_market
-from .store import MEMORY, Journal, KlineStore, open_journal, open_store
+from .store import MEMORY, Journal, KlineStore, StoreStatistics, open_journal, open_store
 from .venues import NAMES, Kind, make_venue
 
 log = structlog.get_logger()
@@ -278,6 +278,7 @@ def _make_app(
             "version": __version__,
             "epoch": store.epoch,
             "store_pending_rows": store.pending(),
+            "store": _store_status(store.statistics()),
             "venues": {feed.venue.NAME: feed.status() for feed in roster.feeds},
         }
 
@@ -303,6 +304,19 @@ def _make_app(
         intake=Intake(settings.settlement, journal, world.now_ms, metrics),
         klines=kline.enable_kline_service,
     )
+
+
+def _store_status(store: StoreStatistics) -> dict[str, Any]:
+    sizes = store.sizes
+    return {
+        "pending_rows": store.pending,
+        "file_bytes": sizes.file_bytes,
+        "wal_bytes": sizes.wal_bytes,
+        "free_bytes": sizes.free_bytes,
+        "rows": {interval.value: rows for interval, rows in sizes.rows.items()},
+        "pruned_rows": store.pruned,
+        "refused_rows": store.refused,
+    }
 
 
 async def _start_server(

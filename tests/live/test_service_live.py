@@ -168,8 +168,14 @@ async def test_http_pages(tmp_path: Path) -> None:
         status, body = await page(base, "/api/v1/klines?symbol=ETHUSDT&interval=7h")
         assert (status, json.loads(body)["code"]) == (400, 1001)
         status, body = await page(base, "/api/v1/status")
-        (connection,) = json.loads(body)["venues"]["binance_usdm"]["connections"]
+        told = json.loads(body)
+        (connection,) = told["venues"]["binance_usdm"]["connections"]
         assert connection["status"] == "live"
+        assert told["store"]["file_bytes"] > 0
+        assert told["store"]["refused_rows"] == 0
+        assert {"rows", "wal_bytes", "free_bytes", "pending_rows", "pruned_rows"} < set(
+            told["store"]
+        )
         assert connection["message_count"] > 0
         assert "btcusdt_perpetual@continuousKline_1m" in connection["streams"]
         assert "trio_feed_messages_total" in (await page(base, "/metrics"))[1]

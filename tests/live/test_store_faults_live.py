@@ -19,21 +19,22 @@ from trio_feed.errors import StartError, StoreError
 from trio_feed.metrics import Metrics
 from trio_feed.settings import StoreSettings
 from trio_feed.store import open_store
-from trio_feed.store.sqlite import SqliteStore
+from trio_feed.store.buffered import BufferedStore
+from trio_feed.store.sqlite.backend import SqliteBackend
 
 Lines = list[Any]
 
 
 @asynccontextmanager
-async def opened(path: Path, **more: float) -> AsyncIterator[SqliteStore]:
+async def opened(path: Path, **more: float) -> AsyncIterator[BufferedStore]:
     settings = StoreSettings(path=str(path), **more)  # type: ignore[arg-type]
     async with open_store(settings, simulated=False, now_ms=1000, metrics=Metrics()) as store:
-        assert isinstance(store, SqliteStore)
+        assert isinstance(store, BufferedStore)
         yield store
 
 
 @asynccontextmanager
-async def writing(path: Path, **more: float) -> AsyncIterator[tuple[SqliteStore, Lines]]:
+async def writing(path: Path, **more: float) -> AsyncIterator[tuple[BufferedStore, Lines]]:
     """A store that writes, and what it logs."""
     with trio.fail_after(60), capture_logs() as lines:
         async with opened(path, flush_interval_s=0.001, **more) as store:
@@ -43,12 +44,17 @@ async def writing(path: Path, **more: float) -> AsyncIterator[tuple[SqliteStore,
                 nursery.cancel_scope.cancel()
 
 
-def put(store: SqliteStore, *minutes: int) -> None:
+def database(store: BufferedStore) -> SqliteBackend:
+    assert isinstance(store.backend, SqliteBackend)
+    return store.backend
+
+
+def put(store: BufferedStore, *minutes: int) -> None:
     for n in minutes:
         store.put(message(kline(T0 + n * MINUTE), epoch=store.epoch, offset=n + 1))
 
 
-async def kept(store: SqliteStore) -> list[int]:
+async def kept(store: BufferedStore) -> list[int]:
     rows = await store.history(SERIES, limit=5000)
     return [(row.open_ms - T0) // MINUTE for row in rows]
 
@@ -68,7 +74,7 @@ def failed(lines: Lines) -> Lines:
     return [line for line in lines if line["event"] == "store.write_failed"]
 
 
-async def written(store: SqliteStore) -> None:
+async def written(store: BufferedStore) -> None:
     await until(lambda: store.pending() == 0)
 
 
@@ -76,7 +82,7 @@ async def written(store: SqliteStore) -> None:
 
 
 async def suffer(
-    store: SqliteStore, lines: Lines, path: Path, end: Callable[[], object], advice: str
+    store: BufferedStore, lines: Lines, path: Path, end: Callable[[], object], advice: str
 ) -> None:
     """Under a fault: said once, in full; served on; nothing claimed; and it ends."""
     before = on_disk_count(store)
@@ -96,9 +102,9 @@ async def suffer(
     await until(lambda: any(line["event"] == "store.write_recovered" for line in lines))
 
 
-def on_disk_count(store: SqliteStore) -> int:
+def on_disk_count(store: BufferedStore) -> int:
     """Not through a connection of the store's."""
-    with closing(sqlite3.connect(store._place.path)) as connection:
+    with closing(sqlite3.connect(store.backend.place)) as connection:
         return int(connection.execute("SELECT count(*) FROM klines").fetchone()[0])
 
 
@@ -108,12 +114,12 @@ async def test_a_full_database(tmp_path: Path) -> None:
     async with writing(path) as (store, lines):
         put(store, *range(400))
         await written(store)
-        (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-        store._writer.execute(f"PRAGMA max_page_count = {pages}")
+        (pages,) = database(store).writer.connection.execute("PRAGMA page_count").fetchone()
+        database(store).writer.connection.execute(f"PRAGMA max_page_count = {pages}")
         put(store, *range(600, 700))  # fills the last page
 
         def make_room() -> None:
-            store._writer.execute("PRAGMA max_page_count = 1000000")
+            database(store).writer.connection.execute("PRAGMA max_page_count = 1000000")
 
         await until(lambda: failed(lines))
         assert failed(lines)[0]["advice"] == "make room on the disk"
@@ -171,10 +177,10 @@ async def test_what_turned_read_only(tmp_path: Path) -> None:
     async with writing(path) as (store, lines):
         put(store, *range(10))
         await written(store)
-        store._writer.execute("PRAGMA query_only = 1")
+        database(store).writer.connection.execute("PRAGMA query_only = 1")
 
         def writable_again() -> None:
-            store._writer.execute("PRAGMA query_only = 0")
+            database(store).writer.connection.execute("PRAGMA query_only = 0")
 
         await suffer(store, lines, path, writable_again, "its folder and its file system writable")
 
@@ -296,9 +302,10 @@ async def test_a_page_overwritten_while_it_runs(tmp_path: Path) -> None:
     async with writing(path) as (store, lines):
         put(store, *range(2000))
         await written(store)
-        store._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database(store).writer.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         spoil(path)
-        store._reader.connection.execute("PRAGMA cache_size = 0")
+        for reader in database(store).readers:
+            reader.connection.execute("PRAGMA cache_size = 0")
         with pytest.raises(StoreError, match="cannot be read: database disk image is malformed"):
             await store.history(SERIES, limit=5000)
         (line,) = [line for line in lines if line["event"] == "store.read_failed"]

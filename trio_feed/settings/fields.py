@@ -1,8 +1,13 @@
 """What the fields of all tables are made of."""
 
+import math
+import re
 from typing import Any
 
 import attrs
+
+_DURATION = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 class Secret:
@@ -27,6 +32,35 @@ class Secret:
 
     def __repr__(self) -> str:
         return "'***'" if self._value else "''"
+
+
+class Duration:
+    """A length of time, written as ``90s``, ``30m``, ``36h``, ``7d``, ``2w`` or ``forever``."""
+
+    __slots__ = ("_text", "seconds")
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError."""
+        found = _DURATION.fullmatch(text)
+        self.seconds = math.inf
+        """Infinite where it is forever."""
+        if text != "forever":
+            if found is None or not int(found[1]):
+                raise ValueError(f"{text!r} is no length of time such as 36h, 7d, 2w or forever")
+            self.seconds = float(int(found[1]) * _SECONDS[found[2]])
+        self._text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Duration) and other.seconds == self.seconds
+
+    def __hash__(self) -> int:
+        return hash(self.seconds)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Duration({self._text!r})"
 
 
 class FieldError(ValueError):

@@ -17,7 +17,7 @@ from cattrs import (
 
 from ..errors import SettingsError
 from ..model import Channel, Interval
-from .fields import FieldError, Secret
+from .fields import Duration, FieldError, Secret
 from .tables import Settings
 
 ENV_PREFIX = "TRIO_FEED__"
@@ -94,7 +94,7 @@ def _table_kind(kind: Any, name: str) -> Any:
     if found is None or found.type is None:
         return None
     item = get_args(found.type)[0] if _is_tuple(found.type) else found.type
-    is_table = attrs.has(item) or get_origin(item) is Mapping
+    is_table = attrs.has(item) or (get_origin(item) is Mapping and not _is_lengths(item))
     return found.type if is_table else None
 
 
@@ -104,6 +104,8 @@ def masked(settings: Settings) -> Tree:
     def plain(_owner: type, _attribute: "attrs.Attribute[Any]", value: Any) -> Any:
         if isinstance(value, Secret):
             return "***" if value else ""
+        if isinstance(value, Duration):
+            return str(value)
         return value.value if isinstance(value, Enum) else value
 
     tree: Tree = _enums_to_values(attrs.asdict(settings, value_serializer=plain))
@@ -219,6 +221,10 @@ def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
+def _is_lengths(kind: Any) -> bool:
+    return get_origin(kind) is Mapping and get_args(kind) == (Interval, Duration)
+
+
 def _is_choice(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
@@ -240,6 +246,24 @@ def _structure_item(item: Any, kind: Any, index: int) -> Any:
         raise IterableValidationError("array", [error], tuple) from None
 
 
+def _structure_lengths(value: Any, _kind: Any) -> dict[Interval, Duration]:
+    """A table of interval -> duration; also inline, from the environment: {"1s" = "7d"}."""
+    value = _read_value(value)
+    if not isinstance(value, dict):
+        raise TypeError(f'{value!r} is no table such as {{"1s" = "7d"}}')
+    found = {}
+    for name, text in value.items():
+        length = _read_text(text)
+        try:
+            interval = Interval.parse(name)
+            if not isinstance(length, str):
+                raise ValueError(f"{length!r} is no length of time such as 36h, 7d, 2w or forever")
+            found[interval] = Duration(length)
+        except ValueError as error:
+            raise FieldError(name, str(error)) from None
+    return found
+
+
 def _structure_choice(value: Any, kind: Any) -> Any:
     value = _read_text(value)
     if value not in get_args(kind):
@@ -256,6 +280,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(Interval, _interval)
     converter.register_structure_hook(Channel, _channel)
     converter.register_structure_hook_func(_is_tuple, _structure_tuple)
+    converter.register_structure_hook_func(_is_lengths, _structure_lengths)
     converter.register_structure_hook_func(_is_choice, _structure_choice)
     return converter
 

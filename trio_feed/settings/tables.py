@@ -11,7 +11,7 @@ import attrs
 from attrs import field, frozen
 
 from ..model import Channel, Interval
-from .fields import FieldError, Secret
+from .fields import Duration, FieldError, Secret
 from .fields import between as _between
 from .private import AuthSettings, SettlementSettings
 
@@ -322,6 +322,13 @@ class ServerSettings:
             raise FieldError("admin_port", "needs admin_host, e.g. 127.0.0.1")
 
 
+_KEPT = {Interval.S1: Duration("30d"), Interval.S30: Duration("365d")}
+
+
+def _with_defaults(keep: Mapping[Interval, Duration]) -> Mapping[Interval, Duration]:
+    return {**_KEPT, **keep}
+
+
 @frozen
 class StoreSettings:
     """``[store]``: the candle history."""
@@ -332,6 +339,9 @@ class StoreSettings:
     """Closed candles are written in batches this often."""
     max_pending_rows: int = field(default=100_000, validator=_between(100, 10_000_000))
     """Rows kept in memory while the disk does not take them; then readers wait."""
+    keep: Mapping[Interval, Duration] = field(factory=dict, converter=_with_defaults)
+    """How long candles stay, by interval, e.g. {"1s" = "7d", "1m" = "forever"}.  Not named: "1s"
+    30d, "30s" 365d, all others forever.  The last candle of a series always stays."""
 
 
 @frozen

@@ -1,17 +1,31 @@
 """Candle history and private events: SQLite for the service, memory twins for virtual time."""
 
-from .base import KlineStore
+from .base import (
+    KlineStore,
+    Revision,
+    Sizes,
+    StoreStatistics,
+    Tail,
+    why_unfit,
+)
+from .buffered import BufferedStore
 from .journal import Fate, Journal, Outcome
 from .memory import MemoryStore
 from .opening import MEMORY, open_journal, open_store
 
 __all__ = [
     "MEMORY",
+    "BufferedStore",
     "Fate",
     "Journal",
     "KlineStore",
     "MemoryStore",
     "Outcome",
+    "Revision",
+    "Sizes",
+    "StoreStatistics",
+    "Tail",
     "open_journal",
     "open_store",
+    "why_unfit",
 ]

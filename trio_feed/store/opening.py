@@ -1,5 +1,6 @@
 """The store of the settings, as a context manager: opened first, flushed and closed last."""
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ import trio
 
 from ..metrics import Metrics
 from ..settings import SettlementSettings, StoreSettings
-from .base import KlineStore
+from .base import Keep, KlineStore
+from .buffered import BufferedStore, BufferLimits
 from .journal import Journal
 from .journal_memory import MemoryShelf
 from .journal_sqlite import open_shelf
@@ -30,26 +32,23 @@ async def open_store(
 
     ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used.
     """
+    keep = _keep_ms(settings)
     if settings.path == MEMORY:
-        yield MemoryStore(int(now_ms))
+        yield MemoryStore(int(now_ms), keep)
         return
     path = Path(settings.path)
-    store = await trio.to_thread.run_sync(
-        lambda: open_sqlite(
-            path,
-            simulated=simulated,
-            now_ms=now_ms,
-            metrics=metrics,
-            flush_interval_s=settings.flush_interval_s,
-            max_pending=settings.max_pending_rows,
-        )
+    backend = await trio.to_thread.run_sync(
+        lambda: open_sqlite(path, simulated=simulated, now_ms=now_ms)
     )
+    limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
+    store = BufferedStore(backend, limits, metrics)
     try:
         yield store
     finally:
         with trio.move_on_after(_LAST_FLUSH_S, shield=True):
             await store.last_flush()
-        store.close()
+        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+            await store.close()
         if store.pending():
             log.error("store.rows_lost", rows=store.pending(), advice="they are fetched at start")
 
@@ -69,3 +68,11 @@ async def open_journal(
         yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
     finally:
         kept.close()
+
+
+def _keep_ms(settings: StoreSettings) -> Keep:
+    return {
+        interval: length.seconds * 1000
+        for interval, length in settings.keep.items()
+        if math.isfinite(length.seconds)
+    }

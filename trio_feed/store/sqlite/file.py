@@ -3,20 +3,24 @@ was deleted; and what an operator can do about each way in which SQLite fails.  
 """
 
 import os
+import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from attrs import define
 
-from ..errors import StartError, StoreError
+from ...errors import StartError, StoreError
+from .schema import VERSION, version_of
 
-SCHEMA_VERSION = "2"
 _LOCK_WAIT_S = 1.0
-_CHECKED_BYTES = 256 * 2**20
-"""A file up to this size is read through at start (about a second); the damage in a larger one is
-found where it is met."""
-_SAY_AGAIN_S = 60.0
+_CHECKED_BYTES = 64 * 2**20
+"""A file up to this size is read through at start (some tenths of a second); the damage in a
+larger one is found where it is met."""
+_WAL_LIMIT_BYTES = 16 * 2**20
+_VACUUM_SHARE = 2.2
+"""A VACUUM writes the file twice beside itself: a copy, and the log."""
 
 _ADVICE = {
     "SQLITE_FULL": "make room on the disk",
@@ -40,18 +44,49 @@ def advice(error: Exception) -> str:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_LOCK_WAIT_S, check_same_thread=False)
+    """In autocommit mode; may be used by one thread after another."""
+    return sqlite3.connect(
+        path, timeout=_LOCK_WAIT_S, check_same_thread=False, isolation_level=None
+    )
 
 
 def set_up(connection: sqlite3.Connection) -> None:
-    """For the connection that writes."""
+    """For the connection that writes.  A new file is made so that it can shrink."""
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded before the first table only
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+
+
+def make_shrinkable(connection: sqlite3.Connection, path: Path) -> str:
+    """Write a file of an earlier version anew, so that it can shrink.  Returns why not; empty:
+    it can.  Killed in the middle, the file is as it was."""
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    if mode:
+        return ""
+    size = path.stat().st_size
+    if shutil.disk_usage(path.parent).free < size * _VACUUM_SHARE:
+        return f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        return str(error)
+    return ""
+
+
+def wal_bytes(path: Path) -> int:
+    """Size of the log beside the file."""
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        return 0
 
 
 def examine(path: Path, *, kind: str) -> None:
     """Look at what lies there, without writing to it.  Raises StartError where it is not a store
-    of this version with candles of this ``kind``, and sqlite3.Error."""
+    of this version or an earlier one, with candles of this ``kind``, and sqlite3.Error."""
     if not path.exists() or not path.stat().st_size:
         return
     address = path.resolve().as_uri() + "?mode=ro"
@@ -62,8 +97,11 @@ def examine(path: Path, *, kind: str) -> None:
         if not {"meta", "klines"} <= tables:
             raise StartError(f"store.path: {path} is the database of something else; name another")
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-        if meta.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise StartError(f"store.path: {path} was written by another version of trio_feed")
+        if version_of(meta) > VERSION:
+            raise StartError(
+                f"store.path: {path} was written by a newer version of trio_feed (schema"
+                f" {meta['schema']}, this one reads up to {VERSION}); update, or name another file"
+            )
         if meta.get("kind", kind) != kind:
             raise StartError(
                 f"store.path: {path} holds {meta['kind']} candles and this run has {kind} ones;"
@@ -100,8 +138,8 @@ class Place:
         return False
 
     def put_back(
-        self, writer: sqlite3.Connection, reader: sqlite3.Connection
-    ) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        self, writer: sqlite3.Connection, readers: Sequence[sqlite3.Connection]
+    ) -> tuple[sqlite3.Connection, list[sqlite3.Connection]]:
         """Write a deleted file anew: all of it is still there behind the open connections.
 
         Returns the connections to go on with; the old ones are closed.  Raises sqlite3.Error and
@@ -117,27 +155,9 @@ class Place:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        fresh = connect(self.path), connect(self.path)
+        fresh = connect(self.path), [connect(self.path) for _ in readers]
         # The last to close a database deletes its log by name: so before the new one has a log.
-        reader.close()
-        writer.close()
+        for old in (*readers, writer):
+            old.close()
         self.remember()
         return fresh
-
-
-@define
-class Complaint:
-    """A problem is said when it comes and when it changes, and again each minute.  Pure."""
-
-    problem: str = ""
-    _said: float = 0.0
-
-    def is_news(self, problem: str, now: float) -> bool:
-        """``now`` in seconds."""
-        if problem == self.problem and now < self._said + _SAY_AGAIN_S:
-            return False
-        self.problem, self._said = problem, now
-        return True
-
-    def over(self) -> None:
-        self.problem = ""
