@@ -3,6 +3,7 @@
 import pytest
 from support.make import MINUTE, SERIES, T0
 
+from trio_feed.core.calendar import grid_of
 from trio_feed.core.coverage import coverage
 from trio_feed.core.ledger import Ledger
 from trio_feed.model import Hole
@@ -11,7 +12,7 @@ from trio_feed.model import Hole
 def ledger(closed: int, *holes: tuple[int, int]) -> Ledger:
     """One whose last closed candle is that of minute ``closed``."""
     found = [Hole(T0 + a * MINUTE, T0 + b * MINUTE) for a, b in holes]
-    return Ledger(SERIES, T0 + closed * MINUTE, 1, False, holes=found)
+    return Ledger(SERIES, T0 + closed * MINUTE, False, grid_of(SERIES.interval), holes=found)
 
 
 @pytest.mark.parametrize(
@@ -40,5 +41,5 @@ def test_what_is_due_and_what_went_out(
 
 
 def test_of_a_series_that_never_began_nothing_is_due() -> None:
-    fresh = Ledger(SERIES, T0, 1, True)
+    fresh = Ledger(SERIES, T0, True, grid_of(SERIES.interval))
     assert coverage(fresh, T0, T0 + 60 * MINUTE) == (0, 0)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trio_feed.core.candles import TradeCandles
 
 from trio_feed.core import calendar
+from trio_feed.core.bars import TradeBars
+from trio_feed.core.streams import Kind, KlineUpdate, Stream
 from trio_feed.errors import BadMessage
 from trio_feed.model import (
     BookTop,
@@ -30,11 +31,8 @@ from trio_feed.venues.base import (
     Ack,
     GoingAway,
     Ignored,
-    Kind,
-    KlineUpdate,
     Pong,
     RestQuestion,
-    Stream,
     Venue,
 )
 from trio_feed.venues.instruments import Instruments
@@ -204,19 +202,18 @@ def test_trades_of_inverse_contracts_are_in_base_and_in_quote(
 
 def test_built_candles_of_inverse_contracts_are_in_the_exchanges_units() -> None:
     """vol is contracts, volCcy base currency (rounded by OKX), volCcyQuote the contracts' USD."""
-    builder = TradeCandles((Interval.M1,))
-    built = {}
+    builder = TradeBars((Interval.M1,))
     base = Fraction(0)
     for number, px in enumerate(["42219.9", "42220.1", "42221.3", "42230"]):
         base += Fraction(300) / Fraction(px)
         at = 1630048920000 + (number // 3) * 60_000  # the last trade closes the minute
         row = {**SINGLE, "tradeId": str(7 + number), "px": px, "sz": "3", "ts": str(at)}
-        for _, kline in builder.add(parsed(frame("trades", row, native="BTC-USD-SWAP"))):
-            built[kline.open_ms] = kline
+        builder.add(parsed(frame("trades", row, native="BTC-USD-SWAP")), at)
         if number == 2:
             exact = base
-    kline = built[1630048920000]
-    assert (kline.closed, plain(kline.quote_volume)) == (True, "900")
+    ((_, kline),), _, _ = builder.collect()
+    assert (kline.open_ms, kline.closed) == (1630048920000, True)
+    assert plain(kline.quote_volume) == "900"
     assert abs(Fraction(kline.volume) - exact) < Fraction(1, 10**20)
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, T0
-from trio_feed.core.candles import Built
 
+from trio_feed.core.bars import Built
 from trio_feed.core.calendar import next_open, open_of
 from trio_feed.core.price_candles import PriceCandles
 from trio_feed.model import Interval, Kline, Source

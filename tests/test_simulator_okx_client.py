@@ -20,8 +20,7 @@ from trio.testing import MockClock
 from trio_feed.core.book import Book, Outcome
 from trio_feed.model import BookTop, BookUpdate, Interval, Ticker, Trade, plain
 from trio_feed.simulator.okx_bars import BARS
-from trio_feed.venues import okx
-from trio_feed.venues.base import Ack, KlineUpdate, Pong
+from trio_feed.venues import Ack, KlineUpdate, Pong, okx
 from trio_feed.venues.instruments import Instruments
 
 HOUR = 3_600_000

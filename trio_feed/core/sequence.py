@@ -101,7 +101,8 @@ class TradeSequence:
                 self.repeated += 1  # a second connection, or a page that overlaps
                 return []
             return self._another(trade)
-        if trade.trade_id - last > (MAX_HOLE if self.refill else 1):
+        newest = self._waiting[-1].trade_id if self._waiting else last
+        if trade.trade_id - newest > (MAX_HOLE if self.refill else 1):
             return self._another(trade)
         if self._other:
             self._drop_other()

@@ -1,0 +1,168 @@
+"""The second look: what waits for it, when it is asked for, and what differs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve
+from support.engine import at, backfilled, minute, since_t0
+from support.make import MINUTE, SERIES, T0, kline
+
+from trio_feed.core.audit import Audit
+from trio_feed.core.calendar import Grid, grid_of
+from trio_feed.instants import NEVER
+from trio_feed.model import Interval, Kline
+
+GRID = grid_of(Interval.M1)
+LATER = at(100_000)
+
+
+def audit(*numbers: int, after_s: float = 600, **more: Any) -> Audit:
+    """One to which these minutes were told."""
+    found = Audit(SERIES, after_s, **more)
+    for n in numbers:
+        found.told(minute(n))
+    return found
+
+
+def numbers(rows: Iterable[Kline]) -> list[int]:
+    return [(row.open_ms - T0) // MINUTE for row in rows]
+
+
+def counts(found: Audit) -> tuple[int, int, int, int]:
+    return len(found), found.checked, found.different, found.dropped
+
+
+def test_equal_rows_settle_what_was_told() -> None:
+    found = audit(0, 1, 2)
+    assert found.compare([backfilled(n) for n in range(3)], LATER) == []
+    assert counts(found) == (0, 3, 0, 0)
+    assert found.due(GRID, LATER) == NEVER
+
+
+def test_what_differs_is_returned_in_order() -> None:
+    found = audit(0, 1, 2)
+    rows = [backfilled(0, close="100.60"), backfilled(1), backfilled(2, volume="9")]
+    assert found.compare(rows, LATER) == [rows[0], rows[2]]
+    assert counts(found) == (0, 3, 2, 0)
+
+
+def test_after_a_page_the_rest_waits_for_its_own_time() -> None:
+    found = audit(0, 1, 2)
+    now = at(700)
+    found.compare([backfilled(0)], now)
+    assert counts(found) == (2, 1, 0, 0)
+    assert since_t0(found.due(GRID, now)) == 120 + 600
+
+
+def test_it_is_due_so_long_after_the_end_of_the_oldest() -> None:
+    found = audit(3, 4)
+    assert since_t0(found.due(GRID, at(250))) == 4 * 60 + 600
+    assert since_t0(found.due(GRID, at(250, exchange_s=300))) == 4 * 60 + 600 - 50
+    hours = Grid(Interval.H1, T0)
+    assert since_t0(found.due(hours, at(0))) == 180 + 3600 + 600
+
+
+def test_off_means_that_nothing_waits() -> None:
+    found = audit(0, after_s=0)
+    assert counts(found) == (0, 0, 0, 0)
+    assert found.due(GRID, LATER) == NEVER
+    found.hurry(LATER)
+    assert found.due(GRID, LATER) == NEVER
+    assert found.wanted(GRID, LATER) is None
+    assert found.due(GRID, LATER) == NEVER
+
+
+def test_a_candle_that_is_revised_before_is_compared_with_its_new_values() -> None:
+    found = audit(0, 1)
+    found.told(minute(0, close="100.60"))
+    assert len(found) == 2
+    assert found.compare([backfilled(0, close="100.60"), backfilled(1)], LATER) == []
+    assert counts(found) == (0, 2, 0, 0)
+
+
+def test_what_waits_is_bounded_and_the_oldest_goes() -> None:
+    found = audit(0, 1, 2, most=2)
+    assert counts(found) == (2, 0, 0, 1)
+    assert found.wanted(GRID, LATER) == (T0 + MINUTE, 2)
+
+
+def test_a_page_holds_what_is_ripe() -> None:
+    found = audit(0, 1, 4)
+    assert found.wanted(GRID, at(60 + 20)) == (T0, 1)
+    assert found.wanted(GRID, at(120 + 19.999)) == (T0, 1)
+    assert found.wanted(GRID, at(120 + 20)) == (T0, 2)
+    assert found.wanted(GRID, LATER) == (T0, 5)  # with the hole inside
+
+
+def test_where_nothing_is_ripe_it_is_asked_again_later() -> None:
+    found = audit(0)
+    assert found.wanted(GRID, at(79.999)) is None
+    assert since_t0(found.due(GRID, at(80))) == 79.999 + 30
+
+
+def test_a_reason_to_look_makes_it_due_now() -> None:
+    found = audit(0)
+    found.hurry(at(61))
+    assert since_t0(found.due(GRID, at(62))) == 61
+
+
+def test_a_row_that_is_not_there_while_later_ones_are_is_let_go() -> None:
+    found = audit(0, 1, 2)
+    assert found.compare([backfilled(0), backfilled(2, close="1.00")], LATER) != []
+    assert counts(found) == (0, 2, 1, 1)
+
+
+def test_an_open_row_compares_nothing() -> None:
+    found = audit(0)
+    assert found.compare([kline(T0, "1.00", closed=False)], LATER) == []
+    assert counts(found) == (1, 0, 0, 0)
+
+
+def test_pages_without_the_candle_are_asked_again_and_it_is_let_go_in_the_end() -> None:
+    found = audit(0, 1)
+    stale = [backfilled(-1)]
+    waits = []
+    for _ in range(3):
+        assert found.compare(stale, LATER) == []
+        waits.append(round(found.due(GRID, LATER) - LATER.mono, 3))
+    assert waits == [30, 60, 120]
+    assert counts(found) == (1, 0, 0, 1)
+    assert found.wanted(GRID, LATER) == (T0 + MINUTE, 1)
+    found.compare(stale, LATER)
+    found.compare([], LATER)
+    assert counts(found) == (1, 0, 0, 1)  # two pages only
+    found.compare([backfilled(1)], LATER)
+    assert counts(found) == (0, 1, 0, 1)
+
+
+def test_progress_ends_the_backoff() -> None:
+    found = audit(0, 1, 2)
+    found.failed(LATER)
+    found.failed(LATER)
+    found.compare([], LATER)
+    found.compare([], LATER)
+    found.compare([backfilled(0)], LATER)
+    found.failed(LATER)
+    assert found.due(GRID, LATER) - LATER.mono == 30
+    found.compare([], LATER)
+    found.compare([], LATER)
+    assert len(found) == 2  # the pages before the progress do not count
+
+
+def test_failures_back_off_to_ten_minutes() -> None:
+    found = audit(0)
+    waits = []
+    for _ in range(6):
+        found.failed(LATER)
+        waits.append(found.due(GRID, LATER) - LATER.mono)
+    assert waits == [30, 60, 120, 240, 480, 600]
+    for _ in range(2_000):
+        found.failed(LATER)
+    assert found.due(GRID, LATER) - LATER.mono == 600
+
+
+def test_a_number_of_trades_counts_only_where_both_have_one() -> None:
+    found = audit(0)
+    assert found.compare([evolve(backfilled(0), trades=0)], LATER) == []
+    found.told(minute(1))
+    assert numbers(found.compare([evolve(backfilled(1), trades=8)], LATER)) == [1]

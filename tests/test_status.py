@@ -1,0 +1,99 @@
+"""How a subject's upstream stands, as clients are told, when it depends on several streams."""
+
+from support.engine import BOOKS, CANDLES, TICKERS, TRADES
+from support.make import SERIES
+
+from trio_feed.core.status import StreamStatus
+from trio_feed.core.streams import Stream
+from trio_feed.model import Channel, Line, StatusMessage, StreamState
+
+TICKER = Line("binance_usdm", "BTCUSDT", Channel.TICKER)
+TOPS = BOOKS
+LIVE, STALE = StreamState.LIVE, StreamState.STALE
+REPAIRING, REPAIRED = StreamState.REPAIRING, StreamState.REPAIRED
+
+
+def standing() -> StreamStatus:
+    """Candles on one stream, a ticker on two; all of them flowed."""
+    status = StreamStatus({CANDLES: [SERIES], TICKERS: [TICKER], TOPS: [TICKER]})
+    for stream in (CANDLES, TICKERS, TOPS):
+        assert status.flows(stream, {}) == []
+    return status
+
+
+def states(found: list[StatusMessage]) -> list[StreamState]:
+    return [message.state for message in found]
+
+
+def test_a_stream_is_lost_and_flows_again() -> None:
+    status = standing()
+    assert status.lost(CANDLES, "gone") == [StatusMessage(SERIES, STALE, "gone")]
+    assert status.lost(CANDLES, "gone") == []
+    assert status.flows(CANDLES, {}) == [StatusMessage(SERIES, LIVE)]
+
+
+def test_what_was_missed_is_told_with_its_times() -> None:
+    status = standing()
+    status.lost(CANDLES, "gone")
+    span = (60, 180)
+    assert status.missing(SERIES) is None
+    assert status.flows(CANDLES, {SERIES: span}) == [
+        StatusMessage(SERIES, REPAIRING, "", 60, 180)
+    ]
+    assert status.missing(SERIES) == span
+    assert status.reached(SERIES, 179) == []
+    assert status.reached(SERIES, 180) == [StatusMessage(SERIES, REPAIRED, "", 60, 180)]
+    assert status.missing(SERIES) is None
+
+
+def test_a_subject_of_two_streams_is_stale_while_one_of_them_is() -> None:
+    status = standing()
+    assert states(status.lost(TICKERS, "one")) == [STALE]
+    assert status.lost(TOPS, "other") == []
+    assert status.flows(TICKERS, {}) == []
+    assert states(status.flows(TOPS, {})) == [LIVE]
+
+
+def test_a_connection_that_is_back_tells_that_it_repairs_and_nothing_else() -> None:
+    status = standing()
+    status.lost(CANDLES, "gone")
+    assert status.up(CANDLES, {}) == []
+    assert status.up(CANDLES, {SERIES: None}) == []
+    assert status.up(CANDLES, {SERIES: (1, 2)}) == [StatusMessage(SERIES, REPAIRING, "", 1, 2)]
+    fresh = StreamStatus({CANDLES: [SERIES]})
+    assert fresh.up(CANDLES, {SERIES: (1, 2)}) == []
+    assert fresh.missing(SERIES) is None
+    assert fresh.flows(CANDLES, {}) == []  # it begins here
+
+
+def test_what_was_lost_before_it_ever_flowed_is_not_told() -> None:
+    status = StreamStatus({CANDLES: [SERIES]})
+    assert status.lost(CANDLES, "gone") == []
+    assert status.flows(CANDLES, {}) == []
+    assert states(status.lost(CANDLES, "gone")) == [STALE]
+
+
+def test_a_hole_that_nobody_has() -> None:
+    status = standing()
+    (message,) = status.hole(SERIES, (60, 120))
+    assert (message.state, message.first_ms, message.last_ms) == (
+        StreamState.UNREPAIRABLE, 60, 120,
+    )  # fmt: skip
+    assert message.reason
+    status.lost(CANDLES, "gone")
+    status.flows(CANDLES, {SERIES: (180, 300)})
+    assert status.hole(SERIES, (180, 240)) == []
+    (message,) = status.reached(SERIES, 300)
+    assert (message.state, message.first_ms, message.last_ms) == (
+        StreamState.UNREPAIRABLE, 180, 240,
+    )  # fmt: skip
+
+
+def test_what_is_not_known_says_nothing() -> None:
+    status = standing()
+    stranger = Stream("x", "y", "BTCUSDT", TRADES.kind)
+    other = Line("binance_usdm", "ETHUSDT", Channel.TRADE)
+    assert status.lost(stranger, "gone") == status.flows(stranger, {}) == []
+    assert status.up(stranger, {}) == []
+    assert status.missing(other) is None
+    assert status.reached(other, 1) == status.hole(other, (1, 2)) == []
