@@ -48,7 +48,8 @@ EVERY = "*"
 class Pipeline:
     """All series and lines of one venue.  ``changed`` fires when a job may be due earlier.
 
-    ``now_ms`` is our clock; what is decided here is decided by the exchange's (:meth:`now_ms`).
+    ``now_ms`` is our calendar, ``mono`` the clock that nobody sets (without it the calendar is
+    taken for one); what is decided here is decided by the exchange's time (:meth:`now_ms`).
     Only symbols that the instrument table knows as trading are asked for; :meth:`use` gives it.
     ``announce`` is told of every subject before anything of it is published; ``renew`` of a symbol
     whose book stream has to be subscribed to anew.
@@ -66,12 +67,13 @@ class Pipeline:
         announce: Callable[[Subject], None],
         renew: Callable[[str], None],
         now_ms: Callable[[], float],
+        mono: Callable[[], Mono] | None = None,
         simulated: bool,
         metrics: Metrics,
     ) -> None:
         self.changed = RepeatedEvent()
-        self.clock = ExchangeClock(Mono(now_ms() / 1000), Wall(now_ms()))
-        self._local_ms = now_ms
+        self._mono = mono or (lambda: Mono(now_ms() / 1000))
+        self.clock = ExchangeClock(self._mono(), Wall(now_ms()))
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
         self._metrics, self._announce = metrics, announce
@@ -142,8 +144,7 @@ class Pipeline:
 
     def now_ms(self) -> float:
         """The exchange's clock, as far as its messages have told it."""
-        # Wall time in the place of Mono, until the engine of the new core takes this over.
-        return float(self.clock.at(Mono(self._local_ms() / 1000)))
+        return float(self.clock.at(self._mono()))
 
     def open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
         """Ledgers, lines and builders of one symbol, going on where its stored series end."""
@@ -206,7 +207,7 @@ class Pipeline:
         BadMessage; those before it have been taken."""
         for event in events:
             if event_ms := _event_ms(event):
-                if self.clock.note(event_ms, Mono(received / 1000)):
+                if self.clock.note(event_ms, self._mono()):
                     self.changed.set()  # whoever waits for a time of the exchange looks again
                 self._told_ms = event_ms
             match event:

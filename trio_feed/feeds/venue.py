@@ -104,6 +104,7 @@ class VenueFeed:
             announce=announce,
             renew=lambda symbol: self._links.renew(symbol, Kind.BOOK),
             now_ms=world.now_ms,
+            mono=mono,
             simulated=simulated,
             metrics=metrics,
         )
@@ -165,6 +166,15 @@ class VenueFeed:
             "stale_books": self.pipeline.stale_books(),
             "streams": self.watch.statistics(),
         }
+
+    def clock_error_ms(self) -> float | None:
+        """By how much our calendar is ahead of the exchange's; None while unknown."""
+        return self.pipeline.clock.error_of(self._world.wall(), mono())
+
+    def clock_stepped(self) -> None:
+        """Our calendar and the monotonic clock have parted: what waits for a time looks again."""
+        self.pipeline.clock.doubt()
+        self.pipeline.changed.set()
 
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
