@@ -12,7 +12,7 @@ from trio_util import RepeatedEvent
 
 from ..core.clock import ExchangeClock
 from ..core.ledger import Ledger, Policy
-from ..instants import Mono, Wall
+from ..instants import Exchange, Mono, Wall
 from ..metrics import Metrics
 from ..model import (
     BookTop,
@@ -72,7 +72,8 @@ class Pipeline:
         metrics: Metrics,
     ) -> None:
         self.changed = RepeatedEvent()
-        self._mono = mono or (lambda: Mono(now_ms() / 1000))
+        calendar_ms = now_ms
+        self._mono = mono or (lambda: Mono(calendar_ms() / 1000))
         self.clock = ExchangeClock(self._mono(), Wall(now_ms()))
         now_ms = self._now_ms = self.now_ms
         self._venue, self._settings = venue, settings
@@ -142,9 +143,12 @@ class Pipeline:
     def ledgers(self) -> Mapping[Series, Ledger]:
         return self._candles.ledgers
 
-    def now_ms(self) -> float:
+    def now(self) -> Exchange:
         """The exchange's clock, as far as its messages have told it."""
-        return float(self.clock.at(self._mono()))
+        return self.clock.at(self._mono())
+
+    def now_ms(self) -> float:
+        return float(self.now())
 
     def open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
         """Ledgers, lines and builders of one symbol, going on where its stored series end."""
@@ -257,7 +261,7 @@ class Pipeline:
         """When ``advance`` will next have something to do."""
         return self._building.next_close_ms()
 
-    def most_due(self) -> tuple[float, Hashable] | None:
+    def most_due(self) -> tuple[Exchange, Hashable] | None:
         """The job to do next (perhaps not yet), leaving out those that are being done."""
         due: list[tuple[float, Hashable]] = [
             (self.ledgers[series].due_ms, series)
@@ -267,7 +271,8 @@ class Pipeline:
         due += [item for item in self._books.due() if item[1].symbol in self._active]
         due += [item for item in self._checks.due() if item[1].symbol in self._active]
         idle = (item for item in due if item[1] not in self._busy)
-        return min(idle, key=lambda item: item[0], default=None)
+        found = min(idle, key=lambda item: item[0], default=None)
+        return None if found is None else (Exchange(found[0]), found[1])
 
     def begin(self, key: Hashable) -> Job | None:
         """The question of this key as it stands now; None: there is none after all.

@@ -250,7 +250,7 @@ class VenueFeed:
             self.pipeline,
             rest,
             venue=name,
-            now_ms=self.pipeline.now_ms,
+            now=self.pipeline.now,
             room=self._store.room,
             metrics=self._metrics,
         )
