@@ -152,6 +152,33 @@ async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:
             assert house.exchange.connections == []
 
 
+async def test_another_request_weight_counts_at_once_and_the_feed_stays(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(".connection.rest_weight_per_minute=600")
+
+    def weighing(settings: Settings, weight: int) -> Settings:
+        connection = settings.exchanges[VENUE].connection
+        return with_change(settings, connection=evolve(connection, rest_weight_per_minute=weight))
+
+    with trio.fail_after(10_000):
+        async with open_house(settings) as house:
+            await trio.sleep(90)
+            (feed,) = house.ready.feeds
+            roster = house.ready.roster
+            with capture_logs() as lines:
+                await roster.apply(weighing(settings, 2400))
+                await roster.apply(weighing(settings, 2400))  # nothing new
+            assert house.ready.feeds == [feed]
+            assert repr(feed._weights) == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
+            changed = [line for line in lines if line["event"] == "budget.changed"]
+            assert [line["rest_weight_per_minute"] for line in changed] == [2400]
+            assert "venue.started" not in [line["event"] for line in lines]
+            await roster.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
+            (feed,) = house.ready.feeds
+            assert "of 60 left" in repr(feed._weights)
+
+
 async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests()
     with trio.fail_after(1_000):

@@ -17,6 +17,8 @@ from attrs import evolve, frozen
 
 from . import __version__
 from .bus.local import LocalBus
+from .clocks import make_clock_monitor, run_clock_monitor
+from .core.clock_monitor import ClockMonitor
 from .environment import Environment
 from .errors import SettingsError, StartError
 from .ingest.driver import EVERY
@@ -160,7 +162,8 @@ async def run(
                 around = evolve(around, boxed=settings.simulator.venue, box=box)
             roster = Roster(settings, around)
             await roster.open()
-            app = _make_app(settings, world, store, journal, hub, roster, metrics)
+            monitor = make_clock_monitor()
+            app = _make_app(settings, world, store, journal, hub, roster, monitor, metrics)
             edge.start_soon(journal.run, app.door.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await _start_server(edge, app, settings, world, draining)
@@ -168,6 +171,15 @@ async def run(
             edge.start_soon(_sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
             edge.start_soon(app.close_unused, unused_s, name="unused clients")
+            edge.start_soon(
+                run_clock_monitor,
+                monitor,
+                world,
+                roster.clock_errors_ms,
+                roster.clock_stepped,
+                metrics,
+                name="clock monitor",
+            )
             feeds.start_soon(roster.run, name="roster")
             await feeds.start(_reload_on_signal, roster, reload)
             urls = _urls(settings, address, admin)
@@ -267,10 +279,11 @@ def _make_app(
     journal: Journal,
     hub: Hub,
     roster: Roster,
+    monitor: ClockMonitor,
     metrics: Metrics,
 ) -> PushApp:
     kline = settings.kline
-    fresh_s = settings.service.ready_after_s
+    fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
     auth, private = settings.auth, PrivateFeed(journal, world.now_ms, metrics)
 
     def status() -> dict[str, Any]:
@@ -283,6 +296,8 @@ def _make_app(
         }
 
     def not_ready() -> str:
+        if clock_s and monitor.worst_s > clock_s:
+            return monitor.explain()
         return next((why for feed in roster.feeds if (why := feed.not_ready(fresh_s))), "")
 
     return PushApp(
@@ -303,6 +318,7 @@ def _make_app(
         door=PrivateDoor(Authenticator(auth), private, auth, world.now_ms, metrics),
         intake=Intake(settings.settlement, journal, world.now_ms, metrics),
         klines=kline.enable_kline_service,
+        clock=monitor.explain,
     )
 
 

@@ -289,6 +289,11 @@ class Driver:
         if self.clock.note_date(answer.date_ms, answer.sent, answer.received):
             self._replan()
 
+    def clock_stepped(self) -> None:
+        """Our calendar and the monotonic clock have parted."""
+        self.clock.doubt()
+        self._replan()
+
     # What operators see
 
     def holding(self) -> int:
