@@ -203,6 +203,21 @@ async def a_revision_of_an_unknown_candle_is_one_message(kit: Kit) -> None:
     assert await kit.opens() == [0, 1]
 
 
+async def a_candle_that_comes_late_or_again_is_in_no_partial_answer(kit: Kit) -> None:
+    kit.put(0, 1)
+    kit.put(3, 2)
+    kit.put(1, 3)
+    kit.put(4, 4)
+    await kit.written()
+    whole = [(1, 3, "100.50", False), (4, 4, "100.50", False)]
+    assert await kit.after(2) in (None, whole)
+    assert await kit.after(3) == whole[1:]
+    kit.put(4, 5, "7.0")
+    await kit.written()
+    assert await kit.after(4) in (None, [(4, 5, "7.0", False)])
+    assert await kit.after(5) == []
+
+
 async def revisions_keep_when_and_what_was_before(kit: Kit) -> None:
     first = kit.put(0, 1, "1.0")
     await kit.written()
@@ -310,6 +325,7 @@ CHECKS = [
     holes_settle,
     what_was_published_after_a_number,
     a_revision_of_an_unknown_candle_is_one_message,
+    a_candle_that_comes_late_or_again_is_in_no_partial_answer,
     revisions_keep_when_and_what_was_before,
     numbers_beyond_64_bits_are_refused_alone,
     retention_deletes_what_is_too_old,
