@@ -270,7 +270,7 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
         kit.put(n, n + 1)
     kit.put(5, 101, "7.0", revision=True)
     kit.put(95, 102, "8.0", revision=True)
-    kit.put(0, 1, series=OTHER)
+    kit.put(0, 1, series=OTHER, received_ms=T0 + 101 * MINUTE)
     kit.store.put_hole(SERIES, Hole(T0 + 100 * MINUTE, T0 + 110 * MINUTE))
     await kit.retain()
     # The newest candle opened at minute 99; an hour before that is minute 39.
@@ -289,10 +289,17 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
 
 async def no_clock_deletes_the_last_hour(kit: Kit) -> None:
     """Neither ours, years ahead, nor the time of one candle that is."""
-    kit.put(0, 1, received_ms=T0 + 10_000_000 * MINUTE)
-    kit.put(59, 2)
+    kit.put(0, 1)
+    kit.put(59, 2, received_ms=T0 + 10_000_000 * MINUTE)
     await kit.retain()
     assert await kit.opens() == [0, 59]
+
+
+async def a_clock_that_was_wrong_for_a_while_deletes_nothing_later(kit: Kit) -> None:
+    kit.put(0, 1, received_ms=T0 + 10_000_000 * MINUTE)
+    kit.put(10_000_000, 2, received_ms=T0 + MINUTE)
+    await kit.retain()
+    assert await kit.opens() == [0, 10_000_000]
 
 
 async def one_absurd_candle_deletes_nothing(kit: Kit) -> None:
@@ -330,6 +337,7 @@ CHECKS = [
     numbers_beyond_64_bits_are_refused_alone,
     retention_deletes_what_is_too_old,
     no_clock_deletes_the_last_hour,
+    a_clock_that_was_wrong_for_a_while_deletes_nothing_later,
     one_absurd_candle_deletes_nothing,
     the_last_candle_of_a_series_always_stays,
 ]

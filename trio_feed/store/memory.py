@@ -47,7 +47,7 @@ class MemoryStore:
             if not why_unfit(LostEntry(message.series, message.epoch, message.offset)):
                 rows.forget(message)
             return
-        self._wall_ms = max(self._wall_ms, message.received_ms)
+        self._wall_ms = message.received_ms
         rows.put(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:
