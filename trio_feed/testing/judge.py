@@ -178,7 +178,8 @@ class _Series:
         others = {*self.mine, *self.finals} - expected.keys()
         if not others:
             return
-        start_ms, end_ms = min(others) - 1, max(others) + 32 * 86_400_000
+        longest_ms = 2_000_000 if self.origin == "built" else 32 * 86_400_000
+        start_ms, end_ms = min(others) - 1, max(others) + longest_ms
         real = dict(self.days.candles(self.interval, start_ms, end_ms))
         for at in others:
             if at not in real:
@@ -234,6 +235,22 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
         "duplicated": sum(count - 1 for count in seen.values()),
         "out_of_order": disorder,
     }
+
+
+def latest_finals_s(case: Case, record: Record) -> dict[str, float]:
+    """By interval: the longest time from the end of a candle to its final at the client.  Suspended
+    time counts as none."""
+    days, latest = days_of(case.market, case.symbol), dict[str, float]()
+    for (name, interval), series in record.series.items():
+        if name == case.symbol and interval in case.origins:
+            ends = dict(days.candles(interval, case.start_ms, case.end_ms))
+            waits = [
+                came_s - (ends[at] - case.start_ms) / 1000
+                for at, came_s in series.came.items()
+                if at in ends
+            ]
+            latest[interval.value] = round(max(waits, default=0.0), 1)
+    return latest
 
 
 def first_updates_s(record: Record, symbol: str, moments_s: Sequence[float]) -> dict[str, float]:
