@@ -281,7 +281,8 @@ async def _listen(scene: Scene) -> None:
     run = scene.run
     each = [{"interval": interval.value, "limit": 100} for interval in run.origins]
     asked: list[dict[str, Any]] = [{"symbol": SYMBOL, **one} for one in each]
-    later = [{"symbol": FRESH, **one} for one in each] if run.lists_fresh else []
+    new = [{"symbol": FRESH, "provisional": True, **one} for one in each]
+    later = new if run.lists_fresh else []
     asked += [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
     stream = await scene.trial.network.dial(*PUSH)
     reason = await listen(

@@ -89,7 +89,19 @@ def judge(
         "latest_final_s": latest_finals_s(case, record),
         "stale": sum(series.statuses["stale"] for series in record.series.values()),
         "first_update_s": first_updates_s(record, SYMBOL, resumed_s) if resumed_s else {},
-        "fresh_candles": sum(len(rows) for (name, _), rows in stored.items() if name == FRESH),
+        "fresh_updates": {
+            interval.value: series.updates
+            for (name, interval), series in record.series.items()
+            if name == FRESH
+        },
+        "fresh_first_s": min(
+            (
+                series.arrivals[0]
+                for (name, _), series in record.series.items()
+                if name == FRESH and series.arrivals
+            ),
+            default=-1.0,
+        ),
     }
 
 
