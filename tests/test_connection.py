@@ -10,6 +10,7 @@ import pytest
 import trio
 from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
+from support.recorder import Recorder
 
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
 from trio_feed.feeds.connection import Connection, ConnectionState, Incoming
@@ -278,7 +279,7 @@ async def test_binance_futures_recording_parses_without_a_miss(
         ),
         tails={},
         store=store,
-        publish=published.append,
+        publish=Recorder(published).publish,
         announce=lambda subject: None,
         renew=lambda symbol: None,
         now_ms=lambda: recording.received[0][0] * 1000,

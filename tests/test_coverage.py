@@ -11,7 +11,7 @@ from trio_feed.model import Hole
 def ledger(closed: int, *holes: tuple[int, int]) -> Ledger:
     """One whose last closed candle is that of minute ``closed``."""
     found = [Hole(T0 + a * MINUTE, T0 + b * MINUTE) for a, b in holes]
-    return Ledger(SERIES, T0 + closed * MINUTE, 1, False, holes=found)
+    return Ledger(SERIES, T0 + closed * MINUTE, False, holes=found)
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_what_is_due_and_what_went_out(
 
 
 def test_of_a_series_that_never_began_nothing_is_due() -> None:
-    fresh = Ledger(SERIES, T0, 1, True)
+    fresh = Ledger(SERIES, T0, True)
     assert coverage(fresh, T0, T0 + 60 * MINUTE) == (0, 0)

@@ -6,21 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.make import MINUTE, SERIES, T0, kline
 
+from trio_feed.core.effects import CandleNews
 from trio_feed.core.ledger import Ledger, Policy, open_ledger
-from trio_feed.model import Hole, KlineMessage
+from trio_feed.model import Hole
 
 
 def ledger(*, fresh: bool = False, policy: Policy | None = None) -> Ledger:
     """A ledger that expects the candle at T0."""
-    return Ledger(SERIES, T0 - MINUTE, epoch=5, fresh=fresh, policy=policy or Policy())
+    return Ledger(SERIES, T0 - MINUTE, fresh=fresh, policy=policy or Policy())
 
 
-def see(book: Ledger, n: int, *, closed: bool, event_ms: int = 0) -> list[KlineMessage]:
+def see(book: Ledger, n: int, *, closed: bool, event_ms: int = 0) -> list[CandleNews]:
     row = kline(T0 + n * MINUTE, closed=closed, event_ms=event_ms)
     return book.observe(row, now=row.event_ms, received=row.event_ms)
 
 
-def closes(messages: Iterable[KlineMessage]) -> list[int]:
+def closes(messages: Iterable[CandleNews]) -> list[int]:
     return [(m.kline.open_ms - T0) // MINUTE for m in messages if m.kline.closed]
 
 
@@ -28,7 +29,6 @@ def test_updates_then_one_close_numbered_in_order() -> None:
     book = ledger()
     out = [*see(book, 0, closed=False), *see(book, 0, closed=False, event_ms=T0 + 2)]
     out += see(book, 0, closed=True)
-    assert [m.offset for m in out] == [1, 2, 3]
     assert [m.update_count for m in out] == [1, 2, 3]
     assert [m.kline.closed for m in out] == [False, False, True]
     assert see(book, 1, closed=False)[0].update_count == 1
@@ -48,11 +48,11 @@ def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
     book.observe(kline(T0, "100.50"), now=T0, received=T0)
     see(book, 1, closed=False)
     (again,) = book.observe(kline(T0, "100.60"), now=T0, received=T0)
-    assert (again.kline.closed, again.revision, again.offset) == (True, True, 4)
+    assert (again.kline.closed, again.revision) == (True, True)
     assert book.counts.revisions == 1
     assert book.observe(kline(T0, "100.60"), now=T0, received=T0) == []
     (update,) = see(book, 1, closed=False, event_ms=T0 + MINUTE + 2)
-    assert (update.offset, update.update_count, update.revision) == (5, 2, False)
+    assert (update.update_count, update.revision) == (2, False)
 
 
 def test_an_older_state_of_a_closed_candle_is_no_revision() -> None:
@@ -102,7 +102,6 @@ def test_live_candles_wait_behind_a_hole_and_follow_it_in_order() -> None:
     assert out[-1].kline.open_ms == T0 + 3 * MINUTE
     assert not out[-1].kline.closed
     assert not book.holding
-    assert [m.offset for m in out] == [1, 2, 3, 4]
 
 
 def test_a_close_that_never_came_is_due_after_the_grace() -> None:
@@ -208,12 +207,10 @@ def test_an_answer_that_is_empty_by_its_bounds_says_that_there_is_nothing() -> N
 
 def test_a_new_ledger_wants_its_history() -> None:
     now = T0 + 30_000
-    book = open_ledger(SERIES, last_closed=None, history_bars=10, epoch=1, now=now, policy=Policy())
+    book = open_ledger(SERIES, last_closed=None, history_bars=10, now=now, policy=Policy())
     assert book.expected == T0 - 10 * MINUTE
     assert book.due_ms < now
-    again = open_ledger(
-        SERIES, last_closed=T0 - MINUTE, history_bars=10, epoch=1, now=now, policy=Policy()
-    )
+    again = open_ledger(SERIES, last_closed=T0 - MINUTE, history_bars=10, now=now, policy=Policy())
     assert again.expected == T0
 
 
@@ -238,7 +235,7 @@ def test_any_order_of_deliveries_gives_every_close_once_in_order(seed: int) -> N
     chance = random.Random(seed)
     total = 30
     book = ledger()
-    out: list[KlineMessage] = []
+    out: list[CandleNews] = []
     for n in range(total):
         for closed in (False, False, True):
             if chance.random() < 0.6:
@@ -253,5 +250,4 @@ def test_any_order_of_deliveries_gives_every_close_once_in_order(seed: int) -> N
     rows = [kline(T0 + i * MINUTE) for i in range(first, total)]
     out += book.fill(rows, now=T0 + total * MINUTE)
     assert closes(out) == list(range(total))
-    assert [m.offset for m in out] == list(range(1, len(out) + 1))
     assert book.holes == []

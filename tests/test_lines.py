@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from support.make import MINUTE, T0, kline, tail, trade
+from support.recorder import Recorder
 
 from trio_feed.core.rollup import roll
 from trio_feed.feeds.pipeline import Pipeline
@@ -66,7 +67,7 @@ class House:
             self.settings,
             tails=tails,
             store=self.store,
-            publish=self.out.append,
+            publish=Recorder(self.out, 7).publish,
             announce=self.subjects.append,
             renew=self.renewed.append,
             now_ms=lambda: self.now,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.make import MINUTE, T0, kline, tail, trade
+from support.recorder import Recorder
 
 from trio_feed.errors import BadMessage
 from trio_feed.feeds.pipeline import Pipeline
@@ -63,7 +64,7 @@ class Line:
             ExchangeSettings(**(chosen | more)),
             tails=tails,
             store=self.store,
-            publish=self.out.append,
+            publish=Recorder(self.out, 7).publish,
             announce=lambda subject: None,
             renew=lambda symbol: None,
             now_ms=lambda: self.now,

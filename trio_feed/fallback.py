@@ -14,10 +14,10 @@ import structlog
 import trio
 from attrs import evolve
 
+from .core.effects import News
 from .environment import Environment
 from .feeds.venue import VenueFeed
 from .metrics import Metrics
-from .model import Message
 from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
 from .simulator.boxes import serve_box
@@ -34,7 +34,7 @@ async def stand_in(
     feed: VenueFeed,
     *,
     world: Environment,
-    show: Callable[[Message], None],
+    show: Callable[[News], None],
 ) -> Never:
     """Until cancelled: simulate the venue while ``feed`` has been out of reach for longer than
     ``fallback_after_s``.  ``show`` is told everything that is simulated."""
@@ -51,7 +51,7 @@ async def stand_in(
 
 
 async def _simulate(
-    name: str, exchange: ExchangeSettings, world: Environment, show: Callable[[Message], None]
+    name: str, exchange: ExchangeSettings, world: Environment, show: Callable[[News], None]
 ) -> Never:
     network = MemoryNetwork()
     inside = Environment(network.dial, network.listen, world.now_ms, random.Random(name))

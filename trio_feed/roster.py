@@ -14,6 +14,7 @@ import structlog
 import trio
 from attrs import define, evolve, field, frozen
 
+from .bus.base import Publisher
 from .environment import Environment
 from .fallback import stand_in
 from .feeds.pipeline import EVERY
@@ -21,7 +22,6 @@ from .feeds.venue import VenueFeed
 from .metrics import Metrics
 from .model import Kline, Series, Subject
 from .net.budgets import Budgets
-from .push.hub import Hub
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
 from .store.base import Tail
@@ -65,7 +65,7 @@ class Surroundings:
     world: Environment
     environ: Mapping[str, str] | None
     store: KlineStore
-    hub: Hub
+    bus: Publisher
     metrics: Metrics
     budgets: Budgets = field(factory=Budgets)
     """What may be asked of the exchanges; outlives any feed."""
@@ -79,7 +79,6 @@ class Roster:
     def __init__(self, settings: Settings, around: Surroundings) -> None:
         self._settings, self._around = settings, around
         self._fed: dict[str, Fed] = {}
-        self._numbers: dict[Subject, int] = {}
         self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
@@ -143,14 +142,12 @@ class Roster:
         fed = self._fed.pop(name)
         fed.scope.cancel()
         await fed.over.wait()
-        pipeline = fed.feed.pipeline
-        self._numbers.update(pipeline.numbers())
         log.info("venue.ended", venue=name)
-        return set(pipeline.subjects())
+        return set(fed.feed.pipeline.subjects())
 
     def _close(self, subjects: Iterable[Subject]) -> None:
         for subject in subjects:
-            self._around.hub.close_topic(subject)
+            self._around.bus.close(subject)
 
     async def _change(self, fed: Fed, exchange: ExchangeSettings) -> None:
         feed, fed.settings = fed.feed, exchange
@@ -169,11 +166,10 @@ class Roster:
             world=around.world,
             environ=around.environ if self._settings.proxy.from_env else None,
             tails=tails,
-            numbers={s: n for s, n in self._numbers.items() if s.venue == name},
             store=around.store,
-            publish=around.hub.publish,
+            publish=around.bus.publish,
             announce=self._announce,
-            name=around.hub.name,
+            name=around.bus.alias,
             simulated=around.boxed == name,
             metrics=around.metrics,
             budgets=around.budgets,
@@ -181,7 +177,9 @@ class Roster:
         )
         fed = self._fed[name] = Fed(feed, exchange)
         if exchange.fallback == "simulated":
-            fed.stand_in = partial(stand_in, feed, world=around.world, show=around.hub.show)
+            fed.stand_in = partial(
+                stand_in, feed, world=around.world, show=around.bus.publish_ephemeral
+            )
         return fed
 
     def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
@@ -199,7 +197,7 @@ class Roster:
 
     def _announce(self, subject: Subject) -> None:
         history, first_ms = self._histories.pop(subject, ((), None))
-        self._around.hub.open_topic(subject, history, first_ms)
+        self._around.bus.open(subject, history, first_ms)
 
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:

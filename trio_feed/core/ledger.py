@@ -18,7 +18,7 @@ duplicate, or shows that something is missing:
   few candles.
 
 A candle is closed when the exchange says so (its closed flag, or its REST answer), never because
-our clock does.  The ledger gives every outgoing message its (epoch, offset).
+our clock does.
 """
 
 from collections import deque
@@ -26,8 +26,9 @@ from collections.abc import Iterable
 
 from attrs import define, field, frozen
 
-from ..model import Hole, Kline, KlineMessage, Series
+from ..model import Hole, Kline, Series
 from . import calendar
+from .effects import CandleNews
 
 
 @frozen
@@ -66,10 +67,8 @@ class Ledger:
 
     series: Series
     closed_ms: int
-    epoch: int
     fresh: bool
     policy: Policy = Policy()
-    offset: int = 0
     counts: Counts = field(factory=Counts)
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
@@ -116,7 +115,7 @@ class Ledger:
         if calendar.next_open(self.series.interval, self.expected) <= now:
             self._retry_at = now
 
-    def observe(self, kline: Kline, *, now: float, received: float) -> list[KlineMessage]:
+    def observe(self, kline: Kline, *, now: float, received: float) -> list[CandleNews]:
         """A live candle state came in.  Returns what goes out, in order."""
         if kline.open_ms <= self.closed_ms:
             return self._repeated(kline, received)
@@ -132,14 +131,14 @@ class Ledger:
 
     def fill(
         self, rows: Iterable[Kline], *, now: float, until_ms: int | None = None
-    ) -> list[KlineMessage]:
+    ) -> list[CandleNews]:
         """The exchange's answer to "everything from ``expected`` on", ascending; open rows are
         ignored.  Returns what goes out, in order, and plans the next question.
 
         ``until_ms``: the question was about candles that open before it only, so an answer
         without any says that there are none.
         """
-        out: list[KlineMessage] = []
+        out: list[CandleNews] = []
         before = self.expected
         for row in rows:
             if not row.closed or row.open_ms < self.expected:
@@ -153,15 +152,14 @@ class Ledger:
         self._plan(now, progress=self.expected > before)
         return out
 
-    def revise(self, kline: Kline, *, received: float) -> KlineMessage:
+    def revise(self, kline: Kline, *, received: float) -> CandleNews:
         """The exchange changed a candle that has gone out closed; the caller is sure of it."""
         self.counts.revisions += 1
         for at, told in enumerate(self._recent):
             if told.open_ms == kline.open_ms:
                 self._superseded.append(told)  # a slower connection may still bring it
                 self._recent[at] = kline
-        self.offset += 1
-        return KlineMessage(self.series, kline, self.epoch, self.offset, 1, received, revision=True)
+        return CandleNews(self.series, kline, 1, received, revision=True)
 
     def skip(self, to_ms: int) -> None:
         """Give up on what comes before ``to_ms`` (an open time): nobody can supply it."""
@@ -209,7 +207,7 @@ class Ledger:
         self.current = None
         self._updates = 0
 
-    def _repeated(self, kline: Kline, received: float) -> list[KlineMessage]:
+    def _repeated(self, kline: Kline, received: float) -> list[CandleNews]:
         """A state of a candle that is closed here."""
         told = next((k for k in self._recent if k.open_ms == kline.open_ms), None)
         if (
@@ -246,9 +244,9 @@ class Ledger:
         older = kline.event_ms < current.event_ms or kline.volume < current.volume
         return older or kline.same_values(current)
 
-    def _release(self, now: float) -> list[KlineMessage]:
+    def _release(self, now: float) -> list[CandleNews]:
         """What was held and has become the expected candle."""
-        out: list[KlineMessage] = []
+        out: list[CandleNews] = []
         while (kline := self._waiting.pop(self.expected, None)) is not None:
             out.append(self._close(kline, now))
         for open_ms in [at for at in self._waiting if at <= self.closed_ms]:
@@ -262,11 +260,11 @@ class Ledger:
             self._hurry_from = None
         return out
 
-    def _update(self, kline: Kline, received: float) -> KlineMessage:
+    def _update(self, kline: Kline, received: float) -> CandleNews:
         self.current = kline
         return self._message(kline, received)
 
-    def _close(self, kline: Kline, received: float) -> KlineMessage:
+    def _close(self, kline: Kline, received: float) -> CandleNews:
         message = self._message(kline, received)
         self.closed_ms = kline.open_ms
         self.fresh = False
@@ -277,10 +275,9 @@ class Ledger:
         self._retry_at = None
         return message
 
-    def _message(self, kline: Kline, received: float) -> KlineMessage:
-        self.offset += 1
+    def _message(self, kline: Kline, received: float) -> CandleNews:
         self._updates += 1
-        return KlineMessage(self.series, kline, self.epoch, self.offset, self._updates, received)
+        return CandleNews(self.series, kline, self._updates, received)
 
 
 def open_ledger(
@@ -288,7 +285,6 @@ def open_ledger(
     *,
     last_closed: int | None,
     history_bars: int,
-    epoch: int,
     now: float,
     policy: Policy,
 ) -> Ledger:
@@ -299,4 +295,4 @@ def open_ledger(
         running = calendar.open_of(series.interval, int(now))
         first = calendar.back(series.interval, running, history_bars)
         last_closed = calendar.previous_open(series.interval, first)
-    return Ledger(series, last_closed, epoch, fresh, policy)
+    return Ledger(series, last_closed, fresh, policy)

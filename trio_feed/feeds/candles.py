@@ -39,17 +39,15 @@ class Candles:
             series,
             last_closed=last_closed,
             history_bars=history_bars if fetched else 0,
-            epoch=self._outlet.store.epoch,
             now=self._now_ms(),
             policy=self._policy,
         )
-        ledger.offset = self._outlet.offsets.get(series, 0)
         return ledger
 
     def close(self, symbol: str) -> None:
         """Forget the series of a symbol."""
         for series in [s for s in self.ledgers if s.symbol == symbol]:
-            self._outlet.offsets[series] = self.ledgers.pop(series).offset
+            del self.ledgers[series]
             self._holes.pop(series, None)
 
     def fetchable(self, symbols: Iterable[str]) -> list[Series]:
@@ -77,8 +75,8 @@ class Candles:
 
     def revise(self, series: Series, kline: Kline) -> None:
         """The exchange's REST answer differs from the closed candle that went out."""
-        message = self.ledgers[series].revise(self._outlet.labelled(kline), received=self._now_ms())
-        self._outlet.candles([message])
+        news = self.ledgers[series].revise(self._outlet.labelled(kline), received=self._now_ms())
+        self._outlet.candles([news])
 
     def built(self, series: Series, kline: Kline, received: float) -> None:
         """A candle made here.  One that lacks something is left to be fetched where the exchange

@@ -1,12 +1,13 @@
 """Where a venue's results leave for the store and the hub, in one synchronous step."""
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 
 import structlog
 from attrs import evolve
 
+from ..bus.base import Numbered
 from ..core import calendar
+from ..core.effects import CandleNews, LineNews, News
 from ..metrics import Metrics
 from ..model import (
     BookView,
@@ -14,25 +15,20 @@ from ..model import (
     Kline,
     KlineMessage,
     Line,
-    LineMessage,
-    Message,
     Price,
     Series,
     Source,
-    Subject,
     Ticker,
     Trade,
 )
 from ..store import KlineStore
 
-Publish = Callable[[Message], None]
+Publish = Callable[[News], Numbered | None]
+"""See :class:`trio_feed.bus.base.Publisher`."""
 
 
 class Outlet:
-    """Stores what is closed, labels what is simulated, numbers lines, publishes, counts, logs.
-
-    ``offsets`` are the last numbers of subjects in this run of the service (of a series: where its
-    ledger begins to count).
+    """Publishes, stores what is closed, labels what is simulated, counts, logs.
 
     ``on_closed`` are called with every closed candle after it went out, ``on_hole`` with the
     series of every hole.
@@ -44,7 +40,6 @@ class Outlet:
         *,
         store: KlineStore,
         publish: Publish,
-        numbers: Mapping[Subject, int] = MappingProxyType({}),
         simulated: bool,
         metrics: Metrics,
     ) -> None:
@@ -53,27 +48,25 @@ class Outlet:
         self.on_hole: list[Callable[[Series], None]] = []
         self.log = structlog.get_logger().bind(venue=venue)
         self._publish, self._simulated = publish, simulated
-        self.offsets = dict(numbers)
 
     def labelled(self, kline: Kline) -> Kline:
         """A candle that says ``simulated`` where everything of this venue is."""
         return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
 
-    def candles(self, messages: Iterable[KlineMessage]) -> None:
+    def candles(self, candles: Iterable[CandleNews]) -> None:
         """What a ledger let out, in order."""
-        for message in messages:
-            if message.kline.closed:
+        for news in candles:
+            message = self._publish(news)
+            if isinstance(message, KlineMessage) and message.kline.closed:
                 self._keep(message)
-            self._publish(message)
-            if message.kline.closed and not message.revision:
+            if news.kline.closed and not news.revision:
                 for told in self.on_closed:
-                    told(message.series, message.kline)
+                    told(news.series, news.kline)
 
     def line(self, line: Line, data: Ticker | Trade | Price | BookView, received: float) -> None:
-        """News of a line; it gets the line's next number."""
-        offset = self.offsets[line] = self.offsets.get(line, 0) + 1
+        """News of a line."""
         source = Source.SIMULATED if self._simulated else Source.EXCHANGE
-        self._publish(LineMessage(line, data, source, self.store.epoch, offset, received))
+        self._publish(LineNews(line, data, source, received))
 
     def hole(self, series: Series, hole: Hole) -> None:
         """Candles that nobody can supply."""

@@ -6,7 +6,6 @@ backfill workers.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from types import MappingProxyType
 
 from trio_util import RepeatedEvent
 
@@ -59,7 +58,6 @@ class Pipeline:
         settings: ExchangeSettings,
         *,
         tails: Mapping[Series, Tail],
-        numbers: Mapping[Subject, int] = MappingProxyType({}),
         store: KlineStore,
         publish: Publish,
         announce: Callable[[Subject], None],
@@ -82,7 +80,6 @@ class Pipeline:
             venue.NAME,
             store=store,
             publish=publish,
-            numbers=numbers,
             simulated=simulated,
             metrics=metrics,
         )
@@ -176,10 +173,6 @@ class Pipeline:
     def subjects(self) -> list[Subject]:
         """Everything that one can subscribe to."""
         return [subject for symbol in self._symbols for subject in self._subjects_of(symbol)]
-
-    def numbers(self) -> dict[Subject, int]:
-        """The last offset of everything, for whoever goes on with it in this run."""
-        return {**{s: ledger.offset for s, ledger in self.ledgers.items()}, **self._outlet.offsets}
 
     def lag_ms(self) -> float:
         """How old the latest message with a time was when it is asked."""

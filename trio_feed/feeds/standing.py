@@ -17,7 +17,6 @@ from ..model import (
     Interval,
     Kline,
     Line,
-    Message,
     Series,
     Source,
     StatusMessage,
@@ -25,6 +24,7 @@ from ..model import (
 )
 from ..settings import ExchangeSettings
 from ..venues import Kind, Stream, Venue
+from .outlet import Publish
 from .prices import PriceLine
 from .trades import TradeLine
 
@@ -56,7 +56,7 @@ class Standings:
         ledgers: Mapping[Series, Ledger],
         trades: Mapping[str, TradeLine],
         prices: Mapping[str, PriceLine],
-        publish: Callable[[Message], None],
+        publish: Publish,
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Never
 
 import structlog
@@ -66,7 +65,6 @@ class VenueFeed:
         publish: Publish,
         announce: Callable[[Subject], None],
         name: Callable[[str, str], None],
-        numbers: Mapping[Subject, int] = MappingProxyType({}),
         simulated: bool,
         metrics: Metrics,
         budgets: Budgets,
@@ -99,7 +97,6 @@ class VenueFeed:
             venue,
             settings,
             tails=tails,
-            numbers=numbers,
             store=store,
             publish=publish,
             announce=announce,
