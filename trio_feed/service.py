@@ -71,6 +71,7 @@ class Ready:
     admin_address: str
     store: KlineStore
     app: PushApp
+    bus: LocalBus
     roster: Roster
 
     @property
@@ -151,12 +152,13 @@ async def run(
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
-        hub = _make_hub(settings, store.epoch, world, metrics)
+        bus = _make_bus(settings, store.epoch, world)
+        hub = _make_hub(bus, settings, world, metrics)
         edge.start_soon(hub.run, name="hub flusher")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
-            around = Surroundings(world, environ, store, LocalBus(hub, store.epoch), metrics)
+            around = Surroundings(world, environ, store, bus, metrics)
             if simulated:
                 box = await _start_simulator(feeds, settings, world)
                 around = evolve(around, boxed=settings.simulator.venue, box=box)
@@ -184,7 +186,7 @@ async def run(
             await feeds.start(_reload_on_signal, roster, reload)
             urls = _urls(settings, address, admin)
             log.info("service.ready", urls=urls, venues=roster.names, simulated=simulated)
-            task_status.started(Ready(address, admin, store, app, roster))
+            task_status.started(Ready(address, admin, store, app, bus, roster))
         draining.set()
         app.farewell(partial(world.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
@@ -251,13 +253,20 @@ async def _start_simulator(
     return point_at_it
 
 
-def _make_hub(settings: Settings, epoch: int, world: Environment, metrics: Metrics) -> Hub:
-    enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
-    return Hub(
+def _make_bus(settings: Settings, epoch: int, world: Environment) -> LocalBus:
+    return LocalBus(
+        epoch=epoch,
         history_rows=settings.kline.history_data_limit,
         resume_messages=settings.kline.resume_messages,
+        now_ms=world.now_ms,
+    )
+
+
+def _make_hub(bus: LocalBus, settings: Settings, world: Environment, metrics: Metrics) -> Hub:
+    enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
+    return Hub(
+        bus,
         default_venue=settings.service.default_venue or enabled[0],
-        epoch=epoch,
         now_ms=world.now_ms,
         metrics=metrics,
     )

@@ -257,7 +257,7 @@ class Driver:
             case StoreRows(series, rows):
                 for row in rows:
                     self._store.put(KlineMessage(series, row, self._store.epoch, 0, 1, 0.0))
-                self._bus.note_history(series, rows[0].open_ms)
+                self._bus.deepen(series, rows[0].open_ms)
             case Resubscribe():
                 self.queues.rotations.append(effect)
                 self.queues.more_rotations.set()

@@ -203,7 +203,7 @@ class PushApp:
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
             own = target.splice()
             limit = question.limit or self.limits.history_rows
-            body = await history.answer(self.store, topic, own, question, limit)
+            body = await history.answer(self.store, topic.stream, own, question, limit)
         except RequestError as error:
             return _json({"code": error.code, "message": str(error)}, 400)
         except StoreError as error:

@@ -4,67 +4,67 @@ The feeds put a closed candle into the store and publish it in one synchronous s
 (with what it has not written yet) always holds at least what the hub's ring holds.
 """
 
+from ..bus.base import Stream
 from ..model import Kline, Series
 from ..store import KlineStore
 from . import messages
 from .protocol import History
-from .topics import Topic
 
 Rows = list[tuple[Kline, int]]
 
 
-async def latest(store: KlineStore, topic: Topic, own: str, limit: int) -> str:
+async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str:
     """The last ``limit`` closed candles as the ``data`` of a ``history_data`` message.
 
     Up to date at the moment of return: between looking at the topic and returning nothing waits,
     so a caller that subscribes at once has neither gap nor overlap.
     """
     rows: Rows = []
-    while _lacks(topic, rows, limit):
-        stored = await store.history(_series(topic), limit=limit)
+    while _lacks(stream, rows, limit):
+        stored = await store.history(_series(stream), limit=limit)
         rows = [(kline, 1) for kline in stored]
         if not rows:
             break
-    ring = {kline.open_ms: (kline, count) for kline, count in topic.recent}
+    ring = {kline.open_ms: (kline, count) for kline, count in stream.recent}
     merged = {kline.open_ms: (kline, count) for kline, count in rows} | ring
     rows = [merged[at] for at in sorted(merged)][-limit:]
-    return _body(topic, own, rows)
+    return _body(stream, own, rows)
 
 
-async def answer(store: KlineStore, topic: Topic, own: str, request: History, limit: int) -> str:
+async def answer(store: KlineStore, stream: Stream, own: str, request: History, limit: int) -> str:
     """A ``history`` request's answer: the last ``limit`` closed candles of the range, or the
     first ones where only ``from`` is given."""
     start_ms, end_ms = request.start_ms, request.end_ms
     if start_ms is None and end_ms is None:
-        return await latest(store, topic, own, limit)
-    stored = await store.history(_series(topic), limit=limit, start_ms=start_ms, end_ms=end_ms)
-    counts = {kline.open_ms: count for kline, count in topic.recent}
-    return _body(topic, own, [(kline, counts.get(kline.open_ms, 1)) for kline in stored])
+        return await latest(store, stream, own, limit)
+    stored = await store.history(_series(stream), limit=limit, start_ms=start_ms, end_ms=end_ms)
+    counts = {kline.open_ms: count for kline, count in stream.recent}
+    return _body(stream, own, [(kline, counts.get(kline.open_ms, 1)) for kline in stored])
 
 
-def _series(topic: Topic) -> Series:
-    assert isinstance(topic.subject, Series), "only candles have a history"
-    return topic.subject
+def _series(stream: Stream) -> Series:
+    assert isinstance(stream.subject, Series), "only candles have a history"
+    return stream.subject
 
 
-def _lacks(topic: Topic, rows: Rows, limit: int) -> bool:
+def _lacks(stream: Stream, rows: Rows, limit: int) -> bool:
     """Whether the ring and ``rows`` together leave a part of the answer to the store: the ring
     is too short, or it has rolled on past what was read."""
-    if limit <= len(topic.recent) or topic.first_ms is None:
+    if limit <= len(stream.recent) or stream.first_ms is None:
         return False
-    first = topic.recent[0][0].open_ms if topic.recent else None
-    if first is not None and first <= topic.first_ms:
+    first = stream.recent[0][0].open_ms if stream.recent else None
+    if first is not None and first <= stream.first_ms:
         return False
     return not rows or (first is not None and rows[-1][0].open_ms < first)
 
 
-def _body(topic: Topic, own: str, rows: Rows) -> str:
-    more = bool(rows) and topic.first_ms is not None and topic.first_ms < rows[0][0].open_ms
+def _body(stream: Stream, own: str, rows: Rows) -> str:
+    more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
     return messages.history_body(
         own,
-        topic.subject.venue,
+        stream.subject.venue,
         rows,
         has_more=more,
-        epoch=topic.epoch,
-        offset=topic.offset,
+        epoch=stream.epoch,
+        offset=stream.offset,
     )

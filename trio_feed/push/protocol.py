@@ -91,6 +91,7 @@ class Subscribe:
     subscription_id: str | None
     limit: int | None
     since: Since | None
+    provisional: bool = False
 
 
 @frozen
