@@ -59,7 +59,7 @@ async def subscribe(client: PushClient, symbol: str) -> None:
 async def test_symbols_come_and_go_and_the_others_miss_nothing(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     with trio.fail_after(10_000):
         async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
             await trio.sleep(90)
@@ -85,7 +85,7 @@ async def test_symbols_come_and_go_and_the_others_miss_nothing(
 async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     without = with_change(settings, symbols=("BTCUSDT",))
     with trio.fail_after(10_000):
         async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
