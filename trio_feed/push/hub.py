@@ -88,11 +88,14 @@ class Hub:
             subscription.subscriber.tell(subscription, status)
 
     def published(self, stream: Stream, published: Published) -> None:
-        topic = self._topics[stream]
-        if topic.subscriptions:
-            message = published.message
+        topic, message = self._topics[stream], published.message
+        takers: Iterable[Subscription] = topic.subscriptions.values()
+        if published.provisional:
+            takers = [taker for taker in takers if taker.request.provisional]
+        if takers:
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
-            self._hand_out(topic, parcel_of(published), timed=live and not published.ephemeral)
+            timed = live and not published.ephemeral
+            self._hand_out(topic, FanOut(parcel_of(published), deque(takers), timed))
 
     # For the clients
 
@@ -100,8 +103,7 @@ class Hub:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         return self._all.find(target, code=code)
 
-    def _hand_out(self, topic: Topic, parcel: Parcel, *, timed: bool) -> None:
-        fan_out = FanOut(parcel, deque(topic.subscriptions.values()), timed)
+    def _hand_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))
         topic.under_way.append(fan_out)
         if self.flusher.full:  # what is behind hurries on, into the clients' queues

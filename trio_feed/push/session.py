@@ -333,7 +333,7 @@ class Session:
         last = stream if back is None or request.since is None else request.since
         recovered = back is not None
         confirmed = messages.subscription_confirmed(
-            request, last.epoch, last.offset, now, recovered=recovered
+            request, last.epoch, last.offset, stream.upstream, now, recovered=recovered
         )
         self._queue(confirmed, subscription)
         for parcel, left_out in back.parcels if back is not None else ():
@@ -342,6 +342,10 @@ class Session:
         if back is None and stream.latest is not None:
             frame = own.frame(parcel_of(stream.latest), snapshot=True)
             self._outbox.put(Entry(frame, now, key=subscription))
+        if request.provisional and stream.provisional is not None:
+            ahead = parcel_of(stream.provisional)
+            frame = own.frame(ahead, snapshot=True)
+            self._outbox.put(Entry(frame, now, False, subscription, ahead))
         self._hub.subscribe(subscription)
         self._subscriptions[topic] = subscription
         if stream.status is not None:
@@ -392,4 +396,5 @@ def _entry(subscription: Subscription) -> dict[str, Any]:
         "subscription_id": subscription.request.subscription_id,
         "exchange": subscription.topic.subject.venue,
         "channel": target.channel.value,
+        "provisional": subscription.request.provisional,
     }

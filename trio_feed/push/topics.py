@@ -52,8 +52,6 @@ class FanOut:
             subscriber, words = subscription.subscriber, subscription.words
             if subscription.topic.subscriptions.get(subscriber) is not subscription:
                 continue
-            if self.parcel.provisional and not subscription.request.provisional:
-                continue
             frame = self._frames.get(words.head)
             if frame is None:
                 frame = self._frames[words.head] = words.frame(self.parcel)
