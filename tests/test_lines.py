@@ -261,7 +261,7 @@ def test_a_minute_that_differs_is_asked_for_again_and_corrected() -> None:
     row = [T0, "100.0", "100.0", "100.0", "100.0", "6", 0, "600", 6, "0", "0", "0"]
     house.answer([row, [T0 + MINUTE, *row[1:]]], lambda key: "minute" in str(key))
     series = Series(NAME, "BTCUSDT", Interval.M1)
-    stored = house.store._rows[series][T0].kline
+    stored = house.store._series[series].messages[T0].kline
     assert stored.trades == 6
     assert house.metrics.revisions.labels(NAME)._value.get() == 1
     told = [m for m in house.out if isinstance(m, KlineMessage) and m.series == series]
@@ -337,7 +337,7 @@ def test_eighteen_decimals_pass_from_the_wire_to_the_store_and_the_client() -> N
     text = messages.data_tail(sent, house.now)
     assert f'"open":{digits},' in text
     assert f'"volume":1000000000.{"1" * 18},' in text
-    stored = house.store._rows[sent.series][T0].kline
+    stored = house.store._series[sent.series].messages[T0].kline
     assert plain(stored.close) == digits
 
 
