@@ -269,7 +269,7 @@ def test_too_late_for_its_own_candle_it_marks_the_running_one() -> None:
     made = bars()
     add(made, trade(1, T0), trade(2, T0 + 200_500))
     made.add(trade(3, T0 + 80_000), FAR)  # 120 closed ones are remembered
-    assert [k.open_ms - T0 for _, k in made.collect()[1]][0] == 80_000
+    assert next(iter(made.collect()[1]))[1].open_ms == T0 + 80_000
     made.add(trade(4, T0 + 79_999, "3"), FAR)
     _, revised, running = made.collect()
     assert revised == []

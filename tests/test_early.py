@@ -10,7 +10,6 @@ from trio_feed.model import Source
 LEAD, CLOSES, REVISED = "early_close_lead_ms", "early_closes", "early_closes_revised"
 
 
-
 def judge(early: EarlyClose, n: int, *, wrong: bool, now_s: float = 0.0) -> list[Report]:
     early.closed(minute(n, source=Source.TRADES), at(now_s))
     close = "100.60" if wrong else "100.50"

@@ -147,9 +147,9 @@ def test_events_find_their_stream() -> None:
     watch = Watch(CANDLES, HOURS, TRADES, TICKERS, TOPS, PRICES, learn=False)
     for stream in (CANDLES, HOURS, TRADES, TICKERS, TOPS, PRICES):
         assert watch.hear(stream, 1, 1) == Flows(stream, 0.0)
-    assert watch.core.heard(
-        KlineUpdate("BTCUSDT", Interval.D1, kline(T0)), Mono(1)
-    ) is None  # of a stream that is none of ours
+    assert (
+        watch.core.heard(KlineUpdate("BTCUSDT", Interval.D1, kline(T0)), Mono(1)) is None
+    )  # of a stream that is none of ours
     watch.core.lost(BOOKS)  # is not known: nothing happens
 
 

@@ -37,9 +37,7 @@ def test_what_was_missed_is_told_with_its_times() -> None:
     status.lost(CANDLES, "gone")
     span = (60, 180)
     assert status.missing(SERIES) is None
-    assert status.flows(CANDLES, {SERIES: span}) == [
-        StatusMessage(SERIES, REPAIRING, "", 60, 180)
-    ]
+    assert status.flows(CANDLES, {SERIES: span}) == [StatusMessage(SERIES, REPAIRING, "", 60, 180)]
     assert status.missing(SERIES) == span
     assert status.reached(SERIES, 179) == []
     assert status.reached(SERIES, 180) == [StatusMessage(SERIES, REPAIRED, "", 60, 180)]

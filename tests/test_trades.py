@@ -108,9 +108,7 @@ def test_a_trade_of_the_far_future_is_not_believed_alone() -> None:
 
 
 def spot(after_ms: int, last_id: int | None, *, over: bool = False) -> Kline:
-    return evolve(
-        kline(T0, closed=over, event_ms=T0 + after_ms), last_trade_id=last_id
-    )
+    return evolve(kline(T0, closed=over, event_ms=T0 + after_ms), last_trade_id=last_id)
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,7 @@ class Engine:
         )
         if ends is None:
             ends = {Interval.M1: end_at(minute(-1))}
-        self.core = SymbolEngine(
-            rules, self.settings, symbol, ends, self.now, simulated=simulated
-        )
+        self.core = SymbolEngine(rules, self.settings, symbol, ends, self.now, simulated=simulated)
         self.streams = tuple(streams)
         self.core.use(self.streams, trading=trading, now=self.now)
 
