@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import trio
+from support.engine import USDM
 from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
-from trio_feed.ingest.pipeline import Pipeline
 
+from trio_feed.core.effects import CandleNews
+from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
 from trio_feed.ingest.connection import Connection, ConnectionState, Incoming
+from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.metrics import Metrics
-from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, KlineMessage, Trade
+from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, Trade
 from trio_feed.net.route import Route
 from trio_feed.settings import (
     ConnectionSettings,
@@ -31,7 +34,6 @@ from trio_feed.simulator import (
     serve_replay,
 )
 from trio_feed.simulator.wire import text_frame
-from trio_feed.store import MemoryStore
 from trio_feed.supervise import Backoff
 from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue, binance_usdm
 
@@ -259,31 +261,13 @@ async def test_binance_futures_recording_parses_without_a_miss(
         pytest.skip("the recordings of ../shared/captures are not here")
     recording = parse_recording(file.read_text())
     symbols = ("SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT")
-    network, published = MemoryNetwork(), list[KlineMessage]()
-    store = MemoryStore(1)
+    network = MemoryNetwork()
     info = (CAPTURES / "BINANCE_FUTURES.0").read_text().splitlines()
     listed = next(line for line in info if "/exchangeInfo -> " in line)
     path = recording.url.split("/", 3)[3]
     bench = Bench(network, Plan(f"ws://exchange:80/{path}", STREAMS))
     bench.instruments = Instruments(
         binance_usdm.parse_instruments(listed.partition(" -> ")[2].partition(": ")[2].encode()).good
-    )
-    pipeline = Pipeline(
-        binance_usdm,
-        ExchangeSettings(
-            symbols=symbols,
-            intervals=(Interval.M1,),
-            history_bars=0,
-            channels=(Channel.KLINE,),
-        ),
-        tails={},
-        store=store,
-        publish=published.append,
-        announce=lambda subject: None,
-        renew=lambda symbol: None,
-        now_ms=lambda: recording.received[0][0] * 1000,
-        simulated=False,
-        metrics=bench.metrics,
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
@@ -300,7 +284,16 @@ async def test_binance_futures_recording_parses_without_a_miss(
     assert sum(isinstance(event, BookTop) for event in events) == 613
     assert sum(isinstance(event, BookUpdate) for event in events) == 764
     assert len(events) == 1535
-    pipeline.handle(events, 0.0)
-    minutes = [m for m in published if m.series.interval is Interval.M1]
-    assert {m.series.symbol for m in minutes} == set(symbols)
-    assert len(minutes) == 67
+    at_ms = recording.received[0][0] * 1000
+    now = Now(Mono(0.0), Wall(at_ms), Exchange(at_ms))
+    settings = ExchangeSettings(
+        intervals=(Interval.M1,), trade_intervals=(), history_bars=0, channels=(Channel.KLINE,)
+    )
+    published = []
+    for symbol in symbols:
+        engine = SymbolEngine(USDM, settings, symbol, {}, now)
+        engine.use((), trading=True, now=now)
+        own = [event for event in events if event.symbol == symbol]
+        published += [e for e in engine.take(own, now) if isinstance(e, CandleNews)]
+    assert {news.series.symbol for news in published} == set(symbols)
+    assert len(published) == 67

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.make import MINUTE, kline
 
-from trio_feed.core.calendar import next_open, open_of
+from trio_feed.core.calendar import Grid, grid_of, next_open, open_of
 from trio_feed.core.rollup import TARGETS, RollUp, roll
 from trio_feed.model import Interval, Kline, Source
 
@@ -42,6 +42,10 @@ def minutes(first_ms: int, count: int, seed: int = 1) -> list[Kline]:
                 closed=True,
                 source=Source.EXCHANGE,
                 event_ms=first_ms + (n + 1) * MINUTE + 3,
+                first_trade_id=100 * n,
+                last_trade_id=100 * n + 99,
+                taker_buy_volume=Decimal(chance.randrange(10**9)).scaleb(-6),
+                taker_buy_quote_volume=Decimal(chance.randrange(10**12)).scaleb(-8),
             )
         )
     return out
@@ -70,6 +74,12 @@ def naive(interval: Interval, rows: Iterable[Kline]) -> list[Kline]:
                 source=Source.ROLLUP,
                 event_ms=group[-1].event_ms,
                 complete=there == set(range(open_ms, end_ms, MINUTE)),
+                first_trade_id=group[0].first_trade_id,
+                last_trade_id=group[-1].last_trade_id,
+                taker_buy_volume=sum((row.taker_buy_volume or 0 for row in group), Decimal(0)),
+                taker_buy_quote_volume=sum(
+                    (row.taker_buy_quote_volume or 0 for row in group), Decimal(0)
+                ),
             )
         )
     return out
@@ -87,7 +97,7 @@ def test_a_candle_is_what_its_minutes_say() -> None:
     assert [row.complete for _, row in built] == [True] * 5
     (bar,) = closed(built, Interval.M5)
     assert [bar] == naive(Interval.M5, rows)
-    assert bar == roll(Interval.M5, rows)
+    assert bar == roll(grid_of(Interval.M5), rows)
     assert (bar.source, bar.event_ms) == (Source.ROLLUP, rows[-1].event_ms)
 
 
@@ -141,7 +151,9 @@ def test_a_candle_whose_last_minute_is_missing_closes_with_the_next_one() -> Non
 
 def test_an_incomplete_minute_makes_an_incomplete_candle() -> None:
     rows = minutes(at(2026, 3, 1), 3)
-    assert not roll(Interval.M3, [rows[0], evolve(rows[1], complete=False), rows[2]]).complete
+    assert not roll(
+        grid_of(Interval.M3), [rows[0], evolve(rows[1], complete=False), rows[2]]
+    ).complete
 
 
 def test_a_start_in_the_middle_is_not_complete() -> None:
@@ -185,7 +197,7 @@ def test_a_minute_that_is_in_already_changes_nothing() -> None:
 def test_simulated_minutes_stay_labelled() -> None:
     rows = minutes(at(2026, 3, 1), 3)
     one = [rows[0], evolve(rows[1], source=Source.SIMULATED), rows[2]]
-    assert roll(Interval.M3, one).source is Source.SIMULATED
+    assert roll(grid_of(Interval.M3), one).source is Source.SIMULATED
 
 
 def test_sums_keep_every_digit() -> None:
@@ -193,23 +205,21 @@ def test_sums_keep_every_digit() -> None:
     rows = [
         kline(at(2026, 3, 1) + n * MINUTE, volume=v) for n, v in enumerate([large, small, small])
     ]
-    assert str(roll(Interval.M3, rows).volume) == "123456789012345678.000000000000000005"
+    assert str(roll(grid_of(Interval.M3), rows).volume) == "123456789012345678.000000000000000005"
 
 
 def test_what_is_not_one_candle_is_refused() -> None:
     rows = minutes(at(2026, 3, 1), 4)
     for wrong in ([], rows, [rows[1], rows[0]], [rows[0], rows[0]]):
         with pytest.raises(ValueError, match="candle"):
-            roll(Interval.M3, wrong)
-    with pytest.raises(ValueError, match="not the open time of a minute"):
-        RollUp([Interval.M3]).add(kline(at(2026, 3, 1) + 1))
+            roll(grid_of(Interval.M3), wrong)
 
 
 def test_a_candle_that_is_not_over_is_open_unless_told() -> None:
     rows = minutes(at(2026, 3, 1), 3)
-    assert not roll(Interval.M3, rows[:2]).closed
-    assert not roll(Interval.M3, [*rows[:2], evolve(rows[2], closed=False)]).closed
-    told = roll(Interval.M3, rows[:2], over=True)
+    assert not roll(grid_of(Interval.M3), rows[:2]).closed
+    assert not roll(grid_of(Interval.M3), [*rows[:2], evolve(rows[2], closed=False)]).closed
+    told = roll(grid_of(Interval.M3), rows[:2], over=True)
     assert (told.closed, told.complete) == (True, False)
 
 
@@ -261,7 +271,7 @@ def test_a_restart_changes_nothing(first: int, count: int, seed: int) -> None:
             roll_up = RollUp(TARGETS)
             for interval in TARGETS:
                 start = open_of(interval, rows[n - 1].open_ms) if n else 0
-                roll_up.seed(interval, [r for r in rows[:n] if r.open_ms >= start])
+                roll_up.reseed(interval, [r for r in rows[:n] if r.open_ms >= start])
         pieces += roll_up.add(row)
     assert pieces == whole
 
@@ -269,7 +279,83 @@ def test_a_restart_changes_nothing(first: int, count: int, seed: int) -> None:
 def test_seeding_tells_what_closed_among_the_stored() -> None:
     rows = minutes(at(2026, 3, 1), 8)
     roll_up = RollUp([Interval.M3])
-    assert roll_up.seed(Interval.M3, rows) == naive(Interval.M3, rows)[:2]
+    assert roll_up.reseed(Interval.M3, rows) == naive(Interval.M3, rows)[:2]
     assert roll_up.add(rows[7]) == []
-    assert roll_up.seed(Interval.M3, [rows[0], evolve(rows[1], closed=False)]) == []
+    assert roll_up.reseed(Interval.M3, [rows[0], evolve(rows[1], closed=False)]) == []
     assert [row.closed for _, row in [*roll_up.add(rows[1]), *roll_up.add(rows[2])]] == [0, 1]
+
+
+def test_what_takers_bought_is_not_known_as_soon_as_one_minute_does_not_say() -> None:
+    rows = minutes(at(2026, 3, 1), 3)
+    rows[1] = evolve(rows[1], taker_buy_volume=None)
+    bar = roll(grid_of(Interval.M3), rows)
+    assert bar.taker_buy_volume is None
+    assert bar.taker_buy_quote_volume is not None
+
+
+def test_trade_ids_are_those_of_the_first_and_last_minute_that_has_some() -> None:
+    rows = minutes(at(2026, 3, 1), 3)
+    rows[0] = evolve(rows[0], first_trade_id=None, last_trade_id=None)
+    rows[2] = evolve(rows[2], first_trade_id=None, last_trade_id=None)
+    bar = roll(grid_of(Interval.M3), rows)
+    assert (bar.first_trade_id, bar.last_trade_id) == (100, 199)
+
+
+def test_an_interval_whose_grid_is_not_known_waits_for_it() -> None:
+    start = at(2026, 3, 1)
+    roll_up = RollUp([Interval.M3, Interval.D3], {Interval.D3: None})
+    assert roll_up.grid(Interval.D3) is None
+    rows = minutes(start, 3)
+    assert {i for row in rows for i, _ in roll_up.add(row)} == {Interval.M3}
+    assert roll_up.reseed(Interval.D3, rows) == []
+    assert roll_up.revised(rows[0]) == [(Interval.M3, start, start + 3 * MINUTE)]
+    grid = Grid(Interval.D3, start - 1440 * MINUTE)
+    roll_up.learn(Interval.D3, grid)
+    assert roll_up.grid(Interval.D3) == grid
+    built = roll_up.add(minutes(start + 3 * MINUTE, 1)[0])
+    assert {i: bar.open_ms for i, bar in built} == {
+        Interval.M3: start + 3 * MINUTE, Interval.D3: start - 1440 * MINUTE,
+    }  # fmt: skip
+
+
+def test_a_revised_minute_names_every_candle_that_holds_it() -> None:
+    start = at(2026, 3, 1)
+    roll_up = RollUp([Interval.M3, Interval.M5])
+    rows = minutes(start, 7)
+    for row in rows[:4]:
+        roll_up.add(row)
+    assert roll_up.revised(rows[1]) == [
+        (Interval.M3, start, start + 3 * MINUTE),
+        (Interval.M5, start, start + 5 * MINUTE),
+    ]
+    assert roll_up.revised(rows[3])[0] == (Interval.M3, start + 3 * MINUTE, start + 6 * MINUTE)
+    assert roll_up.revised(rows[4]) == []  # it has not come
+    assert [roll_up.is_running(i, start) for i in (Interval.M3, Interval.M5)] == [False, True]
+    assert roll_up.is_running(Interval.M3, start + 3 * MINUTE)
+
+
+def test_a_minute_that_closes_while_the_stored_ones_are_read_is_in() -> None:
+    start = at(2026, 3, 1)
+    rows = minutes(start, 5)
+    roll_up = RollUp([Interval.M5])
+    for row in rows[2:4]:
+        roll_up.add(row)
+    changed = evolve(rows[3], volume=Decimal(1))
+    roll_up.revised(changed)
+    assert roll_up.reseed(Interval.M5, rows[:2]) == []
+    bar = closed(roll_up.add(rows[4]), Interval.M5)
+    assert bar == naive(Interval.M5, [*rows[:3], changed, rows[4]])
+
+
+@pytest.mark.parametrize(("stored", "whole"), [(8, False), (9, True)])
+def test_sixteen_minutes_are_remembered_while_stored_ones_are_read(
+    stored: int, whole: bool
+) -> None:
+    start = at(2026, 3, 1)
+    many = minutes(start, 26)
+    roll_up = RollUp([Interval.M30])
+    for row in many[:25]:
+        roll_up.add(row)
+    assert roll_up.reseed(Interval.M30, many[:stored]) == []
+    ((_, running),) = roll_up.add(many[25])
+    assert running.complete is whole

@@ -194,6 +194,7 @@ class Liveness:
                 self._inquiry.watched,
             ):
                 self._inquiry = None
+        self._plan()
 
     def up(self, stream: Stream, now: Mono) -> None:
         """Its connection delivers from now on."""
@@ -240,11 +241,11 @@ class Liveness:
         for watched in self._watched.values():
             if not watched.up or at < watched.cadence.doubt_at:
                 continue
-            if held or (self._inquiry is not None and not watched.stale):
+            if held:
                 watched.cadence.doubt_at = at + SAME_MOMENT_S
             elif watched.stale:
                 actions += self._replace(watched, at)
-            else:
+            elif self._inquiry is None:  # one question at a time; the other doubts stand
                 actions += self._doubt(watched, at)
         self._plan()
         return actions
@@ -410,9 +411,11 @@ class Liveness:
             self.wake_at = Mono(at)
 
     def _plan(self) -> None:
-        times = [w.cadence.doubt_at for w in self._watched.values() if w.up]
-        if self._inquiry is not None:
-            times.append(self._inquiry.until)
+        inquiry = self._inquiry
+        waiting = (w for w in self._watched.values() if w.up and (inquiry is None or w.stale))
+        times = [w.cadence.doubt_at for w in waiting]
+        if inquiry is not None:
+            times.append(inquiry.until)
         self.wake_at = Mono(min(times, default=float("inf")))
 
 
