@@ -1,0 +1,375 @@
+"""Breaks one line of the package at a time and counts how many of the broken lines a test notices.
+
+Ours, and not mutmut or cosmic-ray, for three reasons: both choose mutants by position in a run over
+everything, while we want a reproducible sample with a quota per room; both run one test command per
+mutant, while a suite of more than a minute is only affordable when a mutant runs the tests that
+cover its line; and both write mutants into the tree or into a copy of it, where a killed run leaves
+them behind.  What is left after that, the operators, is one file over ``ast``
+(``mutate_operators.py``).  ``coverage`` says which test runs which line (``mutate_run.py``).
+
+A mutant is *noticed* when a test fails, when nothing can be imported any more, or when the tests
+hang; it *survived* when they pass, or when no test covers its line.  A hang is a deadline of several
+times what the tests take unbroken.  Tests that start other processes cannot see a mutant.
+
+Before the mutants each room gets one control: the same tests without a change.  When they fail, the
+figures of that room are worth nothing and the exit code is 2.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the package lies beside this folder, installed or not
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.mutate_operators import Mutant, mutants_of
+from scripts.mutate_run import Child, Map, Project, load_map, open_snapshot, run_mutant, warm
+
+LIVE = ("tests/live/test_store_live.py", "tests/live/test_store_faults_live.py")
+MOST_EQUIVALENT = 0.03
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one mutant may cost: tests, and their seconds without the mutant."""
+
+    tests: int = 150
+    seconds: float = 20.0
+
+
+def room_of(file: str) -> str:
+    """``trio_feed/net/rest.py`` is in ``net``, ``trio_feed/service.py`` is a room of its own."""
+    parts = Path(file).parts
+    return parts[1] if len(parts) > 2 else Path(file).stem
+
+
+def sample(
+    mutants: Sequence[Mutant], count: int, seed: int, quota: dict[str, int] | None = None
+) -> list[Mutant]:
+    """One mutant each of ``count`` random lines, or of ``quota[room]`` lines of each room.
+
+    Without a quota the rooms share ``count`` by their number of lines.  A room has a random
+    generator of its own: a change in one room leaves the sample of the others as it was.
+    """
+    rooms: dict[str, dict[tuple[str, int], list[Mutant]]] = {}
+    for mutant in mutants:
+        lines = rooms.setdefault(room_of(mutant.file), {})
+        lines.setdefault((mutant.file, mutant.line), []).append(mutant)
+    sizes = {room: len(lines) for room, lines in rooms.items()}
+    chosen = []
+    for room, many in (quota if quota is not None else _shares(sizes, count)).items():
+        lines = rooms.get(room, {})
+        chance = random.Random(f"{seed}:{room}")
+        for line in chance.sample(sorted(lines), min(many, len(lines))):
+            chosen.append(chance.choice(lines[line]))
+    return sorted(chosen, key=lambda m: (room_of(m.file), m.file, m.start, m.operator))
+
+
+def _shares(sizes: dict[str, int], count: int) -> dict[str, int]:
+    """Largest remainders."""
+    total = sum(sizes.values())
+    exact = {room: count * size / total for room, size in sorted(sizes.items())}
+    shares = {room: int(part) for room, part in exact.items()}
+    by_remainder = sorted(exact, key=lambda room: (shares[room] - exact[room], room))
+    for room in by_remainder[: min(count, total) - sum(shares.values())]:
+        shares[room] += 1
+    return shares
+
+
+def tests_for(mutant: Mutant, known: Map, limits: Limits) -> list[str]:
+    """The tests that cover the mutant, cheapest first, within the limits; none: not covered.
+
+    A line that runs at import is covered by whatever runs anything of its function (a default
+    argument) or of its module (a constant).
+    """
+    found = known.covering(mutant.file, range(mutant.line, mutant.line + 1))
+    if not found:  # the interpreter names one line of a long statement
+        found = known.covering(mutant.file, range(mutant.lines[0], mutant.lines[1] + 1))
+    if not found and _at_import(mutant, known):
+        if mutant.scope:
+            found = known.covering(mutant.file, range(mutant.scope[0], mutant.scope[1] + 1))
+        else:
+            found = {test for ran in known.lines[mutant.file].values() for test in ran}
+            # Values and tables run no line of their own; tests of the module come by name.
+            names = {f"test_{Path(mutant.file).stem}.py", f"test_{room_of(mutant.file)}.py"}
+            for index, test in enumerate(known.tests):
+                if test.partition("::")[0].rpartition("/")[2] in names:
+                    found.add(index)
+    spent, tests = 0.0, []
+    for index in sorted(found, key=lambda index: (known.seconds[index], index)):
+        spent += known.seconds[index]
+        if tests and (spent > limits.seconds or len(tests) >= limits.tests):
+            break
+        tests.append(index)
+    return [known.tests[index] for index in tests]
+
+
+def _at_import(mutant: Mutant, known: Map) -> bool:
+    ran = known.lines.get(mutant.file, {})
+    return any(str(line) in ran for line in range(mutant.lines[0], mutant.lines[1] + 1))
+
+
+class Equivalents:
+    """``FILE | line text | operator | reason`` per line; # starts a comment."""
+
+    def __init__(self, text: str) -> None:
+        self._reasons: dict[tuple[str, str, str], str] = {}
+        for line in text.splitlines():
+            if line.strip() and not line.startswith("#"):
+                file, before, operator, reason = (part.strip() for part in line.split(" | "))
+                self._reasons[file, before, operator] = reason
+
+    def reason(self, mutant: Mutant, before: str) -> str | None:
+        return self._reasons.get((mutant.file, before, mutant.operator))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one mutant: noticed, survived, not covered or equivalent; and by what."""
+
+    key: str
+    room: str
+    file: str
+    line: int
+    operator: str
+    before: str
+    after: str
+    verdict: str
+    by: str = ""
+    tests: int = 0
+    seconds: float = 0.0
+
+
+class Judge:
+    """Runs mutants in at most ``jobs`` children at a time and yields verdicts as they come."""
+
+    def __init__(self, project: Project, known: Map, limits: Limits, jobs: int) -> None:
+        self._project, self._known, self._limits, self._jobs = project, known, limits, jobs
+        self._seconds = dict(zip(known.tests, known.seconds, strict=True))
+        self._running: dict[Child, tuple[Mutant, list[str], float]] = {}
+
+    def run(
+        self, mutants: Sequence[Mutant], sources: dict[str, str]
+    ) -> Iterator[tuple[Mutant, list[str], dict[str, Any], float]]:
+        waiting = list(reversed(mutants))
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < self._jobs:
+                    mutant = waiting.pop()
+                    tests = tests_for(mutant, self._known, self._limits)
+                    if not tests:
+                        yield mutant, tests, {"code": 0, "failed": "", "ran": 0}, 0.0
+                        continue
+                    broken = mutant.apply(sources[mutant.file])
+                    child = self._start(mutant.file, broken, tests)
+                    self._running[child] = (mutant, tests, time.monotonic())
+                for child in [child for child in self._running if child.poll()]:
+                    mutant, tests, since = self._running.pop(child)
+                    yield mutant, tests, child.result, time.monotonic() - since
+                time.sleep(0.01)
+        finally:
+            for child in self._running:
+                child.stop()
+
+    def _start(self, file: str, source: str, tests: list[str]) -> Child:
+        patience = 15 + 4 * sum(self._seconds[test] for test in tests)
+        work = lambda: run_mutant(self._project, file, source, tests)  # noqa: E731
+        return Child(self._project, work, patience)
+
+
+def verdict_of(tests: list[str], result: dict[str, Any]) -> tuple[str, str]:
+    """What a child's result says of its mutant, and which test said it."""
+    if not tests:
+        return "not covered", ""
+    if result.get("hang"):
+        return "noticed", "hang"
+    if "died" in result:
+        return "noticed", "the process ended"
+    if result["code"] in (0, 5):  # 5: the chosen cases no longer exist, so none of them failed
+        return "survived", ""
+    return "noticed", result["failed"] or f"pytest exit {result['code']}"
+
+
+def key_of(mutant: Mutant, source: str) -> str:
+    """Changes with the module's text: what was found about an older text is asked again."""
+    print_ = zlib.crc32(source.encode())
+    return f"{mutant.file}:{print_:08x}:{mutant.start}:{mutant.end}:{mutant.operator}:{mutant.text}"
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    kinds = ("noticed", "survived", "not covered", "equivalent")
+    lines = [f"{'room':<14}" + "".join(f"{kind:>13}" for kind in kinds) + f"{'noticed %':>13}"]
+    for room in [*sorted({verdict.room for verdict in verdicts}), ""]:
+        of_room = [verdict for verdict in verdicts if room in ("", verdict.room)]
+        counts = [sum(v.verdict == kind for v in of_room) for kind in kinds]
+        percent = share(of_room)
+        lines.append(
+            f"{room or 'all':<14}" + "".join(f"{count:>13}" for count in counts) + f"{percent:>13}"
+        )
+    return "\n".join(lines)
+
+
+def share(verdicts: Sequence[Verdict]) -> float:
+    """Percent noticed of those that are not equivalent."""
+    real = [verdict for verdict in verdicts if verdict.verdict != "equivalent"]
+    noticed = sum(verdict.verdict == "noticed" for verdict in real)
+    return round(100 * noticed / len(real), 1) if real else 100.0
+
+
+def chosen_mutants(
+    project: Project, options: argparse.Namespace
+) -> tuple[list[Mutant], dict[str, str]]:
+    """The sample that the options ask for, and the texts of the modules."""
+    sources, mutants = {}, []
+    rooms = set(filter(None, (options.room or "").split(",")))
+    quota = None
+    if options.quota:
+        quota = {
+            room: int(n) for room, _, n in (q.partition("=") for q in options.quota.split(","))
+        }
+        rooms |= set(quota)
+    module = (options.module or "").removesuffix(".py").replace(".", "/")
+    for file in project.sources():
+        if module and file not in (f"{module}.py", f"{module}/__init__.py"):
+            continue
+        if (rooms and room_of(file) not in rooms) or file.endswith("__main__.py"):
+            continue
+        sources[file] = (project.root / file).read_text()
+        mutants += mutants_of(sources[file], file)
+    if quota is None and options.sample is None:
+        return mutants, sources
+    return sample(mutants, options.sample or 0, options.seed, quota), sources
+
+
+def controls(project: Project, known: Map, mutants: Sequence[Mutant], limits: Limits) -> list[str]:
+    """Rooms whose tests fail with nothing broken."""
+    bad = []
+    for room in sorted({room_of(mutant.file) for mutant in mutants}):
+        of_room = [m for m in mutants if room_of(m.file) == room]
+        tests = next(filter(None, (tests_for(m, known, limits) for m in of_room)), [])
+        same = Mutant(of_room[0].file, 1, 0, "control", 0, 0, "", (1, 1), None)
+        source = (project.root / same.file).read_text()
+        work = lambda: run_mutant(project, same.file, source, tests)  # noqa: B023, E731
+        child = Child(project, work, 600)
+        try:
+            while not child.poll():
+                time.sleep(0.01)
+        finally:
+            child.stop()
+        if tests and verdict_of(tests, child.result)[0] != "survived":
+            print(f"control of {room} failed: {child.result}", file=sys.stderr)
+            bad.append(room)
+    return bad
+
+
+def judge(project: Project, options: argparse.Namespace) -> tuple[list[Verdict], list[str]]:
+    """Everything: verdicts in the order of the sample, and rooms whose control failed."""
+    cache, state = project.root / ".mutate", Path(options.state) if options.state else None
+    listed = project.root / "scripts" / "mutate.equivalent"
+    equivalents = Equivalents(listed.read_text() if listed.exists() else "")
+    done: dict[str, Verdict] = {}
+    if state and state.exists():
+        for line in state.read_text().splitlines():
+            verdict = Verdict(**json.loads(line))
+            done[verdict.key] = verdict
+    with open_snapshot(project) as copy:
+        mutants, sources = chosen_mutants(copy, options)
+        known = load_map(copy, cache)
+        for test in known.failed:
+            print(f"left out, did not pass unbroken: {test}", file=sys.stderr)
+        warm(known)
+        limits = Limits(options.tests, options.seconds)
+        keys = {mutant: key_of(mutant, sources[mutant.file]) for mutant in mutants}
+        left = [mutant for mutant in mutants if keys[mutant] not in done]
+        bad = controls(copy, known, left, limits)
+        work = Judge(copy, known, limits, options.jobs).run(left, sources)
+        with contextlib.closing(work):
+            for mutant, tests, result, seconds in work:
+                before, after = mutant.change(sources[mutant.file])
+                kind, by = verdict_of(tests, result)
+                reason = equivalents.reason(mutant, before)
+                if reason is not None and kind != "noticed":
+                    kind, by = "equivalent", reason
+                verdict = Verdict(
+                    keys[mutant], room_of(mutant.file), mutant.file, mutant.line, mutant.operator,
+                    before, after, kind, by, len(tests), round(seconds, 2),
+                )  # fmt: skip
+                done[verdict.key] = verdict
+                if state:
+                    with state.open("a") as lines:
+                        lines.write(json.dumps(vars(verdict)) + "\n")
+                print(f"{len(done)}/{len(mutants)} {kind:<11} {verdict.seconds:6.2f} s  "
+                      f"{mutant.file}:{mutant.line} {mutant.operator}", file=sys.stderr)  # fmt: skip
+    return [done[keys[mutant]] for mutant in mutants], bad
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__.splitlines()[0])
+    made.add_argument("--module", help="only this one: trio_feed.net.rest or trio_feed/net/rest.py")
+    made.add_argument("--sample", type=int, help="so many random lines; without it every mutant")
+    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--room", help="core,store,push: only these folders of the package")
+    made.add_argument("--quota", help="core=60,store=25: so many lines of each room")
+    made.add_argument("--jobs", type=int, choices=(1, 2), default=2)
+    made.add_argument("--tests", type=int, default=150, help="at most so many tests per mutant")
+    made.add_argument("--seconds", type=float, default=20.0, help="and so many seconds of tests")
+    made.add_argument("--state", help="append verdicts to this file; skip those that it holds")
+    made.add_argument("--live", action="store_true", help="the store's live tests as well")
+    made.add_argument("--json", action="store_true", help="one line per mutant instead of a table")
+    made.add_argument("--list", action="store_true", help="print the sample and run nothing")
+    made.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
+    made.add_argument("--package", default="trio_feed")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children and copy go
+    live = tuple(f for f in LIVE if (options.root / f).exists()) if options.live else ()
+    project = Project(options.root.resolve(), options.package, "tests", live)
+    if options.list:
+        mutants, sources = chosen_mutants(project, options)
+        for mutant in mutants:
+            before, after = mutant.change(sources[mutant.file])
+            print(f"{mutant.file}:{mutant.line} {mutant.operator}: {before}  ->  {after}")
+        return 0
+    verdicts, bad = judge(project, options)
+    if options.json:
+        for verdict in verdicts:
+            print(json.dumps(vars(verdict)))
+    else:
+        for verdict in verdicts:
+            if verdict.verdict != "noticed":
+                print(f"{verdict.verdict}: {verdict.file}:{verdict.line} {verdict.operator}")
+                print(f"  - {verdict.before}\n  + {verdict.after}")
+                if verdict.by:
+                    print(f"  reason: {verdict.by}")
+        print(table(verdicts))
+    equivalent = sum(verdict.verdict == "equivalent" for verdict in verdicts)
+    total = {
+        "mutants": len(verdicts),
+        "noticed": sum(verdict.verdict == "noticed" for verdict in verdicts),
+        "equivalent": equivalent,
+        "percent": share(verdicts),
+        "controls_failed": bad,
+    }
+    print(json.dumps(total))
+    if bad:
+        return 2
+    return int(equivalent > MOST_EQUIVALENT * len(verdicts))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,306 @@
+"""Tests of a project in forked children of this process: once with coverage, then once per mutant.
+
+``open_snapshot`` copies the project to a temporary folder; everything runs there, so that neither
+a mutant nor an editor at work touches the other's files.  A mutant is never written to disk: its
+child gives the changed source to the import system in place of the file's.
+
+A child costs little because its parent has imported pytest, trio and the other third-party modules
+of the project (never the project itself) before it forks.  Each child leads a process group of its
+own; ``Child.stop`` kills that group and nothing else.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import importlib.machinery
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+NOT_COPIED = (".git", ".venv*", "node_modules", ".mutate", "__pycache__", "data", ".*_cache")
+MEMORY = 3 << 30  # bytes of address space of a child: a mutant may never stop growing
+PYTEST = ["-p", "no:cacheprovider", "-q", "--no-header", "-W"]
+PYTEST += ["ignore::pytest.PytestAssertRewriteWarning"]  # imported before the fork, as intended
+
+
+@dataclass(frozen=True)
+class Project:
+    """``root`` holds the folders ``package`` and ``tests``; ``live`` are further test files."""
+
+    root: Path
+    package: str = "trio_feed"
+    tests: str = "tests"
+    live: tuple[str, ...] = ()
+
+    def sources(self) -> list[str]:
+        """Modules of the package, relative to the root, sorted."""
+        found = (self.root / self.package).rglob("*.py")
+        return sorted(str(path.relative_to(self.root)) for path in found)
+
+    def key(self) -> str:
+        """A hash of what the coverage map depends on."""
+        digest = hashlib.sha256(repr((sys.version, self.live, self.package)).encode())
+        for folder in (self.package, self.tests):
+            for path in sorted((self.root / folder).rglob("*.py")):
+                digest.update(str(path.relative_to(self.root)).encode() + b"\0")
+                digest.update(path.read_bytes() + b"\0")
+        return digest.hexdigest()[:20]
+
+
+@dataclass
+class Map:
+    """Which tests ran which line: ``lines[file][line]`` are indices into ``tests``.
+
+    ``seconds`` is what each test took (with coverage, so rather more than without), ``modules``
+    the third-party modules that the run imported, ``failed`` the tests that did not pass unbroken
+    and are left out.
+    """
+
+    tests: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    lines: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def covering(self, file: str, lines: range) -> set[int]:
+        of_file = self.lines.get(file, {})
+        return {test for line in lines for test in of_file.get(str(line), ())}
+
+
+@contextlib.contextmanager
+def open_snapshot(project: Project) -> Iterator[Project]:
+    """A copy of the project in a temporary folder, which goes when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="mutate-")).resolve()
+    try:
+        root = folder / "project"
+        shutil.copytree(project.root, root, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        yield Project(root, project.package, project.tests, project.live)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Child:
+    """One forked run of ``work``; ``poll`` until it has a result, ``stop`` in any case.
+
+    ``work`` returns what JSON can hold.  ``result`` is that, ``{"hang": True}`` after ``timeout_s``
+    or ``{"died": status}``.
+    """
+
+    def __init__(self, project: Project, work: Callable[[], Any], timeout_s: float) -> None:
+        handle, name = tempfile.mkstemp(dir=project.root.parent)
+        os.close(handle)
+        self._answer = Path(name)
+        self._deadline = time.monotonic() + timeout_s
+        self.result: Any = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._run(project, work)
+        # On both sides: whichever comes first, the group exists before anybody kills it.
+        with contextlib.suppress(OSError):
+            os.setpgid(self._pid, self._pid)
+
+    def _run(self, project: Project, work: Callable[[], Any]) -> None:
+        status = 70
+        try:
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            _move_into(project)
+            text = json.dumps(work())
+            self._answer.write_text(text)
+            status = 0
+        finally:
+            os._exit(status)  # the parent's cleanup is the parent's
+
+    def poll(self) -> bool:
+        """True once ``result`` is there."""
+        if self.result is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._pid = 0
+                text = self._answer.read_text()
+                self.result = json.loads(text) if text else {"died": status}
+            elif time.monotonic() > self._deadline:
+                self.stop()
+                self.result = {"hang": True}
+        return self.result is not None
+
+    def stop(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def _move_into(project: Project) -> None:
+    """Forget where this tool came from: ``import scripts`` has to find the snapshot's."""
+    ours = Path(__file__).resolve().parent
+    os.chdir(project.root)
+    sys.path[:] = [p for p in sys.path if p and Path(p).resolve() not in (ours, ours.parent)]
+    sys.path.insert(0, str(project.root))
+    for name in [n for n in sys.modules if n.partition(".")[0] == "scripts"]:
+        del sys.modules[name]
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(project.root.parent / "hypothesis")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+
+
+def serve_mutant(path: Path, source: str) -> None:
+    """Let every later import of ``path`` in this process get ``source``."""
+    original = importlib.machinery.SourceFileLoader.get_code
+
+    def get_code(self: Any, fullname: str) -> CodeType | None:
+        if Path(self.path) == path:
+            return compile(source, str(path), "exec", dont_inherit=True)
+        return original(self, fullname)
+
+    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
+
+
+class _Chosen:
+    """pytest plugin: only these tests, in this order; remembers the first that failed."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self._order = {test: index for index, test in enumerate(tests)}
+        self.ran = 0
+        self.failed = ""
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        kept = [item for item in items if item.nodeid in self._order]
+        items[:] = sorted(kept, key=lambda item: self._order[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.ran += report.when == "call"
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+
+def run_tests(tests: list[str]) -> dict[str, Any]:
+    """In a child: run these tests, stop at the first failure."""
+    chosen = _Chosen(tests)
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    code = int(pytest.main([*PYTEST, "-x", *files], plugins=[chosen]))
+    return {"code": code, "failed": chosen.failed, "ran": chosen.ran}
+
+
+def run_mutant(project: Project, file: str, source: str, tests: list[str]) -> dict[str, Any]:
+    """In a child: the same with one module broken."""
+    serve_mutant(project.root / file, source)
+    return run_tests(tests)
+
+
+class _Watcher:
+    """pytest plugin: names the running test to coverage, notes seconds and failures."""
+
+    def __init__(self, coverage: Any) -> None:
+        self._coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        self._coverage.switch_context(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self._coverage.switch_context("")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        spent = self.seconds.get(report.nodeid, 0.0) + report.duration
+        self.seconds[report.nodeid] = spent
+        if not report.passed:
+            self.failed.add(report.nodeid)
+
+
+def measure(project: Project) -> dict[str, Any]:
+    """In a child: all tests once, and which lines each of them ran, in the form of ``Map``."""
+    os.environ["COVERAGE_CORE"] = "ctrace"  # the others know no contexts
+    import coverage
+
+    package = project.root / project.package
+    meter = coverage.Coverage(data_file=None, config_file=False, source=[str(package)])
+    watcher = _Watcher(meter)
+    before = set(sys.modules)
+    meter.start()
+    arguments = [project.tests, f"--ignore={project.tests}/live", *project.live]
+    code = pytest.main([*PYTEST, *arguments], plugins=[watcher])
+    meter.stop()
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return {"code": int(code)}
+    tests = [test for test in watcher.seconds if test not in watcher.failed]
+    numbers = {test: index for index, test in enumerate(tests)}
+    data, lines = meter.get_data(), {}
+    for path in data.measured_files():
+        lines[str(Path(path).relative_to(project.root))] = {
+            str(line): [numbers[test] for test in names if test in numbers]
+            for line, names in data.contexts_by_lineno(path).items()
+        }
+    return {
+        "tests": tests,
+        "seconds": [watcher.seconds[test] for test in tests],
+        "lines": lines,
+        "modules": sorted(_third_party(project, set(sys.modules) - before)),
+        "failed": sorted(watcher.failed),
+    }
+
+
+def _third_party(project: Project, names: set[str]) -> Iterator[str]:
+    for name in names:
+        file = getattr(sys.modules[name], "__file__", None)
+        # coverage is for one run; what hypothesis holds (a seed, a database) is each child's own.
+        private = name.partition(".")[0] in ("coverage", "hypothesis", "_hypothesis_pytestplugin")
+        if file and not private and not Path(file).is_relative_to(project.root):
+            yield name
+
+
+def load_map(project: Project, cache: Path, timeout_s: float = 1800) -> Map:
+    """The map of ``project`` (a snapshot), from ``cache`` or measured now and left there.
+
+    Raises ``RuntimeError`` when the tests cannot be collected or do not end.
+    """
+    file = cache / f"map-{project.key()}.json"
+    if not file.exists():
+        child = Child(project, lambda: measure(project), timeout_s)
+        try:
+            while not child.poll():
+                time.sleep(0.05)
+        finally:
+            child.stop()
+        if "tests" not in child.result:
+            raise RuntimeError(f"the unbroken tests did not run: {child.result}")
+        cache.mkdir(exist_ok=True)
+        for old in cache.glob("map-*.json"):
+            old.unlink()
+        fresh = file.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(child.result))
+        fresh.replace(file)
+    return Map(**json.loads(file.read_text()))
+
+
+def warm(known: Map) -> None:
+    """Import here what every child would import again."""
+    for name in known.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
