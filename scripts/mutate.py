@@ -8,8 +8,8 @@ them behind.  What is left after that, the operators, is one file over ``ast``
 (``mutate_operators.py``).  ``coverage`` says which test runs which line (``mutate_run.py``).
 
 A mutant is *noticed* when a test fails, when nothing can be imported any more, or when the tests
-hang; it *survived* when they pass, or when no test covers its line.  A hang is a deadline of several
-times what the tests take unbroken.  Tests that start other processes cannot see a mutant.
+take several times as long as unbroken; it *survived* when they pass, or when no test covers its
+line.  Tests that start other processes cannot see a mutant.
 
 Before the mutants each room gets one control: the same tests without a change.  When they fail, the
 figures of that room are worth nothing and the exit code is 2.
@@ -18,7 +18,6 @@ figures of that room are worth nothing and the exit code is 2.
 import argparse
 import contextlib
 import json
-import random
 import signal
 import sys
 import time
@@ -31,105 +30,12 @@ from typing import Any
 if __name__ == "__main__":  # the package lies beside this folder, installed or not
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from scripts.mutate_choice import Equivalents, Limits, covering_tests, room_of, sample
 from scripts.mutate_operators import Mutant, mutants_of
 from scripts.mutate_run import Child, Map, Project, load_map, open_snapshot, run_mutant, warm
 
 LIVE = ("tests/live/test_store_live.py", "tests/live/test_store_faults_live.py")
 MOST_EQUIVALENT = 0.03
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much one mutant may cost: tests, and their seconds without the mutant."""
-
-    tests: int = 150
-    seconds: float = 20.0
-
-
-def room_of(file: str) -> str:
-    """``trio_feed/net/rest.py`` is in ``net``, ``trio_feed/service.py`` is a room of its own."""
-    parts = Path(file).parts
-    return parts[1] if len(parts) > 2 else Path(file).stem
-
-
-def sample(
-    mutants: Sequence[Mutant], count: int, seed: int, quota: dict[str, int] | None = None
-) -> list[Mutant]:
-    """One mutant each of ``count`` random lines, or of ``quota[room]`` lines of each room.
-
-    Without a quota the rooms share ``count`` by their number of lines.  A room has a random
-    generator of its own: a change in one room leaves the sample of the others as it was.
-    """
-    rooms: dict[str, dict[tuple[str, int], list[Mutant]]] = {}
-    for mutant in mutants:
-        lines = rooms.setdefault(room_of(mutant.file), {})
-        lines.setdefault((mutant.file, mutant.line), []).append(mutant)
-    sizes = {room: len(lines) for room, lines in rooms.items()}
-    chosen = []
-    for room, many in (quota if quota is not None else _shares(sizes, count)).items():
-        lines = rooms.get(room, {})
-        chance = random.Random(f"{seed}:{room}")
-        for line in chance.sample(sorted(lines), min(many, len(lines))):
-            chosen.append(chance.choice(lines[line]))
-    return sorted(chosen, key=lambda m: (room_of(m.file), m.file, m.start, m.operator))
-
-
-def _shares(sizes: dict[str, int], count: int) -> dict[str, int]:
-    """Largest remainders."""
-    total = sum(sizes.values())
-    exact = {room: count * size / total for room, size in sorted(sizes.items())}
-    shares = {room: int(part) for room, part in exact.items()}
-    by_remainder = sorted(exact, key=lambda room: (shares[room] - exact[room], room))
-    for room in by_remainder[: min(count, total) - sum(shares.values())]:
-        shares[room] += 1
-    return shares
-
-
-def tests_for(mutant: Mutant, known: Map, limits: Limits) -> list[str]:
-    """The tests that cover the mutant, cheapest first, within the limits; none: not covered.
-
-    A line that runs at import is covered by whatever runs anything of its function (a default
-    argument) or of its module (a constant).
-    """
-    found = known.covering(mutant.file, range(mutant.line, mutant.line + 1))
-    if not found:  # the interpreter names one line of a long statement
-        found = known.covering(mutant.file, range(mutant.lines[0], mutant.lines[1] + 1))
-    if not found and _at_import(mutant, known):
-        if mutant.scope:
-            found = known.covering(mutant.file, range(mutant.scope[0], mutant.scope[1] + 1))
-        else:
-            found = {test for ran in known.lines[mutant.file].values() for test in ran}
-            # Values and tables run no line of their own; tests of the module come by name.
-            names = {f"test_{Path(mutant.file).stem}.py", f"test_{room_of(mutant.file)}.py"}
-            for index, test in enumerate(known.tests):
-                if test.partition("::")[0].rpartition("/")[2] in names:
-                    found.add(index)
-    spent, tests = 0.0, []
-    for index in sorted(found, key=lambda index: (known.seconds[index], index)):
-        spent += known.seconds[index]
-        if tests and (spent > limits.seconds or len(tests) >= limits.tests):
-            break
-        tests.append(index)
-    return [known.tests[index] for index in tests]
-
-
-def _at_import(mutant: Mutant, known: Map) -> bool:
-    ran = known.lines.get(mutant.file, {})
-    return any(str(line) in ran for line in range(mutant.lines[0], mutant.lines[1] + 1))
-
-
-class Equivalents:
-    """``FILE | line text | operator | reason`` per line; # starts a comment."""
-
-    def __init__(self, text: str) -> None:
-        self._reasons: dict[tuple[str, str, str], str] = {}
-        for line in text.splitlines():
-            if line.strip() and not line.startswith("#"):
-                file, before, operator, reason = (part.strip() for part in line.split(" | "))
-                self._reasons[file, before, operator] = reason
-
-    def reason(self, mutant: Mutant, before: str) -> str | None:
-        return self._reasons.get((mutant.file, before, mutant.operator))
 
 
 @dataclass(frozen=True)
@@ -152,8 +58,11 @@ class Verdict:
 class Judge:
     """Runs mutants in at most ``jobs`` children at a time and yields verdicts as they come."""
 
-    def __init__(self, project: Project, known: Map, limits: Limits, jobs: int) -> None:
+    def __init__(
+        self, project: Project, known: Map, limits: Limits, jobs: int, patience_s: float
+    ) -> None:
         self._project, self._known, self._limits, self._jobs = project, known, limits, jobs
+        self._patience_s = patience_s
         self._seconds = dict(zip(known.tests, known.seconds, strict=True))
         self._running: dict[Child, tuple[Mutant, list[str], float]] = {}
 
@@ -165,7 +74,7 @@ class Judge:
             while waiting or self._running:
                 while waiting and len(self._running) < self._jobs:
                     mutant = waiting.pop()
-                    tests = tests_for(mutant, self._known, self._limits)
+                    tests = covering_tests(mutant, self._known, self._limits)
                     if not tests:
                         yield mutant, tests, {"code": 0, "failed": "", "ran": 0}, 0.0
                         continue
@@ -181,7 +90,7 @@ class Judge:
                 child.stop()
 
     def _start(self, file: str, source: str, tests: list[str]) -> Child:
-        patience = 15 + 4 * sum(self._seconds[test] for test in tests)
+        patience = self._patience_s + 4 * sum(self._seconds[test] for test in tests)
         work = lambda: run_mutant(self._project, file, source, tests)  # noqa: E731
         return Child(self._project, work, patience)
 
@@ -255,7 +164,7 @@ def controls(project: Project, known: Map, mutants: Sequence[Mutant], limits: Li
     bad = []
     for room in sorted({room_of(mutant.file) for mutant in mutants}):
         of_room = [m for m in mutants if room_of(m.file) == room]
-        tests = next(filter(None, (tests_for(m, known, limits) for m in of_room)), [])
+        tests = next(filter(None, (covering_tests(m, known, limits) for m in of_room)), [])
         same = Mutant(of_room[0].file, 1, 0, "control", 0, 0, "", (1, 1), None)
         source = (project.root / same.file).read_text()
         work = lambda: run_mutant(project, same.file, source, tests)  # noqa: B023, E731
@@ -291,7 +200,7 @@ def judge(project: Project, options: argparse.Namespace) -> tuple[list[Verdict],
         keys = {mutant: key_of(mutant, sources[mutant.file]) for mutant in mutants}
         left = [mutant for mutant in mutants if keys[mutant] not in done]
         bad = controls(copy, known, left, limits)
-        work = Judge(copy, known, limits, options.jobs).run(left, sources)
+        work = Judge(copy, known, limits, options.jobs, options.patience).run(left, sources)
         with contextlib.closing(work):
             for mutant, tests, result, seconds in work:
                 before, after = mutant.change(sources[mutant.file])
@@ -307,8 +216,8 @@ def judge(project: Project, options: argparse.Namespace) -> tuple[list[Verdict],
                 if state:
                     with state.open("a") as lines:
                         lines.write(json.dumps(vars(verdict)) + "\n")
-                print(f"{len(done)}/{len(mutants)} {kind:<11} {verdict.seconds:6.2f} s  "
-                      f"{mutant.file}:{mutant.line} {mutant.operator}", file=sys.stderr)  # fmt: skip
+                place = f"{mutant.file}:{mutant.line} {mutant.operator}"
+                print(f"{kind:<11} {verdict.seconds:6.2f} s  {place}", file=sys.stderr)
     return [done[keys[mutant]] for mutant in mutants], bad
 
 
@@ -322,6 +231,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--jobs", type=int, choices=(1, 2), default=2)
     made.add_argument("--tests", type=int, default=150, help="at most so many tests per mutant")
     made.add_argument("--seconds", type=float, default=20.0, help="and so many seconds of tests")
+    made.add_argument(
+        "--patience", type=float, default=15.0, help="seconds, beside 4 times the tests' own"
+    )
     made.add_argument("--state", help="append verdicts to this file; skip those that it holds")
     made.add_argument("--live", action="store_true", help="the store's live tests as well")
     made.add_argument("--json", action="store_true", help="one line per mutant instead of a table")
@@ -342,7 +254,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             before, after = mutant.change(sources[mutant.file])
             print(f"{mutant.file}:{mutant.line} {mutant.operator}: {before}  ->  {after}")
         return 0
-    verdicts, bad = judge(project, options)
+    try:
+        verdicts, bad = judge(project, options)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
     if options.json:
         for verdict in verdicts:
             print(json.dumps(vars(verdict)))

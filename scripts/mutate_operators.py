@@ -72,8 +72,8 @@ class Mutant:
 
     def change(self, source: str) -> tuple[str, str]:
         """The line before and after, stripped; of a longer span only its first line."""
-        before = source.splitlines()[self.line - 1].strip()
-        after = self.apply(source).splitlines()[self.line - 1].strip()
+        before = source.split("\n")[self.line - 1].strip()
+        after = self.apply(source).split("\n")[self.line - 1].strip()
         return before, after
 
 
@@ -106,7 +106,7 @@ class _Finder:
     def __init__(self, source: str, file: str) -> None:
         self.file = file
         self.source = source
-        self.lines = source.splitlines(keepends=True)
+        self.lines = io.StringIO(source).readlines()
         self.offsets = [0]
         for line in self.lines:
             self.offsets.append(self.offsets[-1] + len(line))
