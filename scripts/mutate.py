@@ -31,8 +31,9 @@ if __name__ == "__main__":  # the package lies beside this folder, installed or 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.mutate_choice import Equivalents, Limits, covering_tests, room_of, sample
+from scripts.mutate_map import Map, Project
 from scripts.mutate_operators import Mutant, mutants_of
-from scripts.mutate_run import Child, Map, Project, load_map, open_snapshot, run_mutant, warm
+from scripts.mutate_run import Child, load_map, open_snapshot, run_mutant, warm
 
 LIVE = ("tests/live/test_store_live.py", "tests/live/test_store_faults_live.py")
 MOST_EQUIVALENT = 0.03
@@ -192,7 +193,7 @@ def judge(project: Project, options: argparse.Namespace) -> tuple[list[Verdict],
             done[verdict.key] = verdict
     with open_snapshot(project) as copy:
         mutants, sources = chosen_mutants(copy, options)
-        known = load_map(copy, cache)
+        known = load_map(copy, cache, options.jobs)
         for test in known.failed:
             print(f"left out, did not pass unbroken: {test}", file=sys.stderr)
         warm(known)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.mutate_map import Map
 from scripts.mutate_operators import Mutant
-from scripts.mutate_run import Map
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ own; ``Child.stop`` kills that group and nothing else.
 """
 
 import contextlib
-import hashlib
 import importlib
 import importlib.machinery
 import json
@@ -22,61 +21,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
 
+from scripts.mutate_map import Map, Project
+
 NOT_COPIED = (".git", ".venv*", "node_modules", ".mutate", "__pycache__", "data", ".*_cache")
+FILES_AT_ONCE = 6  # of tests, in one child that measures
 MEMORY = 3 << 30  # bytes of address space of a child: a mutant may never stop growing
 PYTEST = ["-p", "no:cacheprovider", "-q", "--no-header", "-W"]
 PYTEST += ["ignore::pytest.PytestAssertRewriteWarning"]  # imported before the fork, as intended
-
-
-@dataclass(frozen=True)
-class Project:
-    """``root`` holds the folders ``package`` and ``tests``; ``live`` are further test files."""
-
-    root: Path
-    package: str = "trio_feed"
-    tests: str = "tests"
-    live: tuple[str, ...] = ()
-
-    def sources(self) -> list[str]:
-        """Modules of the package, relative to the root, sorted."""
-        found = (self.root / self.package).rglob("*.py")
-        return sorted(str(path.relative_to(self.root)) for path in found)
-
-    def key(self) -> str:
-        """A hash of what the coverage map depends on."""
-        digest = hashlib.sha256(repr((sys.version, self.live, self.package)).encode())
-        for folder in (self.package, self.tests):
-            for path in sorted((self.root / folder).rglob("*.py")):
-                digest.update(str(path.relative_to(self.root)).encode() + b"\0")
-                digest.update(path.read_bytes() + b"\0")
-        return digest.hexdigest()[:20]
-
-
-@dataclass
-class Map:
-    """Which tests ran which line: ``lines[file][line]`` are indices into ``tests``.
-
-    ``seconds`` is what each test took (with coverage, so rather more than without), ``modules``
-    the third-party modules that the run imported, ``failed`` the tests that did not pass unbroken
-    and are left out.
-    """
-
-    tests: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    lines: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    modules: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-    def covering(self, file: str, lines: range) -> set[int]:
-        of_file = self.lines.get(file, {})
-        return {test for line in lines for test in of_file.get(str(line), ())}
 
 
 @contextlib.contextmanager
@@ -172,7 +130,7 @@ def serve_mutant(path: Path, source: str) -> None:
             return compile(source, str(path), "exec", dont_inherit=True)
         return original(self, fullname)
 
-    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
+    setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010 (mypy)
 
 
 class _Chosen:
@@ -234,8 +192,8 @@ class _Watcher:
             self.failed.add(report.nodeid)
 
 
-def measure(project: Project) -> dict[str, Any]:
-    """In a child: all tests once, and which lines each of them ran, in the form of ``Map``."""
+def measure(project: Project, files: list[str]) -> dict[str, Any]:
+    """In a child: the tests of some files once, and which lines each of them ran, in the form of ``Map``."""
     os.environ["COVERAGE_CORE"] = "ctrace"  # the others know no contexts
     import coverage
 
@@ -244,10 +202,9 @@ def measure(project: Project) -> dict[str, Any]:
     watcher = _Watcher(meter)
     before = set(sys.modules)
     meter.start()
-    arguments = [project.tests, f"--ignore={project.tests}/live", *project.live]
-    code = pytest.main([*PYTEST, *arguments], plugins=[watcher])
+    code = pytest.main([*PYTEST, *files], plugins=[watcher])
     meter.stop()
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if code not in (0, 1, 5):  # passed, some failed, the files hold no tests
         return {"code": int(code)}
     tests = [test for test in watcher.seconds if test not in watcher.failed]
     numbers = {test: index for index, test in enumerate(tests)}
@@ -275,28 +232,47 @@ def _third_party(project: Project, names: set[str]) -> Iterator[str]:
             yield name
 
 
-def load_map(project: Project, cache: Path, timeout_s: float = 1800) -> Map:
-    """The map of ``project`` (a snapshot), from ``cache`` or measured now and left there.
+def load_map(project: Project, cache: Path, jobs: int = 1, timeout_s: float = 1800) -> Map:
+    """The map of ``project`` (a snapshot), kept in ``cache``.
 
+    Files of tests that changed are measured anew, all of them when the package did; what is
+    measured is kept at once, so that a run that was interrupted goes on where it was.
     Raises ``RuntimeError`` when the tests cannot be collected or do not end.
     """
     file = cache / f"map-{project.key()}.json"
-    if not file.exists():
-        child = Child(project, lambda: measure(project), timeout_s)
-        try:
-            while not child.poll():
-                time.sleep(0.05)
-        finally:
+    known = Map(**json.loads(file.read_text())) if file.exists() else Map()
+    files = project.test_files()
+    stale = sorted(name for name in files if known.files.get(name) != files[name])
+    known = known.without({*stale, *(known.files.keys() - files.keys())})
+    waiting = [stale[n : n + FILES_AT_ONCE] for n in range(0, len(stale), FILES_AT_ONCE)]
+    running: dict[Child, list[str]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                some = waiting.pop(0)
+                running[Child(project, partial(measure, project, some), timeout_s)] = some
+            for child in [child for child in running if child.poll()]:
+                some = running.pop(child)
+                if "tests" not in child.result:
+                    raise RuntimeError(f"unbroken, {some} did not run: {child.result}")
+                known.add(Map(**child.result, files={name: files[name] for name in some}))
+                _keep(known, file)
+                print(f"measured {len(known.files)}/{len(files)} files of tests", file=sys.stderr)
+            time.sleep(0.02)
+    finally:
+        for child in running:
             child.stop()
-        if "tests" not in child.result:
-            raise RuntimeError(f"the unbroken tests did not run: {child.result}")
-        cache.mkdir(exist_ok=True)
-        for old in cache.glob("map-*.json"):
-            old.unlink()
-        fresh = file.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(child.result))
-        fresh.replace(file)
-    return Map(**json.loads(file.read_text()))
+    return known
+
+
+def _keep(known: Map, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    for old in file.parent.glob("map-*.json"):
+        if old != file:
+            old.unlink(missing_ok=True)
+    fresh = file.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(vars(known)))
+    fresh.replace(file)
 
 
 def warm(known: Map) -> None:

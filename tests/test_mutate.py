@@ -6,8 +6,8 @@ import pytest
 
 from scripts.mutate import verdict_of
 from scripts.mutate_choice import Equivalents, Limits, covering_tests, room_of, sample
+from scripts.mutate_map import Map
 from scripts.mutate_operators import Mutant, mutants_of
-from scripts.mutate_run import Map
 
 
 def broken(source: str) -> set[tuple[str, str]]:
@@ -180,3 +180,15 @@ def test_equivalents_name_file_line_operator_and_reason() -> None:
     [mutant] = mutants_of("LIMIT = 3\n", "pkg/room/a.py")
     assert listed.reason(mutant, "LIMIT = 3") == "nobody asks"
     assert listed.reason(mutant, "LIMIT = 4") is None
+
+
+def test_a_changed_file_of_tests_is_measured_alone() -> None:
+    known = Map(**{**vars(KNOWN), "files": {"t/test_x.py": "1", "t/test_a.py": "1"}})
+    known = known.without({"t/test_x.py"})
+    assert (known.tests, known.files) == (["t/test_a.py::named"], {"t/test_a.py": "1"})
+    assert known.lines == {"pkg/room/a.py": {"1": [], "2": [], "4": [], "6": []}}
+    lines = {"pkg/room/a.py": {"6": [0]}, "pkg/room/b.py": {"1": [0]}}
+    known.add(Map(["t/test_x.py::new"], [1.0], lines, files={"t/test_x.py": "2"}))
+    assert known.covering("pkg/room/a.py", range(6, 7)) == {1}
+    assert known.covering("pkg/room/b.py", range(1, 2)) == {1}
+    assert known.files == {"t/test_x.py": "2", "t/test_a.py": "1"}
