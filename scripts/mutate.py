@@ -22,7 +22,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Judge:
 
     def run(
         self, mutants: Sequence[Mutant], sources: dict[str, str]
-    ) -> Iterator[tuple[Mutant, list[str], dict[str, Any], float]]:
+    ) -> Generator[tuple[Mutant, list[str], dict[str, Any], float], None, None]:
         waiting = list(reversed(mutants))
         try:
             while waiting or self._running:

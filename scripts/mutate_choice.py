@@ -75,7 +75,8 @@ def covering_tests(mutant: Mutant, known: Map, limits: Limits) -> list[str]:
             for index, test in enumerate(known.tests):
                 if test.partition("::")[0].rpartition("/")[2] in names:
                     found.add(index)
-    spent, tests = 0.0, []
+    tests: list[int] = []
+    spent = 0.0
     for index in sorted(found, key=lambda index: (known.seconds[index], index)):
         spent += known.seconds[index]
         if tests and (spent > limits.seconds or len(tests) >= limits.tests):

@@ -193,7 +193,7 @@ class _Watcher:
 
 
 def measure(project: Project, files: list[str]) -> dict[str, Any]:
-    """In a child: the tests of some files once, and which lines each of them ran, in the form of ``Map``."""
+    """In a child: the tests of some files once; which lines each of them ran, as ``Map`` has it."""
     os.environ["COVERAGE_CORE"] = "ctrace"  # the others know no contexts
     import coverage
 
