@@ -236,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
         "--patience", type=float, default=15.0, help="seconds, beside 4 times the tests' own"
     )
     made.add_argument("--state", help="append verdicts to this file; skip those that it holds")
+    made.add_argument(
+        "--only", default="", help="measure and run only these files of tests: tests/test_h*.py,..."
+    )
     made.add_argument("--live", action="store_true", help="the store's live tests as well")
     made.add_argument("--json", action="store_true", help="one line per mutant instead of a table")
     made.add_argument("--list", action="store_true", help="print the sample and run nothing")
@@ -248,7 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children and copy go
     live = tuple(f for f in LIVE if (options.root / f).exists()) if options.live else ()
-    project = Project(options.root.resolve(), options.package, "tests", live)
+    only = tuple(filter(None, options.only.split(",")))
+    project = Project(options.root.resolve(), options.package, "tests", live, only)
     if options.list:
         mutants, sources = chosen_mutants(project, options)
         for mutant in mutants:

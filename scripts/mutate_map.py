@@ -3,17 +3,22 @@
 import hashlib
 import sys
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Project:
-    """``root`` holds the folders ``package`` and ``tests``; ``live`` are further test files."""
+    """``root`` holds the folders ``package`` and ``tests``; ``live`` are further test files.
+
+    ``only`` narrows the tests to files whose path matches one of these patterns; empty: all.
+    """
 
     root: Path
     package: str = "trio_feed"
     tests: str = "tests"
     live: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def sources(self) -> list[str]:
         """Modules of the package, relative to the root, sorted."""
@@ -26,6 +31,9 @@ class Project:
         found = [path for path in top.rglob("test_*.py") if not path.is_relative_to(live)]
         found += [self.root / name for name in self.live]
         return {str(path.relative_to(self.root)): _hash([path]) for path in sorted(found)}
+
+    def wants(self, file: str) -> bool:
+        return not self.only or any(fnmatch(file, pattern) for pattern in self.only)
 
     def key(self) -> str:
         """A hash of what every test depends on: the package, and what the tests share."""

@@ -44,7 +44,7 @@ def open_snapshot(project: Project) -> Iterator[Project]:
     try:
         root = folder / "project"
         shutil.copytree(project.root, root, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        yield Project(root, project.package, project.tests, project.live)
+        yield Project(root, project.package, project.tests, project.live, project.only)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -244,6 +244,7 @@ def load_map(project: Project, cache: Path, jobs: int = 1, timeout_s: float = 18
     files = project.test_files()
     stale = sorted(name for name in files if known.files.get(name) != files[name])
     known = known.without({*stale, *(known.files.keys() - files.keys())})
+    stale = [name for name in stale if project.wants(name)]
     waiting = [stale[n : n + FILES_AT_ONCE] for n in range(0, len(stale), FILES_AT_ONCE)]
     running: dict[Child, list[str]] = {}
     try:
@@ -262,7 +263,7 @@ def load_map(project: Project, cache: Path, jobs: int = 1, timeout_s: float = 18
     finally:
         for child in running:
             child.stop()
-    return known
+    return known.without({name for name in files if not project.wants(name)})
 
 
 def _keep(known: Map, file: Path) -> None:
