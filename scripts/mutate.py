@@ -109,10 +109,10 @@ def verdict_of(tests: list[str], result: dict[str, Any]) -> tuple[str, str]:
     return "noticed", result["failed"] or f"pytest exit {result['code']}"
 
 
-def key_of(mutant: Mutant, source: str) -> str:
-    """Changes with the module's text: what was found about an older text is asked again."""
-    print_ = zlib.crc32(source.encode())
-    return f"{mutant.file}:{print_:08x}:{mutant.start}:{mutant.end}:{mutant.operator}:{mutant.text}"
+def key_of(mutant: Mutant, source: str, known: Map) -> str:
+    """Changes with the module's text and with the tests: then a verdict is asked for again."""
+    digest = zlib.crc32(repr((source, sorted(known.files.items()))).encode())
+    return f"{mutant.file}:{digest:08x}:{mutant.start}:{mutant.end}:{mutant.operator}:{mutant.text}"
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
@@ -194,11 +194,11 @@ def judge(project: Project, options: argparse.Namespace) -> tuple[list[Verdict],
     with open_snapshot(project) as copy:
         mutants, sources = chosen_mutants(copy, options)
         known = load_map(copy, cache, options.jobs)
-        for test in known.failed:
-            print(f"left out, did not pass unbroken: {test}", file=sys.stderr)
+        if known.failed:
+            print(f"left out, failed or skipped unbroken: {known.failed}", file=sys.stderr)
         warm(known)
         limits = Limits(options.tests, options.seconds)
-        keys = {mutant: key_of(mutant, sources[mutant.file]) for mutant in mutants}
+        keys = {mutant: key_of(mutant, sources[mutant.file], known) for mutant in mutants}
         left = [mutant for mutant in mutants if keys[mutant] not in done]
         bad = controls(copy, known, left, limits)
         work = Judge(copy, known, limits, options.jobs, options.patience).run(left, sources)
@@ -233,7 +233,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tests", type=int, default=150, help="at most so many tests per mutant")
     made.add_argument("--seconds", type=float, default=20.0, help="and so many seconds of tests")
     made.add_argument(
-        "--patience", type=float, default=15.0, help="seconds, beside 4 times the tests' own"
+        "--patience", type=float, default=15.0, help="CPU seconds beside 4 times the tests' own"
     )
     made.add_argument("--state", help="append verdicts to this file; skip those that it holds")
     made.add_argument(

@@ -43,7 +43,12 @@ def open_snapshot(project: Project) -> Iterator[Project]:
     folder = Path(tempfile.mkdtemp(prefix="mutate-")).resolve()
     try:
         root = folder / "project"
-        shutil.copytree(project.root, root, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(
+            project.root, root, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED)
+        )
+        recordings = project.root.parent / "shared"  # tests look for them beside the checkout
+        if recordings.is_dir():
+            (folder / "shared").symlink_to(recordings)
         yield Project(root, project.package, project.tests, project.live, project.only)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -53,14 +58,16 @@ class Child:
     """One forked run of ``work``; ``poll`` until it has a result, ``stop`` in any case.
 
     ``work`` returns what JSON can hold.  ``result`` is that, ``{"hang": True}`` after ``timeout_s``
-    or ``{"died": status}``.
+    of CPU time (virtual time that does not end burns CPU) or six times that on the clock (so that
+    a busy machine is no hang), or ``{"died": status}``.
     """
 
     def __init__(self, project: Project, work: Callable[[], Any], timeout_s: float) -> None:
         handle, name = tempfile.mkstemp(dir=project.root.parent)
         os.close(handle)
         self._answer = Path(name)
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = time.monotonic() + 6 * timeout_s
+        self._cpu_s = int(timeout_s) + 1
         self.result: Any = None
         sys.stdout.flush()
         sys.stderr.flush()
@@ -79,6 +86,7 @@ class Child:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (self._cpu_s, self._cpu_s + 1))
             _move_into(project)
             text = json.dumps(work())
             self._answer.write_text(text)
@@ -93,7 +101,9 @@ class Child:
             if pid:
                 self._pid = 0
                 text = self._answer.read_text()
-                self.result = json.loads(text) if text else {"died": status}
+                slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+                fate = {"hang": True} if slow else {"died": status}
+                self.result = json.loads(text) if text else fate
             elif time.monotonic() > self._deadline:
                 self.stop()
                 self.result = {"hang": True}
