@@ -194,7 +194,9 @@ class TradeBars:
 
     def prove(self, until_ms: float) -> None:
         """All trades before ``until_ms`` are in: candles that end by then are closed."""
-        if until_ms >= self._next_end_ms and not self._incomplete_from_here:
+        if self._far or self._incomplete_from_here:
+            return  # where those trades belong is not known yet
+        if until_ms >= self._next_end_ms:
             self._roll(int(until_ms))
 
     def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
@@ -232,10 +234,16 @@ class TradeBars:
             return
         far, self._far = self._far, []
         for each in far:
-            # Where it happened is not known; between its neighbours, and so about here.
-            sure = each.time_ms <= limit_ms
-            self.misdated += not sure
-            self._put(each, each.time_ms if sure else min(trade.time_ms, limit_ms), sure=sure)
+            if each.time_ms <= limit_ms:
+                self._put(each, each.time_ms, sure=True)
+                continue
+            # It happened between its neighbours, in any of the candles from the one to the other.
+            self.misdated += 1
+            for bar in self._bars.values():
+                bar.complete = False
+            if trade.time_ms >= self._next_end_ms:
+                self._roll(trade.time_ms, sure=False)
+            self._put(each, max(trade.time_ms, self.last_ms), sure=False)
         self._put(trade, trade.time_ms, sure=True)
 
     def _put(self, trade: Trade, time_ms: float, *, sure: bool) -> None:
@@ -289,7 +297,7 @@ class TradeBars:
             if later is not bar:
                 self._revised[interval, later.open_ms] = later
 
-    def _roll(self, time_ms: int) -> None:
+    def _roll(self, time_ms: int, *, sure: bool = True) -> None:
         """Close every candle that ends by ``time_ms``; flat ones follow while nothing is
         missing."""
         for interval, bar in list(self._bars.items()):
@@ -308,6 +316,7 @@ class TradeBars:
             else:
                 for _ in range(flat):
                     bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+                    bar.complete = sure
                     self._close(bar)
                 bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
             self._bars[interval] = bar

@@ -133,6 +133,10 @@ class Ledger:
         """A candle state of the stream -> what to publish, in order."""
         expected = self.expected
         if kline.open_ms <= self.closed_ms:
+            if self.fresh:
+                # Where the line begins was guessed by a clock that is ahead: ask anew.
+                self._hurry(now, 0.0)
+                return []
             return self._repeated(kline, now)
         if kline.open_ms == expected:
             if not kline.closed:
@@ -185,6 +189,17 @@ class Ledger:
         out.extend(self._release(now))
         self._plan(now, progress=self.expected > before)
         return out
+
+    def begin_before(self, now: Now, bars: int) -> None:
+        """A series without any history begins so many candles before now, as far as now is known."""
+        if self.fresh and not self.holding:
+            running = self.grid.open_of(int(now.exchange))
+            self.closed_ms = self.grid.previous(self.grid.back(running, bars))
+
+    def begin_at(self, open_ms: int) -> None:
+        """A series that nobody can fill begins with this candle."""
+        if self.fresh:
+            self.closed_ms = self.grid.previous(open_ms)
 
     def begin_with_what_runs(self, now: Now) -> list[CandleNews]:
         """Of a fresh series whose history does not come: begin with the running candle, so that

@@ -399,8 +399,8 @@ class Liveness:
         return min(found, key=_cost, default=None)
 
     def _add(self, stream: Stream) -> _Watched:
-        # Half of the silence timeout, so that a quiet market is proven before it strikes.
-        most_s = self.silence_s / 2
+        # Before the silence timeout, so that a quiet market is proven when it strikes.
+        most_s = 0.75 * self.silence_s
         cadence = Cadence(self.factor, self.floor_s, unknown_s=most_s, most_s=most_s)
         watched = self._watched[stream] = _Watched(stream, cadence)
         self._by_key[_key_of(stream)] = watched

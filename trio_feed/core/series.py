@@ -77,7 +77,7 @@ class CandleLines:
             Series(self.rules.venue, self.symbol, interval),
             settled_ms=None if end is None else end.settled_ms,
             told_ms=None if end is None else end.kline.open_ms,
-            history_bars=min(bars, _FIRST_PAGE),
+            history_bars=self._first_bars(interval),
             grid=grid_of(interval) if end is None else grid_of(interval).at(end.kline.open_ms),
             now=now,
             policy=policy,
@@ -88,6 +88,14 @@ class CandleLines:
                 running = ledger.grid.open_of(int(now.exchange))
                 target = max(ledger.grid.back(running, bars), self.rules.began_ms)
                 self._deepen[interval] = (target, now.mono)
+
+    def _first_bars(self, interval: Interval) -> int:
+        """How many closed candles a series without history begins with."""
+        if interval not in self.rules.intervals:
+            return 0
+        # The grid is not known yet: one more, so that none is missing where it is another one.
+        more = interval is Interval.D3 and self._history_bars > 0
+        return min(self._history_bars, _FIRST_PAGE) + more
 
     def holding(self) -> int:
         """Series whose later candles wait for what is missing before them."""
@@ -109,6 +117,7 @@ class CandleLines:
             return self.observe(interval, kline, now) if kline.complete or not kline.closed else []
         if not kline.complete and ledger.fresh:
             return []
+        ledger.begin_at(kline.open_ms)
         before: list[Effect] = []
         if kline.open_ms > ledger.expected:
             ledger.skip(kline.open_ms)
@@ -239,6 +248,7 @@ class CandleLines:
         ledger = self.ledgers[interval]
         grid, page = ledger.grid, self.rules.page
         if fetch.need is Need.CANDLES:
+            ledger.begin_before(now, self._first_bars(interval))
             start = ledger.expected
             end = max(int(now.exchange), ledger.newest_ms)
             bars = grid.count(start, grid.next(grid.open_of(end)))
