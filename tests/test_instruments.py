@@ -12,6 +12,7 @@ from trio_feed.environment import Environment
 from trio_feed.errors import RestError
 from trio_feed.feeds import instruments
 from trio_feed.model import Instrument
+from trio_feed.net.rest import Answer as RestAnswer
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, binance_usdm
 
@@ -91,12 +92,12 @@ class Answer:
     def __init__(self, text: str, failures: int = 0) -> None:
         self.text, self.failures, self.calls = text, failures, 0
 
-    async def get(self, path: str, params: Any, *, weight: int = 1) -> bytes:
+    async def get(self, path: str, params: Any, *, weight: int = 1) -> RestAnswer:
         await trio.lowlevel.checkpoint()
         self.calls += 1
         if self.calls <= self.failures:
             raise RestError("out of reach")
-        return self.text.encode()
+        return RestAnswer(self.text.encode(), None, Mono(0.0), Mono(0.0))
 
 
 async def load(rest: Answer, cache: Path | None) -> Instruments:
