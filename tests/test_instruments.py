@@ -11,6 +11,7 @@ from support.house import open_house, settings_for_tests
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
 from trio_feed.feeds import instruments
+from trio_feed.instants import Mono
 from trio_feed.model import Instrument
 from trio_feed.net.rest import Answer as RestAnswer
 from trio_feed.supervise import Backoff
