@@ -134,17 +134,40 @@ def test_a_suspended_machine_is_followed_after_three_messages() -> None:
     assert (steps, off(clock, 6)) == ([False, False, True, False], slept_ms)
 
 
-def test_a_stall_of_the_way_does_not_set_the_estimate_back() -> None:
+def test_of_the_three_the_fastest_counts() -> None:
     clock = settled()
-    for tenth in range(50, 1000):
+    for n, delay_ms in enumerate((300, 10, 500)):
+        frame(clock, 5 + n, delay_ms=delay_ms, lie_ms=HOUR_MS)
+    assert off(clock, 9) == HOUR_MS - 10
+
+
+def test_after_a_doubt_it_is_a_guess_until_the_next_message() -> None:
+    clock = settled()
+    clock.doubt()
+    assert (clock.known, clock.evidence(START + 5), off(clock, 5)) == (False, None, 0)
+    frame(clock, 6, delay_ms=20)
+    assert (clock.known, off(clock, 6)) == (True, -20)
+    clock.doubt()
+    for n in range(3):  # and late ones are believed at once, as at the start
+        frame(clock, 7 + n, delay_ms=9000)
+    assert off(clock, 10) == -9000
+
+
+def test_a_stall_of_the_way_does_not_set_the_estimate_back() -> None:
+    clock = clock_with()
+    for second in range(300):
+        frame(clock, second)
+    for tenth in range(3000, 4000):
         assert not frame(clock, tenth / 10, delay_ms=4000)
-    assert off(clock, 100) == 0
+    assert off(clock, 400) == 0
 
 
 def test_an_exchange_that_set_its_clock_back_is_followed_in_the_end() -> None:
-    clock = settled()
-    steps = [frame(clock, second, lie_ms=-60_000) for second in range(5, 200)]
-    assert (steps.count(True), off(clock, 200)) == (1, -60_000)
+    clock = clock_with()
+    for second in range(200):
+        frame(clock, second)
+    steps = [frame(clock, second, lie_ms=-60_000) for second in range(200, 400)]
+    assert (steps.count(True), off(clock, 400)) == (1, -60_000)
 
 
 def date(clock: ExchangeClock, second: float, *, way_s: float = 0.2, lie_ms: float = 0) -> bool:
@@ -166,6 +189,20 @@ def test_one_date_alone_moves_nothing_far() -> None:
         assert not date(clock, second, lie_ms=-HOUR_MS)
         assert not date(clock, second + 1)
     assert off(clock, 60) == 0
+
+
+def test_a_date_is_up_to_a_second_behind() -> None:
+    clock = clock_with(error_ms=2050)
+    date(clock, 5.9, way_s=0)  # it says 5, and the estimate 7.95
+    assert clock.known
+    assert off(clock, 6) == pytest.approx(100)
+
+
+def test_dates_that_disagree_move_nothing() -> None:
+    clock = settled()
+    for n in range(30):
+        assert not date(clock, 5 + n, lie_ms=(n % 3 - 4) * HOUR_MS)
+    assert off(clock, 40) == 0
 
 
 def test_a_slow_answer_bounds_but_does_not_contradict() -> None:

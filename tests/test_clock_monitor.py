@@ -62,6 +62,7 @@ def test_what_does_not_last_is_not_said() -> None:
 
 def test_an_error_round_the_bound_is_one_line() -> None:
     assert judgements(*[2.5] * 3, *[1.9, 2.1] * 30) == [("clock.wrong", 2.5)]
+    assert judgements(*[2.5] * 3, *[1.9] * 30) == [("clock.wrong", 2.5)]
 
 
 def test_another_size_is_another_line() -> None:

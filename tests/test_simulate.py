@@ -14,6 +14,7 @@ from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import START_MS, Run, service_settings
 from trio_feed.core.ledger import Ledger
 from trio_feed.model import Kline
+from trio_feed.net.limits import Bans
 from trio_feed.settings import ProxySettings, Settings
 from trio_feed.simulator.faultscript import KINDS, Fault, write_script
 from trio_feed.simulator.gate import client_frames, server_frames
@@ -171,7 +172,7 @@ def test_a_service_that_dies_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_requests_during_a_ban_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_feed.net.rest._ban_left_ms", lambda *_args: 0.0)  # all are over
+    monkeypatch.setattr(Bans, "ban", lambda _self, now, *_args, **_more: now)  # all are over
     script = [(90.0, Fault("rest_status", 418, times=1)), (92.0, Fault("dial_refused", lasts_s=60))]
     _, result = simulate.simulate(Run(1, 0.2, script=script))
     assert result["limit_violations"] > 0

@@ -95,6 +95,7 @@ class ExchangeClock:
         """The calendar and the monotonic clock have parted, so the monotonic one may have stood
         still: until the next evidence the estimate is a guess again, and it may be too early."""
         self._known = False
+        self._best = self._before = -math.inf
 
     def note(self, event_ms: int, mono: Mono) -> bool:
         """A message of now carried ``event_ms`` and was received at ``mono``: the exchange is at

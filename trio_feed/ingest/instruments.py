@@ -22,7 +22,7 @@ from ..venues import Instruments, Venue
 
 _SOON_S, _SOON_MAX_S, _SOON_TRIES = 5.0, 30.0, 120
 """5, 10, 20, 30, 30 s and so on for about an hour; then:"""
-_LATER_S = 600.0
+_LATER_S = 60.0
 
 
 @frozen
