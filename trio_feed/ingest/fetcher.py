@@ -61,7 +61,6 @@ class Fetcher:
         """Answer one question after the other, until cancelled."""
         while True:
             await self._store.room()
-            await trio.sleep_until(float(self._not_before))
             fetch, engine = await self._next()
             now = self._driver.now()
             instrument = self.instruments.find(fetch.symbol)
@@ -144,8 +143,12 @@ class Fetcher:
         return Found(rows.good, not rows.bad, got.date_ms)
 
     async def _next(self) -> tuple[Fetch, SymbolEngine]:
-        """The most urgent question, as soon as there is one."""
+        """The most urgent question, as soon as there is one and it may be asked."""
         while True:
+            if trio.current_time() < float(self._not_before):
+                # A ban that another worker met while this one waited holds for this one as well.
+                await trio.sleep_until(float(self._not_before))
+                continue
             found = self._driver.next_fetch()
             if found is not None:
                 return found

@@ -1,0 +1,129 @@
+"""A driver with a bus and a store that keep what they were given, and a REST that is scripted."""
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import trio
+
+from trio_feed.core.effects import CandleNews, LineNews, News
+from trio_feed.environment import Environment, mono
+from trio_feed.ingest.driver import Driver
+from trio_feed.instants import Wall
+from trio_feed.metrics import Metrics
+from trio_feed.model import (
+    Channel,
+    Interval,
+    Kline,
+    KlineMessage,
+    LineMessage,
+    Series,
+    Subject,
+)
+from trio_feed.net.rest import Answer
+from trio_feed.settings import ExchangeSettings
+from trio_feed.store import MemoryStore
+
+from .engine import USDM
+from .make import T0
+
+
+def wall_ms() -> float:
+    return T0 + trio.current_time() * 1000
+
+
+async def _nowhere(*_: Any) -> Any:
+    raise AssertionError("nothing is dialled here")
+
+
+class Bus:
+    """Numbers what is published, and keeps it."""
+
+    def __init__(self) -> None:
+        self.opened: list[Subject] = []
+        self.published: list[News] = []
+        self.ephemeral: list[News] = []
+        self.first_ms: dict[Series, int] = {}
+
+    def open(
+        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+    ) -> None:
+        self.opened.append(subject)
+
+    def close(self, subject: Subject) -> None:
+        self.opened.remove(subject)
+
+    def alias(self, native: str, symbol: str) -> None: ...
+
+    def publish(self, news: News) -> KlineMessage | LineMessage | None:
+        self.published.append(news)
+        number = len(self.published)
+        match news:
+            case CandleNews():
+                return KlineMessage(
+                    news.series, news.kline, 7, number, news.update_count, news.received_ms,
+                    news.revision,
+                )  # fmt: skip
+            case LineNews():
+                return LineMessage(news.line, news.data, news.source, 7, number, news.received_ms)
+        return None
+
+    def publish_ephemeral(self, news: News) -> None:
+        self.ephemeral.append(news)
+
+    def note_history(self, series: Series, first_ms: int) -> None:
+        self.first_ms[series] = first_ms
+
+    @property
+    def candles(self) -> list[CandleNews]:
+        return [news for news in self.published if isinstance(news, CandleNews)]
+
+
+class Bench:
+    """Inside of a trio run only.  The exchange's time is T0 at trio's 0, and ours the same."""
+
+    def __init__(self, rules: Any = USDM, **more: Any) -> None:
+        chosen: dict[str, Any] = {
+            "symbols": ("BTCUSDT",),
+            "intervals": (Interval.M1,),
+            "trade_intervals": (),
+            "history_bars": 10,
+            "channels": (Channel.KLINE, Channel.TRADE),
+            "audit_after_s": 0.0,
+        }
+        self.bus, self.store, self.metrics = Bus(), MemoryStore(7), Metrics()
+        self.driver = Driver(
+            rules,
+            ExchangeSettings(**(chosen | more)),
+            world=Environment(_nowhere, _nowhere, wall_ms, random.Random(1)),
+            bus=self.bus,
+            store=self.store,
+            metrics=self.metrics,
+            simulated=False,
+        )
+
+    def take(self, *events: Any) -> None:
+        self.driver.take(events, mono(), Wall(wall_ms()))
+
+    def count(self, metric: str, *labels: str) -> float:
+        found = getattr(self.metrics, metric).labels(self.driver.rules.venue, *labels)
+        return float(found._value.get())
+
+
+class Rest:
+    """Answers what the test says, one after the other; None: it waits for ever."""
+
+    def __init__(self, *answers: bytes | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, dict[str, Any], int, float]] = []
+        self.date_ms: float | None = None
+
+    async def get(self, path: str, params: Mapping[str, Any], *, weight: int) -> Answer:
+        self.asked.append((path, dict(params), weight, trio.current_time()))
+        await trio.lowlevel.checkpoint()
+        if not self.answers:
+            await trio.sleep_forever()
+        found = self.answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return Answer(found, self.date_ms, mono(), mono())
