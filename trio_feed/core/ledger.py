@@ -191,7 +191,8 @@ class Ledger:
         return out
 
     def begin_before(self, now: Now, bars: int) -> None:
-        """A series without any history begins so many candles before now, as far as now is known."""
+        """A series without any history begins so many candles before now, as far as that is
+        known."""
         if self.fresh and not self.holding:
             running = self.grid.open_of(int(now.exchange))
             self.closed_ms = self.grid.previous(self.grid.back(running, bars))

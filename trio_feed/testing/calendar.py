@@ -50,9 +50,12 @@ class Days:
         return [*self.candles(interval, start_ms, end_ms)][-count:] if count else []
 
     def _cut(self, interval: Interval, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
-        for opened, ended in self._regular(interval, start_ms, end_ms):
+        shifted = self.off_grid if interval.value in _SHORT else ()
+        # An odd stretch counts from its own beginning, which may lie before what is asked for.
+        begins = [since for since, until in shifted if since < end_ms and until > start_ms]
+        for opened, ended in self._regular(interval, min([start_ms, *begins]), end_ms):
             cuts = [opened, ended]
-            for since, until in self.off_grid if interval.value in _SHORT else ():
+            for since, until in shifted:
                 step = ended - opened
                 marks = [*range(since, until, step), until]
                 if since <= opened < until:
