@@ -366,6 +366,8 @@ async def test_a_newer_provisional_candle_replaces_the_one_that_was_to_be_said_f
     desk.publish(1)
     async with connected(desk) as client:
         client.stall()
+        await client.request(type="ping")
+        await trio.testing.wait_all_tasks_blocked()  # the pong is on its way, the rest waits
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1m", provisional=True)
         await trio.testing.wait_all_tasks_blocked()
         desk.provisional(4)
