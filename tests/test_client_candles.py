@@ -72,6 +72,18 @@ TABLE: dict[str, tuple[list[Any], list[str]]] = {
         [*BEGUN, ("o5", 1, 14, 3), ("f5", 1, 15)],
         ["h0-4", "o5", "f5"],
     ),
+    "provisional candles have the number of the message before them": (
+        [*BEGUN, ("f5", 1, 11), ("p7", 1, 11), ("p7", 1, 11), ("f6", 1, 12), ("o7", 1, 13)],
+        ["h0-4", "f5", "p7", "p7", "f6", "o7"],
+    ),
+    "a provisional candle that says how things stand": (
+        [*BEGUN, ("p7", 1, 9), ("f5", 1, 11), "lost"],
+        ["h0-4", "p7", "f5", "since 1.11"],
+    ),
+    "a revision of a candle long before the history": (
+        [*BEGUN, ("r-90", 1, 11), ("f5", 1, 12)],
+        ["h0-4", "r-90", "f5"],
+    ),
     "a revision passes": (
         [*BEGUN, ("f5", 1, 11), ("r2", 1, 12), ("f6", 1, 13)],
         ["h0-4", "f5", "r2", "f6"],
@@ -181,6 +193,14 @@ def test_what_it_asks_for() -> None:
     assert feed(candles, *BEGUN, ("f5", 1, 11)) == ["f5"]
     candles.lost()
     assert candles.opening()["since"] == {"epoch": 1, "offset": 11, "time": time_s(5)}
+
+
+def test_it_asks_for_provisional_candles_every_time() -> None:
+    candles = Candles(STREAM, 5, provisional=True)
+    assert candles.opening()["provisional"] is True
+    feed(candles, *BEGUN, "lost")
+    assert candles.opening()["provisional"] is True
+    assert "provisional" not in Candles(STREAM, 5).opening()
 
 
 def test_what_is_held_back_is_bounded() -> None:

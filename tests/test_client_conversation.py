@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from attrs import evolve
+from support.make import kline
 
 from trio_feed.client.candles import Candles
 from trio_feed.client.conversation import AuthRefused, Conversation, SentAway
@@ -12,6 +14,7 @@ from trio_feed.client.lines import Line
 from trio_feed.client.messages import (
     Authenticated,
     BookUpdate,
+    CandleUpdate,
     ConnectionChange,
     History,
     PrivateEvent,
@@ -25,6 +28,7 @@ from trio_feed.client.messages import (
 from trio_feed.client.numbers import OutOfStep
 from trio_feed.errors import BadMessage
 from trio_feed.model import Channel, Interval, Price, StreamState, Ticker, Trade
+from trio_feed.push import messages
 from trio_feed.settings import Secret
 
 CANDLES = Stream("BTCUSDT", Channel.KLINE, Interval.M1)
@@ -80,6 +84,29 @@ def requests(conversation: Conversation) -> list[dict[str, Any]]:
     while (request := conversation.next_request()) is not None:
         found.append(request)
     return found
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_candle_comes_out_as_the_server_had_it(known: bool) -> None:
+    """All columns, with what the source does not say."""
+    row = evolve(kline(closed=False), trades=0, event_ms=5)
+    if known:
+        row = evolve(
+            row,
+            trades=9,
+            first_trade_id=2**60,
+            last_trade_id=2**60 + 8,
+            taker_buy_volume=Decimal("0.70"),
+            taker_buy_quote_volume=Decimal("70.3500000000000000001"),
+        )
+    conversation = talking(CANDLES)
+    requests(conversation)
+    conversation.take(HISTORY)
+    conversation.take(confirmed(epoch=1, offset=3))
+    body = messages.candle(row, 2, provisional=known)
+    (update,) = conversation.take(data("kline_data", CANDLES, 3, body))
+    assert isinstance(update, CandleUpdate)
+    assert (update.kline, update.provisional) == (row, known)
 
 
 def test_one_request_at_a_time() -> None:

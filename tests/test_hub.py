@@ -278,3 +278,158 @@ async def test_what_is_only_shown_leaves_no_trace(autojump_clock: trio.abc.Clock
         (topic,) = desk.hub.topics
         assert (topic.stream.epoch, topic.stream.offset) == (1, 2)
         assert numbers(await client.resume(1, 1)) == [(2, 0)]
+
+
+def seen(told: list[dict[str, Any]]) -> list[tuple[int, int, bool]]:
+    """(minute, offset, provisional) of candle messages."""
+    rows = [m["data"] for m in told if m["type"] == "kline_data"]
+    return [
+        (row["data"]["time"] // 60 - T0 // 60_000, row["offset"], row["data"].get("provisional", 0))
+        for row in rows
+    ]
+
+
+async def test_provisional_candles_are_for_those_who_asked(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """The others see neither them nor a hole in the numbers."""
+    desk = Desk()
+    async with connected(desk) as eager, connected(desk) as patient:
+        await eager.request(type="subscribe", symbol="BTCUSDT", interval="1m", provisional=True)
+        await eager.next("history_data")
+        confirmed = (await eager.next("subscription_confirmed"))["data"]
+        assert confirmed["provisional"] is True
+        await patient.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        await patient.next("history_data")
+        assert "provisional" not in (await patient.next("subscription_confirmed"))["data"]
+        desk.publish(0)
+        desk.provisional(2)
+        desk.provisional(2)
+        desk.publish(1)
+        desk.publish(2, closed=False)
+        expected = [(0, 1, False), (2, 1, True), (2, 1, True), (1, 2, False), (2, 3, False)]
+        assert seen(eager.take()) == expected
+        assert seen(patient.take()) == [(0, 1, False), (1, 2, False), (2, 3, False)]
+        for client, asked in ((eager, True), (patient, False)):
+            await client.request(type="list")
+            (entry,) = (await client.next("subscriptions"))["data"]
+            assert entry["provisional"] is asked
+
+
+async def test_who_comes_while_something_is_missing_sees_the_provisional_candle(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    desk.publish(0)
+    desk.provisional(2)
+    async with connected(desk) as eager, connected(desk) as patient:
+        await eager.subscribe(provisional=True)
+        await patient.subscribe()
+        (told,) = eager.take()
+        assert (told["data"]["snapshot"], seen([told])) == (True, [(2, 1, True)])
+        assert patient.take() == []
+        desk.publish(1)
+        desk.publish(2)
+        eager.take()
+        assert seen(await eager.resume(1, 1, provisional=True)) == [(1, 2, False), (2, 3, False)]
+
+
+async def test_a_slow_client_gets_the_latest_provisional_candle_and_right_numbers(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe(provisional=True)
+        client.stall()
+        await trio.testing.wait_all_tasks_blocked()
+        desk.publish(0, closed=False)
+        desk.publish(0)
+        for n in (2, 3):
+            desk.provisional(n)
+        desk.publish(1)
+        for _ in range(2):
+            desk.publish(2, closed=False)
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        told = client.take()
+        assert [row[0] for row in seen(told)] == [0, 3, 1, 2]
+        assert numbers(told) == [(2, 1), (2, 0), (3, 0), (5, 1)]
+
+
+async def test_a_newer_provisional_candle_replaces_the_one_that_was_to_be_said_first(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Which had an older number; nothing numbered was left out."""
+    desk = Desk()
+    desk.publish(0)
+    desk.provisional(3)
+    desk.publish(1)
+    async with connected(desk) as client:
+        client.stall()
+        await client.request(type="ping")
+        await trio.testing.wait_all_tasks_blocked()  # the pong is on its way, the rest waits
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m", provisional=True)
+        await trio.testing.wait_all_tasks_blocked()
+        desk.provisional(4)
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        told = client.take()
+        assert (seen(told), numbers(told)[-1]) == ([(4, 2, True)], (2, 0))
+
+
+async def test_who_is_sent_away_with_provisional_candles_waiting_misses_nothing(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe(provisional=True)
+        desk.publish(0)
+        client.take()
+        client.stall()
+        await trio.testing.wait_all_tasks_blocked()
+        desk.provisional(2)
+        desk.publish(1)
+        client.session._drop("tried here")
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [row["offset"] for row in client.take()[-1]["since"]] == [1]
+
+
+async def test_a_provisional_candle_behind_others_is_no_point_to_resume_from(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """It is still being handed out, and everything numbered has been."""
+    desk = Desk()
+    async with AsyncExitStack() as stack:
+        desk.hub.flusher = Flusher(at_once=2, chunk=1)
+        clients = [await stack.enter_async_context(connected(desk)) for _ in range(4)]
+        for client in clients:
+            await client.subscribe(provisional=True)
+        desk.publish(0)
+        await trio.testing.wait_all_tasks_blocked()
+        desk.provisional(2)
+        clients[3].take()
+        clients[3].session._drop("tried here")
+        assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
+
+
+async def test_the_confirmation_says_how_the_upstream_stands(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk()
+
+    async def confirmed(client: Client) -> tuple[str, str | None]:
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        await trio.testing.wait_all_tasks_blocked()
+        (data,) = [m["data"] for m in client.take() if m["type"] == "subscription_confirmed"]
+        return data["upstream"], data.get("problem")
+
+    async with connected(desk) as client:
+        state, problem = await confirmed(client)
+        assert (state, problem) == ("never_connected", "nothing has come from its source yet")
+        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, "403 from the proxy"))
+        assert await confirmed(client) == ("never_connected", "403 from the proxy")
+        desk.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
+        assert await confirmed(client) == ("live", None)
+        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))
+        assert await confirmed(client) == ("stale", "it delivers nothing")

@@ -1,7 +1,9 @@
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support.make import T0, kline, message
 
 from trio_feed.bus.base import Upstream
@@ -91,6 +93,13 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (json.dumps({**SUB, "channel": "gossip"}), "channel: 'gossip'"),
         (json.dumps({**SUB, "type": "history", "from": -5}), "from"),
         (json.dumps({**SUB, "type": "history", "from": 9, "to": 9}), "to: not after from"),
+        (json.dumps({**SUB, "provisional": 1}), "provisional: not true or false"),
+        (
+            json.dumps(
+                {"type": "subscribe", "symbol": "X", "channel": "trade", "provisional": True}
+            ),
+            "provisional: trade has no such updates",
+        ),
         (json.dumps({"type": "ping", "id": {}}), "id"),
         (json.dumps({"type": "auth"}), "token: missing"),
         (json.dumps({"type": "auth", "token": {"hunter2": 1}}), "token: missing, or not a string"),
@@ -117,6 +126,29 @@ def test_numbers_keep_the_exchanges_decimals() -> None:
     assert '"close":85000.10,' in text
     assert '"volume":0.00000001,' in text
     assert json.loads(text)["time"] == T0 // 1000
+
+
+def test_a_candle_says_all_that_its_source_says() -> None:
+    row = evolve(
+        kline(),
+        first_trade_id=2**60,
+        last_trade_id=2**60 + 6,
+        taker_buy_volume=Decimal("0.70"),
+        taker_buy_quote_volume=Decimal("70.3500000000000000001"),
+    )
+    text = messages.candle(row, 1)
+    assert '"quote_volume":150.75,"trades":7,"taker_buy_volume":0.70,' in text
+    assert '"taker_buy_quote_volume":70.3500000000000000001,' in text
+    assert f'"first_trade_id":{2**60},"last_trade_id":{2**60 + 6},' in text
+
+
+def test_what_a_source_does_not_say_is_null() -> None:
+    row = json.loads(messages.candle(evolve(kline(), trades=0), 1))
+    for name in ("trades", "taker_buy_volume", "taker_buy_quote_volume", "first_trade_id",
+                 "last_trade_id"):  # fmt: skip
+        assert row[name] is None
+    assert json.loads(messages.candle(evolve(kline(volume="0.000"), trades=0), 1))["trades"] == 0
+    assert "provisional" not in row
 
 
 def test_kline_message_has_the_fixed_nesting() -> None:

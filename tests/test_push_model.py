@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected
 from support.make import SERIES
 
-from trio_feed.model import Channel, Interval, Line, Series
+from trio_feed.model import Channel, Interval, KlineMessage, Line, Series
 from trio_feed.push.flusher import Flusher
 
 SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
@@ -54,6 +54,10 @@ class Sight:
     live: bool = False
     wanted: bool = False
     """Subscribed when last heard of."""
+    provisional: bool = False
+    """It asked for provisional candles."""
+    ahead: int = 0
+    """Number of the last provisional candle that it saw."""
 
 
 @define
@@ -81,6 +85,7 @@ class Story(RuleBasedStateMachine):
         )
         self.published: dict[Any, list[bool]] = {subject: [] for subject in SUBJECTS}
         """Of each stream's messages in order: whether it must never be left out."""
+        self.shown = itertools.count(1)
 
     async def _stage(self) -> None:
         async with trio.open_nursery() as self.nursery:
@@ -128,9 +133,12 @@ class Story(RuleBasedStateMachine):
             player.client = await self.nursery.start(self._connection, player.leave)
         return player.client
 
-    @rule(who=WHO, subject=WHERE, name=NAMES)
-    def subscribe(self, who: int, subject: Series | Line, name: str | None) -> None:
-        self._ask(who, subject, type="subscribe", subscription_id=name)
+    @rule(who=WHO, subject=WHERE, name=NAMES, provisional=st.booleans())
+    def subscribe(
+        self, who: int, subject: Series | Line, name: str | None, provisional: bool
+    ) -> None:
+        more = {"provisional": provisional} if isinstance(subject, Series) else {}
+        self._ask(who, subject, type="subscribe", subscription_id=name, **more)
 
     @rule(who=WHO, name=NAMES)
     def come_back(self, who: int, name: str | None) -> None:
@@ -138,8 +146,10 @@ class Story(RuleBasedStateMachine):
         self.disconnect(who)
         for subject, sight in list(self.players[who].sights.items()):
             if sight.wanted:
-                since = {"epoch": 1, "offset": sight.offset}
-                self._ask(who, subject, type="subscribe", subscription_id=name, since=since)
+                more: dict[str, Any] = {"since": {"epoch": 1, "offset": sight.offset}}
+                if sight.provisional:
+                    more["provisional"] = True
+                self._ask(who, subject, type="subscribe", subscription_id=name, **more)
 
     @rule(who=WHO, subject=WHERE)
     def unsubscribe(self, who: int, subject: Series | Line) -> None:
@@ -210,6 +220,18 @@ class Story(RuleBasedStateMachine):
         self.play(job)
         self.look()
 
+    @rule(series=st.sampled_from([SERIES, SERIES5]), number=STEPS)
+    def provisional(self, series: Series, number: int) -> None:
+        """Candles before which something is missing, each with a close that tells its number."""
+
+        async def job() -> None:
+            for _ in range(number):
+                ahead = self.current[series] + 2
+                self.desk.provisional(ahead, series=series, close=str(next(self.shown)))
+
+        self.play(job)
+        self.look()
+
     @rule(number=STEPS)
     def trades(self, number: int) -> None:
         async def job() -> None:
@@ -257,6 +279,7 @@ class Story(RuleBasedStateMachine):
                     sight.began, sight.finals = data["offset"], []
                 sight.offset, sight.name = data["offset"], data["subscription_id"]
                 sight.live = sight.wanted = True
+                sight.provisional = data.get("provisional", False)
             case "unsubscribe_confirmed":
                 sight = player.sights[subject_of({"exchange": "binance_usdm", **data})]
                 sight.live = sight.wanted = False
@@ -271,6 +294,9 @@ class Story(RuleBasedStateMachine):
     def _data(self, sight: Sight, subject: Series | Line, data: dict[str, Any]) -> None:
         assert sight.live
         assert data.get("subscription_id") == sight.name
+        if data["data"].get("provisional"):
+            self._provisional(sight, subject, data)
+            return
         if data.get("snapshot"):
             assert data["offset"] <= sight.offset
             return
@@ -283,6 +309,24 @@ class Story(RuleBasedStateMachine):
         due = self.published[subject][sight.began : sight.offset]
         assert sight.finals == [sight.began + n for n, must in enumerate(due, 1) if must]
 
+    def _caught_up(self, sight: Sight, subject: Series | Line) -> None:
+        """The last provisional candle, if it still stands, has been seen by who asked."""
+        (stream,) = [t.stream for t in self.desk.hub.topics if t.subject == subject]
+        if sight.live and sight.provisional and stream.provisional is not None:
+            message = stream.provisional.message
+            assert isinstance(message, KlineMessage)
+            assert sight.ahead == int(message.kline.close)
+
+    def _provisional(self, sight: Sight, subject: Series | Line, data: dict[str, Any]) -> None:
+        """Only for who asked, in order, and its number takes no part in the counting."""
+        assert sight.provisional
+        number = int(data["data"]["close"])
+        assert number > sight.ahead or (data.get("snapshot") and number == sight.ahead)
+        sight.ahead = number
+        assert "conflated" not in data
+        assert data["offset"] <= sight.offset
+        assert data.get("snapshot") or data["offset"] == sight.offset
+
     def teardown(self) -> None:
         """When all read again, everybody who is subscribed has seen all of it."""
         try:
@@ -292,6 +336,7 @@ class Story(RuleBasedStateMachine):
                 for player in self.players:
                     for subject, sight in player.sights.items():
                         assert not sight.live or sight.offset == len(self.published[subject])
+                        self._caught_up(sight, subject)
         finally:
             self._host.put(self._jobs.close)
             while not self._over:

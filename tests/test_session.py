@@ -251,3 +251,85 @@ async def test_history_by_range(autojump_clock: trio.abc.Clock) -> None:
         assert await ask(client, limit=2, **{"from": second - 600}) == [-10, -9]
         assert await ask(client, limit=2, to=second - 600) == [-12, -11]
         assert await ask(client, **{"from": second - 180, "to": second - 60}) == [-3, -2]
+
+
+async def history(client: Client, **more: Any) -> list[tuple[int, float]]:
+    await client.request(type="history", symbol="BTCUSDT", interval="1m", **more)
+    rows = (await client.next("history_data"))["data"]["data"]
+    return [(times([row])[0], row["close"]) for row in rows]
+
+
+async def test_a_revision_of_a_candle_older_than_the_ring_changes_the_history(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk = Desk(recent=2)
+    for n in range(6):
+        desk.publish(n)
+    async with connected(desk) as client:
+        await client.subscribe()
+        desk.revise(1, "77.00")
+        told = (await client.next("kline_data"))["data"]
+        assert (told["offset"], told["data"]["update_type"]) == (7, "revision")
+        changed = [(n, 77.0 if n == 1 else 100.5) for n in range(6)]
+        assert await history(client, limit=5) == changed[1:]
+        assert await history(client, limit=2, **{"from": T0 // 1000 + 60}) == changed[1:3]
+
+
+async def test_a_revision_while_the_store_is_being_read_is_not_lost(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """What was read before it is old, and its message is before the history's offset."""
+    desk = Desk(recent=2)
+    for n in range(6):
+        desk.publish(n)
+    quick, asked = desk.store.history, 0
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        rows = await quick(*args, **more)
+        if asked == 1:
+            desk.revise(1, "77.00")
+        return rows
+
+    desk.store.history = slow  # type: ignore[method-assign]
+    async with connected(desk) as client:
+        answer = await client.subscribe(limit=5)
+        assert answer["data"]["offset"] == 7
+        assert [row["close"] for row in answer["data"]["data"]] == [77.0, *[100.5] * 4]
+
+
+@pytest.mark.parametrize("catches_up_s", [1.0, None])
+async def test_a_store_that_is_behind_is_waited_for_two_seconds(
+    catches_up_s: float | None, autojump_clock: trio.abc.Clock
+) -> None:
+    """Then the answer is shorter, and still has no hole."""
+    desk = Desk(recent=5, stored=4)
+    for n in range(8):
+        desk.publish(n)
+    quick, began = desk.store.history, trio.current_time()
+
+    async def behind(*args: Any, **more: Any) -> Any:
+        rows = await quick(*args, **more)
+        caught_up = catches_up_s is not None and trio.current_time() >= began + catches_up_s
+        return rows if caught_up else [row for row in rows if row.open_ms < T0 + MINUTE]
+
+    desk.store.history = behind  # type: ignore[method-assign]
+    async with connected(desk) as client:
+        before = trio.current_time()
+        answer = await client.subscribe(limit=100)
+        took = trio.current_time() - before
+        if catches_up_s is not None:
+            assert times(answer["data"]["data"]) == list(range(-4, 8))
+            assert took == pytest.approx(catches_up_s, abs=0.1)
+            return
+        assert times(answer["data"]["data"]) == [3, 4, 5, 6, 7]
+        assert answer["data"]["has_more"] is True
+        assert took == pytest.approx(2.0, abs=0.1)
+        start = T0 // 1000 - 120
+        assert [n for n, _ in await history(client, limit=20, **{"from": start})] == [-2, -1, 0]
+        asked = trio.current_time()
+        assert [n for n, _ in await history(client, limit=2, **{"from": start})] == [-2, -1]
+        assert trio.current_time() == asked  # the store has all of it
+        assert [n for n, _ in await history(client, to=T0 // 1000 + 60)] == [-4, -3, -2, -1, 0]
+        assert [n for n, _ in await history(client, to=T0 // 1000 + 300)] == [3, 4]

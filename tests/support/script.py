@@ -23,8 +23,9 @@ def row(minute: int, kind: UpdateKind = UpdateKind.FINAL, close: str = "1.0") ->
 def update(
     word: str, epoch: int, offset: int, conflated: int = 0, *, snapshot: bool = False
 ) -> wire.Numbered[wire.Row]:
-    """``f7``: the seventh minute is closed; ``o`` open, ``r`` revision."""
-    data = row(int(word[1:]), KINDS[word[0]])
+    """``f7``: the seventh minute is closed; ``o`` open, ``p`` provisional, ``r`` revision."""
+    data = row(int(word[1:]), KINDS["o" if word[0] == "p" else word[0]])
+    data.provisional = word[0] == "p"
     return wire.Numbered(
         "BTCUSDT", "venue", epoch, offset, "exchange", 0, 0.0, 0.0, data,
         conflated=conflated, snapshot=snapshot,
@@ -44,6 +45,7 @@ def _word(event: Any) -> str:
     match type(event).__name__:
         case "CandleUpdate":
             (letter,) = (k for k, v in KINDS.items() if v is event.kind)
+            letter = "p" if event.provisional else letter
             return f"{letter}{_minute(event.kline)}"
         case "History":
             minutes = [_minute(kline) for kline in event.candles]

@@ -125,10 +125,8 @@ class Candles:
         """Raises OutOfStep where a message is missing before this one."""
         row = message.data
         kind = row.update_type
-        # A provisional candle has the number of the message before it.
-        new = not row.provisional and self._numbers.take(
-            message.epoch, message.offset, message.conflated
-        )
+        # Not new is also a provisional candle: it has the number of the message before it.
+        new = self._numbers.take(message.epoch, message.offset, message.conflated)
         if not new and kind is not UpdateKind.REALTIME:
             return Outcome()
         update = CandleUpdate(
