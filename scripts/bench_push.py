@@ -28,8 +28,10 @@ import trio
 from attrs import define, field
 
 from trio_feed import service
+from trio_feed.bus.local import LocalBus
+from trio_feed.core.effects import LineNews
 from trio_feed.environment import real_environment
-from trio_feed.model import Channel, Line, LineMessage, Source, Trade
+from trio_feed.model import Channel, Line, Source, Trade
 from trio_feed.push.app import PushApp
 from trio_feed.push.session import Session
 from trio_feed.settings import load
@@ -44,13 +46,14 @@ _CLIENTS = Path(__file__).with_name("bench_push_clients.py")
 
 @define
 class Publisher:
-    """Trades, which are never conflated, into the service's hub."""
+    """Trades, which are never conflated, onto the service's bus."""
 
     app: PushApp
+    bus: LocalBus
     offsets: dict[str, int] = field(factory=dict)
 
     def open(self, symbol: str) -> None:
-        self.app.hub.open_topic(Line("bench", symbol, Channel.TRADE))
+        self.bus.open(Line("bench", symbol, Channel.TRADE))
 
     def publish(self, symbol: str) -> None:
         offset = self.offsets[symbol] = self.offsets.get(symbol, 0) + 1
@@ -60,7 +63,7 @@ class Publisher:
             symbol, number, number, number, Decimal("85000.10"), Decimal("0.125"), int(now), True
         )
         line = Line("bench", symbol, Channel.TRADE)
-        self.app.hub.publish(LineMessage(line, data, Source.SIMULATED, 1, offset, now))
+        self.bus.publish(LineNews(line, data, Source.SIMULATED, now))
 
 
 class Lag:
@@ -159,7 +162,7 @@ async def clients(address: str, number: int, frozen: int) -> AsyncIterator[float
 
 async def measure(ready: service.Ready, number: int) -> dict[str, Any]:
     app, frozen = ready.app, max(1, number // 100)
-    publisher = Publisher(app)
+    publisher = Publisher(app, ready.bus)
     for symbol in (ALL, *(f"S{n}USDT" for n in range(STREAMS))):
         publisher.open(symbol)
     gc.collect()

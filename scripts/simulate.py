@@ -91,6 +91,8 @@ class Scene:
     felt: Felt
     end_ms: int = 0
     """Of the hours, in the exchange's time; 0: they are not over."""
+    wanted: dict[Interval, int] = field(factory=dict)
+    """The last candles of the hours, open times."""
     ready: service.Ready | None = None
     crash: str = ""
     dials: deque[float] = field(factory=deque)
@@ -119,15 +121,18 @@ class Scene:
     def is_complete(self) -> bool:
         """Whether the hours are over and the client has the last candle of each series that the
         exchange gives, or that is made of those."""
-        if not self.end_ms:
-            return False
+        return bool(self.end_ms) and all(
+            self.record.of(SYMBOL, interval).last_ms >= open_ms
+            for interval, open_ms in self.wanted.items()
+        )
+
+    def end(self) -> None:
+        """The hours are over."""
+        self.end_ms = math.floor(self.trial.clocks.exchange_ms())
         days = days_of(self.trial.exchange.market, SYMBOL)
         for interval, origin in self.run.origins.items():
-            wanted = days.last(interval, 1, self.end_ms) if origin == "exchange" else []
-            told_ms = self.record.of(SYMBOL, interval).last_ms
-            if any(told_ms < open_ms for open_ms, _ in wanted):
-                return False
-        return True
+            if origin == "exchange":
+                self.wanted.update((interval, at) for at, _ in days.last(interval, 1, self.end_ms))
 
 
 def simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
@@ -255,7 +260,7 @@ async def _act(scene: Scene, nursery: trio.Nursery) -> None:
     end_s = scene.run.hours * 3600
     with trio.move_on_at(end_s):
         await scene.crashed.wait()
-    scene.end_ms = math.floor(scene.trial.clocks.exchange_ms())
+    scene.end()
     if scene.is_complete():
         scene.complete.set()
     with trio.move_on_at(end_s + SETTLE_S):
@@ -276,7 +281,8 @@ async def _listen(scene: Scene) -> None:
     run = scene.run
     each = [{"interval": interval.value, "limit": 100} for interval in run.origins]
     asked: list[dict[str, Any]] = [{"symbol": SYMBOL, **one} for one in each]
-    later = [{"symbol": FRESH, **one} for one in each] if run.lists_fresh else []
+    new = [{"symbol": FRESH, "provisional": True, **one} for one in each]
+    later = new if run.lists_fresh else []
     asked += [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
     stream = await scene.trial.network.dial(*PUSH)
     reason = await listen(

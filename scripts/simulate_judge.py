@@ -17,6 +17,7 @@ from trio_feed.testing.judge import (
     judge_series,
     judge_stored,
     judge_trades,
+    latest_finals_s,
 )
 from trio_feed.testing.record import Record
 
@@ -85,8 +86,22 @@ def judge(
         "book_mismatches": record.books.mismatches if "book" in run.channels else None,
         "books_checked": record.books.checked if "book" in run.channels else None,
         "max_detect_s": round(trial.worst_silence_s(), 1),
+        "latest_final_s": latest_finals_s(case, record),
+        "stale": sum(series.statuses["stale"] for series in record.series.values()),
         "first_update_s": first_updates_s(record, SYMBOL, resumed_s) if resumed_s else {},
-        "fresh_candles": sum(len(rows) for (name, _), rows in stored.items() if name == FRESH),
+        "fresh_updates": {
+            interval.value: series.updates
+            for (name, interval), series in record.series.items()
+            if name == FRESH
+        },
+        "fresh_first_s": min(
+            (
+                series.arrivals[0]
+                for (name, _), series in record.series.items()
+                if name == FRESH and series.arrivals
+            ),
+            default=-1.0,
+        ),
     }
 
 

@@ -51,6 +51,8 @@ class Run:
     built: tuple[Interval, ...] = ()
     rollups: tuple[Interval, ...] = ()
     symbols: int = 2
+    trades_per_minute: int = 0
+    """0: few, or as many as built candles are worth looking at."""
     settings: tuple[str, ...] = ()
     """More of them, as ``--set`` of the service takes them."""
 
@@ -89,13 +91,14 @@ class Run:
 
 def box_settings(run: Run) -> SimulatorSettings:
     """The exchange pushes rarely: what matters is the ends of candles, and time costs."""
+    few = _TRADES_TO_BUILD if run.built else _TRADES_PER_MINUTE
     return SimulatorSettings(
         venue=run.venue,
         seed=run.seed,
         symbols=run.listed,
         kline_push_ms=30_000,
         book_push_ms=10_000,
-        trades_per_minute=_TRADES_TO_BUILD if run.built else _TRADES_PER_MINUTE,
+        trades_per_minute=run.trades_per_minute or few,
     )
 
 

@@ -147,10 +147,17 @@ class ForgetfulStore(MemoryStore):
     """Outlives its service; what was put last may be lost with it."""
 
     def forget(self, number: int) -> None:
-        for series, opens in self._opens.items():
-            for open_ms in opens[len(opens) - number :]:
-                del self._rows[series][open_ms]
-            del opens[len(opens) - number :]
+        kept = [
+            rows.messages[open_ms]
+            for rows in self._series.values()
+            for open_ms in rows.opens[: len(rows.opens) - number]
+        ]
+        self._series.clear()
+        for message in kept:
+            self.put(message)
+        for series, holes in self.holes.items():
+            for hole in holes:
+                self._series[series].end.add_hole(hole)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import trio
 from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
-from support.make import SERIES, T0, kline, message
+from support.make import SERIES, T0, kline
 
+from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
 from trio_feed.push import messages
 from trio_feed.push.flusher import Flusher
@@ -46,7 +47,7 @@ async def test_nothing_is_written_down_for_nobody(
     encoded: list[Any], autojump_clock: trio.abc.Clock
 ) -> None:
     desk = Desk()
-    desk.hub.open_topic(TRADES)
+    desk.bus.open(TRADES)
     for n in range(10):
         desk.publish(n)
         desk.trade()
@@ -186,8 +187,8 @@ async def test_a_new_subscriber_is_told_what_is_wrong_with_its_stream(
     state: StreamState, autojump_clock: trio.abc.Clock
 ) -> None:
     desk = Desk()
-    desk.hub.publish(StatusMessage(SERIES, StreamState.STALE, "silence"))
-    desk.hub.publish(StatusMessage(SERIES, state, "changed"))
+    desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, "silence"))
+    desk.bus.publish(StatusMessage(SERIES, state, "changed"))
     async with connected(desk) as client:
         await client.subscribe()
         told = [m["data"]["status"] for m in client.take()]
@@ -217,7 +218,7 @@ async def test_how_things_stand_is_not_news(autojump_clock: trio.abc.Clock) -> N
 
 async def test_lines_tell_their_last_news(autojump_clock: trio.abc.Clock) -> None:
     desk = Desk()
-    desk.hub.open_topic(TICKERS)
+    desk.bus.open(TICKERS)
     desk.ticker()
     async with connected(desk) as client:
         await client.request(type="subscribe", symbol="BTCUSDT", channel="ticker")
@@ -231,8 +232,8 @@ async def test_topics_are_found_among_ten_thousand(autojump_clock: trio.abc.Cloc
     desk = Desk()
     for n in range(2_000):
         for interval in (Interval.M1, Interval.M5):
-            desk.hub.open_topic(Series("another", f"S{n}USDT", interval))
-        desk.hub.open_topic(Line("another", f"S{n}USDT", Channel.TRADE))
+            desk.bus.open(Series("another", f"S{n}USDT", interval))
+        desk.bus.open(Line("another", f"S{n}USDT", Channel.TRADE))
     async with connected(desk, LIMITS) as client:
         await client.request(type="subscribe", symbol="S7USDT", channel="trade")
         assert (await client.next("subscription_confirmed"))["data"]["success"] is True
@@ -248,7 +249,7 @@ async def test_a_closed_topic_is_told_and_forgotten(autojump_clock: trio.abc.Clo
     desk = Desk()
     async with connected(desk) as client:
         await client.subscribe(subscription_id="s")
-        desk.hub.close_topic(SERIES)
+        desk.bus.close(SERIES)
         assert (await client.next("stream_status"))["data"]["status"] == "stale"
         await client.request(type="list")
         assert (await client.next("subscriptions"))["data"] == []
@@ -259,21 +260,21 @@ async def test_a_closed_topic_is_told_and_forgotten(autojump_clock: trio.abc.Clo
 
 
 async def test_what_is_only_shown_leaves_no_trace(autojump_clock: trio.abc.Clock) -> None:
-    """Numbers of another epoch: nothing of them is kept, and nothing is conflated with them."""
+    """It has the number of the message before it: nothing of it is kept, nothing is conflated
+    with it, and who resumes from it misses nothing."""
     desk = Desk()
     async with connected(desk) as client:
         await client.subscribe()
         client.stall()
         await trio.testing.wait_all_tasks_blocked()
         desk.publish(0, closed=False)
-        for offset in (50, 51):
-            row = message(kline(T0, closed=False), epoch=99, offset=offset)
-            desk.hub.show(row)
+        for _ in range(2):
+            desk.bus.publish_ephemeral(CandleNews(SERIES, kline(T0, closed=False), 1, float(T0)))
         desk.publish(0)
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         told = [(m["data"]["epoch"], m["data"]["offset"]) for m in client.take()]
-        assert told == [(1, 1), (99, 51), (1, 2)]
+        assert told == [(1, 1), (1, 1), (1, 2)]
         (topic,) = desk.hub.topics
-        assert (topic.epoch, topic.offset) == (1, 2)
+        assert (topic.stream.epoch, topic.stream.offset) == (1, 2)
         assert numbers(await client.resume(1, 1)) == [(2, 0)]

@@ -90,7 +90,7 @@ async def test_nothing_overtakes_what_waits_for_the_flusher(
     desk = Desk()
     async with connected(desk, WIDE) as client:
         await client.subscribe()
-        desk.hub.publish(StatusMessage(SERIES, StreamState.STALE))
+        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))
         desk.publish(0)
         await trio.testing.wait_all_tasks_blocked()
         assert [m["type"] for m in client.take()] == ["stream_status", "kline_data"]
@@ -100,7 +100,7 @@ async def test_trades_never_give_way_and_tickers_do(autojump_clock: trio.abc.Clo
     desk = Desk()
     async with connected(desk, WIDE) as client:
         for line in (TRADES, TICKERS):
-            desk.hub.open_topic(line)
+            desk.bus.open(line)
             await client.request(type="subscribe", symbol="BTCUSDT", channel=line.channel.value)
             await client.next("subscription_confirmed")
         client.stall()
@@ -121,7 +121,7 @@ async def test_replies_and_pushes_keep_one_order(autojump_clock: trio.abc.Clock)
             desk.publish(n)
             await client.request(type="ping", id=n)
             await trio.testing.wait_all_tasks_blocked()
-        desk.hub.publish(StatusMessage(SERIES, StreamState.STALE))
+        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         kinds = [m["type"] for m in client.take()]
@@ -131,7 +131,7 @@ async def test_replies_and_pushes_keep_one_order(autojump_clock: trio.abc.Clock)
 async def test_over_the_bound_it_is_told_where_to_resume(autojump_clock: trio.abc.Clock) -> None:
     """And what it is told is right: with it, nothing is missing and nothing comes twice."""
     desk = Desk(ring=50)
-    desk.hub.open_topic(TRADES)
+    desk.bus.open(TRADES)
     async with connected(desk, evolve(LIMITS, max_queued=4)) as client:
         await client.subscribe()
         await client.request(type="subscribe", symbol="BTCUSDT", channel="trade")
@@ -165,7 +165,7 @@ async def test_the_first_message_that_does_not_fit_is_not_lost(
 ) -> None:
     """It is the only one of its stream that waits: the resume point lies before it."""
     desk = Desk()
-    desk.hub.open_topic(TRADES)
+    desk.bus.open(TRADES)
     async with connected(desk, evolve(LIMITS, max_queued=2)) as client:
         await client.subscribe()
         await client.request(type="subscribe", symbol="BTCUSDT", channel="trade")

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from support.make import T0, kline, message
 
+from trio_feed.bus.base import Upstream
 from trio_feed.model import Channel, Interval
 from trio_feed.push import messages, protocol
 from trio_feed.push.protocol import (
@@ -155,7 +156,7 @@ def test_history_body_and_messages() -> None:
     assert welcome["supported_intervals"] == ["s1", "1s"]
     resuming = request(**SUB, since={"epoch": 1, "offset": 2, "time": 60})
     assert resuming.since == Since(1, 2, 60_000)
-    confirmed = json.loads(messages.subscription_confirmed(resuming, 3, 4, 1.0))
+    confirmed = json.loads(messages.subscription_confirmed(resuming, 3, 4, Upstream("live"), 1.0))
     assert confirmed["data"]["success"] is True
     assert confirmed["data"]["recovered"] is False
     assert (confirmed["data"]["epoch"], confirmed["data"]["offset"]) == (3, 4)

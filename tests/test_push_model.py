@@ -110,7 +110,7 @@ class Story(RuleBasedStateMachine):
         async def job() -> None:
             self.desk = Desk(ring=ring)
             for subject in SUBJECTS[1:]:
-                self.desk.hub.open_topic(subject)
+                self.desk.bus.open(subject)
             self.desk.hub.flusher = Flusher(at_once, chunk=1)
             self.players = [Player(), Player()]
             self.candles = {SERIES: itertools.count(), SERIES5: itertools.count()}

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import evolve
 from support.desk import TRADES, Client, Desk, connected, numbers, times
 from support.make import MINUTE, SERIES, T0, kline, message
 
@@ -208,7 +207,7 @@ async def test_too_much_begins_afresh(autojump_clock: trio.abc.Clock) -> None:
 
 async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.Clock) -> None:
     desk = Desk(ring=3)
-    desk.hub.open_topic(TRADES)
+    desk.bus.open(TRADES)
     async with connected(desk) as client:
 
         async def resume(offset: int) -> list[dict[str, Any]]:
@@ -227,23 +226,11 @@ async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.
         assert told[1]["data"]["snapshot"] is True
 
 
-async def test_numbers_that_jump_are_not_kept_together(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
-        await kept(desk, client)
-        desk.publish(0, closed=False)
-        desk.offsets[SERIES] = 10
-        desk.publish(1, closed=False)
-        assert recovered(await client.resume(1, 10)) is True
-        told = await client.resume(1, 5)
-        assert numbers(told) == [(11, 5)]
-
-
 async def test_revisions_have_the_values_of_now(autojump_clock: trio.abc.Clock) -> None:
     desk = Desk()
     async with connected(desk) as client:
         await kept(desk, client)
-        row = desk.publish(0)
-        desk.send(evolve(row, kline=kline(T0, "100.75"), offset=2, revision=True))
+        desk.publish(0)
+        desk.revise(0, "100.75")
         told = await client.resume(1, 1)
         assert told[1]["data"]["data"]["update_type"] == "revision"

@@ -59,7 +59,7 @@ async def subscribe(client: PushClient, symbol: str) -> None:
 async def test_symbols_come_and_go_and_the_others_miss_nothing(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     with trio.fail_after(10_000):
         async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
             await trio.sleep(90)
@@ -85,7 +85,7 @@ async def test_symbols_come_and_go_and_the_others_miss_nothing(
 async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']")
+    settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     without = with_change(settings, symbols=("BTCUSDT",))
     with trio.fail_after(10_000):
         async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
@@ -150,6 +150,33 @@ async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:
             await house.ready.roster.apply(with_venues(off, binance=both.exchanges["binance"]))
             await client.of_type("stream_status")
             assert house.exchange.connections == []
+
+
+async def test_another_request_weight_counts_at_once_and_the_feed_stays(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(".connection.rest_weight_per_minute=600")
+
+    def weighing(settings: Settings, weight: int) -> Settings:
+        connection = settings.exchanges[VENUE].connection
+        return with_change(settings, connection=evolve(connection, rest_weight_per_minute=weight))
+
+    with trio.fail_after(10_000):
+        async with open_house(settings) as house:
+            await trio.sleep(90)
+            (feed,) = house.ready.feeds
+            roster = house.ready.roster
+            with capture_logs() as lines:
+                await roster.apply(weighing(settings, 2400))
+                await roster.apply(weighing(settings, 2400))  # nothing new
+            assert house.ready.feeds == [feed]
+            assert repr(feed._weights) == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
+            changed = [line for line in lines if line["event"] == "budget.changed"]
+            assert [line["rest_weight_per_minute"] for line in changed] == [2400]
+            assert "venue.started" not in [line["event"] for line in lines]
+            await roster.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
+            (feed,) = house.ready.feeds
+            assert "of 60 left" in repr(feed._weights)
 
 
 async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> None:

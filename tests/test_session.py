@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import evolve
 from support.desk import LIMITS, Client, Desk, connected, times
-from support.make import MINUTE, SERIES, T0, kline, message
+from support.make import MINUTE, SERIES, T0
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
 
@@ -37,10 +36,9 @@ async def test_a_revision_is_told_and_changes_the_history(
 ) -> None:
     desk = Desk()
     desk.publish(0)
-    changed = evolve(message(kline(T0, "100.75")), offset=2, revision=True)
     async with connected(desk) as client:
         await client.subscribe()
-        desk.hub.publish(changed)
+        desk.revise(0, "100.75")
         update = await client.next("kline_data")
         assert update["data"]["data"]["update_type"] == "revision"
         answer = await client.subscribe()
@@ -51,7 +49,7 @@ async def test_subscribers_are_told_of_their_stream(autojump_clock: trio.abc.Clo
     desk = Desk()
     async with connected(desk) as client:
         await client.subscribe(subscription_id="s1")
-        desk.hub.publish(
+        desk.bus.publish(
             StatusMessage(SERIES, StreamState.REPAIRING, "reconnected", T0, T0 + MINUTE)
         )
         told = await client.next("stream_status")
@@ -159,7 +157,7 @@ async def test_symbols_are_found_whatever_their_case(autojump_clock: trio.abc.Cl
 
 async def test_a_venues_own_name_is_understood(autojump_clock: trio.abc.Clock) -> None:
     desk = Desk()
-    desk.hub.name("BTC-USDT", "BTCUSDT")
+    desk.bus.alias("BTC-USDT", "BTCUSDT")
     async with connected(desk) as client:
         answer = await client.subscribe(symbol="BTC-USDT")
         assert answer["data"]["symbol"] == "BTC-USDT"
@@ -173,7 +171,7 @@ async def test_the_default_venue_answers_for_a_shared_symbol(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     desk = Desk()
-    desk.hub.open_topic(Series("another", "BTCUSDT", Interval.M1), [], None)
+    desk.bus.open(Series("another", "BTCUSDT", Interval.M1), [], None)
     async with connected(desk) as client:
         assert (await client.subscribe())["data"]["exchange"] == "binance_usdm"
         answer = await client.subscribe(exchange="another")
@@ -183,7 +181,7 @@ async def test_the_default_venue_answers_for_a_shared_symbol(
 async def test_subscriptions_are_limited_and_replaceable(autojump_clock: trio.abc.Clock) -> None:
     desk = Desk()
     for interval in (Interval.M5, Interval.H1):
-        desk.hub.open_topic(Series("binance_usdm", "BTCUSDT", interval), [], None)
+        desk.bus.open(Series("binance_usdm", "BTCUSDT", interval), [], None)
     async with connected(desk) as client:
         await client.subscribe(subscription_id="old")
         await client.subscribe(interval="5m")

@@ -65,6 +65,12 @@ class Metrics:
             "early_close_lead_ms", "Milliseconds by which candles closed earlier, summed", "venue"
         )
         self.connections = gauge("connections", "Open exchange connections", "venue")
+        self.clock_offset = gauge(
+            "clock_offset_seconds", "How far our calendar is ahead of an exchange's", "venue"
+        )
+        self.clock_steps = counter(
+            "clock_steps", "Jumps of our calendar, and pauses of the process", "direction"
+        )
         self.held_series = gauge("held_series", "Series waiting for a hole to be filled", "venue")
         self.store_pending = gauge("store_pending_rows", "Closed candles not yet on disk")
         self.store_errors = counter("store_errors", "Batches that the disk did not take")

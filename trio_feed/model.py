@@ -344,13 +344,15 @@ class LineMessage:
 
 @frozen
 class KlineMessage:
-    """What the ledger decided to send out about one candle.
+    """A state of one candle with the number that the bus gave it.
 
     ``epoch`` and ``offset`` number the messages of a series: +1 per message inside an epoch, a
     larger epoch after each start of the service.  ``update_count`` counts the updates of this
     candle; ``kline.closed`` is True exactly once per candle, and in each ``revision``: the
-    exchange changed a candle that had gone out closed.  ``received_ms`` is our clock when the
-    bytes came in.
+    exchange changed a candle that had been published closed.  ``received_ms`` is our clock when
+    the bytes came in.  ``after_ms`` is the open time of the closed candle before it, where known;
+    it is for other nodes, clients do not get it.  ``provisional``: something before it is missing;
+    such a message has the number of the last one before it, and none of its own.
     """
 
     series: Series
@@ -360,6 +362,8 @@ class KlineMessage:
     update_count: int
     received_ms: float
     revision: bool = False
+    after_ms: int | None = None
+    provisional: bool = False
 
 
 class StreamState(StrEnum):

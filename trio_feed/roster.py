@@ -1,8 +1,9 @@
 """Which venues are fed: started with the service, and changed while it runs.
 
 Each feed has a cancel scope of its own, so that one goes without the others noticing.  A change of
-``symbols`` reaches the running feed; any other change of a venue's table means a new feed, which
-goes on where the old one ended.
+``symbols`` reaches the running feed, one of ``rest_weight_per_minute`` the budget that venues of
+one exchange share (the last change counts for all of them); any other change of a venue's table
+means a new feed, which goes on where the old one ended.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -94,6 +95,15 @@ class Roster:
     def names(self) -> list[str]:
         return list(self._fed)
 
+    def clock_errors_ms(self) -> dict[str, float | None]:
+        """By how much our calendar is ahead of each venue's; None while unknown."""
+        return {name: fed.feed.clock_error_ms() for name, fed in self._fed.items()}
+
+    def clock_stepped(self) -> None:
+        """One of our clocks was moved."""
+        for feed in self.feeds:
+            feed.clock_stepped()
+
     async def open(self) -> None:
         """Make the feeds of the settings and their topics, without running them."""
         for name, exchange in _enabled(self._settings).items():
@@ -121,15 +131,29 @@ class Roster:
                 fed = self._fed.get(name)
                 if fed is None:
                     await self._start(name, exchange)
-                elif fed.settings == exchange:
                     continue
-                elif _only_symbols_differ(fed.settings, exchange):
+                if fed.settings == exchange:
+                    continue
+                self._resize(fed, exchange)
+                if fed.settings == exchange:
+                    continue  # nothing else has changed
+                if _only_symbols_differ(fed.settings, exchange):
                     await self._change(fed, exchange)
                 else:
                     before = await self._end(name)
                     feed = await self._start(name, exchange)
                     self._close(before - set(feed.subjects()))
             log.info("settings.applied", venues=list(self._fed))
+
+    def _resize(self, fed: Fed, exchange: ExchangeSettings) -> None:
+        """Requests that wait already are sent by the new budget too."""
+        old = fed.settings.connection.rest_weight_per_minute
+        new = exchange.connection.rest_weight_per_minute
+        if new != old:
+            connection = evolve(fed.settings.connection, rest_weight_per_minute=new)
+            fed.settings = evolve(fed.settings, connection=connection)
+            self._around.budgets.resize(fed.feed.venue.SHARES, new)
+            log.info("budget.changed", venue=fed.feed.venue.NAME, rest_weight_per_minute=new)
 
     async def _start(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         fed = await self._make(name, exchange)

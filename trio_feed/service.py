@@ -17,6 +17,8 @@ from attrs import evolve, frozen
 
 from . import __version__
 from .bus.local import LocalBus
+from .clocks import make_clock_monitor, run_clock_monitor
+from .core.clock_monitor import ClockMonitor
 from .environment import Environment
 from .errors import SettingsError, StartError
 from .ingest.driver import EVERY
@@ -69,6 +71,7 @@ class Ready:
     admin_address: str
     store: KlineStore
     app: PushApp
+    bus: LocalBus
     roster: Roster
 
     @property
@@ -149,18 +152,20 @@ async def run(
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
-        hub = _make_hub(settings, store.epoch, world, metrics)
+        bus = _make_bus(settings, store.epoch, world)
+        hub = _make_hub(bus, settings, world, metrics)
         edge.start_soon(hub.run, name="hub flusher")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
-            around = Surroundings(world, environ, store, LocalBus(hub, store.epoch), metrics)
+            around = Surroundings(world, environ, store, bus, metrics)
             if simulated:
                 box = await _start_simulator(feeds, settings, world)
                 around = evolve(around, boxed=settings.simulator.venue, box=box)
             roster = Roster(settings, around)
             await roster.open()
-            app = _make_app(settings, world, store, journal, hub, roster, metrics)
+            monitor = make_clock_monitor()
+            app = _make_app(settings, world, store, journal, hub, roster, monitor, metrics)
             edge.start_soon(journal.run, app.door.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await _start_server(edge, app, settings, world, draining)
@@ -168,11 +173,20 @@ async def run(
             edge.start_soon(_sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
             edge.start_soon(app.close_unused, unused_s, name="unused clients")
+            edge.start_soon(
+                run_clock_monitor,
+                monitor,
+                world,
+                roster.clock_errors_ms,
+                roster.clock_stepped,
+                metrics,
+                name="clock monitor",
+            )
             feeds.start_soon(roster.run, name="roster")
             await feeds.start(_reload_on_signal, roster, reload)
             urls = _urls(settings, address, admin)
             log.info("service.ready", urls=urls, venues=roster.names, simulated=simulated)
-            task_status.started(Ready(address, admin, store, app, roster))
+            task_status.started(Ready(address, admin, store, app, bus, roster))
         draining.set()
         app.farewell(partial(world.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
@@ -239,13 +253,20 @@ async def _start_simulator(
     return point_at_it
 
 
-def _make_hub(settings: Settings, epoch: int, world: Environment, metrics: Metrics) -> Hub:
-    enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
-    return Hub(
+def _make_bus(settings: Settings, epoch: int, world: Environment) -> LocalBus:
+    return LocalBus(
+        epoch=epoch,
         history_rows=settings.kline.history_data_limit,
         resume_messages=settings.kline.resume_messages,
+        now_ms=world.now_ms,
+    )
+
+
+def _make_hub(bus: LocalBus, settings: Settings, world: Environment, metrics: Metrics) -> Hub:
+    enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
+    return Hub(
+        bus,
         default_venue=settings.service.default_venue or enabled[0],
-        epoch=epoch,
         now_ms=world.now_ms,
         metrics=metrics,
     )
@@ -267,10 +288,11 @@ def _make_app(
     journal: Journal,
     hub: Hub,
     roster: Roster,
+    monitor: ClockMonitor,
     metrics: Metrics,
 ) -> PushApp:
     kline = settings.kline
-    fresh_s = settings.service.ready_after_s
+    fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
     auth, private = settings.auth, PrivateFeed(journal, world.now_ms, metrics)
 
     def status() -> dict[str, Any]:
@@ -283,6 +305,8 @@ def _make_app(
         }
 
     def not_ready() -> str:
+        if clock_s and monitor.worst_s > clock_s:
+            return monitor.explain()
         return next((why for feed in roster.feeds if (why := feed.not_ready(fresh_s))), "")
 
     return PushApp(
@@ -303,6 +327,7 @@ def _make_app(
         door=PrivateDoor(Authenticator(auth), private, auth, world.now_ms, metrics),
         intake=Intake(settings.settlement, journal, world.now_ms, metrics),
         klines=kline.enable_kline_service,
+        clock=monitor.explain,
     )
 
 

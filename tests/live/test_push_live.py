@@ -16,8 +16,9 @@ from support.desk import TRADES
 from support.make import T0, trade
 
 from trio_feed import service
+from trio_feed.core.effects import LineNews
 from trio_feed.environment import real_environment
-from trio_feed.model import LineMessage, Source
+from trio_feed.model import Source
 from trio_feed.push.frames import text_frame
 from trio_feed.push.stream import ClientStream
 from trio_feed.settings import load
@@ -115,7 +116,7 @@ async def house(*assignments: str) -> AsyncIterator[service.Ready]:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             ready = await nursery.start(service.run, settings, real_environment())
-            ready.app.hub.open_topic(TRADES)
+            ready.bus.open(TRADES)
             yield ready
             nursery.cancel_scope.cancel()
 
@@ -167,8 +168,7 @@ in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
 async def publish_all(ready: service.Ready) -> None:
     """As fast as the client that reads can take it."""
     for offset in range(1, NUMBER + 1):
-        news = LineMessage(TRADES, trade(offset, T0), Source.SIMULATED, 1, offset, float(T0))
-        ready.app.hub.publish(news)
+        ready.bus.publish(LineNews(TRADES, trade(offset, T0), Source.SIMULATED, float(T0)))
         while offset % 50 == 0:
             await trio.lowlevel.checkpoint()
             if min(s.statistics()["queued_bytes"] for s in ready.app.sessions) < 20_000:

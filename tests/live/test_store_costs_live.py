@@ -5,8 +5,8 @@ Steps of SQLite's machine and query plans are counted, not time.
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,23 +51,6 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = open_sqlite(path, simulated=False, now_ms=1)
     backend._close(True)
     return path
-
-
-@contextmanager
-def counted(*connections: sqlite3.Connection) -> Iterator[list[int]]:
-    """How many hundred steps of SQLite's machine these connections make."""
-    steps = [0]
-
-    def count() -> None:
-        steps[0] += 1
-
-    for connection in connections:
-        connection.set_progress_handler(count, 100)
-    try:
-        yield steps
-    finally:
-        for connection in connections:
-            connection.set_progress_handler(None, 0)
 
 
 def test_a_start_does_not_read_the_candles(million: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from attrs import evolve
 
+from trio_feed.bus.local import LocalBus
+from trio_feed.core.effects import CandleNews, LineNews
 from trio_feed.metrics import Metrics
 from trio_feed.model import (
     Channel,
@@ -47,19 +48,12 @@ class Desk:
     def __init__(self, *, recent: int = 5, ring: int = 8, stored: int = 0, epoch: int = 1) -> None:
         self.metrics = Metrics()
         self.store = MemoryStore(epoch)
-        self.hub = Hub(
-            history_rows=recent,
-            resume_messages=ring,
-            default_venue="binance_usdm",
-            epoch=epoch,
-            now_ms=now_ms,
-            metrics=self.metrics,
-        )
-        self.offsets: dict[Series | Line, int] = {}
+        self.bus = LocalBus(epoch=epoch, history_rows=recent, resume_messages=ring, now_ms=now_ms)
+        self.hub = Hub(self.bus, default_venue="binance_usdm", now_ms=now_ms, metrics=self.metrics)
         rows = [kline(T0 - (stored - n) * MINUTE) for n in range(stored)]
         for row in rows:
             self.store.put(message(row, epoch=epoch, offset=0))
-        self.hub.open_topic(SERIES, rows, rows[0].open_ms if rows else None)
+        self.bus.open(SERIES, rows, rows[0].open_ms if rows else None)
         self.flushing = False
 
     def publish(
@@ -67,17 +61,24 @@ class Desk:
     ) -> KlineMessage:
         """The ``n``-th candle after T0."""
         row = kline(T0 + n * MINUTE, close, closed=closed)
-        return self.send(self._numbered(message(row, series, offset=self._next(series))))
+        return self.send(CandleNews(series, row, 1, float(row.event_ms)))
 
     def revise(self, n: int, close: str, series: Series = SERIES) -> KlineMessage:
-        row = message(kline(T0 + n * MINUTE, close), series, offset=self._next(series))
-        return self.send(self._numbered(evolve(row, revision=True)))
+        row = kline(T0 + n * MINUTE, close)
+        return self.send(CandleNews(series, row, 1, float(row.event_ms), revision=True))
 
-    def send(self, row: KlineMessage) -> KlineMessage:
-        """As the feeds do: into the store what is closed, and out."""
+    def provisional(self, n: int, *, series: Series = SERIES, close: str = "100.50") -> None:
+        """The ``n``-th candle, open, while something before it is missing."""
+        row = kline(T0 + n * MINUTE, close, closed=False)
+        news = CandleNews(series, row, 1, float(row.event_ms), provisional=True)
+        assert self.bus.publish(news) is None
+
+    def send(self, news: CandleNews) -> KlineMessage:
+        """As the driver does: out, and into the store what is closed."""
+        row = self.bus.publish(news)
+        assert isinstance(row, KlineMessage)
         if row.kline.closed:
             self.store.put(row)
-        self.hub.publish(row)
         return row
 
     def trade(self, line: Line = TRADES) -> LineMessage:
@@ -88,17 +89,9 @@ class Desk:
         return self._line(line, Ticker("BTCUSDT", price, None, None, None, None, None))
 
     def _line(self, line: Line, data: Any) -> LineMessage:
-        offset, epoch = self._next(line), self.store.epoch
-        out = LineMessage(line, data, Source.EXCHANGE, epoch, offset, now_ms())
-        self.hub.publish(out)
+        out = self.bus.publish(LineNews(line, data, Source.EXCHANGE, now_ms()))
+        assert isinstance(out, LineMessage)
         return out
-
-    def _next(self, subject: Series | Line) -> int:
-        self.offsets[subject] = self.offsets.get(subject, 0) + 1
-        return self.offsets[subject]
-
-    def _numbered(self, row: KlineMessage) -> KlineMessage:
-        return evolve(row, epoch=self.store.epoch)
 
 
 class Client:

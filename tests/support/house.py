@@ -74,10 +74,12 @@ async def open_house(
     trades_per_minute: int = 6,
     symbols: tuple[str, ...] = ("BTCUSDT",),
     network: MemoryNetwork | None = None,
+    now_ms: Callable[[], float] = virtual_now_ms,
 ) -> AsyncIterator[House]:
-    """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it."""
+    """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it,
+    ``now_ms`` is the service's calendar, which may be wrong."""
     network = network or MemoryNetwork()
-    world = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    world = Environment(network.dial, network.listen, now_ms, random.Random(seed))
     (venue,) = settings.exchanges
     box = SimulatorSettings(
         venue=venue,

@@ -203,6 +203,21 @@ async def a_revision_of_an_unknown_candle_is_one_message(kit: Kit) -> None:
     assert await kit.opens() == [0, 1]
 
 
+async def a_candle_that_comes_late_or_again_is_in_no_partial_answer(kit: Kit) -> None:
+    kit.put(0, 1)
+    kit.put(3, 2)
+    kit.put(1, 3)
+    kit.put(4, 4)
+    await kit.written()
+    whole = [(1, 3, "100.50", False), (4, 4, "100.50", False)]
+    assert await kit.after(2) in (None, whole)
+    assert await kit.after(3) == whole[1:]
+    kit.put(4, 5, "7.0")
+    await kit.written()
+    assert await kit.after(4) in (None, [(4, 5, "7.0", False)])
+    assert await kit.after(5) == []
+
+
 async def revisions_keep_when_and_what_was_before(kit: Kit) -> None:
     first = kit.put(0, 1, "1.0")
     await kit.written()
@@ -255,7 +270,7 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
         kit.put(n, n + 1)
     kit.put(5, 101, "7.0", revision=True)
     kit.put(95, 102, "8.0", revision=True)
-    kit.put(0, 1, series=OTHER)
+    kit.put(0, 1, series=OTHER, received_ms=T0 + 101 * MINUTE)
     kit.store.put_hole(SERIES, Hole(T0 + 100 * MINUTE, T0 + 110 * MINUTE))
     await kit.retain()
     # The newest candle opened at minute 99; an hour before that is minute 39.
@@ -274,10 +289,17 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
 
 async def no_clock_deletes_the_last_hour(kit: Kit) -> None:
     """Neither ours, years ahead, nor the time of one candle that is."""
-    kit.put(0, 1, received_ms=T0 + 10_000_000 * MINUTE)
-    kit.put(59, 2)
+    kit.put(0, 1)
+    kit.put(59, 2, received_ms=T0 + 10_000_000 * MINUTE)
     await kit.retain()
     assert await kit.opens() == [0, 59]
+
+
+async def a_clock_that_was_wrong_for_a_while_deletes_nothing_later(kit: Kit) -> None:
+    kit.put(0, 1, received_ms=T0 + 10_000_000 * MINUTE)
+    kit.put(10_000_000, 2, received_ms=T0 + MINUTE)
+    await kit.retain()
+    assert await kit.opens() == [0, 10_000_000]
 
 
 async def one_absurd_candle_deletes_nothing(kit: Kit) -> None:
@@ -310,10 +332,12 @@ CHECKS = [
     holes_settle,
     what_was_published_after_a_number,
     a_revision_of_an_unknown_candle_is_one_message,
+    a_candle_that_comes_late_or_again_is_in_no_partial_answer,
     revisions_keep_when_and_what_was_before,
     numbers_beyond_64_bits_are_refused_alone,
     retention_deletes_what_is_too_old,
     no_clock_deletes_the_last_hour,
+    a_clock_that_was_wrong_for_a_while_deletes_nothing_later,
     one_absurd_candle_deletes_nothing,
     the_last_candle_of_a_series_always_stays,
 ]

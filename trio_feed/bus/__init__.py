@@ -1,1 +1,1 @@
-"""What lies between feeds and clients: numbers, history and resume."""
+"""What is published gets its number here, and is kept for those who ask for it again."""

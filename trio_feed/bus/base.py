@@ -1,25 +1,147 @@
-"""What feeds say to push."""
+"""The bus: between those who publish news and the nodes that hand it to their clients.
 
-from collections.abc import Iterable
-from typing import Protocol
+Only the bus gives epoch and offset.  It keeps, per subject, the last messages and the recent closed
+candles; who subscribed to what is the business of each node's hub, its :class:`Listener`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from attrs import define, frozen
 
 from ..core.effects import News
-from ..model import Kline, KlineMessage, LineMessage, Series, Subject
+from ..model import Kline, KlineMessage, LineMessage, Series, StatusMessage, Subject
+
+Numbered = KlineMessage | LineMessage
 
 
 class Publisher(Protocol):
-    """The narrow way from the feeds to everybody who listens."""
+    """The side of the drivers.  Synchronous; nothing waits.
+
+    ``publish`` raises KeyError for a subject that is not open.
+    """
 
     def open(
         self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
-    ) -> None: ...
+    ) -> None:
+        """Make a series or line known; a series with its last closed candles, ascending, and the
+        open time of its oldest one anywhere.  One that is open stays as it is."""
 
-    def close(self, subject: Subject) -> None: ...
+    def close(self, subject: Subject) -> None:
+        """It is not there any more.  Opened again, its numbers go on."""
 
-    def alias(self, native: str, symbol: str) -> None: ...
+    def alias(self, native: str, symbol: str) -> None:
+        """``native`` is a venue's own name of ``symbol``."""
 
-    def publish(self, news: News) -> KlineMessage | LineMessage | None: ...
+    def deepen(self, series: Series, first_ms: int) -> None:
+        """The store has older candles of the series now, from this open time on."""
 
-    def publish_ephemeral(self, news: News) -> None: ...
+    def publish(self, news: News) -> Numbered | None:
+        """Number it, keep it, hand it out.  Returns the numbered message, of which a closed candle
+        has to be stored in the same synchronous step.
 
-    def note_history(self, series: Series, first_ms: int) -> None: ...
+        None for what has no number: a status (the last one is remembered) and a provisional
+        candle.
+        """
+
+    def publish_ephemeral(self, news: News) -> None:
+        """Hand it out without a trace: no number, in no history.  A status goes nowhere, nor does
+        news of a subject that is not open."""
+
+
+@frozen
+class Upstream:
+    """How the source of a subject stands: ``live``, ``stale`` or ``never_connected``.  ``problem``
+    says why in words; empty while it is live."""
+
+    state: str
+    problem: str = ""
+
+
+@define(eq=False)
+class Published:
+    """A message on its way to the nodes.  ``sent_ms``: unix ms when it was published.
+
+    ``ephemeral``: its epoch and offset are those of the last numbered message before it, so that
+    whoever resumes from it misses nothing.  ``provisional``: only for those who asked for such.
+    ``encoded`` belongs to the hub: what it made of the message, once for all who get it.
+    """
+
+    message: Numbered
+    sent_ms: float
+    ephemeral: bool = False
+    provisional: bool = False
+    encoded: Any = None
+
+
+class Stream(Protocol):
+    """One open subject as readers see it; what is here changes only between two awaits."""
+
+    @property
+    def subject(self) -> Subject: ...
+
+    @property
+    def epoch(self) -> int:
+        """Of the last message; of the store, before the first."""
+
+    @property
+    def offset(self) -> int:
+        """Of the last message; 0 before the first."""
+
+    @property
+    def first_ms(self) -> int | None:
+        """Open time of the oldest candle that exists anywhere."""
+
+    @property
+    def recent(self) -> Sequence[tuple[Kline, int]]:
+        """The last closed candles with their update_count, ascending."""
+
+    @property
+    def revisions(self) -> int:
+        """How many revisions there were; with another number than before, what was read of the
+        store in between may be outdated."""
+
+    @property
+    def latest(self) -> Published | None:
+        """What a new subscriber gets at once: the open candle, the last news of a line."""
+
+    @property
+    def provisional(self) -> Published | None:
+        """The last provisional candle, until a numbered message has caught up with it."""
+
+    @property
+    def status(self) -> StatusMessage | None:
+        """The last status; None while all is well, or nothing was said."""
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+    def keep(self) -> None:
+        """Somebody subscribes: from now on keep the messages for those who come back."""
+
+    def continues(self, epoch: int, offset: int) -> bool:
+        """Whether every message after that number is kept, or there was none."""
+
+    def after(self, offset: int) -> list[Published]:
+        """The kept messages after that number of the present epoch, oldest first."""
+
+
+class Listener(Protocol):
+    """A node's hub.  Called synchronously, in the order of events."""
+
+    def opened(self, stream: Stream) -> None: ...
+
+    def closed(self, stream: Stream) -> None: ...
+
+    def aliased(self, native: str, symbol: str) -> None: ...
+
+    def published(self, stream: Stream, published: Published) -> None: ...
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None: ...
+
+
+class Reader(Protocol):
+    """The side of the hubs."""
+
+    def listen(self, listener: Listener) -> None:
+        """Call it for everything from now on; first with what is open already."""

@@ -1,49 +1,242 @@
-"""Temporary: numbers in one place, over today's hub."""
+"""The bus of a single process: publishers and hub in the same loop, everything in memory."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from attrs import define
 
 from ..core.effects import CandleNews, LineNews, News
-from ..model import Kline, KlineMessage, LineMessage, Series, Subject
+from ..model import (
+    Kline,
+    KlineMessage,
+    LineMessage,
+    Series,
+    Source,
+    StatusMessage,
+    StreamState,
+    Subject,
+)
+from .base import Listener, Numbered, Published, Upstream
+
+_NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
+_NOTHING_CAME = "nothing has come from its source yet"
+
+
+@define(eq=False)
+class LocalStream:
+    """See :class:`.base.Stream`.  ``resume_messages`` are kept at most, once somebody subscribed.
+
+    ``connected``: a message came live, or a status other than stale.
+    """
+
+    subject: Subject
+    epoch: int
+    offset: int
+    recent: deque[tuple[Kline, int]]
+    first_ms: int | None
+    resume_messages: int
+    revisions: int = 0
+    latest: Published | None = None
+    provisional: Published | None = None
+    status: StatusMessage | None = None
+    connected: bool = False
+    ring: deque[Published] | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        stale = self.status is not None and self.status.state is StreamState.STALE
+        problem = self.status.reason if stale and self.status is not None else ""
+        if not self.connected:
+            return Upstream("never_connected", problem or _NOTHING_CAME)
+        return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
+
+    def keep(self) -> None:
+        if self.ring is None:
+            self.ring = deque(maxlen=self.resume_messages)
+
+    def continues(self, epoch: int, offset: int) -> bool:
+        if epoch != self.epoch or offset > self.offset:
+            return False
+        if offset == self.offset:
+            return True
+        return (
+            bool(self.ring) and self.ring is not None and self.ring[0].message.offset <= offset + 1
+        )
+
+    def after(self, offset: int) -> list[Published]:
+        return [kept for kept in self.ring or () if kept.message.offset > offset]
+
+    def note(self, published: Published) -> None:
+        """A numbered message."""
+        message = published.message
+        self.offset = message.offset
+        if self.ring is not None:
+            self.ring.append(published)
+        if isinstance(message, KlineMessage):
+            self._note_candle(message, published)
+        else:
+            self.latest = published
+            self.connected = True
+
+    def note_status(self, status: StatusMessage) -> None:
+        self.status = None if status.state in _NOTHING_TO_TELL else status
+        self.connected |= status.state is not StreamState.STALE
+
+    def _note_candle(self, message: KlineMessage, published: Published) -> None:
+        kline = message.kline
+        if kline.source is not Source.BACKFILL:  # which comes by REST, whatever the stream does
+            self.connected = True
+        if message.revision:
+            self._revise(kline, message.update_count)
+            return
+        ahead = self.provisional
+        if ahead is not None and _open_ms(ahead) <= kline.open_ms:
+            self.provisional = None
+        if not kline.closed:
+            self.latest = published
+            return
+        self.recent.append((kline, message.update_count))
+        self.latest = None
+        if self.first_ms is None:
+            self.first_ms = kline.open_ms
+
+    def _revise(self, kline: Kline, update_count: int) -> None:
+        self.revisions += 1
+        for at in range(len(self.recent) - 1, -1, -1):
+            if self.recent[at][0].open_ms <= kline.open_ms:
+                if self.recent[at][0].open_ms == kline.open_ms:
+                    self.recent[at] = (kline, update_count)
+                return
 
 
 class LocalBus:
-    def __init__(self, hub: Any, epoch: int) -> None:
-        self._hub, self._epoch = hub, epoch
+    """Publisher and reader in one, see :mod:`.base`.
+
+    ``epoch`` is the store's: larger at each start.  Inside of it a subject's offsets go on even
+    when it is closed and opened again.  ``history_rows`` closed candles are kept per series, and
+    the last ``resume_messages`` messages of each subject that somebody subscribed to.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        history_rows: int,
+        resume_messages: int,
+        now_ms: Callable[[], float],
+    ) -> None:
+        self.epoch = epoch
+        self._history_rows, self._resume_messages = history_rows, resume_messages
+        self._now_ms = now_ms
+        self._streams: dict[Subject, LocalStream] = {}
         self._offsets: dict[Subject, int] = {}
+        """Where the numbers of closed subjects ended."""
+        self._aliases: dict[str, str] = {}
+        self._listeners: list[Listener] = []
+
+    def __repr__(self) -> str:
+        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} subjects>"
+
+    # Reader
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+        for stream in self._streams.values():
+            listener.opened(stream)
+        for native, symbol in self._aliases.items():
+            listener.aliased(native, symbol)
+
+    # Publisher
 
     def open(
         self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
     ) -> None:
-        self._hub.open_topic(subject, history, first_ms)
+        if subject in self._streams:
+            return
+        stream = self._streams[subject] = LocalStream(
+            subject,
+            self.epoch,
+            self._offsets.pop(subject, 0),
+            deque(((kline, 1) for kline in history), self._history_rows),
+            first_ms,
+            self._resume_messages,
+        )
+        for listener in self._listeners:
+            listener.opened(stream)
 
     def close(self, subject: Subject) -> None:
-        self._hub.close_topic(subject)
+        stream = self._streams.pop(subject, None)
+        if stream is None:
+            return
+        self._offsets[subject] = stream.offset
+        for listener in self._listeners:
+            listener.closed(stream)
 
     def alias(self, native: str, symbol: str) -> None:
-        self._hub.name(native, symbol)
+        self._aliases[native] = symbol
+        for listener in self._listeners:
+            listener.aliased(native, symbol)
 
-    def publish(self, news: News) -> KlineMessage | LineMessage | None:
-        if isinstance(news, CandleNews):
-            at = self._offsets[news.series] = self._offsets.get(news.series, 0) + 1
-            message = KlineMessage(
-                news.series, news.kline, self._epoch, at, news.update_count,
-                news.received_ms, news.revision,
-            )  # fmt: skip
-            self._hub.publish(message)
-            return message
-        if isinstance(news, LineNews):
-            at = self._offsets[news.line] = self._offsets.get(news.line, 0) + 1
-            line = LineMessage(news.line, news.data, news.source, self._epoch, at, news.received_ms)
-            self._hub.publish(line)
-            return line
-        self._hub.publish(news)
-        return None
+    def deepen(self, series: Series, first_ms: int) -> None:
+        stream = self._streams.get(series)
+        if stream is not None and (stream.first_ms is None or first_ms < stream.first_ms):
+            stream.first_ms = first_ms
+
+    def publish(self, news: News) -> Numbered | None:
+        if isinstance(news, StatusMessage):
+            stream = self._streams[news.subject]
+            stream.note_status(news)
+            for listener in self._listeners:
+                listener.status_changed(stream, news)
+            return None
+        stream = self._streams[_subject(news)]
+        if isinstance(news, CandleNews) and news.provisional:
+            stream.connected = True
+            stream.provisional = self._show(stream, news)
+            return None
+        message = _numbered(news, stream.epoch, stream.offset + 1)
+        published = Published(message, self._now_ms())
+        stream.note(published)
+        for listener in self._listeners:
+            listener.published(stream, published)
+        return message
 
     def publish_ephemeral(self, news: News) -> None:
-        pass
+        if isinstance(news, StatusMessage):
+            return
+        stream = self._streams.get(_subject(news))
+        if stream is not None:
+            self._show(stream, news)
 
-    def note_history(self, series: Series, first_ms: int) -> None:
-        topic = self._hub._all.by_subject.get(series)
-        if topic is not None:
-            topic.first_ms = first_ms
+    def _show(self, stream: LocalStream, news: CandleNews | LineNews) -> Published:
+        provisional = isinstance(news, CandleNews) and news.provisional
+        message = _numbered(news, stream.epoch, stream.offset)
+        shown = Published(message, self._now_ms(), ephemeral=True, provisional=provisional)
+        for listener in self._listeners:
+            listener.published(stream, shown)
+        return shown
+
+
+def _subject(news: CandleNews | LineNews) -> Subject:
+    return news.series if isinstance(news, CandleNews) else news.line
+
+
+def _numbered(news: CandleNews | LineNews, epoch: int, offset: int) -> Numbered:
+    if isinstance(news, LineNews):
+        return LineMessage(news.line, news.data, news.source, epoch, offset, news.received_ms)
+    return KlineMessage(
+        news.series,
+        news.kline,
+        epoch,
+        offset,
+        news.update_count,
+        news.received_ms,
+        news.revision,
+        news.after_ms,
+        news.provisional,
+    )
+
+
+def _open_ms(published: Published) -> int:
+    assert isinstance(published.message, KlineMessage), "only candles are provisional"
+    return published.message.kline.open_ms

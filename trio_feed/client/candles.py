@@ -50,13 +50,14 @@ _RESUMED = _Mark.RESUMED
 
 class Candles:
     """Give it, for each connection, :meth:`opening`, then what the server sends; :meth:`lost` when
-    the connection has ended.  ``history_rows`` are told at the beginning, 0: none."""
+    the connection has ended.  ``history_rows`` are told at the beginning, 0: none.
+    ``provisional``: with open candles before which something is missing."""
 
-    def __init__(self, stream: Stream, history_rows: int) -> None:
+    def __init__(self, stream: Stream, history_rows: int, *, provisional: bool = False) -> None:
         assert stream.interval is not None
         self.stream = stream
         self._interval = stream.interval
-        self._history_rows = history_rows
+        self._history_rows, self._provisional = history_rows, provisional
         self._numbers = Numbers(str(stream))
         self._last_ms: int | None = None
         """Open time of the last closed candle that went out."""
@@ -89,6 +90,8 @@ class Candles:
         """The fields of the request that begins it on a new connection."""
         self._resuming, self._base, self._confirmed = self._served, None, None
         fields: dict[str, Any] = {"limit": _RESUME_ROWS if self._served else self._first_rows}
+        if self._provisional:
+            fields["provisional"] = True
         since = self._numbers.since()
         if since is not None:
             if self._last_ms is not None:
@@ -120,13 +123,21 @@ class Candles:
 
     def update(self, message: wire.Numbered[wire.Row]) -> Outcome:
         """Raises OutOfStep where a message is missing before this one."""
-        new = self._numbers.take(message.epoch, message.offset, message.conflated)
         row = message.data
         kind = row.update_type
+        # A provisional candle has the number of the message before it.
+        new = not row.provisional and self._numbers.take(
+            message.epoch, message.offset, message.conflated
+        )
         if not new and kind is not UpdateKind.REALTIME:
             return Outcome()
         update = CandleUpdate(
-            self.stream, row.kline(message.event_time), kind, row.update_count, message.origin
+            self.stream,
+            row.kline(message.event_time),
+            kind,
+            row.update_count,
+            message.origin,
+            row.provisional,
         )
         self._hold(update)
         return self._advance() if self._settled else Outcome()

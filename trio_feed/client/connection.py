@@ -70,17 +70,21 @@ class Client:
         channel: str = "kline",
         exchange: str | None = None,
         history: int = 100,
+        provisional: bool = False,
     ) -> Stream:
         """Ask for a stream, now and after every reconnect; returns what its messages carry.
 
         Candles want an ``interval`` in either notation and begin with a History of so many rows
-        (0: none).  A refusal comes as ServerError.  Name the exchange always or never: a second
+        (0: none).  ``provisional``: also open candles before which something is still missing,
+        marked so.  A refusal comes as ServerError.  Name the exchange always or never: a second
         subscription to the same series replaces the first at the server.  Raises ValueError for an
         interval or channel that does not exist, or a stream that is subscribed to already.
         """
         stream = _stream(symbol, channel, interval, exchange)
-        is_kline = stream.channel is Channel.KLINE
-        self._conversation.subscribe(Candles(stream, history) if is_kline else Line(stream))
+        if stream.channel is Channel.KLINE:
+            self._conversation.subscribe(Candles(stream, history, provisional=provisional))
+        else:
+            self._conversation.subscribe(Line(stream))
         await self._wake()
         return stream
 

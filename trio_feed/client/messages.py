@@ -61,19 +61,24 @@ class UpdateKind(StrEnum):
     FINAL = "final"
     """It is closed: once per candle, in order, none left out."""
     REVISION = "revision"
-    """The exchange changed a candle that was closed before."""
+    """A candle that was closed before has changed, however old it is."""
 
 
 @frozen
 class CandleUpdate:
     """News of a candle.  ``update_count`` numbers the updates of this candle.  ``origin`` is None
-    for a closed candle that was fetched afterwards, because the live message was missed."""
+    for a closed candle that was fetched afterwards, because the live message was missed.
+
+    ``provisional``: something before this open candle is missing and being fetched; its own values
+    are right.  Only for subscriptions that asked for such.
+    """
 
     stream: Stream
     kline: Kline
     kind: UpdateKind
     update_count: int
     origin: Origin | None
+    provisional: bool = False
 
     @property
     def final(self) -> bool:
@@ -157,7 +162,8 @@ class ConnectionChange:
     (``stream``) and, with ``stream`` None, for the private events.
 
     ``recovered`` True: nothing is missing before this point.  Of candles that means the closed
-    ones, which were fetched where the server could not replay them; False says that there is a
+    ones, which were fetched where the server could not replay them (revisions of what had come
+    before are then not repeated); False says that there is a
     hole which the server has too.  Of all others False says that messages were missed.
     """
 

@@ -25,14 +25,21 @@ class Row(msgspec.Struct):
     update_type: UpdateKind
     update_count: int
     quote_volume: Decimal = Decimal(0)
-    trades: int = 0
+    trades: int | None = 0
     source: Source = Source.EXCHANGE
     complete: bool = True
+    provisional: bool = False
+    taker_buy_volume: Decimal | None = None
+    taker_buy_quote_volume: Decimal | None = None
+    first_trade_id: int | None = None
+    last_trade_id: int | None = None
 
     def kline(self, event_ms: int = 0) -> Kline:
         return Kline(
             self.time * 1000, self.open, self.high, self.low, self.close, self.volume,
-            self.quote_volume, self.trades, self.is_final, self.source, event_ms, self.complete,
+            self.quote_volume, self.trades or 0, self.is_final, self.source, event_ms,
+            self.complete, 0, self.first_trade_id, self.last_trade_id,
+            self.taker_buy_volume, self.taker_buy_quote_volume,
         )  # fmt: skip
 
 

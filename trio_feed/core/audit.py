@@ -43,10 +43,11 @@ class Audit:
         """This candle closed, or was revised before its second look."""
         if not self.after_s:
             return
-        for at, old in enumerate(self._waiting):
-            if old.open_ms == kline.open_ms:
-                self._waiting[at] = kline
-                return
+        if self._waiting and kline.open_ms <= self._waiting[-1].open_ms:
+            for at, old in enumerate(self._waiting):
+                if old.open_ms == kline.open_ms:
+                    self._waiting[at] = kline
+            return
         self._waiting.append(kline)
         if len(self._waiting) > self.most:
             self._waiting.popleft()

@@ -127,7 +127,8 @@ class Cadence:
 
     def _put_off(self, now: float) -> None:
         wait_s = max(now - self.last, self.allowed_s)
-        self.doubt_at = now + min(wait_s, max(_LONGEST_CALM_S, self.allowed_s))
+        longest_s = min(max(_LONGEST_CALM_S, self.allowed_s), 2 * self.most_s)
+        self.doubt_at = now + min(wait_s, longest_s)
         self._open_window(now)
 
     def _learn(self, gap: float) -> None:

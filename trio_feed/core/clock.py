@@ -91,6 +91,11 @@ class ExchangeClock:
         while unknown.  It is too large by the fastest message's delay."""
         return float(wall) - float(self.at(mono)) if self._known else None
 
+    def doubt(self) -> None:
+        """The calendar and the monotonic clock have parted, so the monotonic one may have stood
+        still: until the next evidence the estimate is a guess again, and it may be too early."""
+        self._known = False
+
     def note(self, event_ms: int, mono: Mono) -> bool:
         """A message of now carried ``event_ms`` and was received at ``mono``: the exchange is at
         least there.  -> the estimate moved by more than a second, plan anew."""

@@ -169,6 +169,7 @@ class SymbolEngine:
                 flows.append(first)
         if built:
             self._collect(now, out)
+            self._want(now.mono + self.settings.close_grace_s)  # to see what is quiet since
         for each in flows:
             self._flows(each, now, out)
         self._follow_liveness()

@@ -257,7 +257,7 @@ class Driver:
             case StoreRows(series, rows):
                 for row in rows:
                     self._store.put(KlineMessage(series, row, self._store.epoch, 0, 1, 0.0))
-                self._bus.note_history(series, rows[0].open_ms)
+                self._bus.deepen(series, rows[0].open_ms)
             case Resubscribe():
                 self.queues.rotations.append(effect)
                 self.queues.more_rotations.set()
@@ -288,6 +288,11 @@ class Driver:
             return
         if self.clock.note_date(answer.date_ms, answer.sent, answer.received):
             self._replan()
+
+    def clock_stepped(self) -> None:
+        """Our calendar and the monotonic clock have parted."""
+        self.clock.doubt()
+        self._replan()
 
     # What operators see
 

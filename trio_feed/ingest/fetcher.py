@@ -19,6 +19,7 @@ from ..core.questions import (
     TradeQuestion,
 )
 from ..core.symbol import SymbolEngine
+from ..environment import mono
 from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
 from ..instants import Mono
 from ..metrics import Metrics
@@ -28,7 +29,7 @@ from ..store import KlineStore
 from ..venues import Instruments, RestQuestion, Rows, Venue
 from .driver import Driver
 
-_SHORTEST_WAIT_S = 0.05
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _SAMPLES = 3
 """Odd rows of one answer that are logged; all are counted."""
 
@@ -154,14 +155,14 @@ class Fetcher:
             await self._driver.queues.more_fetches.wait()
 
     def _wait(self, error: RateLimited | NoProxyAvailable) -> None:
-        now = Mono(trio.current_time())
-        until = max(error.until, now + _SHORTEST_WAIT_S)
-        if until <= self._not_before:
-            return  # another worker has met the same
-        self._not_before = until
-        # That the whole pool is down has been said by the route, once for all.
-        tell = self._log.debug if isinstance(error, NoProxyAvailable) else self._log.warning
-        tell("backfill.waits", problem=str(error), wait_s=round(until - now, 3))
+        """Not logged as news: the ban (rest.banned) and the pool (egress.down) are, once each."""
+        now = mono()
+        wait_s = max(error.until - now, _SHORTEST_WAIT_S)
+        if isinstance(error, NoProxyAvailable):
+            wait_s = min(wait_s, _LONGEST_WAIT_S)  # a connection's success ends it earlier
+        if now + wait_s > self._not_before:
+            self._not_before = now + wait_s
+            self._log.debug("backfill.waits", problem=str(error), wait_s=round(wait_s, 3))
 
 
 def to_request(

@@ -152,6 +152,14 @@ class VenueFeed:
             return f"{name}: {behind} series lack closed candles"
         return ""
 
+    def clock_error_ms(self) -> float | None:
+        """By how much our calendar is ahead of the exchange's; None while unknown."""
+        return self.driver.clock.error_of(self._world.wall(), mono())
+
+    def clock_stepped(self) -> None:
+        """Our calendar and the monotonic clock have parted: what waits for a time looks again."""
+        self.driver.clock_stepped()
+
     def change(self, settings: ExchangeSettings, tails: Mapping[Series, Tail]) -> list[Subject]:
         """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
         stored series end.  Returns what there is no more."""

@@ -38,7 +38,8 @@ class PushApp:
     """What the routes need, and the sessions that are open.
 
     ``status`` gives the feeds' part of the status page; ``not_ready`` why the data is not fresh, or
-    an empty string.  ``klines`` False leaves out the WebSocket endpoint.
+    an empty string; ``clock`` what is wrong with our calendar, or an empty string.  ``klines``
+    False leaves out the WebSocket endpoint.
     """
 
     hub: Hub
@@ -52,6 +53,7 @@ class PushApp:
     door: PrivateDoor
     intake: Intake
     klines: bool = True
+    clock: Callable[[], str] = lambda: ""
     sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
@@ -173,10 +175,11 @@ class PushApp:
         return _json({"status": "alive"})
 
     async def _ready(self, _request: Request) -> Response:
-        problem = self.not_ready()
+        problem, clock = self.not_ready(), self.clock()
+        more = {"clock": clock} if clock else {}
         if problem:
-            return _json({"ready": False, "reason": problem}, 503)
-        return _json({"ready": True})
+            return _json({"ready": False, "reason": problem, **more}, 503)
+        return _json({"ready": True, **more})
 
     async def _metrics_page(self, _request: Request) -> Response:
         return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
@@ -200,7 +203,7 @@ class PushApp:
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
             own = target.splice()
             limit = question.limit or self.limits.history_rows
-            body = await history.answer(self.store, topic, own, question, limit)
+            body = await history.answer(self.store, topic.stream, own, question, limit)
         except RequestError as error:
             return _json({"code": error.code, "message": str(error)}, 400)
         except StoreError as error:

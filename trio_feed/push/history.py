@@ -1,70 +1,113 @@
-"""History for a client: the hub's recent candles, and the store for what lies before them.
+"""History for a client: the bus's recent candles, and the store for what lies before them.
 
-The feeds put a closed candle into the store and publish it in one synchronous step, so the store
-(with what it has not written yet) always holds at least what the hub's ring holds.
+A closed candle is published and put into the store in one synchronous step, so a store in this
+process always holds what the bus holds; one elsewhere may be behind for a moment.
 """
 
+import trio
+
+from ..bus.base import Stream
+from ..errors import StoreError
 from ..model import Kline, Series
 from ..store import KlineStore
 from . import messages
 from .protocol import History
-from .topics import Topic
+
+BEHIND_S = 2.0
+"""A question waits so long at most for a store that is behind."""
+_AGAIN_S = 0.05
 
 Rows = list[tuple[Kline, int]]
 
 
-async def latest(store: KlineStore, topic: Topic, own: str, limit: int) -> str:
+async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str:
     """The last ``limit`` closed candles as the ``data`` of a ``history_data`` message.
 
-    Up to date at the moment of return: between looking at the topic and returning nothing waits,
-    so a caller that subscribes at once has neither gap nor overlap.
+    Up to date at the moment of return: between looking at the stream and returning nothing waits,
+    so a caller that subscribes at once has neither gap nor overlap.  Raises StoreError.
     """
-    rows: Rows = []
-    while _lacks(topic, rows, limit):
-        stored = await store.history(_series(topic), limit=limit)
-        rows = [(kline, 1) for kline in stored]
-        if not rows:
-            break
-    ring = {kline.open_ms: (kline, count) for kline, count in topic.recent}
-    merged = {kline.open_ms: (kline, count) for kline, count in rows} | ring
-    rows = [merged[at] for at in sorted(merged)][-limit:]
-    return _body(topic, own, rows)
+    return _body(stream, own, await _rows(store, stream, limit, None, None))
 
 
-async def answer(store: KlineStore, topic: Topic, own: str, request: History, limit: int) -> str:
+async def answer(store: KlineStore, stream: Stream, own: str, request: History, limit: int) -> str:
     """A ``history`` request's answer: the last ``limit`` closed candles of the range, or the
-    first ones where only ``from`` is given."""
-    start_ms, end_ms = request.start_ms, request.end_ms
-    if start_ms is None and end_ms is None:
-        return await latest(store, topic, own, limit)
-    stored = await store.history(_series(topic), limit=limit, start_ms=start_ms, end_ms=end_ms)
-    counts = {kline.open_ms: count for kline, count in topic.recent}
-    return _body(topic, own, [(kline, counts.get(kline.open_ms, 1)) for kline in stored])
+    first ones where only ``from`` is given.  Raises StoreError."""
+    rows = await _rows(store, stream, limit, request.start_ms, request.end_ms)
+    return _body(stream, own, rows)
 
 
-def _series(topic: Topic) -> Series:
-    assert isinstance(topic.subject, Series), "only candles have a history"
-    return topic.subject
+async def _rows(
+    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+) -> Rows:
+    """Without a hole between store and bus.  From a store that stays behind come fewer rows: those
+    on the one side of the hole from which the range is counted."""
+    series, first_ones = _series(stream), start_ms is not None and end_ms is None
+    deadline = None
+    while True:
+        recent = _within(stream, start_ms, end_ms)
+        if _suffices(stream, recent, limit, start_ms, first_ones=first_ones):
+            return recent[:limit] if first_ones else recent[-limit:]
+        revisions, first = stream.revisions, recent[0][0].open_ms if recent else None
+        stored = await store.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
+        recent = _within(stream, start_ms, end_ms)
+        outdated = stream.revisions != revisions  # perhaps of a candle that had been read
+        last = stored[-1].open_ms if stored else None
+        apart = last is not None and bool(recent) and last < recent[0][0].open_ms
+        if first_ones:
+            apart = apart and len(stored) < limit
+        if not apart and not outdated:
+            break
+        if not outdated and (first is None or last is None or last >= first):
+            continue  # it was not behind, but candles closed faster than it answered
+        now = trio.current_time()
+        deadline = now + BEHIND_S if deadline is None else deadline
+        if now >= deadline and outdated:
+            raise StoreError("history changes faster than it can be read; ask again")
+        if now >= deadline:
+            stored, recent = (stored, []) if first_ones else ([], recent)
+            break
+        if apart:
+            await trio.sleep(min(_AGAIN_S, deadline - now))
+    merged = {kline.open_ms: (kline, 1) for kline in stored}
+    merged |= {kline.open_ms: (kline, count) for kline, count in recent}
+    rows = [merged[at] for at in sorted(merged)]
+    return rows[:limit] if first_ones else rows[-limit:]
 
 
-def _lacks(topic: Topic, rows: Rows, limit: int) -> bool:
-    """Whether the ring and ``rows`` together leave a part of the answer to the store: the ring
-    is too short, or it has rolled on past what was read."""
-    if limit <= len(topic.recent) or topic.first_ms is None:
+def _series(stream: Stream) -> Series:
+    assert isinstance(stream.subject, Series), "only candles have a history"
+    return stream.subject
+
+
+def _within(stream: Stream, start_ms: int | None, end_ms: int | None) -> Rows:
+    """Recent candles with start_ms <= open < end_ms."""
+    return [
+        (kline, count)
+        for kline, count in stream.recent
+        if (start_ms is None or kline.open_ms >= start_ms)
+        and (end_ms is None or kline.open_ms < end_ms)
+    ]
+
+
+def _suffices(
+    stream: Stream, recent: Rows, limit: int, start_ms: int | None, *, first_ones: bool
+) -> bool:
+    """Whether the recent candles are the whole answer."""
+    if stream.first_ms is None or (len(recent) >= limit and not first_ones):
+        return True
+    if not stream.recent:
         return False
-    first = topic.recent[0][0].open_ms if topic.recent else None
-    if first is not None and first <= topic.first_ms:
-        return False
-    return not rows or (first is not None and rows[-1][0].open_ms < first)
+    oldest = stream.recent[0][0].open_ms
+    return oldest <= max(stream.first_ms, start_ms or 0)
 
 
-def _body(topic: Topic, own: str, rows: Rows) -> str:
-    more = bool(rows) and topic.first_ms is not None and topic.first_ms < rows[0][0].open_ms
+def _body(stream: Stream, own: str, rows: Rows) -> str:
+    more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
     return messages.history_body(
         own,
-        topic.subject.venue,
+        stream.subject.venue,
         rows,
         has_more=more,
-        epoch=topic.epoch,
-        offset=topic.offset,
+        epoch=stream.epoch,
+        offset=stream.offset,
     )

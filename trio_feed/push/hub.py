@@ -1,4 +1,4 @@
-"""The hub: what comes from the feeds goes to whoever subscribed.  Synchronous, no wait.
+"""The hub of a node: what comes from the bus goes to this node's subscribers.  Synchronous.
 
 A message is written down once, framed once for all who use the same words, and handed to the
 clients, which write it to their sockets at once or queue it (``flusher``).  A subscriber joins in
@@ -11,11 +11,12 @@ from typing import Never
 
 from attrs import frozen
 
+from ..bus.base import Published, Reader, Stream
 from ..metrics import Metrics
-from ..model import Interval, Kline, KlineMessage, Message, StatusMessage, StreamState, Subject
+from ..model import Interval, KlineMessage, StatusMessage, StreamState
 from .flusher import Flusher
 from .outbox import Entry
-from .parcel import Parcel, wrap
+from .parcel import Parcel, parcel_of
 from .protocol import REFUSED, Target
 from .topics import FanOut, Subscriber, Subscription, Topic, Topics
 
@@ -23,33 +24,28 @@ _SAMPLED = 64
 
 
 class Hub:
-    """All topics and who subscribed to them.  ``run`` is the task that writes what has to wait.
-
-    ``history_rows`` closed candles are kept per topic, and the last ``resume_messages`` messages
-    of a topic that somebody subscribed to.  ``epoch`` is the store's: a topic stands at its offset
-    0 before anything comes.
+    """All topics and who subscribed to them: the :class:`trio_feed.bus.base.Listener` of a node.
+    ``run`` is the task that writes what has to wait.
     """
 
     def __init__(
         self,
+        bus: Reader,
         *,
-        history_rows: int,
-        resume_messages: int,
         default_venue: str,
-        epoch: int,
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
         self.flusher = Flusher()
         self._all = Topics(default_venue)
-        self._history_rows, self._resume_messages = history_rows, resume_messages
-        self._epoch = epoch
+        self._topics: dict[Stream, Topic] = {}
         self._now_ms = now_ms
         self._metrics = metrics
         self._published = metrics.push_latency.labels("published")
         self._written = metrics.push_latency.labels("written")
         self._queued = metrics.push_latency.labels("queued")
         self._samples = 0
+        bus.listen(self)
 
     @property
     def symbols(self) -> list[str]:
@@ -67,66 +63,47 @@ class Hub:
         """Write what clients are owed, until cancelled."""
         await self.flusher.run()
 
-    def open_topic(
-        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
-    ) -> None:
-        """Make a series or line known; a series with its last closed candles and where its
-        history begins.  One that is known stays as it is."""
-        if subject not in self._all.by_subject:
-            recent = deque(((kline, 1) for kline in history), self._history_rows)
-            self._all.add(Topic(subject, recent, first_ms, self._epoch))
+    # From the bus
 
-    def close_topic(self, subject: Subject) -> None:
-        """It is fed no more; its subscribers are told, and it is not there any more."""
-        topic = self._all.by_subject.get(subject)
-        if topic is None:
-            return
-        status = StatusMessage(subject, StreamState.STALE, "removed from the settings")
+    def opened(self, stream: Stream) -> None:
+        topic = self._topics[stream] = Topic(stream)
+        self._all.add(topic)
+
+    def closed(self, stream: Stream) -> None:
+        """Its subscribers are told, and it is not there any more."""
+        topic = self._topics.pop(stream)
+        status = StatusMessage(stream.subject, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.tell(subscription, status)
             subscription.subscriber.ended(topic)
             self.unsubscribe(subscription.subscriber, topic)
         self._all.remove(topic)
 
-    def name(self, alias: str, symbol: str) -> None:
-        """``alias`` is a venue's own name of ``symbol``; requests may use either."""
-        self._all.name(alias, symbol)
+    def aliased(self, native: str, symbol: str) -> None:
+        """Requests may use either name."""
+        self._all.name(native, symbol)
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None:
+        for subscription in list(self._topics[stream].subscriptions.values()):
+            subscription.subscriber.tell(subscription, status)
+
+    def published(self, stream: Stream, published: Published) -> None:
+        topic, message = self._topics[stream], published.message
+        takers: Iterable[Subscription] = topic.subscriptions.values()
+        if published.provisional:
+            takers = [taker for taker in takers if taker.request.provisional]
+        if takers:
+            live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
+            timed = live and not published.ephemeral
+            self._hand_out(topic, FanOut(parcel_of(published), deque(takers), timed))
+
+    # For the clients
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         return self._all.find(target, code=code)
 
-    def publish(self, message: Message) -> None:
-        """The one narrow call from the feeds: note what is new and hand it out."""
-        if isinstance(message, StatusMessage):
-            topic = self._all.by_subject[message.subject]
-            topic.note_status(message)
-            for subscription in list(topic.subscriptions.values()):
-                subscription.subscriber.tell(subscription, message)
-            return
-        parcel = wrap(message, self._now_ms())
-        if isinstance(message, KlineMessage):
-            topic = self._all.by_subject[message.series]
-            topic.note_candle(message, parcel)
-        else:
-            topic = self._all.by_subject[message.line]
-            topic.latest = parcel
-        topic.note(parcel)
-        if topic.subscriptions:
-            timed = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
-            self._hand_out(topic, parcel, timed=timed)
-
-    def show(self, message: Message) -> None:
-        """Hand it out without a trace: it is in no history, and nobody can resume from it."""
-        if isinstance(message, StatusMessage):
-            return
-        subject = message.series if isinstance(message, KlineMessage) else message.line
-        topic = self._all.by_subject.get(subject)
-        if topic is not None and topic.subscriptions:
-            self._hand_out(topic, wrap(message, self._now_ms()), timed=False)
-
-    def _hand_out(self, topic: Topic, parcel: Parcel, *, timed: bool) -> None:
-        fan_out = FanOut(parcel, deque(topic.subscriptions.values()), timed)
+    def _hand_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))
         topic.under_way.append(fan_out)
         if self.flusher.full:  # what is behind hurries on, into the clients' queues
@@ -155,16 +132,11 @@ class Hub:
         if entry.parcel is not None and entry.push and not self._samples % _SAMPLED:
             self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
 
-    def keep(self, topic: Topic) -> None:
-        """From now on the topic's messages are kept for those who come back."""
-        if topic.ring is None:
-            topic.ring = deque(maxlen=self._resume_messages)
-
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
         client to the same topic replaces the first."""
         topic = subscription.topic
-        self.keep(topic)
+        topic.stream.keep()
         if subscription.subscriber not in topic.subscriptions:
             self._metrics.subscriptions.inc()
         topic.subscriptions[subscription.subscriber] = subscription

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..bus.base import Upstream
 from ..model import (
     BookView,
     Channel,
@@ -28,17 +29,27 @@ from ..model import (
 from .protocol import Ping, Subscribe, Target, Unsubscribe, quote
 
 
-def candle(kline: Kline, update_count: int, *, revision: bool = False) -> str:
-    """One candle as a JSON object; numbers have the exchange's own decimals."""
+def candle(
+    kline: Kline, update_count: int, *, revision: bool = False, provisional: bool = False
+) -> str:
+    """One candle as a JSON object; numbers have the exchange's own decimals, and are null where
+    the source does not say."""
+    trades = "null" if not kline.trades and kline.volume else kline.trades
     final = "true" if kline.closed else "false"
+    mark = ',"provisional":true' if provisional else ""
     kind = "revision" if revision else "final" if kline.closed else "realtime"
     return (
         f'{{"time":{kline.open_ms // 1000},"open":{plain(kline.open)},"high":{plain(kline.high)},'
         f'"low":{plain(kline.low)},"close":{plain(kline.close)},"volume":{plain(kline.volume)},'
-        f'"quote_volume":{plain(kline.quote_volume)},"trades":{kline.trades},"is_final":{final},'
+        f'"quote_volume":{plain(kline.quote_volume)},"trades":{trades},'
+        f'"taker_buy_volume":{_number(kline.taker_buy_volume)},'
+        f'"taker_buy_quote_volume":{_number(kline.taker_buy_quote_volume)},'
+        f'"first_trade_id":{_id(kline.first_trade_id)},"last_trade_id":{_id(kline.last_trade_id)},'
+        f'"is_final":{final},'
         f'"update_type":"{kind}",'
         f'"update_count":{update_count},"source":"{kline.source}",'
-        f'"complete":{"true" if kline.complete else "false"}}}'
+        f'"complete":{"true" if kline.complete else "false"}'
+        f"{mark}}}"
     )
 
 
@@ -61,8 +72,17 @@ def _kline_tail(message: KlineMessage, now_ms: float) -> str:
         f'"exchange":{quote(series.venue)},"epoch":{message.epoch},"offset":{message.offset},'
         f'"source":"{kline.source}","event_time":{kline.event_ms},'
         f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
-        f'"data":{candle(kline, message.update_count, revision=message.revision)},'
+        f'"data":{_candle_of(message)},'
         f'"timestamp":{stamp}}},"timestamp":{stamp}}}'
+    )
+
+
+def _candle_of(message: KlineMessage) -> str:
+    return candle(
+        message.kline,
+        message.update_count,
+        revision=message.revision,
+        provisional=message.provisional,
     )
 
 
@@ -101,6 +121,10 @@ def _event_ms(data: Ticker | Trade | Price | BookView) -> int:
 
 def _number(value: Decimal | None) -> str:
     return "null" if value is None else plain(value)
+
+
+def _id(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
 def _ticker_body(t: Ticker) -> str:
@@ -180,11 +204,23 @@ def connection_success(
 
 
 def subscription_confirmed(
-    request: Subscribe, epoch: int, offset: int, now_ms: float, *, recovered: bool = False
+    request: Subscribe,
+    epoch: int,
+    offset: int,
+    upstream: Upstream,
+    now_ms: float,
+    *,
+    recovered: bool = False,
 ) -> str:
-    """``epoch`` and ``offset``: what the first message that follows continues."""
+    """``epoch`` and ``offset``: what the first message that follows continues.  ``upstream``: how
+    the source stands, with the problem unless it is live."""
     data = _answer(request.target, request.subscription_id)
     data |= {"message": "subscribed", "epoch": epoch, "offset": offset}
+    data["upstream"] = upstream.state
+    if upstream.problem:
+        data["problem"] = upstream.problem
+    if request.provisional:
+        data["provisional"] = True
     if request.since is not None:
         data["recovered"] = recovered
     return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms))

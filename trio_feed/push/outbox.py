@@ -90,7 +90,8 @@ class Outbox:
         if entry is None or entry.parcel is None or not parcel.replaces(entry.parcel):
             return False
         self._count(entry, -1)
-        entry.left_out += parcel.offset - entry.parcel.offset
+        if not parcel.ephemeral:  # which has no number that could be left out
+            entry.left_out += parcel.offset - entry.parcel.offset
         entry.parcel = parcel
         entry.frame = words.frame(parcel, entry.left_out)
         self._count(entry, 1)

@@ -2,7 +2,8 @@
 
 from attrs import define, frozen
 
-from ..model import KlineMessage, LineMessage, Price, Trade
+from ..bus.base import Numbered, Published
+from ..model import KlineMessage, Price, Trade
 from . import messages
 from .frames import deflate, text_frame
 from .protocol import Target
@@ -40,7 +41,7 @@ class Parcel:
     """A message of a topic.  ``sent_ms`` is when it was published, which is what it says itself.
 
     ``whole``: complete in itself, so that a later one of its stream makes it superfluous.
-    ``final``: it closes the candle of ``open_ms``.  The message is let go once it is written down.
+    ``final``: it closes the candle of ``open_ms``.  ``ephemeral``: it has no number of its own.
     """
 
     epoch: int
@@ -50,21 +51,22 @@ class Parcel:
     whole: bool
     open_ms: int | None
     final: bool
-    _message: KlineMessage | LineMessage | None
+    _message: Numbered
+    ephemeral: bool = False
+    provisional: bool = False
     _tail: bytes = b""
     _deflated: bytes = b""
 
     def replaces(self, queued: "Parcel") -> bool:
         """Whether a client that has not got ``queued`` yet needs it no more."""
-        if not queued.whole or queued.epoch != self.epoch:
+        if not queued.whole or queued.epoch != self.epoch or queued.ephemeral != self.ephemeral:
             return False
         return self.whole or (self.final and self.open_ms == queued.open_ms)
 
     def tail(self, *, deflated: bool) -> bytes:
         """What follows the subscriber's words."""
-        if self._message is not None:
+        if not self._tail:
             self._tail = messages.data_tail(self._message, self.sent_ms).encode()
-            self._message = None
         if not deflated:
             return self._tail
         if not self._deflated:
@@ -72,7 +74,22 @@ class Parcel:
         return self._deflated
 
 
-def wrap(message: KlineMessage | LineMessage, now_ms: float) -> Parcel:
+def parcel_of(published: Published) -> Parcel:
+    """A message of the bus, always the same parcel: it is written down once for all."""
+    if published.encoded is None:
+        published.encoded = wrap(
+            published.message,
+            published.sent_ms,
+            ephemeral=published.ephemeral,
+            provisional=published.provisional,
+        )
+    parcel: Parcel = published.encoded
+    return parcel
+
+
+def wrap(
+    message: Numbered, sent_ms: float, *, ephemeral: bool = False, provisional: bool = False
+) -> Parcel:
     """A message, not written down before somebody wants it."""
     if isinstance(message, KlineMessage):
         whole, final = not message.kline.closed, message.kline.closed and not message.revision
@@ -80,5 +97,14 @@ def wrap(message: KlineMessage | LineMessage, now_ms: float) -> Parcel:
     else:
         whole, final, open_ms = not isinstance(message.data, Trade | Price), False, None
     return Parcel(
-        message.epoch, message.offset, message.received_ms, now_ms, whole, open_ms, final, message
+        message.epoch,
+        message.offset,
+        message.received_ms,
+        sent_ms,
+        whole,
+        open_ms,
+        final,
+        message,
+        ephemeral,
+        provisional,
     )

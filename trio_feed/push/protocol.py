@@ -87,10 +87,13 @@ class Since:
 
 @frozen
 class Subscribe:
+    """``provisional``: open candles as well before which something is still missing."""
+
     target: Target
     subscription_id: str | None
     limit: int | None
     since: Since | None
+    provisional: bool = False
 
 
 @frozen
@@ -185,11 +188,13 @@ def _kind(fields: dict[str, Any]) -> str:
 
 
 def _subscribe(fields: dict[str, Any]) -> Subscribe:
+    target = _target(fields)
     return Subscribe(
-        _target(fields),
+        target,
         _optional_text(fields, "subscription_id"),
         _limit(fields),
         _since(fields),
+        _provisional(fields, target.channel),
     )
 
 
@@ -274,6 +279,15 @@ def _limit(fields: dict[str, Any]) -> int | None:
     if value is not None and (type(value) is not int or not 1 <= value <= 5000):
         raise RequestError(MALFORMED, "limit: not a whole number from 1 to 5000")
     return value
+
+
+def _provisional(fields: dict[str, Any], channel: Channel) -> bool:
+    value = fields.get("provisional")
+    if value is not None and type(value) is not bool:
+        raise RequestError(MALFORMED, "provisional: not true or false")
+    if value and channel is not Channel.KLINE:
+        raise RequestError(MALFORMED, f"provisional: {channel} has no such updates; only kline has")
+    return bool(value)
 
 
 def _since(fields: dict[str, Any]) -> Since | None:

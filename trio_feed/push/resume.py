@@ -13,7 +13,7 @@ from attrs import frozen
 from ..model import Series
 from ..store import KlineStore
 from .outbox import Entry
-from .parcel import Parcel, wrap
+from .parcel import Parcel, parcel_of, wrap
 from .protocol import Since
 from .topics import Subscription, Topic
 
@@ -33,27 +33,29 @@ class Missed:
 async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
     """What went out after ``since``; None where that is not known exactly.
 
-    Up to date at the moment of return, as :func:`trio_feed.push.history.latest` is; the topic's
-    ring has to be kept already.  Raises StoreError.
+    Up to date at the moment of return, as :func:`trio_feed.push.history.latest` is; the stream's
+    messages have to be kept already.  Raises StoreError.
     """
-    if topic.continues(since.epoch, since.offset):
-        return Missed([(parcel, 0) for parcel in topic.after(since.offset)], "ring")
-    subject, ahead = topic.subject, (topic.epoch, topic.offset)
+    stream = topic.stream
+    if stream.continues(since.epoch, since.offset):
+        return Missed([(parcel_of(kept), 0) for kept in stream.after(since.offset)], "ring")
+    subject, ahead = stream.subject, (stream.epoch, stream.offset)
     if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
         return None
     for _ in range(_TRIES):
-        mark = topic.offset  # what went out up to here is in the store
+        mark = stream.offset  # what went out up to here is in the store
         rows = await store.after(
             subject, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
         )
         if rows is None:
             return None
-        if topic.continues(topic.epoch, mark):
-            known = [row for row in rows if row.epoch < topic.epoch or row.offset <= mark]
-            last = since.offset if since.epoch == topic.epoch else 0
-            if known and known[-1].epoch == topic.epoch:
+        if stream.continues(stream.epoch, mark):
+            known = [row for row in rows if row.epoch < stream.epoch or row.offset <= mark]
+            last = since.offset if since.epoch == stream.epoch else 0
+            if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
-            parcels = [wrap(row, now_ms) for row in known] + topic.after(last)
+            parcels = [wrap(row, now_ms) for row in known]
+            parcels += [parcel_of(kept) for kept in stream.after(last)]
             return Missed(_counted(parcels, since), "store")
     return None
 
@@ -76,14 +78,15 @@ def resume_points(
     those that are ``unwritten`` (in order).  One whose history has not been written has none."""
     first: dict[Subscription, Entry] = {}
     for waiting in unwritten:
-        if waiting.key is not None and (waiting.parcel is not None or not waiting.push):
+        numbered = waiting.parcel is not None and not waiting.parcel.ephemeral
+        if waiting.key is not None and (numbered or (waiting.parcel is None and not waiting.push)):
             first.setdefault(waiting.key, waiting)
     points = []
     for subscription in subscriptions:
         topic, entry = subscription.topic, first.get(subscription)
-        number = topic.epoch, topic.offset
+        number = topic.stream.epoch, topic.stream.offset
         for fan_out in reversed(topic.under_way):
-            if subscription in fan_out.rest:
+            if subscription in fan_out.rest and not fan_out.parcel.ephemeral:
                 number = fan_out.parcel.epoch, fan_out.parcel.offset - 1
         if entry is not None:
             if entry.parcel is None:

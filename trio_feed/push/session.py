@@ -22,7 +22,7 @@ from . import history, messages, protocol
 from .frames import PING, reply_frame
 from .hub import Hub
 from .outbox import Entry, Outbox
-from .parcel import Parcel, words
+from .parcel import Parcel, parcel_of, words
 from .private import PrivateDoor, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
@@ -308,14 +308,14 @@ class Session:
         allowed = self._limits.max_subscriptions
         if topic not in self._subscriptions and len(self._subscriptions) >= allowed:
             raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
-        self._hub.keep(topic)
+        topic.stream.keep()
         back, body = None, None
         if request.since is not None:
             back = await missed(self._store, topic, request.since, self._now_ms())
             self._metrics.resumes.labels(back.source if back else "fresh").inc()
         if back is None and target.interval is not None:
             limit = request.limit or self._limits.history_rows
-            body = await history.latest(self._store, topic, target.splice(), limit)
+            body = await history.latest(self._store, topic.stream, target.splice(), limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
 
@@ -327,25 +327,29 @@ class Session:
             return
         own = words(request.target, request.subscription_id, deflated=self._deflated)
         subscription = Subscription(self, topic, request, own)
-        now = self._now_ms()
+        stream, now = topic.stream, self._now_ms()
         if body is not None:
             self._queue(messages.history_data(body, now), subscription)
-        last = topic if back is None or request.since is None else request.since
+        last = stream if back is None or request.since is None else request.since
         recovered = back is not None
         confirmed = messages.subscription_confirmed(
-            request, last.epoch, last.offset, now, recovered=recovered
+            request, last.epoch, last.offset, stream.upstream, now, recovered=recovered
         )
         self._queue(confirmed, subscription)
         for parcel, left_out in back.parcels if back is not None else ():
             frame = own.frame(parcel, left_out)
             self._outbox.put(Entry(frame, now, False, subscription, parcel, left_out))
-        if back is None and topic.latest is not None:
-            frame = own.frame(topic.latest, snapshot=True)
+        if back is None and stream.latest is not None:
+            frame = own.frame(parcel_of(stream.latest), snapshot=True)
             self._outbox.put(Entry(frame, now, key=subscription))
+        if request.provisional and stream.provisional is not None:
+            ahead = parcel_of(stream.provisional)
+            frame = own.frame(ahead, snapshot=True)
+            self._outbox.put(Entry(frame, now, False, subscription, ahead))
         self._hub.subscribe(subscription)
         self._subscriptions[topic] = subscription
-        if topic.status is not None:
-            self.tell(subscription, topic.status)
+        if stream.status is not None:
+            self.tell(subscription, stream.status)
         self._writer.flush()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
@@ -365,7 +369,7 @@ class Session:
         topic = self._hub.find(target, code=HISTORY_FAILED)
         own = target.splice()
         limit = request.limit or self._limits.history_rows
-        body = await history.answer(self._store, topic, own, request, limit)
+        body = await history.answer(self._store, topic.stream, own, request, limit)
         self.reply(messages.history_data(body, self._now_ms()))
 
     def _welcome(self) -> str:
@@ -392,4 +396,5 @@ def _entry(subscription: Subscription) -> dict[str, Any]:
         "subscription_id": subscription.request.subscription_id,
         "exchange": subscription.topic.subject.venue,
         "channel": target.channel.value,
+        "provisional": subscription.request.provisional,
     }

@@ -6,11 +6,10 @@ from typing import Protocol
 
 from attrs import define, field
 
-from ..model import Interval, Kline, KlineMessage, Line, Series, StatusMessage, StreamState, Subject
+from ..bus.base import Stream
+from ..model import Interval, Line, Series, StatusMessage, Subject
 from .parcel import Parcel, Words
 from .protocol import REFUSED, RequestError, Subscribe, Target
-
-_NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
 
 
 class Subscriber(Protocol):
@@ -62,63 +61,16 @@ class FanOut:
 
 @define(eq=False)
 class Topic:
-    """One series or line as subscribers see it.
+    """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
+    ``under_way``: messages that some have not been given yet."""
 
-    ``recent``: closed candles with their update_count, ascending.  ``first_ms``: open time of the
-    oldest candle that exists anywhere.  ``epoch`` and ``offset``: of the last message.  ``latest``:
-    what a new subscriber is told at once (the open candle, the last news), ``status`` too (None
-    where all is well).  ``ring``: the last messages one after the other, once there was anybody
-    whom they could be sent to again.  ``under_way``: messages that some have not been given yet.
-    """
-
-    subject: Subject
-    recent: deque[tuple[Kline, int]]
-    first_ms: int | None
-    epoch: int
-    offset: int = 0
-    latest: Parcel | None = None
-    status: StatusMessage | None = None
-    ring: deque[Parcel] | None = None
+    stream: Stream
     subscriptions: dict[Subscriber, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
 
-    def note(self, parcel: Parcel) -> None:
-        """A message goes out."""
-        if self.ring is not None:
-            if (parcel.epoch, parcel.offset) != (self.epoch, self.offset + 1):
-                self.ring.clear()
-            self.ring.append(parcel)
-        self.epoch, self.offset = parcel.epoch, parcel.offset
-
-    def note_candle(self, message: KlineMessage, parcel: Parcel) -> None:
-        """It is about this candle."""
-        kline = message.kline
-        if not kline.closed:
-            self.latest = parcel
-        elif message.revision:
-            for at, (old, count) in enumerate(self.recent):
-                if old.open_ms == kline.open_ms:
-                    self.recent[at] = (kline, count)
-        else:
-            self.recent.append((kline, message.update_count))
-            self.latest = None
-            if self.first_ms is None:
-                self.first_ms = kline.open_ms
-
-    def note_status(self, status: StatusMessage) -> None:
-        self.status = None if status.state in _NOTHING_TO_TELL else status
-
-    def continues(self, epoch: int, offset: int) -> bool:
-        """Whether the ring goes on right after that number, or there was nothing since."""
-        if epoch != self.epoch or offset > self.offset:
-            return False
-        if offset == self.offset:
-            return True
-        return bool(self.ring) and self.ring is not None and self.ring[0].offset <= offset + 1
-
-    def after(self, offset: int) -> list[Parcel]:
-        """What the ring has after that number of the topic's epoch, oldest first."""
-        return [parcel for parcel in self.ring or () if parcel.offset > offset]
+    @property
+    def subject(self) -> Subject:
+        return self.stream.subject
 
 
 class Topics:

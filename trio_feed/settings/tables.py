@@ -370,6 +370,8 @@ class ServiceSettings:
     """Venue of a symbol that exists on several; empty: the first enabled one."""
     ready_after_s: float = field(default=30.0, validator=_between(1, 86400))
     """/ready says no when an exchange has delivered nothing for this long."""
+    clock_error_max_s: float = field(default=0.0, validator=_between(0, 1e9))
+    """/ready says no when our clock differs by more from an exchange's; 0: it only says so."""
 
 
 @frozen

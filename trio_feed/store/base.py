@@ -193,10 +193,11 @@ class KlineStore(Protocol):
         """Closed candles and revisions that were published after that number, in the order in
         which they were, with the values that they have now; ``received_ms`` is not kept and is 0.
 
-        None where that is not known exactly: more than ``limit``, some of it pruned, an epoch that
-        is not this store's, or one whose process was killed and may have given that number after
-        its last write.  Of such an epoch ``closed_ms``, the open time of the last closed candle
-        that was published up to that number, decides, if it is stored.  Its cost grows with the
+        None where that is not known exactly: more than ``limit``; some of it was pruned, or was
+        not published in the order of open times; an epoch that is not this store's, or one whose
+        process was killed and may have given that number after its last write.  Of such an epoch
+        ``closed_ms``, the open time of the last closed candle that was published up to that
+        number, decides, if it is stored.  Its cost grows with the
         answer and never beyond ``limit``.
         """
 

@@ -77,7 +77,7 @@ class BufferedStore:
             if not why_unfit(lost):
                 self._add(lost)
             return
-        self._wall_ms = max(self._wall_ms, message.received_ms)
+        self._wall_ms = message.received_ms
         self._add(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:

@@ -47,7 +47,7 @@ class MemoryStore:
             if not why_unfit(LostEntry(message.series, message.epoch, message.offset)):
                 rows.forget(message)
             return
-        self._wall_ms = max(self._wall_ms, message.received_ms)
+        self._wall_ms = message.received_ms
         rows.put(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:
@@ -163,6 +163,9 @@ class _Rows:
                 before.kline if before else None,
             )
             self.revisions.append((message, revision))
+        elif self.opens and open_ms <= self.opens[-1]:
+            # It came late or again: a walk back by open time does not find this number.
+            self.forget(message)
         if before is None:
             insort(self.opens, open_ms)
             self.messages[open_ms] = message

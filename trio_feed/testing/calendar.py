@@ -17,6 +17,7 @@ _PER_DAY = {
     "1s": 86_400, "30s": 2_880, "1m": 1_440, "3m": 480, "5m": 288, "15m": 96, "30m": 48, "1h": 24,
     "2h": 12, "4h": 6, "6h": 4, "8h": 3, "12h": 2, "1d": 1,
 }  # fmt: skip
+_LONGEST_DAYS = {"1M": 31, "1w": 7, "3d": 3}
 _SHORT = ("1s", "30s", "1m", "3m", "5m", "15m", "30m")
 """These may open off the grid after a halt."""
 
@@ -41,10 +42,11 @@ class Days:
 
     def last(self, interval: Interval, count: int, end_ms: int) -> list[tuple[int, int]]:
         """The last ``count`` that have ended at ``end_ms``, or as many as there are."""
-        days = count * {"1M": 31, "1w": 7, "3d": 3}.get(interval.value, 1) + 40
+        longest_ms = _LONGEST_DAYS.get(interval.value, 1) * 86_400_000
         if interval.value in _PER_DAY:
-            days = count // _PER_DAY[interval.value] + 2
-        start_ms = end_ms - days * 86_400_000
+            longest_ms //= _PER_DAY[interval.value]
+        without = sum(until - since for since, until in self.halts)
+        start_ms = end_ms - (count + 2) * longest_ms - without
         return [*self.candles(interval, start_ms, end_ms)][-count:] if count else []
 
     def _cut(self, interval: Interval, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
@@ -71,7 +73,8 @@ class Days:
             since_listing = (day - _midnight(self.listed_ms)).days
             opens = _every(day - timedelta(days=since_listing % 3), timedelta(days=3))
         else:
-            opens = _every(day, timedelta(days=1) / _PER_DAY[name])
+            step = timedelta(days=1) / _PER_DAY[name]
+            opens = _every(day + max(0, (_moment(start_ms) - day) // step - 1) * step, step)
         opened = _ms(next(opens))
         for following in opens:
             yield opened, _ms(following)
@@ -88,8 +91,11 @@ class Days:
 
 
 def _midnight(time_ms: int) -> datetime:
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return _moment(time_ms).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
 def _ms(moment: datetime) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..model import Interval, Kline
 from ..simulator.market import Market
@@ -23,6 +23,7 @@ from .truth import Sums, days_of, exchange_values, rolled
 Stored = Mapping[int, Kline]
 """By open time."""
 _MARGIN_MS = 7_200_000
+_ONLY_BUILT = (Interval.S1, Interval.S30)
 ORIGINS = ("exchange", "built", "rolled")
 
 
@@ -71,6 +72,8 @@ class _Series:
         self.mine = stored.get(interval, {})
         self.minutes = stored.get(Interval.M1, {})
         self.days: Days = days_of(case.market, case.symbol)
+        if self.origin == "built":  # that the exchange's own open elsewhere is not their matter
+            self.days = evolve(self.days, off_grid=())
         self.sums = case.sums
         self.finals = dict(record.finals)
 
@@ -136,8 +139,8 @@ class _Series:
     def _truths(self, at: int, end: int) -> tuple[list[Values], list[Values]]:
         """What a candle may have been said to be at first, and what it has to be in the end."""
         if self.origin == "built":
-            truth = self._built(at, end)
-            return [truth], [truth]
+            truths = self._built(at, end)
+            return truths, truths
         if self.origin == "rolled":
             return self._rolled(at, end)
         correction = self.case.corrections.get(at) if self.interval is Interval.M1 else None
@@ -165,20 +168,35 @@ class _Series:
         truth = rolled(self.minutes[open_ms] for open_ms in opens)
         return [*whole, truth], [truth]
 
-    def _built(self, at: int, end: int) -> Values:
-        """From the trades alone; without one it is flat at the last price."""
+    def _built(self, at: int, end: int) -> list[Values]:
+        """From the trades alone; without one it is flat at the last price.
+
+        Where the exchange has such candles, its own may stand in for one (a backfill): the
+        simulated exchange counts quote volume in another way, and the trades that came to light
+        late are in it.
+        """
         built = self.sums.built(at, end)
         if built is None:
             flat = self.case.market.span(self.case.symbol, at, end, ghosts=False)
             built = (*[float(flat.close)] * 4, 0.0, 0.0)
-        return built
+        if self.interval in _ONLY_BUILT:
+            return [built]
+        market, sums = self.case.market, self.sums
+        return [
+            built,
+            *(
+                exchange_values(market, sums, self.interval, at, end, late=late)
+                for late in (False, True)
+            ),
+        ]
 
     def _others(self, expected: Mapping[int, int]) -> Iterator[str]:
         """What is to be said of the candles beyond those that there have to be."""
         others = {*self.mine, *self.finals} - expected.keys()
         if not others:
             return
-        start_ms, end_ms = min(others) - 1, max(others) + 32 * 86_400_000
+        longest_ms = 2_000_000 if self.origin == "built" else 32 * 86_400_000
+        start_ms, end_ms = min(others) - 1, max(others) + longest_ms
         real = dict(self.days.candles(self.interval, start_ms, end_ms))
         for at in others:
             if at not in real:
@@ -234,6 +252,22 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
         "duplicated": sum(count - 1 for count in seen.values()),
         "out_of_order": disorder,
     }
+
+
+def latest_finals_s(case: Case, record: Record) -> dict[str, float]:
+    """By interval: the longest time from the end of a candle to its final at the client.  Suspended
+    time counts as none."""
+    days, latest = days_of(case.market, case.symbol), dict[str, float]()
+    for (name, interval), series in record.series.items():
+        if name == case.symbol and interval in case.origins:
+            ends = dict(days.candles(interval, case.start_ms, case.end_ms))
+            waits = [
+                came_s - (ends[at] - case.start_ms) / 1000
+                for at, came_s in series.came.items()
+                if at in ends
+            ]
+            latest[interval.value] = round(max(waits, default=0.0), 1)
+    return latest
 
 
 def first_updates_s(record: Record, symbol: str, moments_s: Sequence[float]) -> dict[str, float]:

@@ -45,6 +45,8 @@ class SeriesRecord:
     revised: dict[int, list[Word]] = field(factory=dict)
     holes: list[tuple[int, int]] = field(factory=list)
     arrivals: list[float] = field(factory=list)
+    came: dict[int, float] = field(factory=dict)
+    """When each final came that was not history, on trio's clock."""
     statuses: Counter[str] = field(factory=Counter)
     updates: int = 0
     last_ms: int = 0
@@ -140,6 +142,8 @@ class Record:
             else:
                 series.rows([data["data"]])
                 series.arrived(now_s)
+                if data["data"]["update_type"] == "final":
+                    series.came[data["data"]["time"] * 1000] = now_s
         elif kind == "trade_data" and data["symbol"] == self.symbol:
             trade = data["data"]
             self.trades.append(

@@ -140,12 +140,14 @@ class SqliteReader:
                 question = FROM_OPEN, (key, first, limit + 1)
                 candles = self.connection.execute(*question).fetchall()
             again = self.connection.execute(REVISED_AFTER, (key, *number, limit + 1)).fetchall()
-        if len(candles) + len(again) > limit:
+        # A revision of a candle that was unknown is both: one message, the revision.
+        rows = {row[-2:]: (row, False) for row in candles}
+        rows |= {row[-2:]: (row, True) for row in again}
+        if len(rows) > limit:
             return None
-        rows = [(row, False) for row in candles] + [(row, True) for row in again]
         return [
             KlineMessage(series, from_row(row), row[-2], row[-1], 1, 0.0, revision)
-            for row, revision in rows
+            for row, revision in rows.values()
         ]
 
     def revisions(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from attrs import define
 
-from ...model import Interval, Kline, KlineMessage, Series
+from ...model import Interval, KlineMessage, Series
 from ..base import End, Entry, HoleEntry, Keep, LostEntry, boundaries
 from .rows import BEFORE_NAMES, COLUMNS, NAMES, columns_of, to_row
 from .schema import transaction
@@ -28,7 +28,7 @@ _GET_END = (
     " forgotten_epoch, forgotten_offset FROM ends WHERE series_id = ?"
 )
 _PUT_END = "INSERT OR REPLACE INTO ends VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_EXISTS = "SELECT 1 FROM klines WHERE series_id = ? AND open_ms = ?"
+_NUMBER = "SELECT epoch, offset FROM klines WHERE series_id = ? AND open_ms = ?"
 _PRUNABLE = (
     "SELECT series_id FROM ends JOIN series ON id = series_id"
     " WHERE interval = ? AND first_open_ms < ? AND first_open_ms < last_open_ms"
@@ -171,23 +171,24 @@ class _Transfer:
 
     def _add_candle(self, key: int, end: "_StoredEnd", message: KlineMessage) -> None:
         kline, open_ms = message.kline, message.kline.open_ms
+        number = message.epoch, message.offset
         if message.revision:
             self._put_candles()
-            number = message.epoch, message.offset, int(message.received_ms)
-            self._db.execute(_PUT_REVISION, (key, open_ms, *number, key, open_ms))
-        if self._is_new(key, end, kline):
-            end.candles += 1
+            values = key, open_ms, *number, int(message.received_ms), key, open_ms
+            self._db.execute(_PUT_REVISION, values)
+        newest = end.last_open_ms is None or open_ms > end.last_open_ms
+        stored = None if newest else self._number_of(key, open_ms)
+        end.candles += stored is None
+        if not (newest or message.revision or stored == number):
+            # It came late or again: a walk back by open time does not find this number.
+            end.forgotten = max(end.forgotten, number)
         end.add(kline)
-        self._candles.append((key, *to_row(kline), message.epoch, message.offset))
+        self._candles.append((key, *to_row(kline), *number))
 
-    def _is_new(self, key: int, end: "_StoredEnd", kline: Kline) -> bool:
-        """Whether there is no row of it yet; asked of the disk only where it is not the newest."""
-        if end.last_open_ms is None or kline.open_ms > end.last_open_ms:
-            return True
-        if kline.open_ms == end.last_open_ms:
-            return False
+    def _number_of(self, key: int, open_ms: int) -> tuple[int, int] | None:
         self._put_candles()
-        return self._db.execute(_EXISTS, (key, kline.open_ms)).fetchone() is None
+        row: tuple[int, int] | None = self._db.execute(_NUMBER, (key, open_ms)).fetchone()
+        return row
 
     def _put_candles(self) -> None:
         if self._candles:
