@@ -1,5 +1,6 @@
 """The driver: effects performed in order, engines woken in time, questions by urgency."""
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -15,8 +16,20 @@ from trio_feed.core.streams import Kind, KlineUpdate, Stream
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.environment import mono
 from trio_feed.instants import NEVER
-from trio_feed.model import BookUpdate, Channel, Hole, Interval, Line, Price, Series, StatusMessage
+from trio_feed.model import (
+    BookUpdate,
+    Channel,
+    Hole,
+    Instrument,
+    Interval,
+    Line,
+    Price,
+    Series,
+    StatusMessage,
+    plain,
+)
 from trio_feed.net.rest import Answer
+from trio_feed.venues import Instruments, binance_usdm
 
 M1 = Interval.M1
 SERIES = Series("binance_usdm", "BTCUSDT", M1)
@@ -98,7 +111,7 @@ async def test_an_engine_is_woken_when_it_wants_to_be(autojump_clock: trio.abc.C
 
 
 async def test_who_sleeps_is_told_of_an_earlier_time(autojump_clock: trio.abc.Clock) -> None:
-    bench = Bench()
+    bench = Bench(channels=(Channel.KLINE,))
     opened(bench)
     bench.driver.wake_due()
     earlier = bench.driver.queues.earlier
@@ -278,3 +291,23 @@ async def test_books_that_stand_still_are_counted(autojump_clock: trio.abc.Clock
     assert bench.driver.stale_books() == 1
     assert bench.count("book_gaps") == 1
     assert Bench().driver.stale_books() == 0
+
+
+async def test_eighteen_decimals_pass_from_the_wire_to_the_store(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    digits = "0.123456789012345678"
+    bench = Bench()
+    opened(bench)
+    frame = {
+        "e": "continuous_kline", "E": T0 + MINUTE, "ps": "BTCUSDT", "ct": "PERPETUAL",
+        "k": {"t": T0, "T": T0 + MINUTE - 1, "i": "1m", "f": 1, "L": 2, "o": digits, "c": digits,
+              "h": digits, "l": digits, "v": "1000000000." + "1" * 18, "n": 2, "x": True,
+              "q": digits, "V": "0", "Q": "0", "B": "0"},
+    }  # fmt: skip
+    btc = Instrument("binance_usdm", "BTCUSDT", "BTCUSDT", "perpetual", "BTC", "USDT")
+    await trio.sleep(60)
+    bench.take(*binance_usdm.parse(json.dumps(frame), Instruments([btc])))
+    (stored,) = await bench.store.history(SERIES, limit=9)
+    assert (plain(stored.close), plain(stored.volume)) == (digits, "1000000000." + "1" * 18)
+    assert plain(bench.bus.candles[0].kline.high) == digits

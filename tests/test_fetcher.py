@@ -130,11 +130,10 @@ async def test_a_ban_that_is_over_already_does_not_spin(autojump_clock: trio.abc
     """Whatever the time of its end says."""
     rest = Rest(*[RateLimited("banned", mono() - 9) for _ in range(20)])
     async with working(rest) as bench:
-        await trio.sleep(2)
-        assert bench.count("rest_calls", "RateLimited") == 20
+        await trio.sleep(2.1)
+        assert bench.count("rest_calls", "RateLimited") == 5
     times = [at for *_, at in rest.asked]
-    assert len(times) == 21
-    assert [round(b - a, 3) for a, b in pairwise(times)] == [0.05] * 20
+    assert [round(b - a, 3) for a, b in pairwise(times)] == [0.5] * 4
 
 
 async def test_rows_that_cannot_be_read_are_counted_and_prove_no_hole(
@@ -248,3 +247,12 @@ def test_questions_in_the_venues_words() -> None:
     ]  # fmt: skip
     assert ask[1] is not None
     assert ask[1].params["fromId"] == 7
+
+
+async def test_without_a_proxy_it_is_tried_again_within_a_minute(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    rest = Rest(NoProxyAvailable("none", mono() + 9_000), RateLimited("banned", mono() + 9_000))
+    async with working(rest):
+        await trio.sleep(9_000)
+        assert [round(at - 130, 3) for *_, at in rest.asked] == [0, 60, 8_870]

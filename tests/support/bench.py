@@ -71,7 +71,7 @@ class Bus:
     def publish_ephemeral(self, news: News) -> None:
         self.ephemeral.append(news)
 
-    def note_history(self, series: Series, first_ms: int) -> None:
+    def deepen(self, series: Series, first_ms: int) -> None:
         self.first_ms[series] = first_ms
 
     @property
