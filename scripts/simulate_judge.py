@@ -37,6 +37,14 @@ class Felt:
     """Of trio's loop."""
 
 
+_ONLY_BUILT = {
+    "binance_usdm": frozenset({Interval.S1, Interval.S30}),
+    "binance": frozenset({Interval.S30}),
+    "okx": frozenset({Interval.S30}),
+}
+"""Candles that are built from trades because the exchange has none of them."""
+
+
 def judge(
     run: Run,
     trial: Trial,
@@ -50,7 +58,7 @@ def judge(
     market = trial.exchange.market
     case = Case(
         market, SYMBOL, START_MS, end_ms, run.origins, HISTORY_BARS,
-        _corrections(run, trial, end_ms), trial.late_trades,
+        _corrections(run, trial, end_ms), trial.late_trades, _ONLY_BUILT[run.venue],
     )  # fmt: skip
     mine = {interval: stored.get((SYMBOL, interval), {}) for interval in run.origins}
     by_interval = {

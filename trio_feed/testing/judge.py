@@ -23,7 +23,7 @@ from .truth import Sums, days_of, exchange_values, rolled
 Stored = Mapping[int, Kline]
 """By open time."""
 _MARGIN_MS = 7_200_000
-_ONLY_BUILT = (Interval.S1, Interval.S30)
+_ONLY_BUILT = frozenset({Interval.S1, Interval.S30})
 ORIGINS = ("exchange", "built", "rolled")
 
 
@@ -44,6 +44,8 @@ class Case:
     history_bars: int
     corrections: Mapping[int, Correction]
     late_trades: Sequence[int] = ()
+    only_built: frozenset[Interval] = _ONLY_BUILT
+    """What the exchange has no candles of."""
     sums: Sums = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -179,7 +181,7 @@ class _Series:
         if built is None:
             flat = self.case.market.span(self.case.symbol, at, end, ghosts=False)
             built = (*[float(flat.close)] * 4, 0.0, 0.0)
-        if self.interval in _ONLY_BUILT:
+        if self.interval in self.case.only_built:
             return [built]
         market, sums = self.case.market, self.sums
         return [
