@@ -288,7 +288,7 @@ def test_one_trade_of_the_future_waits_and_counts_before_the_next() -> None:
     assert add(made, trade(2, T0 + 50_000, "7"), limit_ms=limit) == []
     assert made.collect()[2] == []
     found = of(add(made, trade(3, T0 + 1_200), limit_ms=limit))
-    assert [(b.open_ms - T0, b.trades, b.complete) for b in found] == [(0, 1, True)]
+    assert [(b.open_ms - T0, b.trades, b.complete) for b in found] == [(0, 1, False)]
     found = of(add(made, trade(4, T0 + 2_000), limit_ms=limit))
     assert [(b.trades, b.complete, b.high, b.low) for b in found] == [(2, False, 100, 7)]
     assert (made.misdated, made.late) == (1, 0)

@@ -169,7 +169,8 @@ class CandleLines:
     def compare(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.AUDIT`."""
         out: list[Effect] = []
-        for row in self.audits[interval].compare(map(self._labelled, rows), now):
+        audit, grid = self.audits[interval], self.ledgers[interval].grid
+        for row in audit.compare(map(self._labelled, rows), grid, now):
             out += self.revise(interval, row, now)
         return out
 
