@@ -179,13 +179,13 @@ def test_a_stream_that_speaks_is_not_doubted() -> None:
     assert watch.wakes == 29.999
 
 
-def test_what_is_not_known_yet_may_be_silent_for_half_of_the_timeout() -> None:
+def test_what_is_not_known_yet_may_be_silent_for_most_of_the_timeout() -> None:
     watch = Watch(CANDLES, learn=False)
-    assert watch.wakes == 30
+    assert watch.wakes == 45
     watch.hear(CANDLES, 1, 2)
-    assert watch.wake(31.9) == []
-    assert watch.wakes == 32
-    assert watch.wake(32) == [Probe(CANDLES)]
+    assert watch.wake(46.9) == []
+    assert watch.wakes == 47
+    assert watch.wake(47) == [Probe(CANDLES)]
 
 
 def test_a_silence_is_asked_about_and_the_market_is_quiet() -> None:
@@ -304,12 +304,12 @@ def test_an_answer_about_another_stream_settles_nothing() -> None:
 
 def test_what_never_spoke_is_compared_with_the_first_answer() -> None:
     watch = Watch(CANDLES, learn=False)
-    assert watch.wake(30) == [Probe(CANDLES)]
-    assert watch.answered(CANDLES, latest(1), 30) == [Settled("quiet")]
-    assert watch.wakes == 60
-    assert watch.wake(60) == [Probe(CANDLES)]
-    assert watch.answered(CANDLES, latest(2), 60) == []
-    assert watch.wake(61) == [Settled("news"), Stale(CANDLES, 61), Rotate(CANDLES)]
+    assert watch.wake(45) == [Probe(CANDLES)]
+    assert watch.answered(CANDLES, latest(1), 45) == [Settled("quiet")]
+    assert watch.wakes == 90
+    assert watch.wake(90) == [Probe(CANDLES)]
+    assert watch.answered(CANDLES, latest(2), 90) == []
+    assert watch.wake(91) == [Settled("news"), Stale(CANDLES, 91), Rotate(CANDLES)]
 
 
 def test_while_messages_wait_for_us_a_silence_is_our_own_doing() -> None:

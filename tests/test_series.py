@@ -82,7 +82,7 @@ def test_a_reconnect_asks_and_its_answer_comes_before_live_ones() -> None:
     ]  # fmt: skip
     assert engine.core.wake_at <= engine.now.mono  # it plans anew
     engine.wake()
-    assert engine.wakes_s == 180.5 + 30  # liveness; the candle itself at 243
+    assert engine.wakes_s == 180.5 + 45  # liveness; the candle itself at 243
 
 
 def test_the_question_follows_the_gap_and_no_more_than_a_page() -> None:
