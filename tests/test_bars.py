@@ -287,11 +287,26 @@ def test_one_trade_of_the_future_waits_and_counts_before_the_next() -> None:
     limit = T0 + 10_000.0
     assert add(made, trade(2, T0 + 50_000, "7"), limit_ms=limit) == []
     assert made.collect()[2] == []
+    assert prove(made, 5_000) == []  # where it belongs is not known yet
     found = of(add(made, trade(3, T0 + 1_200), limit_ms=limit))
+    # It may be of any candle from the one before it to the one after it.
     assert [(b.open_ms - T0, b.trades, b.complete) for b in found] == [(0, 1, False)]
     found = of(add(made, trade(4, T0 + 2_000), limit_ms=limit))
     assert [(b.trades, b.complete, b.high, b.low) for b in found] == [(2, False, 100, 7)]
     assert (made.misdated, made.late) == (1, 0)
+
+
+def test_every_candle_that_a_misdated_trade_may_belong_to_is_marked() -> None:
+    made = bars()
+    limit = T0 + 10_000.0
+    add(made, trade(0, T0 - 1_000), trade(1, T0 + 100))
+    add(made, trade(2, T0 + 50_000, "7"), limit_ms=limit)
+    rows = [trade(3, T0 + 3_200), trade(4, T0 + 4_000), trade(5, T0 + 5_000)]
+    found = of(add(made, *rows, limit_ms=limit))
+    assert [(b.open_ms - T0, b.trades, b.complete) for b in found] == [
+        (0, 1, False), (1_000, 0, False), (2_000, 0, False), (3_000, 2, False), (4_000, 1, True),
+    ]  # fmt: skip
+    assert made.misdated == 1
 
 
 def test_exactly_at_the_limit_is_believed() -> None:

@@ -562,6 +562,40 @@ def test_a_fresh_series_without_anything_closed_begins_with_the_running_candle()
     assert (book.expected, book.first_ms) == (T0 + 6 * MINUTE, None)
 
 
+def test_a_fresh_series_asks_from_where_now_is_known_to_be() -> None:
+    """The clock was an hour ahead when the ledger was made."""
+    book = ledger(fresh=True)
+    book.begin_before(at(-3_590), 10)
+    assert book.expected == T0 - 70 * MINUTE
+    see(book, -60, closed=False, now=at(-3_590))
+    book.begin_before(at(0), 10)
+    assert book.expected == T0 - 70 * MINUTE  # live updates wait for it
+    old = ledger()
+    old.begin_before(at(-3_590), 10)
+    assert old.expected == T0
+
+
+def test_a_live_candle_before_the_guessed_beginning_makes_a_fresh_series_ask() -> None:
+    book = ledger(fresh=True)
+    assert see(book, -60, closed=True, now=at(-3_540)) == []
+    assert due_s(book, at(-3_540)) == -3_540
+    assert book.counts == Counts()
+    old = ledger()
+    see(old, -60, closed=True, now=at(-3_540))
+    assert due_s(old, at(-3_540)) == 63
+    assert old.counts == Counts(duplicates=1)
+
+
+def test_a_series_that_nobody_can_fill_begins_with_its_first_candle() -> None:
+    for n in (-5, 5):
+        book = ledger(fresh=True)
+        book.begin_at(T0 + n * MINUTE)
+        assert (book.expected, book.holes) == (T0 + n * MINUTE, [])
+    old = ledger()
+    old.begin_at(T0 + 5 * MINUTE)
+    assert old.expected == T0
+
+
 # Anything in any order
 
 
