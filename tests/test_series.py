@@ -198,7 +198,10 @@ def test_what_lies_before_is_stored_page_by_page_and_published_never() -> None:
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 598 * MINUTE, 499)
     page = [*history(-598, -99), minute(-600, closed=False), backfilled(-99)]
-    assert engine.answer(Need.HISTORY, page, M1) == [StoreRows(SERIES, tuple(history(-598, -99)))]
+    rows, line = engine.answer(Need.HISTORY, page, M1)
+    assert rows == StoreRows(SERIES, tuple(history(-598, -99)))
+    assert isinstance(line, Report)
+    assert (line.event, line.fields["candles"]) == ("history.filled", 499)
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 1_000 * MINUTE, 402)
     engine.answer(Need.HISTORY, history(-1_000, -598), M1)
@@ -522,3 +525,12 @@ def test_an_end_says_where_it_was_settled() -> None:
     assert str(Fetch(Need.AUDIT, "BTCUSDT", M1)) == "BTCUSDT 1m audit"
     assert str(Fetch(Need.TRADES, "BTCUSDT")) == "BTCUSDT trades"
     assert TRADES.interval is None
+
+
+def test_a_restart_goes_on_with_the_history_that_is_missing() -> None:
+    end = End(minute(-1), T0 - MINUTE, T0 - 300 * MINUTE)
+    engine = Engine(ends={M1: end}, history_bars=1_000, now_s=30)
+    assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 799 * MINUTE, 499)
+    whole = End(minute(-1), T0 - MINUTE, T0 - 1_000 * MINUTE)
+    assert fetches(Engine(ends={M1: whole}, history_bars=1_000, now_s=30).wake()) == []
