@@ -71,6 +71,7 @@ class Soak:
     address: str = ""
     changed: trio.Event = field(factory=trio.Event)
     kills: int = 0
+    pauses: int = 0
     crashes: int = 0
     restart_s: list[float] = field(factory=list)
     told_but_lost: set[tuple[Key, int]] = field(factory=set)
@@ -181,7 +182,9 @@ async def live_and_die(soak: Soak, settings: Path, chance: random.Random) -> Non
             return
         await check_told(soak, told_before)
         with trio.move_on_at(kill_at):
+            await pause(soak, process, kill_at, chance)
             await died.wait()
+        process.send_signal(signal.SIGCONT)
         if soak.kills % 2 and not died.is_set():
             keys = [key for key in plan.keys if soak.kills % 4 == 1 or plan.supplied(key)]
             with trio.move_on_after(AIM_S):
@@ -193,6 +196,18 @@ async def live_and_die(soak: Soak, settings: Path, chance: random.Random) -> Non
             soak.kills += 1
             process.kill()
         soak.move("")
+
+
+async def pause(soak: Soak, process: trio.Process, kill_at: float, chance: random.Random) -> None:
+    """Stop the process for a while (SIGSTOP, SIGCONT), as a suspended machine does: what comes
+    meanwhile waits in the sockets, and no candle may be made up."""
+    left_s = kill_at - trio.current_time()
+    if soak.plan.pause_s and left_s > 0:
+        await trio.sleep(left_s * chance.uniform(0.1, 0.4))
+        process.send_signal(signal.SIGSTOP)
+        soak.pauses += 1
+        await trio.sleep(chance.uniform(0.2, 1.0) * soak.plan.pause_s)
+        process.send_signal(signal.SIGCONT)
 
 
 async def last_life(soak: Soak, settings: Path, end: float) -> dict[str, Any]:
@@ -361,6 +376,7 @@ async def judge(soak: Soak) -> dict[str, Any]:
         "damaged": damaged,
         "crashes": soak.crashes,
         "kills": soak.kills,
+        "pauses": soak.pauses,
         "connections": record.connections,
         "slowest_start_s": round(max(soak.restart_s, default=0.0), 2),
         "minutes": round((end_ms - soak.started_ms) / 60_000, 2),
@@ -404,7 +420,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(bool(result["failed_seeds"]))
     minutes = 60 * options.hours if options.hours is not None else options.minutes
     plan = Plan(
-        minutes, options.kill_every, options.seed, options.venue, built=not options.no_built
+        minutes,
+        options.kill_every,
+        options.seed,
+        options.venue,
+        built=not options.no_built,
+        pause_s=options.pause,
     )
     folder = Path(tempfile.mkdtemp(prefix="trio_feed_soak_"))
     result = trio.run(run, plan, folder)
@@ -426,6 +447,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--hours", type=float, help="instead of --minutes")
     parser.add_argument("--kill-every", type=float, default=30.0, metavar="SECONDS")
+    parser.add_argument(
+        "--pause", type=float, default=0.0, metavar="SECONDS",
+        help="also stop each process once for up to so long (SIGSTOP, SIGCONT)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--venue", choices=SERIES, default="binance_usdm")
     parser.add_argument(

@@ -33,6 +33,8 @@ class Plan:
     venue: str = "binance_usdm"
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
     built: bool = True
+    pause_s: float = 0.0
+    """Each process is stopped once for up to so long; 0: never."""
     trades_per_minute: int = 600
 
     @property
