@@ -20,9 +20,8 @@ from ..net.rest import Answer, RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
 
-_SOON_S, _SOON_MAX_S, _SOON_TRIES = 5.0, 30.0, 120
-"""5, 10, 20, 30, 30 s and so on for about an hour; then:"""
-_LATER_S = 60.0
+_SOON_S, _SOON_MAX_S = 5.0, 60.0
+"""5, 10, 20, 40, 60, 60 s and so on."""
 
 
 @frozen
@@ -108,9 +107,7 @@ class Refresh:
         if settled:
             self._hurries = 0
             return self.every_s
-        wait_s = min(_SOON_S * 2 ** min(self._hurries, 4), _SOON_MAX_S)
-        if self._hurries >= _SOON_TRIES:
-            wait_s = _LATER_S
+        wait_s = min(_SOON_S * 2 ** min(self._hurries, 10), _SOON_MAX_S)
         self._hurries += 1
         return float(min(wait_s, self.every_s))
 
