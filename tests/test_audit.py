@@ -34,7 +34,7 @@ def counts(found: Audit) -> tuple[int, int, int, int]:
 
 def test_equal_rows_settle_what_was_told() -> None:
     found = audit(0, 1, 2)
-    assert found.compare([backfilled(n) for n in range(3)], LATER) == []
+    assert found.compare([backfilled(n) for n in range(3)], GRID, LATER) == []
     assert counts(found) == (0, 3, 0, 0)
     assert found.due(GRID, LATER) == NEVER
 
@@ -42,24 +42,24 @@ def test_equal_rows_settle_what_was_told() -> None:
 def test_what_differs_is_returned_in_order() -> None:
     found = audit(0, 1, 2)
     rows = [backfilled(0, close="100.60"), backfilled(1), backfilled(2, volume="9")]
-    assert found.compare(rows, LATER) == [rows[0], rows[2]]
+    assert found.compare(rows, GRID, LATER) == [rows[0], rows[2]]
     assert counts(found) == (0, 3, 2, 0)
 
 
 def test_after_a_page_the_rest_waits_for_its_own_time() -> None:
     found = audit(0, 1, 2)
     now = at(700)
-    found.compare([backfilled(0)], now)
+    found.compare([backfilled(0)], GRID, now)
     assert counts(found) == (2, 1, 0, 0)
-    assert since_t0(found.due(GRID, now)) == 120 + 600
+    assert since_t0(found.due(GRID, now)) == 120 + 900
 
 
 def test_it_is_due_so_long_after_the_end_of_the_oldest() -> None:
     found = audit(3, 4)
-    assert since_t0(found.due(GRID, at(250))) == 4 * 60 + 600
-    assert since_t0(found.due(GRID, at(250, exchange_s=300))) == 4 * 60 + 600 - 50
+    assert since_t0(found.due(GRID, at(250))) == 4 * 60 + 900
+    assert since_t0(found.due(GRID, at(250, exchange_s=300))) == 4 * 60 + 900 - 50
     hours = Grid(Interval.H1, T0)
-    assert since_t0(found.due(hours, at(0))) == 180 + 3600 + 600
+    assert since_t0(found.due(hours, at(0))) == 180 + 3600 + 900
 
 
 def test_off_means_that_nothing_waits() -> None:
@@ -76,7 +76,7 @@ def test_a_candle_that_is_revised_before_is_compared_with_its_new_values() -> No
     found = audit(0, 1)
     found.told(minute(0, close="100.60"))
     assert len(found) == 2
-    assert found.compare([backfilled(0, close="100.60"), backfilled(1)], LATER) == []
+    assert found.compare([backfilled(0, close="100.60"), backfilled(1)], GRID, LATER) == []
     assert counts(found) == (0, 2, 0, 0)
 
 
@@ -108,13 +108,13 @@ def test_a_reason_to_look_makes_it_due_now() -> None:
 
 def test_a_row_that_is_not_there_while_later_ones_are_is_let_go() -> None:
     found = audit(0, 1, 2)
-    assert found.compare([backfilled(0), backfilled(2, close="1.00")], LATER) != []
+    assert found.compare([backfilled(0), backfilled(2, close="1.00")], GRID, LATER) != []
     assert counts(found) == (0, 2, 1, 1)
 
 
 def test_an_open_row_compares_nothing() -> None:
     found = audit(0)
-    assert found.compare([kline(T0, "1.00", closed=False)], LATER) == []
+    assert found.compare([kline(T0, "1.00", closed=False)], GRID, LATER) == []
     assert counts(found) == (1, 0, 0, 0)
 
 
@@ -123,15 +123,15 @@ def test_pages_without_the_candle_are_asked_again_and_it_is_let_go_in_the_end() 
     stale = [backfilled(-1)]
     waits = []
     for _ in range(3):
-        assert found.compare(stale, LATER) == []
+        assert found.compare(stale, GRID, LATER) == []
         waits.append(round(found.due(GRID, LATER) - LATER.mono, 3))
     assert waits == [30, 60, 120]
     assert counts(found) == (1, 0, 0, 1)
     assert found.wanted(GRID, LATER) == (T0 + MINUTE, 1)
-    found.compare(stale, LATER)
-    found.compare([], LATER)
+    found.compare(stale, GRID, LATER)
+    found.compare([], GRID, LATER)
     assert counts(found) == (1, 0, 0, 1)  # two pages only
-    found.compare([backfilled(1)], LATER)
+    found.compare([backfilled(1)], GRID, LATER)
     assert counts(found) == (0, 1, 0, 1)
 
 
@@ -139,13 +139,13 @@ def test_progress_ends_the_backoff() -> None:
     found = audit(0, 1, 2)
     found.failed(LATER)
     found.failed(LATER)
-    found.compare([], LATER)
-    found.compare([], LATER)
-    found.compare([backfilled(0)], LATER)
+    found.compare([], GRID, LATER)
+    found.compare([], GRID, LATER)
+    found.compare([backfilled(0)], GRID, LATER)
     found.failed(LATER)
     assert found.due(GRID, LATER) - LATER.mono == 30
-    found.compare([], LATER)
-    found.compare([], LATER)
+    found.compare([], GRID, LATER)
+    found.compare([], GRID, LATER)
     assert len(found) == 2  # the pages before the progress do not count
 
 
@@ -163,6 +163,26 @@ def test_failures_back_off_to_ten_minutes() -> None:
 
 def test_a_number_of_trades_counts_only_where_both_have_one() -> None:
     found = audit(0)
-    assert found.compare([evolve(backfilled(0), trades=0)], LATER) == []
+    assert found.compare([evolve(backfilled(0), trades=0)], GRID, LATER) == []
     found.told(minute(1))
-    assert numbers(found.compare([evolve(backfilled(1), trades=8)], LATER)) == [1]
+    assert numbers(found.compare([evolve(backfilled(1), trades=8)], GRID, LATER)) == [1]
+
+
+def test_a_page_asked_in_a_hurry_does_not_replace_the_look_that_is_due() -> None:
+    found = audit(0, 1)
+    now = at(130)  # both have ended, neither is ripe
+    found.hurry(now)
+    rows = [backfilled(0), backfilled(1, close="100.60")]
+    assert found.compare(rows, GRID, now) == [rows[1]]
+    assert counts(found) == (2, 0, 1, 0)
+    assert found.compare(rows, GRID, LATER) == []
+    assert counts(found) == (0, 2, 1, 0)
+
+
+def test_a_candle_that_is_revised_after_its_look_gets_another() -> None:
+    found = audit(0, 1, 2)
+    found.compare([backfilled(0), backfilled(1)], GRID, LATER)
+    found.told(minute(1, close="100.60"))
+    assert len(found) == 2
+    rows = [backfilled(1), backfilled(2)]
+    assert found.compare(rows, GRID, LATER) == [rows[0]]

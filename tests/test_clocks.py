@@ -91,8 +91,8 @@ async def test_a_step_is_said_and_counted_and_candles_do_not_feel_it(
             direction = "forward" if step_s > 0 else "back"
             assert f'trio_feed_clock_steps_total{{direction="{direction}"}} 1.0' in shown
             (feed,) = house.ready.feeds
-            assert feed.pipeline.now_ms() == pytest.approx(virtual_now_ms(), abs=500)
-            assert feed.pipeline.behind() == 0
+            assert float(feed.driver.now().exchange) == pytest.approx(virtual_now_ms(), abs=500)
+            assert feed.driver.behind() == 0
     assert clock_lines(lines) == [("clock.stepped", abs(step_s)), ("clock.wrong", step_s)]
 
 

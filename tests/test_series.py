@@ -198,7 +198,10 @@ def test_what_lies_before_is_stored_page_by_page_and_published_never() -> None:
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 598 * MINUTE, 499)
     page = [*history(-598, -99), minute(-600, closed=False), backfilled(-99)]
-    assert engine.answer(Need.HISTORY, page, M1) == [StoreRows(SERIES, tuple(history(-598, -99)))]
+    rows, line = engine.answer(Need.HISTORY, page, M1)
+    assert rows == StoreRows(SERIES, tuple(history(-598, -99)))
+    assert isinstance(line, Report)
+    assert (line.event, line.fields["candles"]) == ("history.filled", 499)
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 1_000 * MINUTE, 402)
     engine.answer(Need.HISTORY, history(-1_000, -598), M1)
@@ -312,8 +315,8 @@ def test_every_closed_candle_is_compared_once_more() -> None:
     engine.go(500).answer(Need.CANDLES, [backfilled(n) for n in range(2, 8)], M1)
     engine.wake()
     assert engine.wakes_s == 543  # the next close is missed before
-    assert fetches(engine.go(659.9).wake()) == [(Need.CANDLES, M1)]
-    assert fetches(engine.go(660).wake()) == [(Need.AUDIT, M1)]
+    assert fetches(engine.go(959.9).wake()) == [(Need.CANDLES, M1)]
+    assert fetches(engine.go(960).wake()) == [(Need.AUDIT, M1)]
     assert engine.ask(Need.AUDIT, M1) == CandleQuestion(M1, T0, 8)
     changed = backfilled(1, close="100.60")
     out = engine.answer(Need.AUDIT, [backfilled(0), changed], M1)
@@ -327,8 +330,8 @@ def test_every_closed_candle_is_compared_once_more() -> None:
 def test_a_revision_is_looked_at_again() -> None:
     engine = audited()
     engine.go(700).answer(Need.AUDIT, [backfilled(0, close="100.60"), backfilled(1)], M1)
-    assert len(engine.core.candles.audits[M1]) == 1
-    assert engine.ask(Need.AUDIT, M1) == CandleQuestion(M1, T0, 1)
+    assert len(engine.core.candles.audits[M1]) == 2  # with the one that is not ripe yet
+    assert engine.ask(Need.AUDIT, M1) == CandleQuestion(M1, T0, 2)
 
 
 def test_rest_rows_of_long_ago_need_no_second_look() -> None:
@@ -538,3 +541,12 @@ def test_an_end_says_where_it_was_settled() -> None:
     assert str(Fetch(Need.AUDIT, "BTCUSDT", M1)) == "BTCUSDT 1m audit"
     assert str(Fetch(Need.TRADES, "BTCUSDT")) == "BTCUSDT trades"
     assert TRADES.interval is None
+
+
+def test_a_restart_goes_on_with_the_history_that_is_missing() -> None:
+    end = End(minute(-1), T0 - MINUTE, T0 - 300 * MINUTE)
+    engine = Engine(ends={M1: end}, history_bars=1_000, now_s=30)
+    assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 799 * MINUTE, 499)
+    whole = End(minute(-1), T0 - MINUTE, T0 - 1_000 * MINUTE)
+    assert fetches(Engine(ends={M1: whole}, history_bars=1_000, now_s=30).wake()) == []

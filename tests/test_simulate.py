@@ -109,10 +109,11 @@ def test_trades_are_fetched_after_a_ban() -> None:
 
 def test_a_correction_that_was_told_has_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     script = [(90.0, Fault("correction", 5.0))]
-    _, result = simulate.simulate(Run(1, 0.2, script=script))
+    run = Run(1, 0.2, script=script, settings=("exchanges.binance_usdm.audit_after_s=0",))
+    _, result = simulate.simulate(run)
     assert broken(result) == {}
     monkeypatch.setattr(Ledger, "_repeated", lambda *_args: [])
-    _, result = simulate.simulate(Run(1, 0.2, script=script))
+    _, result = simulate.simulate(run)
     assert broken(result) == {"wrong_values": 1}
 
 

@@ -192,7 +192,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path) -> Non
                 await service.event("service.stopped")
             filled = [line for line in service.lines if line["event"] == "backfill.filled"]
             candles = sum(line["candles"] for line in filled)
-            assert candles > 10_000 if number == 0 else candles < 1000
+            assert candles > 1_500 if number == 0 else candles < 1000
     with closing(sqlite3.connect(tmp_path / "candles.db")) as db:
         opens = db.execute(
             "SELECT open_ms FROM klines JOIN series ON series.id = series_id"

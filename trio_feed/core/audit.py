@@ -14,6 +14,8 @@ from ..instants import NEVER, Mono, Now
 from ..model import Kline, Series
 from .calendar import Grid
 
+_TOGETHER = 0.5
+"""The first candle waits for half as long again, so that one page serves several."""
 _RETRY_S, _RETRY_MAX_S = 30.0, 600.0
 _SETTLED_S = 20.0
 """A candle that ended less than this before the question waits for the next page."""
@@ -44,11 +46,13 @@ class Audit:
         if not self.after_s:
             return
         if self._waiting and kline.open_ms <= self._waiting[-1].open_ms:
-            for at, old in enumerate(self._waiting):
-                if old.open_ms == kline.open_ms:
-                    self._waiting[at] = kline
-            return
-        self._waiting.append(kline)
+            at = next(i for i, old in enumerate(self._waiting) if old.open_ms >= kline.open_ms)
+            if self._waiting[at].open_ms == kline.open_ms:
+                self._waiting[at] = kline
+            else:
+                self._waiting.insert(at, kline)
+        else:
+            self._waiting.append(kline)
         if len(self._waiting) > self.most:
             self._waiting.popleft()
             self.dropped += 1
@@ -59,8 +63,8 @@ class Audit:
             return NEVER
         if self._retry_at is not None:
             return self._retry_at
-        ripe_ms = grid.next(self._waiting[0].open_ms) - float(now.exchange)
-        return now.mono + (ripe_ms / 1000 + self.after_s)
+        ended_ms = grid.next(self._waiting[0].open_ms) - float(now.exchange)
+        return now.mono + (ended_ms / 1000 + self.after_s * (1 + _TOGETHER))
 
     def hurry(self, now: Now) -> None:
         """There is a reason to look sooner."""
@@ -76,33 +80,45 @@ class Audit:
             return None
         return ripe[0].open_ms, grid.count(ripe[0].open_ms, grid.next(ripe[-1].open_ms))
 
-    def compare(self, rows: Iterable[Kline], now: Now) -> list[Kline]:
-        """The exchange's rows, ascending -> those that differ from what was told."""
+    def compare(self, rows: Iterable[Kline], grid: Grid, now: Now) -> list[Kline]:
+        """The exchange's rows, ascending -> those that differ from what was told.
+
+        Candles that are not ripe yet (a page was asked for in a hurry) wait on, with their new
+        values.
+        """
         found = {row.open_ms: row for row in rows if row.closed}
         last = max(found, default=-1)
+        ripe_ms = float(now.exchange) - self.after_s * 1000
         changed: list[Kline] = []
+        waits: deque[Kline] = deque()
         progress = False
-        while self._waiting and self._waiting[0].open_ms <= last:
-            told = self._waiting.popleft()
-            row = found.get(told.open_ms)
-            progress = True
-            if row is None:
-                self.dropped += 1  # later rows are here: it is the exchange's own hole
+        for told in self._waiting:
+            if told.open_ms > last:
+                waits.append(told)
                 continue
-            self.checked += 1
-            if not told.same_values(row):
+            progress = True
+            row = found.get(told.open_ms)
+            ripe = grid.next(told.open_ms) <= ripe_ms
+            if row is not None and not told.same_values(row):
                 self.different += 1
                 changed.append(row)
+            if not ripe:
+                waits.append(row or told)
+            elif row is None:
+                self.dropped += 1  # later rows are here: it is the exchange's own hole
+            else:
+                self.checked += 1
+        self._waiting = waits
         if progress:
             self._retry_at, self._failures, self._missing = None, 0, 0
-        else:
-            # A stale page, or one of nothing: ask again, and let go in the end.
-            self._missing += 1
-            if self._missing >= _MISSING_ANSWERS and self._waiting:
-                self._waiting.popleft()
-                self.dropped += 1
-                self._missing = 0
-            self.failed(now)
+            return changed
+        # A stale page, or one of nothing: ask again, and let go in the end.
+        self._missing += 1
+        if self._missing >= _MISSING_ANSWERS and self._waiting:
+            self._waiting.popleft()
+            self.dropped += 1
+            self._missing = 0
+        self.failed(now)
         return changed
 
     def failed(self, now: Now) -> None:

@@ -129,7 +129,8 @@ class ExchangeClock:
         lowest, highest = max(low for low, _ in self._dates), min(high for _, high in self._dates)
         if len(self._dates) < AGREEING or lowest - highest > TOLERANCE_MS:
             return False
-        return self._step_to(min(max(self._offset_ms, lowest), max(lowest, highest)), received)
+        # Whole seconds: the exchange is at least at the earlier bound, as with a message.
+        return self._step_to(lowest, received)
 
     def _support(self, offset: float, mono: Mono) -> bool:
         """A note near the estimate."""

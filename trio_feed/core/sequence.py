@@ -74,6 +74,11 @@ class TradeSequence:
         return bool(self._waiting)
 
     @property
+    def unsure(self) -> bool:
+        """Trades came that may belong to another sequence: what is newest is not known."""
+        return bool(self._other)
+
+    @property
     def wanted_id(self) -> int | None:
         """The first missing id."""
         return self.last_id + 1 if self._waiting and self.last_id is not None else None

@@ -29,10 +29,11 @@ _GRID_BARS = 3
 @frozen
 class End:
     """Where a stored series ends: its last closed candle, and the open time up to which everything
-    is stored or known not to exist."""
+    is stored or known not to exist.  ``first_ms``: open time of its oldest candle."""
 
     kline: Kline
     settled_ms: int
+    first_ms: int | None = None
 
 
 class CandleLines:
@@ -54,7 +55,7 @@ class CandleLines:
         self._simulated = simulated
         self._history_bars = settings.history_bars
         self._deepen: dict[Interval, tuple[int, Mono]] = {}
-        """Open time from which on history is wanted, and when to ask again."""
+        """How many candles of history are wanted, and when to ask again."""
         self._noted: dict[Interval, int] = {}
         self._unusual: set[Interval] = set()
         self._built = frozenset(settings.trade_intervals)
@@ -84,10 +85,12 @@ class CandleLines:
         )
         if fetched:
             self.audits[interval] = Audit(ledger.series, audit_after_s)
-            if end is None and bars > _FIRST_PAGE:
-                running = ledger.grid.open_of(int(now.exchange))
-                target = max(ledger.grid.back(running, bars), self.rules.began_ms)
-                self._deepen[interval] = (target, now.mono)
+            if end is not None:
+                ledger.first_ms = end.first_ms
+            running, first_ms = ledger.grid.open_of(int(now.exchange)), ledger.first_ms
+            short = bars > _FIRST_PAGE if end is None else first_ms is not None
+            if short and (first_ms is None or ledger.grid.count(first_ms, running) < bars):
+                self._deepen[interval] = (bars, now.mono)
 
     def _first_bars(self, interval: Interval) -> int:
         """How many closed candles a series without history begins with."""
@@ -169,7 +172,8 @@ class CandleLines:
     def compare(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.AUDIT`."""
         out: list[Effect] = []
-        for row in self.audits[interval].compare(map(self._labelled, rows), now):
+        audit, grid = self.audits[interval], self.ledgers[interval].grid
+        for row in audit.compare(map(self._labelled, rows), grid, now):
             out += self.revise(interval, row, now)
         return out
 
@@ -184,9 +188,15 @@ class CandleLines:
         if not older:
             return []  # the exchange's history begins here
         ledger.first_ms = older[0].open_ms
-        if found[0] < older[0].open_ms:
+        if ledger.grid.count(ledger.first_ms, ledger.grid.open_of(int(now.exchange))) < found[0]:
             self._deepen[interval] = (found[0], now.mono)
-        return [StoreRows(ledger.series, tuple(older))]
+        fields = {
+            "stream": str(ledger.series),
+            "candles": len(older),
+            "first_ms": older[0].open_ms,
+            "last_ms": older[-1].open_ms,
+        }
+        return [StoreRows(ledger.series, tuple(older)), Report("history.filled", "info", fields)]
 
     def learn_grid(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.GRID`: where the candles of a roll-up open."""
@@ -262,7 +272,9 @@ class CandleLines:
         found = self._deepen.get(interval)
         if found is None or ledger.first_ms is None:
             return None
-        start = max(found[0], grid.back(ledger.first_ms, min(page, _HISTORY_PAGE)))
+        target = grid.back(grid.open_of(int(now.exchange)), found[0])
+        start = grid.back(ledger.first_ms, min(page, _HISTORY_PAGE))
+        start = max(start, target, self.rules.began_ms)
         bars = grid.count(start, ledger.first_ms)
         if bars <= 0:
             del self._deepen[interval]

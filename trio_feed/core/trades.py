@@ -95,21 +95,24 @@ class SymbolTrades:
     def witness(self, interval: Interval, kline: Kline, now: Now) -> None:
         """A state of the exchange's own candle: does it prove that we have every trade until then?
 
-        Spot candles name their last trade.  USD-M's and OKX's do not, so there the volume of the
-        minute is compared; the same volume is made of the same trades.
+        The volume of the minute is compared, where minutes are made here too: the same volume is
+        made of the same trades.  Else a candle that names its last trade (spot) will do.
         """
         until = calendar.next_open(interval, kline.open_ms) if kline.closed else kline.event_ms
         if not kline.closed:
             until -= _IN_FLIGHT_MS
-        if until < self.bars.next_end_ms or self.sequence.waiting:
+        if until < self.bars.next_end_ms or self.sequence.waiting or self.sequence.unsure:
             return
         if until > float(now.exchange) + FAR_MS:
             return  # of a time that has not come: not believed
-        if kline.last_trade_id is not None:
-            proven = kline.last_trade_id <= self.bars.last_trade_id
-        elif interval is Interval.M1 and self.checks:
+        if interval is Interval.M1 and self.checks:
             ours = self.bars.volume_of(Interval.M1, kline.open_ms)
             proven = ours is not None and ours == kline.volume
+        elif kline.last_trade_id is not None:
+            # A candle that began after our last trade and has trades has others than ours,
+            # whatever their ids are (which may have begun anew).
+            later = kline.trades > 0 and kline.open_ms > self.bars.last_ms
+            proven = not later and kline.last_trade_id <= self.bars.last_trade_id
         else:
             proven = False
         if proven:
@@ -119,11 +122,12 @@ class SymbolTrades:
         """The exchange's newest trade, asked at ``until_ms`` by its own time.  True: the market is
         quiet, and what ended by then is closed."""
         last = self.sequence.last_id
-        if trade is None or until_ms is None or last is None or self.sequence.waiting:
+        unsure = self.sequence.waiting or self.sequence.unsure
+        if trade is None or until_ms is None or last is None or unsure:
             self._wait(now)
             return False
-        if trade.trade_id > last:
-            self._wait(now)  # the stream is behind: candles wait
+        if trade.trade_id > last or trade.time_ms > self.sequence.last_ms:
+            self._wait(now)  # the stream is behind, or the ids began anew: candles wait
             return False
         self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))
         self._wait(now)

@@ -60,8 +60,8 @@ class Fetcher:
     async def work(self) -> Never:
         """Answer one question after the other, until cancelled."""
         while True:
-            await self._store.room()
             fetch, engine = await self._next()
+            await self._store.room()  # what it could not keep is not asked for
             now = self._driver.now()
             instrument = self.instruments.find(fetch.symbol)
             if self._driver.engines.get(fetch.symbol) is not engine:

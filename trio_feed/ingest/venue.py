@@ -184,7 +184,7 @@ class VenueFeed:
     def _open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
         name = self.venue.NAME
         ends = {
-            series.interval: End(tail.kline, tail.settled_ms)
+            series.interval: End(tail.kline, tail.settled_ms, tail.first_open_ms)
             for series, tail in tails.items()
             if series.venue == name and series.symbol == symbol
         }

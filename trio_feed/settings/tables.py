@@ -180,8 +180,9 @@ class ExchangeSettings:
     """proven: a 1m candle closes as soon as the trade ids prove it over, about 2 s before the
     exchange says so; its word confirms or revises it.  Needs 1m in `intervals` and trades."""
     audit_after_s: float = field(default=600.0, validator=_between(0, 86400))
-    """So long after its end every closed candle is compared once more with the exchange's own; a
-    difference is a revision.  0 = never."""
+    """At least so long after its end (at most half as long again, so that one question serves
+    several) every closed candle is compared once more with the exchange's own; a difference is a
+    revision.  0 = never."""
     reconcile: bool = True
     """Compare the 1m candles with those built from the trades, where both are taken."""
     max_symbols: int = field(default=1000, validator=_between(1, 100_000))
