@@ -74,6 +74,12 @@ def test_numbers_that_begin_anew_are_believed_after_a_while() -> None:
     assert new(firsts, [top(2)], 10.003) == []
 
 
+def test_the_same_number_again_is_no_beginning_however_late() -> None:
+    firsts = Arbitration()
+    new(firsts, [top(5)], 0)
+    assert new(firsts, [top(5)], 60) == []
+
+
 def test_what_has_neither_number_nor_time_passes() -> None:
     assert new(Arbitration(), [top(0), top(0)]) == [top(0), top(0)]
     assert new(Arbitration(), [ticker(0), ticker(0)]) == [ticker(0), ticker(0)]

@@ -309,6 +309,18 @@ def test_every_candle_that_a_misdated_trade_may_belong_to_is_marked() -> None:
     assert made.misdated == 1
 
 
+def test_a_misdated_trade_of_a_closed_candle_revises_and_marks_it() -> None:
+    made = bars()
+    add(made, trade(0, T0 - 1_000), trade(1, T0 + 100))
+    prove(made, 3_000)
+    for row in (trade(2, T0 + 50_000, "7"), trade(3, T0 + 1_200)):
+        made.add(row, T0 + 10_000.0)
+    _, revised, _ = made.collect()
+    found = {k.open_ms - T0: (k.trades, k.complete) for _, k in revised}
+    assert found[1_000] == (2, False)
+    assert (made.late, made.misdated) == (2, 1)
+
+
 def test_exactly_at_the_limit_is_believed() -> None:
     made = bars()
     assert after_t0(of(add(made, trade(1, T0), trade(2, T0 + 1_000), limit_ms=T0 + 1_000))) == [0]

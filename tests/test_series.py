@@ -243,6 +243,15 @@ def test_a_new_listing_begins_with_what_runs_when_no_history_comes() -> None:
     assert engine.core.candles.holding() == 0
 
 
+@pytest.mark.parametrize(("bars", "asked"), [(0, 1), (1, 3), (10, 12)])
+def test_of_three_day_candles_one_more_is_asked_for(bars: int, asked: int) -> None:
+    """Where they open is not known yet."""
+    engine = Engine(ends={}, intervals=(Interval.D3,), history_bars=bars)
+    question = engine.ask(Need.CANDLES, Interval.D3)
+    assert isinstance(question, CandleQuestion)
+    assert question.bars == asked
+
+
 # Holes
 
 
@@ -376,6 +385,13 @@ def test_built_candles_of_a_fresh_series_begin_with_the_first_whole_one() -> Non
     assert closes(engine.out, S1) == [1_000, 2_000]
     assert all(n.kline.complete for n in candles(engine.out, S1))
     assert [e for e in engine.out if isinstance(e, StoreHole)] == []
+
+
+def test_built_candles_begin_where_the_trades_are_and_not_where_our_clock_is() -> None:
+    engine = Engine(trade_intervals=(S1,), now_s=3_600)
+    for number, after in enumerate((500, 1_200, 2_100, 3_300)):
+        engine.take(trade(number, T0 + after))
+    assert closes(engine.out, S1) == [1_000, 2_000]
 
 
 def test_a_hole_in_built_candles_is_stored() -> None:

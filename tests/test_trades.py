@@ -260,6 +260,13 @@ def test_the_longer_it_is_quiet_the_rarer_it_is_asked() -> None:
     assert since_t0(made.proof_due(at(now_s), witnessed=False)) == now_s + 4
 
 
+def test_after_a_restart_the_first_wait_is_the_grace() -> None:
+    made = SymbolTrades((S1,), False, 3.0)
+    made.resume([stored(S1, T0 - 1_000, 7)])
+    made.not_answered(at(100))
+    assert since_t0(made.proof_due(at(100), witnessed=False)) == 103
+
+
 def test_a_failure_waits_as_well() -> None:
     made = line()
     for wait_s in (3, 6, 12, 24, 48, 60):
