@@ -1,25 +1,24 @@
-"""Twenty days of all faults, in two processes: the promise of ``scripts/simulate`` at length."""
+"""Many seeds of all faults, in two processes: the promise of ``scripts/simulate`` at length."""
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
 
 from scripts import simulate
 from scripts.simulate_judge import MUST_BE_ZERO
-from scripts.simulate_run import Run
-from trio_feed.simulator.faultscript import KINDS
+from scripts.simulate_run import BUILT, CHANNELS, Run
+from trio_feed.simulator.faultscript import KINDS, TRUTH_KINDS
 
 _LONGEST_S = 300.0
-"""For all of them; they take half a minute on two free cores."""
-_VENUES = {5: "binance", 10: "okx", 15: "binance", 20: "okx"}
+"""For all of them; they take a minute and a half on two free cores."""
+_VENUES = ("binance_usdm", "binance", "okx")
 
 
-def test_twenty_days_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = tuple(KINDS)
-    runs = [
-        Run(seed, 24.0, kinds, venue=_VENUES.get(seed, "binance_usdm")) for seed in range(1, 21)
-    ]
+def results_of(runs: Sequence[Run], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Their results, after a look at what has to be zero."""
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # of the workers, as scripts/simulate has it
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, spawn) as workers:
@@ -29,11 +28,28 @@ def test_twenty_days_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         for run, result in zip(runs, results, strict=True)
     }
     assert {key: names for key, names in broken.items() if names} == {}
+    return results
+
+
+def test_days_of_all_faults_of_wire_and_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = tuple(KINDS)
+    runs = [Run(1, 24.0, kinds), Run(2, 24.0, kinds, "binance"), Run(3, 24.0, kinds, "okx")]
+    results = results_of(runs, monkeypatch)
     assert all(result["closed_delivered"] == 1460 for result in results)
     assert all(result["faults"].keys() == set(kinds) for result in results)
     assert max(result["max_detect_s"] for result in results) <= 90
 
 
-def _result_of(run: Run) -> dict[str, int]:
+def test_twenty_seeds_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks, grids and markets as well; trades, books, and candles built from trades."""
+    kinds = (*KINDS, *TRUTH_KINDS)
+    runs = [
+        Run(seed, 0.25, kinds, _VENUES[seed % 3], CHANNELS[:3], built=BUILT)
+        for seed in range(1, 21)
+    ]
+    results_of(runs, monkeypatch)
+
+
+def _result_of(run: Run) -> dict[str, Any]:
     _, result = simulate.simulate(run)
     return result
