@@ -46,7 +46,8 @@ Step = Trade | Break
 
 @define(eq=False)
 class TradeSequence:
-    """``last_id`` is the last id accepted, ``last_ms`` the latest time.  ``due``: when to ask for
+    """``last_id`` is the last id accepted, ``last_ms`` the latest time of any, ``reached_ms`` the
+    latest that two trades in a row have reached.  ``due``: when to ask for
     ``wanted_id`` and what follows; both None while nothing is missing.  ``refill`` False: the
     exchange cannot be asked by id.  ``refilled`` counts what was fetched.
     """
@@ -54,6 +55,7 @@ class TradeSequence:
     refill: bool = True
     last_id: int | None = None
     last_ms: int = 0
+    reached_ms: int = 0
     due: Mono | None = None
     refilled: int = 0
     repeated: int = 0
@@ -62,6 +64,8 @@ class TradeSequence:
     _waiting: deque[Trade] = field(factory=deque)
     _other: list[Trade] = field(factory=list)
     """Trades in a row of what may be another sequence."""
+    _newest_ms: int = 0
+    """Of the last trade."""
     _went_on: bool = False
     """The old sequence went on by live trades since the hole was seen."""
     _tries: int = 0
@@ -90,7 +94,8 @@ class TradeSequence:
 
     def resume(self, last_id: int, last_ms: int) -> None:
         """Go on after a stored id: what was traded since shows as missing, and is fetched."""
-        self.last_id, self.last_ms = last_id, last_ms
+        self.last_id = last_id
+        self.last_ms = self.reached_ms = self._newest_ms = last_ms
 
     def take(self, trade: Trade, now: Now) -> list[Step]:
         """A live trade -> what is next in order."""
@@ -102,13 +107,13 @@ class TradeSequence:
             return [trade]
         assert last is not None, "trades wait for those after last_id"
         if trade.trade_id <= last:
-            if trade.time_ms <= self.last_ms:
+            if trade.time_ms <= self.reached_ms or trade.trade_id == last:
                 self.repeated += 1  # a second connection, or a page that overlaps
                 return []
-            return self._another(trade)
+            return self._another(trade, now)
         newest = self._waiting[-1].trade_id if self._waiting else last
         if trade.trade_id - newest > (MAX_HOLE if self.refill else 1):
-            return self._another(trade)
+            return self._another(trade, now)
         if self._other:
             self._drop_other()
         if trade.trade_id == last + 1:
@@ -157,6 +162,11 @@ class TradeSequence:
 
     def _accept(self, trade: Trade) -> None:
         self.last_id = trade.trade_id
+        # An absurd time of one trade is not one that the sequence has reached.
+        reached = min(trade.time_ms, self._newest_ms or trade.time_ms)
+        self._newest_ms = trade.time_ms
+        if reached > self.reached_ms:
+            self.reached_ms = reached
         if trade.time_ms > self.last_ms:
             self.last_ms = trade.time_ms
 
@@ -175,7 +185,7 @@ class TradeSequence:
             return self._give_up("too many trades wait", now)
         return []
 
-    def _another(self, trade: Trade) -> list[Step]:
+    def _another(self, trade: Trade, now: Now) -> list[Step]:
         """A trade that does not belong to the sequence, as far as one can see."""
         other = self._other
         if other and (
@@ -197,10 +207,11 @@ class TradeSequence:
         self.odd += len(self._waiting)
         self._waiting.clear()
         self.due = None
-        for each in self._other:
-            self._accept(each)
-            steps.append(each)
-        self._other = []
+        (first, *rest), self._other = self._other, []
+        self._accept(first)
+        steps.append(first)
+        for each in rest:
+            steps += self.take(each, now)  # what lies between them is a hole like any other
         return steps
 
     def _drop_other(self) -> None:

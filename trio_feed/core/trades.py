@@ -126,7 +126,8 @@ class SymbolTrades:
         if trade is None or until_ms is None or last is None or unsure:
             self._wait(now)
             return False
-        if trade.trade_id > last or trade.time_ms > self.sequence.last_ms:
+        restarted = trade.trade_id < last and trade.time_ms > self.sequence.reached_ms
+        if trade.trade_id > last or restarted:
             self._wait(now)  # the stream is behind, or the ids began anew: candles wait
             return False
         self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))

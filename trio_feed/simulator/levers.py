@@ -206,7 +206,10 @@ def _correction(trial: Trial, fault: Fault) -> None:
 
     async def correct() -> None:
         await trio.sleep((end_ms - exchange.now_ms()) / 1000 + fault.value)
-        old = exchange.market.candle(trial.symbol, Interval.M1, open_ms)
+        try:
+            old = exchange.market.candle(trial.symbol, Interval.M1, open_ms)
+        except ValueError:
+            return  # trading was halted meanwhile: there is nothing to correct
         new = evolve(old, volume=old.volume * 2, close=old.high, trades=old.trades + 1)
         calm = trial.gate.tampered_until + _CALM_S < trio.current_time()
         takers = exchange.correct(trial.symbol, Interval.M1, new)
