@@ -24,6 +24,7 @@ import httpcore
 import httpx
 import msgspec
 import trio
+from attrs import frozen
 
 from ..errors import RateLimited, RestError, RestRefused, SettingsError, TunnelError
 from .budgets import Weights
@@ -55,11 +56,13 @@ async def open_rest(
     timeout_s: float,
     weights: Weights,
     now_ms: Callable[[], float],
+    headers: Mapping[str, str] = {},
 ) -> AsyncIterator["RestClient"]:
     """A client for ``base_url`` (http or https); its connections close when the block ends.
 
     ``timeout_s`` is for a whole call without its wait for the budget, which other clients of the
-    same exchange may share.  Raises SettingsError for a URL that is none.
+    same exchange may share.  ``headers`` go with every call (a provider's key; never logged).
+    Raises SettingsError for a URL that is none.
     """
     _check_url(base_url)
     if base_url.startswith("https"):
@@ -67,7 +70,7 @@ async def open_rest(
     for library in ("httpx", "httpcore"):  # they log full URLs at INFO
         logging.getLogger(library).setLevel(logging.WARNING)
     async with AsyncExitStack() as stack:
-        yield RestClient(base_url, route, timeout_s, weights, now_ms, stack)
+        yield RestClient(base_url, route, timeout_s, weights, now_ms, stack, headers)
 
 
 class RestClient:
@@ -81,6 +84,7 @@ class RestClient:
         weights: Weights,
         now_ms: Callable[[], float],
         stack: AsyncExitStack,
+        headers: Mapping[str, str],
     ) -> None:
         parts = urlsplit(base_url)
         self._base_url, self._route, self._timeout_s = base_url, route, timeout_s
@@ -88,7 +92,7 @@ class RestClient:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._weights, self._now_ms = weights, now_ms
-        self._stack = stack
+        self._stack, self._headers = stack, headers
         self._clients: dict[Exit, httpx.AsyncClient] = {}
 
     def __repr__(self) -> str:
@@ -100,7 +104,20 @@ class RestClient:
         Raises RateLimited (without sending anything while a ban is in force), RestRefused,
         RestError, TunnelError.
         """
-        where = f"{self._host}{path}"
+        call = _Call(f"{self._host}{path}", "GET", path, params)
+        return await self._answer(call, weight)
+
+    async def post(self, body: bytes, *, name: str, weight: int = 1) -> bytes:
+        """The body of a 200 to a POST of the JSON ``body`` to the base URL; as :meth:`get`.
+
+        Like a GET it may be sent twice, where a kept connection has ended: for reads only.
+        ``name`` stands in errors in place of the path, which may hold a key.
+        """
+        call = _Call(f"{self._host} {name}", "POST", self._base_url, {}, body)
+        return await self._answer(call, weight)
+
+    async def _answer(self, call: "_Call", weight: int) -> bytes:
+        where = call.where
 
         async def admit(exit_: Exit, still: Callable[[], bool]) -> bool:
             def ask() -> float | None:
@@ -112,7 +129,7 @@ class RestClient:
             return await self._weights.line(exit_.name).take(ask)
 
         async def use(exit_: Exit) -> tuple[Exit, httpx.Response, bytes]:
-            return exit_, *await self._ask(exit_, path, params, where)
+            return exit_, *await self._ask(exit_, call)
 
         exit_, response, body = await self._route.by_exits(
             self._host, self._port, tls=self._tls, use=use, admit=admit
@@ -127,18 +144,16 @@ class RestClient:
         self._weights.bans.accepted()
         return _unpacked(response, body, where)
 
-    async def _ask(
-        self, exit_: Exit, path: str, params: Mapping[str, str | int], where: str
-    ) -> tuple[httpx.Response, bytes]:
+    async def _ask(self, exit_: Exit, call: "_Call") -> tuple[httpx.Response, bytes]:
         """One request by one exit, and its whole answer."""
-        client = self._client(exit_)
+        client, where = self._client(exit_), call.where
         try:
             with trio.fail_after(self._timeout_s):
                 try:
-                    return await _call(client, path, params)
+                    return await call.send(client)
                 except httpcore.RemoteProtocolError:
                     # Most often a kept connection that the peer closed while we began to send.
-                    return await _call(client, path, params)
+                    return await call.send(client)
         except trio.TooSlowError:
             raise RestError(f"{where}: no answer within {self._timeout_s:g} s") from None
         except _FOREIGN as exc:
@@ -157,7 +172,11 @@ class RestClient:
             client = self._clients[exit_] = httpx.AsyncClient(
                 base_url=self._base_url,
                 transport=_Transport(pool),
-                headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip"},
+                headers={
+                    "User-Agent": "trio_feed",
+                    "Accept-Encoding": "gzip",
+                    **self._headers,
+                },
                 trust_env=False,
                 follow_redirects=False,
                 timeout=None,
@@ -182,11 +201,25 @@ class RestClient:
         return RateLimited(problem, self._now_ms() + left_ms)
 
 
-async def _call(
-    client: httpx.AsyncClient, path: str, params: Mapping[str, str | int]
-) -> tuple[httpx.Response, bytes]:
-    async with client.stream("GET", path, params=dict(params)) as response:
-        return response, b"".join([part async for part in response.aiter_raw()])
+@frozen
+class _Call:
+    """``where`` names it in errors, without what may be secret."""
+
+    where: str
+    method: str
+    url: str
+    params: Mapping[str, str | int]
+    body: bytes | None = None
+
+    async def send(self, client: httpx.AsyncClient) -> tuple[httpx.Response, bytes]:
+        async with client.stream(
+            self.method,
+            self.url,
+            params=dict(self.params) or None,
+            content=self.body,
+            headers={} if self.body is None else {"Content-Type": "application/json"},
+        ) as response:
+            return response, b"".join([part async for part in response.aiter_raw()])
 
 
 class _Answer(msgspec.Struct):
