@@ -60,14 +60,15 @@ class AskSlot:
 @frozen
 class AskSignatures:
     """The program's transactions older than ``before`` (None: from the newest on) and newer than
-    ``until`` (None: as far as there are any), newest first, at most ``limit``.  Answered by a
-    :class:`SignaturePage`."""
+    ``until`` (None: as far as there are any), newest first, at most ``limit``, from a node that
+    has reached ``min_slot``.  Answered by a :class:`SignaturePage`."""
 
     number: int
     endpoint: int
     before: str | None
     until: str | None
     limit: int
+    min_slot: int = 0
 
 
 @frozen

@@ -83,9 +83,16 @@ def slot_body(commitment: str) -> bytes:
 
 
 def signatures_body(
-    address: str, commitment: str, limit: int, before: str | None, until: str | None
+    address: str,
+    commitment: str,
+    limit: int,
+    before: str | None,
+    until: str | None,
+    min_slot: int = 0,
 ) -> bytes:
-    """getSignaturesForAddress.  Raises ValueError for a ``limit`` outside of 1..1000."""
+    """getSignaturesForAddress.  A node that has not reached ``min_slot`` refuses with -32016 (it
+    is no filter): the nodes behind one address are not equally far.  Raises ValueError for a
+    ``limit`` outside of 1..1000."""
     if not 1 <= limit <= MOST_SIGNATURES:
         raise ValueError(f"{limit} rows are not between 1 and {MOST_SIGNATURES}")
     options: dict[str, str | int] = {"limit": limit, "commitment": _settled(commitment)}
@@ -93,6 +100,8 @@ def signatures_body(
         options["before"] = before
     if until is not None:
         options["until"] = until
+    if min_slot:
+        options["minContextSlot"] = min_slot
     return _body("getSignaturesForAddress", address, options)
 
 

@@ -131,10 +131,10 @@ class SpinPet(_Facts):
         match question:
             case AskSlot():
                 name, body = "getSlot", solana_rpc.slot_body(self._settled)
-            case AskSignatures(before=before, until=until, limit=limit):
+            case AskSignatures(before=before, until=until, limit=limit, min_slot=min_slot):
                 name = "getSignaturesForAddress"
                 body = solana_rpc.signatures_body(
-                    self.program_id, self._settled, limit, before, until
+                    self.program_id, self._settled, limit, before, until, min_slot
                 )
             case AskTransaction(signature=signature):
                 name = "getTransaction"
@@ -170,8 +170,8 @@ class SpinPet(_Facts):
         events: list[Event] = []
         try:
             events, _ = self._events(message, instruments)
-        except BadMessage as error:
-            events = [Ignored(f"bad transaction: {error}")]
+        except BadMessage:
+            events = [Ignored("bad transaction")]
         prices = [evolve(e, time_ms=time_ms) for e in events if isinstance(e, Price)]
         ignored = [event.kind for event in events if isinstance(event, Ignored)]
         cut = _TRUNCATED in ignored
