@@ -365,7 +365,7 @@ class ChainRepair:
         for number, record in enumerate(self._line.records):
             if record.slot != at:  # slots leave whole: their records share one order
                 ready, at = number, record.slot
-            looked_up = not record.cut_at or len(record.cut_at) >= self._endpoints
+            looked_up = record.signature not in self._cut
             certain = record.listed or record.absences >= 2 or record.slot <= self._floor
             if record.slot > whole or not (record.done and certain and looked_up):
                 break

@@ -102,9 +102,12 @@ class ChainLine:
             return
         previous: Record | None = None
         for signature in signatures:
-            if signature not in self.by_signature:
-                self._insert_after(previous, Record(signature, slot))
-            previous = self.by_signature[signature]
+            record = self.by_signature.get(signature) or Record(signature, slot)
+            if not record.done:
+                if signature in self.by_signature:
+                    self.remove(record)
+                self._insert_after(previous, record)
+            previous = record
 
     def remove(self, record: Record) -> None:
         """Raises KeyError for one that is not in."""

@@ -35,9 +35,11 @@ class Known:
 
     @property
     def until(self) -> str | None:
-        """The oldest witness: those above it must be in the list.  With one alone there would be
-        none, and without the row that proves it an empty list says nothing."""
-        return [*self.witnesses][-1] if len(self.witnesses) > 1 else None
+        """The oldest witness: those in later slots must be in the list.  Where there are none,
+        nothing would prove the list, and an empty one says nothing."""
+        oldest = [*self.witnesses][-1] if self.witnesses else ""
+        above = any(slot > self.witnesses[oldest] for slot in self.witnesses.values())
+        return oldest if above else None
 
 
 @define(eq=False)
@@ -90,7 +92,9 @@ class Round:
         if walk.slot is None:
             return AskSlot(number, walk.endpoint)
         page, until = self.limits.page, self.known.until
-        return AskSignatures(number, walk.endpoint, walk.before, until, page, walk.slot)
+        # Of a node that does not know `before` yet the page would be empty.
+        reached = max(walk.slot, walk.rows[0].slot) if walk.rows else walk.slot
+        return AskSignatures(number, walk.endpoint, walk.before, until, page, reached)
 
     def ready(self, now: Mono) -> list[Walk]:
         return [w for w in self.walks if not w.done and not w.asked and w.ask_at <= now]
