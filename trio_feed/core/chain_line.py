@@ -100,13 +100,17 @@ class ChainLine:
             for record in rest:
                 self.append(record)
             return
+        fixed = {record.signature for record in known if record.done}
         previous: Record | None = None
-        for signature in signatures:
+        for at, signature in enumerate(signatures):
             record = self.by_signature.get(signature) or Record(signature, slot)
             if not record.done:
                 if signature in self.by_signature:
                     self.remove(record)
-                self._insert_after(previous, record)
+                if previous is None and fixed.isdisjoint(signatures[at:]):
+                    self.append(record)
+                else:
+                    self._insert_after(previous, record)
             previous = record
 
     def remove(self, record: Record) -> None:
