@@ -312,6 +312,7 @@ class _Transport(httpx.AsyncBaseTransport):
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
                 headers=request.headers.raw,
+                content=request.stream,
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
