@@ -37,17 +37,16 @@ from ..transactions import (
     SignatureRow,
     Transaction,
 )
-from .chain_line import ChainLine, Record
+from .chain_known import AHEAD_SLOTS, ChainKnown
+from .chain_line import Record
 from .chain_queue import ChainQueue
-from .chain_round import TRIES, Known, Round, Walk
+from .chain_round import TRIES, Round, Walk
 from .chain_words import SLOT_MS, ChainLimits, Gap, Item, Out, Proven, Retract
 from .effects import Report
 
-_WITNESSES = 8
 _SOON_S = 0.5
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
-_AHEAD_SLOTS = 1000
 _SLOTS_PER_S = 20
 """A notification that is further ahead of what the lists said is not believed: they will name it,
 where it is true."""
@@ -72,15 +71,9 @@ class ChainRepair:
     ) -> None:
         self._endpoints, self._retracts, self._failed_too = endpoints, retracts, failed_too
         self._limits = limits or ChainLimits()
-        self._line = ChainLine()
+        self._known = ChainKnown(self._limits, last)
+        self._line = self._known.line
         self._queue = ChainQueue(self._limits)
-        self._settled: dict[str, int] = {}
-        """Signature -> slot of what left the line: duplicates."""
-        self._witnesses: list[tuple[str, int]] = [last] if last else []
-        """Newest last."""
-        self._floor = last[1] - 1 if last else -1
-        self._begun = last is not None
-        """A first round has shown where the chain stands."""
         self._round: Round | None = None
         self._next_round: Mono = NEVER
         self._reached: tuple[int, Mono] | None = None
@@ -100,7 +93,7 @@ class ChainRepair:
     @property
     def settled(self) -> tuple[str, int] | None:
         """Signature and slot of the last transaction before which nothing is missing."""
-        return self._witnesses[-1] if self._witnesses else None
+        return self._known.witnesses[-1] if self._known.witnesses else None
 
     @property
     def held(self) -> int:
@@ -109,7 +102,7 @@ class ChainRepair:
 
     def live(self, transaction: Transaction, now: Now) -> Out:
         """A notification."""
-        if transaction.signature in self._settled:
+        if transaction.signature in self._known.settled:
             return ()
         if self._is_absurd(transaction.slot, now):
             fields = {"signature": transaction.signature, "slot": transaction.slot}
@@ -129,7 +122,7 @@ class ChainRepair:
     def reconnected(self, now: Now) -> Out:
         """The subscription is confirmed (again): what happened before is not known, unless this is
         the very first time."""
-        if self._begun or len(self._line):
+        if self._known.begun or len(self._line):
             self._queue.gap_since, self._gap_slot = now.mono, 0
         self._next_round = now.mono
         return tuple(self._flush(now))
@@ -202,8 +195,6 @@ class ChainRepair:
     # Rounds
 
     def _begin_round(self, now: Now) -> None:
-        witnesses = dict(reversed(self._witnesses))
-        floor = max(self._floor, self._witnesses[0][1] - 1 if witnesses else -1)
         walks = tuple(
             Walk(n, ask_at=now.mono, tries=TRIES - 1 if n in self._silent else 0)
             for n in range(self._endpoints)
@@ -211,8 +202,8 @@ class ChainRepair:
         self._round = Round(
             now.mono,
             int(now.exchange),
-            Known(witnesses, floor),
-            not self._begun,
+            self._known.for_round(),
+            not self._known.begun,
             walks,
             self._limits,
         )
@@ -226,7 +217,7 @@ class ChainRepair:
         silent = [walk.endpoint for walk in ended.walks if not walk.done]
         self._silent = {n: self._silent.get(n, now.mono) for n in silent}
         if ended.baseline:
-            self._begin(ended)
+            self._known.begin(ended)
         yield from self._faults_of(ended)
         yield from self._compare(ended, now)
         whole = ended.slot - self._limits.settle_slots
@@ -250,34 +241,13 @@ class ChainRepair:
         later_s = 0.0 if told else self._limits.settle_slots * SLOT_MS / 1000
         return ended.slot >= told and ended.started >= queue.gap_since + later_s
 
-    def _begin(self, ended: Round) -> None:
-        """What is in the list by now, older than what was told, happened before we began."""
-        self._begun, self._floor = True, ended.slot
-        if self._line.records:
-            told = self._line.records[0].slot - 1
-            self._floor = min(ended.slot, max(told, ended.slot - _AHEAD_SLOTS))
-        rows = [row for rows in ended.united().values() for row in rows if row.slot <= self._floor]
-        for row in rows:
-            self._settle(row.signature, row.slot)
-        self._witnesses = [(row.signature, row.slot) for row in rows][-_WITNESSES:]
-
-    def _older_witnesses(self, ended: Round) -> None:
-        """One witness alone makes every list long (:attr:`.chain_round.Known.until`)."""
-        older = next((walk.older for walk in ended.walks if walk.done and walk.older), [])
-        if len(self._witnesses) == 1 and older:
-            for row in reversed(older):
-                self._settle(row.signature, row.slot)
-            found = [(row.signature, row.slot) for row in reversed(older)]
-            self._witnesses = [*found, *self._witnesses][-_WITNESSES:]
-
     def _faults_of(self, ended: Round) -> Iterator[Item]:
         walks = [walk for walk in ended.walks if walk.done]
         first = max(ended.known.floor_slot, 0)
         if all(walk.cut for walk in walks):
             last = min((walk.rows[-1].slot for walk in walks if walk.rows), default=ended.slot)
             if not any(walk.rows for walk in walks):  # what is known is known to nobody else
-                self._witnesses.clear()
-                self._floor = max(self._floor, ended.slot - self._limits.settle_slots)
+                self._known.begin_anew(ended.slot - self._limits.settle_slots)
             yield Gap(first, last, walks[0].cut, final=True)
         if odd := sum(walk.odd for walk in walks):
             yield Report("chain.odd_rows", "warning", {"rows": odd})
@@ -292,8 +262,8 @@ class ChainRepair:
         united = ended.united()
         missed: list[Record] = []
         for slot, rows in united.items():
-            new = [row for row in rows if row.signature not in self._settled]
-            if slot <= self._floor:  # before we began, or given up: only what was told
+            new = [row for row in rows if row.signature not in self._known.settled]
+            if slot <= self._known.floor:  # before we began, or given up: only what was told
                 new = [row for row in new if row.signature in self._line.by_signature]
             for row in new:
                 record = self._line.by_signature.get(row.signature)
@@ -309,11 +279,12 @@ class ChainRepair:
         self._queue.sort()
         yield from self._take_in(missed, united, now)
         named = {row.signature for rows in united.values() for row in rows}
-        yield from self._absent(ended, named)
-        self._older_witnesses(ended)
+        self._known.older_witnesses(ended)
         # What only a silent endpoint knows is still to be found once it is back.
         if all(now.mono - since >= self._limits.give_up_s for since in self._silent.values()):
-            self._settle_line(ended)
+            whole = ended.slot - self._limits.settle_slots
+            yield from self._absent(whole, named)
+            self._known.settle_line(whole, self._cut)
 
     def _take_in(
         self, missed: list[Record], united: Mapping[int, list[SignatureRow]], now: Now
@@ -339,12 +310,12 @@ class ChainRepair:
         yield from self._retract(record)
         self._line.append(Record(record.signature, slot, versions=record.versions))
 
-    def _absent(self, ended: Round, named: set[str]) -> Iterator[Item]:
-        whole = ended.slot - self._limits.settle_slots
+    def _absent(self, whole: int, named: set[str]) -> Iterator[Item]:
+        """What was told of slots up to ``whole`` and is in no list."""
         for record in [*self._line.records]:
             if record.slot > whole:
                 break
-            if record.signature in named or record.slot <= self._floor:
+            if record.signature in named or record.slot <= self._known.floor:
                 continue
             record.absences += 1
             if record.absences == 2 and not record.listed:
@@ -359,46 +330,16 @@ class ChainRepair:
         if record.taken:
             yield Retract(record.taken)
 
-    def _settle_line(self, ended: Round) -> None:
-        """What is far enough behind and complete leaves the line."""
-        whole, ready, at = ended.slot - self._limits.settle_slots, 0, -1
-        for number, record in enumerate(self._line.records):
-            if record.slot != at:  # slots leave whole: their records share one order
-                ready, at = number, record.slot
-            looked_up = record.signature not in self._cut
-            certain = record.listed or record.absences >= 2 or record.slot <= self._floor
-            if record.slot > whole or not (record.done and certain and looked_up):
-                break
-        else:
-            ready = len(self._line) if at <= whole else ready
-        for record in self._line.drop_first(ready):
-            self._settle(record.signature, record.slot)
-            if record.listed:
-                self._witnesses.append((record.signature, record.slot))
-        del self._witnesses[:-_WITNESSES]
-
-    def _settle(self, signature: str, slot: int) -> None:
-        self._settled[signature] = slot
-        if len(self._settled) > self._limits.remembered:
-            del self._settled[next(iter(self._settled))]
-
     def _forget(self) -> Iterator[Item]:
-        """The list could not be read for so long that the line is full."""
-        excess = len(self._line) - self._limits.remembered
-        while excess > 0 and self._line.records[0].done:
-            excess -= 1
-            (record,) = self._line.drop_first(1)
-            self._settle(record.signature, record.slot)
-            self._cut.pop(record.signature, None)
-            first, self._floor = max(self._floor, 0), max(self._floor, record.slot)
-            self._witnesses.clear()
-            yield Gap(first, record.slot, "nothing could be checked for too long", final=True)
+        for signature, gap in self._known.forget():
+            self._cut.pop(signature, None)
+            yield gap
 
     def _is_absurd(self, slot: int, now: Now) -> bool:
         if self._reached is None:
             return False
         reached, at = self._reached
-        return slot > reached + _AHEAD_SLOTS + _SLOTS_PER_S * (now.mono - at)
+        return slot > reached + AHEAD_SLOTS + _SLOTS_PER_S * (now.mono - at)
 
     # Single transactions
 
