@@ -331,8 +331,10 @@ class ChainRepair:
             yield Retract(record.taken)
 
     def _forget(self) -> Iterator[Item]:
-        for signature, gap in self._known.forget():
-            self._cut.pop(signature, None)
+        if (forgotten := self._known.forget()) is not None:
+            signatures, gap = forgotten
+            for signature in signatures:
+                self._cut.pop(signature, None)
             yield gap
 
     def _is_absurd(self, slot: int, now: Now) -> bool:

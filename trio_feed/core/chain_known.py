@@ -4,7 +4,7 @@ A *witness* is one of the last settled transactions.  A reading of the list that
 nothing out (:mod:`.chain_round`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from .chain_line import ChainLine
 from .chain_round import Known, Round
@@ -83,15 +83,21 @@ class ChainKnown:
         if len(self.settled) > self._limits.remembered:
             del self.settled[next(iter(self.settled))]
 
-    def forget(self) -> Iterator[tuple[str, Gap]]:
+    def forget(self) -> tuple[list[str], Gap] | None:
         """The list could not be read for so long that the line is full: signatures that leave it
-        unchecked."""
+        unchecked, a tenth of it at a time; mostly None."""
         excess = len(self.line) - self._limits.remembered
-        while excess > 0 and self.line.records[0].done:
-            excess -= 1
-            (record,) = self.line.drop_first(1)
+        if excess <= self._limits.remembered // 10:
+            return None
+        ready = 0
+        while ready < excess and self.line.records[ready].done:
+            ready += 1
+        if not ready:
+            return None
+        dropped = self.line.drop_first(ready)
+        for record in dropped:
             self.settle(record.signature, record.slot)
-            first, self.floor = max(self.floor, 0), max(self.floor, record.slot)
-            self.witnesses.clear()
-            why = "nothing could be checked for too long"
-            yield record.signature, Gap(first, record.slot, why, final=True)
+        first, self.floor = max(self.floor, 0), max(self.floor, dropped[-1].slot)
+        self.witnesses.clear()
+        gap = Gap(first, self.floor, "nothing could be checked for too long", final=True)
+        return [record.signature for record in dropped], gap
