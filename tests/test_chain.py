@@ -497,3 +497,17 @@ def test_it_forgets_within_bounds() -> None:
     assert len(told(out)) == 60
     gaps = [g for g in out if isinstance(g, Gap)]
     assert [(g.first_slot, g.last_slot, g.final) for g in gaps] == [(400, 505, True)]
+
+
+def test_the_next_page_is_asked_of_a_node_that_knows_the_last_row() -> None:
+    """Of one that does not the page would be empty, and look like the end of the list."""
+    repair = started(page=2)
+    repair.reconnected(at(5))
+    (ask,) = repair.ask(at(20))
+    repair.answer(ask, 520, at(20))
+    (ask,) = repair.ask(at(20))
+    rows = (SignatureRow("c", 530), SignatureRow("b", 525))
+    repair.answer(ask, SignaturePage(rows, 2), at(20))
+    (ask,) = repair.ask(at(20))
+    assert isinstance(ask, AskSignatures)
+    assert (ask.before, ask.min_slot) == ("b", 530)

@@ -281,7 +281,8 @@ class ChainRepair:
         named = {row.signature for rows in united.values() for row in rows}
         self._known.older_witnesses(ended)
         # What only a silent endpoint knows is still to be found once it is back.
-        if all(now.mono - since >= self._limits.give_up_s for since in self._silent.values()):
+        heard = all(now.mono - at >= self._limits.give_up_s for at in self._silent.values())
+        if heard and not ended.baseline:  # which is one page, and may begin inside of a slot
             whole = ended.slot - self._limits.settle_slots
             yield from self._absent(whole, named)
             self._known.settle_line(whole, self._cut)

@@ -125,6 +125,9 @@ class Round:
         walk.odd += page.count - len(page.rows)
         met = self._take(walk, page.rows)
         ended = page.count < self.limits.page
+        if self.baseline and not ended and walk.rows:  # the oldest slot may not be in it whole
+            oldest = walk.rows[-1].slot
+            walk.rows = [row for row in walk.rows if row.slot != oldest]
         if met or self.baseline or (ended and not self.known.witnesses):
             walk.done = True
         elif not ended and page.rows and walk.pages < self.limits.pages:
