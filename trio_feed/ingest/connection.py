@@ -19,7 +19,7 @@ from ..metrics import Metrics
 from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
-from ..settings import ConnectionSettings
+from ..settings import ConnectionSettings, masked_url
 from ..supervise import Backoff
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Stream, Venue
 
@@ -55,7 +55,7 @@ class ConnectionState:
     def statistics(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "url": self.plan.url,
+            "url": masked_url(self.plan.url),
             "lane": self.lane,
             "exit": self.exit,
             "streams": [stream.name for stream in self.plan.streams],
@@ -138,7 +138,9 @@ class Connection:
         state.refused.clear()
         await self._subscribe(socket)
         state.status, state.problem = "live", ""
-        self._log.info("connection.open", url=state.plan.url, streams=len(state.plan.streams))
+        self._log.info(
+            "connection.open", url=masked_url(state.plan.url), streams=len(state.plan.streams)
+        )
         self.up(state.plan)
         while True:
             await self._take(await self._receive(socket))

@@ -1,6 +1,6 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
-from .fields import Secret
+from .fields import Secret, masked_url
 from .load import load, masked
 from .private import (
     ApiKeySettings,
@@ -50,5 +50,6 @@ __all__ = [
     "WebSocketSettings",
     "load",
     "masked",
+    "masked_url",
     "split_address",
 ]

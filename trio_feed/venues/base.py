@@ -84,13 +84,16 @@ class RestQuestion:
     """A GET: path, query parameters, request weight.
 
     ``until_ms``: the answer cannot hold rows that open there or later, however empty it is; None:
-    it holds the next rows wherever they are.
+    it holds the next rows wherever they are.  ``body`` is not None: a POST of this JSON to the base
+    URL itself instead (JSON-RPC; ``path`` then is the method's name, for the log).  Only what may
+    be asked twice without harm is a question.
     """
 
     path: str
     params: Mapping[str, str | int]
     weight: int = 1
     until_ms: int | None = None
+    body: bytes | None = None
 
 
 class Venue(Protocol):
