@@ -22,6 +22,11 @@ _ROOM = 1 << 8
 _LAST = (1 << _PLACE_BITS) - 1
 
 
+def slot_of(position: int) -> int:
+    """The slot of a price's position."""
+    return position >> (_PLACE_BITS + _PRICE_BITS)
+
+
 @define(eq=False)
 class Record:
     """``transaction`` None: the list names it and it has to be fetched.

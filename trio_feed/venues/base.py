@@ -6,12 +6,13 @@ venue's own; everything that leaves a venue carries unified symbols from the ins
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
 from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
+from ..transactions import Answer, Question, Transaction
 from .instruments import Instruments
 from .rows import Rows
 
@@ -76,7 +77,7 @@ class GoingAway:
     """The exchange will close this connection soon."""
 
 
-Event = Data | Ack | Pong | Ignored | GoingAway
+Event = Data | Transaction | Ack | Pong | Ignored | GoingAway
 
 
 @frozen
@@ -94,6 +95,21 @@ class RestQuestion:
     weight: int = 1
     until_ms: int | None = None
     body: bytes | None = None
+
+
+@runtime_checkable
+class ChainVenue(Protocol):
+    """A venue whose prices are repaired.  While ``chain`` its ``parse`` gives a whole
+    :class:`.Transaction` and not its prices.  ``parse_answer`` raises BadMessage."""
+
+    NAME: str
+
+    @property
+    def chain(self) -> bool: ...
+
+    def question(self, question: Question) -> RestQuestion: ...
+
+    def parse_answer(self, question: Question, body: bytes, instruments: Instruments) -> Answer: ...
 
 
 class Venue(Protocol):

@@ -80,6 +80,8 @@ class SpinPet(_Facts):
     """``processed`` is the earliest and may still be dropped by the chain."""
     process_failed_transactions: bool = False
     """True: also take events of transactions that were rolled back."""
+    chain: bool = False
+    """True: messages become transactions, for the chain's repair."""
 
     def stream(
         self, kind: Kind, instrument: Instrument, interval: Interval | None = None
@@ -97,10 +99,15 @@ class SpinPet(_Facts):
         return [Plan(base_url, tuple(streams), (Frame(text, frozenset({str(_REQUEST_ID)})),))]
 
     def parse(self, raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
-        """One WebSocket message -> an Ack, or what a transaction said.  Raises BadMessage."""
+        """One WebSocket message -> an Ack, or what a transaction said; where ``chain``, the whole
+        transaction.  Raises BadMessage."""
         message = solana.parse_message(raw)
         if isinstance(message, Ack):
             return (message,)
+        if self.chain:
+            transaction = self._read(message, instruments)
+            reasons = ("failed transaction",) if transaction.failed else transaction.ignored
+            return (transaction, *map(Ignored, reasons))
         if message.failed and not self.process_failed_transactions:
             return (Ignored("failed transaction"),)
         try:
