@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.make import MINUTE, T0
 
-from trio_feed.core.calendar import next_open, open_of
 from trio_feed.core.bars import Built
+from trio_feed.core.calendar import next_open, open_of
 from trio_feed.core.price_bars import PriceBars, fill_flat, flat
 from trio_feed.model import Hole, Interval, Kline, Price
 

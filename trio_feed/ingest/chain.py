@@ -218,9 +218,7 @@ class ChainFeed:
         if self.began_ms is not None:
             self.began_ms = max(self.began_ms, until_ms)
         for engine in [*self._driver.engines.values()]:
-            self._driver.perform(
-                engine, engine.missed(first_ms, until_ms, now, final=gap.final)
-            )
+            self._driver.perform(engine, engine.missed(first_ms, until_ms, now, final=gap.final))
             self._plan(engine)
 
     def _span(self, gap: Gap, now_ms: int) -> tuple[int, int]:

@@ -5,7 +5,6 @@ every lever of :mod:`.levers`; :data:`SOLANA_KINDS` draws them like ``KINDS`` of
 :mod:`.faultscript`.
 """
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -45,20 +44,4 @@ SOLANA_LEVERS: Mapping[str, Callable[[HasExchange, Fault], None]] = {
     "log_truncated": log_truncated,
     "lost_notifications": lost_notifications,
     "quiet_program": quiet_program,
-}
-
-
-def _several(kind: str, chance: random.Random) -> Fault:
-    return Fault(kind, times=chance.randint(1, 6))
-
-
-def _lasting(kind: str, chance: random.Random) -> Fault:
-    return Fault(kind, lasts_s=chance.randint(120, 1200))
-
-
-SOLANA_KINDS: Mapping[str, Callable[[str, random.Random], Fault]] = {
-    "fork": _several,
-    "log_truncated": _several,
-    "lost_notifications": _several,
-    "quiet_program": _lasting,
 }
