@@ -387,7 +387,8 @@ def _parser() -> argparse.ArgumentParser:
         "--faults",
         type=_kinds,
         default="all",
-        help=f"all, everything, none, or some of {','.join([*ALL_KINDS, *SOLANA_KINDS])}",
+        help="all (that fit the venue), everything, none, or some of "
+        + ",".join([*ALL_KINDS, *SOLANA_KINDS]),
     )
     parser.add_argument("--venue", choices=VENUES, default=VENUES[0])
     parser.add_argument("--trades", action="store_true", help="also take trades and count them")

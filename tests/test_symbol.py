@@ -714,7 +714,7 @@ def test_time_closes_candles_of_prices_while_their_stream_is_up() -> None:
     engine.wake()
     assert engine.wakes_s == 3  # a second after its end
     assert closes(engine.go(2.9).wake(), S1) == []
-    assert closes(engine.go(3.5).wake(), S1) == [1_000]  # of the first one the beginning is missing
+    assert closes(engine.go(3.5).wake(), S1) == [1_000]
     assert engine.wakes_s == 31
     engine.down(PRICES)
     told = len(engine.out)

@@ -216,9 +216,7 @@ class Ledger:
 
     def made(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A candle made here of prices: one behind the line follows whatever silence lies
-        between, one of the line is revised.  A line does not begin with an incomplete one."""
-        if self.fresh and not kline.complete:
-            return []
+        between, one of the line is revised."""
         if kline.open_ms <= self.closed_ms and not self.fresh:
             return [self.revise(kline, now)] if kline.closed else []
         self.silent_until(kline.open_ms, begin=True)
@@ -226,10 +224,10 @@ class Ledger:
 
     def silent_until(self, open_ms: int, *, begin: bool = False) -> None:
         """No candle opens before ``open_ms``, and none is missing."""
-        if open_ms > self.expected or (begin and self.fresh):
-            if not (self.fresh and not begin):
-                self.closed_ms = self.grid.previous(open_ms)
-                self.current, self._updates = None, 0
+        moves = begin and open_ms != self.expected if self.fresh else open_ms > self.expected
+        if moves:
+            self.closed_ms = self.grid.previous(open_ms)
+            self.current, self._updates = None, 0
 
     def revise(self, kline: Kline, now: Now) -> CandleNews:
         """Another value of a closed candle; the caller is sure of it."""
