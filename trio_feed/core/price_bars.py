@@ -159,6 +159,14 @@ class PriceBars:
         self._gaps = [*self._gaps, (first_ms, until_ms)][-100:]
         return self._remarked()
 
+    def first_after(self, time_ms: int) -> int | None:
+        """Time of the first price at or after ``time_ms``, as far as prices are kept; None: there
+        is none yet."""
+        if self.newest_ms < time_ms:
+            return None
+        times = (entry.time_ms for entry in self._entries if entry.time_ms >= time_ms)
+        return min(times, default=time_ms)
+
     def whole(self, first_ms: int, until_ms: int) -> list[Built]:
         """What :meth:`missed` said of this time was found after all."""
         self._gaps = [

@@ -100,7 +100,11 @@ class SymbolPrices:
     def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
         """Prices between may be missing.  ``final``: they cannot be had."""
         (self._final if final else self._open_gaps).append((first_ms, until_ms))
-        self._unsure_ms = max(until_ms, self._unsure_ms or 0)
+        after_ms = self._bars.first_after(until_ms)
+        if after_ms is None:
+            self._unsure_ms = max(until_ms, self._unsure_ms or 0)
+        else:
+            until_ms = after_ms + 1
         return self._mark((first_ms, until_ms))
 
     def whole(self, until_ms: int) -> list[Built]:
