@@ -7,6 +7,11 @@ engines see prices in the order of the chain: the processor calls :meth:`ChainFe
 What closes candles is the chain itself: a later price closes what ended before it, of every symbol
 (:meth:`ChainFeed._close`; the symbols wait in a heap, by the end of their next candle), and a
 reading of the program's list proves that there was nothing.
+
+A notification says no time: its prices count when it arrives, on the exchange's clock.  A fetched
+transaction says the second of its block, and its prices count there; so they are in the candle in
+which they would have been live, but for those whose notification would have crossed the end of a
+second (it takes about one second).
 """
 
 import heapq
@@ -17,6 +22,7 @@ from typing import Never
 
 import structlog
 import trio
+from attrs import evolve
 
 from ..core.chain import ChainRepair
 from ..core.chain_line import slot_of
@@ -90,9 +96,12 @@ class ChainFeed:
     # What comes in
 
     def heard(self, transaction: Transaction, at: Mono, wall: Wall) -> None:
-        """A notification."""
+        """A notification.  It says no time, so its prices count at the moment of its arrival."""
         self._heard_at = at
-        self._put(self._repair.live(transaction, Now(at, wall, self._driver.clock.at(at))))
+        now = Now(at, wall, self._driver.clock.at(at))
+        if not transaction.time_ms:
+            transaction = evolve(transaction, time_ms=int(now.exchange))
+        self._put(self._repair.live(transaction, now))
 
     def confirmed(self, at: Mono, wall: Wall) -> None:
         """The subscription begins (anew)."""
