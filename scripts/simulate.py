@@ -31,7 +31,7 @@ import structlog
 import trio
 import trio._core._run as scheduler
 import trio.testing
-from attrs import define, field
+from attrs import define, evolve, field
 
 from scripts.simulate_client import listen
 from scripts.simulate_judge import MUST_BE_ZERO, Felt, judge
@@ -43,6 +43,7 @@ from scripts.simulate_run import (
     PROXY,
     PUSH,
     REST,
+    SPINPET,
     START_MS,
     SYMBOL,
     VENUES,
@@ -51,6 +52,9 @@ from scripts.simulate_run import (
     box_settings,
     service_settings,
 )
+from scripts.simulate_solana import INTERVALS as SPINPET_INTERVALS
+from scripts.simulate_solana import KINDS as SPINPET_KINDS
+from scripts.simulate_solana import judge_solana, mints_of, settings_of
 from trio_feed import logs, service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
@@ -58,7 +62,7 @@ from trio_feed.settings import LoggingSettings
 from trio_feed.simulator.books import BookPath
 from trio_feed.simulator.boxes import serve_box
 from trio_feed.simulator.clocks import Clocks
-from trio_feed.simulator.faultscript import ALL_KINDS, parse_kinds
+from trio_feed.simulator.faultscript import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
 from trio_feed.simulator.gate import Gate
 from trio_feed.simulator.levers import play, pull
 from trio_feed.simulator.memory import MemoryNetwork
@@ -129,6 +133,8 @@ class Scene:
     def end(self) -> None:
         """The hours are over."""
         self.end_ms = math.floor(self.trial.clocks.exchange_ms())
+        if self.run.venue == SPINPET:
+            return  # silent intervals have no candle, so none is waited for
         days = days_of(self.trial.exchange.market, SYMBOL)
         for interval, origin in self.run.origins.items():
             if origin == "exchange":
@@ -218,7 +224,9 @@ async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
         listeners.append(gate.guard(listener, rest=endpoint is REST))
     serve = partial(serve_box, box_settings(run), listeners=listeners, now_ms=clocks.exchange_ms)
     exchange = await nursery.start(serve)
-    exchange.market.delist(NEWCOMER)
+    spinpet = run.venue == SPINPET
+    if not spinpet:
+        exchange.market.delist(NEWCOMER)
     proxy = MemoryProxy(network)
     (listener,) = await network.listen(*PROXY)
     nursery.start_soon(proxy.run, listener)
@@ -228,7 +236,9 @@ async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
     for at_s, fault in run.faults():
         if at_s <= 0:
             pull(trial, fault)
-    books = BookCheck(BookPath(exchange.market, SYMBOL), by_id=run.venue != "okx")
+    books = None
+    if not spinpet:
+        books = BookCheck(BookPath(exchange.market, SYMBOL), by_id=run.venue != "okx")
     return Scene(run, trial, Record(books, SYMBOL), felt)
 
 
@@ -238,7 +248,9 @@ async def _serve(scene: Scene) -> None:
     world = Environment(scene.dial, scene.trial.network.listen, scene.trial.clocks.wall_ms, chance)
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
-        await service.run(service_settings(scene.run), world, task_status=task_status)
+        own = settings_of(scene.run) if scene.run.venue == SPINPET else []
+        settings = service_settings(evolve(scene.run, settings=(*own, *scene.run.settings)))
+        await service.run(settings, world, task_status=task_status)
         raise AssertionError("the service returned")
 
     try:
@@ -283,7 +295,13 @@ async def _listen(scene: Scene) -> None:
     asked: list[dict[str, Any]] = [{"symbol": SYMBOL, **one} for one in each]
     new = [{"symbol": FRESH, "provisional": True, **one} for one in each]
     later = new if run.lists_fresh else []
-    asked += [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
+    if run.venue == SPINPET:  # mints are known with their first price
+        asked, later = [], [{"symbol": mint, **one} for mint in mints_of(run) for one in each]
+    asked += (
+        []
+        if run.venue == SPINPET
+        else [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
+    )
     stream = await scene.trial.network.dial(*PUSH)
     reason = await listen(
         stream, asked, scene.record,
@@ -294,16 +312,22 @@ async def _listen(scene: Scene) -> None:
 
 async def _judge(scene: Scene) -> dict[str, Any]:
     run, trial = scene.run, scene.trial
+    symbols = mints_of(run) if run.venue == SPINPET else (SYMBOL, NEWCOMER, FRESH)
     stored = {
         (symbol, interval): await _stored(scene, symbol, interval)
-        for symbol in (SYMBOL, NEWCOMER, FRESH)
+        for symbol in symbols
         for interval in run.origins
     }
     felt, messages = scene.felt, max(1, trial.gate.frames)
     offences = trial.gate.offences
     violations = scene.too_many_dials + offences.control_frames + offences.while_banned
+    end_ms = scene.end_ms or START_MS
+    if run.venue == SPINPET:
+        verdict = judge_solana(run, trial, scene.record, stored, end_ms)
+    else:
+        verdict = judge(run, trial, scene.record, stored, end_ms, trial.returns_s)
     return {
-        **judge(run, trial, scene.record, stored, scene.end_ms or START_MS, trial.returns_s),
+        **verdict,
         "crashes": int(bool(scene.crash)),
         "limit_violations": violations,
         "bypassed": scene.bypassed,
@@ -312,7 +336,7 @@ async def _judge(scene: Scene) -> dict[str, Any]:
         "venue": run.venue,
         "dials": trial.exchange.dials,
         "requests": trial.exchange.requests,
-        "weight": trial.exchange.weight,
+        "weight": getattr(trial.exchange, "weight", 0),
         "reconnects": trial.exchange.upgrades,
         "turns_per_frame": round(felt.turns / messages, 1),
         "log_lines": sum(felt.logs.values()),
@@ -345,6 +369,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         symbols=options.symbols,
         settings=tuple(options.set),
     )
+    if run.venue == SPINPET:
+        kinds = SPINPET_KINDS if run.kinds == tuple(KINDS) else run.kinds
+        run = evolve(run, kinds=kinds, intervals=(), built=SPINPET_INTERVALS)
     lines, result = simulate(run)
     if not options.json:
         print(*lines, sep="\n")
@@ -360,7 +387,8 @@ def _parser() -> argparse.ArgumentParser:
         "--faults",
         type=_kinds,
         default="all",
-        help=f"all, everything, none, or some of {','.join(ALL_KINDS)}",
+        help="all (that fit the venue), everything, none, or some of "
+        + ",".join([*ALL_KINDS, *SOLANA_KINDS]),
     )
     parser.add_argument("--venue", choices=VENUES, default=VENUES[0])
     parser.add_argument("--trades", action="store_true", help="also take trades and count them")

@@ -10,6 +10,7 @@ import trio_websocket
 from trio_feed.testing.record import Record
 
 _ASK_AGAIN_S = 60.0
+_NAMES = ("symbol", "interval")
 
 
 async def listen(
@@ -36,8 +37,10 @@ async def listen(
             while True:
                 message = json.loads(await connection.get_message())
                 record.note(message, trio.current_time())
-                if message["type"] == "subscription_confirmed" and "id" in message:
-                    left.pop(message["id"], None)
+                if message["type"] == "subscription_confirmed":
+                    for number, asked in [*left.items()]:
+                        if all(message["data"].get(k) == asked.get(k) for k in _NAMES):
+                            del left[number]
                 if is_complete():
                     complete.set()
         except trio_websocket.ConnectionClosed as error:

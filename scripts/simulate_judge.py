@@ -75,6 +75,7 @@ def judge(
     for interval, counts in by_interval.items():
         (given if run.origins[interval] == "exchange" else made).update(counts)
     both = given + made
+    books = record.books if "book" in run.channels else None
     trades = judge_trades(case, record.trades) if "trade" in run.channels else None
     return {
         "closed_expected": both["expected"],
@@ -91,8 +92,8 @@ def judge(
         "wrong_by_interval": _wrong(by_interval),
         "trades_lost": trades and trades["lost"],
         "trades_wrong": trades and trades["wrong"] + trades["duplicated"] + trades["out_of_order"],
-        "book_mismatches": record.books.mismatches if "book" in run.channels else None,
-        "books_checked": record.books.checked if "book" in run.channels else None,
+        "book_mismatches": books and books.mismatches,
+        "books_checked": books and books.checked,
         "max_detect_s": round(trial.worst_silence_s(), 1),
         "latest_final_s": latest_finals_s(case, record),
         "stale": sum(series.statuses["stale"] for series in record.series.values()),

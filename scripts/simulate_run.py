@@ -15,7 +15,8 @@ SYMBOL, NEWCOMER, FRESH = "BTCUSDT", "ETHUSDT", "SOLUSDT"
 """The second one is not traded but while the fault ``listing`` lasts; the third has no history at
 all when ``new_listing`` lists it."""
 WEBSOCKET, REST, PUSH, PROXY = ("exchange", 80), ("rest", 80), ("push", 80), ("proxy", 3128)
-VENUES = ("binance_usdm", "binance", "okx")
+VENUES = ("binance_usdm", "binance", "okx", "spinpet")
+SPINPET = VENUES[-1]
 CHANNELS = ("kline", "trade", "book", "ticker")
 HISTORY_BARS = 20
 BUILT = (Interval.S1, Interval.S30)

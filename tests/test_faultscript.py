@@ -7,6 +7,7 @@ import pytest
 from trio_feed.simulator.faultscript import (
     ALL_KINDS,
     KINDS,
+    SOLANA_KINDS,
     TRUTH_KINDS,
     Fault,
     parse_kinds,
@@ -55,7 +56,7 @@ def test_without_kinds_nothing_happens() -> None:
 
 
 def test_there_is_a_lever_for_every_kind() -> None:
-    assert ALL_KINDS.keys() == LEVERS
+    assert ALL_KINDS.keys() | SOLANA_KINDS.keys() == LEVERS
 
 
 def test_everything_is_more_than_all() -> None:

@@ -503,3 +503,36 @@ async def test_urls_are_not_logged(autojump_clock, caplog):
     async with client_of(Exchange(answer())) as client:
         await client.get("/x", {"listenKey": "secret"})
     assert "secret" not in caplog.text
+
+
+async def test_post(autojump_clock):
+    """The body goes to the base URL itself, its query and the client's headers with it."""
+    exchange = Exchange(answer(body=b'{"result":1}'))
+    (listener,) = await exchange.network.listen("api.exchange", 80)
+    way = Route(exchange.network.dial, ProxySettings(), None, "", 5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.serve, listener)
+        async with open_rest(
+            "http://api.exchange/v2/KEY?api-key=SECRET",
+            route=way,
+            timeout_s=10,
+            weights=Weights(1200),
+            headers={"x-token": "HEADER"},
+        ) as client:
+            assert (await client.post(b"", name="getSlot")).body == b'{"result":1}'
+        nursery.cancel_scope.cancel()
+    (request,) = exchange.requests
+    assert request.startswith(b"POST /v2/KEY?api-key=SECRET HTTP/1.1\r\n")
+    assert b"content-type: application/json\r\n" in request.lower()
+    assert b"x-token: HEADER\r\n" in request
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+async def test_a_refused_post_shows_no_key(status, autojump_clock):
+    exchange = Exchange(answer(status, b'{"msg":"no"}'))
+    async with client_of(exchange, url="http://api.exchange/v2/KEY?api-key=SECRET") as client:
+        with pytest.raises(errors.NetworkError) as caught:
+            await client.post(b"", name="getSlot")
+    assert str(caught.value).startswith(f"api.exchange getSlot: {status}")
+    assert "KEY" not in str(caught.value)
+    assert "SECRET" not in str(caught.value)

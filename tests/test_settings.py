@@ -4,7 +4,7 @@ import pytest
 
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval
-from trio_feed.settings import Secret, load, masked
+from trio_feed.settings import Secret, load, masked, masked_url
 from trio_feed.settings.fields import Duration
 
 PROXY = "exchanges.binance_usdm.connection.proxy"
@@ -158,3 +158,49 @@ def test_shipped_files_load() -> None:
     live = load([root / "live.toml"])
     assert not live.simulator.enabled
     assert not live.exchanges["binance_usdm"].connection.proxy.enabled
+
+
+SHOWN_URLS = [
+    ("https://NAME.solana-mainnet.quiknode.pro/0123456789abcdef/", "0123456789abcdef"),
+    ("wss://solana-mainnet.g.alchemy.com/v2/AbCdEf-123_456", "AbCdEf-123_456"),
+    ("https://rpc.shyft.to?api_key=AbC", "AbC"),
+    ("https://host:8443/x?a=1&api-key=AbC-dEf", "AbC-dEf"),
+    ("https://user:pAsSwOrD@host/", "pAsSwOrD"),
+    ("https://[::1", "::1"),
+    ("//AbC", "AbC"),
+]
+
+
+@pytest.mark.parametrize(("url", "key"), SHOWN_URLS)
+def test_keys_in_urls_are_not_shown(url: str, key: str) -> None:
+    assert key not in masked_url(url)
+    assigned = f'exchanges.spinpet.connection.rest_url="{url}"'
+    settings = load([], {}, [assigned])
+    assert key not in str(masked(settings)) + repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "wss://fstream.binance.com/market/stream?streams=btcusdt@kline_1m/ethusdt@aggTrade",
+        "wss://stream.binance.com:9443/ws/btcusdt_perpetual@continuousKline_1m",
+        "wss://ws.okx.com:8443/ws/v5/business",
+        "wss://api.mainnet-beta.solana.com",
+    ],
+)
+def test_urls_without_keys_are_shown_whole(url: str) -> None:
+    assert masked_url(url) == url
+
+
+def test_endpoints_of_solana() -> None:
+    value = '[{rest_url = "https://a/KEY1234567890"}, {rest_url = "http://b", token = "SECRET"}]'
+    settings = load([], {}, [f"exchanges.spinpet.solana.endpoints={value}"])
+    first, second = settings.exchanges["spinpet"].solana.endpoints
+    assert (first.rest_url, bool(first.token)) == ("https://a/KEY1234567890", False)
+    assert second.token.reveal() == "SECRET"
+    for shown in (repr(settings), str(masked(settings))):
+        assert "SECRET" not in shown
+        assert "KEY123" not in shown
+    with pytest.raises(SettingsError, match=r"endpoints.*rest_url"):
+        load([], {}, ["exchanges.spinpet.solana.endpoints=[{}]"])

@@ -87,7 +87,12 @@ class _Shown:
         self._bus = bus
 
     def open(
-        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+        self,
+        subject: Subject,
+        history: Iterable[Kline] = (),
+        first_ms: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> None: ...
 
     def close(self, subject: Subject) -> None: ...

@@ -204,12 +204,14 @@ class Trade:
 @frozen
 class Price:
     """A price that came without a quantity.  ``key`` names the event it came from, once for all;
-    ``time_ms`` is the venue's time of it, 0 where it gives none."""
+    ``time_ms`` is the venue's time of it, 0 where it gives none.  ``position`` orders a venue's
+    prices as the chain does (0: not known): a smaller one happened earlier."""
 
     symbol: str
     price: Decimal
     key: str
     time_ms: int = 0
+    position: int = 0
 
 
 @frozen

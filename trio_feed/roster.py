@@ -26,7 +26,7 @@ from .net.budgets import Budgets
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
 from .store.base import Tail
-from .venues import make_venue
+from .venues import Kind, make_venue
 
 log = structlog.get_logger()
 
@@ -182,16 +182,17 @@ class Roster:
         self._close(feed.change(self._boxed(name, exchange), tails))
         for subject in feed.subjects():
             if subject not in before:
-                self._announce(subject)
+                self._announce(feed, subject)
         log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
 
     async def _make(self, name: str, exchange: ExchangeSettings) -> Fed:
         """A feed that goes on where the store ends, and its topics."""
         around = self._around
         tails = await self._remember(name, exchange)
+        boxed = self._boxed(name, exchange)
         feed = VenueFeed(
-            make_venue(name, exchange),
-            self._boxed(name, exchange),
+            make_venue(name, boxed),
+            boxed,
             world=around.world,
             environ=around.environ if self._settings.proxy.from_env else None,
             tails=tails,
@@ -203,7 +204,7 @@ class Roster:
             cache=_cache(self._settings, name),
         )
         for subject in feed.subjects():
-            self._announce(subject)
+            self._announce(feed, subject)
         fed = self._fed[name] = Fed(feed, exchange)
         if exchange.fallback == "simulated":
             fed.stand_in = partial(stand_in, feed, world=around.world, bus=around.bus)
@@ -222,9 +223,10 @@ class Roster:
             self._histories[series] = history, tail.first_open_ms
         return tails
 
-    def _announce(self, subject: Subject) -> None:
+    def _announce(self, feed: VenueFeed, subject: Subject) -> None:
         history, first_ms = self._histories.pop(subject, ((), None))
-        self._around.bus.open(subject, history, first_ms)
+        sparse = feed.venue.TRADE_KIND is Kind.PRICE
+        self._around.bus.open(subject, history, first_ms, sparse=sparse)
 
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:

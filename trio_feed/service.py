@@ -242,13 +242,11 @@ async def _start_simulator(
     log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed)
 
     def point_at_it(exchange: ExchangeSettings) -> ExchangeSettings:
-        has_rest = make_venue(box.venue, exchange).REST_URL
         connection = evolve(
-            exchange.connection,
-            websocket_url=f"ws://{address}",
-            rest_url=f"http://{address}" if has_rest else "",
+            exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"
         )
-        return evolve(exchange, connection=connection)
+        solana = evolve(exchange.solana, endpoints=())  # the box is the only node
+        return evolve(exchange, connection=connection, solana=solana)
 
     return point_at_it
 

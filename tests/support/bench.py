@@ -46,7 +46,12 @@ class Bus:
         self.first_ms: dict[Series, int] = {}
 
     def open(
-        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+        self,
+        subject: Subject,
+        history: Iterable[Kline] = (),
+        first_ms: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         self.opened.append(subject)
 

@@ -46,7 +46,6 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
     ``assignments`` that begin with a dot are about the venue's table.
     """
     table = f"exchanges.{venue}"
-    rest = "" if venue == "spinpet" else "http://exchange:80"
     return load(
         assignments=[
             "server.host=push",
@@ -59,7 +58,7 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
             f"{table}.channels=['kline']",
             f"{table}.history_bars=20",
             f"{table}.connection.websocket_url=ws://exchange:80",
-            f"{table}.connection.rest_url={rest}",
+            f"{table}.connection.rest_url=http://exchange:80",
             *(table + words if words.startswith(".") else words for words in assignments),
         ]
     )

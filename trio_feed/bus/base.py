@@ -22,10 +22,16 @@ class Publisher(Protocol):
     """
 
     def open(
-        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+        self,
+        subject: Subject,
+        history: Iterable[Kline] = (),
+        first_ms: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         """Make a series or line known; a series with its last closed candles, ascending, and the
-        open time of its oldest one anywhere.  One that is open stays as it is."""
+        open time of its oldest one anywhere.  One that is open stays as it is.  ``sparse``:
+        intervals in which nothing happened have no candle."""
 
     def close(self, subject: Subject) -> None:
         """It is not there any more.  Opened again, its numbers go on."""
@@ -91,6 +97,10 @@ class Stream(Protocol):
     @property
     def first_ms(self) -> int | None:
         """Open time of the oldest candle that exists anywhere."""
+
+    @property
+    def sparse(self) -> bool:
+        """Intervals in which nothing happened have no candle: they are flat."""
 
     @property
     def recent(self) -> Sequence[tuple[Kline, int]]:

@@ -35,6 +35,7 @@ class LocalStream:
     recent: deque[tuple[Kline, int]]
     first_ms: int | None
     resume_messages: int
+    sparse: bool = False
     revisions: int = 0
     latest: Published | None = None
     provisional: Published | None = None
@@ -149,7 +150,12 @@ class LocalBus:
     # Publisher
 
     def open(
-        self, subject: Subject, history: Iterable[Kline] = (), first_ms: int | None = None
+        self,
+        subject: Subject,
+        history: Iterable[Kline] = (),
+        first_ms: int | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         if subject in self._streams:
             return
@@ -160,6 +166,7 @@ class LocalBus:
             deque(((kline, 1) for kline in history), self._history_rows),
             first_ms,
             self._resume_messages,
+            sparse,
         )
         for listener in self._listeners:
             listener.opened(stream)

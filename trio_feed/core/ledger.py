@@ -214,6 +214,21 @@ class Ledger:
         self.fresh = False
         return self._release(now)
 
+    def made(self, kline: Kline, now: Now) -> list[CandleNews]:
+        """A candle made here of prices: one behind the line follows whatever silence lies
+        between, one of the line is revised."""
+        if kline.open_ms <= self.closed_ms and not self.fresh:
+            return [self.revise(kline, now)] if kline.closed else []
+        self.silent_until(kline.open_ms, begin=True)
+        return [self._close(kline, now) if kline.closed else self._update(kline, now)]
+
+    def silent_until(self, open_ms: int, *, begin: bool = False) -> None:
+        """No candle opens before ``open_ms``, and none is missing."""
+        moves = begin and open_ms != self.expected if self.fresh else open_ms > self.expected
+        if moves:
+            self.closed_ms = self.grid.previous(open_ms)
+            self.current, self._updates = None, 0
+
     def revise(self, kline: Kline, now: Now) -> CandleNews:
         """Another value of a closed candle; the caller is sure of it."""
         self.counts.revisions += 1

@@ -1,76 +1,156 @@
 """One symbol's prices without quantities, each event once, become candles.  Pure.
 
-For venues that tell a price per event (Spin Pet on Solana).  The same event may come twice, from
-two connections or after a reconnect: its key decides.  A price without a time of its own counts at
-the moment at which it came in, so there the end of a candle is a matter of our clock by definition;
-it is kept open while the stream is down.
+For venues that tell a price per event (Spin Pet on Solana).  An interval without a price has no
+candle (:mod:`.price_bars`).  What says that a candle is over depends on the venue:
+
+- ``chain``: what was missed can be fetched (:mod:`.chain`).  Prices come with their time and once
+  each, and a candle closes at :meth:`SymbolPrices.proven`: a later price of the chain, or a reading
+  of the program's list.  No clock closes anything.  Late and retracted prices are revisions.
+- else nothing can be fetched, and a candle closes by our clock a second after its end; it is kept
+  open while the stream is down.  The same event may come twice, from two connections: its key
+  decides.
+
+After a gap nobody knows at what price the next candle opens, so that one is not complete either.
 """
 
 from collections import deque
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
-from ..model import Interval, Price
+from ..model import Interval, Kline, Price
+from . import calendar
 from .bars import Built
-from .price_candles import PriceCandles
+from .price_bars import PriceBars
 
 GRACE_MS = 1_000
-"""A candle is closed only this long after its end."""
+"""Without a chain a candle is closed only this long after its end."""
 _REMEMBERED = 20_000
 """Keys; an event that comes again after that many others counts twice."""
-_PAGE = 1_000
+_MOST_IMPLIED = 1_000
+"""Silent candles inside of one gap that are kept as incomplete ones."""
+
+Span = tuple[int, int]
 
 
 @define(eq=False)
 class SymbolPrices:
-    """``last_close`` is where the stored candles end, per interval: open time and close."""
+    """``last``: where the stored candles end.  ``heard_at``: when its last price came."""
 
     intervals: tuple[Interval, ...]
-    last_close: Mapping[Interval, tuple[int, Decimal]]
-    _candles: PriceCandles = field(init=False)
+    last: Mapping[Interval, Kline]
+    chain: bool = False
+    heard_at: Mono = Mono(0.0)
+    _bars: PriceBars = field(init=False)
     _seen: set[str] = field(factory=set)
     _order: deque[str] = field(factory=deque)
     _up: bool = False
+    _lost_ms: int | None = None
+    _unsure_ms: int | None = None
+    """End of a gap after which no price has come yet."""
+    _open_gaps: list[Span] = field(factory=list)
+    _final: list[Span] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self._candles = PriceCandles(self.intervals, self.last_close)
+        self._bars = PriceBars(self.intervals, self.last)
+
+    @property
+    def next_end_ms(self) -> int | None:
+        """When the next candle with a price ends; None: there is none that is open."""
+        return self._bars.next_end_ms
 
     def due(self, now: Now) -> Mono:
         """When :meth:`advance` closes something, while the stream is up."""
-        end = self._candles.next_end_ms
-        if end is None or not self._up:
+        end = self.next_end_ms
+        if end is None or not self._up or self.chain:
             return NEVER
         return now.mono + (end + GRACE_MS - float(now.exchange)) / 1000
 
+    def known_since(self, time_ms: int) -> None:
+        """No price after ``time_ms`` was missed, though none has come yet."""
+        self._bars.watch(time_ms)
+
     def take(self, price: Price, now: Now) -> list[Built] | None:
-        """A live price; at the venue's time, or at ours where it gives none.  None: it was here
-        before."""
-        if price.key in self._seen:
-            return None
-        self._remember(price.key)
-        time_ms = price.time_ms or int(now.exchange)
-        built: list[Built] = []
-        while page := self._candles.advance(time_ms, _PAGE):
-            built += page
-        return [*built, *self._candles.add(price.price, time_ms)]
+        """A price, at its own time, or at the exchange's of ``now`` where it has none.  Returns
+        what changed; None: it was here before."""
+        if not self.chain:
+            if price.key in self._seen:
+                return None
+            self._remember(price.key)
+        self.heard_at = now.mono
+        if not self.intervals:
+            return []
+        price = evolve(price, time_ms=price.time_ms or int(now.exchange))
+        out: list[Built] = []
+        if self._unsure_ms is not None and price.time_ms >= self._unsure_ms:
+            since, self._unsure_ms = self._unsure_ms, None
+            out = self._mark((since, price.time_ms + 1))
+        return out + self._bars.take(price)
 
-    def resumed(self, now: Now) -> None:
-        """The stream is up (again): what happened meanwhile is not known."""
+    def retract(self, keys: Iterable[str]) -> list[Built]:
+        """These prices are not in the chain."""
+        return self._bars.retract(keys) if self.intervals else []
+
+    def proven(self, until_ms: int) -> list[Built]:
+        """Nothing before ``until_ms`` is to come any more, but for what comes late."""
+        return self._bars.advance(until_ms)
+
+    def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
+        """Prices between may be missing.  ``final``: they cannot be had."""
+        (self._final if final else self._open_gaps).append((first_ms, until_ms))
+        after_ms = self._bars.first_after(until_ms)
+        if after_ms is None:
+            self._unsure_ms = max(until_ms, self._unsure_ms or 0)
+        else:
+            until_ms = after_ms + 1
+        return self._mark((first_ms, until_ms))
+
+    def whole(self, until_ms: int) -> list[Built]:
+        """What was missed before ``until_ms`` and could be had has come."""
+        found = [gap for gap in self._open_gaps if gap[1] <= until_ms]
+        if not found:
+            return []
+        self._open_gaps = [gap for gap in self._open_gaps if gap[1] > until_ms]
+        if not self._open_gaps and not self._final:
+            self._unsure_ms = None
+        out: list[Built] = []
+        for first_ms, last_ms in found:
+            out += self._bars.whole(first_ms, last_ms)
+        for gap in self._final[-10:]:  # they may lie inside of it
+            out += self._bars.missed(*gap)
+        return [*{(interval, k.open_ms): (interval, k) for interval, k in out}.values()]
+
+    def silent_in(self, interval: Interval, first_ms: int, until_ms: int) -> list[Kline]:
+        """The silent candles of a gap, not complete, for the store: none of them is certain."""
+        opens = calendar.opens(interval, calendar.open_of(interval, first_ms), until_ms)
+        rows = (self._bars.implied(interval, at) for at in islice(opens, _MOST_IMPLIED))
+        return [row for row in rows if row is not None]
+
+    def resumed(self, now: Now) -> list[Built]:
+        """The stream is up (again).  Without a chain what happened meanwhile is never known."""
         self._up = True
-        self._candles.missed(int(now.exchange))
+        lost_ms, self._lost_ms = self._lost_ms, None
+        if self.chain or lost_ms is None:
+            return []
+        return self.missed(lost_ms, int(now.exchange), final=True)
 
-    def lost(self) -> None:
+    def lost(self, now: Now) -> None:
         """The stream is down: no candle closes until it is back."""
+        if self._up:
+            self._lost_ms = int(now.exchange)
         self._up = False
 
     def advance(self, now: Now) -> list[Built]:
-        """Close what ended a while ago, at most a page of it."""
-        if not self._up:
+        """Without a chain: close what ended a while ago."""
+        if not self._up or self.chain:
             return []
-        return self._candles.advance(int(now.exchange) - GRACE_MS, _PAGE)
+        return self._bars.advance(int(now.exchange) - GRACE_MS)
+
+    def _mark(self, span: Span) -> list[Built]:
+        self._final = self._final[-10:]
+        return self._bars.missed(*span)
 
     def _remember(self, key: str) -> None:
         self._seen.add(key)

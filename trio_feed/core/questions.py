@@ -30,6 +30,8 @@ class Rules:
     book_snapshot_levels: int | None = None
     page: int = 1_000
     began_ms: int = 0
+    chain: bool = False
+    """What was missed of its prices is fetched in the order of a chain (:mod:`.chain`)."""
 
 
 class Need(IntEnum):

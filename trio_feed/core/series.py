@@ -127,6 +127,23 @@ class CandleLines:
             before = self._note_holes(ledger)
         return before + self.observe(interval, kline, now)
 
+    def priced(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
+        """A candle made of prices: intervals without one have none."""
+        ledger = self.ledgers[interval]
+        return self._told(ledger, ledger.made(self._labelled(kline), now), now)
+
+    def silent_until(self, interval: Interval, time_ms: int) -> None:
+        """Nothing is missing before ``time_ms``."""
+        ledger = self.ledgers[interval]
+        ledger.silent_until(ledger.grid.open_of(time_ms))
+
+    def kept(self, interval: Interval, rows: list[Kline]) -> list[Effect]:
+        """Silent candles of which we are not sure: for the store alone."""
+        ledger = self.ledgers[interval]
+        if not rows or ledger.fresh:
+            return []
+        return [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
+
     def revise(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
         """Another value of a closed candle, from a late trade or from the exchange."""
         ledger = self.ledgers[interval]

@@ -32,6 +32,7 @@ from ..model import (
 )
 from ..settings import ExchangeSettings
 from .arbitration import Arbitration
+from .bars import Built
 from .books import BookLine
 from .early import EarlyClose
 from .effects import CandleNews, Effect, Fetch, LineNews, Load, Report, Resubscribe, StoreHole
@@ -89,7 +90,7 @@ class SymbolEngine:
         self.candles = CandleLines(rules, settings, symbol, ends, now, simulated=simulated)
         self._arbitration = Arbitration(_HOLD_BOOKS_S if settings.connection.redundancy > 1 else 0)
         self.trades = self._make_trades(ends)
-        self.prices = self._make_prices(ends)
+        self.prices = self._make_prices(ends, now)
         self._early = EarlyClose(settings.close == "proven")
         self._ticker = TickerLine(rules.venue, symbol, self.source)
         self.book: BookLine | None = None
@@ -97,7 +98,7 @@ class SymbolEngine:
             self.book = BookLine(rules, symbol, settings.book_levels, self.source)
         connection = settings.connection
         self.liveness = Liveness(
-            frozenset({Kind.KLINE, rules.trade_kind}),
+            frozenset({Kind.KLINE, rules.trade_kind} - {Kind.PRICE}),
             connection.stall_factor,
             connection.stall_min_s,
             connection.silence_timeout_s,
@@ -120,12 +121,12 @@ class SymbolEngine:
         trades.resume((i, ends[i].kline) for i in built if i in ends)
         return trades
 
-    def _make_prices(self, ends: Mapping[Interval, End]) -> SymbolPrices | None:
+    def _make_prices(self, ends: Mapping[Interval, End], now: Now) -> SymbolPrices | None:
         built = self.settings.trade_intervals
         if self.rules.trade_kind is not Kind.PRICE:
             return None
-        last = {i: (ends[i].kline.open_ms, ends[i].kline.close) for i in built if i in ends}
-        return SymbolPrices(built, last)
+        last = {i: ends[i].kline for i in built if i in ends}
+        return SymbolPrices(built, last, self.rules.chain, now.mono)
 
     @property
     def subjects(self) -> list[Subject]:
@@ -178,18 +179,82 @@ class SymbolEngine:
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         self.liveness.up(stream, now.mono)
-        if self.prices is not None:
-            self.prices.resumed(now)
         self.candles.resumed(self._streams.get(stream, ()), now)
         self._want(now.mono)
-        return [*self.status.up(stream, self._missing(stream, now))]
+        out: list[Effect] = [*self.status.up(stream, self._missing(stream, now))]
+        if self.prices is not None:
+            self._priced(self.prices.resumed(now), now, out)
+        return out
 
     def down(self, stream: Stream, reason: str, now: Now) -> list[Effect]:
         """Nothing carries it any more."""
         self.liveness.lost(stream)
         if self.prices is not None:
-            self.prices.lost()
+            self.prices.lost(now)
         return self._lost(stream, reason, now)
+
+    # What a chain of transactions says of prices (:mod:`.chain`); only with ``rules.chain``.
+
+    @property
+    def next_end_ms(self) -> int | None:
+        """When the next candle made of prices ends; None: no such candle is open."""
+        return None if self.prices is None else self.prices.next_end_ms
+
+    @property
+    def idle_since(self) -> Mono:
+        """When the last price came, or it was opened.  NEVER: it is not one of prices, or a candle
+        is still open."""
+        idle = self.prices is not None and self.next_end_ms is None
+        return self.prices.heard_at if idle and self.prices is not None else NEVER
+
+    def known_since(self, time_ms: int) -> None:
+        """No price after ``time_ms`` was missed, though none has come yet."""
+        if self.prices is not None:
+            self.prices.known_since(time_ms)
+
+    def retracted(self, keys: Iterable[str], now: Now) -> list[Effect]:
+        """These prices are not in the chain."""
+        out: list[Effect] = []
+        if self.prices is not None:
+            self._priced(self.prices.retract(keys), now, out)
+        return out
+
+    def passed(self, until_ms: int, now: Now) -> list[Effect]:
+        """The chain goes on at ``until_ms``: what ended before is closed."""
+        out: list[Effect] = []
+        if self.prices is not None:
+            self._priced(self.prices.proven(until_ms), now, out)
+        return out
+
+    def proven(self, until_ms: int, now: Now) -> list[Effect]:
+        """No price before ``until_ms`` is missing, but for those that cannot be had."""
+        out = self.passed(until_ms, now)
+        if self.prices is None:
+            return out
+        self._priced(self.prices.whole(until_ms), now, out)
+        for interval in self.prices.intervals:
+            self.candles.silent_until(interval, until_ms)
+            out += self._settled(self.candles.ledgers[interval].series)
+        for stream in self._streams:
+            if self.liveness.is_up(stream.kind):
+                out += self.status.flows(stream, {})
+        return out
+
+    def missed(self, first_ms: int, until_ms: int, now: Now, *, final: bool) -> list[Effect]:
+        """Prices between may be missing.  ``final``: they cannot be had."""
+        out: list[Effect] = []
+        if self.prices is None:
+            return out
+        self._priced(self.prices.missed(first_ms, until_ms, final=final), now, out)
+        if not final:
+            return out
+        for interval in self.prices.intervals:
+            ledger = self.candles.ledgers[interval]
+            rows = self.prices.silent_in(interval, first_ms, until_ms)
+            out += self.candles.kept(interval, rows)
+            span = ledger.grid.open_of(first_ms), ledger.grid.open_of(max(first_ms, until_ms - 1))
+            out += self.status.hole(ledger.series, span)
+        return out
 
     # Questions and answers.
 
@@ -199,11 +264,7 @@ class SymbolEngine:
         if self.liveness.wake_at <= now.mono:
             out += self._act(self.liveness.wake(now.mono, held=held), now)
         if self.prices is not None and self.prices.due(now) <= now.mono:
-            made: list[Effect] = []
-            for interval, kline in self.prices.advance(now):
-                made += self.candles.built(interval, kline, now)
-            self._after(made, now)
-            out += made
+            self._priced(self.prices.advance(now), now, out)
         if self.trading:
             wanted = self.candles.wants(now, asked=self._asked)
             for fetch, at in self._other_dues(now):
@@ -389,12 +450,16 @@ class SymbolEngine:
         line = self._line.get(Channel.TRADE)
         if line is not None:
             out.append(LineNews(line, price, self.source, float(now.wall)))
+        self._priced(built, now, out)
+        self._want(self.prices.due(now))
+
+    def _priced(self, built: Iterable[Built], now: Now, out: list[Effect]) -> None:
+        """Candles made of prices, new ones and others again."""
         made: list[Effect] = []
         for interval, kline in built:
-            made += self.candles.built(interval, kline, now)
+            made += self.candles.priced(interval, kline, now)
         self._after(made, now)
         out += made
-        self._want(self.prices.due(now))
 
     # Parts of answer.
 

@@ -19,12 +19,15 @@ from ..metrics import Metrics
 from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
-from ..settings import ConnectionSettings
+from ..settings import ConnectionSettings, masked_url
 from ..supervise import Backoff
+from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Stream, Venue
+from ..venues.base import ChainVenue
 
-Incoming = tuple[Sequence[Data], Mono, Wall]
-"""What one message said, and when its bytes came in."""
+Incoming = tuple[Sequence[Data] | Transaction | None, Mono, Wall]
+"""What one message said, and when its bytes came in.  None: the streams are confirmed from here
+on; only of venues whose messages are transactions."""
 
 _BAD_SAMPLES = 5
 """Bad messages of one attempt that are logged; all are counted."""
@@ -55,7 +58,7 @@ class ConnectionState:
     def statistics(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "url": self.plan.url,
+            "url": masked_url(self.plan.url),
             "lane": self.lane,
             "exit": self.exit,
             "streams": [stream.name for stream in self.plan.streams],
@@ -138,8 +141,12 @@ class Connection:
         state.refused.clear()
         await self._subscribe(socket)
         state.status, state.problem = "live", ""
-        self._log.info("connection.open", url=state.plan.url, streams=len(state.plan.streams))
+        self._log.info(
+            "connection.open", url=masked_url(state.plan.url), streams=len(state.plan.streams)
+        )
         self.up(state.plan)
+        if isinstance(self.venue, ChainVenue) and self.venue.chain:
+            await self._hand_on((None, Mono(trio.current_time()), Wall(self.now_ms())))
         while True:
             await self._take(await self._receive(socket))
 
@@ -202,7 +209,8 @@ class Connection:
         except BadMessage as error:
             self._note_bad_message(error)
             return
-        data = []
+        data: list[Data] = []
+        transaction: Transaction | None = None
         for event in events:
             match event:
                 case Ack():
@@ -214,15 +222,17 @@ class Connection:
                     self.leaving()
                 case Pong():
                     pass
+                case Transaction():
+                    transaction = event
                 case _:
                     data.append(event)
-        if data:
+        if data or transaction is not None:
             state.last_message_ms = received
             self._last_data = trio.current_time()
             self.backoff.succeeded()
             self.delivered()
             self.metrics.parsed.observe(max(0.0, self.now_ms() - received) / 1000)
-            await self._hand_on((data, mono, Wall(received)))
+            await self._hand_on((transaction or data, mono, Wall(received)))
 
     def _acknowledge(self, ack: Ack) -> None:
         self._waiting.discard(ack.name)

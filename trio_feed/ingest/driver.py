@@ -10,7 +10,7 @@ want to be woken later are in another one, and :mod:`.venue` sleeps until the ea
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -87,6 +87,8 @@ class Driver:
         self._wakes: list[tuple[Mono, int, SymbolEngine]] = []
         self._registered: dict[SymbolEngine, Mono] = {}
         self._numbers = count()
+        self.prices_quiet: Callable[[], bool] | None = None
+        """Whether the chain proves that there are no prices; None: nobody can say."""
         self._price_streams: dict[Stream, None] = {}
         """Those that are up: they carry every symbol."""
 
@@ -143,20 +145,45 @@ class Driver:
             return
         self.perform(engine, engine.take(events, now))
 
-    def _welcome(self, symbol: str, events: Sequence[Data]) -> SymbolEngine | None:
-        """A symbol that came by itself, while there is room."""
+    def is_stranger(self, symbol: str) -> bool:
+        """A symbol that is not known and may be :meth:`meet`: it came by itself, and there is
+        room."""
         settings = self.settings
-        wanted = EVERY in settings.symbols and isinstance(events[0], Price)
-        if not wanted or len(self.engines) >= settings.max_symbols:
-            return None
-        engine = self.open(symbol, {})
+        if symbol in self.engines or EVERY not in settings.symbols:
+            return False
+        return len(self.engines) < settings.max_symbols
+
+    def meet(
+        self, symbol: str, ends: Mapping[Any, End], firsts: Mapping[Subject, int | None]
+    ) -> SymbolEngine:
+        """Make a symbol known that came by itself.  ``firsts``: open times of the oldest candles
+        of its stored series."""
+        engine = self.open(symbol, ends)
         for subject in engine.subjects:
-            self._bus.open(subject)
+            self._bus.open(subject, first_ms=firsts.get(subject), sparse=True)
         now = self.now()
         for stream in self._price_streams:
             engine.use([stream], trading=False, now=now)
             self.perform(engine, engine.up(stream, now))
         return engine
+
+    def idle(self, for_s: float) -> list[str]:
+        """Symbols that came by themselves and have had no price for so long."""
+        if EVERY not in self.settings.symbols:
+            return []
+        before = float(mono()) - for_s
+        named = self.settings.symbols
+        return [
+            symbol
+            for symbol, engine in self.engines.items()
+            if symbol not in named and float(engine.idle_since) <= before
+        ]
+
+    def _welcome(self, symbol: str, events: Sequence[Data]) -> SymbolEngine | None:
+        """A symbol that came by itself, while there is room."""
+        if not isinstance(events[0], Price) or not self.is_stranger(symbol):
+            return None
+        return self.meet(symbol, {}, {})
 
     def up(self, streams: Iterable[Stream]) -> None:
         """These streams deliver from now on."""
@@ -184,7 +211,9 @@ class Driver:
 
     def is_quiet(self, streams: Iterable[Stream]) -> bool:
         """The exchange has confirmed that there is nothing to tell on any of these streams."""
-        now = mono()
+        now, streams = mono(), list(streams)
+        if self.prices_quiet is not None and any(s.kind is Kind.PRICE for s in streams):
+            return self.prices_quiet()
         engines = ((stream, self.engines.get(stream.symbol)) for stream in streams)
         return all(engine is None or engine.liveness.is_quiet(s, now) for s, engine in engines)
 
@@ -231,7 +260,7 @@ class Driver:
             elif kind is LineNews or kind is StatusMessage:
                 self._bus.publish(effect)  # type: ignore[arg-type]
             elif kind is Report:
-                self._report(effect)  # type: ignore[arg-type]
+                self.report(effect)  # type: ignore[arg-type]
             else:
                 self._do(engine, effect)
         self._schedule(engine)
@@ -262,7 +291,8 @@ class Driver:
                 self.queues.rotations.append(effect)
                 self.queues.more_rotations.set()
 
-    def _report(self, report: Report) -> None:
+    def report(self, report: Report) -> None:
+        """Log it and count it."""
         if report.metric:
             metric = getattr(self._metrics, report.metric)
             metric.labels(self.rules.venue, *report.labels).inc(report.amount)

@@ -8,6 +8,8 @@ venue
 ├─ rotator          connections that are to be replaced
 ├─ instruments      the venue's list, at start and again
 ├─ gauges
+├─ chain            of a venue whose prices are repaired: what to ask its nodes
+├─ retirer          symbols that came by themselves and are idle
 └─ pool             connections, each restarted by itself
 """
 
@@ -28,22 +30,26 @@ from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
 from ..model import Channel, Instrument, Interval, Series, StreamState, Subject
-from ..net.budgets import Budgets
+from ..net.budgets import Budgets, Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
-from ..settings import ExchangeSettings
+from ..settings import ExchangeSettings, SolanaEndpointSettings
 from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff
+from ..transactions import Transaction
 from ..venues import AnyInstrument, Instruments, Kind, Stream, Venue
+from ..venues.base import ChainVenue
 from . import instruments
+from .chain import ChainFeed
 from .connection import ConnectionState, Incoming
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
 from .pool import Pool
 
 _MEASURE_S = 30.0
+_RETIRE_S = 60.0
 _WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
 _READ_ROWS = 50_000
 """Stored minutes that are read at once: more than a month has."""
@@ -78,6 +84,8 @@ class VenueFeed:
         self._table: Instruments | None = None
         self._problems: dict[str, str] = {}
         self._fit: Callable[[], None] = lambda: None
+        self._chain: ChainFeed | None = None
+        self._budgets = budgets
         connection = settings.connection
         self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
@@ -196,12 +204,17 @@ class VenueFeed:
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._open_rest(stack)
+            self._chain = await self._open_chain(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, inlet, name=f"{name} processor")
             nursery.start_soon(self._wake, name=f"{name} timer")
             nursery.start_soon(self._load, name=f"{name} loader")
             nursery.start_soon(self._rotate, name=f"{name} rotator")
             nursery.start_soon(self._measure, name=f"{name} gauges")
+            if self._chain is not None:
+                nursery.start_soon(self._chain.run, name=f"{name} chain")
+            if EVERY in self.settings.symbols:
+                nursery.start_soon(self._retire, name=f"{name} retirer")
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
@@ -217,17 +230,73 @@ class VenueFeed:
     async def _open_rest(self, stack: AsyncExitStack) -> RestClient | None:
         connection = self.settings.connection
         url = connection.rest_url or self.venue.REST_URL
-        if not url:
+        if not url or not self.venue.LISTED:  # where nothing is listed nothing is asked about
             return None
+        return await self._client(stack, url, self._weights, {})
+
+    async def _client(
+        self, stack: AsyncExitStack, url: str, weights: Weights, headers: Mapping[str, str]
+    ) -> RestClient:
         return await stack.enter_async_context(
             open_rest(
                 url,
                 route=evolve(self._route, dials=None),  # the limit is on WebSockets
-                timeout_s=connection.rest_timeout_s,
-                weights=self._weights,
+                timeout_s=self.settings.connection.rest_timeout_s,
+                weights=weights,
                 exchange_at=self.driver.clock.evidence,
+                headers=headers,
             )
         )
+
+    async def _open_chain(self, stack: AsyncExitStack) -> ChainFeed | None:
+        """The repair of a venue that can be repaired, with a client and a budget per node."""
+        venue, connection, solana = self.venue, self.settings.connection, self.settings.solana
+        if not isinstance(venue, ChainVenue):
+            return None
+        if not venue.chain:
+            problem = "no RPC URL is configured: what the subscription misses is lost"
+            self._log.warning("chain.repairs_off", problem=problem)
+            return None
+        nodes = solana.endpoints or (SolanaEndpointSettings(connection.rest_url),)
+        clients = []
+        for number, node in enumerate(nodes):
+            weights = self._budgets.weights(
+                f"{self.venue.SHARES} node {number}",
+                connection.rest_weight_per_minute,
+                self.venue.BURST_S,
+            )
+            headers = {"x-token": node.token.reveal()} if node.token else {}
+            clients.append(await self._client(stack, node.rest_url, weights, headers))
+        chain = ChainFeed(
+            venue, solana, self.driver, self._metrics, clients, self._meet, self._store.room
+        )
+        self.driver.prices_quiet = chain.is_quiet
+        return chain
+
+    async def _meet(self, symbol: str) -> None:
+        """Make a symbol known that came by itself; it goes on where its stored series end."""
+        driver = self.driver
+        if not driver.is_stranger(symbol):
+            return
+        tails = await self._store.tails(self.venue.NAME, [symbol])
+        if not driver.is_stranger(symbol):
+            return
+        ends = {s.interval: End(tail.kline, tail.settled_ms) for s, tail in tails.items()}
+        engine = driver.meet(symbol, ends, {s: tail.first_open_ms for s, tail in tails.items()})
+        began_ms = None if self._chain is None else self._chain.began_ms
+        if began_ms is not None and ends:
+            newest = max(tail.kline.open_ms for tail in tails.values())
+            if newest >= began_ms:  # it was retired since, and all its prices are known
+                engine.known_since(began_ms)
+
+    async def _retire(self) -> Never:
+        """Let go of symbols that came by themselves and are idle; they come back the same way."""
+        while True:
+            await trio.sleep(_RETIRE_S)
+            for symbol in self.driver.idle(self.settings.idle_s):
+                for subject in self.driver.close(symbol):
+                    self._bus.close(subject)
+                self._log.info("symbol.retired", symbol=symbol)
 
     async def _keep_instruments(
         self,
@@ -323,6 +392,18 @@ class VenueFeed:
             await self._store.room()
             driver.held = inlet.statistics().current_buffer_used > 0
             events, mono, wall = await inlet.receive()
+            if self._chain is not None:
+                if isinstance(events, Transaction):
+                    self._chain.heard(events, mono, wall)
+                elif events is None:
+                    self._chain.confirmed(mono, wall)
+                await self._chain.apply()
+                continue
+            if events is None or isinstance(events, Transaction):
+                continue
+            if EVERY in self.settings.symbols:
+                for event in events:
+                    await self._meet(event.symbol)
             try:
                 driver.take(events, mono, wall)
             except BadMessage as error:
@@ -381,6 +462,7 @@ class VenueFeed:
                     coverage(ledger, since, float(now.exchange))
                     for engine in driver.engines.values()
                     for ledger in engine.candles.ledgers.values()
+                    if engine.prices is None  # whose candles are sparse
                 ]
                 due, out = sum(d for d, _ in found), sum(o for _, o in found)
                 metrics.coverage.labels(name, window).set(out / due if due else 1.0)
@@ -399,6 +481,7 @@ def rules_of(venue: Venue) -> Rules:
         book_snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS,
         page=venue.PAGE,
         began_ms=venue.BEGAN_MS,
+        chain=isinstance(venue, ChainVenue) and venue.chain,
     )
 
 

@@ -82,12 +82,14 @@ async def open_rest(
     timeout_s: float,
     weights: Weights,
     exchange_at: ExchangeAt = lambda _mono: None,
+    headers: Mapping[str, str] = {},
 ) -> AsyncIterator["RestClient"]:
     """A client for ``base_url`` (http or https); its connections close when the block ends.
 
     ``timeout_s`` is for a whole call without its wait for the budget, which other clients of the
     same exchange may share.  ``exchange_at`` helps where a ban names its end and the answer has no
-    ``Date``.  Raises SettingsError for a URL that is none.
+    ``Date``.  ``headers`` go with every call (a provider's key; never logged).  Raises
+    SettingsError for a URL that is none.
     """
     _check_url(base_url)
     if base_url.startswith("https"):
@@ -95,7 +97,7 @@ async def open_rest(
     for library in ("httpx", "httpcore"):  # they log full URLs at INFO
         logging.getLogger(library).setLevel(logging.WARNING)
     async with AsyncExitStack() as stack:
-        yield RestClient(base_url, route, timeout_s, weights, exchange_at, stack)
+        yield RestClient(base_url, route, timeout_s, weights, exchange_at, stack, headers)
 
 
 class RestClient:
@@ -109,6 +111,7 @@ class RestClient:
         weights: Weights,
         exchange_at: ExchangeAt,
         stack: AsyncExitStack,
+        headers: Mapping[str, str],
     ) -> None:
         parts = urlsplit(base_url)
         self._base_url, self._route, self._timeout_s = base_url, route, timeout_s
@@ -116,7 +119,7 @@ class RestClient:
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._weights, self._exchange_at = weights, exchange_at
-        self._stack = stack
+        self._stack, self._headers = stack, headers
         self._clients: dict[Exit, httpx.AsyncClient] = {}
 
     def __repr__(self) -> str:
@@ -128,7 +131,20 @@ class RestClient:
         Raises RateLimited (without sending anything while a ban is in force), RestRefused,
         RestError, TunnelError.
         """
-        where = f"{self._host}{path}"
+        call = _Call(f"{self._host}{path}", "GET", path, params)
+        return await self._answer(call, weight)
+
+    async def post(self, body: bytes, *, name: str, weight: int = 1) -> Answer:
+        """A 200 to a POST of the JSON ``body`` to the base URL; as :meth:`get`.
+
+        Like a GET it may be sent twice, where a kept connection has ended: for reads only.
+        ``name`` stands in errors in place of the path, which may hold a key.
+        """
+        call = _Call(f"{self._host} {name}", "POST", self._base_url, {}, body)
+        return await self._answer(call, weight)
+
+    async def _answer(self, call: "_Call", weight: int) -> Answer:
+        where = call.where
 
         async def admit(exit_: Exit, still: Callable[[], bool]) -> bool:
             def ask() -> float | None:
@@ -140,7 +156,7 @@ class RestClient:
             return await self._weights.line(exit_.name).take(ask)
 
         async def use(exit_: Exit) -> tuple[Exit, _Heard]:
-            return exit_, await self._ask(exit_, path, params, where)
+            return exit_, await self._ask(exit_, call)
 
         exit_, heard = await self._route.by_exits(
             self._host, self._port, tls=self._tls, use=use, admit=admit
@@ -157,18 +173,16 @@ class RestClient:
         plain = _unpacked(response, body, where)
         return Answer(plain, _date_ms(response), heard.sent, heard.received)
 
-    async def _ask(
-        self, exit_: Exit, path: str, params: Mapping[str, str | int], where: str
-    ) -> "_Heard":
+    async def _ask(self, exit_: Exit, call: "_Call") -> "_Heard":
         """One request by one exit, and its whole answer."""
-        client = self._client(exit_)
+        client, where = self._client(exit_), call.where
         try:
             with trio.fail_after(self._timeout_s):
                 try:
-                    return await _call(client, path, params)
+                    return await call.send(client)
                 except httpcore.RemoteProtocolError:
                     # Most often a kept connection that the peer closed while we began to send.
-                    return await _call(client, path, params)
+                    return await call.send(client)
         except trio.TooSlowError:
             raise RestError(f"{where}: no answer within {self._timeout_s:g} s") from None
         except _FOREIGN as exc:
@@ -187,7 +201,11 @@ class RestClient:
             client = self._clients[exit_] = httpx.AsyncClient(
                 base_url=self._base_url,
                 transport=_Transport(pool),
-                headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip"},
+                headers={
+                    "User-Agent": "trio_feed",
+                    "Accept-Encoding": "gzip",
+                    **self._headers,
+                },
                 trust_env=False,
                 follow_redirects=False,
                 timeout=None,
@@ -238,12 +256,28 @@ class _Heard:
     received: Mono
 
 
-async def _call(client: httpx.AsyncClient, path: str, params: Mapping[str, str | int]) -> _Heard:
-    sent = mono()
-    async with client.stream("GET", path, params=dict(params)) as response:
-        received = mono()
-        body = b"".join([part async for part in response.aiter_raw()])
-        return _Heard(response, body, sent, received)
+@frozen
+class _Call:
+    """``where`` names it in errors, without what may be secret."""
+
+    where: str
+    method: str
+    url: str
+    params: Mapping[str, str | int]
+    body: bytes | None = None
+
+    async def send(self, client: httpx.AsyncClient) -> _Heard:
+        sent = mono()
+        async with client.stream(
+            self.method,
+            self.url,
+            params=dict(self.params) or None,
+            content=self.body,
+            headers={} if self.body is None else {"Content-Type": "application/json"},
+        ) as response:
+            received = mono()
+            body = b"".join([part async for part in response.aiter_raw()])
+            return _Heard(response, body, sent, received)
 
 
 class _Refused(msgspec.Struct):
@@ -337,6 +371,7 @@ class _Transport(httpx.AsyncBaseTransport):
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
                 headers=request.headers.raw,
+                content=request.stream,
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))

@@ -2,11 +2,17 @@
 
 A closed candle is published and put into the store in one synchronous step, so a store in this
 process always holds what the bus holds; one elsewhere may be behind for a moment.
+
+Of a sparse series the silent intervals between two known candles are put in, flat, no more than
+were asked for.  Behind the last known candle nothing is: whether it is silent since is not known.
 """
+
+from collections.abc import Sequence
 
 import trio
 
 from ..bus.base import Stream
+from ..core.price_bars import fill_flat
 from ..errors import StoreError
 from ..model import Kline, Series
 from ..store import KlineStore
@@ -26,14 +32,39 @@ async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str
     Up to date at the moment of return: between looking at the stream and returning nothing waits,
     so a caller that subscribes at once has neither gap nor overlap.  Raises StoreError.
     """
-    return _body(stream, own, await _rows(store, stream, limit, None, None))
+    return _body(stream, own, await _whole(store, stream, limit, None, None))
 
 
 async def answer(store: KlineStore, stream: Stream, own: str, request: History, limit: int) -> str:
     """A ``history`` request's answer: the last ``limit`` closed candles of the range, or the
     first ones where only ``from`` is given.  Raises StoreError."""
-    rows = await _rows(store, stream, limit, request.start_ms, request.end_ms)
+    rows = await _whole(store, stream, limit, request.start_ms, request.end_ms)
     return _body(stream, own, rows)
+
+
+async def _whole(
+    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+) -> Rows:
+    """With the flat candles of a sparse series."""
+    if not stream.sparse:
+        return await _rows(store, stream, limit, start_ms, end_ms)
+    before: Sequence[Kline] = ()
+    if start_ms is not None:
+        before = await store.history(_series(stream), limit=1, end_ms=start_ms)
+    rows = await _rows(store, stream, limit, start_ms, end_ms)
+    after = [kline for kline, _ in stream.recent][-1:]  # nothing waits from here on
+    known_ms = max((kline.open_ms + 1 for kline in [*after, *(k for k, _ in rows)]), default=0)
+    counts = {kline.open_ms: count for kline, count in rows}
+    filled = fill_flat(
+        [kline for kline, _ in rows],
+        _series(stream).interval,
+        limit=limit,
+        end_ms=known_ms if end_ms is None else min(known_ms, end_ms),
+        start_ms=start_ms,
+        before=before[-1] if before else None,
+        first=start_ms is not None and end_ms is None,
+    )
+    return [(kline, counts.get(kline.open_ms, 1)) for kline in filled]
 
 
 async def _rows(
@@ -93,7 +124,11 @@ def _suffices(
     stream: Stream, recent: Rows, limit: int, start_ms: int | None, *, first_ones: bool
 ) -> bool:
     """Whether the recent candles are the whole answer."""
-    if stream.first_ms is None or (len(recent) >= limit and not first_ones):
+    if stream.first_ms is None:
+        return True
+    if stream.sparse:  # the store also has silent candles that were not published
+        return False
+    if len(recent) >= limit and not first_ones:
         return True
     if not stream.recent:
         return False

@@ -1,6 +1,6 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
-from .fields import Secret
+from .fields import Secret, masked_url
 from .load import load, masked
 from .private import (
     ApiKeySettings,
@@ -21,6 +21,7 @@ from .tables import (
     ServiceSettings,
     Settings,
     SimulatorSettings,
+    SolanaEndpointSettings,
     SolanaSettings,
     StoreSettings,
     WebSocketSettings,
@@ -45,10 +46,12 @@ __all__ = [
     "Settings",
     "SettlementSettings",
     "SimulatorSettings",
+    "SolanaEndpointSettings",
     "SolanaSettings",
     "StoreSettings",
     "WebSocketSettings",
     "load",
     "masked",
+    "masked_url",
     "split_address",
 ]

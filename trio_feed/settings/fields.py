@@ -3,6 +3,7 @@
 import math
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -61,6 +62,34 @@ class Duration:
 
     def __repr__(self) -> str:
         return f"Duration({self._text!r})"
+
+
+def masked_url(url: str) -> str:
+    """A URL for people to read: what may be a key in it is ``***``.
+
+    Keys of RPC providers stand in the path (``/v2/KEY``, ``/TOKEN/``) or in the query
+    (``?api-key=``); a user and a password before the host go as well.  Names of streams stay.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "***"
+    if not url or not parts.scheme or not host:
+        return "***" if url else ""
+    host = f"[{host}]" if ":" in host else host
+    path = "/".join("***" if _KEY.fullmatch(part) else part for part in parts.path.split("/"))
+    query = "&".join(
+        item if item.startswith("streams=") else f"{item.partition('=')[0]}=***"
+        for item in parts.query.split("&")
+        if item
+    )
+    address = host if port is None else f"{host}:{port}"
+    return f"{parts.scheme}://{address}{path}{'?' if query else ''}{query}"
+
+
+_KEY = re.compile(r"[A-Za-z0-9_.~%=+-]{10,}")
+"""A segment that is no word of an API: long, and not a stream's name, which has an ``@``."""
 
 
 class FieldError(ValueError):

@@ -17,7 +17,7 @@ from cattrs import (
 
 from ..errors import SettingsError
 from ..model import Channel, Interval
-from .fields import Duration, FieldError, Secret
+from .fields import Duration, FieldError, Secret, masked_url
 from .tables import Settings
 
 ENV_PREFIX = "TRIO_FEED__"
@@ -99,13 +99,15 @@ def _table_kind(kind: Any, name: str) -> Any:
 
 
 def masked(settings: Settings) -> Tree:
-    """The effective settings as a plain tree, secrets as ``***``."""
+    """The effective settings as a plain tree, secrets as ``***``, and so are keys in URLs."""
 
-    def plain(_owner: type, _attribute: "attrs.Attribute[Any]", value: Any) -> Any:
+    def plain(_owner: type, attribute: "attrs.Attribute[Any] | None", value: Any) -> Any:
         if isinstance(value, Secret):
             return "***" if value else ""
         if isinstance(value, Duration):
             return str(value)
+        if attribute is not None and attribute.name in ("rest_url", "websocket_url"):
+            return masked_url(value)
         return value.value if isinstance(value, Enum) else value
 
     tree: Tree = _enums_to_values(attrs.asdict(settings, value_serializer=plain))

@@ -80,9 +80,9 @@ class EgressSettings:
 class ConnectionSettings:
     """``[exchanges.<venue>.connection]``: one venue's sockets."""
 
-    websocket_url: str = ""
+    websocket_url: str = field(default="", repr=False)
     """Base URL of the venue's WebSocket, e.g. wss://fstream.binance.com; empty: the venue's own."""
-    rest_url: str = ""
+    rest_url: str = field(default="", repr=False)
     """Base URL of the venue's REST, e.g. https://fapi.binance.com; empty: the venue's own."""
     ca_file: str = ""
     """PEM file that the exchange is verified with; empty: the system's authorities."""
@@ -141,6 +141,23 @@ class ConnectionSettings:
 
 
 @frozen
+class SolanaEndpointSettings:
+    """One of ``[[exchanges.spinpet.solana.endpoints]]``: a node that is asked for what was missed.
+
+    Keys may stand in the URLs or in ``token``; they are shown nowhere.
+    """
+
+    rest_url: str = field(default="", repr=False)
+    """RPC over HTTP, e.g. https://mainnet.helius-rpc.com/?api-key=..."""
+    token: Secret = field(factory=Secret)
+    """Sent as the header `x-token`; empty: none."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.rest_url.startswith(("http://", "https://")):
+            raise FieldError("rest_url", "is not an http:// or https:// URL")
+
+
+@frozen
 class SolanaSettings:
     """``[exchanges.spinpet.solana]``: where the price events come from."""
 
@@ -149,6 +166,15 @@ class SolanaSettings:
     commitment: Literal["processed", "confirmed", "finalized"] = "confirmed"
     process_failed_transactions: bool = False
     """Also believe events of transactions that failed."""
+    endpoints: tuple[SolanaEndpointSettings, ...] = ()
+    """Where missed transactions are asked for; empty: `connection.rest_url` alone.  Several are
+    compared: what only one of them knows counts."""
+    check_s: float = field(default=10.0, validator=_between(1, 3600))
+    """The list of the program's transactions is read this often, though nothing seems lost."""
+    hold_s: float = field(default=20.0, validator=_between(0.1, 3600))
+    """So long live prices wait for missed ones before them; then these come late, as revisions."""
+    give_up_s: float = field(default=600.0, validator=_between(1, 86400))
+    """A transaction that no endpoint gives for so long is said to be missing."""
 
 
 @frozen
@@ -203,6 +229,9 @@ class ExchangeSettings:
     fallback_after_s: float = field(default=60.0, validator=_between(1, 86400))
     """So long must no connection of the venue deliver before `fallback` takes over."""
     connection: ConnectionSettings = ConnectionSettings()
+    idle_s: float = field(default=86400.0, validator=_between(60, 365 * 86400))
+    """spinpet with symbols = ["*"]: a token without a price for so long is let go; it comes back
+    with its next price."""
     solana: SolanaSettings = SolanaSettings()
     """For venue spinpet only."""
 

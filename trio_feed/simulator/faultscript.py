@@ -179,6 +179,14 @@ TRUTH_KINDS: Mapping[str, Make] = {
 """Kinds at which clocks, grids and other assumptions go wrong.  ``clock_drift`` is in ms a second,
 ``absurd_time`` a year, or 2 for two hours ahead."""
 ALL_KINDS: Mapping[str, Make] = {**KINDS, **TRUTH_KINDS}
+SOLANA_KINDS: Mapping[str, Make] = {
+    "fork": _several(6),
+    "log_truncated": _several(6),
+    "lost_notifications": _several(6),
+    "quiet_program": _lasting(120, 1200),
+}
+"""What only happens to a program on a chain (:mod:`.solana_levers`)."""
+_MAKERS: Mapping[str, Make] = {**ALL_KINDS, **SOLANA_KINDS}
 _AT_START = frozenset({"wrong_clock_at_start"})
 """They happen before the service starts."""
 
@@ -191,8 +199,8 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     if text == "everything":
         return tuple(ALL_KINDS)
     names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    if unknown := sorted(set(names) - ALL_KINDS.keys()):
-        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(ALL_KINDS)}")
+    if unknown := sorted(set(names) - _MAKERS.keys()):
+        raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(_MAKERS)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -203,7 +211,7 @@ def write_script(
 
     Raises KeyError for a kind that there is not.
     """
-    makers = {kind: ALL_KINDS[kind] for kind in kinds}
+    makers = {kind: _MAKERS[kind] for kind in kinds}
     chance = random.Random(f"faults {seed}")
     number = max(len(makers), round(hours * FAULTS_PER_HOUR)) if makers else 0
     deck: list[str] = []

@@ -10,6 +10,7 @@ from ..model import Interval
 from .faultscript import Fault
 from .gate import GARBAGE, TLS_ALERT, Tamper
 from .market_levers import MARKET_LEVERS
+from .solana_levers import SOLANA_LEVERS
 from .tampers import TAMPERS, acknowledges, updates_a_book
 from .time_levers import TIME_LEVERS
 from .trial import Correction, Trial
@@ -265,6 +266,7 @@ _LEVERS: Mapping[str, Lever] = {
     "listing": _listing,
     **TIME_LEVERS,
     **MARKET_LEVERS,
+    **SOLANA_LEVERS,
 }
 LEVERS = frozenset(_LEVERS) | frozenset(TAMPERS)
 """Every kind that can be pulled."""

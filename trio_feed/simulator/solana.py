@@ -1,28 +1,27 @@
-"""A Solana RPC node in a box: its WebSocket side with the transactions of a simulated Spin Pet.
+"""A Solana RPC node in a box: WebSocket and HTTP, with the transactions of a simulated Spin Pet.
 
 Transactions happen at random times whether anybody listens or not, and are never sent again: what
-a client misses while it is away is gone, as on a real node.  All commitments are sent at once.
+a client misses while it is away it has to ask for (:mod:`.solana_chain`).  All commitments are sent
+at once, but for forks, of which only ``processed`` is told.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 
 import msgspec
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..errors import ConnectionLost
 from .faults import Faults
+from .solana_chain import SolanaChain, slot_at
 from .solana_control import LogSubscriptions
 from .spinpet import SpinPetMarket, Transaction
 from .wire import OnOpen, Request, Response, WebSocketPeer, serve_stream, text_frame
 
-SLOT_MS = 400
-_FIRST_SLOT_MS = 1_584_368_940_000
-"""2020-03-16: mainnet-beta's slot 0, about."""
 _QUEUE_FRAMES = 4096
+_REFUSED = b'{"jsonrpc":"2.0","error":{"code":429,"message":"Too many requests"},"id":null}'
 
 
 @define(eq=False)
@@ -43,10 +42,11 @@ class SolanaConnection:
             _QUEUE_FRAMES
         )
 
-    def offer(self, transaction: Transaction, slot: int) -> None:
-        """Send it to every subscription that it concerns; dropped while muted."""
+    def offer(self, transaction: Transaction, slot: int, *, settled: bool = True) -> None:
+        """Send it to every subscription that it concerns; dropped while muted.  Not ``settled``:
+        to those of ``processed`` only."""
         if not self.muted:
-            for number in self.subscriptions.asking_for(transaction.mentions):
+            for number in self.subscriptions.asking_for(transaction.mentions, settled=settled):
                 self._put(text_frame(notification(transaction, slot, number)))
 
     def abort(self) -> None:
@@ -98,7 +98,8 @@ class SimulatedSolana:
 
     ``connections`` are the WebSockets that are open now, oldest first.  ``faults`` are the levers
     at the door.  ``dials`` counts accepted byte streams, ``upgrades`` WebSockets let in,
-    ``requests`` HTTP requests (all refused), ``slow_clients`` those dropped for not reading.
+    ``requests`` HTTP requests, ``slow_clients`` those dropped for not reading.  ``chain`` is what
+    happened.
     """
 
     market: SpinPetMarket
@@ -109,23 +110,61 @@ class SimulatedSolana:
     upgrades: int = 0
     requests: int = 0
     slow_clients: int = 0
+    chain: SolanaChain = field(factory=SolanaChain)
+    _cut: int = 0
+    _lost: int = 0
+    _quiet_until: float = 0.0
     _subscription_ids: Iterator[int] = field(factory=lambda: count(24_040))
 
     def refuse_upgrades(self, status: int, times: int = 1) -> None:
         """The next WebSocket upgrades get this HTTP status."""
         self.faults.refuse_upgrades(status, times)
 
+    def rest_status(self, status: int, times: int = 1) -> None:
+        """The next HTTP requests get this status."""
+        self.faults.rest_status(status, times)
+
+    def truncate_logs(self, times: int) -> None:
+        """The next ``times`` notifications have their logs cut behind the first event."""
+        self._cut += times
+
+    def lose_notifications(self, times: int) -> None:
+        """The next ``times`` transactions of the program are told to nobody."""
+        self._lost += times
+
+    def be_quiet(self, lasts_s: float) -> None:
+        """Nobody calls the program for so long; strangers go on."""
+        self._quiet_until = max(self._quiet_until, trio.current_time() + lasts_s)
+
     def push(self, transaction: Transaction) -> None:
-        """Hand a transaction to every connection, as of this moment's slot."""
-        slot = math.floor(self.now_ms() - _FIRST_SLOT_MS) // SLOT_MS
+        """A transaction happens, in this moment's slot, and every connection is told."""
+        now_ms = self.now_ms()
+        for landed in self.chain.land_again(now_ms):
+            self._tell(landed, settled=True)
+        self._tell(transaction, settled=self.chain.happens(transaction, now_ms))
+
+    def _tell(self, transaction: Transaction, *, settled: bool) -> None:
+        if self.market.program_id in transaction.mentions:
+            if self._lost:
+                self._lost -= 1
+                return
+            if self._cut:
+                self._cut -= 1
+                transaction = evolve(transaction, logs=_cut(transaction.logs))
+        slot = slot_at(self.now_ms())
         for connection in [*self.connections]:
-            connection.offer(transaction, slot)
+            connection.offer(transaction, slot, settled=settled)
 
     async def run(self) -> None:
         """Let transactions happen for ever."""
         while True:
             await trio.sleep(self.market.gap_s())
-            self.push(self.market.next_transaction())
+            transaction = self.market.next_transaction()
+            quiet = trio.current_time() < self._quiet_until
+            if quiet and self.market.program_id in transaction.mentions:
+                self.market.recent.pop()  # it did not happen
+            else:
+                self.push(transaction)
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """One accepted connection, to its end.  Closes it."""
@@ -134,7 +173,13 @@ class SimulatedSolana:
 
     def _on_request(self, request: Request) -> Response:
         self.requests += 1
-        return Response(405, b"Used HTTP Method is not allowed. POST or OPTIONS is required\n")
+        if request.method != "POST":
+            said = b"Used HTTP Method is not allowed. POST or OPTIONS is required\n"
+            return Response(405, said)
+        status = self.faults.next_rest()
+        if status is not None:
+            return Response(status, _REFUSED, {"Retry-After": "10"} if status == 429 else {})
+        return Response(200, self.chain.answer(request.body, self.now_ms()))
 
     def _on_upgrade(self, request: Request) -> Response | OnOpen:
         status = self.faults.next_upgrade()
@@ -149,6 +194,12 @@ class SimulatedSolana:
         finally:
             self.connections.remove(connection)
             self.slow_clients += connection.too_slow
+
+
+def _cut(logs: Sequence[str]) -> tuple[str, ...]:
+    """Behind the first event the lines are missing."""
+    at = next((n for n, line in enumerate(logs) if line.startswith("Program data")), 0)
+    return (*logs[: at + 1], "Log truncated")
 
 
 def notification(transaction: Transaction, slot: int, subscription: int) -> bytes:

@@ -32,6 +32,8 @@ class LogSubscriptions:
 
     ids: Iterator[int]
     accounts: dict[int, str | None] = field(factory=dict)
+    processed: set[int] = field(factory=set)
+    """The subscriptions that are told of what may still vanish."""
 
     def handle(self, text: str) -> str:
         """Take one request in.  Returns the reply; ``accounts`` is changed by then."""
@@ -44,9 +46,13 @@ class LogSubscriptions:
             reply = {"error": {"code": refused.code, "message": str(refused)}}
         return msgspec.json.encode({"jsonrpc": "2.0", **reply, "id": request_id}).decode()
 
-    def asking_for(self, mentions: frozenset[str]) -> list[int]:
+    def asking_for(self, mentions: frozenset[str], *, settled: bool = True) -> list[int]:
         """The subscriptions that get a transaction which mentions these accounts."""
-        return [n for n, account in self.accounts.items() if account is None or account in mentions]
+        return [
+            n
+            for n, account in self.accounts.items()
+            if (account is None or account in mentions) and (settled or n in self.processed)
+        ]
 
     def _apply(self, request: dict[str, Any]) -> int | bool:
         params = request.get("params")
@@ -55,12 +61,15 @@ class LogSubscriptions:
                 account = _account(params)
                 number = next(self.ids)
                 self.accounts[number] = account
+                if _commitment(params) == "processed":
+                    self.processed.add(number)
                 return number
             case "logsUnsubscribe":
                 asked = params[0] if isinstance(params, list) and params else None
                 if not isinstance(asked, int) or asked not in self.accounts:
                     raise _Refused(_INVALID_PARAMS, "Invalid subscription id.")
                 del self.accounts[asked]
+                self.processed.discard(asked)
                 return True
         raise _Refused(_METHOD_NOT_FOUND, "Method not found")
 
@@ -80,7 +89,7 @@ def _account(params: Any) -> str | None:
     if not isinstance(params, list) or not 1 <= len(params) <= 2:
         raise _Refused(_INVALID_PARAMS, "`params` should have at least 1 argument(s)")
     options = params[1] if len(params) == 2 else {}
-    if not isinstance(options, dict) or options.get("commitment", "finalized") not in COMMITMENTS:
+    if not isinstance(options, dict) or _commitment(params) not in COMMITMENTS:
         raise _Refused(_INVALID_PARAMS, "Invalid params: unknown commitment")
     match params[0]:
         case "all" | "allWithVotes":
@@ -92,3 +101,8 @@ def _account(params: Any) -> str | None:
         case {"mentions": [*_]}:
             raise _Refused(_INVALID_PARAMS, "Invalid Request: Only 1 address supported")
     raise _Refused(_INVALID_PARAMS, "Invalid params: unknown filter")
+
+
+def _commitment(params: Any) -> Any:
+    options = params[1] if len(params) == 2 else {}
+    return options.get("commitment", "finalized") if isinstance(options, dict) else None

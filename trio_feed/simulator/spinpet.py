@@ -146,6 +146,8 @@ class SpinPetMarket:
     mint_count: int = 3
     per_minute: float = 60.0
     """Transactions, those of strangers included; the gaps between them are random."""
+    talkative: bool = True
+    """A few write more than a log holds: prices that nobody can have."""
     program_id: str = field(init=False)
     mints: tuple[str, ...] = field(init=False)
     recent: deque[Transaction] = field(init=False, factory=lambda: deque(maxlen=10_000))
@@ -167,7 +169,7 @@ class SpinPetMarket:
         shape = self._random.choices(
             (self._direct, self._routed, self._several, self._other, self._broken, self._stranger,
              self._talkative),
-            (40, 20, 15, 10, 10, 4, 1),
+            (40, 20, 15, 10, 10, 4, 1 if self.talkative else 0),
         )[0]  # fmt: skip
         writer = LogWriter()
         writer.invoke(COMPUTE_BUDGET)

@@ -56,6 +56,7 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str] = field(factory=dict)
     """Lower-case names."""
+    body: bytes = b""
 
 
 @frozen
@@ -247,9 +248,9 @@ async def _serve_http(
 async def _read_request(
     stream: trio.abc.Stream, http: h11.Connection, limits: Limits
 ) -> Request | None:
-    """The next request; its body is read and dropped.  None when the peer leaves."""
+    """The next request, whole.  None when the peer leaves."""
     head: h11.Request | None = None
-    deadline, size = trio.current_time() + limits.idle_s, 0
+    deadline, body = trio.current_time() + limits.idle_s, bytearray()
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
@@ -258,16 +259,16 @@ async def _read_request(
         elif isinstance(event, h11.Request):
             head = event
         elif isinstance(event, h11.Data):
-            size += len(event.data)
-            if size > limits.body_bytes:
+            body += event.data
+            if len(body) > limits.body_bytes:
                 raise h11.RemoteProtocolError("body too large", 413)
         elif isinstance(event, h11.EndOfMessage):
-            return None if head is None else _request(head)
+            return None if head is None else _request(head, bytes(body))
         else:
             return None
 
 
-def _request(head: h11.Request) -> Request:
+def _request(head: h11.Request, body: bytes) -> Request:
     try:
         target = urlsplit(head.target.decode("ascii"))
     except ValueError as error:
@@ -278,6 +279,7 @@ def _request(head: h11.Request) -> Request:
         path=unquote(target.path),
         query={name: values[-1] for name, values in query.items()},
         headers={n.decode("latin-1"): v.decode("latin-1") for n, v in head.headers},
+        body=body,
     )
 
 

@@ -118,7 +118,8 @@ def _begins(levels: Any, told: list[list[float]]) -> bool:
 class Record:
     """Everything that a client was told, by (symbol, interval)."""
 
-    books: BookCheck
+    books: BookCheck | None
+    """None: there are none."""
     symbol: str
     """The one whose trades are kept."""
     series: dict[tuple[str, Interval], SeriesRecord] = field(factory=dict)
@@ -152,5 +153,5 @@ class Record:
                     float(trade["quantity"]), trade["time"],
                 )
             )  # fmt: skip
-        elif kind == "book_data":
+        elif kind == "book_data" and self.books is not None:
             self.books.note(data)

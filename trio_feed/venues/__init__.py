@@ -22,7 +22,10 @@ def make_venue(name: str, settings: ExchangeSettings) -> Venue:
     solana = settings.solana
     try:
         return spinpet.SpinPet(
-            solana.program_id, solana.commitment, solana.process_failed_transactions
+            solana.program_id,
+            solana.commitment,
+            solana.process_failed_transactions,
+            chain=bool(solana.endpoints or settings.connection.rest_url),
         )
     except ValueError as error:
         raise SettingsError(f"exchanges.{name}.solana", str(error)) from None

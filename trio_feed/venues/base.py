@@ -6,12 +6,13 @@ venue's own; everything that leaves a venue carries unified symbols from the ins
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
 from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
+from ..transactions import Answer, Question, Transaction
 from .instruments import Instruments
 from .rows import Rows
 
@@ -76,7 +77,7 @@ class GoingAway:
     """The exchange will close this connection soon."""
 
 
-Event = Data | Ack | Pong | Ignored | GoingAway
+Event = Data | Transaction | Ack | Pong | Ignored | GoingAway
 
 
 @frozen
@@ -84,13 +85,31 @@ class RestQuestion:
     """A GET: path, query parameters, request weight.
 
     ``until_ms``: the answer cannot hold rows that open there or later, however empty it is; None:
-    it holds the next rows wherever they are.
+    it holds the next rows wherever they are.  ``body`` is not None: a POST of this JSON to the base
+    URL itself instead (JSON-RPC; ``path`` then is the method's name, for the log).  Only what may
+    be asked twice without harm is a question.
     """
 
     path: str
     params: Mapping[str, str | int]
     weight: int = 1
     until_ms: int | None = None
+    body: bytes | None = None
+
+
+@runtime_checkable
+class ChainVenue(Protocol):
+    """A venue whose prices are repaired.  While ``chain`` its ``parse`` gives a whole
+    :class:`.Transaction` and not its prices.  ``parse_answer`` raises BadMessage."""
+
+    NAME: str
+
+    @property
+    def chain(self) -> bool: ...
+
+    def question(self, question: Question) -> RestQuestion: ...
+
+    def parse_answer(self, question: Question, body: bytes, instruments: Instruments) -> Answer: ...
 
 
 class Venue(Protocol):

@@ -30,6 +30,8 @@ from ..errors import BadMessage
 from .base import Ack
 
 COMMITMENTS = ("processed", "confirmed", "finalized")
+MOST_SLOTS = 2**35
+"""More than 200 years of slots; a larger number is none."""
 
 _KEY = "[1-9A-HJ-NP-Za-km-z]{32,44}"
 _SIGNATURE = re.compile("[1-9A-HJ-NP-Za-km-z]{64,88}")
@@ -57,12 +59,15 @@ class LogData:
 
 @frozen
 class TransactionLogs:
-    """A logsNotification.  ``failed``: the transaction has an error and changed nothing."""
+    """What a notification or getTransaction says.  ``failed``: the transaction has an error and
+    changed nothing.  ``logs`` None: the node kept none.  ``time_ms`` is the block's time, 0 where
+    it is not said."""
 
     signature: str
     slot: int
     failed: bool
-    logs: tuple[str, ...]
+    logs: tuple[str, ...] | None
+    time_ms: int = 0
 
 
 class _Wire(msgspec.Struct):
@@ -115,6 +120,11 @@ def is_pubkey(text: str) -> bool:
     return re.fullmatch(_KEY, text) is not None and len(b58decode(text)) == 32
 
 
+def is_signature(text: str) -> bool:
+    """Does it look like a transaction's signature (64 bytes in base58)?"""
+    return _SIGNATURE.fullmatch(text) is not None
+
+
 def logs_subscribe(request_id: int, mentions: str, commitment: str) -> str:
     """The request for the logs of every transaction that names the account ``mentions`` (the
     server takes exactly one per request).  Answered by an Ack named ``str(request_id)``."""
@@ -141,8 +151,10 @@ def parse_message(raw: str | bytes) -> Ack | TransactionLogs:
     except BadMessage as error:
         raise BadMessage(str(error), sample(raw)) from None
     value = result.value
-    if _SIGNATURE.fullmatch(value.signature) is None:
+    if not is_signature(value.signature):
         raise BadMessage("not a transaction signature", sample(raw))
+    if not 0 <= result.context.slot < MOST_SLOTS:
+        raise BadMessage(f"{result.context.slot} is not a slot", sample(raw))
     return TransactionLogs(value.signature, result.context.slot, value.err is not None, value.logs)
 
 

@@ -1,8 +1,11 @@
 """Spin Pet on Solana: a venue of prices without quantities, out of a program's events.
 
 One ``logsSubscribe`` brings the events of every mint, so all streams share one connection and one
-request.  There is no REST side and there are no candles: they are built from the prices.  A symbol
-is a mint account in base58; a notification has no time, so ``Price.time_ms`` is 0.
+request.  There are no candles: they are built from the prices.  A symbol is a mint account in
+base58; a notification has no time, so ``Price.time_ms`` is 0.
+
+What the subscription lost is asked for by RPC: :meth:`SpinPet.question` and
+:meth:`SpinPet.parse_answer` are the wire side of :class:`trio_feed.core.chain.ChainRepair`.
 
 A transaction may hold several events.  Each that can be read gives its :class:`Price`, in order;
 one that cannot be read hides none of the others and is counted as ``Ignored("bad <event>")``.
@@ -12,12 +15,13 @@ its bytes get into the log.
 
 from collections.abc import Sequence
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 
 from ..core.streams import BookRule, Kind, Stream, TradeIds
 from ..errors import BadMessage
 from ..model import BookUpdate, Instrument, Interval, Kline, Price, Trade
-from . import solana
+from ..transactions import Answer, AskSignatures, AskSlot, AskTransaction, Question, Transaction
+from . import solana, solana_rpc
 from .base import Ack, Event, Frame, Heartbeat, Ignored, Plan, RestQuestion
 from .instruments import Instruments
 from .rows import Rows
@@ -27,6 +31,7 @@ NAME = "spinpet"
 WEBSOCKET_URL = "wss://api.mainnet-beta.solana.com"
 _PATH = "logs"
 _REQUEST_ID = 1
+_TRUNCATED = "truncated logs"
 
 
 class _Facts:
@@ -75,6 +80,8 @@ class SpinPet(_Facts):
     """``processed`` is the earliest and may still be dropped by the chain."""
     process_failed_transactions: bool = False
     """True: also take events of transactions that were rolled back."""
+    chain: bool = False
+    """True: messages become transactions, for the chain's repair."""
 
     def stream(
         self, kind: Kind, instrument: Instrument, interval: Interval | None = None
@@ -92,23 +99,97 @@ class SpinPet(_Facts):
         return [Plan(base_url, tuple(streams), (Frame(text, frozenset({str(_REQUEST_ID)})),))]
 
     def parse(self, raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
-        """One WebSocket message -> an Ack, or what a transaction said.  Raises BadMessage."""
+        """One WebSocket message -> an Ack, or what a transaction said; where ``chain``, the whole
+        transaction.  Raises BadMessage."""
         message = solana.parse_message(raw)
         if isinstance(message, Ack):
             return (message,)
+        if self.chain:
+            transaction = self._read(message, instruments)
+            reasons = ("failed transaction",) if transaction.failed else transaction.ignored
+            return (transaction, *map(Ignored, reasons))
         if message.failed and not self.process_failed_transactions:
             return (Ignored("failed transaction"),)
         try:
-            return self._transaction(message, instruments)
+            events, problem = self._events(message, instruments)
+            if problem is not None and not any(isinstance(event, Price) for event in events):
+                raise problem
         except BadMessage as error:
             raise BadMessage(f"transaction {message.signature}: {error}", error.sample) from None
+        return events or (Ignored("transaction without events"),)
 
-    def _transaction(
+    def read(self, raw: str | bytes, instruments: Instruments) -> Ack | Transaction:
+        """One WebSocket message -> an Ack, or a whole transaction, for the chain's repair: failed
+        ones and those without prices too, because the node lists them.
+
+        Raises BadMessage where not even its signature can be read.
+        """
+        message = solana.parse_message(raw)
+        return message if isinstance(message, Ack) else self._read(message, instruments)
+
+    def question(self, question: Question) -> RestQuestion:
+        """What the repair asks, as a JSON-RPC call.  Raises ValueError for a limit that is none."""
+        match question:
+            case AskSlot():
+                name, body = "getSlot", solana_rpc.slot_body(self._settled)
+            case AskSignatures(before=before, until=until, limit=limit, min_slot=min_slot):
+                name = "getSignaturesForAddress"
+                body = solana_rpc.signatures_body(
+                    self.program_id, self._settled, limit, before, until, min_slot
+                )
+            case AskTransaction(signature=signature):
+                name = "getTransaction"
+                body = solana_rpc.transaction_body(signature, self._settled)
+        return RestQuestion(name, {}, body=body)
+
+    def parse_answer(self, question: Question, body: bytes, instruments: Instruments) -> Answer:
+        """The answer to :meth:`question`.  Raises RpcRefused where the node refuses, BadMessage."""
+        match question:
+            case AskSlot():
+                return solana_rpc.parse_slot(body)
+            case AskSignatures():
+                return solana_rpc.parse_signatures(body)
+            case AskTransaction(signature=signature):
+                found = solana_rpc.parse_transaction(body)
+                if found is None:
+                    return None
+                if found.signature != signature:
+                    raise BadMessage("another transaction than the one asked for", found.signature)
+                return self._read(found, instruments)
+
+    @property
+    def _settled(self) -> str:
+        """Nothing by RPC is asked as ``processed``: only what is confirmed is evidence."""
+        return "confirmed" if self.commitment == "processed" else self.commitment
+
+    def _read(self, message: solana.TransactionLogs, instruments: Instruments) -> Transaction:
+        slot, failed, time_ms = message.slot, message.failed, message.time_ms
+        if failed and not self.process_failed_transactions:
+            return Transaction(message.signature, slot, failed=True, time_ms=time_ms)
+        if message.logs is None:
+            return Transaction(message.signature, slot, (), failed, True, time_ms)
+        events: list[Event] = []
+        try:
+            events, _ = self._events(message, instruments)
+        except BadMessage:
+            events = [Ignored("bad transaction")]
+        prices = [evolve(e, time_ms=time_ms) for e in events if isinstance(e, Price)]
+        ignored = [event.kind for event in events if isinstance(event, Ignored)]
+        cut = _TRUNCATED in ignored
+        return Transaction(
+            message.signature, slot, tuple(prices), failed, cut, time_ms, tuple(ignored)
+        )
+
+    def _events(
         self, message: solana.TransactionLogs, instruments: Instruments
-    ) -> Sequence[Event]:
+    ) -> tuple[list[Event], BadMessage | None]:
+        """What the logs say, in order, and the first problem.  Raises BadMessage for logs whose
+        lines do not nest."""
         events: list[Event] = []
         problem: BadMessage | None = None
-        found, truncated = solana.walk(message.logs, self.program_id, keep_failed=message.failed)
+        found, truncated = solana.walk(
+            message.logs or (), self.program_id, keep_failed=message.failed
+        )
         for entry in found:
             name: str | None = "data"
             try:
@@ -118,11 +199,9 @@ class SpinPet(_Facts):
             except BadMessage as error:
                 problem = problem or error
                 events.append(Ignored(f"bad {name}"))
-        if problem is not None and not any(isinstance(event, Price) for event in events):
-            raise problem
         if truncated:
-            events.append(Ignored("truncated logs"))
-        return events or (Ignored("transaction without events"),)
+            events.append(Ignored(_TRUNCATED))
+        return events, problem
 
     def instruments_questions(self) -> list[RestQuestion]:
         return []

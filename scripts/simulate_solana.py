@@ -1,0 +1,72 @@
+"""The parts of ``scripts/simulate`` that are others for Spin Pet: mints, a chain, prices."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from scripts.simulate_run import Run, box_settings
+from trio_feed.model import Interval
+from trio_feed.simulator.boxes import spinpet_market
+from trio_feed.simulator.faultscript import SOLANA_KINDS
+from trio_feed.simulator.trial import Trial
+from trio_feed.testing.judge import Stored
+from trio_feed.testing.prices import bars_of, judge_prices, prices_of
+from trio_feed.testing.record import Record
+
+KINDS = (*SOLANA_KINDS, "tcp_reset", "half_open")
+INTERVALS = (Interval.S1, Interval.S30, Interval.M5)
+
+
+def mints_of(run: Run) -> tuple[str, ...]:
+    return spinpet_market(box_settings(run)).mints
+
+
+def settings_of(run: Run) -> list[str]:
+    """Every mint; odd seeds listen to what may still vanish, which forks are told to."""
+    table = "exchanges.spinpet"
+    return [
+        f"{table}.symbols=['*']",
+        f"{table}.solana.program_id={spinpet_market(box_settings(run)).program_id}",
+        f"{table}.solana.commitment={'processed' if run.seed % 2 else 'confirmed'}",
+    ]
+
+
+def judge_solana(
+    run: Run,
+    trial: Trial,
+    record: Record,
+    stored: Mapping[tuple[str, Interval], Stored],
+    end_ms: int,
+) -> dict[str, Any]:
+    """The invariants, over all mints; see :func:`scripts.simulate_judge.judge`."""
+    counts: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for mint in mints_of(run):
+        prices = prices_of(trial.exchange.chain, mint)
+        for interval in run.origins:
+            found = judge_prices(
+                bars_of(prices, interval),
+                interval,
+                stored[(mint, interval)],
+                record.of(mint, interval),
+                end_ms,
+            )
+            counts.update(found)
+            bad = ("lost", "wrong_complete", "invented", "duplicated", "out_of_order")
+            wrong[interval.value] += sum(found[name] for name in bad)
+    names = ("lost", "duplicated", "out_of_order", "wrong_complete", "invented", "marked")
+    return {
+        "closed_expected": counts["expected"],
+        "closed_in_store": counts["in_store"],
+        "closed_delivered": counts["delivered"],
+        **{name: counts[name] for name in names},
+        "right": counts["right"],
+        "flat": counts["flat"],
+        "wrong_values": 0,
+        "wrong_by_interval": {name: count for name, count in wrong.items() if count},
+        "trades_wrong": None,
+        "book_mismatches": None,
+        "max_detect_s": round(trial.worst_silence_s(), 1),
+        "stale": sum(series.statuses["stale"] for series in record.series.values()),
+        "unrepairable": sum(s.statuses["unrepairable"] for s in record.series.values()),
+    }

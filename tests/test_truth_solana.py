@@ -1,0 +1,104 @@
+"""The whole service under virtual time with Spin Pet's chain and its faults: what is stored and
+told equals the chain, or is marked."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+
+from scripts import simulate
+from scripts.simulate_judge import MUST_BE_ZERO
+from scripts.simulate_run import Run
+from scripts.simulate_solana import INTERVALS, KINDS
+from trio_feed.simulator.faultscript import Fault
+
+Result = dict[str, Any]
+PROCESSED, CONFIRMED = 1, 2
+"""Seeds: odd ones listen to what may still vanish."""
+
+
+def content(_result: Result) -> list[str]:
+    return []
+
+
+@frozen
+class Scenario:
+    """``complaints``: what else is wrong with a result, in words."""
+
+    run: Run
+    complaints: Callable[[Result], list[str]] = content
+
+
+def of(*script: tuple[float, Fault], seed: int = CONFIRMED, **more: Any) -> Run:
+    run = Run(seed, 0.25, script=script, venue="spinpet", intervals=(), built=INTERVALS)
+    return evolve(run, **more)
+
+
+def logs(event: str) -> Callable[[Result], list[str]]:
+    """It has happened at all."""
+    return lambda result: [] if result["logs"].get(event) else [f"no {event}"]
+
+
+def calm(result: Result) -> list[str]:
+    """A quiet program is no reason to reconnect."""
+    return [f"{n} reconnects" for n in [result["reconnects"]] if n > 2]
+
+
+def delivers_again(result: Result) -> list[str]:
+    return [] if result["reconnects"] > 1 else ["the dead connection was kept"]
+
+
+def stored_whole(result: Result) -> list[str]:
+    """Who had subscribed to a mint has to do so again, so the client lacks what came later."""
+    result["lost"] = result["closed_expected"] - result["closed_in_store"]
+    return logs("symbol.retired")(result) + [f"lost {result['lost']}"] * bool(result["lost"])
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "nothing": Scenario(of()),
+    "fork": Scenario(
+        of((100.0, Fault("fork", times=20)), (500.0, Fault("fork", times=7)), seed=PROCESSED),
+        logs("candle.revised"),
+    ),
+    "fork_unseen": Scenario(of((100.0, Fault("fork", times=20)))),
+    "log_truncated": Scenario(of((100.0, Fault("log_truncated", times=20)))),
+    "lost_notifications": Scenario(
+        of((100.0, Fault("lost_notifications", times=20))), logs("chain.missed")
+    ),
+    "quiet_program": Scenario(of((100.0, Fault("quiet_program", lasts_s=500.0))), calm),
+    "tcp_reset": Scenario(
+        of((100.0, Fault("tcp_reset")), (300.3, Fault("tcp_reset")), (420.0, Fault("tcp_reset")))
+    ),
+    "half_open": Scenario(
+        of((100.0, Fault("half_open"))), lambda r: delivers_again(r) + logs("chain.missed")(r)
+    ),
+    "rest_429_while_cut": Scenario(of((200.0, Fault("rest_status", 429, times=3)))),
+    "rest_503_while_cut": Scenario(of((200.0, Fault("rest_status", 503, times=4)))),
+    "everything_away": Scenario(of((200.0, Fault("dial_refused", lasts_s=90.0)))),
+    "a_fork_while_cut": Scenario(
+        of((100.0, Fault("fork", times=9)), (103.0, Fault("tcp_reset")), seed=PROCESSED)
+    ),
+    "idle_mints_come_back": Scenario(
+        of(
+            (100.0, Fault("quiet_program", lasts_s=400.0)),
+            settings=("exchanges.spinpet.idle_s=90",),
+        ),
+        stored_whole,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_truth(name: str) -> None:
+    scenario = SCENARIOS[name]
+    _, result = simulate.simulate(scenario.run)
+    found = scenario.complaints(result)
+    assert found + [f"{each} {result[each]}" for each in MUST_BE_ZERO if result[each]] == []
+    assert result["closed_expected"] > 50
+    assert result["right"] > result["marked"]
+
+
+def test_every_kind_has_a_scenario() -> None:
+    kinds = {fault.kind for s in SCENARIOS.values() for _, fault in s.run.faults()}
+    assert kinds >= set(KINDS)

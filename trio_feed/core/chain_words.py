@@ -1,0 +1,86 @@
+"""What :class:`trio_feed.core.chain.ChainRepair` gives back, and its limits.
+
+``Out`` is a tuple of these, in the order in which they are to be applied.
+"""
+
+from attrs import frozen
+
+from ..model import Price
+from .effects import Report
+
+
+@frozen
+class Take:
+    """A price of the chain.  ``price.position`` orders it among all others: it is larger than that
+    of every price taken before, unless ``late``: then it belongs between prices that were taken
+    already, and what was built from those is to be revised.  ``price.time_ms`` is the block's time
+    where the node said it, else the moment of arrival."""
+
+    price: Price
+    late: bool = False
+
+
+@frozen
+class Retract:
+    """Prices that were taken and are not in the chain: their slot was skipped.  What was built from
+    them is to be revised, and their keys may come again."""
+
+    keys: tuple[str, ...]
+
+
+@frozen
+class Gap:
+    """Slots ``first_slot``..``last_slot`` (0: up to now) may lack prices.
+
+    ``final`` False: it is still being asked for, yet nothing waits for it any longer; a later
+    :class:`Proven` ends it.  ``final`` True: it cannot be had.
+    """
+
+    first_slot: int
+    last_slot: int
+    reason: str
+    final: bool
+
+
+@frozen
+class Proven:
+    """Every price up to ``slot`` was taken, but for gaps that are final.
+
+    ``until_ms`` is the chain's time up to which that holds, on the clock of ``now.exchange``.
+    A quiet program is proven quiet by it.
+    """
+
+    slot: int
+    until_ms: int
+
+
+Item = Take | Retract | Gap | Proven | Report
+Out = tuple[Item, ...]
+
+
+@frozen
+class ChainLimits:
+    """Bounds.  ``_s`` are seconds of the monotonic clock.
+
+    ``check_s``: the list is read this often though nothing seems to be lost.  ``hold_s``,
+    ``held``: live transactions wait this long, and so many of them, for those before them.
+    ``give_up_s``: a transaction that the list names and no endpoint has is given up.
+    ``in_flight``: getTransaction under way at once.  ``page`` rows, at most ``pages`` of them, are
+    read back after a gap.  ``settle_slots``: so far behind the newest slot a list is believed to
+    be whole, because nodes write it a little later than the slot is confirmed.  ``remembered``
+    signatures tell duplicates.
+    """
+
+    check_s: float = 10.0
+    hold_s: float = 20.0
+    held: int = 10_000
+    give_up_s: float = 600.0
+    in_flight: int = 8
+    page: int = 1000
+    pages: int = 100
+    settle_slots: int = 16
+    remembered: int = 20_000
+
+
+SLOT_MS = 400
+"""The longest that a slot takes (200 ms are planned)."""
