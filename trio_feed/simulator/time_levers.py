@@ -17,6 +17,9 @@ def _late_feed(trial: Trial, fault: Fault) -> None:
     trial.gate.lag(fault.value, fault.lasts_s)
 
 
+_UNHEARD_S = 0.1
+
+
 def _process_pause(trial: Trial, fault: Fault) -> None:
     """SIGSTOP: time went on, frames were sent, and now everything happens at once.
 
@@ -27,6 +30,13 @@ def _process_pause(trial: Trial, fault: Fault) -> None:
         raise TypeError("a pause of the process needs a MockClock")
     trial.exchange.run_ahead(trial.exchange.now_ms() + fault.value * 1000)
     clock.jump(fault.value)
+
+    async def forget() -> None:
+        """Calls that were under way have timed out: what they were answered was never read."""
+        await trio.sleep(_UNHEARD_S)
+        trial.gate.banned_ms = (0.0, 0.0)
+
+    trial.nursery.start_soon(forget)
 
 
 def _suspend(trial: Trial, fault: Fault) -> None:
