@@ -135,6 +135,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "correction": Scenario(
         of((90.0, Fault("correction", 5.0)), (300.0, Fault("correction", 45.0)))
     ),
+    "early_close_that_is_revised": Scenario(
+        of((200.0, Fault("late_correction", 20.0)), settings=(f"{TABLE}.close=proven",))
+    ),
     "late_correction": Scenario(
         of((90.0, Fault("late_correction", 5.0)), (400.0, Fault("late_correction", 45.0)))
     ),
