@@ -256,3 +256,14 @@ async def test_without_a_proxy_it_is_tried_again_within_a_minute(
     async with working(rest):
         await trio.sleep(9_000)
         assert [round(at - 130, 3) for *_, at in rest.asked] == [0, 60, 8_870]
+
+
+async def test_a_host_that_is_out_of_reach_is_not_asked_by_each_series_in_its_own_time(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Twenty series fail: all workers pause, longer and longer, and an answer ends that."""
+    intervals = tuple(i for i in Interval if i in binance_usdm.INTERVALS)
+    rest = Rest(*[NetworkError("out of reach")] * 60, klines())
+    async with working(rest, workers=4, intervals=intervals, history_bars=5):
+        await trio.sleep(60)
+    assert len(rest.asked) <= 40

@@ -126,7 +126,7 @@ def test_going_past_the_proxy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(simulate, "service_settings", without_proxy)
     lines, result = simulate.simulate(Run(1, 0.1, kinds=()))
-    assert broken(result) == {"bypassed": 2}
+    assert broken(result).keys() == {"bypassed"}
     assert sorted(line.split(" ", 1)[1] for line in lines) == [
         "offence exchange:80 dialled past the proxy",
         "offence rest:80 dialled past the proxy",

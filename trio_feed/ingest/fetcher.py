@@ -20,7 +20,7 @@ from ..core.questions import (
 )
 from ..core.symbol import SymbolEngine
 from ..environment import mono
-from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
+from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited, RestRefused
 from ..instants import Mono
 from ..metrics import Metrics
 from ..model import BookUpdate, Instrument, Kline, Trade
@@ -30,6 +30,7 @@ from ..venues import Instruments, RestQuestion, Rows, Venue
 from .driver import Driver
 
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_LONGEST_PAUSE_S = 10.0
 _SAMPLES = 3
 """Odd rows of one answer that are logged; all are counted."""
 
@@ -54,6 +55,7 @@ class Fetcher:
         self._venue, self._driver, self._rest = venue, driver, rest
         self._store, self._metrics = store, metrics
         self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._failures = 0
         self._not_before = Mono(0.0)
         """A ban holds for all workers."""
 
@@ -99,9 +101,11 @@ class Fetcher:
         except (NetworkError, BadMessage) as error:
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()
             self._log.warning("backfill.failed", stream=str(fetch), problem=str(error))
+            self._failed(error)
             answer = None
         else:
             self._metrics.rest_calls.labels(name, "ok").inc()
+            self._failures = 0
         if driver.engines.get(fetch.symbol) is not engine:
             return
         now = driver.now()
@@ -153,6 +157,17 @@ class Fetcher:
             if found is not None:
                 return found
             await self._driver.queues.more_fetches.wait()
+
+    def _failed(self, error: NetworkError | BadMessage) -> None:
+        """A host that is out of reach is not asked by each series in its own time: after the
+        second failure in a row all workers pause, longer and longer."""
+        if isinstance(error, RestRefused | BadMessage):
+            self._failures = 0  # it did answer
+            return
+        self._failures += 1
+        if self._failures > 1:
+            pause_s = min(_SHORTEST_WAIT_S * 2 ** (self._failures - 2), _LONGEST_PAUSE_S)
+            self._not_before = max(self._not_before, mono() + pause_s)
 
     def _wait(self, error: RateLimited | NoProxyAvailable) -> None:
         """Not logged as news: the ban (rest.banned) and the pool (egress.down) are, once each."""

@@ -23,6 +23,7 @@ from .truth import Sums, days_of, exchange_values, rolled
 Stored = Mapping[int, Kline]
 """By open time."""
 _MARGIN_MS = 7_200_000
+_DAY_MS = 86_400_000
 _ONLY_BUILT = frozenset({Interval.S1, Interval.S30})
 ORIGINS = ("exchange", "built", "rolled")
 
@@ -232,7 +233,9 @@ def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]
 
 def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
     """``lost``: of those that happened after the first one that was told, up to the end;
-    ``wrong``: another price or quantity than the market's; ``duplicated``; ``out_of_order``."""
+    ``wrong``: another price or quantity than the market's; ``duplicated``; ``out_of_order``.
+
+    One that the exchange itself dated absurdly counts as lost, no more can be said of it."""
     market, symbol = case.market, case.symbol
     end = market.first_id(symbol, case.end_ms)
     if not told:
@@ -240,6 +243,8 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
     seen: Counter[int] = Counter()
     wrong = disorder = before = 0
     for trade in told:
+        if not case.start_ms - _DAY_MS < trade.time_ms < case.end_ms + _DAY_MS:
+            continue  # the exchange gave it an absurd time: which one it is cannot be told by that
         last = market.index_of(symbol, trade.last_id, trade.time_ms)
         first = last - (trade.last_id - trade.first_id)
         seen.update(range(first, last + 1))

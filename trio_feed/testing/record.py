@@ -12,6 +12,7 @@ _VALUES = ("open", "high", "low", "close", "volume", "quote_volume")
 """Without the number of trades: OKX does not give it."""
 _IDS_PER_STEP = 8
 _ARRIVAL_S = 1.0
+_ODD_MS = 3_600_000
 
 Values = tuple[float, ...]
 
@@ -95,15 +96,20 @@ class BookCheck:
     """Update ids say the step (Binance); else the event's time does (OKX)."""
     checked: int = 0
     mismatches: int = 0
+    _last_ms: int = 0
 
     def note(self, message: dict[str, Any]) -> None:
         book = message["data"]
         if book["stale"]:
             return
-        self.checked += 1
         step = book["update_id"] // _IDS_PER_STEP
         if not self.by_id:
-            step = message["event_time"] // STEP_MS
+            at = message["event_time"]
+            if self._last_ms and not 0 <= at - self._last_ms < _ODD_MS:
+                return  # the exchange gave it an absurd time: which book it is cannot be told
+            self._last_ms = at
+            step = at // STEP_MS
+        self.checked += 1
         most = max(len(book["bids"]), len(book["asks"]))
         bids, asks = self.path.levels(step, most)
         self.mismatches += not (_begins(bids, book["bids"]) and _begins(asks, book["asks"]))
