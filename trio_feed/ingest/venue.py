@@ -23,13 +23,11 @@ import trio
 from attrs import asdict, evolve
 
 from ..bus.base import Publisher
-from ..core.coverage import coverage
-from ..core.questions import Rules
 from ..core.series import End
 from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
-from ..model import Channel, Instrument, Interval, Series, StreamState, Subject
+from ..model import Channel, Instrument, Series, Subject
 from ..net.budgets import Budgets, Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
@@ -47,6 +45,8 @@ from .connection import ConnectionState, Incoming
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
 from .pool import Pool
+from .rules import problem_of, rules_of
+from .tasks import run_gauges, run_loader, run_rotator, run_timer
 
 _MEASURE_S = 30.0
 _RETIRE_S = 60.0
@@ -207,10 +207,10 @@ class VenueFeed:
             self._chain = await self._open_chain(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, inlet, name=f"{name} processor")
-            nursery.start_soon(self._wake, name=f"{name} timer")
-            nursery.start_soon(self._load, name=f"{name} loader")
-            nursery.start_soon(self._rotate, name=f"{name} rotator")
-            nursery.start_soon(self._measure, name=f"{name} gauges")
+            nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
+            nursery.start_soon(run_loader, self.driver, self._store, name=f"{name} loader")
+            nursery.start_soon(run_rotator, self.driver, self.pool, name=f"{name} rotator")
+            nursery.start_soon(run_gauges, self.driver, self._metrics, name=f"{name} gauges")
             if self._chain is not None:
                 nursery.start_soon(self._chain.run, name=f"{name} chain")
             if EVERY in self.settings.symbols:
@@ -354,7 +354,7 @@ class VenueFeed:
         instrument = table.find(symbol)
         if symbol == EVERY:
             return [] if instrument is None else self._streams_of(instrument)
-        problem = _problem(instrument)
+        problem = problem_of(instrument)
         if problem and problem != self._problems.get(symbol):
             self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
         self._problems[symbol] = problem
@@ -409,84 +409,3 @@ class VenueFeed:
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))
-
-    async def _wake(self) -> Never:
-        """Wake engines when they want to be."""
-        while True:
-            at = self.driver.wake_due()
-            with trio.move_on_at(float(at)):
-                await self.driver.queues.earlier.wait()
-            await trio.lowlevel.checkpoint()
-
-    async def _load(self) -> Never:
-        """Read stored minutes for rolled-up candles."""
-        driver = self.driver
-        while True:
-            while not driver.queues.loads:
-                driver.queues.more_loads = trio.Event()
-                await driver.queues.more_loads.wait()
-            load, engine = driver.queues.loads.popleft()
-            minutes = await self._store.history(
-                Series(self.venue.NAME, load.symbol, Interval.M1),
-                limit=_READ_ROWS,
-                start_ms=load.start_ms,
-            )
-            if driver.engines.get(load.symbol) is engine:
-                inside = [minute for minute in minutes if minute.open_ms < load.end_ms]
-                driver.perform(engine, engine.loaded(load, inside, driver.now()))
-
-    async def _rotate(self) -> Never:
-        """Replace connections that an engine wants replaced."""
-        queues = self.driver.queues
-        while True:
-            while not queues.rotations:
-                queues.more_rotations = trio.Event()
-                await queues.more_rotations.wait()
-            rotation = queues.rotations.popleft()
-            self.pool.rotate(rotation.stream, rotation.reason)
-
-    async def _measure(self) -> Never:
-        """Gauges that are not worth a look at every message."""
-        name, started = self.venue.NAME, float(self.driver.now().exchange)
-        metrics, driver = self._metrics, self.driver
-        while True:
-            await trio.sleep(_MEASURE_S)
-            states = [s for e in driver.engines.values() for s in e.liveness.states()]
-            for state in ("new", StreamState.LIVE, StreamState.STALE):
-                metrics.stream_states.labels(name, state).set(states.count(state))
-            metrics.held_series.labels(name).set(driver.holding())
-            now = driver.now()
-            for window, length_ms in _WINDOWS_MS.items():
-                since = max(started, float(now.exchange) - length_ms)
-                found = [
-                    coverage(ledger, since, float(now.exchange))
-                    for engine in driver.engines.values()
-                    for ledger in engine.candles.ledgers.values()
-                    if engine.prices is None  # whose candles are sparse
-                ]
-                due, out = sum(d for d, _ in found), sum(o for _, o in found)
-                metrics.coverage.labels(name, window).set(out / due if due else 1.0)
-
-
-def rules_of(venue: Venue) -> Rules:
-    """What the core has to know of a venue."""
-    anything = Instrument(venue.NAME, "", "", "")
-    return Rules(
-        venue=venue.NAME,
-        intervals=venue.INTERVALS,
-        trade_kind=venue.TRADE_KIND,
-        trade_ids=venue.TRADE_IDS,
-        refill=venue.trades_question(anything, 0) is not None,
-        book_rule=venue.BOOK_RULE,
-        book_snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS,
-        page=venue.PAGE,
-        began_ms=venue.BEGAN_MS,
-        chain=isinstance(venue, ChainVenue) and venue.chain,
-    )
-
-
-def _problem(instrument: Instrument | None) -> str:
-    """Why a symbol cannot be taken; empty: it can."""
-    if instrument is None:
-        return "not in the venue's list"
-    return instrument.unavailable or ("" if instrument.trading else "not trading")
