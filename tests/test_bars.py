@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.make import MINUTE, T0, trade
 
@@ -406,6 +406,7 @@ def test_a_pause_that_is_not_refilled_begins_anew() -> None:
     assert (bar.open_ms, bar.complete) == (T0 + 20_000, False)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_all_intervals_agree_with_a_naive_sum(seed: int) -> None:
     chance = random.Random(seed)

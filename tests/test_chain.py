@@ -245,7 +245,7 @@ def check(w: World, *, exact: bool) -> None:
 
 
 @given(st.integers(0, 10**9), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_reconnect_loses_nothing(seed: int, rough: bool) -> None:
     """Only connections break: everything comes in order, and nothing is late."""
     w = world(seed, failing=0.2 * rough, nulls=0.3 * rough, page=20, hold_s=900.0)
@@ -259,7 +259,7 @@ def test_a_reconnect_loses_nothing(seed: int, rough: bool) -> None:
 
 
 @given(st.integers(0, 10**9), st.integers(1, 3), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_loss_and_disorder(seed: int, endpoints: int, shuffled: bool) -> None:
     w = world(
         seed, endpoints=endpoints, lost=0.2, shuffled=0.2 * shuffled, failing=0.2, nulls=0.2,
@@ -274,7 +274,7 @@ def test_any_loss_and_disorder(seed: int, endpoints: int, shuffled: bool) -> Non
 
 
 @given(st.integers(0, 10**9), st.integers(1, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_forks(seed: int, endpoints: int) -> None:
     """``processed``: what vanished is retracted, what moved is taken again where it landed."""
     w = world(

@@ -44,7 +44,7 @@ def test_twenty_seeds_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks, grids and markets as well; trades, books, and candles built from trades."""
     kinds = (*KINDS, *TRUTH_KINDS)
     runs = [
-        Run(seed, 0.25, kinds, _VENUES[seed % 3], CHANNELS[:3], built=BUILT)
+        Run(seed, 0.15, kinds, _VENUES[seed % 3], CHANNELS[:3], built=BUILT)
         for seed in range(1, 21)
     ]
     results_of(runs, monkeypatch)
