@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_feed.core.chain import ChainRepair
+from trio_feed.core.chain_known import ChainKnown
+from trio_feed.core.chain_line import ChainLine
 from trio_feed.core.chain_words import ChainLimits, Gap, Out, Proven, Retract, Take
 from trio_feed.core.effects import Report
 from trio_feed.instants import NEVER, Exchange, Mono, Now, Wall
@@ -354,6 +356,7 @@ def test_failed_ones_are_not_fetched() -> None:
     listed(repair, 20.0, 541, SignatureRow("b", 510, failed=True), *OLD)
     assert repair.ask(at(20)) == []
     assert repair.held == 0
+    assert repair.settled == ("b", 510)  # nothing is missing before it
 
 
 def test_the_list_must_reach_what_the_subscription_told() -> None:
@@ -511,3 +514,27 @@ def test_the_next_page_is_asked_of_a_node_that_knows_the_last_row() -> None:
     (ask,) = repair.ask(at(20))
     assert isinstance(ask, AskSignatures)
     assert (ask.before, ask.min_slot) == ("b", 530)
+
+
+def test_duplicates_are_known_of_so_many_signatures() -> None:
+    known = ChainKnown(ChainLimits(remembered=2), None)
+    for n in range(4):
+        known.settle(f"s{n}", n)
+    assert known.settled == {"s2": 2, "s3": 3}
+
+
+def test_what_comes_first_in_a_slot_is_put_there_even_without_room() -> None:
+    """Each new one lies before all that were given out; after so many there is no place left."""
+    line, names = ChainLine(), ["old"]
+    line.arrange(7, names)
+    for n in range(12):
+        line.by_signature[names[0]].done = True
+        names.insert(0, f"new{n}")
+        line.arrange(7, names)
+    assert len(line) == 13
+    places = [record.place for record in line.records]
+    assert places == sorted(places)
+    first = line.records[0].signature
+    line.by_signature[first].done = True
+    line.arrange(7, ["last", first])  # the list names only some of them
+    assert line.records[-1].signature == "old"

@@ -311,3 +311,13 @@ async def test_eighteen_decimals_pass_from_the_wire_to_the_store(
     (stored,) = await bench.store.history(SERIES, limit=9)
     assert (plain(stored.close), plain(stored.volume)) == (digits, "1000000000." + "1" * 18)
     assert plain(bench.bus.candles[0].kline.high) == digits
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_whether_prices_are_quiet_is_the_chains_to_say(
+    quiet: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    bench = Bench()
+    prices = Stream("", "logs", "*", Kind.PRICE)
+    bench.driver.prices_quiet = lambda: quiet
+    assert bench.driver.is_quiet([prices]) is quiet

@@ -72,6 +72,10 @@ def test_the_healthiest_is_next():
     assert pool.choose(T0 + 10) == A
 
 
+def test_a_pool_that_was_never_used_has_no_news():
+    assert Egress([A, B]).news(T0) == []
+
+
 def test_avoid_is_for_this_call_and_moves_on():
     pool = Egress([A, B])
     assert pool.choose(T0, avoid={A}) == B

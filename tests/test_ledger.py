@@ -634,3 +634,12 @@ def test_clocks_do_not_mix(closed: bool) -> None:
     see(book, 0, closed=closed, now=now)
     assert due_s(book, now) == 600 + (122 if closed else 62)
     assert float(book.due(now)) > MONO_0
+
+
+def test_a_candle_made_here_revises_only_as_a_closed_one() -> None:
+    book = ledger()
+    (news,) = book.made(rows(0)[0], at(60))
+    assert (closes([news]), news.revision) == ([0], False)
+    assert book.made(kline(T0, "100.60", closed=False), at(61)) == []
+    (news,) = book.made(kline(T0, "100.60"), at(61))
+    assert (closes([news]), news.revision) == ([0], True)

@@ -195,6 +195,7 @@ async def test_resume_replays_exactly_what_was_missed(
         success = box.messages[0]
         assert (success["recovered"], success["offset"]) == (True, 7 + count)
         assert box.offsets == list(range(8, 8 + count))
+        assert desk.metrics.private_messages._value.get() == count
         await desk.settle(1)
         assert box.offsets[-1] == 8 + count
 

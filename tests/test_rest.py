@@ -138,6 +138,8 @@ async def test_gzip(autojump_clock):
         (b"x", "br", "not asked for"),
         (bytes(17 * 1024 * 1024), "identity", "larger than 16777216"),
     ],
+    # gzip writes the time: without names the cases would have others in each run.
+    ids=["bomb", "cut", "no gzip", "brotli", "huge"],
 )
 async def test_bodies_that_are_not_taken(body, encoding, words, autojump_clock):
     exchange = Exchange(answer(body=body, Content_Encoding=encoding))
@@ -449,6 +451,21 @@ async def test_dead_proxy_is_never_passed_by(autojump_clock):
     await failing(exchange, errors.ProxyUnreachable, proxy_type="http")
     assert set(exchange.network.dialled) == {("proxy", 3128)}
     assert exchange.requests == []
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://x", 80), ("https://x", 443), ("http://x:7", 7)])
+async def test_no_proxy_knows_the_urls_port(url, port, autojump_clock):
+    """Nobody listens anywhere: what counts is who was dialled."""
+    for excluded, dialled in ((port, ("x", port)), (port + 1, ("proxy", 3128))):
+        environ = {
+            name: "http://proxy:3128" for name in ("http_proxy", "https_proxy")
+        } | {"no_proxy": f"x:{excluded}"}  # fmt: skip
+        network = MemoryNetwork()
+        way = Route(network.dial, ProxySettings(), environ, "", 5)
+        async with open_rest(url, route=way, timeout_s=1, weights=Weights(1200)) as client:
+            with pytest.raises(errors.NetworkError):
+                await client.get("/x", {})
+        assert set(network.dialled) == {dialled}
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "x", "http://x:port"])

@@ -150,6 +150,29 @@ async def test_what_closes_during_the_read_comes_from_the_ring(
         assert numbers(await client.resume(1, 0)) == [(n, 0) for n in range(1, 12)]
 
 
+async def test_a_reader_that_the_candles_always_outrun_is_told_no(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    desk, closed, reads = Desk(ring=2), iter(range(1_000)), 0
+    quick = desk.store.after
+
+    async def outrun(*args: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        rows = await quick(*args, **more)
+        for _ in range(5):
+            desk.publish(next(closed))
+        return rows
+
+    async with connected(desk) as client:
+        await kept(desk, client)
+        for _ in range(5):
+            desk.publish(next(closed))
+        desk.store.after = outrun  # type: ignore[method-assign]
+        assert recovered(await client.resume(1, 1)) is False
+        assert reads == 5
+
+
 async def test_across_a_restart(autojump_clock: trio.abc.Clock) -> None:
     """The store knows the numbers of earlier epochs; each begins with 1."""
     desk = Desk(epoch=3)

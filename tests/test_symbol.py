@@ -728,6 +728,26 @@ def test_time_closes_candles_of_prices_while_their_stream_is_up() -> None:
     assert set(marks) == {False}
 
 
+def test_with_a_chain_only_the_chain_closes_candles_of_prices() -> None:
+    engine = priced(rules=evolve(SPINPET, chain=True))
+    engine.go(0.1).take(evolve(price(1, "1.0"), time_ms=T0 + 100))
+    assert closes(engine.go(3_600).wake(), S1) == []
+    now = engine.now
+    assert closes(engine.core.passed(T0 + 999, now), S1) == []
+    assert closes(engine.core.passed(T0 + 1_000, now), S1) == [0]
+    assert engine.core.passed(T0 + 1_000, now) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_first_candle_of_a_chain_is_whole_where_nothing_was_missed(known: bool) -> None:
+    engine = priced(rules=evolve(SPINPET, chain=True))
+    if known:
+        engine.core.known_since(T0 - 1)
+    engine.go(1).take(evolve(price(1, "1.0"), time_ms=T0 + 500))
+    out = engine.core.passed(T0 + 1_000, engine.now)
+    assert [n.kline.complete for n in candles(out, S1) if n.kline.closed] == [known]
+
+
 # Roll-ups against an exchange of one's own
 
 

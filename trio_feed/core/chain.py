@@ -272,7 +272,7 @@ class ChainRepair:
             self._line.arrange(slot, [row.signature for row in new])
             for row in new:
                 record = self._line.by_signature[row.signature]
-                record.listed, record.absences = True, 0
+                record.listed = True
                 if record.transaction is None and record.wanted_since is None:
                     record.wanted_since = now.mono
                     missed.append(record)

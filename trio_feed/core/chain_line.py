@@ -33,8 +33,8 @@ class Record:
 
     ``versions`` are what notifications said of it, by slot: on another fork it may have had
     another outcome.  ``taken`` are the keys of its prices that were given out; ``done``: given
-    out, though it may have had none.  ``lists`` counts the rounds that named it, ``absences``
-    those in a row that should have and did not.
+    out, though it may have had none.  ``listed``: a round has named it; ``absences`` counts the
+    rounds that should have and did not, which matters until one has.
     """
 
     signature: str
