@@ -43,8 +43,17 @@ def test_long_days_of_all_faults_of_wire_and_rest(monkeypatch: pytest.MonkeyPatc
 def test_twenty_seeds_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks, grids and markets as well; trades, books, and candles built from trades."""
     kinds = (*KINDS, *TRUTH_KINDS)
+    # What comes to light late is waited for, which takes longer than all the rest.
+    prompt = tuple(kind for kind in kinds if kind != "late_correction")
     runs = [
-        Run(seed, 0.15, kinds, _VENUES[seed % 3], CHANNELS[:3], built=BUILT)
+        Run(
+            seed,
+            0.15,
+            kinds if seed % 5 == 0 else prompt,
+            _VENUES[seed % 3],
+            CHANNELS[:3],
+            built=BUILT,
+        )
         for seed in range(1, 21)
     ]
     results_of(runs, monkeypatch)
