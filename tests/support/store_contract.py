@@ -129,6 +129,14 @@ async def the_same_candle_twice_is_one_row_with_the_later_values(kit: Kit) -> No
     assert str(row.close) == "1.6"
 
 
+async def a_candle_that_comes_again_before_it_was_written_counts_once(kit: Kit) -> None:
+    kit.put(0, 1)
+    kit.put(1, 2)
+    kit.put(0, 3, "7.0")
+    await kit.retain()
+    assert dict(kit.store.statistics().sizes.rows) == {Interval.M1: 2}
+
+
 async def tails_say_where_series_end(kit: Kit) -> None:
     kit.put(1, 4)
     await kit.written()
@@ -329,6 +337,7 @@ CHECKS = [
     strangers_have_nothing,
     all_twelve_columns_come_back_digit_by_digit,
     the_same_candle_twice_is_one_row_with_the_later_values,
+    a_candle_that_comes_again_before_it_was_written_counts_once,
     tails_say_where_series_end,
     tails_of_some_series,
     holes_settle,
