@@ -457,9 +457,8 @@ async def test_dead_proxy_is_never_passed_by(autojump_clock):
 async def test_no_proxy_knows_the_urls_port(url, port, autojump_clock):
     """Nobody listens anywhere: what counts is who was dialled."""
     for excluded, dialled in ((port, ("x", port)), (port + 1, ("proxy", 3128))):
-        environ = {
-            name: "http://proxy:3128" for name in ("http_proxy", "https_proxy")
-        } | {"no_proxy": f"x:{excluded}"}  # fmt: skip
+        environ = dict.fromkeys(("http_proxy", "https_proxy"), "http://proxy:3128")
+        environ["no_proxy"] = f"x:{excluded}"
         network = MemoryNetwork()
         way = Route(network.dial, ProxySettings(), environ, "", 5)
         async with open_rest(url, route=way, timeout_s=1, weights=Weights(1200)) as client:
