@@ -35,7 +35,16 @@ from scripts.mutate_map import Map, Project
 from scripts.mutate_operators import Mutant, mutants_of
 from scripts.mutate_run import Child, load_map, open_snapshot, run_mutant, warm
 
-LIVE = ("tests/live/test_store_live.py", "tests/live/test_store_faults_live.py")
+LIVE = (
+    "tests/live/test_store_live.py",
+    "tests/live/test_store_faults_live.py",
+    "tests/live/test_store_contract_live.py",
+    "tests/live/test_store_costs_live.py",
+    "tests/live/test_store_migration_live.py",
+    "tests/live/test_instruments_live.py",
+    "tests/live/test_server_live.py",
+)
+"""Those that stay in one process and open a file or a socket where the others open memory."""
 MOST_EQUIVALENT = 0.03
 
 
@@ -239,7 +248,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only", default="", help="measure and run only these files of tests: tests/test_h*.py,..."
     )
-    made.add_argument("--live", action="store_true", help="the store's live tests as well")
+    made.add_argument("--live", action="store_true", help="live tests of one process as well")
     made.add_argument("--json", action="store_true", help="one line per mutant instead of a table")
     made.add_argument("--list", action="store_true", help="print the sample and run nothing")
     made.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)

@@ -527,3 +527,11 @@ def test_a_live_book_is_the_true_one(rule: Rule, seed: int) -> None:
         check()
     assert book.last_id == exchange.ids[-1]
     assert seen >= 6  # the last snapshot and what followed it
+
+
+def test_it_shows_how_many_levels_it_has() -> None:
+    book = Book("BTCUSDT", "binance_futures")
+    assert " 0x0 " in repr(book)
+    book.update(update(1, 2, 0, bids="10:1"))
+    book.snapshot(whole(1, bids="10:1 9:1", asks="11:1"))
+    assert " 2x1 " in repr(book)

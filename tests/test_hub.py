@@ -433,3 +433,15 @@ async def test_the_confirmation_says_how_the_upstream_stands(
         assert await confirmed(client) == ("live", None)
         desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))
         assert await confirmed(client) == ("stale", "it delivers nothing")
+
+
+async def test_how_long_a_message_took_is_measured(autojump_clock: trio.abc.Clock) -> None:
+    """Two seconds after it was received it is published, and written at once."""
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        await trio.sleep(62)
+        row = kline(T0)
+        desk.send(CandleNews(SERIES, row, 1, T0 + 60_000.0))
+        for stage in ("published", "written"):
+            assert desk.metrics.push_latency.labels(stage)._sum.get() == pytest.approx(2)

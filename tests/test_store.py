@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
 from support.store_contract import CHECKS, EPOCH, KEEP, Kit
 
@@ -12,7 +13,7 @@ from trio_feed.model import Hole, Interval
 from trio_feed.settings import StoreSettings
 from trio_feed.settings.fields import Duration
 from trio_feed.store import MEMORY, MemoryStore, open_store
-from trio_feed.store.base import boundaries
+from trio_feed.store.base import HoleEntry, LostEntry, boundaries, why_unfit
 from trio_feed.store.pending import Complaint
 
 
@@ -47,6 +48,28 @@ def test_age_counts_back_from_the_earlier_of_the_newest_candle_and_our_calendar(
     keep = {Interval.M1: 1000.0}
     assert boundaries(keep, 5_000, 9_000.5) == {Interval.M1: 4_000}
     assert boundaries(keep, 9_000, 5_000.5) == {Interval.M1: 4_000}
+
+
+@pytest.mark.parametrize("name", ["epoch", "offset", "received_ms"])
+def test_what_does_not_fit_is_named(name: str) -> None:
+    good = message(kline())
+    assert why_unfit(good) == ""
+    assert why_unfit(evolve(good, **{name: 2**63})) == f"{name} {2**63} is beyond 64 bits"
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        (HoleEntry(SERIES, Hole(2**63, T0)), "first_ms"),
+        (HoleEntry(SERIES, Hole(T0, 2**63)), "last_ms"),
+        (LostEntry(SERIES, 2**63, 1), "epoch"),
+        (LostEntry(SERIES, 1, 2**63), "offset"),
+    ],
+)
+def test_what_does_not_fit_of_other_entries_is_named(
+    entry: HoleEntry | LostEntry, name: str
+) -> None:
+    assert why_unfit(entry) == f"{name} {2**63} is beyond 64 bits"
 
 
 def test_what_is_kept_by_default() -> None:

@@ -129,6 +129,14 @@ async def the_same_candle_twice_is_one_row_with_the_later_values(kit: Kit) -> No
     assert str(row.close) == "1.6"
 
 
+async def a_candle_that_comes_again_before_it_was_written_counts_once(kit: Kit) -> None:
+    kit.put(0, 1)
+    kit.put(1, 2)
+    kit.put(0, 3, "7.0")
+    await kit.retain()
+    assert dict(kit.store.statistics().sizes.rows) == {Interval.M1: 2}
+
+
 async def tails_say_where_series_end(kit: Kit) -> None:
     kit.put(1, 4)
     await kit.written()
@@ -282,6 +290,8 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
     assert [r.offset for r in await kit.store.revisions(SERIES, limit=5)] == [102]
     assert kit.store.statistics().pruned == 39
     assert dict(kit.store.statistics().sizes.rows) == {Interval.M1: 61, Interval.H1: 1}
+    await kit.retain()
+    assert kit.store.statistics().pruned == 39  # nothing more was too old
     # Numbers up to 101 belong to something that is gone.
     assert await kit.after(100) is None
     assert await kit.after(101) == [(95, 102, "8.0", True)]
@@ -327,6 +337,7 @@ CHECKS = [
     strangers_have_nothing,
     all_twelve_columns_come_back_digit_by_digit,
     the_same_candle_twice_is_one_row_with_the_later_values,
+    a_candle_that_comes_again_before_it_was_written_counts_once,
     tails_say_where_series_end,
     tails_of_some_series,
     holes_settle,

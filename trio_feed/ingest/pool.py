@@ -33,10 +33,8 @@ class Link:
     states: list[ConnectionState] = field(factory=list)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     carrying: int = 0
-    leave: Callable[[str], None] = lambda why: None
-    """Asks for a successor of the newest connection, and says why."""
     leavers: dict[int, Callable[[str], None]] = field(factory=dict)
-    """Lane -> the same for the newest connection of that lane."""
+    """Lane -> asks for a successor of the newest connection of that lane, and says why."""
 
     @property
     def live(self) -> bool:
@@ -202,7 +200,7 @@ class Pool:
         self._made += 1
         state = ConnectionState(self._made, link.plan, lane)
         link.states.append(state)
-        link.leave = link.leavers[lane] = leave
+        link.leavers[lane] = leave
         connection = Connection(
             state=state,
             venue=self._venue,
