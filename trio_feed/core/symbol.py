@@ -705,6 +705,3 @@ class SymbolEngine:
 
 def _ignored(kind: str) -> Report:
     return Report("", "", {}, "ignored_messages", (kind,))
-
-
-__all__ = ["NEVER", "End", "SymbolEngine"]

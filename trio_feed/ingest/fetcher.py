@@ -174,7 +174,7 @@ class Fetcher:
         now = mono()
         wait_s = max(error.until - now, _SHORTEST_WAIT_S)
         if isinstance(error, NoProxyAvailable):
-            wait_s = min(wait_s, _LONGEST_WAIT_S)  # a connection's success ends it earlier
+            wait_s = min(wait_s, _LONGEST_WAIT_S)  # then it is tried again
         if now + wait_s > self._not_before:
             self._not_before = now + wait_s
             self._log.debug("backfill.waits", problem=str(error), wait_s=round(wait_s, 3))
