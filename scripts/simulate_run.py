@@ -21,6 +21,7 @@ CHANNELS = ("kline", "trade", "book", "ticker")
 HISTORY_BARS = 20
 BUILT = (Interval.S1, Interval.S30)
 _TRADES_PER_MINUTE, _TRADES_TO_BUILD = 4, 40
+_SMALL_BOOK, _LARGE_BOOK = 120, 1_100
 
 Truth = Callable[[Kline], Kline]
 
@@ -100,6 +101,8 @@ def box_settings(run: Run) -> SimulatorSettings:
         kline_push_ms=30_000,
         book_push_ms=10_000,
         trades_per_minute=run.trades_per_minute or few,
+        # A book that is larger than a snapshot is a case of its own, and four times the work.
+        book_levels=_LARGE_BOOK if run.seed % 8 == 0 else _SMALL_BOOK,
     )
 
 

@@ -79,6 +79,13 @@ def test_levels(symbol: str) -> None:
         assert path.levels(step, 3) == (bids[:3], asks[:3])
 
 
+@pytest.mark.parametrize("levels", [100, 5_000])
+def test_as_deep_as_the_market_says(levels: int) -> None:
+    path = BookPath(Market(3, ("BTCUSDT",), 240, levels), "BTCUSDT")
+    for side in path.levels(STEP, 20_000):
+        assert levels * 0.8 < len(side) < levels * 1.6
+
+
 def test_the_same_market_has_the_same_book() -> None:
     again = BookPath(Market(3, ("BTCUSDT",), 240), "BTCUSDT")
     assert again.levels(STEP, 50) == PATHS["BTCUSDT"].levels(STEP, 50)

@@ -276,6 +276,8 @@ class SimulatorSettings:
     """The exchange pushes an open candle at most this often (250 ms on USD-M)."""
     book_push_ms: int = field(default=100, validator=_between(10, 60_000))
     """The exchange pushes a book's changes at most this often."""
+    book_levels: int = field(default=1_100, validator=_between(50, 10_000))
+    """A side of each book.  The work of a push grows with them."""
 
 
 @frozen

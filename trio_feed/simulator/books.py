@@ -5,10 +5,10 @@ between, and the changes between them lead from one to the other exactly.
 
 How: the last trade at a step's time is the best bid when it was a sale, the best ask when it was
 a purchase; the other side stands one to three ticks away.  From there every tick of some 1,500
-has a size out of a table, a quarter of them none.  Which one depends on the tick and on a beat
-that comes 128 steps apart for each tick and at another step for its neighbour: so one tick in 128
-changes per step, and which ones is arithmetic.  Every fifth step changes no size: where there is
-no trade either, nothing changes.  Best sizes change with each trade and only then.
+(1,100 levels) has a size out of a table, a quarter of them none.  Which one depends on the tick
+and on a beat that comes 128 steps apart for each tick and at another step for its neighbour: so
+one tick in 128 changes per step, and which ones is arithmetic.  Every fifth step changes no size:
+where there is no trade either, nothing changes.  Best sizes change with each trade and only then.
 """
 
 from decimal import Decimal
@@ -30,8 +30,7 @@ _STRIDE = 37
 _INVERSE = pow(_STRIDE, -1, _BEAT)
 _BLOCK = 64
 """The far end of a side moves in blocks of so many ticks."""
-_BLOCKS = 23
-"""Levels reach 1,472 to 1,535 ticks: 1,000 to 1,200 levels a side."""
+_LEVELS_PER_BLOCK = 48
 _SIZES = 1024
 
 
@@ -53,9 +52,9 @@ class _State(NamedTuple):
 class BookPath:
     """One symbol's book.
 
-    About 1,100 levels a side (fewer for prices below 1,500 ticks).  ``levels`` takes some 1.5 us
-    a level, ``changes`` of one step 20 to 150 us.  Both raise KeyError for a symbol that was never
-    listed and ValueError for a step before its first trade.
+    About ``market.book_levels`` levels a side (fewer where the price has fewer ticks).
+    ``levels`` takes some 1.5 us a level, ``changes`` of one step 20 to 150 us.  Both raise
+    KeyError for a symbol that was never listed and ValueError for a step before its first trade.
     """
 
     def __init__(self, market: Market, symbol: str) -> None:
@@ -63,6 +62,7 @@ class BookPath:
         self._market, self._symbol = market, symbol
         self._decimals, self._parts = listing.price_decimals, listing.quantity_decimals
         self._key = fingerprint(market, symbol)
+        self._blocks = max(1, round(market.book_levels / _LEVELS_PER_BLOCK))
         most = max(16, listing.units * prices.MEAN_LOTS_PER_UNIT // 40)
         noise = prices.noise(2 * _SIZES, self._key, "sizes")
         self._sizes = [
@@ -130,8 +130,8 @@ class BookPath:
         spread = 1 + _mix(trade.trade_id, self._key) % 3
         bid = at if trade.buyer_is_maker else max(1, at - spread)
         ask = at + spread if trade.buyer_is_maker else max(at, bid + 1)
-        low = max(1, (bid // _BLOCK - _BLOCKS) * _BLOCK)
-        high = (ask // _BLOCK + 1 + _BLOCKS) * _BLOCK
+        low = max(1, (bid // _BLOCK - self._blocks) * _BLOCK)
+        high = (ask // _BLOCK + 1 + self._blocks) * _BLOCK
         return _State(step - (step + 2) // 5, trade.trade_id, bid, ask, low, high)
 
     def _make_price(self, tick: int) -> Decimal:

@@ -34,7 +34,9 @@ async def serve_box(
     """Serve the box of ``settings.venue`` until cancelled; ``started`` gives its levers.  Closes
     the listeners."""
     if settings.venue in _MARKETS:
-        market = Market(settings.seed, settings.symbols, settings.trades_per_minute)
+        market = Market(
+            settings.seed, settings.symbols, settings.trades_per_minute, settings.book_levels
+        )
         serve: Any = partial(_MARKETS[settings.venue], market, settings=settings)
     else:
         serve = partial(serve_spinpet, spinpet_market(settings))

@@ -25,6 +25,8 @@ from .grid import Grid, Shift
 from .listing import LISTED_MS, Listing, listing_of
 from .prices import DAY_MS, HOUR_MS, MINUTE_MS, Bar, Path, Ticks
 
+BOOK_LEVELS = 1_100
+"""A side: a little more than a snapshot of 1,000 shows."""
 _FEWEST_TRADES = 4
 """A minute needs four trades to have an open, a high, a low and a close of its own."""
 
@@ -44,7 +46,8 @@ class Ghost:
 class Market:
     """All symbols of the box.
 
-    ``trades_per_minute`` is constant per symbol; fewer than 4 are raised to 4.  Methods raise
+    ``trades_per_minute`` is constant per symbol; fewer than 4 are raised to 4.  Books have about
+    ``book_levels`` levels a side.  Methods raise
     KeyError for a symbol that is not listed and ValueError for a time that is not an open time,
     lies before the symbol's listing or within a halt.  Times are unix milliseconds.
 
@@ -54,7 +57,14 @@ class Market:
 
     listed_ms = LISTED_MS
 
-    def __init__(self, seed: int, symbols: Iterable[str], trades_per_minute: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        symbols: Iterable[str],
+        trades_per_minute: int,
+        book_levels: int = BOOK_LEVELS,
+    ) -> None:
+        self.book_levels = book_levels
         self.trades_per_minute = max(_FEWEST_TRADES, trades_per_minute)
         self.listings: dict[str, Listing] = {}
         self.delisted: set[str] = set()
