@@ -18,6 +18,20 @@ def test_backoff_grows_to_its_cap_with_jitter_and_starts_again() -> None:
     assert backoff.next_delay_s(chance) <= 0.5
 
 
+def test_data_soon_after_the_start_does_not_make_waits_short() -> None:
+    """A remote that hangs up right after its first message is dialled less and less often."""
+    backoff, chance = Backoff(0.5, 30.0), random.Random(1)
+    for _ in range(10):
+        backoff.succeeded(9.9)
+        backoff.next_delay_s(chance)
+    assert backoff.next_delay_s(chance) >= 15
+    backoff.succeeded(10.0)
+    assert backoff.next_delay_s(chance) <= 0.5
+    quick = Backoff(0.1, 1.0, failures=3)
+    quick.succeeded(1.0)
+    assert quick.failures == 0
+
+
 async def test_a_network_error_is_tried_again_after_its_delay(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -4,6 +4,7 @@ One tuple says what is network-shaped: :class:`trio_feed.errors.NetworkError`, i
 edge translates what its library raises.
 """
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Never
@@ -12,6 +13,10 @@ import trio
 from attrs import define
 
 from .errors import NetworkError
+
+STEADY_S = 10.0
+"""A connection that delivers after so long counts as a good one: at most 30 dials in five minutes
+for each, of the 300 that Binance allows an address (general information, 2025-11-06)."""
 
 
 @define
@@ -22,9 +27,14 @@ class Backoff:
     max_s: float
     failures: int = 0
 
-    def succeeded(self) -> None:
-        """Data flowed: the next wait is the shortest again."""
-        self.failures = 0
+    def succeeded(self, lived_s: float = math.inf) -> None:
+        """All was well for ``lived_s`` since it began: the next wait is the shortest again.
+
+        Not before it proved to be steady: a remote that hangs up after the first message is
+        dialled no more often than one that hangs up before it.
+        """
+        if lived_s >= min(STEADY_S, self.max_s):
+            self.failures = 0
 
     def next_delay_s(self, chance: random.Random) -> float:
         """How long to wait before the next try; grows with each call until ``succeeded``."""

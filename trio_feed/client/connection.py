@@ -29,8 +29,6 @@ _UNREAD = 100
 _FRAMES = (100, 1.0)
 """Sent in so many seconds; the server bears with 200 a second by default."""
 _BACKOFF_S = (0.2, 10.0)
-_STEADY_S = 10.0
-"""A connection that lasted this long makes the next waits short again."""
 _RETRY_S = 2.0
 
 
@@ -135,8 +133,7 @@ class Client:
             if isinstance(lost, AuthRefused):
                 self._ended = lost
                 return self._news.close()
-            if trio.current_time() - began >= _STEADY_S:
-                backoff.succeeded()
+            backoff.succeeded(trio.current_time() - began)
             delay = backoff.next_delay_s(self._world.random)
             if isinstance(lost, SentAway):
                 delay = max(delay, lost.after_s)

@@ -100,6 +100,7 @@ class Connection:
     _messages: int = 0
     _errors: int = 0
     _last_data: float = 0.0
+    _since: float = 0.0
     _log: Any = None
 
     async def run(self) -> Never:
@@ -136,7 +137,7 @@ class Connection:
     async def _read(self, socket: Socket) -> Never:
         state = self.state
         self._messages = self._errors = 0
-        self._last_data = trio.current_time()
+        self._since = self._last_data = trio.current_time()
         state.status = "subscribing"
         state.refused.clear()
         await self._subscribe(socket)
@@ -229,7 +230,7 @@ class Connection:
         if data or transaction is not None:
             state.last_message_ms = received
             self._last_data = trio.current_time()
-            self.backoff.succeeded()
+            self.backoff.succeeded(self._last_data - self._since)
             self.delivered()
             self.metrics.parsed.observe(max(0.0, self.now_ms() - received) / 1000)
             await self._hand_on((transaction or data, mono, Wall(received)))
