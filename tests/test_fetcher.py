@@ -83,7 +83,7 @@ async def test_candles_are_asked_for_and_come_in_order(autojump_clock: trio.abc.
     async with working(rest) as bench:
         ((path, params, weight, _),) = rest.asked
         assert path == "/fapi/v1/continuousKlines"
-        assert (params["startTime"], params["limit"], weight) == (T0, 4, 1)
+        assert (params["startTime"], params["limit"], weight) == (T0 - MINUTE + 1, 4, 1)
         assert closed(bench) == [0, MINUTE]
         assert bench.count("rest_calls", "ok") == 1
         assert bench.driver.next_fetch() is None

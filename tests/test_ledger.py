@@ -262,6 +262,31 @@ def test_a_row_off_the_grid_is_the_next_candle_and_moves_the_grid() -> None:
     assert book.fill([far], at(200)) == []  # half a candle off is not the next one
 
 
+def test_a_candle_that_was_cut_short_is_followed_by_an_earlier_one() -> None:
+    """The exchange comes back to the full hour: a candle of 12 s, then a whole minute."""
+    book = ledger()
+    book.fill([kline(T0 - 12_000)], at(60))
+    assert book.expected == T0 + 48_000
+    odd = kline(T0, closed=False)
+    assert book.observe(odd, at(61)) == []  # one frame is not believed alone
+    assert due_s(book, at(61)) <= 62
+    assert book.ask_from == T0 - 11_999
+    (update,) = book.fill([evolve(odd, event_ms=0)], at(62))
+    assert book.fill([evolve(odd, event_ms=0)], at(63)) == []
+    assert (update.kline, update.provisional) == (odd, False)
+    assert (book.expected, book.closed_ms, book.grid.usual) == (T0, T0 - 12_000, True)
+    (news,) = see(book, 0, closed=True)
+    assert (news.after_ms, book.expected) == (T0 - 12_000, T0 + MINUTE)
+    assert closes(book.fill([kline(T0 - 12_000)], at(130))) == []
+
+
+def test_a_closed_row_before_the_expected_one_is_the_next() -> None:
+    book = ledger()
+    book.fill([kline(T0 - 12_000)], at(60))
+    assert closes(book.fill(rows(0, 1), at(130))) == [0, 1]
+    assert book.holes == []
+
+
 def test_rest_confirms_a_frame_that_opened_off_the_grid() -> None:
     book = ledger()
     odd = kline(T0 + MINUTE + 14_000, closed=False)

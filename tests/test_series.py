@@ -67,7 +67,7 @@ def test_a_reconnect_asks_and_its_answer_comes_before_live_ones() -> None:
     assert fetches(engine.wake()) == []  # it is asked for
     assert engine.core.candles.holding() == 1
     question = engine.ask(Need.CANDLES, M1)
-    assert question == CandleQuestion(M1, T0, 4)
+    assert question == CandleQuestion(M1, T0 - MINUTE + 1, 4)
     out = engine.answer(Need.CANDLES, [backfilled(n) for n in range(4) if n < 3], M1)
     assert closes(out) == [0, MINUTE, 2 * MINUTE]
     assert candles(out)[-1].kline.open_ms == T0 + 3 * MINUTE
@@ -87,15 +87,15 @@ def test_a_reconnect_asks_and_its_answer_comes_before_live_ones() -> None:
 
 def test_the_question_follows_the_gap_and_no_more_than_a_page() -> None:
     engine = Engine(now_s=30)
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0, 1)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - MINUTE + 1, 1)
     engine.go(5 * 60)
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0, 6)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - MINUTE + 1, 6)
     engine.go(2_000 * 60)
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0, 1_500)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - MINUTE + 1, 1_500)
     engine.go(-3_600)  # our idea of the exchange's time is wrong
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0, 1)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - MINUTE + 1, 1)
     engine.candle(2, closed=False)
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0, 3)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - MINUTE + 1, 3)
 
 
 def test_a_question_that_failed_is_asked_again_after_a_while() -> None:
@@ -283,7 +283,7 @@ def test_a_hole_of_the_exchange_is_stored_and_said() -> None:
 def test_what_is_known_not_to_exist_is_not_asked_for_again() -> None:
     """The store ends with a hole that was confirmed before the restart."""
     engine = Engine(ends={M1: end_at(minute(0), T0 + 4 * MINUTE)}, now_s=360)
-    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 + 5 * MINUTE, 2)
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 + 4 * MINUTE + 1, 2)
     (news,) = candles(engine.candle(5))
     assert news.after_ms == T0
 

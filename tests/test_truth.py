@@ -166,6 +166,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "halt_all": Scenario(of((100.0, Fault("halt_all", lasts_s=317)), hours=0.5), prompt),
     "off_grid": Scenario(of((100.0, Fault("off_grid", lasts_s=317)), hours=0.5)),
+    "off_grid_and_back_at_the_hour": Scenario(
+        of((3_000.0, Fault("off_grid", lasts_s=317)), hours=1.2)
+    ),
     "new_listing": Scenario(
         of(
             (100.0, Fault("new_listing")),

@@ -78,7 +78,8 @@ class Audit:
         if not ripe:
             self._retry_at = now.mono + _RETRY_S if self._waiting else None
             return None
-        return ripe[0].open_ms, grid.count(ripe[0].open_ms, grid.next(ripe[-1].open_ms))
+        spanned = grid.count(ripe[0].open_ms, grid.next(ripe[-1].open_ms))
+        return ripe[0].open_ms, max(spanned, len(ripe))  # more of them where some were cut short
 
     def compare(self, rows: Iterable[Kline], grid: Grid, now: Now) -> list[Kline]:
         """The exchange's rows, ascending -> those that differ from what was told.

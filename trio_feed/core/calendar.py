@@ -151,10 +151,11 @@ class Grid:
         return count(self.interval, first_ms, end_ms)
 
     def follows(self, open_ms: int, before_ms: int) -> bool:
-        """Whether a candle at ``open_ms`` is the next one after ``before_ms``, on the grid or less
-        than half a candle off it (a halt may move the opens)."""
+        """Whether a candle at ``open_ms`` is the next one after ``before_ms``: on the grid, less
+        than half a candle after it (a halt may move the opens), or earlier (the one before was cut
+        short, by a halt or by the return to the grid)."""
         off = open_ms - next_open(self.interval, before_ms)
-        return off == 0 or 2 * abs(off) < _FIXED_MS.get(self.interval, 0)
+        return before_ms < open_ms and 2 * off < _FIXED_MS.get(self.interval, 1)
 
 
 def grid_of(interval: Interval) -> Grid:

@@ -84,6 +84,8 @@ class Ledger:
     _odd: Kline | None = None
     """A frame that opens off the grid, until a REST row says whether it is real."""
     _held_since: Mono | None = None
+    _early_ms: int = 0
+    """Open time of a running candle that began before the last one would have ended."""
     _updates: int = 0
     _ahead_updates: int = 0
     _asked: int = 0
@@ -97,7 +99,14 @@ class Ledger:
     @property
     def expected(self) -> int:
         """Open time of the candle that closes next."""
-        return self.grid.next(self.closed_ms)
+        early = self._early_ms
+        return early if early > self.closed_ms else self.grid.next(self.closed_ms)
+
+    @property
+    def ask_from(self) -> int:
+        """Where a question for ``expected`` begins: right after the last open, because a candle
+        that was cut short is followed by one before ``expected``."""
+        return self.expected if self.fresh else self.closed_ms + 1
 
     @property
     def holding(self) -> bool:
@@ -181,7 +190,10 @@ class Ledger:
                 out.append(self._close(row, now))
             else:
                 # Everything before the running candle is here; it may sit off the old grid.
-                self.closed_ms = self.grid.previous(row.open_ms)
+                if row.open_ms > self.expected:
+                    self.closed_ms = self.grid.previous(row.open_ms)
+                else:
+                    self._early_ms = row.open_ms
                 self._confirm_odd(row)
                 break
         if until_ms is not None and whole and self.expected == before:

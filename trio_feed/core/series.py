@@ -276,7 +276,7 @@ class CandleLines:
         grid, page = ledger.grid, self.rules.page
         if fetch.need is Need.CANDLES:
             ledger.begin_before(now, self._first_bars(interval))
-            start = ledger.expected
+            start = ledger.ask_from
             end = max(int(now.exchange), ledger.newest_ms)
             bars = grid.count(start, grid.next(grid.open_of(end)))
             return CandleQuestion(interval, start, max(1, min(bars, page)))
