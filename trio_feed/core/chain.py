@@ -73,7 +73,8 @@ class ChainRepair:
         self._limits = limits or ChainLimits()
         self._known = ChainKnown(self._limits, last)
         self._line = self._known.line
-        self._queue = ChainQueue(self._limits)
+        # What came before live prices while nothing ran is mostly more than after a reconnect.
+        self._queue = ChainQueue(self._limits, self._limits.give_up_s if last else 0.0)
         self._round: Round | None = None
         self._next_round: Mono = NEVER
         self._reached: tuple[int, Mono] | None = None

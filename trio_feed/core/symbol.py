@@ -212,6 +212,17 @@ class SymbolEngine:
         if self.prices is not None:
             self.prices.known_since(time_ms)
 
+    def resume(
+        self,
+        before: Mapping[Interval, Kline],
+        opens: Mapping[Interval, int],
+        kept: Iterable[Built],
+        known_ms: int,
+    ) -> None:
+        """Go on where an earlier run ended: see :meth:`.prices.SymbolPrices.resume`."""
+        if self.prices is not None:
+            self.prices.resume(before, opens, kept, known_ms)
+
     def retracted(self, keys: Iterable[str], now: Now) -> list[Effect]:
         """These prices are not in the chain."""
         out: list[Effect] = []
