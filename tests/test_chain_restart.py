@@ -205,3 +205,31 @@ async def test_a_cursor_that_cannot_be_read_is_said(
             await trio.sleep(200)
         assert len(world.events("chain.cursor_lost")) == 1
         assert world.events("chain.resumed") == []
+
+
+@pytest.mark.parametrize("away_s", [0.0, 500.0])
+async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
+    away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (".trade_intervals=['1s','30s','1m']", ".rollup_intervals=['5m','15m']")
+    async with chain(monkeypatch) as world:
+        async with world.service(*more):
+            await trio.sleep(400)
+            world.box.be_quiet(1100)
+            await trio.sleep(1500)
+            world.box.lose_notifications(5)
+            await trio.sleep(100)
+            world.box.be_quiet(200)
+            await trio.sleep(150)
+        await trio.sleep(away_s)
+        async with world.service(*more):
+            await trio.sleep(1500)
+            world.box.be_quiet(1200)
+            await trio.sleep(1000)
+            assert await world.wrong() == []
+            for mint in MARKET.mints:
+                rows = await world.stored(mint, Interval.M15)
+                assert len(rows) >= 4
+                assert [row.complete for row in rows.values()] == [False, *[True] * (len(rows) - 1)]
+                assert max(rows) > virtual_now_ms() - 1_900_000  # though all are silent since
+        assert world.events("candle.hole") == []

@@ -37,17 +37,18 @@ Span = tuple[int, int]
 
 @define(eq=False)
 class SymbolPrices:
-    """``last``: where the stored candles end.  ``heard_at``: when its last price came."""
+    """``last``: where the stored candles end.  ``heard_at``: when its last price came.  ``lost_ms``:
+    since when the stream is down; None: it is up, or was not yet."""
 
     intervals: tuple[Interval, ...]
     last: Mapping[Interval, Kline]
     chain: bool = False
     heard_at: Mono = Mono(0.0)
+    lost_ms: int | None = None
     _bars: PriceBars = field(init=False)
     _seen: set[str] = field(factory=set)
     _order: deque[str] = field(factory=deque)
     _up: bool = False
-    _lost_ms: int | None = None
     _unsure_ms: int | None = None
     """End of a gap after which no price has come yet."""
     _open_gaps: list[Span] = field(factory=list)
@@ -160,7 +161,7 @@ class SymbolPrices:
     def resumed(self, now: Now) -> list[Built]:
         """The stream is up (again).  Without a chain what happened meanwhile is never known."""
         self._up = True
-        lost_ms, self._lost_ms = self._lost_ms, None
+        lost_ms, self.lost_ms = self.lost_ms, None
         if self.chain or lost_ms is None:
             return []
         return self.missed(lost_ms, int(now.exchange), final=True)
@@ -168,7 +169,7 @@ class SymbolPrices:
     def lost(self, now: Now) -> None:
         """The stream is down: no candle closes until it is back."""
         if self._up:
-            self._lost_ms = int(now.exchange)
+            self.lost_ms = int(now.exchange)
         self._up = False
 
     def advance(self, now: Now) -> list[Built]:
