@@ -373,7 +373,14 @@ class ChainRepair:
         if found.truncated:
             record.cut_at.add(endpoint)
             if len(record.cut_at) >= self._endpoints:
-                yield Gap(record.slot, record.slot, "logs cut by every node", final=True)
+                yield Gap(
+                    record.slot,
+                    record.slot,
+                    "logs cut by every node",
+                    final=True,
+                    accounts=found.accounts,
+                    time_ms=found.time_ms,
+                )
         else:
             record.cut_at = set()
         if len(record.cut_at) in (0, self._endpoints):

@@ -19,7 +19,7 @@ happens while nothing runs is fetched after the next start.
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 from typing import Never
 
@@ -59,7 +59,7 @@ def limits_of(settings: SolanaSettings) -> ChainLimits:
 
 class ChainFeed:
     """``endpoints``: a client for each node.  ``meet`` makes a symbol known before its first
-    price.  ``keep`` takes how far the chain was read, ``cursor`` is what an earlier run gave it.
+    price, ``recall`` those of some accounts that are stored.  ``keep`` takes how far the chain was read, ``cursor`` is what an earlier run gave it.
     ``began_ms``: no price since then was missed."""
 
     def __init__(
@@ -70,6 +70,7 @@ class ChainFeed:
         metrics: Metrics,
         endpoints: Sequence[RestClient],
         meet: Callable[[str], Awaitable[None]],
+        recall: Callable[[Collection[str]], Awaitable[None]],
         room: Callable[[], Awaitable[bool]],
         keep: Callable[[ChainCursor], None],
         cursor: ChainCursor | None = None,
@@ -79,6 +80,7 @@ class ChainFeed:
         self._keeper = CursorKeeper(driver.settings.trade_intervals, cursor)
         self._venue, self._driver, self._metrics = venue, driver, metrics
         self._endpoints, self._meet, self._room = endpoints, meet, room
+        self._recall = recall
         self._check_s = settings.check_s
         self._repair = ChainRepair(
             len(endpoints),
@@ -140,6 +142,8 @@ class ChainFeed:
                 item = self._out.popleft()
                 if isinstance(item, Take):
                     await self._meet(item.price.symbol)
+                elif isinstance(item, Gap) and item.accounts is not None:
+                    await self._recall(item.accounts)
                 self._apply(item)
                 number += 1
                 if number % _AT_ONCE == 0:
@@ -245,14 +249,20 @@ class ChainFeed:
             to_ms=until_ms,
             problem=gap.reason,
         )
-        if self.began_ms is not None:
+        engines = self._driver.engines
+        full = len(engines) >= self._driver.settings.max_symbols
+        if self.began_ms is not None and (gap.accounts is None or full):
             self.began_ms = max(self.began_ms, until_ms)
-        for engine in [*self._driver.engines.values()]:
+        for engine in [*engines.values()]:
+            if gap.accounts is not None and engine.symbol not in gap.accounts:
+                continue
             self._driver.perform(engine, engine.missed(first_ms, until_ms, now, final=gap.final))
             self._plan(engine)
 
     def _span(self, gap: Gap, now_ms: int) -> tuple[int, int]:
         """The time of its slots, as far as prices before, in and behind it show it."""
+        if gap.time_ms:
+            return gap.time_ms - _SLACK_MS, gap.time_ms + 2 * _SLACK_MS
         first_ms = self.began_ms if self.began_ms is not None else now_ms
         if self._cursor is not None:
             first_ms = max(first_ms, self._cursor.time_ms)

@@ -13,7 +13,7 @@ venue
 └─ pool             connections, each restarted by itself
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -280,6 +280,7 @@ class VenueFeed:
             self._metrics,
             clients,
             self._meet,
+            self._recall,
             self._store.room,
             lambda cursor: self._store.put_cursor(name, cursor.text()),
             cursor,
@@ -343,6 +344,14 @@ class VenueFeed:
             newest = max(tail.kline.open_ms for tail in tails.values())
             if newest >= began_ms:  # it was retired since, and all its prices are known
                 engine.known_since(began_ms)
+
+    async def _recall(self, accounts: Collection[str]) -> None:
+        """Meet those of them that were retired, because something is to be said of them."""
+        strangers = [account for account in accounts if self.driver.is_stranger(account)]
+        if strangers:
+            tails = await self._store.tails(self.venue.NAME, strangers)
+            for symbol in dict.fromkeys(series.symbol for series in tails):
+                await self._meet(symbol)
 
     async def _retire(self) -> Never:
         """Let go of symbols that came by themselves and are idle; they come back the same way."""
