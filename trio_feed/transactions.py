@@ -15,7 +15,8 @@ class Transaction:
     ``signature`` names it once for all, ``slot`` is where it stands in the chain, ``time_ms`` the
     block's time (unix ms; 0: not said, as in notifications).  ``failed``: it was rolled back.
     ``truncated``: the node cut its logs or has none, so that ``prices`` may lack some.  ``ignored``
-    are reasons why other events of it gave no price (``bad BuySellEvent``).
+    are reasons why other events of it gave no price (``bad BuySellEvent``).  ``accounts``: all that
+    it can have touched, mints among them; None: not said, as in notifications.
     """
 
     signature: str
@@ -25,6 +26,7 @@ class Transaction:
     truncated: bool = False
     time_ms: int = 0
     ignored: tuple[str, ...] = ()
+    accounts: frozenset[str] | None = None
 
 
 @frozen

@@ -166,3 +166,16 @@ async def test_a_batch_that_the_disk_refuses_is_kept_and_written_later(tmp_path:
             nursery.cancel_scope.cancel()
     async with opened(path) as store:
         assert await store.history(SERIES, limit=5) == [kline()]
+
+
+async def test_a_cursor_comes_back_after_a_restart_with_the_candles_before_it(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(10):
+        async with opened(tmp_path / "a.db") as store:
+            put(store, 0, 1)
+            store.put_cursor("chain", "one")
+            assert store.pending() == 2
+        async with opened(tmp_path / "a.db") as store:
+            assert await store.cursor("chain") == "one"
+            assert set(await store.tails()) == {SERIES}

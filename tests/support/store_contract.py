@@ -332,7 +332,28 @@ async def the_last_candle_of_a_series_always_stays(kit: Kit) -> None:
     assert await kit.opens() == [1]
 
 
+async def a_cursor_is_what_was_put_last(kit: Kit) -> None:
+    store = kit.store
+    assert await store.cursor("chain") is None
+    store.put_cursor("chain", "one")
+    assert await store.cursor("chain") == "one"
+    await kit.written()
+    store.put_cursor("other", "x")
+    kit.put(0, 1)
+    store.put_cursor("chain", "two")
+    assert await store.cursor("chain") == "two"
+    await kit.written()
+    assert [await store.cursor(name) for name in ("chain", "other", "nothing")] == ["two", "x", None]
+    # It belongs to no series, and no answer about one has it in it.
+    assert await kit.opens() == [0]
+    assert set(await store.tails()) == {SERIES}
+    assert await kit.after(0) == [(0, 1, "100.50", False)]
+    await kit.retain()
+    assert await store.cursor("chain") == "two"
+
+
 CHECKS = [
+    a_cursor_is_what_was_put_last,
     history_by_range_and_limit,
     strangers_have_nothing,
     all_twelve_columns_come_back_digit_by_digit,

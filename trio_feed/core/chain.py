@@ -73,7 +73,8 @@ class ChainRepair:
         self._limits = limits or ChainLimits()
         self._known = ChainKnown(self._limits, last)
         self._line = self._known.line
-        self._queue = ChainQueue(self._limits)
+        # What came before live prices while nothing ran is mostly more than after a reconnect.
+        self._queue = ChainQueue(self._limits, self._limits.give_up_s if last else 0.0)
         self._round: Round | None = None
         self._next_round: Mono = NEVER
         self._reached: tuple[int, Mono] | None = None
@@ -372,7 +373,14 @@ class ChainRepair:
         if found.truncated:
             record.cut_at.add(endpoint)
             if len(record.cut_at) >= self._endpoints:
-                yield Gap(record.slot, record.slot, "logs cut by every node", final=True)
+                yield Gap(
+                    record.slot,
+                    record.slot,
+                    "logs cut by every node",
+                    final=True,
+                    accounts=found.accounts,
+                    time_ms=found.time_ms,
+                )
         else:
             record.cut_at = set()
         if len(record.cut_at) in (0, self._endpoints):

@@ -21,9 +21,11 @@ _BLOCK_TIME_SLACK_MS = 2_000
 
 @define(eq=False)
 class ChainQueue:
-    """``gap_since``: a gap is open since then.  ``last_key``: of the newest that was given out."""
+    """``gap_since``: a gap is open since then.  ``last_key``: of the newest that was given out.
+    ``patience_s``: how long the first wait may be, where it is longer than the others'."""
 
     limits: ChainLimits
+    patience_s: float = 0.0
     gap_since: Mono | None = None
     last_key: tuple[int, int] = (-1, 0)
     released: bool = False
@@ -40,7 +42,7 @@ class ChainQueue:
     def due(self) -> Mono:
         if self._blocked_since is None or self.released:
             return NEVER
-        return self._blocked_since + self.limits.hold_s
+        return self._blocked_since + max(self.patience_s, self.limits.hold_s)
 
     @property
     def first_slot(self) -> int | None:
@@ -76,6 +78,8 @@ class ChainQueue:
     def flush(self, now: Now) -> Iterator[Item]:
         """Give out what nothing stands before any more."""
         if self.gap_since is None and not self._missing:
+            if self._blocked_since is not None:
+                self.patience_s = 0.0
             self._blocked_since, self.released = None, False
         elif self._blocked_since is None:
             self._blocked_since = now.mono
@@ -111,7 +115,8 @@ class ChainQueue:
 
     def _release(self, now: Now) -> Iterator[Item]:
         assert self._blocked_since is not None, "called where something is blocked"
-        too_long = now.mono - self._blocked_since >= self.limits.hold_s
+        patience_s = max(self.patience_s, self.limits.hold_s)
+        too_long = now.mono - self._blocked_since >= patience_s
         ready = [record for record in self._waiting if record.transaction is not None]
         if not too_long and len(ready) <= self.limits.held:
             return

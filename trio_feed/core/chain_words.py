@@ -34,12 +34,17 @@ class Gap:
 
     ``final`` False: it is still being asked for, yet nothing waits for it any longer; a later
     :class:`Proven` ends it.  ``final`` True: it cannot be had.
+
+    ``accounts``: only mints among these can lack one; None: any.  ``time_ms``: when the block was,
+    0: not known.
     """
 
     first_slot: int
     last_slot: int
     reason: str
     final: bool
+    accounts: frozenset[str] | None = None
+    time_ms: int = 0
 
 
 @frozen

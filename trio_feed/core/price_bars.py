@@ -98,6 +98,12 @@ class PriceBars:
             )
             self._frozen_ms[interval] = self._stored_ms[interval] = self._closed_ms[interval]
 
+    def begin_at(self, opens: Mapping[Interval, int]) -> None:
+        """Candles that open before are as they are stored, later ones are made of prices."""
+        for interval, open_ms in opens.items():
+            for known in (self._closed_ms, self._frozen_ms, self._stored_ms):
+                known[interval] = max(known[interval], open_ms)
+
     @property
     def next_end_ms(self) -> int | None:
         """When the next candle with a price ends; None while nothing is open."""

@@ -37,21 +37,24 @@ Span = tuple[int, int]
 
 @define(eq=False)
 class SymbolPrices:
-    """``last``: where the stored candles end.  ``heard_at``: when its last price came."""
+    """``last``: where the stored candles end.  ``heard_at``: when its last price came.  ``lost_ms``:
+    since when the stream is down; None: it is up, or was not yet."""
 
     intervals: tuple[Interval, ...]
     last: Mapping[Interval, Kline]
     chain: bool = False
     heard_at: Mono = Mono(0.0)
+    lost_ms: int | None = None
     _bars: PriceBars = field(init=False)
     _seen: set[str] = field(factory=set)
     _order: deque[str] = field(factory=deque)
     _up: bool = False
-    _lost_ms: int | None = None
     _unsure_ms: int | None = None
     """End of a gap after which no price has come yet."""
     _open_gaps: list[Span] = field(factory=list)
     _final: list[Span] = field(factory=list)
+    _kept: dict[tuple[Interval, int], Kline] = field(factory=dict)
+    """Candles that an earlier run had stored and that are made anew, until they are."""
 
     def __attrs_post_init__(self) -> None:
         self._bars = PriceBars(self.intervals, self.last)
@@ -67,6 +70,28 @@ class SymbolPrices:
         if end is None or not self._up or self.chain:
             return NEVER
         return now.mono + (end + GRACE_MS - float(now.exchange)) / 1000
+
+    def resume(
+        self,
+        before: Mapping[Interval, Kline],
+        opens: Mapping[Interval, int],
+        kept: Iterable[Built],
+        known_ms: int,
+    ) -> None:
+        """Make the candles from ``opens`` on anew, out of prices that come again.
+
+        ``before``: the last stored candle that opens earlier.  ``kept``: the stored ones that do
+        not; one that comes out as it is stored is no news.  ``known_ms``: no price after it is
+        missing.
+        """
+        self.last = dict(before)
+        self._bars = PriceBars(self.intervals, self.last)
+        self._bars.begin_at(opens)
+        self._kept = {(interval, kline.open_ms): kline for interval, kline in kept}
+        if all(interval in before for interval in self.intervals):
+            self._bars.watch(known_ms)
+        # Else it is young: its first price is among those that come, and nobody knows what it
+        # cost before.
 
     def known_since(self, time_ms: int) -> None:
         """No price after ``time_ms`` was missed, though none has come yet."""
@@ -87,15 +112,20 @@ class SymbolPrices:
         if self._unsure_ms is not None and price.time_ms >= self._unsure_ms:
             since, self._unsure_ms = self._unsure_ms, None
             out = self._mark((since, price.time_ms + 1))
-        return out + self._bars.take(price)
+        return self._news(out + self._bars.take(price))
 
     def retract(self, keys: Iterable[str]) -> list[Built]:
         """These prices are not in the chain."""
-        return self._bars.retract(keys) if self.intervals else []
+        return self._news(self._bars.retract(keys)) if self.intervals else []
 
     def proven(self, until_ms: int) -> list[Built]:
         """Nothing before ``until_ms`` is to come any more, but for what comes late."""
-        return self._bars.advance(until_ms)
+        out = self._news(self._bars.advance(until_ms))
+        for interval, open_ms in [*self._kept]:
+            if calendar.next_open(interval, open_ms) <= until_ms:  # its prices are not in the chain
+                row = self._bars.implied(interval, open_ms)
+                out += self._news([(interval, row)] if row is not None else [])
+        return out
 
     def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
         """Prices between may be missing.  ``final``: they cannot be had."""
@@ -131,7 +161,7 @@ class SymbolPrices:
     def resumed(self, now: Now) -> list[Built]:
         """The stream is up (again).  Without a chain what happened meanwhile is never known."""
         self._up = True
-        lost_ms, self._lost_ms = self._lost_ms, None
+        lost_ms, self.lost_ms = self.lost_ms, None
         if self.chain or lost_ms is None:
             return []
         return self.missed(lost_ms, int(now.exchange), final=True)
@@ -139,7 +169,7 @@ class SymbolPrices:
     def lost(self, now: Now) -> None:
         """The stream is down: no candle closes until it is back."""
         if self._up:
-            self._lost_ms = int(now.exchange)
+            self.lost_ms = int(now.exchange)
         self._up = False
 
     def advance(self, now: Now) -> list[Built]:
@@ -147,6 +177,17 @@ class SymbolPrices:
         if not self._up or self.chain:
             return []
         return self._bars.advance(int(now.exchange) - GRACE_MS)
+
+    def _news(self, built: list[Built]) -> list[Built]:
+        """Without what is stored just so."""
+        if not self._kept:
+            return built
+        out = []
+        for interval, kline in built:
+            stored = self._kept.pop((interval, kline.open_ms), None) if kline.closed else None
+            if stored is None or _values(stored) != _values(kline):
+                out.append((interval, kline))
+        return out
 
     def _mark(self, span: Span) -> list[Built]:
         self._final = self._final[-10:]
@@ -157,3 +198,8 @@ class SymbolPrices:
         self._order.append(key)
         if len(self._order) > _REMEMBERED:
             self._seen.discard(self._order.popleft())
+
+
+def _values(kline: Kline) -> tuple[object, ...]:
+    prices = kline.open, kline.high, kline.low, kline.close
+    return (*prices, kline.trades, kline.complete)

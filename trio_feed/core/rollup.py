@@ -6,12 +6,16 @@ close of the last, extremes, sums (exact, however many digits the volumes have).
 minute's.  It closes with its last minute or, where that one is missing (a hole of the exchange),
 with the first minute after it.  A candle without any minute does not exist.
 
+Where the minutes are ``sparse`` one without a price has no row and is flat at the close before it
+(:mod:`.price_bars`): a missing minute makes a candle incomplete only inside of a gap
+(:meth:`RollUp.unsure`), and time closes a candle (:meth:`RollUp.passed`).
+
 A minute that is revised changes every candle that holds it.  A fold cannot be undone, so such a
 candle is made anew from its stored minutes (:func:`roll`, :meth:`RollUp.reseed`).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 
@@ -25,11 +29,14 @@ _MINUTE = calendar.length_ms(Interval.M1)
 TARGETS = tuple(i for i in Interval if i not in (Interval.S1, Interval.S30, Interval.M1))
 """What minutes roll up to: 3m .. 1M."""
 Rolled = tuple[Interval, Kline]
+_GAPS = 100
 _LATEST = 16
 """Closed minutes that are remembered: those that close while stored ones are being read."""
 
 
-def roll(grid: Grid, minutes: Sequence[Kline], *, over: bool = False) -> Kline:
+def roll(
+    grid: Grid, minutes: Sequence[Kline], *, over: bool = False, sparse: bool = False
+) -> Kline:
     """The minutes of one candle, ascending and each once -> that candle.
 
     It is closed when its last minute is there and closed, or when the caller knows that it is
@@ -37,7 +44,7 @@ def roll(grid: Grid, minutes: Sequence[Kline], *, over: bool = False) -> Kline:
     """
     if not minutes:
         raise ValueError(f"a {grid.interval} candle of no minutes")
-    bar = _Bar(grid, minutes[0])
+    bar = _Bar(grid, minutes[0], sparse=sparse)
     before = minutes[0].open_ms
     for minute in minutes[1:]:
         if not before < minute.open_ms < bar.end_ms:
@@ -61,6 +68,8 @@ class RollUp:
         self,
         intervals: Sequence[Interval],
         grids: Mapping[Interval, Grid | None] | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         wrong = [i.value for i in intervals if i not in TARGETS]
         if wrong:
@@ -68,7 +77,10 @@ class RollUp:
         self.intervals = tuple(intervals)
         self.repeated = 0
         known = grids or {}
-        self._lines = {i: _Line(known[i] if i in known else grid_of(i)) for i in intervals}
+        self._gaps: deque[tuple[int, int]] | None = deque(maxlen=_GAPS) if sparse else None
+        self._lines = {
+            i: _Line(known[i] if i in known else grid_of(i), self._gaps) for i in intervals
+        }
         self._latest: deque[Kline] = deque(maxlen=_LATEST)
 
     def grid(self, interval: Interval) -> Grid | None:
@@ -77,7 +89,23 @@ class RollUp:
 
     def learn(self, interval: Interval, grid: Grid) -> None:
         """Where the candles of this interval open; they begin with the next minute."""
-        self._lines[interval] = _Line(grid)
+        self._lines[interval] = _Line(grid, self._gaps)
+
+    def unsure(self, first_ms: int, until_ms: int) -> None:
+        """Of sparse minutes: some between may be missing for good."""
+        if self._gaps is not None:
+            self._gaps.append((first_ms, until_ms))
+        for line in self._lines.values():
+            if line.bar is not None and line.bar.overlaps(first_ms, until_ms):
+                line.bar.complete = False
+
+    def passed(self, until_ms: int) -> list[Rolled]:
+        """Of sparse minutes: none before ``until_ms`` is to come any more.  What closes by it."""
+        return [
+            (interval, kline)
+            for interval, line in self._lines.items()
+            for kline in line.passed(until_ms)
+        ]
 
     def add(self, minute: Kline) -> list[Rolled]:
         """Take one minute in.  Returns per interval what closed, then the running candle.
@@ -112,7 +140,7 @@ class RollUp:
         grid = self._lines[interval].grid
         if grid is None:
             return []
-        line = self._lines[interval] = _Line(grid)
+        line = self._lines[interval] = _Line(grid, self._gaps)
         out = [row for minute in minutes if minute.closed for row in line.fold(minute)]
         return out + [
             row
@@ -143,7 +171,8 @@ class RollUp:
 class _Bar:
     """The running candle of one interval."""
 
-    def __init__(self, grid: Grid, minute: Kline) -> None:
+    def __init__(self, grid: Grid, minute: Kline, *, sparse: bool = False) -> None:
+        self.sparse = sparse
         self.open_ms = grid.open_of(minute.open_ms)
         self.end_ms = grid.next(self.open_ms)
         self.open, self.high, self.low = minute.open, minute.high, minute.low
@@ -160,6 +189,9 @@ class _Bar:
     def is_full(self) -> bool:
         """The last minute is in (others may be missing)."""
         return self.last_ms + _MINUTE >= self.end_ms
+
+    def overlaps(self, first_ms: int, until_ms: int) -> bool:
+        return first_ms < self.end_ms and self.open_ms < until_ms
 
     def add(self, minute: Kline) -> None:
         self.high = max(self.high, minute.high)
@@ -195,7 +227,7 @@ class _Bar:
             closed=closed,
             source=Source.SIMULATED if self.simulated else Source.ROLLUP,
             event_ms=self.event_ms,
-            complete=self.complete and self.minutes == due,
+            complete=self.complete and (self.sparse or self.minutes == due),
             first_trade_id=self.first_trade_id,
             last_trade_id=self.last_trade_id,
             taker_buy_volume=self.taker_buy,
@@ -213,6 +245,8 @@ class _Line:
     """One interval's candles: the running one, and the last closed minute that is in."""
 
     grid: Grid | None
+    gaps: Collection[tuple[int, int]] | None = None
+    """None: the minutes are not sparse."""
     last_ms: int = -1
     bar: _Bar | None = None
 
@@ -225,7 +259,7 @@ class _Line:
             closed.append(self.bar.kline(closed=True))
             self.bar = None
         if self.bar is None:
-            self.bar = _Bar(self.grid, minute)
+            self.bar = self._begun(self.grid, minute)
         else:
             self.bar.add(minute)
         self.last_ms = minute.open_ms
@@ -238,9 +272,23 @@ class _Line:
         """The running candle with this open minute; none while the one before is not closed."""
         assert self.grid is not None, "minutes are folded where the grid is known"
         if self.bar is None:
-            return [_Bar(self.grid, minute).kline(closed=False)]
+            return [self._begun(self.grid, minute).kline(closed=False)]
         if minute.open_ms >= self.bar.end_ms:
             return []
         bar = copy(self.bar)
         bar.add(minute)
         return [bar.kline(closed=False)]
+
+    def passed(self, until_ms: int) -> list[Kline]:
+        """Close the running candle if it has ended by then."""
+        bar = self.bar
+        if bar is None or bar.end_ms > until_ms:
+            return []
+        self.bar, self.last_ms = None, bar.end_ms - _MINUTE
+        return [bar.kline(closed=True)]
+
+    def _begun(self, grid: Grid, minute: Kline) -> _Bar:
+        bar = _Bar(grid, minute, sparse=self.gaps is not None)
+        if any(bar.overlaps(*gap) for gap in self.gaps or ()):
+            bar.complete = False
+        return bar

@@ -18,6 +18,7 @@ from .effects import CandleNews, Effect, Fetch, Load, Report, StoreHole, StoreRo
 from .ledger import Ledger, Policy, open_ledger
 from .questions import CandleQuestion, Need, Rules
 from .rollup import RollUp, roll
+from .streams import Kind
 
 _FIRST_PAGE = 99
 """Candles of the first question of a series without history: the cheapest page there is."""
@@ -62,11 +63,18 @@ class CandleLines:
         self._rolled = frozenset(settings.rollup_intervals)
         policy = Policy(close_grace_s=settings.close_grace_s)
         learn = {Interval.D3} & self._rolled & rules.intervals
-        self.rollup = RollUp(settings.rollup_intervals, dict.fromkeys(learn))
+        self._sparse = rules.trade_kind is Kind.PRICE
+        """Silent intervals have no candle."""
+        self.rollup = RollUp(
+            settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse
+        )
         self._grid_at: dict[Interval, Mono] = dict.fromkeys(learn, now.mono)
         for interval in chain(settings.intervals, settings.trade_intervals, self.rollup.intervals):
             self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
         self._to_load = set(self._rolled)
+        self._unread = set(self._rolled) if self._sparse else set()
+        """Roll-ups that wait for their stored minutes: none of a silent one shows that it lacks
+        them."""
         self._tail_loads: dict[Interval, int] = {}
 
     def _open(
@@ -130,19 +138,36 @@ class CandleLines:
     def priced(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
         """A candle made of prices: intervals without one have none."""
         ledger = self.ledgers[interval]
-        return self._told(ledger, ledger.made(self._labelled(kline), now), now)
+        out = self._told(ledger, ledger.made(self._labelled(kline), now), now)
+        if interval is Interval.M1 and not kline.closed and self._rolled:
+            out += self._roll(kline, now)
+        return out
+
+    def passed(self, until_ms: int, now: Now) -> list[Effect]:
+        """No minute before ``until_ms`` is to come any more: what was made of them is over."""
+        out: list[Effect] = []
+        for interval, kline in self.rollup.passed(until_ms):
+            if interval not in self._unread:
+                out += self.priced(interval, kline, now)
+        return out
 
     def silent_until(self, interval: Interval, time_ms: int) -> None:
         """Nothing is missing before ``time_ms``."""
         ledger = self.ledgers[interval]
+        if interval in self._unread:
+            return
         ledger.silent_until(ledger.grid.open_of(time_ms))
 
-    def kept(self, interval: Interval, rows: list[Kline]) -> list[Effect]:
+    def kept(self, interval: Interval, rows: list[Kline], now: Now) -> list[Effect]:
         """Silent candles of which we are not sure: for the store alone."""
         ledger = self.ledgers[interval]
         if not rows or ledger.fresh:
             return []
-        return [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
+        out: list[Effect] = [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
+        if interval is Interval.M1 and self._rolled:
+            again = (load for row in rows for load in self._roll_revised(row, now))
+            out += dict.fromkeys(again)
+        return out
 
     def revise(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
         """Another value of a closed candle, from a late trade or from the exchange."""
@@ -227,20 +252,21 @@ class CandleLines:
         if ledger.grid.at(grid.anchor_ms) is not ledger.grid:
             running = grid.open_of(ledger.expected)
             ledger.grid, ledger.closed_ms = grid, grid.previous(running)
-        return self._loads(now)
+        return self.loads(now)
 
     def loaded(self, load: Load, minutes: list[Kline], now: Now) -> list[Effect]:
         """Stored minutes of a rolled-up candle."""
         ledger = self.ledgers[load.interval]
+        self._unread.discard(load.interval)
         if load.end_ms > ledger.expected:
             rows = self.rollup.reseed(load.interval, minutes)
-            return self._told(
-                ledger, [n for row in rows for n in ledger.observe(self._labelled(row), now)], now
-            )
+            take = ledger.made if self._sparse else ledger.observe
+            return self._told(ledger, [n for r in rows for n in take(self._labelled(r), now)], now)
         inside = [m for m in minutes if load.start_ms <= m.open_ms < load.end_ms]
         if not inside:
             return []
-        return self.revise(load.interval, roll(ledger.grid, inside, over=True), now)
+        row = roll(ledger.grid, inside, over=True, sparse=self._sparse)
+        return self.revise(load.interval, row, now)
 
     def resumed(self, intervals: Iterable[Interval], now: Now) -> None:
         """The streams of these series are (back) up."""
@@ -249,7 +275,7 @@ class CandleLines:
 
     def wants(self, now: Now, *, asked: frozenset[Fetch] | set[Fetch]) -> list[Effect]:
         """What is due: questions that are not asked yet, and stored minutes at the start."""
-        out = self._loads(now)
+        out = self.loads(now)
         for fetch, at in self._dues(now):
             if at <= now.mono and fetch not in asked:
                 out.append(fetch)
@@ -331,7 +357,7 @@ class CandleLines:
         for interval, at in self._grid_at.items():
             yield Fetch(Need.GRID, self.symbol, interval), at
 
-    def _loads(self, now: Now) -> list[Effect]:
+    def loads(self, now: Now) -> list[Effect]:
         """At the start running rolled-up candles begin with the minutes that are stored of them."""
         out: list[Effect] = []
         for interval in sorted(self._to_load):
@@ -371,8 +397,10 @@ class CandleLines:
 
     def _roll(self, minute: Kline, now: Now) -> list[Effect]:
         out: list[Effect] = []
+        take = self.priced if self._sparse else self.built
         for interval, kline in self.rollup.add(minute):
-            out += self.built(interval, kline, now)
+            if interval not in self._unread:
+                out += take(interval, kline, now)
         return out
 
     def _roll_revised(self, minute: Kline, now: Now) -> list[Effect]:

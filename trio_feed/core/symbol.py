@@ -183,6 +183,9 @@ class SymbolEngine:
         self._want(now.mono)
         out: list[Effect] = [*self.status.up(stream, self._missing(stream, now))]
         if self.prices is not None:
+            lost_ms = self.prices.lost_ms
+            if lost_ms is not None and not self.rules.chain:
+                self.candles.rollup.unsure(lost_ms, int(now.exchange))
             self._priced(self.prices.resumed(now), now, out)
         return out
 
@@ -212,6 +215,17 @@ class SymbolEngine:
         if self.prices is not None:
             self.prices.known_since(time_ms)
 
+    def resume(
+        self,
+        before: Mapping[Interval, Kline],
+        opens: Mapping[Interval, int],
+        kept: Iterable[Built],
+        known_ms: int,
+    ) -> None:
+        """Go on where an earlier run ended: see :meth:`.prices.SymbolPrices.resume`."""
+        if self.prices is not None:
+            self.prices.resume(before, opens, kept, known_ms)
+
     def retracted(self, keys: Iterable[str], now: Now) -> list[Effect]:
         """These prices are not in the chain."""
         out: list[Effect] = []
@@ -224,6 +238,9 @@ class SymbolEngine:
         out: list[Effect] = []
         if self.prices is not None:
             self._priced(self.prices.proven(until_ms), now, out)
+            rolled = self.candles.passed(until_ms, now)
+            self._after(rolled, now)
+            out += rolled
         return out
 
     def proven(self, until_ms: int, now: Now) -> list[Effect]:
@@ -232,7 +249,7 @@ class SymbolEngine:
         if self.prices is None:
             return out
         self._priced(self.prices.whole(until_ms), now, out)
-        for interval in self.prices.intervals:
+        for interval in (*self.prices.intervals, *self.candles.rollup.intervals):
             self.candles.silent_until(interval, until_ms)
             out += self._settled(self.candles.ledgers[interval].series)
         for stream in self._streams:
@@ -248,10 +265,11 @@ class SymbolEngine:
         self._priced(self.prices.missed(first_ms, until_ms, final=final), now, out)
         if not final:
             return out
+        self.candles.rollup.unsure(first_ms, until_ms)
         for interval in self.prices.intervals:
             ledger = self.candles.ledgers[interval]
             rows = self.prices.silent_in(interval, first_ms, until_ms)
-            out += self.candles.kept(interval, rows)
+            out += self.candles.kept(interval, rows, now)
             span = ledger.grid.open_of(first_ms), ledger.grid.open_of(max(first_ms, until_ms - 1))
             out += self.status.hole(ledger.series, span)
         return out
@@ -272,6 +290,8 @@ class SymbolEngine:
                     wanted.append(fetch)
             self._asked.update(each for each in wanted if isinstance(each, Fetch))
             out += wanted
+        else:
+            out += self.candles.loads(now)
         self._plan(now)
         return out
 

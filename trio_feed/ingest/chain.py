@@ -12,11 +12,14 @@ A notification says no time: its prices count when it arrives, on the exchange's
 transaction says the second of its block, and its prices count there; so they are in the candle in
 which they would have been live, but for those whose notification would have crossed the end of a
 second (it takes about one second).
+
+How far the chain was read is kept in the store (:mod:`trio_feed.core.chain_cursor`), so that what
+happens while nothing runs is fetched after the next start.
 """
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 from typing import Never
 
@@ -25,6 +28,7 @@ import trio
 from attrs import evolve
 
 from ..core.chain import ChainRepair
+from ..core.chain_cursor import ChainCursor, CursorKeeper
 from ..core.chain_line import slot_of
 from ..core.chain_words import ChainLimits, Gap, Item, Out, Proven, Retract, Take
 from ..core.symbol import SymbolEngine
@@ -37,7 +41,7 @@ from ..settings import SolanaSettings
 from ..transactions import AskTransaction, Question, Transaction
 from ..venues.base import ChainVenue
 from ..venues.instruments import AnyInstrument
-from .driver import Driver
+from .driver import EVERY, Driver
 
 _REMEMBERED = 20_000
 """Prices that may be retracted, and slots whose time is known."""
@@ -55,7 +59,8 @@ def limits_of(settings: SolanaSettings) -> ChainLimits:
 
 class ChainFeed:
     """``endpoints``: a client for each node.  ``meet`` makes a symbol known before its first
-    price.  ``began_ms``: no price since then was missed."""
+    price, ``recall`` those of some accounts that are stored.  ``keep`` takes how far the chain was read, ``cursor`` is what an earlier run gave it.
+    ``began_ms``: no price since then was missed."""
 
     def __init__(
         self,
@@ -65,15 +70,22 @@ class ChainFeed:
         metrics: Metrics,
         endpoints: Sequence[RestClient],
         meet: Callable[[str], Awaitable[None]],
+        recall: Callable[[Collection[str]], Awaitable[None]],
         room: Callable[[], Awaitable[bool]],
+        keep: Callable[[ChainCursor], None],
+        cursor: ChainCursor | None = None,
     ) -> None:
-        self.began_ms: int | None = None
+        self.began_ms: int | None = None if cursor is None else cursor.since_ms
+        self._keep, self._cursor = keep, cursor
+        self._keeper = CursorKeeper(driver.settings.trade_intervals, cursor)
         self._venue, self._driver, self._metrics = venue, driver, metrics
         self._endpoints, self._meet, self._room = endpoints, meet, room
+        self._recall = recall
         self._check_s = settings.check_s
         self._repair = ChainRepair(
             len(endpoints),
             limits_of(settings),
+            last=None if cursor is None else cursor.last,
             retracts=settings.commitment == "processed",
             failed_too=settings.process_failed_transactions,
         )
@@ -111,6 +123,11 @@ class ChainFeed:
         self._fetched_at = Mono(0.0)
         self._put(self._repair.reconnected(now))
 
+    def known_from_now(self) -> None:
+        """Prices of symbols that are not fed may have been ignored before."""
+        if self.began_ms is not None:
+            self.began_ms = max(self.began_ms, int(self._driver.now().exchange))
+
     def is_quiet(self) -> bool:
         """The nodes say that nobody calls the program, and the subscription has not hidden anything
         since it last said something."""
@@ -125,6 +142,8 @@ class ChainFeed:
                 item = self._out.popleft()
                 if isinstance(item, Take):
                     await self._meet(item.price.symbol)
+                elif isinstance(item, Gap) and item.accounts is not None:
+                    await self._recall(item.accounts)
                 self._apply(item)
                 number += 1
                 if number % _AT_ONCE == 0:
@@ -194,6 +213,9 @@ class ChainFeed:
 
     def _take(self, item: Take) -> None:
         price, now = item.price, self._driver.now()
+        if self._cursor is not None:
+            time_ms = self._cursor.placed(slot_of(price.position), price.time_ms)
+            price = evolve(price, time_ms=time_ms)
         if not item.late:
             self._taken.append((slot_of(price.position), price.time_ms))
             self._close(price.time_ms, now)
@@ -201,7 +223,10 @@ class ChainFeed:
         if len(self._symbols) > _REMEMBERED:
             self._symbols.popitem(last=False)
         self._driver.take([price], now.mono, now.wall)
-        self._plan(self._driver.engines.get(price.symbol))
+        engine = self._driver.engines.get(price.symbol)
+        if engine is None and EVERY in self._driver.settings.symbols:
+            self.known_from_now()  # there was no room for it, so it is not known to be silent
+        self._plan(engine)
 
     def _retract(self, keys: Sequence[str]) -> None:
         by_symbol: dict[str, list[str]] = {}
@@ -224,15 +249,23 @@ class ChainFeed:
             to_ms=until_ms,
             problem=gap.reason,
         )
-        if self.began_ms is not None:
+        engines = self._driver.engines
+        full = len(engines) >= self._driver.settings.max_symbols
+        if self.began_ms is not None and (gap.accounts is None or full):
             self.began_ms = max(self.began_ms, until_ms)
-        for engine in [*self._driver.engines.values()]:
+        for engine in [*engines.values()]:
+            if gap.accounts is not None and engine.symbol not in gap.accounts:
+                continue
             self._driver.perform(engine, engine.missed(first_ms, until_ms, now, final=gap.final))
             self._plan(engine)
 
     def _span(self, gap: Gap, now_ms: int) -> tuple[int, int]:
         """The time of its slots, as far as prices before, in and behind it show it."""
+        if gap.time_ms:
+            return gap.time_ms - _SLACK_MS, gap.time_ms + 2 * _SLACK_MS
         first_ms = self.began_ms if self.began_ms is not None else now_ms
+        if self._cursor is not None:
+            first_ms = max(first_ms, self._cursor.time_ms)
         until_ms = now_ms
         for slot, time_ms in reversed(self._taken):
             if gap.last_slot and slot > gap.last_slot:
@@ -252,6 +285,11 @@ class ChainFeed:
         for engine in [*self._driver.engines.values()]:
             self._driver.perform(engine, engine.proven(proven.until_ms, now))
             self._plan(engine)
+        if (settled := self._repair.settled) is not None and self.began_ms is not None:
+            symbols = self._driver.settings.symbols
+            cursor = self._keeper.settled(settled, self._taken, self.began_ms, symbols)
+            if cursor is not None:
+                self._keep(cursor)
 
     def _close(self, until_ms: int, now: Now) -> None:
         """Candles that ended by ``until_ms`` are over, of whatever symbol."""

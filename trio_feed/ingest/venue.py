@@ -13,8 +13,9 @@ venue
 └─ pool             connections, each restarted by itself
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
@@ -23,11 +24,12 @@ import trio
 from attrs import asdict, evolve
 
 from ..bus.base import Publisher
+from ..core.chain_cursor import ChainCursor
 from ..core.series import End
 from ..environment import Environment, mono
-from ..errors import BadMessage, NetworkError
+from ..errors import BadMessage, NetworkError, StoreError
 from ..metrics import Metrics
-from ..model import Channel, Instrument, Series, Subject
+from ..model import Channel, Instrument, Interval, Kline, Series, Subject
 from ..net.budgets import Budgets, Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
@@ -175,6 +177,8 @@ class VenueFeed:
         self.driver.settings = settings
         gone = [symbol for symbol in old if symbol not in settings.symbols]
         closed = [subject for symbol in gone for subject in self.driver.close(symbol)]
+        if self._chain is not None:  # prices of symbols that are new now were ignored before
+            self._chain.known_from_now()
         for symbol in settings.symbols:
             if symbol not in old:
                 self._open(symbol, tails)
@@ -267,11 +271,63 @@ class VenueFeed:
             )
             headers = {"x-token": node.token.reveal()} if node.token else {}
             clients.append(await self._client(stack, node.rest_url, weights, headers))
+        name = f"{venue.NAME} {solana.program_id}"
+        cursor = await self._cursor(name)
         chain = ChainFeed(
-            venue, solana, self.driver, self._metrics, clients, self._meet, self._store.room
+            venue,
+            solana,
+            self.driver,
+            self._metrics,
+            clients,
+            self._meet,
+            self._recall,
+            self._store.room,
+            lambda cursor: self._store.put_cursor(name, cursor.text()),
+            cursor,
         )
         self.driver.prices_quiet = chain.is_quiet
         return chain
+
+    async def _cursor(self, name: str) -> ChainCursor | None:
+        """Where an earlier run had read the chain to; the engines go on there."""
+        try:
+            text = await self._store.cursor(name)
+            if text is None:
+                return None
+            cursor = ChainCursor.parse(text)
+            await self._resume(cursor)
+        except (StoreError, ValueError) as error:
+            problem = f"what happened before this start is not fetched: {error}"
+            self._log.error("chain.cursor_lost", problem=problem)
+            return None
+        return cursor
+
+    async def _resume(self, cursor: ChainCursor) -> None:
+        """The candles that were not certain when the earlier run ended are made anew."""
+        store, name = self._store, self.venue.NAME
+        intervals = self.settings.trade_intervals
+        opens = {interval: cursor.made_anew_from(interval) for interval in intervals}
+        tails = await store.tails(name, [*self.driver.engines])
+        resume: list[Callable[[], None]] = []  # at once, when all could be read
+        for symbol, engine in self.driver.engines.items():
+            own = {i: tail for i in intervals if (tail := tails.get(Series(name, symbol, i)))}
+            newest_ms = max((tail.kline.open_ms for tail in own.values()), default=0)
+            if not cursor.covers(symbol, newest_ms):
+                continue
+            before: dict[Interval, Kline] = {}
+            kept: list[tuple[Interval, Kline]] = []
+            for interval, tail in own.items():
+                rows = [tail.kline]
+                if tail.kline.open_ms >= opens[interval]:
+                    series = Series(name, symbol, interval)
+                    rows = await store.history(series, limit=1, end_ms=opens[interval])
+                    later = await store.history(series, limit=_READ_ROWS, start_ms=opens[interval])
+                    kept += [(interval, row) for row in later]
+                before |= {interval: row for row in rows}
+            resume.append(partial(engine.resume, before, opens, kept, cursor.time_ms))
+        for each in resume:
+            each()
+        self._log.info("chain.resumed", slot=cursor.slot, from_ms=cursor.time_ms)
 
     async def _meet(self, symbol: str) -> None:
         """Make a symbol known that came by itself; it goes on where its stored series end."""
@@ -288,6 +344,14 @@ class VenueFeed:
             newest = max(tail.kline.open_ms for tail in tails.values())
             if newest >= began_ms:  # it was retired since, and all its prices are known
                 engine.known_since(began_ms)
+
+    async def _recall(self, accounts: Collection[str]) -> None:
+        """Meet those of them that were retired, because something is to be said of them."""
+        strangers = [account for account in accounts if self.driver.is_stranger(account)]
+        if strangers:
+            tails = await self._store.tails(self.venue.NAME, strangers)
+            for symbol in dict.fromkeys(series.symbol for series in tails):
+                await self._meet(symbol)
 
     async def _retire(self) -> Never:
         """Let go of symbols that came by themselves and are idle; they come back the same way."""

@@ -164,12 +164,19 @@ class SolanaChain:
         if self.logless:
             self.logless -= 1
             logs = None
+        meta = {"err": item.transaction.err, "logMessages": logs, "fee": 5000}
+        message: dict[str, Any] = {"accountKeys": sorted(item.transaction.mentions)}
+        if item.version != "legacy":  # some come out of a lookup table
+            keys = message["accountKeys"]
+            message["accountKeys"], loaded = keys[::2], keys[1::2]
+            message["addressTableLookups"] = [{"readonlyIndexes": [*range(len(loaded))]}]
+            meta["loadedAddresses"] = {"writable": [], "readonly": loaded}
         return {
             "slot": item.slot,
             "blockTime": item.time_s,
             "version": item.version,
-            "meta": {"err": item.transaction.err, "logMessages": logs, "fee": 5000},
-            "transaction": {"signatures": [signature], "message": {}},
+            "meta": meta,
+            "transaction": {"signatures": [signature], "message": message},
         }
 
 

@@ -74,6 +74,8 @@ class LogWriter:
 
     lines: list[str] = field(factory=list)
     programs: set[str] = field(factory=set)
+    accounts: set[str] = field(factory=set)
+    """What else the transaction touches; the logs need not say it."""
     cut: int = 0
     _stack: list[str] = field(factory=list)
     _bytes: int = 0
@@ -179,7 +181,7 @@ class SpinPetMarket:
             b58encode(b"\x01" + self._random.randbytes(63)).decode(),
             failed,
             tuple(writer.lines),
-            frozenset(writer.programs | {quote.mint for quote in quotes}),
+            frozenset(writer.programs | writer.accounts),
             () if failed else tuple(quotes),
         )
         self.recent.append(transaction)
@@ -242,6 +244,7 @@ class SpinPetMarket:
     def _trade(self, writer: LogWriter, event: str) -> list[Quote]:
         """A token transfer and a price event of a new price."""
         mint = self._any_mint()
+        writer.accounts.add(mint)
         writer.invoke(TOKEN_PROGRAM)
         writer.log("Instruction: TransferChecked")
         writer.success(6_200)

@@ -35,6 +35,9 @@ class Backend(Protocol):
     async def first_open(self, series: Series) -> int | None:
         """See :meth:`trio_feed.store.base.KlineStore.first_open`."""
 
+    async def cursor(self, name: str) -> str | None:
+        """See :meth:`trio_feed.store.base.KlineStore.cursor`."""
+
     async def after(
         self,
         series: Series,

@@ -65,7 +65,18 @@ class LostEntry:
     offset: int
 
 
-Entry = KlineMessage | HoleEntry | LostEntry
+@frozen
+class CursorEntry:
+    """To be kept: how far a source of many series was read.  It says so of the candles that were
+    put before it, so it is never on the disk without them."""
+
+    name: str
+    text: str
+
+
+SeriesEntry = KlineMessage | HoleEntry | LostEntry
+"""What belongs to one series."""
+Entry = SeriesEntry | CursorEntry
 
 
 @frozen
@@ -121,7 +132,7 @@ class End:
         return Tail(self.kline, self.settled_ms, self.first_open_ms, self.last_stream_id)
 
 
-def why_unfit(entry: Entry) -> str:
+def why_unfit(entry: SeriesEntry) -> str:
     """What a store cannot hold of this; empty: nothing.  Decimals of any size are fine."""
     numbers: dict[str, float]
     if isinstance(entry, HoleEntry):
@@ -154,7 +165,7 @@ def why_unfit(entry: Entry) -> str:
 class KlineStore(Protocol):
     """Closed candles by series.  Times are unix milliseconds.
 
-    ``put`` and ``put_hole`` are synchronous and never wait; ``room`` waits while too much is
+    The ``put`` methods are synchronous and never wait; ``room`` waits while too much is
     unwritten.  Questions also see what is not on disk yet; they raise StoreError.  ``run`` writes
     and prunes until cancelled; the opener flushes and closes.
     """
@@ -168,6 +179,12 @@ class KlineStore(Protocol):
 
     def put_hole(self, series: Series, hole: Hole) -> None:
         """Keep that the exchange itself has no candles there."""
+
+    def put_cursor(self, name: str, text: str) -> None:
+        """Keep how far a source was read, in place of what was kept under that name."""
+
+    async def cursor(self, name: str) -> str | None:
+        """What :meth:`put_cursor` kept last; None: nothing yet."""
 
     async def room(self) -> bool:
         """Wait while more rows are pending than the settings allow; whether it had to."""

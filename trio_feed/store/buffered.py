@@ -18,12 +18,14 @@ from ..metrics import Metrics
 from ..model import Hole, Kline, KlineMessage, Series
 from .backend import Backend, StoreFault
 from .base import (
+    CursorEntry,
     End,
     Entry,
     HoleEntry,
     Keep,
     LostEntry,
     Revision,
+    SeriesEntry,
     Sizes,
     StoreStatistics,
     Tail,
@@ -86,6 +88,17 @@ class BufferedStore:
             self._refuse(entry, why)
         else:
             self._add(entry)
+
+    def put_cursor(self, name: str, text: str) -> None:
+        self._add(CursorEntry(name, text))
+
+    async def cursor(self, name: str) -> str | None:
+        with self._watch(None) as unwritten:
+            text = await self._ask(self.backend.cursor(name))
+        for entry in unwritten.entries:
+            if isinstance(entry, CursorEntry) and entry.name == name:
+                text = entry.text
+        return text
 
     def pending(self) -> int:
         return len(self._pending.entries) + len(self._writing.entries)
@@ -177,6 +190,8 @@ class BufferedStore:
         with self._watch(None) as unwritten:
             ends = await self._ask(self.backend.ends(venue, symbols))
         for entry in unwritten.entries:
+            if isinstance(entry, CursorEntry):
+                continue
             series = entry.series
             if venue not in (None, series.venue):
                 continue
@@ -289,12 +304,13 @@ class BufferedStore:
 
     def _add(self, entry: Entry) -> None:
         self._pending.add(entry)
+        series = None if isinstance(entry, CursorEntry) else entry.series
         for watcher in self._watchers:
-            if watcher.series in (None, entry.series):
+            if watcher.series in (None, series):
                 watcher.entries.append(entry)
         self._work.set()
 
-    def _refuse(self, entry: Entry, why: str) -> None:
+    def _refuse(self, entry: SeriesEntry, why: str) -> None:
         self._refused += 1
         self._metrics.store_refused.inc()
         if self._refused_complaint.is_news(why, trio.current_time()):

@@ -35,6 +35,7 @@ class MemoryStore:
         self.epoch = epoch
         self.holes: dict[Series, list[Hole]] = {}
         self._series: dict[Series, _Rows] = {}
+        self._cursors: dict[str, str] = {}
         self._keep: Keep = keep or {}
         self._wall_ms = 0.0
         self._pruned = self._refused = 0
@@ -56,6 +57,13 @@ class MemoryStore:
             return
         self.holes.setdefault(series, []).append(hole)
         self._series.setdefault(series, _Rows()).end.add_hole(hole)
+
+    def put_cursor(self, name: str, text: str) -> None:
+        self._cursors[name] = text
+
+    async def cursor(self, name: str) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return self._cursors.get(name)
 
     async def room(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from ..model import KlineMessage, Series
-from .base import Entry
+from .base import CursorEntry, Entry
 
 _SAY_AGAIN_S = 60.0
 
@@ -19,6 +19,8 @@ class Batch:
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
+        if isinstance(entry, CursorEntry):
+            return
         self._by_series.setdefault(entry.series, []).append(entry)
 
     def extend(self, later: "Batch") -> None:

@@ -61,13 +61,14 @@ class LogData:
 class TransactionLogs:
     """What a notification or getTransaction says.  ``failed``: the transaction has an error and
     changed nothing.  ``logs`` None: the node kept none.  ``time_ms`` is the block's time, 0 where
-    it is not said."""
+    it is not said.  ``accounts``: all that the transaction names; None: not said, or not all."""
 
     signature: str
     slot: int
     failed: bool
     logs: tuple[str, ...] | None
     time_ms: int = 0
+    accounts: frozenset[str] | None = None
 
 
 class _Wire(msgspec.Struct):

@@ -58,13 +58,25 @@ class _Row(_Wire):
     blockTime: int | None = None
 
 
+class _Loaded(_Wire):
+    writable: tuple[str, ...] = ()
+    readonly: tuple[str, ...] = ()
+
+
+class _Keys(_Wire):
+    accountKeys: tuple[str, ...] = ()
+    addressTableLookups: tuple[Any, ...] | None = None
+
+
 class _Meta(_Wire):
     err: Any = None
+    loadedAddresses: _Loaded | None = None
     logMessages: tuple[str, ...] | None = None
 
 
 class _Signed(_Wire):
     signatures: tuple[str, ...]
+    message: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Transaction(_Wire):
@@ -140,8 +152,25 @@ def parse_transaction(body: bytes) -> TransactionLogs | None:
         raise BadMessage("a transaction without a signature or a slot", sample(body))
     meta = found.meta or _Meta()
     return TransactionLogs(
-        signatures[0], found.slot, meta.err is not None, meta.logMessages, _ms(found.blockTime)
+        signatures[0],
+        found.slot,
+        meta.err is not None,
+        meta.logMessages,
+        _ms(found.blockTime),
+        _accounts(found.transaction.message, meta.loadedAddresses),
     )
+
+
+def _accounts(message: msgspec.Raw, loaded: _Loaded | None) -> frozenset[str] | None:
+    """All of them, those of lookup tables included; None where they are not all said."""
+    try:
+        keys = msgspec.json.decode(message, type=_Keys)
+    except _MALFORMED:
+        return None
+    if not keys.accountKeys or (keys.addressTableLookups and loaded is None):
+        return None
+    more = () if loaded is None else (*loaded.writable, *loaded.readonly)
+    return frozenset((*keys.accountKeys, *more))
 
 
 def _row(item: msgspec.Raw) -> SignatureRow | None:

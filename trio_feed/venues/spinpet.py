@@ -167,7 +167,10 @@ class SpinPet(_Facts):
         if failed and not self.process_failed_transactions:
             return Transaction(message.signature, slot, failed=True, time_ms=time_ms)
         if message.logs is None:
-            return Transaction(message.signature, slot, (), failed, True, time_ms)
+            accounts = message.accounts
+            return Transaction(
+                message.signature, slot, (), failed, True, time_ms, accounts=accounts
+            )
         events: list[Event] = []
         try:
             events, _ = self._events(message, instruments)
@@ -177,7 +180,14 @@ class SpinPet(_Facts):
         ignored = [event.kind for event in events if isinstance(event, Ignored)]
         cut = _TRUNCATED in ignored
         return Transaction(
-            message.signature, slot, tuple(prices), failed, cut, time_ms, tuple(ignored)
+            message.signature,
+            slot,
+            tuple(prices),
+            failed,
+            cut,
+            time_ms,
+            tuple(ignored),
+            message.accounts if cut else None,
         )
 
     def _events(

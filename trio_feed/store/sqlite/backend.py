@@ -67,6 +67,9 @@ class SqliteBackend:
     async def first_open(self, series: Series) -> int | None:
         return await self._ask(lambda reader: reader.first_open(series))
 
+    async def cursor(self, name: str) -> str | None:
+        return await self._ask(lambda reader: reader.cursor(name))
+
     async def after(
         self,
         series: Series,

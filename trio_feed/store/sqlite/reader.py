@@ -14,6 +14,7 @@ from typing import Any
 from ...model import Interval, Kline, KlineMessage, Series
 from ..base import End, Revision
 from .rows import BEFORE_NAMES, COLUMNS, columns_of, from_row
+from .schema import CURSOR
 
 _DEADLINE_S = 3.0
 _STEPS_BETWEEN_LOOKS = 20_000
@@ -53,6 +54,7 @@ REVISIONS = (
     " WHERE series_id = ? AND open_ms >= ? AND open_ms < ?"
     " ORDER BY open_ms, epoch, offset LIMIT ?"
 )
+GET_CURSOR = "SELECT value FROM meta WHERE key = ?"
 _FOREVER = 2**63 - 1
 
 
@@ -107,6 +109,11 @@ class SqliteReader:
         with self._snapshot():
             found = self._find(series)
         return None if found is None else found[3]
+
+    def cursor(self, name: str) -> str | None:
+        with self._snapshot():
+            row = self.connection.execute(GET_CURSOR, (CURSOR + name,)).fetchone()
+        return None if row is None else str(row[0])
 
     def after(
         self,

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from .rows import BEFORE_NAMES, NAMES
 
 VERSION = 3
+CURSOR = "cursor "
+"""Begins the keys of ``meta`` that say how far a source was read; every version has the table."""
 
 _CANDLE_TYPES = {
     **dict.fromkeys(("open", "high", "low", "close", "volume", "quote_volume"), "TEXT NOT NULL"),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from attrs import define
 
 from ...model import Interval, KlineMessage, Series
-from ..base import End, Entry, HoleEntry, Keep, LostEntry, boundaries
+from ..base import CursorEntry, End, Entry, HoleEntry, Keep, LostEntry, boundaries
 from .rows import BEFORE_NAMES, COLUMNS, NAMES, columns_of, to_row
-from .schema import transaction
+from .schema import CURSOR, transaction
 
 _PUT_CANDLE = (
     f"INSERT INTO klines (series_id, {COLUMNS}, epoch, offset)"
@@ -27,6 +27,7 @@ _GET_END = (
     "SELECT first_open_ms, last_open_ms, settled_ms, last_stream_id, candles,"
     " forgotten_epoch, forgotten_offset FROM ends WHERE series_id = ?"
 )
+_PUT_CURSOR = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _PUT_END = "INSERT OR REPLACE INTO ends VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _NUMBER = "SELECT epoch, offset FROM klines WHERE series_id = ? AND open_ms = ?"
 _PRUNABLE = (
@@ -149,6 +150,9 @@ class _Transfer:
         self._candles: list[tuple[object, ...]] = []
 
     def add(self, entry: Entry) -> None:
+        if isinstance(entry, CursorEntry):
+            self._db.execute(_PUT_CURSOR, (CURSOR + entry.name, entry.text))
+            return
         key = self._series_id(entry.series)
         end = self._ends.get(key)
         if end is None:

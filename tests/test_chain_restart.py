@@ -1,0 +1,235 @@
+"""Spin Pet over restarts of the service: the chain went on meanwhile, and nothing is missing.
+
+The box lives through all of it; the store is one in memory that is opened again.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+from structlog.testing import capture_logs
+from support.house import PushClient, push_client, settings_for_tests, virtual_now_ms
+from support.memory import MemoryNetwork
+
+from trio_feed import service
+from trio_feed.environment import Environment
+from trio_feed.model import Interval, Kline, Series
+from trio_feed.settings import Settings, SimulatorSettings
+from trio_feed.simulator.boxes import serve_box, spinpet_market
+from trio_feed.simulator.solana import SimulatedSolana
+from trio_feed.store import MemoryStore
+from trio_feed.testing.judge import Stored
+from trio_feed.testing.prices import Bar, bars_of, prices_of
+
+LENGTHS = {Interval.S1: 1_000, Interval.S30: 30_000, Interval.M5: 300_000}
+BOX = SimulatorSettings(venue="spinpet", seed=4, trades_per_minute=40)
+MARKET = spinpet_market(BOX)
+
+
+def settings(*more: str) -> Settings:
+    return settings_for_tests(
+        ".symbols=['*']",
+        ".intervals=[]",
+        ".trade_intervals=['1s','30s','5m']",
+        ".channels=['kline','trade']",
+        f".solana.program_id={MARKET.program_id}",
+        *more,
+        venue="spinpet",
+    )
+
+
+@define
+class World:
+    """A box, a store that is kept, and a service that is started again and again."""
+
+    network: MemoryNetwork
+    box: SimulatedSolana
+    store: MemoryStore
+    lines: list[Any] = field(factory=list)
+
+    @asynccontextmanager
+    async def service(self, *more: str) -> AsyncIterator[service.Ready]:
+        world = Environment(
+            self.network.dial, self.network.listen, virtual_now_ms, random.Random(1)
+        )
+        with capture_logs() as lines:
+            async with trio.open_nursery() as nursery:
+                yield await nursery.start(service.run, settings(*more), world)
+                nursery.cancel_scope.cancel()
+        self.lines += lines
+        self.network.listeners.pop(("push", 80), None)
+
+    async def stored(self, mint: str, interval: Interval) -> Stored:
+        rows = await self.store.history(Series("spinpet", mint, interval), limit=10**6)
+        return {row.open_ms: row for row in rows}
+
+    def truth(self, mint: str, interval: Interval) -> Mapping[int, Bar]:
+        return bars_of(prices_of(self.box.chain, mint), interval)
+
+    async def wrong(self, *, first: bool = True) -> list[str]:
+        """What is stored otherwise than it was, or is missing.  The first candles of a mint are
+        not certain."""
+        found = []
+        for mint in MARKET.mints:
+            for interval, length in LENGTHS.items():
+                truth, stored = self.truth(mint, interval), await self.stored(mint, interval)
+                until = virtual_now_ms() - 60_000 - length
+                for at, bar in truth.items():
+                    if at <= min(stored, default=0) or at > until:
+                        continue
+                    row = stored.get(at)
+                    where = f"{interval.value} {at}"
+                    if row is None:
+                        found.append(f"no {where}")
+                    elif not row.complete:
+                        found.append(f"{where} is not complete")
+                    elif _values(row) != (*bar.values[:4], bar.number):
+                        found.append(f"{where} is {_values(row)} and not {bar}")
+                found += [f"invented {at}" for at, row in stored.items()
+                          if at not in truth and row.trades]  # fmt: skip
+        return found
+
+    def events(self, name: str) -> list[Any]:
+        return [line for line in self.lines if line["event"] == name]
+
+
+def _values(row: Kline) -> tuple[float, ...]:
+    return (*map(float, (row.open, row.high, row.low, row.close)), row.trades)
+
+
+@asynccontextmanager
+async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    network, store = MemoryNetwork(), MemoryStore(1)
+
+    @asynccontextmanager
+    async def kept(*_: Any, **__: Any) -> AsyncIterator[MemoryStore]:
+        store.epoch += 1
+        yield store
+
+    monkeypatch.setattr(service, "open_store", kept)
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        box = await nursery.start(
+            partial(serve_box, BOX, listeners=listeners, now_ms=virtual_now_ms)
+        )
+        box.market.talkative = False
+        yield World(network, box, store)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 400.0, 4000.0])
+async def test_what_happened_while_nothing_ran_is_fetched(
+    away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as world:
+        async with world.service():
+            await trio.sleep(700.3)
+        await trio.sleep(away_s)
+        async with world.service():
+            await trio.sleep(700)
+            assert await world.wrong() == []
+        assert world.events("chain.gap") == []
+        assert len(world.events("chain.resumed")) == 1
+        assert len(await world.stored(MARKET.mints[0], Interval.S1)) > 150
+
+
+@pytest.mark.parametrize("commitment", ["confirmed", "processed"])
+async def test_what_was_not_looked_up_yet_when_it_ended_is_made_good(
+    commitment: str, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candles that were stored without it are revised; those that were right are not."""
+    more = (f".solana.commitment={commitment}",)
+    async with chain(monkeypatch) as world:
+        for n in range(7):  # at any phase of the readings of the list
+            async with world.service(*more):
+                await trio.sleep(100 + 1.5 * n)
+                world.box.chain.fork(1)
+                world.box.lose_notifications(3)
+                await trio.sleep(7)
+        before = len(world.events("candle.revised"))
+        async with world.service(*more):
+            await trio.sleep(400)
+            assert await world.wrong() == []
+        assert world.events("chain.gap") == []
+        assert 0 < before < 50
+
+
+async def test_a_start_right_after_revises_nothing(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as world:
+        for _ in range(3):
+            async with world.service():
+                await trio.sleep(333.3)
+        assert world.events("candle.revised") == []
+        assert len(world.events("chain.resumed")) == 2
+
+
+async def test_what_the_nodes_do_not_know_any_more_is_said_and_marked(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as world:
+        async with world.service():
+            await trio.sleep(700.3)
+        left_ms = virtual_now_ms()
+        await trio.sleep(1000)
+        world.box.chain.landed.clear()
+        back_ms = virtual_now_ms()
+        async with world.service():
+            await trio.sleep(1000)
+            for mint in MARKET.mints:
+                for interval, length in LENGTHS.items():
+                    rows = await world.stored(mint, interval)
+                    unsure = [at for at in rows if left_ms < at + length and at < back_ms]
+                    assert not any(rows[at].complete for at in unsure)
+                    later = [at for at in rows if at > back_ms + 350_000]
+                    assert later
+                    assert all(rows[at].complete for at in later)
+        (gap,) = world.events("chain.gap")
+        assert gap["problem"] == "the list ends before the last known transaction"
+        assert gap["from_ms"] <= left_ms
+        assert gap["to_ms"] >= back_ms
+
+
+async def test_a_cursor_that_cannot_be_read_is_said(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as world:
+        world.store.put_cursor(f"spinpet {MARKET.program_id}", "{}")
+        async with world.service():
+            await trio.sleep(200)
+        assert len(world.events("chain.cursor_lost")) == 1
+        assert world.events("chain.resumed") == []
+
+
+@pytest.mark.parametrize("away_s", [0.0, 500.0])
+async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
+    away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (".trade_intervals=['1s','30s','1m']", ".rollup_intervals=['5m','15m']")
+    async with chain(monkeypatch) as world:
+        async with world.service(*more):
+            await trio.sleep(400)
+            world.box.be_quiet(1100)
+            await trio.sleep(1500)
+            world.box.lose_notifications(5)
+            await trio.sleep(100)
+            world.box.be_quiet(200)
+            await trio.sleep(150)
+        await trio.sleep(away_s)
+        async with world.service(*more):
+            await trio.sleep(1500)
+            world.box.be_quiet(1200)
+            await trio.sleep(1000)
+            assert await world.wrong() == []
+            for mint in MARKET.mints:
+                rows = await world.stored(mint, Interval.M15)
+                assert len(rows) >= 4
+                assert [row.complete for row in rows.values()] == [False, *[True] * (len(rows) - 1)]
+                assert max(rows) > virtual_now_ms() - 1_900_000  # though all are silent since
+        assert world.events("candle.hole") == []
