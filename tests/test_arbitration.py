@@ -8,8 +8,9 @@ from attrs import evolve
 from support.make import T0
 
 from trio_feed.core.arbitration import Arbitration
+from trio_feed.core.channels import CHANNELS
 from trio_feed.instants import Mono
-from trio_feed.model import BookTop, BookUpdate, Ticker
+from trio_feed.model import BookTop, BookUpdate, Channel, Ticker
 
 ONE = Decimal(1)
 
@@ -28,7 +29,8 @@ def update(number: int, *, previous: int | None = None, event_ms: int = 0) -> Bo
 
 
 def new(firsts: Arbitration, rows: Iterable[Ticker | BookTop], at: float = 0) -> list[object]:
-    return [row for row in rows if firsts.is_new(row, Mono(at))]
+    order = CHANNELS[Channel.TICKER].events
+    return [row for row in rows if firsts.is_new(row, order[type(row)](row), Mono(at))]
 
 
 def ordered(firsts: Arbitration, rows: Iterable[BookUpdate], at: float = 0) -> list[BookUpdate]:

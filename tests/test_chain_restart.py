@@ -4,8 +4,8 @@ The box lives through all of it; the store is one in memory that is opened again
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import trio
 from attrs import define, field
 from structlog.testing import capture_logs
-from support.house import PushClient, push_client, settings_for_tests, virtual_now_ms
+from support.house import settings_for_tests, virtual_now_ms
 from support.memory import MemoryNetwork
 
 from trio_feed import service

@@ -61,16 +61,16 @@ def running(n: int) -> KlineUpdate:
 
 
 MESSAGES = {
-    "kline": (running, {}, 56),
+    "kline": (running, {}, 55),
     "trade": (
         lambda n: trade(n, T0 + n),
         {"channels": (Channel.TRADE,), "trade_intervals": ()},
-        49,
+        45,
     ),
     "trade_of_candles": (
         lambda n: trade(n, T0 + n),
         {"trade_intervals": (Interval.S1, Interval.S30)},
-        60,
+        56,
     ),
 }
 

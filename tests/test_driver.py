@@ -194,9 +194,9 @@ async def test_a_symbol_that_is_closed_goes_quietly_and_may_come_back(
 async def test_streams_come_up_and_go_down(autojump_clock: trio.abc.Clock) -> None:
     bench = Bench()
     engine = opened(bench)
-    streams = [stream for stream in engine.status.subjects if stream.kind is Kind.KLINE]
+    streams = [stream for stream in engine.upstream.streams if stream.kind is Kind.KLINE]
     bench.driver.up(streams)
-    assert engine.liveness.is_up(Kind.KLINE, M1)
+    assert engine.upstream.liveness.is_up(Kind.KLINE, M1)
     assert bench.driver.streams() == {
         streams[0].name: {"state": "new", "expected_gap_s": 0.0, "silent_s": 0.0}
     }
@@ -204,7 +204,7 @@ async def test_streams_come_up_and_go_down(autojump_clock: trio.abc.Clock) -> No
     assert bench.driver.is_quiet([evolve(CANDLES, symbol="NOBODY")])
     bench.take(candle(0, closed=False))
     bench.driver.down(streams, "gone")
-    assert not engine.liveness.is_up(Kind.KLINE, M1)
+    assert not engine.upstream.liveness.is_up(Kind.KLINE, M1)
     status = bench.bus.published[-1]
     assert isinstance(status, StatusMessage)
     assert (status.subject, status.reason) == (SERIES, "gone")
@@ -261,11 +261,11 @@ async def test_prices_make_their_symbols_known_while_there_is_room(
     assert bench.driver.subjects() == bench.bus.opened
     assert bench.count("ignored_messages", "other symbol") == 1
     engine = bench.driver.engines["mint0"]
-    assert engine.liveness.is_up(Kind.PRICE)
+    assert engine.upstream.liveness.is_up(Kind.PRICE)
     bench.driver.down([PRICES])
-    assert not engine.liveness.is_up(Kind.PRICE)
+    assert not engine.upstream.liveness.is_up(Kind.PRICE)
     bench.driver.up([PRICES])
-    assert engine.liveness.is_up(Kind.PRICE)
+    assert engine.upstream.liveness.is_up(Kind.PRICE)
 
 
 async def test_only_prices_make_a_symbol_known(autojump_clock: trio.abc.Clock) -> None:

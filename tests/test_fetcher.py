@@ -216,7 +216,7 @@ async def test_missing_trades_come_before_everything_else(autojump_clock: trio.a
         ]  # fmt: skip
         assert rest.asked[0][1]["fromId"] == 2
         assert engine.trades is not None
-        assert engine.trades.sequence.last_id == 5
+        assert engine.trades.trades.sequence.last_id == 5
 
 
 async def test_a_book_is_asked_for_and_synced(autojump_clock: trio.abc.Clock) -> None:

@@ -87,8 +87,8 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Ticker | BookTop]:
     seen: list[Ticker | BookTop] = []
     is_new = Arbitration.is_new
 
-    def spy(self: Arbitration, event: Ticker | BookTop, received: Mono) -> bool:
-        new = is_new(self, event, received)
+    def spy(self: Arbitration, event: Ticker | BookTop, order: int, received: Mono) -> bool:
+        new = is_new(self, event, order, received)
         seen.extend([event] if new else [])
         return new
 

@@ -90,6 +90,7 @@ def test_its_subjects() -> None:
     assert engine.core.subjects == [
         M1_SERIES, S1_SERIES, Series(NAME, "BTCUSDT", Interval.M3),
         Line(NAME, "BTCUSDT", Channel.TICKER), TRADE_LINE, Line(NAME, "BTCUSDT", Channel.BOOK),
+        Line(NAME, "BTCUSDT", Channel.MARK_PRICE), Line(NAME, "BTCUSDT", Channel.LIQUIDATION),
     ]  # fmt: skip
     assert repr(engine.core) == "<SymbolEngine binance_usdm:BTCUSDT>"
 
@@ -174,7 +175,7 @@ def test_a_hole_that_nobody_can_be_asked_about_holds_up_the_trades_for_a_minute(
     for number, after in ((1, 500), (2, 1_100), (5, 2_100), (9, 5_100)):
         at_ms(engine, number, after)
     times = []
-    while engine.core.trades is not None and engine.core.trades.sequence.waiting:
+    while engine.core.trades is not None and engine.core.trades.trades.sequence.waiting:
         if fetches(engine.wake()) == [(Need.TRADES, None)]:
             times.append(engine.now_s)
             engine.failed(Need.TRADES)
@@ -427,9 +428,9 @@ def test_a_ticker_is_completed_by_the_best_bid_and_ask() -> None:
     assert last.event_ms == T0 + 1
 
 
-def test_a_ticker_that_nobody_wants_says_nothing() -> None:
+def test_a_ticker_that_nobody_wants_is_only_counted() -> None:
     full = Ticker("BTCUSDT", Decimal(10), *[None] * 5)
-    assert Engine().take(full) == []
+    assert Engine().take(full) == [Report("", "", {}, "ignored_messages", ("Ticker",))]
 
 
 def book(
@@ -475,8 +476,8 @@ def test_a_gap_in_a_book_is_shown_stale_and_resynced() -> None:
     assert [view.stale for view in news(out, Channel.BOOK)] == [True]
     (gap,) = reports(out, "book.gap")
     assert (gap.level, gap.metric, gap.fields["symbol"]) == ("warning", "book_gaps", "BTCUSDT")
-    assert engine.core.book is not None
-    assert engine.core.book.book.stale
+    assert engine.core.lines.book is not None
+    assert engine.core.lines.book.book.stale
     assert fetches(engine.go(10).wake()) == [(Need.BOOK, None)]
     out = engine.answer(Need.BOOK, [snapshot(50)])
     assert [r.level for r in reports(out, "book.again")] == ["info"]
@@ -629,7 +630,7 @@ def test_a_quiet_market_is_left_alone_and_one_that_cannot_be_asked_as_well() -> 
     engine.go(25).wake()
     out = engine.answer(Need.PROBE, [minute(0, closed=False, volume="20")], M1)
     assert counted(out, "probes") == [(("quiet",), 1.0)]
-    assert engine.core.liveness.is_quiet(CANDLES, engine.now.mono)
+    assert engine.core.upstream.liveness.is_quiet(CANDLES, engine.now.mono)
     assert (Need.PROBE, M1) in fetches(engine.go(30).wake())
     assert counted(engine.failed(Need.PROBE, M1), "probes") == [(("failed",), 1.0)]
     assert statuses(engine.out) == []
@@ -733,18 +734,18 @@ def test_with_a_chain_only_the_chain_closes_candles_of_prices() -> None:
     engine.go(0.1).take(evolve(price(1, "1.0"), time_ms=T0 + 100))
     assert closes(engine.go(3_600).wake(), S1) == []
     now = engine.now
-    assert closes(engine.core.passed(T0 + 999, now), S1) == []
-    assert closes(engine.core.passed(T0 + 1_000, now), S1) == [0]
-    assert engine.core.passed(T0 + 1_000, now) == []
+    assert closes(engine.core.priced.passed(T0 + 999, now), S1) == []
+    assert closes(engine.core.priced.passed(T0 + 1_000, now), S1) == [0]
+    assert engine.core.priced.passed(T0 + 1_000, now) == []
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_first_candle_of_a_chain_is_whole_where_nothing_was_missed(known: bool) -> None:
     engine = priced(rules=evolve(SPINPET, chain=True))
     if known:
-        engine.core.known_since(T0 - 1)
+        engine.core.priced.known_since(T0 - 1)
     engine.go(1).take(evolve(price(1, "1.0"), time_ms=T0 + 500))
-    out = engine.core.passed(T0 + 1_000, engine.now)
+    out = engine.core.priced.passed(T0 + 1_000, engine.now)
     assert [n.kline.complete for n in candles(out, S1) if n.kline.closed] == [known]
 
 

@@ -301,6 +301,8 @@ class Channel(StrEnum):
     TICKER = "ticker"
     TRADE = "trade"
     BOOK = "book"
+    MARK_PRICE = "mark_price"
+    LIQUIDATION = "liquidation"
 
 
 @frozen(order=True)
@@ -337,7 +339,7 @@ class LineMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
     line: Line
-    data: Ticker | Trade | Price | BookView
+    data: Ticker | Trade | Price | BookView | MarkPrice | Liquidation
     source: Source
     epoch: int
     offset: int

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from . import __version__
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, run_clock_monitor
+from .core.channels import kinds_of
 from .core.clock_monitor import ClockMonitor
 from .environment import Environment
 from .errors import SettingsError, StartError
@@ -48,7 +49,7 @@ from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import serve_box, spinpet_market
 from .store import MEMORY, Journal, KlineStore, StoreStatistics, open_journal, open_store
-from .venues import NAMES, Kind, make_venue
+from .venues import NAMES, make_venue
 
 log = structlog.get_logger()
 
@@ -113,10 +114,9 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
     venue, key = make_venue(name, exchange), f"exchanges.{name}"
     if unknown := set(exchange.intervals) - venue.INTERVALS:
         raise SettingsError(f"{key}.intervals", f"{name} has no {_list(unknown)} candles")
-    if Channel.BOOK in exchange.channels and venue.BOOK_RULE is None:
-        raise SettingsError(f"{key}.channels", f"{name} has no order books")
-    if Channel.TICKER in exchange.channels and Kind.TICKER not in venue.KINDS:
-        raise SettingsError(f"{key}.channels", f"{name} has no tickers")
+    for channel in exchange.channels:
+        if channel is not Channel.KLINE and not kinds_of(channel, venue.KINDS, venue.TRADE_KIND):
+            raise SettingsError(f"{key}.channels", f"{name} has no {channel.replace('_', ' ')}s")
     if exchange.fallback == "simulated" and not (name in BOXED and venue.LISTED):
         raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")
     if EVERY in exchange.symbols and venue.LISTED:

@@ -1,9 +1,9 @@
 """A/B arbitration: with two connections at once the first copy of each message counts.
 
-Candles, trades and the updates of a book know what they have seen already; tickers and best prices
-do not, so their second copies end here.  Of book updates only the order is put right: a connection
-that has just begun may be ahead of the one that carries the book, and its first update would look
-like a gap.  Of one symbol.  Pure.
+Candles, trades and the updates of a book know what they have seen already; tickers, best prices and
+whatever else passes as it is do not, so their second copies end here.  Of book updates only the
+order is put right: a connection that has just begun may be ahead of the one that carries the book,
+and its first update would look like a gap.  Of one symbol.  Pure.
 """
 
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from ..instants import Mono
-from ..model import BookTop, BookUpdate, Ticker
+from ..model import BookUpdate
 
 _RESTART_S = 10.0
 """Nothing newer for so long: the exchange has begun to count anew."""
 _SAME_TIME = 16
-"""Tickers of one millisecond that are told apart."""
+"""Events of one millisecond that are told apart."""
 _HELD = 1_000
 """Book updates that wait for those before them."""
 
 
 @define
 class _Newest:
-    """The newest ticker, and others of the same millisecond."""
+    """The newest event of a type, and others of the same millisecond."""
 
     order: int
     received: Mono
-    seen: list[Ticker | BookTop]
+    seen: list[object]
 
 
 @define
@@ -48,9 +48,8 @@ class Arbitration:
     _newest: dict[type, _Newest] = field(factory=dict)
     _book: _Sequence = field(factory=_Sequence)
 
-    def is_new(self, event: Ticker | BookTop, received: Mono) -> bool:
-        """Whether this is news."""
-        order = (event.update_id if isinstance(event, BookTop) else 0) or event.event_ms
+    def is_new(self, event: object, order: int, received: Mono) -> bool:
+        """Whether this is news; ``order``: see :data:`.channels.Order`."""
         if not order:
             return True
         newest = self._newest.get(type(event))

@@ -9,18 +9,15 @@ from typing import Any
 from attrs import frozen
 
 from ..model import (
-    BookView,
     Hole,
     Interval,
     Kline,
     Line,
-    Price,
     Series,
     Source,
     StatusMessage,
-    Ticker,
-    Trade,
 )
+from .channels import LineData
 from .questions import Need
 from .streams import Stream
 
@@ -50,7 +47,7 @@ class LineNews:
     """News of a line (trades, tickers, books)."""
 
     line: Line
-    data: Ticker | Trade | Price | BookView
+    data: LineData
     source: Source
     received_ms: float
 

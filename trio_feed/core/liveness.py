@@ -23,10 +23,21 @@ from collections.abc import Iterable
 from attrs import define, field, frozen
 
 from ..instants import NEVER, Mono
-from ..model import BookTop, BookUpdate, Interval, Kline, Price, StreamState, Ticker, Trade
+from ..model import (
+    BookTop,
+    BookUpdate,
+    Interval,
+    Kline,
+    Liquidation,
+    MarkPrice,
+    Price,
+    StreamState,
+    Ticker,
+    Trade,
+)
 from . import calendar
 from .cadence import Cadence
-from .streams import Data, Kind, KlineUpdate, Stream
+from .streams import SPORADIC, Data, Kind, KlineUpdate, Stream
 
 ROTATE_AGAIN_S, ROTATE_LATEST_S = 15.0, 60.0
 """A connection that was rotated for a stream is not again before this; doubles while it does not
@@ -38,6 +49,8 @@ _TYPES: dict[Kind, type] = {
     Kind.TOP: BookTop,
     Kind.BOOK: BookUpdate,
     Kind.PRICE: Price,
+    Kind.MARK_PRICE: MarkPrice,
+    Kind.LIQUIDATION: Liquidation,
 }
 Told = Kline | Trade
 Key = tuple[type, Interval | None]
@@ -180,7 +193,9 @@ class Liveness:
         """The exchange has confirmed that there is nothing to tell, and nothing speaks against it
         since."""
         watched = self._watched.get(stream)
-        return watched is not None and watched.cadence.calm_at(float(now))
+        if watched is None:
+            return False
+        return stream.kind in SPORADIC or watched.cadence.calm_at(float(now))
 
     def keep(self, streams: Iterable[Stream]) -> None:
         """Forget the others."""
@@ -201,6 +216,9 @@ class Liveness:
         watched = self._watched.get(stream) or self._add(stream)
         watched.up = watched.waiting = True
         watched.stale = False
+        if stream.kind in SPORADIC:
+            watched.waiting = False  # it delivers by being subscribed
+            return
         watched.cadence.begin(float(now))
         self._want(watched.cadence.doubt_at)
 
@@ -222,6 +240,8 @@ class Liveness:
         if watched is None:
             return None
         watched.last = event
+        if watched.stream.kind in SPORADIC:
+            return None
         if watched.waiting:
             return self._revive(watched, float(now))
         if watched.cadence.arrived(float(now)):

@@ -65,9 +65,7 @@ class CandleLines:
         learn = {Interval.D3} & self._rolled & rules.intervals
         self._sparse = rules.trade_kind is Kind.PRICE
         """Silent intervals have no candle."""
-        self.rollup = RollUp(
-            settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse
-        )
+        self.rollup = RollUp(settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse)
         self._grid_at: dict[Interval, Mono] = dict.fromkeys(learn, now.mono)
         for interval in chain(settings.intervals, settings.trade_intervals, self.rollup.intervals):
             self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
@@ -210,6 +208,17 @@ class CandleLines:
                 )
             )
         return out
+
+    def answered(
+        self, need: Need, interval: Interval, rows: Iterable[Kline], now: Now
+    ) -> list[Effect]:
+        """The exchange's answer to what is no hurry."""
+        match need:
+            case Need.AUDIT:
+                return self.compare(interval, rows, now)
+            case Need.GRID:
+                return self.learn_grid(interval, rows, now)
+        return self.deepen(interval, rows, now)
 
     def compare(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.AUDIT`."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field
 
-from ..model import StatusMessage, Subject
+from ..model import StatusMessage, StreamState, Subject
 from .health import Change, Health, Span
 from .streams import Stream
 
@@ -54,6 +54,16 @@ class StreamStatus:
             span = missing.get(subject)
             if span is not None and health.state is not None:
                 out += _messages(subject, health.flows(span))
+        return out
+
+    def begun(self, stream: Stream) -> list[StatusMessage]:
+        """It is subscribed, and that is all that can be said of it before something happens."""
+        out: list[StatusMessage] = []
+        for subject in self.subjects.get(stream, ()):
+            new = self._standing(subject).health.state is None
+            out += self.flows(stream, {})
+            if new:
+                out.append(StatusMessage(subject, StreamState.LIVE))
         return out
 
     def missing(self, subject: Subject) -> Span | None:

@@ -34,6 +34,10 @@ class Kind(StrEnum):
     PRICE = "price"
 
 
+SPORADIC = frozenset({Kind.LIQUIDATION})
+"""Kinds that may have nothing to tell for hours: only their connection can be dead."""
+
+
 @frozen(order=True)
 class Stream:
     """One subscription at the exchange.  ``path`` groups what may share a connection, ``name`` is

@@ -4,7 +4,7 @@ apart.  Pure."""
 from attrs import define, evolve
 
 from ..instants import Now
-from ..model import BookTop, Channel, Line, Source, Ticker
+from ..model import BookTop, Line, Source, Ticker
 from .effects import Effect, LineNews
 
 
@@ -12,8 +12,7 @@ from .effects import Effect, LineNews
 class TickerLine:
     """The last ticker."""
 
-    venue: str
-    symbol: str
+    line: Line
     source: Source
     _last: Ticker | None = None
 
@@ -27,8 +26,7 @@ class TickerLine:
         else:
             ticker = evolve(_with_top(last, news), event_ms=news.event_ms or last.event_ms)
         self._last = ticker
-        line = Line(self.venue, self.symbol, Channel.TICKER)
-        return [LineNews(line, ticker, self.source, float(now.wall))]
+        return [LineNews(self.line, ticker, self.source, float(now.wall))]
 
 
 def _with_top(ticker: Ticker, top: Ticker | BookTop) -> Ticker:

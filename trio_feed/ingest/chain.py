@@ -237,7 +237,7 @@ class ChainFeed:
         for symbol, gone in by_symbol.items():
             engine = self._driver.engines.get(symbol)
             if engine is not None:
-                self._driver.perform(engine, engine.retracted(gone, now))
+                self._driver.perform(engine, engine.priced.retracted(gone, now))
                 self._plan(engine)
 
     def _gap(self, gap: Gap) -> None:
@@ -256,7 +256,9 @@ class ChainFeed:
         for engine in [*engines.values()]:
             if gap.accounts is not None and engine.symbol not in gap.accounts:
                 continue
-            self._driver.perform(engine, engine.missed(first_ms, until_ms, now, final=gap.final))
+            self._driver.perform(
+                engine, engine.priced.missed(first_ms, until_ms, now, final=gap.final)
+            )
             self._plan(engine)
 
     def _span(self, gap: Gap, now_ms: int) -> tuple[int, int]:
@@ -283,7 +285,7 @@ class ChainFeed:
         self._proven_at = now.mono
         self._evidence_ms = max(self._evidence_ms, proven.until_ms)
         for engine in [*self._driver.engines.values()]:
-            self._driver.perform(engine, engine.proven(proven.until_ms, now))
+            self._driver.perform(engine, engine.priced.proven(proven.until_ms, now))
             self._plan(engine)
         if (settled := self._repair.settled) is not None and self.began_ms is not None:
             symbols = self._driver.settings.symbols
@@ -300,12 +302,12 @@ class ChainFeed:
                 continue  # it is in the heap for another end
             del self._waits[engine]
             if self._driver.engines.get(engine.symbol) is engine:
-                self._driver.perform(engine, engine.passed(until_ms, now))
+                self._driver.perform(engine, engine.priced.passed(until_ms, now))
                 self._plan(engine)
 
     def _plan(self, engine: SymbolEngine | None) -> None:
         """Be reminded of an engine when its next candle ends."""
-        if engine is None or (end_ms := engine.next_end_ms) is None:
+        if engine is None or (end_ms := engine.priced.next_end_ms) is None:
             return
         known = self._waits.get(engine)
         if known is None or end_ms < known:

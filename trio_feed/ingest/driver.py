@@ -176,7 +176,7 @@ class Driver:
         return [
             symbol
             for symbol, engine in self.engines.items()
-            if symbol not in named and float(engine.idle_since) <= before
+            if symbol not in named and float(engine.priced.idle_since) <= before
         ]
 
     def _welcome(self, symbol: str, events: Sequence[Data]) -> SymbolEngine | None:
@@ -215,7 +215,7 @@ class Driver:
         if self.prices_quiet is not None and any(s.kind is Kind.PRICE for s in streams):
             return self.prices_quiet()
         engines = ((stream, self.engines.get(stream.symbol)) for stream in streams)
-        return all(engine is None or engine.liveness.is_quiet(s, now) for s, engine in engines)
+        return all(e is None or e.upstream.liveness.is_quiet(s, now) for s, e in engines)
 
     # Time
 
@@ -246,7 +246,7 @@ class Driver:
     def _replan(self) -> None:
         """The exchange's time is another one than we thought: every plan is to be made anew."""
         for engine in self.engines.values():
-            engine.wake_at = mono()
+            engine.hurry(mono())
             self._schedule(engine)
 
     # What is to be done
@@ -337,7 +337,7 @@ class Driver:
 
     def stale_books(self) -> int:
         """Books that stand still."""
-        books = (engine.book for engine in self.engines.values())
+        books = (engine.lines.book for engine in self.engines.values())
         return sum(book is not None and book.book.stale for book in books)
 
     def series(self) -> int:
@@ -352,7 +352,7 @@ class Driver:
         now = mono()
         found: dict[str, dict[str, object]] = {}
         for engine in self.engines.values():
-            found.update(engine.liveness.statistics(now))
+            found.update(engine.upstream.liveness.statistics(now))
         return found
 
 

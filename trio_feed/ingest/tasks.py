@@ -67,7 +67,7 @@ async def run_gauges(driver: Driver, metrics: Metrics) -> Never:
     name, started = driver.rules.venue, float(driver.now().exchange)
     while True:
         await trio.sleep(_MEASURE_S)
-        states = [s for e in driver.engines.values() for s in e.liveness.states()]
+        states = [s for e in driver.engines.values() for s in e.upstream.liveness.states()]
         for state in ("new", StreamState.LIVE, StreamState.STALE):
             metrics.stream_states.labels(name, state).set(states.count(state))
         metrics.held_series.labels(name).set(driver.holding())

@@ -25,6 +25,7 @@ from attrs import asdict, evolve
 
 from ..bus.base import Publisher
 from ..core.chain_cursor import ChainCursor
+from ..core.channels import CHANNELS, kinds_of
 from ..core.series import End
 from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError, StoreError
@@ -324,7 +325,7 @@ class VenueFeed:
                     later = await store.history(series, limit=_READ_ROWS, start_ms=opens[interval])
                     kept += [(interval, row) for row in later]
                 before |= {interval: row for row in rows}
-            resume.append(partial(engine.resume, before, opens, kept, cursor.time_ms))
+            resume.append(partial(engine.priced.resume, before, opens, kept, cursor.time_ms))
         for each in resume:
             each()
         self._log.info("chain.resumed", slot=cursor.slot, from_ms=cursor.time_ms)
@@ -343,7 +344,7 @@ class VenueFeed:
         if began_ms is not None and ends:
             newest = max(tail.kline.open_ms for tail in tails.values())
             if newest >= began_ms:  # it was retired since, and all its prices are known
-                engine.known_since(began_ms)
+                engine.priced.known_since(began_ms)
 
     async def _recall(self, accounts: Collection[str]) -> None:
         """Meet those of them that were retired, because something is to be said of them."""
@@ -437,15 +438,16 @@ class VenueFeed:
 
     def _streams_of(self, instrument: Instrument) -> list[Stream]:
         venue, settings = self.venue, self.settings
-        channels = settings.channels
         streams = [venue.stream(Kind.KLINE, instrument, i) for i in settings.intervals]
-        kinds = []
-        if settings.trade_intervals or Channel.TRADE in channels:
-            kinds.append(venue.TRADE_KIND)
-        if Channel.TICKER in channels:
-            kinds += [kind for kind in (Kind.TICKER, Kind.TOP) if kind in venue.KINDS]
-        if Channel.BOOK in channels:
-            kinds.append(Kind.BOOK)
+        wanted = {*settings.channels} - {Channel.KLINE}
+        if settings.trade_intervals:
+            wanted.add(Channel.TRADE)
+        kinds = (
+            kind
+            for channel in CHANNELS
+            if channel in wanted
+            for kind in kinds_of(channel, venue.KINDS, venue.TRADE_KIND)
+        )
         return streams + [venue.stream(kind, instrument) for kind in kinds]
 
     async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:

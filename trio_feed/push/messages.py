@@ -4,26 +4,21 @@ What differs between the subscribers of one message is :meth:`Target.splice`, pu
 and a tail that are written once for all.
 """
 
-from collections.abc import Callable, Iterable
-from decimal import Decimal
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from ..bus.base import Upstream
+from ..core import channels
 from ..model import (
-    BookView,
     Channel,
     Interval,
     Kline,
     KlineMessage,
-    Level,
     LineMessage,
-    Price,
     PrivateMessage,
     StatusMessage,
-    Ticker,
-    Trade,
     plain,
 )
 from .protocol import Ping, Subscribe, Target, Unsubscribe, quote
@@ -42,8 +37,8 @@ def candle(
         f'{{"time":{kline.open_ms // 1000},"open":{plain(kline.open)},"high":{plain(kline.high)},'
         f'"low":{plain(kline.low)},"close":{plain(kline.close)},"volume":{plain(kline.volume)},'
         f'"quote_volume":{plain(kline.quote_volume)},"trades":{trades},'
-        f'"taker_buy_volume":{_number(kline.taker_buy_volume)},'
-        f'"taker_buy_quote_volume":{_number(kline.taker_buy_quote_volume)},'
+        f'"taker_buy_volume":{channels.number(kline.taker_buy_volume)},'
+        f'"taker_buy_quote_volume":{channels.number(kline.taker_buy_quote_volume)},'
         f'"first_trade_id":{_id(kline.first_trade_id)},"last_trade_id":{_id(kline.last_trade_id)},'
         f'"is_final":{final},'
         f'"update_type":"{kind}",'
@@ -101,8 +96,7 @@ def stream_status(own: str, message: StatusMessage, now_ms: float) -> str:
 
 def _line_tail(message: LineMessage, now_ms: float) -> str:
     data = message.data
-    body = _BODIES[type(data)](data)
-    event_ms = _event_ms(data)
+    body, event_ms = channels.body(data), channels.event_ms(data)
     stamp = int(now_ms)
     return (
         f'"exchange":{quote(message.line.venue)},"epoch":{message.epoch},'
@@ -112,60 +106,8 @@ def _line_tail(message: LineMessage, now_ms: float) -> str:
     )
 
 
-def _event_ms(data: Ticker | Trade | Price | BookView) -> int:
-    """The venue's time of it: of the event, or where it gives none of the trade."""
-    if isinstance(data, Price):
-        return data.time_ms
-    return data.event_ms or (data.time_ms if isinstance(data, Trade) else 0)
-
-
-def _number(value: Decimal | None) -> str:
-    return "null" if value is None else plain(value)
-
-
 def _id(value: int | None) -> str:
     return "null" if value is None else str(value)
-
-
-def _ticker_body(t: Ticker) -> str:
-    fields = {
-        "last": t.last, "open": t.open, "high": t.high, "low": t.low, "volume": t.volume,
-        "quote_volume": t.quote_volume, "bid": t.bid, "bid_size": t.bid_size, "ask": t.ask,
-        "ask_size": t.ask_size,
-    }  # fmt: skip
-    return "{" + ",".join(f'"{name}":{_number(value)}' for name, value in fields.items()) + "}"
-
-
-def _trade_body(t: Trade) -> str:
-    side = "sell" if t.buyer_is_maker else "buy"
-    return (
-        f'{{"trade_id":{t.trade_id},"first_id":{t.first_id},"last_id":{t.last_id},'
-        f'"price":{plain(t.price)},"quantity":{plain(t.quantity)},"side":"{side}",'
-        f'"time":{t.time_ms}}}'
-    )
-
-
-def _price_body(p: Price) -> str:
-    return f'{{"price":{plain(p.price)},"key":{quote(p.key)},"time":{p.time_ms}}}'
-
-
-def _book_body(b: BookView) -> str:
-    return (
-        f'{{"bids":{_levels(b.bids)},"asks":{_levels(b.asks)},'
-        f'"stale":{"true" if b.stale else "false"},"update_id":{b.update_id}}}'
-    )
-
-
-def _levels(levels: Iterable[Level]) -> str:
-    return "[" + ",".join(f"[{plain(price)},{plain(size)}]" for price, size in levels) + "]"
-
-
-_BODIES: dict[type, Callable[[Any], str]] = {
-    Ticker: _ticker_body,
-    Trade: _trade_body,
-    Price: _price_body,
-    BookView: _book_body,
-}
 
 
 def history_body(

@@ -3,7 +3,8 @@
 from attrs import define, frozen
 
 from ..bus.base import Numbered, Published
-from ..model import KlineMessage, Price, Trade
+from ..core.channels import CHANNELS
+from ..model import KlineMessage
 from . import messages
 from .frames import deflate, text_frame
 from .protocol import Target
@@ -95,7 +96,7 @@ def wrap(
         whole, final = not message.kline.closed, message.kline.closed and not message.revision
         open_ms = message.kline.open_ms
     else:
-        whole, final, open_ms = not isinstance(message.data, Trade | Price), False, None
+        whole, final, open_ms = CHANNELS[message.line.channel].conflated, False, None
     return Parcel(
         message.epoch,
         message.offset,

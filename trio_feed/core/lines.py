@@ -1,0 +1,91 @@
+"""One symbol's channels beside candles and trades: tickers, books, and what passes as it is.  Pure.
+
+What there is, is in the table :mod:`.channels`; with two connections at once the first copy counts
+(:mod:`.arbitration`).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ..instants import NEVER, Mono, Now
+from ..model import BookUpdate, Channel
+from .arbitration import Arbitration
+from .books import BookLine
+from .channels import BY_EVENT, CHANNELS
+from .effects import Effect, Fetch, LineNews, Report, Resubscribe
+from .questions import Need
+from .scope import Scope
+from .streams import Data, Kind, Stream
+from .tickers import TickerLine
+
+_HOLD_BOOKS_S = 0.5
+"""With redundancy: how much one connection may be ahead of the other."""
+
+
+class ChannelLines:
+    """Of one symbol.  ``book`` is None where none is wanted, or the venue has none."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        settings = scope.settings
+        two = settings.connection.redundancy > 1
+        self._arbitration = Arbitration(_HOLD_BOOKS_S if two else 0.0)
+        ticker, book = scope.lines.get(Channel.TICKER), scope.lines.get(Channel.BOOK)
+        self._ticker = None if ticker is None else TickerLine(ticker, scope.source)
+        self.book: BookLine | None = None
+        if book is not None and scope.rules.book_rule is not None:
+            self.book = BookLine(scope.rules, book, settings.book_levels, scope.source)
+
+    def take(self, event: Data, now: Now) -> Sequence[Effect]:
+        """An event of one of the channels."""
+        kind = type(event)
+        if isinstance(event, BookUpdate):
+            return self._book_update(event, now)
+        channel = BY_EVENT.get(kind)
+        line = None if channel is None else self._scope.lines.get(channel)
+        if channel is None or line is None:
+            return [ignored(kind.__name__)]
+        order = CHANNELS[channel].events[kind](event)
+        if not self._arbitration.is_new(event, order, now.mono):
+            return []
+        if channel is Channel.TICKER and self._ticker is not None:
+            return self._ticker.take(event, now)  # type: ignore[arg-type]
+        return [LineNews(line, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
+
+    def lost(self, streams: Iterable[Stream], now: Now) -> list[Effect]:
+        """These do not deliver any more."""
+        out: list[Effect] = []
+        for stream in streams:
+            if stream.kind is Kind.BOOK and self.book is not None:
+                self._arbitration.forget_book()
+                out += self.book.lost(now)
+        return out
+
+    def dues(self) -> Iterable[tuple[Fetch, Mono]]:
+        """What to ask, and when."""
+        due = NEVER if self.book is None else self.book.due()
+        if due < NEVER:
+            yield Fetch(Need.BOOK, self._scope.symbol), due
+
+    def snapshot(self, rows: Iterable[object], streams: Iterable[Stream], now: Now) -> list[Effect]:
+        """A snapshot of the book; where it is of no use the streams are subscribed to anew."""
+        out: list[Effect] = []
+        if self.book is None:
+            return out
+        for row in rows:
+            if isinstance(row, BookUpdate):
+                out += self.book.snapshot(row, now)
+        if self.book.renew:
+            out += [Resubscribe(stream, "renewed") for stream in streams]
+        return out
+
+    def _book_update(self, update: BookUpdate, now: Now) -> list[Effect]:
+        if self.book is None:
+            return [ignored("other book")]
+        out = self.book.update(self._arbitration.in_order(update, now.mono), now)
+        self._scope.alarm.want(self.book.due())
+        return out
+
+
+def ignored(kind: str) -> Report:
+    """Something came that nobody asked for."""
+    return Report("", "", {}, "ignored_messages", (kind,))

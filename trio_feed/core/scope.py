@@ -1,0 +1,74 @@
+"""What the parts of one symbol's engine share.  Pure."""
+
+from collections.abc import Mapping
+
+from attrs import define, field
+
+from ..instants import Mono
+from ..model import Channel, Line, Series, Source
+from ..settings import ExchangeSettings
+from .effects import CandleNews, Effect, Report, StoreHole
+from .questions import Rules
+from .series import CandleLines
+from .status import StreamStatus
+
+
+@define
+class Alarm:
+    """When the symbol has something to do.  It only becomes earlier between two wakes."""
+
+    at: Mono
+
+    def want(self, at: Mono) -> None:
+        if at < self.at:
+            self.at = at
+
+
+@define(eq=False)
+class Scope:
+    """One symbol: its rules and settings, its candles, how clients know it to stand.
+
+    ``lines``: its channels beside candles, as clients subscribe to them.  ``since_ms``: the
+    exchange's time when this began.
+    """
+
+    rules: Rules
+    settings: ExchangeSettings
+    symbol: str
+    source: Source
+    candles: CandleLines
+    alarm: Alarm
+    since_ms: float
+    lines: Mapping[Channel, Line] = field(init=False)
+    status: StreamStatus = field(factory=StreamStatus)
+
+    def __attrs_post_init__(self) -> None:
+        channels = (c for c in self.settings.channels if c is not Channel.KLINE)
+        self.lines = {c: Line(self.rules.venue, self.symbol, c) for c in channels}
+
+    def follow(self, effects: list[Effect]) -> None:
+        """What candles that closed and holes that were found mean for clients is added behind
+        them."""
+        for effect in list(effects):
+            if isinstance(effect, StoreHole):
+                hole = effect.hole
+                effects += self.status.hole(effect.series, (hole.first_ms, hole.last_ms))
+                effects += self.settled(effect.series)
+            elif isinstance(effect, CandleNews) and effect.kline.closed and not effect.revision:
+                effects += self._closed(effect)
+
+    def _closed(self, news: CandleNews) -> list[Effect]:
+        series, kline = news.series, news.kline
+        out: list[Effect] = []
+        missing = self.status.missing(series)
+        fetched = kline.source is Source.BACKFILL and kline.open_ms >= self.since_ms
+        if fetched or (missing is not None and missing[0] <= kline.open_ms <= missing[1]):
+            out.append(Report("", "", {}, "repaired", ("candle",)))
+        if missing is not None and kline.open_ms >= missing[1]:
+            out += self.settled(series)
+        return out
+
+    def settled(self, series: Series) -> list[Effect]:
+        """Every candle before the one that is expected came, or is given up."""
+        ledger = self.candles.ledgers[series.interval]
+        return [*self.status.reached(series, ledger.grid.previous(ledger.expected))]
