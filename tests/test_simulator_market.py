@@ -24,12 +24,6 @@ open_of, next_open = GRID.open_of, GRID.next_open
 LONG = [i for i in Interval if i not in (Interval.S1, Interval.S30)]
 
 
-def back(interval: Interval, open_ms: int, count: int) -> int:
-    for _ in range(count):
-        open_ms = GRID.previous_open(interval, open_ms)
-    return open_ms
-
-
 def opens(interval: Interval, first: int, end: int) -> Iterator[int]:
     while first < end:
         yield first
@@ -273,11 +267,11 @@ def test_a_thousand_candles_are_cheap(interval: Interval, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(prices, name, spy)
     market = Market(3, ["BTCUSDT"], 240)
-    last = open_of(interval, NOW)
-    wanted = [back(interval, last, i) for i in range(1000)]
-    for open_ms in wanted:
+    open_ms = open_of(interval, NOW)
+    for _ in range(1000):
         if market.exists("BTCUSDT", interval, open_ms):
             market.candle("BTCUSDT", interval, open_ms)
+        open_ms = GRID.previous_open(interval, open_ms)
     assert len(made) == len({*made})
     assert "trades_of" not in [name for name, _ in made]
 
