@@ -45,7 +45,7 @@ async def test_the_ticker_sleeps_from_event_to_event(autojump_clock: MockClock) 
                 if message["k"]["x"]:
                     closed.append(message["k"]["t"])
     assert closed == list(range(START, START + 1439 * MINUTE, MINUTE))
-    assert pushed < steps.count < 40 * pushed
+    assert pushed < steps.count < 20 * pushed
 
 
 async def test_continuous_candles(autojump_clock: MockClock) -> None:
