@@ -32,10 +32,11 @@ def same(stored: Kline, house: House) -> bool:
     return stored.same_values(house.market.candle("BTCUSDT", Interval.M1, stored.open_ms))
 
 
-async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
-    """Promise 1: every closed minute once, in order, right, in the store and at the subscriber."""
-    chance = random.Random(50)
-    cuts = sorted(chance.uniform(60, 86_400) for _ in range(50))
+async def test_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
+    """Promise 1: every closed minute once, in order, right, in the store and at the subscriber.
+    Six hours; whole days are simulated by ``scripts/simulate``."""
+    chance, end_s = random.Random(50), 6 * 3_600
+    cuts = sorted(chance.uniform(60, end_s) for _ in range(50))
     settings = settings_for_tests("kline.broadcast_buffer_size=100000")
     with trio.fail_after(200_000):
         async with open_house(settings) as house, push_client(house) as client:
@@ -45,8 +46,8 @@ async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> N
                 await trio.sleep_until(at)
                 for connection in list(house.exchange.connections):
                     connection.abort()
-            await trio.sleep_until(86_400 + 90)
-            last = (START_MS + 86_400_000) // MINUTE * MINUTE
+            await trio.sleep_until(end_s + 90)
+            last = (START_MS + end_s * 1000) // MINUTE * MINUTE
             await client.wait_for(
                 lambda m: (
                     m["type"] == "kline_data"
@@ -58,7 +59,7 @@ async def test_a_day_with_fifty_disconnects(autojump_clock: trio.abc.Clock) -> N
             times = [row["time"] * 1000 for row in pushed]
             first = times[0]
             assert times == list(range(first, times[-1] + MINUTE, MINUTE))
-            assert len(times) >= 1440
+            assert len(times) >= end_s // 60
             assert [values(row) for row in pushed] == [truth(house, at) for at in times]
 
             stored = await house.ready.store.history(M1, limit=5000)

@@ -16,10 +16,12 @@ from trio_feed.model import Interval
 SECONDS = ("BTCUSDT", Interval.S1)
 
 
-async def test_two_kills_cost_nothing(tmp_path: Path) -> None:
+async def test_two_kills_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spot has 1s candles of its own, so that there is something to lose in seconds."""
+    # What is lost stays lost however long one waits; a machine that others use too repairs late.
+    monkeypatch.setattr(soak, "SETTLE_S", 60.0)
     plan = Plan(minutes=0.2, kill_every_s=3.0, venue="binance", symbols=("BTCUSDT",), built=False)
-    with trio.fail_after(110):
+    with trio.fail_after(300):
         result = await soak.run(plan, tmp_path)
     assert {name: result[name] for name in MUST_BE_ZERO if result[name]} == {}
     assert result["kills"] >= 2

@@ -107,3 +107,19 @@ def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         body = data[at + head + 4 : at + head + 4 + size]
         yield data[at], bytes(byte ^ mask[i % 4] for i, byte in enumerate(body))
         at += head + 4 + size
+
+
+class Steps(trio.abc.Instrument):
+    """``count``: how often any task was given its turn."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+def count_steps() -> Steps:
+    """Counts for the rest of this run of trio."""
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    return steps

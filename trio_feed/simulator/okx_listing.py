@@ -87,14 +87,21 @@ def digits(value: Decimal) -> str:
 def instruments_of(market: Market) -> Iterator[OkxInstrument]:
     """All of them, spot and swap of a symbol side by side; delisted ones too."""
     for listing in market.listings.values():
-        pair = f"{listing.base_asset}-{listing.quote_asset}"
-        yield OkxInstrument(pair, "SPOT", listing)
-        yield OkxInstrument(f"{pair}-SWAP", "SWAP", listing)
+        yield from _both(listing)
+
+
+def _both(listing: Listing) -> tuple[OkxInstrument, OkxInstrument]:
+    pair = f"{listing.base_asset}-{listing.quote_asset}"
+    return OkxInstrument(pair, "SPOT", listing), OkxInstrument(f"{pair}-SWAP", "SWAP", listing)
 
 
 def find_instrument(market: Market, inst_id: str) -> OkxInstrument | None:
     """Names are case-sensitive; None for an unknown one."""
-    return next((each for each in instruments_of(market) if each.inst_id == inst_id), None)
+    symbol = "".join(inst_id.split("-")[:2])
+    listing = market.listings.get(symbol)
+    if listing is None:
+        return None
+    return next((each for each in _both(listing) if each.inst_id == inst_id), None)
 
 
 def _code(instrument: OkxInstrument) -> int:
