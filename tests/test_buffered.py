@@ -221,7 +221,7 @@ async def test_what_failed_stays_before_what_came_meanwhile(autojump_clock: trio
                 await store.flush()
 
         nursery.start_soon(flush)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         store.put(row(1, 2))
     assert store.pending() == 2
     backend.problem = ""
@@ -547,7 +547,9 @@ async def test_on_the_way_out_everything_is_written(
     )
     assert asked[0] == ("some/where.db", True, 5.5)
     limits = asked[1]._limits
-    assert limits == BufferLimits(0.7, 900, {Interval.M1: 3_600_000.0})
+    year_ms = 365 * 86_400_000.0  # of 30s, the default; "forever" is no length
+    kept = {Interval.M1: 3_600_000.0, Interval.S30: year_ms}
+    assert limits == BufferLimits(0.7, 900, kept)
     assert (backend.closed, len(backend.written), lines) == (True, 1, [])
 
 

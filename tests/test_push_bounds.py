@@ -256,7 +256,7 @@ def test_of_each_side_every_field_is_checked(role: str, other: str) -> None:
             expand(event("e", "trade", {**base, role: less}), 1.0)
     with pytest.raises(BadEvent, match=f"data.{role}.role: belongs into data"):
         expand(event("e", "trade", {**base, role: {**base[role], "role": "TAKER"}}), 1.0)
-    with pytest.raises(BadEvent, match="data.role: belongs into"):
+    with pytest.raises(BadEvent, match=r"data\.role: belongs into"):
         expand(event("e", "trade", {**base, "role": "x"}), 1.0)
     with pytest.raises(BadEvent, match=f"data.{other}: not a JSON object"):
         expand(event("e", "trade", {**base, other: "x"}), 1.0)
