@@ -1,4 +1,4 @@
-"""Edges of the net room: the last that is let through, the first that is not, and how it is said."""
+"""Edges of the net room: the last that passes, the first that does not, and how it is said."""
 
 import gzip
 import math
