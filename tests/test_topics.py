@@ -10,7 +10,7 @@ from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, Subject
 from trio_feed.push.outbox import Entry
-from trio_feed.push.parcel import Parcel, wrap, words
+from trio_feed.push.parcel import Parcel, words, wrap
 from trio_feed.push.protocol import RequestError, Subscribe, Target
 from trio_feed.push.resume import resume_points
 from trio_feed.push.topics import FanOut, Subscription, Topic, Topics
