@@ -94,8 +94,9 @@ async def written(flusher: Flusher, log: list[str]) -> str:
     trio.lowlevel.add_instrument(turns)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flusher.run, name="flusher")
-        while flusher.busy:
+        for _ in range(100):  # bounded, so that a broken flusher fails here and does not hang
             await trio.lowlevel.checkpoint()
+        assert not flusher.busy
         trio.lowlevel.remove_instrument(turns)
         nursery.cancel_scope.cancel()
     return "".join(log).strip("|")
@@ -134,16 +135,36 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
     flusher.begin(Pieces("a", 2, flusher, steps))
     flusher.begin(Pieces("b", 2, flusher, steps))
     assert flusher.busy
-    left_between: list[bool] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(flusher.run)
-        while flusher.busy:
+        for _ in range(100):
             await trio.lowlevel.checkpoint()
-            if steps and flusher.busy:
-                left_between.append(flusher.may_write())
         nursery.cancel_scope.cancel()
     assert steps == [("a", 4, 0), ("a", 4, 0), ("b", 4, 4), ("b", 4, 4)]
-    assert not any(left_between)  # between two pieces nothing overtakes
+
+
+async def test_between_two_pieces_nothing_is_written_directly() -> None:
+    """What comes meanwhile would overtake the rest of the task."""
+    flusher, between = Flusher(at_once=9, chunk=4), list[bool]()
+
+    class Task:
+        left = 3
+
+        def step(self, most: int) -> bool:
+            self.left -= 1
+            return not self.left
+
+    task = Task()
+    flusher.begin(task)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+            if 0 < task.left < 3:
+                between.append(flusher.may_write())
+        nursery.cancel_scope.cancel()
+    assert between
+    assert not any(between)
 
 
 def test_it_is_full_with_thirty_two_tasks() -> None:
