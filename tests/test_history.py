@@ -239,6 +239,8 @@ async def test_candles_that_close_faster_than_the_store_answers_cost_no_pause(
         (0, None, 3, [0, 1, 2]),
         (1, None, 9, [1, 2, 3, 4]),  # flat from the candle before the range
         (1, 3, 9, [1, 2]),
+        (1, 4, 2, [2, 3]),
+        (0, 4, 1, [3]),
         (None, 3, 9, [0, 1, 2]),
         (5, None, 9, []),  # behind the last known candle nothing is known
         (4, 9, 9, [4]),

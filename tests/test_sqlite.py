@@ -1,17 +1,19 @@
-"""The SQL of the candle file on a database in memory: no file and no thread (those: tests/live)."""
+"""The candle file without threads (those: tests/live): its SQL in memory, and how it is opened."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
 
+from trio_feed.errors import StartError, StoreError
 from trio_feed.model import Hole, Interval, Kline, Series
 from trio_feed.store.base import Entry, HoleEntry, LostEntry
-from trio_feed.store.sqlite import file, reader
+from trio_feed.store.sqlite import file, open_sqlite, reader
 from trio_feed.store.sqlite.file import advice, set_up
 from trio_feed.store.sqlite.reader import SqliteReader
 from trio_feed.store.sqlite.rows import NAMES, from_row, to_row
@@ -489,3 +491,144 @@ def test_set_up_is_wal_and_shrinkable(table: Table) -> None:
 def test_a_kline_is_closed() -> None:
     assert from_row(to_row(kline())).closed
     assert isinstance(from_row(to_row(kline())), Kline)
+
+
+# ---------------------------------------------------------------- a file (without threads)
+
+
+@contextmanager
+def opened(path: Path, now_ms: float = 1000.5, *, simulated: bool = False) -> Iterator[Any]:
+    backend = open_sqlite(path, simulated=simulated, now_ms=now_ms)
+    try:
+        yield backend
+    finally:
+        backend._close(True)
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_a_new_file_is_set_up(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.db"
+    with opened(path) as backend:
+        writer = backend.writer.connection
+        assert [pragma(writer, name) for name in ("journal_mode", "synchronous", "auto_vacuum")] == [
+            "wal", 1, 2,
+        ]  # fmt: skip
+        assert (backend.epoch, len(backend.readers), backend.place) == (1000, 3, str(path))
+        assert len({id(reader.connection) for reader in backend.readers} | {id(writer)}) == 4
+        meta = dict(writer.execute("SELECT key, value FROM meta"))
+        assert meta == {"schema": "3", "kind": "real", "epoch": "1000"}
+        assert writer.execute("SELECT * FROM epochs").fetchall() == [(1000, 0)]
+        assert not writer.in_transaction
+        assert backend.file.is_empty() is False
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "epoch"), [(1001.9, 1001), (1000.0, 1001), (5.0, 1001), (2000.0, 2000)]
+)
+def test_the_next_epoch_is_larger(tmp_path: Path, now_ms: float, epoch: int) -> None:
+    with opened(tmp_path / "a.db"):
+        pass
+    with opened(tmp_path / "a.db", now_ms) as backend:
+        assert backend.epoch == epoch
+        rows = backend.writer.connection.execute("SELECT * FROM epochs ORDER BY 1").fetchall()
+        assert rows == [(1000, 1), (epoch, 0)]
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_the_two_kinds_share_no_file(tmp_path: Path, simulated: bool) -> None:
+    with opened(tmp_path / "a.db", simulated=simulated):
+        pass
+    with opened(tmp_path / "a.db", simulated=simulated):
+        pass
+    with pytest.raises(StartError, match=r"a\.db holds (real|simulated) candles and this run has"):
+        open_sqlite(tmp_path / "a.db", simulated=not simulated, now_ms=1)
+
+
+def test_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with opened(path) as backend:
+        backend.writer.connection.execute("UPDATE meta SET value = '4' WHERE key = 'schema'")
+    before = path.read_bytes()
+    with pytest.raises(StartError, match=r"newer version of trio_feed \(schema 4, .* up to 3\)"):
+        open_sqlite(path, simulated=False, now_ms=1)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("tables", [("klines",), ("meta",), ("something",)])
+def test_the_database_of_something_else(tmp_path: Path, tables: tuple[str, ...]) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as db:
+        for name in tables:
+            db.execute(f"CREATE TABLE {name} (key, value)")
+    with pytest.raises(StartError, match="is the database of something else"):
+        open_sqlite(tmp_path / "a.db", simulated=False, now_ms=1)
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_nothing_there_is_as_good_as_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.db"
+    if content is not None:
+        path.write_bytes(content)
+    with opened(path) as backend:
+        assert backend.epoch == 1000
+
+
+def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.db").mkdir()
+    with pytest.raises(
+        StartError, match=r"store\.path: .*a\.db cannot be opened for writing"
+    ) as error:
+        open_sqlite(tmp_path / "a.db", simulated=False, now_ms=1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with opened(path) as backend:
+        path.rename(tmp_path / "b.db")
+        assert backend.file.is_empty()
+        path.write_bytes(b"x")
+        with pytest.raises(StoreError, match="another file has taken the place"):
+            backend.file.is_empty()
+
+
+def test_a_deleted_file_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with opened(path) as backend:
+        backend.writer.write([put(0, 1)])
+        old = [backend.writer.connection, *(reader.connection for reader in backend.readers)]
+        path.unlink()
+        writer, readers = backend.file.put_back(old[0], old[1:])
+        assert (len(readers), backend.file.is_empty()) == (3, False)
+        assert writer.execute("SELECT count(*) FROM klines").fetchone() == (1,)
+        for connection in old:
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                connection.execute("SELECT 1")
+        assert not path.with_name("a.db.part").exists()
+        backend.writer, backend.readers = SqliteWriter(writer), [SqliteReader(r) for r in readers]
+
+
+def test_the_size_of_the_log(tmp_path: Path) -> None:
+    assert file.wal_bytes(tmp_path / "a.db") == 0
+    (tmp_path / "a.db-wal").write_bytes(bytes(77))
+    assert file.wal_bytes(tmp_path / "a.db") == 77
+
+
+@pytest.mark.parametrize(("free", "fits"), [(2.19, False), (2.21, True)])
+def test_a_file_of_old_is_made_able_to_shrink_where_there_is_place(
+    tmp_path: Path, free: float, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("CREATE TABLE t (x)")
+        db.execute("INSERT INTO t VALUES (zeroblob(3000000))")
+        size = path.stat().st_size
+        usage = type("Usage", (), {"free": int(size * free)})
+        monkeypatch.setattr(file.shutil, "disk_usage", lambda _folder: usage)
+        why = file.make_shrinkable(db, path)
+        assert pragma(db, "auto_vacuum") == (2 if fits else 0)
+        assert why == ("" if fits else f"{size >> 20} MiB have to be written anew, and the disk has no"
+                       " place for that")  # fmt: skip
+        assert file.make_shrinkable(db, path) == why
