@@ -513,9 +513,8 @@ def test_a_new_file_is_set_up(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.db"
     with opened(path) as backend:
         writer = backend.writer.connection
-        assert [pragma(writer, name) for name in ("journal_mode", "synchronous", "auto_vacuum")] == [
-            "wal", 1, 2,
-        ]  # fmt: skip
+        names = ("journal_mode", "synchronous", "auto_vacuum")
+        assert [pragma(writer, name) for name in names] == ["wal", 1, 2]
         assert (backend.epoch, len(backend.readers), backend.place) == (1000, 3, str(path))
         assert len({id(reader.connection) for reader in backend.readers} | {id(writer)}) == 4
         meta = dict(writer.execute("SELECT key, value FROM meta"))
@@ -629,6 +628,6 @@ def test_a_file_of_old_is_made_able_to_shrink_where_there_is_place(
         monkeypatch.setattr(file.shutil, "disk_usage", lambda _folder: usage)
         why = file.make_shrinkable(db, path)
         assert pragma(db, "auto_vacuum") == (2 if fits else 0)
-        assert why == ("" if fits else f"{size >> 20} MiB have to be written anew, and the disk has no"
-                       " place for that")  # fmt: skip
+        problem = f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
+        assert why == ("" if fits else problem)
         assert file.make_shrinkable(db, path) == why
