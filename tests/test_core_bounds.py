@@ -1,4 +1,4 @@
-"""Edges of the core's small parts: the last that counts one way, the first that counts the other."""
+"""Edges of the core: the last that counts one way, the first that counts the other."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
