@@ -334,7 +334,7 @@ def journal_on(shelf: Shelf, metrics: Metrics | None = None) -> Journal:
     [([2000], [2000]), ([1000, 1000], [2000]), ([1000, 1001], [1000, 1001]), ([3000], [3000]),
      ([1, 2, 3], [6]), ([1999, 1, 1], [2000, 1])],
 )  # fmt: skip
-async def test_requests_that_wait_are_written_together(
+async def test_how_many_events_are_written_together(
     sizes: list[int], batches: list[int], autojump_clock: trio.abc.Clock
 ) -> None:
     shelf = Noting()
@@ -374,12 +374,12 @@ async def test_the_oldest_are_forgotten_in_small_steps_each_minute(
 async def test_a_prune_that_fails_is_counted_and_tried_again(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    class Broken(Slow):
+    class Stuck(Noting):
         def prune(self, *where: Any) -> int:
             super().prune(*where)
             raise JournalError("locked")
 
-    shelf, metrics = Broken(), Metrics()
+    shelf, metrics = Stuck(), Metrics()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal_on(shelf, metrics).run, lambda _messages: None)
         await trio.sleep(61)
