@@ -330,3 +330,69 @@ def test_the_key_command_says_what_it_wants(capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit):
             main(words)
     assert "is not a user's number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("claims", "good"),
+    [
+        ({"sub": str(2**63 - 1)}, True), ({"sub": str(2**63)}, False), ({"sub": 2**63 - 1}, True),
+        ({"sub": 2**63}, False), ({"sub": 1}, True), ({"sub": "0" * 18 + "1"}, True),
+        ({"sub": "0" * 19 + "1"}, False), ({"exp": 4 * 10**9}, True),
+        ({"exp": 4 * 10**9 + 1}, False), ({"exp": NOW_S + 0.5}, True), ({"nbf": None}, True),
+        ({"nbf": 0}, True), ({"nbf": -1}, False), ({"nbf": "x"}, False),
+    ],
+)  # fmt: skip
+def test_claims_at_their_edges(claims: dict[str, Any], good: bool) -> None:
+    strict, text = checker(leeway_s=0.0), raw({**HOUR, **claims})
+    if good:
+        found = strict.authenticate(Secret(text), NOW_MS)
+        exp = claims.get("exp", HOUR["exp"])
+        assert (found.name, found.expires_ms) == ("jwt", int(exp * 1000))
+        assert found.user_id == int(claims.get("sub", 1001))
+    else:
+        refused(strict, text)
+
+
+def test_the_leeway_counts_at_both_ends() -> None:
+    lenient = checker(leeway_s=10.0)
+    found = lenient.authenticate(Secret(token(exp=NOW_S + 5)), NOW_MS)
+    assert (found.expires_ms, found.ends_ms) == ((NOW_S + 5) * 1000, (NOW_S + 15) * 1000)
+    assert lenient.authenticate(Secret(token(nbf=NOW_S + 10)), NOW_MS).user_id == 1001
+    assert refused(lenient, token(nbf=NOW_S + 11)) == "the token is not valid yet"
+
+
+def test_how_long_a_token_may_be() -> None:
+    """8192 characters; the longest is looked at, and fails for another reason."""
+    authenticator = Authenticator(AuthSettings())
+    longest = "x" * 8192
+    assert "no JWT is accepted here" in refused(authenticator, longest)
+    assert refused(authenticator, longest + "x") == "the token is neither an API key nor a JWT"
+
+
+@pytest.mark.parametrize(("length", "good"), [(31, False), (32, True)])
+def test_how_short_a_secret_in_a_file_may_be(tmp_path: Path, length: int, good: bool) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s" * length + "\n")
+    if good:
+        checker(secret=Secret(), key_file=str(file))
+    else:
+        with pytest.raises(SettingsError, match="32 bytes or more"):
+            checker(secret=Secret(), key_file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ({"Token": "x"}, "Token"), ({"api-key": ""}, "api-key"), ({"x": USER_KEY}, "?"),
+        ({"x": PUBLISHER_KEY + "y"}, "?"), ({"x": "y" + USER_KEY}, None), ({"tok": "x"}, None),
+        ({"a": "b", "JWT": "x"}, "JWT"), ({"auth": USER_KEY}, "auth"), ({}, None),
+    ],
+)  # fmt: skip
+def test_which_parameter_names_a_token(query: dict[str, str], name: str | None) -> None:
+    assert names_token(query) == name
+
+
+def test_the_last_key_of_several_counts_for_its_own_user() -> None:
+    pairs = [new_key(PUBLISHER_KEY) for _ in range(3)]
+    publishers = Publishers([PublisherSettings(f"p{n}", d) for n, (_, d) in enumerate(pairs)])
+    assert [publishers.authenticate(f"Bearer  {key} ") for key, _ in pairs] == ["p0", "p1", "p2"]

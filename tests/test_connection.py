@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from support.engine import USDM
 from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
@@ -160,6 +161,20 @@ async def test_bad_messages_are_counted_and_nothing_falls(
         assert bench.state.status == "live"
         assert bench.events()
         nursery.cancel_scope.cancel()
+
+
+async def test_five_bad_messages_of_an_attempt_are_shown(autojump_clock: trio.abc.Clock) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+        bench = Bench(network, plan())
+        with capture_logs() as logs:
+            nursery.start_soon(bench.run)
+            await bench.up.wait()
+            for _ in range(7):
+                exchange.connections[0].offer(text_frame(b"nonsense"))
+            await trio.sleep(5)
+            nursery.cancel_scope.cancel()
+    assert bench.state.bad_messages == 7
+    assert len([line for line in logs if line["event"] == "message.bad"]) == 5
 
 
 async def test_too_many_errors_are_worse_than_a_reconnect(

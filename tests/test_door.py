@@ -3,9 +3,19 @@
 from pathlib import Path
 
 import pytest
+from attrs import asdict
 
 from trio_feed.errors import SettingsError
-from trio_feed.push.door import admin_rules, check_door, door_rules, request_limits, server_limits
+from trio_feed.push.door import (
+    admin_limits,
+    admin_rules,
+    check_door,
+    door_rules,
+    request_limits,
+    server_limits,
+)
+from trio_feed.push.limits import ServerLimits
+from trio_feed.push.throttle import RequestLimits
 from trio_feed.settings import load
 
 
@@ -72,3 +82,56 @@ def test_certificate_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"server\.tls_cert_file: .* wanted: PEM") as caught:
         check_door(settings.server)
     assert "\n" not in str(caught.value)
+
+
+def test_every_limit_comes_from_its_setting() -> None:
+    websocket = load(
+        assignments=[
+            "websocket.max_connections=11",
+            "websocket.max_connections_per_ip=12",
+            "websocket.max_message_bytes=2048",
+            "websocket.requests_per_second=7",
+            "websocket.request_burst=15",
+            "websocket.flood_requests=16",
+            "websocket.ping_interval=17000",
+            "websocket.ping_timeout=18500",
+            "websocket.send_timeout_s=19",
+            "websocket.handshake_timeout_s=20",
+        ]
+    ).websocket
+    assert server_limits(websocket, 0.5, 0.25) == ServerLimits(
+        max_connections=11,
+        max_connections_per_ip=12,
+        max_message_bytes=2048,
+        frames_per_s=14,
+        frame_burst=62,
+        receive_timeout_s=36.0,
+        send_timeout_s=19.25,
+        handshake_timeout_s=20,
+        body_timeout_s=20,
+    )
+    assert request_limits(websocket) == RequestLimits(per_s=7, burst=15, flood=16)
+    assert admin_limits(websocket) == ServerLimits(
+        max_connections=64, send_timeout_s=19, handshake_timeout_s=20
+    )
+
+
+def test_the_limits_without_settings() -> None:
+    """What a change here would change for everybody."""
+    assert asdict(ServerLimits()) == {
+        "max_connections": 10_000,
+        "max_connections_per_ip": 0,
+        "max_message_bytes": 65_536,
+        "frames_per_s": 200.0,
+        "frame_burst": 2000,
+        "controls_per_s": 20.0,
+        "control_burst": 200,
+        "send_timeout_s": 10.0,
+        "handshake_timeout_s": 10.0,
+        "body_timeout_s": 10.0,
+        "receive_timeout_s": 180.0,
+        "max_head_bytes": 16_384,
+        "max_body_bytes": 1_048_576,
+        "startup_timeout_s": 10.0,
+        "shutdown_grace_s": 1.0,
+    }

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
-from support.make import SERIES, T0, kline
+from support.make import SERIES, T0, kline, message
 
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
 from trio_feed.push import messages
 from trio_feed.push.flusher import Flusher
+from trio_feed.push.outbox import Entry
+from trio_feed.push.parcel import wrap
 
 
 @pytest.fixture
@@ -445,3 +448,52 @@ async def test_how_long_a_message_took_is_measured(autojump_clock: trio.abc.Cloc
         desk.send(CandleNews(SERIES, row, 1, T0 + 60_000.0))
         for stage in ("published", "written"):
             assert desk.metrics.push_latency.labels(stage)._sum.get() == pytest.approx(2)
+
+
+def observed(desk: Desk, stage: str) -> tuple[float, float]:
+    """How many were measured, and their seconds."""
+    metric = desk.metrics.push_latency.labels(stage)
+    return sum(bucket.get() for bucket in metric._buckets), metric._sum.get()
+
+
+async def test_one_of_sixty_four_that_waited_is_measured(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    waited = Entry(b"x", T0 - 500.0, True, None, wrap(message(kline()), 0.0))
+    for entry in [waited] * 63 + [Entry(b"x", T0 - 500.0, True)]:
+        desk.hub.sample(entry)
+    assert observed(desk, "queued") == (0, 0)  # the 64th was no message of a topic
+    for entry in [waited] * 64:
+        desk.hub.sample(entry)
+    assert observed(desk, "queued") == (1, 0.5)
+    for entry in [waited] * 63 + [Entry(b"x", T0, False, None, waited.parcel)]:
+        desk.hub.sample(entry)
+    assert observed(desk, "queued") == (1, 0.5)  # nor is a reply
+    for entry in [Entry(b"x", T0 + 9_000.0, True, None, waited.parcel)] * 64:
+        desk.hub.sample(entry)
+    assert observed(desk, "queued") == (2, 0.5)  # our calendar was set back: never below zero
+
+
+async def test_what_is_measured_of_messages(autojump_clock: trio.abc.Clock) -> None:
+    """Not what is only shown, nor candles that were fetched; never below zero."""
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe(provisional=True)
+        desk.provisional(0)
+        row = kline(T0)
+        desk.send(CandleNews(SERIES, evolve(row, event_ms=0), 1, float(T0)))
+        assert observed(desk, "published") == observed(desk, "written") == (0, 0)
+        desk.send(CandleNews(SERIES, kline(T0 + 60_000), 1, T0 + 9_000.0))  # of the future
+        assert observed(desk, "published") == observed(desk, "written") == (1, 0)
+
+
+async def test_names_and_intervals_of_the_hub(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    hour = Series("okx", "ETHUSDT", Interval.H1)
+    desk.bus.open(hour)
+    desk.bus.open(TRADES)
+    assert desk.hub.symbols == ["BTCUSDT", "ETHUSDT"]
+    assert desk.hub.intervals == [Interval.M1, Interval.H1]
+    assert [topic.subject for topic in desk.hub.topics] == [SERIES, hour, TRADES]
+    desk.bus.close(hour)
+    assert (desk.hub.symbols, desk.hub.intervals) == (["BTCUSDT"], [Interval.M1])
+    desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))  # nobody is there to be told

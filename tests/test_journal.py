@@ -296,3 +296,115 @@ def test_a_batch_is_kept_whole_or_not_at_all(
     assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
     assert fates(shelf.settle([event("a", (1, 10))])) == ["accepted"]
     shelf.close()
+
+
+# ---------------------------------------------------------------- batches and pruning in time
+
+
+class Noting(MemoryShelf):
+    """Notes what it is asked, and when."""
+
+    def __init__(self, prunes: list[int] | None = None) -> None:
+        super().__init__(7)
+        self.batches: list[int] = []
+        self.prunes: list[tuple[float, float, int, float]] = []
+        self.answers = prunes or []
+
+    def settle(self, events: Any) -> Settled:
+        self.batches.append(len(events))
+        return super().settle(events)
+
+    def prune(self, before_ms: float, orders_before_ms: float, limit: int) -> int:
+        self.prunes.append((before_ms, orders_before_ms, limit, trio.current_time()))
+        return self.answers.pop(0) if self.answers else 0
+
+
+def journal_on(shelf: Shelf, metrics: Metrics | None = None) -> Journal:
+    return Journal(
+        shelf,
+        SETTINGS,
+        in_threads=False,
+        now_ms=lambda: 1_000_000.0 + trio.current_time() * 1000,
+        metrics=metrics or Metrics(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [([2000], [2000]), ([1000, 1000], [2000]), ([1000, 1001], [1000, 1001]), ([3000], [3000]),
+     ([1, 2, 3], [6]), ([1999, 1, 1], [2000, 1])],
+)  # fmt: skip
+async def test_how_many_events_are_written_together(
+    sizes: list[int], batches: list[int], autojump_clock: trio.abc.Clock
+) -> None:
+    shelf = Noting()
+    journal = journal_on(shelf)
+    done: list[int] = []
+
+    async def append(number: int, size: int) -> None:
+        outcomes = await journal.append([event(f"{number}-{n}", (1, None)) for n in range(size)])
+        assert len(outcomes) == size
+        done.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number, size in enumerate(sizes):
+            nursery.start_soon(append, number, size)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(journal.run, lambda _messages: None)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert shelf.batches == batches
+    assert sorted(done) == list(range(len(sizes)))
+
+
+async def test_the_oldest_are_forgotten_in_small_steps_each_minute(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    shelf = Noting([250, 3])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal_on(shelf).run, lambda _messages: None)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    times = [row[3] for row in shelf.prunes]
+    assert times == pytest.approx([0, 0.05, 0.1, 60.1])
+    assert [row[:3] for row in shelf.prunes[:3]] == [(900_000.0, 0.0, 250)] * 3
+    assert shelf.prunes[3][:2] == pytest.approx((960_100.0, 60_100.0))
+
+
+async def test_a_prune_that_fails_is_counted_and_tried_again(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Stuck(Noting):
+        def prune(self, *where: Any) -> int:
+            super().prune(*where)
+            raise JournalError("locked")
+
+    shelf, metrics = Stuck(), Metrics()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal_on(shelf, metrics).run, lambda _messages: None)
+        await trio.sleep(61)
+        nursery.cancel_scope.cancel()
+    assert [row[3] for row in shelf.prunes] == [0, 60]
+    assert metrics.journal_errors._value.get() == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "until", "limit", "offsets"),
+    [(0, 9, 9, [1, 2, 3, 4]), (1, 9, 9, [2, 3, 4]), (0, 3, 9, [1, 2, 3]), (0, 9, 2, [1, 2]),
+     (4, 9, 9, []), (3, 4, 1, [4]), (2, 2, 9, [])],
+)  # fmt: skip
+def test_what_is_read_of_a_user(
+    shelf: Shelf, after: int, until: int, limit: int, offsets: list[int]
+) -> None:
+    shelf.settle([event(f"e{n}", (1, None), at_ms=n) for n in range(4)])
+    assert [m.offset for m in shelf.read(1, after, until, limit)] == offsets
+
+
+@pytest.mark.parametrize(("before", "goes"), [(1.0, 1), (1.5, 2), (0.0, 0), (99.0, 3)])
+def test_what_is_old_enough_to_be_forgotten(shelf: Shelf, before: float, goes: int) -> None:
+    """Before that time, not at it; of the orders as well."""
+    shelf.settle([event(f"e{n}", (1, n + 1), at_ms=n) for n in range(3)])
+    assert shelf.prune(before, 0.0, 99) == goes
+    assert [m.offset for m in shelf.read(1, goes, 9, 9)] == list(range(goes + 1, 4))
+    assert shelf.prune(0.0, before, 99) == goes
+    assert shelf.prune(0.0, 99.0, 99) == 3 - goes

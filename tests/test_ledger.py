@@ -454,6 +454,17 @@ def test_a_close_in_between_makes_the_sightings_begin_anew() -> None:
     assert book.holes == [Hole(T0 + MINUTE, T0 + MINUTE)]
 
 
+def test_the_next_hole_is_confirmed_by_answers_of_its_own() -> None:
+    book = ledger()
+    for n, seconds in ((5, (310, 325, 340)), (9, (600, 631, 632))):
+        before = book.expected
+        for second in seconds:
+            assert book.expected == before
+            book.fill([kline(T0 + n * MINUTE, closed=False)], at(second))
+        assert book.expected == T0 + n * MINUTE
+    assert book.holes == [Hole(T0, T0 + 4 * MINUTE), Hole(T0 + 5 * MINUTE, T0 + 8 * MINUTE)]
+
+
 def test_a_running_candle_shows_a_hole_as_well_as_a_closed_one() -> None:
     """After a halt nothing closes for hours; the running candle is there at once."""
     book = ledger()

@@ -539,3 +539,78 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
             assert all(truth[offset] == event_id for offset, event_id in run)
             assert all(event_id.startswith(f"{follower.user}-") for _, event_id in run)
         assert follower.last == len(truth), "behind for ever"
+
+
+async def test_what_is_counted_of_private_events(autojump_clock: trio.abc.Clock) -> None:
+    async with office() as desk, desk.session() as (one, a), desk.session() as (_two, b):
+        metrics = desk.metrics
+
+        def count(name: str, *labels: str) -> float:
+            metric = getattr(metrics, name)
+            value: float = (metric.labels(*labels) if labels else metric)._value.get()
+            return value
+
+        await a.authenticate(Authenticate(Secret("tfk_wrong"), None))
+        assert (count("auths", "refused"), count("request_errors", "1004")) == (1, 1)
+        await a.authenticate(ask(1, 0))
+        await b.authenticate(ask(1, 99))
+        assert count("auths", "accepted") == 2
+        assert count("private_resumes", "recovered") == 1
+        assert count("private_resumes", "failed") == 1
+        await desk.settle(1, 1, 2)
+        assert count("private_messages") == 4  # two for each of the two; nobody is there for 2
+        fresh = PrivateMessage(1, 3, '"type":"x"', now_ms() - 1_500)
+        desk.feed.publish([fresh])
+        assert metrics.private_latency._sum.get() == pytest.approx(1.5)
+        assert one.messages[-1]["offset"] == 3
+        desk.feed.publish([evolve(fresh, offset=4, received_ms=now_ms() + 5_000)])
+        assert metrics.private_latency._sum.get() == pytest.approx(1.5)  # never below zero
+        desk.feed.publish([evolve(fresh, offset=4)])
+        assert one.messages[-1]["offset"] == 4
+        assert count("private_messages") == 8
+
+
+async def test_the_end_of_a_token_to_the_second(autojump_clock: trio.abc.Clock) -> None:
+    async with office() as desk:
+        warning_s = desk.door.settings.expiry_warning_s
+        desk.door = evolve(desk.door, authenticator=Tokens())
+        async with desk.session() as (box, private):
+            await private.authenticate(let_in(1, 300))
+            await trio.sleep(300 - warning_s - 0.01)
+            assert box.of("auth.expiring", "error") == []
+            await trio.sleep(0.02)
+            assert len(box.of("auth.expiring")) == 1
+            await trio.sleep(warning_s - 0.02)
+            assert private.authenticated
+            await trio.sleep(0.02)
+            assert not private.authenticated
+            assert desk.metrics.request_errors.labels("1004")._value.get() == 1
+
+
+async def test_a_calendar_that_is_set_while_one_waits_is_noticed_within_a_minute(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    ahead_ms = 0.0
+    async with office() as desk:
+        desk.door = evolve(desk.door, authenticator=Tokens(), now_ms=lambda: now_ms() + ahead_ms)
+        async with desk.session() as (box, private):
+            await private.authenticate(let_in(1, 10_000))
+            await trio.sleep(30)
+            ahead_ms = 20_000_000.0
+            await trio.sleep(29)
+            assert private.authenticated
+            await trio.sleep(2)
+            assert not private.authenticated
+            assert [m["type"] for m in box.messages[1:]] == ["auth.expiring", "error"]
+
+
+async def test_nobody_is_kept_for_a_user_that_has_left(autojump_clock: trio.abc.Clock) -> None:
+    async with office() as desk, desk.session() as (_one, a), desk.session() as (two, b):
+        await a.authenticate(ask(1))
+        await b.authenticate(ask(1))
+        a.close()
+        assert set(desk.feed._streams) == {1}
+        await desk.settle(1)
+        assert two.offsets == [1]
+        b.close()
+        assert desk.feed._streams == {}

@@ -134,6 +134,7 @@ def test_a_side_that_never_comes_is_told_after_the_timeout() -> None:
     pairs.add_built(BUILT, now=0)
     assert pairs.expire(999) == []
     assert pairs.expire(1_000) == [OneSided(T0, BUILT, None)]
+    assert pairs.counts == ReconcileCounts(only_built=1)
     assert pairs.expire(1_500) == [OneSided(T0 + MINUTE, None, theirs)]
     assert pairs.counts == ReconcileCounts(only_built=1, only_official=1)
 

@@ -201,7 +201,16 @@ def test_what_lies_before_is_stored_page_by_page_and_published_never() -> None:
     rows, line = engine.answer(Need.HISTORY, page, M1)
     assert rows == StoreRows(SERIES, tuple(history(-598, -99)))
     assert isinstance(line, Report)
-    assert (line.event, line.fields["candles"]) == ("history.filled", 499)
+    assert (line.event, line.level, line.fields) == (
+        "history.filled",
+        "info",
+        {
+            "stream": str(SERIES),
+            "candles": 499,
+            "first_ms": T0 - 598 * MINUTE,
+            "last_ms": T0 - 100 * MINUTE,
+        },
+    )
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 1_000 * MINUTE, 402)
     engine.answer(Need.HISTORY, history(-1_000, -598), M1)

@@ -8,6 +8,7 @@ from support.desk import LIMITS, Client, Desk, connected, times
 from support.make import MINUTE, SERIES, T0
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
+from trio_feed.push.session import Patience
 
 
 async def test_history_then_confirmation_then_updates(autojump_clock: trio.abc.Clock) -> None:
@@ -333,3 +334,143 @@ async def test_a_store_that_is_behind_is_waited_for_two_seconds(
         assert trio.current_time() == asked  # the store has all of it
         assert [n for n, _ in await history(client, to=T0 // 1000 + 60)] == [-4, -3, -2, -1, 0]
         assert [n for n, _ in await history(client, to=T0 // 1000 + 300)] == [3, 4]
+
+
+# ---------------------------------------------------------------- what is counted, and the sweep
+
+
+def total(desk: Desk, name: str, *labels: str) -> float:
+    metric = getattr(desk.metrics, name)
+    value: float = (metric.labels(*labels) if labels else metric)._value.get()
+    return value
+
+
+async def test_requests_and_errors_are_counted_by_kind(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        for kind in ("unsubscribe", "history", "subscribe"):
+            await client.request(type=kind, symbol="BTCUSDT", interval="1m")
+        await client.request(type="ping")
+        await client.request(type="list")
+        await client.request(type="auth", token="x")
+        await client.request(type="unsubscribe", symbol="XRP", interval="1m")
+        await client.request(type="history", symbol="XRP", interval="1m")
+        await client.ask.send("nonsense")
+        await trio.testing.wait_all_tasks_blocked()
+        kinds = ("subscribe", "unsubscribe", "history", "ping", "list", "auth")
+        assert [total(desk, "requests", kind) for kind in kinds] == [2, 2, 2, 1, 1, 1]
+        codes = [total(desk, "request_errors", code) for code in ("1001", "1002", "1003")]
+        assert codes == [1, 1, 1]
+        assert total(desk, "clients") == 1
+
+
+async def test_subscriptions_and_messages_are_counted(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as one, connected(desk) as two:
+        for client in (one, two, one):
+            await client.subscribe()
+        assert total(desk, "subscriptions") == 2  # a second one of the same replaces the first
+        desk.publish(0)
+        desk.publish(1)
+        assert total(desk, "pushed") == 4
+        await one.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+        await trio.testing.wait_all_tasks_blocked()
+        assert total(desk, "subscriptions") == 1
+        desk.bus.close(SERIES)
+        assert total(desk, "subscriptions") == 0
+        assert not two.session.engaged
+
+
+async def test_a_list_says_what_was_asked_for(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        assert not client.session.engaged
+        await client.subscribe(interval="m1", subscription_id="s", provisional=True)
+        assert client.session.engaged
+        await client.request(type="list")
+        answer = await client.next("subscriptions")
+        assert answer["data"] == [
+            {
+                "symbol": "BTCUSDT", "interval": "m1", "subscription_id": "s",
+                "exchange": "binance_usdm", "channel": "kline", "provisional": True,
+            }
+        ]  # fmt: skip
+
+
+async def test_the_line_of_a_client_on_the_status_page(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        session = client.session
+        await client.subscribe()
+        assert session.statistics() == {
+            "client_id": session.client_id, "peer": client.peer, "subscriptions": 1,
+            "authenticated": False, "queued_messages": 0, "queued_bytes": 0,
+            "queued_age_ms": 0.0, "conflated": 0, "bytes_out": client.bytes_out,
+        }  # fmt: skip
+        client.stall()
+        desk.publish(0, closed=False)
+        await trio.testing.wait_all_tasks_blocked()  # that one is with the draining task
+        for n in range(3):
+            desk.publish(0, closed=False, close=f"100.{n}")
+        assert session.statistics()["conflated"] == 2
+        assert total(desk, "conflated") == 2
+        assert repr(session) == f"<client {session.client_id} 1 subscriptions, 1 queued>"
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "pings", "aborted"),
+    [(9.9, 0, False), (10.0, 1, False), (20.0, 1, False), (20.1, 0, True)],
+)
+async def test_a_sweep_pings_and_aborts_at_its_limits(
+    silent_s: float, pings: int, aborted: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    patience = Patience(ping_s=10.0, silence_s=20.0, stall_s=5.0)
+    async with connected(Desk()) as client:
+        await trio.sleep(100)
+        now = trio.current_time()
+        client.last_received = now - silent_s
+        client.session.sweep(now, patience)
+        assert (client.pings, client.aborted) == (pings, aborted)
+        client.session.sweep(now + 9.9, patience)  # a ping is not followed by another so soon
+        assert client.pings <= max(pings, 1)
+
+
+@pytest.mark.parametrize(("stuck_s", "dropped"), [(4.9, False), (5.0, True)])
+async def test_a_sweep_drops_who_takes_nothing(
+    stuck_s: float, dropped: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    patience = Patience(ping_s=1000.0, silence_s=2000.0, stall_s=5.0)
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        await trio.sleep(50)
+        client.session.sweep(trio.current_time(), patience)
+        client.stall()
+        desk.publish(0)
+        await trio.testing.wait_all_tasks_blocked()
+        desk.publish(1)
+        began = trio.current_time()
+        waiting = client.session.sweep(began + stuck_s, patience)
+        assert total(desk, "slow_clients") == dropped
+        assert waiting == client.session.statistics()["queued_bytes"] > 0
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (client.closed == (4408, "too slow")) is dropped
+        if dropped:
+            assert client.session.sweep(began + 99, patience) == 0
+
+
+async def test_bytes_are_counted_once(autojump_clock: trio.abc.Clock) -> None:
+    patience = Patience(1000.0, 2000.0, 1000.0)
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        for _ in range(2):
+            client.session.sweep(trio.current_time(), patience)
+            assert total(desk, "push_bytes") == client.bytes_out
+        desk.publish(0)
+        await client.ask.send(None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert total(desk, "push_bytes") == client.bytes_out
+        assert total(desk, "clients") == 0

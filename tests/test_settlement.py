@@ -377,3 +377,75 @@ async def test_no_key_in_a_log(autojump_clock: trio.abc.Clock) -> None:
             await desk.post([5])
     assert len(lines) == 3
     assert KEY not in repr(lines)
+
+
+def counted(desk: Desk) -> dict[str, float]:
+    samples = next(iter(desk.metrics.settlement_events.collect())).samples
+    return {s.labels["result"]: s.value for s in samples if s.name.endswith("_total")}
+
+
+async def test_what_became_of_events_is_counted_and_the_first_problem_said(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    good = event("a", "balance.update", balance(), 7)
+    with structlog.testing.capture_logs() as lines:
+        async with desk_of() as desk:
+            await desk.post([good])
+            assert lines == []
+            await desk.post([good, {"event_id": "x"}, 5, event("b", "order.update", order(9))])
+    assert counted(desk) == {"accepted": 1, "duplicate": 1, "rejected": 3}
+    (line,) = lines
+    assert (line["event"], line["publisher"]) == ("settlement.rejected", "engine")
+    assert (line["count"], line["index"]) == (3, 1)
+    assert line["reason"].startswith("type: not one of")
+
+
+async def test_a_stranger_is_counted(autojump_clock: trio.abc.Clock) -> None:
+    async with desk_of() as desk:
+        await desk.post([], authorization="")
+        await desk.post([], authorization="Bearer x")
+    assert desk.metrics.auths.labels("publisher_refused")._value.get() == 2
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("2000", 200), ("2001", 413), (None, 200), ("x", 200), ("-5", 200), ("\u0663" * 9, 200)],
+)
+async def test_a_length_that_is_said(
+    length: str | None, status: int, autojump_clock: trio.abc.Clock
+) -> None:
+    async with desk_of(max_body_bytes=2000) as desk:
+        reply = await desk.post(b"[]", length=length)
+        assert reply.status == status
+        if status == 413:
+            assert json.loads(reply.text) == {"message": "the body is larger than 2000 bytes"}
+
+
+@pytest.mark.parametrize(("size", "status"), [(2000, 200), (2001, 413)])
+async def test_a_length_that_is_not_said(
+    size: int, status: int, autojump_clock: trio.abc.Clock
+) -> None:
+    async with desk_of(max_body_bytes=2000) as desk:
+        assert (await desk.post(b"[" + b" " * (size - 2) + b"]")).status == status
+
+
+@pytest.mark.parametrize(("pause_s", "status"), [(0.9, 200), (1.1, 408)])
+async def test_the_time_of_a_body(
+    pause_s: float, status: int, autojump_clock: trio.abc.Clock
+) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        await trio.sleep(pause_s)
+        yield b"]"
+
+    async with desk_of(request_timeout_s=1.0) as desk:
+        assert (await desk.intake.answer(f"Bearer {KEY}", None, slow())).status == status
+        # A request that ended badly leaves its place to others.
+        assert (await desk.post([])).status == 200
+
+
+async def test_as_many_events_as_allowed(autojump_clock: trio.abc.Clock) -> None:
+    async with desk_of(max_events=2) as desk:
+        assert (await desk.post([1, 2])).status == 200
+        reply = await desk.post([1, 2, 3])
+        assert (reply.status, "more than 2 events" in reply.text) == (413, True)

@@ -1,0 +1,265 @@
+"""How requests find topics, who gets a message of one, and where somebody sent away resumes."""
+
+from collections import deque
+from typing import Any
+
+import pytest
+from support.make import MINUTE, SERIES, T0, kline, message
+
+from trio_feed.bus.local import LocalBus
+from trio_feed.core.effects import CandleNews
+from trio_feed.model import Channel, Interval, Line, Series, Subject
+from trio_feed.push.outbox import Entry
+from trio_feed.push.parcel import Parcel, words, wrap
+from trio_feed.push.protocol import RequestError, Subscribe, Target
+from trio_feed.push.resume import resume_points
+from trio_feed.push.topics import FanOut, Subscription, Topic, Topics
+
+HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
+OKX = Series("okx", "BTCUSDT", Interval.M1)
+TRADES = Line("okx", "BTCUSDT", Channel.TRADE)
+ETH = Series("okx", "ETHUSDT", Interval.M1)
+
+
+def target(
+    symbol: str = "BTCUSDT", *, exchange: str | None = None, channel: Channel = Channel.KLINE,
+    interval: Interval = Interval.M1,
+) -> Target:  # fmt: skip
+    if channel is Channel.KLINE:
+        return Target(symbol, channel, interval, interval.value, exchange)
+    return Target(symbol, channel, None, "", exchange)
+
+
+def topic(subject: Subject) -> Topic:
+    bus = LocalBus(epoch=1, history_rows=5, resume_messages=5, now_ms=lambda: 0.0)
+    bus.open(subject)
+    return Topic(bus._streams[subject])
+
+
+def topics(*subjects: Subject, default: str = "binance_usdm") -> Topics:
+    made = Topics(default)
+    for subject in subjects:
+        made.add(topic(subject))
+    return made
+
+
+ALL = (OKX, SERIES, HOUR, TRADES, ETH)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (target(), SERIES),
+        (target(interval=Interval.H1), HOUR),
+        (target(exchange="okx"), OKX),
+        (target("btcusdt"), SERIES),
+        (target("BTC-USDT-SWAP"), SERIES),
+        (target("btc-usdt-swap"), SERIES),
+        (target(exchange="okx", channel=Channel.TRADE), TRADES),
+        (target("ETHUSDT"), ETH),  # the default venue has it not
+    ],
+)
+def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
+    made = topics(*ALL)
+    made.name("BTC-USDT-SWAP", "BTCUSDT")
+    assert made.find(wanted).subject == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words_"),
+    [
+        (target("XRP"), "symbol: 'XRP' is not one of BTCUSDT ETHUSDT"),
+        (target(exchange="kraken"), "exchange: 'kraken' has no BTCUSDT; one of okx binance_usdm"),
+        (
+            target(interval=Interval.D1),
+            "interval: '1d' is not one of 1m 1h for BTCUSDT",
+        ),
+        (
+            target(exchange="okx", channel=Channel.TICKER),
+            "channel: 'ticker' is not one of trade for BTCUSDT",
+        ),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is(wanted: Target, words_: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        topics(*ALL).find(wanted)
+    assert (str(caught.value), caught.value.code) == (words_, 1002)
+    with pytest.raises(RequestError) as caught:
+        topics(*ALL).find(wanted, code=7)
+    assert caught.value.code == 7
+
+
+@pytest.mark.parametrize(("count", "end"), [(20, "S19"), (21, "S19 ...")])
+def test_at_most_twenty_names_are_listed(count: int, end: str) -> None:
+    made = topics(*(Series("okx", f"S{n:02}", Interval.M1) for n in range(count)))
+    with pytest.raises(RequestError) as caught:
+        made.find(target("X"))
+    assert str(caught.value).endswith(f"S18 {end}")
+
+
+def test_an_alias_of_nothing_is_nothing() -> None:
+    made = topics(SERIES)
+    made.name("A", "XRP")
+    with pytest.raises(RequestError, match="symbol: 'A'"):
+        made.find(target("A"))
+
+
+def test_what_is_removed_is_not_found_any_more() -> None:
+    made = topics(*ALL)
+    assert made.symbols == ["BTCUSDT", "ETHUSDT"]
+    assert made.intervals == [Interval.M1, Interval.H1]
+    for subject in (HOUR, ETH):
+        made.remove(made.by_subject[subject])
+    assert (made.symbols, made.intervals) == (["BTCUSDT"], [Interval.M1])
+    assert set(made.by_subject) == {OKX, SERIES, TRADES}
+    made.remove(made.by_subject[OKX])
+    assert made.intervals == [Interval.M1]  # one of two minutes is left
+    made.remove(made.by_subject[TRADES])
+    assert made.find(target()).subject == SERIES
+    made.remove(made.by_subject[SERIES])
+    assert (made.symbols, made.intervals) == ([], [])
+
+
+# ---------------------------------------------------------------- one message to many
+
+
+class Taker:
+    def __init__(self, name: str, log: list[tuple[str, bytes]]) -> None:
+        self.name, self.log = name, log
+
+    def push(self, subscription: Subscription, parcel: Parcel, frame: bytes) -> None:
+        self.log.append((self.name, frame))
+
+
+def subscribed(there: Topic, taker: Any, subscription_id: str | None = None) -> Subscription:
+    wanted = target()
+    request = Subscribe(wanted, subscription_id, None, None)
+    own = words(wanted, subscription_id, deflated=False)
+    made = Subscription(taker, there, request, own)
+    there.subscriptions[taker] = made
+    return made
+
+
+def parcel(offset: int = 1, *, epoch: int = 1, ephemeral: bool = False) -> Parcel:
+    return wrap(message(kline(), offset=offset, epoch=epoch), 5.0, ephemeral=ephemeral)
+
+
+def test_portions_of_a_fan_out() -> None:
+    there, log = topic(SERIES), list[tuple[str, bytes]]()
+    all_ = [subscribed(there, Taker(name, log)) for name in "abcd"]
+    fan_out = FanOut(parcel(), deque(all_), timed=True)
+    assert fan_out.step(2) is False
+    assert [name for name, _ in log] == ["a", "b"]
+    del there.subscriptions[all_[2].subscriber]  # c has gone meanwhile
+    assert fan_out.step(2) is True
+    assert [name for name, _ in log] == ["a", "b", "d"]
+    assert fan_out.step(2) is True
+    assert log[0][1] is log[1][1] is log[2][1]  # framed once for the same words
+
+
+def test_who_has_subscribed_anew_gets_it_not_twice() -> None:
+    there, log = topic(SERIES), list[tuple[str, bytes]]()
+    taker = Taker("a", log)
+    old = subscribed(there, taker)
+    subscribed(there, taker, "new")
+    assert FanOut(parcel(), deque([old]), timed=True).step(9) is True
+    assert log == []
+
+
+def test_each_has_its_own_words() -> None:
+    there, log = topic(SERIES), list[tuple[str, bytes]]()
+    both = [subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log), "mine")]
+    FanOut(parcel(), deque(both), timed=True).step(9)
+    assert [b'"subscription_id":"mine"' in frame for _, frame in log] == [False, True]
+
+
+# ---------------------------------------------------------------- where to resume
+
+
+def at(there: Topic, offset: int) -> Topic:
+    """With so many messages behind it."""
+    bus = LocalBus(epoch=1, history_rows=5, resume_messages=5, now_ms=lambda: 0.0)
+    bus._streams[there.subject] = there.stream  # type: ignore[assignment]
+    for n in range(offset):
+        assert isinstance(there.subject, Series)
+        bus.publish(CandleNews(there.subject, kline(T0 + n * MINUTE), 1, 0.0))
+    return there
+
+
+def waiting(
+    subscription: Subscription | None,
+    content: Parcel | None,
+    *,
+    push: bool = True,
+    left_out: int = 0,
+) -> Entry:
+    return Entry(b"x", 0.0, push, subscription, content, left_out)
+
+
+@pytest.mark.parametrize(
+    ("entries", "point"),
+    [
+        ([], (1, 9)),
+        ([("own", 6, 0)], (1, 5)),
+        ([("own", 6, 2)], (1, 3)),  # two before it are left out: they have not been sent either
+        ([("own", 6, 0), ("own", 7, 0)], (1, 5)),
+        ([("other", 4, 0), ("own", 8, 0)], (1, 7)),
+        ([("ephemeral", 9, 0)], (1, 9)),
+        ([("ephemeral", 9, 0), ("own", 6, 0)], (1, 5)),
+        ([("status", 0, 0)], (1, 9)),  # a status has no number
+        ([("history", 0, 0)], None),  # its history was not written: it begins anew
+        ([("history", 0, 0), ("own", 6, 0)], None),
+        ([("nobody", 0, 0)], (1, 9)),
+    ],
+)
+def test_before_the_first_that_was_not_written(
+    entries: list[tuple[str, int, int]], point: tuple[int, int] | None
+) -> None:
+    there, other = at(topic(SERIES), 9), topic(OKX)
+    log: list[tuple[str, bytes]] = []
+    own, others = subscribed(there, Taker("a", log)), subscribed(other, Taker("a", log))
+    queue = []
+    for kind, offset, left_out in entries:
+        match kind:
+            case "own":
+                queue.append(waiting(own, parcel(offset), left_out=left_out))
+            case "other":
+                queue.append(waiting(others, parcel(offset)))
+            case "ephemeral":
+                queue.append(waiting(own, parcel(offset, ephemeral=True)))
+            case "status":
+                queue.append(waiting(own, None))
+            case "history":
+                queue.append(waiting(own, None, push=False))
+            case _:
+                queue.append(waiting(None, None, push=False))
+    points = resume_points([own], queue)
+    if point is None:
+        assert points == []
+        return
+    assert points == [
+        {
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "exchange": "binance_usdm",
+            "epoch": point[0],
+            "offset": point[1],
+        }
+    ]
+
+
+def test_a_message_that_is_under_way_has_not_been_written() -> None:
+    there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
+    own, done = subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log))
+    for offset, ephemeral in ((7, False), (8, True), (8, False), (9, False)):
+        rest = deque([own]) if offset < 9 else deque([own, done])
+        there.under_way.append(FanOut(parcel(offset, ephemeral=ephemeral), rest, timed=True))
+    points = resume_points([own, done], [])
+    assert [point["offset"] for point in points] == [6, 8]
+
+
+def test_an_ephemeral_message_under_way_is_none() -> None:
+    there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
+    own = subscribed(there, Taker("a", log))
+    there.under_way.append(FanOut(parcel(9, ephemeral=True), deque([own]), timed=True))
+    assert [point["offset"] for point in resume_points([own], [])] == [9]
