@@ -176,7 +176,14 @@ class Conversation:
         match message:
             case None:
                 return []
-            case wire.KlineData() | wire.TickerData() | wire.TradeData() | wire.BookData():
+            case (
+                wire.KlineData()
+                | wire.TickerData()
+                | wire.TradeData()
+                | wire.BookData()
+                | wire.MarkPriceData()
+                | wire.LiquidationData()
+            ):
                 return self._update(message)
             case wire.HistoryData(page):
                 return self._history(page)

@@ -1,4 +1,4 @@
-"""One subscription to trades, a ticker or a book.  Pure.  Nothing can be fetched afterwards here:
+"""One subscription to a channel beside candles.  Pure.  Nothing can be fetched afterwards here:
 what the server cannot replay is missing, and the consumer is told."""
 
 from collections.abc import Callable
@@ -11,6 +11,9 @@ from .messages import (
     ClientMessage,
     ConnectionChange,
     ConnectionState,
+    LiquidationUpdate,
+    MarkPriceUpdate,
+    Origin,
     Stream,
     TickerUpdate,
     TradeUpdate,
@@ -51,28 +54,19 @@ class Line:
     def update(self, message: wire.Numbered[Any]) -> list[ClientMessage]:
         """Raises OutOfStep where a message is missing before this one."""
         new = self._numbers.take(message.epoch, message.offset, message.conflated)
-        if not new and (not message.snapshot or self.stream.channel is Channel.TRADE):
+        channel = self.stream.channel
+        if not new and (not message.snapshot or channel in _EVENTS):
             return []
-        return [_MAKE[self.stream.channel](self.stream, message)]
+        value = message.data.value(self.stream.symbol, message.event_time)
+        return [_MESSAGES[channel](self.stream, value, message.origin)]
 
 
-def _ticker(stream: Stream, message: wire.Numbered[wire.TickerRow]) -> ClientMessage:
-    ticker = message.data.ticker(stream.symbol, message.event_time)
-    return TickerUpdate(stream, ticker, message.origin)
-
-
-def _trade(stream: Stream, message: wire.Numbered[wire.TradeRow]) -> ClientMessage:
-    trade = message.data.trade(stream.symbol, message.event_time)
-    return TradeUpdate(stream, trade, message.origin)
-
-
-def _book(stream: Stream, message: wire.Numbered[wire.BookRow]) -> ClientMessage:
-    book = message.data.book(stream.symbol, message.event_time)
-    return BookUpdate(stream, book, message.origin)
-
-
-_MAKE: dict[Channel, Callable[[Stream, wire.Numbered[Any]], ClientMessage]] = {
-    Channel.TICKER: _ticker,
-    Channel.TRADE: _trade,
-    Channel.BOOK: _book,
+_MESSAGES: dict[Channel, Callable[[Stream, Any, Origin], ClientMessage]] = {
+    Channel.TICKER: TickerUpdate,
+    Channel.TRADE: TradeUpdate,
+    Channel.BOOK: BookUpdate,
+    Channel.MARK_PRICE: MarkPriceUpdate,
+    Channel.LIQUIDATION: LiquidationUpdate,
 }
+_EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
+"""Each message is an event; what came before is not repeated by how things stand now."""

@@ -6,7 +6,18 @@ from typing import Any
 
 from attrs import frozen
 
-from ..model import BookView, Channel, Interval, Kline, Price, StreamState, Ticker, Trade
+from ..model import (
+    BookView,
+    Channel,
+    Interval,
+    Kline,
+    Liquidation,
+    MarkPrice,
+    Price,
+    StreamState,
+    Ticker,
+    Trade,
+)
 
 
 @frozen
@@ -111,6 +122,24 @@ class BookUpdate:
 
 
 @frozen
+class MarkPriceUpdate:
+    """Mark price of a derivative, its index, and the next funding."""
+
+    stream: Stream
+    mark_price: MarkPrice
+    origin: Origin
+
+
+@frozen
+class LiquidationUpdate:
+    """A forced order.  Binance shows at most the latest of a symbol in each second."""
+
+    stream: Stream
+    liquidation: Liquidation
+    origin: Origin
+
+
+@frozen
 class StreamStatus:
     """The server's own upstream of a stream changed its state.  ``first_s`` and ``last_s``: open
     times (unix seconds) of the first and the last candle concerned, where known."""
@@ -188,6 +217,8 @@ ClientMessage = (
     History
     | CandleUpdate
     | TickerUpdate
+    | MarkPriceUpdate
+    | LiquidationUpdate
     | TradeUpdate
     | BookUpdate
     | StreamStatus

@@ -6,7 +6,17 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from ..errors import BadMessage
-from ..model import BookView, Kline, Price, Source, StreamState, Ticker, Trade
+from ..model import (
+    BookView,
+    Kline,
+    Liquidation,
+    MarkPrice,
+    Price,
+    Source,
+    StreamState,
+    Ticker,
+    Trade,
+)
 from .messages import Origin, UpdateKind
 
 T = TypeVar("T")
@@ -55,7 +65,7 @@ class TickerRow(msgspec.Struct):
     ask: Decimal | None
     ask_size: Decimal | None
 
-    def ticker(self, symbol: str, event_ms: int) -> Ticker:
+    def value(self, symbol: str, event_ms: int) -> Ticker:
         return Ticker(
             symbol, self.last, self.open, self.high, self.low, self.volume, self.quote_volume,
             self.bid, self.bid_size, self.ask, self.ask_size, event_ms,
@@ -74,7 +84,7 @@ class TradeRow(msgspec.Struct):
     first_id: int = 0
     last_id: int = 0
 
-    def trade(self, symbol: str, event_ms: int) -> Trade | Price:
+    def value(self, symbol: str, event_ms: int) -> Trade | Price:
         if self.quantity is None:
             return Price(symbol, self.price, self.key, self.time)
         return Trade(
@@ -89,8 +99,36 @@ class BookRow(msgspec.Struct):
     stale: bool
     update_id: int
 
-    def book(self, symbol: str, event_ms: int) -> BookView:
+    def value(self, symbol: str, event_ms: int) -> BookView:
         return BookView(symbol, self.bids, self.asks, self.stale, self.update_id, event_ms)
+
+
+class MarkPriceRow(msgspec.Struct):
+    """``next_funding_time`` in unix milliseconds."""
+
+    mark_price: Decimal
+    index_price: Decimal | None = None
+    funding_rate: Decimal | None = None
+    next_funding_time: int | None = None
+
+    def value(self, symbol: str, event_ms: int) -> MarkPrice:
+        return MarkPrice(
+            symbol, self.mark_price, self.index_price, self.funding_rate,
+            self.next_funding_time or 0, event_ms,
+        )  # fmt: skip
+
+
+class LiquidationRow(msgspec.Struct):
+    side: str
+    price: Decimal
+    quantity: Decimal
+    time: int
+    average_price: Decimal
+
+    def value(self, symbol: str, _event_ms: int) -> Liquidation:
+        return Liquidation(
+            symbol, self.side == "sell", self.price, self.average_price, self.quantity, self.time
+        )
 
 
 class Numbered(msgspec.Struct, Generic[T]):
@@ -136,6 +174,14 @@ class TradeData(_Tagged, tag="trade_data"):
 
 class BookData(_Tagged, tag="book_data"):
     data: Numbered[BookRow]
+
+
+class MarkPriceData(_Tagged, tag="mark_price_data"):
+    data: Numbered[MarkPriceRow]
+
+
+class LiquidationData(_Tagged, tag="liquidation_data"):
+    data: Numbered[LiquidationRow]
 
 
 class Page(msgspec.Struct):
@@ -219,7 +265,7 @@ class Reconnect(_Tagged, tag="reconnect"):
     after_ms: int
 
 
-Update = KlineData | TickerData | TradeData | BookData
+Update = KlineData | TickerData | TradeData | BookData | MarkPriceData | LiquidationData
 Private = OrderUpdate | PrivateTrade | BalanceUpdate
 Incoming = (
     Update | HistoryData | Confirmed | Unsubscribed | StreamStatusData | Error | AuthSuccess

@@ -1,0 +1,245 @@
+"""Channels beside candles: their table, what is written of them, and two of them all the way."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+from support.engine import CANDLES, Engine
+from support.house import open_house, settings_for_tests
+from support.make import T0
+
+from trio_feed.client import (
+    ConnectionChange,
+    LiquidationUpdate,
+    MarkPriceUpdate,
+    StreamStatus,
+    open_client,
+)
+from trio_feed.core.channels import BY_EVENT, BY_KIND, CHANNELS, body, event_ms, kinds_of
+from trio_feed.core.effects import LineNews, Report
+from trio_feed.core.streams import Kind, Stream
+from trio_feed.errors import SettingsError
+from trio_feed.model import (
+    BookTop,
+    BookView,
+    Channel,
+    Line,
+    Liquidation,
+    MarkPrice,
+    Price,
+    StatusMessage,
+    StreamState,
+    Ticker,
+    Trade,
+)
+from trio_feed.service import check
+from trio_feed.simulator.binance_stats import Statistics
+
+D = Decimal
+MARK = MarkPrice("BTCUSDT", D("100.50"), D("100.40"), D("0.00010000"), T0 + 3_600_000, T0)
+FORCED = Liquidation("BTCUSDT", True, D("99.0"), D("99.10"), D("0.010"), T0)
+MARKS = Stream("/market", "btcusdt@markPrice@1s", "BTCUSDT", Kind.MARK_PRICE)
+FORCES = Stream("/market", "btcusdt@forceOrder", "BTCUSDT", Kind.LIQUIDATION)
+MARK_LINE = Line("binance_usdm", "BTCUSDT", Channel.MARK_PRICE)
+FORCE_LINE = Line("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
+
+
+def test_the_table_is_whole() -> None:
+    assert [*CHANNELS] == [
+        Channel.KLINE, Channel.TRADE, Channel.TICKER, Channel.BOOK, Channel.MARK_PRICE,
+        Channel.LIQUIDATION,
+    ]  # fmt: skip
+    assert set(CHANNELS) == set(Channel)
+    assert [c for c, row in CHANNELS.items() if row.conflated] == [
+        Channel.TICKER, Channel.BOOK, Channel.MARK_PRICE,
+    ]  # fmt: skip
+    assert BY_KIND[Kind.TOP] is Channel.TICKER
+    assert BY_EVENT[BookTop] is Channel.TICKER
+    assert Kind.AGG_TRADE not in BY_KIND
+
+
+@pytest.mark.parametrize(
+    ("channel", "has", "kinds"),
+    [
+        (Channel.TRADE, [], (Kind.AGG_TRADE,)),
+        (Channel.TICKER, [Kind.TOP, Kind.TICKER], (Kind.TICKER, Kind.TOP)),
+        (Channel.TICKER, [Kind.TICKER], (Kind.TICKER,)),
+        (Channel.TICKER, [Kind.TOP], ()),
+        (Channel.MARK_PRICE, [Kind.TICKER], ()),
+    ],
+)
+def test_the_streams_of_a_venue_that_make_a_channel(
+    channel: Channel, has: list[Kind], kinds: tuple[Kind, ...]
+) -> None:
+    assert kinds_of(channel, has, Kind.AGG_TRADE) == kinds
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "time_ms"),
+    [
+        (
+            MARK,
+            '{"mark_price":100.50,"index_price":100.40,"funding_rate":0.00010000,'
+            f'"next_funding_time":{T0 + 3_600_000}}}',
+            T0,
+        ),
+        (
+            evolve(MARK, index=None, funding_rate=None, next_funding_ms=0),
+            '{"mark_price":100.50,"index_price":null,"funding_rate":null,"next_funding_time":null}',
+            T0,
+        ),
+        (
+            FORCED,
+            f'{{"side":"sell","price":99.0,"average_price":99.10,"quantity":0.010,"time":{T0}}}',
+            T0,
+        ),
+        (
+            Trade("BTCUSDT", 3, 7, 9, D("1E-8"), D(2), T0, False),
+            '{"trade_id":3,"first_id":7,"last_id":9,"price":0.00000001,"quantity":2,"side":"buy",'
+            f'"time":{T0}}}',
+            T0,
+        ),
+        (
+            Trade("BTCUSDT", 3, 7, 9, D(1), D(2), T0, True, T0 + 5),
+            '{"trade_id":3,"first_id":7,"last_id":9,"price":1,"quantity":2,"side":"sell",'
+            f'"time":{T0}}}',
+            T0 + 5,
+        ),
+        (Price("X", D(1), 'a"b', T0), f'{{"price":1,"key":"a\\"b","time":{T0}}}', T0),
+        (Price("X", D(1), "k"), '{"price":1,"key":"k","time":0}', 0),
+        (
+            BookView("X", ((D(1), D("2.0")),), (), True, 4, T0),
+            '{"bids":[[1,2.0]],"asks":[],"stale":true,"update_id":4}',
+            T0,
+        ),
+        (
+            Ticker("X", D(1), None, None, None, None, None, D("0.10"), event_ms=T0),
+            '{"last":1,"open":null,"high":null,"low":null,"volume":null,"quote_volume":null,'
+            '"bid":0.10,"bid_size":null,"ask":null,"ask_size":null}',
+            T0,
+        ),
+    ],
+)
+def test_what_is_written_of_each(data: Any, text: str, time_ms: int) -> None:
+    assert body(data) == text
+    json.loads(text)
+    assert event_ms(data) == time_ms
+
+
+def engine(*streams: Stream) -> Engine:
+    channels = (Channel.KLINE, Channel.MARK_PRICE, Channel.LIQUIDATION)
+    return Engine(channels=channels, streams=streams)
+
+
+def told(effects: list[Any]) -> list[Any]:
+    return [effect.data for effect in effects if isinstance(effect, LineNews)]
+
+
+def test_a_second_copy_is_no_news_and_another_event_of_the_millisecond_is() -> None:
+    scene = engine(MARKS, FORCES)
+    other = evolve(FORCED, quantity=D("0.020"))
+    assert told(scene.take(FORCED, FORCED, other, FORCED)) == [FORCED, other]
+    later = evolve(MARK, mark=D(101), event_ms=T0 + 1_000)
+    assert told(scene.take(MARK, later, MARK, later)) == [MARK, later]
+    (news,) = scene.take(evolve(MARK, event_ms=T0 + 2_000))
+    assert isinstance(news, LineNews)
+    assert news.line == MARK_LINE
+
+
+def test_what_nobody_wants_is_counted() -> None:
+    ignored = [
+        Report("", "", {}, "ignored_messages", (name,)) for name in ("MarkPrice", "Liquidation")
+    ]
+    assert Engine().take(MARK, FORCED) == ignored
+
+
+def test_hours_without_a_liquidation_are_no_reason_to_doubt() -> None:
+    """Its connection decides alone; clients know it as live as soon as it is subscribed."""
+    scene = engine(FORCES)
+    assert StatusMessage(FORCE_LINE, StreamState.LIVE) in scene.up(FORCES)
+    scene.take(FORCED)
+    for second in range(0, 36_000, 60):
+        out = scene.go(float(second)).wake()
+        assert not [e for e in out if isinstance(e, StatusMessage)]
+    assert scene.core.upstream.liveness.is_quiet(FORCES, scene.now.mono)
+    (stale,) = (e for e in scene.down(FORCES) if isinstance(e, StatusMessage))
+    assert stale.state is StreamState.STALE
+    (live,) = (e for e in scene.up(FORCES) if isinstance(e, StatusMessage))
+    assert live.state is StreamState.LIVE
+
+
+def test_a_mark_price_that_stops_while_the_market_moves_is_stale() -> None:
+    scene = engine(MARKS, CANDLES)
+    scene.up(MARKS, CANDLES)
+    found: list[int] = []
+    for n in range(120):
+        scene.go(float(n))
+        scene.candle(n // 60, closed=n % 60 == 59, volume=str(n % 60 + 1), event_ms=T0 + n * 1_000)
+        if n < 60:
+            scene.take(evolve(MARK, event_ms=T0 + n * 1_000))
+        out = scene.wake()
+        states = [e.state for e in out if isinstance(e, StatusMessage) and e.subject == MARK_LINE]
+        found += [n for state in states if state is StreamState.STALE]
+    assert len(found) == 1
+    assert 60 < found[0] < 110
+
+
+@pytest.mark.parametrize(
+    ("venue", "channel", "problem"),
+    [
+        ("okx", "mark_price", "okx has no mark prices"),
+        ("binance", "liquidation", "no liquidations"),
+    ],
+)
+def test_a_venue_without_a_channel_says_so(venue: str, channel: str, problem: str) -> None:
+    settings = settings_for_tests(f".channels=['kline','{channel}']", venue=venue)
+    with pytest.raises(SettingsError, match=problem):
+        check(settings)
+
+
+async def test_mark_prices_and_liquidations_reach_a_client(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """All the way, with values of the simulated exchange's own statistics."""
+    settings = settings_for_tests(".channels=['kline','mark_price','liquidation']")
+    marks: list[MarkPriceUpdate] = []
+    forced: list[LiquidationUpdate] = []
+    with trio.fail_after(3_600):
+        async with (
+            open_house(settings, trades_per_minute=60) as house,
+            open_client("ws://push:80/ws", world=house.world) as client,
+        ):
+            for channel in ("mark_price", "liquidation"):
+                await client.subscribe("BTCUSDT", channel=channel)
+            async for message in client:
+                match message:
+                    case MarkPriceUpdate():
+                        marks.append(message)
+                    case LiquidationUpdate():
+                        forced.append(message)
+                    case StreamStatus(state=state):
+                        assert state is StreamState.LIVE
+                    case ConnectionChange():
+                        pass
+                if len(forced) >= 3 and len(marks) >= 300:
+                    break
+            truth = Statistics(house.market)
+    for update in marks:
+        mark = truth.mark("BTCUSDT", update.origin.event_ms)
+        found = update.mark_price
+        assert (found.mark, found.index, found.funding_rate) == (
+            mark.mark,
+            mark.index,
+            mark.funding_rate,
+        )
+        assert found.next_funding_ms == mark.funding_ms
+    real = truth.liquidations("BTCUSDT", forced[0].liquidation.time_ms - 1)
+    for update in forced:
+        trade = next(real)
+        found = update.liquidation
+        assert (found.price, found.quantity, found.sold, found.time_ms) == (
+            trade.price, trade.quantity, trade.buyer_is_maker, trade.time_ms
+        )  # fmt: skip
