@@ -115,6 +115,7 @@ def service_settings(run: Run) -> Settings:
             f"server.host={PUSH[0]}",
             f"server.port={PUSH[1]}",
             "store.path=:memory:",
+            "service.same_bug_max=0",  # a bug is to be seen
             "kline.broadcast_buffer_size=100000",
             "kline.connection_timeout=86400",  # the client is not what is tried here
             "websocket.ping_interval=1800000",

@@ -35,8 +35,8 @@ from trio_feed.model import (
     Ticker,
     Trade,
 )
-from trio_feed.service import check
 from trio_feed.simulator.binance_stats import Statistics
+from trio_feed.validate import check
 
 D = Decimal
 MARK = MarkPrice("BTCUSDT", D("100.50"), D("100.40"), D("0.00010000"), T0 + 3_600_000, T0)

@@ -4,9 +4,9 @@ import pytest
 import trio
 from support.house import PushClient, open_house, push_client, settings_for_tests
 
-from trio_feed import service
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Series, Source
+from trio_feed.validate import check
 
 MINUTE = 60_000
 SERIES = Series("binance_usdm", "BTCUSDT", Interval.M1)
@@ -87,4 +87,4 @@ def test_a_venue_that_cannot_be_simulated_says_so() -> None:
     with pytest.raises(
         SettingsError, match=r"exchanges\.spinpet\.fallback: there is no simulation"
     ):
-        service.check(settings)
+        check(settings)

@@ -247,8 +247,8 @@ def test_what_takes_the_place_of_what(
         (evolve(message(kline()), revision=True), False, False, T0),
         (line_of(TRADE), False, False, None),
         (line_of(PRICE), False, False, None),
-        (line_of(TICKER), True, False, None),
-        (line_of(BOOK), True, False, None),
+        (line_of(TICKER, Channel.TICKER), True, False, None),
+        (line_of(BOOK, Channel.BOOK), True, False, None),
     ],
 )
 def test_what_a_message_is(data: Any, whole: bool, final: bool, open_ms: int | None) -> None:

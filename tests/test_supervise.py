@@ -5,7 +5,8 @@ import pytest
 import trio
 
 from trio_feed.errors import ConnectionLost, NetworkError
-from trio_feed.supervise import Backoff, root_cause, supervise
+from trio_feed.instants import Mono
+from trio_feed.supervise import Backoff, BugCount, place_of, root_cause, supervise
 
 
 def test_backoff_grows_to_its_cap_with_jitter_and_starts_again() -> None:
@@ -79,3 +80,23 @@ def test_root_cause_finds_the_leaf() -> None:
     leaf = ValueError("x")
     assert root_cause(ExceptionGroup("a", [ExceptionGroup("b", [leaf])])) is leaf
     assert root_cause(leaf) is leaf
+
+
+def raised(error: Exception) -> Exception:
+    """An error that comes from here."""
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001
+        return caught
+
+
+def test_the_same_bug_counts_within_its_window_and_another_by_itself() -> None:
+    bugs = BugCount(2, 600.0)
+    bug, other = raised(ValueError("x")), raised(KeyError("x"))
+    assert [bugs.too_often(bug, Mono(at)) for at in (0, 100)] == [False, False]
+    assert not bugs.too_often(other, Mono(150))
+    assert bugs.too_often(bug, Mono(599.9))
+    assert not bugs.too_often(bug, Mono(1_200))
+    assert BugCount(0, 600.0).too_often(bug, Mono(0))
+    assert place_of(bug).startswith("ValueError at test_supervise.py:")
+    assert place_of(ValueError()) == "ValueError"

@@ -149,7 +149,7 @@ async def test_gauges_are_measured_each_half_minute(autojump_clock: trio.abc.Clo
         # At 10:00 the ninth was overdue, and the tenth not yet.
         assert bench.count("coverage", "hour") == pytest.approx(5 / 9)
         assert bench.count("held_series") == bench.driver.holding()
-        states = [*bench.driver.engines["BTCUSDT"].liveness.states()]
+        states = [*bench.driver.engines["BTCUSDT"].upstream.liveness.states()]
         for state in ("new", "live", "stale"):
             assert bench.count("stream_states", state) == states.count(state)
         nursery.cancel_scope.cancel()

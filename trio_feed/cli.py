@@ -21,6 +21,7 @@ from .errors import SettingsError, StartError, StoreError
 from .push.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .settings import Settings, load, masked
 from .supervise import root_cause
+from .validate import check, complete
 
 DEFAULT_CONFIG = "config/default.toml"
 
@@ -31,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "key":
         return _new_key(options)
     try:
-        settings = service.complete(_load(options))
-        service.check(settings)
+        settings = complete(_load(options))
+        check(settings)
     except SettingsError as error:
         return _refuse(error)
     if options.check:

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 _HOST, _PORT = "simulated", 80
 
 
-async def stand_in(
+async def run_fallback(
     feed: VenueFeed,
     *,
     world: Environment,

@@ -26,6 +26,9 @@ class Metrics:
         self.ignored_messages = counter(
             "ignored_messages", "Known messages that nothing here uses", "venue", "kind"
         )
+        self.venue_crashes = counter(
+            "venue_crashes", "Times that a bug made a venue begin anew", "venue"
+        )
         self.connections_lost = counter(
             "connections_lost", "Exchange connections lost or not opened", "venue", "reason"
         )

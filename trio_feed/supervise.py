@@ -6,13 +6,16 @@ edge translates what its library raises.
 
 import math
 import random
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Never
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from .errors import NetworkError
+from .instants import Mono
 
 STEADY_S = 10.0
 """A connection that delivers after so long counts as a good one: at most 30 dials in five minutes
@@ -41,6 +44,24 @@ class Backoff:
         ceiling: float = min(self.max_s, self.min_s * 2 ** min(self.failures, 30))
         self.failures += 1
         return ceiling * (0.5 + chance.random() / 2)
+
+
+@define
+class BugCount:
+    """Whether a bug that comes again and again is to end the process.  Pure.
+
+    The same bug: the same kind of exception at the same place."""
+
+    most: int
+    window_s: float
+    _seen: dict[str, list[Mono]] = field(factory=dict)
+
+    def too_often(self, bug: BaseException, now: Mono) -> bool:
+        """Note that it happened.  True: more than ``most`` times within ``window_s``."""
+        place = place_of(bug)
+        recent = [at for at in self._seen.get(place, []) if now - at < self.window_s]
+        self._seen[place] = [*recent, now]
+        return len(recent) >= self.most
 
 
 async def supervise(
@@ -72,3 +93,10 @@ def root_cause(error: BaseException) -> BaseException:
         leaves = [e for e in error.exceptions if not isinstance(e, trio.Cancelled)]
         error = (leaves or list(error.exceptions))[0]
     return error
+
+
+def place_of(error: BaseException) -> str:
+    """What an error is and where it came up, in a few words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -48,6 +48,7 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
     table = f"exchanges.{venue}"
     return load(
         assignments=[
+            "service.same_bug_max=0",  # a bug is to be seen
             "server.host=push",
             "server.port=80",
             "store.path=:memory:",

@@ -56,6 +56,18 @@ class StreamStatus:
                 out += _messages(subject, health.flows(span))
         return out
 
+    def broke_off(self, subjects: Iterable[Subject], reason: str) -> list[StatusMessage]:
+        """Nothing delivers them any more, whatever their streams do."""
+        out: list[StatusMessage] = []
+        for subject in subjects:
+            out += _messages(subject, self._standing(subject).health.lost(reason))
+        return out
+
+    def interrupted(self, subjects: Iterable[Subject]) -> None:
+        """Their subscribers know them to be stale already."""
+        for subject in subjects:
+            self._standing(subject).health.state = StreamState.STALE
+
     def begun(self, stream: Stream) -> list[StatusMessage]:
         """It is subscribed, and that is all that can be said of it before something happens."""
         out: list[StatusMessage] = []

@@ -96,6 +96,14 @@ class SymbolEngine:
         """Something outside has changed: look at ``at``."""
         self._alarm.want(at)
 
+    def broke_off(self, reason: str) -> list[Effect]:
+        """It is given up: its subscribers get to know."""
+        return [*self._scope.status.broke_off(self.subjects, reason)]
+
+    def interrupted(self) -> None:
+        """It takes the place of another one that broke off; subscribers were told."""
+        self._scope.status.interrupted(self.subjects)
+
     def use(self, streams: Iterable[Stream], *, trading: bool, now: Now) -> None:
         """These are its streams from now on."""
         self.trading = trading

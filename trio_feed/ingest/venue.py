@@ -171,6 +171,16 @@ class VenueFeed:
         """Our calendar and the monotonic clock have parted: what waits for a time looks again."""
         self.driver.clock_stepped()
 
+    def broke_off(self, reason: str) -> None:
+        """It is given up: whoever has not heard of its lost connections hears of it now."""
+        for engine in self.driver.engines.values():
+            self.driver.perform(engine, engine.broke_off(reason))
+
+    def interrupted(self) -> None:
+        """This feed takes the place of one that broke off; subscribers were told."""
+        for engine in self.driver.engines.values():
+            engine.interrupted()
+
     def change(self, settings: ExchangeSettings, tails: Mapping[Series, Tail]) -> list[Subject]:
         """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
         stored series end.  Returns what there is no more."""

@@ -404,6 +404,10 @@ class ServiceSettings:
     """/ready says no when an exchange has delivered nothing for this long."""
     clock_error_max_s: float = field(default=0.0, validator=_between(0, 1e9))
     """/ready says no when our clock differs by more from an exchange's; 0: it only says so."""
+    same_bug_max: int = field(default=5, validator=_between(0, 1000))
+    """A bug in a venue restarts that venue alone; the same one more often than this within
+    `same_bug_window_s` ends the process."""
+    same_bug_window_s: float = field(default=600.0, validator=_between(1, 86400))
 
 
 @frozen

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import pytest
 import trio
 from attrs import evolve
 from structlog.testing import capture_logs
 from support.house import House, PushClient, open_house, push_client, settings_for_tests
 
-from trio_feed.settings import ExchangeSettings, Settings
+from trio_feed.core.symbol import SymbolEngine
+from trio_feed.settings import ExchangeSettings, Settings, load
 
 VENUE = "binance_usdm"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -67,7 +69,7 @@ async def test_symbols_come_and_go_and_the_others_miss_nothing(
                 await subscribe(client, symbol)
             requests = house.exchange.requests
             await trio.sleep(5 * MINUTE)
-            await house.ready.roster.apply(with_change(settings, symbols=("BTCUSDT", "SOLUSDT")))
+            await house.ready.venues.apply(with_change(settings, symbols=("BTCUSDT", "SOLUSDT")))
             told = await client.of_type("stream_status")
             assert (told["data"]["symbol"], told["data"]["status"]) == ("ETHUSDT", "stale")
             await subscribe(client, "SOLUSDT")
@@ -92,10 +94,10 @@ async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
             await trio.sleep(90)
             await subscribe(client, "ETHUSDT")
             await trio.sleep(3 * MINUTE)
-            await house.ready.roster.apply(without)
+            await house.ready.venues.apply(without)
             await trio.sleep(3 * MINUTE)
             before = len(of_symbol(client, "ETHUSDT"))
-            await house.ready.roster.apply(settings)
+            await house.ready.venues.apply(settings)
             await subscribe(client, "ETHUSDT")
             await trio.sleep(3 * MINUTE)
             seen = offsets(client, "ETHUSDT")
@@ -117,7 +119,7 @@ async def test_another_change_of_a_venue_is_a_new_feed_that_goes_on(
             await trio.sleep(3 * MINUTE)
             (old,) = house.ready.feeds
             changed = with_change(settings, channels=("kline", "trade"))
-            await house.ready.roster.apply(changed)
+            await house.ready.venues.apply(changed)
             (new,) = house.ready.feeds
             assert new is not old
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
@@ -138,16 +140,16 @@ async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:
         async with open_house(settings) as house, push_client(house) as client:
             await trio.sleep(90)
             await subscribe(client, "BTCUSDT")
-            await house.ready.roster.apply(both)
-            assert house.ready.roster.names == [VENUE, "binance"]
+            await house.ready.venues.apply(both)
+            assert house.ready.venues.names == [VENUE, "binance"]
             await trio.sleep(2 * MINUTE)
-            await house.ready.roster.apply(settings)
-            assert house.ready.roster.names == [VENUE]
+            await house.ready.venues.apply(settings)
+            assert house.ready.venues.names == [VENUE]
             await trio.sleep(2 * MINUTE)
             assert house.ready.feeds[0].connections[0].attempts == 1
             assert finals(client, "BTCUSDT") == list(range(4))
             off = with_change(settings, enabled=False)
-            await house.ready.roster.apply(with_venues(off, binance=both.exchanges["binance"]))
+            await house.ready.venues.apply(with_venues(off, binance=both.exchanges["binance"]))
             await client.of_type("stream_status")
             assert house.exchange.connections == []
 
@@ -165,16 +167,16 @@ async def test_another_request_weight_counts_at_once_and_the_feed_stays(
         async with open_house(settings) as house:
             await trio.sleep(90)
             (feed,) = house.ready.feeds
-            roster = house.ready.roster
+            venues = house.ready.venues
             with capture_logs() as lines:
-                await roster.apply(weighing(settings, 2400))
-                await roster.apply(weighing(settings, 2400))  # nothing new
+                await venues.apply(weighing(settings, 2400))
+                await venues.apply(weighing(settings, 2400))  # nothing new
             assert house.ready.feeds == [feed]
             assert repr(feed._weights) == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
             changed = [line for line in lines if line["event"] == "budget.changed"]
             assert [line["rest_weight_per_minute"] for line in changed] == [2400]
             assert "venue.started" not in [line["event"] for line in lines]
-            await roster.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
+            await venues.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
             (feed,) = house.ready.feeds
             assert "of 60 left" in repr(feed._weights)
 
@@ -185,6 +187,77 @@ async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> N
         async with open_house(settings) as house:
             with capture_logs() as lines:
                 moved = evolve(settings, server=evolve(settings.server, port=81))
-                await house.ready.roster.apply(moved)
+                await house.ready.venues.apply(moved)
             (warning,) = [line for line in lines if line["event"] == "settings.need_restart"]
             assert warning["table"] == "server"
+
+
+class Bug(Exception):
+    """What nobody thought of."""
+
+
+def break_at(monkeypatch: pytest.MonkeyPatch, *moments: float) -> list[float]:
+    """The engine fails at the first message after each of these times."""
+    to_come, failed = list(moments), []
+    take = SymbolEngine.take
+
+    def broken(self: SymbolEngine, events: Any, now: Any) -> Any:
+        if to_come and trio.current_time() >= to_come[0]:
+            failed.append(to_come.pop(0))
+            raise Bug("once in a blue moon")
+        return take(self, events, now)
+
+    monkeypatch.setattr(SymbolEngine, "take", broken)
+    return failed
+
+
+async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = break_at(monkeypatch, 150.0, 400.0)
+    settings = settings_for_tests("service.same_bug_max=2", ".audit_after_s=0")
+    with trio.fail_after(10_000), capture_logs() as logs:
+        async with open_house(settings) as house, push_client(house) as client:
+            await trio.sleep(90)
+            await subscribe(client, "BTCUSDT")
+            await trio.sleep(10 * MINUTE)
+            assert failed == [150.0, 400.0]
+            assert finals(client, "BTCUSDT") == list(range(len(finals(client, "BTCUSDT"))))
+            assert len(finals(client, "BTCUSDT")) >= 10
+            found = offsets(client, "BTCUSDT")
+            assert found == list(range(found[0], found[0] + len(found)))
+            assert len({data["epoch"] for data in of_symbol(client, "BTCUSDT")}) == 1
+            told = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
+            assert told.count("stale") == 2
+            assert told[-1] in ("live", "repaired")
+            assert not house.ready.app.not_ready()
+    crashes = [line for line in logs if line["event"] == "venue.crashed"]
+    assert [line["venue"] for line in crashes] == [VENUE] * 2
+    assert all(line["problem"].startswith("Bug at test_feeds.py:") for line in crashes)
+
+
+async def test_the_same_bug_again_and_again_ends_the_process(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = break_at(monkeypatch, 100.0, 110.0, 120.0, 130.0)
+    settings = settings_for_tests("service.same_bug_max=2")
+    with trio.fail_after(10_000), pytest.RaisesGroup(pytest.RaisesExc(Bug), flatten_subgroups=True):
+        async with open_house(settings):
+            await trio.sleep(1_000)
+    assert failed == [100.0, 110.0, 120.0]
+
+
+async def test_a_venue_that_waits_to_begin_anew_can_be_ended(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_at(monkeypatch, 150.0)
+    settings = settings_for_tests("service.same_bug_max=2")
+    other = load(assignments=["exchanges.okx.symbols=['BTCUSDT']"]).exchanges["okx"]
+    with trio.fail_after(10_000), capture_logs() as logs:
+        async with open_house(settings) as house:
+            while not any(line["event"] == "venue.crashed" for line in logs):  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await house.ready.venues.apply(with_venues(settings, okx=evolve(other, enabled=True)))
+            assert house.ready.venues.names == ["okx"]
+            await trio.sleep(100)
+            assert house.ready.venues.names == ["okx"]

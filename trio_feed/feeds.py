@@ -3,10 +3,11 @@
 Each feed has a cancel scope of its own, so that one goes without the others noticing.  A change of
 ``symbols`` reaches the running feed, one of ``rest_weight_per_minute`` the budget that venues of
 one exchange share (the last change counts for all of them); any other change of a venue's table
-means a new feed, which goes on where the old one ended.
+means a new feed, which goes on where the old one ended.  So does a bug in a venue, which ends
+neither the others nor the clients.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -16,8 +17,8 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from .bus.base import Publisher
-from .environment import Environment
-from .fallback import stand_in
+from .environment import Environment, mono
+from .fallback import run_fallback
 from .ingest.driver import EVERY
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
@@ -26,6 +27,7 @@ from .net.budgets import Budgets
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY, KlineStore
 from .store.base import Tail
+from .supervise import Backoff, BugCount, place_of, root_cause
 from .venues import Kind, make_venue
 
 log = structlog.get_logger()
@@ -34,36 +36,27 @@ _RESTART_ONLY = (
     "simulator", "kline", "websocket", "server", "store", "logging", "proxy", "service",
 )  # fmt: skip
 """Tables that are read once, at start."""
+_RESTART_MIN_S, _RESTART_MAX_S = 1.0, 60.0
+"""Waits before a venue that broke off begins anew."""
 
 
 @define(eq=False)
-class Fed:
-    """A feed and how it is ended."""
+class RunningFeed:
+    """The feed of a venue and how it is ended.  ``feed`` is another one after a bug."""
 
+    name: str
     feed: VenueFeed
     settings: ExchangeSettings
-    stand_in: Callable[[], Awaitable[None]] | None = None
-    """Runs beside the feed, for when it is out of reach."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     over: trio.Event = field(factory=trio.Event)
 
-    async def run(self) -> None:
-        try:
-            with self.scope:
-                async with trio.open_nursery() as nursery:
-                    if self.stand_in is not None:
-                        nursery.start_soon(self.stand_in)
-                    await self.feed.run()
-        finally:
-            self.over.set()
-
 
 @frozen
-class Surroundings:
+class FeedContext:
     """What every feed is made with.  ``environ`` is where proxy variables are read, if at all;
     ``boxed`` names the venue that a simulator stands in for, and ``box`` its addresses."""
 
-    world: Environment
+    environment: Environment
     environ: Mapping[str, str] | None
     store: KlineStore
     bus: Publisher
@@ -74,48 +67,99 @@ class Surroundings:
     box: Callable[[ExchangeSettings], ExchangeSettings] = lambda exchange: exchange
 
 
-class Roster:
+class Feeds:
     """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time."""
 
-    def __init__(self, settings: Settings, around: Surroundings) -> None:
-        self._settings, self._around = settings, around
-        self._fed: dict[str, Fed] = {}
+    def __init__(self, settings: Settings, context: FeedContext) -> None:
+        self._settings, self._context = settings, context
+        self._feeds: dict[str, RunningFeed] = {}
         self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
+        self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
 
     def __repr__(self) -> str:
-        return f"<Roster {' '.join(self._fed)}>"
+        return f"<Feeds {' '.join(self._feeds)}>"
 
     @property
-    def feeds(self) -> list[VenueFeed]:
-        return [fed.feed for fed in self._fed.values()]
+    def running(self) -> list[VenueFeed]:
+        return [own.feed for own in self._feeds.values()]
 
     @property
     def names(self) -> list[str]:
-        return list(self._fed)
+        return list(self._feeds)
 
     def clock_errors_ms(self) -> dict[str, float | None]:
         """By how much our calendar is ahead of each venue's; None while unknown."""
-        return {name: fed.feed.clock_error_ms() for name, fed in self._fed.items()}
+        return {name: own.feed.clock_error_ms() for name, own in self._feeds.items()}
 
     def clock_stepped(self) -> None:
         """One of our clocks was moved."""
-        for feed in self.feeds:
+        for feed in self.running:
             feed.clock_stepped()
 
     async def open(self) -> None:
         """Make the feeds of the settings and their topics, without running them."""
         for name, exchange in _enabled(self._settings).items():
-            await self._make(name, exchange)
+            feed = await self._make(name, exchange)
+            self._feeds[name] = RunningFeed(name, feed, exchange)
 
     async def run(self) -> Never:
         """Run the feeds until cancelled."""
         async with trio.open_nursery() as self._nursery:
-            for name, fed in self._fed.items():
-                self._nursery.start_soon(fed.run, name=f"feed {name}")
+            for name, own in self._feeds.items():
+                self._nursery.start_soon(self._run, own, name=f"feed {name}")
             await trio.sleep_forever()
         raise AssertionError("feeds run until cancelled")
+
+    async def _run(self, own: RunningFeed) -> None:
+        """Run a venue's feed until it is ended.  A bug in it ends this venue's feed and no other:
+        a new one goes on where the store ends, in the same epoch.  The same bug too often comes
+        out."""
+        backoff = Backoff(_RESTART_MIN_S, _RESTART_MAX_S)
+        try:
+            with own.scope:
+                while True:
+                    began = trio.current_time()
+                    try:
+                        await self._run_once(own)
+                    except Exception as error:
+                        cause = root_cause(error)
+                        if self._bugs.too_often(cause, mono()):
+                            raise
+                        backoff.succeeded(trio.current_time() - began)
+                        delay_s = backoff.next_delay_s(self._context.environment.random)
+                        self._note_crash(own, cause, delay_s)
+                        await trio.sleep(delay_s)
+                        await self._replace(own)
+        finally:
+            own.over.set()
+
+    async def _run_once(self, own: RunningFeed) -> None:
+        environment, bus = self._context.environment, self._context.bus
+        async with trio.open_nursery() as nursery:
+            if own.settings.fallback == "simulated":
+                beside = partial(run_fallback, own.feed, world=environment, bus=bus)
+                nursery.start_soon(beside, name=f"fallback {own.name}")
+            await own.feed.run()
+
+    def _note_crash(self, own: RunningFeed, cause: BaseException, delay_s: float) -> None:
+        log.error(
+            "venue.crashed",
+            venue=own.name,
+            problem=f"{place_of(cause)}: {cause}",
+            again_s=round(delay_s, 1),
+            exc_info=cause,
+        )
+        self._context.metrics.venue_crashes.labels(own.name).inc()
+        own.feed.broke_off("restarting after an error")
+
+    async def _replace(self, own: RunningFeed) -> None:
+        async with self._turn:
+            before = set(own.feed.subjects())
+            own.feed = await self._make(own.name, own.settings)
+            own.feed.interrupted()
+            self._close(before - set(own.feed.subjects()))
 
     async def apply(self, settings: Settings) -> None:
         """Make the feeds fit ``settings``, which were checked; those that do not change go on
@@ -125,56 +169,57 @@ class Roster:
             self._settings = evolve(old, exchanges=settings.exchanges)
             for name in _differing(old, settings):
                 log.warning("settings.need_restart", table=name)
-            for name in [name for name in self._fed if name not in wanted]:
+            for name in [name for name in self._feeds if name not in wanted]:
                 self._close(await self._end(name))
             for name, exchange in wanted.items():
-                fed = self._fed.get(name)
-                if fed is None:
+                own = self._feeds.get(name)
+                if own is None:
                     await self._start(name, exchange)
                     continue
-                if fed.settings == exchange:
+                if own.settings == exchange:
                     continue
-                self._resize(fed, exchange)
-                if fed.settings == exchange:
+                self._resize(own, exchange)
+                if own.settings == exchange:
                     continue  # nothing else has changed
-                if _only_symbols_differ(fed.settings, exchange):
-                    await self._change(fed, exchange)
+                if _only_symbols_differ(own.settings, exchange):
+                    await self._change(own, exchange)
                 else:
                     before = await self._end(name)
                     feed = await self._start(name, exchange)
                     self._close(before - set(feed.subjects()))
-            log.info("settings.applied", venues=list(self._fed))
+            log.info("settings.applied", venues=list(self._feeds))
 
-    def _resize(self, fed: Fed, exchange: ExchangeSettings) -> None:
+    def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         """Requests that wait already are sent by the new budget too."""
-        old = fed.settings.connection.rest_weight_per_minute
+        old = own.settings.connection.rest_weight_per_minute
         new = exchange.connection.rest_weight_per_minute
         if new != old:
-            connection = evolve(fed.settings.connection, rest_weight_per_minute=new)
-            fed.settings = evolve(fed.settings, connection=connection)
-            self._around.budgets.resize(fed.feed.venue.SHARES, new)
-            log.info("budget.changed", venue=fed.feed.venue.NAME, rest_weight_per_minute=new)
+            connection = evolve(own.settings.connection, rest_weight_per_minute=new)
+            own.settings = evolve(own.settings, connection=connection)
+            self._context.budgets.resize(own.feed.venue.SHARES, new)
+            log.info("budget.changed", venue=own.feed.venue.NAME, rest_weight_per_minute=new)
 
     async def _start(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
-        fed = await self._make(name, exchange)
-        self._nursery.start_soon(fed.run, name=f"feed {name}")
+        feed = await self._make(name, exchange)
+        own = self._feeds[name] = RunningFeed(name, feed, exchange)
+        self._nursery.start_soon(self._run, own, name=f"feed {name}")
         log.info("venue.started", venue=name)
-        return fed.feed
+        return own.feed
 
     async def _end(self, name: str) -> set[Subject]:
         """Stop a feed.  Returns what it consisted of."""
-        fed = self._fed.pop(name)
-        fed.scope.cancel()
-        await fed.over.wait()
+        own = self._feeds.pop(name)
+        own.scope.cancel()
+        await own.over.wait()
         log.info("venue.ended", venue=name)
-        return set(fed.feed.subjects())
+        return set(own.feed.subjects())
 
     def _close(self, subjects: Iterable[Subject]) -> None:
         for subject in subjects:
-            self._around.bus.close(subject)
+            self._context.bus.close(subject)
 
-    async def _change(self, fed: Fed, exchange: ExchangeSettings) -> None:
-        feed, fed.settings = fed.feed, exchange
+    async def _change(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
+        feed, own.settings = own.feed, exchange
         name = feed.venue.NAME
         new = [symbol for symbol in exchange.symbols if symbol not in feed.settings.symbols]
         tails = await self._remember(name, evolve(exchange, symbols=tuple(new)))
@@ -185,37 +230,34 @@ class Roster:
                 self._announce(feed, subject)
         log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
 
-    async def _make(self, name: str, exchange: ExchangeSettings) -> Fed:
+    async def _make(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         """A feed that goes on where the store ends, and its topics."""
-        around = self._around
+        context = self._context
         tails = await self._remember(name, exchange)
         boxed = self._boxed(name, exchange)
         feed = VenueFeed(
             make_venue(name, boxed),
             boxed,
-            world=around.world,
-            environ=around.environ if self._settings.proxy.from_env else None,
+            world=context.environment,
+            environ=context.environ if self._settings.proxy.from_env else None,
             tails=tails,
-            store=around.store,
-            bus=around.bus,
-            simulated=around.boxed == name,
-            metrics=around.metrics,
-            budgets=around.budgets,
+            store=context.store,
+            bus=context.bus,
+            simulated=context.boxed == name,
+            metrics=context.metrics,
+            budgets=context.budgets,
             cache=_cache(self._settings, name),
         )
         for subject in feed.subjects():
             self._announce(feed, subject)
-        fed = self._fed[name] = Fed(feed, exchange)
-        if exchange.fallback == "simulated":
-            fed.stand_in = partial(stand_in, feed, world=around.world, bus=around.bus)
-        return fed
+        return feed
 
     def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
-        return self._around.box(exchange) if self._around.boxed == name else exchange
+        return self._context.box(exchange) if self._context.boxed == name else exchange
 
     async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, Tail]:
         """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""
-        store, rows = self._around.store, self._settings.kline.history_data_limit
+        store, rows = self._context.store, self._settings.kline.history_data_limit
         symbols = None if EVERY in exchange.symbols else exchange.symbols
         tails = await store.tails(name, symbols)
         for series, tail in tails.items():
@@ -226,7 +268,7 @@ class Roster:
     def _announce(self, feed: VenueFeed, subject: Subject) -> None:
         history, first_ms = self._histories.pop(subject, ((), None))
         sparse = feed.venue.TRADE_KIND is Kind.PRICE
-        self._around.bus.open(subject, history, first_ms, sparse=sparse)
+        self._context.bus.open(subject, history, first_ms, sparse=sparse)
 
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:

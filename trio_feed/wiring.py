@@ -1,0 +1,236 @@
+"""What the nursery tree of :mod:`.service` is made of: each part from its settings."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+
+import structlog
+import trio
+from attrs import evolve
+
+from . import __version__
+from .bus.local import LocalBus
+from .core.clock_monitor import ClockMonitor
+from .environment import Environment
+from .errors import StartError
+from .feeds import Feeds
+from .metrics import Metrics
+from .push.app import PushApp
+from .push.auth import Authenticator
+from .push.certificate import with_tls
+from .push.door import (
+    admin_limits,
+    admin_rules,
+    door_rules,
+    request_limits,
+    server_limits,
+    tls_context,
+)
+from .push.hub import Hub
+from .push.intake import Intake
+from .push.private import PrivateDoor, PrivateFeed
+from .push.server import serve
+from .push.session import LAST_WORDS_S, Patience, SessionLimits
+from .push.stream import bound_address
+from .settings import ExchangeSettings, Settings
+from .simulator.boxes import serve_box
+from .store import MEMORY, Journal, KlineStore, StoreStatistics
+
+log = structlog.get_logger()
+
+_UNSWEPT_S = 30.0
+"""The server's own limit for a silent client stands so far behind the sweep's."""
+_BURST = 32
+"""Trades of a minute's outage come back within moments: 8 MiB at most by default."""
+
+
+def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalBus:
+    return LocalBus(
+        epoch=epoch,
+        history_rows=settings.kline.history_data_limit,
+        resume_messages=settings.kline.resume_messages,
+        now_ms=environment.now_ms,
+    )
+
+
+def make_hub(bus: LocalBus, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
+    enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
+    return Hub(
+        bus,
+        default_venue=settings.service.default_venue or enabled[0],
+        now_ms=environment.now_ms,
+        metrics=metrics,
+    )
+
+
+def journal_path(settings: Settings) -> str:
+    """Private events lie beside the store; in memory only, where nobody may report or have any."""
+    if not settings.auth.enabled and not settings.settlement.publishers:
+        return MEMORY
+    if settings.settlement.path or settings.store.path == MEMORY:
+        return settings.settlement.path or MEMORY
+    return str(Path(settings.store.path).with_suffix(".private.db"))
+
+
+def make_app(
+    settings: Settings,
+    environment: Environment,
+    store: KlineStore,
+    journal: Journal,
+    hub: Hub,
+    feeds: Feeds,
+    monitor: ClockMonitor,
+    metrics: Metrics,
+) -> PushApp:
+    kline = settings.kline
+    fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
+    auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics)
+
+    def status() -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "epoch": store.epoch,
+            "store_pending_rows": store.pending(),
+            "store": _store_status(store.statistics()),
+            "venues": {feed.venue.NAME: feed.status() for feed in feeds.running},
+        }
+
+    def not_ready() -> str:
+        if clock_s and monitor.worst_s > clock_s:
+            return monitor.explain()
+        return next((why for feed in feeds.running if (why := feed.not_ready(fresh_s))), "")
+
+    return PushApp(
+        hub=hub,
+        store=store,
+        limits=SessionLimits(
+            max_subscriptions=kline.max_subscriptions_per_client,
+            history_rows=kline.history_data_limit,
+            max_queued=kline.broadcast_buffer_size,
+            max_queued_bytes=settings.websocket.queue_bytes,
+            burst=_BURST,
+        ),
+        requests=request_limits(settings.websocket),
+        now_ms=environment.now_ms,
+        metrics=metrics,
+        status=status,
+        not_ready=not_ready,
+        door=PrivateDoor(Authenticator(auth), private, auth, environment.now_ms, metrics),
+        intake=Intake(settings.settlement, journal, environment.now_ms, metrics),
+        klines=kline.enable_kline_service,
+        clock=monitor.explain,
+    )
+
+
+def _store_status(store: StoreStatistics) -> dict[str, Any]:
+    sizes = store.sizes
+    return {
+        "pending_rows": store.pending,
+        "file_bytes": sizes.file_bytes,
+        "wal_bytes": sizes.wal_bytes,
+        "free_bytes": sizes.free_bytes,
+        "rows": {interval.value: rows for interval, rows in sizes.rows.items()},
+        "pruned_rows": store.pruned,
+        "refused_rows": store.refused,
+    }
+
+
+async def start_simulator(
+    nursery: trio.Nursery, settings: Settings, environment: Environment
+) -> Callable[[ExchangeSettings], ExchangeSettings]:
+    """Start the exchange in a box; returns what puts its addresses into a venue's settings."""
+    box = settings.simulator
+    listeners = await _bind(environment, box.host, box.port, "simulator.port")
+    serve = partial(serve_box, box, listeners=listeners, now_ms=environment.now_ms)
+    await nursery.start(serve, name="simulator")
+    address = bound_address(listeners[0])
+    log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed)
+
+    def point_at_it(exchange: ExchangeSettings) -> ExchangeSettings:
+        connection = evolve(
+            exchange.connection, websocket_url=f"ws://{address}", rest_url=f"http://{address}"
+        )
+        solana = evolve(exchange.solana, endpoints=())  # the box is the only node
+        return evolve(exchange, connection=connection, solana=solana)
+
+    return point_at_it
+
+
+async def start_server(
+    nursery: trio.Nursery,
+    app: PushApp,
+    settings: Settings,
+    environment: Environment,
+    draining: trio.Event,
+) -> str:
+    """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
+    server = settings.server
+    listeners = await _bind(environment, server.host, server.port, "server.port")
+    start = partial(
+        serve,
+        app.asgi(with_admin=not server.admin_host),
+        listeners=with_tls(listeners, tls_context(server)),
+        limits=server_limits(
+            settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _patience(settings).sweep_s
+        ),
+        rules=door_rules(settings),
+        metrics=app.metrics,
+        stop_accepting=draining,
+    )
+    await nursery.start(start, name="push server")
+    return bound_address(listeners[0])
+
+
+async def start_admin(
+    nursery: trio.Nursery, app: PushApp, settings: Settings, environment: Environment
+) -> str:
+    """The pages for operators on a bind of their own, if set; answers until the very end."""
+    server = settings.server
+    if not server.admin_host:
+        return ""
+    listeners = await _bind(environment, server.admin_host, server.admin_port, "server.admin_port")
+    start = partial(
+        serve,
+        app.admin_asgi(),
+        listeners=listeners,
+        limits=admin_limits(settings.websocket),
+        rules=admin_rules(server),
+        metrics=app.metrics,
+        stop_accepting=trio.Event(),
+    )
+    await nursery.start(start, name="admin server")
+    return bound_address(listeners[0])
+
+
+def urls(settings: Settings, address: str, admin: str) -> dict[str, str]:
+    secure = "s" if settings.server.tls_cert_file else ""
+    found = {"websocket": f"ws{secure}://{address}/ws", "http": f"http{secure}://{address}"}
+    return found | ({"admin": f"http://{admin}"} if admin != address else {})
+
+
+async def _bind(
+    environment: Environment, host: str, port: int, key: str
+) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    try:
+        return await environment.listen(host, port)
+    except OSError as error:
+        raise StartError(f"{key}: cannot listen on {host}:{port}: {error}") from None
+
+
+async def sweep(app: PushApp, settings: Settings) -> Never:
+    """Ping clients, and drop those that have gone without a word or take nothing."""
+    patience = _patience(settings)
+    while True:
+        await trio.sleep(patience.sweep_s)
+        await app.sweep(patience)
+
+
+def _patience(settings: Settings) -> Patience:
+    websocket = settings.websocket
+    ping_s = websocket.ping_interval / 1000
+    return Patience(
+        ping_s=ping_s,
+        silence_s=min(settings.kline.connection_timeout, ping_s + websocket.ping_timeout / 1000),
+        stall_s=websocket.send_timeout_s,
+    )
