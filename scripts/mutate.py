@@ -43,6 +43,7 @@ LIVE = (
     "tests/live/test_store_migration_live.py",
     "tests/live/test_instruments_live.py",
     "tests/live/test_server_live.py",
+    "tests/live/test_push_live.py",
 )
 """Those that stay in one process and open a file or a socket where the others open memory."""
 MOST_EQUIVALENT = 0.03

@@ -177,6 +177,25 @@ async def test_five_bad_messages_of_an_attempt_are_shown(autojump_clock: trio.ab
     assert len([line for line in logs if line["event"] == "message.bad"]) == 5
 
 
+async def test_the_eleventh_error_among_few_messages_is_one_too_many(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with box() as (exchange, network), trio.open_nursery() as nursery:
+
+        async def poison() -> None:
+            await bench.up.wait()
+            for _ in range(10):
+                exchange.connections[0].offer(text_frame(b"nonsense"))
+            await trio.sleep(2)
+            assert bench.state.status == "live"
+            exchange.connections[0].offer(text_frame(b"nonsense"))
+
+        bench = Bench(network, plan())
+        nursery.start_soon(poison)
+        assert "messages cannot be read" in str(await bench.run())
+        assert bench.state.bad_messages == 11
+
+
 async def test_too_many_errors_are_worse_than_a_reconnect(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -264,6 +264,9 @@ async def test_sent_away_after_what_is_queued(autojump_clock: trio.abc.Clock) ->
         desk.publish(0)
         desk.publish(1)
         client.session.leave(1012, "restart", '{"type":"reconnect","after_ms":5}')
+        # Nothing is handed to it any more, although it is still here with its last words.
+        assert (not client.session.engaged, desk.metrics.subscriptions._value.get()) == (True, 0)
+        assert all(topic.subscriptions == {} for topic in desk.hub.topics)
         client.session.leave(1000, "again", "{}")
         desk.publish(2)
         await client.request(type="ping")

@@ -474,3 +474,39 @@ async def test_bytes_are_counted_once(autojump_clock: trio.abc.Clock) -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert total(desk, "push_bytes") == client.bytes_out
         assert total(desk, "clients") == 0
+
+
+async def test_a_status_that_waits_has_no_number_and_hides_none(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Who is dropped with a status in its queue resumes behind the last message all the same."""
+    patience = Patience(1000.0, 2000.0, 5.0)
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        desk.publish(0)
+        client.session.sweep(trio.current_time(), patience)
+        client.stall()
+        status = StatusMessage(SERIES, StreamState.STALE, "silence")
+        for _ in range(2):
+            desk.bus.publish(status)
+            await trio.testing.wait_all_tasks_blocked()
+        client.session.sweep(trio.current_time() + 5, patience)
+        client.reading.set()
+        with trio.fail_after(60):
+            await client.gone.wait()
+        (last,) = [m for m in client.take() if m["type"] == "reconnect"]
+        assert [(point["epoch"], point["offset"]) for point in last["since"]] == [(1, 1)]
+
+
+async def test_statuses_are_bounded_as_pushes_are(autojump_clock: trio.abc.Clock) -> None:
+    desk = Desk()
+    async with connected(desk) as client:
+        await client.subscribe()
+        client.stall()
+        desk.publish(0)
+        await trio.testing.wait_all_tasks_blocked()  # with the draining task
+        for n in range(LIMITS.max_queued + 1):
+            assert total(desk, "slow_clients") == 0, n
+            desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, f"{n}"))
+        assert total(desk, "slow_clients") == 1
