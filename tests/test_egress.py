@@ -18,7 +18,7 @@ from trio_feed.net.limits import DialBudget
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
 from trio_feed.settings import ConnectionSettings, ProxySettings, Secret, load, masked
-from trio_feed.settings.tables import EgressSettings
+from trio_feed.settings.exchanges import EgressSettings
 
 HOST, PORT = "fstream.example.com", 443
 A = Proxy("http", "a", 1, "alice", Secret("hunter2"))

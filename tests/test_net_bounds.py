@@ -31,7 +31,7 @@ from trio_feed.net.route import Exit, Route
 from trio_feed.net.tunnel import open_tunnel
 from trio_feed.net.wire import MAX_REFUSAL_BYTES, Wire
 from trio_feed.settings import ProxySettings, Secret
-from trio_feed.settings.tables import EgressSettings
+from trio_feed.settings.exchanges import EgressSettings
 
 A, B, C = Proxy("http", "a", 1), Proxy("http", "b", 2), Proxy("http", "c", 3)
 UNREACHABLE = errors.ProxyUnreachable("proxy is down")

@@ -24,7 +24,7 @@ from trio_feed.errors import ConnectionLost, NetworkError, NoProxyAvailable
 from trio_feed.net.egress import make_egress
 from trio_feed.net.route import Route
 from trio_feed.settings import ConnectionSettings, ProxySettings, Secret
-from trio_feed.settings.tables import EgressSettings
+from trio_feed.settings.exchanges import EgressSettings
 from trio_feed.supervise import Backoff, supervise
 
 __all__ = ["certificates"]  # a fixture

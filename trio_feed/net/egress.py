@@ -42,7 +42,7 @@ from ..errors import (
 )
 from ..instants import Mono
 from ..settings import ConnectionSettings
-from ..settings.tables import EgressSettings
+from ..settings.exchanges import EgressSettings
 from .proxy import Proxy, choose_proxy
 
 _OF_TARGET = (HostUnreachable, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused)

@@ -1,5 +1,15 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
+from .exchanges import (
+    ConnectionSettings,
+    EgressSettings,
+    ExchangeSettings,
+    ProxySettings,
+    SimulatorSettings,
+    SolanaEndpointSettings,
+    SolanaSettings,
+    split_address,
+)
 from .fields import Secret, masked_url
 from .load import load, masked
 from .private import (
@@ -10,22 +20,14 @@ from .private import (
     SettlementSettings,
 )
 from .tables import (
-    ConnectionSettings,
-    EgressSettings,
-    ExchangeSettings,
     KlineSettings,
     LoggingSettings,
     ProxyEnvSettings,
-    ProxySettings,
     ServerSettings,
     ServiceSettings,
     Settings,
-    SimulatorSettings,
-    SolanaEndpointSettings,
-    SolanaSettings,
     StoreSettings,
     WebSocketSettings,
-    split_address,
 )
 
 __all__ = [

@@ -1,0 +1,65 @@
+"""The words of the domain: frozen values, no I/O, no clock, nothing of any exchange.
+
+Times are unix milliseconds (``_ms``).  Money is :class:`decimal.Decimal` made from the exchange's
+own digits, so ``"85000.10"`` goes out as ``85000.10``.
+"""
+
+from .candles import Hole, Interval, Kline, Series, Source
+from .market import (
+    BookTop,
+    BookUpdate,
+    Instrument,
+    Level,
+    Liquidation,
+    MarkPrice,
+    Price,
+    Ticker,
+    Trade,
+)
+from .messages import (
+    BookView,
+    Channel,
+    KlineMessage,
+    Line,
+    LineMessage,
+    Message,
+    StatusMessage,
+    StreamState,
+    Subject,
+)
+from .numbers import EXACT, INT_MAX, parse_decimal, parse_time_ms, plain
+from .private import Delivery, PrivateMessage, Settlement
+
+__all__ = [
+    "BookTop",
+    "BookUpdate",
+    "BookView",
+    "Channel",
+    "Delivery",
+    "EXACT",
+    "Hole",
+    "INT_MAX",
+    "Instrument",
+    "Interval",
+    "Kline",
+    "KlineMessage",
+    "Level",
+    "Line",
+    "LineMessage",
+    "Liquidation",
+    "MarkPrice",
+    "Message",
+    "Price",
+    "PrivateMessage",
+    "Series",
+    "Settlement",
+    "Source",
+    "StatusMessage",
+    "StreamState",
+    "Subject",
+    "Ticker",
+    "Trade",
+    "parse_decimal",
+    "parse_time_ms",
+    "plain",
+]

@@ -1,0 +1,114 @@
+"""What subscribers get: channels, the messages in them, how their upstream stands."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+from .candles import Kline, Series, Source
+from .market import Level, Liquidation, MarkPrice, Price, Ticker, Trade
+
+
+class Channel(StrEnum):
+    """What a subscriber can have."""
+
+    KLINE = "kline"
+    TICKER = "ticker"
+    TRADE = "trade"
+    BOOK = "book"
+    MARK_PRICE = "mark_price"
+    LIQUIDATION = "liquidation"
+
+
+@frozen(order=True)
+class Line:
+    """Everything of one channel of one symbol that has no interval.  Hashable key."""
+
+    venue: str
+    symbol: str
+    channel: Channel
+
+    def __str__(self) -> str:
+        return f"{self.venue}:{self.symbol}:{self.channel}"
+
+
+Subject = Series | Line
+"""What one can subscribe to."""
+
+
+@frozen
+class BookView:
+    """The best levels of an order book, best first.  ``stale``: a resync is under way and this is
+    how the book stood before."""
+
+    symbol: str
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    stale: bool
+    update_id: int
+    event_ms: int
+
+
+@frozen
+class LineMessage:
+    """News of a line, numbered like :class:`KlineMessage`."""
+
+    line: Line
+    data: Ticker | Trade | Price | BookView | MarkPrice | Liquidation
+    source: Source
+    epoch: int
+    offset: int
+    received_ms: float
+
+
+@frozen
+class KlineMessage:
+    """A state of one candle with the number that the bus gave it.
+
+    ``epoch`` and ``offset`` number the messages of a series: +1 per message inside an epoch, a
+    larger epoch after each start of the service.  ``update_count`` counts the updates of this
+    candle; ``kline.closed`` is True exactly once per candle, and in each ``revision``: the
+    exchange changed a candle that had been published closed.  ``received_ms`` is our clock when
+    the bytes came in.  ``after_ms`` is the open time of the closed candle before it, where known;
+    it is for other nodes, clients do not get it.  ``provisional``: something before it is missing;
+    such a message has the number of the last one before it, and none of its own.
+    """
+
+    series: Series
+    kline: Kline
+    epoch: int
+    offset: int
+    update_count: int
+    received_ms: float
+    revision: bool = False
+    after_ms: int | None = None
+    provisional: bool = False
+
+
+class StreamState(StrEnum):
+    """How the upstream of a subject stands."""
+
+    LIVE = "live"
+    STALE = "stale"
+    """Nothing comes, or far less than should; what there is may be old."""
+    REPAIRING = "repairing"
+    """It is live again, and what was missed is being fetched."""
+    REPAIRED = "repaired"
+    """What was missed has gone out."""
+    UNREPAIRABLE = "unrepairable"
+    """A part of what was missed does not exist at the exchange either."""
+
+
+@frozen
+class StatusMessage:
+    """The upstream of ``subject`` changed its state.  ``first_ms``..``last_ms``: open times of the
+    candles concerned (of a line: unix ms), where that is known."""
+
+    subject: Subject
+    state: StreamState
+    reason: str = ""
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+Message = KlineMessage | LineMessage | StatusMessage
+"""What feeds publish."""
