@@ -42,7 +42,7 @@ class PriceCandles:
         """The stream's connection delivers from now on."""
         lost_ms = self.prices.lost_ms
         if lost_ms is not None and not self._scope.rules.chain:
-            self._scope.candles.rollup.unsure(lost_ms, int(now.exchange))
+            self._scope.candles.rolled.rollup.unsure(lost_ms, int(now.exchange))
         self._priced(self.prices.resumed(now), now, out)
 
     def lost(self, now: Now) -> None:
@@ -100,7 +100,7 @@ class PriceCandles:
         scope = self._scope
         out = self.passed(until_ms, now)
         self._priced(self.prices.whole(until_ms), now, out)
-        for interval in (*self.prices.intervals, *scope.candles.rollup.intervals):
+        for interval in (*self.prices.intervals, *scope.candles.rolled.rollup.intervals):
             scope.candles.silent_until(interval, until_ms)
             out += scope.settled(scope.candles.ledgers[interval].series)
         return out + self._upstream.nothing_missing()
@@ -112,7 +112,7 @@ class PriceCandles:
         self._priced(self.prices.missed(first_ms, until_ms, final=final), now, out)
         if not final:
             return out
-        scope.candles.rollup.unsure(first_ms, until_ms)
+        scope.candles.rolled.rollup.unsure(first_ms, until_ms)
         for interval in self.prices.intervals:
             ledger = scope.candles.ledgers[interval]
             rows = self.prices.silent_in(interval, first_ms, until_ms)

@@ -202,6 +202,12 @@ class Ledger:
         self._plan(now, progress=self.expected > before)
         return out
 
+    def move_to(self, grid: Grid) -> None:
+        """Its candles open elsewhere: the one that is expected is the one that runs now."""
+        if self.grid.at(grid.anchor_ms) is not self.grid:
+            running = grid.open_of(self.expected)
+            self.grid, self.closed_ms = grid, grid.previous(running)
+
     def begin_before(self, now: Now, bars: int) -> None:
         """A series without any history begins so many candles before now, as far as that is
         known."""

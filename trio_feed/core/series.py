@@ -12,19 +12,14 @@ from attrs import evolve, frozen
 from ..instants import NEVER, Mono, Now
 from ..model import Interval, Kline, Series, Source
 from ..settings import ExchangeSettings
+from . import reports
 from .audit import Audit
 from .calendar import Grid, grid_of
-from .effects import CandleNews, Effect, Fetch, Load, Report, StoreHole, StoreRows
+from .effects import CandleNews, Effect, Fetch, Load, StoreHole, StoreRows
+from .history import FIRST_PAGE, History
 from .ledger import Ledger, Policy, open_ledger
 from .questions import CandleQuestion, Need, Rules
-from .rollup import RollUp, roll
-from .streams import Kind
-
-_FIRST_PAGE = 99
-"""Candles of the first question of a series without history: the cheapest page there is."""
-_HISTORY_PAGE = 499
-_HISTORY_RETRY_S = 30.0
-_GRID_BARS = 3
+from .rolled import Rolled
 
 
 @frozen
@@ -55,31 +50,20 @@ class CandleLines:
         self.audits: dict[Interval, Audit] = {}
         self._simulated = simulated
         self._history_bars = settings.history_bars
-        self._deepen: dict[Interval, tuple[int, Mono]] = {}
-        """How many candles of history are wanted, and when to ask again."""
+        self._history = History(rules)
         self._noted: dict[Interval, int] = {}
         self._unusual: set[Interval] = set()
         self._built = frozenset(settings.trade_intervals)
-        self._rolled = frozenset(settings.rollup_intervals)
         policy = Policy(close_grace_s=settings.close_grace_s)
-        learn = {Interval.D3} & self._rolled & rules.intervals
-        self._sparse = rules.trade_kind is Kind.PRICE
-        """Silent intervals have no candle."""
-        self.rollup = RollUp(settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse)
-        self._grid_at: dict[Interval, Mono] = dict.fromkeys(learn, now.mono)
-        for interval in chain(settings.intervals, settings.trade_intervals, self.rollup.intervals):
+        self.rolled = Rolled(rules, settings, symbol, now)
+        rolled = settings.rollup_intervals
+        for interval in chain(settings.intervals, settings.trade_intervals, rolled):
             self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
-        self._to_load = set(self._rolled)
-        self._unread = set(self._rolled) if self._sparse else set()
-        """Roll-ups that wait for their stored minutes: none of a silent one shows that it lacks
-        them."""
-        self._tail_loads: dict[Interval, int] = {}
 
     def _open(
         self, interval: Interval, end: End | None, now: Now, policy: Policy, audit_after_s: float
     ) -> None:
         fetched = interval in self.rules.intervals
-        bars = self._history_bars if fetched else 0
         ledger = self.ledgers[interval] = open_ledger(
             Series(self.rules.venue, self.symbol, interval),
             settled_ms=None if end is None else end.settled_ms,
@@ -93,10 +77,8 @@ class CandleLines:
             self.audits[interval] = Audit(ledger.series, audit_after_s)
             if end is not None:
                 ledger.first_ms = end.first_ms
-            running, first_ms = ledger.grid.open_of(int(now.exchange)), ledger.first_ms
-            short = bars > _FIRST_PAGE if end is None else first_ms is not None
-            if short and (first_ms is None or ledger.grid.count(first_ms, running) < bars):
-                self._deepen[interval] = (bars, now.mono)
+            known = end is not None
+            self._history.want(interval, ledger, self._history_bars, now, known=known)
 
     def _first_bars(self, interval: Interval) -> int:
         """How many closed candles a series without history begins with."""
@@ -104,7 +86,7 @@ class CandleLines:
             return 0
         # The grid is not known yet: one more, so that none is missing where it is another one.
         more = interval is Interval.D3 and self._history_bars > 0
-        return min(self._history_bars, _FIRST_PAGE) + more
+        return min(self._history_bars, FIRST_PAGE) + more
 
     def holding(self) -> int:
         """Series whose later candles wait for what is missing before them."""
@@ -114,7 +96,7 @@ class CandleLines:
         """A candle state of the exchange's stream."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.observe(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self._rolled:
+        if interval is Interval.M1 and not kline.closed and self.rolled:
             out += self._roll(kline, now)
         return out
 
@@ -137,24 +119,22 @@ class CandleLines:
         """A candle made of prices: intervals without one have none."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.made(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self._rolled:
+        if interval is Interval.M1 and not kline.closed and self.rolled:
             out += self._roll(kline, now)
         return out
 
     def passed(self, until_ms: int, now: Now) -> list[Effect]:
         """No minute before ``until_ms`` is to come any more: what was made of them is over."""
         out: list[Effect] = []
-        for interval, kline in self.rollup.passed(until_ms):
-            if interval not in self._unread:
-                out += self.priced(interval, kline, now)
+        for interval, kline in self.rolled.passed(until_ms):
+            out += self.priced(interval, kline, now)
         return out
 
     def silent_until(self, interval: Interval, time_ms: int) -> None:
         """Nothing is missing before ``time_ms``."""
         ledger = self.ledgers[interval]
-        if interval in self._unread:
-            return
-        ledger.silent_until(ledger.grid.open_of(time_ms))
+        if not self.rolled.is_unread(interval):
+            ledger.silent_until(ledger.grid.open_of(time_ms))
 
     def kept(self, interval: Interval, rows: list[Kline], now: Now) -> list[Effect]:
         """Silent candles of which we are not sure: for the store alone."""
@@ -162,8 +142,8 @@ class CandleLines:
         if not rows or ledger.fresh:
             return []
         out: list[Effect] = [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
-        if interval is Interval.M1 and self._rolled:
-            again = (load for row in rows for load in self._roll_revised(row, now))
+        if interval is Interval.M1 and self.rolled:
+            again = (load for row in rows for load in self.rolled.revised(row))
             out += dict.fromkeys(again)
         return out
 
@@ -191,22 +171,10 @@ class CandleLines:
         out = [*holes, *self._told(ledger, news, now)]
         if interval not in self._unusual and not ledger.grid.usual:
             self._unusual.add(interval)
-            fields = {"stream": str(ledger.series), "opens_at_ms": ledger.grid.anchor_ms}
-            out.append(Report("grid.unusual", "info", fields))
+            out.append(reports.unusual_grid(ledger.series, ledger.grid.anchor_ms))
         closed = [each.kline for each in news if each.kline.closed]
         if closed:
-            out.append(
-                Report(
-                    "backfill.filled",
-                    "info",
-                    {
-                        "stream": str(ledger.series),
-                        "candles": len(closed),
-                        "first_ms": closed[0].open_ms,
-                        "last_ms": closed[-1].open_ms,
-                    },
-                )
-            )
+            out.append(reports.filled("backfill.filled", ledger.series, closed))
         return out
 
     def answered(
@@ -230,52 +198,27 @@ class CandleLines:
 
     def deepen(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.HISTORY`: what lies before the line's beginning."""
-        found = self._deepen.pop(interval, None)
         ledger = self.ledgers[interval]
-        first_ms = ledger.first_ms
-        if found is None or first_ms is None:
-            return []
-        older = [self._labelled(r) for r in rows if r.closed and r.open_ms < first_ms]
+        older = self._history.answered(interval, ledger, map(self._labelled, rows), now)
         if not older:
-            return []  # the exchange's history begins here
-        ledger.first_ms = older[0].open_ms
-        if ledger.grid.count(ledger.first_ms, ledger.grid.open_of(int(now.exchange))) < found[0]:
-            self._deepen[interval] = (found[0], now.mono)
-        fields = {
-            "stream": str(ledger.series),
-            "candles": len(older),
-            "first_ms": older[0].open_ms,
-            "last_ms": older[-1].open_ms,
-        }
-        return [StoreRows(ledger.series, tuple(older)), Report("history.filled", "info", fields)]
+            return []
+        report = reports.filled("history.filled", ledger.series, older)
+        return [StoreRows(ledger.series, tuple(older)), report]
 
     def learn_grid(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.GRID`: where the candles of a roll-up open."""
-        opens = [row.open_ms for row in rows]
-        if not opens:
-            return []
-        del self._grid_at[interval]
-        grid = Grid(interval, opens[-1])
-        self.rollup.learn(interval, grid)
-        ledger = self.ledgers[interval]
-        if ledger.grid.at(grid.anchor_ms) is not ledger.grid:
-            running = grid.open_of(ledger.expected)
-            ledger.grid, ledger.closed_ms = grid, grid.previous(running)
-        return self.loads(now)
+        known = self.rolled.learn(interval, rows, self.ledgers[interval])
+        return self.loads(now) if known else []
 
     def loaded(self, load: Load, minutes: list[Kline], now: Now) -> list[Effect]:
         """Stored minutes of a rolled-up candle."""
         ledger = self.ledgers[load.interval]
-        self._unread.discard(load.interval)
         if load.end_ms > ledger.expected:
-            rows = self.rollup.reseed(load.interval, minutes)
-            take = ledger.made if self._sparse else ledger.observe
+            rows = self.rolled.begin(load, minutes)
+            take = ledger.made if self.rolled.sparse else ledger.observe
             return self._told(ledger, [n for r in rows for n in take(self._labelled(r), now)], now)
-        inside = [m for m in minutes if load.start_ms <= m.open_ms < load.end_ms]
-        if not inside:
-            return []
-        row = roll(ledger.grid, inside, over=True, sparse=self._sparse)
-        return self.revise(load.interval, row, now)
+        row = self.rolled.again(load, minutes, ledger.grid)
+        return [] if row is None else self.revise(load.interval, row, now)
 
     def resumed(self, intervals: Iterable[Interval], now: Now) -> None:
         """The streams of these series are (back) up."""
@@ -319,19 +262,8 @@ class CandleLines:
             wanted = self.audits[interval].wanted(grid, now)
             return None if wanted is None else CandleQuestion(interval, wanted[0], wanted[1])
         if fetch.need is Need.GRID:
-            start = grid.back(grid.open_of(int(now.exchange)), _GRID_BARS - 1)
-            return CandleQuestion(interval, start, _GRID_BARS)
-        found = self._deepen.get(interval)
-        if found is None or ledger.first_ms is None:
-            return None
-        target = grid.back(grid.open_of(int(now.exchange)), found[0])
-        start = grid.back(ledger.first_ms, min(page, _HISTORY_PAGE))
-        start = max(start, target, self.rules.began_ms)
-        bars = grid.count(start, ledger.first_ms)
-        if bars <= 0:
-            del self._deepen[interval]
-            return None
-        return CandleQuestion(interval, start, bars)
+            return self.rolled.question(interval, grid, now)
+        return self._history.ask(interval, ledger, now)
 
     def failed(self, fetch: Fetch, now: Now) -> None:
         """There was no answer, or one that cannot be used."""
@@ -342,10 +274,10 @@ class CandleLines:
                 self.ledgers[interval].failed(now)
             case Need.AUDIT:
                 self.audits[interval].failed(now)
-            case Need.GRID if interval in self._grid_at:
-                self._grid_at[interval] = now.mono + _HISTORY_RETRY_S
-            case _ if interval in self._deepen:
-                self._deepen[interval] = (self._deepen[interval][0], now.mono + _HISTORY_RETRY_S)
+            case Need.GRID:
+                self.rolled.not_answered(interval, now)
+            case _:
+                self._history.failed(interval, now)
 
     def behind(self, now: Now) -> int:
         """Series of which a closed candle is overdue that the exchange can supply."""
@@ -360,24 +292,15 @@ class CandleLines:
             ledger = self.ledgers[interval]
             yield Fetch(Need.CANDLES, self.symbol, interval), ledger.due(now)
             yield Fetch(Need.AUDIT, self.symbol, interval), audit.due(ledger.grid, now)
-        for interval, (_target, at) in self._deepen.items():
+        for interval, at in self._history.dues():
             if self.ledgers[interval].first_ms is not None:
                 yield Fetch(Need.HISTORY, self.symbol, interval), at
-        for interval, at in self._grid_at.items():
+        for interval, at in self.rolled.dues():
             yield Fetch(Need.GRID, self.symbol, interval), at
 
     def loads(self, now: Now) -> list[Effect]:
-        """At the start running rolled-up candles begin with the minutes that are stored of them."""
-        out: list[Effect] = []
-        for interval in sorted(self._to_load):
-            grid = self.rollup.grid(interval)
-            if grid is None:
-                continue
-            self._to_load.discard(interval)
-            start = self.ledgers[interval].expected
-            end = max(int(now.exchange), grid.next(start)) + 1
-            out.append(Load(self.symbol, interval, start, end))
-        return out
+        """Stored minutes that are wanted at the start."""
+        return [*self.rolled.loads(self.ledgers, now)]
 
     def _told(self, ledger: Ledger, news: Iterable[CandleNews], now: Now) -> list[Effect]:
         """News of a ledger, and what follows from them."""
@@ -392,9 +315,9 @@ class CandleLines:
                 each.revision or not self._is_settled(ledger.grid, kline, now)
             ):
                 audit.told(kline)
-            out.append(_closed_report(each))
-            if interval is Interval.M1 and self._rolled:
-                out += self._roll_revised(kline, now) if each.revision else self._roll(kline, now)
+            out.append(reports.closed(each))
+            if interval is Interval.M1 and self.rolled:
+                out += self.rolled.revised(kline) if each.revision else self._roll(kline, now)
         return out
 
     def _is_settled(self, grid: Grid, kline: Kline, now: Now) -> bool:
@@ -406,18 +329,10 @@ class CandleLines:
 
     def _roll(self, minute: Kline, now: Now) -> list[Effect]:
         out: list[Effect] = []
-        take = self.priced if self._sparse else self.built
-        for interval, kline in self.rollup.add(minute):
-            if interval not in self._unread:
-                out += take(interval, kline, now)
+        take = self.priced if self.rolled.sparse else self.built
+        for interval, kline in self.rolled.add(minute):
+            out += take(interval, kline, now)
         return out
-
-    def _roll_revised(self, minute: Kline, now: Now) -> list[Effect]:
-        """Candles that hold this minute are made anew."""
-        return [
-            Load(self.symbol, interval, start, end)
-            for interval, start, end in self.rollup.revised(minute)
-        ]
 
     def _note_holes(self, ledger: Ledger) -> list[Effect]:
         interval = ledger.series.interval
@@ -426,33 +341,10 @@ class CandleLines:
         out: list[Effect] = []
         for hole in ledger.holes[noted:]:
             number = ledger.grid.count(hole.first_ms, ledger.grid.next(hole.last_ms))
-            fields = {
-                "stream": str(ledger.series),
-                "candles": number,
-                "first_ms": hole.first_ms,
-                "last_ms": hole.last_ms,
-            }
             out.append(StoreHole(ledger.series, hole))
-            out.append(
-                Report("candle.hole", "warning", fields, "candle_holes", amount=float(number))
-            )
+            out.append(reports.hole(ledger.series, hole, number))
         return out
 
     def _labelled(self, kline: Kline) -> Kline:
         """A candle that says ``simulated`` where everything of this venue is."""
         return evolve(kline, source=Source.SIMULATED) if self._simulated else kline
-
-
-def _closed_report(news: CandleNews) -> Report:
-    kline = news.kline
-    if news.revision:
-        fields = {"stream": str(news.series), "time": kline.open_ms}
-        return Report("candle.revised", "warning", fields, "revisions")
-    source = kline.source.value
-    fields = {
-        "stream": str(news.series),
-        "time": kline.open_ms,
-        "close": str(kline.close),
-        "source": source,
-    }
-    return Report("candle.closed", "debug", fields, "candles_closed", (source,))
