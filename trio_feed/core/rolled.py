@@ -27,6 +27,7 @@ class Rolled:
 
     def __init__(self, rules: Rules, settings: ExchangeSettings, symbol: str, now: Now) -> None:
         self._symbol = symbol
+        self.intervals = settings.rollup_intervals
         self.sparse = rules.trade_kind is Kind.PRICE
         chosen = frozenset(settings.rollup_intervals)
         learn = {Interval.D3} & chosen & rules.intervals
@@ -36,9 +37,6 @@ class Rolled:
         self._unread = set(chosen) if self.sparse else set()
         """Those that wait for their stored minutes: a silent minute does not show that it lacks
         one."""
-
-    def __bool__(self) -> bool:
-        return bool(self.rollup.intervals)
 
     def add(self, minute: Kline) -> Iterator[Built]:
         """A state of a minute -> states of the candles that hold it."""

@@ -96,7 +96,7 @@ class CandleLines:
         """A candle state of the exchange's stream."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.observe(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self.rolled:
+        if interval is Interval.M1 and not kline.closed and self.rolled.intervals:
             out += self._roll(kline, now)
         return out
 
@@ -119,7 +119,7 @@ class CandleLines:
         """A candle made of prices: intervals without one have none."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.made(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self.rolled:
+        if interval is Interval.M1 and not kline.closed and self.rolled.intervals:
             out += self._roll(kline, now)
         return out
 
@@ -142,7 +142,7 @@ class CandleLines:
         if not rows or ledger.fresh:
             return []
         out: list[Effect] = [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
-        if interval is Interval.M1 and self.rolled:
+        if interval is Interval.M1 and self.rolled.intervals:
             again = (load for row in rows for load in self.rolled.revised(row))
             out += dict.fromkeys(again)
         return out
@@ -316,7 +316,7 @@ class CandleLines:
             ):
                 audit.told(kline)
             out.append(reports.closed(each))
-            if interval is Interval.M1 and self.rolled:
+            if interval is Interval.M1 and self.rolled.intervals:
                 out += self.rolled.revised(kline) if each.revision else self._roll(kline, now)
         return out
 
