@@ -24,9 +24,9 @@ def doubts(cadence: Cadence, now: float, gaps: Iterable[float]) -> int:
     found = 0
     for gap in gaps:
         end = now + gap
-        while cadence.doubt_at < end:
+        while cadence.suspect_at < end:
             found += 1
-            cadence.calm(cadence.doubt_at)
+            cadence.confirm_quiet(cadence.suspect_at)
         now = end
         found += cadence.arrived(now)
     return found
@@ -69,7 +69,7 @@ def test_bursts_are_not_the_cadence() -> None:
 @pytest.mark.parametrize("period", [0.25, 1.0, 30.0])
 def test_silence_is_noticed_within_three_times_the_cadence(period: float) -> None:
     cadence, now = learned([period] * 100)
-    noticed = cadence.doubt_at - now
+    noticed = cadence.suspect_at - now
     assert period < noticed
     assert noticed + cadence.grace_s <= max(3 * period, 0.5 + cadence.grace_s)
 
@@ -77,9 +77,9 @@ def test_silence_is_noticed_within_three_times_the_cadence(period: float) -> Non
 def test_nothing_is_expected_of_a_stream_that_is_not_known() -> None:
     cadence, _ = learned([1.0] * 3)
     assert cadence.allowed_s == 60.0
-    assert Cadence(3.0, 5.0, 60.0).doubt_at == float("inf")
+    assert Cadence(3.0, 5.0, 60.0).suspect_at == float("inf")
     cadence.pause()
-    assert cadence.doubt_at == float("inf")
+    assert cadence.suspect_at == float("inf")
 
 
 def test_a_pause_that_was_proven_quiet_is_no_reason_to_be_deaf_afterwards() -> None:
@@ -109,7 +109,7 @@ def test_a_trickle_that_is_never_silent_for_long_is_noticed(period: float) -> No
     cadence, now = learned([period] * 2_000, floor_s=5.0)
     started = now
     while not cadence.arrived(now := now + 10 * period):
-        assert now < cadence.doubt_at
+        assert now < cadence.suspect_at
         assert now - started < 3 * max(10 * period, 5.0)
 
 
@@ -123,7 +123,7 @@ def test_one_that_keeps_half_of_its_rate_is_no_trickle() -> None:
 def test_when_it_cannot_be_asked_it_is_doubted_again_later_and_nothing_is_learned() -> None:
     cadence, now = learned([1.0] * 100, floor_s=1.0)
     cadence.unproven(now + 2)
-    assert cadence.doubt_at == now + 4
+    assert cadence.suspect_at == now + 4
     cadence.arrived(now + 3)
     assert cadence.gap_s < 1.1
 

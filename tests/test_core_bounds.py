@@ -108,7 +108,7 @@ def test_what_is_allowed_has_a_floor_and_a_ceiling() -> None:
         for n in range(1, 11):
             cadence.arrived(10.0 * n)
         assert cadence.allowed_s == pytest.approx(allowed)
-        assert cadence.doubt_at == pytest.approx(100 + allowed)
+        assert cadence.suspect_at == pytest.approx(100 + allowed)
 
 
 def test_the_expected_gap_is_weighted_by_length() -> None:
@@ -120,15 +120,15 @@ def test_the_expected_gap_is_weighted_by_length() -> None:
 
 def test_a_calm_is_put_off_by_as_long_as_it_lasted() -> None:
     cadence, now = learned([1.0] * 100, floor_s=5.0)
-    cadence.calm(now + 5)
-    assert cadence.doubt_at == now + 10
-    assert cadence.calm_at(now + 9)
-    assert not cadence.calm_at(now + 10)
-    cadence.calm(now + 1000)
-    assert cadence.doubt_at == now + 1300  # never for longer than five minutes
+    cadence.confirm_quiet(now + 5)
+    assert cadence.suspect_at == now + 10
+    assert cadence.is_confirmed(now + 9)
+    assert not cadence.is_confirmed(now + 10)
+    cadence.confirm_quiet(now + 1000)
+    assert cadence.suspect_at == now + 1300  # never for longer than five minutes
     cadence.begin(now + 2000)
-    assert not cadence.calm_at(now + 2000)
-    assert cadence.doubt_at == now + 2005
+    assert not cadence.is_confirmed(now + 2000)
+    assert cadence.suspect_at == now + 2005
 
 
 def test_a_calm_is_never_put_off_for_twice_what_is_allowed_at_most() -> None:
@@ -136,8 +136,8 @@ def test_a_calm_is_never_put_off_for_twice_what_is_allowed_at_most() -> None:
     cadence.begin(0.0)
     for n in range(1, 11):
         cadence.arrived(10.0 * n)
-    cadence.calm(1_000.0)
-    assert cadence.doubt_at == 1_014.0
+    cadence.confirm_quiet(1_000.0)
+    assert cadence.suspect_at == 1_014.0
 
 
 # ---------------------------------------------------------------- clocks

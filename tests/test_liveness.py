@@ -7,10 +7,10 @@ from attrs import evolve
 from support.engine import BOOKS, CANDLES, TICKERS, TRADES
 from support.make import MINUTE, T0, kline, trade
 
-from trio_feed.core.liveness import (
+from trio_feed.core.liveness import Liveness
+from trio_feed.core.monitored import (
     Action,
     Flows,
-    Liveness,
     Probe,
     Rotate,
     Settled,

@@ -12,7 +12,7 @@ often enough never to be silent for long but far below its rate, is seen by coun
 windows of some ten gaps.
 
 What was in doubt teaches little: a gap counts at most as long as was allowed, so that a trickle
-does not become the new normal.  Only where the exchange was asked and had nothing (``calm``) the
+does not become the new normal.  Only where the exchange was asked and had nothing (``confirm_quiet``) the
 market has slowed down, and longer gaps are believed.
 
 Times are seconds of any clock that only goes forward.
@@ -34,13 +34,13 @@ _TRICKLE = 5.0
 """So many times fewer arrivals than expected in a window are a trickle."""
 _MEAN_OVER = 128
 _IN_FLIGHT_S = 1.0
-_LONGEST_CALM_S = 300.0
+_LONGEST_QUIET_S = 300.0
 _NEVER = float("inf")
 
 
 @define(slots=True)
 class Cadence:
-    """Of one stream.  ``doubt_at`` is when its silence will be suspicious, inf: never.
+    """Of one stream.  ``suspect_at`` is when its silence will be suspicious, inf: never.
 
     ``factor`` and ``floor_s``: no silence is suspicious before ``factor / 2`` expected gaps, nor
     before ``floor_s``.  ``unknown_s`` is allowed while too little is known.
@@ -53,14 +53,14 @@ class Cadence:
     """A longer silence is always in doubt."""
     gap_s: float = 0.0
     """Expected, see above; 0 while nothing is known."""
-    doubt_at: float = _NEVER
+    suspect_at: float = _NEVER
     last: float = 0.0
     """When it spoke last, or began."""
     _known: int = 0
     _seen_s: float = 0.0
     _mean_s: float = 0.0
     _least_s: float = _NEVER
-    _calm: bool = False
+    _confirmed: bool = False
     _window_end: float = _NEVER
     _window_expects: float = 0.0
     _window_count: int = 0
@@ -85,13 +85,13 @@ class Cadence:
     def begin(self, now: float) -> None:
         """It is expected to speak from now on (again): what was before is no gap."""
         self.last = now
-        self.doubt_at = now + self.allowed_s
-        self._calm = False
+        self.suspect_at = now + self.allowed_s
+        self._confirmed = False
         self._open_window(now)
 
     def pause(self) -> None:
         """Nothing is expected until ``begin``."""
-        self.doubt_at = _NEVER
+        self.suspect_at = _NEVER
         self._window_end = _NEVER
 
     def arrived(self, now: float) -> bool:
@@ -99,12 +99,12 @@ class Cadence:
         gap = now - self.last
         if gap < _BATCH_S:
             return False
-        doubted = now > self.doubt_at or self._calm
+        doubted = now > self.suspect_at or self._confirmed
         self._learn(gap)
         self.last = now
-        self._calm = False
+        self._confirmed = False
         allowed = self.allowed_s
-        self.doubt_at = now + allowed
+        self.suspect_at = now + allowed
         self._window_count += 1
         if now < self._window_end:
             return False
@@ -112,14 +112,14 @@ class Cadence:
         self._open_window(now)
         return few and not doubted and self.learned
 
-    def calm(self, now: float) -> None:
+    def confirm_quiet(self, now: float) -> None:
         """The exchange has nothing newer either: doubt again after as long a silence again."""
-        self._calm = True
+        self._confirmed = True
         self._put_off(now)
 
-    def calm_at(self, now: float) -> bool:
+    def is_confirmed(self, now: float) -> bool:
         """Its silence was confirmed, and is not in doubt again."""
-        return self._calm and now < self.doubt_at
+        return self._confirmed and now < self.suspect_at
 
     def unproven(self, now: float) -> None:
         """The exchange could not be asked: doubt again later, believe nothing."""
@@ -127,15 +127,15 @@ class Cadence:
 
     def _put_off(self, now: float) -> None:
         wait_s = max(now - self.last, self.allowed_s)
-        longest_s = min(max(_LONGEST_CALM_S, self.allowed_s), 2 * self.most_s)
-        self.doubt_at = now + min(wait_s, longest_s)
+        longest_s = min(max(_LONGEST_QUIET_S, self.allowed_s), 2 * self.most_s)
+        self.suspect_at = now + min(wait_s, longest_s)
         self._open_window(now)
 
     def _learn(self, gap: float) -> None:
         known = self._known = self._known + 1
         self._least_s = min(gap, self._least_s * 1.01)
         if known > _ENOUGH:
-            most = _BELIEVED * self.gap_s if self._calm else self.allowed_s
+            most = _BELIEVED * self.gap_s if self._confirmed else self.allowed_s
             gap = min(gap, max(most, self.floor_s))
         self.gap_s += (gap - self.gap_s) * gap / (self._seen_s + gap)
         self._seen_s = min(self._seen_s + gap, max(_MEMORY_S, _MEMORY * self.gap_s))

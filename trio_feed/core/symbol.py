@@ -23,7 +23,7 @@ from .effects import Effect, Fetch, Load
 from .from_prices import PriceCandles
 from .from_trades import ODD_TIME_MS, TradeCandles
 from .lines import ChannelLines, ignored
-from .liveness import Flows
+from .monitored import Flows
 from .questions import (
     BookQuestion,
     CandleQuestion,

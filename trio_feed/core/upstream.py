@@ -12,7 +12,8 @@ from .channels import BY_KIND
 from .effects import Effect, Fetch, Report, Resubscribe
 from .from_trades import TradeCandles
 from .health import Span
-from .liveness import Action, Flows, Liveness, Probe, Rotate, Settled, Stale
+from .liveness import Liveness
+from .monitored import Action, Flows, Probe, Rotate, Settled, Stale
 from .questions import Need
 from .scope import Scope
 from .streams import SPORADIC, Kind, Stream
