@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from support.engine import MONO_0, WALL_FAST_MS, at, since_t0
 from support.make import MINUTE, SERIES, T0, kline
 
+from trio_feed.core.asking import Policy
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.core.effects import CandleNews
-from trio_feed.core.ledger import Counts, Ledger, Policy, open_ledger
+from trio_feed.core.ledger import Counts, Ledger
+from trio_feed.core.opening import open_ledger
 from trio_feed.instants import Now
 from trio_feed.model import Hole, Interval, Series
 

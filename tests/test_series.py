@@ -25,9 +25,9 @@ from support.make import MINUTE, T0, kline, trade
 
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.core.effects import CandleNews, Effect, Fetch, Load, Report, StoreHole, StoreRows
+from trio_feed.core.opening import End
 from trio_feed.core.questions import CandleQuestion, Need
 from trio_feed.core.rollup import roll
-from trio_feed.core.series import End
 from trio_feed.core.streams import KlineUpdate
 from trio_feed.instants import NEVER
 from trio_feed.model import Hole, Interval, Kline, Series, Source, StreamState

@@ -12,8 +12,8 @@ from trio_feed.core.effects import (
     Report,
     Resubscribe,
 )
+from trio_feed.core.opening import End
 from trio_feed.core.questions import Need, Question, Rules
-from trio_feed.core.series import End
 from trio_feed.core.streams import Data, Kind, KlineUpdate, Stream
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.instants import Exchange, Mono, Now, Wall

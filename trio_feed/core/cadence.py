@@ -12,8 +12,8 @@ often enough never to be silent for long but far below its rate, is seen by coun
 windows of some ten gaps.
 
 What was in doubt teaches little: a gap counts at most as long as was allowed, so that a trickle
-does not become the new normal.  Only where the exchange was asked and had nothing (``confirm_quiet``) the
-market has slowed down, and longer gaps are believed.
+does not become the new normal. Only where the exchange was asked and had nothing
+(``confirm_quiet``) the market has slowed down, and longer gaps are believed.
 
 Times are seconds of any clock that only goes forward.
 """

@@ -10,9 +10,9 @@ from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Price
 from .bars import Built
 from .effects import Effect, LineNews
+from .opening import End
 from .prices import SymbolPrices
 from .scope import Scope
-from .series import End
 from .upstream import Upstream
 
 

@@ -13,9 +13,9 @@ from ..model import Channel, Interval, Kline, Trade
 from .early import EarlyClose
 from .effects import CandleNews, Effect, Fetch, LineNews, Report
 from .health import Span
+from .opening import End
 from .questions import LatestQuestion, Need, TradeQuestion
 from .scope import Scope
-from .series import End
 from .trades import Difference, Match, OneSided, SymbolTrades, Taken, Verdict
 
 ODD_TIME_MS = 60_000

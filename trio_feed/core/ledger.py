@@ -20,27 +20,14 @@ is the successor.  A stream frame off the grid waits until a REST row confirms i
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ..instants import Mono, Now
 from ..model import Hole, Kline, Series
+from .asking import Asking, Policy
 from .calendar import Grid
 from .effects import CandleNews
-
-
-@frozen
-class Policy:
-    """Waiting times in seconds; how often a hole must be confirmed; how many candles may wait."""
-
-    close_grace_s: float = 3.0
-    retry_s: float = 2.0
-    retry_max_s: float = 60.0
-    hole_confirmations: int = 3
-    hole_wait_s: float = 30.0
-    fresh_hold_s: float = 10.0
-    """A series without any history begins with the running candle if none comes by then."""
-    max_waiting: int = 1_000
-
+from .later import Later
 
 _REMEMBERED = 5
 """Closed candles of which a repetition is compared with what was told."""
@@ -70,7 +57,7 @@ class Ledger:
     closed_ms: int
     fresh: bool
     grid: Grid
-    policy: Policy = Policy()
+    policy: Policy = field(factory=Policy)
     counts: Counts = field(factory=Counts)
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
@@ -79,22 +66,17 @@ class Ledger:
     """Open time of the closed candle before ``expected`` that is stored, None where none is."""
     _recent: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
     _superseded: deque[Kline] = field(factory=lambda: deque(maxlen=_REMEMBERED))
-    _waiting: dict[int, Kline] = field(factory=dict)
-    _ahead: Kline | None = None
     _odd: Kline | None = None
     """A frame that opens off the grid, until a REST row says whether it is real."""
-    _held_since: Mono | None = None
     _early_ms: int = 0
     """Open time of a running candle that began before the last one would have ended."""
     _updates: int = 0
-    _ahead_updates: int = 0
-    _asked: int = 0
-    """Questions in a row that brought nothing."""
-    _sightings: int = 0
-    """Answers that showed a hole where a candle is expected; the first one was at:"""
-    _sighted_at: Mono = Mono(0.0)
-    _retry_at: Mono | None = None
-    _hurry_at: Mono | None = None
+    asking: Asking = field(init=False)
+    _later: Later = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.asking = Asking(self.policy)
+        self._later = Later(self.policy.max_waiting)
 
     @property
     def expected(self) -> int:
@@ -111,20 +93,18 @@ class Ledger:
     @property
     def holding(self) -> bool:
         """Later candles wait for what is missing before them."""
-        return self._ahead is not None or bool(self._waiting)
+        return self._later.since is not None
 
     @property
     def newest_ms(self) -> int:
         """Open time of the newest candle that is known of, closed or not."""
-        ahead = 0 if self._ahead is None else self._ahead.open_ms
-        return max(self.expected, ahead, max(self._waiting, default=0))
+        return max(self.expected, self._later.newest_ms)
 
     def due(self, now: Now) -> Mono:
         """When to ask the exchange for ``expected`` and what follows."""
-        if self._retry_at is not None:
-            return self._retry_at
-        if self._hurry_at is not None:
-            return self._hurry_at
+        presses = self.asking.due()
+        if presses is not None:
+            return presses
         overdue_ms = self.grid.next(self.expected) - float(now.exchange)
         return now.mono + (overdue_ms / 1000 + self.policy.close_grace_s)
 
@@ -136,7 +116,7 @@ class Ledger:
     def resumed(self, now: Now) -> None:
         """The stream is (back) up: what ended meanwhile is missing, ask at once."""
         if self.grid.next(self.expected) <= float(now.exchange):
-            self._retry_at = now.mono
+            self.asking.retry_at = now.mono
 
     def observe(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A candle state of the stream -> what to publish, in order."""
@@ -144,7 +124,7 @@ class Ledger:
         if kline.open_ms <= self.closed_ms:
             if self.fresh:
                 # Where the line begins was guessed by a clock that is ahead: ask anew.
-                self._hurry(now, 0.0)
+                self.asking.hurry(now, 0.0)
                 return []
             return self._repeated(kline, now)
         if kline.open_ms == expected:
@@ -152,14 +132,16 @@ class Ledger:
                 if self._is_outdated(kline):
                     self.counts.outdated += 1
                     return []
-                self._drop_what_is_ahead(now)
+                if self._later.since is not None:
+                    self._later.drop()
+                    self.asking.hurry_at = None
                 return [self._update(kline, now)]
             return [self._close(kline, now), *self._release(now)]
         if self.grid.open_of(kline.open_ms) != kline.open_ms:
             # One frame is not believed alone: the exchange is asked.
             self.counts.odd += 1
             self._odd = kline
-            self._hurry(now, 0.0)
+            self.asking.hurry(now, 0.0)
             return []
         return self._hold(kline, now)
 
@@ -223,12 +205,10 @@ class Ledger:
     def begin_with_what_runs(self, now: Now) -> list[CandleNews]:
         """Of a fresh series whose history does not come: begin with the running candle, so that
         live updates do not wait for history.  Nothing where that is not so (yet)."""
-        if not self.fresh or self._held_since is None:
+        since = self._later.since
+        if not self.fresh or since is None or now.mono - since < self.policy.fresh_hold_s:
             return []
-        if now.mono - self._held_since < self.policy.fresh_hold_s:
-            return []
-        first = min([*self._waiting, *([self._ahead.open_ms] if self._ahead else [])])
-        self.closed_ms = self.grid.previous(first)
+        self.closed_ms = self.grid.previous(self._later.first_ms)
         self.fresh = False
         return self._release(now)
 
@@ -265,30 +245,16 @@ class Ledger:
         """The question could not be answered: ask again later."""
         self._plan(now, progress=False)
 
-    def _hurry(self, now: Now, seconds: float) -> None:
-        at = now.mono + seconds
-        if self._retry_at is None and (self._hurry_at is None or at < self._hurry_at):
-            self._hurry_at = at
-
     def _plan(self, now: Now, *, progress: bool) -> None:
-        self._hurry_at = None
         if progress:
-            self._asked = self._sightings = 0  # answers that follow at once may be of one page
             still = self.grid.next(self.expected) <= float(now.exchange)
-            self._retry_at = now.mono if still or self.holding else None
-            return
-        self._asked += 1
-        wait_s = self.policy.retry_s * 2 ** min(self._asked - 1, 10)
-        self._retry_at = now.mono + min(wait_s, self.policy.retry_max_s)
+            self.asking.progressed(now, more=still or self.holding)
+        else:
+            self.asking.in_vain(now)
 
     def _believe_hole(self, next_ms: int, now: Now) -> bool:
-        """An answer shows a hole; only answers count, not questions that failed."""
-        if not self._sightings:
-            self._sighted_at = now.mono
-        self._sightings += 1
-        enough = self._sightings >= self.policy.hole_confirmations
-        enough = enough and now.mono - self._sighted_at >= self.policy.hole_wait_s
-        if not (enough or self.fresh):
+        """An answer shows a hole."""
+        if not self.asking.sighted(now) and not self.fresh:
             return False
         self._pass_over(next_ms)
         return True
@@ -304,7 +270,7 @@ class Ledger:
         if not self.fresh:
             self.holes.append(Hole(self.expected, max(last, self.expected)))
         self.closed_ms = last
-        self._sightings = 0
+        self.asking.sightings = 0
         self.current = None
         self._updates = 0
 
@@ -327,41 +293,20 @@ class Ledger:
     def _hold(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A later candle, before the expected one is closed."""
         self.counts.held += 1
-        if self._held_since is None:
-            self._held_since = now.mono
-        self._hurry(now, self.policy.close_grace_s)
-        if kline.closed:
-            if len(self._waiting) < self.policy.max_waiting:
-                self._waiting[kline.open_ms] = kline
+        self.asking.hurry(now, self.policy.close_grace_s)
+        running = self._later.add(kline, now)
+        if running is None:
+            self.counts.outdated += 1
+        if not running:
             return []
-        ahead = self._ahead
-        if ahead is not None and ahead.open_ms == kline.open_ms:
-            if kline.event_ms < ahead.event_ms:
-                self.counts.outdated += 1
-                return []
-            self._ahead_updates += 1
-        else:
-            # The newest word counts, not the latest open: an absurd one passes that way.
-            self._ahead_updates = 1
-        self._ahead = kline
-        return [
-            CandleNews(self.series, kline, self._ahead_updates, float(now.wall), provisional=True)
-        ]
-
-    def _drop_what_is_ahead(self, now: Now) -> None:
-        """The stream goes on with the expected candle, so what seemed later was a slip (or comes
-        from a faster connection and comes again)."""
-        if self._ahead is None and not self._waiting:
-            return
-        self._ahead = None
-        self._waiting.clear()
-        self._held_since = self._hurry_at = None
+        updates, received_ms = self._later.updates, float(now.wall)
+        return [CandleNews(self.series, kline, updates, received_ms, provisional=True)]
 
     def _confirm_odd(self, row: Kline) -> None:
         """The exchange has the running candle where a frame off the grid had it."""
         odd, self._odd = self._odd, None
         if odd is not None and odd.open_ms == row.open_ms and not odd.closed:
-            self._ahead = odd
+            self._later.confirm(odd)
 
     def _is_outdated(self, kline: Kline) -> bool:
         """Older than what was told last, or the same once more, over another connection.  Where
@@ -375,17 +320,13 @@ class Ledger:
     def _release(self, now: Now) -> list[CandleNews]:
         """What was held and has become the expected candle."""
         out: list[CandleNews] = []
-        while (kline := self._waiting.pop(self.expected, None)) is not None:
+        while (kline := self._later.take_closed(self.expected)) is not None:
             out.append(self._close(kline, now))
-        for open_ms in [at for at in self._waiting if at <= self.closed_ms]:
-            del self._waiting[open_ms]
-        ahead = self._ahead
-        if ahead is not None and ahead.open_ms <= self.expected:
-            self._ahead = None
-            if ahead.open_ms == self.expected:
-                out.append(self._update(ahead, now))
-        if not self.holding:
-            self._hurry_at = self._held_since = None
+        running = self._later.reach(self.closed_ms, self.expected)
+        if running is not None:
+            out.append(self._update(running, now))
+        if not self._later.any:
+            self.asking.hurry_at = self._later.since = None
         return out
 
     def _update(self, kline: Kline, now: Now) -> CandleNews:
@@ -402,31 +343,9 @@ class Ledger:
         self.current = None
         self._recent.append(kline)
         self._updates = 0
-        self._asked = self._sightings = 0
-        self._retry_at = None
+        self.asking.closed()
         return news
 
     def _news(self, kline: Kline, now: Now) -> CandleNews:
         self._updates += 1
         return CandleNews(self.series, kline, self._updates, float(now.wall), after_ms=self.told_ms)
-
-
-def open_ledger(
-    series: Series,
-    *,
-    settled_ms: int | None,
-    told_ms: int | None = None,
-    history_bars: int,
-    grid: Grid,
-    now: Now,
-    policy: Policy,
-) -> Ledger:
-    """A ledger that goes on after ``settled_ms``, or, where the store knows nothing, begins
-    ``history_bars`` closed candles before now."""
-    fresh = settled_ms is None
-    if settled_ms is None:
-        running = grid.open_of(int(now.exchange))
-        settled_ms = grid.previous(grid.back(running, history_bars))
-    else:
-        grid = grid.at(settled_ms)
-    return Ledger(series, settled_ms, fresh, grid, policy, told_ms=told_ms)

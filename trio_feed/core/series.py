@@ -7,29 +7,21 @@ origin, what the exchange answers by REST has the last word where it answers at 
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from ..instants import NEVER, Mono, Now
 from ..model import Interval, Kline, Series, Source
 from ..settings import ExchangeSettings
 from . import reports
+from .asking import Policy
 from .audit import Audit
 from .calendar import Grid, grid_of
 from .effects import CandleNews, Effect, Fetch, Load, StoreHole, StoreRows
 from .history import FIRST_PAGE, History
-from .ledger import Ledger, Policy, open_ledger
+from .ledger import Ledger
+from .opening import End, open_ledger
 from .questions import CandleQuestion, Need, Rules
 from .rolled import Rolled
-
-
-@frozen
-class End:
-    """Where a stored series ends: its last closed candle, and the open time up to which everything
-    is stored or known not to exist.  ``first_ms``: open time of its oldest candle."""
-
-    kline: Kline
-    settled_ms: int
-    first_ms: int | None = None
 
 
 class CandleLines:

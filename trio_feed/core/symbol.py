@@ -24,6 +24,7 @@ from .from_prices import PriceCandles
 from .from_trades import ODD_TIME_MS, TradeCandles
 from .lines import ChannelLines, ignored
 from .monitored import Flows
+from .opening import End
 from .questions import (
     BookQuestion,
     CandleQuestion,
@@ -34,7 +35,7 @@ from .questions import (
     TradeQuestion,
 )
 from .scope import Alarm, Scope
-from .series import CandleLines, End
+from .series import CandleLines
 from .streams import Data, Kind, KlineUpdate, Stream
 from .upstream import Upstream
 

@@ -31,8 +31,8 @@ from ..core.effects import (
     StoreHole,
     StoreRows,
 )
+from ..core.opening import End
 from ..core.questions import Rules
-from ..core.series import End
 from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import Environment, mono

@@ -26,7 +26,7 @@ from attrs import asdict, evolve
 from ..bus.base import Publisher
 from ..core.chain_cursor import ChainCursor
 from ..core.channels import CHANNELS, kinds_of
-from ..core.series import End
+from ..core.opening import End
 from ..environment import Environment, mono
 from ..errors import BadMessage, NetworkError, StoreError
 from ..metrics import Metrics

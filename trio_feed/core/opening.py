@@ -1,0 +1,40 @@
+"""Where a series goes on: behind what is stored, or so many candles before now.  Pure."""
+
+from attrs import frozen
+
+from ..instants import Now
+from ..model import Kline, Series
+from .asking import Policy
+from .calendar import Grid
+from .ledger import Ledger
+
+
+@frozen
+class End:
+    """Where a stored series ends: its last closed candle, and the open time up to which everything
+    is stored or known not to exist.  ``first_ms``: open time of its oldest candle."""
+
+    kline: Kline
+    settled_ms: int
+    first_ms: int | None = None
+
+
+def open_ledger(
+    series: Series,
+    *,
+    settled_ms: int | None,
+    told_ms: int | None = None,
+    history_bars: int,
+    grid: Grid,
+    now: Now,
+    policy: Policy,
+) -> Ledger:
+    """A ledger that goes on after ``settled_ms``, or, where the store knows nothing, begins
+    ``history_bars`` closed candles before now."""
+    fresh = settled_ms is None
+    if settled_ms is None:
+        running = grid.open_of(int(now.exchange))
+        settled_ms = grid.previous(grid.back(running, history_bars))
+    else:
+        grid = grid.at(settled_ms)
+    return Ledger(series, settled_ms, fresh, grid, policy, told_ms=told_ms)
