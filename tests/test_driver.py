@@ -92,7 +92,7 @@ async def test_an_engine_is_woken_when_it_wants_to_be(autojump_clock: trio.abc.C
     bench = Bench()
     opened(bench)
     assert bench.driver.wake_due() == 63
-    assert bench.driver.next_fetch() is None
+    assert bench.driver.queues.next_fetch() is None
     waits = bench.driver.queues.more_fetches
     await trio.sleep(62.9)
     bench.driver.wake_due()
@@ -100,7 +100,7 @@ async def test_an_engine_is_woken_when_it_wants_to_be(autojump_clock: trio.abc.C
     await trio.sleep(0.1)
     assert bench.driver.wake_due() == NEVER  # the question is asked; nothing else is due
     assert waits.is_set()
-    fetch, engine = bench.driver.next_fetch() or (None, None)
+    fetch, engine = bench.driver.queues.next_fetch() or (None, None)
     assert fetch == Fetch(Need.CANDLES, "BTCUSDT", M1)
     assert engine is bench.driver.engines["BTCUSDT"]
     assert bench.driver.behind() == 0
@@ -133,15 +133,15 @@ async def test_questions_are_taken_by_urgency_then_in_order(
         for need in (Need.HISTORY, Need.CANDLES, Need.AUDIT, Need.TRADES, Need.PROBE)
     ]
     bench.driver.perform(engine, wanted)
-    found = [bench.driver.next_fetch() for _ in wanted]
+    found = [bench.driver.queues.next_fetch() for _ in wanted]
     assert [each[0].need for each in found if each] == [
         Need.TRADES, Need.CANDLES, Need.PROBE, Need.AUDIT, Need.HISTORY,
     ]  # fmt: skip
-    assert bench.driver.next_fetch() is None
+    assert bench.driver.queues.next_fetch() is None
     waits = bench.driver.queues.more_fetches
-    bench.driver.put_back(wanted[0], engine)
+    bench.driver.queues.put_fetch(wanted[0], engine)
     assert waits.is_set()
-    assert bench.driver.next_fetch() == (wanted[0], engine)
+    assert bench.driver.queues.next_fetch() == (wanted[0], engine)
 
 
 async def test_everything_an_engine_wants_is_done(autojump_clock: trio.abc.Clock) -> None:
@@ -218,13 +218,13 @@ async def test_a_step_of_the_exchanges_time_makes_every_plan_anew(
     bench = Bench()
     opened(bench)
     bench.driver.wake_due()
-    assert bench.driver.next_fetch() is None
+    assert bench.driver.queues.next_fetch() is None
     for n in range(3):
         assert bench.driver.now().exchange == T0
         bench.take(trade(n, T0 + 3_600_000 + n))
     assert bench.driver.now().exchange == pytest.approx(T0 + 3_600_007)
     bench.driver.wake_due()
-    fetch, _ = bench.driver.next_fetch() or (None, None)
+    fetch, _ = bench.driver.queues.next_fetch() or (None, None)
     assert fetch == Fetch(Need.CANDLES, "BTCUSDT", M1)
 
 
@@ -235,7 +235,7 @@ async def test_the_date_of_an_answer_is_evidence_as_well(autojump_clock: trio.ab
     for date_ms in (None, T0 + 3_600_000.0, T0 + 3_600_000.0, T0 + 3_600_000.0):
         bench.driver.note_answer(Answer(b"", date_ms, mono(), mono()))
     bench.driver.wake_due()
-    assert bench.driver.next_fetch() is not None
+    assert bench.driver.queues.next_fetch() is not None
     assert float(bench.driver.now().exchange) >= T0 + 3_600_000
     assert float(bench.driver.now().wall) == wall_ms()
 

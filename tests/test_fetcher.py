@@ -86,7 +86,7 @@ async def test_candles_are_asked_for_and_come_in_order(autojump_clock: trio.abc.
         assert (params["startTime"], params["limit"], weight) == (T0 - MINUTE + 1, 4, 1)
         assert closed(bench) == [0, MINUTE]
         assert bench.count("rest_calls", "ok") == 1
-        assert bench.driver.next_fetch() is None
+        assert bench.driver.queues.next_fetch() is None
 
 
 async def test_a_failure_is_asked_again_later(autojump_clock: trio.abc.Clock) -> None:
@@ -167,7 +167,7 @@ async def test_what_has_settled_itself_is_not_asked(autojump_clock: trio.abc.Clo
     rest = Rest()
     async with working(rest, workers=0) as bench:
         engine = bench.driver.engines["BTCUSDT"]
-        assert bench.driver.next_fetch() == (CANDLES_WANTED, engine)
+        assert bench.driver.queues.next_fetch() == (CANDLES_WANTED, engine)
         fetcher = Fetcher(binance_usdm, bench.driver, rest, bench.store, bench.metrics)  # type: ignore[arg-type]
         fetcher.instruments = Instruments([BTC])
         bench.driver.perform(engine, [Fetch(Need.TRADES, "BTCUSDT")])

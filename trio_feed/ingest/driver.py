@@ -8,15 +8,11 @@ Questions go into a heap, the most urgent first, and :mod:`.fetcher` takes them 
 want to be woken later are in another one, and :mod:`.venue` sleeps until the earliest.
 """
 
-import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 import structlog
 import trio
-from attrs import define, field
 
 from ..bus.base import Publisher
 from ..core.clock import ExchangeClock
@@ -36,30 +32,16 @@ from ..core.questions import Rules
 from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import Environment, mono
-from ..instants import NEVER, Mono, Now, Wall
+from ..instants import Mono, Now, Wall
 from ..metrics import Metrics
 from ..model import KlineMessage, Price, StatusMessage, Subject
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
 from ..store import KlineStore
+from .queues import Queues, Wakes
 
 EVERY = "*"
 """In ``symbols``: whatever the venue sends, made known as it comes."""
-
-
-@define(eq=False)
-class Queues:
-    """What waits to be done by tasks.  Bounded by the number of series: each has at most one
-    question and one load of a kind under way."""
-
-    fetches: list[tuple[Fetch, int, SymbolEngine]] = field(factory=list)
-    loads: deque[tuple[Load, SymbolEngine]] = field(factory=deque)
-    rotations: deque[Resubscribe] = field(factory=deque)
-    more_fetches: trio.Event = field(factory=trio.Event)
-    more_loads: trio.Event = field(factory=trio.Event)
-    more_rotations: trio.Event = field(factory=trio.Event)
-    earlier: trio.Event = field(factory=trio.Event)
-    """Set when an engine wants to be woken before the time that is slept for."""
 
 
 class Driver:
@@ -84,9 +66,7 @@ class Driver:
         self._metrics, self._simulated = metrics, simulated
         self.clock = ExchangeClock(mono(), world.wall())
         self._log = structlog.get_logger().bind(venue=rules.venue)
-        self._wakes: list[tuple[Mono, int, SymbolEngine]] = []
-        self._registered: dict[SymbolEngine, Mono] = {}
-        self._numbers = count()
+        self._wakes = Wakes()
         self.prices_quiet: Callable[[], bool] | None = None
         """Whether the chain proves that there are no prices; None: nobody can say."""
         self._price_streams: dict[Stream, None] = {}
@@ -111,7 +91,7 @@ class Driver:
         engine = self.engines.pop(symbol, None)
         if engine is None:
             return []
-        self._registered.pop(engine, None)
+        self._wakes.forget(engine)
         return engine.subjects
 
     def use(self, symbol: str, streams: Iterable[Stream], *, trading: bool) -> None:
@@ -222,25 +202,16 @@ class Driver:
     def wake_due(self) -> Mono:
         """Wake every engine whose time has come; returns when the next one wants to be woken."""
         now = self.now()
-        while self._wakes and self._wakes[0][0] <= now.mono:
-            at, _, engine = heapq.heappop(self._wakes)
-            if self._registered.get(engine) != at:
-                continue  # it is in the heap for another time, or gone
-            del self._registered[engine]
+        while (engine := self._wakes.next_due(now.mono)) is not None:
             self.perform(engine, engine.wake(now, held=self.held))
         self.queues.earlier = trio.Event()
-        return self._wakes[0][0] if self._wakes else NEVER
+        return self._wakes.earliest
 
     def _schedule(self, engine: SymbolEngine) -> None:
         at = engine.wake_at
-        known = self._registered.get(engine)
-        if known is not None and known <= at:
+        if self._wakes.registered.get(engine, NEVER) <= at:
             return
-        if self.engines.get(engine.symbol) is not engine:
-            return
-        self._registered[engine] = at
-        heapq.heappush(self._wakes, (at, next(self._numbers), engine))
-        if self._wakes[0][2] is engine:
+        if self.engines.get(engine.symbol) is engine and self._wakes.plan(engine, at):
             self.queues.earlier.set()
 
     def _replan(self) -> None:
@@ -276,8 +247,7 @@ class Driver:
     def _do(self, engine: SymbolEngine, effect: Effect) -> None:
         match effect:
             case Fetch():
-                heapq.heappush(self.queues.fetches, (effect, next(self._numbers), engine))
-                self.queues.more_fetches.set()
+                self.queues.put_fetch(effect, engine)
             case Load():
                 self.queues.loads.append((effect, engine))
                 self.queues.more_loads.set()
@@ -298,19 +268,6 @@ class Driver:
             metric.labels(self.rules.venue, *report.labels).inc(report.amount)
         if report.event:
             getattr(self._log, report.level)(report.event, **report.fields)
-
-    def next_fetch(self) -> tuple[Fetch, SymbolEngine] | None:
-        """The most urgent question; None: there is none, ``more_fetches`` is set when one comes."""
-        if not self.queues.fetches:
-            self.queues.more_fetches = trio.Event()
-            return None
-        fetch, _, engine = heapq.heappop(self.queues.fetches)
-        return fetch, engine
-
-    def put_back(self, fetch: Fetch, engine: SymbolEngine) -> None:
-        """It could not be asked yet."""
-        heapq.heappush(self.queues.fetches, (fetch, next(self._numbers), engine))
-        self.queues.more_fetches.set()
 
     def note_answer(self, answer: Answer) -> None:
         """The exchange dated an answer."""

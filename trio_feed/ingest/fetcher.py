@@ -96,7 +96,7 @@ class Fetcher:
             # Nobody was asked: the question stands, and all workers wait.
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()
             self._wait(error)
-            driver.put_back(fetch, engine)
+            driver.queues.put_fetch(fetch, engine)
             return
         except (NetworkError, BadMessage) as error:
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()
@@ -153,7 +153,7 @@ class Fetcher:
                 # A ban that another worker met while this one waited holds for this one as well.
                 await trio.sleep_until(float(self._not_before))
                 continue
-            found = self._driver.next_fetch()
+            found = self._driver.queues.next_fetch()
             if found is not None:
                 return found
             await self._driver.queues.more_fetches.wait()
