@@ -32,7 +32,7 @@ from ..core.questions import Rules
 from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import Environment, mono
-from ..instants import Mono, Now, Wall
+from ..instants import NEVER, Mono, Now, Wall
 from ..metrics import Metrics
 from ..model import KlineMessage, Price, StatusMessage, Subject
 from ..net.rest import Answer
