@@ -129,6 +129,13 @@ def test_a_candle_that_names_a_last_trade_that_is_here_is_a_proof(
     assert [at_ms for _, at_ms in closed(made)] == expected
 
 
+def test_a_candle_in_which_the_ids_began_anew_proves_nothing() -> None:
+    """Its last trade is one that we do not have, though its id is small."""
+    made = line()
+    made.witness(M1, evolve(spot(2_250, 1), first_trade_id=2), at(2.3))
+    assert closed(made) == []
+
+
 def test_a_closed_candle_proves_everything_up_to_its_end() -> None:
     made = line(S30)
     made.witness(M1, spot(60_100, 2, over=True), at(61))

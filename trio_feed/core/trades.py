@@ -121,6 +121,7 @@ class SymbolTrades:
             # A candle that began after our last trade and has trades has others than ours,
             # whatever their ids are (which may have begun anew).
             later = kline.trades > 0 and kline.open_ms > self.bars.last_ms
+            later = later or (kline.first_trade_id or 0) > kline.last_trade_id  # anew inside of it
             proven = not later and kline.last_trade_id <= self.bars.last_trade_id
         else:
             proven = False
