@@ -198,6 +198,25 @@ def test_a_correction_that_was_told() -> None:
     assert verdict(case, fresh, [*words, message(new, kind="revision")])["right"] == 13
 
 
+def test_a_correction_of_what_had_come_to_light_late() -> None:
+    """Three values were right in turn, the last one is."""
+    market = make_market()
+    old = right_rows(market, make_case(market))
+    time_ms = old[6].open_ms + 100
+    market.reveal(BTC, time_ms)
+    late = right_rows(market, make_case(market))
+    new = evolve(late[6], volume=late[6].volume * 2)
+    corrections = {new.open_ms: Correction((late[6], new), (new,))}
+    case = make_case(market, corrections=corrections, late_trades=[time_ms])
+    rows = [new if row.open_ms == new.open_ms else row for row in late]
+    words = [message(row) for row in old]
+    revisions = [message(row, kind="revision") for row in (late[6], new)]
+    assert verdict(case, rows, [*words, *revisions])["right"] == 13
+    assert verdict(case, rows, [*words, revisions[0]])["wrong_values"] == 1
+    off = message(evolve(old[6], close=old[6].close + 1))
+    assert verdict(case, rows, [*words[:6], off, *words[7:], *revisions])["wrong_first"] == 1
+
+
 def test_candles_of_a_halt_are_not_expected_and_none_is_to_be_there() -> None:
     market = make_market()
     plenty = right_rows(market, make_case(market))
@@ -237,6 +256,11 @@ def test_trades() -> None:
     trades = [*market.trades(BTC, START, END)]
     assert trades[-1].trade_id < 50
     assert judged() == {}
+    # One that the exchange dates into the time after the restart is still the one before it.
+    for absurd_ms in (trades[-1].time_ms + 1, trades[0].time_ms - 10**12, START + 10**12):
+        assert judged(time=absurd_ms) == {}
+        assert judged(time=absurd_ms, price=1.0) == {"wrong": 1}
+    assert judged(first_id=-7, last_id=-7) == {"lost": 1, "wrong": 1}
 
 
 def test_a_symbol_that_comes_and_goes() -> None:

@@ -226,6 +226,27 @@ def test_ids_that_begin_anew_are_believed_when_three_agree() -> None:
     assert ids(take(line, a(4, 5_300))) == [4]
 
 
+def test_absurd_times_in_a_row_do_not_hide_ids_that_begin_anew() -> None:
+    """Two trades were dated into another year.  What follows says that it is not so."""
+    line = TradeSequence()
+    far_ms = 10**12
+    take(line, a(1_000, 0), a(1_001, far_ms), a(1_002, far_ms), a(1_003, 300), a(1_004, 400))
+    assert line.reached_ms == T0 + far_ms
+    take(line, a(1_005, 500))
+    assert line.reached_ms == T0 + 400
+    take(line, a(1_003, 300))
+    assert (line.repeated, line.unsure) == (1, False)
+    assert ids(take(line, *(a(n, 5_000 + n) for n in (1, 2, 3)))) == [ANEW, 1, 2, 3]
+
+
+def test_disorder_of_a_second_leaves_what_was_reached() -> None:
+    line = TradeSequence()
+    take(line, a(1, 2_000), a(2, 2_000), *(a(n, 1_000) for n in range(3, 9)))
+    assert line.reached_ms == T0 + 2_000
+    take(line, a(9, 999), a(10, 999), a(11, 2_000), a(12, 999), a(13, 999))
+    assert line.reached_ms == T0 + 2_000
+
+
 def test_a_gap_beyond_repair_is_believed_when_three_agree() -> None:
     line = TradeSequence()
     take(line, a(1))

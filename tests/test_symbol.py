@@ -227,7 +227,7 @@ def test_a_late_trade_revises_its_own_candle() -> None:
 
 def test_a_quiet_market_is_asked_about_and_its_candles_close() -> None:
     engine = building(intervals=(), ends={})
-    engine.up(TRADES)
+    engine.go(-30).up(TRADES)
     at_ms(engine, 1, 100)
     at_ms(engine, 2, 1_100)
     engine.go(2).wake()
@@ -647,7 +647,7 @@ def test_an_answer_about_a_stream_that_is_gone_says_nothing() -> None:
 def test_a_probe_of_trades_proves_as_well() -> None:
     """Trades only, a quiet market: its candles close with the answer."""
     engine = building(intervals=(), ends={}, streams=(TRADES,))
-    engine.up(TRADES)
+    engine.go(-5).up(TRADES)
     for n in range(21):
         at_ms(engine, n, n * 1_000)
     out = engine.go(26).answer(Need.PROBE, [trade(20, T0 + 20_000)], date_ms=T0 + 25_000.0)

@@ -129,6 +129,13 @@ def test_a_candle_that_names_a_last_trade_that_is_here_is_a_proof(
     assert [at_ms for _, at_ms in closed(made)] == expected
 
 
+def test_a_candle_in_which_the_ids_began_anew_proves_nothing() -> None:
+    """Its last trade is one that we do not have, though its id is small."""
+    made = line()
+    made.witness(M1, evolve(spot(2_250, 1), first_trade_id=2), at(2.3))
+    assert closed(made) == []
+
+
 def test_a_closed_candle_proves_everything_up_to_its_end() -> None:
     made = line(S30)
     made.witness(M1, spot(60_100, 2, over=True), at(61))
@@ -199,15 +206,35 @@ def test_an_answer_without_anything_newer_is_a_proof() -> None:
 
 @pytest.mark.parametrize(
     ("newest", "until_ms"),
-    [(trade(3, T0 + 900), T0 + 3_500), (None, T0 + 3_500), (trade(2, T0), None)],
+    [
+        (trade(3, T0 + 900), T0 + 3_500),
+        (trade(1, T0 - 500), T0 + 3_500),  # REST is behind, or the ids began anew
+        (trade(1, T0 + 900), T0 + 3_500),
+        (None, T0 + 3_500),
+        (trade(2, T0), None),
+    ],
 )
-def test_an_answer_with_something_newer_or_without_a_time_is_none(
+def test_an_answer_with_another_trade_or_without_a_time_is_none(
     newest: Trade | None, until_ms: float | None
 ) -> None:
     made = line()
     assert not made.latest(newest, until_ms, at(3.6))
     assert closed(made) == []
     assert since_t0(made.proof_due(at(3.6), witnessed=False)) == 6.6
+
+
+def test_what_the_stream_cannot_have_told_is_proven_by_a_later_answer_only() -> None:
+    """It is up again since 40 s, and REST may be half a minute behind."""
+    made = line()
+    made.up(at(40))
+    assert made.latest(trade(2, T0), T0 + 40_000, at(40.1))
+    assert closed(made)[-1] == (S1, 9_000)
+    made.latest(trade(2, T0), T0 + 60_000, at(60))
+    assert closed(made)[-1] == (S1, 29_000)
+    made.latest(trade(2, T0), T0 + 65_000, at(65))
+    assert since_t0(made.proof_due(at(65), witnessed=False)) == 70
+    made.latest(trade(2, T0), T0 + 70_000, at(70))
+    assert closed(made)[-1] == (S1, 69_000)
 
 
 def test_before_the_first_trade_and_while_some_wait_nothing_is_proven() -> None:

@@ -150,6 +150,18 @@ SCENARIOS: Mapping[str, Scenario] = {
     "rest_behind": Scenario(
         of((100.0, Fault("rest_behind", 15.0, lasts_s=600)), cut(235.0), cut(415.0))
     ),
+    # Seeds 38 and 67: the stream is subscribed again a moment after the first trade, and REST does
+    # not know that trade yet.
+    "rest_behind_when_trading_resumes": Scenario(
+        of(
+            (100.0, Fault("halt", lasts_s=317)),
+            (300.0, Fault("rest_behind", 20.0, lasts_s=300)),
+            hours=0.2,
+        )
+    ),
+    "late_correction_that_is_corrected": Scenario(
+        of((90.0, Fault("late_correction", 5.0)), (92.0, Fault("correction", 30.0)))
+    ),
     "odd_rows": Scenario(odd(0)),
     "odd_rows_wider": Scenario(odd(1)),
     "odd_rows_null_row": Scenario(odd(2)),

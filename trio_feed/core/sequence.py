@@ -47,7 +47,8 @@ Step = Trade | Break
 @define(eq=False)
 class TradeSequence:
     """``last_id`` is the last id accepted, ``last_ms`` the latest time of any, ``reached_ms`` the
-    latest that two trades in a row have reached.  ``due``: when to ask for
+    latest that two trades in a row have reached (it falls again where ``AGREE`` in a row lie before
+    it: absurd times come in pairs as well).  ``due``: when to ask for
     ``wanted_id`` and what follows; both None while nothing is missing.  ``refill`` False: the
     exchange cannot be asked by id.  ``refilled`` counts what was fetched.
     """
@@ -66,6 +67,8 @@ class TradeSequence:
     """Trades in a row of what may be another sequence."""
     _newest_ms: int = 0
     """Of the last trade."""
+    _before: int = 0
+    """Trades in a row that lie before ``reached_ms``."""
     _went_on: bool = False
     """The old sequence went on by live trades since the hole was seen."""
     _tries: int = 0
@@ -165,8 +168,10 @@ class TradeSequence:
         # An absurd time of one trade is not one that the sequence has reached.
         reached = min(trade.time_ms, self._newest_ms or trade.time_ms)
         self._newest_ms = trade.time_ms
-        if reached > self.reached_ms:
-            self.reached_ms = reached
+        is_before = trade.time_ms < self.reached_ms - _DISORDER_MS
+        self._before = self._before + 1 if is_before else 0
+        if reached > self.reached_ms or self._before >= AGREE:
+            self.reached_ms, self._before = reached, 0
         if trade.time_ms > self.last_ms:
             self.last_ms = trade.time_ms
 

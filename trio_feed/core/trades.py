@@ -30,6 +30,9 @@ _IN_FLIGHT_MS = 250
 _WITNESS_GRACE_S = 65.0
 """With the exchange's own minutes at hand, their closes prove a quiet minute for nothing."""
 _QUIET_MAX_S = 60.0
+REST_BEHIND_S = 30.0
+"""An answer may be so old, whatever its ``Date`` says: exchanges serve stale pages, and REST comes
+behind the stream."""
 
 
 @frozen
@@ -54,6 +57,8 @@ class SymbolTrades:
     sequence: TradeSequence = field(init=False)
     bars: TradeBars = field(init=False)
     _pairs: Reconciler = field(factory=Reconciler)
+    _up_at: Mono = Mono(float("-inf"))
+    """Since when the stream delivers."""
     _not_before: Mono = Mono(0.0)
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
@@ -70,6 +75,10 @@ class SymbolTrades:
             if last.last_stream_id:
                 self.sequence.resume(last.last_stream_id, last.event_ms)
                 self.bars.resume(last, interval)
+
+    def up(self, now: Now) -> None:
+        """The stream delivers from now on: what was traded before does not come by it."""
+        self._up_at = now.mono
 
     def take(self, trade: Trade, now: Now) -> Taken:
         """A live trade."""
@@ -112,6 +121,7 @@ class SymbolTrades:
             # A candle that began after our last trade and has trades has others than ours,
             # whatever their ids are (which may have begun anew).
             later = kline.trades > 0 and kline.open_ms > self.bars.last_ms
+            later = later or (kline.first_trade_id or 0) > kline.last_trade_id  # anew inside of it
             proven = not later and kline.last_trade_id <= self.bars.last_trade_id
         else:
             proven = False
@@ -120,18 +130,26 @@ class SymbolTrades:
 
     def latest(self, trade: Trade | None, until_ms: float | None, now: Now) -> bool:
         """The exchange's newest trade, asked at ``until_ms`` by its own time.  True: the market is
-        quiet, and what ended by then is closed."""
+        quiet, and what ended by then is closed.
+
+        One answer is not believed alone.  It is backed by the stream, which has told nothing newer
+        either; for the time before the stream was up only an answer that came much later will do.
+        """
         last = self.sequence.last_id
         unsure = self.sequence.waiting or self.sequence.unsure
         if trade is None or until_ms is None or last is None or unsure:
             self._wait(now)
             return False
-        restarted = trade.trade_id < last and trade.time_ms > self.sequence.reached_ms
-        if trade.trade_id > last or restarted:
-            self._wait(now)  # the stream is behind, or the ids began anew: candles wait
+        if trade.trade_id != last:
+            # The stream is behind, the answer is, or the ids began anew: candles wait.
+            self._wait(now)
             return False
-        self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))
         self._wait(now)
+        backed_at = self._up_at + REST_BEHIND_S
+        if now.mono < backed_at:
+            until_ms -= REST_BEHIND_S * 1000
+            self._not_before = min(self._not_before, backed_at)
+        self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))
         return True
 
     def not_answered(self, now: Now) -> None:

@@ -210,6 +210,10 @@ class Market:
         do now)."""
         return self._lines[symbol].index_of(trade_id, time_ms)
 
+    def indexes_of(self, symbol: str, trade_id: int) -> list[int]:
+        """Of every trade that has this id: several where ids began anew."""
+        return self._lines[symbol].indexes_of(trade_id)
+
     def exists(self, symbol: str, interval: Interval, open_ms: int) -> bool:
         """Whether the candle that opens at ``open_ms`` holds a moment of trading, past or
         future."""
@@ -354,6 +358,12 @@ class _Line:
         index = self._eras[-1][0] if time_ms is None else self.index(math.ceil(time_ms))
         since, less = next(era for era in reversed(self._eras) if era[0] <= index)
         return max(since, trade_id + less)
+
+    def indexes_of(self, trade_id: int) -> list[int]:
+        eras = sorted(self._eras)
+        ends = [*(since for since, _ in eras[1:]), math.inf]
+        places = zip(eras, ends, strict=True)
+        return [trade_id + less for (since, less), end in places if since <= trade_id + less < end]
 
     def _raw_at(self, time_ms: int) -> int:
         minute, offset = divmod(time_ms, MINUTE_MS)

@@ -23,7 +23,6 @@ from .truth import Sums, days_of, exchange_values, rolled
 Stored = Mapping[int, Kline]
 """By open time."""
 _MARGIN_MS = 7_200_000
-_DAY_MS = 86_400_000
 _ONLY_BUILT = frozenset({Interval.S1, Interval.S30})
 ORIGINS = ("exchange", "built", "rolled")
 
@@ -146,13 +145,16 @@ class _Series:
             return truths, truths
         if self.origin == "rolled":
             return self._rolled(at, end)
-        correction = self.case.corrections.get(at) if self.interval is Interval.M1 else None
-        if correction is not None:
-            return ([values_of(k) for k in correction.known],
-                    [values_of(k) for k in correction.final])  # fmt: skip
         market, sums = self.case.market, self.sums
         truth = exchange_values(market, sums, self.interval, at, end, late=False)
-        if not any(at <= time_ms < end for time_ms in self.case.late_trades):
+        is_late = any(at <= time_ms < end for time_ms in self.case.late_trades)
+        correction = self.case.corrections.get(at) if self.interval is Interval.M1 else None
+        if correction is not None:
+            # A trade that came to light before the correction is in all that the correction knew.
+            first = [truth] if is_late else []
+            return ([*first, *(values_of(k) for k in correction.known)],
+                    [values_of(k) for k in correction.final])  # fmt: skip
+        if not is_late:
             return [truth], [truth]
         late = exchange_values(market, sums, self.interval, at, end, late=True)
         return [truth, late], [late]
@@ -233,9 +235,11 @@ def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]
 
 def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
     """``lost``: of those that happened after the first one that was told, up to the end;
-    ``wrong``: another price or quantity than the market's; ``duplicated``; ``out_of_order``.
+    ``wrong``: another price or quantity than the market's, or there is none with this id;
+    ``duplicated``; ``out_of_order``.
 
-    One that the exchange itself dated absurdly counts as lost, no more can be said of it."""
+    Which trade it is does not follow from its time alone, because the exchange dates some
+    absurdly: where ids began anew it is the one of that very time, else the next in order."""
     market, symbol = case.market, case.symbol
     end = market.first_id(symbol, case.end_ms)
     if not told:
@@ -243,9 +247,10 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
     seen: Counter[int] = Counter()
     wrong = disorder = before = 0
     for trade in told:
-        if not case.start_ms - _DAY_MS < trade.time_ms < case.end_ms + _DAY_MS:
-            continue  # the exchange gave it an absurd time: which one it is cannot be told by that
-        last = market.index_of(symbol, trade.last_id, trade.time_ms)
+        last = _index_of(case, trade, before)
+        if last is None:
+            wrong += 1
+            continue
         first = last - (trade.last_id - trade.first_id)
         seen.update(range(first, last + 1))
         disorder += last < before
@@ -259,6 +264,15 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
         "duplicated": sum(count - 1 for count in seen.values()),
         "out_of_order": disorder,
     }
+
+
+def _index_of(case: Case, trade: ToldTrade, before: int) -> int | None:
+    """Which of the market's trades with this id; None: there is none."""
+    market, symbol = case.market, case.symbol
+    before = before or market.first_id(symbol, case.start_ms)
+    places = market.indexes_of(symbol, trade.last_id)
+    dated = [at for at in places if market.trade_time(symbol, at) == trade.time_ms]
+    return min(dated or places, key=lambda at: abs(at - before), default=None)
 
 
 def latest_finals_s(case: Case, record: Record) -> dict[str, float]:
