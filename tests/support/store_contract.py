@@ -343,7 +343,11 @@ async def a_cursor_is_what_was_put_last(kit: Kit) -> None:
     store.put_cursor("chain", "two")
     assert await store.cursor("chain") == "two"
     await kit.written()
-    assert [await store.cursor(name) for name in ("chain", "other", "nothing")] == ["two", "x", None]
+    assert [await store.cursor(name) for name in ("chain", "other", "nothing")] == [
+        "two",
+        "x",
+        None,
+    ]
     # It belongs to no series, and no answer about one has it in it.
     assert await kit.opens() == [0]
     assert set(await store.tails()) == {SERIES}

@@ -65,9 +65,7 @@ class CandleLines:
         learn = {Interval.D3} & self._rolled & rules.intervals
         self._sparse = rules.trade_kind is Kind.PRICE
         """Silent intervals have no candle."""
-        self.rollup = RollUp(
-            settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse
-        )
+        self.rollup = RollUp(settings.rollup_intervals, dict.fromkeys(learn), sparse=self._sparse)
         self._grid_at: dict[Interval, Mono] = dict.fromkeys(learn, now.mono)
         for interval in chain(settings.intervals, settings.trade_intervals, self.rollup.intervals):
             self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
