@@ -123,7 +123,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 400.0, 4000.0])
+@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 1500.0])
 async def test_what_happened_while_nothing_ran_is_fetched(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
