@@ -78,6 +78,8 @@ SETTLE_S = 3_600.0
 """After the last fault: what is not repaired by then counts as lost."""
 BUILT_S = 120.0
 """So long after the exchange's last candle those that are made here are waited for."""
+CHAIN_S = 900.0
+"""And so long what nodes that are out of reach, ten minutes at most, still have to say."""
 AUDIT_S = 900.0
 """And so long what came to light late."""
 _EVENT = re.compile(r'"event": ?"([^"]+)"')
@@ -278,7 +280,7 @@ async def _act(scene: Scene, nursery: trio.Nursery) -> None:
     with trio.move_on_at(end_s + SETTLE_S):
         await scene.complete.wait()
     if scene.run.built or scene.run.rollups:
-        await _crash_or(scene, BUILT_S)
+        await _crash_or(scene, CHAIN_S if scene.run.venue == SPINPET else BUILT_S)
     if scene.trial.late_trades:
         await _crash_or(scene, AUDIT_S)
 

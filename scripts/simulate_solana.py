@@ -13,7 +13,18 @@ from trio_feed.testing.judge import Stored
 from trio_feed.testing.prices import bars_of, judge_prices, prices_of
 from trio_feed.testing.record import Record
 
-KINDS = (*SOLANA_KINDS, "tcp_reset", "half_open")
+KINDS = (
+    *SOLANA_KINDS,
+    *("tcp_reset", "half_open", "server_close", "day_cut", "refuse_upgrade", "ack_lost"),
+    *("rest_status", "rest_down", "rest_slow", "rest_timeout", "dial_refused"),
+    *("proxy_down", "proxy_refuses", "proxy_hangs", "proxy_dies", "proxy_splits"),
+    *("tls_failure", "garbage_before_101", "slow_handshake", "trickle", "missing_close"),
+    *("malformed_json", "truncated_json", "unknown_frames"),
+    *("duplicated_frames", "reordered_frames", "clock_skew", "clock_step", "clock_drift"),
+)
+"""What may happen to a node, and to the way to it.  Not those of an exchange's candles, trades and
+books, and not ``stall`` and ``late_feed``: a notification says no time, so one that is held back
+counts when it comes."""
 INTERVALS = (Interval.S1, Interval.S30, Interval.M5)
 
 

@@ -7,13 +7,14 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 from attrs import define, field
 from structlog.testing import capture_logs
-from support.house import settings_for_tests, virtual_now_ms
+from support.house import push_client, settings_for_tests, virtual_now_ms
 from support.memory import MemoryNetwork
 
 from trio_feed import service
@@ -122,7 +123,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 400.0, 4000.0])
+@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 1500.0])
 async def test_what_happened_while_nothing_ran_is_fetched(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,3 +234,56 @@ async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
                 assert [row.complete for row in rows.values()] == [False, *[True] * (len(rows) - 1)]
                 assert max(rows) > virtual_now_ms() - 1_900_000  # though all are silent since
         assert world.events("candle.hole") == []
+
+
+async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a restart, and when they were retired: a chart sees flat candles."""
+    async with chain(monkeypatch) as world:
+        async with world.service(".idle_s=120"):
+            await trio.sleep(300)
+            world.box.be_quiet(1_500)
+            await trio.sleep(350)  # the longest candle that runs is over
+            rows = sum(world.store.statistics().sizes.rows.values())
+            await trio.sleep(600)
+            assert sum(world.store.statistics().sizes.rows.values()) == rows
+        assert {line["symbol"] for line in world.events("symbol.retired")} == {*MARKET.mints}
+        async with world.service(".idle_s=120") as ready:
+            await trio.sleep(300)
+            assert sum(world.store.statistics().sizes.rows.values()) == rows
+            assert ready.roster.feeds[0].driver.engines == {}
+            await trio.sleep(800)
+            house: Any = SimpleNamespace(ready=ready, network=world.network)
+            mint = MARKET.mints[0]
+            truth = world.truth(mint, Interval.S30)
+            async with push_client(house) as client:
+                await client.ask(type="history", symbol=mint, interval="30s", limit=60)
+                answer = await client.of_type("history_data")
+            told = answer["data"]["data"]
+            opens = [row["time"] * 1000 for row in told]
+            assert opens == list(range(opens[0], opens[-1] + 1, 30_000))
+            silent = [row for at, row in zip(opens, told, strict=True) if at not in truth]
+            assert len(silent) > 40
+            for row in silent:
+                assert row["open"] == row["high"] == row["low"] == row["close"]
+                assert row["complete"]
+
+
+async def test_without_a_node_to_ask_it_is_said_that_nothing_is_repaired(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as world:
+        async with world.service(".connection.rest_url=''"):
+            await trio.sleep(120)
+            assert world.box.requests == 0
+            world.box.lose_notifications(10**6)
+            await trio.sleep(60)
+        (line,) = world.events("chain.repairs_off")
+        assert line["log_level"] == "warning"
+        assert await world.stored(MARKET.mints[0], Interval.S1)
+        assert await world.store.cursor(f"spinpet {MARKET.program_id}") is None
+        world.lines.clear()
+        async with world.service():
+            await trio.sleep(30)
+        assert world.events("chain.repairs_off") == []

@@ -3,6 +3,7 @@
 Calls are counted and not seconds, so the answer is the same on every machine.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -29,11 +30,14 @@ def calls(do: Callable[[], object]) -> int:
         nonlocal number
         number += event == "call"
 
+    gc.collect()
+    gc.disable()  # what other tests have left behind is not this message's
     sys.setprofile(count)
     try:
         do()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return number
 
 

@@ -370,3 +370,21 @@ async def test_the_boxs_refusals(autojump_clock: MockClock) -> None:
         assert b"-32700" in chain.answer(b"nonsense", ms)
         unknown = say("getSignaturesForAddress", driver.box.market.program_id, {"before": "?"})
         assert unknown["result"] == []
+
+
+def test_which_accounts_a_cut_transaction_names() -> None:
+    """Those of lookup tables included; where not all are said, none are."""
+    found: dict[str, Any] = {
+        "slot": 9,
+        "meta": {"logMessages": [f"Program {PROGRAM} invoke [1]", "Log truncated"]},
+        "transaction": {"signatures": [SIGNATURE], "message": {"accountKeys": ["a", "b"]}},
+    }
+    ask, message = AskTransaction(1, 0, SIGNATURE), found["transaction"]["message"]
+    assert answer(ask, found).accounts == {"a", "b"}
+    message["addressTableLookups"] = [{}]
+    assert answer(ask, found).accounts is None
+    found["meta"]["loadedAddresses"] = {"writable": ["c"], "readonly": ["d"]}
+    assert answer(ask, found).accounts == {"a", "b", "c", "d"}
+    for keys in ([], [{"pubkey": "a"}], None):
+        message["accountKeys"] = keys
+        assert answer(ask, found).accounts is None

@@ -20,7 +20,7 @@ class ChainKnown:
     def __init__(self, limits: ChainLimits, last: tuple[str, int] | None) -> None:
         self._limits = limits
         self.line = ChainLine()
-        self.settled: dict[str, int] = {}
+        self.settled: dict[str, int] = dict([last]) if last else {}
         """Signature -> slot of what left the line: duplicates."""
         self.witnesses: list[tuple[str, int]] = [last] if last else []
         """Newest last."""

@@ -59,8 +59,9 @@ def limits_of(settings: SolanaSettings) -> ChainLimits:
 
 class ChainFeed:
     """``endpoints``: a client for each node.  ``meet`` makes a symbol known before its first
-    price, ``recall`` those of some accounts that are stored.  ``keep`` takes how far the chain was read, ``cursor`` is what an earlier run gave it.
-    ``began_ms``: no price since then was missed."""
+    price, ``recall`` those of some accounts that are stored.  ``keep`` takes how far the chain was
+    read, ``cursor`` is what an earlier run gave it.  ``began_ms``: no price since then was
+    missed."""
 
     def __init__(
         self,

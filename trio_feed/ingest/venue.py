@@ -334,7 +334,7 @@ class VenueFeed:
                     rows = await store.history(series, limit=1, end_ms=opens[interval])
                     later = await store.history(series, limit=_READ_ROWS, start_ms=opens[interval])
                     kept += [(interval, row) for row in later]
-                before |= {interval: row for row in rows}
+                before.update((interval, row) for row in rows)
             resume.append(partial(engine.priced.resume, before, opens, kept, cursor.time_ms))
         for each in resume:
             each()

@@ -9,6 +9,8 @@ version  tables
          their time and the values before; ends
 =======  =========================================================================================
 
+``meta`` also holds cursors: how far a source of many series was read (:data:`CURSOR`).
+
 An ordinary rowid table with integer keys of series and a unique index was measured three times as
 fast to write as text keys or WITHOUT ROWID.  ``ends`` answers what would need a scan of candles:
 where a series begins and ends.  It is written in the transaction of the candles.
