@@ -215,7 +215,7 @@ async def test_a_reading_of_the_list_closes_what_nobody_followed(
         await trio.sleep(25)
         assert d.closes("A") == {1: "1.0"}
         assert d.feed.is_quiet()
-        assert d.bench.driver.engines["A"].next_end_ms == open_of(M5, T0) + 300_000
+        assert d.bench.driver.engines["A"].priced.next_end_ms == open_of(M5, T0) + 300_000
 
 
 async def test_what_was_lost_is_fetched_and_counts_in_its_own_second(
