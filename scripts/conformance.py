@@ -15,10 +15,10 @@ import trio
 
 from trio_feed import logs
 from trio_feed.metrics import Metrics
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.server import serve
-from trio_feed.push.stream import bound_address
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge.admission_check import DoorRules
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.server import serve
+from trio_feed.push.edge.stream import bound_address
 from trio_feed.settings import LoggingSettings
 
 REPORT = Path("build/conformance")

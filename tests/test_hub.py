@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
 from support.make import SERIES, T0, kline, message
+from support.node import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
 
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
 from trio_feed.push import messages
-from trio_feed.push.flusher import Flusher
-from trio_feed.push.outbox import Entry
-from trio_feed.push.parcel import wrap
+from trio_feed.push.fanout.coalescing import Flusher
+from trio_feed.push.fanout.encoded import wrap
+from trio_feed.push.fanout.send_queue import Entry
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from trio_feed.model import (
     Trade,
 )
 from trio_feed.push import messages
-from trio_feed.push.frames import payload_of, reply_frame
-from trio_feed.push.parcel import Parcel, parcel_of, words, wrap
+from trio_feed.push.fanout.encoded import Parcel, parcel_of, words, wrap
+from trio_feed.push.fanout.frames import payload_of, reply_frame
 from trio_feed.push.protocol import Since, Subscribe, Target, Unsubscribe
 
 TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None)

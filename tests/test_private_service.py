@@ -21,7 +21,7 @@ from support.house import (
 )
 from support.private import balance, event, keys_for, order, trade
 
-from trio_feed.push.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 
 SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)

@@ -8,11 +8,11 @@ from support.private import T_MS, balance, event, order, trade
 
 from trio_feed.model import Channel
 from trio_feed.push import messages, protocol
-from trio_feed.push.outbox import BURST_MS, Entry, Outbox
+from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
+from trio_feed.push.fanout.send_queue import BURST_MS, Entry, Outbox
+from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.protocol import History, Ping, RequestError, Since, Target
 from trio_feed.push.session import Patience
-from trio_feed.push.settlement import BadBody, BadEvent, expand, parse_body
-from trio_feed.push.throttle import Sampler, TokenBucket, Verdict
 
 SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 

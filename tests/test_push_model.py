@@ -15,11 +15,11 @@ from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected
 from support.make import SERIES
+from support.node import LIMITS, TICKERS, TRADES, Client, Desk, connected
 
 from trio_feed.model import Channel, Interval, KlineMessage, Line, Series
-from trio_feed.push.flusher import Flusher
+from trio_feed.push.fanout.coalescing import Flusher
 
 SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
 SUBJECTS: list[Series | Line] = [SERIES, SERIES5, TRADES, TICKERS]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import trio
-from support.desk import TRADES, Client, Desk, connected, numbers, times
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.node import TRADES, Client, Desk, connected, numbers, times
 
 from trio_feed.model import KlineMessage
 

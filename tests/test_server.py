@@ -16,10 +16,10 @@ from trio.testing import MockClock
 
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
-from trio_feed.push import server
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.server import check_hypercorn, serve
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge import server
+from trio_feed.push.edge.admission_check import DoorRules
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.server import check_hypercorn, serve
 
 LIMITS = ServerLimits(
     max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import trio
-from support.desk import LIMITS, Client, Desk, connected, times
 from support.make import MINUTE, SERIES, T0
+from support.node import LIMITS, Client, Desk, connected, times
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
 from trio_feed.push.session import Patience

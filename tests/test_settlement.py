@@ -15,9 +15,9 @@ from support.private import T_MS, balance, event, order, trade
 from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage, Settlement
-from trio_feed.push.auth import PUBLISHER_KEY, new_key
-from trio_feed.push.intake import Intake, Reply
-from trio_feed.push.settlement import BadBody, BadEvent, expand, parse_body
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
+from trio_feed.push.private.settlement_endpoint import Intake, Reply
 from trio_feed.settings import PublisherSettings, SettlementSettings
 from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryShelf

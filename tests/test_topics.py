@@ -9,11 +9,11 @@ from support.make import MINUTE, SERIES, T0, kline, message
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, Subject
-from trio_feed.push.outbox import Entry
-from trio_feed.push.parcel import Parcel, words, wrap
+from trio_feed.push.fanout.encoded import Parcel, words, wrap
+from trio_feed.push.fanout.resume import resume_points
+from trio_feed.push.fanout.send_queue import Entry
+from trio_feed.push.fanout.topics import FanOut, Subscription, Topic, Topics
 from trio_feed.push.protocol import RequestError, Subscribe, Target
-from trio_feed.push.resume import resume_points
-from trio_feed.push.topics import FanOut, Subscription, Topic, Topics
 
 HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
 OKX = Series("okx", "BTCUSDT", Interval.M1)

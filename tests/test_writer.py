@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.flusher import Flusher
-from trio_feed.push.outbox import Entry, Outbox
-from trio_feed.push.writer import Writer
+from trio_feed.push.fanout.coalescing import Flusher
+from trio_feed.push.fanout.send_queue import Entry, Outbox
+from trio_feed.push.fanout.writer import Writer
 
 
 class Socket:

@@ -27,9 +27,7 @@ from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import Channel
 from .push.app import PushApp
-from .push.auth import Authenticator
-from .push.certificate import with_tls
-from .push.door import (
+from .push.edge.configuration import (
     admin_limits,
     admin_rules,
     check_door,
@@ -38,12 +36,14 @@ from .push.door import (
     server_limits,
     tls_context,
 )
-from .push.hub import Hub
-from .push.intake import Intake
-from .push.private import PrivateDoor, PrivateFeed
-from .push.server import serve
+from .push.edge.server import serve
+from .push.edge.stream import bound_address
+from .push.edge.tls import with_tls
+from .push.fanout.hub import Hub
+from .push.private.auth import Authenticator
+from .push.private.events import PrivateDoor, PrivateFeed
+from .push.private.settlement_endpoint import Intake
 from .push.session import LAST_WORDS_S, Patience, SessionLimits
-from .push.stream import bound_address
 from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED

@@ -17,15 +17,16 @@ from ..errors import StoreError
 from ..metrics import Metrics
 from ..model import Series, Subject
 from ..store import KlineStore
-from . import history, messages, protocol
-from .auth import names_token
-from .hub import Hub
-from .intake import Intake
-from .private import PrivateDoor
+from . import messages, protocol
+from .edge.throttle import RequestLimits, Verdict
+from .fanout import history
+from .fanout.hub import Hub
+from .fanout.transport import TextTransport, Transport
+from .private.auth import names_token
+from .private.events import PrivateDoor
+from .private.settlement_endpoint import Intake
 from .protocol import RequestError
 from .session import Patience, Receive, Session, SessionLimits
-from .throttle import RequestLimits, Verdict
-from .transport import TextTransport, Transport
 
 log = structlog.get_logger()
 

@@ -18,12 +18,17 @@ from ..errors import StoreError
 from ..metrics import Metrics
 from ..model import StatusMessage
 from ..store import KlineStore
-from . import history, messages, protocol
-from .frames import PING, reply_frame
-from .hub import Hub
-from .outbox import Entry, Outbox
-from .parcel import Parcel, parcel_of, words
-from .private import PrivateDoor, PrivateSession
+from . import messages, protocol
+from .fanout import history
+from .fanout.encoded import Parcel, parcel_of, words
+from .fanout.frames import PING, reply_frame
+from .fanout.hub import Hub
+from .fanout.resume import Missed, missed, resume_points
+from .fanout.send_queue import Entry, Outbox
+from .fanout.topics import Subscription, Topic
+from .fanout.transport import Transport
+from .fanout.writer import Writer
+from .private.events import PrivateDoor, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
@@ -37,10 +42,6 @@ from .protocol import (
     Subscribe,
     Unsubscribe,
 )
-from .resume import Missed, missed, resume_points
-from .topics import Subscription, Topic
-from .transport import Transport
-from .writer import Writer
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ from attrs import evolve
 from test_server import KEY, LIMITS, UPGRADE, App, get, head, served, until_closed
 from trio.testing import MockClock
 
-from trio_feed.push.admission import admission
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge.admission import admission
+from trio_feed.push.edge.admission_check import DoorRules
 
 LOCAL = DoorRules(admission("127.0.0.1", (), ("https://app.example.com",), tls=False))
 DEFLATING = DoorRules(deflate=True)

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from attrs import define, field
 
-from ..bus.base import Stream
-from ..model import Interval, Line, Series, StatusMessage, Subject
-from .parcel import Parcel, Words
-from .protocol import REFUSED, RequestError, Subscribe, Target
+from ...bus.base import Stream
+from ...model import Interval, Line, Series, StatusMessage, Subject
+from ..protocol import REFUSED, RequestError, Subscribe, Target
+from .encoded import Parcel, Words
 
 
 class Subscriber(Protocol):

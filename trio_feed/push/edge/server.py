@@ -36,17 +36,17 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from wsproto.events import CloseConnection
 
-from ..errors import StartError
-from ..metrics import Metrics
-from .barrier import Barrier, ClientGone, first_of, last_line, place
+from ...errors import StartError
+from ...metrics import Metrics
+from .admission_check import DoorRules, VettedH11
 from .clients import Clients
+from .error_boundary import Barrier, ClientGone, first_of, last_line, place
 from .inflate import FrameRefused, InboundFrames
 from .lifespan import ASGIApp, Lifespan, Message, Receive, Send
 from .limits import ServerLimits
 from .refusals import Refusals
 from .stream import ClientStream
 from .throttle import TokenBucket
-from .vetting import DoorRules, VettedH11
 
 log = structlog.get_logger()
 

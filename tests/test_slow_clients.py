@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers, times
 from support.make import SERIES
+from support.node import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers, times
 
 from trio_feed.model import StatusMessage, StreamState
 from trio_feed.push.session import LAST_WORDS_S, Patience

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 import trio
 
-from .barrier import first_of, last_line
+from .error_boundary import first_of, last_line
 
 log = structlog.get_logger()
 

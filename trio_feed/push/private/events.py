@@ -13,14 +13,14 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from ..errors import JournalError
-from ..metrics import Metrics
-from ..model import PrivateMessage
-from ..settings import AuthSettings
-from ..store import Journal
-from . import messages
+from ...errors import JournalError
+from ...metrics import Metrics
+from ...model import PrivateMessage
+from ...settings import AuthSettings
+from ...store import Journal
+from .. import messages
+from ..protocol import AUTH_FAILED, AUTH_FAILURES, HISTORY_FAILED, SLOW_CLIENT, Authenticate, Since
 from .auth import Authenticator, AuthError, Identity
-from .protocol import AUTH_FAILED, AUTH_FAILURES, HISTORY_FAILED, SLOW_CLIENT, Authenticate, Since
 
 log = structlog.get_logger()
 

@@ -2,14 +2,14 @@
 
 import ssl
 
-from ..errors import SettingsError
-from ..settings import Settings
-from ..settings.tables import ServerSettings, WebSocketSettings
+from ...errors import SettingsError
+from ...settings import Settings
+from ...settings.tables import ServerSettings, WebSocketSettings
 from .admission import ANY, admission, host_name, origin_problem
-from .certificate import server_context
+from .admission_check import DoorRules
 from .limits import ServerLimits
 from .throttle import RequestLimits
-from .vetting import DoorRules
+from .tls import server_context
 
 _FRAMES_PER_REQUEST = 2
 """Fragments that a client may make of each of its requests, in the long run."""

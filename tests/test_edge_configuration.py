@@ -6,7 +6,7 @@ import pytest
 from attrs import asdict
 
 from trio_feed.errors import SettingsError
-from trio_feed.push.door import (
+from trio_feed.push.edge.configuration import (
     admin_limits,
     admin_rules,
     check_door,
@@ -14,8 +14,8 @@ from trio_feed.push.door import (
     request_limits,
     server_limits,
 )
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.throttle import RequestLimits
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.throttle import RequestLimits
 from trio_feed.settings import load
 
 

@@ -20,8 +20,8 @@ from trio_feed.model import (
     Source,
     Ticker,
 )
-from trio_feed.push.frames import PING, payload_of
-from trio_feed.push.hub import Hub
+from trio_feed.push.fanout.frames import PING, payload_of
+from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.session import Session, SessionLimits
 from trio_feed.store import MemoryStore
 

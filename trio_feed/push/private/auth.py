@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from ..errors import SettingsError
-from ..settings import ApiKeySettings, AuthSettings, JwtSettings, PublisherSettings, Secret
+from ...errors import SettingsError
+from ...settings import ApiKeySettings, AuthSettings, JwtSettings, PublisherSettings, Secret
 
 USER_KEY = "tfk_"
 PUBLISHER_KEY = "tfp_"

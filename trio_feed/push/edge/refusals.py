@@ -5,7 +5,7 @@ from collections import defaultdict
 import structlog
 import trio
 
-from ..metrics import Metrics
+from ...metrics import Metrics
 from .throttle import Sampler
 
 log = structlog.get_logger()

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from .flusher import Flusher
-from .outbox import Entry, Outbox
+from .coalescing import Flusher
+from .send_queue import Entry, Outbox
 from .transport import Transport
 
 _FRAMES, _FLUSH_BYTES, _DRAIN_BYTES = 1024, 256 * 1024, 64 * 1024

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .parcel import Parcel, Words
+from .encoded import Parcel, Words
 
 BURST_MS = 2_000
 

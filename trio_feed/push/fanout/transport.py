@@ -7,7 +7,7 @@ from .frames import payload_of
 
 
 class Transport(Protocol):
-    """See :class:`trio_feed.push.stream.ClientStream`, which is one."""
+    """See :class:`trio_feed.push.edge.stream.ClientStream`, which is one."""
 
     bytes_out: int
     last_received: float

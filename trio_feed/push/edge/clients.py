@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from .admission import ip_group
-from .barrier import Barrier
+from .error_boundary import Barrier
 from .limits import ServerLimits
 from .stream import ClientStream, accept
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from attrs import frozen
 
-from ..model import Delivery, Settlement
+from ...model import Delivery, Settlement
 
 _LAST_ID = 2**63 - 1
 _MAX_TEXT = 128

@@ -10,11 +10,11 @@ from typing import Any
 
 from attrs import frozen
 
-from ..model import Series
-from ..store import KlineStore
-from .outbox import Entry
-from .parcel import Parcel, parcel_of, wrap
-from .protocol import Since
+from ...model import Series
+from ...store import KlineStore
+from ..protocol import Since
+from .encoded import Parcel, parcel_of, wrap
+from .send_queue import Entry
 from .topics import Subscription, Topic
 
 _MOST_ROWS = 1500
@@ -33,7 +33,7 @@ class Missed:
 async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
     """What went out after ``since``; None where that is not known exactly.
 
-    Up to date at the moment of return, as :func:`trio_feed.push.history.latest` is; the stream's
+    Up to date at the moment of return, as :func:`.history.latest` is; the stream's
     messages have to be kept already.  Raises StoreError.
     """
     stream = topic.stream

@@ -8,9 +8,9 @@ from attrs import evolve
 from support.make import MINUTE, T0, kline, message
 
 from trio_feed.model import Channel, Interval
-from trio_feed.push.frames import payload_of, text_frame
-from trio_feed.push.outbox import BURST_MS, Entry, Outbox
-from trio_feed.push.parcel import Parcel, words, wrap
+from trio_feed.push.fanout.encoded import Parcel, words, wrap
+from trio_feed.push.fanout.frames import payload_of, text_frame
+from trio_feed.push.fanout.send_queue import BURST_MS, Entry, Outbox
 from trio_feed.push.protocol import Target
 
 WORDS = words(Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None), "s", deflated=False)

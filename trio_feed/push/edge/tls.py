@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from ..errors import SettingsError
+from ...errors import SettingsError
 
 
 def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import trio
 
-from ..bus.base import Stream
-from ..core.price_bars import fill_flat
-from ..errors import StoreError
-from ..model import Kline, Series
-from ..store import KlineStore
-from . import messages
-from .protocol import History
+from ...bus.base import Stream
+from ...core.price_bars import fill_flat
+from ...errors import StoreError
+from ...model import Kline, Series
+from ...store import KlineStore
+from .. import messages
+from ..protocol import History
 
 BEHIND_S = 2.0
 """A question waits so long at most for a store that is behind."""

@@ -17,10 +17,10 @@ from support.private import T_MS, balance, event, keys_for
 from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage
-from trio_feed.push.auth import Authenticator, Identity
-from trio_feed.push.private import PrivateDoor, PrivateFeed, PrivateSession
+from trio_feed.push.private.auth import Authenticator, Identity
+from trio_feed.push.private.events import PrivateDoor, PrivateFeed, PrivateSession
+from trio_feed.push.private.settlement import expand
 from trio_feed.push.protocol import Authenticate, Since
-from trio_feed.push.settlement import expand
 from trio_feed.settings import AuthSettings, Secret, SettlementSettings
 from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryShelf

@@ -2,12 +2,12 @@
 
 from attrs import define, frozen
 
-from ..bus.base import Numbered, Published
-from ..core.channels import CHANNELS
-from ..model import KlineMessage
-from . import messages
+from ...bus.base import Numbered, Published
+from ...core.channels import CHANNELS
+from ...model import KlineMessage
+from .. import messages
+from ..protocol import Target
 from .frames import deflate, text_frame
-from .protocol import Target
 
 
 @frozen

@@ -7,15 +7,15 @@ import structlog
 import trio
 
 from trio_feed.metrics import Metrics
-from trio_feed.push.barrier import Barrier, ClientGone, first_of, last_line, place
-from trio_feed.push.refusals import Refusals
+from trio_feed.push.edge.error_boundary import Barrier, ClientGone, first_of, last_line, place
+from trio_feed.push.edge.refusals import Refusals
 
 
 def test_an_error_is_named_by_its_last_line_and_its_place() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         raise ExceptionGroup("all", [ValueError("one\ntwo\n"), KeyError("x")])
     error = first_of(caught.value)
-    assert place(caught.value).startswith("test_barrier.py:")
+    assert place(caught.value).startswith("test_error_boundary.py:")
     assert last_line(error) == "two"
     assert last_line("") == ""
     assert len(last_line("x" * 1_000)) == 200
@@ -50,7 +50,7 @@ async def test_a_crash_is_counted_and_ten_a_minute_are_said(
     assert (first["peer"], first["error"], first["message"]) == (
         "1.2.3.4:5", "ValueError", "what it was",
     )  # fmt: skip
-    assert first["at"].startswith("test_barrier.py:")
+    assert first["at"].startswith("test_error_boundary.py:")
 
 
 async def test_a_client_that_has_gone_is_no_crash() -> None:

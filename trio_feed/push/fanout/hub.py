@@ -11,13 +11,13 @@ from typing import Never
 
 from attrs import frozen
 
-from ..bus.base import Published, Reader, Stream
-from ..metrics import Metrics
-from ..model import Interval, KlineMessage, StatusMessage, StreamState
-from .flusher import Flusher
-from .outbox import Entry
-from .parcel import Parcel, parcel_of
-from .protocol import REFUSED, Target
+from ...bus.base import Published, Reader, Stream
+from ...metrics import Metrics
+from ...model import Interval, KlineMessage, StatusMessage, StreamState
+from ..protocol import REFUSED, Target
+from .coalescing import Flusher
+from .encoded import Parcel, parcel_of
+from .send_queue import Entry
 from .topics import FanOut, Subscriber, Subscription, Topic, Topics
 
 _SAMPLED = 64

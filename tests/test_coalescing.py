@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.flusher import AT_ONCE, CHUNK, Flusher
+from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, Flusher
 
 
 class Debtor:

@@ -12,11 +12,11 @@ import structlog
 import trio
 from attrs import field, frozen
 
-from ..errors import JournalError
-from ..metrics import Metrics
-from ..model import Settlement
-from ..settings import SettlementSettings
-from ..store import Fate, Journal
+from ...errors import JournalError
+from ...metrics import Metrics
+from ...model import Settlement
+from ...settings import SettlementSettings
+from ...store import Fate, Journal
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
 
