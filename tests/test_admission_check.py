@@ -1,4 +1,4 @@
-"""Request heads at the server's door, over memory streams on virtual time."""
+"""Request heads at the server's access, over memory streams on virtual time."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from test_server import KEY, LIMITS, UPGRADE, App, get, head, served, until_clos
 from trio.testing import MockClock
 
 from trio_feed.push.edge.admission import admission
-from trio_feed.push.edge.admission_check import DoorRules
+from trio_feed.push.edge.admission_check import AdmissionRules
 
-LOCAL = DoorRules(admission("127.0.0.1", (), ("https://app.example.com",), tls=False))
-DEFLATING = DoorRules(deflate=True)
+LOCAL = AdmissionRules(admission("127.0.0.1", (), ("https://app.example.com",), tls=False))
+DEFLATING = AdmissionRules(deflate=True)
 OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 
 

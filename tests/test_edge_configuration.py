@@ -1,4 +1,4 @@
-"""The settings of the door: what is right, and one line about what is wrong."""
+"""The settings of the access: what is right, and one line about what is wrong."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from trio_feed.errors import SettingsError
 from trio_feed.push.edge.configuration import (
     admin_limits,
     admin_rules,
-    check_door,
-    door_rules,
+    admission_rules,
+    check_server,
     request_limits,
     server_limits,
 )
@@ -21,8 +21,8 @@ from trio_feed.settings import load
 
 def test_defaults() -> None:
     settings = load()
-    check_door(settings.server)
-    rules = door_rules(settings)
+    check_server(settings.server)
+    rules = admission_rules(settings)
     assert rules.deflate is False
     assert rules.admission.hosts == {"localhost", "127.0.0.1", "[::1]"}
     assert rules.admission.origins == frozenset()
@@ -43,7 +43,7 @@ def test_what_is_set_arrives() -> None:
             "websocket.handshake_timeout_s=3",
         ]
     )
-    rules = door_rules(settings)
+    rules = admission_rules(settings)
     assert rules.deflate is True
     assert rules.admission.hosts is None
     assert rules.admission.origins == {"https://app.example.com"}
@@ -65,7 +65,7 @@ def test_what_is_set_arrives() -> None:
 )
 def test_one_line_about_what_is_wrong(assignment: str, line: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        check_door(load(assignments=[assignment]).server)
+        check_server(load(assignments=[assignment]).server)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -74,13 +74,13 @@ def test_certificate_files_that_are_none(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     settings = load(assignments=[f"server.tls_cert_file={cert}", f"server.tls_key_file={key}"])
     with pytest.raises(SettingsError, match=r"server\.tls_cert_file: .*cert\.pem: No such file"):
-        check_door(settings.server)
+        check_server(settings.server)
     cert.write_text("nonsense")
     with pytest.raises(SettingsError, match=r"server\.tls_key_file: .*key\.pem: No such file"):
-        check_door(settings.server)
+        check_server(settings.server)
     key.write_text("nonsense")
     with pytest.raises(SettingsError, match=r"server\.tls_cert_file: .* wanted: PEM") as caught:
-        check_door(settings.server)
+        check_server(settings.server)
     assert "\n" not in str(caught.value)
 
 

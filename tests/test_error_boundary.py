@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from trio_feed.metrics import Metrics
-from trio_feed.push.edge.error_boundary import Barrier, ClientGone, first_of, last_line, place
+from trio_feed.push.edge.error_boundary import ClientGone, ErrorBoundary, first_of, last_line, place
 from trio_feed.push.edge.refusals import Refusals
 
 
@@ -30,11 +30,11 @@ async def test_a_crash_is_counted_and_ten_a_minute_are_said(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     crashes: list[int] = []
-    barrier = Barrier(lambda: crashes.append(1))
+    boundary = ErrorBoundary(lambda: crashes.append(1))
 
     def crash(times: int) -> None:
         for _ in range(times):
-            with barrier.of("1.2.3.4:5"):
+            with boundary.around("1.2.3.4:5"):
                 raise ValueError("secret traceback\nwhat it was")
 
     with structlog.testing.capture_logs() as logs:
@@ -56,7 +56,7 @@ async def test_a_crash_is_counted_and_ten_a_minute_are_said(
 async def test_a_client_that_has_gone_is_no_crash() -> None:
     crashes: list[int] = []
     with structlog.testing.capture_logs() as logs:
-        with Barrier(lambda: crashes.append(1)).of("x"):
+        with ErrorBoundary(lambda: crashes.append(1)).around("x"):
             raise ClientGone("x: gone")
     assert (crashes, lines_of(logs, "client.crashed")) == ([], [])
 
@@ -64,7 +64,7 @@ async def test_a_client_that_has_gone_is_no_crash() -> None:
 async def test_cancellation_goes_through() -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
-        with Barrier(lambda: None).of("x"):
+        with ErrorBoundary(lambda: None).around("x"):
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 

@@ -18,7 +18,7 @@ from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage
 from trio_feed.push.private.auth import Authenticator, Identity
-from trio_feed.push.private.events import PrivateDoor, PrivateFeed, PrivateSession
+from trio_feed.push.private.events import PrivateAccess, PrivateFeed, PrivateSession
 from trio_feed.push.private.settlement import expand
 from trio_feed.push.protocol import Authenticate, Since
 from trio_feed.settings import AuthSettings, Secret, SettlementSettings
@@ -55,9 +55,9 @@ class Box:
     async def room(self) -> None:
         await self.reading.wait()
 
-    def leave(self, code: int, reason: str, last_words: str) -> None:
-        if last_words:
-            self.reply(last_words)
+    def leave(self, code: int, reason: str, last_message: str) -> None:
+        if last_message:
+            self.reply(last_message)
         self.left.append((code, reason))
 
     def of(self, *kinds: str) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ class Lagging(Journal):
         return result
 
 
-class Office:
+class PrivateNode:
     """A journal, the feed on top of it, and boxes that come and go."""
 
     def __init__(self, auth: AuthSettings = AUTH, **more: Any) -> None:
@@ -94,7 +94,7 @@ class Office:
             metrics=self.metrics,
         )
         self.feed = PrivateFeed(self.journal, now_ms, self.metrics)
-        self.door = PrivateDoor(Authenticator(auth), self.feed, auth, now_ms, self.metrics)
+        self.access = PrivateAccess(Authenticator(auth), self.feed, auth, now_ms, self.metrics)
         self.published: list[PrivateMessage] = []
         self._number = 0
 
@@ -114,15 +114,15 @@ class Office:
         box = box or Box()
         box.reading.set()
         async with trio.open_nursery() as nursery:
-            private = PrivateSession(self.door, box, nursery)
+            private = PrivateSession(self.access, box, nursery)
             yield box, private
             private.close()
             nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def office(auth: AuthSettings = AUTH, **more: Any) -> AsyncIterator[Office]:
-    made = Office(auth, **more)
+async def office(auth: AuthSettings = AUTH, **more: Any) -> AsyncIterator[PrivateNode]:
+    made = PrivateNode(auth, **more)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.journal.run, made.publish)
         yield made
@@ -135,8 +135,8 @@ def ask(user: int, since: int | None = None, epoch: int = T_MS) -> Authenticate:
 
 
 async def test_auth_says_who_one_is_and_where_one_stands(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk, desk.session() as (box, private):
-        await desk.settle(1, 1, 2)
+    async with office() as node, node.session() as (box, private):
+        await node.settle(1, 1, 2)
         await private.authenticate(ask(1))
         assert box.messages == [
             {"type": "auth.success", "user_id": 1, "epoch": T_MS, "offset": 2, "expires_at": None}
@@ -146,16 +146,16 @@ async def test_auth_says_who_one_is_and_where_one_stands(autojump_clock: trio.ab
 
 async def test_each_gets_its_own_on_every_connection(autojump_clock: trio.abc.Clock) -> None:
     async with (
-        office() as desk,
-        desk.session() as (one, first),
-        desk.session() as (two, second),
-        desk.session() as (other, third),
-        desk.session() as (stranger, _),
+        office() as node,
+        node.session() as (one, first),
+        node.session() as (two, second),
+        node.session() as (other, third),
+        node.session() as (stranger, _),
     ):
         await first.authenticate(ask(1))
         await second.authenticate(ask(1))
         await third.authenticate(ask(2))
-        await desk.settle(1, 2, 1)
+        await node.settle(1, 2, 1)
         assert one.offsets == two.offsets == [1, 2]
         assert one.messages[1:] == two.messages[1:]
         assert [m["event_id"] for m in other.of("balance.update")] == ["2-2"]
@@ -178,10 +178,10 @@ async def test_an_event_is_written_as_text_once(
         return write(message, *more)
 
     monkeypatch.setattr(messages, "private_event", counting)
-    async with office() as desk, desk.session() as (one, a), desk.session() as (two, b):
+    async with office() as node, node.session() as (one, a), node.session() as (two, b):
         for private in (a, b):
             await private.authenticate(ask(1))
-        await desk.settle(1, 1)
+        await node.settle(1, 1)
         assert written == one.offsets == two.offsets == [1, 2]
 
 
@@ -189,14 +189,14 @@ async def test_an_event_is_written_as_text_once(
 async def test_resume_replays_exactly_what_was_missed(
     count: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with office() as desk, desk.session() as (box, private):
-        await desk.settle(*[1] * (7 + count))
+    async with office() as node, node.session() as (box, private):
+        await node.settle(*[1] * (7 + count))
         await private.authenticate(ask(1, 7))
         success = box.messages[0]
         assert (success["recovered"], success["offset"]) == (True, 7 + count)
         assert box.offsets == list(range(8, 8 + count))
-        assert desk.metrics.private_messages._value.get() == count
-        await desk.settle(1)
+        assert node.metrics.private_messages._value.get() == count
+        await node.settle(1)
         assert box.offsets[-1] == 8 + count
 
 
@@ -204,33 +204,33 @@ async def test_resume_replays_exactly_what_was_missed(
 async def test_what_is_not_there_any_more_is_said(
     since: int, epoch: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with office() as desk, desk.session() as (box, private):
-        await desk.settle(*[1] * 5)
-        desk.shelf.prune(now_ms() + 1, 0, 5)
-        await desk.settle(1, 1)
+    async with office() as node, node.session() as (box, private):
+        await node.settle(*[1] * 5)
+        node.shelf.prune(now_ms() + 1, 0, 5)
+        await node.settle(1, 1)
         await private.authenticate(ask(1, since, epoch))
         assert (box.messages[0]["recovered"], box.messages[0]["offset"]) == (False, 7)
         assert box.offsets == []
-        await desk.settle(1)
+        await node.settle(1)
         assert box.offsets == [8]
 
 
 async def test_a_long_replay_waits_for_its_reader(autojump_clock: trio.abc.Clock) -> None:
     async with (
-        office() as desk,
+        office() as node,
         trio.open_nursery() as nursery,
-        desk.session() as (box, private),
+        node.session() as (box, private),
     ):
-        await desk.settle(*[1] * 1000)
+        await node.settle(*[1] * 1000)
         box.reading = trio.Event()
         nursery.start_soon(private.authenticate, ask(1, 0))
         await trio.testing.wait_all_tasks_blocked()
         assert len(box.offsets) <= 100
-        await desk.settle(*[1] * 50)
+        await node.settle(*[1] * 50)
         box.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert box.offsets == list(range(1, 1051))
-        await desk.settle(1)
+        await node.settle(1)
         assert box.offsets[-1] == 1051
 
 
@@ -238,15 +238,15 @@ async def test_a_replay_that_retention_overtakes_is_cut_off(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with (
-        office() as desk,
+        office() as node,
         trio.open_nursery() as nursery,
-        desk.session() as (box, private),
+        node.session() as (box, private),
     ):
-        await desk.settle(*[1] * 300)
+        await node.settle(*[1] * 300)
         box.reading = trio.Event()
         nursery.start_soon(private.authenticate, ask(1, 0))
         await trio.testing.wait_all_tasks_blocked()
-        desk.shelf.prune(now_ms() + 1, 0, 200)
+        node.shelf.prune(now_ms() + 1, 0, 200)
         box.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert box.offsets == list(range(1, 101))
@@ -256,25 +256,25 @@ async def test_a_replay_that_retention_overtakes_is_cut_off(
 async def test_a_client_that_cannot_take_an_event_is_dropped_alone(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with office() as desk, desk.session() as (good, a), desk.session() as (bad, b):
+    async with office() as node, node.session() as (good, a), node.session() as (bad, b):
         await a.authenticate(ask(1))
         await b.authenticate(ask(1))
         bad.full = True
-        await desk.settle(1, 1)
+        await node.settle(1, 1)
         assert good.offsets == [1, 2]
         assert (bad.offsets, bad.left[0][0]) == ([], 4408)
 
 
 async def test_a_hole_in_the_numbers_is_no_silence(autojump_clock: trio.abc.Clock) -> None:
     """A batch that failed was on the disk all the same: the client resumes what it lacks."""
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
         row = event("lost", "balance.update", balance(), 1)
-        desk.shelf.settle([expand(row, now_ms())])
-        await desk.settle(1)
+        node.shelf.settle([expand(row, now_ms())])
+        await node.settle(1)
         assert box.left == [(4408, "private events were missed; resume with since")]
         assert box.offsets == []
-    async with desk.session() as (box, private):
+    async with node.session() as (box, private):
         await private.authenticate(ask(1, 0))
 
 
@@ -282,13 +282,13 @@ async def test_what_is_counted_already_does_not_come_after(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """Committed, not yet published, and somebody looks up where the stream ends."""
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
         row = expand(event("early", "balance.update", balance(), 1), now_ms())
-        committed = desk.shelf.settle([row])
+        committed = node.shelf.settle([row])
         await private.authenticate(ask(1))
         assert box.messages[-1]["offset"] == 1
-        desk.feed.publish(committed.messages)
-        await desk.settle(1)
+        node.feed.publish(committed.messages)
+        await node.settle(1)
         assert (box.offsets, box.left) == ([2], [])
 
 
@@ -296,7 +296,7 @@ async def test_three_failures_close_and_a_success_forgives(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     wrong = Authenticate(Secret("tfk_wrong"), None)
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
         await private.authenticate(wrong)
         await private.authenticate(wrong)
         await private.authenticate(ask(1))
@@ -304,7 +304,7 @@ async def test_three_failures_close_and_a_success_forgives(
         await private.authenticate(wrong)
         assert box.left == []
         assert private.authenticated
-        await desk.settle(1)
+        await node.settle(1)
         assert box.offsets == [1]
         await private.authenticate(wrong)
         assert box.left == [(4401, "authentication failed")]
@@ -314,21 +314,21 @@ async def test_three_failures_close_and_a_success_forgives(
 
 
 async def test_another_user_on_the_same_connection(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
-        await desk.settle(1)
+        await node.settle(1)
         await private.authenticate(ask(2))
-        await desk.settle(1, 2)
+        await node.settle(1, 2)
         assert [m["event_id"] for m in box.of("balance.update")] == ["1-1", "2-3"]
         assert [m["user_id"] for m in box.of("auth.success")] == [1, 2]
 
 
 async def test_the_same_user_again_interrupts_nothing(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
-        await desk.settle(1)
+        await node.settle(1)
         await private.authenticate(ask(1))
-        await desk.settle(1)
+        await node.settle(1)
         assert [(m["type"], m["offset"]) for m in box.messages] == [
             ("auth.success", 0), ("balance.update", 1),
             ("auth.success", 1), ("balance.update", 2),
@@ -340,13 +340,13 @@ async def test_the_same_user_again_interrupts_nothing(autojump_clock: trio.abc.C
 async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with office() as desk, desk.session() as (box, private):
+    async with office() as node, node.session() as (box, private):
 
         def broken(*_: Any) -> Any:
             raise JournalError("disk I/O error")
 
         with monkeypatch.context() as patch:
-            patch.setattr(desk.shelf, "head", broken)
+            patch.setattr(node.shelf, "head", broken)
             await private.authenticate(ask(1))
         assert [m["code"] for m in box.messages] == [1003]
         assert not private.authenticated
@@ -355,11 +355,11 @@ async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
 
 
 async def test_nothing_is_left_behind(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk:
-        async with desk.session() as (_, private):
+    async with office() as node:
+        async with node.session() as (_, private):
             await private.authenticate(ask(1))
-            assert desk.feed._streams.keys() == {1}
-        assert desk.feed._streams == {}
+            assert node.feed._streams.keys() == {1}
+        assert node.feed._streams == {}
 
 
 class Tokens:
@@ -376,9 +376,9 @@ def let_in(user: int, seconds: float) -> Authenticate:
 
 
 async def test_a_token_ends_with_a_warning_before(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk:
-        desk.door = evolve(desk.door, authenticator=Tokens())
-        async with desk.session() as (box, private):
+    async with office() as node:
+        node.access = evolve(node.access, authenticator=Tokens())
+        async with node.session() as (box, private):
             await private.authenticate(let_in(1, 300))
             assert box.messages[-1]["expires_at"] == T_MS + 300_000
             await trio.sleep(239)
@@ -387,21 +387,21 @@ async def test_a_token_ends_with_a_warning_before(autojump_clock: trio.abc.Clock
             assert box.messages[-1] == {
                 "type": "auth.expiring", "user_id": 1, "expires_at": T_MS + 300_000,
             }  # fmt: skip
-            await desk.settle(1)
+            await node.settle(1)
             await trio.sleep(58)
             assert private.authenticated
             await trio.sleep(2)
             assert (box.messages[-1]["type"], box.messages[-1]["code"]) == ("error", 1004)
             assert not private.authenticated
-            await desk.settle(1)
+            await node.settle(1)
             assert box.offsets == [1]
             assert box.left == []
 
 
 async def test_a_new_token_puts_the_end_off(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk:
-        desk.door = evolve(desk.door, authenticator=Tokens())
-        async with desk.session() as (box, private):
+    async with office() as node:
+        node.access = evolve(node.access, authenticator=Tokens())
+        async with node.session() as (box, private):
             await private.authenticate(let_in(1, 100))
             await trio.sleep(50)
             assert box.messages[-1]["type"] == "auth.expiring"
@@ -414,11 +414,11 @@ async def test_a_new_token_puts_the_end_off(autojump_clock: trio.abc.Clock) -> N
 
 
 async def test_a_key_after_a_token_never_ends(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk:
-        keys, desk.door = desk.door.authenticator, evolve(desk.door, authenticator=Tokens())
-        async with desk.session() as (box, private):
+    async with office() as node:
+        keys, node.access = node.access.authenticator, evolve(node.access, authenticator=Tokens())
+        async with node.session() as (box, private):
             await private.authenticate(let_in(1, 100))
-            private._door = evolve(desk.door, authenticator=keys)
+            private._access = evolve(node.access, authenticator=keys)
             await private.authenticate(ask(1))
             await trio.sleep(10_000)
             assert private.authenticated
@@ -427,7 +427,7 @@ async def test_a_key_after_a_token_never_ends(autojump_clock: trio.abc.Clock) ->
 
 async def test_no_token_in_a_log_or_an_answer(autojump_clock: trio.abc.Clock) -> None:
     with structlog.testing.capture_logs() as lines:
-        async with office() as desk, desk.session() as (box, private):
+        async with office() as node, node.session() as (box, private):
             await private.authenticate(ask(1))
             await private.authenticate(Authenticate(Secret(KEYS[1] + "x"), None))
             await private.authenticate(Authenticate(Secret("eyJhbGciOi.eyJzdWIi.c2ln"), None))
@@ -470,7 +470,7 @@ class Wire(Box):
         if not self.cut.is_set():
             self.follower.take(json.loads(text))
 
-    def leave(self, code: int = 0, reason: str = "", last_words: str = "") -> None:
+    def leave(self, code: int = 0, reason: str = "", last_message: str = "") -> None:
         self.cut.set()
 
 
@@ -492,34 +492,34 @@ steps = st.lists(
 def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any], seed: int) -> None:
     followers = [Follower(1 + n % 3) for n in range(6)]
     chance = random.Random(seed)
-    desk_of: list[Office] = []
+    nodes: list[PrivateNode] = []
 
-    async def follow(desk: Office, follower: Follower, boxes: dict[int, Any], n: int) -> None:
+    async def follow(node: PrivateNode, follower: Follower, boxes: dict[int, Any], n: int) -> None:
         """Connect, resume, be cut off, and again."""
         while True:
             wire = boxes[n] = Wire(follower=follower)
-            async with desk.session(wire) as (_, private), trio.open_nursery() as nursery:
+            async with node.session(wire) as (_, private), trio.open_nursery() as nursery:
                 nursery.start_soon(private.authenticate, ask(follower.user, follower.last))
                 await wire.cut.wait()
                 nursery.cancel_scope.cancel()
             await trio.sleep(chance.random() * 0.02)
 
     async def main() -> None:
-        async with office() as desk, trio.open_nursery() as nursery:
-            desk_of.append(desk)
-            desk.journal.lag = lambda: chance.random() * 0.01  # type: ignore[method-assign]
+        async with office() as node, trio.open_nursery() as nursery:
+            nodes.append(node)
+            node.journal.lag = lambda: chance.random() * 0.01  # type: ignore[method-assign]
             boxes: dict[int, Any] = {}
             for n, follower in enumerate(followers):
-                nursery.start_soon(follow, desk, follower, boxes, n)
+                nursery.start_soon(follow, node, follower, boxes, n)
             await trio.sleep(0.1)
             for what, value in script:
                 if what == "settle":
-                    nursery.start_soon(desk.settle, *value)
+                    nursery.start_soon(node.settle, *value)
                     await trio.sleep(chance.random() * 0.02)
                 elif what == "wait":
                     await trio.sleep(value / 1000)
                 elif what == "prune":
-                    desk.shelf.prune(now_ms() + 1, 0, value)
+                    node.shelf.prune(now_ms() + 1, 0, value)
                 elif what == "fill":
                     boxes[value].full = True
                 else:
@@ -528,11 +528,11 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    (desk,) = desk_of
+    (node,) = nodes
     for follower in followers:
         truth = {
             m.offset: json.loads(f"{{{m.body}}}")["event_id"]
-            for m in desk.published
+            for m in node.published
             if m.user_id == follower.user
         }
         for run in follower.seen:
@@ -542,8 +542,8 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
 
 
 async def test_what_is_counted_of_private_events(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk, desk.session() as (one, a), desk.session() as (_two, b):
-        metrics = desk.metrics
+    async with office() as node, node.session() as (one, a), node.session() as (_two, b):
+        metrics = node.metrics
 
         def count(name: str, *labels: str) -> float:
             metric = getattr(metrics, name)
@@ -557,24 +557,24 @@ async def test_what_is_counted_of_private_events(autojump_clock: trio.abc.Clock)
         assert count("auths", "accepted") == 2
         assert count("private_resumes", "recovered") == 1
         assert count("private_resumes", "failed") == 1
-        await desk.settle(1, 1, 2)
+        await node.settle(1, 1, 2)
         assert count("private_messages") == 4  # two for each of the two; nobody is there for 2
         fresh = PrivateMessage(1, 3, '"type":"x"', now_ms() - 1_500)
-        desk.feed.publish([fresh])
+        node.feed.publish([fresh])
         assert metrics.private_latency._sum.get() == pytest.approx(1.5)
         assert one.messages[-1]["offset"] == 3
-        desk.feed.publish([evolve(fresh, offset=4, received_ms=now_ms() + 5_000)])
+        node.feed.publish([evolve(fresh, offset=4, received_ms=now_ms() + 5_000)])
         assert metrics.private_latency._sum.get() == pytest.approx(1.5)  # never below zero
-        desk.feed.publish([evolve(fresh, offset=4)])
+        node.feed.publish([evolve(fresh, offset=4)])
         assert one.messages[-1]["offset"] == 4
         assert count("private_messages") == 8
 
 
 async def test_the_end_of_a_token_to_the_second(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk:
-        warning_s = desk.door.settings.expiry_warning_s
-        desk.door = evolve(desk.door, authenticator=Tokens())
-        async with desk.session() as (box, private):
+    async with office() as node:
+        warning_s = node.access.settings.expiry_warning_s
+        node.access = evolve(node.access, authenticator=Tokens())
+        async with node.session() as (box, private):
             await private.authenticate(let_in(1, 300))
             await trio.sleep(300 - warning_s - 0.01)
             assert box.of("auth.expiring", "error") == []
@@ -584,16 +584,18 @@ async def test_the_end_of_a_token_to_the_second(autojump_clock: trio.abc.Clock) 
             assert private.authenticated
             await trio.sleep(0.02)
             assert not private.authenticated
-            assert desk.metrics.request_errors.labels("1004")._value.get() == 1
+            assert node.metrics.request_errors.labels("1004")._value.get() == 1
 
 
 async def test_a_calendar_that_is_set_while_one_waits_is_noticed_within_a_minute(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     ahead_ms = 0.0
-    async with office() as desk:
-        desk.door = evolve(desk.door, authenticator=Tokens(), now_ms=lambda: now_ms() + ahead_ms)
-        async with desk.session() as (box, private):
+    async with office() as node:
+        node.access = evolve(
+            node.access, authenticator=Tokens(), now_ms=lambda: now_ms() + ahead_ms
+        )
+        async with node.session() as (box, private):
             await private.authenticate(let_in(1, 10_000))
             await trio.sleep(30)
             ahead_ms = 20_000_000.0
@@ -605,12 +607,12 @@ async def test_a_calendar_that_is_set_while_one_waits_is_noticed_within_a_minute
 
 
 async def test_nobody_is_kept_for_a_user_that_has_left(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as desk, desk.session() as (_one, a), desk.session() as (two, b):
+    async with office() as node, node.session() as (_one, a), node.session() as (two, b):
         await a.authenticate(ask(1))
         await b.authenticate(ask(1))
         a.close()
-        assert set(desk.feed._streams) == {1}
-        await desk.settle(1)
+        assert set(node.feed._streams) == {1}
+        await node.settle(1)
         assert two.offsets == [1]
         b.close()
-        assert desk.feed._streams == {}
+        assert node.feed._streams == {}

@@ -17,14 +17,14 @@ from trio.testing import MockClock
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge import server
-from trio_feed.push.edge.admission_check import DoorRules
+from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
 
 LIMITS = ServerLimits(
     max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2
 )
-RULES = DoorRules()
+RULES = AdmissionRules()
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 ALWAYS_BAD = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc\r\n"
@@ -139,7 +139,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: DoorRules = RULES
+    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: AdmissionRules = RULES
 ) -> AsyncIterator[Served]:
     network = MemoryNetwork()
     [listener] = await network.listen("127.0.0.1", 0)
@@ -590,7 +590,7 @@ def deflated(text: bytes) -> bytes:
 
 async def test_compressed_messages_are_inflated_with_a_bound(autojump_clock: MockClock) -> None:
     app = App()
-    async with served(app, rules=DoorRules(deflate=True)) as running:
+    async with served(app, rules=AdmissionRules(deflate=True)) as running:
         streams = []
         for sent in (b"hello" * 50, b"x" * 100_000_000):
             stream = await running.dial()

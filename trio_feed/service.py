@@ -30,8 +30,8 @@ from .push.app import PushApp
 from .push.edge.configuration import (
     admin_limits,
     admin_rules,
-    check_door,
-    door_rules,
+    admission_rules,
+    check_server,
     request_limits,
     server_limits,
     tls_context,
@@ -41,9 +41,9 @@ from .push.edge.stream import bound_address
 from .push.edge.tls import with_tls
 from .push.fanout.hub import Hub
 from .push.private.auth import Authenticator
-from .push.private.events import PrivateDoor, PrivateFeed
-from .push.private.settlement_endpoint import Intake
-from .push.session import LAST_WORDS_S, Patience, SessionLimits
+from .push.private.events import PrivateAccess, PrivateFeed
+from .push.private.settlement_endpoint import SettlementEndpoint
+from .push.session import CLOSE_TIMEOUT_S, ClientTimeouts, SessionLimits
 from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
@@ -106,7 +106,7 @@ def check(settings: Settings) -> None:
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
-    check_door(settings.server)
+    check_server(settings.server)
 
 
 def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
@@ -154,7 +154,7 @@ async def run(
         edge.start_soon(store.run, name="store writer")
         bus = _make_bus(settings, store.epoch, world)
         hub = _make_hub(bus, settings, world, metrics)
-        edge.start_soon(hub.run, name="hub flusher")
+        edge.start_soon(hub.run, name="hub coalescer")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
@@ -166,7 +166,7 @@ async def run(
             await roster.open()
             monitor = make_clock_monitor()
             app = _make_app(settings, world, store, journal, hub, roster, monitor, metrics)
-            edge.start_soon(journal.run, app.door.feed.publish, name="journal writer")
+            edge.start_soon(journal.run, app.access.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await _start_server(edge, app, settings, world, draining)
             admin = await _start_admin(edge, app, settings, world) or address
@@ -188,7 +188,7 @@ async def run(
             log.info("service.ready", urls=urls, venues=roster.names, simulated=simulated)
             task_status.started(Ready(address, admin, store, app, bus, roster))
         draining.set()
-        app.farewell(partial(world.random.randint, *_CLIENT_RETURN_MS))
+        app.disconnect_all(partial(world.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
         edge.cancel_scope.cancel()
@@ -322,8 +322,8 @@ def _make_app(
         metrics=metrics,
         status=status,
         not_ready=not_ready,
-        door=PrivateDoor(Authenticator(auth), private, auth, world.now_ms, metrics),
-        intake=Intake(settings.settlement, journal, world.now_ms, metrics),
+        access=PrivateAccess(Authenticator(auth), private, auth, world.now_ms, metrics),
+        settlement=SettlementEndpoint(settings.settlement, journal, world.now_ms, metrics),
         klines=kline.enable_kline_service,
         clock=monitor.explain,
     )
@@ -357,9 +357,9 @@ async def _start_server(
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, tls_context(server)),
         limits=server_limits(
-            settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _patience(settings).sweep_s
+            settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
         ),
-        rules=door_rules(settings),
+        rules=admission_rules(settings),
         metrics=app.metrics,
         stop_accepting=draining,
     )
@@ -405,16 +405,16 @@ async def _bind(
 
 async def _sweep(app: PushApp, settings: Settings) -> Never:
     """Ping clients, and drop those that have gone without a word or take nothing."""
-    patience = _patience(settings)
+    timeouts = _client_timeouts(settings)
     while True:
-        await trio.sleep(patience.sweep_s)
-        await app.sweep(patience)
+        await trio.sleep(timeouts.sweep_s)
+        await app.sweep(timeouts)
 
 
-def _patience(settings: Settings) -> Patience:
+def _client_timeouts(settings: Settings) -> ClientTimeouts:
     websocket = settings.websocket
     ping_s = websocket.ping_interval / 1000
-    return Patience(
+    return ClientTimeouts(
         ping_s=ping_s,
         silence_s=min(settings.kline.connection_timeout, ping_s + websocket.ping_timeout / 1000),
         stall_s=websocket.send_timeout_s,

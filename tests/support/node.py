@@ -26,7 +26,7 @@ from trio_feed.push.session import Session, SessionLimits
 from trio_feed.store import MemoryStore
 
 from .make import MINUTE, SERIES, T0, kline, message, trade
-from .private import closed_door
+from .private import no_access
 
 LIMITS = SessionLimits(
     max_subscriptions=2, history_rows=5, max_queued=10, max_queued_bytes=1_000_000
@@ -39,7 +39,7 @@ def now_ms() -> float:
     return T0 + trio.current_time() * 1000
 
 
-class Desk:
+class Node:
     """A hub with one known series (and more on request), its store, and a publisher.
 
     ``recent`` closed candles are kept, and the last ``ring`` messages.
@@ -193,17 +193,17 @@ def text_of(frame: bytes) -> bytes:
 
 @asynccontextmanager
 async def connected(
-    desk: Desk, limits: SessionLimits = LIMITS, *, deflated: bool = False
+    node: Node, limits: SessionLimits = LIMITS, *, deflated: bool = False
 ) -> AsyncIterator[Client]:
     client = Client()
     session = Session(
-        desk.hub, desk.store, limits, now_ms, desk.metrics, closed_door(), client, deflated=deflated
+        node.hub, node.store, limits, now_ms, node.metrics, no_access(), client, deflated=deflated
     )
     client.session = session
     async with trio.open_nursery() as nursery:
-        if not desk.flushing:
-            desk.flushing = True
-            nursery.start_soon(desk.hub.run)
+        if not node.flushing:
+            node.flushing = True
+            nursery.start_soon(node.hub.run)
         nursery.start_soon(session.run, client.requests.receive, client.close)
         await client.next("connection_success")
         yield client

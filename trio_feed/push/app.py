@@ -23,10 +23,10 @@ from .fanout import history
 from .fanout.hub import Hub
 from .fanout.transport import TextTransport, Transport
 from .private.auth import names_token
-from .private.events import PrivateDoor
-from .private.settlement_endpoint import Intake
+from .private.events import PrivateAccess
+from .private.settlement_endpoint import SettlementEndpoint
 from .protocol import RequestError
-from .session import Patience, Receive, Session, SessionLimits
+from .session import ClientTimeouts, Receive, Session, SessionLimits
 
 log = structlog.get_logger()
 
@@ -51,8 +51,8 @@ class PushApp:
     metrics: Metrics
     status: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str]
-    door: PrivateDoor
-    intake: Intake
+    access: PrivateAccess
+    settlement: SettlementEndpoint
     klines: bool = True
     clock: Callable[[], str] = lambda: ""
     sessions: set[Session] = field(factory=set)
@@ -89,22 +89,22 @@ class PushApp:
             Route("/api/v1/status", self._status_page),
         ]
 
-    def farewell(self, after_ms: Callable[[], int]) -> None:
+    def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
         for session in list(self.sessions):
-            words = messages.reconnect(after_ms())
-            session.leave(protocol.RESTARTING, "service restart", words)
+            text = messages.reconnect(after_ms())
+            session.leave(protocol.RESTARTING, "service restart", text)
 
     async def wait_empty(self) -> None:
         """Wait until the last session has ended; the caller bounds it."""
         while self.sessions:
             await self._left.park()
 
-    async def sweep(self, patience: Patience) -> None:
-        """Look at every client once: is it there, does it take what it is owed?"""
+    async def sweep(self, timeouts: ClientTimeouts) -> None:
+        """Look at every client once: is it there, does it take what waits for it?"""
         now, total, most = trio.current_time(), 0, 0
         for number, session in enumerate(list(self.sessions), 1):
-            waiting = session.sweep(now, patience)
+            waiting = session.sweep(now, timeouts)
             total, most = total + waiting, max(most, waiting)
             if number % _SWEPT_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -121,8 +121,8 @@ class PushApp:
                     self._unused_since.pop(session, None)
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
                     problem = f"neither subscribed nor authenticated for {after_s:g} s"
-                    words = messages.error(protocol.REFUSED, problem, self.now_ms())
-                    session.leave(protocol.POLICY, problem, words)
+                    text = messages.error(protocol.REFUSED, problem, self.now_ms())
+                    session.leave(protocol.POLICY, problem, text)
 
     def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
         """What the client says, as far as it may say so much."""
@@ -137,16 +137,16 @@ class PushApp:
                 if verdict is Verdict.REFUSE:
                     session.refuse(protocol.TOO_MANY, problem)
                 else:
-                    words = messages.error(protocol.TOO_MANY, problem, self.now_ms())
-                    session.leave(protocol.POLICY, "too many requests", words)
+                    text = messages.error(protocol.TOO_MANY, problem, self.now_ms())
+                    session.leave(protocol.POLICY, "too many requests", text)
             return said
 
         return receive
 
     async def _websocket(self, websocket: WebSocket) -> None:
         if names_token(websocket.query_params):
-            words = "a token does not belong into a URL; send it in an auth request"
-            await websocket.send_denial_response(PlainTextResponse(words + "\n", 400))
+            text = "a token does not belong into a URL; send it in an auth request"
+            await websocket.send_denial_response(PlainTextResponse(text + "\n", 400))
             return
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
@@ -156,7 +156,7 @@ class PushApp:
             self.limits,
             self.now_ms,
             self.metrics,
-            self.door,
+            self.access,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
         )
@@ -214,7 +214,7 @@ class PushApp:
     async def _settlement(self, request: Request) -> Response:
         headers = request.headers
         try:
-            reply = await self.intake.answer(
+            reply = await self.settlement.answer(
                 headers.get("authorization", ""), headers.get("content-length"), request.stream()
             )
         except ClientDisconnect:

@@ -1,6 +1,6 @@
 """One client: its requests in, its messages out.  Knows nothing of HTTP or of any server.
 
-Requests are answered one after the other.  Pushes never wait: a client whose outbox is full is
+Requests are answered one after the other.  Pushes never wait: a client whose send_queue is full is
 dropped and told where to resume.  Replies do wait, which slows down nobody but a client that asks
 faster than it reads.
 """
@@ -20,15 +20,15 @@ from ..model import StatusMessage
 from ..store import KlineStore
 from . import messages, protocol
 from .fanout import history
-from .fanout.encoded import Parcel, parcel_of, words
+from .fanout.encoded import EncodedMessage, encoded_once, prefix_of
 from .fanout.frames import PING, reply_frame
 from .fanout.hub import Hub
 from .fanout.resume import Missed, missed, resume_points
-from .fanout.send_queue import Entry, Outbox
+from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
 from .fanout.writer import Writer
-from .private.events import PrivateDoor, PrivateSession
+from .private.events import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
@@ -45,8 +45,8 @@ from .protocol import (
 
 log = structlog.get_logger()
 
-LAST_WORDS_S = 2.0
-"""What a client that is too slow has to take the rest of a frame, the last words and the close."""
+CLOSE_TIMEOUT_S = 2.0
+"""For the rest of a frame, the last message and the close, where a client is too slow."""
 
 Receive = Callable[[], Awaitable[str | bytes | None]]
 """The client's next message; None: it has gone."""
@@ -56,7 +56,7 @@ Close = Callable[[int, str], Awaitable[None]]
 @frozen
 class SessionLimits:
     """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for a moment
-    ``burst`` times as much: see :class:`.outbox.Outbox`."""
+    ``burst`` times as much: see :class:`.send_queue.SendQueue`."""
 
     max_subscriptions: int
     history_rows: int
@@ -66,7 +66,7 @@ class SessionLimits:
 
 
 @frozen
-class Patience:
+class ClientTimeouts:
     """With a client, in seconds: without a byte from it until it is pinged, and until it is
     aborted; without its taking a byte while some wait, until it is dropped."""
 
@@ -93,7 +93,7 @@ class Session:
         limits: SessionLimits,
         now_ms: Callable[[], float],
         metrics: Metrics,
-        door: PrivateDoor,
+        access: PrivateAccess,
         transport: Transport,
         *,
         deflated: bool = False,
@@ -102,13 +102,13 @@ class Session:
         self._hub, self._store, self._limits = hub, store, limits
         self._now_ms, self._metrics = now_ms, metrics
         self._transport, self._deflated = transport, deflated
-        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes, limits.burst)
-        self._writer = Writer(transport, self._outbox, hub.flusher, hub.sample)
+        self._send_queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst)
+        self._writer = Writer(transport, self._send_queue, hub.coalescer, hub.sample)
         self._subscriptions: dict[Topic, Subscription] = {}
         self._nursery: trio.Nursery
         self._reading = trio.CancelScope()
         self._close: Close
-        self._door = door
+        self._access = access
         self._private: PrivateSession | None = None
         self._leaving = False
         self._conflated = self._counted = 0
@@ -116,12 +116,12 @@ class Session:
         self._moved_bytes = 0
 
     def __repr__(self) -> str:
-        number, queued = len(self._subscriptions), self._outbox.statistics().messages
+        number, queued = len(self._subscriptions), self._send_queue.statistics().messages
         return f"<client {self.client_id} {number} subscriptions, {queued} queued>"
 
     def statistics(self) -> dict[str, Any]:
         """One line of the status page; ``queued_age_ms`` of the oldest message that waits."""
-        queued = self._outbox.statistics()
+        queued = self._send_queue.statistics()
         age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
         return {
             "client_id": self.client_id,
@@ -156,7 +156,7 @@ class Session:
         try:
             async with trio.open_nursery() as self._nursery:
                 self._writer.start(self._nursery)
-                self._private = PrivateSession(self._door, self, self._nursery)
+                self._private = PrivateSession(self._access, self, self._nursery)
                 self.reply(self._welcome())
                 try:
                     with self._reading:
@@ -174,38 +174,38 @@ class Session:
 
     # What goes out
 
-    def push(self, subscription: Subscription, parcel: Parcel, frame: bytes) -> None:
+    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
         """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
         if self._writer.write(frame):
             return
-        if self._outbox.conflate(subscription, parcel, subscription.words):
+        if self._send_queue.conflate(subscription, message, subscription.prefix):
             self._conflated += 1
             self._metrics.conflated.inc()
         else:
-            self._push(Entry(frame, parcel.sent_ms, True, subscription, parcel))
+            self._push(QueuedFrame(frame, message.sent_ms, True, subscription, message))
 
     def deliver(self, text: str) -> None:
         """A private event: taken now or the client is dropped, never left out."""
         frame = reply_frame(text, deflated=self._deflated)
         if not self._leaving and not self._writer.write(frame):
-            self._push(Entry(frame, self._now_ms(), True))
+            self._push(QueuedFrame(frame, self._now_ms(), True))
 
     def tell(self, subscription: Subscription, status: StatusMessage) -> None:
         """The upstream of a stream changed its state."""
         request, now = subscription.request, self._now_ms()
         own = request.target.splice(request.subscription_id)
         frame = reply_frame(messages.stream_status(own, status, now), deflated=self._deflated)
-        self._push(Entry(frame, now, True, subscription))
+        self._push(QueuedFrame(frame, now, True, subscription))
 
     def ended(self, topic: Topic) -> None:
         """A topic that the client subscribed to is no more."""
         self._subscriptions.pop(topic, None)
 
-    def leave(self, code: int, reason: str, last_words: str) -> None:
-        """Say ``last_words`` after what is queued, then close with ``code``."""
+    def leave(self, code: int, reason: str, last_message: str) -> None:
+        """Say ``last_message`` after what is queued, then close with ``code``."""
         if self._leaving:
             return
-        self.reply(last_words)
+        self.reply(last_message)
         self._leaving = True
         self._unsubscribe_all()
         self._reading.cancel()
@@ -220,31 +220,31 @@ class Session:
         """Wait while too much is queued."""
         await self._writer.room()
 
-    def _push(self, entry: Entry) -> None:
+    def _push(self, entry: QueuedFrame) -> None:
         if self._leaving or self._writer.push(entry):
             return
-        self._writer.flush()  # the flusher may not have had its turn
+        self._writer.flush()  # the coalescer may not have had its turn
         if not self._writer.push(entry):
             self._drop("its queue is full", entry)
 
     def _queue(self, text: str, subscription: Subscription | None = None) -> None:
         if not self._leaving:
             frame = reply_frame(text, deflated=self._deflated)
-            self._outbox.put(Entry(frame, self._now_ms(), key=subscription))
+            self._send_queue.put(QueuedFrame(frame, self._now_ms(), key=subscription))
 
-    def _drop(self, why: str, unsent: Entry | None = None) -> None:
+    def _drop(self, why: str, unsent: QueuedFrame | None = None) -> None:
         """The client is too slow: forget what waits, tell it where to resume, close."""
         self._metrics.slow_clients.inc()
         log.warning("client.slow", why=why, **self.statistics())
-        waiting = [*self._outbox, unsent] if unsent is not None else list(self._outbox)
+        waiting = [*self._send_queue, unsent] if unsent is not None else list(self._send_queue)
         since = resume_points(self._subscriptions.values(), waiting)
-        self._outbox.clear()
+        self._send_queue.clear()
         self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
-        self._nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_S
+        self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
 
     # What the clock brings
 
-    def sweep(self, now: float, patience: Patience) -> int:
+    def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
         """``now`` is trio's clock: ping or abort a silent client, drop one that takes nothing.
         Returns the bytes that wait."""
         self._count_bytes()
@@ -253,16 +253,16 @@ class Session:
         moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
         if moved != self._moved_bytes or not self._writer.stuck:
             self._moved_at, self._moved_bytes = now, moved
-        if silent_s > patience.silence_s:
+        if silent_s > timeouts.silence_s:
             log.info("client.timeout", client_id=self.client_id, silent_s=round(silent_s, 3))
             self._transport.abort()
-        elif now - self._moved_at >= patience.stall_s:
-            self._drop(f"it took no byte for {patience.stall_s:g} s")
-        elif min(silent_s, now - self._pinged_at) >= patience.ping_s:
+        elif now - self._moved_at >= timeouts.stall_s:
+            self._drop(f"it took no byte for {timeouts.stall_s:g} s")
+        elif min(silent_s, now - self._pinged_at) >= timeouts.ping_s:
             self._pinged_at = now
-            self._outbox.put(Entry(PING, self._now_ms()))
+            self._send_queue.put(QueuedFrame(PING, self._now_ms()))
             self._writer.flush()
-        return self._outbox.statistics().bytes
+        return self._send_queue.statistics().bytes
 
     def _count_bytes(self) -> None:
         self._metrics.push_bytes.inc(self._transport.bytes_out - self._counted)
@@ -326,8 +326,8 @@ class Session:
         """Confirm: after the history, and before what was missed or how things stand."""
         if self._leaving:
             return
-        own = words(request.target, request.subscription_id, deflated=self._deflated)
-        subscription = Subscription(self, topic, request, own)
+        prefix = prefix_of(request.target, request.subscription_id, deflated=self._deflated)
+        subscription = Subscription(self, topic, request, prefix)
         stream, now = topic.stream, self._now_ms()
         if body is not None:
             self._queue(messages.history_data(body, now), subscription)
@@ -337,16 +337,16 @@ class Session:
             request, last.epoch, last.offset, stream.upstream, now, recovered=recovered
         )
         self._queue(confirmed, subscription)
-        for parcel, left_out in back.parcels if back is not None else ():
-            frame = own.frame(parcel, left_out)
-            self._outbox.put(Entry(frame, now, False, subscription, parcel, left_out))
+        for message, left_out in back.messages if back is not None else ():
+            frame = prefix.frame(message, left_out)
+            self._send_queue.put(QueuedFrame(frame, now, False, subscription, message, left_out))
         if back is None and stream.latest is not None:
-            frame = own.frame(parcel_of(stream.latest), snapshot=True)
-            self._outbox.put(Entry(frame, now, key=subscription))
+            frame = prefix.frame(encoded_once(stream.latest), snapshot=True)
+            self._send_queue.put(QueuedFrame(frame, now, key=subscription))
         if request.provisional and stream.provisional is not None:
-            ahead = parcel_of(stream.provisional)
-            frame = own.frame(ahead, snapshot=True)
-            self._outbox.put(Entry(frame, now, False, subscription, ahead))
+            ahead = encoded_once(stream.provisional)
+            frame = prefix.frame(ahead, snapshot=True)
+            self._send_queue.put(QueuedFrame(frame, now, False, subscription, ahead))
         self._hub.subscribe(subscription)
         self._subscriptions[topic] = subscription
         if stream.status is not None:

@@ -15,14 +15,14 @@ _ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"u
 
 
 @frozen
-class DoorRules:
+class AdmissionRules:
     """What the server lets in.  ``deflate``: clients may agree on compression."""
 
     admission: Admission = field(factory=Admission)
     deflate: bool = False
 
 
-class VettedH11(h11.Connection):
+class CheckedH11(h11.Connection):
     """h11 whose requests are fit for hypercorn, on every request of a connection.
 
     A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
@@ -32,7 +32,7 @@ class VettedH11(h11.Connection):
     """
 
     def __init__(
-        self, rules: DoorRules, refused: Callable[[str, str], None], limits: ServerLimits
+        self, rules: AdmissionRules, refused: Callable[[str, str], None], limits: ServerLimits
     ) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
         self.deflate: str | None = None

@@ -1,6 +1,6 @@
 """The accepted connections: how many there may be, where from, and how they end.
 
-Each has a task, a cancel scope and an exception barrier of its own; whoever is one too many is
+Each has a task, a cancel scope and an exception boundary of its own; whoever is one too many is
 told so (503, Retry-After) before anything of its request is looked at.
 """
 
@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from .admission import ip_group
-from .error_boundary import Barrier
+from .error_boundary import ErrorBoundary
 from .limits import ServerLimits
 from .stream import ClientStream, accept
 
@@ -64,11 +64,11 @@ class Clients:
         self,
         connect: Callable[[ClientStream], Connection],
         limits: ServerLimits,
-        barrier: Barrier,
+        boundary: ErrorBoundary,
         refused: Callable[[str, str], None],
         ending: Callable[[], Awaitable[None]],
     ) -> None:
-        self._connect, self._limits, self._barrier = connect, limits, barrier
+        self._connect, self._limits, self._boundary = connect, limits, boundary
         self._refused, self._ending = refused, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
@@ -118,7 +118,7 @@ class Clients:
 
     async def _serve(self, connection: Connection, group: str) -> None:
         try:
-            with self._barrier.of(connection.stream.peer):
+            with self._boundary.around(connection.stream.peer):
                 await connection.serve()
         finally:
             self._open.discard(connection)
@@ -137,7 +137,7 @@ class Clients:
 
     async def _refuse(self, stream: ClientStream) -> None:
         try:
-            with self._barrier.of(stream.peer), trio.move_on_after(_BUSY_S):
+            with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await stream.send_all(_BUSY)
                     await stream.send_eof()

@@ -6,7 +6,7 @@ from ...errors import SettingsError
 from ...settings import Settings
 from ...settings.tables import ServerSettings, WebSocketSettings
 from .admission import ANY, admission, host_name, origin_problem
-from .admission_check import DoorRules
+from .admission_check import AdmissionRules
 from .limits import ServerLimits
 from .throttle import RequestLimits
 from .tls import server_context
@@ -16,7 +16,7 @@ _FRAMES_PER_REQUEST = 2
 _ADMIN_CONNECTIONS = 64
 
 
-def check_door(server: ServerSettings) -> None:
+def check_server(server: ServerSettings) -> None:
     """Raises SettingsError for names, origins or files that are none."""
     for index, origin in enumerate(server.allowed_origins):
         if problem := origin_problem(origin):
@@ -35,25 +35,25 @@ def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
     return server_context(server.tls_cert_file, server.tls_key_file)
 
 
-def door_rules(settings: Settings) -> DoorRules:
+def admission_rules(settings: Settings) -> AdmissionRules:
     """Whom the clients' port lets in."""
     server = settings.server
     own = admission(
         server.host, server.allowed_hosts, server.allowed_origins, tls=bool(server.tls_cert_file)
     )
-    return DoorRules(own, deflate=settings.websocket.compression)
+    return AdmissionRules(own, deflate=settings.websocket.compression)
 
 
-def admin_rules(server: ServerSettings) -> DoorRules:
+def admin_rules(server: ServerSettings) -> AdmissionRules:
     """Whom the admin port lets in: never a page of somebody else."""
-    return DoorRules(admission(server.admin_host, server.allowed_hosts, (), tls=False))
+    return AdmissionRules(admission(server.admin_host, server.allowed_hosts, (), tls=False))
 
 
 def server_limits(
-    websocket: WebSocketSettings, sweep_s: float, last_words_s: float
+    websocket: WebSocketSettings, sweep_s: float, close_timeout_s: float
 ) -> ServerLimits:
     """The sweep finds clients that are silent or take nothing; the server's own limits stand
-    ``sweep_s`` and ``last_words_s`` behind it.
+    ``sweep_s`` and ``close_timeout_s`` behind it.
 
     So many frames are allowed that a client hears of its refused requests before it is closed.
     """
@@ -65,7 +65,7 @@ def server_limits(
         frames_per_s=websocket.requests_per_second * _FRAMES_PER_REQUEST,
         frame_burst=at_once * _FRAMES_PER_REQUEST,
         receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + sweep_s,
-        send_timeout_s=websocket.send_timeout_s + last_words_s,
+        send_timeout_s=websocket.send_timeout_s + close_timeout_s,
         handshake_timeout_s=websocket.handshake_timeout_s,
         body_timeout_s=websocket.handshake_timeout_s,
     )

@@ -19,7 +19,7 @@ class ClientGone(OSError):
     """What an app's WebSocket ``send`` raises when nobody is there (ASGI 2.4 asks for OSError)."""
 
 
-class Barrier:
+class ErrorBoundary:
     """One server's line.  ``crashed`` is called for every crash, logged or not."""
 
     def __init__(self, crashed: Callable[[], None]) -> None:
@@ -27,7 +27,7 @@ class Barrier:
         self._sampler = Sampler(_LINES, _WINDOW_S)
 
     @contextmanager
-    def of(self, peer: str) -> Iterator[None]:
+    def around(self, peer: str) -> Iterator[None]:
         """Nothing that one client or its session provokes goes further.  Cancellation does."""
         try:
             yield

@@ -4,7 +4,7 @@ Hypercorn's own ``serve`` makes every connection a child of one nursery, so what
 breaks breaks for all, and its sends cannot be cancelled, so one frozen client blocks the exit.
 Here its parts are put together differently:
 
-* every connection has a task, a cancel scope and an exception barrier of its own (``clients``);
+* every connection has a task, a cancel scope and an exception boundary of its own (``clients``);
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
 * each request head is vetted between h11 and hypercorn (``vetting``): Host, Origin, no HTTP/2, no
   h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
@@ -38,9 +38,9 @@ from wsproto.events import CloseConnection
 
 from ...errors import StartError
 from ...metrics import Metrics
-from .admission_check import DoorRules, VettedH11
+from .admission_check import AdmissionRules, CheckedH11
 from .clients import Clients
-from .error_boundary import Barrier, ClientGone, first_of, last_line, place
+from .error_boundary import ClientGone, ErrorBoundary, first_of, last_line, place
 from .inflate import FrameRefused, InboundFrames
 from .lifespan import ASGIApp, Lifespan, Message, Receive, Send
 from .limits import ServerLimits
@@ -68,7 +68,7 @@ async def serve(
     *,
     listeners: Sequence[trio.abc.Listener[Any]],
     limits: ServerLimits,
-    rules: DoorRules,
+    rules: AdmissionRules,
     metrics: Metrics,
     stop_accepting: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -93,13 +93,13 @@ async def serve(
             startup_timeout_s=limits.startup_timeout_s,
             shutdown_grace_s=limits.shutdown_grace_s,
         )
-        house = _House(app, config, WorkerContext(None), life.state, limits, rules, metrics)
+        shared = _Shared(app, config, WorkerContext(None), life.state, limits, rules, metrics)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, name="lifespan")
             try:
                 await life.start()
                 if life.failure is None:
-                    await house.clients().run(listeners, stop_accepting, task_status)
+                    await shared.clients().run(listeners, stop_accepting, task_status)
             finally:
                 await life.stop()
     if life.failure is not None:
@@ -157,7 +157,7 @@ class _HypercornLog(Logger):
         log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
 
 
-class _House:
+class _Shared:
     """What all connections of one server share."""
 
     def __init__(
@@ -167,19 +167,19 @@ class _House:
         context: WorkerContext,
         state: dict[str, Any],
         limits: ServerLimits,
-        rules: DoorRules,
+        rules: AdmissionRules,
         metrics: Metrics,
     ) -> None:
         self.app, self.config, self.context, self.state = app, config, context, state
         self.limits, self.rules = limits, rules
-        self.barrier = Barrier(metrics.crashes.inc)
+        self.boundary = ErrorBoundary(metrics.crashes.inc)
         self.refused = Refusals(metrics).note
 
     def clients(self) -> Clients:
         return Clients(
             partial(_Connection, self),
             self.limits,
-            self.barrier,
+            self.boundary,
             self.refused,
             ending=self.context.terminated.set,  # hypercorn then keeps nothing alive
         )
@@ -195,19 +195,19 @@ class _Connection(TCPServer):
 
     stream: ClientStream  # type: ignore[assignment]
 
-    def __init__(self, house: _House, stream: ClientStream) -> None:
-        own_state = {**house.state, "stream": stream}
+    def __init__(self, shared: _Shared, stream: ClientStream) -> None:
+        own_state = {**shared.state, "stream": stream}
         super().__init__(
             self._run_app,  # type: ignore[arg-type]
-            house.config,
-            house.context,
+            shared.config,
+            shared.context,
             own_state,
             stream,  # type: ignore[arg-type]
         )
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
-        self._house = house
-        self._head = VettedH11(house.rules, house.refused, house.limits)
+        self._shared = shared
+        self._head = CheckedH11(shared.rules, shared.refused, shared.limits)
         self._frames: InboundFrames | None = None
         self._running = 0
         self._waiting_for = "slow_head"
@@ -222,12 +222,12 @@ class _Connection(TCPServer):
             try:
                 await self.stream.secure()
             except trio.BrokenResourceError as error:
-                self._house.refused("tls", f"{self.stream.peer}: {last_line(error.__cause__)}")
+                self._shared.refused("tls", f"{self.stream.peer}: {last_line(error.__cause__)}")
                 return
             await self.run()
         expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
         if expired and self._waiting_for:
-            self._house.refused(self._waiting_for, self.stream.peer)
+            self._shared.refused(self._waiting_for, self.stream.peer)
 
     async def _read_data(self) -> None:
         """Hypercorn's reading loop, with everything vetted that comes in."""
@@ -249,7 +249,7 @@ class _Connection(TCPServer):
 
     async def _receive(self) -> bytes | bytearray | None:
         """What came in, empty at the end of the stream; None: nothing can come any more."""
-        deadline = min(trio.current_time() + self._house.limits.receive_timeout_s, self._close_by)
+        deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
         with trio.CancelScope(deadline=deadline) as self._receiving:
             with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
                 return await self.stream.receive_some(
@@ -272,7 +272,7 @@ class _Connection(TCPServer):
         try:
             plain = self._frames.feed(data, trio.current_time())
         except FrameRefused as refusal:
-            self._house.refused(f"frame_{refusal.code}", self.stream.peer)
+            self._shared.refused(f"frame_{refusal.code}", self.stream.peer)
             await self._close_websocket(refusal)
         else:
             await self.protocol.handle(RawData(plain))
@@ -305,15 +305,15 @@ class _Connection(TCPServer):
         websocket = scope["type"] == "websocket"
         if websocket:
             self._open_websocket(scope)
-        if self._house.rules.admission.scheme == "https":
+        if self._shared.rules.admission.scheme == "https":
             scope["scheme"] += "s"
         self.finishing = not websocket
         self._running += 1
         self.scope.deadline, self._waiting_for = inf, ""
         if self._head.expects_body:
             receive = self._await_body(receive)
-        with self._house.barrier.of(self.stream.peer):
-            await self._house.app(scope, receive, partial(self._send, send))
+        with self._shared.boundary.around(self.stream.peer):
+            await self._shared.app(scope, receive, partial(self._send, send))
         self.finishing = True
         if self._close_by < inf:
             await self._linger()
@@ -328,7 +328,7 @@ class _Connection(TCPServer):
                 self.scope.cancel()
 
     def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
-        limits, deflate = self._house.limits, self._head.deflate is not None
+        limits, deflate = self._shared.limits, self._head.deflate is not None
         self._frames = InboundFrames(
             limits.max_message_bytes,
             TokenBucket(limits.frames_per_s, limits.frame_burst),
@@ -339,7 +339,7 @@ class _Connection(TCPServer):
 
     def _await_body(self, receive: Receive) -> Receive:
         """The app's ``receive``, whose connection is dropped unless the body comes in time."""
-        self.scope.deadline = trio.current_time() + self._house.limits.body_timeout_s
+        self.scope.deadline = trio.current_time() + self._shared.limits.body_timeout_s
         self._waiting_for = "slow_body"
 
         async def receive_in_time() -> Message:
@@ -393,7 +393,7 @@ class _Connection(TCPServer):
             self.scope.cancel()
 
     def _expect_request(self) -> None:
-        self.scope.deadline = trio.current_time() + self._house.limits.handshake_timeout_s
+        self.scope.deadline = trio.current_time() + self._shared.limits.handshake_timeout_s
 
 
 _LEANED_ON: dict[type, Sequence[str]] = {

@@ -2,11 +2,11 @@
 
 One ``write`` per message and client costs a system call each, and a burst of them holds up the
 whole loop.  So the first ``AT_ONCE`` messages go out directly; what comes on top of them waits in
-the clients' queues until the flusher's turn in the scheduler, which writes all that a client is
-owed with one call, some clients at a time.  Nothing is timed: when the flusher has caught up,
+the clients' queues until the coalescer's turn in the scheduler, which writes all that a client is
+owed with one call, some clients at a time.  Nothing is timed: when the coalescer has caught up,
 messages go out directly again.
 
-A message for more clients than that is handed out by the flusher, some clients at a time and
+A message for more clients than that is handed out by the coalescer, some clients at a time and
 directly, so that nobody has to wait until ten thousand are served.
 """
 
@@ -21,7 +21,7 @@ CHUNK = 128
 _MOST_TASKS = 32
 
 
-class Debtor(Protocol):
+class Flushable(Protocol):
     """A client that is owed frames."""
 
     def flush(self) -> None:
@@ -35,21 +35,21 @@ class Task(Protocol):
         """Do ``most`` more of it.  True: that was the last."""
 
 
-class Flusher:
+class WriteCoalescer:
     """One per hub.  ``run`` is a task; all else is synchronous.  ``at_once`` direct writes go out
     per turn; ``chunk`` clients are written to before others have theirs."""
 
     def __init__(self, at_once: int = AT_ONCE, chunk: int = CHUNK) -> None:
         self.at_once = self._left = at_once
         self._chunk = chunk
-        self._owed: deque[Debtor] = deque()
+        self._scheduled: deque[Flushable] = deque()
         self._tasks: deque[Task] = deque()
         self._work = trio.lowlevel.ParkingLot()
 
     @property
     def busy(self) -> bool:
         """Somebody is owed something."""
-        return bool(self._owed or self._tasks)
+        return bool(self._scheduled or self._tasks)
 
     @property
     def full(self) -> bool:
@@ -57,17 +57,17 @@ class Flusher:
         return len(self._tasks) >= _MOST_TASKS
 
     def may_write(self) -> bool:
-        """Take one of the direct writes.  False: there are no more, ``owe`` instead."""
+        """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
         if self._left <= 0:
             return False
         self._wake()
         self._left -= 1
         return True
 
-    def owe(self, client: Debtor) -> None:
+    def schedule(self, client: Flushable) -> None:
         """``client`` has frames waiting: flush it soon.  Once per flush is enough."""
         self._wake()
-        self._owed.append(client)
+        self._scheduled.append(client)
 
     def begin(self, task: Task) -> None:
         """Do it soon, behind those that were begun before."""
@@ -82,8 +82,8 @@ class Flusher:
             while self.busy:
                 if self._tasks:
                     self._step()
-                for _ in range(min(self._chunk, len(self._owed))):
-                    self._owed.popleft().flush()
+                for _ in range(min(self._chunk, len(self._scheduled))):
+                    self._scheduled.popleft().flush()
                 await trio.lowlevel.checkpoint()
             self._left = self.at_once
 

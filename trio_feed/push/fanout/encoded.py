@@ -11,19 +11,21 @@ from .frames import deflate, text_frame
 
 
 @frozen
-class Words:
+class Prefix:
     """How one subscription's messages begin: the type, and what the client calls the stream."""
 
     head: bytes
     deflated: bool
 
-    def frame(self, parcel: "Parcel", left_out: int = 0, *, snapshot: bool = False) -> bytes:
+    def frame(
+        self, message: "EncodedMessage", left_out: int = 0, *, snapshot: bool = False
+    ) -> bytes:
         """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one is
         no news, it says how things stand."""
         extra = f'"conflated":{left_out},' if left_out else ""
         if snapshot:
             extra += '"snapshot":true,'
-        tail = parcel.tail(deflated=self.deflated)
+        tail = message.tail(deflated=self.deflated)
         if not extra:
             return text_frame(self.head, tail, deflated=self.deflated)
         middle = extra.encode()
@@ -31,14 +33,14 @@ class Words:
         return text_frame(self.head, piece, tail, deflated=self.deflated)
 
 
-def words(target: Target, subscription_id: str | None, *, deflated: bool) -> Words:
+def prefix_of(target: Target, subscription_id: str | None, *, deflated: bool) -> Prefix:
     """The words of a subscription."""
     head = messages.data_head(target.channel) + target.splice(subscription_id)
-    return Words(deflate(head.encode()) if deflated else head.encode(), deflated)
+    return Prefix(deflate(head.encode()) if deflated else head.encode(), deflated)
 
 
 @define(eq=False)
-class Parcel:
+class EncodedMessage:
     """A message of a topic.  ``sent_ms`` is when it was published, which is what it says itself.
 
     ``whole``: complete in itself, so that a later one of its stream makes it superfluous.
@@ -58,7 +60,7 @@ class Parcel:
     _tail: bytes = b""
     _deflated: bytes = b""
 
-    def replaces(self, queued: "Parcel") -> bool:
+    def replaces(self, queued: "EncodedMessage") -> bool:
         """Whether a client that has not got ``queued`` yet needs it no more."""
         if not queued.whole or queued.epoch != self.epoch or queued.ephemeral != self.ephemeral:
             return False
@@ -75,29 +77,29 @@ class Parcel:
         return self._deflated
 
 
-def parcel_of(published: Published) -> Parcel:
+def encoded_once(published: Published) -> EncodedMessage:
     """A message of the bus, always the same parcel: it is written down once for all."""
     if published.encoded is None:
-        published.encoded = wrap(
+        published.encoded = encoded(
             published.message,
             published.sent_ms,
             ephemeral=published.ephemeral,
             provisional=published.provisional,
         )
-    parcel: Parcel = published.encoded
-    return parcel
+    message: EncodedMessage = published.encoded
+    return message
 
 
-def wrap(
+def encoded(
     message: Numbered, sent_ms: float, *, ephemeral: bool = False, provisional: bool = False
-) -> Parcel:
+) -> EncodedMessage:
     """A message, not written down before somebody wants it."""
     if isinstance(message, KlineMessage):
         whole, final = not message.kline.closed, message.kline.closed and not message.revision
         open_ms = message.kline.open_ms
     else:
         whole, final, open_ms = CHANNELS[message.line.channel].conflated, False, None
-    return Parcel(
+    return EncodedMessage(
         message.epoch,
         message.offset,
         message.received_ms,

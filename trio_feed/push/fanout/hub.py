@@ -1,7 +1,7 @@
 """The hub of a node: what comes from the bus goes to this node's subscribers.  Synchronous.
 
 A message is written down once, framed once for all who use the same words, and handed to the
-clients, which write it to their sockets at once or queue it (``flusher``).  A subscriber joins in
+clients, which write it to their sockets at once or queue it (``coalescer``).  A subscriber joins in
 the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
 """
 
@@ -15,9 +15,9 @@ from ...bus.base import Published, Reader, Stream
 from ...metrics import Metrics
 from ...model import Interval, KlineMessage, StatusMessage, StreamState
 from ..protocol import REFUSED, Target
-from .coalescing import Flusher
-from .encoded import Parcel, parcel_of
-from .send_queue import Entry
+from .coalescing import WriteCoalescer
+from .encoded import EncodedMessage, encoded_once
+from .send_queue import QueuedFrame
 from .topics import FanOut, Subscriber, Subscription, Topic, Topics
 
 _SAMPLED = 64
@@ -36,7 +36,7 @@ class Hub:
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self.flusher = Flusher()
+        self.coalescer = WriteCoalescer()
         self._all = Topics(default_venue)
         self._topics: dict[Stream, Topic] = {}
         self._now_ms = now_ms
@@ -61,7 +61,7 @@ class Hub:
 
     async def run(self) -> Never:
         """Write what clients are owed, until cancelled."""
-        await self.flusher.run()
+        await self.coalescer.run()
 
     # From the bus
 
@@ -95,7 +95,7 @@ class Hub:
         if takers:
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
             timed = live and not published.ephemeral
-            self._hand_out(topic, FanOut(parcel_of(published), deque(takers), timed))
+            self._hand_out(topic, FanOut(encoded_once(published), deque(takers), timed))
 
     # For the clients
 
@@ -106,11 +106,11 @@ class Hub:
     def _hand_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))
         topic.under_way.append(fan_out)
-        if self.flusher.full:  # what is behind hurries on, into the clients' queues
+        if self.coalescer.full:  # what is behind hurries on, into the clients' queues
             while topic.under_way:
                 self._finish(topic)
-        elif len(topic.under_way) > 1 or len(fan_out.rest) > self.flusher.at_once:
-            self.flusher.begin(_Turn(self, topic, fan_out))
+        elif len(topic.under_way) > 1 or len(fan_out.rest) > self.coalescer.at_once:
+            self.coalescer.begin(_Turn(self, topic, fan_out))
         else:
             self._finish(topic)
 
@@ -119,17 +119,17 @@ class Hub:
         fan_out = topic.under_way.popleft()
         fan_out.step(len(fan_out.rest))
         if fan_out.timed:
-            self._observe(fan_out.parcel)
+            self._observe(fan_out.message)
 
-    def _observe(self, parcel: Parcel) -> None:
+    def _observe(self, message: EncodedMessage) -> None:
         """How long it took until here; what clients could not be given at once comes later."""
-        self._published.observe(max(0.0, parcel.sent_ms - parcel.received_ms) / 1000)
-        self._written.observe(max(0.0, self._now_ms() - parcel.received_ms) / 1000)
+        self._published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
+        self._written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
 
-    def sample(self, entry: Entry) -> None:
+    def sample(self, entry: QueuedFrame) -> None:
         """A message that had to wait is out; one in so many is measured."""
         self._samples += 1
-        if entry.parcel is not None and entry.push and not self._samples % _SAMPLED:
+        if entry.message is not None and entry.push and not self._samples % _SAMPLED:
             self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -151,14 +151,14 @@ class Hub:
 
 @frozen(eq=False)
 class _Turn:
-    """A fan-out as a task of the flusher."""
+    """A fan-out as a task of the coalescer."""
 
     hub: Hub
     topic: Topic
     fan_out: FanOut
 
     def step(self, most: int) -> bool:
-        """See :class:`.flusher.Task`; one that was finished meanwhile is done."""
+        """See :class:`.coalescer.Task`; one that was finished meanwhile is done."""
         if self.fan_out not in self.topic.under_way:
             return True
         if len(self.fan_out.rest) > most:

@@ -13,8 +13,8 @@ from attrs import frozen
 from ...model import Series
 from ...store import KlineStore
 from ..protocol import Since
-from .encoded import Parcel, parcel_of, wrap
-from .send_queue import Entry
+from .encoded import EncodedMessage, encoded, encoded_once
+from .send_queue import QueuedFrame
 from .topics import Subscription, Topic
 
 _MOST_ROWS = 1500
@@ -26,7 +26,7 @@ class Missed:
     """What a client missed, oldest first, each with how many messages before it are left out.
     ``source`` is ``ring`` or ``store``."""
 
-    parcels: list[tuple[Parcel, int]]
+    messages: list[tuple[EncodedMessage, int]]
     source: str
 
 
@@ -38,7 +38,7 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
     """
     stream = topic.stream
     if stream.continues(since.epoch, since.offset):
-        return Missed([(parcel_of(kept), 0) for kept in stream.after(since.offset)], "ring")
+        return Missed([(encoded_once(kept), 0) for kept in stream.after(since.offset)], "ring")
     subject, ahead = stream.subject, (stream.epoch, stream.offset)
     if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
         return None
@@ -54,44 +54,44 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
             last = since.offset if since.epoch == stream.epoch else 0
             if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
-            parcels = [wrap(row, now_ms) for row in known]
-            parcels += [parcel_of(kept) for kept in stream.after(last)]
-            return Missed(_counted(parcels, since), "store")
+            messages = [encoded(row, now_ms) for row in known]
+            messages += [encoded_once(kept) for kept in stream.after(last)]
+            return Missed(_counted(messages, since), "store")
     return None
 
 
-def _counted(parcels: list[Parcel], since: Since) -> list[tuple[Parcel, int]]:
+def _counted(messages: list[EncodedMessage], since: Since) -> list[tuple[EncodedMessage, int]]:
     """Each with the distance to the one before; the numbers of an epoch begin with 1."""
     counted, epoch, offset = [], since.epoch, since.offset
-    for parcel in parcels:
-        if parcel.epoch != epoch:
-            epoch, offset = parcel.epoch, 0
-        counted.append((parcel, parcel.offset - offset - 1))
-        offset = parcel.offset
+    for message in messages:
+        if message.epoch != epoch:
+            epoch, offset = message.epoch, 0
+        counted.append((message, message.offset - offset - 1))
+        offset = message.offset
     return counted
 
 
 def resume_points(
-    subscriptions: Iterable[Subscription], unwritten: Iterable[Entry]
+    subscriptions: Iterable[Subscription], unwritten: Iterable[QueuedFrame]
 ) -> list[dict[str, Any]]:
     """Where a client that is sent away may resume: for each subscription the last message before
     those that are ``unwritten`` (in order).  One whose history has not been written has none."""
-    first: dict[Subscription, Entry] = {}
+    first: dict[Subscription, QueuedFrame] = {}
     for waiting in unwritten:
-        numbered = waiting.parcel is not None and not waiting.parcel.ephemeral
-        if waiting.key is not None and (numbered or (waiting.parcel is None and not waiting.push)):
+        numbered = waiting.message is not None and not waiting.message.ephemeral
+        if waiting.key is not None and (numbered or (waiting.message is None and not waiting.push)):
             first.setdefault(waiting.key, waiting)
     points = []
     for subscription in subscriptions:
         topic, entry = subscription.topic, first.get(subscription)
         number = topic.stream.epoch, topic.stream.offset
         for fan_out in reversed(topic.under_way):
-            if subscription in fan_out.rest and not fan_out.parcel.ephemeral:
-                number = fan_out.parcel.epoch, fan_out.parcel.offset - 1
+            if subscription in fan_out.rest and not fan_out.message.ephemeral:
+                number = fan_out.message.epoch, fan_out.message.offset - 1
         if entry is not None:
-            if entry.parcel is None:
+            if entry.message is None:
                 continue
-            number = entry.parcel.epoch, entry.parcel.offset - entry.left_out - 1
+            number = entry.message.epoch, entry.message.offset - entry.left_out - 1
         names = {**subscription.request.target.about, "exchange": topic.subject.venue}
         points.append({**names, "epoch": number[0], "offset": number[1]})
     return points

@@ -12,14 +12,14 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .encoded import Parcel, Words
+from .encoded import EncodedMessage, Prefix
 
 BURST_MS = 2_000
 
 
 @define(eq=False)
-class Entry:
-    """One frame that waits.  ``key`` is the subscription that it belongs to, if any; ``parcel``
+class QueuedFrame:
+    """One frame that waits.  ``key`` is the subscription that it belongs to, if any; ``message``
     what is in it, where that is a numbered message; ``left_out`` messages before it are not sent.
     """
 
@@ -27,12 +27,12 @@ class Entry:
     at_ms: float
     push: bool = False
     key: Any = None
-    parcel: Parcel | None = None
+    message: EncodedMessage | None = None
     left_out: int = 0
 
 
 @frozen
-class OutboxStatistics:
+class QueueStatistics:
     """``at_ms`` is the time of the oldest message, None where nothing waits."""
 
     messages: int
@@ -40,7 +40,7 @@ class OutboxStatistics:
     at_ms: float | None
 
 
-class Outbox:
+class SendQueue:
     """``max_bytes`` and ``max_messages`` bound what pushes may queue.
 
     Much that comes at once, such as trades that were missed and fetched, makes nobody slow: while
@@ -49,25 +49,25 @@ class Outbox:
 
     def __init__(self, max_messages: int, max_bytes: int, burst: int = 1) -> None:
         self._max_messages, self._max_bytes, self._burst = max_messages, max_bytes, burst
-        self._queue: deque[Entry] = deque()
-        self._newest: dict[Any, Entry] = {}
+        self._queue: deque[QueuedFrame] = deque()
+        self._newest: dict[Any, QueuedFrame] = {}
         self._bytes = self._pushes = self._push_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._queue)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[QueuedFrame]:
         return iter(self._queue)
 
     @property
     def full(self) -> bool:
         return self._bytes >= self._max_bytes or len(self._queue) >= self._max_messages
 
-    def statistics(self) -> OutboxStatistics:
+    def statistics(self) -> QueueStatistics:
         at_ms = self._queue[0].at_ms if self._queue else None
-        return OutboxStatistics(len(self._queue), self._bytes, at_ms)
+        return QueueStatistics(len(self._queue), self._bytes, at_ms)
 
-    def put(self, entry: Entry) -> bool:
+    def put(self, entry: QueuedFrame) -> bool:
         """Queue at the end.  False: it is a push, and there is no room for it."""
         if entry.push and self._pushes:
             fresh = entry.at_ms - self._queue[0].at_ms < BURST_MS
@@ -83,17 +83,17 @@ class Outbox:
         self._count(entry, 1)
         return True
 
-    def conflate(self, key: object, parcel: Parcel, words: Words) -> bool:
-        """Let ``parcel`` go instead of the last that waits for the same subscription.  False: what
+    def conflate(self, key: object, message: EncodedMessage, prefix: Prefix) -> bool:
+        """Let ``message`` go instead of the last that waits for the same subscription.  False: what
         waits there, if anything, must go too."""
         entry = self._newest.get(key)
-        if entry is None or entry.parcel is None or not parcel.replaces(entry.parcel):
+        if entry is None or entry.message is None or not message.replaces(entry.message):
             return False
         self._count(entry, -1)
-        if not parcel.ephemeral:  # which has no number that could be left out
-            entry.left_out += parcel.offset - entry.parcel.offset
-        entry.parcel = parcel
-        entry.frame = words.frame(parcel, entry.left_out)
+        if not message.ephemeral:  # which has no number that could be left out
+            entry.left_out += message.offset - entry.message.offset
+        entry.message = message
+        entry.frame = prefix.frame(message, entry.left_out)
         self._count(entry, 1)
         return True
 
@@ -119,7 +119,7 @@ class Outbox:
     def clear(self) -> None:
         self.remove(len(self._queue))
 
-    def _count(self, entry: Entry, sign: int) -> None:
+    def _count(self, entry: QueuedFrame, sign: int) -> None:
         size = sign * len(entry.frame)
         self._bytes += size
         if entry.push:

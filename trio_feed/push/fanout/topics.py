@@ -9,14 +9,14 @@ from attrs import define, field
 from ...bus.base import Stream
 from ...model import Interval, Line, Series, StatusMessage, Subject
 from ..protocol import REFUSED, RequestError, Subscribe, Target
-from .encoded import Parcel, Words
+from .encoded import EncodedMessage, Prefix
 
 
 class Subscriber(Protocol):
     """One connected client.  Nothing here waits; a client that is too slow is dropped."""
 
-    def push(self, subscription: "Subscription", parcel: Parcel, frame: bytes) -> None:
-        """A message, framed in the subscription's words."""
+    def push(self, subscription: "Subscription", message: EncodedMessage, frame: bytes) -> None:
+        """A message, framed in the subscription's prefix."""
 
     def tell(self, subscription: "Subscription", status: StatusMessage) -> None:
         """The stream's upstream changed its state."""
@@ -32,7 +32,7 @@ class Subscription:
     subscriber: Subscriber
     topic: "Topic"
     request: Subscribe
-    words: Words
+    prefix: Prefix
 
 
 @define(eq=False)
@@ -40,7 +40,7 @@ class FanOut:
     """One message on its way to the subscribers of its topic.  Whoever goes meanwhile is left out;
     whoever comes is told of it in other ways.  ``timed``: how long it took is measured."""
 
-    parcel: Parcel
+    message: EncodedMessage
     rest: deque[Subscription]
     timed: bool
     _frames: dict[bytes, bytes] = field(factory=dict)
@@ -49,13 +49,13 @@ class FanOut:
         """Hand it to ``most`` more of them.  True: that was the last."""
         for _ in range(min(most, len(self.rest))):
             subscription = self.rest.popleft()
-            subscriber, words = subscription.subscriber, subscription.words
+            subscriber, prefix = subscription.subscriber, subscription.prefix
             if subscription.topic.subscriptions.get(subscriber) is not subscription:
                 continue
-            frame = self._frames.get(words.head)
+            frame = self._frames.get(prefix.head)
             if frame is None:
-                frame = self._frames[words.head] = words.frame(self.parcel)
-            subscriber.push(subscription, self.parcel, frame)
+                frame = self._frames[prefix.head] = prefix.frame(self.message)
+            subscriber.push(subscription, self.message, frame)
         return not self.rest
 
 

@@ -1,16 +1,16 @@
 """What goes out to one client, in one order.
 
 A frame is written at once, in the turn of whoever brings it, as long as the socket takes it.  What
-the socket does not take, or the flusher wants to write together with more, waits in the outbox;
-a task that lives only as long as the socket is full drains it.
+the socket does not take, or the coalescer wants to write together with more, waits in the send
+queue; a task that lives only as long as the socket is full drains it.
 """
 
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from .coalescing import Flusher
-from .send_queue import Entry, Outbox
+from .coalescing import WriteCoalescer
+from .send_queue import QueuedFrame, SendQueue
 from .transport import Transport
 
 _FRAMES, _FLUSH_BYTES, _DRAIN_BYTES = 1024, 256 * 1024, 64 * 1024
@@ -25,13 +25,13 @@ class Writer:
     def __init__(
         self,
         transport: Transport,
-        outbox: Outbox,
-        flusher: Flusher,
-        written: Callable[[Entry], None],
+        send_queue: SendQueue,
+        coalescer: WriteCoalescer,
+        written: Callable[[QueuedFrame], None],
     ) -> None:
-        self.outbox = outbox
-        self._transport, self._flusher, self._written = transport, flusher, written
-        self._owed = self._draining = False
+        self.send_queue = send_queue
+        self._transport, self._coalescer, self._written = transport, coalescer, written
+        self._scheduled = self._draining = False
         self._room = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery
         self._close: Close | None = None
@@ -48,25 +48,25 @@ class Writer:
 
     def write(self, frame: bytes) -> bool:
         """Write it at once if nothing is before it and it is not too much for now."""
-        if self.outbox or self._draining or not self._flusher.may_write():
+        if self.send_queue or self._draining or not self._coalescer.may_write():
             return False
         return self._write_now([frame]) == 1
 
-    def push(self, entry: Entry) -> bool:
-        """Queue for the flusher.  False: there is no room."""
-        if not self.outbox.put(entry):
+    def push(self, entry: QueuedFrame) -> bool:
+        """Queue for the coalescer.  False: there is no room."""
+        if not self.send_queue.put(entry):
             return False
-        if not (self._owed or self._draining):
-            self._owed = True
-            self._flusher.owe(self)
+        if not (self._scheduled or self._draining):
+            self._scheduled = True
+            self._coalescer.schedule(self)
         return True
 
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it."""
-        self._owed = False
-        while self.outbox and not self._draining:
-            first = next(iter(self.outbox))
-            frames = self.outbox.first(_FRAMES, _FLUSH_BYTES)
+        self._scheduled = False
+        while self.send_queue and not self._draining:
+            first = next(iter(self.send_queue))
+            frames = self.send_queue.first(_FRAMES, _FLUSH_BYTES)
             taken = self._write_now(frames)
             self._remove(taken)
             if taken < len(frames):
@@ -75,9 +75,9 @@ class Writer:
                 self._written(first)
 
     async def room(self) -> None:
-        """Wait while the outbox is full."""
+        """Wait while the send_queue is full."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self.outbox.full:
+        while self.send_queue.full:
             await self._room.park()
 
     def finish(self, close: Close) -> None:
@@ -92,7 +92,7 @@ class Writer:
         return taken
 
     def _remove(self, number: int) -> None:
-        self.outbox.remove(number)
+        self.send_queue.remove(number)
         if self._room:
             self._room.unpark_all()
 
@@ -102,8 +102,8 @@ class Writer:
             self._nursery.start_soon(self._drain, name="client writer")
 
     async def _drain(self) -> None:
-        while self.outbox or self._transport.behind:
-            frames = self.outbox.first(_FRAMES, _DRAIN_BYTES)
+        while self.send_queue or self._transport.behind:
+            frames = self.send_queue.first(_FRAMES, _DRAIN_BYTES)
             self._remove(len(frames))
             await self._transport.send_frames(frames)
         self._draining = False

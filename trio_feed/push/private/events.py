@@ -39,7 +39,7 @@ class Client(Protocol):
     def deliver(self, text: str) -> None: ...
     def reply(self, text: str) -> None: ...
     async def room(self) -> None: ...
-    def leave(self, code: int, reason: str, last_words: str) -> None: ...
+    def leave(self, code: int, reason: str, last_message: str) -> None: ...
 
 
 @define(eq=False)
@@ -49,21 +49,21 @@ class _Stream:
     user_id: int
     offset: int | None = None
     """Of the last event; None until it has been looked up."""
-    seats: set["Seat"] = field(factory=set)
+    subscriptions: set["UserSubscription"] = field(factory=set)
 
 
 @define(eq=False)
-class Seat:
+class UserSubscription:
     """A session's place at a user's stream; ``live`` once it has caught up."""
 
     client: Client
     stream: _Stream
     live: bool = False
-    taken: bool = True
+    active: bool = True
 
     @property
     def offset(self) -> int:
-        assert self.stream.offset is not None, "PrivateFeed.sit looked it up"
+        assert self.stream.offset is not None, "PrivateFeed.subscribe looked it up"
         return self.stream.offset
 
 
@@ -88,78 +88,91 @@ class PrivateFeed:
         if last is not None and message.offset <= last:
             return  # it was there when the stream's end was looked up
         stream.offset = message.offset
-        live = [seat for seat in stream.seats if seat.live]
+        live = [subscription for subscription in stream.subscriptions if subscription.live]
         if not live:
             return
         text = messages.private_event(message, self.epoch, now)
-        for seat in live:
+        for subscription in live:
             if message.offset == (last or 0) + 1:
-                seat.client.deliver(text)
+                subscription.client.deliver(text)
             else:  # a batch whose writing failed was on the disk all the same
-                self._cut_off(seat, "private events were missed; resume with since", now)
+                self._cut_off(subscription, "private events were missed; resume with since", now)
         self._metrics.private_messages.inc(len(live))
         self._metrics.private_latency.observe(max(0.0, now - message.received_ms) / 1000)
 
-    async def sit(self, client: Client, user_id: int) -> Seat:
-        """A place at the user's stream, not live yet; ``rise`` gives it up.  Raises
+    async def subscribe(self, client: Client, user_id: int) -> UserSubscription:
+        """A place at the user's stream, not live yet; ``unsubscribe`` gives it up.  Raises
         JournalError."""
         stream = self._streams.setdefault(user_id, _Stream(user_id))
-        seat = Seat(client, stream)
-        stream.seats.add(seat)
+        subscription = UserSubscription(client, stream)
+        stream.subscriptions.add(subscription)
         try:
             if stream.offset is None:
                 head = await self._journal.head(user_id)
                 if stream.offset is None:
                     stream.offset = head
         except BaseException:
-            self.rise(seat)
+            self.unsubscribe(subscription)
             raise
-        return seat
+        return subscription
 
-    def rise(self, seat: Seat) -> None:
+    def unsubscribe(self, subscription: UserSubscription) -> None:
         """Give the place up; nothing more comes."""
-        seat.taken = seat.live = False
-        seat.stream.seats.discard(seat)
-        if not seat.stream.seats and self._streams.get(seat.stream.user_id) is seat.stream:
-            del self._streams[seat.stream.user_id]
+        subscription.active = subscription.live = False
+        subscription.stream.subscriptions.discard(subscription)
+        if (
+            not subscription.stream.subscriptions
+            and self._streams.get(subscription.stream.user_id) is subscription.stream
+        ):
+            del self._streams[subscription.stream.user_id]
 
-    async def first_page(self, seat: Seat, since: Since) -> list[PrivateMessage] | None:
+    async def first_page(
+        self, subscription: UserSubscription, since: Since
+    ) -> list[PrivateMessage] | None:
         """The beginning of what came after ``since``; None: not all of it is there any more.
         Raises JournalError."""
-        if since.epoch != self.epoch or since.offset > seat.offset:
+        if since.epoch != self.epoch or since.offset > subscription.offset:
             return None
-        if since.offset == seat.offset:
+        if since.offset == subscription.offset:
             return []
-        return await self._page(seat, since.offset) or None
+        return await self._page(subscription, since.offset) or None
 
-    async def catch_up(self, seat: Seat, page: list[PrivateMessage], offset: int) -> None:
+    async def catch_up(
+        self, subscription: UserSubscription, page: list[PrivateMessage], offset: int
+    ) -> None:
         """Replay ``page``, then everything after it, then go live.  ``offset``: the client has
         all up to it.  Raises JournalError."""
-        while seat.taken:
+        while subscription.active:
             now = self._now_ms()
             for message in page:
-                seat.client.reply(messages.private_event(message, self.epoch, now))
+                subscription.client.reply(messages.private_event(message, self.epoch, now))
                 offset = message.offset
             self._metrics.private_messages.inc(len(page))
-            if offset == seat.offset:
-                seat.live = True  # and nothing has waited since the comparison
+            if offset == subscription.offset:
+                subscription.live = True  # and nothing has waited since the comparison
                 return
-            await seat.client.room()
-            page = await self._page(seat, offset)
+            await subscription.client.room()
+            page = await self._page(subscription, offset)
             if not page:
-                self._cut_off(seat, "private events are not kept for so long", self._now_ms())
+                self._cut_off(
+                    subscription, "private events are not kept for so long", self._now_ms()
+                )
                 return
 
-    def _cut_off(self, seat: Seat, problem: str, now: float) -> None:
-        seat.live = False
-        seat.client.leave(SLOW_CLIENT, problem, messages.error(HISTORY_FAILED, problem, now))
+    def _cut_off(self, subscription: UserSubscription, problem: str, now: float) -> None:
+        subscription.live = False
+        subscription.client.leave(
+            SLOW_CLIENT, problem, messages.error(HISTORY_FAILED, problem, now)
+        )
 
-    async def _page(self, seat: Seat, after: int) -> list[PrivateMessage]:
-        return await self._journal.read(seat.stream.user_id, after, seat.offset, _PAGE)
+    async def _page(self, subscription: UserSubscription, after: int) -> list[PrivateMessage]:
+        return await self._journal.read(
+            subscription.stream.user_id, after, subscription.offset, _PAGE
+        )
 
 
 @frozen
-class PrivateDoor:
+class PrivateAccess:
     """What a session needs to let its client in."""
 
     authenticator: Authenticator
@@ -176,11 +189,11 @@ class PrivateSession:
     session's own.
     """
 
-    def __init__(self, door: PrivateDoor, client: Client, nursery: trio.Nursery) -> None:
-        self._door, self._client, self._nursery = door, client, nursery
-        self._feed = door.feed
+    def __init__(self, access: PrivateAccess, client: Client, nursery: trio.Nursery) -> None:
+        self._access, self._client, self._nursery = access, client, nursery
+        self._feed = access.feed
         self._identity: Identity | None = None
-        self._seat: Seat | None = None
+        self._subscription: UserSubscription | None = None
         self._failures = 0
         self._watch = trio.CancelScope()
 
@@ -191,12 +204,12 @@ class PrivateSession:
     async def authenticate(self, request: Authenticate) -> None:
         """Answer an ``auth`` request, and replay what it asks for."""
         try:
-            identity = self._door.authenticator.authenticate(request.token, self._door.now_ms())
+            identity = self._access.authenticator.authenticate(request.token, self._access.now_ms())
         except AuthError as error:
             self._refuse(str(error))
             return
         self._failures = 0
-        self._door.metrics.auths.labels("accepted").inc()
+        self._access.metrics.auths.labels("accepted").inc()
         known = self._identity
         same_user = known is not None and known.user_id == identity.user_id
         if not same_user or request.since is not None:
@@ -212,20 +225,20 @@ class PrivateSession:
         self._end()
 
     async def _enter(self, identity: Identity, since: Since | None) -> None:
-        seat = self._seat
-        if seat is None:
-            seat = await self._feed.sit(self._client, identity.user_id)
-            self._seat = seat
+        subscription = self._subscription
+        if subscription is None:
+            subscription = await self._feed.subscribe(self._client, identity.user_id)
+            self._subscription = subscription
         self._identity = identity
         page: list[PrivateMessage] | None = []
         if since is not None:
-            page = await self._feed.first_page(seat, since)
+            page = await self._feed.first_page(subscription, since)
             result = "failed" if page is None else "recovered"
-            self._door.metrics.private_resumes.labels(result).inc()
+            self._access.metrics.private_resumes.labels(result).inc()
         # From here to the end nothing waits, unless there is something to replay.
         recovered = None if since is None else page is not None
         self._client.reply(
-            messages.auth_success(identity.user_id, self._feed.epoch, seat.offset,
+            messages.auth_success(identity.user_id, self._feed.epoch, subscription.offset,
                                   identity.expires_ms, recovered)
         )  # fmt: skip
         log.info(
@@ -237,32 +250,32 @@ class PrivateSession:
         )
         self._watch_expiry(identity)
         if since is None or page is None:
-            seat.live = True
+            subscription.live = True
         else:
-            await self._feed.catch_up(seat, page, since.offset)
+            await self._feed.catch_up(subscription, page, since.offset)
 
     def _end(self) -> None:
         """The private part is over; public subscriptions are none of its business."""
         self._watch.cancel()
         self._identity = None
-        if self._seat is not None:
-            self._feed.rise(self._seat)
-            self._seat = None
+        if self._subscription is not None:
+            self._feed.unsubscribe(self._subscription)
+            self._subscription = None
 
     def _refuse(self, reason: str) -> None:
         self._failures += 1
-        self._door.metrics.auths.labels("refused").inc()
+        self._access.metrics.auths.labels("refused").inc()
         log.warning("client.auth_failed", client_id=self._client.client_id, reason=reason)
-        words = f"token: {reason}"
-        if self._failures < self._door.settings.max_failures:
-            self._error(AUTH_FAILED, words)
+        text = f"token: {reason}"
+        if self._failures < self._access.settings.max_failures:
+            self._error(AUTH_FAILED, text)
         else:
-            last = messages.error(AUTH_FAILED, words, self._door.now_ms())
+            last = messages.error(AUTH_FAILED, text, self._access.now_ms())
             self._client.leave(AUTH_FAILURES, "authentication failed", last)
 
-    def _error(self, code: int, words: str) -> None:
-        self._door.metrics.request_errors.labels(str(code)).inc()
-        self._client.reply(messages.error(code, words, self._door.now_ms()))
+    def _error(self, code: int, text: str) -> None:
+        self._access.metrics.request_errors.labels(str(code)).inc()
+        self._client.reply(messages.error(code, text, self._access.now_ms()))
 
     def _watch_expiry(self, identity: Identity) -> None:
         self._watch.cancel()
@@ -274,7 +287,7 @@ class PrivateSession:
 
     async def _expire(self, identity: Identity, ends_ms: float, watch: trio.CancelScope) -> None:
         with watch:
-            await self._until(ends_ms - self._door.settings.expiry_warning_s * 1000)
+            await self._until(ends_ms - self._access.settings.expiry_warning_s * 1000)
             self._client.reply(messages.auth_expiring(identity.user_id, identity.expires_ms))
             await self._until(ends_ms)
             log.info("client.token_expired", client_id=self._client.client_id)
@@ -283,7 +296,7 @@ class PrivateSession:
 
     async def _until(self, at_ms: float) -> None:
         while True:
-            rest_s = (at_ms - self._door.now_ms()) / 1000
+            rest_s = (at_ms - self._access.now_ms()) / 1000
             if rest_s <= 0:
                 return
             await trio.sleep(min(rest_s, _LONGEST_SLEEP_S))

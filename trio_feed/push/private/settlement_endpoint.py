@@ -34,7 +34,7 @@ class Reply:
     headers: Mapping[str, str] = field(factory=dict)
 
 
-class Intake:
+class SettlementEndpoint:
     """Answers requests; ``journal`` keeps the events."""
 
     def __init__(
@@ -88,13 +88,13 @@ class Intake:
                 places.append(index)
             except BadEvent as error:
                 rejected[index] = str(error)
-        fates = dict.fromkeys(Fate, 0)
+        counts = dict.fromkeys(Fate, 0)
         for index, outcome in zip(places, await self._journal.append(events), strict=True):
-            fates[outcome.fate] += 1
+            counts[outcome.fate] += 1
             if outcome.fate is Fate.REJECTED:
                 rejected[index] = outcome.reason
-        fates[Fate.REJECTED] = len(rejected)
-        for fate, count in fates.items():
+        counts[Fate.REJECTED] = len(rejected)
+        for fate, count in counts.items():
             self._metrics.settlement_events.labels(fate.value).inc(count)
         if rejected:
             first = min(rejected)
@@ -105,7 +105,7 @@ class Intake:
                 index=first,
                 reason=rejected[first],
             )
-        return _reply(fates, rejected)
+        return _reply(counts, rejected)
 
     async def _read(self, length: str | None, chunks: AsyncGenerator[bytes, None]) -> bytes:
         """The whole body.  Raises BadBody for one that is too large or comes too slowly."""
@@ -125,10 +125,10 @@ class Intake:
         return bytes(body)
 
 
-def _reply(fates: Mapping[Fate, int], rejected: Mapping[int, str]) -> Reply:
+def _reply(counts: Mapping[Fate, int], rejected: Mapping[int, str]) -> Reply:
     answer = {
-        "accepted": fates[Fate.ACCEPTED],
-        "duplicates": fates[Fate.DUPLICATE],
+        "accepted": counts[Fate.ACCEPTED],
+        "duplicates": counts[Fate.DUPLICATE],
         "rejected": [{"index": i, "reason": rejected[i]} for i in sorted(rejected)],
     }
     return Reply(200, msgspec.json.encode(answer).decode())
