@@ -139,7 +139,7 @@ async def test_with_too_much_under_way_it_goes_into_the_queues(
     async with AsyncExitStack() as stack:
         clients = await crowd(node, stack, 4)
         for client in clients:
-            client.session._send_queue._max_messages = 1_000
+            client.session.sender._queue._max_messages = 1_000
         for n in range(100):
             node.publish(n)
         await trio.testing.wait_all_tasks_blocked()
@@ -158,7 +158,7 @@ async def test_who_is_sent_away_before_its_turn_resumes_before_the_message(
         node.publish(1)
         node.publish(2)
         clients[3].take()
-        clients[3].session._drop("tried here")
+        clients[3].session.sender.disconnect_slow("tried here")
         assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
 
 
@@ -392,7 +392,7 @@ async def test_who_is_sent_away_with_provisional_candles_waiting_misses_nothing(
         await trio.testing.wait_all_tasks_blocked()
         node.provisional(2)
         node.publish(1)
-        client.session._drop("tried here")
+        client.session.sender.disconnect_slow("tried here")
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert [row["offset"] for row in client.take()[-1]["since"]] == [1]
@@ -412,7 +412,7 @@ async def test_a_provisional_candle_behind_others_is_no_point_to_resume_from(
         await trio.testing.wait_all_tasks_blocked()
         node.provisional(2)
         clients[3].take()
-        clients[3].session._drop("tried here")
+        clients[3].session.sender.disconnect_slow("tried here")
         assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
 
 

@@ -121,7 +121,7 @@ class PrivateNode:
 
 
 @asynccontextmanager
-async def office(auth: AuthSettings = AUTH, **more: Any) -> AsyncIterator[PrivateNode]:
+async def private_node(auth: AuthSettings = AUTH, **more: Any) -> AsyncIterator[PrivateNode]:
     made = PrivateNode(auth, **more)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.journal.run, made.publish)
@@ -135,7 +135,7 @@ def ask(user: int, since: int | None = None, epoch: int = T_MS) -> Authenticate:
 
 
 async def test_auth_says_who_one_is_and_where_one_stands(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await node.settle(1, 1, 2)
         await private.authenticate(ask(1))
         assert box.messages == [
@@ -146,7 +146,7 @@ async def test_auth_says_who_one_is_and_where_one_stands(autojump_clock: trio.ab
 
 async def test_each_gets_its_own_on_every_connection(autojump_clock: trio.abc.Clock) -> None:
     async with (
-        office() as node,
+        private_node() as node,
         node.session() as (one, first),
         node.session() as (two, second),
         node.session() as (other, third),
@@ -178,7 +178,7 @@ async def test_an_event_is_written_as_text_once(
         return write(message, *more)
 
     monkeypatch.setattr(messages, "private_event", counting)
-    async with office() as node, node.session() as (one, a), node.session() as (two, b):
+    async with private_node() as node, node.session() as (one, a), node.session() as (two, b):
         for private in (a, b):
             await private.authenticate(ask(1))
         await node.settle(1, 1)
@@ -189,7 +189,7 @@ async def test_an_event_is_written_as_text_once(
 async def test_resume_replays_exactly_what_was_missed(
     count: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await node.settle(*[1] * (7 + count))
         await private.authenticate(ask(1, 7))
         success = box.messages[0]
@@ -204,7 +204,7 @@ async def test_resume_replays_exactly_what_was_missed(
 async def test_what_is_not_there_any_more_is_said(
     since: int, epoch: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await node.settle(*[1] * 5)
         node.shelf.prune(now_ms() + 1, 0, 5)
         await node.settle(1, 1)
@@ -217,7 +217,7 @@ async def test_what_is_not_there_any_more_is_said(
 
 async def test_a_long_replay_waits_for_its_reader(autojump_clock: trio.abc.Clock) -> None:
     async with (
-        office() as node,
+        private_node() as node,
         trio.open_nursery() as nursery,
         node.session() as (box, private),
     ):
@@ -238,7 +238,7 @@ async def test_a_replay_that_retention_overtakes_is_cut_off(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async with (
-        office() as node,
+        private_node() as node,
         trio.open_nursery() as nursery,
         node.session() as (box, private),
     ):
@@ -256,7 +256,7 @@ async def test_a_replay_that_retention_overtakes_is_cut_off(
 async def test_a_client_that_cannot_take_an_event_is_dropped_alone(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with office() as node, node.session() as (good, a), node.session() as (bad, b):
+    async with private_node() as node, node.session() as (good, a), node.session() as (bad, b):
         await a.authenticate(ask(1))
         await b.authenticate(ask(1))
         bad.full = True
@@ -267,7 +267,7 @@ async def test_a_client_that_cannot_take_an_event_is_dropped_alone(
 
 async def test_a_hole_in_the_numbers_is_no_silence(autojump_clock: trio.abc.Clock) -> None:
     """A batch that failed was on the disk all the same: the client resumes what it lacks."""
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
         row = event("lost", "balance.update", balance(), 1)
         node.shelf.settle([expand(row, now_ms())])
@@ -282,7 +282,7 @@ async def test_what_is_counted_already_does_not_come_after(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """Committed, not yet published, and somebody looks up where the stream ends."""
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         row = expand(event("early", "balance.update", balance(), 1), now_ms())
         committed = node.shelf.settle([row])
         await private.authenticate(ask(1))
@@ -296,7 +296,7 @@ async def test_three_failures_close_and_a_success_forgives(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     wrong = Authenticate(Secret("tfk_wrong"), None)
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await private.authenticate(wrong)
         await private.authenticate(wrong)
         await private.authenticate(ask(1))
@@ -314,7 +314,7 @@ async def test_three_failures_close_and_a_success_forgives(
 
 
 async def test_another_user_on_the_same_connection(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
         await node.settle(1)
         await private.authenticate(ask(2))
@@ -324,7 +324,7 @@ async def test_another_user_on_the_same_connection(autojump_clock: trio.abc.Cloc
 
 
 async def test_the_same_user_again_interrupts_nothing(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
         await node.settle(1)
         await private.authenticate(ask(1))
@@ -340,7 +340,7 @@ async def test_the_same_user_again_interrupts_nothing(autojump_clock: trio.abc.C
 async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with office() as node, node.session() as (box, private):
+    async with private_node() as node, node.session() as (box, private):
 
         def broken(*_: Any) -> Any:
             raise JournalError("disk I/O error")
@@ -355,7 +355,7 @@ async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
 
 
 async def test_nothing_is_left_behind(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node:
+    async with private_node() as node:
         async with node.session() as (_, private):
             await private.authenticate(ask(1))
             assert node.feed._streams.keys() == {1}
@@ -376,7 +376,7 @@ def let_in(user: int, seconds: float) -> Authenticate:
 
 
 async def test_a_token_ends_with_a_warning_before(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node:
+    async with private_node() as node:
         node.access = evolve(node.access, authenticator=Tokens())
         async with node.session() as (box, private):
             await private.authenticate(let_in(1, 300))
@@ -399,7 +399,7 @@ async def test_a_token_ends_with_a_warning_before(autojump_clock: trio.abc.Clock
 
 
 async def test_a_new_token_puts_the_end_off(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node:
+    async with private_node() as node:
         node.access = evolve(node.access, authenticator=Tokens())
         async with node.session() as (box, private):
             await private.authenticate(let_in(1, 100))
@@ -414,7 +414,7 @@ async def test_a_new_token_puts_the_end_off(autojump_clock: trio.abc.Clock) -> N
 
 
 async def test_a_key_after_a_token_never_ends(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node:
+    async with private_node() as node:
         keys, node.access = node.access.authenticator, evolve(node.access, authenticator=Tokens())
         async with node.session() as (box, private):
             await private.authenticate(let_in(1, 100))
@@ -427,7 +427,7 @@ async def test_a_key_after_a_token_never_ends(autojump_clock: trio.abc.Clock) ->
 
 async def test_no_token_in_a_log_or_an_answer(autojump_clock: trio.abc.Clock) -> None:
     with structlog.testing.capture_logs() as lines:
-        async with office() as node, node.session() as (box, private):
+        async with private_node() as node, node.session() as (box, private):
             await private.authenticate(ask(1))
             await private.authenticate(Authenticate(Secret(KEYS[1] + "x"), None))
             await private.authenticate(Authenticate(Secret("eyJhbGciOi.eyJzdWIi.c2ln"), None))
@@ -505,7 +505,7 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
             await trio.sleep(chance.random() * 0.02)
 
     async def main() -> None:
-        async with office() as node, trio.open_nursery() as nursery:
+        async with private_node() as node, trio.open_nursery() as nursery:
             nodes.append(node)
             node.journal.lag = lambda: chance.random() * 0.01  # type: ignore[method-assign]
             boxes: dict[int, Any] = {}
@@ -542,7 +542,7 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
 
 
 async def test_what_is_counted_of_private_events(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node, node.session() as (one, a), node.session() as (_two, b):
+    async with private_node() as node, node.session() as (one, a), node.session() as (_two, b):
         metrics = node.metrics
 
         def count(name: str, *labels: str) -> float:
@@ -571,7 +571,7 @@ async def test_what_is_counted_of_private_events(autojump_clock: trio.abc.Clock)
 
 
 async def test_the_end_of_a_token_to_the_second(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node:
+    async with private_node() as node:
         warning_s = node.access.settings.expiry_warning_s
         node.access = evolve(node.access, authenticator=Tokens())
         async with node.session() as (box, private):
@@ -591,7 +591,7 @@ async def test_a_calendar_that_is_set_while_one_waits_is_noticed_within_a_minute
     autojump_clock: trio.abc.Clock,
 ) -> None:
     ahead_ms = 0.0
-    async with office() as node:
+    async with private_node() as node:
         node.access = evolve(
             node.access, authenticator=Tokens(), now_ms=lambda: now_ms() + ahead_ms
         )
@@ -607,7 +607,7 @@ async def test_a_calendar_that_is_set_while_one_waits_is_noticed_within_a_minute
 
 
 async def test_nobody_is_kept_for_a_user_that_has_left(autojump_clock: trio.abc.Clock) -> None:
-    async with office() as node, node.session() as (_one, a), node.session() as (two, b):
+    async with private_node() as node, node.session() as (_one, a), node.session() as (two, b):
         await a.authenticate(ask(1))
         await b.authenticate(ask(1))
         a.close()

@@ -10,9 +10,9 @@ from trio_feed.model import Channel
 from trio_feed.push import messages, protocol
 from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
 from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
+from trio_feed.push.fanout.sender import ClientTimeouts
 from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.protocol import History, Ping, RequestError, Since, Target
-from trio_feed.push.session import ClientTimeouts
 
 SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 

@@ -8,7 +8,7 @@ from support.make import MINUTE, SERIES, T0
 from support.node import LIMITS, Client, Node, connected, times
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
-from trio_feed.push.session import ClientTimeouts
+from trio_feed.push.fanout.sender import ClientTimeouts
 
 
 async def test_history_then_confirmation_then_updates(autojump_clock: trio.abc.Clock) -> None:

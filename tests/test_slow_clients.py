@@ -11,7 +11,7 @@ from support.make import SERIES
 from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, numbers, times
 
 from trio_feed.model import StatusMessage, StreamState
-from trio_feed.push.session import CLOSE_TIMEOUT_S, ClientTimeouts
+from trio_feed.push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 
 PATIENCE = ClientTimeouts(ping_s=25, silence_s=60, stall_s=10)
 WIDE = evolve(LIMITS, max_queued=1000, max_subscriptions=10)

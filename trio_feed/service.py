@@ -40,10 +40,11 @@ from .push.edge.server import serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import with_tls
 from .push.fanout.hub import Hub
+from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.private.auth import Authenticator
 from .push.private.events import PrivateAccess, PrivateFeed
 from .push.private.settlement_endpoint import SettlementEndpoint
-from .push.session import CLOSE_TIMEOUT_S, ClientTimeouts, SessionLimits
+from .push.session import SessionLimits
 from .roster import Roster, Surroundings
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED

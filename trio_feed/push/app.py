@@ -1,6 +1,5 @@
-"""Routes: the WebSocket endpoint and the HTTP pages beside it.  Sole importer of starlette."""
+"""The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
-import json
 from collections.abc import Callable
 from typing import Any, Never
 
@@ -13,34 +12,31 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..errors import StoreError
 from ..metrics import Metrics
-from ..model import Series, Subject
 from ..store import KlineStore
 from . import messages, protocol
+from .edge.routes import HttpRoutes
 from .edge.throttle import RequestLimits, Verdict
-from .fanout import history
 from .fanout.hub import Hub
+from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .private.auth import names_token
 from .private.events import PrivateAccess
 from .private.settlement_endpoint import SettlementEndpoint
-from .protocol import RequestError
-from .session import ClientTimeouts, Receive, Session, SessionLimits
+from .session import Receive, Session, SessionLimits
 
 log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @define
 class PushApp:
-    """What the routes need, and the sessions that are open.
+    """The open sessions, and what they and the routes need.
 
-    ``status`` gives the feeds' part of the status page; ``not_ready`` why the data is not fresh, or
-    an empty string; ``clock`` what is wrong with our calendar, or an empty string.  ``klines``
-    False leaves out the WebSocket endpoint.
+    ``status`` returns the feeds' part of the status page; ``not_ready`` why the data is not fresh,
+    empty if it is; ``clock`` what is wrong with our clock, empty if nothing is.  ``klines`` False
+    leaves out the WebSocket endpoint.
     """
 
     hub: Hub
@@ -64,30 +60,37 @@ class PushApp:
 
         ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
         """
+        pages = self._pages()
         endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
         return Starlette(
             routes=[
                 *endpoint,
-                *self._probes(),
-                *(self._admin_pages() if with_admin else []),
-                Route("/api/v1/klines", self._klines),
-                Route("/api/v1/symbols", self._symbols),
+                *pages.probes(),
+                *(pages.admin() if with_admin else []),
+                *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
             ]
         )
 
     def admin_asgi(self) -> Starlette:
-        """What operators look at and clients need not."""
-        return Starlette(routes=[*self._probes(), *self._admin_pages()])
+        """The ASGI application of the operators' port: probes, metrics and status."""
+        pages = self._pages()
+        return Starlette(routes=[*pages.probes(), *pages.admin()])
 
-    def _probes(self) -> list[Route]:
-        return [Route("/health", self._health), Route("/ready", self._ready)]
+    def _pages(self) -> HttpRoutes:
+        return HttpRoutes(
+            hub=self.hub,
+            store=self.store,
+            history_rows=self.limits.history_rows,
+            metrics=self.metrics,
+            status=self._status,
+            not_ready=self.not_ready,
+            clock=self.clock,
+        )
 
-    def _admin_pages(self) -> list[Route]:
-        return [
-            Route("/metrics", self._metrics_page),
-            Route("/api/v1/status", self._status_page),
-        ]
+    def _status(self) -> dict[str, Any]:
+        clients = [session.statistics() for session in self.sessions]
+        return {**self.status(), "clients": clients}
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
@@ -172,45 +175,6 @@ class PushApp:
             self._unused_since.pop(session, None)
             self._left.unpark_all()
 
-    async def _health(self, _request: Request) -> Response:
-        return _json({"status": "alive"})
-
-    async def _ready(self, _request: Request) -> Response:
-        problem, clock = self.not_ready(), self.clock()
-        more = {"clock": clock} if clock else {}
-        if problem:
-            return _json({"ready": False, "reason": problem, **more}, 503)
-        return _json({"ready": True, **more})
-
-    async def _metrics_page(self, _request: Request) -> Response:
-        return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
-
-    async def _status_page(self, _request: Request) -> Response:
-        clients = [session.statistics() for session in self.sessions]
-        return _json({**self.status(), "clients": clients})
-
-    async def _symbols(self, _request: Request) -> Response:
-        return _json(
-            {
-                "symbols": self.hub.symbols,
-                "series": [_entry(topic.subject) for topic in self.hub.topics],
-            }
-        )
-
-    async def _klines(self, request: Request) -> Response:
-        try:
-            question = protocol.parse_query(request.query_params)
-            target = question.target
-            topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
-            own = target.splice()
-            limit = question.limit or self.limits.history_rows
-            body = await history.answer(self.store, topic.stream, own, question, limit)
-        except RequestError as error:
-            return _json({"code": error.code, "message": str(error)}, 400)
-        except StoreError as error:
-            return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
-        return Response(body, media_type="application/json")
-
     async def _settlement(self, request: Request) -> Response:
         headers = request.headers
         try:
@@ -231,16 +195,3 @@ async def _next(websocket: WebSocket) -> str | bytes | None:
         return None
     text: str | bytes | None = message.get("text")
     return text if text is not None else message.get("bytes") or b""
-
-
-def _entry(subject: Subject) -> dict[str, str]:
-    what = (
-        {"channel": "kline", "interval": subject.interval.value}
-        if isinstance(subject, Series)
-        else {"channel": subject.channel.value}
-    )
-    return {"exchange": subject.venue, "symbol": subject.symbol, **what}
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return PlainTextResponse(json.dumps(value), status, media_type="application/json")

@@ -1,66 +1,42 @@
-"""Serve an ASGI app with hypercorn's protocol code and our own supervision.  Sole importer of it.
+"""Serve an ASGI app with hypercorn's protocol code and our own supervision.
 
-Hypercorn's own ``serve`` makes every connection a child of one nursery, so whatever one client
-breaks breaks for all, and its sends cannot be cancelled, so one frozen client blocks the exit.
-Here its parts are put together differently:
+Only this file, ``connection`` and ``hypercorn_contract`` import hypercorn.
+
+Hypercorn's own ``serve`` makes every connection a child of one nursery, so an error
+that one client provokes ends the service for all, and its sends cannot be cancelled, so one frozen
+client blocks the exit.  We put its parts together differently:
 
 * every connection has a task, a cancel scope and an exception boundary of its own (``clients``);
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
-* each request head is vetted between h11 and hypercorn (``vetting``): Host, Origin, no HTTP/2, no
-  h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
-* each WebSocket frame is vetted before hypercorn sees it (``inflate``): size, form, compression;
-* whatever waits has a deadline, which :class:`ServerLimits` or a constant below names.
+* each request head is checked between h11 and hypercorn (``admission_check``): Host, Origin, no
+  HTTP/2, no h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
+* each WebSocket frame is checked before hypercorn sees it (``inflate``): size, form, compression;
+* whatever waits has a deadline, which :class:`ServerLimits` or a constant of ``connection`` names.
 
 Sessions find their byte stream in ``scope["state"]["stream"]``, and whether their client takes
 compressed messages in ``scope["state"]["deflate"]``.
 """
 
-import importlib.metadata
-import inspect
-import sys
-from collections.abc import Callable, MutableMapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
-from math import inf
 from typing import Any
 
-import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.logging import Logger
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from wsproto.events import CloseConnection
 
 from ...errors import StartError
 from ...metrics import Metrics
-from .admission_check import AdmissionRules, CheckedH11
+from .admission_check import AdmissionRules
 from .clients import Clients
-from .error_boundary import ClientGone, ErrorBoundary, first_of, last_line, place
-from .inflate import FrameRefused, InboundFrames
-from .lifespan import ASGIApp, Lifespan, Message, Receive, Send
+from .connection import Connection, Shared
+from .error_boundary import ErrorBoundary
+from .hypercorn_contract import check_hypercorn, hypercorn_config
+from .lifespan import ASGIApp, Lifespan
 from .limits import ServerLimits
 from .refusals import Refusals
-from .stream import ClientStream
-from .throttle import TokenBucket
-
-log = structlog.get_logger()
 
 __all__ = ["ASGIApp", "check_hypercorn", "serve"]
-
-CLOSE_S = 2.0
-"""What is left of a connection, its last word and hypercorn's tidying up, after the app is done."""
-_WEBSOCKET_CLOSE = b"\x88"
-"""First byte of a Close frame (RFC 6455, 5.2: FIN and opcode 8); servers do not mask."""
-_MAX_RECEIVE = 64 * 1024
-_MAX_FRAMES_RECEIVE = 2 * 1024
-"""Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
-_SKIP_PAUSE_S = 0.01
-"""Between two reads of what follows our Close frame: whoever floods is slowed down by TCP."""
 
 
 async def serve(
@@ -76,10 +52,10 @@ async def serve(
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
 
     ``listeners`` are bound (``world.listen``) and closed here in every case.  After
-    ``stop_accepting`` nobody new comes in, and who is there is served on.  When cancelled:
+    ``stop_accepting`` it refuses new connections and goes on with the others.  When cancelled:
     accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
-    aborted.  An app that wants a last word sends it before, or in a shielded, bounded ``finally``.
+    aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -87,329 +63,35 @@ async def serve(
         for listener in listeners:
             await stack.enter_async_context(listener)
         check_hypercorn()
-        config = _config(limits)
         life = Lifespan(
             app,
             startup_timeout_s=limits.startup_timeout_s,
             shutdown_grace_s=limits.shutdown_grace_s,
         )
-        shared = _Shared(app, config, WorkerContext(None), life.state, limits, rules, metrics)
+        shared = Shared(
+            app=app,
+            config=hypercorn_config(limits),
+            context=WorkerContext(None),
+            state=life.state,
+            limits=limits,
+            rules=rules,
+            boundary=ErrorBoundary(metrics.crashes.inc),
+            refusals=Refusals(metrics),
+        )
+        clients = Clients(
+            partial(Connection, shared),
+            limits,
+            shared.boundary,
+            shared.refusals.note,
+            ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, name="lifespan")
             try:
                 await life.start()
                 if life.failure is None:
-                    await shared.clients().run(listeners, stop_accepting, task_status)
+                    await clients.run(listeners, stop_accepting, task_status)
             finally:
                 await life.stop()
     if life.failure is not None:
         raise StartError(f"push server: {life.failure}")
-
-
-def check_hypercorn() -> None:
-    """Raises StartError unless hypercorn has what we lean on, much of which it calls private."""
-    problems = []
-    version = importlib.metadata.version("hypercorn")
-    if not version.startswith("0.18."):
-        problems.append(f"version {version}")
-    for owner, names in _LEANED_ON.items():
-        problems += [f"{owner.__name__}.{name}" for name in names if not hasattr(owner, name)]
-    for owner, names in _IN_INIT.items():
-        set_there = owner.__init__.__code__.co_names  # type: ignore[misc]
-        problems += [f"{owner.__name__}.{name}" for name in names if name not in set_there]
-    for function, expected in _SIGNATURES.items():
-        if list(inspect.signature(function).parameters) != expected:
-            problems.append(f"signature of {function.__qualname__}")
-    if problems:
-        raise StartError(
-            f"hypercorn 0.18 is needed, the installed one differs in: {', '.join(problems)}"
-        )
-
-
-def _options(limits: ServerLimits) -> dict[str, Any]:
-    return {
-        "accesslog": None,
-        "errorlog": None,
-        "logger_class": _HypercornLog,
-        "include_server_header": False,
-        "h11_max_incomplete_size": limits.max_head_bytes,
-        "keep_alive_timeout": limits.handshake_timeout_s,
-        "websocket_max_message_size": limits.max_message_bytes,
-        "websocket_ping_interval": None,  # a task per connection; the sessions' sweep does it
-    }
-
-
-def _config(limits: ServerLimits) -> Config:
-    config = Config()
-    for name, value in _options(limits).items():
-        setattr(config, name, value)
-    return config
-
-
-class _HypercornLog(Logger):
-    """Hypercorn's log calls as one structlog line each, never a traceback."""
-
-    async def warning(self, message: str, *_args: Any, **_kwargs: Any) -> None:
-        log.warning("server.hypercorn", message=message)
-
-    async def exception(self, message: str, *_args: Any, **_kwargs: Any) -> None:
-        cause = first_of(sys.exception() or Exception())
-        log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
-
-
-class _Shared:
-    """What all connections of one server share."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        config: Config,
-        context: WorkerContext,
-        state: dict[str, Any],
-        limits: ServerLimits,
-        rules: AdmissionRules,
-        metrics: Metrics,
-    ) -> None:
-        self.app, self.config, self.context, self.state = app, config, context, state
-        self.limits, self.rules = limits, rules
-        self.boundary = ErrorBoundary(metrics.crashes.inc)
-        self.refused = Refusals(metrics).note
-
-    def clients(self) -> Clients:
-        return Clients(
-            partial(_Connection, self),
-            self.limits,
-            self.boundary,
-            self.refused,
-            ending=self.context.terminated.set,  # hypercorn then keeps nothing alive
-        )
-
-
-class _Connection(TCPServer):
-    """One accepted connection.  Used once; whoever made ``stream`` closes it.
-
-    ``finishing``: an HTTP exchange is under way, or the app has begun to close the WebSocket.
-    ``scope`` is shielded so that the server's end does not cut those; ``Clients`` cancels it within
-    the grace, so it always has an end.
-    """
-
-    stream: ClientStream  # type: ignore[assignment]
-
-    def __init__(self, shared: _Shared, stream: ClientStream) -> None:
-        own_state = {**shared.state, "stream": stream}
-        super().__init__(
-            self._run_app,  # type: ignore[arg-type]
-            shared.config,
-            shared.context,
-            own_state,
-            stream,  # type: ignore[arg-type]
-        )
-        self.finishing = False
-        self.scope = trio.CancelScope(shield=True)
-        self._shared = shared
-        self._head = CheckedH11(shared.rules, shared.refused, shared.limits)
-        self._frames: InboundFrames | None = None
-        self._running = 0
-        self._waiting_for = "slow_head"
-        self._receiving = trio.CancelScope()
-        self._close_by = inf
-        self._input_over = trio.Event()
-
-    async def serve(self) -> None:
-        """Serve requests until either side is done.  May raise anything a client can provoke."""
-        self._expect_request()
-        with self.scope:
-            try:
-                await self.stream.secure()
-            except trio.BrokenResourceError as error:
-                self._shared.refused("tls", f"{self.stream.peer}: {last_line(error.__cause__)}")
-                return
-            await self.run()
-        expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
-        if expired and self._waiting_for:
-            self._shared.refused(self._waiting_for, self.stream.peer)
-
-    async def _read_data(self) -> None:
-        """Hypercorn's reading loop, with everything vetted that comes in."""
-        protocol: Any = self.protocol.protocol
-        protocol.connection = self._head
-        while (data := await self._receive()) is not None:
-            if protocol.connection is self._head:
-                await self.protocol.handle(RawData(bytes(data)))
-                if not data:
-                    break
-            elif not data or not await self._take_frames(data):
-                break
-        self._input_over.set()
-        if self._frames is not None:  # hypercorn does not always tell the app of the end
-            self.scope.deadline = trio.current_time() + CLOSE_S
-        await self.protocol.handle(Closed())
-        if not self._running:
-            self.scope.cancel()
-
-    async def _receive(self) -> bytes | bytearray | None:
-        """What came in, empty at the end of the stream; None: nothing can come any more."""
-        deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
-        with trio.CancelScope(deadline=deadline) as self._receiving:
-            with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
-                return await self.stream.receive_some(
-                    _MAX_RECEIVE if self._frames is None else _MAX_FRAMES_RECEIVE
-                )
-        return None
-
-    async def _take_frames(self, data: bytes | bytearray) -> bool:
-        """Pass on what is in order.  False: the client has said its last word.
-
-        What comes after our own Close frame is only looked through for the client's.
-        """
-        if self._frames is None:  # before the app runs; hypercorn answers it with 400
-            await self.protocol.handle(RawData(bytes(data)))
-            return True
-        if self._close_by < inf:
-            self._frames.skip(data)
-            await trio.sleep(_SKIP_PAUSE_S)
-            return not self._frames.closed
-        try:
-            plain = self._frames.feed(data, trio.current_time())
-        except FrameRefused as refusal:
-            self._shared.refused(f"frame_{refusal.code}", self.stream.peer)
-            await self._close_websocket(refusal)
-        else:
-            await self.protocol.handle(RawData(plain))
-        return True
-
-    async def _close_websocket(self, refusal: FrameRefused) -> None:
-        """Say why, then tell the app that its client is gone."""
-        websocket: Any = getattr(self.protocol.protocol, "stream", None)
-        if isinstance(websocket, WSStream) and websocket.handshake.accepted:
-            event = CloseConnection(code=refusal.code, reason=str(refusal))
-            await websocket._send_wsproto_event(event)
-        self._expect_close()
-        self.scope.deadline = trio.current_time() + 2 * CLOSE_S
-        await self.protocol.handle(Closed())
-
-    async def protocol_send(self, event: Event) -> None:
-        opened = self._frames is not None
-        if opened and isinstance(event, RawData) and event.data[:1] == _WEBSOCKET_CLOSE:
-            self._expect_close()
-        await super().protocol_send(event)
-
-    def _expect_close(self) -> None:
-        """Our Close frame goes out: the client has a while to answer it, and nothing else."""
-        self._close_by = min(self._close_by, trio.current_time() + CLOSE_S)
-        self._receiving.deadline = min(self._receiving.deadline, self._close_by)
-
-    async def _run_app(
-        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *_threads: Any
-    ) -> None:
-        websocket = scope["type"] == "websocket"
-        if websocket:
-            self._open_websocket(scope)
-        if self._shared.rules.admission.scheme == "https":
-            scope["scheme"] += "s"
-        self.finishing = not websocket
-        self._running += 1
-        self.scope.deadline, self._waiting_for = inf, ""
-        if self._head.expects_body:
-            receive = self._await_body(receive)
-        with self._shared.boundary.around(self.stream.peer):
-            await self._shared.app(scope, receive, partial(self._send, send))
-        self.finishing = True
-        if self._close_by < inf:
-            await self._linger()
-        await self._conclude(send, None)
-        self._running -= 1
-        if websocket:
-            self.scope.cancel()  # nothing that hypercorn still waits for will come
-        elif not self._running:
-            self.finishing = False
-            self._expect_request()
-            if self._input_over.is_set():
-                self.scope.cancel()
-
-    def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
-        limits, deflate = self._shared.limits, self._head.deflate is not None
-        self._frames = InboundFrames(
-            limits.max_message_bytes,
-            TokenBucket(limits.frames_per_s, limits.frame_burst),
-            TokenBucket(limits.controls_per_s, limits.control_burst),
-            deflate=deflate,
-        )
-        scope["state"]["deflate"] = deflate
-
-    def _await_body(self, receive: Receive) -> Receive:
-        """The app's ``receive``, whose connection is dropped unless the body comes in time."""
-        self.scope.deadline = trio.current_time() + self._shared.limits.body_timeout_s
-        self._waiting_for = "slow_body"
-
-        async def receive_in_time() -> Message:
-            message = await receive()
-            if not message.get("more_body", False):
-                self.scope.deadline = inf
-            return message
-
-        return receive_in_time
-
-    async def _send(self, send: Send, message: Message) -> None:
-        """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may wedge."""
-        if message["type"] == "websocket.accept" and self._head.deflate is not None:
-            answer = (b"sec-websocket-extensions", self._head.deflate.encode())
-            message = {**message, "headers": [*message.get("headers", []), answer]}
-        if message["type"] in ("websocket.accept", "websocket.send"):
-            before = self.stream.bytes_out
-            await send(message)
-            # On a connection that is over, hypercorn returns at once and without a checkpoint: an
-            # app that sends in a loop would never let anybody else run.
-            if self.stream.bytes_out == before:
-                raise ClientGone(f"{self.stream.peer}: the client has gone")
-            return
-        if message["type"] == "websocket.close":
-            self.finishing = True
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            if message.get("body"):
-                await send({**message, "more_body": True})
-            await self._conclude(send, {"type": "http.response.body", "body": b""})
-            return
-        await send(message)
-
-    async def _linger(self) -> None:
-        """Our Close frame is out: read on until the client's, or the end of the stream, came.
-
-        Closing with bytes unread would make the kernel reset the connection, and the client might
-        lose the Close frame.
-        """
-        with trio.move_on_after(CLOSE_S):
-            await self._input_over.wait()
-
-    async def _conclude(self, send: Send, last: Message | None) -> None:
-        """Tell hypercorn that the app is done (``None``: altogether).
-
-        It then queues a disconnect event for the app, and where the app has left 10 events
-        unread it would wait for ever.
-        """
-        with trio.move_on_after(CLOSE_S) as concluding:
-            await send(last)
-        if concluding.cancelled_caught:
-            self.scope.cancel()
-
-    def _expect_request(self) -> None:
-        self.scope.deadline = trio.current_time() + self._shared.limits.handshake_timeout_s
-
-
-_LEANED_ON: dict[type, Sequence[str]] = {
-    Config: tuple(_options(ServerLimits())),
-    Logger: ("warning", "exception"),
-    TCPServer: ("run", "_read_data", "protocol_send"),
-    WSStream: ("_send_wsproto_event",),
-}
-_IN_INIT: dict[type, Sequence[str]] = {
-    H11Protocol: ("connection", "stream"),
-    ProtocolWrapper: ("protocol",),
-    WorkerContext: ("terminated",),
-}
-_SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
-    TCPServer: ["app", "config", "context", "state", "stream"],
-    TCPServer._read_data: ["self"],
-    TCPServer.protocol_send: ["self", "event"],
-    WorkerContext: ["max_requests"],
-}

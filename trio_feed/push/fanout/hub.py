@@ -74,8 +74,8 @@ class Hub:
         topic = self._topics.pop(stream)
         status = StatusMessage(stream.subject, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
-            subscription.subscriber.tell(subscription, status)
-            subscription.subscriber.ended(topic)
+            subscription.subscriber.send_status(subscription, status)
+            subscription.subscriber.topic_closed(topic)
             self.unsubscribe(subscription.subscriber, topic)
         self._all.remove(topic)
 
@@ -85,7 +85,7 @@ class Hub:
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         for subscription in list(self._topics[stream].subscriptions.values()):
-            subscription.subscriber.tell(subscription, status)
+            subscription.subscriber.send_status(subscription, status)
 
     def published(self, stream: Stream, published: Published) -> None:
         topic, message = self._topics[stream], published.message

@@ -18,10 +18,10 @@ class Subscriber(Protocol):
     def push(self, subscription: "Subscription", message: EncodedMessage, frame: bytes) -> None:
         """A message, framed in the subscription's prefix."""
 
-    def tell(self, subscription: "Subscription", status: StatusMessage) -> None:
+    def send_status(self, subscription: "Subscription", status: StatusMessage) -> None:
         """The stream's upstream changed its state."""
 
-    def ended(self, topic: "Topic") -> None:
+    def topic_closed(self, topic: "Topic") -> None:
         """There is no such topic any more, and so no subscription."""
 
 
