@@ -16,7 +16,7 @@ from time import perf_counter
 import trio
 import trio_websocket
 
-from trio_feed.push.auth import PUBLISHER_KEY, USER_KEY, new_key
+from trio_feed.push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
 
 ROOT = Path(__file__).parent.parent
 USER = 1001

@@ -15,10 +15,10 @@ import trio
 
 from trio_feed import logs
 from trio_feed.metrics import Metrics
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.server import serve
-from trio_feed.push.stream import bound_address
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.server import serve
+from trio_feed.push.edge.stream import bound_address
 from trio_feed.settings import LoggingSettings
 
 REPORT = Path("build/conformance")
@@ -69,7 +69,7 @@ async def judge(python2: str, folder: str) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(
             partial(
-                serve, echo, listeners=listeners, limits=LIMITS, rules=DoorRules(),
+                serve, echo, listeners=listeners, limits=LIMITS, rules=AdmissionRules(),
                 metrics=Metrics(), stop_accepting=trio.Event(),
             )
         )  # fmt: skip

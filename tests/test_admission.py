@@ -2,7 +2,13 @@
 
 import pytest
 
-from trio_feed.push.admission import admission, host_name, ip_group, normal_origin, origin_problem
+from trio_feed.push.edge.admission import (
+    admission,
+    host_name,
+    ip_group,
+    normal_origin,
+    origin_problem,
+)
 
 
 def refused(door: object, host: str | None, origin: str | None = None) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trio_feed.cli import main
 from trio_feed.errors import SettingsError
-from trio_feed.push.auth import (
+from trio_feed.push.private.auth import (
     PUBLISHER_KEY,
     USER_KEY,
     Authenticator,
@@ -103,7 +103,7 @@ def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     authenticator = Authenticator(AuthSettings(api_keys=keys))
     seen = []
     monkeypatch.setattr(
-        "trio_feed.push.auth.hmac.compare_digest", lambda a, b: seen.append(a) or a == b
+        "trio_feed.push.private.auth.hmac.compare_digest", lambda a, b: seen.append(a) or a == b
     )
     for key, _ in pairs:
         authenticator.authenticate(Secret(key), NOW_MS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trio_feed.push.extensions import accept_deflate
+from trio_feed.push.edge.extensions import accept_deflate
 
 YES = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 DEFLATE = "permessage-deflate"

@@ -7,7 +7,7 @@ from wsproto import Connection, ConnectionType
 from wsproto.events import Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from trio_feed.push.frames import PING, deflate, payload_of, reply_frame, text_frame
+from trio_feed.push.fanout.frames import PING, deflate, payload_of, reply_frame, text_frame
 
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
 

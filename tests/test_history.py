@@ -12,7 +12,7 @@ from trio_feed.bus.local import LocalBus, LocalStream
 from trio_feed.core.effects import CandleNews
 from trio_feed.errors import StoreError
 from trio_feed.model import Channel, Interval, Kline
-from trio_feed.push import history
+from trio_feed.push.fanout import history
 from trio_feed.push.protocol import History, Target
 
 TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "1m", None)

@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected, numbers
 from support.make import SERIES, T0, kline, message
+from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, numbers
 
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
 from trio_feed.push import messages
-from trio_feed.push.flusher import Flusher
-from trio_feed.push.outbox import Entry
-from trio_feed.push.parcel import wrap
+from trio_feed.push.fanout.coalescing import WriteCoalescer
+from trio_feed.push.fanout.encoded import encoded
+from trio_feed.push.fanout.send_queue import QueuedFrame
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every message that was written down."""
     seen: list[Any] = []
     original = messages.data_tail
@@ -31,42 +31,42 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-async def test_written_once_and_framed_once_for_the_same_words(
-    encoded: list[Any], autojump_clock: trio.abc.Clock
+async def test_written_once_and_framed_once_for_the_same_prefix(
+    written: list[Any], autojump_clock: trio.abc.Clock
 ) -> None:
-    desk = Desk()
-    async with connected(desk) as one, connected(desk) as two, connected(desk) as own:
+    node = Node()
+    async with connected(node) as one, connected(node) as two, connected(node) as own:
         for client in (one, two):
             await client.subscribe()
         await own.subscribe(subscription_id="mine")
-        desk.publish(0)
+        node.publish(0)
         frames = [client.frames[-1] for client in (one, two, own)]
         assert frames[0] is frames[1]
         assert (await own.next("kline_data"))["data"]["subscription_id"] == "mine"
-        assert len(encoded) == 1
+        assert len(written) == 1
 
 
 async def test_nothing_is_written_down_for_nobody(
-    encoded: list[Any], autojump_clock: trio.abc.Clock
+    written: list[Any], autojump_clock: trio.abc.Clock
 ) -> None:
-    desk = Desk()
-    desk.bus.open(TRADES)
+    node = Node()
+    node.bus.open(TRADES)
     for n in range(10):
-        desk.publish(n)
-        desk.trade()
-    assert encoded == []
+        node.publish(n)
+        node.trade()
+    assert written == []
 
 
 async def test_compressed_once_and_readable(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
+    node = Node()
     async with (
-        connected(desk, deflated=True) as one,
-        connected(desk, deflated=True) as two,
-        connected(desk) as plain,
+        connected(node, deflated=True) as one,
+        connected(node, deflated=True) as two,
+        connected(node) as plain,
     ):
         for client in (one, two, plain):
             await client.subscribe()
-        desk.publish(0)
+        node.publish(0)
         assert one.frames[-1] is two.frames[-1]
         assert one.frames[-1][0] == 0xC1
         assert len(one.frames[-1]) < len(plain.frames[-1])
@@ -75,34 +75,34 @@ async def test_compressed_once_and_readable(autojump_clock: trio.abc.Clock) -> N
 
 
 async def test_a_message_is_written_before_publish_returns(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
-        desk.publish(0)
+        node.publish(0)
         assert client.waiting() == 1
 
 
 async def test_a_burst_is_written_together(autojump_clock: trio.abc.Clock) -> None:
-    """What is beyond the direct writes waits for the flusher, in order, and takes one write."""
-    desk = Desk()
-    desk.hub.flusher = Flusher(at_once=3)
-    async with connected(desk) as client:
+    """What is beyond the direct writes waits for the coalescer, in order, and takes one write."""
+    node = Node()
+    node.hub.coalescer = WriteCoalescer(at_once=3)
+    async with connected(node) as client:
         await client.subscribe()
         before = client.writes
         for n in range(9):
-            desk.publish(n)
+            node.publish(n)
         assert (client.waiting(), client.writes - before) == (3, 3)
         await trio.testing.wait_all_tasks_blocked()
         assert (client.waiting(), client.writes - before) == (9, 4)
         assert [m["data"]["offset"] for m in client.take()] == list(range(1, 10))
-        desk.publish(9)
+        node.publish(9)
         assert client.waiting() == 1
 
 
-async def crowd(desk: Desk, stack: AsyncExitStack, number: int) -> list[Client]:
+async def crowd(node: Node, stack: AsyncExitStack, number: int) -> list[Client]:
     """So many subscribers that a message to all of them is handed out in portions of one."""
-    desk.hub.flusher = Flusher(at_once=2, chunk=1)
-    clients = [await stack.enter_async_context(connected(desk)) for _ in range(number)]
+    node.hub.coalescer = WriteCoalescer(at_once=2, chunk=1)
+    clients = [await stack.enter_async_context(connected(node)) for _ in range(number)]
     for client in clients:
         await client.subscribe()
     return clients
@@ -111,17 +111,17 @@ async def crowd(desk: Desk, stack: AsyncExitStack, number: int) -> list[Client]:
 async def test_a_message_to_many_is_handed_out_bit_by_bit_and_in_order(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
+    node = Node()
     async with AsyncExitStack() as stack:
-        clients = await crowd(desk, stack, 6)
+        clients = await crowd(node, stack, 6)
         for n in range(3):
-            desk.publish(n)
+            node.publish(n)
         assert [client.waiting() for client in clients] == [0] * 6
         await clients[4].request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
-        late = await stack.enter_async_context(connected(desk))
+        late = await stack.enter_async_context(connected(node))
         await late.subscribe()
         await trio.testing.wait_all_tasks_blocked()
-        desk.publish(3)
+        node.publish(3)
         await trio.testing.wait_all_tasks_blocked()
         for client in clients[:4]:
             assert [m["data"]["offset"] for m in client.take()] == [1, 2, 3, 4]
@@ -135,13 +135,13 @@ async def test_a_message_to_many_is_handed_out_bit_by_bit_and_in_order(
 async def test_with_too_much_under_way_it_goes_into_the_queues(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
+    node = Node()
     async with AsyncExitStack() as stack:
-        clients = await crowd(desk, stack, 4)
+        clients = await crowd(node, stack, 4)
         for client in clients:
-            client.session._outbox._max_messages = 1_000
+            client.session.sender._queue._max_messages = 1_000
         for n in range(100):
-            desk.publish(n)
+            node.publish(n)
         await trio.testing.wait_all_tasks_blocked()
         for client in clients:
             assert [m["data"]["offset"] for m in client.take()] == list(range(1, 101))
@@ -150,49 +150,49 @@ async def test_with_too_much_under_way_it_goes_into_the_queues(
 async def test_who_is_sent_away_before_its_turn_resumes_before_the_message(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
+    node = Node()
     async with AsyncExitStack() as stack:
-        clients = await crowd(desk, stack, 4)
-        desk.publish(0)
+        clients = await crowd(node, stack, 4)
+        node.publish(0)
         await trio.testing.wait_all_tasks_blocked()
-        desk.publish(1)
-        desk.publish(2)
+        node.publish(1)
+        node.publish(2)
         clients[3].take()
-        clients[3].session._drop("tried here")
+        clients[3].session.sender.disconnect_slow("tried here")
         assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
 
 
 async def test_others_have_their_turn_while_many_are_written_to(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    flusher, turns = Flusher(), 0
+    coalescer, turns = WriteCoalescer(), 0
 
-    class Debtor:
+    class Flushable:
         at = -1
 
         def flush(self) -> None:
             self.at = turns
 
-    debtors = [Debtor() for _ in range(1000)]
+    clients = [Flushable() for _ in range(1000)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(flusher.run)
-        for debtor in debtors:
-            flusher.owe(debtor)
-        while debtors[-1].at < 0:
+        nursery.start_soon(coalescer.run)
+        for client in clients:
+            coalescer.schedule(client)
+        while clients[-1].at < 0:
             turns += 1
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert len({debtor.at for debtor in debtors}) >= 4  # of 8 portions, in any order of tasks
+    assert len({client.at for client in clients}) >= 4  # of 8 portions, in any order of tasks
 
 
 @pytest.mark.parametrize("state", list(StreamState))
-async def test_a_new_subscriber_is_told_what_is_wrong_with_its_stream(
+async def test_a_new_subscriber_learns_what_is_wrong_with_its_stream(
     state: StreamState, autojump_clock: trio.abc.Clock
 ) -> None:
-    desk = Desk()
-    desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, "silence"))
-    desk.bus.publish(StatusMessage(SERIES, state, "changed"))
-    async with connected(desk) as client:
+    node = Node()
+    node.bus.publish(StatusMessage(SERIES, StreamState.STALE, "silence"))
+    node.bus.publish(StatusMessage(SERIES, state, "changed"))
+    async with connected(node) as client:
         await client.subscribe()
         told = [m["data"]["status"] for m in client.take()]
         well = state in (StreamState.LIVE, StreamState.REPAIRED)
@@ -201,11 +201,11 @@ async def test_a_new_subscriber_is_told_what_is_wrong_with_its_stream(
 
 async def test_how_things_stand_is_not_news(autojump_clock: trio.abc.Clock) -> None:
     """The first message says the open candle again; the numbers go on after the confirmation's."""
-    desk = Desk()
-    desk.publish(0)
-    desk.publish(1, closed=False)
-    desk.revise(0, "100.75")
-    async with connected(desk) as client:
+    node = Node()
+    node.publish(0)
+    node.publish(1, closed=False)
+    node.revise(0, "100.75")
+    async with connected(node) as client:
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
         history = (await client.next("history_data"))["data"]
         confirmed = (await client.next("subscription_confirmed"))["data"]
@@ -214,50 +214,50 @@ async def test_how_things_stand_is_not_news(autojump_clock: trio.abc.Clock) -> N
         assert "recovered" not in confirmed
         standing = (await client.next("kline_data"))["data"]
         assert (standing["offset"], standing["snapshot"]) == (2, True)
-        desk.publish(1)
+        node.publish(1)
         news = (await client.next("kline_data"))["data"]
         assert (news["offset"], "snapshot" in news) == (4, False)
 
 
 async def test_lines_tell_their_last_news(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    desk.bus.open(TICKERS)
-    desk.ticker()
-    async with connected(desk) as client:
+    node = Node()
+    node.bus.open(TICKERS)
+    node.ticker()
+    async with connected(node) as client:
         await client.request(type="subscribe", symbol="BTCUSDT", channel="ticker")
         assert (await client.next("subscription_confirmed"))["data"]["offset"] == 1
         assert (await client.next("ticker_data"))["data"]["snapshot"] is True
-        desk.ticker()
+        node.ticker()
         assert (await client.next("ticker_data"))["data"]["offset"] == 2
 
 
 async def test_topics_are_found_among_ten_thousand(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
+    node = Node()
     for n in range(2_000):
         for interval in (Interval.M1, Interval.M5):
-            desk.bus.open(Series("another", f"S{n}USDT", interval))
-        desk.bus.open(Line("another", f"S{n}USDT", Channel.TRADE))
-    async with connected(desk, LIMITS) as client:
+            node.bus.open(Series("another", f"S{n}USDT", interval))
+        node.bus.open(Line("another", f"S{n}USDT", Channel.TRADE))
+    async with connected(node, LIMITS) as client:
         await client.request(type="subscribe", symbol="S7USDT", channel="trade")
         assert (await client.next("subscription_confirmed"))["data"]["success"] is True
         await client.request(type="subscribe", symbol="S7USDT", channel="book")
         assert "is not one of trade" in (await client.next("error"))["message"]
         await client.request(type="subscribe", symbol="S7USDT", interval="1h")
         assert "is not one of 1m 5m" in (await client.next("error"))["message"]
-    assert len(desk.hub.symbols) == 2_001
-    assert desk.hub.intervals == [Interval.M1, Interval.M5]
+    assert len(node.hub.symbols) == 2_001
+    assert node.hub.intervals == [Interval.M1, Interval.M5]
 
 
 async def test_a_closed_topic_is_told_and_forgotten(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe(subscription_id="s")
-        desk.bus.close(SERIES)
+        node.bus.close(SERIES)
         assert (await client.next("stream_status"))["data"]["status"] == "stale"
         await client.request(type="list")
         assert (await client.next("subscriptions"))["data"] == []
-        assert desk.metrics.subscriptions._value.get() == 0
-        assert (desk.hub.symbols, desk.hub.intervals) == ([], [])
+        assert node.metrics.subscriptions._value.get() == 0
+        assert (node.hub.symbols, node.hub.intervals) == ([], [])
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
         assert (await client.next("error"))["code"] == 1002
 
@@ -265,20 +265,20 @@ async def test_a_closed_topic_is_told_and_forgotten(autojump_clock: trio.abc.Clo
 async def test_what_is_only_shown_leaves_no_trace(autojump_clock: trio.abc.Clock) -> None:
     """It has the number of the message before it: nothing of it is kept, nothing is conflated
     with it, and who resumes from it misses nothing."""
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         client.stall()
         await trio.testing.wait_all_tasks_blocked()
-        desk.publish(0, closed=False)
+        node.publish(0, closed=False)
         for _ in range(2):
-            desk.bus.publish_ephemeral(CandleNews(SERIES, kline(T0, closed=False), 1, float(T0)))
-        desk.publish(0)
+            node.bus.publish_ephemeral(CandleNews(SERIES, kline(T0, closed=False), 1, float(T0)))
+        node.publish(0)
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         told = [(m["data"]["epoch"], m["data"]["offset"]) for m in client.take()]
         assert told == [(1, 1), (1, 1), (1, 2)]
-        (topic,) = desk.hub.topics
+        (topic,) = node.hub.topics
         assert (topic.stream.epoch, topic.stream.offset) == (1, 2)
         assert numbers(await client.resume(1, 1)) == [(2, 0)]
 
@@ -296,8 +296,8 @@ async def test_provisional_candles_are_for_those_who_asked(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """The others see neither them nor a hole in the numbers."""
-    desk = Desk()
-    async with connected(desk) as eager, connected(desk) as patient:
+    node = Node()
+    async with connected(node) as eager, connected(node) as patient:
         await eager.request(type="subscribe", symbol="BTCUSDT", interval="1m", provisional=True)
         await eager.next("history_data")
         confirmed = (await eager.next("subscription_confirmed"))["data"]
@@ -305,11 +305,11 @@ async def test_provisional_candles_are_for_those_who_asked(
         await patient.request(type="subscribe", symbol="BTCUSDT", interval="1m")
         await patient.next("history_data")
         assert "provisional" not in (await patient.next("subscription_confirmed"))["data"]
-        desk.publish(0)
-        desk.provisional(2)
-        desk.provisional(2)
-        desk.publish(1)
-        desk.publish(2, closed=False)
+        node.publish(0)
+        node.provisional(2)
+        node.provisional(2)
+        node.publish(1)
+        node.publish(2, closed=False)
         expected = [(0, 1, False), (2, 1, True), (2, 1, True), (1, 2, False), (2, 3, False)]
         assert seen(eager.take()) == expected
         assert seen(patient.take()) == [(0, 1, False), (1, 2, False), (2, 3, False)]
@@ -322,17 +322,17 @@ async def test_provisional_candles_are_for_those_who_asked(
 async def test_who_comes_while_something_is_missing_sees_the_provisional_candle(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    desk.publish(0)
-    desk.provisional(2)
-    async with connected(desk) as eager, connected(desk) as patient:
+    node = Node()
+    node.publish(0)
+    node.provisional(2)
+    async with connected(node) as eager, connected(node) as patient:
         await eager.subscribe(provisional=True)
         await patient.subscribe()
         (told,) = eager.take()
         assert (told["data"]["snapshot"], seen([told])) == (True, [(2, 1, True)])
         assert patient.take() == []
-        desk.publish(1)
-        desk.publish(2)
+        node.publish(1)
+        node.publish(2)
         eager.take()
         assert seen(await eager.resume(1, 1, provisional=True)) == [(1, 2, False), (2, 3, False)]
 
@@ -340,18 +340,18 @@ async def test_who_comes_while_something_is_missing_sees_the_provisional_candle(
 async def test_a_slow_client_gets_the_latest_provisional_candle_and_right_numbers(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe(provisional=True)
         client.stall()
         await trio.testing.wait_all_tasks_blocked()
-        desk.publish(0, closed=False)
-        desk.publish(0)
+        node.publish(0, closed=False)
+        node.publish(0)
         for n in (2, 3):
-            desk.provisional(n)
-        desk.publish(1)
+            node.provisional(n)
+        node.publish(1)
         for _ in range(2):
-            desk.publish(2, closed=False)
+            node.publish(2, closed=False)
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         told = client.take()
@@ -363,17 +363,17 @@ async def test_a_newer_provisional_candle_replaces_the_one_that_was_to_be_said_f
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """Which had an older number; nothing numbered was left out."""
-    desk = Desk()
-    desk.publish(0)
-    desk.provisional(3)
-    desk.publish(1)
-    async with connected(desk) as client:
+    node = Node()
+    node.publish(0)
+    node.provisional(3)
+    node.publish(1)
+    async with connected(node) as client:
         client.stall()
         await client.request(type="ping")
         await trio.testing.wait_all_tasks_blocked()  # the pong is on its way, the rest waits
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1m", provisional=True)
         await trio.testing.wait_all_tasks_blocked()
-        desk.provisional(4)
+        node.provisional(4)
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         told = client.take()
@@ -383,16 +383,16 @@ async def test_a_newer_provisional_candle_replaces_the_one_that_was_to_be_said_f
 async def test_who_is_sent_away_with_provisional_candles_waiting_misses_nothing(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe(provisional=True)
-        desk.publish(0)
+        node.publish(0)
         client.take()
         client.stall()
         await trio.testing.wait_all_tasks_blocked()
-        desk.provisional(2)
-        desk.publish(1)
-        client.session._drop("tried here")
+        node.provisional(2)
+        node.publish(1)
+        client.session.sender.disconnect_slow("tried here")
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert [row["offset"] for row in client.take()[-1]["since"]] == [1]
@@ -402,24 +402,24 @@ async def test_a_provisional_candle_behind_others_is_no_point_to_resume_from(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """It is still being handed out, and everything numbered has been."""
-    desk = Desk()
+    node = Node()
     async with AsyncExitStack() as stack:
-        desk.hub.flusher = Flusher(at_once=2, chunk=1)
-        clients = [await stack.enter_async_context(connected(desk)) for _ in range(4)]
+        node.hub.coalescer = WriteCoalescer(at_once=2, chunk=1)
+        clients = [await stack.enter_async_context(connected(node)) for _ in range(4)]
         for client in clients:
             await client.subscribe(provisional=True)
-        desk.publish(0)
+        node.publish(0)
         await trio.testing.wait_all_tasks_blocked()
-        desk.provisional(2)
+        node.provisional(2)
         clients[3].take()
-        clients[3].session._drop("tried here")
+        clients[3].session.sender.disconnect_slow("tried here")
         assert [row["offset"] for row in clients[3].take()[-1]["since"]] == [1]
 
 
 async def test_the_confirmation_says_how_the_upstream_stands(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
+    node = Node()
 
     async def confirmed(client: Client) -> tuple[str, str | None]:
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
@@ -427,73 +427,73 @@ async def test_the_confirmation_says_how_the_upstream_stands(
         (data,) = [m["data"] for m in client.take() if m["type"] == "subscription_confirmed"]
         return data["upstream"], data.get("problem")
 
-    async with connected(desk) as client:
+    async with connected(node) as client:
         state, problem = await confirmed(client)
         assert (state, problem) == ("never_connected", "nothing has come from its source yet")
-        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, "403 from the proxy"))
+        node.bus.publish(StatusMessage(SERIES, StreamState.STALE, "403 from the proxy"))
         assert await confirmed(client) == ("never_connected", "403 from the proxy")
-        desk.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
+        node.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
         assert await confirmed(client) == ("live", None)
-        desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))
+        node.bus.publish(StatusMessage(SERIES, StreamState.STALE))
         assert await confirmed(client) == ("stale", "it delivers nothing")
 
 
 async def test_how_long_a_message_took_is_measured(autojump_clock: trio.abc.Clock) -> None:
     """Two seconds after it was received it is published, and written at once."""
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         await trio.sleep(62)
         row = kline(T0)
-        desk.send(CandleNews(SERIES, row, 1, T0 + 60_000.0))
+        node.send(CandleNews(SERIES, row, 1, T0 + 60_000.0))
         for stage in ("published", "written"):
-            assert desk.metrics.push_latency.labels(stage)._sum.get() == pytest.approx(2)
+            assert node.metrics.push_latency.labels(stage)._sum.get() == pytest.approx(2)
 
 
-def observed(desk: Desk, stage: str) -> tuple[float, float]:
+def observed(node: Node, stage: str) -> tuple[float, float]:
     """How many were measured, and their seconds."""
-    metric = desk.metrics.push_latency.labels(stage)
+    metric = node.metrics.push_latency.labels(stage)
     return sum(bucket.get() for bucket in metric._buckets), metric._sum.get()
 
 
 async def test_one_of_sixty_four_that_waited_is_measured(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    waited = Entry(b"x", T0 - 500.0, True, None, wrap(message(kline()), 0.0))
-    for entry in [waited] * 63 + [Entry(b"x", T0 - 500.0, True)]:
-        desk.hub.sample(entry)
-    assert observed(desk, "queued") == (0, 0)  # the 64th was no message of a topic
+    node = Node()
+    waited = QueuedFrame(b"x", T0 - 500.0, True, None, encoded(message(kline()), 0.0))
+    for entry in [waited] * 63 + [QueuedFrame(b"x", T0 - 500.0, True)]:
+        node.hub.sample(entry)
+    assert observed(node, "queued") == (0, 0)  # the 64th was no message of a topic
     for entry in [waited] * 64:
-        desk.hub.sample(entry)
-    assert observed(desk, "queued") == (1, 0.5)
-    for entry in [waited] * 63 + [Entry(b"x", T0, False, None, waited.parcel)]:
-        desk.hub.sample(entry)
-    assert observed(desk, "queued") == (1, 0.5)  # nor is a reply
-    for entry in [Entry(b"x", T0 + 9_000.0, True, None, waited.parcel)] * 64:
-        desk.hub.sample(entry)
-    assert observed(desk, "queued") == (2, 0.5)  # our calendar was set back: never below zero
+        node.hub.sample(entry)
+    assert observed(node, "queued") == (1, 0.5)
+    for entry in [waited] * 63 + [QueuedFrame(b"x", T0, False, None, waited.message)]:
+        node.hub.sample(entry)
+    assert observed(node, "queued") == (1, 0.5)  # nor is a reply
+    for entry in [QueuedFrame(b"x", T0 + 9_000.0, True, None, waited.message)] * 64:
+        node.hub.sample(entry)
+    assert observed(node, "queued") == (2, 0.5)  # our calendar was set back: never below zero
 
 
 async def test_what_is_measured_of_messages(autojump_clock: trio.abc.Clock) -> None:
     """Not what is only shown, nor candles that were fetched; never below zero."""
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe(provisional=True)
-        desk.provisional(0)
+        node.provisional(0)
         row = kline(T0)
-        desk.send(CandleNews(SERIES, evolve(row, event_ms=0), 1, float(T0)))
-        assert observed(desk, "published") == observed(desk, "written") == (0, 0)
-        desk.send(CandleNews(SERIES, kline(T0 + 60_000), 1, T0 + 9_000.0))  # of the future
-        assert observed(desk, "published") == observed(desk, "written") == (1, 0)
+        node.send(CandleNews(SERIES, evolve(row, event_ms=0), 1, float(T0)))
+        assert observed(node, "published") == observed(node, "written") == (0, 0)
+        node.send(CandleNews(SERIES, kline(T0 + 60_000), 1, T0 + 9_000.0))  # of the future
+        assert observed(node, "published") == observed(node, "written") == (1, 0)
 
 
 async def test_names_and_intervals_of_the_hub(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
+    node = Node()
     hour = Series("okx", "ETHUSDT", Interval.H1)
-    desk.bus.open(hour)
-    desk.bus.open(TRADES)
-    assert desk.hub.symbols == ["BTCUSDT", "ETHUSDT"]
-    assert desk.hub.intervals == [Interval.M1, Interval.H1]
-    assert [topic.subject for topic in desk.hub.topics] == [SERIES, hour, TRADES]
-    desk.bus.close(hour)
-    assert (desk.hub.symbols, desk.hub.intervals) == (["BTCUSDT"], [Interval.M1])
-    desk.bus.publish(StatusMessage(SERIES, StreamState.STALE))  # nobody is there to be told
+    node.bus.open(hour)
+    node.bus.open(TRADES)
+    assert node.hub.symbols == ["BTCUSDT", "ETHUSDT"]
+    assert node.hub.intervals == [Interval.M1, Interval.H1]
+    assert [topic.subject for topic in node.hub.topics] == [SERIES, hour, TRADES]
+    node.bus.close(hour)
+    assert (node.hub.symbols, node.hub.intervals) == (["BTCUSDT"], [Interval.M1])
+    node.bus.publish(StatusMessage(SERIES, StreamState.STALE))  # nobody is there to be told

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_feed.push.inflate import FrameRefused, InboundFrames, plain_frame, unmasked
-from trio_feed.push.throttle import TokenBucket
+from trio_feed.push.edge.inflate import FrameRefused, InboundFrames, plain_frame, unmasked
+from trio_feed.push.edge.throttle import TokenBucket
 
 MASK = b"\x01\x02\x03\x04"
 RSV1, FIN = 0x40, 0x80

@@ -8,7 +8,7 @@ import structlog
 import trio
 import trio.testing
 
-from trio_feed.push.lifespan import Lifespan
+from trio_feed.push.edge.lifespan import Lifespan
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -24,8 +24,8 @@ from trio_feed.model import (
     Trade,
 )
 from trio_feed.push import messages
-from trio_feed.push.frames import payload_of, reply_frame
-from trio_feed.push.parcel import Parcel, parcel_of, words, wrap
+from trio_feed.push.fanout.encoded import EncodedMessage, encoded, encoded_once, prefix_of
+from trio_feed.push.fanout.frames import payload_of, reply_frame
 from trio_feed.push.protocol import Since, Subscribe, Target, Unsubscribe
 
 TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None)
@@ -204,15 +204,15 @@ def test_a_history_to_the_letter() -> None:
     )
 
 
-# ---------------------------------------------------------------- parcels
+# ---------------------------------------------------------------- messages
 
 
-def parcel(**more: Any) -> Parcel:
+def numbered(**more: Any) -> EncodedMessage:
     made = {
         "epoch": 1, "offset": 5, "received_ms": 0.0, "sent_ms": 0.0, "whole": True,
         "open_ms": T0, "final": False, "message": message(kline()), **more,
     }  # fmt: skip
-    return Parcel(**made)
+    return EncodedMessage(**made)
 
 
 OPEN, FINAL = {"whole": True}, {"whole": False, "final": True}
@@ -236,7 +236,7 @@ OPEN, FINAL = {"whole": True}, {"whole": False, "final": True}
 def test_what_takes_the_place_of_what(
     newer: dict[str, Any], queued: dict[str, Any], replaces: bool
 ) -> None:
-    assert parcel(**newer).replaces(parcel(**queued)) is replaces
+    assert numbered(**newer).replaces(numbered(**queued)) is replaces
 
 
 @pytest.mark.parametrize(
@@ -252,13 +252,13 @@ def test_what_takes_the_place_of_what(
     ],
 )
 def test_what_a_message_is(data: Any, whole: bool, final: bool, open_ms: int | None) -> None:
-    made = wrap(data, 9.5)
+    made = encoded(data, 9.5)
     assert (made.whole, made.final, made.open_ms, made.sent_ms) == (whole, final, open_ms, 9.5)
     assert (made.epoch, made.offset, made.ephemeral) == (data.epoch, data.offset, False)
-    shown = parcel_of(Published(data, 9.5, ephemeral=True, provisional=True))
+    shown = encoded_once(Published(data, 9.5, ephemeral=True, provisional=True))
     assert (shown.ephemeral, shown.provisional) == (True, True)
     once = Published(data, 9.5)
-    assert parcel_of(once) is parcel_of(once)
+    assert encoded_once(once) is encoded_once(once)
 
 
 @pytest.mark.parametrize(
@@ -267,8 +267,10 @@ def test_what_a_message_is(data: Any, whole: bool, final: bool, open_ms: int | N
      (3, True, {"conflated": 3, "snapshot": True})],
 )  # fmt: skip
 def test_what_is_said_of_those_left_out(left_out: int, snapshot: bool, extra: Any) -> None:
-    own = words(TARGET, None, deflated=False)
-    data = json.loads(payload_of(own.frame(wrap(message(kline()), 0), left_out, snapshot=snapshot)))
+    own = prefix_of(TARGET, None, deflated=False)
+    data = json.loads(
+        payload_of(own.frame(encoded(message(kline()), 0), left_out, snapshot=snapshot))
+    )
     found = {name: data["data"][name] for name in ("conflated", "snapshot") if name in data["data"]}
     assert found == extra
 

@@ -21,7 +21,7 @@ from support.house import (
 )
 from support.private import balance, event, keys_for, order, trade
 
-from trio_feed.push.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 
 SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
@@ -119,15 +119,15 @@ async def test_back_again_with_since(autojump_clock: trio.abc.Clock) -> None:
             assert answer["recovered"] is False
 
 
-async def test_who_has_gone_holds_no_seat(autojump_clock: trio.abc.Clock) -> None:
+async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock) -> None:
     async with house() as running:
-        seats = running.ready.app.door.feed._streams
+        streams = running.ready.app.access.feed._streams
         async with push_client(running) as client:
             await let_in(client, KEYS[1001])
-            assert seats.keys() == {1001}
+            assert streams.keys() == {1001}
         with trio.fail_after(300):  # the sweep finds it
             await running.ready.app.wait_empty()
-        assert seats == {}
+        assert streams == {}
 
 
 async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> None:

@@ -8,11 +8,11 @@ from support.private import T_MS, balance, event, order, trade
 
 from trio_feed.model import Channel
 from trio_feed.push import messages, protocol
-from trio_feed.push.outbox import BURST_MS, Entry, Outbox
+from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
+from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
+from trio_feed.push.fanout.sender import ClientTimeouts
+from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.protocol import History, Ping, RequestError, Since, Target
-from trio_feed.push.session import Patience
-from trio_feed.push.settlement import BadBody, BadEvent, expand, parse_body
-from trio_feed.push.throttle import Sampler, TokenBucket, Verdict
 
 SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 
@@ -42,7 +42,7 @@ FIELDS = {"type": "ping", **{f"x{n}": n for n in range(63)}}
 
 
 @pytest.mark.parametrize(
-    ("fits", "too_much", "words"),
+    ("fits", "too_much", "problem"),
     [
         (json.dumps(FIELDS), json.dumps({**FIELDS, "y": 1}), "more than 64 fields"),
         (
@@ -111,10 +111,10 @@ FIELDS = {"type": "ping", **{f"x{n}": n for n in range(63)}}
     ],
 )
 def test_the_last_that_fits_and_the_first_that_does_not(
-    fits: str, too_much: str, words: str
+    fits: str, too_much: str, problem: str
 ) -> None:
     parse(fits)
-    assert words in refused(too_much)
+    assert problem in refused(too_much)
 
 
 @pytest.mark.parametrize("opened", ["[", "{"])
@@ -300,47 +300,47 @@ def test_a_long_unknown_name_is_cut() -> None:
 
 
 def test_a_queue_is_full_at_its_number_and_at_its_bytes() -> None:
-    outbox = Outbox(2, 10)
-    outbox.put(Entry(b"x", 0))
-    assert not outbox.full
-    outbox.put(Entry(b"x", 0))
-    assert outbox.full
-    outbox = Outbox(9, 10)
-    outbox.put(Entry(b"x" * 9, 0))
-    assert not outbox.full
-    outbox.put(Entry(b"x", 0))
-    assert outbox.full
+    send_queue = SendQueue(2, 10)
+    send_queue.put(QueuedFrame(b"x", 0))
+    assert not send_queue.full
+    send_queue.put(QueuedFrame(b"x", 0))
+    assert send_queue.full
+    send_queue = SendQueue(9, 10)
+    send_queue.put(QueuedFrame(b"x" * 9, 0))
+    assert not send_queue.full
+    send_queue.put(QueuedFrame(b"x", 0))
+    assert send_queue.full
 
 
 def test_a_pushes_edges_in_bytes() -> None:
-    outbox = Outbox(9, 10)
-    assert outbox.put(Entry(b"x" * 4, 0, True))
-    assert not outbox.put(Entry(b"x" * 7, 0, True))
-    assert outbox.put(Entry(b"x" * 6, 0, True))
-    assert outbox.statistics().bytes == 10
+    send_queue = SendQueue(9, 10)
+    assert send_queue.put(QueuedFrame(b"x" * 4, 0, True))
+    assert not send_queue.put(QueuedFrame(b"x" * 7, 0, True))
+    assert send_queue.put(QueuedFrame(b"x" * 6, 0, True))
+    assert send_queue.statistics().bytes == 10
 
 
 def test_a_burst_is_fresh_for_two_seconds() -> None:
     assert BURST_MS == 2_000
-    outbox = Outbox(1, 10, burst=3)
-    assert outbox.put(Entry(b"x", 100.0, True))
-    assert outbox.put(Entry(b"x", 2_099.9, True))
-    assert not outbox.put(Entry(b"x", 2_100.0, True))
-    assert outbox.put(Entry(b"x", 2_099.9, True))
-    assert not outbox.put(Entry(b"x", 2_099.9, True))  # three times as many, and no more
-    outbox = Outbox(9, 10, burst=2)
-    assert outbox.put(Entry(b"x" * 10, 0, True))
-    assert outbox.put(Entry(b"x" * 10, 0, True))
-    assert not outbox.put(Entry(b"x", 0, True))
+    send_queue = SendQueue(1, 10, burst=3)
+    assert send_queue.put(QueuedFrame(b"x", 100.0, True))
+    assert send_queue.put(QueuedFrame(b"x", 2_099.9, True))
+    assert not send_queue.put(QueuedFrame(b"x", 2_100.0, True))
+    assert send_queue.put(QueuedFrame(b"x", 2_099.9, True))
+    assert not send_queue.put(QueuedFrame(b"x", 2_099.9, True))  # three times as many, and no more
+    send_queue = SendQueue(9, 10, burst=2)
+    assert send_queue.put(QueuedFrame(b"x" * 10, 0, True))
+    assert send_queue.put(QueuedFrame(b"x" * 10, 0, True))
+    assert not send_queue.put(QueuedFrame(b"x", 0, True))
 
 
 def test_bytes_of_a_batch() -> None:
-    outbox = Outbox(9, 100)
+    send_queue = SendQueue(9, 100)
     for frame in (b"aaaa", b"bbb", b"cc"):
-        outbox.put(Entry(frame, 0))
-    assert outbox.first(9, 7) == [b"aaaa", b"bbb"]
-    assert outbox.first(9, 6) == [b"aaaa"]
-    assert outbox.first(9, 9) == [b"aaaa", b"bbb", b"cc"]
+        send_queue.put(QueuedFrame(frame, 0))
+    assert send_queue.first(9, 7) == [b"aaaa", b"bbb"]
+    assert send_queue.first(9, 6) == [b"aaaa"]
+    assert send_queue.first(9, 9) == [b"aaaa", b"bbb", b"cc"]
 
 
 def test_a_bucket_floods_at_its_debt_and_not_before() -> None:
@@ -362,11 +362,15 @@ def test_a_window_of_lines_begins_with_its_first_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patience", "sweep_s"),
-    [(Patience(8, 80, 80), 2), (Patience(80, 8, 80), 2), (Patience(80, 80, 10), 1)],
+    ("timeouts", "sweep_s"),
+    [
+        (ClientTimeouts(8, 80, 80), 2),
+        (ClientTimeouts(80, 8, 80), 2),
+        (ClientTimeouts(80, 80, 10), 1),
+    ],
 )
-def test_how_often_clients_are_looked_at(patience: Patience, sweep_s: float) -> None:
-    assert patience.sweep_s == sweep_s
+def test_how_often_clients_are_looked_at(timeouts: ClientTimeouts, sweep_s: float) -> None:
+    assert timeouts.sweep_s == sweep_s
 
 
 def test_what_a_private_event_says() -> None:

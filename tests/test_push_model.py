@@ -15,11 +15,11 @@ from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.desk import LIMITS, TICKERS, TRADES, Client, Desk, connected
 from support.make import SERIES
+from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected
 
 from trio_feed.model import Channel, Interval, KlineMessage, Line, Series
-from trio_feed.push.flusher import Flusher
+from trio_feed.push.fanout.coalescing import WriteCoalescer
 
 SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
 SUBJECTS: list[Series | Line] = [SERIES, SERIES5, TRADES, TICKERS]
@@ -98,7 +98,7 @@ class Story(RuleBasedStateMachine):
     async def _connection(
         self, leave: trio.Event, task_status: trio.TaskStatus[Client] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        async with connected(self.desk, MANY) as client:
+        async with connected(self.node, MANY) as client:
             task_status.started(client)
             await leave.wait()
 
@@ -113,15 +113,15 @@ class Story(RuleBasedStateMachine):
     @initialize(ring=st.sampled_from([2, 5, 40]), at_once=st.sampled_from([0, 2, 256]))
     def begin(self, ring: int, at_once: int) -> None:
         async def job() -> None:
-            self.desk = Desk(ring=ring)
+            self.node = Node(ring=ring)
             for subject in SUBJECTS[1:]:
-                self.desk.bus.open(subject)
-            self.desk.hub.flusher = Flusher(at_once, chunk=1)
+                self.node.bus.open(subject)
+            self.node.hub.coalescer = WriteCoalescer(at_once, chunk=1)
             self.players = [Player(), Player()]
             self.candles = {SERIES: itertools.count(), SERIES5: itertools.count()}
             self.current = {series: next(at) for series, at in self.candles.items()}
-            self.nursery.start_soon(self.desk.hub.run)
-            self.desk.flushing = True
+            self.nursery.start_soon(self.node.hub.run)
+            self.node.flushing = True
 
         self.play(job)
         for who, subject in itertools.product((0, 1), (SERIES, TRADES)):
@@ -207,14 +207,14 @@ class Story(RuleBasedStateMachine):
         self.look()
 
     def _publish(self, series: Series, closed: bool) -> None:
-        self.desk.publish(self.current[series], closed=closed, series=series)
+        self.node.publish(self.current[series], closed=closed, series=series)
         self.published[series].append(closed)
 
     @rule(series=st.sampled_from([SERIES, SERIES5]), back=st.integers(1, 4))
     def revise(self, series: Series, back: int) -> None:
         async def job() -> None:
             if self.current[series] >= back:
-                self.desk.revise(self.current[series] - back, "100.75", series)
+                self.node.revise(self.current[series] - back, "100.75", series)
                 self.published[series].append(True)
 
         self.play(job)
@@ -227,7 +227,7 @@ class Story(RuleBasedStateMachine):
         async def job() -> None:
             for _ in range(number):
                 ahead = self.current[series] + 2
-                self.desk.provisional(ahead, series=series, close=str(next(self.shown)))
+                self.node.provisional(ahead, series=series, close=str(next(self.shown)))
 
         self.play(job)
         self.look()
@@ -236,7 +236,7 @@ class Story(RuleBasedStateMachine):
     def trades(self, number: int) -> None:
         async def job() -> None:
             for _ in range(number):
-                self.desk.trade()
+                self.node.trade()
                 self.published[TRADES].append(True)
 
         self.play(job)
@@ -246,7 +246,7 @@ class Story(RuleBasedStateMachine):
     def tickers(self, number: int) -> None:
         async def job() -> None:
             for _ in range(number):
-                self.desk.ticker()
+                self.node.ticker()
                 self.published[TICKERS].append(False)
 
         self.play(job)
@@ -311,7 +311,7 @@ class Story(RuleBasedStateMachine):
 
     def _caught_up(self, sight: Sight, subject: Series | Line) -> None:
         """The last provisional candle, if it still stands, has been seen by who asked."""
-        (stream,) = [t.stream for t in self.desk.hub.topics if t.subject == subject]
+        (stream,) = [t.stream for t in self.node.hub.topics if t.subject == subject]
         if sight.live and sight.provisional and stream.provisional is not None:
             message = stream.provisional.message
             assert isinstance(message, KlineMessage)

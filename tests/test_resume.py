@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import trio
-from support.desk import TRADES, Client, Desk, connected, numbers, times
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.node import TRADES, Client, Node, connected, numbers, times
 
 from trio_feed.model import KlineMessage
 
@@ -16,56 +16,56 @@ def recovered(told: list[dict[str, Any]]) -> bool | None:
     return answer
 
 
-async def kept(desk: Desk, client: Client) -> None:
+async def kept(node: Node, client: Client) -> None:
     """From here on the topic's messages are kept, as for any topic that was subscribed to."""
     await client.subscribe()
     await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
     await client.next("unsubscribe_confirmed")
 
 
-def count(desk: Desk, result: str) -> float:
-    return desk.metrics.resumes.labels(result)._value.get()
+def count(node: Node, result: str) -> float:
+    return node.metrics.resumes.labels(result)._value.get()
 
 
 async def test_from_the_ring_everything_comes_again(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(ring=8)
-    async with connected(desk) as client:
-        await kept(desk, client)
+    node = Node(ring=8)
+    async with connected(node) as client:
+        await kept(node, client)
         for n in range(4):
-            desk.publish(n, closed=False)
-            desk.publish(n)
+            node.publish(n, closed=False)
+            node.publish(n)
         told = await client.resume(1, 3)
         assert [m["type"] for m in told] == ["subscription_confirmed", *["kline_data"] * 5]
         confirmed = told[0]["data"]
         assert (confirmed["recovered"], confirmed["epoch"], confirmed["offset"]) == (True, 1, 3)
-        desk.publish(4)
+        node.publish(4)
         assert numbers([*told, *client.take()]) == [(n, 0) for n in range(4, 10)]
-        assert count(desk, "ring") == 1
+        assert count(node, "ring") == 1
 
 
 @pytest.mark.parametrize(("offset", "there"), [(0, True), (4, True), (5, True)])
 async def test_the_rings_edges(offset: int, there: bool, autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(ring=5)
-    async with connected(desk) as client:
-        await kept(desk, client)
+    node = Node(ring=5)
+    async with connected(node) as client:
+        await kept(node, client)
         for n in range(5):
-            desk.publish(n)
+            node.publish(n)
         told = await client.resume(1, offset)
         assert recovered(told) is there
         assert numbers(told) == [(n, 0) for n in range(offset + 1, 6)]
-        assert count(desk, "ring") == 1
+        assert count(node, "ring") == 1
 
 
 async def test_beyond_the_ring_the_store_has_what_was_final(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(ring=3)
-    async with connected(desk) as client:
-        await kept(desk, client)
+    node = Node(ring=3)
+    async with connected(node) as client:
+        await kept(node, client)
         for n in range(4):
             for _ in range(4):
-                desk.publish(n, closed=False)
-            desk.publish(n)  # offsets 5, 10, 15, 20
-        desk.revise(1, "100.75")
-        desk.publish(4, closed=False)
+                node.publish(n, closed=False)
+            node.publish(n)  # offsets 5, 10, 15, 20
+        node.revise(1, "100.75")
+        node.publish(4, closed=False)
         told = await client.resume(1, 3)
         assert recovered(told) is True
         assert numbers(told) == [(5, 1), (10, 4), (15, 4), (20, 4), (21, 0), (22, 0)]
@@ -73,29 +73,29 @@ async def test_beyond_the_ring_the_store_has_what_was_final(autojump_clock: trio
         kinds = [row["update_type"] for row in rows]
         assert kinds == ["final"] * 4 + ["revision", "realtime"]
         assert times(rows) == [0, 1, 2, 3, 1, 4]
-        desk.publish(4)
+        node.publish(4)
         assert numbers(client.take()) == [(23, 0)]
-        assert count(desk, "store") == 1
+        assert count(node, "store") == 1
 
 
 async def test_open_updates_that_the_ring_has_lost_are_counted(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """The newest candle is still open, and had more updates than the ring holds."""
-    desk = Desk(ring=3)
-    async with connected(desk) as client:
-        await kept(desk, client)
-        desk.publish(0)
+    node = Node(ring=3)
+    async with connected(node) as client:
+        await kept(node, client)
+        node.publish(0)
         for _ in range(10):
-            desk.publish(1, closed=False)
+            node.publish(1, closed=False)
         assert numbers(await client.resume(1, 0)) == [(1, 0), (9, 7), (10, 0), (11, 0)]
         assert numbers(await client.resume(1, 4)) == [(9, 4), (10, 0), (11, 0)]
 
 
 async def test_while_the_store_reads_candles_close(autojump_clock: trio.abc.Clock) -> None:
     """More of them than the ring holds, so that it has to read again."""
-    desk = Desk(ring=4)
-    quick = desk.store.after
+    node = Node(ring=4)
+    quick = node.store.after
     reads = 0
 
     async def slow(*args: Any, **more: Any) -> Any:
@@ -105,16 +105,16 @@ async def test_while_the_store_reads_candles_close(autojump_clock: trio.abc.Cloc
         await trio.sleep(2 if reads == 1 else 0.2)
         return rows
 
-    desk.store.after = slow  # type: ignore[method-assign]
+    node.store.after = slow  # type: ignore[method-assign]
 
     async def keep_closing() -> None:
         for n in range(30):
-            desk.publish(n, closed=False)
-            desk.publish(n)
+            node.publish(n, closed=False)
+            node.publish(n)
             await trio.sleep(0.2)
 
-    async with connected(desk) as client, trio.open_nursery() as nursery:
-        await kept(desk, client)
+    async with connected(node) as client, trio.open_nursery() as nursery:
+        await kept(node, client)
         nursery.start_soon(keep_closing)
         await trio.sleep(3.1)
         since = {"epoch": 1, "offset": 2}
@@ -135,52 +135,52 @@ async def test_what_closes_during_the_read_comes_from_the_ring(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """The store may have seen a later candle and not the one before it."""
-    desk = Desk(ring=4)
-    quick = desk.store.after
+    node = Node(ring=4)
+    quick = node.store.after
 
     async def after(*args: Any, **more: Any) -> Any:
         rows = await quick(*args, **more)
-        desk.publish(9)
-        return [*rows, desk.publish(10)]
+        node.publish(9)
+        return [*rows, node.publish(10)]
 
-    async with connected(desk) as client:
+    async with connected(node) as client:
         for n in range(9):
-            desk.publish(n)
-        desk.store.after = after  # type: ignore[method-assign]
+            node.publish(n)
+        node.store.after = after  # type: ignore[method-assign]
         assert numbers(await client.resume(1, 0)) == [(n, 0) for n in range(1, 12)]
 
 
 async def test_a_reader_that_the_candles_always_outrun_is_told_no(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk, closed, reads = Desk(ring=2), iter(range(1_000)), 0
-    quick = desk.store.after
+    node, closed, reads = Node(ring=2), iter(range(1_000)), 0
+    quick = node.store.after
 
     async def outrun(*args: Any, **more: Any) -> Any:
         nonlocal reads
         reads += 1
         rows = await quick(*args, **more)
         for _ in range(5):
-            desk.publish(next(closed))
+            node.publish(next(closed))
         return rows
 
-    async with connected(desk) as client:
-        await kept(desk, client)
+    async with connected(node) as client:
+        await kept(node, client)
         for _ in range(5):
-            desk.publish(next(closed))
-        desk.store.after = outrun  # type: ignore[method-assign]
+            node.publish(next(closed))
+        node.store.after = outrun  # type: ignore[method-assign]
         assert recovered(await client.resume(1, 1)) is False
         assert reads == 5
 
 
 async def test_across_a_restart(autojump_clock: trio.abc.Clock) -> None:
     """The store knows the numbers of earlier epochs; each begins with 1."""
-    desk = Desk(epoch=3)
+    node = Node(epoch=3)
     earlier = [
         message(kline(T0 + n * MINUTE), epoch=epoch, offset=offset)
         for n, (epoch, offset) in enumerate([(1, 5), (1, 9), (2, 2)])
     ]
-    quick = desk.store.after
+    quick = node.store.after
     asked: list[Any] = []
 
     async def after(*args: Any, closed_ms: int | None, limit: int) -> list[KlineMessage]:
@@ -189,16 +189,16 @@ async def test_across_a_restart(autojump_clock: trio.abc.Clock) -> None:
         assert mine is not None
         return [*earlier, *mine]
 
-    desk.store.after = after  # type: ignore[assignment,method-assign]
-    async with connected(desk) as client:
-        desk.publish(3, closed=False)
-        desk.publish(3)
+    node.store.after = after  # type: ignore[assignment,method-assign]
+    async with connected(node) as client:
+        node.publish(3, closed=False)
+        node.publish(3)
         told = await client.resume(1, 3, time=T0 // 1000)
         assert asked == [(SERIES, 1, 3, T0)]
         assert recovered(told) is True
         assert numbers(told) == [(5, 1), (9, 3), (2, 1), (2, 1)]
         assert [m["data"]["epoch"] for m in told[1:]] == [1, 1, 2, 3]
-        desk.publish(4)
+        node.publish(4)
         assert numbers(client.take()) == [(3, 0)]
 
 
@@ -207,31 +207,31 @@ async def test_what_is_not_known_begins_afresh(
     since: tuple[int, int], autojump_clock: trio.abc.Clock
 ) -> None:
     """A number of the future, of a later start, of an epoch that nobody remembers."""
-    desk = Desk()
-    async with connected(desk) as client:
-        desk.publish(0)
-        desk.publish(1, closed=False)
+    node = Node()
+    async with connected(node) as client:
+        node.publish(0)
+        node.publish(1, closed=False)
         told = await client.resume(*since)
         kinds = [m["type"] for m in told]
         assert kinds == ["history_data", "subscription_confirmed", "kline_data"]
         assert recovered(told) is False
         assert told[1]["data"]["offset"] == 2
-        assert count(desk, "fresh") == 1
+        assert count(node, "fresh") == 1
 
 
 async def test_too_much_begins_afresh(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(ring=2)
-    async with connected(desk) as client:
+    node = Node(ring=2)
+    async with connected(node) as client:
         for n in range(1501):
-            desk.publish(n)
+            node.publish(n)
         assert recovered(await client.resume(1, 0)) is False
         assert recovered(await client.resume(1, 1)) is True
 
 
 async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(ring=3)
-    desk.bus.open(TRADES)
-    async with connected(desk) as client:
+    node = Node(ring=3)
+    node.bus.open(TRADES)
+    async with connected(node) as client:
 
         async def resume(offset: int) -> list[dict[str, Any]]:
             since = {"epoch": 1, "offset": offset}
@@ -241,7 +241,7 @@ async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.
 
         assert recovered(await resume(0)) is True
         for _ in range(5):
-            desk.trade()
+            node.trade()
         assert numbers(client.take()) == [(n, 0) for n in range(1, 6)]
         assert numbers(await resume(2)) == [(3, 0), (4, 0), (5, 0)]
         told = await resume(1)
@@ -250,10 +250,10 @@ async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.
 
 
 async def test_revisions_have_the_values_of_now(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
-        await kept(desk, client)
-        desk.publish(0)
-        desk.revise(0, "100.75")
+    node = Node()
+    async with connected(node) as client:
+        await kept(node, client)
+        node.publish(0)
+        node.revise(0, "100.75")
         told = await client.resume(1, 1)
         assert told[1]["data"]["data"]["update_type"] == "revision"

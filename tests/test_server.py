@@ -16,15 +16,15 @@ from trio.testing import MockClock
 
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
-from trio_feed.push import server
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.server import check_hypercorn, serve
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.connection import CLOSE_S
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.server import check_hypercorn, serve
 
 LIMITS = ServerLimits(
     max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2
 )
-RULES = DoorRules()
+RULES = AdmissionRules()
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 KEY = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 ALWAYS_BAD = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=abc\r\n"
@@ -139,7 +139,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: DoorRules = RULES
+    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: AdmissionRules = RULES
 ) -> AsyncIterator[Served]:
     network = MemoryNetwork()
     [listener] = await network.listen("127.0.0.1", 0)
@@ -518,7 +518,7 @@ async def test_message_too_big_is_refused_and_not_collected(autojump_clock: Mock
         more = frame(b"x" * 900, opcode=0, final=False)
         await send_until_broken(stream, more * 1000, every_s=0.1, piece=len(more))
         assert b"\x03\xf1a message may have 1000 bytes" in await until_closed(stream)
-        assert trio.current_time() < server.CLOSE_S + 1
+        assert trio.current_time() < CLOSE_S + 1
 
 
 @pytest.mark.parametrize(
@@ -563,7 +563,7 @@ async def test_client_that_does_not_answer_a_close_is_not_waited_for(
         stream = await upgraded(running)
         await stream.send_all(b"\x81\x05hello")
         assert close_code(await until_closed(stream)) == 1002
-        assert trio.current_time() == pytest.approx(server.CLOSE_S, abs=0.1)
+        assert trio.current_time() == pytest.approx(CLOSE_S, abs=0.1)
 
 
 async def test_the_last_word_of_an_app_is_read_before_the_end(autojump_clock: MockClock) -> None:
@@ -590,7 +590,7 @@ def deflated(text: bytes) -> bytes:
 
 async def test_compressed_messages_are_inflated_with_a_bound(autojump_clock: MockClock) -> None:
     app = App()
-    async with served(app, rules=DoorRules(deflate=True)) as running:
+    async with served(app, rules=AdmissionRules(deflate=True)) as running:
         streams = []
         for sent in (b"hello" * 50, b"x" * 100_000_000):
             stream = await running.dial()
@@ -642,7 +642,7 @@ async def test_websocket_app_that_leaves_messages_unread_can_end(
         stream = await upgraded(running, b"/deaf")
         await stream.send_all(frame(b"hello?") * 100)
         await until_closed(stream)
-        assert trio.current_time() <= 1 + server.CLOSE_S + 0.1
+        assert trio.current_time() <= 1 + CLOSE_S + 0.1
 
 
 async def test_http_app_that_leaves_the_body_unread_can_end(autojump_clock: MockClock) -> None:
@@ -665,7 +665,7 @@ async def test_http_app_that_leaves_the_body_unread_can_end(autojump_clock: Mock
             await trio.testing.wait_all_tasks_blocked()
         assert b" 401 " in await until_closed(stream)
         assert ended.is_set()
-        assert trio.current_time() <= 1 + server.CLOSE_S + 0.1
+        assert trio.current_time() <= 1 + CLOSE_S + 0.1
 
 
 async def test_frame_before_the_handshake_is_done_leaks_nothing(
@@ -689,7 +689,7 @@ async def test_frame_before_the_handshake_is_done_leaks_nothing(
         await stream.send_all(frame(b"too early"))
         assert (await head(stream))[9:12] == b"400"
         await stream.aclose()
-        await trio.sleep(server.CLOSE_S + 0.6)
+        await trio.sleep(CLOSE_S + 0.6)
         assert app.ended == 1
 
 
@@ -708,7 +708,7 @@ async def test_app_that_does_not_listen_is_ended_after_its_client(
     async with served(app) as running:
         stream = await upgraded(running, b"/stay")
         await stream.aclose()
-        await trio.sleep(server.CLOSE_S + 0.1)
+        await trio.sleep(CLOSE_S + 0.1)
         assert app.ended == 1
 
 

@@ -4,29 +4,29 @@ from typing import Any
 
 import pytest
 import trio
-from support.desk import LIMITS, Client, Desk, connected, times
 from support.make import MINUTE, SERIES, T0
+from support.node import LIMITS, Client, Node, connected, times
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
-from trio_feed.push.session import Patience
+from trio_feed.push.fanout.sender import ClientTimeouts
 
 
 async def test_history_then_confirmation_then_updates(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(stored=3)
-    async with connected(desk) as client:
+    node = Node(stored=3)
+    async with connected(node) as client:
         answer = await client.subscribe(subscription_id="s1")
         assert times(answer["data"]["data"]) == [-3, -2, -1]
         assert answer["data"]["has_more"] is False
-        desk.publish(0, closed=False)
+        node.publish(0, closed=False)
         update = await client.next("kline_data")
         assert update["data"]["subscription_id"] == "s1"
         assert times([update["data"]["data"]]) == [0]
 
 
 async def test_a_running_candle_is_sent_at_once(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    desk.publish(0, closed=False)
-    async with connected(desk) as client:
+    node = Node()
+    node.publish(0, closed=False)
+    async with connected(node) as client:
         answer = await client.subscribe()
         assert answer["data"]["data"] == []
         assert (await client.next("kline_data"))["data"]["offset"] == 1
@@ -35,11 +35,11 @@ async def test_a_running_candle_is_sent_at_once(autojump_clock: trio.abc.Clock) 
 async def test_a_revision_is_told_and_changes_the_history(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    desk.publish(0)
-    async with connected(desk) as client:
+    node = Node()
+    node.publish(0)
+    async with connected(node) as client:
         await client.subscribe()
-        desk.revise(0, "100.75")
+        node.revise(0, "100.75")
         update = await client.next("kline_data")
         assert update["data"]["data"]["update_type"] == "revision"
         answer = await client.subscribe()
@@ -47,10 +47,10 @@ async def test_a_revision_is_told_and_changes_the_history(
 
 
 async def test_subscribers_are_told_of_their_stream(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe(subscription_id="s1")
-        desk.bus.publish(
+        node.bus.publish(
             StatusMessage(SERIES, StreamState.REPAIRING, "reconnected", T0, T0 + MINUTE)
         )
         told = await client.next("stream_status")
@@ -70,8 +70,8 @@ async def test_subscribers_are_told_of_their_stream(autojump_clock: trio.abc.Clo
 async def test_history_is_ring_and_store_together(
     limit: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    desk = Desk(recent=5, stored=20)
-    async with connected(desk) as client:
+    node = Node(recent=5, stored=20)
+    async with connected(node) as client:
         answer = await client.subscribe(limit=limit)
         expected = list(range(-20, 0))[-limit:]
         assert times(answer["data"]["data"]) == expected
@@ -80,22 +80,22 @@ async def test_history_is_ring_and_store_together(
 
 async def test_no_gap_and_no_overlap_while_candles_close(autojump_clock: trio.abc.Clock) -> None:
     """The store is slow, and candles close faster than it answers: more than the ring holds."""
-    desk = Desk(recent=5, stored=20)
-    quick = desk.store.history
+    node = Node(recent=5, stored=20)
+    quick = node.store.history
 
     async def slow(*args: Any, **more: Any) -> Any:
         rows = await quick(*args, **more)
         await trio.sleep(1)
         return rows
 
-    desk.store.history = slow  # type: ignore[method-assign]
+    node.store.history = slow  # type: ignore[method-assign]
 
     async def keep_closing() -> None:
         for n in range(40):
-            desk.publish(n)
+            node.publish(n)
             await trio.sleep(0.15)
 
-    async with connected(desk) as client, trio.open_nursery() as nursery:
+    async with connected(node) as client, trio.open_nursery() as nursery:
         nursery.start_soon(keep_closing)
         await trio.sleep(0.5)
         answer = await client.subscribe(limit=100)
@@ -106,11 +106,11 @@ async def test_no_gap_and_no_overlap_while_candles_close(autojump_clock: trio.ab
 
 
 async def test_each_subscriber_gets_its_own_words(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as one, connected(desk) as two:
+    node = Node()
+    async with connected(node) as one, connected(node) as two:
         await one.subscribe(interval="m1", subscription_id="a")
         await two.subscribe()
-        desk.publish(0)
+        node.publish(0)
         first, second = await one.next("kline_data"), await two.next("kline_data")
         assert first["data"]["interval"] == "m1"
         assert first["data"]["subscription_id"] == "a"
@@ -120,12 +120,12 @@ async def test_each_subscriber_gets_its_own_words(autojump_clock: trio.abc.Clock
 
 
 async def test_unsubscribe_ends_the_updates(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
         assert (await client.next("unsubscribe_confirmed"))["data"]["success"] is True
-        desk.publish(0)
+        node.publish(0)
         await client.request(type="list")
         assert (await client.next("subscriptions"))["data"] == []
         await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
@@ -133,8 +133,8 @@ async def test_unsubscribe_ends_the_updates(autojump_clock: trio.abc.Clock) -> N
 
 
 async def test_errors_answer_and_never_close(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.ask.send("nonsense")
         assert (await client.next("error"))["code"] == 1001
         await client.request(type="subscribe", symbol="NOSUCH", interval="1m")
@@ -151,18 +151,18 @@ async def test_errors_answer_and_never_close(autojump_clock: trio.abc.Clock) -> 
 
 
 async def test_symbols_are_found_whatever_their_case(autojump_clock: trio.abc.Clock) -> None:
-    async with connected(Desk()) as client:
+    async with connected(Node()) as client:
         answer = await client.subscribe(symbol="btcusdt")
         assert answer["data"]["symbol"] == "btcusdt"
 
 
 async def test_a_venues_own_name_is_understood(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    desk.bus.alias("BTC-USDT", "BTCUSDT")
-    async with connected(desk) as client:
+    node = Node()
+    node.bus.alias("BTC-USDT", "BTCUSDT")
+    async with connected(node) as client:
         answer = await client.subscribe(symbol="BTC-USDT")
         assert answer["data"]["symbol"] == "BTC-USDT"
-        desk.publish(0)
+        node.publish(0)
         assert (await client.next("kline_data"))["data"]["symbol"] == "BTC-USDT"
         await client.request(type="unsubscribe", symbol="btc-usdt", interval="1m")
         await client.next("unsubscribe_confirmed")
@@ -171,25 +171,25 @@ async def test_a_venues_own_name_is_understood(autojump_clock: trio.abc.Clock) -
 async def test_the_default_venue_answers_for_a_shared_symbol(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    desk.bus.open(Series("another", "BTCUSDT", Interval.M1), [], None)
-    async with connected(desk) as client:
+    node = Node()
+    node.bus.open(Series("another", "BTCUSDT", Interval.M1), [], None)
+    async with connected(node) as client:
         assert (await client.subscribe())["data"]["exchange"] == "binance_usdm"
         answer = await client.subscribe(exchange="another")
         assert answer["data"]["exchange"] == "another"
 
 
 async def test_subscriptions_are_limited_and_replaceable(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
+    node = Node()
     for interval in (Interval.M5, Interval.H1):
-        desk.bus.open(Series("binance_usdm", "BTCUSDT", interval), [], None)
-    async with connected(desk) as client:
+        node.bus.open(Series("binance_usdm", "BTCUSDT", interval), [], None)
+    async with connected(node) as client:
         await client.subscribe(subscription_id="old")
         await client.subscribe(interval="5m")
         await client.subscribe(subscription_id="new")
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1h")
         assert "2 subscriptions" in (await client.next("error"))["message"]
-        desk.publish(0)
+        node.publish(0)
         assert (await client.next("kline_data"))["data"]["subscription_id"] == "new"
         await client.request(type="ping")
         await client.next("pong")
@@ -198,26 +198,26 @@ async def test_subscriptions_are_limited_and_replaceable(autojump_clock: trio.ab
 async def test_a_client_that_does_not_read_is_dropped_alone(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    async with connected(desk) as good, connected(desk) as bad:
+    node = Node()
+    async with connected(node) as good, connected(node) as bad:
         await good.subscribe()
         await bad.subscribe()
         bad.stall()
         for n in range(LIMITS.max_queued + 5):
-            desk.publish(n)
+            node.publish(n)
             assert times([(await good.next("kline_data"))["data"]["data"]]) == [n]
         bad.reading.set()
         await bad.gone.wait()
         await trio.testing.wait_all_tasks_blocked()
         assert bad.closed == (4408, "too slow")
-        assert desk.metrics.subscriptions._value.get() == 1
+        assert node.metrics.subscriptions._value.get() == 1
 
 
 async def test_a_client_that_asks_faster_than_it_reads_waits(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         client.stall()
         for _ in range(50):
             await client.request(type="ping")
@@ -229,25 +229,25 @@ async def test_a_client_that_asks_faster_than_it_reads_waits(
 
 
 async def test_nothing_is_left_behind(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         await client.ask.send(None)
         await trio.testing.wait_all_tasks_blocked()
-        assert desk.metrics.clients._value.get() == 0
-    topic = next(iter(desk.hub.topics))
+        assert node.metrics.clients._value.get() == 0
+    topic = next(iter(node.hub.topics))
     assert topic.subscriptions == {}
 
 
 async def test_history_by_range(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk(stored=20)
+    node = Node(stored=20)
 
     async def ask(client: Client, **more: Any) -> list[int]:
         await client.request(type="history", symbol="BTCUSDT", interval="1m", **more)
         return times((await client.next("history_data"))["data"]["data"])
 
     second = T0 // 1000
-    async with connected(desk) as client:
+    async with connected(node) as client:
         assert await ask(client) == [-5, -4, -3, -2, -1]
         assert await ask(client, limit=2, **{"from": second - 600}) == [-10, -9]
         assert await ask(client, limit=2, to=second - 600) == [-12, -11]
@@ -263,12 +263,12 @@ async def history(client: Client, **more: Any) -> list[tuple[int, float]]:
 async def test_a_revision_of_a_candle_older_than_the_ring_changes_the_history(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    desk = Desk(recent=2)
+    node = Node(recent=2)
     for n in range(6):
-        desk.publish(n)
-    async with connected(desk) as client:
+        node.publish(n)
+    async with connected(node) as client:
         await client.subscribe()
-        desk.revise(1, "77.00")
+        node.revise(1, "77.00")
         told = (await client.next("kline_data"))["data"]
         assert (told["offset"], told["data"]["update_type"]) == (7, "revision")
         changed = [(n, 77.0 if n == 1 else 100.5) for n in range(6)]
@@ -280,21 +280,21 @@ async def test_a_revision_while_the_store_is_being_read_is_not_lost(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """What was read before it is old, and its message is before the history's offset."""
-    desk = Desk(recent=2)
+    node = Node(recent=2)
     for n in range(6):
-        desk.publish(n)
-    quick, asked = desk.store.history, 0
+        node.publish(n)
+    quick, asked = node.store.history, 0
 
     async def slow(*args: Any, **more: Any) -> Any:
         nonlocal asked
         asked += 1
         rows = await quick(*args, **more)
         if asked == 1:
-            desk.revise(1, "77.00")
+            node.revise(1, "77.00")
         return rows
 
-    desk.store.history = slow  # type: ignore[method-assign]
-    async with connected(desk) as client:
+    node.store.history = slow  # type: ignore[method-assign]
+    async with connected(node) as client:
         answer = await client.subscribe(limit=5)
         assert answer["data"]["offset"] == 7
         assert [row["close"] for row in answer["data"]["data"]] == [77.0, *[100.5] * 4]
@@ -305,18 +305,18 @@ async def test_a_store_that_is_behind_is_waited_for_two_seconds(
     catches_up_s: float | None, autojump_clock: trio.abc.Clock
 ) -> None:
     """Then the answer is shorter, and still has no hole."""
-    desk = Desk(recent=5, stored=4)
+    node = Node(recent=5, stored=4)
     for n in range(8):
-        desk.publish(n)
-    quick, began = desk.store.history, trio.current_time()
+        node.publish(n)
+    quick, began = node.store.history, trio.current_time()
 
     async def behind(*args: Any, **more: Any) -> Any:
         rows = await quick(*args, **more)
         caught_up = catches_up_s is not None and trio.current_time() >= began + catches_up_s
         return rows if caught_up else [row for row in rows if row.open_ms < T0 + MINUTE]
 
-    desk.store.history = behind  # type: ignore[method-assign]
-    async with connected(desk) as client:
+    node.store.history = behind  # type: ignore[method-assign]
+    async with connected(node) as client:
         before = trio.current_time()
         answer = await client.subscribe(limit=100)
         took = trio.current_time() - before
@@ -339,15 +339,15 @@ async def test_a_store_that_is_behind_is_waited_for_two_seconds(
 # ---------------------------------------------------------------- what is counted, and the sweep
 
 
-def total(desk: Desk, name: str, *labels: str) -> float:
-    metric = getattr(desk.metrics, name)
+def total(node: Node, name: str, *labels: str) -> float:
+    metric = getattr(node.metrics, name)
     value: float = (metric.labels(*labels) if labels else metric)._value.get()
     return value
 
 
 async def test_requests_and_errors_are_counted_by_kind(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         for kind in ("unsubscribe", "history", "subscribe"):
             await client.request(type=kind, symbol="BTCUSDT", interval="1m")
@@ -359,32 +359,32 @@ async def test_requests_and_errors_are_counted_by_kind(autojump_clock: trio.abc.
         await client.ask.send("nonsense")
         await trio.testing.wait_all_tasks_blocked()
         kinds = ("subscribe", "unsubscribe", "history", "ping", "list", "auth")
-        assert [total(desk, "requests", kind) for kind in kinds] == [2, 2, 2, 1, 1, 1]
-        codes = [total(desk, "request_errors", code) for code in ("1001", "1002", "1003")]
+        assert [total(node, "requests", kind) for kind in kinds] == [2, 2, 2, 1, 1, 1]
+        codes = [total(node, "request_errors", code) for code in ("1001", "1002", "1003")]
         assert codes == [1, 1, 1]
-        assert total(desk, "clients") == 1
+        assert total(node, "clients") == 1
 
 
 async def test_subscriptions_and_messages_are_counted(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as one, connected(desk) as two:
+    node = Node()
+    async with connected(node) as one, connected(node) as two:
         for client in (one, two, one):
             await client.subscribe()
-        assert total(desk, "subscriptions") == 2  # a second one of the same replaces the first
-        desk.publish(0)
-        desk.publish(1)
-        assert total(desk, "pushed") == 4
+        assert total(node, "subscriptions") == 2  # a second one of the same replaces the first
+        node.publish(0)
+        node.publish(1)
+        assert total(node, "pushed") == 4
         await one.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
         await trio.testing.wait_all_tasks_blocked()
-        assert total(desk, "subscriptions") == 1
-        desk.bus.close(SERIES)
-        assert total(desk, "subscriptions") == 0
+        assert total(node, "subscriptions") == 1
+        node.bus.close(SERIES)
+        assert total(node, "subscriptions") == 0
         assert not two.session.engaged
 
 
 async def test_a_list_says_what_was_asked_for(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         assert not client.session.engaged
         await client.subscribe(interval="m1", subscription_id="s", provisional=True)
         assert client.session.engaged
@@ -399,8 +399,8 @@ async def test_a_list_says_what_was_asked_for(autojump_clock: trio.abc.Clock) ->
 
 
 async def test_the_line_of_a_client_on_the_status_page(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         session = client.session
         await client.subscribe()
         assert session.statistics() == {
@@ -409,12 +409,12 @@ async def test_the_line_of_a_client_on_the_status_page(autojump_clock: trio.abc.
             "queued_age_ms": 0.0, "conflated": 0, "bytes_out": client.bytes_out,
         }  # fmt: skip
         client.stall()
-        desk.publish(0, closed=False)
+        node.publish(0, closed=False)
         await trio.testing.wait_all_tasks_blocked()  # that one is with the draining task
         for n in range(3):
-            desk.publish(0, closed=False, close=f"100.{n}")
+            node.publish(0, closed=False, close=f"100.{n}")
         assert session.statistics()["conflated"] == 2
-        assert total(desk, "conflated") == 2
+        assert total(node, "conflated") == 2
         assert repr(session) == f"<client {session.client_id} 1 subscriptions, 1 queued>"
 
 
@@ -425,14 +425,14 @@ async def test_the_line_of_a_client_on_the_status_page(autojump_clock: trio.abc.
 async def test_a_sweep_pings_and_aborts_at_its_limits(
     silent_s: float, pings: int, aborted: bool, autojump_clock: trio.abc.Clock
 ) -> None:
-    patience = Patience(ping_s=10.0, silence_s=20.0, stall_s=5.0)
-    async with connected(Desk()) as client:
+    timeouts = ClientTimeouts(ping_s=10.0, silence_s=20.0, stall_s=5.0)
+    async with connected(Node()) as client:
         await trio.sleep(100)
         now = trio.current_time()
         client.last_received = now - silent_s
-        client.session.sweep(now, patience)
+        client.session.sweep(now, timeouts)
         assert (client.pings, client.aborted) == (pings, aborted)
-        client.session.sweep(now + 9.9, patience)  # a ping is not followed by another so soon
+        client.session.sweep(now + 9.9, timeouts)  # a ping is not followed by another so soon
         assert client.pings <= max(pings, 1)
 
 
@@ -440,58 +440,58 @@ async def test_a_sweep_pings_and_aborts_at_its_limits(
 async def test_a_sweep_drops_who_takes_nothing(
     stuck_s: float, dropped: bool, autojump_clock: trio.abc.Clock
 ) -> None:
-    patience = Patience(ping_s=1000.0, silence_s=2000.0, stall_s=5.0)
-    desk = Desk()
-    async with connected(desk) as client:
+    timeouts = ClientTimeouts(ping_s=1000.0, silence_s=2000.0, stall_s=5.0)
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         await trio.sleep(50)
-        client.session.sweep(trio.current_time(), patience)
+        client.session.sweep(trio.current_time(), timeouts)
         client.stall()
-        desk.publish(0)
+        node.publish(0)
         await trio.testing.wait_all_tasks_blocked()
-        desk.publish(1)
+        node.publish(1)
         began = trio.current_time()
-        waiting = client.session.sweep(began + stuck_s, patience)
-        assert total(desk, "slow_clients") == dropped
+        waiting = client.session.sweep(began + stuck_s, timeouts)
+        assert total(node, "slow_clients") == dropped
         assert waiting == client.session.statistics()["queued_bytes"] > 0
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert (client.closed == (4408, "too slow")) is dropped
         if dropped:
-            assert client.session.sweep(began + 99, patience) == 0
+            assert client.session.sweep(began + 99, timeouts) == 0
 
 
 async def test_bytes_are_counted_once(autojump_clock: trio.abc.Clock) -> None:
-    patience = Patience(1000.0, 2000.0, 1000.0)
-    desk = Desk()
-    async with connected(desk) as client:
+    timeouts = ClientTimeouts(1000.0, 2000.0, 1000.0)
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         for _ in range(2):
-            client.session.sweep(trio.current_time(), patience)
-            assert total(desk, "push_bytes") == client.bytes_out
-        desk.publish(0)
+            client.session.sweep(trio.current_time(), timeouts)
+            assert total(node, "push_bytes") == client.bytes_out
+        node.publish(0)
         await client.ask.send(None)
         await trio.testing.wait_all_tasks_blocked()
-        assert total(desk, "push_bytes") == client.bytes_out
-        assert total(desk, "clients") == 0
+        assert total(node, "push_bytes") == client.bytes_out
+        assert total(node, "clients") == 0
 
 
 async def test_a_status_that_waits_has_no_number_and_hides_none(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """Who is dropped with a status in its queue resumes behind the last message all the same."""
-    patience = Patience(1000.0, 2000.0, 5.0)
-    desk = Desk()
-    async with connected(desk) as client:
+    timeouts = ClientTimeouts(1000.0, 2000.0, 5.0)
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
-        desk.publish(0)
-        client.session.sweep(trio.current_time(), patience)
+        node.publish(0)
+        client.session.sweep(trio.current_time(), timeouts)
         client.stall()
         status = StatusMessage(SERIES, StreamState.STALE, "silence")
         for _ in range(2):
-            desk.bus.publish(status)
+            node.bus.publish(status)
             await trio.testing.wait_all_tasks_blocked()
-        client.session.sweep(trio.current_time() + 5, patience)
+        client.session.sweep(trio.current_time() + 5, timeouts)
         client.reading.set()
         with trio.fail_after(60):
             await client.gone.wait()
@@ -500,13 +500,13 @@ async def test_a_status_that_waits_has_no_number_and_hides_none(
 
 
 async def test_statuses_are_bounded_as_pushes_are(autojump_clock: trio.abc.Clock) -> None:
-    desk = Desk()
-    async with connected(desk) as client:
+    node = Node()
+    async with connected(node) as client:
         await client.subscribe()
         client.stall()
-        desk.publish(0)
+        node.publish(0)
         await trio.testing.wait_all_tasks_blocked()  # with the draining task
         for n in range(LIMITS.max_queued + 1):
-            assert total(desk, "slow_clients") == 0, n
-            desk.bus.publish(StatusMessage(SERIES, StreamState.STALE, f"{n}"))
-        assert total(desk, "slow_clients") == 1
+            assert total(node, "slow_clients") == 0, n
+            node.bus.publish(StatusMessage(SERIES, StreamState.STALE, f"{n}"))
+        assert total(node, "slow_clients") == 1

@@ -15,9 +15,9 @@ from support.private import T_MS, balance, event, order, trade
 from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage, Settlement
-from trio_feed.push.auth import PUBLISHER_KEY, new_key
-from trio_feed.push.intake import Intake, Reply
-from trio_feed.push.settlement import BadBody, BadEvent, expand, parse_body
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
+from trio_feed.push.private.settlement_endpoint import Reply, SettlementEndpoint
 from trio_feed.settings import PublisherSettings, SettlementSettings
 from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryShelf
@@ -220,8 +220,8 @@ def test_whatever_comes_is_an_event_or_a_bad_event(
         assert json.loads(f"{{{delivery.body}}}")["type"] == kind
 
 
-class Desk:
-    """An intake over a journal in memory."""
+class Harness:
+    """An endpoint over a journal in memory."""
 
     def __init__(self, shelf: Any, **more: Any) -> None:
         self.told: list[PrivateMessage] = []
@@ -230,7 +230,7 @@ class Desk:
         self.journal = Journal(
             shelf, chosen, in_threads=False, now_ms=lambda: 1e12, metrics=self.metrics
         )
-        self.intake = Intake(chosen, self.journal, lambda: 1e12, self.metrics)
+        self.endpoint = SettlementEndpoint(chosen, self.journal, lambda: 1e12, self.metrics)
 
     async def post(
         self, body: Any, *, authorization: str = f"Bearer {KEY}", length: str | None = None
@@ -242,21 +242,21 @@ class Desk:
                 await trio.lowlevel.checkpoint()
                 yield raw[at : at + 100]
 
-        return await self.intake.answer(authorization, length, chunks())
+        return await self.endpoint.answer(authorization, length, chunks())
 
 
 @asynccontextmanager
-async def desk_of(shelf: Any = None, **more: Any) -> AsyncIterator[Desk]:
-    desk = Desk(shelf or MemoryShelf(1), **more)
+async def running_endpoint(shelf: Any = None, **more: Any) -> AsyncIterator[Harness]:
+    harness = Harness(shelf or MemoryShelf(1), **more)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(desk.journal.run, desk.told.extend)
-        yield desk
+        nursery.start_soon(harness.journal.run, harness.told.extend)
+        yield harness
         nursery.cancel_scope.cancel()
 
 
 async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.abc.Clock) -> None:
-    async with desk_of() as desk:
-        reply = await desk.post(
+    async with running_endpoint() as harness:
+        reply = await harness.post(
             [
                 event("a", "balance.update", balance(), 7),
                 event("a", "balance.update", balance(), 7),
@@ -275,22 +275,22 @@ async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.a
                 {"index": 4, "reason": "type: not one of order.update, trade, balance.update"},
             ],
         }
-        assert [(m.user_id, m.offset) for m in desk.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
+        assert [(m.user_id, m.offset) for m in harness.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
 
 
 async def test_two_concurrent_requests_are_one_event(autojump_clock: trio.abc.Clock) -> None:
     replies: list[Any] = []
-    async with desk_of() as desk:
+    async with running_endpoint() as harness:
 
         async def post() -> None:
             rows = [event(f"e{n}", "balance.update", balance(), 7) for n in range(20)]
-            replies.append(json.loads((await desk.post(rows)).text))
+            replies.append(json.loads((await harness.post(rows)).text))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(post)
             nursery.start_soon(post)
         assert sorted(r["accepted"] for r in replies) == [0, 20]
-        assert [m.offset for m in desk.told] == list(range(1, 21))
+        assert [m.offset for m in harness.told] == list(range(1, 21))
 
 
 async def test_strangers_are_told_nothing_and_not_listened_to(
@@ -300,19 +300,19 @@ async def test_strangers_are_told_nothing_and_not_listened_to(
         raise AssertionError("the body of a stranger was read")
         yield b""
 
-    async with desk_of() as desk:
+    async with running_endpoint() as harness:
         for wrong in ("", "Bearer x", f"Basic {KEY}", f"Bearer {KEY}x"):
-            reply = await desk.intake.answer(wrong, None, never())
+            reply = await harness.endpoint.answer(wrong, None, never())
             assert (reply.status, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
             assert KEY not in reply.text
-        assert desk.told == []
+        assert harness.told == []
 
 
 async def test_a_large_body_is_not_collected(autojump_clock: trio.abc.Clock) -> None:
-    async with desk_of(max_body_bytes=2000) as desk:
-        assert (await desk.post(b"[]", length="2001")).status == 413
-        assert (await desk.post(b" " * 2001)).status == 413
-        assert (await desk.post(b"[" + b" " * 1998 + b"]")).status == 200
+    async with running_endpoint(max_body_bytes=2000) as harness:
+        assert (await harness.post(b"[]", length="2001")).status == 413
+        assert (await harness.post(b" " * 2001)).status == 413
+        assert (await harness.post(b"[" + b" " * 1998 + b"]")).status == 200
 
 
 async def test_a_body_that_trickles_is_given_up(autojump_clock: trio.abc.Clock) -> None:
@@ -321,14 +321,14 @@ async def test_a_body_that_trickles_is_given_up(autojump_clock: trio.abc.Clock) 
             await trio.sleep(3)
             yield b" "
 
-    async with desk_of() as desk:
-        reply = await desk.intake.answer(f"Bearer {KEY}", None, trickle())
+    async with running_endpoint() as harness:
+        reply = await harness.endpoint.answer(f"Bearer {KEY}", None, trickle())
         assert (reply.status, trio.current_time() <= 10.001) == (408, True)
 
 
 async def test_not_json_is_400_with_one_line(autojump_clock: trio.abc.Clock) -> None:
-    async with desk_of() as desk:
-        reply = await desk.post(b'{"event_id":')
+    async with running_endpoint() as harness:
+        reply = await harness.post(b'{"event_id":')
         assert reply.status == 400
         assert json.loads(reply.text) == {"message": "line 1 of the body is not JSON"}
 
@@ -343,23 +343,23 @@ async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Cloc
             return super().settle(events)
 
     shelf = Full(1)
-    async with desk_of(shelf) as desk:
+    async with running_endpoint(shelf) as harness:
         row = event("a", "balance.update", balance(), 7)
-        reply = await desk.post([row])
+        reply = await harness.post([row])
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
         assert "nothing of this request was accepted" in reply.text
-        assert desk.told == []
+        assert harness.told == []
         shelf.full = False
-        assert json.loads((await desk.post([row])).text)["accepted"] == 1
+        assert json.loads((await harness.post([row])).text)["accepted"] == 1
 
 
 async def test_requests_under_way_are_bounded(autojump_clock: trio.abc.Clock) -> None:
     statuses: list[int] = []
-    async with desk_of(max_requests=2) as desk:
+    async with running_endpoint(max_requests=2) as harness:
 
         async def post(n: int) -> None:
             row = event(f"e{n}", "balance.update", balance(), 7)
-            statuses.append((await desk.post([row])).status)
+            statuses.append((await harness.post([row])).status)
 
         async with trio.open_nursery() as nursery:
             for n in range(5):
@@ -371,16 +371,16 @@ async def test_requests_under_way_are_bounded(autojump_clock: trio.abc.Clock) ->
 
 async def test_no_key_in_a_log(autojump_clock: trio.abc.Clock) -> None:
     with structlog.testing.capture_logs() as lines:
-        async with desk_of() as desk:
-            await desk.post([], authorization=f"Bearer {KEY}wrong")
-            await desk.post(b"nonsense")
-            await desk.post([5])
+        async with running_endpoint() as harness:
+            await harness.post([], authorization=f"Bearer {KEY}wrong")
+            await harness.post(b"nonsense")
+            await harness.post([5])
     assert len(lines) == 3
     assert KEY not in repr(lines)
 
 
-def counted(desk: Desk) -> dict[str, float]:
-    samples = next(iter(desk.metrics.settlement_events.collect())).samples
+def counted(harness: Harness) -> dict[str, float]:
+    samples = next(iter(harness.metrics.settlement_events.collect())).samples
     return {s.labels["result"]: s.value for s in samples if s.name.endswith("_total")}
 
 
@@ -389,11 +389,11 @@ async def test_what_became_of_events_is_counted_and_the_first_problem_said(
 ) -> None:
     good = event("a", "balance.update", balance(), 7)
     with structlog.testing.capture_logs() as lines:
-        async with desk_of() as desk:
-            await desk.post([good])
+        async with running_endpoint() as harness:
+            await harness.post([good])
             assert lines == []
-            await desk.post([good, {"event_id": "x"}, 5, event("b", "order.update", order(9))])
-    assert counted(desk) == {"accepted": 1, "duplicate": 1, "rejected": 3}
+            await harness.post([good, {"event_id": "x"}, 5, event("b", "order.update", order(9))])
+    assert counted(harness) == {"accepted": 1, "duplicate": 1, "rejected": 3}
     (line,) = lines
     assert (line["event"], line["publisher"]) == ("settlement.rejected", "engine")
     assert (line["count"], line["index"]) == (3, 1)
@@ -401,10 +401,10 @@ async def test_what_became_of_events_is_counted_and_the_first_problem_said(
 
 
 async def test_a_stranger_is_counted(autojump_clock: trio.abc.Clock) -> None:
-    async with desk_of() as desk:
-        await desk.post([], authorization="")
-        await desk.post([], authorization="Bearer x")
-    assert desk.metrics.auths.labels("publisher_refused")._value.get() == 2
+    async with running_endpoint() as harness:
+        await harness.post([], authorization="")
+        await harness.post([], authorization="Bearer x")
+    assert harness.metrics.auths.labels("publisher_refused")._value.get() == 2
 
 
 @pytest.mark.parametrize(
@@ -414,8 +414,8 @@ async def test_a_stranger_is_counted(autojump_clock: trio.abc.Clock) -> None:
 async def test_a_length_that_is_said(
     length: str | None, status: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with desk_of(max_body_bytes=2000) as desk:
-        reply = await desk.post(b"[]", length=length)
+    async with running_endpoint(max_body_bytes=2000) as harness:
+        reply = await harness.post(b"[]", length=length)
         assert reply.status == status
         if status == 413:
             assert json.loads(reply.text) == {"message": "the body is larger than 2000 bytes"}
@@ -425,8 +425,8 @@ async def test_a_length_that_is_said(
 async def test_a_length_that_is_not_said(
     size: int, status: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with desk_of(max_body_bytes=2000) as desk:
-        assert (await desk.post(b"[" + b" " * (size - 2) + b"]")).status == status
+    async with running_endpoint(max_body_bytes=2000) as harness:
+        assert (await harness.post(b"[" + b" " * (size - 2) + b"]")).status == status
 
 
 @pytest.mark.parametrize(("pause_s", "status"), [(0.9, 200), (1.1, 408)])
@@ -438,14 +438,14 @@ async def test_the_time_of_a_body(
         await trio.sleep(pause_s)
         yield b"]"
 
-    async with desk_of(request_timeout_s=1.0) as desk:
-        assert (await desk.intake.answer(f"Bearer {KEY}", None, slow())).status == status
+    async with running_endpoint(request_timeout_s=1.0) as harness:
+        assert (await harness.endpoint.answer(f"Bearer {KEY}", None, slow())).status == status
         # A request that ended badly leaves its place to others.
-        assert (await desk.post([])).status == 200
+        assert (await harness.post([])).status == 200
 
 
 async def test_as_many_events_as_allowed(autojump_clock: trio.abc.Clock) -> None:
-    async with desk_of(max_events=2) as desk:
-        assert (await desk.post([1, 2])).status == 200
-        reply = await desk.post([1, 2, 3])
+    async with running_endpoint(max_events=2) as harness:
+        assert (await harness.post([1, 2])).status == 200
+        reply = await harness.post([1, 2, 3])
         assert (reply.status, "more than 2 events" in reply.text) == (413, True)

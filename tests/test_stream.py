@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from support.memory import MemoryStream
 
-from trio_feed.push.stream import ClientStream, accept, bound_address, join_address
+from trio_feed.push.edge.stream import ClientStream, accept, bound_address, join_address
 
 Pair = tuple[ClientStream, MemoryStream, MemoryStream]
 

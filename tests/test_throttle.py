@@ -1,6 +1,6 @@
 """Token buckets and log samplers on a time that is an argument."""
 
-from trio_feed.push.throttle import RequestLimits, Sampler, TokenBucket, Verdict
+from trio_feed.push.edge.throttle import RequestLimits, Sampler, TokenBucket, Verdict
 
 SERVE, REFUSE, FLOOD = Verdict.SERVE, Verdict.REFUSE, Verdict.FLOOD
 

@@ -9,11 +9,11 @@ from support.make import MINUTE, SERIES, T0, kline, message
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, Interval, Line, Series, Subject
-from trio_feed.push.outbox import Entry
-from trio_feed.push.parcel import Parcel, words, wrap
+from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
+from trio_feed.push.fanout.resume import resume_points
+from trio_feed.push.fanout.send_queue import QueuedFrame
+from trio_feed.push.fanout.topics import FanOut, Subscription, Topic, Topics
 from trio_feed.push.protocol import RequestError, Subscribe, Target
-from trio_feed.push.resume import resume_points
-from trio_feed.push.topics import FanOut, Subscription, Topic, Topics
 
 HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
 OKX = Series("okx", "BTCUSDT", Interval.M1)
@@ -127,34 +127,34 @@ class Taker:
     def __init__(self, name: str, log: list[tuple[str, bytes]]) -> None:
         self.name, self.log = name, log
 
-    def push(self, subscription: Subscription, parcel: Parcel, frame: bytes) -> None:
+    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
         self.log.append((self.name, frame))
 
 
 def subscribed(there: Topic, taker: Any, subscription_id: str | None = None) -> Subscription:
     wanted = target()
     request = Subscribe(wanted, subscription_id, None, None)
-    own = words(wanted, subscription_id, deflated=False)
+    own = prefix_of(wanted, subscription_id, deflated=False)
     made = Subscription(taker, there, request, own)
     there.subscriptions[taker] = made
     return made
 
 
-def parcel(offset: int = 1, *, epoch: int = 1, ephemeral: bool = False) -> Parcel:
-    return wrap(message(kline(), offset=offset, epoch=epoch), 5.0, ephemeral=ephemeral)
+def numbered(offset: int = 1, *, epoch: int = 1, ephemeral: bool = False) -> EncodedMessage:
+    return encoded(message(kline(), offset=offset, epoch=epoch), 5.0, ephemeral=ephemeral)
 
 
 def test_portions_of_a_fan_out() -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
     all_ = [subscribed(there, Taker(name, log)) for name in "abcd"]
-    fan_out = FanOut(parcel(), deque(all_), timed=True)
+    fan_out = FanOut(numbered(), deque(all_), timed=True)
     assert fan_out.step(2) is False
     assert [name for name, _ in log] == ["a", "b"]
     del there.subscriptions[all_[2].subscriber]  # c has gone meanwhile
     assert fan_out.step(2) is True
     assert [name for name, _ in log] == ["a", "b", "d"]
     assert fan_out.step(2) is True
-    assert log[0][1] is log[1][1] is log[2][1]  # framed once for the same words
+    assert log[0][1] is log[1][1] is log[2][1]  # framed once for the same prefix
 
 
 def test_who_has_subscribed_anew_gets_it_not_twice() -> None:
@@ -162,14 +162,14 @@ def test_who_has_subscribed_anew_gets_it_not_twice() -> None:
     taker = Taker("a", log)
     old = subscribed(there, taker)
     subscribed(there, taker, "new")
-    assert FanOut(parcel(), deque([old]), timed=True).step(9) is True
+    assert FanOut(numbered(), deque([old]), timed=True).step(9) is True
     assert log == []
 
 
 def test_each_has_its_own_words() -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
     both = [subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log), "mine")]
-    FanOut(parcel(), deque(both), timed=True).step(9)
+    FanOut(numbered(), deque(both), timed=True).step(9)
     assert [b'"subscription_id":"mine"' in frame for _, frame in log] == [False, True]
 
 
@@ -188,12 +188,12 @@ def at(there: Topic, offset: int) -> Topic:
 
 def waiting(
     subscription: Subscription | None,
-    content: Parcel | None,
+    content: EncodedMessage | None,
     *,
     push: bool = True,
     left_out: int = 0,
-) -> Entry:
-    return Entry(b"x", 0.0, push, subscription, content, left_out)
+) -> QueuedFrame:
+    return QueuedFrame(b"x", 0.0, push, subscription, content, left_out)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_before_the_first_that_was_not_written(
     for kind, offset, left_out in entries:
         match kind:
             case "own":
-                queue.append(waiting(own, parcel(offset), left_out=left_out))
+                queue.append(waiting(own, numbered(offset), left_out=left_out))
             case "other":
-                queue.append(waiting(others, parcel(offset)))
+                queue.append(waiting(others, numbered(offset)))
             case "ephemeral":
-                queue.append(waiting(own, parcel(offset, ephemeral=True)))
+                queue.append(waiting(own, numbered(offset, ephemeral=True)))
             case "status":
                 queue.append(waiting(own, None))
             case "history":
@@ -253,7 +253,7 @@ def test_a_message_that_is_under_way_has_not_been_written() -> None:
     own, done = subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log))
     for offset, ephemeral in ((7, False), (8, True), (8, False), (9, False)):
         rest = deque([own]) if offset < 9 else deque([own, done])
-        there.under_way.append(FanOut(parcel(offset, ephemeral=ephemeral), rest, timed=True))
+        there.under_way.append(FanOut(numbered(offset, ephemeral=ephemeral), rest, timed=True))
     points = resume_points([own, done], [])
     assert [point["offset"] for point in points] == [6, 8]
 
@@ -261,5 +261,5 @@ def test_a_message_that_is_under_way_has_not_been_written() -> None:
 def test_an_ephemeral_message_under_way_is_none() -> None:
     there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
     own = subscribed(there, Taker("a", log))
-    there.under_way.append(FanOut(parcel(9, ephemeral=True), deque([own]), timed=True))
+    there.under_way.append(FanOut(numbered(9, ephemeral=True), deque([own]), timed=True))
     assert [point["offset"] for point in resume_points([own], [])] == [9]

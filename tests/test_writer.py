@@ -1,4 +1,4 @@
-"""What goes to one client: directly, with the flusher, or by the task that drains a full socket."""
+"""What goes to one client: directly, coalesced, or by the task that drains a full socket."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.flusher import Flusher
-from trio_feed.push.outbox import Entry, Outbox
-from trio_feed.push.writer import Writer
+from trio_feed.push.fanout.coalescing import WriteCoalescer
+from trio_feed.push.fanout.send_queue import QueuedFrame, SendQueue
+from trio_feed.push.fanout.writer import Writer
 
 
 class Socket:
@@ -43,16 +43,16 @@ class Socket:
 
 class Kit:
     def __init__(self, socket: Socket, *, at_once: int = 100, most: int = 10_000) -> None:
-        self.socket, self.flusher = socket, Flusher(at_once=at_once)
-        self.outbox = Outbox(most, 100_000_000)
+        self.socket, self.coalescer = socket, WriteCoalescer(at_once=at_once)
+        self.send_queue = SendQueue(most, 100_000_000)
         self.told: list[bytes] = []
         transport: Any = socket
         self.writer = Writer(
-            transport, self.outbox, self.flusher, lambda entry: self.told.append(entry.frame)
+            transport, self.send_queue, self.coalescer, lambda entry: self.told.append(entry.frame)
         )
 
     def push(self, *frames: bytes) -> list[bool]:
-        return [self.writer.push(Entry(frame, 0.0, True)) for frame in frames]
+        return [self.writer.push(QueuedFrame(frame, 0.0, True)) for frame in frames]
 
 
 @contextmanager
@@ -84,20 +84,20 @@ async def test_a_frame_that_the_socket_does_not_take_was_not_written() -> None:
             assert not kit.writer.stuck
 
 
-async def test_the_flusher_is_owed_once_and_writes_together(
+async def test_the_coalescer_is_asked_once_and_writes_together(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     kit = Kit(Socket())
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
             assert kit.push(b"a", b"b", b"c") == [True] * 3
-            assert len(kit.flusher._owed) == 1
-            nursery.start_soon(kit.flusher.run)
+            assert len(kit.coalescer._scheduled) == 1
+            nursery.start_soon(kit.coalescer.run)
             await trio.testing.wait_all_tasks_blocked()
             assert kit.socket.written == [[b"a", b"b", b"c"]]
             assert kit.told == [b"a"]  # the first of those that waited
             kit.push(b"d")
-            assert kit.flusher.busy
+            assert kit.coalescer.busy
             await trio.testing.wait_all_tasks_blocked()
             assert kit.socket.written[1:] == [[b"d"]]
 
@@ -129,7 +129,7 @@ async def test_what_a_full_socket_does_not_take_is_drained(
             kit.push(b"f")
             kit.writer.flush()
             assert len(kit.socket.written) == 1
-            assert not kit.outbox.statistics().bytes > 1
+            assert not kit.send_queue.statistics().bytes > 1
             kit.socket.free.set()
             await trio.testing.wait_all_tasks_blocked()
             assert kit.socket.sent == [[b"c", b"d"], [b"f"]]
@@ -200,7 +200,7 @@ async def test_room_waits_while_the_outbox_is_full(
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
             for frame in (b"a", b"b"):
-                kit.outbox.put(Entry(frame, 0.0))
+                kit.send_queue.put(QueuedFrame(frame, 0.0))
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
             assert not waited.is_set()

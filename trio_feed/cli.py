@@ -18,7 +18,7 @@ import trio
 from . import __version__, logs, service
 from .environment import real_environment
 from .errors import SettingsError, StartError, StoreError
-from .push.auth import PUBLISHER_KEY, USER_KEY, new_key
+from .push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .settings import Settings, load, masked
 from .supervise import root_cause
 from .validate import check, complete

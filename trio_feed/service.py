@@ -88,7 +88,7 @@ async def run(
         edge.start_soon(store.run, name="store writer")
         bus = make_bus(settings, store.epoch, environment)
         hub = make_hub(bus, settings, environment, metrics)
-        edge.start_soon(hub.run, name="hub flusher")
+        edge.start_soon(hub.run, name="hub coalescer")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
@@ -100,7 +100,7 @@ async def run(
             await venues.open()
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
-            edge.start_soon(journal.run, app.door.feed.publish, name="journal writer")
+            edge.start_soon(journal.run, app.access.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await start_server(edge, app, settings, environment, draining)
             admin = await start_admin(edge, app, settings, environment) or address
@@ -122,7 +122,7 @@ async def run(
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             task_status.started(Ready(address, admin, store, app, bus, venues))
         draining.set()
-        app.farewell(partial(environment.random.randint, *_CLIENT_RETURN_MS))
+        app.disconnect_all(partial(environment.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
         edge.cancel_scope.cancel()

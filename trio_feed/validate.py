@@ -8,8 +8,8 @@ from .core.channels import kinds_of
 from .errors import SettingsError
 from .ingest.driver import EVERY
 from .model import Channel
-from .push.auth import Authenticator
-from .push.door import check_door
+from .push.edge.configuration import check_server
+from .push.private.auth import Authenticator
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import VENUES as BOXED
 from .simulator.boxes import spinpet_market
@@ -42,7 +42,7 @@ def check(settings: Settings) -> None:
     default = settings.service.default_venue
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
-    check_door(settings.server)
+    check_server(settings.server)
 
 
 def _check_exchange(name: str, exchange: ExchangeSettings) -> None:

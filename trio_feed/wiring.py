@@ -17,22 +17,23 @@ from .errors import StartError
 from .feeds import Feeds
 from .metrics import Metrics
 from .push.app import PushApp
-from .push.auth import Authenticator
-from .push.certificate import with_tls
-from .push.door import (
+from .push.edge.configuration import (
     admin_limits,
     admin_rules,
-    door_rules,
+    admission_rules,
     request_limits,
     server_limits,
     tls_context,
 )
-from .push.hub import Hub
-from .push.intake import Intake
-from .push.private import PrivateDoor, PrivateFeed
-from .push.server import serve
-from .push.session import LAST_WORDS_S, Patience, SessionLimits
-from .push.stream import bound_address
+from .push.edge.server import serve
+from .push.edge.stream import bound_address
+from .push.edge.tls import with_tls
+from .push.fanout.hub import Hub
+from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
+from .push.private.auth import Authenticator
+from .push.private.events import PrivateAccess, PrivateFeed
+from .push.private.settlement_endpoint import SettlementEndpoint
+from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
 from .simulator.boxes import serve_box
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
@@ -116,8 +117,8 @@ def make_app(
         metrics=metrics,
         status=status,
         not_ready=not_ready,
-        door=PrivateDoor(Authenticator(auth), private, auth, environment.now_ms, metrics),
-        intake=Intake(settings.settlement, journal, environment.now_ms, metrics),
+        access=PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics),
+        settlement=SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
         clock=monitor.explain,
     )
@@ -172,9 +173,9 @@ async def start_server(
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, tls_context(server)),
         limits=server_limits(
-            settings.websocket, _UNSWEPT_S, LAST_WORDS_S + _patience(settings).sweep_s
+            settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
         ),
-        rules=door_rules(settings),
+        rules=admission_rules(settings),
         metrics=app.metrics,
         stop_accepting=draining,
     )
@@ -220,16 +221,16 @@ async def _bind(
 
 async def sweep(app: PushApp, settings: Settings) -> Never:
     """Ping clients, and drop those that have gone without a word or take nothing."""
-    patience = _patience(settings)
+    timeouts = _client_timeouts(settings)
     while True:
-        await trio.sleep(patience.sweep_s)
-        await app.sweep(patience)
+        await trio.sleep(timeouts.sweep_s)
+        await app.sweep(timeouts)
 
 
-def _patience(settings: Settings) -> Patience:
+def _client_timeouts(settings: Settings) -> ClientTimeouts:
     websocket = settings.websocket
     ping_s = websocket.ping_interval / 1000
-    return Patience(
+    return ClientTimeouts(
         ping_s=ping_s,
         silence_s=min(settings.kline.connection_timeout, ping_s + websocket.ping_timeout / 1000),
         stall_s=websocket.send_timeout_s,

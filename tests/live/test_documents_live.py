@@ -126,7 +126,7 @@ async def test_the_integration_test_of_document_004(venue: str, tmp_path: Path) 
     assert b"passed" in done.stdout
 
 
-AUTH = importlib.util.find_spec("trio_feed.push.auth") is not None
+AUTH = importlib.util.find_spec("trio_feed.push.private.auth") is not None
 
 
 def new_key(*arguments: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from test_service_live import running
 from trio_feed.errors import JournalError, StartError
 from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
-from trio_feed.push.auth import PUBLISHER_KEY, new_key
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.settings import SettlementSettings
 from trio_feed.store import Fate, Journal, open_journal
 

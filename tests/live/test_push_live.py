@@ -12,15 +12,15 @@ import trio
 import trio.lowlevel
 import websockets.exceptions
 import websockets.sync.client
-from support.desk import TRADES
 from support.make import T0, trade
+from support.node import TRADES
 
 from trio_feed import service
 from trio_feed.core.effects import LineNews
 from trio_feed.environment import real_environment
 from trio_feed.model import Source
-from trio_feed.push.frames import text_frame
-from trio_feed.push.stream import ClientStream
+from trio_feed.push.edge.stream import ClientStream
+from trio_feed.push.fanout.frames import text_frame
 from trio_feed.settings import load
 
 

@@ -18,12 +18,12 @@ from attrs import evolve, frozen
 from test_server import HOSTILE, KEY, LIMITS, RULES, UPGRADE, App, get, head, until_closed
 
 from trio_feed.metrics import Metrics
-from trio_feed.push.admission import Admission
-from trio_feed.push.certificate import server_context, with_tls
-from trio_feed.push.limits import ServerLimits
-from trio_feed.push.server import serve
-from trio_feed.push.stream import bound_address
-from trio_feed.push.vetting import DoorRules
+from trio_feed.push.edge.admission import Admission
+from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.limits import ServerLimits
+from trio_feed.push.edge.server import serve
+from trio_feed.push.edge.stream import bound_address
+from trio_feed.push.edge.tls import server_context, with_tls
 
 SHORT = evolve(LIMITS, max_connections=50, shutdown_grace_s=0.3, handshake_timeout_s=2)
 
@@ -60,7 +60,7 @@ class Served:
 async def served(
     app: Any,
     limits: ServerLimits = SHORT,
-    rules: DoorRules = RULES,
+    rules: AdmissionRules = RULES,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -195,7 +195,7 @@ async def served_with_tls(
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(both)
     context = server_context(str(both), str(both))
-    rules = DoorRules(Admission(scheme="https"))
+    rules = AdmissionRules(Admission(scheme="https"))
     async with served(app, limits, rules, context) as running:
         yield running
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from trio_feed.metrics import Metrics
-from trio_feed.push.auth import USER_KEY, Authenticator, new_key
-from trio_feed.push.private import PrivateDoor, PrivateFeed
+from trio_feed.push.private.auth import USER_KEY, Authenticator, new_key
+from trio_feed.push.private.events import PrivateAccess, PrivateFeed
 from trio_feed.settings import ApiKeySettings, AuthSettings, SettlementSettings
 from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryShelf
@@ -12,9 +12,9 @@ from trio_feed.store.journal_memory import MemoryShelf
 T_MS = 1_734_533_790_000
 
 
-def closed_door() -> PrivateDoor:
+def no_access() -> PrivateAccess:
     """Nobody is let in."""
-    return door_of(make_journal(MemoryShelf(1)), AuthSettings())
+    return access_for(make_journal(MemoryShelf(1)), AuthSettings())
 
 
 def make_journal(shelf: Any, **more: Any) -> Journal:
@@ -28,10 +28,10 @@ def make_journal(shelf: Any, **more: Any) -> Journal:
     )
 
 
-def door_of(journal: Journal, settings: AuthSettings) -> PrivateDoor:
+def access_for(journal: Journal, settings: AuthSettings) -> PrivateAccess:
     metrics = Metrics()
     feed = PrivateFeed(journal, lambda: float(T_MS), metrics)
-    return PrivateDoor(Authenticator(settings), feed, settings, lambda: float(T_MS), metrics)
+    return PrivateAccess(Authenticator(settings), feed, settings, lambda: float(T_MS), metrics)
 
 
 def keys_for(*users: int) -> tuple[dict[int, str], AuthSettings]:

@@ -1,6 +1,5 @@
-"""Routes: the WebSocket endpoint and the HTTP pages beside it.  Sole importer of starlette."""
+"""The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
-import json
 from collections.abc import Callable
 from typing import Any, Never
 
@@ -13,33 +12,31 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..errors import StoreError
 from ..metrics import Metrics
-from ..model import Series, Subject
 from ..store import KlineStore
-from . import history, messages, protocol
-from .auth import names_token
-from .hub import Hub
-from .intake import Intake
-from .private import PrivateDoor
-from .protocol import RequestError
-from .session import Patience, Receive, Session, SessionLimits
-from .throttle import RequestLimits, Verdict
-from .transport import TextTransport, Transport
+from . import messages, protocol
+from .edge.routes import HttpRoutes
+from .edge.throttle import RequestLimits, Verdict
+from .fanout.hub import Hub
+from .fanout.sender import ClientTimeouts
+from .fanout.transport import TextTransport, Transport
+from .private.auth import names_token
+from .private.events import PrivateAccess
+from .private.settlement_endpoint import SettlementEndpoint
+from .session import Receive, Session, SessionLimits
 
 log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @define
 class PushApp:
-    """What the routes need, and the sessions that are open.
+    """The open sessions, and what they and the routes need.
 
-    ``status`` gives the feeds' part of the status page; ``not_ready`` why the data is not fresh, or
-    an empty string; ``clock`` what is wrong with our calendar, or an empty string.  ``klines``
-    False leaves out the WebSocket endpoint.
+    ``status`` returns the feeds' part of the status page; ``not_ready`` why the data is not fresh,
+    empty if it is; ``clock`` what is wrong with our clock, empty if nothing is.  ``klines`` False
+    leaves out the WebSocket endpoint.
     """
 
     hub: Hub
@@ -50,8 +47,8 @@ class PushApp:
     metrics: Metrics
     status: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str]
-    door: PrivateDoor
-    intake: Intake
+    access: PrivateAccess
+    settlement: SettlementEndpoint
     klines: bool = True
     clock: Callable[[], str] = lambda: ""
     sessions: set[Session] = field(factory=set)
@@ -63,47 +60,54 @@ class PushApp:
 
         ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
         """
+        pages = self._pages()
         endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
         return Starlette(
             routes=[
                 *endpoint,
-                *self._probes(),
-                *(self._admin_pages() if with_admin else []),
-                Route("/api/v1/klines", self._klines),
-                Route("/api/v1/symbols", self._symbols),
+                *pages.probes(),
+                *(pages.admin() if with_admin else []),
+                *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
             ]
         )
 
     def admin_asgi(self) -> Starlette:
-        """What operators look at and clients need not."""
-        return Starlette(routes=[*self._probes(), *self._admin_pages()])
+        """The ASGI application of the operators' port: probes, metrics and status."""
+        pages = self._pages()
+        return Starlette(routes=[*pages.probes(), *pages.admin()])
 
-    def _probes(self) -> list[Route]:
-        return [Route("/health", self._health), Route("/ready", self._ready)]
+    def _pages(self) -> HttpRoutes:
+        return HttpRoutes(
+            hub=self.hub,
+            store=self.store,
+            history_rows=self.limits.history_rows,
+            metrics=self.metrics,
+            status=self._status,
+            not_ready=self.not_ready,
+            clock=self.clock,
+        )
 
-    def _admin_pages(self) -> list[Route]:
-        return [
-            Route("/metrics", self._metrics_page),
-            Route("/api/v1/status", self._status_page),
-        ]
+    def _status(self) -> dict[str, Any]:
+        clients = [session.statistics() for session in self.sessions]
+        return {**self.status(), "clients": clients}
 
-    def farewell(self, after_ms: Callable[[], int]) -> None:
+    def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
         for session in list(self.sessions):
-            words = messages.reconnect(after_ms())
-            session.leave(protocol.RESTARTING, "service restart", words)
+            text = messages.reconnect(after_ms())
+            session.leave(protocol.RESTARTING, "service restart", text)
 
     async def wait_empty(self) -> None:
         """Wait until the last session has ended; the caller bounds it."""
         while self.sessions:
             await self._left.park()
 
-    async def sweep(self, patience: Patience) -> None:
-        """Look at every client once: is it there, does it take what it is owed?"""
+    async def sweep(self, timeouts: ClientTimeouts) -> None:
+        """Look at every client once: is it there, does it take what waits for it?"""
         now, total, most = trio.current_time(), 0, 0
         for number, session in enumerate(list(self.sessions), 1):
-            waiting = session.sweep(now, patience)
+            waiting = session.sweep(now, timeouts)
             total, most = total + waiting, max(most, waiting)
             if number % _SWEPT_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -120,8 +124,8 @@ class PushApp:
                     self._unused_since.pop(session, None)
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
                     problem = f"neither subscribed nor authenticated for {after_s:g} s"
-                    words = messages.error(protocol.REFUSED, problem, self.now_ms())
-                    session.leave(protocol.POLICY, problem, words)
+                    text = messages.error(protocol.REFUSED, problem, self.now_ms())
+                    session.leave(protocol.POLICY, problem, text)
 
     def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
         """What the client says, as far as it may say so much."""
@@ -136,16 +140,16 @@ class PushApp:
                 if verdict is Verdict.REFUSE:
                     session.refuse(protocol.TOO_MANY, problem)
                 else:
-                    words = messages.error(protocol.TOO_MANY, problem, self.now_ms())
-                    session.leave(protocol.POLICY, "too many requests", words)
+                    text = messages.error(protocol.TOO_MANY, problem, self.now_ms())
+                    session.leave(protocol.POLICY, "too many requests", text)
             return said
 
         return receive
 
     async def _websocket(self, websocket: WebSocket) -> None:
         if names_token(websocket.query_params):
-            words = "a token does not belong into a URL; send it in an auth request"
-            await websocket.send_denial_response(PlainTextResponse(words + "\n", 400))
+            text = "a token does not belong into a URL; send it in an auth request"
+            await websocket.send_denial_response(PlainTextResponse(text + "\n", 400))
             return
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
@@ -155,7 +159,7 @@ class PushApp:
             self.limits,
             self.now_ms,
             self.metrics,
-            self.door,
+            self.access,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
         )
@@ -171,49 +175,10 @@ class PushApp:
             self._unused_since.pop(session, None)
             self._left.unpark_all()
 
-    async def _health(self, _request: Request) -> Response:
-        return _json({"status": "alive"})
-
-    async def _ready(self, _request: Request) -> Response:
-        problem, clock = self.not_ready(), self.clock()
-        more = {"clock": clock} if clock else {}
-        if problem:
-            return _json({"ready": False, "reason": problem, **more}, 503)
-        return _json({"ready": True, **more})
-
-    async def _metrics_page(self, _request: Request) -> Response:
-        return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
-
-    async def _status_page(self, _request: Request) -> Response:
-        clients = [session.statistics() for session in self.sessions]
-        return _json({**self.status(), "clients": clients})
-
-    async def _symbols(self, _request: Request) -> Response:
-        return _json(
-            {
-                "symbols": self.hub.symbols,
-                "series": [_entry(topic.subject) for topic in self.hub.topics],
-            }
-        )
-
-    async def _klines(self, request: Request) -> Response:
-        try:
-            question = protocol.parse_query(request.query_params)
-            target = question.target
-            topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
-            own = target.splice()
-            limit = question.limit or self.limits.history_rows
-            body = await history.answer(self.store, topic.stream, own, question, limit)
-        except RequestError as error:
-            return _json({"code": error.code, "message": str(error)}, 400)
-        except StoreError as error:
-            return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
-        return Response(body, media_type="application/json")
-
     async def _settlement(self, request: Request) -> Response:
         headers = request.headers
         try:
-            reply = await self.intake.answer(
+            reply = await self.settlement.answer(
                 headers.get("authorization", ""), headers.get("content-length"), request.stream()
             )
         except ClientDisconnect:
@@ -230,16 +195,3 @@ async def _next(websocket: WebSocket) -> str | bytes | None:
         return None
     text: str | bytes | None = message.get("text")
     return text if text is not None else message.get("bytes") or b""
-
-
-def _entry(subject: Subject) -> dict[str, str]:
-    what = (
-        {"channel": "kline", "interval": subject.interval.value}
-        if isinstance(subject, Series)
-        else {"channel": subject.channel.value}
-    )
-    return {"exchange": subject.venue, "symbol": subject.symbol, **what}
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return PlainTextResponse(json.dumps(value), status, media_type="application/json")

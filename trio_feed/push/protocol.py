@@ -69,10 +69,10 @@ class Target:
 
     def splice(self, subscription_id: str | None = None) -> str:
         """The subscriber's own part of a message, ready to be put in."""
-        words = self.about
+        fields = self.about
         if subscription_id is not None:
-            words["subscription_id"] = subscription_id
-        return "".join(f'"{name}":{quote(value)},' for name, value in words.items())
+            fields["subscription_id"] = subscription_id
+        return "".join(f'"{name}":{quote(value)},' for name, value in fields.items())
 
 
 @frozen

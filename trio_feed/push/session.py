@@ -1,14 +1,10 @@
-"""One client: its requests in, its messages out.  Knows nothing of HTTP or of any server.
+"""One client: its requests in, its answers out.  Knows nothing of HTTP or of any server.
 
-Requests are answered one after the other.  Pushes never wait: a client whose outbox is full is
-dropped and told where to resume.  Replies do wait, which slows down nobody but a client that asks
-faster than it reads.
+Requests are answered one after the other.  What is sent goes through :mod:`.fanout.sender`.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import structlog
 import trio
@@ -16,18 +12,20 @@ from attrs import frozen
 
 from ..errors import StoreError
 from ..metrics import Metrics
-from ..model import StatusMessage
 from ..store import KlineStore
-from . import history, messages, protocol
-from .frames import PING, reply_frame
-from .hub import Hub
-from .outbox import Entry, Outbox
-from .parcel import Parcel, parcel_of, words
-from .private import PrivateDoor, PrivateSession
+from . import messages, protocol
+from .fanout import history
+from .fanout.encoded import encoded_once, prefix_of
+from .fanout.hub import Hub
+from .fanout.resume import Missed, missed
+from .fanout.send_queue import QueuedFrame, SendQueue
+from .fanout.sender import ClientSender, ClientTimeouts, Close
+from .fanout.topics import Subscription, Topic
+from .fanout.transport import Transport
+from .private.events import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
-    SLOW_CLIENT,
     Authenticate,
     History,
     ListSubscriptions,
@@ -37,46 +35,23 @@ from .protocol import (
     Subscribe,
     Unsubscribe,
 )
-from .resume import Missed, missed, resume_points
-from .topics import Subscription, Topic
-from .transport import Transport
-from .writer import Writer
 
 log = structlog.get_logger()
 
-LAST_WORDS_S = 2.0
-"""What a client that is too slow has to take the rest of a frame, the last words and the close."""
-
 Receive = Callable[[], Awaitable[str | bytes | None]]
 """The client's next message; None: it has gone."""
-Close = Callable[[int, str], Awaitable[None]]
 
 
 @frozen
 class SessionLimits:
     """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for a moment
-    ``burst`` times as much: see :class:`.outbox.Outbox`."""
+    ``burst`` times as much: see :class:`.fanout.send_queue.SendQueue`."""
 
     max_subscriptions: int
     history_rows: int
     max_queued: int
     max_queued_bytes: int
     burst: int = 1
-
-
-@frozen
-class Patience:
-    """With a client, in seconds: without a byte from it until it is pinged, and until it is
-    aborted; without its taking a byte while some wait, until it is dropped."""
-
-    ping_s: float
-    silence_s: float
-    stall_s: float
-
-    @property
-    def sweep_s(self) -> float:
-        """How often to look, so that none of them is overrun by much."""
-        return min(self.ping_s / 4, self.silence_s / 4, self.stall_s / 10)
 
 
 class Session:
@@ -92,197 +67,86 @@ class Session:
         limits: SessionLimits,
         now_ms: Callable[[], float],
         metrics: Metrics,
-        door: PrivateDoor,
+        access: PrivateAccess,
         transport: Transport,
         *,
         deflated: bool = False,
     ) -> None:
-        self.client_id = str(uuid4())
         self._hub, self._store, self._limits = hub, store, limits
-        self._now_ms, self._metrics = now_ms, metrics
-        self._transport, self._deflated = transport, deflated
-        self._outbox = Outbox(limits.max_queued, limits.max_queued_bytes, limits.burst)
-        self._writer = Writer(transport, self._outbox, hub.flusher, hub.sample)
-        self._subscriptions: dict[Topic, Subscription] = {}
-        self._nursery: trio.Nursery
-        self._reading = trio.CancelScope()
-        self._close: Close
-        self._door = door
+        self._now_ms, self._metrics, self._access = now_ms, metrics, access
+        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst)
+        self.sender = ClientSender(hub, queue, now_ms, metrics, transport, deflated=deflated)
         self._private: PrivateSession | None = None
-        self._leaving = False
-        self._conflated = self._counted = 0
-        self._pinged_at = self._moved_at = trio.current_time()
-        self._moved_bytes = 0
 
     def __repr__(self) -> str:
-        number, queued = len(self._subscriptions), self._outbox.statistics().messages
+        sender = self.sender
+        number, queued = len(sender.subscriptions), sender.statistics()["queued_messages"]
         return f"<client {self.client_id} {number} subscriptions, {queued} queued>"
 
+    @property
+    def client_id(self) -> str:
+        return self.sender.client_id
+
     def statistics(self) -> dict[str, Any]:
-        """One line of the status page; ``queued_age_ms`` of the oldest message that waits."""
-        queued = self._outbox.statistics()
-        age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
-        return {
-            "client_id": self.client_id,
-            "peer": self._transport.peer,
-            "subscriptions": len(self._subscriptions),
-            "authenticated": self._authenticated,
-            "queued_messages": queued.messages,
-            "queued_bytes": queued.bytes,
-            "queued_age_ms": round(max(0.0, age_ms), 3),
-            "conflated": self._conflated,
-            "bytes_out": self._transport.bytes_out,
-        }
+        """One line of the status page."""
+        return {**self.sender.statistics(), "authenticated": self._authenticated}
 
     @property
     def engaged(self) -> bool:
         """Subscribed or authenticated, so it has a reason to be here."""
-        return bool(self._subscriptions) or self._authenticated
+        return bool(self.sender.subscriptions) or self._authenticated
 
     @property
     def _authenticated(self) -> bool:
         return self._private is not None and self._private.authenticated
 
     async def run(self, receive: Receive, close: Close) -> None:
-        """Serve the client until it goes or is dropped.  Leaves no subscription behind.
+        """Serve the client until it goes or is disconnected.  Leaves no subscription behind.
 
-        ``close`` says goodbye with a code and a reason.  Raises what ``receive``, ``close`` and
-        the transport raise.
+        ``close`` closes the connection with a code and a reason.  Raises what ``receive``,
+        ``close`` and the transport raise.
         """
         self._metrics.clients.inc()
         log.debug("client.connected", client_id=self.client_id)
-        self._close = close
+        reading = trio.CancelScope()
         try:
-            async with trio.open_nursery() as self._nursery:
-                self._writer.start(self._nursery)
-                self._private = PrivateSession(self._door, self, self._nursery)
-                self.reply(self._welcome())
+            async with trio.open_nursery() as nursery:
+                self.sender.start(nursery, reading, close)
+                self._private = PrivateSession(self._access, self.sender, nursery)
+                self.sender.reply(self._welcome())
                 try:
-                    with self._reading:
+                    with reading:
                         await self._read(receive)
                 finally:
                     self._private.close()
-                    self._unsubscribe_all()
-                    if not self._leaving:
-                        self._leaving = True
-                        self._nursery.cancel_scope.cancel()
+                    self.sender.close()
         finally:
-            self._count_bytes()
+            self.sender.count_bytes()
             self._metrics.clients.dec()
             log.debug("client.gone", client_id=self.client_id)
 
-    # What goes out
+    def leave(self, code: int, reason: str, last_message: str) -> None:
+        """Send ``last_message`` after what is queued, then close with ``code``."""
+        self.sender.leave(code, reason, last_message)
 
-    def push(self, subscription: Subscription, parcel: Parcel, frame: bytes) -> None:
-        """A push from the hub.  Never waits; a client that does not read is dropped (4408)."""
-        if self._writer.write(frame):
-            return
-        if self._outbox.conflate(subscription, parcel, subscription.words):
-            self._conflated += 1
-            self._metrics.conflated.inc()
-        else:
-            self._push(Entry(frame, parcel.sent_ms, True, subscription, parcel))
-
-    def deliver(self, text: str) -> None:
-        """A private event: taken now or the client is dropped, never left out."""
-        frame = reply_frame(text, deflated=self._deflated)
-        if not self._leaving and not self._writer.write(frame):
-            self._push(Entry(frame, self._now_ms(), True))
-
-    def tell(self, subscription: Subscription, status: StatusMessage) -> None:
-        """The upstream of a stream changed its state."""
-        request, now = subscription.request, self._now_ms()
-        own = request.target.splice(request.subscription_id)
-        frame = reply_frame(messages.stream_status(own, status, now), deflated=self._deflated)
-        self._push(Entry(frame, now, True, subscription))
-
-    def ended(self, topic: Topic) -> None:
-        """A topic that the client subscribed to is no more."""
-        self._subscriptions.pop(topic, None)
-
-    def leave(self, code: int, reason: str, last_words: str) -> None:
-        """Say ``last_words`` after what is queued, then close with ``code``."""
-        if self._leaving:
-            return
-        self.reply(last_words)
-        self._leaving = True
-        self._unsubscribe_all()
-        self._reading.cancel()
-        self._writer.finish(partial(self._close, code, reason))
-
-    def reply(self, text: str) -> None:
-        """An answer, taken in any case; who answers much waits for :meth:`room`."""
-        self._queue(text)
-        self._writer.flush()
-
-    async def room(self) -> None:
-        """Wait while too much is queued."""
-        await self._writer.room()
-
-    def _push(self, entry: Entry) -> None:
-        if self._leaving or self._writer.push(entry):
-            return
-        self._writer.flush()  # the flusher may not have had its turn
-        if not self._writer.push(entry):
-            self._drop("its queue is full", entry)
-
-    def _queue(self, text: str, subscription: Subscription | None = None) -> None:
-        if not self._leaving:
-            frame = reply_frame(text, deflated=self._deflated)
-            self._outbox.put(Entry(frame, self._now_ms(), key=subscription))
-
-    def _drop(self, why: str, unsent: Entry | None = None) -> None:
-        """The client is too slow: forget what waits, tell it where to resume, close."""
-        self._metrics.slow_clients.inc()
-        log.warning("client.slow", why=why, **self.statistics())
-        waiting = [*self._outbox, unsent] if unsent is not None else list(self._outbox)
-        since = resume_points(self._subscriptions.values(), waiting)
-        self._outbox.clear()
-        self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
-        self._nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS_S
-
-    # What the clock brings
-
-    def sweep(self, now: float, patience: Patience) -> int:
-        """``now`` is trio's clock: ping or abort a silent client, drop one that takes nothing.
-        Returns the bytes that wait."""
-        self._count_bytes()
-        if self._leaving:
-            return 0
-        moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
-        if moved != self._moved_bytes or not self._writer.stuck:
-            self._moved_at, self._moved_bytes = now, moved
-        if silent_s > patience.silence_s:
-            log.info("client.timeout", client_id=self.client_id, silent_s=round(silent_s, 3))
-            self._transport.abort()
-        elif now - self._moved_at >= patience.stall_s:
-            self._drop(f"it took no byte for {patience.stall_s:g} s")
-        elif min(silent_s, now - self._pinged_at) >= patience.ping_s:
-            self._pinged_at = now
-            self._outbox.put(Entry(PING, self._now_ms()))
-            self._writer.flush()
-        return self._outbox.statistics().bytes
-
-    def _count_bytes(self) -> None:
-        self._metrics.push_bytes.inc(self._transport.bytes_out - self._counted)
-        self._counted = self._transport.bytes_out
-
-    # What comes in
+    def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
+        """See :meth:`.ClientSender.sweep`."""
+        return self.sender.sweep(now, timeouts)
 
     async def _read(self, receive: Receive) -> None:
-        while (text := await receive()) is not None and not self._leaving:
+        while (text := await receive()) is not None and not self.sender.leaving:
             try:
                 await self._answer(protocol.parse_request(text))
             except RequestError as error:
                 self.refuse(error.code, str(error))
             except StoreError as error:
                 self.refuse(HISTORY_FAILED, str(error))
-            await self.room()
+            await self.sender.room()
 
     def refuse(self, code: int, problem: str) -> None:
         """An error reply."""
         self._metrics.request_errors.labels(str(code)).inc()
-        self.reply(messages.error(code, problem, self._now_ms()))
+        self.sender.reply(messages.error(code, problem, self._now_ms()))
 
     async def _answer(self, request: Request) -> None:
         self._metrics.requests.labels(_KINDS[type(request)]).inc()
@@ -297,16 +161,17 @@ class Session:
                 assert self._private is not None, "run made it"
                 await self._private.authenticate(request)
             case Ping():
-                self.reply(messages.pong(request))
+                self.sender.reply(messages.pong(request))
             case ListSubscriptions():
-                entries = [_entry(s) for s in self._subscriptions.values()]
-                self.reply(messages.subscriptions(entries, self._now_ms()))
+                entries = [_entry(s) for s in self.sender.subscriptions.values()]
+                self.sender.reply(messages.subscriptions(entries, self._now_ms()))
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
         topic = self._hub.find(target)
         allowed = self._limits.max_subscriptions
-        if topic not in self._subscriptions and len(self._subscriptions) >= allowed:
+        subscribed = self.sender.subscriptions
+        if topic not in subscribed and len(subscribed) >= allowed:
             raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
         topic.stream.keep()
         back, body = None, None
@@ -323,46 +188,40 @@ class Session:
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
     ) -> None:
         """Confirm: after the history, and before what was missed or how things stand."""
-        if self._leaving:
+        if self.sender.leaving:
             return
-        own = words(request.target, request.subscription_id, deflated=self._deflated)
-        subscription = Subscription(self, topic, request, own)
+        sender = self.sender
+        prefix = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
+        subscription = Subscription(sender, topic, request, prefix)
         stream, now = topic.stream, self._now_ms()
         if body is not None:
-            self._queue(messages.history_data(body, now), subscription)
+            sender.queue(messages.history_data(body, now), subscription)
         last = stream if back is None or request.since is None else request.since
         recovered = back is not None
         confirmed = messages.subscription_confirmed(
             request, last.epoch, last.offset, stream.upstream, now, recovered=recovered
         )
-        self._queue(confirmed, subscription)
-        for parcel, left_out in back.parcels if back is not None else ():
-            frame = own.frame(parcel, left_out)
-            self._outbox.put(Entry(frame, now, False, subscription, parcel, left_out))
+        sender.queue(confirmed, subscription)
+        for message, left_out in back.messages if back is not None else ():
+            frame = prefix.frame(message, left_out)
+            sender.queue_frame(QueuedFrame(frame, now, False, subscription, message, left_out))
         if back is None and stream.latest is not None:
-            frame = own.frame(parcel_of(stream.latest), snapshot=True)
-            self._outbox.put(Entry(frame, now, key=subscription))
+            frame = prefix.frame(encoded_once(stream.latest), snapshot=True)
+            sender.queue_frame(QueuedFrame(frame, now, key=subscription))
         if request.provisional and stream.provisional is not None:
-            ahead = parcel_of(stream.provisional)
-            frame = own.frame(ahead, snapshot=True)
-            self._outbox.put(Entry(frame, now, False, subscription, ahead))
-        self._hub.subscribe(subscription)
-        self._subscriptions[topic] = subscription
+            ahead = encoded_once(stream.provisional)
+            frame = prefix.frame(ahead, snapshot=True)
+            sender.queue_frame(QueuedFrame(frame, now, False, subscription, ahead))
+        sender.subscribe(subscription)
         if stream.status is not None:
-            self.tell(subscription, stream.status)
-        self._writer.flush()
+            sender.send_status(subscription, stream.status)
+        sender.flush()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         topic = self._hub.find(request.target)
-        self._subscriptions.pop(topic, None)
-        if not self._hub.unsubscribe(self, topic):
+        if not self.sender.unsubscribe(topic):
             raise RequestError(REFUSED, f"symbol: not subscribed to {topic.subject}")
-        self.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
-
-    def _unsubscribe_all(self) -> None:
-        for topic in self._subscriptions:
-            self._hub.unsubscribe(self, topic)
-        self._subscriptions.clear()
+        self.sender.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
 
     async def _history(self, request: History) -> None:
         target = request.target
@@ -370,7 +229,7 @@ class Session:
         own = target.splice()
         limit = request.limit or self._limits.history_rows
         body = await history.answer(self._store, topic.stream, own, request, limit)
-        self.reply(messages.history_data(body, self._now_ms()))
+        self.sender.reply(messages.history_data(body, self._now_ms()))
 
     def _welcome(self) -> str:
         hub = self._hub

@@ -1,0 +1,173 @@
+"""Request heads at the server's access, over memory streams on virtual time."""
+
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from attrs import evolve
+from test_server import KEY, LIMITS, UPGRADE, App, get, head, served, until_closed
+from trio.testing import MockClock
+
+from trio_feed.push.edge.admission import admission
+from trio_feed.push.edge.admission_check import AdmissionRules
+
+LOCAL = AdmissionRules(admission("127.0.0.1", (), ("https://app.example.com",), tls=False))
+DEFLATING = AdmissionRules(deflate=True)
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+
+
+def from_page(host: bytes, origin: bytes = b"") -> bytes:
+    fields = b"Host: " + host + b"\r\n" + (b"Origin: " + origin + b"\r\n" if origin else b"")
+    return b"GET / HTTP/1.1\r\n" + fields
+
+
+@pytest.mark.parametrize("kind", [b"", UPGRADE + KEY])
+async def test_only_known_hosts_and_origins_come_in(kind: bytes, autojump_clock: MockClock) -> None:
+    welcome = b"101" if kind else b"200"
+    asked = {
+        from_page(b"localhost:8080"): welcome,
+        from_page(b"localhost:8080", b"http://localhost:8080"): welcome,
+        from_page(b"localhost:8080", b"https://app.example.com"): welcome,
+        from_page(b"localhost:8080", b"http://evil.example"): b"403",
+        from_page(b"localhost:8080", b"null"): b"403",
+        from_page(b"evil.example:8080", b"http://evil.example:8080"): b"421",
+        from_page(b"evil.example"): b"421",
+    }
+    app = App()
+    async with served(app, evolve(LIMITS, max_connections=99), rules=LOCAL) as running:
+        for request, status in asked.items():
+            assert (request, await running.ask(request + kind + b"\r\n")) == (request, status)
+        assert running.refused() == {"origin": 2, "host": 2}
+    assert len(app.scopes) == 3  # the app never saw the others
+
+
+async def test_every_request_of_a_connection_is_vetted(autojump_clock: MockClock) -> None:
+    async with served(App(), rules=LOCAL) as running:
+        stream = await running.dial()
+        await stream.send_all(from_page(b"localhost") + b"\r\n")
+        answer = await head(stream)
+        while not answer.endswith(b"fine"):
+            answer += await stream.receive_some()
+        await stream.send_all(from_page(b"evil.example") + b"\r\n")
+        assert b" 421 " in await head(stream)
+
+
+async def test_refusals_are_sampled_in_the_log_and_say_what_to_do(
+    autojump_clock: MockClock,
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with served(App(), rules=LOCAL) as running:
+            for _ in range(20):
+                await running.ask(from_page(b"evil.example") + b"\r\n")
+            assert running.refused() == {"host": 20}
+    lines = [entry for entry in logs if entry["event"] == "client.refused"]
+    assert len(lines) == 3
+    assert lines[0]["what"] == "evil.example"
+    assert lines[0]["hint"] == "name it in server.allowed_hosts"
+
+
+@pytest.mark.parametrize(
+    "twice", [b"Origin: http://x\r\n", KEY, b"Upgrade: websocket\r\n", b"Host: x\r\n"]
+)
+async def test_fields_that_may_be_there_once(twice: bytes, autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        assert await running.ask(get(UPGRADE, KEY, twice, twice)) == b"400"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 101\r\n\r\n",
+        b"Content-Length: 99999999999999999999\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3c\r\n" + b"x" * 60 + b"\r\n3c\r\n" + b"x" * 60,
+    ],
+)
+async def test_body_beyond_its_bound(body: bytes, autojump_clock: MockClock) -> None:
+    async def swallow(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    app = App()
+    app.handlers["/"] = swallow
+    async with served(app, evolve(LIMITS, max_body_bytes=100)) as running:
+        post = b"POST / HTTP/1.1\r\nHost: x\r\n"
+        assert await running.ask(post + body) == b"413"
+        assert running.refused() == {"body": 1}
+
+
+async def test_body_within_its_bound_in_time(autojump_clock: MockClock) -> None:
+    async def size(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        await trio.sleep(60)  # the time of the body is not the time of the answer
+        await send({"type": "http.response.start", "status": 200 + len(body), "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = App()
+    app.handlers["/"] = size
+    async with served(app, evolve(LIMITS, max_body_bytes=10, body_timeout_s=5)) as running:
+        stream = await running.dial()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        for _ in range(10):
+            await trio.sleep(0.4)
+            await stream.send_all(b"x")
+        assert b" 210 " in await head(stream)
+
+
+async def test_slow_body_is_dropped(autojump_clock: MockClock) -> None:
+    async def swallow(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    app = App()
+    app.handlers["/"] = swallow
+    async with served(app, evolve(LIMITS, body_timeout_s=5)) as running:
+        stream = await running.dial()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, stream)
+            assert await until_closed(stream) == b""
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() <= 6
+        assert running.refused() == {"slow_body": 1}
+
+
+async def drip(stream: Any) -> None:
+    while True:
+        await trio.sleep(0.5)
+        await stream.send_all(b"x")
+
+
+async def test_slow_head_is_counted(autojump_clock: MockClock) -> None:
+    async with served(App()) as running:
+        await until_closed(await running.dial())
+        assert running.refused() == {"slow_head": 1}
+
+
+async def test_compression_is_agreed_to_where_it_is_on(autojump_clock: MockClock) -> None:
+    app = App()
+    async with served(app, rules=DEFLATING) as running:
+        stream = await running.dial()
+        await stream.send_all(get(UPGRADE, KEY, OFFER))
+        assert (
+            b"\r\nsec-websocket-extensions: permessage-deflate; server_no_context_takeover;"
+            b" client_no_context_takeover\r\n"
+        ) in (await head(stream)).lower()
+        plain = await running.dial()
+        await plain.send_all(get(UPGRADE, KEY))
+        assert b"extensions" not in (await head(plain)).lower()
+        bad = await running.dial()
+        await bad.send_all(get(UPGRADE, KEY, OFFER.replace(b"bits", b"bits=abc")))
+        assert b"extensions" not in (await head(bad)).lower()
+    assert [scope["state"]["deflate"] for scope in app.scopes] == [True, False, False]
+
+
+async def test_offers_in_several_fields_are_one_list(autojump_clock: MockClock) -> None:
+    async with served(App(), rules=DEFLATING) as running:
+        stream = await running.dial()
+        other = b"Sec-WebSocket-Extensions: x-other\r\n"
+        await stream.send_all(get(UPGRADE, KEY, other, OFFER))
+        assert b"permessage-deflate" in await head(stream)

@@ -1,0 +1,177 @@
+"""Whose turn it is: direct writes up to a bound, then portions; nothing is timed."""
+
+import pytest
+import trio
+import trio.testing
+
+from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, WriteCoalescer
+
+
+class Flushable:
+    """Notes, in a list shared with others, that it was flushed."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def flush(self) -> None:
+        self.log.append(self.name)
+
+
+class Pieces:
+    """A task of so many pieces; what it notes is (name, pieces asked for, direct writes left)."""
+
+    def __init__(
+        self, name: str, pieces: int, coalescer: WriteCoalescer, log: list[tuple[str, int, int]]
+    ):
+        self.name, self.left, self.coalescer, self.log = name, pieces, coalescer, log
+
+    def step(self, most: int) -> bool:
+        writes = 0
+        while self.coalescer.may_write():
+            writes += 1
+        self.log.append((self.name, most, writes))
+        self.left -= 1
+        return not self.left
+
+
+def test_the_bounds_are_those_of_the_module() -> None:
+    assert (WriteCoalescer().at_once, AT_ONCE, CHUNK) == (256, 256, 128)
+
+
+def test_so_many_direct_writes_and_no_more_before_its_turn() -> None:
+    coalescer = WriteCoalescer(at_once=3)
+    assert [coalescer.may_write() for _ in range(5)] == [True] * 3 + [False] * 2
+    assert not coalescer.busy  # a direct write owes nothing to anybody
+
+
+async def test_after_its_turn_the_direct_writes_are_there_again(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    coalescer, log = WriteCoalescer(at_once=2), list[str]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        for _ in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert [coalescer.may_write() for _ in range(3)] == [True, True, False]
+            coalescer.schedule(Flushable("a", log))
+            assert coalescer.busy
+        await trio.testing.wait_all_tasks_blocked()
+        assert log == ["a"] * 3
+        assert not coalescer.busy
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("first", ["may_write", "schedule", "begin"])
+async def test_each_kind_of_work_wakes_it(first: str, autojump_clock: trio.abc.Clock) -> None:
+    coalescer, log, steps = WriteCoalescer(at_once=1), list[str](), list[tuple[str, int, int]]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        if first == "may_write":
+            assert coalescer.may_write()
+        elif first == "schedule":
+            coalescer.schedule(Flushable("a", log))
+        else:
+            coalescer.begin(Pieces("a", 1, coalescer, steps))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (log, len(steps)) == (["a"] * (first == "schedule"), int(first == "begin"))
+        assert coalescer.may_write()
+        nursery.cancel_scope.cancel()
+
+
+class Turns(trio.abc.Instrument):
+    """Puts a bar into a log before each turn of the coalescer."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name == "coalescer":
+            self.log.append("|")
+
+
+async def written(coalescer: WriteCoalescer, log: list[str]) -> str:
+    """Run it until nothing is scheduled; what was done, with a bar between two turns."""
+    turns = Turns(log)
+    trio.lowlevel.add_instrument(turns)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run, name="coalescer")
+        for _ in range(100):  # bounded, so that a broken coalescer fails here and does not hang
+            await trio.lowlevel.checkpoint()
+        assert not coalescer.busy
+        trio.lowlevel.remove_instrument(turns)
+        nursery.cancel_scope.cancel()
+    return "".join(log).strip("|")
+
+
+async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
+    coalescer, log = WriteCoalescer(chunk=2), list[str]()
+    for name in "abcde":
+        coalescer.schedule(Flushable(name, log))
+    assert await written(coalescer, log) == "ab|cd|e"
+
+
+async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
+    """A long task keeps nobody waiting whose frame waits."""
+    coalescer, log = WriteCoalescer(chunk=1), list[str]()
+
+    class Task:
+        left = 3
+
+        def step(self, most: int) -> bool:
+            log.append(str(most))
+            self.left -= 1
+            return not self.left
+
+    coalescer.begin(Task())
+    for name in "ab":
+        coalescer.schedule(Flushable(name, log))
+    assert await written(coalescer, log) == "1a|1b|1"
+
+
+async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """With another task behind it what a client gets is written together: no direct writes."""
+    coalescer, steps = WriteCoalescer(at_once=9, chunk=4), list[tuple[str, int, int]]()
+    coalescer.begin(Pieces("a", 2, coalescer, steps))
+    coalescer.begin(Pieces("b", 2, coalescer, steps))
+    assert coalescer.busy
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert steps == [("a", 4, 0), ("a", 4, 0), ("b", 4, 4), ("b", 4, 4)]
+
+
+async def test_between_two_pieces_nothing_is_written_directly() -> None:
+    """What comes meanwhile would overtake the rest of the task."""
+    coalescer, between = WriteCoalescer(at_once=9, chunk=4), list[bool]()
+
+    class Task:
+        left = 3
+
+        def step(self, most: int) -> bool:
+            self.left -= 1
+            return not self.left
+
+    task = Task()
+    coalescer.begin(task)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+            if 0 < task.left < 3:
+                between.append(coalescer.may_write())
+        nursery.cancel_scope.cancel()
+    assert between
+    assert not any(between)
+
+
+def test_it_is_full_with_thirty_two_tasks() -> None:
+    coalescer, steps = WriteCoalescer(), list[tuple[str, int, int]]()
+    for n in range(32):
+        assert not coalescer.full, n
+        coalescer.begin(Pieces("a", 1, coalescer, steps))
+    assert coalescer.full

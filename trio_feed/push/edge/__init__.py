@@ -1,0 +1,1 @@
+"""The server: connections, TLS, who is admitted, request and frame checks, HTTP pages."""

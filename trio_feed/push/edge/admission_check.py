@@ -1,0 +1,108 @@
+"""Request heads are vetted between h11 and hypercorn: what hypercorn would stumble over or accept
+against our will (HTTP/2, compression, bytes that are not ASCII) does not reach it, nor does who may
+not come in, nor a body beyond its bound."""
+
+from collections.abc import Callable
+
+import h11
+from attrs import field, frozen
+
+from .admission import Admission
+from .extensions import accept_deflate
+from .limits import ServerLimits
+
+_ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
+
+
+@frozen
+class AdmissionRules:
+    """What the server lets in.  ``deflate``: clients may agree on compression."""
+
+    admission: Admission = field(factory=Admission)
+    deflate: bool = False
+
+
+class CheckedH11(h11.Connection):
+    """h11 whose requests are fit for hypercorn, on every request of a connection.
+
+    A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
+    a close; ``refused(reason, value)`` is told of it.  ``deflate`` is the answer to the last
+    request's offer of compression, None: none; ``expects_body`` whether that request has a body
+    still to come.
+    """
+
+    def __init__(
+        self, rules: AdmissionRules, refused: Callable[[str, str], None], limits: ServerLimits
+    ) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
+        self.deflate: str | None = None
+        self.expects_body = False
+        self._rules, self._refused = rules, refused
+        self._max_body_bytes = limits.max_body_bytes
+        self._body_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            return self._vetted(event)
+        if isinstance(event, h11.Data):
+            self._body_bytes += len(event.data)
+            self._check_body(self._body_bytes)
+        elif isinstance(event, h11.EndOfMessage):
+            self.expects_body = False
+        return event
+
+    def _vetted(self, request: h11.Request) -> h11.Request:
+        """The request without the offers that we decline.  Raises h11.RemoteProtocolError.
+
+        Declining is ignoring: RFC 9110, 7.8 for ``Upgrade: h2c``, RFC 6455, 9.1 for extensions.
+        """
+        if request.http_version not in (b"1.0", b"1.1"):  # HTTP/2's preface says 2.0
+            raise self._refusal("http_version", 505, request.http_version)
+        if refusal := self._rules.admission.refusal(request.headers):
+            raise self._refusal(refusal.reason, refusal.status, refusal.value.encode())
+        names = [name for name, _ in request.headers]
+        for name in _ONE_OF_A_KIND:
+            if names.count(name) > 1:
+                raise self._refusal("malformed", 400, name)
+        kept = [(n, v) for n, v in request.headers if self._fit(n, v)]
+        upgrade = any(name == b"upgrade" for name, _ in kept)
+        if upgrade and self.trailing_data[0]:  # a client waits for the 101 (RFC 6455, 4.1)
+            raise self._refusal("too_early", 400, b"frames before the 101")
+        self._expect_body(kept)
+        offers = b",".join(v for n, v in request.headers if n == b"sec-websocket-extensions")
+        self.deflate = None
+        if self._rules.deflate and upgrade:
+            self.deflate = accept_deflate(offers.decode("latin-1"))
+        return h11.Request(
+            method=request.method,
+            target=request.target,
+            headers=kept,
+            http_version=request.http_version,
+        )
+
+    def _fit(self, name: bytes, value: bytes) -> bool:
+        """Whether a field is passed on."""
+        if name == b"sec-websocket-extensions":
+            return False
+        if name == b"upgrade" and value.strip().lower() != b"websocket":
+            return False
+        if name in (b"connection", b"sec-websocket-protocol") and not value.isascii():
+            raise self._refusal("malformed", 400, name)
+        return True
+
+    def _expect_body(self, headers: list[tuple[bytes, bytes]]) -> None:
+        fields = dict(headers)
+        length = int(fields.get(b"content-length", b"0"))  # h11 has checked that it is a number
+        self._check_body(length)
+        self._body_bytes = 0
+        self.expects_body = length > 0 or b"transfer-encoding" in fields
+
+    def _check_body(self, size: int) -> None:
+        if size > self._max_body_bytes:
+            raise self._refusal("body", 413, b"a body of more than %d bytes" % self._max_body_bytes)
+
+    def _refusal(self, reason: str, status: int, value: bytes) -> h11.RemoteProtocolError:
+        said = value.decode("latin-1")[:100]
+        self._refused(reason, said)
+        return h11.RemoteProtocolError(f"{reason}: {said}", error_status_hint=status)

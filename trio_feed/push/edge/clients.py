@@ -1,0 +1,162 @@
+"""The accepted connections: how many there may be, where from, and how they end.
+
+Each has a task, a cancel scope and an exception boundary of its own; whoever is one too many is
+told so (503, Retry-After) before anything of its request is looked at.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from .admission import ip_group
+from .error_boundary import ErrorBoundary
+from .limits import ServerLimits
+from .stream import ClientStream, accept
+
+log = structlog.get_logger()
+
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_BUSY_S = 1.0
+"""All a refused client gets to read its answer."""
+_LONG_TURN_S = 0.002
+_BUSY_AT_ONCE = 64
+"""Refused clients that are answered at the same time; more are dropped without a word."""
+
+
+async def _let_others_run() -> None:
+    """One turn of the loop, and where that took long as much time again for those already here.
+
+    A thousand new connections a second then wait in the kernel, and not the clients.
+    """
+    began = trio.current_time()
+    await trio.lowlevel.checkpoint()
+    took_s = trio.current_time() - began
+    if took_s > _LONG_TURN_S:
+        await trio.sleep(took_s)
+
+
+class Connection(Protocol):
+    """One accepted connection, as ``server`` makes it.
+
+    ``finishing``: it should be given the grace when the server ends.  ``scope`` is shielded;
+    cancelling it ends the connection.
+    """
+
+    stream: ClientStream
+    finishing: bool
+    scope: trio.CancelScope
+
+    async def serve(self) -> None: ...
+
+
+class Clients:
+    """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is told
+    of everyone who was turned away; ``ending`` is awaited when the end begins."""
+
+    def __init__(
+        self,
+        connect: Callable[[ClientStream], Connection],
+        limits: ServerLimits,
+        boundary: ErrorBoundary,
+        refused: Callable[[str, str], None],
+        ending: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._connect, self._limits, self._boundary = connect, limits, boundary
+        self._refused, self._ending = refused, ending
+        self._open: set[Connection] = set()
+        self._per_ip: Counter[str] = Counter()
+        self._refusing = 0
+        self._left = trio.lowlevel.ParkingLot()
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[Any]],
+        stop_accepting: trio.Event,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Accept until ``stop_accepting``, serve until cancelled, then end as ``serve`` says."""
+        async with trio.open_nursery() as clients:
+            try:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, clients, name="accept")
+                    task_status.started()
+                    await stop_accepting.wait()
+                    accepting.cancel_scope.cancel()
+                await trio.sleep_forever()
+            finally:
+                await self._finish()
+
+    async def _accept(self, listener: trio.abc.Listener[Any], clients: trio.Nursery) -> None:
+        async with listener:
+            while True:
+                stream = await accept(listener, send_timeout_s=self._limits.send_timeout_s)
+                group = ip_group(stream.socket.peer[0]) if stream.socket.peer else stream.peer
+                if reason := self._too_many(group):
+                    self._refused(reason, stream.peer)
+                    self._turn_away(stream, clients)
+                    continue
+                connection = self._connect(stream)
+                self._open.add(connection)
+                self._per_ip[group] += 1
+                clients.start_soon(self._serve, connection, group, name=f"client {stream.peer}")
+                await _let_others_run()
+
+    def _too_many(self, group: str) -> str:
+        if len(self._open) >= self._limits.max_connections:
+            return "connections"
+        if 0 < self._limits.max_connections_per_ip <= self._per_ip[group]:
+            return "connections_per_ip"
+        return ""
+
+    async def _serve(self, connection: Connection, group: str) -> None:
+        try:
+            with self._boundary.around(connection.stream.peer):
+                await connection.serve()
+        finally:
+            self._open.discard(connection)
+            self._per_ip[group] -= 1
+            if not self._per_ip[group]:
+                del self._per_ip[group]
+            self._left.unpark_all()
+            await trio.aclose_forcefully(connection.stream)
+
+    def _turn_away(self, stream: ClientStream, clients: trio.Nursery) -> None:
+        if self._refusing < _BUSY_AT_ONCE:
+            self._refusing += 1
+            clients.start_soon(self._refuse, stream, name=f"refused {stream.peer}")
+        else:
+            stream.abort()
+
+    async def _refuse(self, stream: ClientStream) -> None:
+        try:
+            with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await stream.send_all(_BUSY)
+                    await stream.send_eof()
+                    stream.finish(_BUSY_S)
+                    await stream.receive_some()
+        finally:
+            self._refusing -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _finish(self) -> None:
+        """The end of every connection, at most the grace from now."""
+        with trio.CancelScope(shield=True, relative_deadline=self._limits.shutdown_grace_s):
+            await self._ending()
+            for connection in self._open:
+                if not connection.finishing:
+                    connection.scope.cancel()
+            while self._open:
+                await self._left.park()
+        for connection in self._open:
+            log.info("client.aborted", peer=connection.stream.peer)
+            connection.stream.abort()
+            connection.scope.cancel()

@@ -1,0 +1,87 @@
+"""The settings as the push server wants them."""
+
+import ssl
+
+from ...errors import SettingsError
+from ...settings import Settings
+from ...settings.tables import ServerSettings, WebSocketSettings
+from .admission import ANY, admission, host_name, origin_problem
+from .admission_check import AdmissionRules
+from .limits import ServerLimits
+from .throttle import RequestLimits
+from .tls import server_context
+
+_FRAMES_PER_REQUEST = 2
+"""Fragments that a client may make of each of its requests, in the long run."""
+_ADMIN_CONNECTIONS = 64
+
+
+def check_server(server: ServerSettings) -> None:
+    """Raises SettingsError for names, origins or files that are none."""
+    for index, origin in enumerate(server.allowed_origins):
+        if problem := origin_problem(origin):
+            raise SettingsError(f"server.allowed_origins.{index}", problem)
+    for index, host in enumerate(server.allowed_hosts):
+        if host != ANY and host_name(host) != host.lower():
+            problem = f"{host!r} is not a name without port such as feed.example.com"
+            raise SettingsError(f"server.allowed_hosts.{index}", problem)
+    tls_context(server)
+
+
+def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
+    """None: no TLS.  Raises SettingsError."""
+    if not server.tls_cert_file:
+        return None
+    return server_context(server.tls_cert_file, server.tls_key_file)
+
+
+def admission_rules(settings: Settings) -> AdmissionRules:
+    """Whom the clients' port lets in."""
+    server = settings.server
+    own = admission(
+        server.host, server.allowed_hosts, server.allowed_origins, tls=bool(server.tls_cert_file)
+    )
+    return AdmissionRules(own, deflate=settings.websocket.compression)
+
+
+def admin_rules(server: ServerSettings) -> AdmissionRules:
+    """Whom the admin port lets in: never a page of somebody else."""
+    return AdmissionRules(admission(server.admin_host, server.allowed_hosts, (), tls=False))
+
+
+def server_limits(
+    websocket: WebSocketSettings, sweep_s: float, close_timeout_s: float
+) -> ServerLimits:
+    """The sweep finds clients that are silent or take nothing; the server's own limits stand
+    ``sweep_s`` and ``close_timeout_s`` behind it.
+
+    So many frames are allowed that a client hears of its refused requests before it is closed.
+    """
+    at_once = websocket.request_burst + websocket.flood_requests
+    return ServerLimits(
+        max_connections=websocket.max_connections,
+        max_connections_per_ip=websocket.max_connections_per_ip,
+        max_message_bytes=websocket.max_message_bytes,
+        frames_per_s=websocket.requests_per_second * _FRAMES_PER_REQUEST,
+        frame_burst=at_once * _FRAMES_PER_REQUEST,
+        receive_timeout_s=(websocket.ping_interval + websocket.ping_timeout) / 1000 + sweep_s,
+        send_timeout_s=websocket.send_timeout_s + close_timeout_s,
+        handshake_timeout_s=websocket.handshake_timeout_s,
+        body_timeout_s=websocket.handshake_timeout_s,
+    )
+
+
+def admin_limits(websocket: WebSocketSettings) -> ServerLimits:
+    return ServerLimits(
+        max_connections=_ADMIN_CONNECTIONS,
+        send_timeout_s=websocket.send_timeout_s,
+        handshake_timeout_s=websocket.handshake_timeout_s,
+    )
+
+
+def request_limits(websocket: WebSocketSettings) -> RequestLimits:
+    return RequestLimits(
+        per_s=websocket.requests_per_second,
+        burst=websocket.request_burst,
+        flood=websocket.flood_requests,
+    )

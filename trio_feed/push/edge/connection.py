@@ -1,0 +1,262 @@
+"""One accepted connection: hypercorn's protocol code with our checks and deadlines around it."""
+
+from collections.abc import MutableMapping
+from contextlib import suppress
+from functools import partial
+from math import inf
+from typing import Any
+
+import trio
+from attrs import frozen
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from wsproto.events import CloseConnection
+
+from .admission_check import AdmissionRules, CheckedH11
+from .error_boundary import ClientGone, ErrorBoundary, last_line
+from .inflate import FrameRefused, InboundFrames
+from .lifespan import ASGIApp, Message, Receive, Send
+from .limits import ServerLimits
+from .refusals import Refusals
+from .stream import ClientStream
+from .throttle import TokenBucket
+
+CLOSE_S = 2.0
+"""For the last message and hypercorn's clean-up, after the app has ended."""
+_WEBSOCKET_CLOSE = b"\x88"
+"""First byte of a Close frame (RFC 6455, 5.2: FIN and opcode 8); servers do not mask."""
+_MAX_RECEIVE = 64 * 1024
+_MAX_FRAMES_RECEIVE = 2 * 1024
+"""Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
+_SKIP_PAUSE_S = 0.01
+"""Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
+
+
+@frozen
+class Shared:
+    """What all connections of one server share.  ``state`` is the app's, from its lifespan."""
+
+    app: ASGIApp
+    config: Config
+    context: WorkerContext
+    state: dict[str, Any]
+    limits: ServerLimits
+    rules: AdmissionRules
+    boundary: ErrorBoundary
+    refusals: Refusals
+
+
+class Connection(TCPServer):
+    """One accepted connection.  Used once; the caller closes ``stream``.
+
+    ``finishing``: an HTTP exchange is under way, or the app has begun to close the WebSocket.
+    ``scope`` is shielded so that the server's end does not cut those; ``Clients`` cancels it within
+    the grace, so it always has an end.
+    """
+
+    stream: ClientStream  # type: ignore[assignment]
+
+    def __init__(self, shared: Shared, stream: ClientStream) -> None:
+        own_state = {**shared.state, "stream": stream}
+        super().__init__(
+            self._run_app,  # type: ignore[arg-type]
+            shared.config,
+            shared.context,
+            own_state,
+            stream,  # type: ignore[arg-type]
+        )
+        self.finishing = False
+        self.scope = trio.CancelScope(shield=True)
+        self._shared = shared
+        self._head = CheckedH11(shared.rules, shared.refusals.note, shared.limits)
+        self._frames: InboundFrames | None = None
+        self._running = 0
+        self._waiting_for = "slow_head"
+        self._receiving = trio.CancelScope()
+        self._close_by = inf
+        self._input_over = trio.Event()
+
+    async def serve(self) -> None:
+        """Serve requests until either side is done.  May raise anything a client can provoke."""
+        self._expect_request()
+        with self.scope:
+            try:
+                await self.stream.secure()
+            except trio.BrokenResourceError as error:
+                self._shared.refusals.note(
+                    "tls", f"{self.stream.peer}: {last_line(error.__cause__)}"
+                )
+                return
+            await self.run()
+        expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
+        if expired and self._waiting_for:
+            self._shared.refusals.note(self._waiting_for, self.stream.peer)
+
+    async def _read_data(self) -> None:
+        """Hypercorn's reading loop, with a check of everything that comes in."""
+        protocol: Any = self.protocol.protocol
+        protocol.connection = self._head
+        while (data := await self._receive()) is not None:
+            if protocol.connection is self._head:
+                await self.protocol.handle(RawData(bytes(data)))
+                if not data:
+                    break
+            elif not data or not await self._take_frames(data):
+                break
+        self._input_over.set()
+        if self._frames is not None:  # hypercorn does not always tell the app of the end
+            self.scope.deadline = trio.current_time() + CLOSE_S
+        await self.protocol.handle(Closed())
+        if not self._running:
+            self.scope.cancel()
+
+    async def _receive(self) -> bytes | bytearray | None:
+        """What came in, empty at the end of the stream; None: nothing can come any more."""
+        deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
+        with trio.CancelScope(deadline=deadline) as self._receiving:
+            with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+                return await self.stream.receive_some(
+                    _MAX_RECEIVE if self._frames is None else _MAX_FRAMES_RECEIVE
+                )
+        return None
+
+    async def _take_frames(self, data: bytes | bytearray) -> bool:
+        """Pass on what is in order.  False: the client has closed.
+
+        What comes after our own Close frame is only looked through for the client's.
+        """
+        if self._frames is None:  # before the app runs; hypercorn answers it with 400
+            await self.protocol.handle(RawData(bytes(data)))
+            return True
+        if self._close_by < inf:
+            self._frames.skip(data)
+            await trio.sleep(_SKIP_PAUSE_S)
+            return not self._frames.closed
+        try:
+            plain = self._frames.feed(data, trio.current_time())
+        except FrameRefused as refusal:
+            self._shared.refusals.note(f"frame_{refusal.code}", self.stream.peer)
+            await self._close_websocket(refusal)
+        else:
+            await self.protocol.handle(RawData(plain))
+        return True
+
+    async def _close_websocket(self, refusal: FrameRefused) -> None:
+        """Say why, then tell the app that its client is gone."""
+        websocket: Any = getattr(self.protocol.protocol, "stream", None)
+        if isinstance(websocket, WSStream) and websocket.handshake.accepted:
+            event = CloseConnection(code=refusal.code, reason=str(refusal))
+            await websocket._send_wsproto_event(event)
+        self._expect_close()
+        self.scope.deadline = trio.current_time() + 2 * CLOSE_S
+        await self.protocol.handle(Closed())
+
+    async def protocol_send(self, event: Event) -> None:
+        opened = self._frames is not None
+        if opened and isinstance(event, RawData) and event.data[:1] == _WEBSOCKET_CLOSE:
+            self._expect_close()
+        await super().protocol_send(event)
+
+    def _expect_close(self) -> None:
+        """We send a Close frame: the client has ``CLOSE_S`` to answer it, nothing else counts."""
+        self._close_by = min(self._close_by, trio.current_time() + CLOSE_S)
+        self._receiving.deadline = min(self._receiving.deadline, self._close_by)
+
+    async def _run_app(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *_threads: Any
+    ) -> None:
+        websocket = scope["type"] == "websocket"
+        if websocket:
+            self._open_websocket(scope)
+        if self._shared.rules.admission.scheme == "https":
+            scope["scheme"] += "s"
+        self.finishing = not websocket
+        self._running += 1
+        self.scope.deadline, self._waiting_for = inf, ""
+        if self._head.expects_body:
+            receive = self._await_body(receive)
+        with self._shared.boundary.around(self.stream.peer):
+            await self._shared.app(scope, receive, partial(self._send, send))
+        self.finishing = True
+        if self._close_by < inf:
+            await self._linger()
+        await self._conclude(send, None)
+        self._running -= 1
+        if websocket:
+            self.scope.cancel()  # nothing that hypercorn still waits for will come
+        elif not self._running:
+            self.finishing = False
+            self._expect_request()
+            if self._input_over.is_set():
+                self.scope.cancel()
+
+    def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
+        limits, deflate = self._shared.limits, self._head.deflate is not None
+        self._frames = InboundFrames(
+            limits.max_message_bytes,
+            TokenBucket(limits.frames_per_s, limits.frame_burst),
+            TokenBucket(limits.controls_per_s, limits.control_burst),
+            deflate=deflate,
+        )
+        scope["state"]["deflate"] = deflate
+
+    def _await_body(self, receive: Receive) -> Receive:
+        """The app's ``receive``, whose connection is dropped unless the body comes in time."""
+        self.scope.deadline = trio.current_time() + self._shared.limits.body_timeout_s
+        self._waiting_for = "slow_body"
+
+        async def receive_in_time() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                self.scope.deadline = inf
+            return message
+
+        return receive_in_time
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may wedge."""
+        if message["type"] == "websocket.accept" and self._head.deflate is not None:
+            answer = (b"sec-websocket-extensions", self._head.deflate.encode())
+            message = {**message, "headers": [*message.get("headers", []), answer]}
+        if message["type"] in ("websocket.accept", "websocket.send"):
+            before = self.stream.bytes_out
+            await send(message)
+            # On a connection that is over, hypercorn returns at once and without a checkpoint: an
+            # app that sends in a loop would never let anybody else run.
+            if self.stream.bytes_out == before:
+                raise ClientGone(f"{self.stream.peer}: the client has gone")
+            return
+        if message["type"] == "websocket.close":
+            self.finishing = True
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            if message.get("body"):
+                await send({**message, "more_body": True})
+            await self._conclude(send, {"type": "http.response.body", "body": b""})
+            return
+        await send(message)
+
+    async def _linger(self) -> None:
+        """Our Close frame is sent: read on until the client's, or the end of the stream, came.
+
+        Closing with bytes unread would make the kernel reset the connection, and the client might
+        lose the Close frame.
+        """
+        with trio.move_on_after(CLOSE_S):
+            await self._input_over.wait()
+
+    async def _conclude(self, send: Send, last: Message | None) -> None:
+        """Tell hypercorn that the app is done (``None``: altogether).
+
+        It then queues a disconnect event for the app, and where the app has left 10 events
+        unread it would wait for ever.
+        """
+        with trio.move_on_after(CLOSE_S) as concluding:
+            await send(last)
+        if concluding.cancelled_caught:
+            self.scope.cancel()
+
+    def _expect_request(self) -> None:
+        self.scope.deadline = trio.current_time() + self._shared.limits.handshake_timeout_s

@@ -1,0 +1,74 @@
+"""The line that nothing which one client provokes may cross."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from .throttle import Sampler
+
+log = structlog.get_logger()
+
+_LINES, _WINDOW_S = 10, 60.0
+"""So many crashes are logged in a window, the rest only counted: a client can repeat itself."""
+
+
+class ClientGone(OSError):
+    """What an app's WebSocket ``send`` raises when nobody is there (ASGI 2.4 asks for OSError)."""
+
+
+class ErrorBoundary:
+    """One server's line.  ``crashed`` is called for every crash, logged or not."""
+
+    def __init__(self, crashed: Callable[[], None]) -> None:
+        self._crashed = crashed
+        self._sampler = Sampler(_LINES, _WINDOW_S)
+
+    @contextmanager
+    def around(self, peer: str) -> Iterator[None]:
+        """Nothing that one client or its session provokes goes further.  Cancellation does."""
+        try:
+            yield
+        except* ClientGone:
+            log.debug("client.gone", peer=peer)
+        # Catching everything is right here and nowhere else: hypercorn lets unforeseen bytes
+        # surface as any exception, and past this line it would end the service for all clients.
+        except* Exception as group:  # noqa: BLE001
+            self._note(peer, first_of(group))
+
+    def _note(self, peer: str, error: BaseException) -> None:
+        self._crashed()
+        left_out = self._sampler.admit(trio.current_time())
+        if left_out is not None:
+            log.error(
+                "client.crashed",
+                peer=peer,
+                error=type(error).__name__,
+                message=last_line(error),
+                at=place(error),
+                left_out=left_out,
+            )
+
+
+def first_of(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def last_line(what: object) -> str:
+    """One line of at most 200 characters; some apps report a whole traceback."""
+    lines = str(what).strip().splitlines()
+    return lines[-1][:200] if lines else ""
+
+
+def place(error: BaseException) -> str:
+    """``file:line`` that raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

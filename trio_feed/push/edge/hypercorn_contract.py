@@ -1,0 +1,97 @@
+"""What we need of hypercorn 0.18: checked at start, and its configuration.
+
+``connection`` overrides methods and reads attributes that hypercorn does not promise to keep, so
+the server does not start with another version.
+"""
+
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from hypercorn.config import Config
+from hypercorn.logging import Logger
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+
+from ...errors import StartError
+from .error_boundary import first_of, place
+from .limits import ServerLimits
+
+log = structlog.get_logger()
+
+
+def check_hypercorn() -> None:
+    """Raises StartError unless hypercorn has the members that we use; many are private."""
+    problems = []
+    version = importlib.metadata.version("hypercorn")
+    if not version.startswith("0.18."):
+        problems.append(f"version {version}")
+    for owner, names in _REQUIRED.items():
+        problems += [f"{owner.__name__}.{name}" for name in names if not hasattr(owner, name)]
+    for owner, names in _SET_IN_INIT.items():
+        set_there = owner.__init__.__code__.co_names  # type: ignore[misc]
+        problems += [f"{owner.__name__}.{name}" for name in names if name not in set_there]
+    for function, expected in _SIGNATURES.items():
+        if list(inspect.signature(function).parameters) != expected:
+            problems.append(f"signature of {function.__qualname__}")
+    if problems:
+        raise StartError(
+            f"hypercorn 0.18 is needed, the installed one differs in: {', '.join(problems)}"
+        )
+
+
+def _options(limits: ServerLimits) -> dict[str, Any]:
+    return {
+        "accesslog": None,
+        "errorlog": None,
+        "logger_class": _HypercornLog,
+        "include_server_header": False,
+        "h11_max_incomplete_size": limits.max_head_bytes,
+        "keep_alive_timeout": limits.handshake_timeout_s,
+        "websocket_max_message_size": limits.max_message_bytes,
+        "websocket_ping_interval": None,  # a task per connection; the sessions' sweep does it
+    }
+
+
+def hypercorn_config(limits: ServerLimits) -> Config:
+    """Hypercorn's settings for our limits."""
+    config = Config()
+    for name, value in _options(limits).items():
+        setattr(config, name, value)
+    return config
+
+
+class _HypercornLog(Logger):
+    """Hypercorn's log calls as one structlog line each, never a traceback."""
+
+    async def warning(self, message: str, *_args: Any, **_kwargs: Any) -> None:
+        log.warning("server.hypercorn", message=message)
+
+    async def exception(self, message: str, *_args: Any, **_kwargs: Any) -> None:
+        cause = first_of(sys.exception() or Exception())
+        log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
+
+
+_REQUIRED: dict[type, Sequence[str]] = {
+    Config: tuple(_options(ServerLimits())),
+    Logger: ("warning", "exception"),
+    TCPServer: ("run", "_read_data", "protocol_send"),
+    WSStream: ("_send_wsproto_event",),
+}
+_SET_IN_INIT: dict[type, Sequence[str]] = {
+    H11Protocol: ("connection", "stream"),
+    ProtocolWrapper: ("protocol",),
+    WorkerContext: ("terminated",),
+}
+_SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
+    TCPServer: ["app", "config", "context", "state", "stream"],
+    TCPServer._read_data: ["self"],
+    TCPServer.protocol_send: ["self", "event"],
+    WorkerContext: ["max_requests"],
+}

@@ -1,0 +1,36 @@
+"""Who was turned away, and why: counted by reason, and a sample of each reason logged."""
+
+from collections import defaultdict
+
+import structlog
+import trio
+
+from ...metrics import Metrics
+from .throttle import Sampler
+
+log = structlog.get_logger()
+
+_LINES, _WINDOW_S = 3, 60.0
+
+_HINTS = {
+    "host": "name it in server.allowed_hosts",
+    "origin": "name it in server.allowed_origins",
+    "connections": "websocket.max_connections are open",
+    "connections_per_ip": "websocket.max_connections_per_ip are open from there",
+}
+"""What the operator may do, where it is the operator's choice."""
+
+
+class Refusals:
+    """``reason`` is one of a fixed few words, ``what`` what the client said or who it is."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._samplers: defaultdict[str, Sampler] = defaultdict(lambda: Sampler(_LINES, _WINDOW_S))
+
+    def note(self, reason: str, what: str) -> None:
+        self._metrics.refused.labels(reason).inc()
+        left_out = self._samplers[reason].admit(trio.current_time())
+        if left_out is not None:
+            hint = _HINTS.get(reason, "")
+            log.info("client.refused", reason=reason, what=what, hint=hint, left_out=left_out)

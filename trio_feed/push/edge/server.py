@@ -1,0 +1,97 @@
+"""Serve an ASGI app with hypercorn's protocol code and our own supervision.
+
+Only this file, ``connection`` and ``hypercorn_contract`` import hypercorn.
+
+Hypercorn's own ``serve`` makes every connection a child of one nursery, so an error
+that one client provokes ends the service for all, and its sends cannot be cancelled, so one frozen
+client blocks the exit.  We put its parts together differently:
+
+* every connection has a task, a cancel scope and an exception boundary of its own (``clients``);
+* its bytes go through a :class:`ClientStream`, which can always be aborted;
+* each request head is checked between h11 and hypercorn (``admission_check``): Host, Origin, no
+  HTTP/2, no h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
+* each WebSocket frame is checked before hypercorn sees it (``inflate``): size, form, compression;
+* whatever waits has a deadline, which :class:`ServerLimits` or a constant of ``connection`` names.
+
+Sessions find their byte stream in ``scope["state"]["stream"]``, and whether their client takes
+compressed messages in ``scope["state"]["deflate"]``.
+"""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+from ...errors import StartError
+from ...metrics import Metrics
+from .admission_check import AdmissionRules
+from .clients import Clients
+from .connection import Connection, Shared
+from .error_boundary import ErrorBoundary
+from .hypercorn_contract import check_hypercorn, hypercorn_config
+from .lifespan import ASGIApp, Lifespan
+from .limits import ServerLimits
+from .refusals import Refusals
+
+__all__ = ["ASGIApp", "check_hypercorn", "serve"]
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    listeners: Sequence[trio.abc.Listener[Any]],
+    limits: ServerLimits,
+    rules: AdmissionRules,
+    metrics: Metrics,
+    stop_accepting: trio.Event,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
+
+    ``listeners`` are bound (``world.listen``) and closed here in every case.  After
+    ``stop_accepting`` it refuses new connections and goes on with the others.  When cancelled:
+    accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
+    being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
+    aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
+
+    Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
+    """
+    async with AsyncExitStack() as stack:
+        for listener in listeners:
+            await stack.enter_async_context(listener)
+        check_hypercorn()
+        life = Lifespan(
+            app,
+            startup_timeout_s=limits.startup_timeout_s,
+            shutdown_grace_s=limits.shutdown_grace_s,
+        )
+        shared = Shared(
+            app=app,
+            config=hypercorn_config(limits),
+            context=WorkerContext(None),
+            state=life.state,
+            limits=limits,
+            rules=rules,
+            boundary=ErrorBoundary(metrics.crashes.inc),
+            refusals=Refusals(metrics),
+        )
+        clients = Clients(
+            partial(Connection, shared),
+            limits,
+            shared.boundary,
+            shared.refusals.note,
+            ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(life.run, name="lifespan")
+            try:
+                await life.start()
+                if life.failure is None:
+                    await clients.run(listeners, stop_accepting, task_status)
+            finally:
+                await life.stop()
+    if life.failure is not None:
+        raise StartError(f"push server: {life.failure}")

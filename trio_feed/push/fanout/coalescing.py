@@ -1,0 +1,103 @@
+"""Who writes when: at once while there is little to do, together as soon as there is more.
+
+One ``write`` per message and client costs a system call each, and a burst of them holds up the
+whole loop.  So the first ``AT_ONCE`` messages go out directly; what comes on top of them waits in
+the clients' queues until the coalescer's turn in the scheduler, which writes all that a client is
+owed with one call, some clients at a time.  Nothing is timed: when the coalescer has caught up,
+messages go out directly again.
+
+A message for more clients than that is handed out by the coalescer, some clients at a time and
+directly, so that nobody has to wait until ten thousand are served.
+"""
+
+from collections import deque
+from typing import Never, Protocol
+
+import trio
+
+AT_ONCE = 256
+CHUNK = 128
+"""Clients written to before others have their turn."""
+_MOST_TASKS = 32
+
+
+class Flushable(Protocol):
+    """A client that is owed frames."""
+
+    def flush(self) -> None:
+        """Write what waits, as far as it goes without waiting."""
+
+
+class Task(Protocol):
+    """Something long that can be done in pieces."""
+
+    def step(self, most: int) -> bool:
+        """Do ``most`` more of it.  True: that was the last."""
+
+
+class WriteCoalescer:
+    """One per hub.  ``run`` is a task; all else is synchronous.  ``at_once`` direct writes go out
+    per turn; ``chunk`` clients are written to before others have theirs."""
+
+    def __init__(self, at_once: int = AT_ONCE, chunk: int = CHUNK) -> None:
+        self.at_once = self._left = at_once
+        self._chunk = chunk
+        self._scheduled: deque[Flushable] = deque()
+        self._tasks: deque[Task] = deque()
+        self._work = trio.lowlevel.ParkingLot()
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is owed something."""
+        return bool(self._scheduled or self._tasks)
+
+    @property
+    def full(self) -> bool:
+        """No more tasks are to be begun."""
+        return len(self._tasks) >= _MOST_TASKS
+
+    def may_write(self) -> bool:
+        """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
+        if self._left <= 0:
+            return False
+        self._wake()
+        self._left -= 1
+        return True
+
+    def schedule(self, client: Flushable) -> None:
+        """``client`` has frames waiting: flush it soon.  Once per flush is enough."""
+        self._wake()
+        self._scheduled.append(client)
+
+    def begin(self, task: Task) -> None:
+        """Do it soon, behind those that were begun before."""
+        self._wake()
+        self._tasks.append(task)
+
+    async def run(self) -> Never:
+        """Flush whoever is owed, until cancelled."""
+        while True:
+            if self._idle:
+                await self._work.park()
+            while self.busy:
+                if self._tasks:
+                    self._step()
+                for _ in range(min(self._chunk, len(self._scheduled))):
+                    self._scheduled.popleft().flush()
+                await trio.lowlevel.checkpoint()
+            self._left = self.at_once
+
+    def _step(self) -> None:
+        """With more to come, what a client gets of it is written together."""
+        self._left = self._chunk if len(self._tasks) == 1 else 0
+        if self._tasks[0].step(self._chunk):
+            self._tasks.popleft()
+        self._left = 0
+
+    @property
+    def _idle(self) -> bool:
+        return not self.busy and self._left == self.at_once
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._work.unpark_all()

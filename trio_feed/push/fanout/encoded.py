@@ -1,0 +1,113 @@
+"""One numbered message on its way to many: written once, framed once per distinct wording."""
+
+from attrs import define, frozen
+
+from ...bus.base import Numbered, Published
+from ...core.channels import CHANNELS
+from ...model import KlineMessage
+from .. import messages
+from ..protocol import Target
+from .frames import deflate, text_frame
+
+
+@frozen
+class Prefix:
+    """How one subscription's messages begin: the type, and what the client calls the stream."""
+
+    head: bytes
+    deflated: bool
+
+    def frame(
+        self, message: "EncodedMessage", left_out: int = 0, *, snapshot: bool = False
+    ) -> bytes:
+        """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one is
+        no news, it says how things stand."""
+        extra = f'"conflated":{left_out},' if left_out else ""
+        if snapshot:
+            extra += '"snapshot":true,'
+        tail = message.tail(deflated=self.deflated)
+        if not extra:
+            return text_frame(self.head, tail, deflated=self.deflated)
+        middle = extra.encode()
+        piece = deflate(middle) if self.deflated else middle
+        return text_frame(self.head, piece, tail, deflated=self.deflated)
+
+
+def prefix_of(target: Target, subscription_id: str | None, *, deflated: bool) -> Prefix:
+    """The words of a subscription."""
+    head = messages.data_head(target.channel) + target.splice(subscription_id)
+    return Prefix(deflate(head.encode()) if deflated else head.encode(), deflated)
+
+
+@define(eq=False)
+class EncodedMessage:
+    """A message of a topic.  ``sent_ms`` is when it was published, which is what it says itself.
+
+    ``whole``: complete in itself, so that a later one of its stream makes it superfluous.
+    ``final``: it closes the candle of ``open_ms``.  ``ephemeral``: it has no number of its own.
+    """
+
+    epoch: int
+    offset: int
+    received_ms: float
+    sent_ms: float
+    whole: bool
+    open_ms: int | None
+    final: bool
+    _message: Numbered
+    ephemeral: bool = False
+    provisional: bool = False
+    _tail: bytes = b""
+    _deflated: bytes = b""
+
+    def replaces(self, queued: "EncodedMessage") -> bool:
+        """Whether a client that has not got ``queued`` yet needs it no more."""
+        if not queued.whole or queued.epoch != self.epoch or queued.ephemeral != self.ephemeral:
+            return False
+        return self.whole or (self.final and self.open_ms == queued.open_ms)
+
+    def tail(self, *, deflated: bool) -> bytes:
+        """What follows the subscriber's words."""
+        if not self._tail:
+            self._tail = messages.data_tail(self._message, self.sent_ms).encode()
+        if not deflated:
+            return self._tail
+        if not self._deflated:
+            self._deflated = deflate(self._tail)
+        return self._deflated
+
+
+def encoded_once(published: Published) -> EncodedMessage:
+    """A message of the bus, always the same parcel: it is written down once for all."""
+    if published.encoded is None:
+        published.encoded = encoded(
+            published.message,
+            published.sent_ms,
+            ephemeral=published.ephemeral,
+            provisional=published.provisional,
+        )
+    message: EncodedMessage = published.encoded
+    return message
+
+
+def encoded(
+    message: Numbered, sent_ms: float, *, ephemeral: bool = False, provisional: bool = False
+) -> EncodedMessage:
+    """A message, not written down before somebody wants it."""
+    if isinstance(message, KlineMessage):
+        whole, final = not message.kline.closed, message.kline.closed and not message.revision
+        open_ms = message.kline.open_ms
+    else:
+        whole, final, open_ms = CHANNELS[message.line.channel].conflated, False, None
+    return EncodedMessage(
+        message.epoch,
+        message.offset,
+        message.received_ms,
+        sent_ms,
+        whole,
+        open_ms,
+        final,
+        message,
+        ephemeral,
+        provisional,
+    )

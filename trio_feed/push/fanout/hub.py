@@ -1,0 +1,167 @@
+"""The hub of a node: what comes from the bus goes to this node's subscribers.  Synchronous.
+
+A message is written down once, framed once for all who use the same words, and handed to the
+clients, which write it to their sockets at once or queue it (``coalescer``).  A subscriber joins in
+the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Never
+
+from attrs import frozen
+
+from ...bus.base import Published, Reader, Stream
+from ...metrics import Metrics
+from ...model import Interval, KlineMessage, StatusMessage, StreamState
+from ..protocol import REFUSED, Target
+from .coalescing import WriteCoalescer
+from .encoded import EncodedMessage, encoded_once
+from .send_queue import QueuedFrame
+from .topics import FanOut, Subscriber, Subscription, Topic, Topics
+
+_SAMPLED = 64
+
+
+class Hub:
+    """All topics and who subscribed to them: the :class:`trio_feed.bus.base.Listener` of a node.
+    ``run`` is the task that writes what has to wait.
+    """
+
+    def __init__(
+        self,
+        bus: Reader,
+        *,
+        default_venue: str,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self.coalescer = WriteCoalescer()
+        self._all = Topics(default_venue)
+        self._topics: dict[Stream, Topic] = {}
+        self._now_ms = now_ms
+        self._metrics = metrics
+        self._published = metrics.push_latency.labels("published")
+        self._written = metrics.push_latency.labels("written")
+        self._queued = metrics.push_latency.labels("queued")
+        self._samples = 0
+        bus.listen(self)
+
+    @property
+    def symbols(self) -> list[str]:
+        return self._all.symbols
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return self._all.intervals
+
+    @property
+    def topics(self) -> Iterable[Topic]:
+        return self._all.by_subject.values()
+
+    async def run(self) -> Never:
+        """Write what clients are owed, until cancelled."""
+        await self.coalescer.run()
+
+    # From the bus
+
+    def opened(self, stream: Stream) -> None:
+        topic = self._topics[stream] = Topic(stream)
+        self._all.add(topic)
+
+    def closed(self, stream: Stream) -> None:
+        """Its subscribers are told, and it is not there any more."""
+        topic = self._topics.pop(stream)
+        status = StatusMessage(stream.subject, StreamState.STALE, "removed from the settings")
+        for subscription in list(topic.subscriptions.values()):
+            subscription.subscriber.send_status(subscription, status)
+            subscription.subscriber.topic_closed(topic)
+            self.unsubscribe(subscription.subscriber, topic)
+        self._all.remove(topic)
+
+    def aliased(self, native: str, symbol: str) -> None:
+        """Requests may use either name."""
+        self._all.name(native, symbol)
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None:
+        for subscription in list(self._topics[stream].subscriptions.values()):
+            subscription.subscriber.send_status(subscription, status)
+
+    def published(self, stream: Stream, published: Published) -> None:
+        topic, message = self._topics[stream], published.message
+        takers: Iterable[Subscription] = topic.subscriptions.values()
+        if published.provisional:
+            takers = [taker for taker in takers if taker.request.provisional]
+        if takers:
+            live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
+            timed = live and not published.ephemeral
+            self._hand_out(topic, FanOut(encoded_once(published), deque(takers), timed))
+
+    # For the clients
+
+    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
+        """The topic that a request is about.  Raises RequestError with ``code``."""
+        return self._all.find(target, code=code)
+
+    def _hand_out(self, topic: Topic, fan_out: FanOut) -> None:
+        self._metrics.pushed.inc(len(fan_out.rest))
+        topic.under_way.append(fan_out)
+        if self.coalescer.full:  # what is behind hurries on, into the clients' queues
+            while topic.under_way:
+                self._finish(topic)
+        elif len(topic.under_way) > 1 or len(fan_out.rest) > self.coalescer.at_once:
+            self.coalescer.begin(_Turn(self, topic, fan_out))
+        else:
+            self._finish(topic)
+
+    def _finish(self, topic: Topic) -> None:
+        """The oldest message that is under way goes to everybody at once."""
+        fan_out = topic.under_way.popleft()
+        fan_out.step(len(fan_out.rest))
+        if fan_out.timed:
+            self._observe(fan_out.message)
+
+    def _observe(self, message: EncodedMessage) -> None:
+        """How long it took until here; what clients could not be given at once comes later."""
+        self._published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
+        self._written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
+
+    def sample(self, entry: QueuedFrame) -> None:
+        """A message that had to wait is out; one in so many is measured."""
+        self._samples += 1
+        if entry.message is not None and entry.push and not self._samples % _SAMPLED:
+            self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on the subscriber gets the topic's messages; a second subscription of the same
+        client to the same topic replaces the first."""
+        topic = subscription.topic
+        topic.stream.keep()
+        if subscription.subscriber not in topic.subscriptions:
+            self._metrics.subscriptions.inc()
+        topic.subscriptions[subscription.subscriber] = subscription
+
+    def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> bool:
+        """False: there was no such subscription."""
+        if topic.subscriptions.pop(subscriber, None) is None:
+            return False
+        self._metrics.subscriptions.dec()
+        return True
+
+
+@frozen(eq=False)
+class _Turn:
+    """A fan-out as a task of the coalescer."""
+
+    hub: Hub
+    topic: Topic
+    fan_out: FanOut
+
+    def step(self, most: int) -> bool:
+        """See :class:`.coalescer.Task`; one that was finished meanwhile is done."""
+        if self.fan_out not in self.topic.under_way:
+            return True
+        if len(self.fan_out.rest) > most:
+            return self.fan_out.step(most)
+        self.hub._finish(self.topic)
+        return True

@@ -1,0 +1,97 @@
+"""A client comes back: every message after the last one that it has, or an honest no.
+
+First the topic's ring, which has every message but does not reach far.  For candles then the
+store, which has the closed ones and the revisions, also those of earlier runs of the service: the
+updates of open candles in between are left out, and the messages say how many.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+
+from ...model import Series
+from ...store import KlineStore
+from ..protocol import Since
+from .encoded import EncodedMessage, encoded, encoded_once
+from .send_queue import QueuedFrame
+from .topics import Subscription, Topic
+
+_MOST_ROWS = 1500
+_TRIES = 5
+
+
+@frozen
+class Missed:
+    """What a client missed, oldest first, each with how many messages before it are left out.
+    ``source`` is ``ring`` or ``store``."""
+
+    messages: list[tuple[EncodedMessage, int]]
+    source: str
+
+
+async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
+    """What went out after ``since``; None where that is not known exactly.
+
+    Up to date at the moment of return, as :func:`.history.latest` is; the stream's
+    messages have to be kept already.  Raises StoreError.
+    """
+    stream = topic.stream
+    if stream.continues(since.epoch, since.offset):
+        return Missed([(encoded_once(kept), 0) for kept in stream.after(since.offset)], "ring")
+    subject, ahead = stream.subject, (stream.epoch, stream.offset)
+    if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
+        return None
+    for _ in range(_TRIES):
+        mark = stream.offset  # what went out up to here is in the store
+        rows = await store.after(
+            subject, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
+        )
+        if rows is None:
+            return None
+        if stream.continues(stream.epoch, mark):
+            known = [row for row in rows if row.epoch < stream.epoch or row.offset <= mark]
+            last = since.offset if since.epoch == stream.epoch else 0
+            if known and known[-1].epoch == stream.epoch:
+                last = known[-1].offset
+            messages = [encoded(row, now_ms) for row in known]
+            messages += [encoded_once(kept) for kept in stream.after(last)]
+            return Missed(_counted(messages, since), "store")
+    return None
+
+
+def _counted(messages: list[EncodedMessage], since: Since) -> list[tuple[EncodedMessage, int]]:
+    """Each with the distance to the one before; the numbers of an epoch begin with 1."""
+    counted, epoch, offset = [], since.epoch, since.offset
+    for message in messages:
+        if message.epoch != epoch:
+            epoch, offset = message.epoch, 0
+        counted.append((message, message.offset - offset - 1))
+        offset = message.offset
+    return counted
+
+
+def resume_points(
+    subscriptions: Iterable[Subscription], unwritten: Iterable[QueuedFrame]
+) -> list[dict[str, Any]]:
+    """Where a client that is sent away may resume: for each subscription the last message before
+    those that are ``unwritten`` (in order).  One whose history has not been written has none."""
+    first: dict[Subscription, QueuedFrame] = {}
+    for waiting in unwritten:
+        numbered = waiting.message is not None and not waiting.message.ephemeral
+        if waiting.key is not None and (numbered or (waiting.message is None and not waiting.push)):
+            first.setdefault(waiting.key, waiting)
+    points = []
+    for subscription in subscriptions:
+        topic, entry = subscription.topic, first.get(subscription)
+        number = topic.stream.epoch, topic.stream.offset
+        for fan_out in reversed(topic.under_way):
+            if subscription in fan_out.rest and not fan_out.message.ephemeral:
+                number = fan_out.message.epoch, fan_out.message.offset - 1
+        if entry is not None:
+            if entry.message is None:
+                continue
+            number = entry.message.epoch, entry.message.offset - entry.left_out - 1
+        names = {**subscription.request.target.about, "exchange": topic.subject.venue}
+        points.append({**names, "epoch": number[0], "offset": number[1]})
+    return points

@@ -1,0 +1,238 @@
+"""The sending half of one client: its subscriptions, and what is written to it, in one order.
+
+Pushes never wait: a client whose send queue is full, or that takes no byte for too long, is
+disconnected and learns from where to resume.  Replies do wait (``room``), which slows down no
+client but one that asks faster than it reads.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import trio
+from attrs import frozen
+
+from ...metrics import Metrics
+from ...model import StatusMessage
+from .. import messages
+from ..protocol import SLOW_CLIENT
+from .encoded import EncodedMessage
+from .frames import PING, reply_frame
+from .hub import Hub
+from .resume import resume_points
+from .send_queue import QueuedFrame, SendQueue
+from .topics import Subscription, Topic
+from .transport import Transport
+from .writer import Writer
+
+log = structlog.get_logger()
+
+CLOSE_TIMEOUT_S = 2.0
+"""For the rest of a frame, the last message and the close, where a client is too slow."""
+
+Close = Callable[[int, str], Awaitable[None]]
+"""Closes the connection with a code and a reason."""
+
+
+@frozen
+class ClientTimeouts:
+    """In seconds: a client that sends no byte is pinged after ``ping_s`` and aborted after
+    ``silence_s``; one that takes no byte while some wait is disconnected after ``stall_s``."""
+
+    ping_s: float
+    silence_s: float
+    stall_s: float
+
+    @property
+    def sweep_s(self) -> float:
+        """How often to look, so that none of them is overrun by much."""
+        return min(self.ping_s / 4, self.silence_s / 4, self.stall_s / 10)
+
+
+class ClientSender:
+    """Made by the session, which calls :meth:`start` first and :meth:`close` last.
+
+    ``queue`` holds what the socket does not take at once.  ``deflated``: the client has agreed to
+    permessage-deflate without context takeover.  ``leaving``: its last message is said.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        queue: SendQueue,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+        transport: Transport,
+        *,
+        deflated: bool,
+    ) -> None:
+        self.client_id = str(uuid4())
+        self.subscriptions: dict[Topic, Subscription] = {}
+        self.leaving = False
+        self.deflated = deflated
+        self._hub, self._queue, self._now_ms, self._metrics = hub, queue, now_ms, metrics
+        self._transport = transport
+        self._writer = Writer(transport, queue, hub.coalescer, hub.sample)
+        self._nursery: trio.Nursery
+        self._reading: trio.CancelScope
+        self._close: Close
+        self._conflated = self._counted = 0
+        self._pinged_at = self._moved_at = trio.current_time()
+        self._moved_bytes = 0
+
+    def start(
+        self,
+        nursery: trio.Nursery,
+        reading: trio.CancelScope,
+        close: Close,
+    ) -> None:
+        """Before anything else.  What the transport raises comes out of ``nursery``; ``leave``
+        cancels ``reading`` and then calls ``close`` with a code and a reason."""
+        self._nursery, self._reading, self._close = nursery, reading, close
+        self._writer.start(nursery)
+
+    def close(self) -> None:
+        """The session is over: leave no subscription behind, and write no more unless a last
+        message is under way."""
+        self.unsubscribe_all()
+        if not self.leaving:
+            self.leaving = True
+            self._nursery.cancel_scope.cancel()
+
+    def statistics(self) -> dict[str, Any]:
+        """Its part of the status page; ``queued_age_ms`` of the oldest message that waits."""
+        queued = self._queue.statistics()
+        age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
+        return {
+            "client_id": self.client_id,
+            "peer": self._transport.peer,
+            "subscriptions": len(self.subscriptions),
+            "queued_messages": queued.messages,
+            "queued_bytes": queued.bytes,
+            "queued_age_ms": round(max(0.0, age_ms), 3),
+            "conflated": self._conflated,
+            "bytes_out": self._transport.bytes_out,
+        }
+
+    # From the hub: see topics.Subscriber
+
+    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
+        """A push.  Never waits; a client that does not read is disconnected (4408)."""
+        if self._writer.write(frame):
+            return
+        if self._queue.conflate(subscription, message, subscription.prefix):
+            self._conflated += 1
+            self._metrics.conflated.inc()
+        else:
+            self._push(QueuedFrame(frame, message.sent_ms, True, subscription, message))
+
+    def send_status(self, subscription: Subscription, status: StatusMessage) -> None:
+        """The upstream of a stream changed its state."""
+        request, now = subscription.request, self._now_ms()
+        own = request.target.splice(request.subscription_id)
+        frame = reply_frame(messages.stream_status(own, status, now), deflated=self.deflated)
+        self._push(QueuedFrame(frame, now, True, subscription))
+
+    def topic_closed(self, topic: Topic) -> None:
+        """A topic that the client subscribed to exists no more."""
+        self.subscriptions.pop(topic, None)
+
+    # From the session
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on the client gets the topic's messages."""
+        self._hub.subscribe(subscription)
+        self.subscriptions[subscription.topic] = subscription
+
+    def unsubscribe(self, topic: Topic) -> bool:
+        """False: there was no such subscription."""
+        self.subscriptions.pop(topic, None)
+        return self._hub.unsubscribe(self, topic)
+
+    def unsubscribe_all(self) -> None:
+        for topic in self.subscriptions:
+            self._hub.unsubscribe(self, topic)
+        self.subscriptions.clear()
+
+    def deliver(self, text: str) -> None:
+        """A private event: taken now or the client is disconnected, never left out."""
+        frame = reply_frame(text, deflated=self.deflated)
+        if not self.leaving and not self._writer.write(frame):
+            self._push(QueuedFrame(frame, self._now_ms(), True))
+
+    def reply(self, text: str) -> None:
+        """An answer, queued in any case; a caller with many of them waits for :meth:`room`."""
+        self.queue(text)
+        self.flush()
+
+    def queue(self, text: str, subscription: Subscription | None = None) -> None:
+        """An answer that the next :meth:`flush` writes; ``subscription``: what it belongs to."""
+        if not self.leaving:
+            frame = reply_frame(text, deflated=self.deflated)
+            self._queue.put(QueuedFrame(frame, self._now_ms(), key=subscription))
+
+    def queue_frame(self, frame: QueuedFrame) -> None:
+        """The same for a frame that is made already."""
+        self._queue.put(frame)
+
+    def flush(self) -> None:
+        """Write what waits, as far as the socket takes it."""
+        self._writer.flush()
+
+    async def room(self) -> None:
+        """Wait while too much is queued."""
+        await self._writer.room()
+
+    def leave(self, code: int, reason: str, last_message: str) -> None:
+        """Send ``last_message`` after what is queued, then close with ``code``."""
+        if self.leaving:
+            return
+        self.reply(last_message)
+        self.leaving = True
+        self.unsubscribe_all()
+        self._reading.cancel()
+        self._writer.finish(partial(self._close, code, reason))
+
+    def disconnect_slow(self, why: str, unsent: QueuedFrame | None = None) -> None:
+        """The client is too slow: forget what waits, say where to resume, close."""
+        self._metrics.slow_clients.inc()
+        log.warning("client.slow", why=why, **self.statistics())
+        waiting = [*self._queue, unsent] if unsent is not None else list(self._queue)
+        since = resume_points(self.subscriptions.values(), waiting)
+        self._queue.clear()
+        self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
+        self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
+
+    def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
+        """``now`` is trio's clock: ping or abort a silent client, disconnect one that takes
+        nothing.  Returns the bytes that wait."""
+        self.count_bytes()
+        if self.leaving:
+            return 0
+        moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
+        if moved != self._moved_bytes or not self._writer.stuck:
+            self._moved_at, self._moved_bytes = now, moved
+        if silent_s > timeouts.silence_s:
+            log.info("client.timeout", client_id=self.client_id, silent_s=round(silent_s, 3))
+            self._transport.abort()
+        elif now - self._moved_at >= timeouts.stall_s:
+            self.disconnect_slow(f"it took no byte for {timeouts.stall_s:g} s")
+        elif min(silent_s, now - self._pinged_at) >= timeouts.ping_s:
+            self._pinged_at = now
+            self._queue.put(QueuedFrame(PING, self._now_ms()))
+            self.flush()
+        return self._queue.statistics().bytes
+
+    def count_bytes(self) -> None:
+        """Add to the metric what was written since the last time."""
+        self._metrics.push_bytes.inc(self._transport.bytes_out - self._counted)
+        self._counted = self._transport.bytes_out
+
+    def _push(self, frame: QueuedFrame) -> None:
+        if self.leaving or self._writer.push(frame):
+            return
+        self.flush()  # the coalescer may not have had its turn
+        if not self._writer.push(frame):
+            self.disconnect_slow("its queue is full", frame)

@@ -1,0 +1,159 @@
+"""What can be subscribed to: topics, and the names by which requests find them."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import define, field
+
+from ...bus.base import Stream
+from ...model import Interval, Line, Series, StatusMessage, Subject
+from ..protocol import REFUSED, RequestError, Subscribe, Target
+from .encoded import EncodedMessage, Prefix
+
+
+class Subscriber(Protocol):
+    """One connected client.  Nothing here waits; a client that is too slow is dropped."""
+
+    def push(self, subscription: "Subscription", message: EncodedMessage, frame: bytes) -> None:
+        """A message, framed in the subscription's prefix."""
+
+    def send_status(self, subscription: "Subscription", status: StatusMessage) -> None:
+        """The stream's upstream changed its state."""
+
+    def topic_closed(self, topic: "Topic") -> None:
+        """There is no such topic any more, and so no subscription."""
+
+
+@define(eq=False)
+class Subscription:
+    """One client's interest in one topic, and the words that it used."""
+
+    subscriber: Subscriber
+    topic: "Topic"
+    request: Subscribe
+    prefix: Prefix
+
+
+@define(eq=False)
+class FanOut:
+    """One message on its way to the subscribers of its topic.  Whoever goes meanwhile is left out;
+    whoever comes is told of it in other ways.  ``timed``: how long it took is measured."""
+
+    message: EncodedMessage
+    rest: deque[Subscription]
+    timed: bool
+    _frames: dict[bytes, bytes] = field(factory=dict)
+
+    def step(self, most: int) -> bool:
+        """Hand it to ``most`` more of them.  True: that was the last."""
+        for _ in range(min(most, len(self.rest))):
+            subscription = self.rest.popleft()
+            subscriber, prefix = subscription.subscriber, subscription.prefix
+            if subscription.topic.subscriptions.get(subscriber) is not subscription:
+                continue
+            frame = self._frames.get(prefix.head)
+            if frame is None:
+                frame = self._frames[prefix.head] = prefix.frame(self.message)
+            subscriber.push(subscription, self.message, frame)
+        return not self.rest
+
+
+@define(eq=False)
+class Topic:
+    """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
+    ``under_way``: messages that some have not been given yet."""
+
+    stream: Stream
+    subscriptions: dict[Subscriber, Subscription] = field(factory=dict)
+    under_way: deque[FanOut] = field(factory=deque)
+
+    @property
+    def subject(self) -> Subject:
+        return self.stream.subject
+
+
+class Topics:
+    """All topics by subject and by symbol.  ``default_venue`` answers for a symbol that exists on
+    several venues."""
+
+    def __init__(self, default_venue: str) -> None:
+        self.by_subject: dict[Subject, Topic] = {}
+        self._by_symbol: dict[str, dict[Subject, Topic]] = {}
+        self._aliases: dict[str, str] = {}
+        self._intervals: Counter[Interval] = Counter()
+        self._default_venue = default_venue
+
+    @property
+    def symbols(self) -> list[str]:
+        return list(self._by_symbol)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        return [interval for interval in Interval if self._intervals[interval]]
+
+    def add(self, topic: Topic) -> None:
+        subject = topic.subject
+        self.by_subject[subject] = topic
+        self._by_symbol.setdefault(subject.symbol, {})[subject] = topic
+        if isinstance(subject, Series):
+            self._intervals[subject.interval] += 1
+
+    def remove(self, topic: Topic) -> None:
+        subject = topic.subject
+        del self.by_subject[subject]
+        there = self._by_symbol[subject.symbol]
+        del there[subject]
+        if not there:
+            del self._by_symbol[subject.symbol]
+        if isinstance(subject, Series):
+            self._intervals[subject.interval] -= 1
+
+    def name(self, alias: str, symbol: str) -> None:
+        """``alias`` is a venue's own name of ``symbol``; requests may use either."""
+        self._aliases[alias] = symbol
+
+    def find(self, target: Target, *, code: int = REFUSED) -> Topic:
+        """The topic that a request is about.  Raises RequestError with ``code``."""
+        symbol = self._resolve(target.symbol)
+        if symbol is None:
+            known = _some(self._by_symbol)
+            raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
+        there = self._by_symbol[symbol]
+        venues = list(dict.fromkeys(subject.venue for subject in there))
+        venue = target.exchange
+        if venue is None:
+            venue = self._default_venue if self._default_venue in venues else venues[0]
+        if venue not in venues:
+            raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {_some(venues)}")
+        topic = there.get(_subject(venue, symbol, target))
+        if topic is None:
+            have = [subject for subject in there if subject.venue == venue]
+            raise RequestError(code, f"{_absent(target, have)} for {symbol}")
+        return topic
+
+    def _resolve(self, name: str) -> str | None:
+        """A unified symbol, in any case, or a venue's own name -> the unified symbol."""
+        for found in (name, self._aliases.get(name), name.upper(), self._aliases.get(name.upper())):
+            if found in self._by_symbol:
+                return found
+        return None
+
+
+def _absent(target: Target, have: Iterable[Subject]) -> str:
+    if target.interval is None:
+        channels = _some(s.channel.value for s in have if isinstance(s, Line))
+        return f"channel: {target.channel.value!r} is not one of {channels}"
+    intervals = _some(s.interval.value for s in have if isinstance(s, Series))
+    return f"interval: {target.notation!r} is not one of {intervals}"
+
+
+def _subject(venue: str, symbol: str, target: Target) -> Subject:
+    if target.interval is None:
+        return Line(venue, symbol, target.channel)
+    return Series(venue, symbol, target.interval)
+
+
+def _some(names: Iterable[str], most: int = 20) -> str:
+    listed = [str(name) for name in names]
+    return " ".join(listed[:most]) + (" ..." if len(listed) > most else "")

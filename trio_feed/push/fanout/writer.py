@@ -1,0 +1,112 @@
+"""What goes out to one client, in one order.
+
+A frame is written at once, in the turn of whoever brings it, as long as the socket takes it.  What
+the socket does not take, or the coalescer wants to write together with more, waits in the send
+queue; a task that lives only as long as the socket is full drains it.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from .coalescing import WriteCoalescer
+from .send_queue import QueuedFrame, SendQueue
+from .transport import Transport
+
+_FRAMES, _FLUSH_BYTES, _DRAIN_BYTES = 1024, 256 * 1024, 64 * 1024
+"""Written with one call: so many frames at most, and bytes (the draining task copies them)."""
+
+Close = Callable[[], Awaitable[None]]
+
+
+class Writer:
+    """``written`` is told of the first of some entries that waited and are out now."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        send_queue: SendQueue,
+        coalescer: WriteCoalescer,
+        written: Callable[[QueuedFrame], None],
+    ) -> None:
+        self.send_queue = send_queue
+        self._transport, self._coalescer, self._written = transport, coalescer, written
+        self._scheduled = self._draining = False
+        self._room = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery
+        self._close: Close | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """The socket has been full, and there is more to write."""
+        return self._draining
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Before anything else: where the draining task goes.  What the transport raises comes
+        out of there."""
+        self._nursery = nursery
+
+    def write(self, frame: bytes) -> bool:
+        """Write it at once if nothing is before it and it is not too much for now."""
+        if self.send_queue or self._draining or not self._coalescer.may_write():
+            return False
+        return self._write_now([frame]) == 1
+
+    def push(self, entry: QueuedFrame) -> bool:
+        """Queue for the coalescer.  False: there is no room."""
+        if not self.send_queue.put(entry):
+            return False
+        if not (self._scheduled or self._draining):
+            self._scheduled = True
+            self._coalescer.schedule(self)
+        return True
+
+    def flush(self) -> None:
+        """Write what waits, as far as the socket takes it."""
+        self._scheduled = False
+        while self.send_queue and not self._draining:
+            first = next(iter(self.send_queue))
+            frames = self.send_queue.first(_FRAMES, _FLUSH_BYTES)
+            taken = self._write_now(frames)
+            self._remove(taken)
+            if taken < len(frames):
+                self._drain_soon()
+            if taken:
+                self._written(first)
+
+    async def room(self) -> None:
+        """Wait while the send_queue is full."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self.send_queue.full:
+            await self._room.park()
+
+    def finish(self, close: Close) -> None:
+        """Write what waits, then ``close``, and then cancel the nursery."""
+        self._close = close
+        self._drain_soon()
+
+    def _write_now(self, frames: list[bytes]) -> int:
+        taken = self._transport.write_now(frames)
+        if self._transport.behind:
+            self._drain_soon()
+        return taken
+
+    def _remove(self, number: int) -> None:
+        self.send_queue.remove(number)
+        if self._room:
+            self._room.unpark_all()
+
+    def _drain_soon(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._nursery.start_soon(self._drain, name="client writer")
+
+    async def _drain(self) -> None:
+        while self.send_queue or self._transport.behind:
+            frames = self.send_queue.first(_FRAMES, _DRAIN_BYTES)
+            self._remove(len(frames))
+            await self._transport.send_frames(frames)
+        self._draining = False
+        if self._close is not None:
+            await self._close()
+            self._nursery.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""Private events: authentication, events per user from the journal, settlement events in."""

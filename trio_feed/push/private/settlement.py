@@ -1,0 +1,244 @@
+"""Settlement events: from what a publisher posts to what each user is told.  Pure.
+
+Decimals are strings and leave as they came, digit by digit.  What the protocol does not name
+(``client_order_id``, say) is passed through where it is a plain value; what it names is checked.
+A trade becomes two deliveries, the taker's and the maker's, and neither learns who the other is.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from ...model import Delivery, Settlement
+
+_LAST_ID = 2**63 - 1
+_MAX_TEXT = 128
+_MAX_BODY = 4096
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class BadBody(Exception):
+    """Nothing of the request is taken; ``status`` is the HTTP status to answer."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+class BadEvent(Exception):
+    """One event is not taken; the text says which field is wrong."""
+
+
+def parse_body(body: bytes, max_events: int) -> list[Any]:
+    """A JSON array, or one JSON object per line -> events that are not checked yet.
+
+    Raises BadBody.
+    """
+    text = body.strip()
+    if not text:
+        raise BadBody(400, "the body is empty; a JSON array, or one JSON object per line")
+    events = _array(text) if text.startswith(b"[") else _lines(text, max_events)
+    if len(events) > max_events:
+        raise BadBody(413, f"more than {max_events} events in one request")
+    return events
+
+
+def _array(text: bytes) -> list[Any]:
+    try:
+        events: list[Any] = _decode(text)
+    except _NOT_JSON:
+        raise BadBody(400, "the body is not JSON") from None
+    return events
+
+
+def _lines(text: bytes, max_events: int) -> list[Any]:
+    events = []
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            events.append(_decode(line))
+        except _NOT_JSON:
+            raise BadBody(400, f"line {number} of the body is not JSON") from None
+        if len(events) > max_events:
+            break
+    return events
+
+
+def expand(event: Any, received_ms: float) -> Settlement:
+    """One event -> what to tell whom.  Raises BadEvent."""
+    if not isinstance(event, dict):
+        raise BadEvent("the event is not a JSON object")
+    event_id = _required(event, "event_id", _TEXT)
+    kind, data = event.get("type"), event.get("data")
+    make = _KINDS.get(kind) if isinstance(kind, str) else None
+    if make is None:
+        raise BadEvent(f"type: not one of {', '.join(_KINDS)}")
+    if not isinstance(data, dict):
+        raise BadEvent("data: not a JSON object")
+    if unknown := event.keys() - {"event_id", "type", "user_id", "data"}:
+        raise BadEvent(f"{_shown(min(unknown))}: unknown; what is beside data must be known")
+    user_id = event.get("user_id")
+    if user_id is not None:
+        _required(event, "user_id", _ID)
+    deliveries = make(user_id, data)
+    return Settlement(
+        event_id,
+        tuple(
+            Delivery(user, order, _body(kind, fields, event_id))
+            for user, order, fields in deliveries
+        ),
+        received_ms,
+    )
+
+
+Fields = dict[str, Any]
+_Told = list[tuple[int | None, int | None, Fields]]
+
+
+def _order_update(user_id: int | None, data: Fields) -> _Told:
+    fields = _checked(data, _ORDER, "data")
+    return [(user_id, fields["order_id"], fields)]
+
+
+def _balance_update(user_id: int | None, data: Fields) -> _Told:
+    if user_id is None:
+        raise BadEvent("user_id: missing")
+    return [(user_id, None, _checked(data, _BALANCE, "data"))]
+
+
+def _trade(user_id: int | None, data: Fields) -> _Told:
+    if user_id is not None:
+        raise BadEvent("user_id: a trade names its users in data.taker and data.maker")
+    common = {name: value for name, value in data.items() if name not in _SIDES}
+    if reserved := common.keys() & (_SIDE.keys() | {"role"}):
+        raise BadEvent(f"data.{min(reserved)}: belongs into data.taker and data.maker")
+    common = _checked(common, _TRADE, "data")
+    told: _Told = []
+    for role in _SIDES:
+        side = data.get(role)
+        if not isinstance(side, dict):
+            raise BadEvent(f"data.{role}: not a JSON object")
+        own = _checked(side, _SIDE, f"data.{role}")
+        if clash := own.keys() & (common.keys() | {"role"}):
+            raise BadEvent(f"data.{role}.{min(clash)}: belongs into data")
+        told.append((own.pop("user_id"), own["order_id"], _trade_fields(common, own, role)))
+    if told[0][2]["side"] == told[1][2]["side"]:
+        raise BadEvent("data.maker.side: both sides have the same")
+    return told
+
+
+_SIDES = ("taker", "maker")
+
+
+def _trade_fields(common: Fields, own: Fields, role: str) -> Fields:
+    """What one side is told, in the order of the protocol's page."""
+    every = {**common, **own, "role": role.upper()}
+    return {name: every[name] for name in _TRADE_ORDER} | every
+
+
+def _body(kind: Any, fields: Fields, event_id: str) -> str:
+    data = _encode(fields).decode()
+    if len(data) > _MAX_BODY:
+        raise BadEvent(f"data: longer than {_MAX_BODY} characters")
+    return f'"type":"{kind}","data":{data},"event_id":{_encode(event_id).decode()}'
+
+
+@frozen
+class _Rule:
+    fits: Callable[[Any], bool]
+    wanted: str
+
+
+def _checked(values: Fields, rules: Mapping[str, _Rule], where: str) -> Fields:
+    """The named fields in the order of ``rules``, then what else there is."""
+    found = {name: _required(values, name, rule, f"{where}.") for name, rule in rules.items()}
+    for name, value in values.items():
+        if name not in found:
+            if not isinstance(value, _PLAIN) or not 0 < len(name) <= _MAX_TEXT:
+                raise BadEvent(f"{where}.{_shown(name)}: unknown, and not a plain value")
+            found[name] = value
+    return found
+
+
+_PLAIN = (str, int, Decimal, bool, type(None))
+
+
+def _required(values: Fields, name: str, rule: _Rule, where: str = "") -> Any:
+    if name not in values:
+        raise BadEvent(f"{where}{name}: missing")
+    value = values[name]
+    if not rule.fits(value):
+        raise BadEvent(f"{where}{name}: not {rule.wanted}")
+    return value
+
+
+def _shown(name: str) -> str:
+    return repr(name[:40])
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    fits = re.compile(pattern, re.ASCII).fullmatch
+    return lambda value: isinstance(value, str) and fits(value) is not None
+
+
+def _one_of(*words: str) -> _Rule:
+    return _Rule(lambda value: value in words, f"one of {', '.join(words)}")
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _LAST_ID
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) is int and 10**12 <= value <= 4 * 10**12
+
+
+_TEXT = _Rule(
+    lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_TEXT,
+    f"a string of 1 to {_MAX_TEXT} characters",
+)
+_ID = _Rule(_is_id, "a whole number from 1 to 2^63-1")
+_TIME = _Rule(_is_time, "a time in unix milliseconds")
+_DECIMAL = _Rule(_matches(r"-?\d{1,30}(\.\d{1,30})?"), "a decimal number in a string")
+_SIGNED = _Rule(_matches(r"[+-]?\d{1,30}(\.\d{1,30})?"), "a decimal number in a string")
+_AVERAGE = _Rule(lambda value: value is None or _DECIMAL.fits(value), _DECIMAL.wanted)
+
+_ORDER = {
+    "order_id": _ID,
+    "symbol": _TEXT,
+    "status": _one_of("NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED"),
+    "filled_qty": _DECIMAL,
+    "avg_price": _AVERAGE,
+    "updated_at": _TIME,
+}
+_BALANCE = {
+    "asset": _TEXT,
+    "avail": _DECIMAL,
+    "frozen": _DECIMAL,
+    "change": _SIGNED,
+    "reason": _TEXT,
+}
+_TRADE = {
+    "trade_id": _ID,
+    "symbol": _TEXT,
+    "price": _DECIMAL,
+    "qty": _DECIMAL,
+    "traded_at": _TIME,
+}
+_SIDE = {
+    "user_id": _ID,
+    "order_id": _ID,
+    "side": _one_of("BUY", "SELL"),
+    "fee": _DECIMAL,
+}
+_TRADE_ORDER = (
+    "trade_id", "order_id", "symbol", "side", "price", "qty", "fee", "role", "traded_at",
+)  # fmt: skip
+_KINDS = {"order.update": _order_update, "trade": _trade, "balance.update": _balance_update}

@@ -1,0 +1,138 @@
+"""``POST /api/v1/settlement/events``: what a request comes to, without any server in it.
+
+Who it is comes before what it says: nothing of the body of a stranger is read.  An answer of 200
+means that what was accepted is on the disk, and has been handed to whoever is connected.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+
+import msgspec
+import structlog
+import trio
+from attrs import field, frozen
+
+from ...errors import JournalError
+from ...metrics import Metrics
+from ...model import Settlement
+from ...settings import SettlementSettings
+from ...store import Fate, Journal
+from .auth import AuthError, Publishers
+from .settlement import BadBody, BadEvent, expand, parse_body
+
+log = structlog.get_logger()
+
+_RETRY_AFTER_S = "1"
+
+
+@frozen
+class Reply:
+    """``text`` is JSON."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(factory=dict)
+
+
+class SettlementEndpoint:
+    """Answers requests; ``journal`` keeps the events."""
+
+    def __init__(
+        self,
+        settings: SettlementSettings,
+        journal: Journal,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._settings, self._journal = settings, journal
+        self._publishers = Publishers(settings.publishers)
+        self._now_ms, self._metrics = now_ms, metrics
+        self._under_way = 0
+
+    async def answer(
+        self, authorization: str, length: str | None, chunks: AsyncGenerator[bytes, None]
+    ) -> Reply:
+        """``length`` is the Content-Length header, ``chunks`` the body as it comes."""
+        try:
+            publisher = self._publishers.authenticate(authorization)
+        except AuthError as error:
+            self._metrics.auths.labels("publisher_refused").inc()
+            log.debug("settlement.refused", reason=str(error))  # strangers do not fill the log
+            return _problem(401, str(error), {"WWW-Authenticate": "Bearer"})
+        if self._under_way >= self._settings.max_requests:
+            return _problem(503, "too many requests at once", {"Retry-After": _RETRY_AFTER_S})
+        self._under_way += 1
+        try:
+            return await self._take(publisher, length, chunks)
+        except BadBody as error:
+            log.warning("settlement.refused", publisher=publisher, reason=str(error))
+            return _problem(error.status, str(error))
+        except JournalError:
+            problem = "events cannot be kept now; nothing of this request was accepted"
+            return _problem(503, problem, {"Retry-After": _RETRY_AFTER_S})
+        finally:
+            self._under_way -= 1
+
+    async def _take(
+        self, publisher: str, length: str | None, chunks: AsyncGenerator[bytes, None]
+    ) -> Reply:
+        body = await self._read(length, chunks)
+        entries = parse_body(body, self._settings.max_events)
+        received_ms = self._now_ms()
+        events: list[Settlement] = []
+        places: list[int] = []
+        rejected: dict[int, str] = {}
+        for index, entry in enumerate(entries):
+            try:
+                events.append(expand(entry, received_ms))
+                places.append(index)
+            except BadEvent as error:
+                rejected[index] = str(error)
+        counts = dict.fromkeys(Fate, 0)
+        for index, outcome in zip(places, await self._journal.append(events), strict=True):
+            counts[outcome.fate] += 1
+            if outcome.fate is Fate.REJECTED:
+                rejected[index] = outcome.reason
+        counts[Fate.REJECTED] = len(rejected)
+        for fate, count in counts.items():
+            self._metrics.settlement_events.labels(fate.value).inc(count)
+        if rejected:
+            first = min(rejected)
+            log.warning(
+                "settlement.rejected",
+                publisher=publisher,
+                count=len(rejected),
+                index=first,
+                reason=rejected[first],
+            )
+        return _reply(counts, rejected)
+
+    async def _read(self, length: str | None, chunks: AsyncGenerator[bytes, None]) -> bytes:
+        """The whole body.  Raises BadBody for one that is too large or comes too slowly."""
+        most = self._settings.max_body_bytes
+        too_large = BadBody(413, f"the body is larger than {most} bytes")
+        if length is not None and length.isascii() and length.isdigit() and int(length) > most:
+            raise too_large
+        body = bytearray()
+        with trio.move_on_after(self._settings.request_timeout_s) as deadline:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > most:
+                        raise too_large
+        if deadline.cancelled_caught:
+            raise BadBody(408, "the body did not come in time")
+        return bytes(body)
+
+
+def _reply(counts: Mapping[Fate, int], rejected: Mapping[int, str]) -> Reply:
+    answer = {
+        "accepted": counts[Fate.ACCEPTED],
+        "duplicates": counts[Fate.DUPLICATE],
+        "rejected": [{"index": i, "reason": rejected[i]} for i in sorted(rejected)],
+    }
+    return Reply(200, msgspec.json.encode(answer).decode())
+
+
+def _problem(status: int, text: str, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(status, msgspec.json.encode({"message": text}).decode(), headers or {})
