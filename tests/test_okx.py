@@ -26,7 +26,6 @@ from trio_feed.model import (
     plain,
 )
 from trio_feed.net.limits import FrameBudget
-from trio_feed.venues import okx
 from trio_feed.venues.base import (
     Ack,
     GoingAway,
@@ -36,6 +35,7 @@ from trio_feed.venues.base import (
     Venue,
 )
 from trio_feed.venues.instruments import Instruments
+from trio_feed.venues.okx import venue as okx
 from trio_feed.venues.rows import Rows
 
 D = Decimal

@@ -11,14 +11,12 @@ another contract after each delivery, so its candles would change from one to th
 
 from collections.abc import Sequence
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..model import Instrument, Interval
-from . import binance_connections as connections
-from . import binance_rest as rest
-from . import binance_wire as wire
-from .base import Event, Heartbeat, Plan, RestQuestion
-from .instruments import Instruments
-from .rows import Rows
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...model import Instrument, Interval
+from ..base import Event, Heartbeat, Plan, RestQuestion
+from ..instruments import Instruments
+from ..rows import Rows
+from . import connections, messages, rest
 
 NAME = "binance_usdm"
 WEBSOCKET_URL = "wss://fstream.binance.com"
@@ -56,7 +54,7 @@ _STREAMS = {
 }
 """Path and name of each kind.  ``@trade`` is undocumented on USD-M, but seen on /public."""
 KINDS = frozenset(_STREAMS)
-_CONTRACTS = {kind: contract for contract, kind in wire.CONTRACTS.items()}
+_CONTRACTS = {kind: contract for contract, kind in messages.CONTRACTS.items()}
 _DATED = "{pair}@kline_{interval}"
 _WEIGHTS = ((100, 1), (500, 2), (1001, 5))
 """Below so many candles a question weighs so much; else 10."""
@@ -97,7 +95,7 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
     """One WebSocket message.  Raises BadMessage."""
-    return wire.parse(raw, instruments)
+    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:

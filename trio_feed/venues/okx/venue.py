@@ -14,18 +14,17 @@ from decimal import Decimal
 
 import msgspec
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..errors import BadMessage
-from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
-from . import okx_forms as forms
-from . import okx_wire as wire
-from .base import Frame, Heartbeat, Plan, RestQuestion
-from .rows import MALFORMED, Rows, read_rows
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...errors import BadMessage
+from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from ..base import Frame, Heartbeat, Plan, RestQuestion
+from ..rows import MALFORMED, Rows, read_rows
+from . import forms, messages
 
 NAME = "okx"
 WEBSOCKET_URL = "wss://ws.okx.com"
 REST_URL = "https://openapi.okx.com"
-INTERVALS = frozenset(wire.BARS)
+INTERVALS = frozenset(messages.BARS)
 BOOK_RULE: BookRule | None = "okx"
 BOOK_SNAPSHOT_LEVELS: int | None = None
 HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
@@ -95,7 +94,7 @@ _LENGTHS_MS = {
 that is too full loses its oldest rows."""
 _LONGEST_MONTH_MS = 31 * 1_440 * _MINUTE
 
-parse = wire.parse
+parse = messages.parse
 
 
 def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None) -> Stream:
@@ -104,10 +103,10 @@ def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None)
         raise ValueError(f"{NAME} has no {kind} streams")
     path, channel = _STREAMS[kind]
     if kind is Kind.KLINE:
-        if interval not in wire.BARS:
+        if interval not in messages.BARS:
             raise ValueError(f"{NAME} has no {interval} candles")
-        channel += wire.BARS[interval]
-    name = wire.stream_name(channel, instrument.native)
+        channel += messages.BARS[interval]
+    name = messages.stream_name(channel, instrument.native)
     return Stream(path, name, instrument.symbol, kind, interval)
 
 
@@ -188,7 +187,7 @@ def _instrument(row: forms.Listed) -> Instrument | None:
         kind, symbol = _DERIVATIVES[row.instType], row.instId.replace("-", "")
         if row.ctValCcy != base:
             kind = f"inverse_{kind}"
-        size = wire.times(_number(row.ctVal), _number(row.ctMult or "1"))
+        size = messages.times(_number(row.ctVal), _number(row.ctMult or "1"))
     elif row.instType != "SPOT":
         return None
     if not (base and quote and row.instId and size > 0):
@@ -202,7 +201,7 @@ def _instrument(row: forms.Listed) -> Instrument | None:
         quote=quote,
         contract_size=size,
         tick_size=_number(row.tickSz),
-        step_size=wire.times(_number(row.lotSz), size),
+        step_size=messages.times(_number(row.lotSz), size),
         trading=row.state == "live",
     )
 
@@ -229,7 +228,7 @@ def klines_question(
     recent = start_ms > now_ms - _RECENT_BARS * length
     params: dict[str, str | int] = {
         "instId": instrument.native,
-        "bar": wire.BARS[interval],
+        "bar": messages.BARS[interval],
         "before": start_ms - 1,
         "after": until_ms,
         "limit": PAGE,
@@ -243,7 +242,7 @@ def parse_klines(body: bytes, instrument: Instrument) -> Rows[Kline]:
     """Ascending, closed as ``confirm`` says.  Raises BadMessage."""
 
     def make(row: forms.CandleRow) -> Kline:
-        return wire.kline(instrument, row, Source.BACKFILL)
+        return messages.kline(instrument, row, Source.BACKFILL)
 
     return read_rows(
         _data(body),
@@ -274,7 +273,7 @@ def parse_trades(body: bytes, instrument: Instrument) -> Rows[Trade]:
     """Ascending by id.  Raises BadMessage."""
 
     def make(row: forms.TradeRow) -> Trade:
-        return wire.trade(instrument, row)
+        return messages.trade(instrument, row)
 
     return read_rows(
         _data(body),
@@ -291,7 +290,7 @@ def latest_question(instrument: Instrument, interval: Interval | None) -> RestQu
     params: dict[str, str | int] = {"instId": instrument.native, "limit": 1}
     if interval is None:
         return RestQuestion("/api/v5/market/trades", params, _ONE_40TH)
-    bar = {"bar": wire.BARS[interval]}
+    bar = {"bar": messages.BARS[interval]}
     return RestQuestion("/api/v5/market/candles", params | bar, _ONE_40TH)
 
 
@@ -306,10 +305,10 @@ def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
     try:
         rows = forms.decode_books(_data(body))
     except MALFORMED as error:
-        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
+        raise BadMessage(f"malformed answer: {error}", messages.sample(body)) from None
     if len(rows) != 1:
-        raise BadMessage(f"{len(rows)} books in an answer", wire.sample(body))
-    return wire.book(instrument, rows[0], snapshot=True)
+        raise BadMessage(f"{len(rows)} books in an answer", messages.sample(body))
+    return messages.book(instrument, rows[0], snapshot=True)
 
 
 def _data(body: bytes) -> msgspec.Raw:
@@ -317,7 +316,7 @@ def _data(body: bytes) -> msgspec.Raw:
     try:
         answer = forms.decode_answer(body)
     except MALFORMED as error:
-        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
+        raise BadMessage(f"malformed answer: {error}", messages.sample(body)) from None
     if answer.code != "0":
-        raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", wire.sample(body))
+        raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", messages.sample(body))
     return answer.data

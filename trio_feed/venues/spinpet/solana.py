@@ -26,8 +26,8 @@ import msgspec
 from attrs import frozen
 from base58 import b58decode
 
-from ..errors import BadMessage
-from .base import Ack
+from ...errors import BadMessage
+from ..base import Ack
 
 COMMITMENTS = ("processed", "confirmed", "finalized")
 MOST_SLOTS = 2**35

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import BadMessage
-from ..transactions import SignaturePage, SignatureRow
+from ...errors import BadMessage
+from ...transactions import SignaturePage, SignatureRow
 from .solana import MOST_SLOTS, TransactionLogs, is_signature, sample
 
 MOST_SIGNATURES = 1000

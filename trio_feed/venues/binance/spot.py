@@ -6,14 +6,12 @@ the pong within a minute; candles are pushed every 2 s (``1s``: every second).
 
 from collections.abc import Sequence
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..model import Instrument, Interval
-from . import binance_connections as connections
-from . import binance_rest as rest
-from . import binance_wire as wire
-from .base import Event, Heartbeat, Plan, RestQuestion
-from .instruments import Instruments
-from .rows import Rows
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...model import Instrument, Interval
+from ..base import Event, Heartbeat, Plan, RestQuestion
+from ..instruments import Instruments
+from ..rows import Rows
+from . import connections, messages, rest
 
 NAME = "binance"
 WEBSOCKET_URL = "wss://stream.binance.com:443"
@@ -69,7 +67,7 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
     """One WebSocket message.  Raises BadMessage."""
-    return wire.parse(raw, instruments)
+    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:
