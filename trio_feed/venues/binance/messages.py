@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ...core.streams import KlineUpdate
+from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import (
     BookTop,
@@ -30,7 +31,6 @@ from ...model import (
 )
 from ..base import Ack, Event, GoingAway, Ignored
 from ..instruments import Instruments
-from ..rows import MALFORMED
 from .forms import (
     NOTHING,
     UM,

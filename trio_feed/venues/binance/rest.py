@@ -9,9 +9,10 @@ from typing import Any
 import attrs
 import msgspec
 
+from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
-from ..rows import MALFORMED, Rows, read_rows
+from ..rows import Rows, read_rows
 from .forms import AggRow, Count, Whole, Wire
 from .messages import CONTRACTS, aggregate, decode_depth, sample, snapshot
 

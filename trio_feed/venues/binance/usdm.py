@@ -12,17 +12,22 @@ another contract after each delivery, so its candles would change from one to th
 from collections.abc import Sequence
 
 from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import RestDialect
 from ...model import Instrument, Interval
 from ..base import Event, Heartbeat, Plan, RestQuestion
 from ..instruments import Instruments
 from ..rows import Rows
 from . import connections, messages, rest
+from .dialect import BinanceDialect
 
 NAME = "binance_usdm"
 WEBSOCKET_URL = "wss://fstream.binance.com"
 REST_URL = "https://fapi.binance.com"
 INTERVALS = frozenset(Interval) - {Interval.S1, Interval.S30}
-BOOK_RULE: BookRule | None = "binance_futures"
+BOOK_RULE: BookRule | None = BookRule(first_repeats=True)
+"""Source: "How to manage a local order book correctly" of USD-M.  Wider than that page: the first
+update may begin after the snapshot's id as long as what was before it is in the snapshot."""
+DIALECT: RestDialect = BinanceDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True

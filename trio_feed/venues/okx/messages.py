@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 
 from ...core.streams import KlineUpdate
+from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import (
     INT_MAX,
@@ -33,7 +34,6 @@ from ...model import (
 )
 from ..base import Ack, Event, GoingAway, Ignored, Pong
 from ..instruments import Instruments
-from ..rows import MALFORMED
 from .forms import (
     Arg,
     BookRow,

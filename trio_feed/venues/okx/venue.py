@@ -14,18 +14,23 @@ from decimal import Decimal
 
 import msgspec
 
+from ...core.calendar import length_ms
 from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import MALFORMED, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
 from ..base import Frame, Heartbeat, Plan, RestQuestion
-from ..rows import MALFORMED, Rows, read_rows
+from ..rows import Rows, read_rows
 from . import forms, messages
+from .dialect import OkxDialect
 
 NAME = "okx"
 WEBSOCKET_URL = "wss://ws.okx.com"
 REST_URL = "https://openapi.okx.com"
 INTERVALS = frozenset(messages.BARS)
-BOOK_RULE: BookRule | None = "okx"
+BOOK_RULE: BookRule | None = BookRule(streams_snapshots=True, may_lack_ids=True)
+"""Source: "Order book channel" (2026-07-07).  Recordings from before 2023 have no ids."""
+DIALECT: RestDialect = OkxDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = None
 HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
 """OKX closes (4004) after 30 s without data."""
@@ -72,27 +77,7 @@ _RECENT_BARS = 1_400
 _ONE_40TH, _ONE_20TH = 1, 2
 """Weights: OKX allows 40 or 20 requests in 2 s per endpoint, so 1200 a minute are its 40."""
 
-_MINUTE = 60_000
-_LENGTHS_MS = {
-    Interval.S1: 1_000,
-    Interval.M1: _MINUTE,
-    Interval.M3: 3 * _MINUTE,
-    Interval.M5: 5 * _MINUTE,
-    Interval.M15: 15 * _MINUTE,
-    Interval.M30: 30 * _MINUTE,
-    Interval.H1: 60 * _MINUTE,
-    Interval.H2: 120 * _MINUTE,
-    Interval.H4: 240 * _MINUTE,
-    Interval.H6: 360 * _MINUTE,
-    Interval.H12: 720 * _MINUTE,
-    Interval.D1: 1_440 * _MINUTE,
-    Interval.D3: 3 * 1_440 * _MINUTE,
-    Interval.W1: 7 * 1_440 * _MINUTE,
-    Interval.MO1: 28 * 1_440 * _MINUTE,
-}
-"""Of a month the shortest: a longer one could put more than a page between the bounds, and a page
-that is too full loses its oldest rows."""
-_LONGEST_MONTH_MS = 31 * 1_440 * _MINUTE
+_LONGEST_MONTH_MS = 31 * length_ms(Interval.D1)
 
 parse = messages.parse
 
@@ -220,7 +205,9 @@ def klines_question(
     ``limit`` is always a whole page: it costs nothing, and rows that stand closer than their
     interval (after a halt) are not lost.
     """
-    length = _LENGTHS_MS[interval]
+    # Of a month the shortest: a longer one could put more than a page between the bounds, and a
+    # page that is too full loses its oldest rows.
+    length = length_ms(interval)
     longest = _LONGEST_MONTH_MS if interval is Interval.MO1 else length
     start_ms = max(start_ms, BEGAN_MS)
     width = min(max(bars, 1) * longest, (PAGE - 1) * length)

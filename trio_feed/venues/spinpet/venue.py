@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from attrs import Attribute, evolve, field, frozen
 
 from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import HttpDialect, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Price, Trade
 from ...transactions import Answer, AskSignatures, AskSlot, AskTransaction, Question, Transaction
@@ -44,6 +45,7 @@ class _Facts:
     INTERVALS: frozenset[Interval] = frozenset()
     BOOK_RULE: BookRule | None = None
     BOOK_SNAPSHOT_LEVELS: int | None = None
+    DIALECT: RestDialect = HttpDialect()
     HEARTBEAT: Heartbeat | None = None
     LISTED: bool = False
     BURST_S: float = 60.0
