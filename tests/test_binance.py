@@ -19,9 +19,9 @@ from trio_feed.venues import (
     RestQuestion,
     Rows,
     Venue,
-    binance,
-    binance_usdm,
 )
+from trio_feed.venues.binance import spot as binance
+from trio_feed.venues.binance import usdm as binance_usdm
 
 CONTINUOUS: dict[str, Any] = {
     "e": "continuous_kline", "E": 1607443058651, "ps": "BTCUSDT", "ct": "PERPETUAL",

@@ -12,7 +12,9 @@ import pytest
 from trio_feed.core.book import Book, Outcome, State
 from trio_feed.model import BookTop, BookUpdate, Trade
 from trio_feed.simulator import parse_recording
-from trio_feed.venues import Ignored, Instruments, KlineUpdate, Venue, binance, binance_usdm
+from trio_feed.venues import Ignored, Instruments, KlineUpdate, Venue
+from trio_feed.venues.binance import spot as binance
+from trio_feed.venues.binance import usdm as binance_usdm
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
 RECORDINGS: list[tuple[str, Venue, dict[type, int]]] = [

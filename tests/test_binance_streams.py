@@ -18,7 +18,9 @@ from trio_feed.model import (
     Trade,
     plain,
 )
-from trio_feed.venues import Ignored, Instruments, Kind, KlineUpdate, Venue, binance, binance_usdm
+from trio_feed.venues import Ignored, Instruments, Kind, KlineUpdate, Venue
+from trio_feed.venues.binance import spot as binance
+from trio_feed.venues.binance import usdm as binance_usdm
 
 TABLE = Instruments([Instrument("x", "BNBUSDT", "BNBUSDT", "spot", "BNB", "USDT")])
 BNB = next(iter(TABLE))

@@ -8,6 +8,7 @@ import pytest
 from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.books import OKX, SPOT, USDM, checksum_ok
 from support.make import T0
 
 from trio_feed.core.book import (
@@ -15,17 +16,17 @@ from trio_feed.core.book import (
     BookPolicy,
     Outcome,
     Place,
-    Rule,
     State,
     place,
 )
+from trio_feed.core.streams import BookRule
 from trio_feed.model import BookUpdate, Level, plain
 
 APPLIED, IGNORED, BUFFERED = Outcome.APPLIED, Outcome.IGNORED, Outcome.BUFFERED
 RESYNC, AGAIN = Outcome.RESYNC, Outcome.AGAIN
 OLD, NEXT, GAP = Place.OLD, Place.NEXT, Place.GAP
 Sides = tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]
-RULES: tuple[Rule, ...] = ("binance_spot", "binance_futures", "okx")
+RULES: tuple[BookRule, ...] = (SPOT, USDM, OKX)
 
 
 def levels(text: str) -> tuple[Level, ...]:
@@ -52,7 +53,7 @@ def okx(previous: int, last: int, bids: str = "", asks: str = "") -> BookUpdate:
     return evolve(row, snapshot=first, bids=row.bids or levels("10:1") if first else row.bids)
 
 
-def live(rule: Rule, at: int, policy: BookPolicy | None = None) -> Book:
+def live(rule: BookRule, at: int, policy: BookPolicy | None = None) -> Book:
     """A book whose snapshot and first update after it are in, up to id ``at``."""
     book = Book("BTCUSDT", rule, policy or BookPolicy())
     assert book.snapshot(whole(at - 1)).outcome is APPLIED
@@ -64,49 +65,49 @@ def live(rule: Rule, at: int, policy: BookPolicy | None = None) -> Book:
     ("rule", "first", "row", "expected"),
     [
         # the first update after a snapshot that ends at 100: first..last, previous
-        ("binance_spot", True, (90, 99), OLD),
-        ("binance_spot", True, (90, 100), OLD),
-        ("binance_spot", True, (90, 101), NEXT),
-        ("binance_spot", True, (101, 101), NEXT),
-        ("binance_spot", True, (101, 110), NEXT),
-        ("binance_spot", True, (102, 110), GAP),
-        ("binance_futures", True, (90, 99, 80), OLD),
-        ("binance_futures", True, (90, 100, 80), NEXT),
-        ("binance_futures", True, (100, 100, 80), NEXT),
-        ("binance_futures", True, (100, 110, 99), NEXT),
-        ("binance_futures", True, (105, 110, 100), NEXT),
-        ("binance_futures", True, (105, 110, 99), NEXT),
-        ("binance_futures", True, (105, 110, 101), GAP),
-        ("okx", True, (99, 99, 90), OLD),
-        ("okx", True, (100, 100, 90), OLD),
-        ("okx", True, (110, 110, 90), NEXT),
-        ("okx", True, (110, 110, 100), NEXT),
-        ("okx", True, (3, 3, 100), NEXT),
-        ("okx", True, (110, 110, 105), GAP),
+        (SPOT, True, (90, 99), OLD),
+        (SPOT, True, (90, 100), OLD),
+        (SPOT, True, (90, 101), NEXT),
+        (SPOT, True, (101, 101), NEXT),
+        (SPOT, True, (101, 110), NEXT),
+        (SPOT, True, (102, 110), GAP),
+        (USDM, True, (90, 99, 80), OLD),
+        (USDM, True, (90, 100, 80), NEXT),
+        (USDM, True, (100, 100, 80), NEXT),
+        (USDM, True, (100, 110, 99), NEXT),
+        (USDM, True, (105, 110, 100), NEXT),
+        (USDM, True, (105, 110, 99), NEXT),
+        (USDM, True, (105, 110, 101), GAP),
+        (OKX, True, (99, 99, 90), OLD),
+        (OKX, True, (100, 100, 90), OLD),
+        (OKX, True, (110, 110, 90), NEXT),
+        (OKX, True, (110, 110, 100), NEXT),
+        (OKX, True, (3, 3, 100), NEXT),
+        (OKX, True, (110, 110, 105), GAP),
         # every other one
-        ("binance_spot", False, (90, 100), OLD),
-        ("binance_spot", False, (101, 105), NEXT),
-        ("binance_spot", False, (95, 105), NEXT),
-        ("binance_spot", False, (102, 105), GAP),
-        ("binance_futures", False, (90, 100, 80), OLD),
-        ("binance_futures", False, (105, 110, 100), NEXT),
-        ("binance_futures", False, (105, 110, 99), GAP),
-        ("binance_futures", False, (105, 110, 101), GAP),
-        ("okx", False, (100, 100, 99), OLD),
-        ("okx", False, (101, 101, 100), NEXT),
-        ("okx", False, (100, 100, 100), NEXT),
-        ("okx", False, (3, 3, 100), NEXT),
-        ("okx", False, (3, 3, 105), GAP),
-        ("okx", False, (110, 110, 99), GAP),
-        ("okx", False, (110, 110, 105), GAP),
+        (SPOT, False, (90, 100), OLD),
+        (SPOT, False, (101, 105), NEXT),
+        (SPOT, False, (95, 105), NEXT),
+        (SPOT, False, (102, 105), GAP),
+        (USDM, False, (90, 100, 80), OLD),
+        (USDM, False, (105, 110, 100), NEXT),
+        (USDM, False, (105, 110, 99), GAP),
+        (USDM, False, (105, 110, 101), GAP),
+        (OKX, False, (100, 100, 99), OLD),
+        (OKX, False, (101, 101, 100), NEXT),
+        (OKX, False, (100, 100, 100), NEXT),
+        (OKX, False, (3, 3, 100), NEXT),
+        (OKX, False, (3, 3, 105), GAP),
+        (OKX, False, (110, 110, 99), GAP),
+        (OKX, False, (110, 110, 105), GAP),
     ],
 )
-def test_the_rules(rule: Rule, first: bool, row: tuple[Any, ...], expected: Place) -> None:
+def test_the_rules(rule: BookRule, first: bool, row: tuple[Any, ...], expected: Place) -> None:
     assert place(rule, 100, update(*row), first=first) is expected
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_updates_before_the_snapshot_are_buffered_and_replayed(rule: Rule) -> None:
+def test_updates_before_the_snapshot_are_buffered_and_replayed(rule: BookRule) -> None:
     book = Book("BTCUSDT", rule)
     assert book.top() is None
     assert book.levels(5) == ((), ())
@@ -120,7 +121,7 @@ def test_updates_before_the_snapshot_are_buffered_and_replayed(rule: Rule) -> No
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_snapshot_older_than_the_buffer_is_asked_for_again(rule: Rule) -> None:
+def test_a_snapshot_older_than_the_buffer_is_asked_for_again(rule: BookRule) -> None:
     book = Book("BTCUSDT", rule)
     book.update(update(5, 6, 4))
     refused = book.snapshot(whole(3))
@@ -132,7 +133,7 @@ def test_a_snapshot_older_than_the_buffer_is_asked_for_again(rule: Rule) -> None
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_snapshot_newer_than_the_buffer_waits_for_the_stream(rule: Rule) -> None:
+def test_a_snapshot_newer_than_the_buffer_waits_for_the_stream(rule: BookRule) -> None:
     book = Book("BTCUSDT", rule)
     book.update(update(5, 6, 4, "10:7"))
     assert book.snapshot(whole(20)).outcome is APPLIED
@@ -144,7 +145,7 @@ def test_a_snapshot_newer_than_the_buffer_waits_for_the_stream(rule: Rule) -> No
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_old_book_stays_readable_and_stale_until_the_resync(rule: Rule) -> None:
+def test_the_old_book_stays_readable_and_stale_until_the_resync(rule: BookRule) -> None:
     book = live(rule, 100)
     change = book.update(update(105, 106, 104, "10:3"))
     assert change.outcome is RESYNC
@@ -162,7 +163,7 @@ def test_the_old_book_stays_readable_and_stale_until_the_resync(rule: Rule) -> N
 
 
 def test_the_wider_rule_is_for_the_first_update_only() -> None:
-    for rule in ("binance_futures", "okx"):
+    for rule in (USDM, OKX):
         book = Book("BTCUSDT", rule)
         book.snapshot(whole(100))
         assert book.update(update(98, 102, 97)).outcome is APPLIED
@@ -170,7 +171,7 @@ def test_the_wider_rule_is_for_the_first_update_only() -> None:
 
 
 def test_the_documented_example_of_okx() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     pairs = [(-1, 10), (10, 15), (15, 15), (15, 3), (3, 5)]
     assert [book.update(okx(*pair)).outcome for pair in pairs] == [APPLIED] * 5
     assert (book.last_id, book.counts.resets, book.counts.gaps) == (5, 1, 0)
@@ -178,7 +179,7 @@ def test_the_documented_example_of_okx() -> None:
 
 
 def test_okx_waits_for_the_snapshot_of_its_stream() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     assert book.due_ms is None
     book.update(okx(-1, 10))
     assert book.update(okx(11, 12)).outcome is RESYNC
@@ -190,7 +191,7 @@ def test_okx_waits_for_the_snapshot_of_its_stream() -> None:
 
 
 def test_okx_is_asked_by_rest_when_its_stream_begins_with_an_update() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     book.update(okx(10, 12, "8:1"))
     assert book.wants_snapshot
     book.update(okx(12, 15, "8:2"))
@@ -200,7 +201,7 @@ def test_okx_is_asked_by_rest_when_its_stream_begins_with_an_update() -> None:
 
 
 def test_a_reset_while_okx_is_buffered_begins_a_new_buffer() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     for pair in [(100, 105), (105, 3), (3, 5), (5, 7)]:
         assert book.update(okx(*pair, "8:1")).outcome is BUFFERED
     assert book.snapshot(whole(4)).outcome is APPLIED
@@ -208,7 +209,7 @@ def test_a_reset_while_okx_is_buffered_begins_a_new_buffer() -> None:
 
 
 def test_a_repeated_snapshot_of_a_stream_does_not_turn_the_book_back() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     book.update(okx(-1, 10))
     book.update(okx(10, 15, "9:1"))
     assert book.update(okx(-1, 10)).outcome is IGNORED
@@ -216,7 +217,7 @@ def test_a_repeated_snapshot_of_a_stream_does_not_turn_the_book_back() -> None:
 
 
 def test_recordings_without_ids_are_taken_in_order() -> None:
-    book = Book("BTC-USDT", "okx")
+    book = Book("BTC-USDT", OKX)
     bare = BookUpdate("BTC-USDT", 0, 0, None, levels("10:1"), ())
     assert book.update(bare).outcome is BUFFERED
     assert book.update(evolve(bare, snapshot=True)).outcome is APPLIED
@@ -225,7 +226,7 @@ def test_recordings_without_ids_are_taken_in_order() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_ids_that_begin_again_are_noticed_by_the_time(rule: Rule) -> None:
+def test_ids_that_begin_again_are_noticed_by_the_time(rule: BookRule) -> None:
     book = live(rule, 1_000_000)
     lower = evolve(update(5, 6, 4), event_ms=book.event_ms + 9_000)
     assert book.update(lower).outcome is IGNORED
@@ -235,7 +236,7 @@ def test_ids_that_begin_again_are_noticed_by_the_time(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_gap_in_the_buffer_leaves_only_what_is_of_use(rule: Rule) -> None:
+def test_a_gap_in_the_buffer_leaves_only_what_is_of_use(rule: BookRule) -> None:
     book = Book("BTCUSDT", rule)
     for row in [update(5, 6, 4), update(5, 6, 4), update(9, 9, 8), update(10, 10, 9)]:
         book.update(row)
@@ -246,7 +247,7 @@ def test_a_gap_in_the_buffer_leaves_only_what_is_of_use(rule: Rule) -> None:
 
 
 def test_the_buffer_is_bounded_and_keeps_the_newest() -> None:
-    book = Book("BTCUSDT", "binance_spot", BookPolicy(max_buffered=3))
+    book = Book("BTCUSDT", SPOT, BookPolicy(max_buffered=3))
     for n in range(1, 11):
         book.update(update(n, n))
     assert book.snapshot(whole(6)).outcome is AGAIN
@@ -255,20 +256,20 @@ def test_the_buffer_is_bounded_and_keeps_the_newest() -> None:
 
 
 def test_an_interrupted_book_is_stale_until_its_next_snapshot() -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     book.interrupt()
     assert book.stale
     assert book.update(update(101, 101, bids="10:7")).outcome is BUFFERED
     assert book.snapshot(whole(100)).outcome is APPLIED
     assert (book.stale, book.last_id, book.counts.gaps) == (False, 101, 0)
-    streamed = Book("BTC-USDT", "okx")
+    streamed = Book("BTC-USDT", OKX)
     streamed.update(okx(-1, 10))
     streamed.interrupt()
     assert streamed.due_ms is None  # the next connection brings one
 
 
 def test_questions_are_asked_at_once_then_ever_later() -> None:
-    book = Book("BTCUSDT", "binance_spot")
+    book = Book("BTCUSDT", SPOT)
     now = float(T0)
     assert book.due_ms is not None
     assert book.due_ms <= now
@@ -282,7 +283,7 @@ def test_questions_are_asked_at_once_then_ever_later() -> None:
 
 
 def test_a_book_that_breaks_after_every_snapshot_makes_no_storm() -> None:
-    book = Book("BTCUSDT", "binance_spot")
+    book = Book("BTCUSDT", SPOT)
     now, questions = 0.0, []
     for n in range(100, 100_000, 100):  # every 100 ms another gap
         book.update(update(n, n))
@@ -297,7 +298,7 @@ def test_a_book_that_breaks_after_every_snapshot_makes_no_storm() -> None:
 
 
 def test_a_crossed_book_has_no_top_and_asks_for_a_snapshot_while_live() -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     book.update(update(101, 101, bids="11.5:1"))
     assert book.crossed
     assert book.top() is None
@@ -314,14 +315,14 @@ def test_a_crossed_book_has_no_top_and_asks_for_a_snapshot_while_live() -> None:
 
 
 def test_an_unasked_snapshot_does_not_turn_a_live_book_back() -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     refused = book.snapshot(whole(98))
     assert (refused.outcome, book.last_id) == (AGAIN, 100)
     assert refused.reason == "snapshot 98 is older than the live book 100"
 
 
 def test_digits_go_out_as_they_came_in() -> None:
-    book = Book("X", "binance_spot")
+    book = Book("X", SPOT)
     book.snapshot(whole(1, "0.00000010:5.000 0.1:1", "0.20:3.10"))
     book.update(update(2, 2, bids="0.10:2.0"))
     bids, asks = book.levels(5)
@@ -336,7 +337,7 @@ def test_digits_go_out_as_they_came_in() -> None:
 
 
 def test_an_empty_side_and_unknown_deletes() -> None:
-    book = Book("X", "binance_spot")
+    book = Book("X", SPOT)
     book.snapshot(whole(1, "10:1 9:0 8:2", ""))
     book.update(update(2, 2, bids="10:0 7:0"))
     top = book.top()
@@ -346,25 +347,25 @@ def test_an_empty_side_and_unknown_deletes() -> None:
 
 def test_partial_books_are_refused() -> None:
     with pytest.raises(ValueError, match="partial"):
-        Book("X", "okx").update(evolve(whole(1), partial=True))
+        Book("X", OKX).update(evolve(whole(1), partial=True))
 
 
 def test_checksums_are_verified_only_where_there_is_one() -> None:
-    book = Book("X", "okx")
+    book = Book("X", OKX)
     row = whole(1, "3366.1:7 3366:6", "3366.8:9 3368:8 3372:8")
     book.update(row)
     text = "3366.1:7:3366.8:9:3366:6:3368:8:3372:8"  # the documented form, one side shorter
     value = crc32(text.encode())
     for signed in (value, value - 2**32):
-        assert book.checksum_ok(evolve(row, checksum=signed))
-        assert not book.checksum_ok(evolve(row, checksum=signed + 1))
-    assert book.checksum_ok(row)
-    assert book.checksum_ok(evolve(row, checksum=0))
+        assert checksum_ok(book, evolve(row, checksum=signed))
+        assert not checksum_ok(book, evolve(row, checksum=signed + 1))
+    assert checksum_ok(book, row)
+    assert checksum_ok(book, evolve(row, checksum=0))
 
 
 def test_a_snapshot_that_is_cut_off_says_how_far_it_is_exact() -> None:
     policy = BookPolicy(snapshot_levels=4, depth_exact=2)
-    book = Book("X", "binance_spot", policy)
+    book = Book("X", SPOT, policy)
     book.snapshot(whole(1, "10:1 9:1 8:1 7:1", "11:1 12:1 13:1"))
     book.update(update(2, 2, bids="3:1 6:1"))
     assert book.exact_levels == (4, 3)
@@ -381,7 +382,7 @@ def test_a_snapshot_that_is_cut_off_says_how_far_it_is_exact() -> None:
 
 def test_the_levels_kept_are_bounded_and_the_best_stay_exact() -> None:
     chance = random.Random(3)
-    book = Book("X", "binance_spot", BookPolicy(depth_kept=20, depth_exact=5))
+    book = Book("X", SPOT, BookPolicy(depth_kept=20, depth_exact=5))
     book.snapshot(whole(1, "", ""))
     truth: Sides = ({}, {})
     for n in range(2, 3_000):
@@ -426,7 +427,7 @@ class Exchange:
     """An exchange's truth: the book after every single change, and the updates that it sends,
     each of some changes, with ids as the rule has them."""
 
-    rule: Rule
+    rule: BookRule
     chance: random.Random
     ids: list[int] = field(factory=lambda: [10**8])
     books: dict[int, tuple[tuple[Level, ...], tuple[Level, ...]]] = field(factory=dict)
@@ -440,19 +441,19 @@ class Exchange:
     def send(self) -> BookUpdate:
         """Some changes happen, and are sent together."""
         before = number = self.ids[-1]
-        if self.rule == "okx" and self.chance.random() < 0.02:
+        if self.rule == OKX and self.chance.random() < 0.02:
             number -= 100_000  # maintenance
         numbers: list[int] = []
         bids: tuple[Level, ...] = ()
         asks: tuple[Level, ...] = ()
         for _ in range(self.chance.randrange(1, 4)):
-            number += 1 if self.rule == "binance_spot" else self.chance.randrange(1, 9)
+            number += 1 if self.rule == SPOT else self.chance.randrange(1, 9)
             row = update(0, 0, 0, _random(self.chance, 1, 15), _random(self.chance, 15, 30))
             _change(self._sides, row)
             self.books[number] = _sorted(self._sides)
             bids, asks, numbers = bids + row.bids, asks + row.asks, [*numbers, number]
         self.ids += numbers
-        previous = None if self.rule == "binance_spot" else before
+        previous = None if self.rule == SPOT else before
         time_ms = T0 + 100 * len(self.sent)
         self.sent.append(
             BookUpdate("X", numbers[0], number, previous, bids, asks, event_ms=time_ms)
@@ -465,7 +466,7 @@ class Exchange:
         at = max(0, len(self.ids) - 1 - back)
         number = self.ids[at]
         bids, asks = self.books[number]
-        if self.rule == "binance_futures" and at + 1 < len(self.ids):
+        if self.rule == USDM and at + 1 < len(self.ids):
             number = self.chance.randrange(number, self.ids[at + 1])
             self.books[number] = bids, asks
         return BookUpdate("X", number, number, None, bids, asks, snapshot=True)
@@ -474,7 +475,7 @@ class Exchange:
 def _deliver(exchange: Exchange, chance: random.Random, rows: int) -> list[BookUpdate]:
     """What comes out of a bad line: some lost, some twice, some late, some merged."""
     line = [exchange.send() for _ in range(rows)]
-    if exchange.rule == "binance_spot" and chance.random() < 0.2:
+    if exchange.rule == SPOT and chance.random() < 0.2:
         line += [_merged(a, b) for a, b in pairwise(line) if chance.random() < 0.3]
     line = [row for row in line if chance.random() < 0.97]
     if chance.random() < 0.2:
@@ -491,7 +492,7 @@ def _merged(a: BookUpdate, b: BookUpdate) -> BookUpdate:
 
 @settings(deadline=None)
 @given(st.sampled_from(RULES), st.integers(0, 2**32))
-def test_a_live_book_is_the_true_one(rule: Rule, seed: int) -> None:
+def test_a_live_book_is_the_true_one(rule: BookRule, seed: int) -> None:
     chance = random.Random(seed)
     exchange = Exchange(rule, chance)
     book = Book("BTCUSDT", rule)
@@ -507,7 +508,7 @@ def test_a_live_book_is_the_true_one(rule: Rule, seed: int) -> None:
         for row in _deliver(exchange, chance, chance.randrange(4)):
             book.update(row)
             check()
-        if rule == "okx" and chance.random() < 0.05:
+        if rule == OKX and chance.random() < 0.05:
             newest = exchange.sent[-1].event_ms
             book.update(evolve(exchange.snapshot(), previous_id=-1, event_ms=newest))
         elif chance.random() < 0.4 and (book.wants_snapshot or chance.random() < 0.2):
@@ -530,7 +531,7 @@ def test_a_live_book_is_the_true_one(rule: Rule, seed: int) -> None:
 
 
 def test_it_shows_how_many_levels_it_has() -> None:
-    book = Book("BTCUSDT", "binance_futures")
+    book = Book("BTCUSDT", USDM)
     assert " 0x0 " in repr(book)
     book.update(update(1, 2, 0, bids="10:1"))
     book.snapshot(whole(1, bids="10:1 9:1", asks="11:1"))

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.books import OKX, SPOT, USDM, checksum_ok
 
-from trio_feed.core.book import Book, BookPolicy, Outcome, Rule, State
+from trio_feed.core.book import Book, BookPolicy, Outcome, State
+from trio_feed.core.streams import BookRule
 from trio_feed.model import BookUpdate, Level
 from trio_feed.simulator import parse_recording
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
-BINANCE: list[tuple[str, Rule]] = [
-    ("BINANCE", "binance_spot"),
-    ("BINANCE_TR", "binance_spot"),
-    ("BINANCE_FUTURES", "binance_futures"),
+BINANCE: list[tuple[str, BookRule]] = [
+    ("BINANCE", SPOT),
+    ("BINANCE_TR", SPOT),
+    ("BINANCE_FUTURES", USDM),
 ]
 DEPTHS = {"BINANCE": 177, "BINANCE_FUTURES": 764}
 
@@ -63,7 +65,7 @@ def depth_snapshots(name: str) -> list[tuple[float, BookUpdate]]:
 
 @pytest.mark.parametrize("snapshots_last", [False, True], ids=["as recorded", "all buffered"])
 @pytest.mark.parametrize(("name", "rule"), BINANCE)
-def test_binance_books_stay_in_sequence(name: str, rule: Rule, snapshots_last: bool) -> None:
+def test_binance_books_stay_in_sequence(name: str, rule: BookRule, snapshots_last: bool) -> None:
     updates, snapshots = depth_updates(name), depth_snapshots(name)
     policy = BookPolicy(snapshot_levels=1000)
     books = {row.symbol: Book(row.symbol, rule, policy) for _, row in snapshots}
@@ -89,7 +91,7 @@ def _time(event: tuple[float, BookUpdate]) -> float:
 
 
 @pytest.mark.parametrize(("name", "rule"), BINANCE)
-def test_when_the_snapshot_came_makes_no_difference(name: str, rule: Rule) -> None:
+def test_when_the_snapshot_came_makes_no_difference(name: str, rule: BookRule) -> None:
     updates, snapshots = depth_updates(name), depth_snapshots(name)
     for _, snapshot in snapshots:
         rows = [row for _, row in updates if row.symbol == snapshot.symbol]
@@ -113,12 +115,12 @@ def test_every_checksum_of_the_okx_recording_matches() -> None:
         arg = frame.get("arg", {})
         if arg.get("channel") != "books":
             continue
-        book = books.setdefault(arg["instId"], Book(arg["instId"], "okx"))
+        book = books.setdefault(arg["instId"], Book(arg["instId"], OKX))
         for row in frame.get("data", []):
             update = _okx(arg["instId"], row, snapshot=frame["action"] == "snapshot")
             assert book.update(update).outcome is Outcome.APPLIED
             assert update.checksum
-            assert book.checksum_ok(update)
+            assert checksum_ok(book, update)
             assert not book.crossed
             checked += 1
             deepest = max(deepest, *map(len, book.levels(10_000)))
@@ -133,11 +135,11 @@ def test_okcoin_keeps_its_sequence_with_keep_alives() -> None:
     for _, frame in frames("OKCOIN"):
         arg = frame.get("arg", {})
         for row in frame.get("data", []) if arg.get("channel") == "books" else []:
-            book = books.setdefault(arg["instId"], Book(arg["instId"], "okx"))
+            book = books.setdefault(arg["instId"], Book(arg["instId"], OKX))
             update = _okx(arg["instId"], row, snapshot=frame["action"] == "snapshot")
             empty += not update.bids and not update.asks
             outcomes[book.update(update).outcome] += 1
-            assert book.checksum_ok(update)
+            assert checksum_ok(book, update)
     assert outcomes.keys() == {Outcome.APPLIED}
     assert empty
 

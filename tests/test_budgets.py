@@ -6,12 +6,13 @@ from support.memory import MemoryNetwork
 from test_rest import Exchange, answer
 
 from trio_feed import errors
-from trio_feed.net.budgets import Budgets, Dials, Line, Weights
+from trio_feed.net.budgets import Budgets, Dials, WaitQueue, Weights
 from trio_feed.net.egress import Egress
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings
+from trio_feed.venues.binance.spot import DIALECT
 
 A, B = Proxy("http", "a", 1), Proxy("http", "b", 2)
 
@@ -66,7 +67,7 @@ async def test_one_who_gives_up_leaves_the_line(autojump_clock):
 
 
 async def test_what_the_question_raises_comes_out_and_the_line_goes_on(autojump_clock):
-    line = Line()
+    line = WaitQueue()
     with pytest.raises(errors.RateLimited):
         await line.take(refuse)
     assert await line.take(lambda: 0.0)
@@ -98,9 +99,9 @@ async def test_another_weight_counts_for_those_who_wait_already(autojump_clock):
     def ask(weight):
         return lambda: weights.at("direct").delay_s(weight, trio.current_time())
 
-    assert await weights.line("direct").take(ask(60))
+    assert await weights.queue("direct").take(ask(60))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(weights.line("direct").take, ask(60))
+        nursery.start_soon(weights.queue("direct").take, ask(60))
         await trio.sleep(5)
         budgets.resize("binance", 600)
         budgets.resize("okx", 1)  # nobody's
@@ -153,7 +154,9 @@ async def test_each_exit_has_its_own_weight_and_its_own_connections(autojump_clo
     async with trio.open_nursery() as nursery:
         await exchange.door(nursery, A)
         await exchange.door(nursery, B)
-        async with open_rest("http://exchange", route=way, timeout_s=10, weights=weights) as client:
+        async with open_rest(
+            "http://exchange", route=way, timeout_s=10, weights=weights, dialect=DIALECT
+        ) as client:
             await client.get("/x", {}, weight=5)
             assert (
                 weights.at("a:1").delay_s(6, trio.current_time()) > 0

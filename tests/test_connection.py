@@ -36,7 +36,8 @@ from trio_feed.simulator import (
 )
 from trio_feed.simulator.wire import text_frame
 from trio_feed.supervise import Backoff
-from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue, binance_usdm
+from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue
+from trio_feed.venues.binance import usdm as binance_usdm
 
 DANCE = Frame('{"method":"DANCE","id":1}', frozenset({"1"}))
 NOBODY = Frame('{"method":"LIST_SUBSCRIPTIONS","id":7}', frozenset({"99"}))

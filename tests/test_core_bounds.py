@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from support.books import SPOT
 from support.engine import at
 from support.make import MINUTE, T0
 from test_arbitration import ordered, ticker, top
@@ -345,7 +346,7 @@ def test_from_where_on_a_book_is_shallow(policy: BookPolicy, enough: int) -> Non
 
 
 def test_questions_of_a_book_wait_twice_as_long_each_time() -> None:
-    book = Book("BTCUSDT", "binance_spot", BookPolicy(retry_ms=1_000, retry_max_ms=5_000))
+    book = Book("BTCUSDT", SPOT, BookPolicy(retry_ms=1_000, retry_max_ms=5_000))
     waits, now = [], 100_000.0
     for _ in range(5):
         book.asked(now)
@@ -362,7 +363,7 @@ def test_questions_of_a_book_wait_twice_as_long_each_time() -> None:
 
 @pytest.mark.parametrize(("younger_ms", "restarts"), [(10_000, False), (10_001, True)])
 def test_ids_that_begin_again_at_the_edge(younger_ms: int, restarts: bool) -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     old = evolve(update(5, 5, 4), event_ms=book.event_ms + younger_ms)
     assert book.update(old).outcome is (Outcome.RESYNC if restarts else Outcome.IGNORED)
     assert book.counts.ignored == (not restarts)
@@ -370,7 +371,7 @@ def test_ids_that_begin_again_at_the_edge(younger_ms: int, restarts: bool) -> No
 
 
 def test_counts_of_a_book() -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     assert (book.counts.applied, book.counts.refreshes) == (1, 0)
     book.snapshot(whole(120))
     assert (book.counts.refreshes, book.counts.resyncs) == (1, 0)
@@ -385,7 +386,7 @@ def test_counts_of_a_book() -> None:
 
 @pytest.mark.parametrize(("bid", "crossed"), [("10.9:1", False), ("11:1", True), ("11.1:1", True)])
 def test_a_book_is_crossed_from_the_same_price_on(bid: str, crossed: bool) -> None:
-    book = live("binance_spot", 100)
+    book = live(SPOT, 100)
     book.update(update(101, 101, 100, bids=bid))
     assert (book.crossed, book.wants_snapshot, book.top() is None) == (crossed,) * 3
 

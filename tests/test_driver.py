@@ -29,7 +29,8 @@ from trio_feed.model import (
     plain,
 )
 from trio_feed.net.rest import Answer
-from trio_feed.venues import Instruments, binance_usdm
+from trio_feed.venues import Instruments
+from trio_feed.venues.binance import usdm as binance_usdm
 
 M1 = Interval.M1
 SERIES = Series("binance_usdm", "BTCUSDT", M1)

@@ -26,7 +26,8 @@ from trio_feed.environment import mono
 from trio_feed.errors import NetworkError, NoProxyAvailable, RateLimited
 from trio_feed.ingest.fetcher import Fetcher, to_request
 from trio_feed.model import BookUpdate, Channel, Instrument, Interval, Kline, Trade, plain
-from trio_feed.venues import Instruments, binance_usdm
+from trio_feed.venues import Instruments
+from trio_feed.venues.binance import usdm as binance_usdm
 
 M1 = Interval.M1
 BTC = Instrument("binance_usdm", "BTCUSDT", "BTCUSDT", "perpetual", "BTC", "USDT")

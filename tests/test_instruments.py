@@ -17,7 +17,8 @@ from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.net import rest
 from trio_feed.supervise import Backoff
-from trio_feed.venues import AnyInstrument, Instruments, Rows, binance_usdm
+from trio_feed.venues import AnyInstrument, Instruments, Rows
+from trio_feed.venues.binance import usdm as binance_usdm
 
 BTC = Instrument("okx", "BTCUSDT", "BTC-USDT", "spot", "BTC", "USDT")
 SWAP = Instrument("okx", "BTCUSDTSWAP", "BTC-USDT-SWAP", "perpetual", "BTC", "USDT")

@@ -9,7 +9,8 @@ import trio
 from support.counted import CountedNetwork, most_within
 from support.house import House, open_house, settings_for_tests
 
-from trio_feed.venues import binance_connections, okx
+from trio_feed.venues.binance import connections as binance_connections
+from trio_feed.venues.okx import venue as okx
 
 CONNECTIONS = 200
 SYMBOLS = tuple(f"C{number:02d}USDT" for number in range(CONNECTIONS))

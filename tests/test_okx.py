@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trio_feed.core import calendar
 from trio_feed.core.bars import TradeBars
-from trio_feed.core.streams import Kind, KlineUpdate, Stream
+from trio_feed.core.streams import BookRule, Kind, KlineUpdate, Stream
 from trio_feed.errors import BadMessage
 from trio_feed.model import (
     BookTop,
@@ -26,7 +26,6 @@ from trio_feed.model import (
     plain,
 )
 from trio_feed.net.limits import FrameBudget
-from trio_feed.venues import okx
 from trio_feed.venues.base import (
     Ack,
     GoingAway,
@@ -36,6 +35,7 @@ from trio_feed.venues.base import (
     Venue,
 )
 from trio_feed.venues.instruments import Instruments
+from trio_feed.venues.okx import venue as okx
 from trio_feed.venues.rows import Rows
 
 D = Decimal
@@ -85,7 +85,8 @@ def parsed(message: Any) -> Any:
 
 def test_satisfies_the_contract() -> None:
     venue: Venue = okx
-    assert (venue.NAME, venue.LISTED, venue.BOOK_RULE) == ("okx", True, "okx")
+    assert (venue.NAME, venue.LISTED) == ("okx", True)
+    assert BookRule(streams_snapshots=True, may_lack_ids=True) == venue.BOOK_RULE
     assert (venue.WEBSOCKET_URL, venue.REST_URL) == ("wss://ws.okx.com", "https://openapi.okx.com")
     assert venue.HEARTBEAT is not None
     assert (venue.HEARTBEAT.text, venue.HEARTBEAT.after_s) == ("ping", 20.0)

@@ -12,8 +12,9 @@ from attrs import evolve
 
 from trio_feed.model import BookUpdate, Instrument, Ticker, Trade, plain
 from trio_feed.simulator import Recording, parse_recording
-from trio_feed.venues import Ack, Event, KlineUpdate, okx
+from trio_feed.venues import Ack, Event, KlineUpdate
 from trio_feed.venues.instruments import Instruments
+from trio_feed.venues.okx import venue as okx
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
 

@@ -19,6 +19,7 @@ from trio_feed.net.budgets import Weights
 from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings, Secret
+from trio_feed.venues.binance.spot import DIALECT
 
 EPOCH_MS = 1_800_000_000_000.0
 
@@ -70,7 +71,15 @@ class Exchange:
 
 @asynccontextmanager
 async def client_of(
-    exchange, *, weights=None, clock=None, url="http://api.exchange", at=None, ca="", **proxy
+    exchange,
+    *,
+    weights=None,
+    clock=None,
+    url="http://api.exchange",
+    at=None,
+    ca="",
+    dialect=DIALECT,
+    **proxy,
 ):
     host, port = at or ("api.exchange", 443 if url.startswith("https") else 80)
     (listener,) = await exchange.network.listen(host, port)
@@ -85,6 +94,7 @@ async def client_of(
             route=way,
             timeout_s=10,
             weights=weights or Weights(1200),
+            dialect=dialect,
             **({"exchange_at": clock} if clock else {}),
         ) as client:
             yield client
@@ -514,7 +524,7 @@ async def test_tls_errors_are_the_tunnels_own(tmp_path, autojump_clock):
 
 
 async def test_urls_are_not_logged(autojump_clock, caplog):
-    logging.getLogger("httpx").setLevel(logging.NOTSET)
+    logging.getLogger("httpcore").setLevel(logging.NOTSET)
     caplog.set_level(logging.INFO)
     async with client_of(Exchange(answer())) as client:
         await client.get("/x", {"listenKey": "secret"})

@@ -13,8 +13,9 @@ from trio_feed.model import Instrument, Interval
 from trio_feed.simulator.binance_spot import SPOT
 from trio_feed.simulator.binance_stats import Statistics
 from trio_feed.simulator.binance_usdm import USDM
-from trio_feed.venues import binance, binance_usdm
 from trio_feed.venues.base import Ignored, Stream
+from trio_feed.venues.binance import spot as binance
+from trio_feed.venues.binance import usdm as binance_usdm
 from trio_feed.venues.instruments import Instruments
 
 CLIENTS = {"binance": binance, "binance_usdm": binance_usdm}

@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from support.books import OKX
 from support.okx_box import (
     BUSINESS,
     PUBLIC,
@@ -20,8 +21,9 @@ from trio.testing import MockClock
 from trio_feed.core.book import Book, Outcome
 from trio_feed.model import BookTop, BookUpdate, Interval, Ticker, Trade, plain
 from trio_feed.simulator.okx_bars import BARS
-from trio_feed.venues import Ack, KlineUpdate, Pong, okx
+from trio_feed.venues import Ack, KlineUpdate, Pong
 from trio_feed.venues.instruments import Instruments
+from trio_feed.venues.okx import venue as okx
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -59,7 +61,7 @@ async def test_our_client_understands_everything(autojump_clock: MockClock) -> N
             ("BTCUSDT", "spot", "1"), ("BTCUSDTSWAP", "perpetual", "0.01")
         ]  # fmt: skip
         natives = [instrument.native for instrument in table]
-        bars = {okx.wire.BARS[interval] for interval in okx.INTERVALS}
+        bars = {okx.messages.BARS[interval] for interval in okx.INTERVALS}
         business = [f"candle{bar}" for bar in bars] + ["trades-all"]
         public = ["tickers", "trades", "books", "books5", "bbo-tbt"]
         async with trio.open_nursery() as nursery:
@@ -76,7 +78,7 @@ async def test_our_book_follows(autojump_clock: MockClock) -> None:
     """In sequence and uncrossed; a lost update is a gap; a reset is none; resubscribing heals."""
     async with open_okx() as box, box.websocket(PUBLIC, "books:ETH-USDT-SWAP") as websocket:
         table = await known(box)
-        book = Book("ETHUSDTSWAP", "okx")
+        book = Book("ETHUSDTSWAP", OKX)
         outcomes: list[str] = []
 
         async def feed(seconds: float) -> None:
@@ -123,11 +125,11 @@ async def test_our_client_pages_candles_and_trades(autojump_clock: MockClock) ->
             return (await box.get(f"{question.path}?{query}")).body
 
         for interval in sorted(okx.INTERVALS - {Interval.S1}):
-            start = BARS[okx.wire.BARS[interval]].open_of(START - 700 * HOUR)
+            start = BARS[okx.messages.BARS[interval]].open_of(START - 700 * HOUR)
             question = okx.klines_question(instrument, interval, start, 300, now_ms())
             klines = okx.parse_klines(await ask(question), instrument).good
             assert klines[0].open_ms == start
-            bar = BARS[okx.wire.BARS[interval]]
+            bar = BARS[okx.messages.BARS[interval]]
             assert all(bar.next_open(a.open_ms) == b.open_ms for a, b in pairwise(klines))
         first = box.market.first_id("BTCUSDT", START - DAY)
         question = okx.trades_question(instrument, first)

@@ -27,7 +27,7 @@ from trio_feed.simulator.solana_chain import SLOT_MS
 from trio_feed.simulator.solana_control import LogSubscriptions
 from trio_feed.simulator.spinpet import SpinPetMarket, Transaction, encode_event
 from trio_feed.venues import AnyInstrument, Kind
-from trio_feed.venues.spinpet import SpinPet
+from trio_feed.venues.spinpet.venue import SpinPet
 
 START = int(datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp() * 1000)
 EVERYTHING = AnyInstrument("spinpet", "token")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from trio_feed.errors import BadMessage
 from trio_feed.venues import Ack
-from trio_feed.venues.borsh import BorshReader
-from trio_feed.venues.solana import (
+from trio_feed.venues.spinpet.borsh import BorshReader
+from trio_feed.venues.spinpet.solana import (
     LogData,
     TransactionLogs,
     is_pubkey,

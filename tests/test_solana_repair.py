@@ -38,8 +38,8 @@ from trio_feed.transactions import (
     Transaction,
 )
 from trio_feed.venues import Ack, AnyInstrument, Kind
-from trio_feed.venues.solana_rpc import RpcRefused
-from trio_feed.venues.spinpet import SpinPet
+from trio_feed.venues.spinpet.solana_rpc import RpcRefused
+from trio_feed.venues.spinpet.venue import SpinPet
 
 START = int(datetime(2026, 11, 20, 12, 0, tzinfo=UTC).timestamp() * 1000)
 EVERYTHING = AnyInstrument("spinpet", "token")

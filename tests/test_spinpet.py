@@ -23,8 +23,8 @@ from trio_feed.simulator.spinpet import (
     fields_of,
 )
 from trio_feed.venues import Ack, AnyInstrument, Event, Ignored, Instruments, Kind, Venue
-from trio_feed.venues.spinpet import SpinPet
-from trio_feed.venues.spinpet_events import BuySellEvent, name_of, price_of, read_event
+from trio_feed.venues.spinpet.events import BuySellEvent, name_of, price_of, read_event
+from trio_feed.venues.spinpet.venue import SpinPet
 
 PROGRAM = b58encode(bytes(range(32))).decode()
 ROUTER = b58encode(bytes(range(1, 33))).decode()

@@ -294,7 +294,7 @@ async def test_what_was_missed_is_told_with_its_interval(autojump_clock: trio.ab
 async def test_trades_that_nobody_has_are_told(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_feed.venues.binance_usdm.parse_trades", lambda *_: Rows([]))
+    monkeypatch.setattr("trio_feed.venues.binance.usdm.parse_trades", lambda *_: Rows([]))
     async with watched_house(settings_for_tests(*BOTH)) as (house, client, _):
         house.network.down.add(("exchange", 80))
         for connection in list(house.exchange.connections):

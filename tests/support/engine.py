@@ -27,6 +27,7 @@ from trio_feed.model import (
     Trade,
 )
 from trio_feed.settings import ConnectionSettings, ExchangeSettings
+from trio_feed.venues.binance import usdm
 
 from .make import MINUTE, T0, kline
 
@@ -38,7 +39,7 @@ USDM = Rules(
     "binance_usdm",
     frozenset(i for i in Interval if i not in (Interval.S1, Interval.S30)),
     Kind.AGG_TRADE,
-    book_rule="binance_futures",
+    book_rule=usdm.BOOK_RULE,
     book_snapshot_levels=1000,
     page=1_500,
     began_ms=1_567_900_000_000,

@@ -80,7 +80,7 @@ class Arbitration:
             book.held.clear()
             book.last_id = max(book.last_id or 0, update.last_id)
             return (update,)
-        if update.last_id < _before(update):  # OKX's reset: the numbers begin anew
+        if update.last_id < _before(update):  # set back in maintenance: the ids begin anew
             if update.event_ms == book.reset_ms:
                 return ()
             book.reset_ms, book.last_id = update.event_ms, update.last_id

@@ -4,20 +4,16 @@ A book is a snapshot and the updates after it, none missing.  Exchanges number t
 in its own way; everything reduces to two numbers of an update: the id *before* it (``previous_id``,
 or ``first_id - 1`` where the venue gives none) and its ``last_id``.  With ``held`` as our own id:
 
-====================  ======================================  ====================================
-rule                  the first update after a snapshot       every other
-====================  ======================================  ====================================
-``binance_spot``      before <= held < last                   before <= held < last
-``binance_futures``   before <= held <= last                  before == held (ids are not dense)
-``okx``               before == held, after a REST snapshot   before == held; last may be equal
-                      before <= held < last                   (keep-alive) or lower (maintenance)
-====================  ======================================  ====================================
+=================  ==========================================  =====================================
+rule               the first update after a REST snapshot      every other
+=================  ==========================================  =====================================
+``dense``          before <= held < last                       before <= held < last
+else               before <= held < last                       before == held; last may be equal
+``first_repeats``  before <= held <= last                      (keep-alive) or lower (maintenance)
+=================  ==========================================  =====================================
 
-What is older is ignored, anything else is a gap.  Sources: Binance "How to manage a local order
-book correctly" (spot 2025-11-12, USD-M), OKX "Order book channel" (2026-07-07); exchanges.md 1.5,
-2.5, 5.4.  Wider than the documents with reason: on spot the first update mostly begins at
-``lastUpdateId + 1`` (9 of 10 recordings); on futures it may begin after the id as long as what
-was before it is in the snapshot.
+What is older is ignored, anything else is a gap.  Which rule is a venue's, and by which page of its
+documents, stands beside the ``BOOK_RULE`` of each venue.
 
 WAITING (no book yet, updates are buffered) -> LIVE -> STALE (a gap: the old book stays readable
 and says so, updates are buffered) -> LIVE.  A live book wants a snapshot too while it is crossed,
@@ -28,16 +24,12 @@ and when the price has moved so far that few levels are left of those the last o
 import math
 from collections import deque
 from enum import Enum, StrEnum
-from typing import Literal
-from zlib import crc32
 
 from attrs import define, field, frozen
 
-from ..model import BookTop, BookUpdate, Level, plain
+from ..model import BookTop, BookUpdate, Level
 from .levels import Side
-
-Rule = Literal["binance_spot", "binance_futures", "okx"]
-_CHECKED_LEVELS = 25
+from .streams import BookRule
 
 
 class State(StrEnum):
@@ -101,7 +93,7 @@ class BookPolicy:
 @define
 class BookCounts:
     """``resyncs``: stale books made whole again.  ``refreshes``: snapshots taken while live.
-    ``refused``: snapshots that did not fit.  ``resets``: OKX's maintenance resets."""
+    ``refused``: snapshots that did not fit.  ``resets``: ids set back in maintenance."""
 
     applied: int = 0
     ignored: int = 0
@@ -120,22 +112,22 @@ class Place(Enum):
     GAP = 2
 
 
-def place(rule: Rule, held: int, update: BookUpdate, *, first: bool) -> Place:
+def place(rule: BookRule, held: int, update: BookUpdate, *, first: bool) -> Place:
     """The table above.  ``first``: nothing was applied since a snapshot by REST."""
-    if rule == "okx" and update.previous_id is None and not update.last_id:
-        return Place.NEXT  # recordings from before OKX numbered its updates
+    if rule.may_lack_ids and update.previous_id is None and not update.last_id:
+        return Place.NEXT
     before, last = _before(update), update.last_id
     if before == held:
         return Place.NEXT
     if first:
-        if last < held or (last == held and rule != "binance_futures"):
+        if last < held or (last == held and not rule.first_repeats):
             return Place.OLD
         return Place.NEXT if before < held else Place.GAP
     if before > held:
         return Place.GAP
     if last <= held:
         return Place.OLD
-    return Place.NEXT if rule == "binance_spot" else Place.GAP
+    return Place.NEXT if rule.dense else Place.GAP
 
 
 def _before(update: BookUpdate) -> int:
@@ -147,13 +139,12 @@ class Book:
     """State of one symbol's book; synchronous, and told the time where it matters.
 
     The caller feeds ``update`` with the stream and, when ``due_ms`` has come, asks the exchange
-    (REST, or for OKX a new subscription), says so with ``asked`` and hands a REST answer to
-    ``snapshot``.  OKX's stream brings its own snapshot: it wants one only when updates came
-    without it.
+    (REST, or a new subscription where that brings one), says so with ``asked`` and hands a REST
+    answer to ``snapshot``.
     """
 
     symbol: str
-    rule: Rule
+    rule: BookRule
     policy: BookPolicy = BookPolicy()
     state: State = State.WAITING
     last_id: int = 0
@@ -188,7 +179,7 @@ class Book:
     def wants_snapshot(self) -> bool:
         """A snapshot is needed (not live) or would do good (crossed, or few exact levels)."""
         if self.state is not State.LIVE:
-            return self.rule != "okx" or bool(self._buffer)
+            return not self.rule.streams_snapshots or bool(self._buffer)
         return self.crossed or self._is_shallow(self._bids) or self._is_shallow(self._asks)
 
     @property
@@ -271,20 +262,6 @@ class Book:
         """Up to ``count`` bids and asks, best first, in the digits of the wire."""
         return self._bids.best(count), self._asks.best(count)
 
-    def checksum_ok(self, update: BookUpdate) -> bool:
-        """Whether the book agrees with the checksum of the update just applied.
-
-        OKX's CRC-32 over the first 25 levels, alternately ``bid:size:ask:size``.  Since 2026-06-23
-        it is always 0; None and 0 are no checksum.  It is over the wire's digits, so it fits only
-        where sizes were not converted from contracts.
-        """
-        if not update.checksum:
-            return True
-        bids, asks = self.levels(_CHECKED_LEVELS)
-        rows = (side[n] for n in range(_CHECKED_LEVELS) for side in (bids, asks) if n < len(side))
-        text = ":".join(plain(number) for row in rows for number in row)
-        return crc32(text.encode()) == update.checksum % 2**32  # theirs is signed
-
     def __repr__(self) -> str:
         size = f"{len(self._bids)}x{len(self._asks)}"
         return f"<Book {self.symbol} {self.state} id={self.last_id} {size} {self.counts}>"
@@ -346,7 +323,7 @@ class Book:
         return _BUFFERED
 
     def _remember(self, update: BookUpdate) -> None:
-        if update.last_id < _before(update):  # OKX's reset: ids before it say nothing any more
+        if update.last_id < _before(update):  # set back: ids before it say nothing any more
             self._buffer.clear()
             return
         if len(self._buffer) >= self.policy.max_buffered:

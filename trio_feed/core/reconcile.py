@@ -81,7 +81,7 @@ def compare(
 ) -> Difference | None:
     """Two closed candles of the same open time -> what differs, None where nothing does.
 
-    Ids are compared where both are known, counts where the exchange gives one (OKX does not).
+    Ids are compared where both are known, counts where the exchange gives one (not all do).
     Raises ValueError for two candles that do not belong together.
     """
     if built.open_ms != official.open_ms:

@@ -62,8 +62,21 @@ class KlineUpdate:
 Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
 """What the core takes."""
 
-BookRule = Literal["binance_spot", "binance_futures", "okx"]
-"""How a book's updates follow each other (:mod:`trio_feed.core.book`)."""
+
+@frozen
+class BookRule:
+    """How the updates of a venue's books follow each other (:mod:`trio_feed.core.book`)."""
+
+    dense: bool = False
+    """Ids grow by one, so an update that begins before the id that is held and ends after it is
+    the next one; else only one that follows this very id is."""
+    first_repeats: bool = False
+    """The first update after a snapshot by REST may end at the snapshot's own id."""
+    streams_snapshots: bool = False
+    """A new subscription begins with a snapshot, so none is asked for before updates come
+    without it."""
+    may_lack_ids: bool = False
+    """Updates without any id were seen; such a one is taken as the next."""
 
 
 TradeIds = Literal["dense", "opaque"]

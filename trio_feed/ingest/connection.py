@@ -122,6 +122,7 @@ class Connection:
             max_message_bytes=settings.max_message_bytes,
             frames=FrameBudget(self.venue.FRAMES, self.venue.OPERATIONS),
             is_quiet=self._is_quiet,
+            hints=self.venue.DIALECT.hints,
         ) as socket:
             gauge = self.metrics.connections.labels(self.venue.NAME)
             gauge.inc()

@@ -258,6 +258,7 @@ class VenueFeed:
                 route=evolve(self._route, dials=None),  # the limit is on WebSockets
                 timeout_s=self.settings.connection.rest_timeout_s,
                 weights=weights,
+                dialect=self.venue.DIALECT,
                 exchange_at=self.driver.clock.evidence,
                 headers=headers,
             )

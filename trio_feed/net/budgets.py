@@ -1,7 +1,7 @@
-"""The process's budgets and the lines of those who wait for them.
+"""The process's budgets and the queues of those who wait for them.
 
 What may be asked of an exchange is counted per exit IP, so everything that leaves by one exit for
-one exchange shares one budget: connections, links, backfill workers, and venues that say that they
+one exchange shares one budget: connections, backfill workers, and venues that say that they
 share (``SHARES`` of :class:`trio_feed.venues.Venue`).  The budgets themselves are pure
 (:mod:`.limits`); here is who waits, in the order in which they came.
 """
@@ -17,7 +17,7 @@ _LOOK_AGAIN_S = 1.0
 """Whether what is waited for is still wanted is asked again after so long at most."""
 
 
-class Line:
+class WaitQueue:
     """Waiters for one budget, served in the order in which they came."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Line:
 
     @property
     def waiting(self) -> int:
-        """How many stand in line behind the first."""
+        """How many wait behind the first."""
         return self._turn.statistics().tasks_waiting
 
     async def take(self, ask: Callable[[], float | None]) -> bool:
@@ -39,20 +39,20 @@ class Line:
                 await trio.sleep(min(delay_s, _LOOK_AGAIN_S))
 
 
-class _Lines:
+class _PerExit:
     def __init__(self) -> None:
-        self._lines: dict[str, Line] = {}
+        self._queues: dict[str, WaitQueue] = {}
 
-    def line(self, exit_: str) -> Line:
+    def queue(self, exit_: str) -> WaitQueue:
         """Of those who want to leave by this exit."""
-        return self._lines.setdefault(exit_, Line())
+        return self._queues.setdefault(exit_, WaitQueue())
 
     @property
     def waiting(self) -> int:
-        return sum(line.waiting for line in self._lines.values())
+        return sum(queue.waiting for queue in self._queues.values())
 
 
-class Dials(_Lines):
+class Dials(_PerExit):
     """New connections to one exchange, at most so many per window and exit."""
 
     def __init__(self, per_window: int, window_s: float) -> None:
@@ -68,10 +68,10 @@ class Dials(_Lines):
         def ask() -> float | None:
             return self._budget.delay_s(mono(), exit_) if wanted() else None
 
-        return await self.line(exit_).take(ask)
+        return await self.queue(exit_).take(ask)
 
 
-class Weights(_Lines):
+class Weights(_PerExit):
     """Request weight at one exchange, per exit, and its bans, for all exits."""
 
     def __init__(self, per_minute: int, burst_s: float = 60.0) -> None:

@@ -4,8 +4,8 @@ of the clock that nobody sets (:class:`~trio_feed.instants.Mono`).
 All of it is counted per exit, which is what the exchange sees us behind: a proxy's address, or
 "direct".
 
-- Request weight: who goes over it gets 429, who goes on gets 418 and is banned for minutes to
-  days.  :class:`WeightBudget` is a token bucket that holds ``per_minute`` and refills evenly.  A
+- Request weight: who goes over it is refused, who goes on is banned for minutes to days.
+  :class:`WeightBudget` is a token bucket that holds ``per_minute`` and refills evenly.  A
   full bucket plus its refill can spend twice ``per_minute`` within one minute, so give it half of
   what the exchange allows; the exchange's own count, where it sends one, corrects it downwards and
   so covers other programs behind the same IP.  :class:`Bans` are of the host and not of an exit:
@@ -23,8 +23,8 @@ from ..instants import Mono
 
 SHORTEST_BAN_S = 1.0
 LONGEST_BAN_S = 3 * 86_400.0
-"""The longest that Binance announces ("from 2 minutes to 3 days", its general REST page, read
-2026-11); a ban of centuries is somebody's mistake, and asked again after this."""
+"""The longest that any of the venues announces; a ban of centuries is somebody's mistake, and asked
+again after this."""
 LONGEST_PAUSE_S = 3600.0
 """For a 429: the exchanges' windows are a minute or less."""
 
@@ -38,14 +38,16 @@ _HINTS: Mapping[int, str] = {
     401: "credentials are missing or wrong",
     403: "its firewall refuses this IP: wait, or use another way out",
     404: "no such path: check the configured URL",
-    418: "this IP is banned for going on after 429: nothing may be sent until the ban ends",
     429: "too many requests from this IP: slow down",
     451: "this region is blocked: use a proxy in another one",
 }
 
 
-def refusal_hint(status: int) -> str:
-    """What an HTTP ``status`` of an exchange tells its operator to do."""
+def refusal_hint(status: int, hints: Mapping[int, str] = {}) -> str:
+    """What an HTTP ``status`` of an exchange tells its operator to do; ``hints`` are the venue's
+    own and come first."""
+    if status in hints:
+        return hints[status]
     if status in _HINTS:
         return _HINTS[status]
     if 300 <= status < 400:
@@ -101,9 +103,14 @@ class WeightBudget:
         return (wanted - self._left) * 60 / self._per_minute
 
     def observed(self, used_weight: int, now: Mono) -> None:
-        """The exchange counts ``used_weight`` this minute; adopted where above our own count."""
+        """The exchange counts ``used_weight`` this minute; adopted where above our own count.
+
+        However much it is, a minute later it counts anew: a debt is never more than a minute's
+        refill.
+        """
         self._refill(now)
-        self._left = min(self._left, self._per_minute - used_weight)
+        left = max(self._per_minute - used_weight, -self._per_minute)
+        self._left = min(self._left, left)
 
     def _refill(self, now: Mono) -> None:
         if self._updated is not None:

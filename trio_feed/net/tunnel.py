@@ -28,6 +28,7 @@ from ipaddress import ip_address
 import h11
 import trio
 
+from ..dialects import MALFORMED
 from ..environment import Dial
 from ..errors import (
     HostUnreachable,
@@ -135,8 +136,7 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
     """Ask for ``target``; return what came behind the header of the reply."""
     headers = [("Host", target)]
     if proxy.username:
-        credentials = f"{proxy.username}:{proxy.password.reveal()}".encode()
-        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(credentials).decode()}"))
+        headers.append(("Proxy-Authorization", f"Basic {_basic(proxy)}"))
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
     request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
     await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
@@ -144,8 +144,8 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
     while True:
         try:
             event = http.next_event()
-        except h11.ProtocolError as exc:
-            problem = f"{where} sent a reply that is not HTTP ({one_line(exc)})"
+        except (h11.ProtocolError, *MALFORMED) as exc:
+            problem = f"{where} sent a reply that is not HTTP ({_harmless(one_line(exc), proxy)})"
             raise ProxyProtocolError(problem) from None
         if isinstance(event, h11.Response):
             _judge_connect(event, proxy, where)
@@ -164,12 +164,26 @@ def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
         return
     if status == 407:
         offers = [value for name, value in reply.headers if name == b"proxy-authenticate"]
-        schemes = ", ".join(re.sub(r"[^\w-].*", "", o.decode("latin-1"))[:20] for o in offers)
+        named = (re.sub(rb"[^\w-].*", b"", offer, flags=re.S)[:20].decode() for offer in offers)
+        schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
         raise ProxyAuthRequired(f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic)")
     hint = _CONNECT_HINTS.get(status, "ask whoever runs it")
-    reason = reply.reason.decode("latin-1")[:80]
+    reason = _harmless(reply.reason.decode("latin-1"), proxy)[:80]
     raise ProxyRefused(f"{where} refused: {status} {reason} ({hint})", status)
+
+
+def _basic(proxy: Proxy) -> str:
+    """RFC 7617."""
+    return base64.b64encode(f"{proxy.username}:{proxy.password.reveal()}".encode()).decode()
+
+
+def _harmless(text: str, proxy: Proxy) -> str:
+    """A proxy's words for a message: printable, and empty where they repeat our credentials."""
+    secrets = (proxy.password.reveal(), _basic(proxy).rstrip("=")) if proxy.username else ()
+    if any(secret and secret in text for secret in secrets):
+        return ""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 async def _socks5(

@@ -1,4 +1,4 @@
-"""One WebSocket connection that is used once: opened through a route, watched, closed in time.
+"""One WebSocket connection that is used once: opened by a route, closed in time.
 
 trio_websocket does the protocol (RFC 6455); this file is its only importer and puts right what it
 leaves to its user:
@@ -6,20 +6,18 @@ leaves to its user:
 - It runs its reader in the nursery it is given, and the reader dies of foreign exceptions.  Here
   the reader has a nursery of its own, in a task of its own; what it dies of becomes a NetworkError.
 - It waits for ever where the peer hangs up before the 101, and has no deadline for opening or
-  closing, and no heartbeat.  :class:`Wire` sees the bytes go by and knows.
+  closing, and no heartbeat.  :class:`CountedStream` sees the bytes go by and knows.
 - One unread message stops it from answering pings: its queue is made long.
 
-The watch speaks only while somebody waits for a message: while the consumer is busy, silence may
-be of its own making.  What arrived is looked at before the peer is declared dead, so a stalled
-event loop does not kill a good connection.
+The stall detector judges only while somebody waits for a message: while the consumer is busy,
+silence may be of its own making.  What arrived is looked at before the peer is declared dead, so a
+stalled event loop does not kill a good connection.
 """
 
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import h11
 import trio
@@ -27,23 +25,24 @@ import trio_websocket
 import wsproto.utilities
 from attrs import frozen
 
+from ..dialects import MALFORMED
 from ..environment import mono
-from ..errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
-from .budgets import Line
+from ..errors import ConnectionLost, NetworkError, UpgradeRefused
+from .budgets import WaitQueue
+from .counted_stream import CountedStream
 from .limits import FrameBudget, refusal_hint
-from .proxy import join_address
 from .route import Route
-from .wire import Wire
+from .urls import WebSocketUrl
 
 _RECEIVE_BYTES = 64 * 1024  # 30 % faster than the library's 4 KiB
 
-# What the library's reader dies of when the peer does not keep to the protocol.
+# The one table of what the library's reader dies of when the peer does not keep to the protocol.
 _FOREIGN = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     wsproto.utilities.ProtocolError,
     h11.ProtocolError,
-    UnicodeError,
+    *MALFORMED,
 )
 # What its methods raise when it has ended or is about to.
 _ENDED = (trio_websocket.ConnectionClosed, wsproto.utilities.LocalProtocolError)
@@ -73,25 +72,6 @@ class SocketStatistics:
     opened_at: float
 
 
-@frozen
-class _Target:
-    host: str
-    port: int
-    tls: bool
-    resource: str
-
-    @property
-    def name(self) -> str:
-        """For messages: without the path, which may hold a listen key."""
-        return f"{'wss' if self.tls else 'ws'}://{join_address(self.host, self.port)}"
-
-    @property
-    def host_header(self) -> str:
-        """RFC 9110 section 7.2: the port only where it is not the scheme's own."""
-        address = join_address(self.host, self.port)
-        return address.removesuffix(":443" if self.tls else ":80")
-
-
 @asynccontextmanager
 async def open_websocket(
     url: str,
@@ -102,23 +82,24 @@ async def open_websocket(
     frames: FrameBudget,
     queue_size: int = 1000,
     is_quiet: Callable[[], bool] = lambda: False,
+    hints: Mapping[int, str] = {},
 ) -> AsyncIterator["Socket"]:
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
     ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
     the peer is left to wait.  ``is_quiet`` says whether a silence is known to be right: then it is
-    no loss.  Raises TunnelError, UpgradeRefused, ConnectionLost; SettingsError for a URL that is
-    none.  What the block raises comes out as it is, never in an exception group.
+    no loss.  ``hints`` say what to do about a status that the venue means in its own way.  Raises
+    TunnelError, UpgradeRefused, ConnectionLost; SettingsError for a URL that is none.  What the
+    block raises comes out as it is, never in an exception group.
     """
-    target = _parse_url(url)
+    target = WebSocketUrl.parse(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
     try:
-        socket = Socket(
-            target, Wire(stream, frames), deadlines, max_message_bytes, frames, is_quiet
-        )
+        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints)
+        socket = Socket(target, CountedStream(stream, frames), frames, settings)
         async with _Helpers() as nursery:
             try:
-                await socket._upgrade(nursery, queue_size)
+                await socket._upgrade(nursery)
             except UpgradeRefused as error:
                 route.blame(stream, error)  # a blocked region: another exit may be let in
                 raise
@@ -130,40 +111,46 @@ async def open_websocket(
         await trio.aclose_forcefully(stream)
 
 
+@frozen
+class _Settings:
+    """The arguments of :func:`open_websocket`."""
+
+    deadlines: Deadlines
+    max_message_bytes: int
+    queue_size: int
+    is_quiet: Callable[[], bool]
+    hints: Mapping[int, str]
+
+
 class Socket:
     """An open WebSocket.  Made by :func:`open_websocket`; one task receives, any number send."""
 
     def __init__(
         self,
-        target: _Target,
-        wire: Wire,
-        deadlines: Deadlines,
-        max_message_bytes: int,
+        target: WebSocketUrl,
+        stream: CountedStream,
         frames: FrameBudget,
-        is_quiet: Callable[[], bool],
+        settings: _Settings,
     ) -> None:
-        self._target = target
-        self._is_quiet = is_quiet
-        self._frames, self._line = frames, Line()
-        self._wire = wire
-        self._deadlines = deadlines
-        self._max_message_bytes = max_message_bytes
+        self._target, self._stream, self._settings = target, stream, settings
+        self._frames, self._sends = frames, WaitQueue()
+        self._deadlines = settings.deadlines
         self._library: trio_websocket.WebSocketConnection  # set by the upgrade
         self._library_scope = trio.CancelScope()
         self._verdict: ConnectionLost | None = None
         self._closing = trio.Event()
         self._ended = trio.Event()
         self._receiving = False
-        self._back: trio.Event | None = None  # the watch waits for the consumer
+        self._back: trio.Event | None = None  # the stall detector waits for the consumer
         self._messages = 0
         self._opened_at = self._last_message = trio.current_time()
 
     def __repr__(self) -> str:
-        state = "lost" if self._verdict or self._wire.ended.is_set() else "open"
+        state = "lost" if self._verdict or self._stream.ended.is_set() else "open"
         return f"<Socket {self._target.name} {state}, {self._messages} messages>"
 
     def statistics(self) -> SocketStatistics:
-        return SocketStatistics(self._messages, self._wire.received_bytes, self._opened_at)
+        return SocketStatistics(self._messages, self._stream.received_bytes, self._opened_at)
 
     async def receive(self) -> str | bytes:
         """The next message.  What came before the end is still given out, then ConnectionLost."""
@@ -191,7 +178,7 @@ class Socket:
         A send that is cancelled may have been cut in the middle of a frame, so it ends the
         connection.
         """
-        await self._line.take(lambda: self.send_delay_s(operations))
+        await self._sends.take(lambda: self.send_delay_s(operations))
         self._frames.operated(mono(), operations)
         try:
             with trio.fail_after(self._deadlines.pong_s):
@@ -204,17 +191,15 @@ class Socket:
             return
         raise self._loss()
 
-    async def _upgrade(self, nursery: trio.Nursery, queue_size: int) -> None:
+    async def _upgrade(self, nursery: trio.Nursery) -> None:
         try:
             with trio.fail_after(self._deadlines.open_s):
-                await nursery.start(self._run, queue_size)
+                await nursery.start(self._run)
         except trio.TooSlowError:
             problem = f"did not answer the WebSocket upgrade in {self._deadlines.open_s:g} s"
             raise self._refusal(problem) from None
 
-    async def _run(
-        self, queue_size: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the library's nursery from the upgrade to the last byte."""
         failure: BaseExceptionGroup[BaseException] | None = None
         try:
@@ -223,18 +208,18 @@ class Socket:
                 nursery.start_soon(self._fail_unless_upgraded)
                 self._library = await trio_websocket.wrap_client_stream(
                     nursery,
-                    cast("Any", self._wire),  # annotated as a socket, used as a Stream
+                    cast("Any", self._stream),  # annotated as a socket, used as a Stream
                     self._target.host_header,
                     self._target.resource,
-                    message_queue_size=queue_size,
-                    max_message_size=self._max_message_bytes,
+                    message_queue_size=self._settings.queue_size,
+                    max_message_size=self._settings.max_message_bytes,
                     receive_buffer_size=_RECEIVE_BYTES,
                 )
-                self._wire.upgraded = True
+                self._stream.upgraded = True
                 task_status.started()
                 await trio.lowlevel.checkpoint()  # an upgrade that was given up ends here
                 self._library_scope.shield = True  # from here on only _close() ends it
-                await self._watch_until_closing()
+                await self._detect_until_closing()
                 await self._library.aclose()
                 nursery.cancel_scope.cancel()
         except* (NetworkError, *_FOREIGN) as group:
@@ -243,22 +228,22 @@ class Socket:
             self._ended.set()
         if failure is not None:
             error = _first(failure)
-            if not self._wire.upgraded:
+            if not self._stream.upgraded:
                 raise self._translate(error)
             await self._lose(f"broke the WebSocket protocol ({_one_line(error)})", 1002)
 
     async def _fail_unless_upgraded(self) -> None:
-        await self._wire.ended.wait()
-        if not self._wire.upgraded:
-            raise self._refusal(f"{self._wire.end} during the WebSocket upgrade")
+        await self._stream.ended.wait()
+        if not self._stream.upgraded:
+            raise self._refusal(f"{self._stream.end} during the WebSocket upgrade")
 
-    async def _watch_until_closing(self) -> None:
+    async def _detect_until_closing(self) -> None:
         async with trio.open_nursery() as helpers:
-            helpers.start_soon(self._watch)
+            helpers.start_soon(self._detect_stall)
             await self._closing.wait()
             helpers.cancel_scope.cancel()  # before the close handshake, or it masks the cause
 
-    async def _watch(self) -> None:
+    async def _detect_stall(self) -> None:
         limits = self._deadlines
         with suppress(*_ENDED):  # the reader knows how
             while True:
@@ -268,7 +253,7 @@ class Socket:
                 if now < min(self._silent_at, self._ping_at):
                     continue
                 if now >= self._silent_at:
-                    if self._is_quiet():
+                    if self._settings.is_quiet():
                         self._last_message += limits.silence_s / 2  # and then it is asked again
                         continue
                     return await self._lose(f"silent: no message for {limits.silence_s:g} s")
@@ -281,11 +266,11 @@ class Socket:
 
     @property
     def _ping_at(self) -> float:
-        return self._wire.last_received + self._deadlines.ping_after_s
+        return self._stream.last_received + self._deadlines.ping_after_s
 
     async def _consumer_waits(self) -> None:
         """Return when somebody waits for a message and all that had arrived is handed out."""
-        for _ in range(4):  # wire -> library -> consumer -> back in receive(): one turn each
+        for _ in range(4):  # stream -> library -> consumer -> back in receive(): one turn each
             await trio.lowlevel.checkpoint()
         while not self._receiving:
             self._back = trio.Event()
@@ -295,20 +280,20 @@ class Socket:
                 await trio.lowlevel.checkpoint()
 
     async def _answers_ping(self) -> bool:
-        before = self._wire.received_bytes
-        await self._line.take(self.send_delay_s)
+        before = self._stream.received_bytes
+        await self._sends.take(self.send_delay_s)
         with trio.move_on_after(self._deadlines.pong_s):
             await self._library.ping()
             return True
         await self._consumer_waits()
-        return self._wire.received_bytes != before
+        return self._stream.received_bytes != before
 
     async def _lose(self, problem: str, code: int = 1006) -> None:
         """Give the connection up: the reader ends, and receive() raises when its queue is empty."""
         closed = self._library.closed
         if self._verdict is None and (closed is None or closed.code == 1006):
             self._verdict = ConnectionLost(f"{self._target.name} {problem}", code, problem)
-        await trio.aclose_forcefully(self._wire)
+        await trio.aclose_forcefully(self._stream)
 
     def _loss(self) -> ConnectionLost:
         """Why nothing more comes or goes, as a fresh exception."""
@@ -317,9 +302,9 @@ class Socket:
         closed = self._library.closed
         code, reason = (closed.code, closed.reason or "") if closed else (1006, "")
         if code == 1006:
-            return ConnectionLost(f"{self._target.name} ended: {self._wire.end}", code, reason)
+            return ConnectionLost(f"{self._target.name} ended: {self._stream.end}", code, reason)
         if code == 1009:
-            reason = f"{reason}; max_message_bytes is {self._max_message_bytes}"
+            reason = f"{reason}; max_message_bytes is {self._settings.max_message_bytes}"
         return ConnectionLost(f"{self._target.name} closed with {code} {reason!r}", code, reason)
 
     def _translate(self, error: BaseException) -> NetworkError:
@@ -330,10 +315,10 @@ class Socket:
         return self._refusal(f"answered the upgrade with something else ({_one_line(error)})")
 
     def _refusal(self, problem: str, status: int | None = None) -> NetworkError:
-        status = status or self._wire.refused_with()
+        status = status or self._stream.refused_with()
         if status is None:
             return ConnectionLost(f"{self._target.name} {problem}")
-        hint = refusal_hint(status)
+        hint = refusal_hint(status, self._settings.hints)
         return UpgradeRefused(f"{self._target.name} refused the upgrade: {status} ({hint})", status)
 
     async def _close(self) -> None:
@@ -362,19 +347,6 @@ class _Helpers(AbstractAsyncContextManager[trio.Nursery]):
     ) -> None:
         self._nursery.cancel_scope.cancel()
         await self._manager.__aexit__(None, None, None)
-
-
-def _parse_url(url: str) -> _Target:
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname
-    except ValueError:
-        raise SettingsError("websocket_url", "is not a URL") from None
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if parts.scheme not in ("ws", "wss") or not host or not re.fullmatch(r"[!-~]+", resource):
-        raise SettingsError("websocket_url", "is not a ws:// or wss:// URL in plain ASCII")
-    tls = parts.scheme == "wss"
-    return _Target(host, port or (443 if tls else 80), tls, resource)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
-from ..venues.solana import COMMITMENTS, is_signature
+from ..venues.spinpet.solana import COMMITMENTS, is_signature
 from .spinpet import Transaction
 
 SLOT_MS = 400

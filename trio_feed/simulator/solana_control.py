@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from attrs import define, field
 
-from ..venues.solana import COMMITMENTS, is_pubkey
+from ..venues.spinpet.solana import COMMITMENTS, is_pubkey
 
 _PARSE_ERROR = -32700
 _INVALID_REQUEST = -32600

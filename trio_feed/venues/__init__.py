@@ -3,12 +3,14 @@
 from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
 from ..errors import SettingsError
 from ..settings import ExchangeSettings
-from . import binance, binance_usdm, okx, spinpet
 from .base import Ack, Event, Frame, GoingAway, Heartbeat, Ignored, Plan, Pong, RestQuestion, Venue
+from .binance import spot, usdm
 from .instruments import AnyInstrument, Instruments
+from .okx import venue as okx
 from .rows import Rows
+from .spinpet import venue as spinpet
 
-_MODULES: dict[str, Venue] = {venue.NAME: venue for venue in (binance, binance_usdm, okx)}
+_MODULES: dict[str, Venue] = {venue.NAME: venue for venue in (spot, usdm, okx)}
 NAMES = (*_MODULES, spinpet.NAME)
 """What ``[exchanges.<name>]`` may be called."""
 

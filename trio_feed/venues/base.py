@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from attrs import frozen
 
 from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
+from ..dialects import RestDialect
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
 from ..transactions import Answer, Question, Transaction
 from .instruments import Instruments
@@ -130,6 +131,8 @@ class Venue(Protocol):
     BOOK_RULE: BookRule | None
     BOOK_SNAPSHOT_LEVELS: int | None
     """Levels a side that a snapshot by REST holds, None where the book is whole."""
+    DIALECT: RestDialect
+    """How it counts and refuses by REST."""
     HEARTBEAT: Heartbeat | None
     LISTED: bool
     DIALS: tuple[int, float]

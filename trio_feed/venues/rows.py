@@ -6,10 +6,8 @@ from typing import Generic, TypeVar
 import msgspec
 from attrs import frozen
 
+from ..dialects import MALFORMED
 from ..errors import BadMessage
-
-MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
-"""What msgspec raises for bytes that do not fit a form."""
 
 _T = TypeVar("_T")
 _Row = TypeVar("_Row")

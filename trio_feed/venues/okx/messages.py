@@ -1,4 +1,4 @@
-"""OKX v5 on the wire: what its messages say (their forms: :mod:`.okx_forms`).
+"""OKX v5 on the wire: what its messages say (their forms: :mod:`.forms`).
 
 Sources: "Overview - WebSocket" (2026-07-11), "Order book channel" (2026-07-07), "Tickers channel"
 (2026-07-09), error codes (2026-07-20) of www.okx.com/docs-v5; recordings of 2022 and 2023, which
@@ -15,9 +15,10 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 
-from ..core.streams import KlineUpdate
-from ..errors import BadMessage
-from ..model import (
+from ...core.streams import KlineUpdate
+from ...dialects import MALFORMED
+from ...errors import BadMessage
+from ...model import (
     INT_MAX,
     BookTop,
     BookUpdate,
@@ -31,9 +32,9 @@ from ..model import (
     parse_decimal,
     parse_time_ms,
 )
-from .base import Ack, Event, GoingAway, Ignored, Pong
-from .instruments import Instruments
-from .okx_forms import (
+from ..base import Ack, Event, GoingAway, Ignored, Pong
+from ..instruments import Instruments
+from .forms import (
     Arg,
     BookRow,
     CandleRow,
@@ -47,7 +48,6 @@ from .okx_forms import (
     decode_tickers,
     decode_trades,
 )
-from .rows import MALFORMED
 
 BARS = {
     Interval.S1: "1s",

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from ..core.streams import Stream
-from .base import Frame, Plan
+from ...core.streams import Stream
+from ..base import Frame, Plan
 
 STREAMS_MAX = 1024
 """Streams per connection."""

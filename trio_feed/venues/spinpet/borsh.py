@@ -7,7 +7,7 @@ text).  Bytes behind the last field are left alone: a later version of an event 
 from attrs import define
 from base58 import b58encode
 
-from ..errors import BadMessage
+from ...errors import BadMessage
 
 _KEY_BYTES = 32
 

@@ -6,20 +6,23 @@ the pong within a minute; candles are pushed every 2 s (``1s``: every second).
 
 from collections.abc import Sequence
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..model import Instrument, Interval
-from . import binance_connections as connections
-from . import binance_rest as rest
-from . import binance_wire as wire
-from .base import Event, Heartbeat, Plan, RestQuestion
-from .instruments import Instruments
-from .rows import Rows
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import RestDialect
+from ...model import Instrument, Interval
+from ..base import Event, Heartbeat, Plan, RestQuestion
+from ..instruments import Instruments
+from ..rows import Rows
+from . import connections, messages, rest
+from .dialect import BinanceDialect
 
 NAME = "binance"
 WEBSOCKET_URL = "wss://stream.binance.com:443"
 REST_URL = "https://api.binance.com"
 INTERVALS = frozenset(Interval) - {Interval.S30}
-BOOK_RULE: BookRule | None = "binance_spot"
+BOOK_RULE: BookRule | None = BookRule(dense=True)
+"""Source: "How to manage a local order book correctly" (2025-11-12).  Wider than that page: the
+first update after a snapshot mostly begins at ``lastUpdateId + 1`` (9 of 10 recordings)."""
+DIALECT: RestDialect = BinanceDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
@@ -69,7 +72,7 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
     """One WebSocket message.  Raises BadMessage."""
-    return wire.parse(raw, instruments)
+    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:

@@ -26,8 +26,9 @@ import msgspec
 from attrs import frozen
 from base58 import b58decode
 
-from ..errors import BadMessage
-from .base import Ack
+from ...dialects import MALFORMED
+from ...errors import BadMessage
+from ..base import Ack
 
 COMMITMENTS = ("processed", "confirmed", "finalized")
 MOST_SLOTS = 2**35
@@ -113,7 +114,6 @@ class _Message(_Wire):
 
 _message: Callable[[str | bytes], _Message] = msgspec.json.Decoder(_Message).decode
 _notification: Callable[[str | bytes], _Notification] = msgspec.json.Decoder(_Notification).decode
-_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
 
 
 def is_pubkey(text: str) -> bool:
@@ -147,7 +147,7 @@ def parse_message(raw: str | bytes) -> Ack | TransactionLogs:
         if message.method != "logsNotification":
             raise BadMessage(f"unknown method {message.method!r}")
         result = _notification(raw).params.result
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise BadMessage(f"malformed: {error}", sample(raw)) from None
     except BadMessage as error:
         raise BadMessage(str(error), sample(raw)) from None

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from ..errors import BadMessage
+from ...errors import BadMessage
 from .borsh import BorshReader
 
 PRICE_DECIMALS = 28

@@ -17,15 +17,16 @@ from collections.abc import Sequence
 
 from attrs import Attribute, evolve, field, frozen
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..errors import BadMessage
-from ..model import BookUpdate, Instrument, Interval, Kline, Price, Trade
-from ..transactions import Answer, AskSignatures, AskSlot, AskTransaction, Question, Transaction
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import HttpDialect, RestDialect
+from ...errors import BadMessage
+from ...model import BookUpdate, Instrument, Interval, Kline, Price, Trade
+from ...transactions import Answer, AskSignatures, AskSlot, AskTransaction, Question, Transaction
+from ..base import Ack, Event, Frame, Heartbeat, Ignored, Plan, RestQuestion
+from ..instruments import Instruments
+from ..rows import Rows
 from . import solana, solana_rpc
-from .base import Ack, Event, Frame, Heartbeat, Ignored, Plan, RestQuestion
-from .instruments import Instruments
-from .rows import Rows
-from .spinpet_events import name_of, price_of, read_event
+from .events import name_of, price_of, read_event
 
 NAME = "spinpet"
 WEBSOCKET_URL = "wss://api.mainnet-beta.solana.com"
@@ -44,6 +45,7 @@ class _Facts:
     INTERVALS: frozenset[Interval] = frozenset()
     BOOK_RULE: BookRule | None = None
     BOOK_SNAPSHOT_LEVELS: int | None = None
+    DIALECT: RestDialect = HttpDialect()
     HEARTBEAT: Heartbeat | None = None
     LISTED: bool = False
     BURST_S: float = 60.0

@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import BadMessage
-from ..transactions import SignaturePage, SignatureRow
+from ...dialects import MALFORMED
+from ...errors import BadMessage
+from ...transactions import SignaturePage, SignatureRow
 from .solana import MOST_SLOTS, TransactionLogs, is_signature, sample
 
 MOST_SIGNATURES = 1000
@@ -26,7 +27,6 @@ MOST_SIGNATURES = 1000
 VERSION = 1
 """The newest version of transactions that is asked for."""
 _RPC_ID = 1
-_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError)
 
 
 class RpcRefused(BadMessage):
@@ -165,7 +165,7 @@ def _accounts(message: msgspec.Raw, loaded: _Loaded | None) -> frozenset[str] | 
     """All of them, those of lookup tables included; None where they are not all said."""
     try:
         keys = msgspec.json.decode(message, type=_Keys)
-    except _MALFORMED:
+    except MALFORMED:
         return None
     if not keys.accountKeys or (keys.addressTableLookups and loaded is None):
         return None
@@ -176,7 +176,7 @@ def _accounts(message: msgspec.Raw, loaded: _Loaded | None) -> frozenset[str] | 
 def _row(item: msgspec.Raw) -> SignatureRow | None:
     try:
         row = msgspec.json.decode(item, type=_Row)
-    except _MALFORMED:
+    except MALFORMED:
         return None
     if not is_signature(row.signature) or not 0 <= row.slot < MOST_SLOTS:
         return None
@@ -203,5 +203,5 @@ def _result(body: bytes, kind: Any) -> Any:
         if reply.error is not None:
             raise RpcRefused(reply.error.code, " ".join(reply.error.message.split())[:200])
         return msgspec.json.decode(reply.result, type=kind)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise BadMessage(f"malformed: {error}", sample(body)) from None

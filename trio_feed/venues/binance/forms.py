@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from ..model import INT_MAX
+from ...model import INT_MAX
 
 Whole = Annotated[int, msgspec.Meta(ge=-1, le=INT_MAX)]
 """Ids, times, counts: what the store can hold.  -1 is Binance's way to say that there is none."""

@@ -1,6 +1,6 @@
 """The forms of OKX's messages and answers; fields that nothing uses are left out.
 
-Sources: see :mod:`.okx_wire`.  All numbers but the sequence ids come as strings; an empty string
+Sources: see :mod:`.messages`.  All numbers but the sequence ids come as strings; an empty string
 says nothing.  Fields with a default are absent in recordings of 2022 and 2023.
 """
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ..model import INT_MAX
+from ...model import INT_MAX
 
 NOTHING = msgspec.Raw()
 

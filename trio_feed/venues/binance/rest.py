@@ -9,11 +9,12 @@ from typing import Any
 import attrs
 import msgspec
 
-from ..errors import BadMessage
-from ..model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
-from .binance_forms import AggRow, Count, Whole, Wire
-from .binance_wire import CONTRACTS, aggregate, decode_depth, sample, snapshot
-from .rows import MALFORMED, Rows, read_rows
+from ...dialects import MALFORMED
+from ...errors import BadMessage
+from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
+from ..rows import Rows, read_rows
+from .forms import AggRow, Count, Whole, Wire
+from .messages import CONTRACTS, aggregate, decode_depth, sample, snapshot
 
 
 class _Listed(Wire):

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from ..core.streams import KlineUpdate
-from ..errors import BadMessage
-from ..model import (
+from ...core.streams import KlineUpdate
+from ...dialects import MALFORMED
+from ...errors import BadMessage
+from ...model import (
     BookTop,
     BookUpdate,
     Instrument,
@@ -28,8 +29,9 @@ from ..model import (
     parse_decimal,
     parse_time_ms,
 )
-from .base import Ack, Event, GoingAway, Ignored
-from .binance_forms import (
+from ..base import Ack, Event, GoingAway, Ignored
+from ..instruments import Instruments
+from .forms import (
     NOTHING,
     UM,
     AggRow,
@@ -46,8 +48,6 @@ from .binance_forms import (
     TopFrame,
     TradeFrame,
 )
-from .instruments import Instruments
-from .rows import MALFORMED
 
 CONTRACTS = {"PERPETUAL": "perpetual", "TRADIFI_PERPETUAL": "tradifi_perpetual"}
 """``contractType`` of what is asked for as a continuous contract -> ``Instrument.kind``."""

@@ -14,19 +14,23 @@ from decimal import Decimal
 
 import msgspec
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..errors import BadMessage
-from ..model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
-from . import okx_forms as forms
-from . import okx_wire as wire
-from .base import Frame, Heartbeat, Plan, RestQuestion
-from .rows import MALFORMED, Rows, read_rows
+from ...core.calendar import length_ms
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import MALFORMED, RestDialect
+from ...errors import BadMessage
+from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from ..base import Frame, Heartbeat, Plan, RestQuestion
+from ..rows import Rows, read_rows
+from . import forms, messages
+from .dialect import OkxDialect
 
 NAME = "okx"
 WEBSOCKET_URL = "wss://ws.okx.com"
 REST_URL = "https://openapi.okx.com"
-INTERVALS = frozenset(wire.BARS)
-BOOK_RULE: BookRule | None = "okx"
+INTERVALS = frozenset(messages.BARS)
+BOOK_RULE: BookRule | None = BookRule(streams_snapshots=True, may_lack_ids=True)
+"""Source: "Order book channel" (2026-07-07).  Recordings from before 2023 have no ids."""
+DIALECT: RestDialect = OkxDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = None
 HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
 """OKX closes (4004) after 30 s without data."""
@@ -73,29 +77,9 @@ _RECENT_BARS = 1_400
 _ONE_40TH, _ONE_20TH = 1, 2
 """Weights: OKX allows 40 or 20 requests in 2 s per endpoint, so 1200 a minute are its 40."""
 
-_MINUTE = 60_000
-_LENGTHS_MS = {
-    Interval.S1: 1_000,
-    Interval.M1: _MINUTE,
-    Interval.M3: 3 * _MINUTE,
-    Interval.M5: 5 * _MINUTE,
-    Interval.M15: 15 * _MINUTE,
-    Interval.M30: 30 * _MINUTE,
-    Interval.H1: 60 * _MINUTE,
-    Interval.H2: 120 * _MINUTE,
-    Interval.H4: 240 * _MINUTE,
-    Interval.H6: 360 * _MINUTE,
-    Interval.H12: 720 * _MINUTE,
-    Interval.D1: 1_440 * _MINUTE,
-    Interval.D3: 3 * 1_440 * _MINUTE,
-    Interval.W1: 7 * 1_440 * _MINUTE,
-    Interval.MO1: 28 * 1_440 * _MINUTE,
-}
-"""Of a month the shortest: a longer one could put more than a page between the bounds, and a page
-that is too full loses its oldest rows."""
-_LONGEST_MONTH_MS = 31 * 1_440 * _MINUTE
+_LONGEST_MONTH_MS = 31 * length_ms(Interval.D1)
 
-parse = wire.parse
+parse = messages.parse
 
 
 def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None) -> Stream:
@@ -104,10 +88,10 @@ def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None)
         raise ValueError(f"{NAME} has no {kind} streams")
     path, channel = _STREAMS[kind]
     if kind is Kind.KLINE:
-        if interval not in wire.BARS:
+        if interval not in messages.BARS:
             raise ValueError(f"{NAME} has no {interval} candles")
-        channel += wire.BARS[interval]
-    name = wire.stream_name(channel, instrument.native)
+        channel += messages.BARS[interval]
+    name = messages.stream_name(channel, instrument.native)
     return Stream(path, name, instrument.symbol, kind, interval)
 
 
@@ -188,7 +172,7 @@ def _instrument(row: forms.Listed) -> Instrument | None:
         kind, symbol = _DERIVATIVES[row.instType], row.instId.replace("-", "")
         if row.ctValCcy != base:
             kind = f"inverse_{kind}"
-        size = wire.times(_number(row.ctVal), _number(row.ctMult or "1"))
+        size = messages.times(_number(row.ctVal), _number(row.ctMult or "1"))
     elif row.instType != "SPOT":
         return None
     if not (base and quote and row.instId and size > 0):
@@ -202,7 +186,7 @@ def _instrument(row: forms.Listed) -> Instrument | None:
         quote=quote,
         contract_size=size,
         tick_size=_number(row.tickSz),
-        step_size=wire.times(_number(row.lotSz), size),
+        step_size=messages.times(_number(row.lotSz), size),
         trading=row.state == "live",
     )
 
@@ -221,7 +205,9 @@ def klines_question(
     ``limit`` is always a whole page: it costs nothing, and rows that stand closer than their
     interval (after a halt) are not lost.
     """
-    length = _LENGTHS_MS[interval]
+    # Of a month the shortest: a longer one could put more than a page between the bounds, and a
+    # page that is too full loses its oldest rows.
+    length = length_ms(interval)
     longest = _LONGEST_MONTH_MS if interval is Interval.MO1 else length
     start_ms = max(start_ms, BEGAN_MS)
     width = min(max(bars, 1) * longest, (PAGE - 1) * length)
@@ -229,7 +215,7 @@ def klines_question(
     recent = start_ms > now_ms - _RECENT_BARS * length
     params: dict[str, str | int] = {
         "instId": instrument.native,
-        "bar": wire.BARS[interval],
+        "bar": messages.BARS[interval],
         "before": start_ms - 1,
         "after": until_ms,
         "limit": PAGE,
@@ -243,7 +229,7 @@ def parse_klines(body: bytes, instrument: Instrument) -> Rows[Kline]:
     """Ascending, closed as ``confirm`` says.  Raises BadMessage."""
 
     def make(row: forms.CandleRow) -> Kline:
-        return wire.kline(instrument, row, Source.BACKFILL)
+        return messages.kline(instrument, row, Source.BACKFILL)
 
     return read_rows(
         _data(body),
@@ -274,7 +260,7 @@ def parse_trades(body: bytes, instrument: Instrument) -> Rows[Trade]:
     """Ascending by id.  Raises BadMessage."""
 
     def make(row: forms.TradeRow) -> Trade:
-        return wire.trade(instrument, row)
+        return messages.trade(instrument, row)
 
     return read_rows(
         _data(body),
@@ -291,7 +277,7 @@ def latest_question(instrument: Instrument, interval: Interval | None) -> RestQu
     params: dict[str, str | int] = {"instId": instrument.native, "limit": 1}
     if interval is None:
         return RestQuestion("/api/v5/market/trades", params, _ONE_40TH)
-    bar = {"bar": wire.BARS[interval]}
+    bar = {"bar": messages.BARS[interval]}
     return RestQuestion("/api/v5/market/candles", params | bar, _ONE_40TH)
 
 
@@ -306,10 +292,10 @@ def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
     try:
         rows = forms.decode_books(_data(body))
     except MALFORMED as error:
-        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
+        raise BadMessage(f"malformed answer: {error}", messages.sample(body)) from None
     if len(rows) != 1:
-        raise BadMessage(f"{len(rows)} books in an answer", wire.sample(body))
-    return wire.book(instrument, rows[0], snapshot=True)
+        raise BadMessage(f"{len(rows)} books in an answer", messages.sample(body))
+    return messages.book(instrument, rows[0], snapshot=True)
 
 
 def _data(body: bytes) -> msgspec.Raw:
@@ -317,7 +303,7 @@ def _data(body: bytes) -> msgspec.Raw:
     try:
         answer = forms.decode_answer(body)
     except MALFORMED as error:
-        raise BadMessage(f"malformed answer: {error}", wire.sample(body)) from None
+        raise BadMessage(f"malformed answer: {error}", messages.sample(body)) from None
     if answer.code != "0":
-        raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", wire.sample(body))
+        raise BadMessage(f"OKX says {answer.code[:20]} {answer.msg[:200]}", messages.sample(body))
     return answer.data

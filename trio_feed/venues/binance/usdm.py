@@ -11,20 +11,23 @@ another contract after each delivery, so its candles would change from one to th
 
 from collections.abc import Sequence
 
-from ..core.streams import BookRule, Kind, Stream, TradeIds
-from ..model import Instrument, Interval
-from . import binance_connections as connections
-from . import binance_rest as rest
-from . import binance_wire as wire
-from .base import Event, Heartbeat, Plan, RestQuestion
-from .instruments import Instruments
-from .rows import Rows
+from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...dialects import RestDialect
+from ...model import Instrument, Interval
+from ..base import Event, Heartbeat, Plan, RestQuestion
+from ..instruments import Instruments
+from ..rows import Rows
+from . import connections, messages, rest
+from .dialect import BinanceDialect
 
 NAME = "binance_usdm"
 WEBSOCKET_URL = "wss://fstream.binance.com"
 REST_URL = "https://fapi.binance.com"
 INTERVALS = frozenset(Interval) - {Interval.S1, Interval.S30}
-BOOK_RULE: BookRule | None = "binance_futures"
+BOOK_RULE: BookRule | None = BookRule(first_repeats=True)
+"""Source: "How to manage a local order book correctly" of USD-M.  Wider than that page: the first
+update may begin after the snapshot's id as long as what was before it is in the snapshot."""
+DIALECT: RestDialect = BinanceDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = 1000
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
@@ -56,7 +59,7 @@ _STREAMS = {
 }
 """Path and name of each kind.  ``@trade`` is undocumented on USD-M, but seen on /public."""
 KINDS = frozenset(_STREAMS)
-_CONTRACTS = {kind: contract for contract, kind in wire.CONTRACTS.items()}
+_CONTRACTS = {kind: contract for contract, kind in messages.CONTRACTS.items()}
 _DATED = "{pair}@kline_{interval}"
 _WEIGHTS = ((100, 1), (500, 2), (1001, 5))
 """Below so many candles a question weighs so much; else 10."""
@@ -97,7 +100,7 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
 
 def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
     """One WebSocket message.  Raises BadMessage."""
-    return wire.parse(raw, instruments)
+    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:

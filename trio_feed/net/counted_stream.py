@@ -1,4 +1,4 @@
-"""The bytes under a client WebSocket, watched as they go by.
+"""The bytes under a client WebSocket, counted as they pass.
 
 The library above tells neither when something last came in nor how a connection ended; this
 stream, put between the tunnel and the library, does.
@@ -15,10 +15,10 @@ MAX_REFUSAL_BYTES = 256 * 1024
 """More than this before the upgrade is done is no handshake."""
 
 
-class Wire(trio.abc.Stream):
+class CountedStream(trio.abc.Stream):
     """The bytes under the library, and what can be told from them.
 
-    Every frame that goes out is counted in ``frames``, the library's own pongs too: it hands over
+    Every frame that is sent is counted in ``frames``, the library's own pongs too: it hands over
     each frame by itself.
     """
 

@@ -1,0 +1,204 @@
+"""HTTP requests by one exit, over our own tunnels.
+
+httpcore pools the connections and speaks HTTP; this file is its only importer.  It is given a
+network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed by,
+errors are the tunnel's own, and memory streams and virtual time work.  httpcore's timeouts do not
+cover every step, so the caller sets one deadline around each request.
+
+Nothing of an answer is acted on here: no cookies, no redirects, and its body stays packed until
+:func:`unpack` opens it within a bound.
+"""
+
+import ssl
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpcore
+import trio
+from attrs import frozen
+
+from ..dialects import MALFORMED
+from ..environment import mono
+from ..errors import RestError, TunnelError
+from ..instants import Mono
+from .route import Exit, Route
+from .tls import start_tls, tls_context
+from .urls import RestUrl
+
+_MAX_BODY_BYTES = 16 * 1024 * 1024
+_MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing included
+_MAX_CONNECTIONS = 8
+_KEEPALIVE_S = 30.0
+_FOREIGN = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    *MALFORMED,  # h11 and httpcore parse the head of an answer
+)
+"""The one table of what comes out of httpcore."""
+
+
+@frozen
+class Request:
+    """``where`` names it in errors, without what may be secret."""
+
+    where: str
+    method: str
+    target: bytes
+    body: bytes | None = None
+
+
+@frozen
+class Response:
+    """An answer of any status, packed as it came.  ``headers`` have lower-case names; of one that
+    came several times the last.  ``sent``: when the request began, a new connection's opening
+    included; ``received``: when the headers of the answer were there."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent: Mono
+    received: Mono
+
+
+class HttpPool:
+    """The connections to one host that leave by one exit.  The caller closes it."""
+
+    def __init__(self, url: RestUrl, route: Route, exit_: Exit, headers: Mapping[str, str]) -> None:
+        self._url = url
+        common = {"User-Agent": "trio_feed", "Accept": "*/*", "Accept-Encoding": "gzip", **headers}
+        self._headers = [(name.encode(), value.encode()) for name, value in common.items()]
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls_context(route.ca_file) if url.tls else None,
+            max_connections=_MAX_CONNECTIONS,
+            keepalive_expiry=_KEEPALIVE_S,
+            network_backend=_Network(route, exit_),
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def send(self, request: Request) -> Response:
+        """One request and its whole answer.  It may be sent twice, where a kept connection has
+        ended.  Raises RestError, TunnelError."""
+        try:
+            try:
+                return await self._send(request)
+            except httpcore.RemoteProtocolError:
+                # Most often a kept connection that the peer closed while we began to send.
+                return await self._send(request)
+        except _FOREIGN as error:
+            problem = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RestError(f"{request.where}: {problem}") from None
+
+    async def _send(self, request: Request) -> Response:
+        url, sent = self._url, mono()
+        scheme = b"https" if url.tls else b"http"
+        target = httpcore.URL(
+            scheme=scheme, host=url.host.encode("ascii"), port=url.port, target=request.target
+        )
+        headers = [(b"Host", url.host_header.encode("ascii")), *self._headers]
+        if request.body is not None:
+            headers.append((b"Content-Type", b"application/json"))
+        async with self._pool.stream(
+            request.method, target, headers=headers, content=request.body
+        ) as answer:
+            received = mono()
+            body = b"".join([part async for part in answer.aiter_stream()])
+        found = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in answer.headers}
+        return Response(answer.status, found, body, sent, received)
+
+
+def unpack(response: Response, where: str) -> bytes:
+    """The body, of 16 MiB at most: a few KiB of gzip can hold gigabytes.  Raises RestError."""
+    encoding, body = response.headers.get("content-encoding", "identity").lower(), response.body
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise RestError(f"{where}: its encoding {encoding[:20]!r} was not asked for")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(body, _MAX_BODY_BYTES)
+    except zlib.error:
+        raise RestError(f"{where}: its gzip does not unpack") from None
+    if unpacker.unconsumed_tail:
+        raise RestError(f"{where}: more than {_MAX_BODY_BYTES} bytes")
+    if not unpacker.eof:
+        raise RestError(f"{where}: its gzip is cut short")
+    return plain
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """Where httpcore dials: one exit of our route.  Its own timeouts are not used."""
+
+    def __init__(self, route: Route, exit_: Exit) -> None:
+        self._route, self._exit = route, exit_
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await self._route.through(self._exit, host, port, None)
+        return _NetworkStream(stream, self._route)
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+class _NetworkStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: trio.abc.Stream, route: Route) -> None:
+        self._stream = stream
+        self._route = route
+        self._answer_bytes = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.ReadError("the connection was reset in mid-answer") from None
+        self._answer_bytes += len(data)
+        if self._answer_bytes > _MAX_ANSWER_BYTES:  # raised here, every generator above unwinds
+            raise httpcore.ReadError(f"its answer is larger than {_MAX_BODY_BYTES} bytes")
+        return bytes(data)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._answer_bytes = 0
+        try:
+            await self._stream.send_all(buffer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise httpcore.WriteError("the connection was reset") from None
+
+    async def aclose(self) -> None:
+        """Forceful: httpcore closes under a shield, so nothing may wait here."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        timeout_s = self._route.timeout_s
+        try:
+            stream = await start_tls(self._stream, server_hostname or "", ssl_context, timeout_s)
+        except TunnelError as error:
+            self._route.blame(self._stream, error)
+            raise
+        return _NetworkStream(stream, self._route)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Only ``is_readable``: an idle connection with something to read is at its end."""
+        if info != "is_readable":
+            return None
+        stream: object = self._stream
+        while not isinstance(stream, trio.SocketStream):
+            stream = getattr(stream, "transport_stream", None)
+            if stream is None:
+                return False
+        return stream.socket.is_readable()

@@ -1,0 +1,1 @@
+"""Spin Pet, a program on Solana: prices only, in :mod:`.venue`."""
