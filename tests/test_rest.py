@@ -524,7 +524,8 @@ async def test_tls_errors_are_the_tunnels_own(tmp_path, autojump_clock):
 
 
 async def test_urls_are_not_logged(autojump_clock, caplog):
-    logging.getLogger("httpcore").setLevel(logging.NOTSET)
+    for library in ("httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.NOTSET)
     caplog.set_level(logging.INFO)
     async with client_of(Exchange(answer())) as client:
         await client.get("/x", {"listenKey": "secret"})

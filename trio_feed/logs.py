@@ -14,7 +14,7 @@ import structlog
 from .settings import LoggingSettings
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_NOISY = ("httpcore", "trio-websocket", "hypercorn.error", "hypercorn.access")
+_NOISY = ("httpx", "httpcore", "trio-websocket", "hypercorn.error", "hypercorn.access")
 """Libraries that log whole URLs or tracebacks of a peer's mistakes."""
 
 

@@ -1,7 +1,7 @@
 """HTTP requests by one exit, over our own tunnels.
 
-httpcore pools the connections and speaks HTTP; this file is its only importer.  It is given a
-network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed by,
+httpx speaks HTTP and httpcore pools the connections; this file is their only importer.  httpcore
+is given a network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed by,
 errors are the tunnel's own, and memory streams and virtual time work.  httpcore's timeouts do not
 cover every step, so the caller sets one deadline around each request.
 
@@ -11,10 +11,11 @@ Nothing of an answer is acted on here: no cookies, no redirects, and its body st
 
 import ssl
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import httpcore
+import httpx
 import trio
 from attrs import frozen
 
@@ -31,13 +32,15 @@ _MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing in
 _MAX_CONNECTIONS = 8
 _KEEPALIVE_S = 30.0
 _FOREIGN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
     httpcore.NetworkError,
     httpcore.ProtocolError,
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
     *MALFORMED,  # h11 and httpcore parse the head of an answer
 )
-"""The one table of what comes out of httpcore."""
+"""The one table of what comes out of the libraries."""
 
 
 @frozen
@@ -68,17 +71,22 @@ class HttpPool:
 
     def __init__(self, url: RestUrl, route: Route, exit_: Exit, headers: Mapping[str, str]) -> None:
         self._url = url
-        common = {"User-Agent": "trio_feed", "Accept": "*/*", "Accept-Encoding": "gzip", **headers}
-        self._headers = [(name.encode(), value.encode()) for name, value in common.items()]
-        self._pool = httpcore.AsyncConnectionPool(
+        pool = httpcore.AsyncConnectionPool(
             ssl_context=tls_context(route.ca_file) if url.tls else None,
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_S,
             network_backend=_Network(route, exit_),
         )
+        self._client = httpx.AsyncClient(
+            transport=_Transport(pool),
+            headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip", **headers},
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,
+        )
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        await self._client.aclose()
 
     async def send(self, request: Request) -> Response:
         """One request and its whole answer.  It may be sent twice, where a kept connection has
@@ -95,20 +103,23 @@ class HttpPool:
 
     async def _send(self, request: Request) -> Response:
         url, sent = self._url, mono()
-        scheme = b"https" if url.tls else b"http"
-        target = httpcore.URL(
-            scheme=scheme, host=url.host.encode("ascii"), port=url.port, target=request.target
+        target = httpx.URL(
+            scheme="https" if url.tls else "http",
+            host=url.host,
+            port=url.port,
+            raw_path=request.target,
         )
-        headers = [(b"Host", url.host_header.encode("ascii")), *self._headers]
+        headers = {"Host": url.host_header}
         if request.body is not None:
-            headers.append((b"Content-Type", b"application/json"))
-        async with self._pool.stream(
+            headers["Content-Type"] = "application/json"
+        self._client.cookies.clear()
+        async with self._client.stream(
             request.method, target, headers=headers, content=request.body
         ) as answer:
             received = mono()
-            body = b"".join([part async for part in answer.aiter_stream()])
-        found = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in answer.headers}
-        return Response(answer.status, found, body, sent, received)
+            body = b"".join([part async for part in answer.aiter_raw()])
+        found = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in answer.headers.raw}
+        return Response(answer.status_code, found, body, sent, received)
 
 
 def unpack(response: Response, where: str) -> bytes:
@@ -128,6 +139,43 @@ def unpack(response: Response, where: str) -> bytes:
     if not unpacker.eof:
         raise RestError(f"{where}: its gzip is cut short")
     return plain
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """httpx's requests in, the pool's responses out.  Owns the pool."""
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream = self._answer.aiter_stream()
+        async for part in stream:
+            yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
 
 
 class _Network(httpcore.AsyncNetworkBackend):

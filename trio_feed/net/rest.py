@@ -94,7 +94,8 @@ async def open_rest(
     url = RestUrl.parse(base_url)
     if url.tls:
         tls_context(route.ca_file)  # raises what is wrong with it now and not at the first call
-    logging.getLogger("httpcore").setLevel(logging.WARNING)  # below, it logs full URLs
+    for library in ("httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # below, they log full URLs
     settings = RestSettings(timeout_s, weights, dialect or HttpDialect(), exchange_at, headers)
     async with AsyncExitStack() as stack:
         yield RestClient(url, route, settings, stack)
