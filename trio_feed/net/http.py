@@ -1,9 +1,9 @@
 """HTTP requests by one exit, over our own tunnels.
 
-httpx speaks HTTP and httpcore pools the connections; this file is their only importer.  httpcore
-is given a network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed by,
-errors are the tunnel's own, and memory streams and virtual time work.  httpcore's timeouts do not
-cover every step, so the caller sets one deadline around each request.
+httpx speaks HTTP and httpcore pools the connections; this file is their only importer. httpcore is
+given a network of ours: it dials :class:`~trio_feed.net.tunnel.Route`, so a proxy is never passed
+by, errors are the tunnel's own, and memory streams and virtual time work. httpcore's timeouts do
+not cover every step, so the caller sets one deadline around each request.
 
 Nothing of an answer is acted on here: no cookies, no redirects, and its body stays packed until
 :func:`unpack` opens it within a bound.
