@@ -210,3 +210,14 @@ def test_spot_rest() -> None:
             binance.parse_book(bad, BNB)
         with pytest.raises(BadMessage):
             binance.parse_instruments(bad)
+
+
+@pytest.mark.parametrize("native", ["币安人生USDT", "STRAßEUSDT", "\u0130STUSDT"])
+def test_names_of_any_alphabet_come_back_from_a_stream_in_lower_case(native: str) -> None:
+    """``"straße".upper()`` is ``"STRASSE"``."""
+    instrument = Instrument("x", native, native, "spot", "B", "USDT")
+    name = binance.stream(Kind.BOOK_LEVELS, instrument).name
+    message = json.dumps({"stream": name, "data": PARTIAL}, ensure_ascii=False)
+    (event,) = binance.parse(message, Instruments([instrument]))
+    assert isinstance(event, BookUpdate)
+    assert event.symbol == native

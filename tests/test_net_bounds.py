@@ -644,7 +644,7 @@ async def test_every_2xx_is_a_tunnel(status: int, autojump_clock: trio.abc.Clock
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (300, "ask whoever runs it"), (403, "rules"), (404, "CONNECT proxy"),
+        (300, "ask its operator"), (403, "rules"), (404, "CONNECT proxy"),
         (405, "does not allow CONNECT"), (502, "could not reach the target)"),
         (503, "could not reach the target)"), (504, "in time"),
     ],

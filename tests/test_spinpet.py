@@ -160,7 +160,9 @@ def test_symbols_come_from_the_table() -> None:
     (price,) = VENUE.parse(transaction(buy(10**28)), known)
     assert isinstance(price, Price)
     assert price.symbol == "CAT"
-    assert VENUE.parse(transaction(buy(10**28)), Instruments()) == [Ignored("price of a stranger")]
+    assert VENUE.parse(transaction(buy(10**28)), Instruments()) == [
+        Ignored("price of an unknown instrument")
+    ]
 
 
 def test_only_our_program_is_read() -> None:

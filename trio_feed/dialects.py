@@ -17,7 +17,6 @@ MALFORMED = (
     ValueError,  # UnicodeError; int() of more digits than Python converts; dates
     RecursionError,  # nested deeper than the stack
     OverflowError,  # a number beyond the range of what it is made into
-    LookupError,  # email.utils and codecs
 )
 """What the parsers of remote text raise: the one table, for every edge where such text enters."""
 

@@ -1,7 +1,7 @@
 """The bytes under a client WebSocket, counted as they pass.
 
-The library above tells neither when something last came in nor how a connection ended; this
-stream, put between the tunnel and the library, does.
+The library above does not say when something last came in or how a connection ended; this
+stream, between the tunnel and the library, does.
 """
 
 import re
@@ -16,7 +16,7 @@ MAX_REFUSAL_BYTES = 256 * 1024
 
 
 class CountedStream(trio.abc.Stream):
-    """The bytes under the library, and what can be told from them.
+    """The bytes under the library, and what can be concluded from them.
 
     Every frame that is sent is counted in ``frames``, the library's own pongs too: it hands over
     each frame by itself.

@@ -21,7 +21,7 @@ Health is made of outcomes:
 When all cool down there is no proxy: the caller waits and says so.  A pool never means "direct".
 
 For an operator a proxy is down from its first cool-down to its next success, whatever is tried in
-between, and the pool while all of its proxies are: :meth:`Egress.news` tells each change once.
+between, and the pool while all of its proxies are: :meth:`Egress.news` reports each change once.
 """
 
 from collections.abc import Sequence, Set
@@ -92,7 +92,7 @@ class _Health:
     target_error: Mono | None = None
     problem: str = ""
     down: bool = False
-    told_down: bool = False
+    reported_down: bool = False
 
 
 class Egress:
@@ -104,7 +104,7 @@ class Egress:
         self._policy = policy or EgressSettings()
         self._health = {proxy: _Health(i) for i, proxy in enumerate(dict.fromkeys(proxies))}
         self._lanes: dict[int, Proxy] = {}  # who uses what; entries outlive a cool-down
-        self._told_down = False
+        self._reported_down = False
 
     def __len__(self) -> int:
         """How many proxies there are."""
@@ -147,7 +147,7 @@ class Egress:
     ) -> None:
         """An attempt through ``proxy`` ended in ``error``.
 
-        ``of_proxy``: whose error it is, where the caller knows better than its type tells.
+        ``of_proxy``: whose error it is, where the caller knows better than its type.
         """
         health, policy = self._health[proxy], self._policy
         cooling = _cools(health, now)
@@ -185,13 +185,13 @@ class Egress:
         """What has gone down or come up since the last call."""
         news = []
         for proxy, health in self._health.items():
-            if health.down is not health.told_down:
-                health.told_down = health.down
+            if health.down is not health.reported_down:
+                health.reported_down = health.down
                 problem = health.problem if health.down else ""
                 news.append(EgressNews(not health.down, proxy.address, problem))
         down = all(health.down for health in self._health.values())
-        if down is not self._told_down:
-            self._told_down = down
+        if down is not self._reported_down:
+            self._reported_down = down
             news.append(EgressNews(not down, "", self.explain(now) if down else ""))
         return news
 

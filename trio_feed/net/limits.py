@@ -9,7 +9,7 @@ All of it is counted per exit, which is what the exchange sees us behind: a prox
   full bucket plus its refill can spend twice ``per_minute`` within one minute, so give it half of
   what the exchange allows; the exchange's own count, where it sends one, corrects it downwards and
   so covers other programs behind the same IP.  :class:`Bans` are of the host and not of an exit:
-  who is told to stop does not go on behind another one.
+  a ban that one exit met holds behind every other.
 - New connections (:class:`DialBudget`) and what one connection sends (:class:`FrameBudget`): both
   are sliding windows and not buckets, so that there are never more in any window, wherever it
   begins.
@@ -151,7 +151,7 @@ class Bans:
         ``escalate`` False (429, not 418): always 60 s; the windows that exchanges count in are no
         longer than that, and a longer wait only makes candles late.
         """
-        # Answers to what was on the way when the ban began tell of the same ban, not of a next.
+        # Answers to requests that were on the way when the ban began mean the same ban.
         if not escalate or now < self._until:
             return self.ban(now, _FIRST_BAN_S)
         length_s = min(_FIRST_BAN_S * 2**self._bans_in_a_row, _LONGEST_DEFAULT_S)
@@ -182,7 +182,7 @@ class Window:
         return len(self._taken)
 
     def delay_s(self, now: Mono, count: int = 1) -> float:
-        """Seconds until there is room for ``count`` more; 0: now.  Nothing is taken."""
+        """Seconds until ``count`` more fit; 0: now.  Nothing is taken."""
         taken = self._taken
         in_the_way = len(taken) + min(count, self.most) - self.most
         if in_the_way <= 0:
@@ -191,7 +191,7 @@ class Window:
         return max(left_s, _SHORTEST_WAIT_S) if left_s > 0 else 0.0
 
     def take(self, now: Mono, count: int = 1) -> None:
-        """Count what happens now, whether there is room or not."""
+        """Count what happens now, whether it fits or not."""
         self._taken.extend([now] * min(count, self.most))
 
 
@@ -240,7 +240,7 @@ class FrameBudget:
         return delay_s
 
     def sent(self, now: Mono) -> None:
-        """A frame went out, by whoever's doing."""
+        """A frame was sent, ours or the library's."""
         self._frames.take(now)
 
     def operated(self, now: Mono, operations: int) -> None:

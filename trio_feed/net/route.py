@@ -44,7 +44,7 @@ class Exit:
 
 Admit = Callable[[Exit, Callable[[], bool]], Awaitable[bool]]
 """Waits until something may be sent by this exit (True), or until it is not the best one any more,
-which the second argument tells (False)."""
+as the second argument says (False)."""
 
 
 @frozen
@@ -67,9 +67,9 @@ class Route:
     dials: Dials | None = None
     """Shared by all that dial this exchange."""
     dial_wait_s: float = 600.0
-    """Longest wait for ``dials`` in one call; a place in their line is worth keeping."""
+    """Longest wait for ``dials`` in one call; who waits keeps a place in the queue."""
     opened: Callable[[str], None] = field(default=lambda _exit: None, repr=False)
-    """Told the name of the exit whenever a stream is open."""
+    """Called with the name of the exit whenever a stream is open."""
     _through: WeakKeyDictionary[trio.abc.Stream, Proxy] = field(
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )
@@ -133,7 +133,7 @@ class Route:
         self, exit_: Exit, host: str, port: int, context: ssl.SSLContext | None
     ) -> trio.abc.Stream:
         """One try by one exit, without a budget, in TLS where there is a ``context``; the pool is
-        told what came of it.  The caller closes the stream.  Raises TunnelError."""
+        informed of the outcome.  The caller closes the stream.  Raises TunnelError."""
         if self.egress is None or exit_.proxy is None:
             stream = await self._tunnel(host, port, exit_.proxy)
             stream = await self._start_tls(stream, host, context)
@@ -144,17 +144,17 @@ class Route:
         return stream
 
     def blame(self, stream: trio.abc.Stream, error: NetworkError) -> None:
-        """Tell the pool what became of a ``stream`` of ours after it was open: UpgradeRefused (a
-        blocked region), a TLS error of the caller's.  Without a pool: nothing."""
+        """Report to the pool what became of a ``stream`` of ours after it was open: UpgradeRefused
+        (a blocked region), a TLS error of the caller's.  Without a pool: nothing."""
         proxy = self._through.get(stream)
         if self.egress is not None and proxy is not None:
             self.egress.failed(proxy, mono(), error)
-            self._tell(self.egress)
+            self._log_changes(self.egress)
 
     async def _attempt(
         self, egress: Egress, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None
     ) -> trio.abc.Stream:
-        """One try through one proxy, whose outcome the pool is told."""
+        """One try through one proxy, whose outcome is reported to the pool."""
         began, in_tls = trio.current_time(), False
         try:
             stream = await self._tunnel(host, port, proxy)
@@ -163,7 +163,7 @@ class Route:
         except TunnelError as error:
             proxy_tls = not in_tls and isinstance(error, _TLS_ERRORS)
             egress.failed(proxy, mono(), error, of_proxy=proxy_tls or None)
-            self._tell(egress)
+            self._log_changes(egress)
             raise
         except trio.Cancelled:  # a caller's own deadline must not hide a proxy that hangs
             waited_s = trio.current_time() - began
@@ -171,10 +171,10 @@ class Route:
                 problem = f"proxy {proxy.address}: the caller gave up after {waited_s:.1f} s"
                 hung = TunnelTimeout(problem, "TLS handshake" if in_tls else "CONNECT")
                 egress.failed(proxy, mono(), hung)
-                self._tell(egress)
+                self._log_changes(egress)
             raise
         egress.succeeded(proxy, mono())
-        self._tell(egress)
+        self._log_changes(egress)
         return stream
 
     async def _tunnel(self, host: str, port: int, proxy: Proxy | None) -> trio.abc.Stream:
@@ -186,7 +186,7 @@ class Route:
         return stream if context is None else await start_tls(stream, host, context, self.timeout_s)
 
     async def _admit(self, exit_: Exit, still: Callable[[], bool]) -> bool:
-        """Wait in the line of those who dial.  Raises TunnelTimeout."""
+        """Wait in the queue of those who dial.  Raises TunnelTimeout."""
         if self.dials is None:
             return True
         with trio.move_on_after(self.dial_wait_s):
@@ -197,7 +197,7 @@ class Route:
     def _still(self, egress: Egress, proxy: Proxy, tried: set[Proxy]) -> Callable[[], bool]:
         return lambda: egress.choose(mono(), tried, self.lane) == proxy
 
-    def _tell(self, egress: Egress) -> None:
+    def _log_changes(self, egress: Egress) -> None:
         """Log what has changed of the pool: once per change, however many fail meanwhile."""
         for news in egress.news(mono()):
             log = _log.info if news.up else _log.warning

@@ -168,7 +168,7 @@ def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
         schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
         raise ProxyAuthRequired(f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic)")
-    hint = _CONNECT_HINTS.get(status, "ask whoever runs it")
+    hint = _CONNECT_HINTS.get(status, "ask its operator")
     reason = _harmless(reply.reason.decode("latin-1"), proxy)[:80]
     raise ProxyRefused(f"{where} refused: {status} {reason} ({hint})", status)
 

@@ -68,7 +68,8 @@ class Pong:
 
 @frozen
 class Ignored:
-    """A message of a known kind that nothing here uses (yet), or of a stranger's instrument."""
+    """A message of a known kind that nothing here uses (yet), or of an instrument that is not in
+    the table."""
 
     kind: str
 

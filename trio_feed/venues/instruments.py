@@ -14,6 +14,7 @@ class Instruments:
     def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
         self._by_symbol = {i.symbol: i for i in instruments}
         self._by_native = {i.native: i for i in self._by_symbol.values()}
+        self._by_lower = {i.native.lower(): i for i in self._by_symbol.values()}
 
     def __len__(self) -> int:
         return len(self._by_symbol)
@@ -29,6 +30,11 @@ class Instruments:
 
     def of_native(self, native: str) -> Instrument | None:
         return self._by_native.get(native)
+
+    def of_lower(self, native: str) -> Instrument | None:
+        """By the exchange's name in lower case; ``upper`` does not undo ``lower`` in every
+        alphabet, so that names are lowered once more and never raised."""
+        return self._by_lower.get(native)
 
     def find(self, name: str) -> Instrument | None:
         """By either name; the unified one wins."""

@@ -1,9 +1,9 @@
 """How Binance counts and refuses by REST, spot and USD-M.
 
 Source: the "LIMITS" sections of its general REST pages (spot 2026-07-21, USD-M 2026-05-28): the
-weight used in this minute is in every answer; 429 asks to slow down, and whoever goes on gets 418,
-a ban of 2 minutes to 3 days.  ``Retry-After`` (seconds) is documented for spot only; the text of a
-ban (-1003) names its end.
+weight used in this minute is in every answer; 429 asks to slow down, and going on earns 418, a ban
+of 2 minutes to 3 days.  ``Retry-After`` (seconds) is documented for spot only; the text of a ban
+(-1003) names its end.
 """
 
 import re

@@ -18,11 +18,11 @@ UM = 1
 """``st`` of USD-M; 2 is COIN-M, whose instruments share the merged streams since 2026-06-30."""
 
 
-class Wire(msgspec.Struct):
+class Form(msgspec.Struct):
     """Base of the wire forms."""
 
 
-class Bar(Wire):
+class Bar(Form):
     t: Whole
     i: str
     o: str
@@ -39,7 +39,7 @@ class Bar(Wire):
     L: Whole = -1
 
 
-class KlineFrame(Wire):
+class KlineFrame(Form):
     """``kline``: of a symbol; ``f`` and ``L`` are its first and last trade."""
 
     E: Whole
@@ -48,7 +48,7 @@ class KlineFrame(Wire):
     st: int = UM
 
 
-class ContinuousFrame(Wire):
+class ContinuousFrame(Form):
     """``continuous_kline``: of a pair and a contract type; ``f`` and ``L`` are update ids."""
 
     E: Whole
@@ -58,7 +58,7 @@ class ContinuousFrame(Wire):
     st: int = UM
 
 
-class AggRow(Wire):
+class AggRow(Form):
     a: Whole
     p: str
     q: str
@@ -71,7 +71,7 @@ class AggRow(Wire):
     st: int = UM
 
 
-class TradeFrame(Wire):
+class TradeFrame(Form):
     E: Whole
     s: str
     t: Whole
@@ -83,7 +83,7 @@ class TradeFrame(Wire):
     st: int = UM
 
 
-class TickerFrame(Wire):
+class TickerFrame(Form):
     """24hrTicker and 24hrMiniTicker; spot's full one also has the best bid and ask."""
 
     E: Whole
@@ -101,7 +101,7 @@ class TickerFrame(Wire):
     A: str | None = None
 
 
-class TopFrame(Wire):
+class TopFrame(Form):
     """bookTicker; spot's has neither event type nor time."""
 
     u: Whole
@@ -117,7 +117,7 @@ class TopFrame(Wire):
 Levels = list[tuple[str, str]]
 
 
-class DepthFrame(Wire):
+class DepthFrame(Form):
     """depthUpdate: changes on both markets, and USD-M's best levels."""
 
     E: Whole
@@ -130,7 +130,7 @@ class DepthFrame(Wire):
     st: int = UM
 
 
-class Depth(Wire):
+class Depth(Form):
     """A REST snapshot, and spot's best levels, which carry no symbol."""
 
     lastUpdateId: Whole
@@ -139,7 +139,7 @@ class Depth(Wire):
     E: Whole = 0
 
 
-class MarkFrame(Wire):
+class MarkFrame(Form):
     E: Whole
     s: str
     p: str
@@ -149,7 +149,7 @@ class MarkFrame(Wire):
     st: int = UM
 
 
-class Forced(Wire):
+class Forced(Form):
     s: str
     S: str
     q: str
@@ -159,7 +159,7 @@ class Forced(Wire):
     st: int = UM
 
 
-class ForceFrame(Wire):
+class ForceFrame(Form):
     """``st`` stands outside of ``o``, or in it."""
 
     o: Forced
@@ -169,7 +169,7 @@ class ForceFrame(Wire):
 NOTHING = msgspec.Raw()
 
 
-class Envelope(Wire):
+class Envelope(Form):
     """Everything the outside of a message can carry: an event, a combined wrapper, a reply."""
 
     stream: str | None = None

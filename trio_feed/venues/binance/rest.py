@@ -13,11 +13,12 @@ from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
 from ..rows import Rows, read_rows
-from .forms import AggRow, Count, Whole, Wire
-from .messages import CONTRACTS, aggregate, decode_depth, sample, snapshot
+from .events import CONTRACTS, aggregate, decode_depth, snapshot
+from .forms import AggRow, Count, Form, Whole
+from .messages import sample
 
 
-class _Listed(Wire):
+class _Listed(Form):
     symbol: str
     status: str
     baseAsset: str
@@ -27,7 +28,7 @@ class _Listed(Wire):
     contractSize: Any = None
 
 
-class _ExchangeInfo(Wire):
+class _ExchangeInfo(Form):
     symbols: msgspec.Raw
 
 

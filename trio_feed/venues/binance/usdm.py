@@ -19,6 +19,7 @@ from ..instruments import Instruments
 from ..rows import Rows
 from . import connections, messages, rest
 from .dialect import BinanceDialect
+from .events import CONTRACTS
 
 NAME = "binance_usdm"
 WEBSOCKET_URL = "wss://fstream.binance.com"
@@ -59,7 +60,7 @@ _STREAMS = {
 }
 """Path and name of each kind.  ``@trade`` is undocumented on USD-M, but seen on /public."""
 KINDS = frozenset(_STREAMS)
-_CONTRACTS = {kind: contract for contract, kind in messages.CONTRACTS.items()}
+_CONTRACTS = {kind: contract for contract, kind in CONTRACTS.items()}
 _DATED = "{pair}@kline_{interval}"
 _WEIGHTS = ((100, 1), (500, 2), (1001, 5))
 """Below so many candles a question weighs so much; else 10."""

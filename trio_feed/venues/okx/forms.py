@@ -13,16 +13,16 @@ from ...model import INT_MAX
 NOTHING = msgspec.Raw()
 
 
-class Wire(msgspec.Struct):
+class Form(msgspec.Struct):
     """Base of the wire forms."""
 
 
-class Arg(Wire):
+class Arg(Form):
     channel: str
     instId: str = ""
 
 
-class Envelope(Wire):
+class Envelope(Form):
     event: str | None = None
     arg: Arg | None = None
     action: str | None = None
@@ -31,7 +31,7 @@ class Envelope(Wire):
     msg: str = ""
 
 
-class TradeRow(Wire):
+class TradeRow(Form):
     tradeId: str
     px: str
     sz: str
@@ -40,7 +40,7 @@ class TradeRow(Wire):
     count: str = "1"
 
 
-class TickerRow(Wire):
+class TickerRow(Form):
     last: str
     ts: str
     open24h: str = ""
@@ -74,7 +74,7 @@ class LevelRow(msgspec.Struct, array_like=True):
 _Sequence = Annotated[int, msgspec.Meta(ge=-1, le=INT_MAX)]
 
 
-class BookRow(Wire):
+class BookRow(Form):
     asks: list[LevelRow]
     bids: list[LevelRow]
     ts: str
@@ -83,13 +83,13 @@ class BookRow(Wire):
     checksum: int | None = None
 
 
-class Answer(Wire):
+class Answer(Form):
     code: str
     msg: str = ""
     data: msgspec.Raw = NOTHING
 
 
-class Listed(Wire):
+class Listed(Form):
     instType: str
     instId: str
     state: str

@@ -74,7 +74,7 @@ _STREAM_CODES = frozenset({"60008", "60012", "60013", "60018", "64001", "64002",
 _GOING_AWAY = "64008"
 """Notice of an upgrade: the connection closes in about 60 s."""
 _UNUSED_EVENTS = frozenset({"login", "channel-conn-count", "channel-conn-count-error"})
-_STRANGER = (Ignored("an instrument that is not in the table"),)
+_UNKNOWN_INSTRUMENT = (Ignored("an instrument that is not in the table"),)
 _NAMED = re.compile(r"\bchannel:(?P<channel>[\w-]+)(?:,\w+:[\w-]+)*?,instId:(?P<native>[\w-]+)")
 _INTEGER = re.compile(r"\d{1,19}", re.ASCII)
 _EXACT = Context(prec=200)
@@ -132,7 +132,7 @@ def _rows(arg: Arg, envelope: Envelope, instruments: Instruments) -> Sequence[Ev
         raise BadMessage(f"unknown channel {channel!r}")
     instrument = instruments.of_native(arg.instId)
     if instrument is None:
-        return _STRANGER
+        return _UNKNOWN_INSTRUMENT
     if interval is not None:
         return [
             KlineUpdate(instrument.symbol, interval, kline(instrument, row, Source.EXCHANGE))

@@ -72,40 +72,40 @@ class TransactionLogs:
     accounts: frozenset[str] | None = None
 
 
-class _Wire(msgspec.Struct):
+class _Form(msgspec.Struct):
     """Base of the wire forms: unknown extra fields are welcome, missing ones are not."""
 
 
-class _Context(_Wire):
+class _Context(_Form):
     slot: int
 
 
-class _Value(_Wire):
+class _Value(_Form):
     signature: str
     err: Any
     logs: tuple[str, ...]
 
 
-class _Result(_Wire):
+class _Result(_Form):
     context: _Context
     value: _Value
 
 
-class _Params(_Wire):
+class _Params(_Form):
     result: _Result
     subscription: int
 
 
-class _Notification(_Wire):
+class _Notification(_Form):
     params: _Params
 
 
-class _Error(_Wire):
+class _Error(_Form):
     code: int
     message: str = ""
 
 
-class _Message(_Wire):
+class _Message(_Form):
     method: str | None = None
     id: int | str | None = None
     result: int | bool | None = None

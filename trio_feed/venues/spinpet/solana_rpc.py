@@ -37,49 +37,49 @@ class RpcRefused(BadMessage):
         self.code = code
 
 
-class _Wire(msgspec.Struct):
+class _Form(msgspec.Struct):
     """Base of the wire forms: unknown extra fields are welcome."""
 
 
-class _Error(_Wire):
+class _Error(_Form):
     code: int = 0
     message: str = ""
 
 
-class _Reply(_Wire):
+class _Reply(_Form):
     result: msgspec.Raw = msgspec.Raw(b"")
     error: _Error | None = None
 
 
-class _Row(_Wire):
+class _Row(_Form):
     signature: str
     slot: int
     err: Any = None
     blockTime: int | None = None
 
 
-class _Loaded(_Wire):
+class _Loaded(_Form):
     writable: tuple[str, ...] = ()
     readonly: tuple[str, ...] = ()
 
 
-class _Keys(_Wire):
+class _Keys(_Form):
     accountKeys: tuple[str, ...] = ()
     addressTableLookups: tuple[Any, ...] | None = None
 
 
-class _Meta(_Wire):
+class _Meta(_Form):
     err: Any = None
     loadedAddresses: _Loaded | None = None
     logMessages: tuple[str, ...] | None = None
 
 
-class _Signed(_Wire):
+class _Signed(_Form):
     signatures: tuple[str, ...]
     message: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Transaction(_Wire):
+class _Transaction(_Form):
     slot: int
     transaction: _Signed
     meta: _Meta | None

@@ -255,5 +255,5 @@ def _price(data: bytes, key: str, instruments: Instruments) -> Event:
         return Ignored(name_of(data) or f"unknown {NAME} event")
     instrument = instruments.of_native(event.mint_account)
     if instrument is None:
-        return Ignored("price of a stranger")
+        return Ignored("price of an unknown instrument")
     return Price(instrument.symbol, price_of(event), key)
