@@ -37,8 +37,9 @@ Span = tuple[int, int]
 
 @define(eq=False)
 class SymbolPrices:
-    """``last``: where the stored candles end.  ``heard_at``: when its last price came.  ``lost_ms``:
-    since when the stream is down; None: it is up, or was not yet."""
+    """``last``: where the stored candles end.  ``heard_at``: when its last price came.
+
+    ``lost_ms``: since when the stream is down; None: it is up, or was not yet."""
 
     intervals: tuple[Interval, ...]
     last: Mapping[Interval, Kline]
