@@ -251,13 +251,14 @@ def test_trades() -> None:
     assert judged(skip=7) == {"lost": 1}
     assert judged(price=1.0) == {"wrong": 1}
     assert judged(quantity=1e9) == {"wrong": 1}
+    assert judged(time=trades[5].time_ms + 1) == {"wrong": 1}
     assert judge_trades(case, [])["lost"] > 0
     market.restart_ids(BTC, trades[-1].time_ms - 60_000)
     trades = [*market.trades(BTC, START, END)]
     assert trades[-1].trade_id < 50
     assert judged() == {}
     # One that the exchange dates into the time after the restart is still the one before it.
-    for absurd_ms in (trades[-1].time_ms + 1, trades[0].time_ms - 10**12, START + 10**12):
+    for absurd_ms in (START + 2 * HOUR, trades[0].time_ms - 10**12, START + 10**12):
         assert judged(time=absurd_ms) == {}
         assert judged(time=absurd_ms, price=1.0) == {"wrong": 1}
     assert judged(first_id=-7, last_id=-7) == {"lost": 1, "wrong": 1}

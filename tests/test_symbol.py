@@ -227,21 +227,22 @@ def test_a_late_trade_revises_its_own_candle() -> None:
 
 def test_a_quiet_market_is_asked_about_and_its_candles_close() -> None:
     engine = building(intervals=(), ends={})
-    engine.go(-30).up(TRADES)
+    engine.up(TRADES)
     at_ms(engine, 1, 100)
     at_ms(engine, 2, 1_100)
     engine.go(2).wake()
-    assert engine.wakes_s == 5  # the grace after the end of the candle that runs
-    assert fetches(engine.go(5).wake()) == [(Need.PROOF, None)]
+    assert engine.wakes_s == 35  # the grace after it can be proven that the candle is over
+    assert fetches(engine.go(35).wake()) == [(Need.PROOF, None)]
     assert engine.ask(Need.PROOF) == LatestQuestion(None)
     assert closes(engine.out, S1) == []
-    out = engine.answer(Need.PROOF, [trade(2, T0 + 1_100)], date_ms=T0 + 4_000.0)
+    # REST may be half a minute behind.
+    out = engine.answer(Need.PROOF, [trade(2, T0 + 1_100)], date_ms=T0 + 34_000.0)
     assert closes(out, S1) == [1_000, 2_000, 3_000]
     # Nothing newer than ours, but without a time: nothing is proven.
-    engine.go(12).answer(Need.PROOF, [trade(2, T0 + 1_100)])
+    engine.go(42).answer(Need.PROOF, [trade(2, T0 + 1_100)])
     assert closes(engine.out, S1) == [1_000, 2_000, 3_000]
     # Something newer: the stream is behind, candles wait.
-    engine.go(20).answer(Need.PROOF, [trade(3, T0 + 5_000)], date_ms=T0 + 20_000.0)
+    engine.go(50).answer(Need.PROOF, [trade(3, T0 + 5_000)], date_ms=T0 + 50_000.0)
     assert closes(engine.out, S1) == [1_000, 2_000, 3_000]
 
 
@@ -249,10 +250,10 @@ def test_a_proof_that_failed_is_asked_for_again() -> None:
     engine = building(intervals=(), ends={})
     engine.up(TRADES)
     at_ms(engine, 1, 100)
-    assert fetches(engine.go(4).wake()) == [(Need.PROOF, None)]
+    assert fetches(engine.go(34).wake()) == [(Need.PROOF, None)]
     engine.failed(Need.PROOF)
-    assert fetches(engine.go(6.9).wake()) == []
-    assert fetches(engine.go(7).wake()) == [(Need.PROOF, None)]
+    assert fetches(engine.go(36.9).wake()) == []
+    assert fetches(engine.go(37).wake()) == [(Need.PROOF, None)]
 
 
 def test_nothing_is_asked_about_a_stream_that_is_down_or_that_cannot_be_asked() -> None:
@@ -647,10 +648,10 @@ def test_an_answer_about_a_stream_that_is_gone_says_nothing() -> None:
 def test_a_probe_of_trades_proves_as_well() -> None:
     """Trades only, a quiet market: its candles close with the answer."""
     engine = building(intervals=(), ends={}, streams=(TRADES,))
-    engine.go(-5).up(TRADES)
+    engine.up(TRADES)
     for n in range(21):
         at_ms(engine, n, n * 1_000)
-    out = engine.go(26).answer(Need.PROBE, [trade(20, T0 + 20_000)], date_ms=T0 + 25_000.0)
+    out = engine.go(56).answer(Need.PROBE, [trade(20, T0 + 20_000)], date_ms=T0 + 55_000.0)
     assert closes(out, S1)[-1] == 24_000
 
 

@@ -159,6 +159,16 @@ SCENARIOS: Mapping[str, Scenario] = {
             hours=0.2,
         )
     ),
+    # The stream is dead when trading begins again, which REST does not know yet.
+    "rest_behind_after_a_quiet_time": Scenario(
+        of(
+            (60.0, Fault("quiet", lasts_s=140)),
+            (80.0, Fault("rest_behind", 20.0, lasts_s=200)),
+            (150.0, Fault("half_open")),
+            intervals=(),
+            built=(*BUILT, M1),
+        )
+    ),
     "late_correction_that_is_corrected": Scenario(
         of((90.0, Fault("late_correction", 5.0)), (92.0, Fault("correction", 30.0)))
     ),

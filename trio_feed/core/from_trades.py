@@ -43,10 +43,6 @@ class TradeCandles:
         """What of the trades is missing now (unix ms)."""
         return self.trades.sequence.gap_ms
 
-    def up(self, now: Now) -> None:
-        """The stream of trades delivers from now on."""
-        self.trades.up(now)
-
     def take(self, trade: Trade, now: Now, out: list[Effect]) -> None:
         """A live trade."""
         if abs(trade.event_ms - float(now.exchange)) > ODD_TIME_MS and trade.event_ms:

@@ -46,8 +46,8 @@ class Taken:
 @define(eq=False)
 class SymbolTrades:
     """``intervals`` are the candles that are made of the trades; ``checks``: 1m candles are made
-    too, to be compared with the exchange's.  ``grace_s``: how long after a candle's end the
-    exchange is asked whether it is over.
+    too, to be compared with the exchange's.  ``grace_s``: how long after the earliest time at which
+    an answer can prove a candle over the exchange is asked for one.
     """
 
     intervals: tuple[Interval, ...]
@@ -57,8 +57,6 @@ class SymbolTrades:
     sequence: TradeSequence = field(init=False)
     bars: TradeBars = field(init=False)
     _pairs: Reconciler = field(factory=Reconciler)
-    _up_at: Mono = Mono(float("-inf"))
-    """Since when the stream delivers."""
     _not_before: Mono = Mono(0.0)
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
@@ -75,10 +73,6 @@ class SymbolTrades:
             if last.last_stream_id:
                 self.sequence.resume(last.last_stream_id, last.event_ms)
                 self.bars.resume(last, interval)
-
-    def up(self, now: Now) -> None:
-        """The stream delivers from now on: what was traded before does not come by it."""
-        self._up_at = now.mono
 
     def take(self, trade: Trade, now: Now) -> Taken:
         """A live trade."""
@@ -132,8 +126,8 @@ class SymbolTrades:
         """The exchange's newest trade, asked at ``until_ms`` by its own time.  True: the market is
         quiet, and what ended by then is closed.
 
-        One answer is not believed alone.  It is backed by the stream, which has told nothing newer
-        either; for the time before the stream was up only an answer that came much later will do.
+        That the stream has told nothing newer either does not help: it may be dead, or was down
+        when it happened.  So an answer proves what lies :data:`REST_BEHIND_S` before it.
         """
         last = self.sequence.last_id
         unsure = self.sequence.waiting or self.sequence.unsure
@@ -144,12 +138,8 @@ class SymbolTrades:
             # The stream is behind, the answer is, or the ids began anew: candles wait.
             self._wait(now)
             return False
+        self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS) - REST_BEHIND_S * 1000)
         self._wait(now)
-        backed_at = self._up_at + REST_BEHIND_S
-        if now.mono < backed_at:
-            until_ms -= REST_BEHIND_S * 1000
-            self._not_before = min(self._not_before, backed_at)
-        self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS))
         return True
 
     def not_answered(self, now: Now) -> None:
@@ -161,7 +151,7 @@ class SymbolTrades:
         end_ms = self.bars.next_end_ms
         if end_ms == float("inf") or self.sequence.waiting or not self.intervals:
             return NEVER
-        grace_s = _WITNESS_GRACE_S if witnessed else self.grace_s
+        grace_s = _WITNESS_GRACE_S if witnessed else REST_BEHIND_S + self.grace_s
         at = now.mono + ((end_ms - float(now.exchange)) / 1000 + grace_s)
         return max(at, self._not_before)
 

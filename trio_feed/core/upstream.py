@@ -49,8 +49,6 @@ class Upstream:
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         self.liveness.up(stream, now.mono)
-        if self._trades is not None and stream.kind is self._scope.rules.trade_kind:
-            self._trades.up(now)
         if stream.kind in SPORADIC:
             return [*self._scope.status.begun(stream)]
         self._scope.candles.resumed(self._intervals.get(stream, ()), now)

@@ -23,6 +23,8 @@ from .truth import Sums, days_of, exchange_values, rolled
 Stored = Mapping[int, Kline]
 """By open time."""
 _MARGIN_MS = 7_200_000
+_ABSURD_MS = 3_600_000
+"""Times that are further off are the exchange's own."""
 _ONLY_BUILT = frozenset({Interval.S1, Interval.S30})
 ORIGINS = ("exchange", "built", "rolled")
 
@@ -235,7 +237,7 @@ def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]
 
 def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
     """``lost``: of those that happened after the first one that was told, up to the end;
-    ``wrong``: another price or quantity than the market's, or there is none with this id;
+    ``wrong``: another price, quantity or time than the market's, or there is none with this id;
     ``duplicated``; ``out_of_order``.
 
     Which trade it is does not follow from its time alone, because the exchange dates some
@@ -257,7 +259,12 @@ def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
         before = max(before, last)
         truth = [*market.trades_from(symbol, first, last + 1 - first)]
         quantity = float(sum(t.quantity for t in truth))
-        wrong += quantity != trade.quantity or float(truth[-1].price) != trade.price
+        off_ms = abs(trade.time_ms - truth[-1].time_ms) if first == last else 0
+        wrong += (
+            quantity != trade.quantity
+            or float(truth[-1].price) != trade.price
+            or 0 < off_ms < _ABSURD_MS
+        )
     return {
         "lost": sum(index not in seen for index in range(min(seen), end)),
         "wrong": wrong,
