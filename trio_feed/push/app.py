@@ -137,10 +137,11 @@ class PushApp:
                 if verdict is Verdict.SERVE:
                     break
                 problem = f"more than {self.requests.per_s:g} requests a second"
+                echo = protocol.peek_echo(said)
                 if verdict is Verdict.REFUSE:
-                    session.refuse(protocol.TOO_MANY, problem)
+                    session.refuse(protocol.TOO_MANY, problem, echo)
                 else:
-                    text = messages.error(protocol.TOO_MANY, problem, self.now_ms())
+                    text = messages.error(protocol.TOO_MANY, problem, self.now_ms(), echo)
                     session.leave(protocol.POLICY, "too many requests", text)
             return said
 

@@ -19,7 +19,16 @@ from ...model import PrivateMessage
 from ...settings import AuthSettings
 from ...store import Journal
 from .. import messages
-from ..protocol import AUTH_FAILED, AUTH_FAILURES, HISTORY_FAILED, SLOW_CLIENT, Authenticate, Since
+from ..protocol import (
+    AUTH_FAILED,
+    AUTH_FAILURES,
+    HISTORY_FAILED,
+    SLOW_CLIENT,
+    Authenticate,
+    Echo,
+    Since,
+    echo_of,
+)
 from .auth import Authenticator, AuthError, Identity
 
 log = structlog.get_logger()
@@ -206,7 +215,7 @@ class PrivateSession:
         try:
             identity = self._access.authenticator.authenticate(request.token, self._access.now_ms())
         except AuthError as error:
-            self._refuse(str(error))
+            self._refuse(str(error), echo_of(request))
             return
         self._failures = 0
         self._access.metrics.auths.labels("accepted").inc()
@@ -215,16 +224,18 @@ class PrivateSession:
         if not same_user or request.since is not None:
             self._end()
         try:
-            await self._enter(identity, request.since)
+            await self._enter(identity, request)
         except JournalError:
             self._end()
-            self._error(HISTORY_FAILED, "private events cannot be read now; try again")
+            problem = "private events cannot be read now; try again"
+            self._error(HISTORY_FAILED, problem, echo_of(request))
 
     def close(self) -> None:
         """Leave nothing behind."""
         self._end()
 
-    async def _enter(self, identity: Identity, since: Since | None) -> None:
+    async def _enter(self, identity: Identity, request: Authenticate) -> None:
+        since = request.since
         subscription = self._subscription
         if subscription is None:
             subscription = await self._feed.subscribe(self._client, identity.user_id)
@@ -239,7 +250,7 @@ class PrivateSession:
         recovered = None if since is None else page is not None
         self._client.reply(
             messages.auth_success(identity.user_id, self._feed.epoch, subscription.offset,
-                                  identity.expires_ms, recovered)
+                                  identity.expires_ms, recovered, request.id)
         )  # fmt: skip
         log.info(
             "client.authenticated",
@@ -262,20 +273,20 @@ class PrivateSession:
             self._feed.unsubscribe(self._subscription)
             self._subscription = None
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, echo: Echo) -> None:
         self._failures += 1
         self._access.metrics.auths.labels("refused").inc()
         log.warning("client.auth_failed", client_id=self._client.client_id, reason=reason)
         text = f"token: {reason}"
         if self._failures < self._access.settings.max_failures:
-            self._error(AUTH_FAILED, text)
+            self._error(AUTH_FAILED, text, echo)
         else:
-            last = messages.error(AUTH_FAILED, text, self._access.now_ms())
+            last = messages.error(AUTH_FAILED, text, self._access.now_ms(), echo)
             self._client.leave(AUTH_FAILURES, "authentication failed", last)
 
-    def _error(self, code: int, text: str) -> None:
+    def _error(self, code: int, text: str, echo: Echo | None = None) -> None:
         self._access.metrics.request_errors.labels(str(code)).inc()
-        self._client.reply(messages.error(code, text, self._access.now_ms()))
+        self._client.reply(messages.error(code, text, self._access.now_ms(), echo))
 
     def _watch_expiry(self, identity: Identity) -> None:
         self._watch.cancel()
