@@ -16,6 +16,8 @@ from trio_feed.ingest import instruments
 from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.net import rest
+from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator.boxes import spinpet_market
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, Rows, binance_usdm
 
@@ -111,6 +113,25 @@ async def test_a_subscriber_learns_that_its_symbol_is_not_listed_yet(
             house.market.list_symbol("NEWUSDT")
             await trio.sleep(300)
             assert await upstream(2) == ("live", None)
+
+
+async def test_a_venue_without_a_list_says_that_it_waits(autojump_clock: trio.abc.Clock) -> None:
+    market = spinpet_market(SimulatorSettings(venue="spinpet", seed=1))
+    nobody = "1" * 43 + "2"
+    settings = settings_for_tests(
+        f".symbols=['{nobody}']",
+        ".intervals=[]",
+        ".trade_intervals=['1s']",
+        f".solana.program_id={market.program_id}",
+        venue="spinpet",
+    )
+    with trio.fail_after(3600):
+        async with open_house(settings) as house, push_client(house) as client:
+            await trio.sleep(30)
+            await client.ask(type="subscribe", symbol=nobody, interval="1s")
+            answer = (await client.of_type("subscription_confirmed"))["data"]
+            assert (answer["upstream"], answer["success"]) == ("waiting", True)
+            assert answer["problem"].startswith("the venue has no list")
 
 
 async def test_a_dated_contract_is_served_and_what_cannot_be_is_refused_in_words(

@@ -21,7 +21,7 @@ from .fanout.hub import Hub
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .private.auth import names_token
-from .private.events import PrivateAccess
+from .private.session import PrivateAccess
 from .private.settlement_endpoint import SettlementEndpoint
 from .session import Receive, Session, SessionLimits
 

@@ -22,7 +22,7 @@ from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
-from .private.events import PrivateAccess, PrivateSession
+from .private.session import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
