@@ -106,7 +106,7 @@ async def test_no_gap_and_no_overlap_while_candles_close(autojump_clock: trio.ab
         assert seen == list(range(-20, 40))
 
 
-async def test_each_subscriber_gets_its_own_words(autojump_clock: trio.abc.Clock) -> None:
+async def test_each_subscriber_gets_its_own_prefix(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with connected(node) as one, connected(node) as two:
         await one.subscribe(interval="m1", subscription_id="a")

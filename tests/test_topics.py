@@ -66,7 +66,7 @@ def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words_"),
+    ("wanted", "problem"),
     [
         (target("XRP"), "symbol: 'XRP' is not one of BTCUSDT ETHUSDT"),
         (target(exchange="kraken"), "exchange: 'kraken' has no BTCUSDT; one of okx binance_usdm"),
@@ -80,10 +80,10 @@ def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_answered_with_what_is(wanted: Target, words_: str) -> None:
+def test_what_is_not_there_is_answered_with_what_is(wanted: Target, problem: str) -> None:
     with pytest.raises(RequestError) as caught:
         topics(*ALL).find(wanted)
-    assert (str(caught.value), caught.value.code) == (words_, 1002)
+    assert (str(caught.value), caught.value.code) == (problem, 1002)
     with pytest.raises(RequestError) as caught:
         topics(*ALL).find(wanted, code=7)
     assert caught.value.code == 7

@@ -198,7 +198,7 @@ class Session:
     def _begin(
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
     ) -> None:
-        """Confirm: after the history, and before what was missed or how things stand."""
+        """Queue the history, the confirmation, then what was missed or the present state."""
         if self.sender.leaving:
             return
         sender = self.sender

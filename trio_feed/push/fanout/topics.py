@@ -22,12 +22,12 @@ class Subscriber(Protocol):
         """The stream's upstream changed its state."""
 
     def topic_closed(self, topic: "Topic") -> None:
-        """There is no such topic any more, and so no subscription."""
+        """The topic is removed, and the subscription with it."""
 
 
 @define(eq=False)
 class Subscription:
-    """One client's interest in one topic, and the words that it used."""
+    """One client's subscription to one topic; ``prefix`` begins each of its messages."""
 
     subscriber: Subscriber
     topic: "Topic"
@@ -37,8 +37,8 @@ class Subscription:
 
 @define(eq=False)
 class FanOut:
-    """One message on its way to the subscribers of its topic.  Whoever goes meanwhile is left out;
-    whoever comes is told of it in other ways.  ``timed``: how long it took is measured."""
+    """One message for the subscribers of its topic.  One that leaves meanwhile is left out; one
+    that joins has the message in its snapshot.  ``timed``: how long it takes is measured."""
 
     message: EncodedMessage
     rest: deque[Subscription]

@@ -107,7 +107,7 @@ class PrivateSession:
             await self._feed.catch_up(subscription, page, since.offset)
 
     def _end(self) -> None:
-        """The private part is over; public subscriptions are none of its business."""
+        """The private part is over; public subscriptions stay."""
         self._watch.cancel()
         self._identity = None
         if self._subscription is not None:
