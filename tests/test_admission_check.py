@@ -42,7 +42,7 @@ async def test_only_known_hosts_and_origins_come_in(kind: bytes, autojump_clock:
     assert len(app.scopes) == 3  # the app never saw the others
 
 
-async def test_every_request_of_a_connection_is_vetted(autojump_clock: MockClock) -> None:
+async def test_every_request_of_a_connection_is_checked(autojump_clock: MockClock) -> None:
     async with served(App(), rules=LOCAL) as running:
         stream = await running.dial()
         await stream.send_all(from_page(b"localhost") + b"\r\n")

@@ -182,3 +182,22 @@ def test_what_is_shown_only_says_nothing_either() -> None:
     assert (stream.offset, list(stream.recent), stream.upstream.state, stream.status) == (
         0, [], "never_connected", None,
     )  # fmt: skip
+
+
+def test_waiting_until_something_says_more() -> None:
+    bus, node = made()
+    stream = node.streams[SERIES]
+    bus.set_waiting(SERIES.venue, "ANOTHER", "not in the venue's list")
+    bus.set_waiting("another", SERIES.symbol, "not in the venue's list")
+    assert stream.upstream.state == "never_connected"
+    bus.set_waiting(SERIES.venue, SERIES.symbol, "not in the venue's list")
+    assert stream.upstream == Upstream("waiting", "not in the venue's list")
+    bus.publish(status(StreamState.STALE, "the proxy refuses"))
+    assert stream.upstream == Upstream("never_connected", "the proxy refuses")
+    bus.set_waiting(SERIES.venue, SERIES.symbol, "not trading")  # known again: it was connected
+    assert stream.upstream == Upstream("waiting", "not trading")
+    bus.set_waiting(SERIES.venue, SERIES.symbol, "")
+    assert stream.upstream.state == "never_connected"
+    bus.set_waiting(SERIES.venue, SERIES.symbol, "not trading")
+    bus.publish(candle(0))
+    assert stream.upstream.state != "waiting"

@@ -1,4 +1,4 @@
-"""Client frames, vetted and inflated before hypercorn sees them (RFC 6455, RFC 7692)."""
+"""Client frames, checked and inflated before hypercorn sees them (RFC 6455, RFC 7692)."""
 
 import tracemalloc
 import zlib

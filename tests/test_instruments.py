@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
-from support.house import open_house, settings_for_tests
+from support.house import open_house, push_client, settings_for_tests
 
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
@@ -16,6 +16,8 @@ from trio_feed.ingest import instruments
 from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.net import rest
+from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator.boxes import spinpet_market
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, Rows
 from trio_feed.venues.binance import usdm as binance_usdm
@@ -88,6 +90,49 @@ async def test_a_symbol_that_is_listed_or_delisted_changes_the_streams(
             await trio.sleep(120)
             assert feed.driver.behind() == 0
             assert feed.connections[0].attempts == 1
+
+
+async def test_a_subscriber_learns_that_its_symbol_is_not_listed_yet(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests(
+        "exchanges.binance_usdm.symbols=['BTCUSDT','NEWUSDT']",
+        "exchanges.binance_usdm.instruments_refresh_s=60",
+    )
+    with trio.fail_after(3600):
+        async with open_house(settings) as house, push_client(house) as client:
+
+            async def upstream(number: int) -> tuple[str, str | None]:
+                await client.ask(type="subscribe", symbol="NEWUSDT", interval="1m", id=number)
+                answer = await client.wait_for(
+                    lambda m: m["type"] == "subscription_confirmed" and m["id"] == number
+                )
+                return answer["data"]["upstream"], answer["data"].get("problem")
+
+            await trio.sleep(30)
+            assert await upstream(1) == ("waiting", "not in the venue's list")
+            house.market.list_symbol("NEWUSDT")
+            await trio.sleep(300)
+            assert await upstream(2) == ("live", None)
+
+
+async def test_a_venue_without_a_list_says_that_it_waits(autojump_clock: trio.abc.Clock) -> None:
+    market = spinpet_market(SimulatorSettings(venue="spinpet", seed=1))
+    nobody = "1" * 43 + "2"
+    settings = settings_for_tests(
+        f".symbols=['{nobody}']",
+        ".intervals=[]",
+        ".trade_intervals=['1s']",
+        f".solana.program_id={market.program_id}",
+        venue="spinpet",
+    )
+    with trio.fail_after(3600):
+        async with open_house(settings) as house, push_client(house) as client:
+            await trio.sleep(30)
+            await client.ask(type="subscribe", symbol=nobody, interval="1s")
+            answer = (await client.of_type("subscription_confirmed"))["data"]
+            assert (answer["upstream"], answer["success"]) == ("waiting", True)
+            assert answer["problem"].startswith("the venue has no list")
 
 
 async def test_a_dated_contract_is_served_and_what_cannot_be_is_refused_in_words(

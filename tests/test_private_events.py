@@ -18,7 +18,8 @@ from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage
 from trio_feed.push.private.auth import Authenticator, Identity
-from trio_feed.push.private.events import PrivateAccess, PrivateFeed, PrivateSession
+from trio_feed.push.private.events import PrivateFeed
+from trio_feed.push.private.session import PrivateAccess, PrivateSession
 from trio_feed.push.private.settlement import expand
 from trio_feed.push.protocol import Authenticate, Since
 from trio_feed.settings import AuthSettings, Secret, SettlementSettings
@@ -142,6 +143,17 @@ async def test_auth_says_who_one_is_and_where_one_stands(autojump_clock: trio.ab
             {"type": "auth.success", "user_id": 1, "epoch": T_MS, "offset": 2, "expires_at": None}
         ]
         assert private.authenticated
+
+
+async def test_replies_repeat_the_id_of_the_request(autojump_clock: trio.abc.Clock) -> None:
+    async with private_node() as node, node.session() as (box, private):
+        await node.settle(1, 1)
+        await private.authenticate(evolve(ask(1), id="a"))
+        await private.authenticate(evolve(ask(1, 1), id=2))
+        await private.authenticate(Authenticate(Secret("tfk_no"), None, 3))
+        assert [(m["type"], m.get("id")) for m in box.messages] == [
+            ("auth.success", "a"), ("auth.success", 2), ("balance.update", None), ("error", 3),
+        ]  # fmt: skip
 
 
 async def test_each_gets_its_own_on_every_connection(autojump_clock: trio.abc.Clock) -> None:
@@ -347,8 +359,8 @@ async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
 
         with monkeypatch.context() as patch:
             patch.setattr(node.shelf, "head", broken)
-            await private.authenticate(ask(1))
-        assert [m["code"] for m in box.messages] == [1003]
+            await private.authenticate(evolve(ask(1), id="a"))
+        assert [(m["code"], m["id"]) for m in box.messages] == [(1003, "a")]
         assert not private.authenticated
         await private.authenticate(ask(1))
         assert box.messages[-1]["type"] == "auth.success"

@@ -198,9 +198,47 @@ def test_history_body_and_messages() -> None:
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:
-    request = protocol.parse_request(json.dumps({"type": "ping", "id": '[[{"\\' * 16}))
-    assert request == Ping('[[{"\\' * 16)
+    request = protocol.parse_request(json.dumps({"type": "ping", "id": '[[{"\\' * 12}))
+    assert request == Ping('[[{"\\' * 12)
     deep: object = 1
     for _ in range(15):
         deep = [deep]
     assert protocol.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["})) == Ping(None)
+
+
+BASE = {"symbol": "BTCUSDT", "interval": "1m"}
+ANY_REQUEST: list[dict[str, Any]] = [
+    {"type": "subscribe", **BASE},
+    {"type": "unsubscribe", **BASE},
+    {"type": "history", **BASE},
+    {"type": "auth", "token": "tfk_x"},
+    {"type": "ping"},
+    {"type": "list"},
+]
+
+
+@pytest.mark.parametrize("fields", ANY_REQUEST)
+@pytest.mark.parametrize("number", ["a", "x" * 64, 0, -5, 1.5, 2**70])
+def test_any_request_may_carry_an_id(fields: dict[str, Any], number: Any) -> None:
+    made = request(**fields, id=number)
+    assert (made.id, protocol.echo_of(made).id) == (number, number)
+    assert protocol.peek_echo(json.dumps({**fields, "id": number})).id == number
+
+
+@pytest.mark.parametrize("fields", ANY_REQUEST)
+@pytest.mark.parametrize("number", ["", "x" * 65, True, [1], {}, 10**64, -(10**63)])
+def test_an_id_that_is_none_is_refused(fields: dict[str, Any], number: Any) -> None:
+    with pytest.raises(RequestError, match=r"^id: not a string or number of 1 to 64") as caught:
+        request(**fields, id=number)
+    assert (caught.value.code, caught.value.echo) == (1001, protocol.Echo())
+
+
+def test_what_cannot_be_parsed_still_says_whose_answer_it_is() -> None:
+    for wrong in ({"type": "nonsense"}, {"type": "subscribe"}, {"no": "type"}):
+        with pytest.raises(RequestError) as caught:
+            request(**wrong, id=7, subscription_id="s")
+        assert caught.value.echo == protocol.Echo(7, "s")
+    with pytest.raises(RequestError) as caught:
+        request(type="subscribe", id=7, subscription_id=[])
+    assert caught.value.echo == protocol.Echo(7)
+    assert protocol.peek_echo("no JSON") == protocol.peek_echo("[1]") == protocol.Echo()

@@ -7,6 +7,7 @@ import trio
 from support.make import MINUTE, SERIES, T0
 from support.node import LIMITS, Client, Node, connected, times
 
+from trio_feed.errors import StoreError
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
 from trio_feed.push.fanout.sender import ClientTimeouts
 
@@ -105,7 +106,7 @@ async def test_no_gap_and_no_overlap_while_candles_close(autojump_clock: trio.ab
         assert seen == list(range(-20, 40))
 
 
-async def test_each_subscriber_gets_its_own_words(autojump_clock: trio.abc.Clock) -> None:
+async def test_each_subscriber_gets_its_own_prefix(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with connected(node) as one, connected(node) as two:
         await one.subscribe(interval="m1", subscription_id="a")
@@ -510,3 +511,76 @@ async def test_statuses_are_bounded_as_pushes_are(autojump_clock: trio.abc.Clock
             assert total(node, "slow_clients") == 0, n
             node.bus.publish(StatusMessage(SERIES, StreamState.STALE, f"{n}"))
         assert total(node, "slow_clients") == 1
+
+
+@pytest.mark.parametrize("number", ["mine", 7, 1.5])
+async def test_every_reply_repeats_the_id_of_its_request(
+    number: Any, autojump_clock: trio.abc.Clock
+) -> None:
+    node = Node(stored=3)
+    asked = {"symbol": "BTCUSDT", "interval": "1m", "subscription_id": "s", "id": number}
+    async with connected(node) as client:
+
+        async def replies(**fields: Any) -> list[tuple[str, Any]]:
+            await client.request(**fields)
+            await trio.testing.wait_all_tasks_blocked()
+            return [(answer["type"], answer.get("id")) for answer in client.take()]
+
+        assert await replies(type="subscribe", **asked) == [
+            ("history_data", number), ("subscription_confirmed", number),
+        ]  # fmt: skip
+        assert await replies(type="history", **asked) == [("history_data", number)]
+        assert await replies(type="list", id=number) == [("subscriptions", number)]
+        assert await replies(type="ping", id=number) == [("pong", number)]
+        assert await replies(type="auth", token="tfk_x", id=number) == [("error", number)]
+        assert await replies(type="unsubscribe", **asked) == [("unsubscribe_confirmed", number)]
+        assert await replies(type="unsubscribe", **asked) == [("error", number)]
+        for wrong in ({"interval": "7m"}, {"symbol": "NOSUCH"}, {"exchange": "x"}):
+            for kind in ("subscribe", "history"):
+                assert await replies(**{"type": kind, **asked, **wrong}) == [("error", number)]
+        assert await replies(type="ping") == [("pong", None)]
+        assert await replies(type="nonsense") == [("error", None)]
+
+
+async def test_replies_repeat_the_subscription_id_where_there_is_one(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    node = Node(stored=3)
+    async with connected(node) as client:
+        page = await client.subscribe(subscription_id="s")
+        assert page["data"]["subscription_id"] == "s"
+        fields = {"symbol": "BTCUSDT", "interval": "1m"}
+        await client.request(type="history", **fields, subscription_id="h")
+        assert (await client.next("history_data"))["data"]["subscription_id"] == "h"
+        await client.request(type="history", **fields)
+        assert "subscription_id" not in (await client.next("history_data"))["data"]
+        await client.request(type="subscribe", symbol="X", interval="1m", subscription_id="s")
+        assert (await client.next("error"))["subscription_id"] == "s"
+
+
+async def test_a_store_that_fails_is_answered_with_the_id(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise StoreError("the disk is gone")
+
+    node = Node(stored=3, recent=1)
+    async with connected(node) as client:
+        monkeypatch.setattr(node.store, "history", fails)
+        for kind in ("history", "subscribe"):
+            await client.request(type=kind, symbol="BTCUSDT", interval="1m", limit=3, id=kind)
+            error = await client.next("error")
+            assert (error["code"], error["id"]) == (1003, kind)
+
+
+async def test_a_subscriber_learns_that_its_symbol_is_waited_for(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    node = Node()
+    node.bus.set_waiting(SERIES.venue, SERIES.symbol, "not in the venue's list")
+    async with connected(node) as client:
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        await client.next("history_data")
+        confirmed = (await client.next("subscription_confirmed"))["data"]
+        assert (confirmed["success"], confirmed["upstream"]) == (True, "waiting")
+        assert confirmed["problem"] == "not in the venue's list"

@@ -13,7 +13,7 @@ from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, numbe
 from trio_feed.model import StatusMessage, StreamState
 from trio_feed.push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 
-PATIENCE = ClientTimeouts(ping_s=25, silence_s=60, stall_s=10)
+TIMEOUTS = ClientTimeouts(ping_s=25, silence_s=60, stall_s=10)
 WIDE = evolve(LIMITS, max_queued=1000, max_subscriptions=10)
 
 
@@ -21,7 +21,7 @@ async def sweeping(client: Client) -> None:
     """The sweep, once a second."""
     while True:
         await trio.sleep(1)
-        client.session.sweep(trio.current_time(), PATIENCE)
+        client.session.sweep(trio.current_time(), TIMEOUTS)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from trio_feed.model import Channel, Interval, Line, Series, Subject
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
 from trio_feed.push.fanout.resume import resume_points
 from trio_feed.push.fanout.send_queue import QueuedFrame
-from trio_feed.push.fanout.topics import FanOut, Subscription, Topic, Topics
+from trio_feed.push.fanout.topics import FanOut, Subscription, Topic, Topics, nearest
 from trio_feed.push.protocol import RequestError, Subscribe, Target
 
 HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
@@ -66,13 +66,13 @@ def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words_"),
+    ("wanted", "problem"),
     [
         (target("XRP"), "symbol: 'XRP' is not one of BTCUSDT ETHUSDT"),
         (target(exchange="kraken"), "exchange: 'kraken' has no BTCUSDT; one of okx binance_usdm"),
         (
             target(interval=Interval.D1),
-            "interval: '1d' is not one of 1m 1h for BTCUSDT",
+            "interval: '1d' is not one of 1h 1m for BTCUSDT",
         ),
         (
             target(exchange="okx", channel=Channel.TICKER),
@@ -80,13 +80,42 @@ def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_answered_with_what_is(wanted: Target, words_: str) -> None:
+def test_what_is_not_there_is_answered_with_what_is(wanted: Target, problem: str) -> None:
     with pytest.raises(RequestError) as caught:
         topics(*ALL).find(wanted)
-    assert (str(caught.value), caught.value.code) == (words_, 1002)
+    assert (str(caught.value), caught.value.code) == (problem, 1002)
     with pytest.raises(RequestError) as caught:
         topics(*ALL).find(wanted, code=7)
     assert caught.value.code == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "first"),
+    [
+        ("BTCUSD", ["ETHUSDT", "SOLUSDT", "BTCUSDT"], ["BTCUSDT"]),
+        ("eth-usdt-swap", ["BTCUSDT", "ETHUSDT"], ["ETHUSDT", "BTCUSDT"]),
+        ("binanse", ["okx", "spinpet", "binance_usdm", "binance"], ["binance", "binance_usdm"]),
+        ("XRP", ["B", "A"], ["B", "A"]),  # nothing is like it
+        ("", ["B", "A"], ["B", "A"]),
+    ],
+)
+def test_the_nearest_names_come_first(name: str, known: list[str], first: list[str]) -> None:
+    assert nearest(name, known)[: len(first)] == first
+    assert sorted(nearest(name, known)) == sorted(known)
+
+
+def test_an_error_names_the_nearest_first() -> None:
+    symbols = [f"A{n}USDC" for n in range(30)]
+    made = topics(*(Series("okx", symbol, Interval.M1) for symbol in [*symbols, "DOGEUSDT"]))
+    with pytest.raises(RequestError, match="symbol: 'DOGEUSD' is not one of DOGEUSDT A"):
+        made.find(target("DOGEUSD"))
+    intervals = (Interval.S1, Interval.M1, Interval.H1, Interval.H4, Interval.W1)
+    made = topics(*(Series("okx", "BTCUSDT", each) for each in intervals), default="okx")
+    with pytest.raises(RequestError, match="interval: '2h' is not one of 1h 4h 1m 1w 1s for"):
+        made.find(target(interval=Interval.H2))
+    made = topics(*(Series(v, "BTCUSDT", Interval.M1) for v in ("okx", "binance")), default="okx")
+    with pytest.raises(RequestError, match="'binanc' has no BTCUSDT; one of binance okx"):
+        made.find(target(exchange="binanc"))
 
 
 @pytest.mark.parametrize(("count", "end"), [(20, "S19"), (21, "S19 ...")])

@@ -186,7 +186,7 @@ async def test_the_task_writes_64_kib_at_a_time(autojump_clock: trio.abc.Clock) 
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-async def test_room_waits_while_the_outbox_is_full(
+async def test_room_waits_while_the_send_queue_is_full(
     stuck: bool, autojump_clock: trio.abc.Clock
 ) -> None:
     kit = Kit(Socket(room=0 if stuck else 99), most=2)

@@ -88,7 +88,7 @@ async def run(
         edge.start_soon(store.run, name="store writer")
         bus = make_bus(settings, store.epoch, environment)
         hub = make_hub(bus, settings, environment, metrics)
-        edge.start_soon(hub.run, name="hub coalescer")
+        edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)

@@ -31,7 +31,8 @@ from .push.edge.tls import with_tls
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.private.auth import Authenticator
-from .push.private.events import PrivateAccess, PrivateFeed
+from .push.private.events import PrivateFeed
+from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings

@@ -60,6 +60,8 @@ class Bus:
 
     def alias(self, native: str, symbol: str) -> None: ...
 
+    def set_waiting(self, venue: str, symbol: str, problem: str) -> None: ...
+
     def publish(self, news: News) -> KlineMessage | LineMessage | None:
         self.published.append(news)
         number = len(self.published)

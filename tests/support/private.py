@@ -4,7 +4,8 @@ from typing import Any
 
 from trio_feed.metrics import Metrics
 from trio_feed.push.private.auth import USER_KEY, Authenticator, new_key
-from trio_feed.push.private.events import PrivateAccess, PrivateFeed
+from trio_feed.push.private.events import PrivateFeed
+from trio_feed.push.private.session import PrivateAccess
 from trio_feed.settings import ApiKeySettings, AuthSettings, SettlementSettings
 from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryShelf

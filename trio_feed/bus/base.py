@@ -39,6 +39,10 @@ class Publisher(Protocol):
     def alias(self, native: str, symbol: str) -> None:
         """``native`` is a venue's own name of ``symbol``."""
 
+    def set_waiting(self, venue: str, symbol: str, problem: str) -> None:
+        """The symbol's streams wait for the venue to list it, or to send the first of it; empty:
+        they do not.  Counts until something comes live, or a status says something else."""
+
     def deepen(self, series: Series, first_ms: int) -> None:
         """The store has older candles of the series now, from this open time on."""
 
@@ -57,8 +61,8 @@ class Publisher(Protocol):
 
 @frozen
 class Upstream:
-    """How the source of a subject stands: ``live``, ``stale`` or ``never_connected``.  ``problem``
-    says why in words; empty while it is live."""
+    """How the source of a subject stands: ``live``, ``stale``, ``never_connected``, or ``waiting``
+    for the venue to list the symbol.  ``problem`` says why in words; empty while it is live."""
 
     state: str
     problem: str = ""

@@ -41,12 +41,15 @@ class LocalStream:
     provisional: Published | None = None
     status: StatusMessage | None = None
     connected: bool = False
+    waiting: str = ""
     ring: deque[Published] | None = None
 
     @property
     def upstream(self) -> Upstream:
         stale = self.status is not None and self.status.state is StreamState.STALE
         problem = self.status.reason if stale and self.status is not None else ""
+        if not self.connected and self.waiting:
+            return Upstream("waiting", self.waiting)
         if not self.connected:
             return Upstream("never_connected", problem or _NOTHING_CAME)
         return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
@@ -82,6 +85,7 @@ class LocalStream:
     def note_status(self, status: StatusMessage) -> None:
         self.status = None if status.state in _NOTHING_TO_TELL else status
         self.connected |= status.state is not StreamState.STALE
+        self.waiting = ""  # the newer of the two is said: the list, or the connection
 
     def _note_candle(self, message: KlineMessage, published: Published) -> None:
         kline = message.kline
@@ -183,6 +187,11 @@ class LocalBus:
         self._aliases[native] = symbol
         for listener in self._listeners:
             listener.aliased(native, symbol)
+
+    def set_waiting(self, venue: str, symbol: str, problem: str) -> None:
+        for subject, stream in self._streams.items():
+            if subject.venue == venue and subject.symbol == symbol:
+                stream.waiting = problem
 
     def deepen(self, series: Series, first_ms: int) -> None:
         stream = self._streams.get(series)

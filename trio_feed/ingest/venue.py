@@ -56,6 +56,7 @@ _RETIRE_S = 60.0
 _WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
 _READ_ROWS = 50_000
 """Stored minutes that are read at once: more than a month has."""
+_UNSEEN = "the venue has no list of symbols, and nothing of this one has come yet"
 
 
 class VenueFeed:
@@ -433,6 +434,7 @@ class VenueFeed:
         problem = problem_of(instrument)
         if problem and problem != self._problems.get(symbol):
             self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
+        self._say_waiting(symbol, instrument, problem)
         self._problems[symbol] = problem
         streams: list[Stream] = []
         if instrument is not None:
@@ -441,6 +443,14 @@ class VenueFeed:
                 streams = self._streams_of(instrument)
         self.driver.use(symbol, streams, trading=not problem)
         return streams
+
+    def _say_waiting(self, symbol: str, instrument: Instrument | None, problem: str) -> None:
+        """To subscribers.  A symbol that can never be taken waits for nothing."""
+        waiting = "" if instrument is not None and instrument.unavailable else problem
+        if not self.venue.LISTED:
+            waiting = _UNSEEN if symbol not in self._problems else ""
+        if waiting or self._problems.get(symbol):
+            self._bus.set_waiting(self.venue.NAME, symbol, waiting)
 
     def _awaited(self, table: Instruments) -> bool:
         """A symbol that is wanted does not trade (yet, or at the moment)."""

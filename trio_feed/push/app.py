@@ -21,7 +21,7 @@ from .fanout.hub import Hub
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .private.auth import names_token
-from .private.events import PrivateAccess
+from .private.session import PrivateAccess
 from .private.settlement_endpoint import SettlementEndpoint
 from .session import Receive, Session, SessionLimits
 
@@ -104,7 +104,7 @@ class PushApp:
             await self._left.park()
 
     async def sweep(self, timeouts: ClientTimeouts) -> None:
-        """Look at every client once: is it there, does it take what waits for it?"""
+        """Ping, abort or disconnect each client whose timeouts have passed; measure the queues."""
         now, total, most = trio.current_time(), 0, 0
         for number, session in enumerate(list(self.sessions), 1):
             waiting = session.sweep(now, timeouts)
@@ -128,21 +128,22 @@ class PushApp:
                     session.leave(protocol.POLICY, problem, text)
 
     def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
-        """What the client says, as far as it may say so much."""
+        """The client's messages within its rate limit; those beyond it are refused."""
         bucket = self.requests.bucket()
 
         async def receive() -> str | bytes | None:
-            while (said := await _next(websocket)) is not None:
+            while (text := await _next(websocket)) is not None:
                 verdict = bucket.take(trio.current_time())
                 if verdict is Verdict.SERVE:
                     break
                 problem = f"more than {self.requests.per_s:g} requests a second"
+                echo = protocol.peek_echo(text)
                 if verdict is Verdict.REFUSE:
-                    session.refuse(protocol.TOO_MANY, problem)
+                    session.refuse(protocol.TOO_MANY, problem, echo)
                 else:
-                    text = messages.error(protocol.TOO_MANY, problem, self.now_ms())
-                    session.leave(protocol.POLICY, "too many requests", text)
-            return said
+                    last = messages.error(protocol.TOO_MANY, problem, self.now_ms(), echo)
+                    session.leave(protocol.POLICY, "too many requests", last)
+            return text
 
         return receive
 

@@ -21,7 +21,7 @@ from ..model import (
     StatusMessage,
     plain,
 )
-from .protocol import Ping, Subscribe, Target, Unsubscribe, quote
+from .protocol import Echo, Ping, RequestId, Subscribe, Target, Unsubscribe, quote
 
 
 def candle(
@@ -128,8 +128,10 @@ def history_body(
     )
 
 
-def history_data(body: str, now_ms: float) -> str:
-    return f'{{"type":"history_data","data":{body},"timestamp":{int(now_ms)}}}'
+def history_data(body: str, now_ms: float, request_id: RequestId | None = None) -> str:
+    """``body`` is a :func:`history_body`."""
+    number = "" if request_id is None else f',"id":{msgspec.json.encode(request_id).decode()}'
+    return f'{{"type":"history_data","data":{body},"timestamp":{int(now_ms)}{number}}}'
 
 
 def connection_success(
@@ -165,16 +167,20 @@ def subscription_confirmed(
         data["provisional"] = True
     if request.since is not None:
         data["recovered"] = recovered
-    return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms))
+    number = _numbered(request.id)
+    return _json(type="subscription_confirmed", data=data, timestamp=int(now_ms), **number)
 
 
 def unsubscribe_confirmed(request: Unsubscribe, now_ms: float) -> str:
     data = _answer(request.target, request.subscription_id)
-    return _json(type="unsubscribe_confirmed", data=data, timestamp=int(now_ms))
+    number = _numbered(request.id)
+    return _json(type="unsubscribe_confirmed", data=data, timestamp=int(now_ms), **number)
 
 
-def error(code: int, message: str, now_ms: float) -> str:
-    return _json(type="error", code=code, message=message, timestamp=int(now_ms))
+def error(code: int, message: str, now_ms: float, echo: Echo | None = None) -> str:
+    """``echo``: of the request that it answers."""
+    repeated = echo.fields if echo is not None else {}
+    return _json(type="error", code=code, message=message, timestamp=int(now_ms), **repeated)
 
 
 def private_event(message: PrivateMessage, epoch: int, now_ms: float) -> str:
@@ -182,14 +188,19 @@ def private_event(message: PrivateMessage, epoch: int, now_ms: float) -> str:
 
 
 def auth_success(
-    user_id: int, epoch: int, offset: int, expires_ms: int | None, recovered: bool | None
+    user_id: int,
+    epoch: int,
+    offset: int,
+    expires_ms: int | None,
+    recovered: bool | None,
+    request_id: RequestId | None = None,
 ) -> str:
     """``recovered`` None: nothing was to be resumed."""
     fields: dict[str, Any] = {"user_id": user_id, "epoch": epoch, "offset": offset}
     fields |= {"expires_at": expires_ms}
     if recovered is not None:
         fields |= {"recovered": recovered}
-    return _json(type="auth.success", **fields)
+    return _json(type="auth.success", **fields, **_numbered(request_id))
 
 
 def auth_expiring(user_id: int, expires_ms: int | None) -> str:
@@ -197,17 +208,24 @@ def auth_expiring(user_id: int, expires_ms: int | None) -> str:
 
 
 def pong(request: Ping) -> str:
-    return _json(type="pong") if request.id is None else _json(type="pong", id=request.id)
+    return _json(type="pong", **_numbered(request.id))
 
 
-def subscriptions(entries: list[dict[str, Any]], now_ms: float) -> str:
-    return _json(type="subscriptions", data=entries, timestamp=int(now_ms))
+def subscriptions(
+    entries: list[dict[str, Any]], now_ms: float, request_id: RequestId | None = None
+) -> str:
+    number = _numbered(request_id)
+    return _json(type="subscriptions", data=entries, timestamp=int(now_ms), **number)
 
 
 def reconnect(after_ms: int, since: list[dict[str, Any]] | None = None) -> str:
     """``since``: for each subscription where the client may resume."""
     more = {} if since is None else {"since": since}
     return _json(type="reconnect", after_ms=after_ms, **more)
+
+
+def _numbered(request_id: RequestId | None) -> dict[str, Any]:
+    return {} if request_id is None else {"id": request_id}
 
 
 def _answer(target: Target, subscription_id: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The push protocol's words: requests in, messages out.  Pure; ``push-protocol`` is its page.
+"""The push protocol's requests: JSON text in, checked values out.  Pure.
 
 Requests are checked field by field, so that an error names the field and what is allowed.
 Messages are written as text with the exchange's own decimals.  What differs between subscribers
@@ -31,6 +31,7 @@ SLOW_CLIENT = 4408
 RESTARTING = 1012
 
 _MAX_TEXT = 128
+_MAX_ID = 64
 _MAX_DEPTH = 16
 _MAX_FIELDS = 64
 _MAX_BRACKETS = 256
@@ -42,17 +43,36 @@ _decode = msgspec.json.Decoder().decode
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+RequestId = str | int | float
+
+
+@frozen
+class Echo:
+    """What every reply repeats of its request, where the request has it."""
+
+    id: RequestId | None = None
+    subscription_id: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The JSON fields of a reply."""
+        found = {"id": self.id, "subscription_id": self.subscription_id}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class RequestError(Exception):
     """A client's request cannot be served; becomes an ``error`` message with ``code``."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.echo = Echo()
+        """Of a request that could not be parsed, as far as it can be read."""
 
 
 @frozen
 class Target:
-    """What a request is about, with the words that the client used for it."""
+    """What a request is about, in the client's own notation."""
 
     symbol: str
     channel: Channel
@@ -94,12 +114,14 @@ class Subscribe:
     limit: int | None
     since: Since | None
     provisional: bool = False
+    id: RequestId | None = None
 
 
 @frozen
 class Unsubscribe:
     target: Target
     subscription_id: str | None
+    id: RequestId | None = None
 
 
 @frozen
@@ -110,6 +132,8 @@ class History:
     limit: int | None
     start_ms: int | None
     end_ms: int | None
+    subscription_id: str | None = None
+    id: RequestId | None = None
 
 
 @frozen
@@ -118,23 +142,63 @@ class Authenticate:
 
     token: Secret
     since: Since | None
+    id: RequestId | None = None
 
 
 @frozen
 class Ping:
-    id: str | int | None
+    id: RequestId | None = None
 
 
 @frozen
 class ListSubscriptions:
-    pass
+    id: RequestId | None = None
 
 
 Request = Subscribe | Unsubscribe | History | Authenticate | Ping | ListSubscriptions
 
 
+def echo_of(request: Request) -> Echo:
+    """What replies to ``request`` repeat of it."""
+    if isinstance(request, Subscribe | Unsubscribe | History):
+        return Echo(request.id, request.subscription_id)
+    return Echo(request.id)
+
+
+def peek_echo(text: str | bytes) -> Echo:
+    """The same of a client frame that is not served; never raises."""
+    try:
+        return _readable_echo(_parse_object(text))
+    except RequestError:
+        return Echo()
+
+
 def parse_request(text: str | bytes) -> Request:
     """One client frame -> a request.  Raises RequestError (1001)."""
+    fields = _parse_object(text)
+    try:
+        kind = _kind(fields)
+        parse = _PARSERS.get(kind)
+        if parse is None:
+            known = " ".join(_PARSERS)
+            raise RequestError(MALFORMED, f"type: {_shown(kind)} is not one of {known}")
+        return parse(fields)
+    except RequestError as error:
+        error.echo = _readable_echo(fields)
+        raise
+
+
+def _readable_echo(fields: dict[str, Any]) -> Echo:
+    """Without what is malformed."""
+    number, subscription_id = fields.get("id"), fields.get("subscription_id")
+    return Echo(
+        number if _is_id(number) else None,
+        subscription_id if _is_text(subscription_id) else None,
+    )
+
+
+def _parse_object(text: str | bytes) -> dict[str, Any]:
+    """A JSON object of bounded size and depth.  Raises RequestError."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
         _check_nesting(text)
@@ -145,12 +209,7 @@ def parse_request(text: str | bytes) -> Request:
         raise RequestError(MALFORMED, "the message is not a JSON object")
     if len(fields) > _MAX_FIELDS:
         raise RequestError(MALFORMED, f"the message has more than {_MAX_FIELDS} fields")
-    kind = _kind(fields)
-    parse = _PARSERS.get(kind)
-    if parse is None:
-        known = " ".join(_PARSERS)
-        raise RequestError(MALFORMED, f"type: {_shown(kind)} is not one of {known}")
-    return parse(fields)
+    return fields
 
 
 def _check_nesting(text: str) -> None:
@@ -195,11 +254,13 @@ def _subscribe(fields: dict[str, Any]) -> Subscribe:
         _limit(fields),
         _since(fields),
         _provisional(fields, target.channel),
+        _id(fields),
     )
 
 
 def _unsubscribe(fields: dict[str, Any]) -> Unsubscribe:
-    return Unsubscribe(_target(fields), _optional_text(fields, "subscription_id"))
+    target = _target(fields)
+    return Unsubscribe(target, _optional_text(fields, "subscription_id"), _id(fields))
 
 
 def _history(fields: dict[str, Any]) -> History:
@@ -209,25 +270,23 @@ def _history(fields: dict[str, Any]) -> History:
     target = _target(fields)
     if target.interval is None:
         raise RequestError(MALFORMED, f"channel: {target.channel} has no history; only kline has")
-    return History(target, _limit(fields), start, end)
+    subscription_id = _optional_text(fields, "subscription_id")
+    return History(target, _limit(fields), start, end, subscription_id, _id(fields))
 
 
 def _auth(fields: dict[str, Any]) -> Authenticate:
     token = fields.get("token")
     if not isinstance(token, str) or not token:
         raise RequestError(MALFORMED, "token: missing, or not a string")
-    return Authenticate(Secret(token), _since(fields))
+    return Authenticate(Secret(token), _since(fields), _id(fields))
 
 
 def _ping(fields: dict[str, Any]) -> Ping:
-    number = fields.get("id")
-    if type(number) is int:
-        return Ping(number)
-    return Ping(_optional_text(fields, "id"))
+    return Ping(_id(fields))
 
 
-def _list(_fields: dict[str, Any]) -> ListSubscriptions:
-    return ListSubscriptions()
+def _list(fields: dict[str, Any]) -> ListSubscriptions:
+    return ListSubscriptions(_id(fields))
 
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], Request]] = {
@@ -269,9 +328,31 @@ def _optional_text(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+    if not _is_text(value):
         raise RequestError(MALFORMED, f"{name}: not a string of 1 to {_MAX_TEXT} characters")
+    return str(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_TEXT
+
+
+def _id(fields: dict[str, Any]) -> RequestId | None:
+    value: RequestId | None = fields.get("id")
+    if value is not None and not _is_id(value):
+        raise RequestError(MALFORMED, f"id: not a string or number of 1 to {_MAX_ID} characters")
     return value
+
+
+def _is_id(value: object) -> bool:
+    """A number has to be one that can be written again as it came."""
+    if isinstance(value, str):
+        return 0 < len(value) <= _MAX_ID
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return -(10**63) < value < 10**64  # 64 characters, the sign included
+    return isinstance(value, float)
 
 
 def _limit(fields: dict[str, Any]) -> int | None:

@@ -22,11 +22,12 @@ from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
-from .private.events import PrivateAccess, PrivateSession
+from .private.session import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
     Authenticate,
+    Echo,
     History,
     ListSubscriptions,
     Ping,
@@ -34,6 +35,7 @@ from .protocol import (
     RequestError,
     Subscribe,
     Unsubscribe,
+    echo_of,
 )
 
 log = structlog.get_logger()
@@ -136,17 +138,25 @@ class Session:
     async def _read(self, receive: Receive) -> None:
         while (text := await receive()) is not None and not self.sender.leaving:
             try:
-                await self._answer(protocol.parse_request(text))
+                request = protocol.parse_request(text)
             except RequestError as error:
-                self.refuse(error.code, str(error))
-            except StoreError as error:
-                self.refuse(HISTORY_FAILED, str(error))
+                self.refuse(error.code, str(error), error.echo)
+            else:
+                await self._serve(request)
             await self.sender.room()
 
-    def refuse(self, code: int, problem: str) -> None:
-        """An error reply."""
+    async def _serve(self, request: Request) -> None:
+        try:
+            await self._answer(request)
+        except RequestError as error:
+            self.refuse(error.code, str(error), echo_of(request))
+        except StoreError as error:
+            self.refuse(HISTORY_FAILED, str(error), echo_of(request))
+
+    def refuse(self, code: int, problem: str, echo: Echo) -> None:
+        """An error reply to the request with this ``echo``."""
         self._metrics.request_errors.labels(str(code)).inc()
-        self.sender.reply(messages.error(code, problem, self._now_ms()))
+        self.sender.reply(messages.error(code, problem, self._now_ms(), echo))
 
     async def _answer(self, request: Request) -> None:
         self._metrics.requests.labels(_KINDS[type(request)]).inc()
@@ -164,7 +174,7 @@ class Session:
                 self.sender.reply(messages.pong(request))
             case ListSubscriptions():
                 entries = [_entry(s) for s in self.sender.subscriptions.values()]
-                self.sender.reply(messages.subscriptions(entries, self._now_ms()))
+                self.sender.reply(messages.subscriptions(entries, self._now_ms(), request.id))
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
@@ -180,14 +190,15 @@ class Session:
             self._metrics.resumes.labels(back.source if back else "fresh").inc()
         if back is None and target.interval is not None:
             limit = request.limit or self._limits.history_rows
-            body = await history.latest(self._store, topic.stream, target.splice(), limit)
+            own = target.splice(request.subscription_id)
+            body = await history.latest(self._store, topic.stream, own, limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
 
     def _begin(
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
     ) -> None:
-        """Confirm: after the history, and before what was missed or how things stand."""
+        """Queue the history, the confirmation, then what was missed or the present state."""
         if self.sender.leaving:
             return
         sender = self.sender
@@ -195,7 +206,7 @@ class Session:
         subscription = Subscription(sender, topic, request, prefix)
         stream, now = topic.stream, self._now_ms()
         if body is not None:
-            sender.queue(messages.history_data(body, now), subscription)
+            sender.queue(messages.history_data(body, now, request.id), subscription)
         last = stream if back is None or request.since is None else request.since
         recovered = back is not None
         confirmed = messages.subscription_confirmed(
@@ -226,10 +237,10 @@ class Session:
     async def _history(self, request: History) -> None:
         target = request.target
         topic = self._hub.find(target, code=HISTORY_FAILED)
-        own = target.splice()
+        own = target.splice(request.subscription_id)
         limit = request.limit or self._limits.history_rows
         body = await history.answer(self._store, topic.stream, own, request, limit)
-        self.sender.reply(messages.history_data(body, self._now_ms()))
+        self.sender.reply(messages.history_data(body, self._now_ms(), request.id))
 
     def _welcome(self) -> str:
         hub = self._hub

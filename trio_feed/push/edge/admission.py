@@ -1,4 +1,4 @@
-"""Whose requests are let in: the Host and Origin allow-lists.  Pure.
+"""The Host and Origin allow-lists.  Pure.
 
 ``Host`` guards against DNS rebinding: a page of evil.example whose name was made to point at
 127.0.0.1 is of the same origin as we are, but its requests still say ``Host: evil.example``.
@@ -24,7 +24,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 @frozen
 class Refusal:
-    """``reason`` is a metric's label; ``value`` is what the client said, for the log."""
+    """``reason`` is a metric's label; ``value`` is what the client sent, for the log."""
 
     status: int
     reason: str
@@ -33,7 +33,7 @@ class Refusal:
 
 @frozen
 class Admission:
-    """Who may come in.  ``hosts`` are lower-case names without a port, None: any.
+    """The allow-lists.  ``hosts`` are lower-case names without a port, None: any.
 
     ``origins`` are exact (``https://example.com``), in addition to our own; ``*`` is everybody.
     """
@@ -44,7 +44,7 @@ class Admission:
     """What a page of our own origin is loaded with: ``https`` under TLS."""
 
     def refusal(self, headers: Headers) -> Refusal | None:
-        """Why a request with these headers (lower-case names) is turned away, None: welcome."""
+        """Why a request with these headers (lower-case names) is refused, None: it is not."""
         hosts = [_text(value) for name, value in headers if name == b"host"]
         if self.hosts is not None:
             for host in hosts:
@@ -67,8 +67,8 @@ def admission(
 ) -> Admission:
     """The rules for a server bound to ``bound_host``.
 
-    Without ``allowed_hosts``: on the loopback only its names, since nobody else has business
-    there; elsewhere any, because the names under which others know this machine are theirs.
+    Without ``allowed_hosts``: on the loopback only its names, because nobody
+    else reaches it; elsewhere any, because we cannot know under which names others reach us.
     """
     hosts: frozenset[str] | None = frozenset(host.lower() for host in allowed_hosts)
     if not hosts:

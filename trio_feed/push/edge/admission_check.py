@@ -1,6 +1,8 @@
-"""Request heads are vetted between h11 and hypercorn: what hypercorn would stumble over or accept
-against our will (HTTP/2, compression, bytes that are not ASCII) does not reach it, nor does who may
-not come in, nor a body beyond its bound."""
+"""The admission check of request heads, between h11 and hypercorn.
+
+It refuses unknown hosts and origins and bodies beyond their bound, and keeps from hypercorn what it
+fails on or accepts against our will: HTTP/2, compression, bytes that are not ASCII.
+"""
 
 from collections.abc import Callable
 
@@ -16,17 +18,17 @@ _ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"u
 
 @frozen
 class AdmissionRules:
-    """What the server lets in.  ``deflate``: clients may agree on compression."""
+    """What the server admits.  ``deflate``: clients may agree on compression."""
 
     admission: Admission = field(factory=Admission)
     deflate: bool = False
 
 
 class CheckedH11(h11.Connection):
-    """h11 whose requests are fit for hypercorn, on every request of a connection.
+    """h11 that checks every request of a connection before hypercorn sees it.
 
     A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
-    a close; ``refused(reason, value)`` is told of it.  ``deflate`` is the answer to the last
+    a close, after a call of ``refused(reason, value)``.  ``deflate`` is the answer to the last
     request's offer of compression, None: none; ``expects_body`` whether that request has a body
     still to come.
     """
@@ -44,7 +46,7 @@ class CheckedH11(h11.Connection):
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super().next_event()
         if isinstance(event, h11.Request):
-            return self._vetted(event)
+            return self._checked(event)
         if isinstance(event, h11.Data):
             self._body_bytes += len(event.data)
             self._check_body(self._body_bytes)
@@ -52,7 +54,7 @@ class CheckedH11(h11.Connection):
             self.expects_body = False
         return event
 
-    def _vetted(self, request: h11.Request) -> h11.Request:
+    def _checked(self, request: h11.Request) -> h11.Request:
         """The request without the offers that we decline.  Raises h11.RemoteProtocolError.
 
         Declining is ignoring: RFC 9110, 7.8 for ``Upgrade: h2c``, RFC 6455, 9.1 for extensions.

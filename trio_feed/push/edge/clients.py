@@ -1,7 +1,7 @@
 """The accepted connections: how many there may be, where from, and how they end.
 
-Each has a task, a cancel scope and an exception boundary of its own; whoever is one too many is
-told so (503, Retry-After) before anything of its request is looked at.
+Each has a task, a cancel scope and an error boundary of its own.  One too many is answered 503 with
+Retry-After before its request is read.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ _BUSY_S = 1.0
 """All a refused client gets to read its answer."""
 _LONG_TURN_S = 0.002
 _BUSY_AT_ONCE = 64
-"""Refused clients that are answered at the same time; more are dropped without a word."""
+"""Refused clients that are answered at the same time; more are dropped unanswered."""
 
 
 async def _let_others_run() -> None:
@@ -57,8 +57,8 @@ class Connection(Protocol):
 
 
 class Clients:
-    """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is told
-    of everyone who was turned away; ``ending`` is awaited when the end begins."""
+    """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
+    called for each refused client; ``ending`` is awaited when the end begins."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Clients:
                 group = ip_group(stream.socket.peer[0]) if stream.socket.peer else stream.peer
                 if reason := self._too_many(group):
                     self._refused(reason, stream.peer)
-                    self._turn_away(stream, clients)
+                    self._reject(stream, clients)
                     continue
                 connection = self._connect(stream)
                 self._open.add(connection)
@@ -128,7 +128,7 @@ class Clients:
             self._left.unpark_all()
             await trio.aclose_forcefully(connection.stream)
 
-    def _turn_away(self, stream: ClientStream, clients: trio.Nursery) -> None:
+    def _reject(self, stream: ClientStream, clients: trio.Nursery) -> None:
         if self._refusing < _BUSY_AT_ONCE:
             self._refusing += 1
             clients.start_soon(self._refuse, stream, name=f"refused {stream.peer}")

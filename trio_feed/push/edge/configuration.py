@@ -1,4 +1,4 @@
-"""The settings as the push server wants them."""
+"""The server's settings, checked and as limits and admission rules."""
 
 import ssl
 
@@ -36,7 +36,7 @@ def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
 
 
 def admission_rules(settings: Settings) -> AdmissionRules:
-    """Whom the clients' port lets in."""
+    """What the clients' port admits."""
     server = settings.server
     own = admission(
         server.host, server.allowed_hosts, server.allowed_origins, tls=bool(server.tls_cert_file)
@@ -45,7 +45,7 @@ def admission_rules(settings: Settings) -> AdmissionRules:
 
 
 def admin_rules(server: ServerSettings) -> AdmissionRules:
-    """Whom the admin port lets in: never a page of somebody else."""
+    """What the admin port admits: no page of another origin."""
     return AdmissionRules(admission(server.admin_host, server.allowed_hosts, (), tls=False))
 
 

@@ -204,7 +204,7 @@ class Connection(TCPServer):
         scope["state"]["deflate"] = deflate
 
     def _await_body(self, receive: Receive) -> Receive:
-        """The app's ``receive``, whose connection is dropped unless the body comes in time."""
+        """The app's ``receive``, whose connection is dropped unless the body arrives in time."""
         self.scope.deadline = trio.current_time() + self._shared.limits.body_timeout_s
         self._waiting_for = "slow_body"
 
@@ -217,7 +217,7 @@ class Connection(TCPServer):
         return receive_in_time
 
     async def _send(self, send: Send, message: Message) -> None:
-        """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may wedge."""
+        """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may hang."""
         if message["type"] == "websocket.accept" and self._head.deflate is not None:
             answer = (b"sec-websocket-extensions", self._head.deflate.encode())
             message = {**message, "headers": [*message.get("headers", []), answer]}

@@ -1,4 +1,4 @@
-"""The line that nothing which one client provokes may cross."""
+"""The error boundary: errors of one client end at its own connection."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ _LINES, _WINDOW_S = 10, 60.0
 
 
 class ClientGone(OSError):
-    """What an app's WebSocket ``send`` raises when nobody is there (ASGI 2.4 asks for OSError)."""
+    """What an app's WebSocket ``send`` raises without a client (ASGI 2.4 asks for OSError)."""
 
 
 class ErrorBoundary:
-    """One server's line.  ``crashed`` is called for every crash, logged or not."""
+    """One per server.  ``crashed`` is called for every crash, logged or not."""
 
     def __init__(self, crashed: Callable[[], None]) -> None:
         self._crashed = crashed
@@ -28,7 +28,7 @@ class ErrorBoundary:
 
     @contextmanager
     def around(self, peer: str) -> Iterator[None]:
-        """Nothing that one client or its session provokes goes further.  Cancellation does."""
+        """Errors of one client and its session end here.  Cancellation passes."""
         try:
             yield
         except* ClientGone:

@@ -1,4 +1,4 @@
-"""What a client sends after the upgrade, vetted frame by frame before hypercorn sees it.  Pure.
+"""Checks each WebSocket frame of a client before hypercorn sees it, and inflates.  Pure.
 
 Hypercorn's own parser inflates without a bound, counts characters where bytes are meant, and ends
 a connection with a protocol error without saying so.  So every rule of RFC 6455 that a client can
@@ -208,7 +208,7 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
 
 
 def plain_frame(first: int, payload: bytes | bytearray) -> bytes:
-    """A client's frame whose mask is zero, so that its payload stands there as it is."""
+    """A client's frame whose mask is zero, so that its payload stays as it is."""
     size = len(payload)
     if size < 126:
         length = bytes((_MASKED | size,))

@@ -30,7 +30,7 @@ class Lifespan:
         self._startup_timeout_s, self._shutdown_grace_s = startup_timeout_s, shutdown_grace_s
         self._started, self._stopping, self._stopped = trio.Event(), trio.Event(), trio.Event()
         self._told: list[str] = []
-        # Shielded, so that the app is told of the shutdown instead of cancelled; ``stop`` ends it.
+        # Shielded, so that the app gets a shutdown event, no cancellation; ``stop`` ends it.
         self._scope = trio.CancelScope(shield=True)
 
     async def run(self) -> None:

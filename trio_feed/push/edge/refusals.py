@@ -1,4 +1,4 @@
-"""Who was turned away, and why: counted by reason, and a sample of each reason logged."""
+"""Refused clients: counted by reason, and a sample of each reason logged."""
 
 from collections import defaultdict
 
@@ -22,7 +22,7 @@ _HINTS = {
 
 
 class Refusals:
-    """``reason`` is one of a fixed few words, ``what`` what the client said or who it is."""
+    """``reason`` is a label of the metric, ``what`` the peer or what it sent."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -6,7 +6,7 @@ Hypercorn's own ``serve`` makes every connection a child of one nursery, so an e
 that one client provokes ends the service for all, and its sends cannot be cancelled, so one frozen
 client blocks the exit.  We put its parts together differently:
 
-* every connection has a task, a cancel scope and an exception boundary of its own (``clients``);
+* every connection has a task, a cancel scope and an error boundary of its own (``clients``);
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
 * each request head is checked between h11 and hypercorn (``admission_check``): Host, Origin, no
   HTTP/2, no h2c, and nothing in the fields over which hypercorn 0.18 stumbles;

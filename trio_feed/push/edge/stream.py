@@ -7,7 +7,7 @@ stream sits between: every send has a deadline of its own that each accepted byt
 
 All outgoing bytes pass one lock, first come first served, so what several tasks write is never
 interleaved.  Finished frames can also be written without a task switch (``write_now``) while
-nobody holds the lock; a frame of which the kernel took a part stays with the stream, and its rest
+no task holds the lock; a frame of which the kernel took a part stays with the stream, and its rest
 goes before anything else.
 """
 
@@ -92,13 +92,14 @@ async def accept(listener: trio.abc.Listener[Any], *, send_timeout_s: float) -> 
 class ClientStream(trio.abc.HalfCloseableStream):
     """Wraps an accepted stream, which it owns from then on.
 
-    Whoever accepted closes it: ``aclose`` lets the kernel deliver what it has, ``abort`` does not.
+    The caller of ``accept`` closes it: ``aclose`` lets the kernel deliver what it has, ``abort``
+    does not.
     Sends and receives raise ``trio.BrokenResourceError`` after ``abort`` or when the peer is gone,
     ``trio.ClosedResourceError`` after ``aclose``.
 
     ``bytes_in`` and ``bytes_out`` count; ``last_received`` is the ``trio.current_time()`` of the
     last byte that came in, pongs included (at first: of the accept).  ``behind``: a frame was
-    begun by ``write_now``, and somebody has to ``send_frames`` for its rest to go.
+    begun by ``write_now``, and a call of ``send_frames`` has to send its rest.
     """
 
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
@@ -164,11 +165,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
         return len(frames)
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """``send_all`` for frames of the application: none follows the last word (``finish``).
-        Raises as the class says, and ClosedResourceError after the last word."""
+        """``send_all`` for frames of the application: none follows ``finish``.
+        Raises as the class says, and ClosedResourceError after ``finish``."""
         async with self._out:
             if self._listen_until < inf:
-                raise trio.ClosedResourceError(f"{self.peer}: the last word is said")
+                raise trio.ClosedResourceError(f"{self.peer}: nothing is sent after finish")
             await self._send_next(b"".join(frames))
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -198,11 +199,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
                 return data
 
     def finish(self, within_s: float) -> None:
-        """Our last word is said: what still comes in is thrown away.
+        """Our last bytes are sent: what still arrives is thrown away.
 
         ``receive_some`` then gives the end of the stream when the peer closes, at the latest
         ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
-        connection, and the peer might lose the last word.
+        connection, and the peer might lose our last bytes.
         """
         self._fd = -1
         self._listen_until = min(self._listen_until, trio.current_time() + within_s)

@@ -18,9 +18,9 @@ class Verdict(Enum):
 
 
 class TokenBucket:
-    """``per_s`` tokens come in evenly, at most ``burst`` lie there; ``now`` is in seconds.
+    """``per_s`` tokens are added evenly, at most ``burst`` are kept; ``now`` is in seconds.
 
-    What finds no token is refused and puts the client a token into debt, so who goes on without a
+    A request without a token is refused and puts the client a token into debt, so one that does not
     pause stays refused; a debt of ``debt`` is flooding.
     """
 
@@ -67,7 +67,7 @@ class Sampler:
         self._left_out = 0
 
     def admit(self, now: float) -> int | None:
-        """How many were left out since the last line that was said; None: leave this one out."""
+        """How many were left out since the last line that was logged; None: leave this one out."""
         if now - self._began >= self._window_s or not self._said:
             self._began, self._said = now, 0
         if self._said >= self._most:

@@ -1,13 +1,13 @@
-"""Who writes when: at once while there is little to do, together as soon as there is more.
+"""Adaptive write coalescing: direct writes under little load, one write per client under more.
 
 One ``write`` per message and client costs a system call each, and a burst of them holds up the
-whole loop.  So the first ``AT_ONCE`` messages go out directly; what comes on top of them waits in
-the clients' queues until the coalescer's turn in the scheduler, which writes all that a client is
-owed with one call, some clients at a time.  Nothing is timed: when the coalescer has caught up,
-messages go out directly again.
+whole loop.  So the first ``AT_ONCE`` messages are written directly; the rest waits in the clients'
+send queues until the coalescer's turn in the scheduler, which writes all that waits for a client
+with one call, some clients at a time.  There is no timer: when the coalescer has caught up,
+messages are written directly again.
 
-A message for more clients than that is handed out by the coalescer, some clients at a time and
-directly, so that nobody has to wait until ten thousand are served.
+A message for more clients than that is a task of the coalescer, which gives it to some clients at
+a time, so that other tasks run before ten thousand clients are served.
 """
 
 from collections import deque
@@ -22,10 +22,10 @@ _MOST_TASKS = 32
 
 
 class Flushable(Protocol):
-    """A client that is owed frames."""
+    """A client with frames in its send queue."""
 
     def flush(self) -> None:
-        """Write what waits, as far as it goes without waiting."""
+        """Write what waits, as far as possible without waiting."""
 
 
 class Task(Protocol):
@@ -36,8 +36,8 @@ class Task(Protocol):
 
 
 class WriteCoalescer:
-    """One per hub.  ``run`` is a task; all else is synchronous.  ``at_once`` direct writes go out
-    per turn; ``chunk`` clients are written to before others have theirs."""
+    """One per hub.  ``run`` is a task; all else is synchronous.  There are ``at_once`` direct
+    writes per turn; ``chunk`` clients are written to before others have theirs."""
 
     def __init__(self, at_once: int = AT_ONCE, chunk: int = CHUNK) -> None:
         self.at_once = self._left = at_once
@@ -48,7 +48,7 @@ class WriteCoalescer:
 
     @property
     def busy(self) -> bool:
-        """Somebody is owed something."""
+        """There are frames or tasks left."""
         return bool(self._scheduled or self._tasks)
 
     @property
@@ -75,7 +75,7 @@ class WriteCoalescer:
         self._tasks.append(task)
 
     async def run(self) -> Never:
-        """Flush whoever is owed, until cancelled."""
+        """Flush the scheduled clients and step the tasks, until cancelled."""
         while True:
             if self._idle:
                 await self._work.park()

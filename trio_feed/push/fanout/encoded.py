@@ -1,4 +1,4 @@
-"""One numbered message on its way to many: written once, framed once per distinct wording."""
+"""One numbered message for many clients: encoded once, framed once per distinct prefix."""
 
 from attrs import define, frozen
 
@@ -12,7 +12,7 @@ from .frames import deflate, text_frame
 
 @frozen
 class Prefix:
-    """How one subscription's messages begin: the type, and what the client calls the stream."""
+    """How one subscription's messages begin: the type, and the stream in the client's notation."""
 
     head: bytes
     deflated: bool
@@ -20,8 +20,8 @@ class Prefix:
     def frame(
         self, message: "EncodedMessage", left_out: int = 0, *, snapshot: bool = False
     ) -> bytes:
-        """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one is
-        no news, it says how things stand."""
+        """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one
+        is the present state, not news."""
         extra = f'"conflated":{left_out},' if left_out else ""
         if snapshot:
             extra += '"snapshot":true,'
@@ -34,7 +34,7 @@ class Prefix:
 
 
 def prefix_of(target: Target, subscription_id: str | None, *, deflated: bool) -> Prefix:
-    """The words of a subscription."""
+    """The prefix of a subscription's messages."""
     head = messages.data_head(target.channel) + target.splice(subscription_id)
     return Prefix(deflate(head.encode()) if deflated else head.encode(), deflated)
 
@@ -61,13 +61,13 @@ class EncodedMessage:
     _deflated: bytes = b""
 
     def replaces(self, queued: "EncodedMessage") -> bool:
-        """Whether a client that has not got ``queued`` yet needs it no more."""
+        """Whether a client that has not got ``queued`` yet no longer needs it."""
         if not queued.whole or queued.epoch != self.epoch or queued.ephemeral != self.ephemeral:
             return False
         return self.whole or (self.final and self.open_ms == queued.open_ms)
 
     def tail(self, *, deflated: bool) -> bytes:
-        """What follows the subscriber's words."""
+        """What follows the subscriber's prefix."""
         if not self._tail:
             self._tail = messages.data_tail(self._message, self.sent_ms).encode()
         if not deflated:
@@ -78,7 +78,7 @@ class EncodedMessage:
 
 
 def encoded_once(published: Published) -> EncodedMessage:
-    """A message of the bus, always the same parcel: it is written down once for all."""
+    """The encoded form of a message of the bus: the same object for every subscriber."""
     if published.encoded is None:
         published.encoded = encoded(
             published.message,
@@ -93,7 +93,7 @@ def encoded_once(published: Published) -> EncodedMessage:
 def encoded(
     message: Numbered, sent_ms: float, *, ephemeral: bool = False, provisional: bool = False
 ) -> EncodedMessage:
-    """A message, not written down before somebody wants it."""
+    """An encoded message; its text is made when it is first framed."""
     if isinstance(message, KlineMessage):
         whole, final = not message.kline.closed, message.kline.closed and not message.revision
         open_ms = message.kline.open_ms

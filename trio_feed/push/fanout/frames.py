@@ -17,7 +17,7 @@ _LEVEL, _WINDOW_BITS, _MEMORY = 6, -12, 5
 """A window of 4 KiB, because messages are short and a larger one costs time to set up."""
 _FLUSH_END = b"\x00\x00\xff\xff"
 _WORTH_IT = 256
-"""A text shorter than this many bytes goes out plain."""
+"""A text shorter than this many bytes is sent plain."""
 
 
 def text_frame(*pieces: bytes, deflated: bool = False) -> bytes:

@@ -1,8 +1,8 @@
-"""The hub of a node: what comes from the bus goes to this node's subscribers.  Synchronous.
+"""The hub of a node: from the bus to this node's subscribers.  Synchronous.
 
-A message is written down once, framed once for all who use the same words, and handed to the
-clients, which write it to their sockets at once or queue it (``coalescer``).  A subscriber joins in
-the same synchronous moment in which its history is taken, so there is neither gap nor overlap.
+A message is encoded once, framed once per distinct prefix, and pushed to the clients, which write
+it to their sockets at once or queue it (``coalescing``).  A subscriber joins in the synchronous
+moment in which its history is taken, so there is neither gap nor overlap.
 """
 
 from collections import deque
@@ -60,7 +60,7 @@ class Hub:
         return self._all.by_subject.values()
 
     async def run(self) -> Never:
-        """Write what clients are owed, until cancelled."""
+        """Run the write coalescer, until cancelled."""
         await self.coalescer.run()
 
     # From the bus
@@ -70,7 +70,7 @@ class Hub:
         self._all.add(topic)
 
     def closed(self, stream: Stream) -> None:
-        """Its subscribers are told, and it is not there any more."""
+        """Its subscribers get a last status, and the topic is removed."""
         topic = self._topics.pop(stream)
         status = StatusMessage(stream.subject, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
@@ -89,13 +89,13 @@ class Hub:
 
     def published(self, stream: Stream, published: Published) -> None:
         topic, message = self._topics[stream], published.message
-        takers: Iterable[Subscription] = topic.subscriptions.values()
+        subscriptions: Iterable[Subscription] = topic.subscriptions.values()
         if published.provisional:
-            takers = [taker for taker in takers if taker.request.provisional]
-        if takers:
+            subscriptions = [each for each in subscriptions if each.request.provisional]
+        if subscriptions:
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
             timed = live and not published.ephemeral
-            self._hand_out(topic, FanOut(encoded_once(published), deque(takers), timed))
+            self._fan_out(topic, FanOut(encoded_once(published), deque(subscriptions), timed))
 
     # For the clients
 
@@ -103,14 +103,14 @@ class Hub:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         return self._all.find(target, code=code)
 
-    def _hand_out(self, topic: Topic, fan_out: FanOut) -> None:
+    def _fan_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))
         topic.under_way.append(fan_out)
-        if self.coalescer.full:  # what is behind hurries on, into the clients' queues
+        if self.coalescer.full:  # finish what is behind, into the clients' send queues
             while topic.under_way:
                 self._finish(topic)
         elif len(topic.under_way) > 1 or len(fan_out.rest) > self.coalescer.at_once:
-            self.coalescer.begin(_Turn(self, topic, fan_out))
+            self.coalescer.begin(_FanOutTask(self, topic, fan_out))
         else:
             self._finish(topic)
 
@@ -122,12 +122,12 @@ class Hub:
             self._observe(fan_out.message)
 
     def _observe(self, message: EncodedMessage) -> None:
-        """How long it took until here; what clients could not be given at once comes later."""
+        """Measure how long it took until here; queued frames are measured in ``sample``."""
         self._published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
         self._written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
 
     def sample(self, entry: QueuedFrame) -> None:
-        """A message that had to wait is out; one in so many is measured."""
+        """A frame that had to wait is written; one in so many is measured."""
         self._samples += 1
         if entry.message is not None and entry.push and not self._samples % _SAMPLED:
             self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
@@ -150,7 +150,7 @@ class Hub:
 
 
 @frozen(eq=False)
-class _Turn:
+class _FanOutTask:
     """A fan-out as a task of the coalescer."""
 
     hub: Hub

@@ -1,4 +1,4 @@
-"""A client comes back: every message after the last one that it has, or an honest no.
+"""Resuming: every message after the last one that a client has, or none at all.
 
 First the topic's ring, which has every message but does not reach far.  For candles then the
 store, which has the closed ones and the revisions, also those of earlier runs of the service: the
@@ -31,7 +31,7 @@ class Missed:
 
 
 async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
-    """What went out after ``since``; None where that is not known exactly.
+    """What was published after ``since``; None where that is not known exactly.
 
     Up to date at the moment of return, as :func:`.history.latest` is; the stream's
     messages have to be kept already.  Raises StoreError.
@@ -43,7 +43,7 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
     if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
         return None
     for _ in range(_TRIES):
-        mark = stream.offset  # what went out up to here is in the store
+        mark = stream.offset  # what was published up to here is in the store
         rows = await store.after(
             subject, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
         )
@@ -74,7 +74,7 @@ def _counted(messages: list[EncodedMessage], since: Since) -> list[tuple[Encoded
 def resume_points(
     subscriptions: Iterable[Subscription], unwritten: Iterable[QueuedFrame]
 ) -> list[dict[str, Any]]:
-    """Where a client that is sent away may resume: for each subscription the last message before
+    """Where a disconnected client may resume: for each subscription the last message before
     those that are ``unwritten`` (in order).  One whose history has not been written has none."""
     first: dict[Subscription, QueuedFrame] = {}
     for waiting in unwritten:

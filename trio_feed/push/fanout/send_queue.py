@@ -1,8 +1,8 @@
-"""What waits to be written to one client: a queue in the order of writing.  Pure, nothing waits.
+"""The send queue of one client, in the order of writing.  Pure, nothing waits.
 
-Pushes are bounded in bytes and number; replies are not, because whoever produces them looks at the
-next request only when the queue is not ``full``.  While an update that is whole in itself waits, a
-newer one of its stream takes its place: a slow client gets fewer messages instead of older ones.
+Pushes are bounded in bytes and number; replies are not, because the session reads the next request
+only when the queue is not ``full``.  While an update that is whole in itself waits, a newer one of
+its stream takes its place: a slow client gets fewer messages instead of older ones.
 """
 
 from collections import deque
@@ -43,7 +43,7 @@ class QueueStatistics:
 class SendQueue:
     """``max_bytes`` and ``max_messages`` bound what pushes may queue.
 
-    Much that comes at once, such as trades that were missed and fetched, makes nobody slow: while
+    A burst, such as trades that were missed and fetched, does not make a client slow: while
     the oldest message has waited for less than ``BURST_MS``, ``burst`` times as much is allowed.
     """
 

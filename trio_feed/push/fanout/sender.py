@@ -55,7 +55,7 @@ class ClientSender:
     """Made by the session, which calls :meth:`start` first and :meth:`close` last.
 
     ``queue`` holds what the socket does not take at once.  ``deflated``: the client has agreed to
-    permessage-deflate without context takeover.  ``leaving``: its last message is said.
+    permessage-deflate without context takeover.  ``leaving``: its last message is queued.
     """
 
     def __init__(

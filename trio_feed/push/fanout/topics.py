@@ -22,12 +22,12 @@ class Subscriber(Protocol):
         """The stream's upstream changed its state."""
 
     def topic_closed(self, topic: "Topic") -> None:
-        """There is no such topic any more, and so no subscription."""
+        """The topic is removed, and the subscription with it."""
 
 
 @define(eq=False)
 class Subscription:
-    """One client's interest in one topic, and the words that it used."""
+    """One client's subscription to one topic; ``prefix`` begins each of its messages."""
 
     subscriber: Subscriber
     topic: "Topic"
@@ -37,8 +37,8 @@ class Subscription:
 
 @define(eq=False)
 class FanOut:
-    """One message on its way to the subscribers of its topic.  Whoever goes meanwhile is left out;
-    whoever comes is told of it in other ways.  ``timed``: how long it took is measured."""
+    """One message for the subscribers of its topic.  One that leaves meanwhile is left out; one
+    that joins has the message in its snapshot.  ``timed``: how long it takes is measured."""
 
     message: EncodedMessage
     rest: deque[Subscription]
@@ -117,7 +117,7 @@ class Topics:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         symbol = self._resolve(target.symbol)
         if symbol is None:
-            known = _some(self._by_symbol)
+            known = _some(nearest(target.symbol, self._by_symbol))
             raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
         there = self._by_symbol[symbol]
         venues = list(dict.fromkeys(subject.venue for subject in there))
@@ -125,7 +125,8 @@ class Topics:
         if venue is None:
             venue = self._default_venue if self._default_venue in venues else venues[0]
         if venue not in venues:
-            raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {_some(venues)}")
+            known = _some(nearest(venue, venues))
+            raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {known}")
         topic = there.get(_subject(venue, symbol, target))
         if topic is None:
             have = [subject for subject in there if subject.venue == venue]
@@ -140,11 +141,32 @@ class Topics:
         return None
 
 
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """``known`` with the names most like ``name`` first, by the letter pairs that they share
+    (Dice's coefficient); names that are equally like it stay in their order."""
+    pairs = _pairs(name)
+
+    def likeness(other: str) -> float:
+        others = _pairs(other)
+        return 2 * len(pairs & others) / max(1, len(pairs) + len(others))
+
+    return sorted(known, key=likeness, reverse=True)
+
+
+def _pairs(name: str) -> set[str]:
+    letters = "".join(filter(str.isalnum, name.upper()))
+    return {letters[at : at + 2] for at in range(len(letters) - 1)}
+
+
 def _absent(target: Target, have: Iterable[Subject]) -> str:
     if target.interval is None:
         channels = _some(s.channel.value for s in have if isinstance(s, Line))
         return f"channel: {target.channel.value!r} is not one of {channels}"
-    intervals = _some(s.interval.value for s in have if isinstance(s, Series))
+    places = list(Interval)  # from the shortest to the longest
+    wanted = places.index(target.interval)
+    there = [s.interval for s in have if isinstance(s, Series)]
+    there.sort(key=lambda interval: abs(places.index(interval) - wanted))
+    intervals = _some(interval.value for interval in there)
     return f"interval: {target.notation!r} is not one of {intervals}"
 
 

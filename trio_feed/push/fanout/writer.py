@@ -1,6 +1,6 @@
-"""What goes out to one client, in one order.
+"""The writes to one client, in one order.
 
-A frame is written at once, in the turn of whoever brings it, as long as the socket takes it.  What
+A frame is written at once, in the caller's turn, as long as the socket takes it.  What
 the socket does not take, or the coalescer wants to write together with more, waits in the send
 queue; a task that lives only as long as the socket is full drains it.
 """
@@ -20,7 +20,7 @@ Close = Callable[[], Awaitable[None]]
 
 
 class Writer:
-    """``written`` is told of the first of some entries that waited and are out now."""
+    """``written`` is called with the first of the queued frames that were written together."""
 
     def __init__(
         self,

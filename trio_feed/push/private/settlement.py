@@ -1,4 +1,4 @@
-"""Settlement events: from what a publisher posts to what each user is told.  Pure.
+"""Settlement events: from a publisher's request to each user's events.  Pure.
 
 Decimals are strings and leave as they came, digit by digit.  What the protocol does not name
 (``client_order_id``, say) is passed through where it is a plain value; what it names is checked.
@@ -72,7 +72,7 @@ def _lines(text: bytes, max_events: int) -> list[Any]:
 
 
 def expand(event: Any, received_ms: float) -> Settlement:
-    """One event -> what to tell whom.  Raises BadEvent."""
+    """One event -> the deliveries to its users.  Raises BadEvent."""
     if not isinstance(event, dict):
         raise BadEvent("the event is not a JSON object")
     event_id = _required(event, "event_id", _TEXT)
@@ -99,28 +99,28 @@ def expand(event: Any, received_ms: float) -> Settlement:
 
 
 Fields = dict[str, Any]
-_Told = list[tuple[int | None, int | None, Fields]]
+_Deliveries = list[tuple[int | None, int | None, Fields]]
 
 
-def _order_update(user_id: int | None, data: Fields) -> _Told:
+def _order_update(user_id: int | None, data: Fields) -> _Deliveries:
     fields = _checked(data, _ORDER, "data")
     return [(user_id, fields["order_id"], fields)]
 
 
-def _balance_update(user_id: int | None, data: Fields) -> _Told:
+def _balance_update(user_id: int | None, data: Fields) -> _Deliveries:
     if user_id is None:
         raise BadEvent("user_id: missing")
     return [(user_id, None, _checked(data, _BALANCE, "data"))]
 
 
-def _trade(user_id: int | None, data: Fields) -> _Told:
+def _trade(user_id: int | None, data: Fields) -> _Deliveries:
     if user_id is not None:
         raise BadEvent("user_id: a trade names its users in data.taker and data.maker")
     common = {name: value for name, value in data.items() if name not in _SIDES}
     if reserved := common.keys() & (_SIDE.keys() | {"role"}):
         raise BadEvent(f"data.{min(reserved)}: belongs into data.taker and data.maker")
     common = _checked(common, _TRADE, "data")
-    told: _Told = []
+    deliveries: _Deliveries = []
     for role in _SIDES:
         side = data.get(role)
         if not isinstance(side, dict):
@@ -128,17 +128,17 @@ def _trade(user_id: int | None, data: Fields) -> _Told:
         own = _checked(side, _SIDE, f"data.{role}")
         if clash := own.keys() & (common.keys() | {"role"}):
             raise BadEvent(f"data.{role}.{min(clash)}: belongs into data")
-        told.append((own.pop("user_id"), own["order_id"], _trade_fields(common, own, role)))
-    if told[0][2]["side"] == told[1][2]["side"]:
+        deliveries.append((own.pop("user_id"), own["order_id"], _trade_fields(common, own, role)))
+    if deliveries[0][2]["side"] == deliveries[1][2]["side"]:
         raise BadEvent("data.maker.side: both sides have the same")
-    return told
+    return deliveries
 
 
 _SIDES = ("taker", "maker")
 
 
 def _trade_fields(common: Fields, own: Fields, role: str) -> Fields:
-    """What one side is told, in the order of the protocol's page."""
+    """The fields for one side, in the order of the protocol's page."""
     every = {**common, **own, "role": role.upper()}
     return {name: every[name] for name in _TRADE_ORDER} | every
 

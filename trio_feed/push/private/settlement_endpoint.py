@@ -1,7 +1,7 @@
-"""``POST /api/v1/settlement/events``: what a request comes to, without any server in it.
+"""``POST /api/v1/settlement/events``, without any server in it.
 
-Who it is comes before what it says: nothing of the body of a stranger is read.  An answer of 200
-means that what was accepted is on the disk, and has been handed to whoever is connected.
+The publisher is authenticated before the body is read.  An answer of 200 means that the accepted
+events are on the disk and were sent to the users' connected sessions.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
