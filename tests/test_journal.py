@@ -1,4 +1,4 @@
-"""What the journal decides and keeps: both shelves give the same answers (SQLite called here
+"""What the journal decides and keeps: both backends give the same answers (SQLite called here
 without threads; with threads and a real disk: tests/live)."""
 
 import sqlite3
@@ -17,10 +17,10 @@ from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
 from trio_feed.settings import SettlementSettings
-from trio_feed.store import Fate, Journal, journal_sqlite
-from trio_feed.store.journal import Settled, Shelf
-from trio_feed.store.journal_memory import MemoryShelf
-from trio_feed.store.journal_sqlite import open_shelf
+from trio_feed.store import AppendStatus, Journal, journal_sqlite
+from trio_feed.store.journal import JournalBackend, Settled
+from trio_feed.store.journal_memory import MemoryJournalBackend
+from trio_feed.store.journal_sqlite import open_journal_backend
 
 SETTINGS = SettlementSettings(retention_s=100.0, order_retention_s=1000.0)
 
@@ -36,92 +36,96 @@ def event(
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
-    made: Shelf
-    made = MemoryShelf(7) if request.param == "memory" else open_shelf(tmp_path / "j.db", now_ms=7)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JournalBackend]:
+    made: JournalBackend
+    made = (
+        MemoryJournalBackend(7)
+        if request.param == "memory"
+        else open_journal_backend(tmp_path / "j.db", now_ms=7)
+    )
     yield made
     made.close()
 
 
-def fates(settled: Settled) -> list[str]:
-    return [f"{o.fate} {o.reason}".strip() for o in settled.outcomes]
+def statuses(settled: Settled) -> list[str]:
+    return [f"{o.status} {o.reason}".strip() for o in settled.outcomes]
 
 
 def numbers(messages: list[PrivateMessage]) -> list[tuple[int, int]]:
     return [(m.user_id, m.offset) for m in messages]
 
 
-def test_events_are_numbered_per_user(shelf: Shelf) -> None:
-    first = shelf.settle([event("a", (1, None)), event("b", (2, None)), event("c", (1, None))])
+def test_events_are_numbered_per_user(backend: JournalBackend) -> None:
+    first = backend.settle([event("a", (1, None)), event("b", (2, None)), event("c", (1, None))])
     assert numbers(first.messages) == [(1, 1), (2, 1), (1, 2)]
-    second = shelf.settle([event("d", (1, None), (1, None))])
+    second = backend.settle([event("d", (1, None), (1, None))])
     assert numbers(second.messages) == [(1, 3), (1, 4)]
-    assert [shelf.head(user) for user in (1, 2, 3)] == [4, 1, 0]
-    assert [m.body for m in shelf.read(1, 0, 99, 99)] == ['"a":0', '"c":0', '"d":0', '"d":1']
-    assert numbers(shelf.read(1, 1, 3, 99)) == [(1, 2), (1, 3)]
-    assert numbers(shelf.read(1, 0, 99, 2)) == [(1, 1), (1, 2)]
-    assert shelf.read(9, 0, 99, 2) == []
+    assert [backend.head(user) for user in (1, 2, 3)] == [4, 1, 0]
+    assert [m.body for m in backend.read(1, 0, 99, 99)] == ['"a":0', '"c":0', '"d":0', '"d":1']
+    assert numbers(backend.read(1, 1, 3, 99)) == [(1, 2), (1, 3)]
+    assert numbers(backend.read(1, 0, 99, 2)) == [(1, 1), (1, 2)]
+    assert backend.read(9, 0, 99, 2) == []
 
 
-def test_an_event_is_kept_once(shelf: Shelf) -> None:
-    settled = shelf.settle([event("a", (1, None)), event("a", (1, None)), event("b", (1, None))])
-    assert fates(settled) == ["accepted", "duplicate", "accepted"]
-    again = shelf.settle([event("b", (1, None)), event("c", (1, None))])
-    assert fates(again) == ["duplicate", "accepted"]
+def test_an_event_is_kept_once(backend: JournalBackend) -> None:
+    settled = backend.settle([event("a", (1, None)), event("a", (1, None)), event("b", (1, None))])
+    assert statuses(settled) == ["accepted", "duplicate", "accepted"]
+    again = backend.settle([event("b", (1, None)), event("c", (1, None))])
+    assert statuses(again) == ["duplicate", "accepted"]
     assert numbers(again.messages) == [(1, 3)]
 
 
-def test_the_owner_of_an_order_is_known_from_before(shelf: Shelf) -> None:
-    settled = shelf.settle([event("a", (None, 10)), event("b", (1, 10)), event("c", (None, 10))])
-    assert fates(settled) == [
+def test_the_owner_of_an_order_is_known_from_before(backend: JournalBackend) -> None:
+    settled = backend.settle([event("a", (None, 10)), event("b", (1, 10)), event("c", (None, 10))])
+    assert statuses(settled) == [
         "rejected user_id: missing, and nothing is known of order 10", "accepted", "accepted",
     ]  # fmt: skip
-    later = shelf.settle([event("a", (None, 10)), event("d", (1, 11), (2, 12))])
+    later = backend.settle([event("a", (None, 10)), event("d", (1, 11), (2, 12))])
     assert numbers(later.messages) == [(1, 3), (1, 4), (2, 1)]
-    assert numbers(shelf.settle([event("e", (None, 12))]).messages) == [(2, 2)]
+    assert numbers(backend.settle([event("e", (None, 12))]).messages) == [(2, 2)]
 
 
-def test_an_order_never_changes_hands(shelf: Shelf) -> None:
-    shelf.settle([event("a", (1, 10))])
-    wrong = shelf.settle([event("b", (2, 10)), event("c", (2, 20), (1, 20)), event("d", (2, 20))])
-    assert fates(wrong) == [
+def test_an_order_never_changes_hands(backend: JournalBackend) -> None:
+    backend.settle([event("a", (1, 10))])
+    wrong = backend.settle([event("b", (2, 10)), event("c", (2, 20), (1, 20)), event("d", (2, 20))])
+    assert statuses(wrong) == [
         "rejected user_id: order 10 belongs to another user",
         "rejected user_id: order 20 belongs to another user",
         "accepted",
     ]
-    assert shelf.head(1) == 1
+    assert backend.head(1) == 1
 
 
-def test_a_rejected_event_may_come_again(shelf: Shelf) -> None:
-    assert fates(shelf.settle([event("a", (1, 5), (None, 6))]))[0].startswith("rejected")
-    assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
-    assert fates(shelf.settle([event("b", (2, 6)), event("a", (1, 5), (None, 6))])) == [
+def test_a_rejected_event_may_come_again(backend: JournalBackend) -> None:
+    assert statuses(backend.settle([event("a", (1, 5), (None, 6))]))[0].startswith("rejected")
+    assert (backend.head(1), backend.read(1, 0, 9, 9)) == (0, [])
+    assert statuses(backend.settle([event("b", (2, 6)), event("a", (1, 5), (None, 6))])) == [
         "accepted", "accepted",
     ]  # fmt: skip
 
 
-def test_pruning_forgets_the_oldest_and_never_the_numbers(shelf: Shelf) -> None:
-    shelf.settle([event(f"e{n}", (1, n + 1), at_ms=n * 10.0) for n in range(10)])
-    assert shelf.prune(50.0, 0.0, 3) == 3
-    assert shelf.prune(50.0, 0.0, 3) == 2
-    assert shelf.prune(50.0, 0.0, 3) == 0
-    assert [m.offset for m in shelf.read(1, 0, 99, 99)] == [6, 7, 8, 9, 10]
-    assert fates(shelf.settle([event("e9", (1, None)), event("e0", (1, None))])) == [
+def test_pruning_forgets_the_oldest_and_never_the_numbers(backend: JournalBackend) -> None:
+    backend.settle([event(f"e{n}", (1, n + 1), at_ms=n * 10.0) for n in range(10)])
+    assert backend.prune(50.0, 0.0, 3) == 3
+    assert backend.prune(50.0, 0.0, 3) == 2
+    assert backend.prune(50.0, 0.0, 3) == 0
+    assert [m.offset for m in backend.read(1, 0, 99, 99)] == [6, 7, 8, 9, 10]
+    assert statuses(backend.settle([event("e9", (1, None)), event("e0", (1, None))])) == [
         "duplicate", "accepted",
     ]  # fmt: skip
-    assert shelf.head(1) == 11
-    assert shelf.prune(1e9, 45.0, 100) == 6 + 5
-    assert fates(shelf.settle([event("x", (None, 1)), event("y", (None, 6))])) == [
+    assert backend.head(1) == 11
+    assert backend.prune(1e9, 45.0, 100) == 6 + 5
+    assert statuses(backend.settle([event("x", (None, 1)), event("y", (None, 6))])) == [
         "rejected user_id: missing, and nothing is known of order 1", "accepted",
     ]  # fmt: skip
-    assert shelf.head(1) == 12
+    assert backend.head(1) == 12
 
 
-def test_one_that_is_too_young_protects_what_came_after(shelf: Shelf) -> None:
+def test_one_that_is_too_young_protects_what_came_after(backend: JournalBackend) -> None:
     """The clock jumped back: a user's events stay a run without holes all the same."""
-    shelf.settle([event("a", (1, None), at_ms=500.0), event("b", (1, None), at_ms=10.0)])
-    assert shelf.prune(100.0, 0.0, 10) == 0
-    assert [m.offset for m in shelf.read(1, 0, 9, 9)] == [1, 2]
+    backend.settle([event("a", (1, None), at_ms=500.0), event("b", (1, None), at_ms=10.0)])
+    assert backend.prune(100.0, 0.0, 10) == 0
+    assert [m.offset for m in backend.read(1, 0, 9, 9)] == [1, 2]
 
 
 actions = st.lists(
@@ -152,7 +156,7 @@ actions = st.lists(
 @given(actions)
 @settings(max_examples=60, deadline=None)
 def test_the_two_shelves_agree(steps: list[Any]) -> None:
-    memory, disk = MemoryShelf(7), open_shelf(Path(":memory:"), now_ms=7)
+    memory, disk = MemoryJournalBackend(7), open_journal_backend(Path(":memory:"), now_ms=7)
     disk._reader.close()  # in memory two connections would be two databases
     disk._reader = disk._writer
     try:
@@ -174,18 +178,18 @@ def test_the_two_shelves_agree(steps: list[Any]) -> None:
 
 def test_an_epoch_belongs_to_the_file(tmp_path: Path) -> None:
     for now in (5, 6):
-        shelf = open_shelf(tmp_path / "j.db", now_ms=now)
-        assert shelf.epoch == 5
-        shelf.settle([event(f"e{now}", (1, None))])
-        assert shelf.head(1) == now - 4
-        shelf.close()
+        backend = open_journal_backend(tmp_path / "j.db", now_ms=now)
+        assert backend.epoch == 5
+        backend.settle([event(f"e{now}", (1, None))])
+        assert backend.head(1) == now - 4
+        backend.close()
 
 
 @asynccontextmanager
-async def running(shelf: Shelf, **more: Any) -> Any:
+async def running(backend: JournalBackend, **more: Any) -> Any:
     told: list[PrivateMessage] = []
     journal = Journal(
-        shelf,
+        backend,
         evolve(SETTINGS, **more),
         in_threads=False,
         now_ms=lambda: trio.current_time() * 1000,
@@ -197,7 +201,7 @@ async def running(shelf: Shelf, **more: Any) -> Any:
         nursery.cancel_scope.cancel()
 
 
-class Slow(MemoryShelf):
+class Slow(MemoryJournalBackend):
     """Counts batches; fails on demand."""
 
     batches = 0
@@ -211,18 +215,18 @@ class Slow(MemoryShelf):
 
 
 async def test_requests_that_wait_are_written_together(autojump_clock: trio.abc.Clock) -> None:
-    shelf = Slow(1)
-    async with running(shelf) as (journal, told), trio.open_nursery() as nursery:
+    backend = Slow(1)
+    async with running(backend) as (journal, told), trio.open_nursery() as nursery:
         for n in range(50):
             nursery.start_soon(journal.append, [event(f"e{n}", (1, None))])
-    assert shelf.batches <= 2
+    assert backend.batches <= 2
     assert [m.offset for m in told] == list(range(1, 51))
 
 
 async def test_who_appended_is_told_after_the_clients_are(autojump_clock: trio.abc.Clock) -> None:
-    async with running(MemoryShelf(1)) as (journal, told):
+    async with running(MemoryJournalBackend(1)) as (journal, told):
         outcomes = await journal.append([event("a", (1, None)), event("a", (1, None))])
-        assert [o.fate for o in outcomes] == [Fate.ACCEPTED, Fate.DUPLICATE]
+        assert [o.status for o in outcomes] == [AppendStatus.ACCEPTED, AppendStatus.DUPLICATE]
         assert numbers(told) == [(1, 1)]
         assert await journal.append([]) == []
 
@@ -231,10 +235,10 @@ async def test_the_same_event_at_the_same_time_is_accepted_once(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     found: list[str] = []
-    async with running(MemoryShelf(1)) as (journal, told):
+    async with running(MemoryJournalBackend(1)) as (journal, told):
 
         async def append() -> None:
-            found.extend(o.fate for o in await journal.append([event("a", (1, None))]))
+            found.extend(o.status for o in await journal.append([event("a", (1, None))]))
 
         async with trio.open_nursery() as nursery:
             for _ in range(5):
@@ -246,21 +250,21 @@ async def test_the_same_event_at_the_same_time_is_accepted_once(
 async def test_a_batch_that_fails_is_acknowledged_to_nobody_and_life_goes_on(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    shelf = Slow(1)
-    async with running(shelf) as (journal, told):
-        shelf.broken = True
+    backend = Slow(1)
+    async with running(backend) as (journal, told):
+        backend.broken = True
         with pytest.raises(JournalError, match="disk is full"):
             await journal.append([event("a", (1, None))])
         assert told == []
-        shelf.broken = False
+        backend.broken = False
         (outcome,) = await journal.append([event("a", (1, None))])
-        assert outcome.fate is Fate.ACCEPTED
+        assert outcome.status is AppendStatus.ACCEPTED
         assert numbers(told) == [(1, 1)]
 
 
 async def test_one_who_gives_up_waiting_takes_nothing_back(autojump_clock: trio.abc.Clock) -> None:
-    shelf = MemoryShelf(1)
-    async with running(shelf) as (journal, told):
+    backend = MemoryJournalBackend(1)
+    async with running(backend) as (journal, told):
         with trio.CancelScope() as scope:
             scope.cancel()
             await journal.append([event("a", (1, None))])
@@ -269,7 +273,7 @@ async def test_one_who_gives_up_waiting_takes_nothing_back(autojump_clock: trio.
 
 
 async def test_what_is_too_old_goes_by_itself(autojump_clock: trio.abc.Clock) -> None:
-    async with running(MemoryShelf(1), retention_s=150.0) as (journal, _):
+    async with running(MemoryJournalBackend(1), retention_s=150.0) as (journal, _):
         for n in range(3):
             await journal.append([event(f"e{n}", (1, None), at_ms=trio.current_time() * 1000)])
             await trio.sleep(60)
@@ -282,26 +286,26 @@ async def test_what_is_too_old_goes_by_itself(autojump_clock: trio.abc.Clock) ->
 def test_a_batch_is_kept_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = open_shelf(tmp_path / "j.db", now_ms=7)
+    backend = open_journal_backend(tmp_path / "j.db", now_ms=7)
     write = journal_sqlite._write
 
-    def fails_at_the_end(db: sqlite3.Connection, booking: Any) -> None:
-        write(db, booking)
+    def fails_at_the_end(db: sqlite3.Connection, plan: Any) -> None:
+        write(db, plan)
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
         patch.setattr(journal_sqlite, "_write", fails_at_the_end)
         with pytest.raises(JournalError, match="disk I/O error"):
-            shelf.settle([event("a", (1, 10))])
-    assert (shelf.head(1), shelf.read(1, 0, 9, 9)) == (0, [])
-    assert fates(shelf.settle([event("a", (1, 10))])) == ["accepted"]
-    shelf.close()
+            backend.settle([event("a", (1, 10))])
+    assert (backend.head(1), backend.read(1, 0, 9, 9)) == (0, [])
+    assert statuses(backend.settle([event("a", (1, 10))])) == ["accepted"]
+    backend.close()
 
 
 # ---------------------------------------------------------------- batches and pruning in time
 
 
-class Noting(MemoryShelf):
+class Noting(MemoryJournalBackend):
     """Notes what it is asked, and when."""
 
     def __init__(self, prunes: list[int] | None = None) -> None:
@@ -319,9 +323,9 @@ class Noting(MemoryShelf):
         return self.answers.pop(0) if self.answers else 0
 
 
-def journal_on(shelf: Shelf, metrics: Metrics | None = None) -> Journal:
+def journal_on(backend: JournalBackend, metrics: Metrics | None = None) -> Journal:
     return Journal(
-        shelf,
+        backend,
         SETTINGS,
         in_threads=False,
         now_ms=lambda: 1_000_000.0 + trio.current_time() * 1000,
@@ -337,8 +341,8 @@ def journal_on(shelf: Shelf, metrics: Metrics | None = None) -> Journal:
 async def test_how_many_events_are_written_together(
     sizes: list[int], batches: list[int], autojump_clock: trio.abc.Clock
 ) -> None:
-    shelf = Noting()
-    journal = journal_on(shelf)
+    backend = Noting()
+    journal = journal_on(backend)
     done: list[int] = []
 
     async def append(number: int, size: int) -> None:
@@ -353,22 +357,22 @@ async def test_how_many_events_are_written_together(
         nursery.start_soon(journal.run, lambda _messages: None)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert shelf.batches == batches
+    assert backend.batches == batches
     assert sorted(done) == list(range(len(sizes)))
 
 
 async def test_the_oldest_are_forgotten_in_small_steps_each_minute(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    shelf = Noting([250, 3])
+    backend = Noting([250, 3])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(journal_on(shelf).run, lambda _messages: None)
+        nursery.start_soon(journal_on(backend).run, lambda _messages: None)
         await trio.sleep(100)
         nursery.cancel_scope.cancel()
-    times = [row[3] for row in shelf.prunes]
+    times = [row[3] for row in backend.prunes]
     assert times == pytest.approx([0, 0.05, 0.1, 60.1])
-    assert [row[:3] for row in shelf.prunes[:3]] == [(900_000.0, 0.0, 250)] * 3
-    assert shelf.prunes[3][:2] == pytest.approx((960_100.0, 60_100.0))
+    assert [row[:3] for row in backend.prunes[:3]] == [(900_000.0, 0.0, 250)] * 3
+    assert backend.prunes[3][:2] == pytest.approx((960_100.0, 60_100.0))
 
 
 async def test_a_prune_that_fails_is_counted_and_tried_again(
@@ -379,12 +383,12 @@ async def test_a_prune_that_fails_is_counted_and_tried_again(
             super().prune(*where)
             raise JournalError("locked")
 
-    shelf, metrics = Stuck(), Metrics()
+    backend, metrics = Stuck(), Metrics()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(journal_on(shelf, metrics).run, lambda _messages: None)
+        nursery.start_soon(journal_on(backend, metrics).run, lambda _messages: None)
         await trio.sleep(61)
         nursery.cancel_scope.cancel()
-    assert [row[3] for row in shelf.prunes] == [0, 60]
+    assert [row[3] for row in backend.prunes] == [0, 60]
     assert metrics.journal_errors._value.get() == 2
 
 
@@ -394,17 +398,19 @@ async def test_a_prune_that_fails_is_counted_and_tried_again(
      (4, 9, 9, []), (3, 4, 1, [4]), (2, 2, 9, [])],
 )  # fmt: skip
 def test_what_is_read_of_a_user(
-    shelf: Shelf, after: int, until: int, limit: int, offsets: list[int]
+    backend: JournalBackend, after: int, until: int, limit: int, offsets: list[int]
 ) -> None:
-    shelf.settle([event(f"e{n}", (1, None), at_ms=n) for n in range(4)])
-    assert [m.offset for m in shelf.read(1, after, until, limit)] == offsets
+    backend.settle([event(f"e{n}", (1, None), at_ms=n) for n in range(4)])
+    assert [m.offset for m in backend.read(1, after, until, limit)] == offsets
 
 
 @pytest.mark.parametrize(("before", "goes"), [(1.0, 1), (1.5, 2), (0.0, 0), (99.0, 3)])
-def test_what_is_old_enough_to_be_forgotten(shelf: Shelf, before: float, goes: int) -> None:
+def test_what_is_old_enough_to_be_forgotten(
+    backend: JournalBackend, before: float, goes: int
+) -> None:
     """Before that time, not at it; of the orders as well."""
-    shelf.settle([event(f"e{n}", (1, n + 1), at_ms=n) for n in range(3)])
-    assert shelf.prune(before, 0.0, 99) == goes
-    assert [m.offset for m in shelf.read(1, goes, 9, 9)] == list(range(goes + 1, 4))
-    assert shelf.prune(0.0, before, 99) == goes
-    assert shelf.prune(0.0, 99.0, 99) == 3 - goes
+    backend.settle([event(f"e{n}", (1, n + 1), at_ms=n) for n in range(3)])
+    assert backend.prune(before, 0.0, 99) == goes
+    assert [m.offset for m in backend.read(1, goes, 9, 9)] == list(range(goes + 1, 4))
+    assert backend.prune(0.0, before, 99) == goes
+    assert backend.prune(0.0, 99.0, 99) == 3 - goes

@@ -24,7 +24,7 @@ from trio_feed.push.private.settlement import expand
 from trio_feed.push.protocol import Authenticate, Since
 from trio_feed.settings import AuthSettings, Secret, SettlementSettings
 from trio_feed.store import Journal
-from trio_feed.store.journal_memory import MemoryShelf
+from trio_feed.store.journal_memory import MemoryJournalBackend
 
 T = TypeVar("T")
 KEYS, AUTH = keys_for(1, 2, 3)
@@ -86,9 +86,9 @@ class PrivateNode:
 
     def __init__(self, auth: AuthSettings = AUTH, **more: Any) -> None:
         self.metrics = Metrics()
-        self.shelf = MemoryShelf(T_MS)
+        self.backend = MemoryJournalBackend(T_MS)
         self.journal = Lagging(
-            self.shelf,
+            self.backend,
             SettlementSettings(**more),
             in_threads=False,
             now_ms=now_ms,
@@ -218,7 +218,7 @@ async def test_what_is_not_there_any_more_is_said(
 ) -> None:
     async with private_node() as node, node.session() as (box, private):
         await node.settle(*[1] * 5)
-        node.shelf.prune(now_ms() + 1, 0, 5)
+        node.backend.prune(now_ms() + 1, 0, 5)
         await node.settle(1, 1)
         await private.authenticate(ask(1, since, epoch))
         assert (box.messages[0]["recovered"], box.messages[0]["offset"]) == (False, 7)
@@ -258,7 +258,7 @@ async def test_a_replay_that_retention_overtakes_is_cut_off(
         box.reading = trio.Event()
         nursery.start_soon(private.authenticate, ask(1, 0))
         await trio.testing.wait_all_tasks_blocked()
-        node.shelf.prune(now_ms() + 1, 0, 200)
+        node.backend.prune(now_ms() + 1, 0, 200)
         box.reading.set()
         await trio.testing.wait_all_tasks_blocked()
         assert box.offsets == list(range(1, 101))
@@ -282,7 +282,7 @@ async def test_a_hole_in_the_numbers_is_no_silence(autojump_clock: trio.abc.Cloc
     async with private_node() as node, node.session() as (box, private):
         await private.authenticate(ask(1))
         row = event("lost", "balance.update", balance(), 1)
-        node.shelf.settle([expand(row, now_ms())])
+        node.backend.settle([expand(row, now_ms())])
         await node.settle(1)
         assert box.left == [(4408, "private events were missed; resume with since")]
         assert box.offsets == []
@@ -296,7 +296,7 @@ async def test_what_is_counted_already_does_not_come_after(
     """Committed, not yet published, and somebody looks up where the stream ends."""
     async with private_node() as node, node.session() as (box, private):
         row = expand(event("early", "balance.update", balance(), 1), now_ms())
-        committed = node.shelf.settle([row])
+        committed = node.backend.settle([row])
         await private.authenticate(ask(1))
         assert box.messages[-1]["offset"] == 1
         node.feed.publish(committed.messages)
@@ -358,7 +358,7 @@ async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
             raise JournalError("disk I/O error")
 
         with monkeypatch.context() as patch:
-            patch.setattr(node.shelf, "head", broken)
+            patch.setattr(node.backend, "head", broken)
             await private.authenticate(evolve(ask(1), id="a"))
         assert [(m["code"], m["id"]) for m in box.messages] == [(1003, "a")]
         assert not private.authenticated
@@ -531,7 +531,7 @@ def test_nobody_ever_sees_a_gap_a_duplicate_or_anothers_event(script: list[Any],
                 elif what == "wait":
                     await trio.sleep(value / 1000)
                 elif what == "prune":
-                    node.shelf.prune(now_ms() + 1, 0, value)
+                    node.backend.prune(now_ms() + 1, 0, value)
                 elif what == "fill":
                     boxes[value].full = True
                 else:

@@ -20,7 +20,7 @@ from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_b
 from trio_feed.push.private.settlement_endpoint import Reply, SettlementEndpoint
 from trio_feed.settings import PublisherSettings, SettlementSettings
 from trio_feed.store import Journal
-from trio_feed.store.journal_memory import MemoryShelf
+from trio_feed.store.journal_memory import MemoryJournalBackend
 
 KEY, DIGEST = new_key(PUBLISHER_KEY)
 
@@ -223,12 +223,12 @@ def test_whatever_comes_is_an_event_or_a_bad_event(
 class Harness:
     """An endpoint over a journal in memory."""
 
-    def __init__(self, shelf: Any, **more: Any) -> None:
+    def __init__(self, backend: Any, **more: Any) -> None:
         self.told: list[PrivateMessage] = []
         self.metrics = Metrics()
         chosen = SettlementSettings(publishers=(PublisherSettings("engine", DIGEST),), **more)
         self.journal = Journal(
-            shelf, chosen, in_threads=False, now_ms=lambda: 1e12, metrics=self.metrics
+            backend, chosen, in_threads=False, now_ms=lambda: 1e12, metrics=self.metrics
         )
         self.endpoint = SettlementEndpoint(chosen, self.journal, lambda: 1e12, self.metrics)
 
@@ -246,8 +246,8 @@ class Harness:
 
 
 @asynccontextmanager
-async def running_endpoint(shelf: Any = None, **more: Any) -> AsyncIterator[Harness]:
-    harness = Harness(shelf or MemoryShelf(1), **more)
+async def running_endpoint(backend: Any = None, **more: Any) -> AsyncIterator[Harness]:
+    harness = Harness(backend or MemoryJournalBackend(1), **more)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(harness.journal.run, harness.told.extend)
         yield harness
@@ -334,7 +334,7 @@ async def test_not_json_is_400_with_one_line(autojump_clock: trio.abc.Clock) -> 
 
 
 async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Clock) -> None:
-    class Full(MemoryShelf):
+    class Full(MemoryJournalBackend):
         full = True
 
         def settle(self, events: Any) -> Any:
@@ -342,14 +342,14 @@ async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Cloc
                 raise JournalError("database or disk is full")
             return super().settle(events)
 
-    shelf = Full(1)
-    async with running_endpoint(shelf) as harness:
+    backend = Full(1)
+    async with running_endpoint(backend) as harness:
         row = event("a", "balance.update", balance(), 7)
         reply = await harness.post([row])
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
         assert "nothing of this request was accepted" in reply.text
         assert harness.told == []
-        shelf.full = False
+        backend.full = False
         assert json.loads((await harness.post([row])).text)["accepted"] == 1
 
 

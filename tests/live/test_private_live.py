@@ -20,7 +20,7 @@ from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.settings import SettlementSettings
-from trio_feed.store import Fate, Journal, open_journal
+from trio_feed.store import AppendStatus, Journal, open_journal
 
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
 KEYS, AUTH = keys_for(1001)
@@ -53,7 +53,7 @@ async def test_what_was_appended_is_there_the_next_time(tmp_path: Path) -> None:
         assert journal.epoch == epoch
         assert await journal.read(1, 0, 99) == [m for m in told if m.user_id == 1]
         (outcome,) = await journal.append([settled("e7")])
-        assert outcome.fate is Fate.DUPLICATE
+        assert outcome.status is AppendStatus.DUPLICATE
         await journal.append([settled("new")])
         assert [m.offset for m in again] == [41]
 
@@ -61,7 +61,7 @@ async def test_what_was_appended_is_there_the_next_time(tmp_path: Path) -> None:
 async def test_a_full_disk_costs_the_request_only(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     async with journal_of(path) as (journal, told):
-        writer: sqlite3.Connection = journal._shelf._writer  # type: ignore[attr-defined]
+        writer: sqlite3.Connection = journal._backend._writer  # type: ignore[attr-defined]
         (pages,) = writer.execute("PRAGMA page_count").fetchone()
         writer.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall()
         with pytest.raises(JournalError, match="full"):
@@ -70,7 +70,7 @@ async def test_a_full_disk_costs_the_request_only(tmp_path: Path) -> None:
         assert await journal.head(1) == 0
         writer.execute("PRAGMA max_page_count = 100000").fetchall()
         (outcome,) = await journal.append([settled("big", size=100_000)])
-        assert (outcome.fate, told[0].offset) == (Fate.ACCEPTED, 1)
+        assert (outcome.status, told[0].offset) == (AppendStatus.ACCEPTED, 1)
 
 
 async def test_an_unusable_path_is_one_clear_line(tmp_path: Path) -> None:

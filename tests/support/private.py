@@ -8,20 +8,20 @@ from trio_feed.push.private.events import PrivateFeed
 from trio_feed.push.private.session import PrivateAccess
 from trio_feed.settings import ApiKeySettings, AuthSettings, SettlementSettings
 from trio_feed.store import Journal
-from trio_feed.store.journal_memory import MemoryShelf
+from trio_feed.store.journal_memory import MemoryJournalBackend
 
 T_MS = 1_734_533_790_000
 
 
 def no_access() -> PrivateAccess:
     """Nobody is let in."""
-    return access_for(make_journal(MemoryShelf(1)), AuthSettings())
+    return access_for(make_journal(MemoryJournalBackend(1)), AuthSettings())
 
 
-def make_journal(shelf: Any, **more: Any) -> Journal:
-    """On a shelf that does not block; the caller runs it."""
+def make_journal(backend: Any, **more: Any) -> Journal:
+    """On a backend that does not block; the caller runs it."""
     return Journal(
-        shelf,
+        backend,
         SettlementSettings(**more),
         in_threads=False,
         now_ms=lambda: float(T_MS),

@@ -9,18 +9,18 @@ from .base import (
     why_unfit,
 )
 from .buffered import BufferedStore
-from .journal import Fate, Journal, Outcome
+from .journal import AppendResult, AppendStatus, Journal
 from .memory import MemoryStore
 from .opening import MEMORY, open_journal, open_store
 
 __all__ = [
     "MEMORY",
     "BufferedStore",
-    "Fate",
+    "AppendStatus",
     "Journal",
     "KlineStore",
     "MemoryStore",
-    "Outcome",
+    "AppendResult",
     "Revision",
     "Sizes",
     "StoreStatistics",

@@ -4,8 +4,8 @@ An event is on the disk before anybody is told of it or the reporter is answered
 was acknowledged or delivered is ever forgotten.  Requests that arrive while a batch is being
 written wait for the next one together (group commit): one thread hop and one sync for all.
 
-A *shelf* (SQLite, or memory) keeps the rows and is blocking; :class:`Journal` is the queue before
-it; :class:`Booking` decides, without any I/O, what becomes of an event.
+A *backend* (SQLite, or memory) keeps the rows and is blocking; :class:`Journal` is the queue before
+it; :class:`BatchPlan` decides, without any I/O, what becomes of an event.
 """
 
 from collections import deque
@@ -33,17 +33,17 @@ _PRUNE_PAUSE_S = 0.05
 Publish = Callable[[Sequence[PrivateMessage]], None]
 
 
-class Fate(StrEnum):
+class AppendStatus(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
 
 
 @frozen
-class Outcome:
+class AppendResult:
     """``reason`` says why an event was rejected."""
 
-    fate: Fate
+    status: AppendStatus
     reason: str = ""
 
 
@@ -51,11 +51,11 @@ class Outcome:
 class Settled:
     """What a batch came to: an outcome per event, and the messages in order."""
 
-    outcomes: list[Outcome]
+    outcomes: list[AppendResult]
     messages: list[PrivateMessage]
 
 
-class Shelf(Protocol):
+class JournalBackend(Protocol):
     """Rows of a journal.  Every call blocks and may raise JournalError.  ``settle`` and ``prune``
     are made by one thread at a time, ``head`` and ``read`` by another."""
 
@@ -78,8 +78,8 @@ class Shelf(Protocol):
     def close(self) -> None: ...
 
 
-class Booking:
-    """The decisions about one batch, given what the shelf knows already.
+class BatchPlan:
+    """The decisions about one batch, given what the backend knows already.
 
     ``known`` tells whether an event id is there, ``owner`` whose an order is, ``head`` a user's
     last offset.  What is to be written is collected in the public fields.
@@ -92,7 +92,7 @@ class Booking:
         head: Callable[[int], int],
     ) -> None:
         self._known, self._owner, self._head = known, owner, head
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[AppendResult] = []
         self.events: dict[str, tuple[float, list[PrivateMessage]]] = {}
         self.owners: dict[int, tuple[int, float]] = {}
         self.heads: dict[int, int] = {}
@@ -104,9 +104,9 @@ class Booking:
         messages = [message for _, rows in self.events.values() for message in rows]
         return Settled(self.outcomes, messages)
 
-    def _decide(self, event: Settlement) -> Outcome:
+    def _decide(self, event: Settlement) -> AppendResult:
         if event.event_id in self.events or self._known(event.event_id):
-            return Outcome(Fate.DUPLICATE)
+            return AppendResult(AppendStatus.DUPLICATE)
         users: list[int] = []
         owners: dict[int, int] = {}
         for delivery in event.deliveries:
@@ -116,18 +116,18 @@ class Booking:
                 user = owner if user is None else user
                 if user is None:
                     reason = f"user_id: missing, and nothing is known of order {order}"
-                    return Outcome(Fate.REJECTED, reason)
+                    return AppendResult(AppendStatus.REJECTED, reason)
                 if owner not in (None, user):
                     reason = f"user_id: order {order} belongs to another user"
-                    return Outcome(Fate.REJECTED, reason)
+                    return AppendResult(AppendStatus.REJECTED, reason)
                 owners[order] = user
             if user is None:
-                return Outcome(Fate.REJECTED, "user_id: missing")
+                return AppendResult(AppendStatus.REJECTED, "user_id: missing")
             users.append(user)
         for order, owner in owners.items():
             self.owners[order] = (owner, event.received_ms)
         self.events[event.event_id] = (event.received_ms, self._number(event, users))
-        return Outcome(Fate.ACCEPTED)
+        return AppendResult(AppendStatus.ACCEPTED)
 
     def _number(self, event: Settlement, users: list[int]) -> list[PrivateMessage]:
         rows = []
@@ -144,49 +144,49 @@ class Booking:
 
 
 @define
-class _Ticket:
+class _Append:
     events: Sequence[Settlement]
     done: trio.Event = field(factory=trio.Event)
-    outcomes: list[Outcome] | None = None
+    outcomes: list[AppendResult] | None = None
     """None after ``done``: it failed."""
     problem: str = ""
 
 
 class Journal:
     """The one writer's queue, and readers beside it.  Made by ``store.open_journal``, which
-    closes the shelf.  ``in_threads`` False: the shelf never blocks."""
+    closes the backend.  ``in_threads`` False: the backend never blocks."""
 
     def __init__(
         self,
-        shelf: Shelf,
+        backend: JournalBackend,
         settings: SettlementSettings,
         *,
         in_threads: bool,
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self.epoch = shelf.epoch
-        self._shelf, self._settings = shelf, settings
+        self.epoch = backend.epoch
+        self._backend, self._settings = backend, settings
         self._now_ms, self._metrics = now_ms, metrics
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None
         self._read_turn = trio.CapacityLimiter(1) if in_threads else None
-        self._tickets: deque[_Ticket] = deque()
+        self._appends: deque[_Append] = deque()
         self._work = trio.Event()
 
-    async def append(self, events: Sequence[Settlement]) -> list[Outcome]:
+    async def append(self, events: Sequence[Settlement]) -> list[AppendResult]:
         """Keep events; returns when they are on the disk and published.  Raises JournalError,
         and then none of them was kept."""
-        ticket = _Ticket(events)
-        self._tickets.append(ticket)
+        append = _Append(events)
+        self._appends.append(append)
         self._work.set()
-        await ticket.done.wait()
-        if ticket.outcomes is None:
-            raise JournalError(ticket.problem)
-        return ticket.outcomes
+        await append.done.wait()
+        if append.outcomes is None:
+            raise JournalError(append.problem)
+        return append.outcomes
 
     async def head(self, user_id: int) -> int:
         """The offset of a user's last event.  Raises JournalError."""
-        return await self._hop(self._read_turn, lambda: self._shelf.head(user_id))
+        return await self._hop(self._read_turn, lambda: self._backend.head(user_id))
 
     async def read(
         self, user_id: int, after: int, until: int, limit: int = 500
@@ -194,7 +194,7 @@ class Journal:
         """Events with after < offset <= until, ascending, without a hole from ``after`` on: empty
         where those are not there any more.  Raises JournalError."""
         rows = await self._hop(
-            self._read_turn, lambda: self._shelf.read(user_id, after, until, limit)
+            self._read_turn, lambda: self._backend.read(user_id, after, until, limit)
         )
         whole = all(row.offset == after + n for n, row in enumerate(rows, 1))
         return rows if whole else []
@@ -206,23 +206,23 @@ class Journal:
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
-                while self._tickets:
+                while self._appends:
                     await self._write(self._next_batch(), publish)
         raise AssertionError("unreachable")
 
-    def _next_batch(self) -> list[_Ticket]:
-        batch = [self._tickets.popleft()]
+    def _next_batch(self) -> list[_Append]:
+        batch = [self._appends.popleft()]
         size = len(batch[0].events)
-        while self._tickets and size + len(self._tickets[0].events) <= _BATCH_EVENTS:
-            batch.append(self._tickets.popleft())
+        while self._appends and size + len(self._appends[0].events) <= _BATCH_EVENTS:
+            batch.append(self._appends.popleft())
             size += len(batch[-1].events)
         return batch
 
-    async def _write(self, batch: list[_Ticket], publish: Publish) -> None:
-        events = [event for ticket in batch for event in ticket.events]
+    async def _write(self, batch: list[_Append], publish: Publish) -> None:
+        events = [event for append in batch for event in append.events]
         try:
             with self._metrics.journal_commit.time():
-                settled = await self._hop(self._write_turn, lambda: self._shelf.settle(events))
+                settled = await self._hop(self._write_turn, lambda: self._backend.settle(events))
         except JournalError as error:
             self._metrics.journal_errors.inc()
             log.error(
@@ -231,15 +231,15 @@ class Journal:
                 events=len(events),
                 advice="check disk space and the file's permissions",
             )
-            for ticket in batch:
-                ticket.problem = str(error)
-                ticket.done.set()
+            for append in batch:
+                append.problem = str(error)
+                append.done.set()
             return
         publish(settled.messages)
         outcomes = iter(settled.outcomes)
-        for ticket in batch:
-            ticket.outcomes = [next(outcomes) for _ in ticket.events]
-            ticket.done.set()
+        for append in batch:
+            append.outcomes = [next(outcomes) for _ in append.events]
+            append.done.set()
 
     async def _prune(self) -> Never:
         while True:
@@ -257,7 +257,7 @@ class Journal:
         orders_before = now - self._settings.order_retention_s * 1000
 
         def prune() -> int:
-            return self._shelf.prune(before, orders_before, _PRUNE_ROWS)
+            return self._backend.prune(before, orders_before, _PRUNE_ROWS)
 
         while True:
             if not await self._hop(self._write_turn, prune):

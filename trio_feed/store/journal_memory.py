@@ -1,13 +1,13 @@
-"""The memory twin of the SQLite shelf: the same answers, nothing kept over a restart."""
+"""The memory twin of the SQLite backend: the same answers, nothing kept over a restart."""
 
 from collections.abc import Sequence
 
 from ..model import PrivateMessage, Settlement
-from .journal import Booking, Settled
+from .journal import BatchPlan, Settled
 
 
-class MemoryShelf:
-    """See :class:`trio_feed.store.journal.Shelf`."""
+class MemoryJournalBackend:
+    """See :class:`trio_feed.store.journal.JournalBackend`."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -17,13 +17,13 @@ class MemoryShelf:
         self._users: dict[int, dict[int, PrivateMessage]] = {}
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
-        booking = Booking(self._events.__contains__, self._owner, self.head)
+        plan = BatchPlan(self._events.__contains__, self._owner, self.head)
         for event in events:
-            booking.add(event)
-        self._events |= booking.events
-        self._owners |= booking.owners
-        self._heads |= booking.heads
-        settled = booking.settled()
+            plan.add(event)
+        self._events |= plan.events
+        self._owners |= plan.owners
+        self._heads |= plan.heads
+        settled = plan.settled()
         for message in settled.messages:
             self._users.setdefault(message.user_id, {})[message.offset] = message
         return settled

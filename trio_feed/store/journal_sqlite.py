@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import JournalError, StartError
 from ..model import PrivateMessage, Settlement
-from .journal import Booking, Settled
+from .journal import BatchPlan, Settled
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -32,8 +32,8 @@ _SCHEMA_VERSION = "1"
 _BUSY_S = 1.0
 
 
-class SqliteShelf:
-    """See :class:`trio_feed.store.journal.Shelf`.  Made by :func:`open_shelf`."""
+class SqliteJournalBackend:
+    """See :class:`trio_feed.store.journal.JournalBackend`; made by :func:`open_journal_backend`."""
 
     def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection, epoch: int) -> None:
         self.epoch = epoch
@@ -41,15 +41,15 @@ class SqliteShelf:
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
         with self._transaction() as db:
-            booking = Booking(
+            plan = BatchPlan(
                 lambda event_id: _one(db, _KNOWN, event_id) is not None,
                 lambda order_id: _one(db, _OWNER, order_id),
                 lambda user_id: _one(db, _HEAD, user_id) or 0,
             )
             for event in events:
-                booking.add(event)
-            _write(db, booking)
-        return booking.settled()
+                plan.add(event)
+            _write(db, plan)
+        return plan.settled()
 
     def head(self, user_id: int) -> int:
         with _translated():
@@ -101,7 +101,7 @@ class SqliteShelf:
                         db.execute("ROLLBACK")
 
 
-def open_shelf(path: Path, *, now_ms: float) -> SqliteShelf:
+def open_journal_backend(path: Path, *, now_ms: float) -> SqliteJournalBackend:
     """Open or create the file (blocking).  Raises StartError with what is wrong with it."""
     opened = []
     try:
@@ -109,7 +109,7 @@ def open_shelf(path: Path, *, now_ms: float) -> SqliteShelf:
         for _ in range(2):
             opened.append(_connect(path))
         writer, reader = opened
-        return SqliteShelf(writer, reader, _prepare(writer, path, now_ms))
+        return SqliteJournalBackend(writer, reader, _prepare(writer, path, now_ms))
     except (OSError, sqlite3.Error, StartError) as error:
         for connection in opened:
             connection.close()
@@ -128,18 +128,18 @@ def _one(db: sqlite3.Connection, question: str, key: str | int) -> Any:
     return None if row is None else row[0]
 
 
-def _write(db: sqlite3.Connection, booking: Booking) -> None:
+def _write(db: sqlite3.Connection, plan: BatchPlan) -> None:
     number = _one(db, "SELECT max(id) FROM events WHERE id > ?", 0) or 0
     events, deliveries = [], []
-    for event_id, (at_ms, messages) in booking.events.items():
+    for event_id, (at_ms, messages) in plan.events.items():
         number += 1
         events.append((number, event_id, int(at_ms)))
         deliveries += [(number, m.user_id, m.offset, m.body) for m in messages]
-    orders = [(order, user, int(at_ms)) for order, (user, at_ms) in booking.owners.items()]
+    orders = [(order, user, int(at_ms)) for order, (user, at_ms) in plan.owners.items()]
     db.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
     db.executemany("INSERT INTO deliveries VALUES (?, ?, ?, ?)", deliveries)
     db.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", orders)
-    db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?)", booking.heads.items())
+    db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?)", plan.heads.items())
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -13,8 +13,8 @@ from ..settings import SettlementSettings, StoreSettings
 from .base import Keep, KlineStore
 from .buffered import BufferedStore, BufferLimits
 from .journal import Journal
-from .journal_memory import MemoryShelf
-from .journal_sqlite import open_shelf
+from .journal_memory import MemoryJournalBackend
+from .journal_sqlite import open_journal_backend
 from .memory import MemoryStore
 from .sqlite import open_sqlite
 
@@ -60,10 +60,10 @@ async def open_journal(
     """Open the journal of private events in the file ``path``, or in memory, and close it on the
     way out.  Raises StartError when the path cannot be used."""
     if path == MEMORY:
-        shelf = MemoryShelf(int(now_ms()))
-        yield Journal(shelf, settings, in_threads=False, now_ms=now_ms, metrics=metrics)
+        backend = MemoryJournalBackend(int(now_ms()))
+        yield Journal(backend, settings, in_threads=False, now_ms=now_ms, metrics=metrics)
         return
-    kept = await trio.to_thread.run_sync(lambda: open_shelf(Path(path), now_ms=now_ms()))
+    kept = await trio.to_thread.run_sync(lambda: open_journal_backend(Path(path), now_ms=now_ms()))
     try:
         yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
     finally:

@@ -16,7 +16,7 @@ from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import Settlement
 from ...settings import SettlementSettings
-from ...store import Fate, Journal
+from ...store import AppendStatus, Journal
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
 
@@ -88,14 +88,14 @@ class SettlementEndpoint:
                 places.append(index)
             except BadEvent as error:
                 rejected[index] = str(error)
-        counts = dict.fromkeys(Fate, 0)
+        counts = dict.fromkeys(AppendStatus, 0)
         for index, outcome in zip(places, await self._journal.append(events), strict=True):
-            counts[outcome.fate] += 1
-            if outcome.fate is Fate.REJECTED:
+            counts[outcome.status] += 1
+            if outcome.status is AppendStatus.REJECTED:
                 rejected[index] = outcome.reason
-        counts[Fate.REJECTED] = len(rejected)
-        for fate, count in counts.items():
-            self._metrics.settlement_events.labels(fate.value).inc(count)
+        counts[AppendStatus.REJECTED] = len(rejected)
+        for status, count in counts.items():
+            self._metrics.settlement_events.labels(status.value).inc(count)
         if rejected:
             first = min(rejected)
             log.warning(
@@ -125,10 +125,10 @@ class SettlementEndpoint:
         return bytes(body)
 
 
-def _reply(counts: Mapping[Fate, int], rejected: Mapping[int, str]) -> Reply:
+def _reply(counts: Mapping[AppendStatus, int], rejected: Mapping[int, str]) -> Reply:
     answer = {
-        "accepted": counts[Fate.ACCEPTED],
-        "duplicates": counts[Fate.DUPLICATE],
+        "accepted": counts[AppendStatus.ACCEPTED],
+        "duplicates": counts[AppendStatus.DUPLICATE],
         "rejected": [{"index": i, "reason": rejected[i]} for i in sorted(rejected)],
     }
     return Reply(200, msgspec.json.encode(answer).decode())
