@@ -53,7 +53,7 @@ class Bench:
     """A connection to whatever listens at exchange:80, and what came through it."""
 
     def __init__(self, network: MemoryNetwork, plan: Plan, venue: Venue = binance_usdm) -> None:
-        self.outlet, self.inlet = trio.open_memory_channel[Incoming](100_000)
+        self.send_channel, self.receive_channel = trio.open_memory_channel[Incoming](100_000)
         self.metrics = Metrics()
         self.instruments = Instruments([BTC])
         self.state = ConnectionState(1, plan)
@@ -71,7 +71,7 @@ class Bench:
                 timeout_s=5,
             ),
             settings=ConnectionSettings(),
-            outlet=self.outlet,
+            send_channel=self.send_channel,
             backoff=Backoff(1, 1),
             now_ms=virtual_now_ms,
             metrics=self.metrics,
@@ -96,8 +96,8 @@ class Bench:
 
     def events(self) -> list[Any]:
         found = []
-        while self.inlet.statistics().current_buffer_used:
-            found += self.inlet.receive_nowait()[0]
+        while self.receive_channel.statistics().current_buffer_used:
+            found += self.receive_channel.receive_nowait()[0]
         return found
 
 

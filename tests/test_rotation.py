@@ -11,7 +11,7 @@ from support.house import START_MS, open_house, push_client, settings_for_tests
 
 from trio_feed.ingest.connection import ConnectionState
 from trio_feed.ingest.instruments import Refresh
-from trio_feed.ingest.pool import Link
+from trio_feed.ingest.pool import Slot
 from trio_feed.ingest.rotation import keep
 from trio_feed.ingest.rules import problem_of
 from trio_feed.model import Instrument
@@ -85,7 +85,7 @@ async def test_a_successor_that_does_not_deliver_replaces_nothing(
 
 def test_a_link_that_has_no_connection_yet_has_a_name_all_the_same() -> None:
     """Between the plan and the first try /ready looked for its newest connection, and fell."""
-    link = Link(Plan("ws://exchange", ()))
+    link = Slot(Plan("ws://exchange", ()))
     assert link.name == "a connection that is about to be opened"
     assert not link.live
     assert link.last_message_ms is None

@@ -87,7 +87,7 @@ class Connection:
     instruments: Callable[[], Instruments]
     route: Route
     settings: ConnectionSettings
-    outlet: trio.MemorySendChannel[Incoming]
+    send_channel: trio.MemorySendChannel[Incoming]
     backoff: Backoff
     now_ms: Callable[[], float]
     metrics: Metrics
@@ -263,7 +263,7 @@ class Connection:
 
     async def _hand_on(self, item: Incoming) -> None:
         try:
-            self.outlet.send_nowait(item)
+            self.send_channel.send_nowait(item)
         except trio.WouldBlock:
             self.metrics.reader_waits.labels(self.venue.NAME).inc()
-            await self.outlet.send(item)
+            await self.send_channel.send(item)

@@ -26,14 +26,14 @@ PART_S = 60.0
 
 
 @define(eq=False)
-class Link:
+class Slot:
     """One plan and the connections that carry it: one on each lane, two while that is rotated."""
 
     plan: Plan
     states: list[ConnectionState] = field(factory=list)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     carrying: int = 0
-    leavers: dict[int, Callable[[str], None]] = field(factory=dict)
+    rotate: dict[int, Callable[[str], None]] = field(factory=dict)
     """Lane -> asks for a successor of the newest connection of that lane, and says why."""
 
     @property
@@ -76,7 +76,7 @@ class Pool:
         metrics: Metrics,
         driver: Driver,
     ) -> None:
-        self.links: list[Link] = []
+        self.slots: list[Slot] = []
         self.instruments = Instruments()
         self.carrying = AsyncValue(0)
         self._venue, self._settings, self._route = venue, settings, route
@@ -93,8 +93,8 @@ class Pool:
             )
 
     def __repr__(self) -> str:
-        live = sum(link.live for link in self.links)
-        return f"{live}/{len(self.links)} connections live"
+        live = sum(slot.live for slot in self.slots)
+        return f"{live}/{len(self.slots)} connections live"
 
     @property
     def _has_two_ways(self) -> bool:
@@ -102,58 +102,60 @@ class Pool:
 
     @property
     def states(self) -> list[ConnectionState]:
-        return [state for link in self.links for state in link.states]
+        return [state for slot in self.slots for state in slot.states]
 
     def apply(
         self,
         wanted: dict[Stream, None],
         nursery: trio.Nursery,
-        outlet: trio.MemorySendChannel[Incoming],
+        send_channel: trio.MemorySendChannel[Incoming],
     ) -> None:
         """Make the connections fit: new streams get new connections; a connection that carries a
         stream which is gone is succeeded by one without it, so that the others miss nothing."""
         base_url = self._settings.websocket_url or self._venue.WEBSOCKET_URL
         most = self._settings.streams_per_connection
         kept: set[Stream] = set()
-        for link in list(self.links):
-            left = [stream for stream in link.plan.streams if stream in wanted]
+        for slot in list(self.slots):
+            left = [stream for stream in slot.plan.streams if stream in wanted]
             kept.update(left)
-            if len(left) == len(link.plan.streams):
+            if len(left) == len(slot.plan.streams):
                 continue
-            gone = [stream.name for stream in link.plan.streams if stream not in wanted]
-            self._log.info("streams.gone", connection=link.name, streams=gone)
+            gone = [stream.name for stream in slot.plan.streams if stream not in wanted]
+            self._log.info("streams.gone", connection=slot.name, streams=gone)
             if left:
-                (link.plan,) = self._venue.plan(base_url, left, most)
-                for leave in link.leavers.values():
-                    leave("streams gone")
+                (slot.plan,) = self._venue.plan(base_url, left, most)
+                for rotate in slot.rotate.values():
+                    rotate("streams gone")
             else:
-                self.links.remove(link)
-                link.scope.cancel()
+                self.slots.remove(slot)
+                slot.scope.cancel()
         new = [stream for stream in wanted if stream not in kept]
         for plan in self._venue.plan(base_url, new, most):
-            link = Link(plan)
-            self.links.append(link)
-            nursery.start_soon(self._keep, link, outlet, name=f"{self._venue.NAME} link")
+            slot = Slot(plan)
+            self.slots.append(slot)
+            nursery.start_soon(
+                self._keep, slot, send_channel, name=f"{self._venue.NAME} connection slot"
+            )
 
     def rotate(self, stream: Stream, why: str) -> None:
         """Replace what carries a stream, lane by lane; nothing where that is under way."""
-        for link in self.links:
-            newest = link.states[-1].status if link.states else ""
-            if stream in link.plan.streams and newest == "live":
-                for leave in link.leavers.values():
-                    leave(why)
+        for slot in self.slots:
+            newest = slot.states[-1].status if slot.states else ""
+            if stream in slot.plan.streams and newest == "live":
+                for rotate in slot.rotate.values():
+                    rotate(why)
 
     async def part(self) -> Never:
         """Lanes that had to share an exit part again once there is another one that works."""
         while True:
             await trio.sleep(PART_S)
-            shared = [link for link in self.links if link.shared_exit]
+            shared = [slot for slot in self.slots if slot.shared_exit]
             if not self._has_two_ways or not shared:
                 continue
             exit_ = await self._try_exit(shared[0].plan.url)
-            for link in shared:
-                if exit_ and link.shared_exit not in ("", exit_):
-                    link.leavers[self._lanes - 1]("exits shared")
+            for slot in shared:
+                if exit_ and slot.shared_exit not in ("", exit_):
+                    slot.rotate[self._lanes - 1]("exits shared")
 
     async def _try_exit(self, url: str) -> str:
         """Where the highest lane would leave now, tried out; empty: nowhere."""
@@ -169,38 +171,40 @@ class Pool:
         await trio.aclose_forcefully(stream)
         return exits[0]
 
-    async def _keep(self, link: Link, outlet: trio.MemorySendChannel[Incoming]) -> None:
-        with link.scope:
+    async def _keep(self, slot: Slot, send_channel: trio.MemorySendChannel[Incoming]) -> None:
+        with slot.scope:
             async with trio.open_nursery() as nursery:
                 for lane in range(self._lanes):
-                    nursery.start_soon(self._keep_lane, link, lane, outlet, name=f"lane {lane}")
+                    nursery.start_soon(
+                        self._keep_lane, slot, lane, send_channel, name=f"lane {lane}"
+                    )
 
     async def _keep_lane(
-        self, link: Link, lane: int, outlet: trio.MemorySendChannel[Incoming]
+        self, slot: Slot, lane: int, send_channel: trio.MemorySendChannel[Incoming]
     ) -> None:
         await keep(
-            partial(self._make, link, lane, outlet),
+            partial(self._make, slot, lane, send_channel),
             max_age_s=self._settings.max_age_s,
             settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
             turn=self._turn,
             chance=self._world.random.random,
-            retired=link.states.remove,
+            retired=slot.states.remove,
             log=self._log,
         )
 
     def _make(
         self,
-        link: Link,
+        slot: Slot,
         lane: int,
-        outlet: trio.MemorySendChannel[Incoming],
+        send_channel: trio.MemorySendChannel[Incoming],
         delivered: Callable[[], None],
         leave: Callable[[str], None],
     ) -> "_Kept":
         settings = self._settings
         self._made += 1
-        state = ConnectionState(self._made, link.plan, lane)
-        link.states.append(state)
-        link.leavers[lane] = leave
+        state = ConnectionState(self._made, slot.plan, lane)
+        slot.states.append(state)
+        slot.rotate[lane] = leave
         connection = Connection(
             state=state,
             venue=self._venue,
@@ -208,28 +212,28 @@ class Pool:
             is_quiet=self._driver.is_quiet,
             route=evolve(self._route, lane=lane, opened=partial(setattr, state, "exit")),
             settings=settings,
-            outlet=outlet,
+            send_channel=send_channel,
             backoff=Backoff(settings.backoff_min_s, settings.backoff_max_s),
             now_ms=self._world.now_ms,
             metrics=self._metrics,
-            up=lambda _plan: self._up(link),
-            down=lambda _plan: self._down(link),
+            up=lambda _plan: self._up(slot),
+            down=lambda _plan: self._down(slot),
             delivered=delivered,
             leaving=partial(leave, "announced"),
         )
         return _Kept(state, connection, self._world, partial(self._lost, state))
 
-    def _up(self, link: Link) -> None:
-        link.carrying += 1
-        if link.carrying == 1:
+    def _up(self, slot: Slot) -> None:
+        slot.carrying += 1
+        if slot.carrying == 1:
             self.carrying.value += 1
-            self._driver.up(link.plan.streams)
+            self._driver.up(slot.plan.streams)
 
-    def _down(self, link: Link) -> None:
-        link.carrying -= 1
-        if link.carrying == 0:
+    def _down(self, slot: Slot) -> None:
+        slot.carrying -= 1
+        if slot.carrying == 0:
             self.carrying.value -= 1
-            self._driver.down(link.plan.streams)
+            self._driver.down(slot.plan.streams)
 
     def _lost(self, state: ConnectionState, error: NetworkError, delay_s: float) -> None:
         name, reason = self._venue.NAME, type(error).__name__

@@ -152,14 +152,14 @@ class VenueFeed:
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
         name, oldest = self.venue.NAME, self._world.now_ms() - fresh_s * 1000
-        if not self.pool.links:
+        if not self.pool.slots:
             return f"{name}: no instruments yet"
-        for link in self.pool.links:
-            if not link.live:
-                return f"{name}: {link.name} does not deliver"
-            silent = (link.last_message_ms or 0) < oldest
-            if silent and not self.driver.is_quiet(link.plan.streams):
-                return f"{name}: {link.name} is silent"
+        for slot in self.pool.slots:
+            if not slot.live:
+                return f"{name}: {slot.name} does not deliver"
+            silent = (slot.last_message_ms or 0) < oldest
+            if silent and not self.driver.is_quiet(slot.plan.streams):
+                return f"{name}: {slot.name} is silent"
         if behind := self.driver.behind():
             return f"{name}: {behind} series lack closed candles"
         return ""
@@ -216,13 +216,15 @@ class VenueFeed:
 
     async def run(self) -> Never:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
-        outlet, inlet = trio.open_memory_channel[Incoming](self.settings.buffer_messages)
+        send_channel, receive_channel = trio.open_memory_channel[Incoming](
+            self.settings.buffer_messages
+        )
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._open_rest(stack)
             self._chain = await self._open_chain(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._process, inlet, name=f"{name} processor")
+            nursery.start_soon(self._process, receive_channel, name=f"{name} processor")
             nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
             nursery.start_soon(run_loader, self.driver, self._store, name=f"{name} loader")
             nursery.start_soon(run_rotator, self.driver, self.pool, name=f"{name} rotator")
@@ -234,12 +236,12 @@ class VenueFeed:
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
-                self._apply(AnyInstrument(name, "token"), nursery, outlet, None)
+                self._apply(AnyInstrument(name, "token"), nursery, send_channel, None)
             else:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
                     nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
-                nursery.start_soon(self._keep_instruments, rest, nursery, outlet, fetcher)
+                nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
@@ -379,7 +381,7 @@ class VenueFeed:
         self,
         rest: RestClient,
         nursery: trio.Nursery,
-        outlet: trio.MemorySendChannel[Incoming],
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher,
     ) -> Never:
         """The table at start, then again and again; what is listed or halted changes streams."""
@@ -390,7 +392,7 @@ class VenueFeed:
             self.venue, rest, self._world, self._cache, backoff, self.driver.note_answer
         )
         while True:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
             settled = current and not self._awaited(table)
             await trio.sleep(refresh.delay_s(settled=settled))
             try:
@@ -409,7 +411,7 @@ class VenueFeed:
         self,
         table: Instruments,
         nursery: trio.Nursery,
-        outlet: trio.MemorySendChannel[Incoming],
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher | None,
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
@@ -418,13 +420,13 @@ class VenueFeed:
             fetcher.instruments = table
 
         def fit() -> None:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
 
         self._fit = fit
         streams: dict[Stream, None] = {}
         for symbol in self.settings.symbols:
             streams.update(dict.fromkeys(self._use(table, symbol)))
-        self.pool.apply(streams, nursery, outlet)
+        self.pool.apply(streams, nursery, send_channel)
 
     def _use(self, table: Instruments, symbol: str) -> list[Stream]:
         """Tell the symbol's engine what it is; returns its streams."""
@@ -471,14 +473,14 @@ class VenueFeed:
         )
         return streams + [venue.stream(kind, instrument) for kind in kinds]
 
-    async def _process(self, inlet: trio.MemoryReceiveChannel[Incoming]) -> None:
+    async def _process(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> None:
         bad = self._metrics.bad_messages.labels(self.venue.NAME)
         driver = self.driver
         while True:
             driver.held = True  # what comes meanwhile is not missing, it waits for room
             await self._store.room()
-            driver.held = inlet.statistics().current_buffer_used > 0
-            events, mono, wall = await inlet.receive()
+            driver.held = receive_channel.statistics().current_buffer_used > 0
+            events, mono, wall = await receive_channel.receive()
             if self._chain is not None:
                 if isinstance(events, Transaction):
                     self._chain.heard(events, mono, wall)
