@@ -2,6 +2,8 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import pairwise
 from typing import Protocol
 
 from attrs import define, field
@@ -153,9 +155,10 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return sorted(known, key=likeness, reverse=True)
 
 
-def _pairs(name: str) -> set[str]:
+@lru_cache(maxsize=16_384)  # the known names are compared again with each refused request
+def _pairs(name: str) -> frozenset[str]:
     letters = "".join(filter(str.isalnum, name.upper()))
-    return {letters[at : at + 2] for at in range(len(letters) - 1)}
+    return frozenset(map("".join, pairwise(letters)))
 
 
 def _absent(target: Target, have: Iterable[Subject]) -> str:
