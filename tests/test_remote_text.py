@@ -132,7 +132,7 @@ async def test_an_absurd_weight_is_bounded_and_said_and_asked_again(
     used: str, autojump_clock: trio.abc.Clock
 ) -> None:
     weights, exchange = Weights(PER_MINUTE), Exchange(answer(X_MBX_USED_WEIGHT_1M=used))
-    with structlog.testing.capture_logs() as logs:
+    with structlog.testing.capture_logs() as logs, trio.fail_after(600):
         async with client_of(exchange, weights=weights) as client:
             for _ in range(3):
                 assert (await client.get("/x", {})).body == b"[]"

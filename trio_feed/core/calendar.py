@@ -1,8 +1,8 @@
 """Interval arithmetic in calendar time, UTC, unix milliseconds.
 
 Every candle starts at ``open_of`` its trades.  Fixed lengths count from the epoch; weeks open on
-Monday 00:00 UTC (1970-01-01 was a Thursday), three-day candles count from the epoch as Binance's
-do, months are calendar months.
+Monday 00:00 UTC (1970-01-01 was a Thursday), three-day candles count from the epoch,
+months are calendar months.
 """
 
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ _CANONICAL = {Interval.W1: _WEEK_SHIFT}
 class Grid:
     """Where the candles of one series open.  Immutable; a row off the grid makes another one.
 
-    Exchanges do not all count from the epoch: Binance anchors 3d candles at the first trading day
+    Exchanges do not all count from the epoch: some anchor 3d candles at the first trading day
     of each symbol, and after a halt the opens of real rows have sat 14 s off the minute
     (data-facts.md, sections 1 and 3).  So the grid is what the exchange's own rows show.
     ``anchor_ms`` is the open time of any candle of it; months have none, they are the calendar's.

@@ -1,6 +1,6 @@
 """One symbol's prices without quantities, each event once, become candles.  Pure.
 
-For venues that tell a price per event (Spin Pet on Solana).  An interval without a price has no
+For venues that give a price per event.  An interval without a price has no
 candle (:mod:`.price_bars`).  What says that a candle is over depends on the venue:
 
 - ``chain``: what was missed can be fetched (:mod:`.chain`).  Prices come with their time and once

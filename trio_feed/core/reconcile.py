@@ -2,8 +2,8 @@
 
 The two are made of the same trades, so every value is equal or something is missing.  Fewer
 trades than the exchange counted (where it does not count, less volume) is what REST repairs;
-anything else is reported.  Known and harmless reasons for a report: Binance USD-M leaves
-insurance-fund and ADL trades out of its aggregates, so a repair may not help, and is therefore
+anything else is reported.  Known and harmless reasons for a report: some exchanges leave
+insurance-fund and ADL trades out of their aggregates, so a repair may not help, and is therefore
 asked for once per candle only.  Quote volume is not compared: exchanges round it.
 """
 
