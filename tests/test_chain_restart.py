@@ -252,7 +252,7 @@ async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
         async with world.service(".idle_s=120") as ready:
             await trio.sleep(300)
             assert sum(world.store.statistics().sizes.rows.values()) == rows
-            assert ready.roster.feeds[0].driver.engines == {}
+            assert ready.feeds[0].driver.engines == {}
             await trio.sleep(800)
             house: Any = SimpleNamespace(ready=ready, network=world.network)
             mint = MARKET.mints[0]

@@ -13,9 +13,8 @@ venue
 └─ pool             connections, each restarted by itself
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
@@ -24,39 +23,32 @@ import trio
 from attrs import asdict, evolve
 
 from ..bus.base import Publisher
-from ..core.chain_cursor import ChainCursor
-from ..core.channels import CHANNELS, kinds_of
 from ..core.opening import End
 from ..environment import Environment, mono
-from ..errors import BadMessage, NetworkError, StoreError
+from ..errors import BadMessage, NetworkError
 from ..metrics import Metrics
-from ..model import Channel, Instrument, Interval, Kline, Series, Subject
+from ..model import Series, Subject
 from ..net.budgets import Budgets, Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
-from ..settings import ExchangeSettings, SolanaEndpointSettings
+from ..settings import ExchangeSettings
 from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff
 from ..transactions import Transaction
-from ..venues import AnyInstrument, Instruments, Kind, Stream, Venue
-from ..venues.base import ChainVenue
+from ..venues import AnyInstrument, Instruments, Venue
 from . import instruments
 from .chain import ChainFeed
+from .chain_opening import is_repaired, nodes_of, open_chain
 from .connection import ConnectionState, Incoming
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
+from .newcomers import Newcomers
 from .pool import Pool
-from .rules import problem_of, rules_of
+from .rules import rules_of
+from .symbols import WantedSymbols
 from .tasks import run_gauges, run_loader, run_rotator, run_timer
-
-_MEASURE_S = 30.0
-_RETIRE_S = 60.0
-_WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
-_READ_ROWS = 50_000
-"""Stored minutes that are read at once: more than a month has."""
-_UNSEEN = "the venue has no list of symbols, and nothing of this one has come yet"
 
 
 class VenueFeed:
@@ -86,7 +78,6 @@ class VenueFeed:
         self._metrics, self._cache = metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
-        self._problems: dict[str, str] = {}
         self._fit: Callable[[], None] = lambda: None
         self._chain: ChainFeed | None = None
         self._budgets = budgets
@@ -116,6 +107,8 @@ class VenueFeed:
         self.pool = Pool(
             venue, connection, route=self._route, world=world, metrics=metrics, driver=self.driver
         )
+        self._symbols = WantedSymbols(venue, self.driver, bus)
+        self._newcomers = Newcomers(self.driver, store, bus)
         for symbol in self._first_symbols(tails):
             self._open(symbol, tails)
 
@@ -232,7 +225,7 @@ class VenueFeed:
             if self._chain is not None:
                 nursery.start_soon(self._chain.run, name=f"{name} chain")
             if EVERY in self.settings.symbols:
-                nursery.start_soon(self._retire, name=f"{name} retirer")
+                nursery.start_soon(self._newcomers.retire, name=f"{name} retirer")
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
@@ -270,15 +263,10 @@ class VenueFeed:
     async def _open_chain(self, stack: AsyncExitStack) -> ChainFeed | None:
         """The repair of a venue that can be repaired, with a client and a budget per node."""
         venue, connection, solana = self.venue, self.settings.connection, self.settings.solana
-        if not isinstance(venue, ChainVenue):
+        if not is_repaired(venue):
             return None
-        if not venue.chain:
-            problem = "no RPC URL is configured: what the subscription misses is lost"
-            self._log.warning("chain.repairs_off", problem=problem)
-            return None
-        nodes = solana.endpoints or (SolanaEndpointSettings(connection.rest_url),)
         clients = []
-        for number, node in enumerate(nodes):
+        for number, node in enumerate(nodes_of(solana, connection.rest_url)):
             weights = self._budgets.weights(
                 f"{self.venue.SHARES} node {number}",
                 connection.rest_weight_per_minute,
@@ -286,96 +274,12 @@ class VenueFeed:
             )
             headers = {"x-token": node.token.reveal()} if node.token else {}
             clients.append(await self._client(stack, node.rest_url, weights, headers))
-        name = f"{venue.NAME} {solana.program_id}"
-        cursor = await self._cursor(name)
-        chain = ChainFeed(
-            venue,
-            solana,
-            self.driver,
-            self._metrics,
-            clients,
-            self._meet,
-            self._recall,
-            self._store.room,
-            lambda cursor: self._store.put_cursor(name, cursor.text()),
-            cursor,
+        chain = await open_chain(
+            venue, solana, self.driver, self._metrics, clients, self._newcomers, self._store
         )
         self.driver.prices_quiet = chain.is_quiet
+        self._newcomers.chain = chain
         return chain
-
-    async def _cursor(self, name: str) -> ChainCursor | None:
-        """Where an earlier run had read the chain to; the engines go on there."""
-        try:
-            text = await self._store.cursor(name)
-            if text is None:
-                return None
-            cursor = ChainCursor.parse(text)
-            await self._resume(cursor)
-        except (StoreError, ValueError) as error:
-            problem = f"what happened before this start is not fetched: {error}"
-            self._log.error("chain.cursor_lost", problem=problem)
-            return None
-        return cursor
-
-    async def _resume(self, cursor: ChainCursor) -> None:
-        """The candles that were not certain when the earlier run ended are made anew."""
-        store, name = self._store, self.venue.NAME
-        intervals = self.settings.trade_intervals
-        opens = {interval: cursor.made_anew_from(interval) for interval in intervals}
-        tails = await store.tails(name, [*self.driver.engines])
-        resume: list[Callable[[], None]] = []  # at once, when all could be read
-        for symbol, engine in self.driver.engines.items():
-            own = {i: tail for i in intervals if (tail := tails.get(Series(name, symbol, i)))}
-            newest_ms = max((tail.kline.open_ms for tail in own.values()), default=0)
-            if not cursor.covers(symbol, newest_ms):
-                continue
-            before: dict[Interval, Kline] = {}
-            kept: list[tuple[Interval, Kline]] = []
-            for interval, tail in own.items():
-                rows = [tail.kline]
-                if tail.kline.open_ms >= opens[interval]:
-                    series = Series(name, symbol, interval)
-                    rows = await store.history(series, limit=1, end_ms=opens[interval])
-                    later = await store.history(series, limit=_READ_ROWS, start_ms=opens[interval])
-                    kept += [(interval, row) for row in later]
-                before.update((interval, row) for row in rows)
-            resume.append(partial(engine.priced.resume, before, opens, kept, cursor.time_ms))
-        for each in resume:
-            each()
-        self._log.info("chain.resumed", slot=cursor.slot, from_ms=cursor.time_ms)
-
-    async def _meet(self, symbol: str) -> None:
-        """Make a symbol known that came by itself; it goes on where its stored series end."""
-        driver = self.driver
-        if not driver.is_stranger(symbol):
-            return
-        tails = await self._store.tails(self.venue.NAME, [symbol])
-        if not driver.is_stranger(symbol):
-            return
-        ends = {s.interval: End(tail.kline, tail.settled_ms) for s, tail in tails.items()}
-        engine = driver.meet(symbol, ends, {s: tail.first_open_ms for s, tail in tails.items()})
-        began_ms = None if self._chain is None else self._chain.began_ms
-        if began_ms is not None and ends:
-            newest = max(tail.kline.open_ms for tail in tails.values())
-            if newest >= began_ms:  # it was retired since, and all its prices are known
-                engine.priced.known_since(began_ms)
-
-    async def _recall(self, accounts: Collection[str]) -> None:
-        """Meet those of them that were retired, because something is to be said of them."""
-        strangers = [account for account in accounts if self.driver.is_stranger(account)]
-        if strangers:
-            tails = await self._store.tails(self.venue.NAME, strangers)
-            for symbol in dict.fromkeys(series.symbol for series in tails):
-                await self._meet(symbol)
-
-    async def _retire(self) -> Never:
-        """Let go of symbols that came by themselves and are idle; they come back the same way."""
-        while True:
-            await trio.sleep(_RETIRE_S)
-            for symbol in self.driver.idle(self.settings.idle_s):
-                for subject in self.driver.close(symbol):
-                    self._bus.close(subject)
-                self._log.info("symbol.retired", symbol=symbol)
 
     async def _keep_instruments(
         self,
@@ -393,7 +297,7 @@ class VenueFeed:
         )
         while True:
             self._apply(table, nursery, send_channel, fetcher)
-            settled = current and not self._awaited(table)
+            settled = current and not self._symbols.awaited(table)
             await trio.sleep(refresh.delay_s(settled=settled))
             try:
                 copy = await instruments.fetch(
@@ -423,55 +327,7 @@ class VenueFeed:
             self._apply(table, nursery, send_channel, fetcher)
 
         self._fit = fit
-        streams: dict[Stream, None] = {}
-        for symbol in self.settings.symbols:
-            streams.update(dict.fromkeys(self._use(table, symbol)))
-        self.pool.apply(streams, nursery, send_channel)
-
-    def _use(self, table: Instruments, symbol: str) -> list[Stream]:
-        """Tell the symbol's engine what it is; returns its streams."""
-        instrument = table.find(symbol)
-        if symbol == EVERY:
-            return [] if instrument is None else self._streams_of(instrument)
-        problem = problem_of(instrument)
-        if problem and problem != self._problems.get(symbol):
-            self._log.warning("symbol.unavailable", symbol=symbol, problem=problem)
-        self._say_waiting(symbol, instrument, problem)
-        self._problems[symbol] = problem
-        streams: list[Stream] = []
-        if instrument is not None:
-            self._bus.alias(instrument.native, symbol)
-            if not problem:
-                streams = self._streams_of(instrument)
-        self.driver.use(symbol, streams, trading=not problem)
-        return streams
-
-    def _say_waiting(self, symbol: str, instrument: Instrument | None, problem: str) -> None:
-        """To subscribers.  A symbol that can never be taken waits for nothing."""
-        waiting = "" if instrument is not None and instrument.unavailable else problem
-        if not self.venue.LISTED:
-            waiting = _UNSEEN if symbol not in self._problems else ""
-        if waiting or self._problems.get(symbol):
-            self._bus.set_waiting(self.venue.NAME, symbol, waiting)
-
-    def _awaited(self, table: Instruments) -> bool:
-        """A symbol that is wanted does not trade (yet, or at the moment)."""
-        found = [table.find(symbol) for symbol in self.settings.symbols if symbol != EVERY]
-        return any(i is None or not (i.trading or i.unavailable) for i in found)
-
-    def _streams_of(self, instrument: Instrument) -> list[Stream]:
-        venue, settings = self.venue, self.settings
-        streams = [venue.stream(Kind.KLINE, instrument, i) for i in settings.intervals]
-        wanted = {*settings.channels} - {Channel.KLINE}
-        if settings.trade_intervals:
-            wanted.add(Channel.TRADE)
-        kinds = (
-            kind
-            for channel in CHANNELS
-            if channel in wanted
-            for kind in kinds_of(channel, venue.KINDS, venue.TRADE_KIND)
-        )
-        return streams + [venue.stream(kind, instrument) for kind in kinds]
+        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)
 
     async def _process(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> None:
         bad = self._metrics.bad_messages.labels(self.venue.NAME)
@@ -492,7 +348,7 @@ class VenueFeed:
                 continue
             if EVERY in self.settings.symbols:
                 for event in events:
-                    await self._meet(event.symbol)
+                    await self._newcomers.meet(event.symbol)
             try:
                 driver.take(events, mono, wall)
             except BadMessage as error:
