@@ -94,8 +94,8 @@ class SettlementEndpoint:
             if outcome.fate is Fate.REJECTED:
                 rejected[index] = outcome.reason
         counts[Fate.REJECTED] = len(rejected)
-        for fate, count in counts.items():
-            self._metrics.settlement_events.labels(fate.value).inc(count)
+        for result, count in counts.items():
+            self._metrics.settlement_events.labels(result.value).inc(count)
         if rejected:
             first = min(rejected)
             log.warning(
