@@ -8,7 +8,7 @@ from support.make import T0, kline, message
 
 from trio_feed.bus.base import Upstream
 from trio_feed.model import Channel, Interval
-from trio_feed.push import messages, protocol
+from trio_feed.push import messages, parsing, protocol
 from trio_feed.push.protocol import (
     History,
     ListSubscriptions,
@@ -23,7 +23,7 @@ TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None)
 
 
 def request(**fields: Any) -> Any:
-    return protocol.parse_request(json.dumps(fields))
+    return parsing.parse_request(json.dumps(fields))
 
 
 @pytest.mark.parametrize("key", ["type", "msg_type"])
@@ -109,16 +109,16 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
 )
 def test_an_error_names_the_field(raw: str | bytes, names: str) -> None:
     with pytest.raises(RequestError) as caught:
-        protocol.parse_request(raw)
+        parsing.parse_request(raw)
     assert caught.value.code == 1001
     assert names in str(caught.value)
 
 
 def test_query_strings_are_the_same_question() -> None:
-    parsed = protocol.parse_query({"symbol": "X", "interval": "1h", "limit": "3", "from": "60"})
+    parsed = parsing.parse_query({"symbol": "X", "interval": "1h", "limit": "3", "from": "60"})
     assert (parsed.limit, parsed.start_ms) == (3, 60_000)
     with pytest.raises(RequestError, match="limit"):
-        protocol.parse_query({"symbol": "X", "interval": "1h", "limit": "three"})
+        parsing.parse_query({"symbol": "X", "interval": "1h", "limit": "three"})
 
 
 def test_numbers_keep_the_exchanges_decimals() -> None:
@@ -198,12 +198,12 @@ def test_history_body_and_messages() -> None:
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:
-    request = protocol.parse_request(json.dumps({"type": "ping", "id": '[[{"\\' * 12}))
+    request = parsing.parse_request(json.dumps({"type": "ping", "id": '[[{"\\' * 12}))
     assert request == Ping('[[{"\\' * 12)
     deep: object = 1
     for _ in range(15):
         deep = [deep]
-    assert protocol.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["})) == Ping(None)
+    assert parsing.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["})) == Ping(None)
 
 
 BASE = {"symbol": "BTCUSDT", "interval": "1m"}
@@ -222,7 +222,7 @@ ANY_REQUEST: list[dict[str, Any]] = [
 def test_any_request_may_carry_an_id(fields: dict[str, Any], number: Any) -> None:
     made = request(**fields, id=number)
     assert (made.id, protocol.echo_of(made).id) == (number, number)
-    assert protocol.peek_echo(json.dumps({**fields, "id": number})).id == number
+    assert parsing.peek_echo(json.dumps({**fields, "id": number})).id == number
 
 
 @pytest.mark.parametrize("fields", ANY_REQUEST)
@@ -241,4 +241,4 @@ def test_what_cannot_be_parsed_still_says_whose_answer_it_is() -> None:
     with pytest.raises(RequestError) as caught:
         request(type="subscribe", id=7, subscription_id=[])
     assert caught.value.echo == protocol.Echo(7)
-    assert protocol.peek_echo("no JSON") == protocol.peek_echo("[1]") == protocol.Echo()
+    assert parsing.peek_echo("no JSON") == parsing.peek_echo("[1]") == protocol.Echo()

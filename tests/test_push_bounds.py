@@ -7,7 +7,7 @@ import pytest
 from support.private import T_MS, balance, event, order, trade
 
 from trio_feed.model import Channel
-from trio_feed.push import messages, protocol
+from trio_feed.push import messages, parsing, protocol
 from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
 from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
 from trio_feed.push.fanout.sender import ClientTimeouts
@@ -18,7 +18,7 @@ SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 
 
 def parse(text: str) -> Any:
-    return protocol.parse_request(text)
+    return parsing.parse_request(text)
 
 
 def refused(text: str) -> str:
@@ -166,24 +166,24 @@ def test_a_candle_without_interval_is_refused() -> None:
 def test_numbers_of_a_query_string(value: str, ok: bool) -> None:
     query = {"symbol": "X", "interval": "1m", "limit": value}
     if ok:
-        assert protocol.parse_query(query).limit == int(value)
+        assert parsing.parse_query(query).limit == int(value)
     else:
         with pytest.raises(RequestError, match="limit"):
-            protocol.parse_query(query)
+            parsing.parse_query(query)
 
 
 def test_names_of_a_query_string() -> None:
     query = {"symbol": "7", "interval": "1m", "exchange": "9", "from": "60", "to": "0120"}
-    parsed = protocol.parse_query(query)
+    parsed = parsing.parse_query(query)
     target = Target("7", Channel.KLINE, parsed.target.interval, "1m", "9")
     assert parsed == History(target, None, 60_000, 120_000)
     for digits, ok in (("0" * 14 + "9", True), ("0" * 15 + "9", False)):
         query = {"symbol": "X", "interval": "1m", "from": digits}
         if ok:
-            assert protocol.parse_query(query).start_ms == 9_000
+            assert parsing.parse_query(query).start_ms == 9_000
         else:
             with pytest.raises(RequestError, match="from"):
-                protocol.parse_query(query)
+                parsing.parse_query(query)
 
 
 # ---------------------------------------------------------------- settlement

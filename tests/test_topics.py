@@ -152,7 +152,7 @@ def test_what_is_removed_is_not_found_any_more() -> None:
 # ---------------------------------------------------------------- one message to many
 
 
-class Taker:
+class Receiver:
     def __init__(self, name: str, log: list[tuple[str, bytes]]) -> None:
         self.name, self.log = name, log
 
@@ -160,12 +160,12 @@ class Taker:
         self.log.append((self.name, frame))
 
 
-def subscribed(there: Topic, taker: Any, subscription_id: str | None = None) -> Subscription:
+def subscribed(there: Topic, receiver: Any, subscription_id: str | None = None) -> Subscription:
     wanted = target()
     request = Subscribe(wanted, subscription_id, None, None)
     own = prefix_of(wanted, subscription_id, deflated=False)
-    made = Subscription(taker, there, request, own)
-    there.subscriptions[taker] = made
+    made = Subscription(receiver, there, request, own)
+    there.subscriptions[receiver] = made
     return made
 
 
@@ -175,7 +175,7 @@ def numbered(offset: int = 1, *, epoch: int = 1, ephemeral: bool = False) -> Enc
 
 def test_portions_of_a_fan_out() -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
-    all_ = [subscribed(there, Taker(name, log)) for name in "abcd"]
+    all_ = [subscribed(there, Receiver(name, log)) for name in "abcd"]
     fan_out = FanOut(numbered(), deque(all_), timed=True)
     assert fan_out.step(2) is False
     assert [name for name, _ in log] == ["a", "b"]
@@ -188,16 +188,16 @@ def test_portions_of_a_fan_out() -> None:
 
 def test_who_has_subscribed_anew_gets_it_not_twice() -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
-    taker = Taker("a", log)
-    old = subscribed(there, taker)
-    subscribed(there, taker, "new")
+    receiver = Receiver("a", log)
+    old = subscribed(there, receiver)
+    subscribed(there, receiver, "new")
     assert FanOut(numbered(), deque([old]), timed=True).step(9) is True
     assert log == []
 
 
 def test_each_has_its_own_words() -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
-    both = [subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log), "mine")]
+    both = [subscribed(there, Receiver("a", log)), subscribed(there, Receiver("b", log), "mine")]
     FanOut(numbered(), deque(both), timed=True).step(9)
     assert [b'"subscription_id":"mine"' in frame for _, frame in log] == [False, True]
 
@@ -246,7 +246,7 @@ def test_before_the_first_that_was_not_written(
 ) -> None:
     there, other = at(topic(SERIES), 9), topic(OKX)
     log: list[tuple[str, bytes]] = []
-    own, others = subscribed(there, Taker("a", log)), subscribed(other, Taker("a", log))
+    own, others = subscribed(there, Receiver("a", log)), subscribed(other, Receiver("a", log))
     queue = []
     for kind, offset, left_out in entries:
         match kind:
@@ -279,7 +279,7 @@ def test_before_the_first_that_was_not_written(
 
 def test_a_message_that_is_under_way_has_not_been_written() -> None:
     there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
-    own, done = subscribed(there, Taker("a", log)), subscribed(there, Taker("b", log))
+    own, done = subscribed(there, Receiver("a", log)), subscribed(there, Receiver("b", log))
     for offset, ephemeral in ((7, False), (8, True), (8, False), (9, False)):
         rest = deque([own]) if offset < 9 else deque([own, done])
         there.under_way.append(FanOut(numbered(offset, ephemeral=ephemeral), rest, timed=True))
@@ -289,6 +289,6 @@ def test_a_message_that_is_under_way_has_not_been_written() -> None:
 
 def test_an_ephemeral_message_under_way_is_none() -> None:
     there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
-    own = subscribed(there, Taker("a", log))
+    own = subscribed(there, Receiver("a", log))
     there.under_way.append(FanOut(numbered(9, ephemeral=True), deque([own]), timed=True))
     assert [point["offset"] for point in resume_points([own], [])] == [9]

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..metrics import Metrics
 from ..store import KlineStore
-from . import messages, protocol
+from . import messages, parsing, protocol
 from .edge.routes import HttpRoutes
 from .edge.throttle import RequestLimits, Verdict
 from .fanout.hub import Hub
@@ -137,7 +137,7 @@ class PushApp:
                 if verdict is Verdict.SERVE:
                     break
                 problem = f"more than {self.requests.per_s:g} requests a second"
-                echo = protocol.peek_echo(text)
+                echo = parsing.peek_echo(text)
                 if verdict is Verdict.REFUSE:
                     session.refuse(protocol.TOO_MANY, problem, echo)
                 else:

@@ -13,7 +13,7 @@ from attrs import frozen
 from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
-from . import messages, protocol
+from . import messages, parsing
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
 from .fanout.hub import Hub
@@ -138,7 +138,7 @@ class Session:
     async def _read(self, receive: Receive) -> None:
         while (text := await receive()) is not None and not self.sender.leaving:
             try:
-                request = protocol.parse_request(text)
+                request = parsing.parse_request(text)
             except RequestError as error:
                 self.refuse(error.code, str(error), error.echo)
             else:

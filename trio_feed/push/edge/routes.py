@@ -13,7 +13,7 @@ from ...errors import StoreError
 from ...metrics import Metrics
 from ...model import Series, Subject
 from ...store import KlineStore
-from .. import protocol
+from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
 from ..protocol import RequestError
@@ -78,7 +78,7 @@ class HttpRoutes:
 
     async def _klines(self, request: Request) -> Response:
         try:
-            question = protocol.parse_query(request.query_params)
+            question = parsing.parse_query(request.query_params)
             target = question.target
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
             own = target.splice()

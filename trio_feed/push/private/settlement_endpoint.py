@@ -94,8 +94,8 @@ class SettlementEndpoint:
             if outcome.status is AppendStatus.REJECTED:
                 rejected[index] = outcome.reason
         counts[AppendStatus.REJECTED] = len(rejected)
-        for status, count in counts.items():
-            self._metrics.settlement_events.labels(status.value).inc(count)
+        for result, count in counts.items():
+            self._metrics.settlement_events.labels(result.value).inc(count)
         if rejected:
             first = min(rejected)
             log.warning(
