@@ -45,7 +45,14 @@ DATES = st.sampled_from(
     ]
 )  # fmt: skip
 LATIN = st.text(st.characters(codec="latin-1"), max_size=40)
-VALUES = NUMBERS | DATES | LATIN
+PLACES_AND_COOKIES = st.sampled_from(
+    [
+        "http://[::1", "//:99999/", "http://x:" + "9" * 5_000, "http://\xff/", "http://\xad",
+        "a=b; expires=" + "9" * 5_000, "a=b; Max-Age=" + "9" * 5_000, 'a=b; port="9,x"',
+        "a=b; version=" + "9" * 5_000, "x" * 70_000,
+    ]
+)  # fmt: skip
+VALUES = NUMBERS | DATES | LATIN | PLACES_AND_COOKIES
 NAMES = st.sampled_from(
     [
         "X-MBX-USED-WEIGHT-1M", "Retry-After", "Date", "Age", "Content-Encoding", "Location",
@@ -63,7 +70,7 @@ BODIES = (
     )
     | st.binary(max_size=60)
 )  # fmt: skip
-STATUSES = st.sampled_from([200, 204, 304, 400, 403, 418, 429, 451, 500, 503]) | st.integers(
+STATUSES = st.sampled_from([200, 204, 302, 304, 400, 403, 418, 429, 451, 500, 503]) | st.integers(
     0, 1200
 )
 

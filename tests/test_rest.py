@@ -125,6 +125,14 @@ async def test_get(autojump_clock):
     assert exchange.connections == 1  # kept alive
 
 
+async def test_cookies_are_not_kept(autojump_clock):
+    exchange = Exchange(answer(Set_Cookie="a=b; Path=/"))
+    async with client_of(exchange) as client:
+        for _ in range(2):
+            assert (await client.get("/x", {})).body == b"[]"
+    assert [b"cookie" in request.lower() for request in exchange.requests] == [False, False]
+
+
 async def test_the_bound_is_per_answer_and_not_per_connection(autojump_clock):
     exchange = Exchange(answer(body=bytes(9 * 1024 * 1024)))
     async with client_of(exchange) as client:
