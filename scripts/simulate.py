@@ -247,12 +247,14 @@ async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
 async def _serve(scene: Scene) -> None:
     """The service.  That it ends at all is a crash: nobody told it to."""
     chance = random.Random(f"service {scene.run.seed}")
-    world = Environment(scene.dial, scene.trial.network.listen, scene.trial.clocks.wall_ms, chance)
+    environment = Environment(
+        scene.dial, scene.trial.network.listen, scene.trial.clocks.wall_ms, chance
+    )
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
         own = settings_of(scene.run) if scene.run.venue == SPINPET else []
         settings = service_settings(evolve(scene.run, settings=(*own, *scene.run.settings)))
-        await service.run(settings, world, task_status=task_status)
+        await service.run(settings, environment, task_status=task_status)
         raise AssertionError("the service returned")
 
     try:

@@ -217,7 +217,7 @@ class World:
         return [item for item in self.out if isinstance(item, kind)]
 
 
-def world(seed: int = 1, **more: object) -> World:
+def environment(seed: int = 1, **more: object) -> World:
     known = {"page": 5, "pages": 200, "settle_slots": 6, "give_up_s": 300.0}
     limits = {k: more.pop(k) for k in [*more] if hasattr(ChainLimits(), k)}
     endpoints = more.get("endpoints", 1)
@@ -250,7 +250,7 @@ def check(w: World, *, exact: bool) -> None:
 @settings(max_examples=25, deadline=None)
 def test_a_reconnect_loses_nothing(seed: int, rough: bool) -> None:
     """Only connections break: everything comes in order, and nothing is late."""
-    w = world(seed, failing=0.2 * rough, nulls=0.3 * rough, page=20, hold_s=900.0)
+    w = environment(seed, failing=0.2 * rough, nulls=0.3 * rough, page=20, hold_s=900.0)
     for _ in range(3):
         w.run(w.chance.uniform(1, 20))
         w.disconnect(w.chance.uniform(0.5, 20))
@@ -263,7 +263,7 @@ def test_a_reconnect_loses_nothing(seed: int, rough: bool) -> None:
 @given(st.integers(0, 10**9), st.integers(1, 3), st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_any_loss_and_disorder(seed: int, endpoints: int, shuffled: bool) -> None:
-    w = world(
+    w = environment(
         seed, endpoints=endpoints, lost=0.2, shuffled=0.2 * shuffled, failing=0.2, nulls=0.2,
         holes=0.2, cut=0.1, hold_s=5.0,
     )  # fmt: skip
@@ -279,7 +279,7 @@ def test_any_loss_and_disorder(seed: int, endpoints: int, shuffled: bool) -> Non
 @settings(max_examples=25, deadline=None)
 def test_forks(seed: int, endpoints: int) -> None:
     """``processed``: what vanished is retracted, what moved is taken again where it landed."""
-    w = world(
+    w = environment(
         seed, endpoints=endpoints, retracts=True, forks=0.2, lost=0.1, failing=0.1, nulls=0.1,
         hold_s=5.0,
     )  # fmt: skip

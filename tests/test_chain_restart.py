@@ -55,12 +55,12 @@ class World:
 
     @asynccontextmanager
     async def service(self, *more: str) -> AsyncIterator[service.Ready]:
-        world = Environment(
+        environment = Environment(
             self.network.dial, self.network.listen, virtual_now_ms, random.Random(1)
         )
         with capture_logs() as lines:
             async with trio.open_nursery() as nursery:
-                yield await nursery.start(service.run, settings(*more), world)
+                yield await nursery.start(service.run, settings(*more), environment)
                 nursery.cancel_scope.cancel()
         self.lines += lines
         self.network.listeners.pop(("push", 80), None)
@@ -127,16 +127,16 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 async def test_what_happened_while_nothing_ran_is_fetched(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with chain(monkeypatch) as world:
-        async with world.service():
+    async with chain(monkeypatch) as environment:
+        async with environment.service():
             await trio.sleep(700.3)
         await trio.sleep(away_s)
-        async with world.service():
+        async with environment.service():
             await trio.sleep(700)
-            assert await world.wrong() == []
-        assert world.events("chain.gap") == []
-        assert len(world.events("chain.resumed")) == 1
-        assert len(await world.stored(MARKET.mints[0], Interval.S1)) > 150
+            assert await environment.wrong() == []
+        assert environment.events("chain.gap") == []
+        assert len(environment.events("chain.resumed")) == 1
+        assert len(await environment.stored(MARKET.mints[0], Interval.S1)) > 150
 
 
 @pytest.mark.parametrize("commitment", ["confirmed", "processed"])
@@ -145,53 +145,53 @@ async def test_what_was_not_looked_up_yet_when_it_ended_is_made_good(
 ) -> None:
     """Candles that were stored without it are revised; those that were right are not."""
     more = (f".solana.commitment={commitment}",)
-    async with chain(monkeypatch) as world:
+    async with chain(monkeypatch) as environment:
         for n in range(7):  # at any phase of the readings of the list
-            async with world.service(*more):
+            async with environment.service(*more):
                 await trio.sleep(100 + 1.5 * n)
-                world.box.chain.fork(1)
-                world.box.lose_notifications(3)
+                environment.box.chain.fork(1)
+                environment.box.lose_notifications(3)
                 await trio.sleep(7)
-        before = len(world.events("candle.revised"))
-        async with world.service(*more):
+        before = len(environment.events("candle.revised"))
+        async with environment.service(*more):
             await trio.sleep(400)
-            assert await world.wrong() == []
-        assert world.events("chain.gap") == []
+            assert await environment.wrong() == []
+        assert environment.events("chain.gap") == []
         assert 0 < before < 50
 
 
 async def test_a_start_right_after_revises_nothing(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with chain(monkeypatch) as world:
+    async with chain(monkeypatch) as environment:
         for _ in range(3):
-            async with world.service():
+            async with environment.service():
                 await trio.sleep(333.3)
-        assert world.events("candle.revised") == []
-        assert len(world.events("chain.resumed")) == 2
+        assert environment.events("candle.revised") == []
+        assert len(environment.events("chain.resumed")) == 2
 
 
 async def test_what_the_nodes_do_not_know_any_more_is_said_and_marked(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with chain(monkeypatch) as world:
-        async with world.service():
+    async with chain(monkeypatch) as environment:
+        async with environment.service():
             await trio.sleep(700.3)
         left_ms = virtual_now_ms()
         await trio.sleep(1000)
-        world.box.chain.landed.clear()
+        environment.box.chain.landed.clear()
         back_ms = virtual_now_ms()
-        async with world.service():
+        async with environment.service():
             await trio.sleep(1000)
             for mint in MARKET.mints:
                 for interval, length in LENGTHS.items():
-                    rows = await world.stored(mint, interval)
+                    rows = await environment.stored(mint, interval)
                     unsure = [at for at in rows if left_ms < at + length and at < back_ms]
                     assert not any(rows[at].complete for at in unsure)
                     later = [at for at in rows if at > back_ms + 350_000]
                     assert later
                     assert all(rows[at].complete for at in later)
-        (gap,) = world.events("chain.gap")
+        (gap,) = environment.events("chain.gap")
         assert gap["problem"] == "the list ends before the last known transaction"
         assert gap["from_ms"] <= left_ms
         assert gap["to_ms"] >= back_ms
@@ -200,12 +200,12 @@ async def test_what_the_nodes_do_not_know_any_more_is_said_and_marked(
 async def test_a_cursor_that_cannot_be_read_is_said(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with chain(monkeypatch) as world:
-        world.store.put_cursor(f"spinpet {MARKET.program_id}", "{}")
-        async with world.service():
+    async with chain(monkeypatch) as environment:
+        environment.store.put_cursor(f"spinpet {MARKET.program_id}", "{}")
+        async with environment.service():
             await trio.sleep(200)
-        assert len(world.events("chain.cursor_lost")) == 1
-        assert world.events("chain.resumed") == []
+        assert len(environment.events("chain.cursor_lost")) == 1
+        assert environment.events("chain.resumed") == []
 
 
 @pytest.mark.parametrize("away_s", [0.0, 500.0])
@@ -213,50 +213,50 @@ async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = (".trade_intervals=['1s','30s','1m']", ".rollup_intervals=['5m','15m']")
-    async with chain(monkeypatch) as world:
-        async with world.service(*more):
+    async with chain(monkeypatch) as environment:
+        async with environment.service(*more):
             await trio.sleep(400)
-            world.box.be_quiet(1100)
+            environment.box.be_quiet(1100)
             await trio.sleep(1500)
-            world.box.lose_notifications(5)
+            environment.box.lose_notifications(5)
             await trio.sleep(100)
-            world.box.be_quiet(200)
+            environment.box.be_quiet(200)
             await trio.sleep(150)
         await trio.sleep(away_s)
-        async with world.service(*more):
+        async with environment.service(*more):
             await trio.sleep(1500)
-            world.box.be_quiet(1200)
+            environment.box.be_quiet(1200)
             await trio.sleep(1000)
-            assert await world.wrong() == []
+            assert await environment.wrong() == []
             for mint in MARKET.mints:
-                rows = await world.stored(mint, Interval.M15)
+                rows = await environment.stored(mint, Interval.M15)
                 assert len(rows) >= 4
                 assert [row.complete for row in rows.values()] == [False, *[True] * (len(rows) - 1)]
                 assert max(rows) > virtual_now_ms() - 1_900_000  # though all are silent since
-        assert world.events("candle.hole") == []
+        assert environment.events("candle.hole") == []
 
 
 async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a restart, and when they were retired: a chart sees flat candles."""
-    async with chain(monkeypatch) as world:
-        async with world.service(".idle_s=120"):
+    async with chain(monkeypatch) as environment:
+        async with environment.service(".idle_s=120"):
             await trio.sleep(300)
-            world.box.be_quiet(1_500)
+            environment.box.be_quiet(1_500)
             await trio.sleep(350)  # the longest candle that runs is over
-            rows = sum(world.store.statistics().sizes.rows.values())
+            rows = sum(environment.store.statistics().sizes.rows.values())
             await trio.sleep(600)
-            assert sum(world.store.statistics().sizes.rows.values()) == rows
-        assert {line["symbol"] for line in world.events("symbol.retired")} == {*MARKET.mints}
-        async with world.service(".idle_s=120") as ready:
+            assert sum(environment.store.statistics().sizes.rows.values()) == rows
+        assert {line["symbol"] for line in environment.events("symbol.retired")} == {*MARKET.mints}
+        async with environment.service(".idle_s=120") as ready:
             await trio.sleep(300)
-            assert sum(world.store.statistics().sizes.rows.values()) == rows
+            assert sum(environment.store.statistics().sizes.rows.values()) == rows
             assert ready.feeds[0].driver.engines == {}
             await trio.sleep(800)
-            house: Any = SimpleNamespace(ready=ready, network=world.network)
+            house: Any = SimpleNamespace(ready=ready, network=environment.network)
             mint = MARKET.mints[0]
-            truth = world.truth(mint, Interval.S30)
+            truth = environment.truth(mint, Interval.S30)
             async with push_client(house) as client:
                 await client.ask(type="history", symbol=mint, interval="30s", limit=60)
                 answer = await client.of_type("history_data")
@@ -273,17 +273,17 @@ async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
 async def test_without_a_node_to_ask_it_is_said_that_nothing_is_repaired(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with chain(monkeypatch) as world:
-        async with world.service(".connection.rest_url=''"):
+    async with chain(monkeypatch) as environment:
+        async with environment.service(".connection.rest_url=''"):
             await trio.sleep(120)
-            assert world.box.requests == 0
-            world.box.lose_notifications(10**6)
+            assert environment.box.requests == 0
+            environment.box.lose_notifications(10**6)
             await trio.sleep(60)
-        (line,) = world.events("chain.repairs_off")
+        (line,) = environment.events("chain.repairs_off")
         assert line["log_level"] == "warning"
-        assert await world.stored(MARKET.mints[0], Interval.S1)
-        assert await world.store.cursor(f"spinpet {MARKET.program_id}") is None
-        world.lines.clear()
-        async with world.service():
+        assert await environment.stored(MARKET.mints[0], Interval.S1)
+        assert await environment.store.cursor(f"spinpet {MARKET.program_id}") is None
+        environment.lines.clear()
+        async with environment.service():
             await trio.sleep(30)
-        assert world.events("chain.repairs_off") == []
+        assert environment.events("chain.repairs_off") == []

@@ -210,7 +210,7 @@ async def test_mark_prices_and_liquidations_reach_a_client(
     with trio.fail_after(3_600):
         async with (
             open_house(settings, trades_per_minute=60) as house,
-            open_client("ws://push:80/ws", world=house.world) as client,
+            open_client("ws://push:80/ws", environment=house.environment) as client,
         ):
             for channel in ("mark_price", "liquidation"):
                 await client.subscribe("BTCUSDT", channel=channel)

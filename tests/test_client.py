@@ -55,7 +55,7 @@ class Line:
         if self.streams:
             self.streams[-1].receive_stream.put_eof()
 
-    def world(self, seed: int = 1) -> Environment:
+    def environment(self, seed: int = 1) -> Environment:
         return Environment(self.dial, self.network.listen, virtual_now_ms, random.Random(seed))
 
 
@@ -122,7 +122,7 @@ async def test_cut_at_random_moments(seed: int, autojump_clock: trio.abc.Clock) 
         async with open_house(settings_for_tests(), push_ms=3_000) as house:
             await wait_ready(house)
             line = Line(house.network)
-            async with open_client(URL, world=line.world(seed)) as client:
+            async with open_client(URL, environment=line.environment(seed)) as client:
                 await client.subscribe("BTCUSDT", "1m", history=7)
                 reader = Reader(client)
                 async with trio.open_nursery() as nursery:
@@ -178,7 +178,7 @@ async def test_the_server_restarts(
 
     monkeypatch.setattr(service, "open_store", same_store)
     network = MemoryNetwork()
-    world = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
+    environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
     box = SimulatorSettings(
         venue="binance_usdm",
         seed=seed,
@@ -197,12 +197,12 @@ async def test_the_server_restarts(
             async def serve_by_turns() -> None:
                 while True:
                     with trio.move_on_after(chance.choice([20, 300, 1500])):
-                        await service.run(settings_for_tests(), world)
+                        await service.run(settings_for_tests(), environment)
                     store.forget(unwritten)
                     await trio.sleep(chance.choice([0, 10, 1200]))
 
             nursery.start_soon(serve_by_turns)
-            async with open_client(URL, world=line.world()) as client:
+            async with open_client(URL, environment=line.environment()) as client:
                 reader = Reader(client)
                 await client.subscribe("BTCUSDT", "1m", history=1)
                 await reader.until_minute(now_minute() + 6 * 60 * MINUTE)
@@ -216,7 +216,7 @@ async def test_a_consumer_that_does_not_read(autojump_clock: trio.abc.Clock) -> 
     with trio.fail_after(10_000):
         async with open_house(settings_for_tests()) as house:
             await wait_ready(house)
-            async with open_client(URL, world=house.world, buffered=5) as client:
+            async with open_client(URL, environment=house.environment, buffered=5) as client:
                 await client.subscribe("BTCUSDT", "1m", history=2)
                 await trio.sleep(3_000)
                 assert client._messages.statistics().current_buffer_used == 5
@@ -231,7 +231,7 @@ async def test_trades_say_that_some_are_missing(autojump_clock: trio.abc.Clock) 
         async with open_house(settings, trades_per_minute=60) as house:
             await wait_ready(house)
             line = Line(house.network)
-            async with open_client(URL, world=line.world()) as client:
+            async with open_client(URL, environment=line.environment()) as client:
                 stream = await client.subscribe("BTCUSDT", channel="trade")
                 reader = Reader(client)
                 await reader.read_until(lambda m: isinstance(m, TradeUpdate))
@@ -254,7 +254,7 @@ async def test_history_in_between_and_a_refusal(autojump_clock: trio.abc.Clock) 
     with trio.fail_after(1_000):
         async with open_house(settings_for_tests()) as house:
             await wait_ready(house)
-            async with open_client(URL, world=house.world) as client:
+            async with open_client(URL, environment=house.environment) as client:
                 stream = await client.subscribe("BTCUSDT", "m1", history=0)
                 wrong = await client.subscribe("NOSUCH", "1m")
                 await client.history("BTCUSDT", "1m", limit=3, end_s=now_minute() // 1000)
@@ -284,10 +284,10 @@ async def test_a_url_that_is_none() -> None:
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(autojump_clock: trio.abc.Clock) -> None:
-    world = Line(MemoryNetwork()).world()
+    environment = Line(MemoryNetwork()).environment()
 
     async def use() -> None:
-        async with open_client(URL, world=world) as client:
+        async with open_client(URL, environment=environment) as client:
             assert isinstance(await anext(client), ConnectionChange)
             raise ZeroDivisionError
 
@@ -334,7 +334,7 @@ async def test_a_refused_token_ends_it(autojump_clock: trio.abc.Clock) -> None:
         await connection.get_message()
 
     async def use() -> None:
-        async with open_client(URL, token="wrong", world=line.world()) as client:
+        async with open_client(URL, token="wrong", environment=line.environment()) as client:
             await anext(client)
 
     async with scripted(talk) as line:
@@ -356,7 +356,7 @@ async def test_it_comes_back_when_it_was_told_to(autojump_clock: trio.abc.Clock)
         await connection.get_message()
 
     async with scripted(talk) as line:
-        async with open_client(URL, token="t", world=line.world()) as client:
+        async with open_client(URL, token="t", environment=line.environment()) as client:
             reader = Reader(client)
             await reader.read_until(lambda m: m == Authenticated(7))
     (lost, _) = reader.messages
@@ -368,7 +368,7 @@ async def test_it_waits_longer_each_time_while_nobody_is_there(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     network = MemoryNetwork()
-    async with open_client(URL, world=Line(network).world()) as client:
+    async with open_client(URL, environment=Line(network).environment()) as client:
         waits = [(await anext(client)).retry_s for _ in range(20)]
     low, high = connection_module._BACKOFF_S
     assert waits[0] <= low

@@ -187,11 +187,11 @@ async def load(source: Source, cache: Path | None) -> Instruments:
     async def nowhere(*_: Any) -> Any:
         raise OSError
 
-    world = Environment(nowhere, nowhere, lambda: 5.0, random.Random(1))
+    environment = Environment(nowhere, nowhere, lambda: 5.0, random.Random(1))
     table, _ = await instruments.load(
         binance_usdm,
         source,  # type: ignore[arg-type]
-        world,
+        environment,
         cache,
         Backoff(1, 1),
         lambda answer: None,

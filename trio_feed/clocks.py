@@ -22,7 +22,7 @@ def make_clock_monitor() -> ClockMonitor:
 
 async def run_clock_monitor(
     monitor: ClockMonitor,
-    world: Environment,
+    environment: Environment,
     errors_ms: Callable[[], Mapping[str, float | None]],
     moved: Callable[[], None],
     metrics: Metrics,
@@ -32,7 +32,7 @@ async def run_clock_monitor(
     shown: set[str] = set()
     while True:
         now = mono()
-        for step in monitor.stepped(world.wall(), now):
+        for step in monitor.stepped(environment.wall(), now):
             if step.direction != "pause":
                 moved()
             metrics.clock_steps.labels(step.direction).inc()

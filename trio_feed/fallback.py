@@ -35,7 +35,7 @@ _HOST, _PORT = "simulated", 80
 async def run_fallback(
     feed: VenueFeed,
     *,
-    world: Environment,
+    environment: Environment,
     bus: Publisher,
 ) -> Never:
     """Until cancelled: simulate the venue while ``feed`` has been out of reach for longer than
@@ -46,17 +46,17 @@ async def run_fallback(
         await feed.pool.carrying.wait_value(0, held_for=after_s)
         venue.warning("fallback.started", after_s=after_s)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_simulate, feed.venue.NAME, feed.settings, world, bus)
+            nursery.start_soon(_simulate, feed.venue.NAME, feed.settings, environment, bus)
             await feed.pool.carrying.wait_value(lambda links: links > 0)
             nursery.cancel_scope.cancel()
         venue.warning("fallback.ended")
 
 
 async def _simulate(
-    name: str, exchange: ExchangeSettings, world: Environment, bus: Publisher
+    name: str, exchange: ExchangeSettings, environment: Environment, bus: Publisher
 ) -> Never:
     network = MemoryNetwork()
-    inside = Environment(network.dial, network.listen, world.now_ms, random.Random(name))
+    inside = Environment(network.dial, network.listen, environment.now_ms, random.Random(name))
     box = SimulatorSettings(venue=name, symbols=exchange.symbols)
     url = f"{_HOST}:{_PORT}"
     connection = ConnectionSettings(websocket_url=f"ws://{url}", rest_url=f"http://{url}")
@@ -64,10 +64,10 @@ async def _simulate(
     feed = VenueFeed(
         make_venue(name, settings),
         settings,
-        world=inside,
+        environment=inside,
         environ=None,
         tails={},
-        store=MemoryStore(int(world.now_ms())),
+        store=MemoryStore(int(environment.now_ms())),
         bus=_Shown(bus),
         simulated=True,
         metrics=Metrics(),  # not the service's: nothing of this came from an exchange
@@ -75,7 +75,7 @@ async def _simulate(
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen(_HOST, _PORT)
-        await nursery.start(partial(serve_box, box, listeners=listeners, now_ms=world.now_ms))
+        await nursery.start(partial(serve_box, box, listeners=listeners, now_ms=environment.now_ms))
         await feed.run()
     raise AssertionError("a feed runs until cancelled")
 

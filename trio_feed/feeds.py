@@ -139,7 +139,7 @@ class Feeds:
         environment, bus = self._context.environment, self._context.bus
         async with trio.open_nursery() as nursery:
             if own.settings.fallback == "simulated":
-                beside = partial(run_fallback, own.feed, world=environment, bus=bus)
+                beside = partial(run_fallback, own.feed, environment=environment, bus=bus)
                 nursery.start_soon(beside, name=f"fallback {own.name}")
             await own.feed.run()
 
@@ -238,7 +238,7 @@ class Feeds:
         feed = VenueFeed(
             make_venue(name, boxed),
             boxed,
-            world=context.environment,
+            environment=context.environment,
             environ=context.environ if self._settings.proxy.from_env else None,
             tails=tails,
             store=context.store,

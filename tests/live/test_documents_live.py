@@ -119,7 +119,7 @@ async def test_the_chart_page_of_document_004(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("venue", ["binance", "spinpet"])
 async def test_the_integration_test_of_document_004(venue: str, tmp_path: Path) -> None:
-    """The document's own world is that of Solana mints; most users have pairs."""
+    """The document's own environment is that of Solana mints; most users have pairs."""
     async with serving(venue, tmp_path) as (url, symbol):
         done = await node("kline_check.js", url, symbol)
     assert done.returncode == 0, done.stderr

@@ -43,9 +43,9 @@ def pool_route(proxies: Sequence[tuple[str, Pproxy]], certificates: Certificates
         for kind, proxy in proxies
     )
     policy = EgressSettings(cool_down_min_s=0.3, cool_down_max_s=0.6)
-    world = real_environment()
+    environment = real_environment()
     return Route(
-        dial=world.dial,
+        dial=environment.dial,
         proxy_settings=ProxySettings(),
         environ=None,
         ca_file=certificates.ca_file,
@@ -63,11 +63,11 @@ class Service:
         self._here, self._way = here, way
 
     async def run(self) -> None:
-        world = real_environment()
+        environment = real_environment()
         await supervise(
             self._attempt,
             backoff=Backoff(0.05, 0.1),
-            chance=world.random,
+            chance=environment.random,
             on_lost=lambda error, _delay_s: self.losses.append(error),
         )
 

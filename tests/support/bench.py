@@ -102,7 +102,7 @@ class Bench:
         self.driver = Driver(
             rules,
             ExchangeSettings(**(chosen | more)),
-            world=Environment(_nowhere, _nowhere, wall_ms, random.Random(1)),
+            environment=Environment(_nowhere, _nowhere, wall_ms, random.Random(1)),
             bus=self.bus,
             store=self.store,
             metrics=self.metrics,

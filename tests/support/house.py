@@ -35,7 +35,7 @@ class House:
     market: Any
     exchange: Any
     ready: service.Ready
-    world: Environment
+    environment: Environment
     gate: Gate
     """Before the exchange: frames may be dropped and changed there."""
 
@@ -79,7 +79,7 @@ async def open_house(
     """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it,
     ``now_ms`` is the service's calendar, which may be wrong."""
     network = network or MemoryNetwork()
-    world = Environment(network.dial, network.listen, now_ms, random.Random(seed))
+    environment = Environment(network.dial, network.listen, now_ms, random.Random(seed))
     (venue,) = settings.exchanges
     box = SimulatorSettings(
         venue=venue,
@@ -94,8 +94,8 @@ async def open_house(
         exchange = await nursery.start(
             partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)
         )
-        ready = await nursery.start(service.run, settings, world)
-        yield House(network, exchange.market, exchange, ready, world, gate)
+        ready = await nursery.start(service.run, settings, environment)
+        yield House(network, exchange.market, exchange, ready, environment, gate)
         nursery.cancel_scope.cancel()
 
 

@@ -40,8 +40,8 @@ class Client:
     the connection; what is read later still has every closed candle.
     """
 
-    def __init__(self, route: Route, url: str, world: Environment, buffered: int) -> None:
-        self._route, self._url, self._world = route, url, world
+    def __init__(self, route: Route, url: str, environment: Environment, buffered: int) -> None:
+        self._route, self._url, self._environment = route, url, environment
         self._conversation = Conversation()
         self._news, self._messages = trio.open_memory_channel[ClientMessage](buffered)
         self._asked = trio.lowlevel.ParkingLot()
@@ -134,7 +134,7 @@ class Client:
                 self._ended = lost
                 return self._news.close()
             backoff.succeeded(trio.current_time() - began)
-            delay = backoff.next_delay_s(self._world.random)
+            delay = backoff.next_delay_s(self._environment.random)
             if isinstance(lost, SentAway):
                 delay = max(delay, lost.after_s)
             await self._news.send(ConnectionChange(ConnectionState.LOST, str(lost), delay))
@@ -200,7 +200,7 @@ async def open_client(
     proxy: ProxySettings | None = None,
     ca_file: str = "",
     buffered: int = 1000,
-    world: Environment | None = None,
+    environment: Environment | None = None,
 ) -> AsyncIterator[Client]:
     """A client of the push endpoint at ``url`` (ws or wss), connected in the background and closed
     when the block ends.
@@ -210,10 +210,10 @@ async def open_client(
     messages may wait for the consumer.  A URL that is none raises SettingsError; that
     the server cannot be reached is a ConnectionChange, and it is tried again.
     """
-    world = world or real_environment()
+    environment = environment or real_environment()
     proxy_settings = proxy or ProxySettings()
-    route = Route(world.dial, proxy_settings, None, ca_file, _STEP_S)
-    client = Client(route, url, world, buffered)
+    route = Route(environment.dial, proxy_settings, None, ca_file, _STEP_S)
+    client = Client(route, url, environment, buffered)
     if token:
         await client.authenticate(token)
     try:

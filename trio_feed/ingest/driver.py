@@ -52,7 +52,7 @@ class Driver:
         rules: Rules,
         settings: ExchangeSettings,
         *,
-        world: Environment,
+        environment: Environment,
         bus: Publisher,
         store: KlineStore,
         metrics: Metrics,
@@ -62,9 +62,9 @@ class Driver:
         self.engines: dict[str, SymbolEngine] = {}
         self.queues = Queues()
         self.held = False
-        self._world, self._bus, self._store = world, bus, store
+        self._environment, self._bus, self._store = environment, bus, store
         self._metrics, self._simulated = metrics, simulated
-        self.clock = ExchangeClock(mono(), world.wall())
+        self.clock = ExchangeClock(mono(), environment.wall())
         self._log = structlog.get_logger().bind(venue=rules.venue)
         self._wakes = Wakes()
         self.prices_quiet: Callable[[], bool] | None = None
@@ -74,7 +74,7 @@ class Driver:
 
     def now(self) -> Now:
         """This moment on all three clocks."""
-        return self._world.now(self.clock.at)
+        return self._environment.now(self.clock.at)
 
     # Symbols
 

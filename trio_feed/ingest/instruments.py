@@ -65,7 +65,7 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
 async def load(
     venue: Venue,
     rest: RestClient,
-    world: Environment,
+    environment: Environment,
     cache: Path | None,
     backoff: Backoff,
     note_date: Callable[[Answer], None],
@@ -75,10 +75,10 @@ async def load(
     log = structlog.get_logger().bind(venue=venue.NAME)
     while True:
         try:
-            copy = await fetch(venue, rest, world.now_ms, note_date)
+            copy = await fetch(venue, rest, environment.now_ms, note_date)
             table = parse(venue, copy)
         except (NetworkError, BadMessage) as error:
-            delay_s = backoff.next_delay_s(world.random)
+            delay_s = backoff.next_delay_s(environment.random)
             log.warning("instruments.failed", problem=str(error), retry_s=round(delay_s, 3))
             old = await _read(venue, cache)
             if old is not None:

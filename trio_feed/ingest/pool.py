@@ -72,7 +72,7 @@ class Pool:
         settings: ConnectionSettings,
         *,
         route: Route,
-        world: Environment,
+        environment: Environment,
         metrics: Metrics,
         driver: Driver,
     ) -> None:
@@ -80,7 +80,7 @@ class Pool:
         self.instruments = Instruments()
         self.carrying = AsyncValue(0)
         self._venue, self._settings, self._route = venue, settings, route
-        self._world, self._metrics, self._driver = world, metrics, driver
+        self._environment, self._metrics, self._driver = environment, metrics, driver
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._turn = trio.Lock()
         self._made = 0
@@ -187,7 +187,7 @@ class Pool:
             max_age_s=self._settings.max_age_s,
             settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
             turn=self._turn,
-            chance=self._world.random.random,
+            chance=self._environment.random.random,
             retired=slot.states.remove,
             log=self._log,
         )
@@ -214,14 +214,14 @@ class Pool:
             settings=settings,
             send_channel=send_channel,
             backoff=Backoff(settings.backoff_min_s, settings.backoff_max_s),
-            now_ms=self._world.now_ms,
+            now_ms=self._environment.now_ms,
             metrics=self._metrics,
             up=lambda _plan: self._up(slot),
             down=lambda _plan: self._down(slot),
             delivered=delivered,
             leaving=partial(leave, "announced"),
         )
-        return _Kept(state, connection, self._world, partial(self._lost, state))
+        return _Kept(state, connection, self._environment, partial(self._lost, state))
 
     def _up(self, slot: Slot) -> None:
         slot.carrying += 1
@@ -256,13 +256,13 @@ class _Kept:
 
     state: ConnectionState
     connection: Connection
-    world: Environment
+    environment: Environment
     lost: Callable[[NetworkError, float], None]
 
     async def run(self) -> None:
         await supervise(
             self.connection.run,
             backoff=self.connection.backoff,
-            chance=self.world.random,
+            chance=self.environment.random,
             on_lost=self.lost,
         )

@@ -63,7 +63,7 @@ class VenueFeed:
         venue: Venue,
         settings: ExchangeSettings,
         *,
-        world: Environment,
+        environment: Environment,
         environ: Mapping[str, str] | None,
         tails: Mapping[Series, Tail],
         store: KlineStore,
@@ -74,7 +74,7 @@ class VenueFeed:
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
-        self._bus, self._world, self._store = bus, world, store
+        self._bus, self._environment, self._store = bus, environment, store
         self._metrics, self._cache = metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
@@ -84,7 +84,7 @@ class VenueFeed:
         connection = settings.connection
         self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
-            dial=world.dial,
+            dial=environment.dial,
             proxy_settings=connection.proxy,
             environ=environ,
             ca_file=connection.ca_file,
@@ -98,14 +98,19 @@ class VenueFeed:
         self.driver = Driver(
             rules_of(venue),
             settings,
-            world=world,
+            environment=environment,
             bus=bus,
             store=store,
             metrics=metrics,
             simulated=simulated,
         )
         self.pool = Pool(
-            venue, connection, route=self._route, world=world, metrics=metrics, driver=self.driver
+            venue,
+            connection,
+            route=self._route,
+            environment=environment,
+            metrics=metrics,
+            driver=self.driver,
         )
         self._symbols = WantedSymbols(venue, self.driver, bus)
         self._newcomers = Newcomers(self.driver, store, bus)
@@ -144,7 +149,7 @@ class VenueFeed:
 
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
-        name, oldest = self.venue.NAME, self._world.now_ms() - fresh_s * 1000
+        name, oldest = self.venue.NAME, self._environment.now_ms() - fresh_s * 1000
         if not self.pool.slots:
             return f"{name}: no instruments yet"
         for slot in self.pool.slots:
@@ -159,7 +164,7 @@ class VenueFeed:
 
     def clock_error_ms(self) -> float | None:
         """By how much our calendar is ahead of the exchange's; None while unknown."""
-        return self.driver.clock.error_of(self._world.wall(), mono())
+        return self.driver.clock.error_of(self._environment.wall(), mono())
 
     def clock_stepped(self) -> None:
         """Our calendar and the monotonic clock have parted: what waits for a time looks again."""
@@ -293,7 +298,7 @@ class VenueFeed:
         backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
         refresh = instruments.Refresh(self.settings.instruments_refresh_s)
         table, current = await instruments.load(
-            self.venue, rest, self._world, self._cache, backoff, self.driver.note_answer
+            self.venue, rest, self._environment, self._cache, backoff, self.driver.note_answer
         )
         while True:
             self._apply(table, nursery, send_channel, fetcher)
@@ -301,7 +306,7 @@ class VenueFeed:
             await trio.sleep(refresh.delay_s(settled=settled))
             try:
                 copy = await instruments.fetch(
-                    self.venue, rest, self._world.now_ms, self.driver.note_answer
+                    self.venue, rest, self._environment.now_ms, self.driver.note_answer
                 )
                 table = instruments.parse(self.venue, copy)
             except (NetworkError, BadMessage) as error:

@@ -40,7 +40,7 @@ def _process_pause(trial: Trial, fault: Fault) -> None:
 
 
 def _suspend(trial: Trial, fault: Fault) -> None:
-    """A laptop asleep: its monotonic clock stood still, the world went on, connections are dead.
+    """A laptop asleep: its monotonic clock stood still, time went on, connections are dead.
     ``times`` 1: nobody has told it so."""
     connections = [*trial.exchange.connections]
     for connection in connections:

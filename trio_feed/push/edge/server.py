@@ -51,7 +51,7 @@ async def serve(
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
 
-    ``listeners`` are bound (``world.listen``) and closed here in every case.  After
+    ``listeners`` are bound (``environment.listen``) and closed here in every case.  After
     ``stop_accepting`` it refuses new connections and goes on with the others.  When cancelled:
     accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is

@@ -60,7 +60,7 @@ def join_address(host: str, port: int) -> str:
 
 
 def bound_address(listener: trio.abc.Listener[Any]) -> str:
-    """``host:port`` that a listener of ``world.listen`` is bound to (in memory: says it is)."""
+    """``host:port`` that a listener is bound to (in memory: says it is)."""
     if isinstance(listener, trio.SocketListener):
         host, port = listener.socket.getsockname()[:2]
         return join_address(host, port)
