@@ -464,9 +464,14 @@ class SymbolEngine:
 
     def _price(self, price: Price, now: Now, out: list[Effect]) -> None:
         assert self.prices is not None, "prices become candles"
+        late = self.prices.late
         built = self.prices.take(price, now)
         if built is None:
             return
+        if self.prices.late > late:
+            fields = {"symbol": self.symbol, "time": price.time_ms}
+            out.append(Report("price.too_late", "warning", fields))
+            out += self.missed(price.time_ms, price.time_ms + 1, now, final=True)
         line = self._line.get(Channel.TRADE)
         if line is not None:
             out.append(LineNews(line, price, self.source, float(now.wall)))
