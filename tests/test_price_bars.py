@@ -210,3 +210,16 @@ def test_an_answer_over_years_of_silence_is_no_longer_than_what_was_asked_for() 
     filled = fill_flat([row(T0, 1)], S1, limit=5, end_ms=T0 + 10**11)
     assert len(filled) == 5
     assert filled[-1].open_ms == open_of(S1, T0 + 10**11 - 1)
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_price_that_is_awaited_changes_its_candle_however_late(hold: bool) -> None:
+    bars = PriceBars([Interval.S1], window_ms=10_000)
+    second = 1_790_000_000_000
+    for number, after_ms in enumerate((0, 1_000, 5_000, 400_000, 800_000)):
+        if hold:
+            bars.hold_ms = second + 1_000
+        bars.take(Price("M", Decimal(number), f"{number}", second + after_ms, number * 10))
+    changed = bars.take(Price("M", Decimal(9), "late", second + 3_000, 15))
+    assert [kline.open_ms - second for _, kline in changed] == ([3_000, 5_000] if hold else [])
+    assert bars.late == (not hold)

@@ -11,7 +11,7 @@ from scripts import simulate
 from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import Run
 from scripts.simulate_solana import INTERVALS, KINDS
-from trio_feed.simulator.faultscript import Fault
+from trio_feed.simulator.faultscript import SOLANA_KINDS, Fault, write_script
 
 Result = dict[str, Any]
 PROCESSED, CONFIRMED = 1, 2
@@ -55,7 +55,15 @@ def stored_whole(result: Result) -> list[str]:
     return logs("symbol.retired")(result) + [f"lost {result['lost']}"] * bool(result["lost"])
 
 
+WAYS = [kind for kind in KINDS if kind not in SOLANA_KINDS]
+"""What may happen to any connection; a third of them in each run."""
+
+
 SCENARIOS: Mapping[str, Scenario] = {
+    **{
+        f"ways_{n}": Scenario(of(*write_script(n, 0.5, WAYS[n::3]), hours=0.5, seed=n + 3))
+        for n in range(3)
+    },
     "nothing": Scenario(of()),
     "fork": Scenario(
         of((100.0, Fault("fork", times=20)), (500.0, Fault("fork", times=7)), seed=PROCESSED),

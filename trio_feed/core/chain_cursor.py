@@ -13,7 +13,7 @@ fetched now counts in the candle in which it was live.
 
 import json
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from attrs import define, field, frozen
 
@@ -99,16 +99,15 @@ class CursorKeeper:
     def settled(
         self,
         transaction: tuple[str, int],
-        taken: Iterable[tuple[int, int]],
+        taken: Sequence[tuple[int, int]],
         since_ms: int,
         symbols: Collection[str],
     ) -> ChainCursor | None:
         """Nothing is missing up to this transaction.  ``taken``: slots and times of the prices,
         ascending.  Returns the cursor where it is another one than before."""
-        prices = [*taken]
         slot = transaction[1]
         before_ms = self._marks[-1][2] if self._marks else since_ms
-        settled_ms = _after_last(prices, slot, before_ms)
+        settled_ms = _after_last(taken, slot, before_ms)
         if (not self._marks or self._marks[-1][:2] != transaction) and len(self._marks) < _MARKS:
             self._marks.append((*transaction, settled_ms))
         opens = sorted({calendar.open_of(interval, settled_ms) for interval in self.intervals})
@@ -117,8 +116,8 @@ class CursorKeeper:
         signature, slot, time_ms = self._marks[0]
         bounds = [(time_ms, slot)]
         for at in opens:
-            earlier = [told for told, told_ms in prices if told_ms < at]
-            bounds.append((at, max([slot, *earlier[-1:]])))
+            earlier = next((told for told, told_ms in reversed(taken) if told_ms < at), slot)
+            bounds.append((at, max(slot, earlier)))
         cursor = ChainCursor(
             signature, slot, time_ms, settled_ms, since_ms, tuple(symbols), tuple(sorted(bounds))
         )

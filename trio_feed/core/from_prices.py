@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Price
 from .bars import Built
-from .effects import Effect, LineNews
+from .effects import Effect, LineNews, Report
 from .opening import End
 from .prices import SymbolPrices
 from .scope import Scope
@@ -30,9 +30,14 @@ class PriceCandles:
 
     def take(self, price: Price, now: Now, out: list[Effect]) -> None:
         """A price; nothing where it was known."""
+        late = self.prices.late
         built = self.prices.take(price, now)
         if built is None:
             return
+        if self.prices.late > late:
+            fields = {"symbol": self._scope.symbol, "time": price.time_ms}
+            out.append(Report("price.too_late", "warning", fields))
+            out += self.missed(price.time_ms, price.time_ms + 1, now, final=True)
         if self._line is not None:
             out.append(LineNews(self._line, price, self._scope.source, float(now.wall)))
         self._priced(built, now, out)

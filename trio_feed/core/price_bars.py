@@ -72,6 +72,8 @@ class PriceBars:
     window_ms: int = 600_000
     most: int = 5_000
     late: int = 0
+    hold_ms: int | None = None
+    """Prices since then are awaited, so that the window reaches back to it (``most`` holds)."""
     newest_ms: int = 0
     """Time of the newest price: an owner retires a symbol that is idle for long."""
     _entries: list[_Entry] = field(factory=list)
@@ -281,6 +283,8 @@ class PriceBars:
         """Forget what is too old to be revised: whole candles of the longest interval."""
         longest = max(self.intervals, key=calendar.length_ms)
         old_ms = self.newest_ms - self.window_ms
+        if self.hold_ms is not None:
+            old_ms = min(old_ms, self.hold_ms)
         if len(self._entries) > self.most:
             old_ms = max(old_ms, self._entries[-self.most].time_ms)
         cut_ms = calendar.open_of(longest, max(old_ms, 0))

@@ -60,6 +60,11 @@ class SymbolPrices:
         self._bars = PriceBars(self.intervals, self.last)
 
     @property
+    def late(self) -> int:
+        """Prices that came too late to change their candle."""
+        return self._bars.late
+
+    @property
     def next_end_ms(self) -> int | None:
         """When the next candle with a price ends; None: there is none that is open."""
         return self._bars.next_end_ms
@@ -130,6 +135,7 @@ class SymbolPrices:
     def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
         """Prices between may be missing.  ``final``: they cannot be had."""
         (self._final if final else self._open_gaps).append((first_ms, until_ms))
+        self._hold()
         after_ms = self._bars.first_after(until_ms)
         if after_ms is None:
             self._unsure_ms = max(until_ms, self._unsure_ms or 0)
@@ -143,6 +149,7 @@ class SymbolPrices:
         if not found:
             return []
         self._open_gaps = [gap for gap in self._open_gaps if gap[1] > until_ms]
+        self._hold()
         if not self._open_gaps and not self._final:
             self._unsure_ms = None
         out: list[Built] = []
@@ -177,6 +184,9 @@ class SymbolPrices:
         if not self._up or self.chain:
             return []
         return self._bars.advance(int(now.exchange) - GRACE_MS)
+
+    def _hold(self) -> None:
+        self._bars.hold_ms = min((first_ms for first_ms, _ in self._open_gaps), default=None)
 
     def _news(self, built: list[Built]) -> list[Built]:
         """Without what is stored just so."""
