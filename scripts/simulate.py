@@ -1,8 +1,8 @@
 """The whole service under virtual time against a box with a fault script; see ``--help``.
 
 Everything runs in one process over memory streams: the simulated exchange behind a gate
-(:mod:`trio_feed.simulator.gate`), the service, and one client of its push endpoint that keeps
-every closed candle it is told of.  Afterwards the store and the client's record are compared with
+(:mod:`trio_feed.simulator.faults.proxy`), the service, and one client of its push endpoint that
+keeps every closed candle it gets.  Afterwards the store and the client's record are compared with
 the simulated market, which can be asked for the truth of any minute.
 
 Time is trio's MockClock, so hours take seconds, and nothing reads the machine's clock but the
@@ -59,16 +59,16 @@ from trio_feed import logs, service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
 from trio_feed.settings import LoggingSettings
-from trio_feed.simulator.books import BookPath
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.clocks import Clocks
-from trio_feed.simulator.faultscript import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
-from trio_feed.simulator.gate import Gate
-from trio_feed.simulator.levers import play, pull
-from trio_feed.simulator.memory import MemoryNetwork
-from trio_feed.simulator.memory_proxy import MemoryProxy
-from trio_feed.simulator.pipe import pipe_pair
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import serve_box
+from trio_feed.simulator.faults.clocks import Clocks
+from trio_feed.simulator.faults.injection import play, pull
+from trio_feed.simulator.faults.proxy import Gate
+from trio_feed.simulator.faults.run import Trial
+from trio_feed.simulator.faults.schedule import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
+from trio_feed.simulator.machinery.connect_proxy import MemoryProxy
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
+from trio_feed.simulator.market.books import BookPath
 from trio_feed.supervise import root_cause
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.record import BookCheck, Record

@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from scripts.simulate_run import FRESH, HISTORY_BARS, NEWCOMER, START_MS, SYMBOL, Run, as_it_was
 from trio_feed.model import Interval
-from trio_feed.simulator.trial import Correction, Trial
+from trio_feed.simulator.faults.run import Correction, Trial
 from trio_feed.testing.judge import (
     Case,
     Stored,

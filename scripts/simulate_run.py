@@ -6,7 +6,7 @@ from attrs import frozen
 
 from trio_feed.model import Interval, Kline
 from trio_feed.settings import Settings, SimulatorSettings, load
-from trio_feed.simulator.faultscript import KINDS, Fault, write_script
+from trio_feed.simulator.faults.schedule import KINDS, Fault, write_script
 
 START_MS = 1_760_000_000_000
 """2025-10-09T08:53:20Z: not on any boundary."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from scripts.simulate_run import Run, box_settings
 from trio_feed.model import Interval
-from trio_feed.simulator.boxes import spinpet_market
-from trio_feed.simulator.faultscript import SOLANA_KINDS
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import spinpet_market
+from trio_feed.simulator.faults.run import Trial
+from trio_feed.simulator.faults.schedule import SOLANA_KINDS
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.prices import bars_of, judge_prices, prices_of
 from trio_feed.testing.record import Record

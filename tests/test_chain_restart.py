@@ -21,8 +21,8 @@ from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Kline, Series
 from trio_feed.settings import Settings, SimulatorSettings
-from trio_feed.simulator.boxes import serve_box, spinpet_market
-from trio_feed.simulator.solana import SimulatedSolana
+from trio_feed.simulator.exchanges import serve_box, spinpet_market
+from trio_feed.simulator.solana.node import SimulatedSolana
 from trio_feed.store import MemoryStore
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.prices import Bar, bars_of, prices_of

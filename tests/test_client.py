@@ -32,7 +32,7 @@ from trio_feed.environment import Environment
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Kline
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box
+from trio_feed.simulator.exchanges import serve_box
 from trio_feed.store import MemoryStore
 
 MINUTE = 60_000

@@ -34,7 +34,7 @@ from trio_feed.simulator import (
     serve_binance,
     serve_replay,
 )
-from trio_feed.simulator.wire import text_frame
+from trio_feed.simulator.machinery.wire import text_frame
 from trio_feed.supervise import Backoff
 from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue
 from trio_feed.venues.binance import usdm as binance_usdm

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from trio_feed.simulator.faultscript import (
+from trio_feed.simulator.faults.injection import LEVERS
+from trio_feed.simulator.faults.schedule import (
     ALL_KINDS,
     KINDS,
     SOLANA_KINDS,
@@ -13,7 +14,6 @@ from trio_feed.simulator.faultscript import (
     parse_kinds,
     write_script,
 )
-from trio_feed.simulator.levers import LEVERS
 
 START_MS = 1_760_000_000_000
 

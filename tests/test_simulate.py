@@ -16,10 +16,10 @@ from trio_feed.core.ledger import Ledger
 from trio_feed.model import Kline
 from trio_feed.net.limits import Bans
 from trio_feed.settings import ProxySettings, Settings
-from trio_feed.simulator.faultscript import KINDS, Fault, write_script
-from trio_feed.simulator.gate import client_frames, server_frames
-from trio_feed.simulator.tampers import TAMPERS, closes
-from trio_feed.simulator.wire import ping_frame, text_frame
+from trio_feed.simulator.faults.frames import TAMPERS, closes
+from trio_feed.simulator.faults.proxy import client_frames, server_frames
+from trio_feed.simulator.faults.schedule import KINDS, Fault, write_script
+from trio_feed.simulator.machinery.wire import ping_frame, text_frame
 from trio_feed.testing.record import BookCheck
 
 CLOSE = b'{"e":"kline","k":{"x":true}}'

@@ -10,9 +10,9 @@ from support.exchange import START, Box, collect, open_box
 from trio.testing import MockClock
 
 from trio_feed.model import Instrument, Interval
-from trio_feed.simulator.binance_spot import SPOT
-from trio_feed.simulator.binance_stats import Statistics
-from trio_feed.simulator.binance_usdm import USDM
+from trio_feed.simulator.binance.spot import SPOT
+from trio_feed.simulator.binance.statistics import Statistics
+from trio_feed.simulator.binance.usdm import USDM
 from trio_feed.venues.base import Ignored, Stream
 from trio_feed.venues.binance import spot as binance
 from trio_feed.venues.binance import usdm as binance_usdm

@@ -18,18 +18,18 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from trio_feed.model import Interval
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.clocks import Clocks
-from trio_feed.simulator.faults import ODD
-from trio_feed.simulator.faultscript import TRUTH_KINDS, Fault
-from trio_feed.simulator.gate import Gate
-from trio_feed.simulator.levers import pull
-from trio_feed.simulator.memory import MemoryNetwork
-from trio_feed.simulator.memory_proxy import MemoryProxy
-from trio_feed.simulator.pipe import pipe_pair
-from trio_feed.simulator.tampers import TAMPERS
-from trio_feed.simulator.time_levers import TIME_LEVERS
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import serve_box
+from trio_feed.simulator.faults.clocks import Clocks
+from trio_feed.simulator.faults.frames import TAMPERS
+from trio_feed.simulator.faults.injection import pull
+from trio_feed.simulator.faults.proxy import Gate
+from trio_feed.simulator.faults.run import Trial
+from trio_feed.simulator.faults.schedule import TRUTH_KINDS, Fault
+from trio_feed.simulator.faults.timing import TIME_LEVERS
+from trio_feed.simulator.machinery.connect_proxy import MemoryProxy
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
+from trio_feed.simulator.machinery.response_faults import ODD
 
 START = 1_760_000_000_000
 WS, REST, PROXY = ("exchange", 80), ("rest", 80), ("proxy", 80)

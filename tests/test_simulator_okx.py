@@ -25,12 +25,12 @@ from trio.testing import MockClock
 
 from trio_feed.model import Interval
 from trio_feed.simulator import Market
-from trio_feed.simulator.books import Level, Levels
-from trio_feed.simulator.okx_bars import BARS, Candles
-from trio_feed.simulator.okx_book_lines import BooksLine
-from trio_feed.simulator.okx_forms import Channel, aggregates
-from trio_feed.simulator.okx_listing import find_instrument
-from trio_feed.simulator.okx_sources import Sequences, Sources
+from trio_feed.simulator.market.books import Level, Levels
+from trio_feed.simulator.okx.bars import BARS, Candles
+from trio_feed.simulator.okx.book_sources import BooksLine
+from trio_feed.simulator.okx.data import Sequences, Sources
+from trio_feed.simulator.okx.listing import find_instrument
+from trio_feed.simulator.okx.rows import Channel, aggregates
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DAY = 24 * HOUR

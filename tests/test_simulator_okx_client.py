@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from trio_feed.core.book import Book, Outcome
 from trio_feed.model import BookTop, BookUpdate, Interval, Ticker, Trade, plain
-from trio_feed.simulator.okx_bars import BARS
+from trio_feed.simulator.okx.bars import BARS
 from trio_feed.venues import Ack, KlineUpdate, Pong
 from trio_feed.venues.instruments import Instruments
 from trio_feed.venues.okx import venue as okx

@@ -26,8 +26,8 @@ from trio_websocket import WebSocketConnection
 
 from trio_feed.model import Interval
 from trio_feed.simulator import Faults
-from trio_feed.simulator.okx_control import REQUESTS_PER_HOUR
-from trio_feed.simulator.okx_listing import digits
+from trio_feed.simulator.okx.control import REQUESTS_PER_HOUR
+from trio_feed.simulator.okx.listing import digits
 
 MINUTE, HOUR = 60_000, 3_600_000
 D = Decimal

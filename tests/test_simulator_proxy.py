@@ -7,9 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.simulator.memory import MemoryNetwork, MemoryStream
-from trio_feed.simulator.memory_proxy import MemoryProxy, Misdeed
-from trio_feed.simulator.pipe import pipe_pair
+from trio_feed.simulator.machinery.connect_proxy import MemoryProxy, Misdeed
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork, MemoryStream
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
 
 ASK = b"CONNECT exchange:443 HTTP/1.1\r\nHost: exchange:443\r\n\r\n"
 

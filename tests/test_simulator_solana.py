@@ -21,11 +21,11 @@ from trio_websocket import (
 )
 
 from trio_feed.model import Price, plain
-from trio_feed.simulator.faults import Faults
-from trio_feed.simulator.solana import SimulatedSolana, serve_spinpet
-from trio_feed.simulator.solana_chain import SLOT_MS
-from trio_feed.simulator.solana_control import LogSubscriptions
-from trio_feed.simulator.spinpet import SpinPetMarket, Transaction, encode_event
+from trio_feed.simulator.machinery.response_faults import Faults
+from trio_feed.simulator.solana.chain import SLOT_MS
+from trio_feed.simulator.solana.control import LogSubscriptions
+from trio_feed.simulator.solana.node import SimulatedSolana, serve_spinpet
+from trio_feed.simulator.solana.spinpet import SpinPetMarket, Transaction, encode_event
 from trio_feed.venues import AnyInstrument, Kind
 from trio_feed.venues.spinpet.venue import SpinPet
 

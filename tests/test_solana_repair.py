@@ -26,10 +26,10 @@ from trio_feed.net.budgets import Weights
 from trio_feed.net.rest import RestClient, open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings
-from trio_feed.simulator.faultscript import Fault
-from trio_feed.simulator.solana import SimulatedSolana, serve_spinpet
-from trio_feed.simulator.solana_levers import SOLANA_LEVERS
-from trio_feed.simulator.spinpet import SpinPetMarket
+from trio_feed.simulator.faults.schedule import Fault
+from trio_feed.simulator.faults.solana import SOLANA_LEVERS
+from trio_feed.simulator.solana.node import SimulatedSolana, serve_spinpet
+from trio_feed.simulator.solana.spinpet import SpinPetMarket
 from trio_feed.transactions import (
     AskSignatures,
     AskSlot,

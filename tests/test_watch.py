@@ -20,7 +20,7 @@ from support.house import (
 
 from trio_feed.ingest.venue import VenueFeed
 from trio_feed.settings import Settings
-from trio_feed.simulator.tampers import TAMPERS
+from trio_feed.simulator.faults.frames import TAMPERS
 from trio_feed.venues import Rows
 
 MINUTE = 60_000

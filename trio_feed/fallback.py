@@ -22,8 +22,8 @@ from .metrics import Metrics
 from .model import Kline, KlineMessage, LineMessage, Series, Subject
 from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
-from .simulator.boxes import serve_box
-from .simulator.memory import MemoryNetwork
+from .simulator.exchanges import serve_box
+from .simulator.machinery.memory_network import MemoryNetwork
 from .store import MemoryStore
 from .venues import make_venue
 

@@ -36,7 +36,7 @@ from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
-from .simulator.boxes import serve_box
+from .simulator.exchanges import serve_box
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()

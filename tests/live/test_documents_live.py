@@ -23,7 +23,7 @@ import trio
 from test_service_live import NODE, ROOT, WS, page, running, wait_ready
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box, spinpet_market
+from trio_feed.simulator.exchanges import serve_box, spinpet_market
 
 pytestmark = pytest.mark.skipif(
     NODE is None or not WS.exists(), reason="node or npm's ws is not installed"

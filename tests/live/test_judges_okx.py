@@ -25,7 +25,7 @@ from support.okx_box import BUSINESS, PUBLIC, running_okx
 
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import Market
-from trio_feed.simulator.okx import serve_okx
+from trio_feed.simulator.okx.exchange import serve_okx
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
 JS = Path(__file__).parent / "js"

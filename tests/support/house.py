@@ -14,8 +14,8 @@ from attrs import define, field
 from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.settings import Settings, SimulatorSettings, load
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.gate import Gate
+from trio_feed.simulator.exchanges import serve_box
+from trio_feed.simulator.faults.proxy import Gate
 
 from .memory import MemoryNetwork
 

@@ -15,7 +15,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import Faults, Market
-from trio_feed.simulator.okx import SimulatedOkx, serve_okx
+from trio_feed.simulator.okx.exchange import SimulatedOkx, serve_okx
 
 from .box import RunningBox, real_now_ms, running_box
 from .memory import MemoryNetwork, MemoryStream

@@ -1,9 +1,9 @@
 """Exchanges in a box, reached over the wire only: a seeded market, real dialects, fault levers."""
 
-from .binance import BINANCE_BOXES, SimulatedExchange, serve_binance, serve_binance_spot
-from .books import BookPath
-from .faults import Faults
-from .market import Market
+from .binance.exchange import BINANCE_BOXES, SimulatedExchange, serve_binance, serve_binance_spot
+from .machinery.response_faults import Faults
+from .market.books import BookPath
+from .market.market import Market
 from .replay import Recording, parse_recording, serve_replay
 
 __all__ = [

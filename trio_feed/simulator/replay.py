@@ -16,7 +16,7 @@ import trio
 from attrs import frozen
 
 from ..errors import BadMessage, ConnectionLost
-from .wire import Limits, OnOpen, Request, Response, WebSocketPeer, serve_stream
+from .machinery.wire import Limits, OnOpen, Request, Response, WebSocketPeer, serve_stream
 
 _LINE = re.compile(
     r"(?:(?P<url>wss?://\S+) (?P<way><->|<-) )?(?P<ts>\d+(?:\.\d+)?)(?:: (?P<payload>.*))?"
