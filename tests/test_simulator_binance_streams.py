@@ -139,7 +139,7 @@ def assert_book(
                     side[Decimal(price)] = Decimal(quantity)
                 else:
                     side.pop(Decimal(price), None)
-    path = box.exchange.rest.box.books["BTCUSDT"]
+    path = box.exchange.data.books["BTCUSDT"]
     bids, asks = path.levels(path.step(now_ms), 5000)
     assert sorted(sides[0].items(), reverse=True)[:best] == [*bids[:best]]
     assert sorted(sides[1].items())[:best] == [*asks[:best]]

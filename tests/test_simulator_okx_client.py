@@ -93,7 +93,7 @@ async def test_our_book_follows(autojump_clock: MockClock) -> None:
         await feed(15)
         assert set(outcomes) == {Outcome.APPLIED}
         assert len(outcomes) > 100
-        best = box.exchange.feed.sources.books["ETHUSDT"].levels(book.event_ms // 100, 400)
+        best = box.exchange.data.books["ETHUSDT"].levels(book.event_ms // 100, 400)
         assert book.levels(400) == best
         box.exchange.reset_books("ETH-USDT-SWAP")
         await feed(5)

@@ -14,7 +14,7 @@ from itertools import pairwise
 from attrs import evolve, field, frozen
 
 from ..model import Interval, Kline
-from ..simulator.faults.run import Correction
+from ..simulator.faults.context import Correction
 from ..simulator.market.market import Market
 from .calendar import Days
 from .record import Record, SeriesRecord, ToldTrade, Values, Word, stored_values, values_of

@@ -1,8 +1,8 @@
-"""What the spot and the USD-M box differ in, as one table each, and the names of their streams.
+"""What spot and USD-M differ in, as one table each, and the names of their streams.
 
-The tables stand in ``binance_spot`` and ``binance_usdm``; everything else of the box reads them
-and knows neither.  A stream exists in the box only where a table names it; every other name is
-acked and stays silent, as on the real exchange.
+The tables are in :mod:`.spot` and :mod:`.usdm`; everything else reads them and knows neither.  A
+stream exists only where a table names it; every other name is acked and stays silent, as on the
+real exchange.
 """
 
 import re
@@ -143,8 +143,8 @@ class Dialect:
 
 
 @frozen
-class Box:
-    """The pure parts of one box."""
+class MarketData:
+    """What streams and REST answers are made from."""
 
     market: Market
     dialect: Dialect
@@ -160,7 +160,7 @@ class Box:
         object.__setattr__(self, "statistics", Statistics(self.market))
 
 
-Endpoint = tuple[Callable[[Query], int], Callable[[Box, Query, int], object]]
+Endpoint = tuple[Callable[[Query], int], Callable[[MarketData, Query, int], object]]
 """A REST path's request weight and its answer at a time in unix ms."""
 
 _NAME = re.compile(r"([a-z0-9]+)([@_].+)")

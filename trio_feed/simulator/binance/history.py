@@ -1,41 +1,41 @@
-"""REST answers about the past of the Binance box: candles and trades.  Pure.
+"""REST answers about the past of Binance: candles and trades.  Pure.
 
-Limits and windows: exchanges.md section 4.  Every function takes the box, the request's
-parameters and the time in unix ms, and raises Refused.
+Limits and windows: exchanges.md section 4.  Every function takes the data, the request's
+parameters and the time in unix ms, and raises BinanceError.
 """
 
 from typing import Any
 
 from ...model import Interval, Kline
 from ..market.market import Market
-from .dialect import Box, Payload, Query
+from .dialect import MarketData, Payload, Query
 from .payloads import kline_row
-from .query import Refused, integer, interval_of, limit_of, range_of, symbol_of, text
+from .query import BinanceError, integer, interval_of, limit_of, range_of, symbol_of, text
 
 _HOUR_MS = 3_600_000
 _CONTRACTS = {"PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER", "TRADIFI_PERPETUAL"}
 _MOST_TRADES = 1000
 
 
-def klines(box: Box, query: Query, now_ms: int) -> list[list[Any]]:
-    return _kline_rows(box, symbol_of(box, query), query, now_ms)
+def klines(data: MarketData, query: Query, now_ms: int) -> list[list[Any]]:
+    return _kline_rows(data, symbol_of(data, query), query, now_ms)
 
 
-def continuous_klines(box: Box, query: Query, now_ms: int) -> list[list[Any]]:
-    """The box has perpetuals only: of other contracts there are no candles."""
-    symbol = symbol_of(box, query, "pair")
+def continuous_klines(data: MarketData, query: Query, now_ms: int) -> list[list[Any]]:
+    """There are perpetuals only: of other contracts there are no candles."""
+    symbol = symbol_of(data, query, "pair")
     contract = text(query, "contractType")
     if contract not in _CONTRACTS:
-        raise Refused(-1130, "Data sent for parameter 'contractType' is not valid.")
-    rows = _kline_rows(box, symbol, query, now_ms)
+        raise BinanceError(-1130, "Data sent for parameter 'contractType' is not valid.")
+    rows = _kline_rows(data, symbol, query, now_ms)
     return rows if contract == "PERPETUAL" else []
 
 
-def agg_trades(box: Box, query: Query, now_ms: int) -> list[Payload]:
+def agg_trades(data: MarketData, query: Query, now_ms: int) -> list[Payload]:
     """From an id, from a time, or the last ones.  USD-M keeps two days and shows an hour."""
-    market, rest = box.market, box.dialect.rest
-    symbol = symbol_of(box, query)
-    limit = limit_of(box, query, 500, _MOST_TRADES)
+    market, rest = data.market, data.dialect.rest
+    symbol = symbol_of(data, query)
+    limit = limit_of(data, query, 500, _MOST_TRADES)
     start, end = range_of(query)
     listed_ms = market.listed_of(symbol)
     oldest = listed_ms if rest.trades_kept_ms is None else now_ms - rest.trades_kept_ms
@@ -46,28 +46,28 @@ def agg_trades(box: Box, query: Query, now_ms: int) -> list[Payload]:
         start = None if first >= end_id else market.trade_time(symbol, first)
     elif start is not None:
         if rest.trades_kept_ms and end is not None and end - start > _HOUR_MS:
-            raise Refused(-1127, "More than 1 hours between startTime and endTime.")
+            raise BinanceError(-1127, "More than 1 hours between startTime and endTime.")
         first = market.first_id(symbol, min(start, now_ms + 1))
     else:
         first = max(end_id - limit, market.first_id(symbol, oldest))
     if rest.trades_kept_ms and any(at is not None and at < oldest for at in (start, end)):
-        raise Refused(-4166, "Search window is restricted to recent 2 days only.")
+        raise BinanceError(-4166, "Search window is restricted to recent 2 days only.")
     count = max(0, min(limit, end_id - first))
     return [rest.agg_row(trade) for trade in market.trades_from(symbol, first, count)]
 
 
-def trades(box: Box, query: Query, now_ms: int) -> list[Payload]:
+def trades(data: MarketData, query: Query, now_ms: int) -> list[Payload]:
     """The last ones."""
-    symbol, limit = symbol_of(box, query), limit_of(box, query, 500, _MOST_TRADES)
-    end_id = box.market.first_id(symbol, now_ms + 1)
-    rows = box.market.trades_from(symbol, end_id - limit, limit)
-    return [box.dialect.rest.trade_row(trade) for trade in rows]
+    symbol, limit = symbol_of(data, query), limit_of(data, query, 500, _MOST_TRADES)
+    end_id = data.market.first_id(symbol, now_ms + 1)
+    rows = data.market.trades_from(symbol, end_id - limit, limit)
+    return [data.dialect.rest.trade_row(trade) for trade in rows]
 
 
-def _kline_rows(box: Box, symbol: str, query: Query, now_ms: int) -> list[list[Any]]:
-    market, rest = box.market, box.dialect.rest
-    interval = interval_of(box, query)
-    limit = limit_of(box, query, 500, rest.most_klines)
+def _kline_rows(data: MarketData, symbol: str, query: Query, now_ms: int) -> list[list[Any]]:
+    market, rest = data.market, data.dialect.rest
+    interval = interval_of(data, query)
+    limit = limit_of(data, query, 500, rest.most_klines)
     start, end = range_of(query)
     if start is not None and start > now_ms:
         return []

@@ -41,7 +41,7 @@ def kline_row(kline: Kline, end_ms: int, digits: Digits) -> list[Any]:
 
 
 def taker_share(volume: Decimal) -> Decimal:
-    """What takers bought: half of everything, in the box, rounded down to its decimals."""
+    """What takers bought: half of everything, in the data, rounded down to its decimals."""
     return (volume / 2).quantize(volume, rounding=ROUND_DOWN)
 
 

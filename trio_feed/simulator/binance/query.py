@@ -8,45 +8,43 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ...model import Interval
+from ..machinery.rest import ApiError
 from ..machinery.wire import Response
-from .dialect import Box, Query
+from .dialect import MarketData, Query
 
 _BY_NAME = {interval.value: interval for interval in Interval}
 
 
-class Refused(Exception):
-    """An error answer.  ``response`` has the exchange's JSON and HTTP ``status``."""
-
+class BinanceError(ApiError):
     def __init__(self, code: int, msg: str, status: int = 400) -> None:
-        super().__init__(msg)
-        self.response = Response(status, msgspec.json.encode({"code": code, "msg": msg}))
+        super().__init__(Response(status, msgspec.json.encode({"code": code, "msg": msg})))
 
 
-def symbol_of(box: Box, query: Query, name: str = "symbol") -> str:
-    """A listed symbol.  Raises Refused."""
+def symbol_of(data: MarketData, query: Query, name: str = "symbol") -> str:
+    """A listed symbol.  Raises BinanceError."""
     symbol = text(query, name).upper()
-    if symbol not in box.market.listings:
-        raise Refused(-1121, "Invalid symbol.")
+    if symbol not in data.market.listings:
+        raise BinanceError(-1121, "Invalid symbol.")
     return symbol
 
 
-def interval_of(box: Box, query: Query) -> Interval:
-    """The exchange's notation (``1M`` is a month, ``1m`` a minute).  Raises Refused."""
+def interval_of(data: MarketData, query: Query) -> Interval:
+    """The exchange's notation (``1M`` is a month, ``1m`` a minute).  Raises BinanceError."""
     interval = _BY_NAME.get(text(query, "interval"))
-    if interval is None or interval not in box.dialect.rest.kline_intervals:
-        raise Refused(-1120, "Invalid interval.")
+    if interval is None or interval not in data.dialect.rest.kline_intervals:
+        raise BinanceError(-1120, "Invalid interval.")
     return interval
 
 
 def text(query: Query, name: str) -> str:
-    """A parameter that must be there.  Raises Refused."""
+    """A parameter that must be there.  Raises BinanceError."""
     if not query.get(name):
         raise _missing(name)
     return query[name]
 
 
 def integer(query: Query, name: str) -> int | None:
-    """A number that may be there.  Raises Refused."""
+    """A number that may be there.  Raises BinanceError."""
     value = query.get(name)
     if value is None:
         return None
@@ -55,21 +53,21 @@ def integer(query: Query, name: str) -> int | None:
     return int(value)
 
 
-def limit_of(box: Box, query: Query, default: int, most: int) -> int:
-    """How many rows; spot gives ``most`` where more are asked for.  Raises Refused."""
+def limit_of(data: MarketData, query: Query, default: int, most: int) -> int:
+    """How many rows; spot gives ``most`` where more are asked for.  Raises BinanceError."""
     limit = integer(query, "limit")
     if limit is None:
         return default
-    if limit < 1 or (limit > most and box.dialect.rest.strict_limit):
-        raise Refused(-1130, "Data sent for parameter 'limit' is not valid.")
+    if limit < 1 or (limit > most and data.dialect.rest.strict_limit):
+        raise BinanceError(-1130, "Data sent for parameter 'limit' is not valid.")
     return min(limit, most)
 
 
 def range_of(query: Query) -> tuple[int | None, int | None]:
-    """``startTime`` and ``endTime`` in unix ms.  Raises Refused."""
+    """``startTime`` and ``endTime`` in unix ms.  Raises BinanceError."""
     start, end = integer(query, "startTime"), integer(query, "endTime")
     if start is not None and end is not None and start > end:
-        raise Refused(-1023, "Start time is greater than end time.")
+        raise BinanceError(-1023, "Start time is greater than end time.")
     return start, end
 
 
@@ -94,7 +92,7 @@ def per_symbol(one: int, every: int) -> Callable[[Query], int]:
     return lambda query: one if "symbol" in query else every
 
 
-def _missing(name: str) -> Refused:
-    return Refused(
+def _missing(name: str) -> BinanceError:
+    return BinanceError(
         -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
     )

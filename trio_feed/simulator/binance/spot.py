@@ -1,4 +1,4 @@
-"""Binance spot: the table of the box's dialect and the forms that only it has.
+"""Binance spot: the table of its dialect and the forms that only it has.
 
 Streams, payloads, limits: exchanges.md 1 (binance-spot-api-docs, 2026-07-21); REST: section 4.
 Numbers are written with eight decimals, as the exchange does whatever a symbol's precision.
@@ -27,7 +27,7 @@ from .dialect import (
     WeightRule,
 )
 from .payloads import bar, change_fields, range_fields, rows, span_fields
-from .query import Refused, constant, per_limit, per_symbol
+from .query import BinanceError, constant, per_limit, per_symbol
 from .statistics import Day
 
 KLINE_INTERVALS = frozenset(Interval) - {Interval.S30}
@@ -168,11 +168,11 @@ def _chosen(market: Market, query: Query) -> set[str]:
         try:
             names = msgspec.json.decode(query["symbols"], type=list[str])
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Refused(-1100, "Illegal characters found in parameter 'symbols'.") from error
+            raise BinanceError(-1100, "Illegal characters found in parameter 'symbols'.") from error
     else:
         return set(market.listings)
     if not set(names) <= market.listings.keys():
-        raise Refused(-1121, "Invalid symbol.")
+        raise BinanceError(-1121, "Invalid symbol.")
     return set(names)
 
 

@@ -1,4 +1,4 @@
-"""Rolling 24 hours, mark prices and liquidations of the Binance box: pure functions of its market.
+"""Rolling 24 hours, mark prices and liquidations of Binance: pure functions of the market.
 
 The 24 hours begin at a full minute, so that they are made of closed candles and the open hour.
 Funding and liquidations are seeded like the market itself (:func:`.books.fingerprint`).

@@ -1,8 +1,8 @@
-"""Binance USD-M futures: the table of the box's dialect and the forms that only it has.
+"""Binance USD-M futures: the table of its dialect and the forms that only it has.
 
 Streams, paths, payloads and limits: exchanges.md 2 (Binance's notices of 2026 and SDK tests of
 2026-08); REST: section 4.  ``st`` 1 is USD-M, ``ps`` the pair; ``nq`` is the quantity without RPI
-orders, of which the box has none.  ``@trade`` is undocumented and without ``st``.
+orders, of which there are none here.  ``@trade`` is undocumented and without ``st``.
 """
 
 from itertools import product

@@ -1,4 +1,4 @@
-"""Refusals at the door of the box: the weight budget and its bans, owed faults.  Pure."""
+"""The weight budget of Binance's REST side and its bans.  Pure."""
 
 import msgspec
 from attrs import define
@@ -11,12 +11,11 @@ _BAN_AFTER = 5
 _BAN_MS = 120_000
 """The shortest ban there is (exchanges.md section 4: 2 minutes to 3 days)."""
 _MINUTE_MS = 60_000
-_PAGE = "<html><head><title>{0}</title></head><body>{0}</body></html>"
 
 
 @define
 class Weight:
-    """Request weight of the current minute: one budget, as the box has one client."""
+    """Request weight of the current minute: one budget, as there is one client."""
 
     rule: WeightRule
     minute: int = 0
@@ -42,26 +41,20 @@ class Weight:
             return self._banned(self.banned_until_ms, now_ms)
         return self._too_many(now_ms)
 
-    def owed(self, status: int, now_ms: int) -> Response | None:
-        """The answer with a ``status`` that a fault script asked for; None: it is not about
-        weight."""
+    def refusal(self, status: int, now_ms: int) -> Response | None:
+        """The answer with a ``status`` that a fault asks for; None: it is not about weight."""
         if status == 429:
             return self._too_many(now_ms)
         return self._banned(now_ms + _BAN_MS, now_ms) if status == 418 else None
 
     def _too_many(self, now_ms: int) -> Response:
         left_ms = _MINUTE_MS - now_ms % _MINUTE_MS
-        return self._refusal(429, self.rule.too_many, left_ms)
+        return self._response(429, self.rule.too_many, left_ms)
 
     def _banned(self, until_ms: int, now_ms: int) -> Response:
-        return self._refusal(418, self.rule.banned.format(until_ms), until_ms - now_ms)
+        return self._response(418, self.rule.banned.format(until_ms), until_ms - now_ms)
 
-    def _refusal(self, status: int, msg: str, left_ms: int) -> Response:
+    def _response(self, status: int, msg: str, left_ms: int) -> Response:
         body = msgspec.json.encode({"code": -1003, "msg": msg})
         seconds = {"Retry-After": str(-(-left_ms // 1000))} if self.rule.retry_after else {}
         return Response(status, body, seconds)
-
-
-def front_end_page(status: int) -> Response:
-    """What a gateway in front of the exchange answers: HTML, not JSON."""
-    return Response(status, _PAGE.format(status).encode(), {"Content-Type": "text/html"})

@@ -1,15 +1,15 @@
 """Ways to spoil frames on their way, pure: each call makes one for one connection.
 
-A tamper takes the payload of a text frame and says what goes out instead, and when.
+A change_frames takes the payload of a text frame and says what goes out instead, and when.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, cycle
 
-from .proxy import Tamper
+from .proxy import FrameFault
 
-Make = Callable[[float], Tamper]
+Make = Callable[[float], FrameFault]
 """From a fault's ``value``."""
 
 _UNKNOWN = (
@@ -66,14 +66,14 @@ def _without_closes(payload: bytes) -> Iterator[tuple[float, bytes]]:
         yield 0.0, payload
 
 
-def _late_closes(delay_s: float) -> Tamper:
+def _late_closes(delay_s: float) -> FrameFault:
     def late(payload: bytes) -> Iterator[tuple[float, bytes]]:
         yield delay_s if closes(payload) else 0.0, payload
 
     return late
 
 
-def _with_unknown(_value: float) -> Tamper:
+def _with_unknown(_value: float) -> FrameFault:
     strange = cycle(_UNKNOWN)
 
     def unknown(payload: bytes) -> Iterator[tuple[float, bytes]]:
@@ -83,7 +83,7 @@ def _with_unknown(_value: float) -> Tamper:
     return unknown
 
 
-def _reordered(_value: float) -> Tamper:
+def _reordered(_value: float) -> FrameFault:
     """Each pair of messages in the other order."""
     held: list[bytes] = []
 
@@ -97,7 +97,7 @@ def _reordered(_value: float) -> Tamper:
     return reordered
 
 
-def _trickle(_value: float) -> Tamper:
+def _trickle(_value: float) -> FrameFault:
     """One message of many comes through."""
     seen = 0
 
@@ -115,7 +115,7 @@ def is_trade(payload: bytes) -> bool:
     return b'"e":"aggTrade"' in payload or b'"e":"trade"' in payload or b'"trades' in payload
 
 
-def _trade_disorder(_value: float) -> Tamper:
+def _trade_disorder(_value: float) -> FrameFault:
     """Of two trades within a second the second comes first."""
     late = cycle((0.9, 0.0))
 
@@ -125,7 +125,7 @@ def _trade_disorder(_value: float) -> Tamper:
     return disorder
 
 
-def _absurd_time(value: float) -> Tamper:
+def _absurd_time(value: float) -> FrameFault:
     """One message in ten has times of another year, or of two hours later: every second one in its
     time of sending only, the others in the trade's own as well."""
     number = count()
@@ -151,7 +151,7 @@ def _absurd_ms(value: float, time_ms: int) -> int:
     return time_ms + round((value - 2025) * 365.25 * 86_400_000)
 
 
-TAMPERS: Mapping[str, Make] = {
+FRAME_FAULTS: Mapping[str, Make] = {
     "malformed_json": lambda _value: _malformed,
     "truncated_json": lambda _value: _truncated,
     "unknown_frames": _with_unknown,

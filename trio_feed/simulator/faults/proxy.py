@@ -1,9 +1,9 @@
-"""A gate in front of a box: every byte stream of it passes here and may be tampered with.
+"""A fault proxy in front of a simulated exchange: every byte stream passes here and may be changed.
 
-The box itself knows nothing of it.  The gate sees whole frames, because the box's connections
-send nothing else (:mod:`.wire`), and it can hold back, change, double or drop them; it can leave a
-new connection without an answer or give it garbage; and it keeps count of what a client may not
-do: too many control frames, requests during a ban.
+The exchange knows nothing of it.  The proxy sees whole frames, because the exchange's connections
+send nothing else (:mod:`..machinery.wire`), and it can hold back, change, double or drop them; it
+can leave a new connection without an answer or give it garbage; and it counts what a client may
+not do: too many control frames, requests during a ban.
 """
 
 import heapq
@@ -26,20 +26,20 @@ _TEXT = 0x81
 _BANNED = re.compile(rb"banned until (\d{13})")
 _RETRY_AFTER = re.compile(rb"retry-after: (\d+)", re.IGNORECASE)
 
-Tamper = Callable[[bytes], Iterable[tuple[float, bytes]]]
-"""The payload of a text frame -> what goes out instead: (seconds later, payload)."""
+FrameFault = Callable[[bytes], Iterable[tuple[float, bytes]]]
+"""The payload of a text frame -> what is sent instead: (seconds later, payload)."""
 
 
 @define(eq=False)
-class Tampering:
-    """A way to tamper while it lasts.  ``make`` gives each connection its own."""
+class ActiveFrameFault:
+    """A way to change_frames while it lasts.  ``make`` gives each connection its own."""
 
-    make: Callable[[], Tamper]
+    make: Callable[[], FrameFault]
     until: float
 
 
 @define
-class Offences:
+class Violations:
     """What the client did that an exchange does not forgive."""
 
     control_frames: int = 0
@@ -48,53 +48,53 @@ class Offences:
     """A line for each, with trio's time."""
 
     def note(self, what: str) -> None:
-        self.log.append(f"t={trio.current_time():.3f} offence {what}")
+        self.log.append(f"t={trio.current_time():.3f} violation {what}")
 
 
 @define(eq=False)
-class Gate:
-    """Made for one box; ``guard`` wraps the listeners that the box is given.
+class FaultProxy:
+    """Of one exchange; ``wrap`` wraps the listeners that the exchange gets.
 
-    ``now_ms`` is the exchange's clock.  ``greetings`` are owed to the next WebSocket connections,
-    ``rest_greetings`` to those of REST: seconds without an answer, or what they get before they
-    are closed.  ``rest_delays_s`` are owed to the next REST requests.
+    ``now_ms`` is the exchange's clock.  ``handshakes`` are for the next WebSocket connections,
+    ``rest_handshakes`` for those of REST: seconds without an answer, or what they get before they
+    are closed.  ``rest_delays_s`` are for the next REST requests.
     """
 
     nursery: trio.Nursery
     now_ms: Callable[[], float]
     control_frames_per_s: int
-    offences: Offences = field(factory=Offences)
-    greetings: deque[float | bytes] = field(factory=deque)
-    rest_greetings: deque[float | bytes] = field(factory=deque)
+    violations: Violations = field(factory=Violations)
+    handshakes: deque[float | bytes] = field(factory=deque)
+    rest_handshakes: deque[float | bytes] = field(factory=deque)
     rest_delays_s: deque[float] = field(factory=deque)
-    streams: dict["GatedStream", None] = field(factory=dict)
+    streams: dict["FaultStream", None] = field(factory=dict)
     silences_s: list[float] = field(factory=list)
-    """How long each connection that had gone silent was kept, by whoever ended it."""
+    """How long each connection that had gone silent was kept, whichever side ended it."""
     banned_ms: tuple[float, float] = (0.0, 0.0)
-    tampered_until: float = -math.inf
-    """When the last tampering so far ends."""
+    frames_changed_until: float = -math.inf
+    """When the last active so far ends."""
     stalled_until: float = -math.inf
     """Until then (trio's clock) no byte comes through, in either direction; none is lost."""
     frames: int = 0
     """Writes to WebSockets so far."""
     _lag: tuple[float, float] = (0.0, -math.inf)
-    _tamperings: list[Tampering] = field(factory=list)
+    _frame_faults: list[ActiveFrameFault] = field(factory=list)
 
-    def guard(self, listener: trio.abc.Listener[trio.abc.Stream], *, rest: bool) -> "GateListener":
-        return GateListener(listener, self, rest)
+    def wrap(self, listener: trio.abc.Listener[trio.abc.Stream], *, rest: bool) -> "FaultListener":
+        return FaultListener(listener, self, rest)
 
-    def tamper(self, make: Callable[[], Tamper], lasts_s: float) -> None:
+    def change_frames(self, make: Callable[[], FrameFault], lasts_s: float) -> None:
         """From now on, for ``lasts_s`` seconds."""
         until = trio.current_time() + lasts_s
-        self._tamperings.append(Tampering(make, until))
-        self.tampered_until = max(self.tampered_until, until)
+        self._frame_faults.append(ActiveFrameFault(make, until))
+        self.frames_changed_until = max(self.frames_changed_until, until)
 
-    def tamperings(self) -> list[Tampering]:
+    def frame_faults(self) -> list[ActiveFrameFault]:
         """Those that are under way, in the order in which they began."""
-        if self._tamperings:
+        if self._frame_faults:
             now = trio.current_time()
-            self._tamperings = [t for t in self._tamperings if t.until > now]
-        return self._tamperings
+            self._frame_faults = [t for t in self._frame_faults if t.until > now]
+        return self._frame_faults
 
     def stall(self, lasts_s: float) -> None:
         """The way stands still, then everything comes at once."""
@@ -127,35 +127,35 @@ class Gate:
             self.banned_ms = (now, now + int(found[1]) * 1000)
 
     def asked(self) -> None:
-        """A REST request came in.  One that was on its way when the ban was spoken is no offence,
+        """A REST request came in.  One that was on its way when the ban was spoken is no violation,
         nor is one a moment before its end."""
-        told, until = self.banned_ms
+        since, until = self.banned_ms
         now = self.now_ms()
-        if told < now < until - 1:
-            self.offences.while_banned += 1
-            self.offences.note(f"asked {(until - now) / 1000:.1f} s before the end of a ban")
+        if since < now < until - 1:
+            self.violations.while_banned += 1
+            self.violations.note(f"asked {(until - now) / 1000:.1f} s before the end of a ban")
 
 
-class GateListener(trio.abc.Listener[trio.abc.Stream]):
-    """Accepts what the listener behind it accepts, as a :class:`GatedStream`."""
+class FaultListener(trio.abc.Listener[trio.abc.Stream]):
+    """Accepts what the listener behind it accepts, as a :class:`FaultStream`."""
 
     def __init__(
-        self, listener: trio.abc.Listener[trio.abc.Stream], gate: Gate, rest: bool
+        self, listener: trio.abc.Listener[trio.abc.Stream], proxy: FaultProxy, rest: bool
     ) -> None:
-        self._listener, self._gate, self._rest = listener, gate, rest
+        self._listener, self._proxy, self._rest = listener, proxy, rest
 
     async def accept(self) -> trio.abc.Stream:
-        gate = self._gate
-        owed = gate.rest_greetings if self._rest else gate.greetings
+        proxy = self._proxy
+        faults = proxy.rest_handshakes if self._rest else proxy.handshakes
         while True:
             stream = await self._listener.accept()
-            greeting = owed.popleft() if owed else 0.0
-            if not isinstance(greeting, bytes):
-                gated = GatedStream(stream, gate, self._rest, greeting)
-                gate.streams[gated] = None
-                return gated
+            handshake = faults.popleft() if faults else 0.0
+            if not isinstance(handshake, bytes):
+                wrapped = FaultStream(stream, proxy, self._rest, handshake)
+                proxy.streams[wrapped] = None
+                return wrapped
             with suppress(*_GONE):
-                await stream.send_all(greeting)
+                await stream.send_all(handshake)
             await stream.aclose()
 
     async def aclose(self) -> None:
@@ -163,20 +163,20 @@ class GateListener(trio.abc.Listener[trio.abc.Stream]):
 
 
 @define(eq=False)
-class GatedStream(trio.abc.Stream):
-    """The box's end of one connection.  ``wait_s``: before the first byte is read.
+class FaultStream(trio.abc.Stream):
+    """The exchange's end of one connection.  ``wait_s``: before the first byte is read.
 
-    ``stream`` must allow sends at the same time (:mod:`.pipe` does): frames that were held back
-    go out whenever their time comes.
+    ``stream`` must allow sends at the same time (:mod:`..machinery.memory_stream` does): frames
+    that were held back are sent when their time comes.
     """
 
     stream: trio.abc.Stream
-    gate: Gate
+    proxy: FaultProxy
     rest: bool
     wait_s: float
     silent_since: float | None = None
     _upgraded: bool = False
-    _tampers: dict[Tampering, Tamper] = field(factory=dict)
+    _changes: dict[ActiveFrameFault, FrameFault] = field(factory=dict)
     _control: deque[float] = field(factory=deque)
     _later: list[tuple[float, int, bytes]] = field(factory=list)
     """What was held back: when it goes on, its number, bytes."""
@@ -186,10 +186,10 @@ class GatedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         data = bytes(data)
-        if self._upgraded and (tamperings := self.gate.tamperings()):
-            data = self._tampered(data, tamperings)
-        self.gate.frames += self._upgraded
-        now, at = trio.current_time(), max(self.gate.release_at(rest=self.rest), self._clear_at)
+        if self._upgraded and (frame_faults := self.proxy.frame_faults()):
+            data = self._changed_frames(data, frame_faults)
+        self.proxy.frames += self._upgraded
+        now, at = trio.current_time(), max(self.proxy.release_at(rest=self.rest), self._clear_at)
         if at > now or (self._later and self._later[0][0] <= now):
             self._clear_at = max(at, now)
             self._hold(self._clear_at, data)
@@ -201,14 +201,14 @@ class GatedStream(trio.abc.Stream):
     async def _send(self, data: bytes) -> None:
         await self.stream.send_all(data)
         if self.rest:
-            self.gate.answered(data)  # only now: a client that has given up does not know
+            self.proxy.answered(data)  # only now: a client that has given up does not know
 
     def _hold(self, at: float, data: bytes) -> None:
         """Until ``at``; what is held until the same moment goes on in the order in which it
         came."""
         self._held += 1
         heapq.heappush(self._later, (at, self._held, data))
-        self.gate.nursery.start_soon(self._release, at)
+        self.proxy.nursery.start_soon(self._release, at)
 
     async def _release(self, at: float) -> None:
         await trio.sleep_until(at)
@@ -227,21 +227,21 @@ class GatedStream(trio.abc.Stream):
         if self._upgraded:
             self._count(data)
         elif self.rest and data:
-            self.gate.asked()
-            if self.gate.rest_delays_s:
-                await trio.sleep(self.gate.rest_delays_s.popleft())
-        if self.gate.stalled_until > trio.current_time():
-            await trio.sleep_until(self.gate.stalled_until)
+            self.proxy.asked()
+            if self.proxy.rest_delays_s:
+                await trio.sleep(self.proxy.rest_delays_s.popleft())
+        if self.proxy.stalled_until > trio.current_time():
+            await trio.sleep_until(self.proxy.stalled_until)
         return data
 
     async def aclose(self) -> None:
-        self.gate.streams.pop(self, None)
+        self.proxy.streams.pop(self, None)
         if self.silent_since is not None:
-            self.gate.silences_s.append(trio.current_time() - self.silent_since)
+            self.proxy.silences_s.append(trio.current_time() - self.silent_since)
             self.silent_since = None
         await self.stream.aclose()
 
-    def _tampered(self, data: bytes, tamperings: Iterable[Tampering]) -> bytes:
+    def _changed_frames(self, data: bytes, frame_faults: Iterable[ActiveFrameFault]) -> bytes:
         """Whole frames -> what is left of them to be sent now."""
         now = bytearray()
         for frame, payload in server_frames(data):
@@ -249,11 +249,11 @@ class GatedStream(trio.abc.Stream):
             if frame[0] != _TEXT:
                 now += frame
                 continue
-            for tampering in tamperings:
-                if tampering not in self._tampers:
-                    self._tampers[tampering] = tampering.make()
-                tamper = self._tampers[tampering]
-                outs = [(a + b, new) for a, old in outs for b, new in tamper(old)]
+            for active in frame_faults:
+                if active not in self._changes:
+                    self._changes[active] = active.make()
+                change = self._changes[active]
+                outs = [(a + b, new) for a, old in outs for b, new in change(old)]
             for delay_s, new in outs:
                 if delay_s:
                     self._hold(trio.current_time() + delay_s, text_frame(new))
@@ -263,14 +263,14 @@ class GatedStream(trio.abc.Stream):
 
     def _count(self, data: bytes | bytearray) -> None:
         """Frames of the client: at most ``control_frames_per_s`` in any second."""
-        most, recent, now = self.gate.control_frames_per_s, self._control, trio.current_time()
+        most, recent, now = self.proxy.control_frames_per_s, self._control, trio.current_time()
         for _ in client_frames(data):
             recent.append(now)
         while recent and recent[0] <= now - 1.0:
             recent.popleft()
         if len(recent) > most:
-            self.gate.offences.control_frames += 1
-            self.gate.offences.note(f"{len(recent)} control frames within a second")
+            self.proxy.violations.control_frames += 1
+            self.proxy.violations.note(f"{len(recent)} control frames within a second")
 
 
 def server_frames(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""A seed becomes a script: which fault happens when.  Pure; :mod:`.trial` plays it.
+"""A seed becomes a script: which fault happens when.  Pure; :mod:`.context` plays it.
 
 Every kind comes at least once before any comes twice, as long as there is room.  Half of the
 faults are put within seconds of a minute's end, because that is where a candle can be lost; the
@@ -185,7 +185,7 @@ SOLANA_KINDS: Mapping[str, Make] = {
     "lost_notifications": _several(6),
     "quiet_program": _lasting(120, 1200),
 }
-"""What only happens to a program on a chain (:mod:`.solana_levers`)."""
+"""What only happens to a program on a chain (:mod:`.solana`)."""
 _MAKERS: Mapping[str, Make] = {**ALL_KINDS, **SOLANA_KINDS}
 _AT_START = frozenset({"wrong_clock_at_start"})
 """They happen before the service starts."""
@@ -204,7 +204,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def write_script(
+def write_schedule(
     seed: int, hours: float, kinds: Iterable[str], *, start_ms: int = 0
 ) -> list[tuple[float, Fault]]:
     """(seconds after the start, fault), ascending.  ``start_ms`` is unix time at second 0.

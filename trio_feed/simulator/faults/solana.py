@@ -1,45 +1,33 @@
-"""Faults of a Solana node, as functions that a fault script's registry may hold.
-
-Each takes the trial (its ``exchange`` is a :class:`~.solana.SimulatedSolana`) and the fault, like
-every lever of :mod:`.levers`; :data:`SOLANA_KINDS` draws them like ``KINDS`` of
-:mod:`.faultscript`.
-"""
+"""Faults of a Solana node (:class:`~trio_feed.simulator.solana.node.SolanaNode`)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
+from .context import FaultContext
 from .schedule import Fault
 
 
-class HasExchange(Protocol):
-    """What is needed of a trial."""
-
-    @property
-    def exchange(self) -> Any: ...
-
-
-def fork(trial: HasExchange, fault: Fault) -> None:
-    """The next ``times`` transactions are told as ``processed`` in slots that are skipped: two of
-    three land again in a later one, the third never."""
-    trial.exchange.chain.fork(fault.times)
+def fork(context: FaultContext, fault: Fault) -> None:
+    """The next ``times`` transactions are ``processed`` in slots that are skipped: two of three
+    land again in a later one, the third never."""
+    context.exchange.chain.fork(fault.times)
 
 
-def log_truncated(trial: HasExchange, fault: Fault) -> None:
+def log_truncated(context: FaultContext, fault: Fault) -> None:
     """In the next ``times`` notifications the logs are cut; getTransaction has them whole."""
-    trial.exchange.truncate_logs(fault.times)
+    context.exchange.truncate_logs(fault.times)
 
 
-def lost_notifications(trial: HasExchange, fault: Fault) -> None:
-    """The next ``times`` transactions are told to nobody."""
-    trial.exchange.lose_notifications(fault.times)
+def lost_notifications(context: FaultContext, fault: Fault) -> None:
+    """Nobody is notified of the next ``times`` transactions."""
+    context.exchange.lose_notifications(fault.times)
 
 
-def quiet_program(trial: HasExchange, fault: Fault) -> None:
+def quiet_program(context: FaultContext, fault: Fault) -> None:
     """For ``lasts_s`` seconds nobody calls the program, and every connection is well."""
-    trial.exchange.be_quiet(fault.lasts_s)
+    context.exchange.be_quiet(fault.lasts_s)
 
 
-SOLANA_LEVERS: Mapping[str, Callable[[HasExchange, Fault], None]] = {
+SOLANA_FAULTS: Mapping[str, Callable[[FaultContext, Fault], None]] = {
     "fork": fork,
     "log_truncated": log_truncated,
     "lost_notifications": lost_notifications,

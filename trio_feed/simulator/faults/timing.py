@@ -5,22 +5,22 @@ from collections.abc import Callable, Mapping
 import trio
 import trio.testing
 
-from .run import Trial
+from .context import FaultContext
 from .schedule import Fault
 
 
-def _stall(trial: Trial, fault: Fault) -> None:
-    trial.gate.stall(fault.value)
+def _stall(context: FaultContext, fault: Fault) -> None:
+    context.fault_proxy.stall(fault.value)
 
 
-def _late_feed(trial: Trial, fault: Fault) -> None:
-    trial.gate.lag(fault.value, fault.lasts_s)
+def _late_feed(context: FaultContext, fault: Fault) -> None:
+    context.fault_proxy.lag(fault.value, fault.lasts_s)
 
 
 _UNHEARD_S = 0.1
 
 
-def _process_pause(trial: Trial, fault: Fault) -> None:
+def _process_pause(context: FaultContext, fault: Fault) -> None:
     """SIGSTOP: time went on, frames were sent, and now everything happens at once.
 
     Raises TypeError where the clock is not trio's MockClock.
@@ -28,57 +28,57 @@ def _process_pause(trial: Trial, fault: Fault) -> None:
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock):
         raise TypeError("a pause of the process needs a MockClock")
-    trial.exchange.run_ahead(trial.exchange.now_ms() + fault.value * 1000)
+    context.exchange.run_ahead(context.exchange.now_ms() + fault.value * 1000)
     clock.jump(fault.value)
 
     async def forget() -> None:
         """Calls that were under way have timed out: what they were answered was never read."""
         await trio.sleep(_UNHEARD_S)
-        trial.gate.banned_ms = (0.0, 0.0)
+        context.fault_proxy.banned_ms = (0.0, 0.0)
 
-    trial.nursery.start_soon(forget)
+    context.nursery.start_soon(forget)
 
 
-def _suspend(trial: Trial, fault: Fault) -> None:
+def _suspend(context: FaultContext, fault: Fault) -> None:
     """A laptop asleep: its monotonic clock stood still, time went on, connections are dead.
-    ``times`` 1: nobody has told it so."""
-    connections = [*trial.exchange.connections]
+    ``times`` 1: and silent."""
+    connections = [*context.exchange.connections]
     for connection in connections:
         connection.mute()  # nothing of the time between comes out of them
         if fault.times and connection.peer.stream.silent_since is None:
             connection.peer.stream.silent_since = trio.current_time()
-    trial.clocks.suspended_ms += fault.value * 1000
-    trial.exchange.clock_changed()
+    context.clocks.suspended_ms += fault.value * 1000
+    context.exchange.clock_changed()
     if not fault.times:
-        trial.cut_everything()
+        context.cut_everything()
 
 
-def _clock_step(trial: Trial, fault: Fault) -> None:
+def _clock_step(context: FaultContext, fault: Fault) -> None:
     """One step, and back later, unless there was another meanwhile."""
-    skew_ms = trial.clocks.skew_ms = fault.value * 1000
+    skew_ms = context.clocks.skew_ms = fault.value * 1000
 
     async def put_right() -> None:
         await trio.sleep(fault.lasts_s)
-        if trial.clocks.skew_ms == skew_ms:
-            trial.clocks.put_right()
+        if context.clocks.skew_ms == skew_ms:
+            context.clocks.put_right()
 
-    trial.nursery.start_soon(put_right)
+    context.nursery.start_soon(put_right)
 
 
-def _clock_drift(trial: Trial, fault: Fault) -> None:
+def _clock_drift(context: FaultContext, fault: Fault) -> None:
     """``value`` ms a second; then it is put right."""
-    trial.clocks.drift(fault.value)
+    context.clocks.drift(fault.value)
 
     async def put_right() -> None:
         await trio.sleep(fault.lasts_s)
-        trial.clocks.put_right()
+        context.clocks.put_right()
 
-    trial.nursery.start_soon(put_right)
+    context.nursery.start_soon(put_right)
 
 
-def _rest_behind(trial: Trial, fault: Fault) -> None:
+def _rest_behind(context: FaultContext, fault: Fault) -> None:
     """REST answers as it was ``value`` seconds ago."""
-    faults, behind_ms = trial.exchange.faults, int(fault.value * 1000)
+    faults, behind_ms = context.exchange.faults, int(fault.value * 1000)
     faults.behind_ms = behind_ms
 
     async def catch_up() -> None:
@@ -86,10 +86,10 @@ def _rest_behind(trial: Trial, fault: Fault) -> None:
         if faults.behind_ms == behind_ms:
             faults.behind_ms = 0
 
-    trial.nursery.start_soon(catch_up)
+    context.nursery.start_soon(catch_up)
 
 
-TIME_LEVERS: Mapping[str, Callable[[Trial, Fault], None]] = {
+TIMING_FAULTS: Mapping[str, Callable[[FaultContext, Fault], None]] = {
     "stall": _stall,
     "late_feed": _late_feed,
     "process_pause": _process_pause,

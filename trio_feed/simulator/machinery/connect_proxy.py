@@ -1,4 +1,4 @@
-"""An HTTP CONNECT proxy of a memory network, with levers that make it misbehave.
+"""An HTTP CONNECT proxy of a memory network that can be made to fail.
 
 What it costs is one request and one reply: the client's stream is not copied byte by byte but
 handed to the listener of the target as it is.
@@ -14,7 +14,7 @@ from attrs import define, field
 
 from .memory_network import MemoryNetwork
 
-Misdeed = int | Literal["hang", "die", "split"]
+ProxyFault = int | Literal["hang", "die", "split"]
 """A status that refuses; no reply at all; half a reply and the end; a reply in many pieces."""
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -27,14 +27,14 @@ _PIECE = 7
 
 
 @define(eq=False)
-class MemoryProxy:
-    """``owed`` is what the next clients are given in place of a tunnel, each once, in order."""
+class ConnectProxy:
+    """``faults`` are what the next clients get in place of a tunnel, each once, in order."""
 
     network: MemoryNetwork
-    owed: deque[Misdeed] = field(factory=deque)
+    faults: deque[ProxyFault] = field(factory=deque)
 
-    def owe(self, misdeed: Misdeed, count: int) -> None:
-        self.owed.extend(repeat(misdeed, count))
+    def fail_next(self, fault: ProxyFault, count: int) -> None:
+        self.faults.extend(repeat(fault, count))
 
     async def run(self, listener: trio.abc.Listener[trio.abc.Stream]) -> Never:
         """Serve until cancelled."""
@@ -46,26 +46,26 @@ class MemoryProxy:
         with suppress(*_GONE):
             target = await _read_target(stream)
             if target is not None and await self._reply(stream, target):
-                return  # it is the target's now
+                return  # the target owns the stream now
         await trio.aclose_forcefully(stream)
 
     async def _reply(self, stream: trio.abc.Stream, target: tuple[str, int]) -> bool:
-        """Whether the tunnel is there.  Waits for the client's patience to end where it hangs."""
-        misdeed = self.owed.popleft() if self.owed else None
+        """Whether the tunnel is there.  Where it hangs it waits for the client to hang up."""
+        fault = self.faults.popleft() if self.faults else None
         listener = self.network.listeners.get(target)
-        if misdeed == "hang":
+        if fault == "hang":
             await stream.receive_some()  # until the client hangs up
-        elif misdeed == "die":
+        elif fault == "die":
             await stream.send_all(_OPEN[: len(_OPEN) // 2])
-        elif isinstance(misdeed, int):
-            await stream.send_all(_REFUSED % (misdeed, _CHALLENGE if misdeed == 407 else b""))
+        elif isinstance(fault, int):
+            await stream.send_all(_REFUSED % (fault, _CHALLENGE if fault == 407 else b""))
         elif listener is None or target in self.network.down:
             await stream.send_all(_REFUSED % (502, b""))
         else:
-            size = _PIECE if misdeed == "split" else len(_OPEN)
+            size = _PIECE if fault == "split" else len(_OPEN)
             for start in range(0, len(_OPEN), size):
                 await stream.send_all(_OPEN[start : start + size])
-                if misdeed == "split":
+                if fault == "split":
                     await trio.sleep(0.05)
             await listener.offer(stream)
             return True

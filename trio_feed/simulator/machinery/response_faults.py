@@ -1,6 +1,6 @@
-"""Levers that make an exchange in a box misbehave at its door.  Pure; scripts and tests pull them.
+"""Wrong answers of an exchange instead of the right ones.  Pure; schedules and tests set them.
 
-What happens to connections that are already open (cut, close, mute) is pulled on the connection.
+What happens to connections that are already open (cut, close, mute) is done on the connection.
 """
 
 from collections import deque
@@ -14,8 +14,8 @@ _MOST = 100_000
 
 
 @define
-class Faults:
-    """Answers that are owed instead of the right ones: each is given once, in order."""
+class ResponseFaults:
+    """Answers to come instead of the right ones: each is given once, in order."""
 
     _upgrades: deque[int] = field(factory=deque)
     _rest: deque[int] = field(factory=deque)
@@ -23,7 +23,7 @@ class Faults:
     _odd: deque[str] = field(factory=deque)
     _missing: int = 0
     behind_ms: int = 0
-    """So old is what REST answers about candles and trades, while it is set."""
+    """REST answers about candles and trades are so old, while it is set."""
 
     def refuse_upgrades(self, status: int, count: int = 1) -> None:
         """The next ``count`` WebSocket upgrades get this HTTP status (e.g. 403, 429, 503)."""
@@ -49,7 +49,7 @@ class Faults:
         self._odd.extend(repeat(form, min(count, _MOST)))
 
     def clear(self) -> None:
-        """Nothing is owed any more."""
+        """No fault any more."""
         self._upgrades.clear()
         self._rest.clear()
         self._stale_ms.clear()
@@ -64,17 +64,20 @@ class Faults:
         """The status that this request gets, None: answer it."""
         return self._rest.popleft() if self._rest else None
 
-    def next_stale_ms(self) -> int:
-        """How old this page of candles is to be."""
-        return self._stale_ms.popleft() if self._stale_ms else 0
-
-    def next_missing(self) -> bool:
-        """Whether this page of candles lacks its oldest row."""
-        owed, self._missing = self._missing > 0, max(0, self._missing - 1)
-        return owed
-
-    def spoil(self, rows: list[Any]) -> list[Any]:
-        """This page of candles, odd if that is owed."""
+    def rows(
+        self, path: str, now_ms: int, read: Callable[[int], Any], *, newest_first: bool
+    ) -> Any:
+        """``read(now_ms)``, but for faults: an answer about trades or candles may be as of an
+        earlier time, a page of candles may lack its oldest row or be odd."""
+        if path.endswith("rades"):  # trades, aggTrades, history-trades
+            return read(now_ms - self.behind_ms)
+        if not path.endswith(("lines", "candles")):  # klines, continuousKlines, history-candles
+            return read(now_ms)
+        stale_ms = self._stale_ms.popleft() if self._stale_ms else 0
+        rows = read(now_ms - self.behind_ms - stale_ms)
+        if self._missing:
+            self._missing -= 1
+            rows = rows[:-1] if newest_first else rows[1:]
         return ODD[self._odd.popleft()](rows) if self._odd and rows else rows
 
 

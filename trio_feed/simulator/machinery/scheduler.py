@@ -11,35 +11,36 @@ from attrs import define, field
 
 
 @define(eq=False)
-class Timetable:
-    """``now_ms`` is unix ms."""
+class Scheduler:
+    """Times are unix ms.  ``due_ms()`` is the time of the next event (infinite: never), ``push``
+    publishes what is due at the time that it gets."""
 
     now_ms: Callable[[], float]
+    due_ms: Callable[[], float]
+    push: Callable[[float], None]
     _changed: trio.Event = field(factory=trio.Event)
 
     def changed(self) -> None:
-        """Something may be due earlier."""
+        """An event may be due earlier, or ``now_ms`` made a leap."""
         self._changed.set()
 
-    def run_ahead(
-        self, until_ms: float, due_ms: Callable[[], float], push: Callable[[float], None]
-    ) -> None:
+    def run_ahead(self, until_ms: float) -> None:
         """Push at once, each at its time, what is due up to ``until_ms``: the clock is about to
         jump there."""
-        while (due := due_ms()) <= until_ms:
-            push(due)
+        while (due := self.due_ms()) <= until_ms:
+            self.push(due)
 
-    async def run(self, due_ms: Callable[[], float], push: Callable[[float], None]) -> Never:
-        """For ever: ``push(now)`` whenever the time ``due_ms()`` has come (infinite: never)."""
+    async def run(self) -> Never:
+        """Push every event at its time, for ever."""
         now = 0.0
         while True:
             now = max(now, self.now_ms())
-            wake_ms = due_ms()
+            wake_ms = self.due_ms()
             if now < wake_ms:
                 if not await self._sleep((wake_ms - now) / 1000):
                     continue
                 now = max(self.now_ms(), wake_ms)  # a timer may end a hair before its time
-            push(now)
+            self.push(now)
             await trio.lowlevel.checkpoint()
 
     async def _sleep(self, seconds: float) -> bool:

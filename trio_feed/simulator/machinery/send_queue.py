@@ -1,8 +1,7 @@
 """The sending half of one open WebSocket: a bounded queue, its writer, and the ways to end it.
 
-No exchange is named here.  The exchange never waits for a client: one whose queue is full is
-dropped (OKX documents 4005 "Buffer is full", Binance just does it; a close frame would have to wait
-behind the full queue).
+The exchange never waits for a client: one whose queue is full is dropped (OKX documents 4005
+"Buffer is full", Binance just does it; a close frame would have to wait behind the full queue).
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,7 +24,7 @@ class _Close:
 
 
 @define(eq=False)
-class Outbox:
+class SendQueue:
     """``put``, ``close`` and ``abort`` never wait."""
 
     peer: WebSocketPeer
@@ -35,11 +34,11 @@ class Outbox:
     last_put: float = field(factory=trio.current_time)
     """When the latest frame was put in, on trio's clock."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
-    _outbox: trio.MemorySendChannel[bytes | _Close] = field(init=False)
-    _queued: trio.MemoryReceiveChannel[bytes | _Close] = field(init=False)
+    _send: trio.MemorySendChannel[bytes | _Close] = field(init=False)
+    _receive: trio.MemoryReceiveChannel[bytes | _Close] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._outbox, self._queued = trio.open_memory_channel[bytes | _Close](_QUEUE_FRAMES)
+        self._send, self._receive = trio.open_memory_channel[bytes | _Close](_QUEUE_FRAMES)
 
     def put(self, frame: bytes) -> None:
         """Queue whole frames; nothing happens once it is closing."""
@@ -47,7 +46,7 @@ class Outbox:
         self.last_put = trio.current_time()
 
     def close(self, code: int, reason: str) -> None:
-        """Start the close handshake; what is queued goes out first."""
+        """Start the close handshake, behind what is queued."""
         self._queue(_Close(code, reason))
         self.closing = True
 
@@ -70,7 +69,7 @@ class Outbox:
     async def _write(self) -> None:
         while True:
             frames = bytearray()
-            item: bytes | _Close | None = await self._queued.receive()
+            item: bytes | _Close | None = await self._receive.receive()
             while isinstance(item, bytes):
                 frames += item
                 item = self._next() if len(frames) < _WRITE_BYTES else None
@@ -83,7 +82,7 @@ class Outbox:
 
     def _next(self) -> bytes | _Close | None:
         try:
-            return self._queued.receive_nowait()
+            return self._receive.receive_nowait()
         except trio.WouldBlock:
             return None
 
@@ -91,7 +90,7 @@ class Outbox:
         if self.closing:
             return
         try:
-            self._outbox.send_nowait(item)
+            self._send.send_nowait(item)
         except trio.WouldBlock:
             self.too_slow = True
             self.abort()

@@ -1,11 +1,10 @@
-"""What OKX's order book channels push and when, pure: time is an argument.  See okx_lines."""
+"""What OKX's order book channels push and when, pure: time is an argument.  See :mod:`.sources`."""
 
 from attrs import define, field
 
 from ..market.books import STEP_MS, Level, Levels
-from .data import Sources
-from .listing import OkxInstrument
-from .rows import Channel, book_row, push
+from .rows import book_row, push
+from .sources import ChannelSource
 
 BOOK_LEVELS = 400
 KEEP_ALIVE_MS = 60_000
@@ -13,20 +12,15 @@ KEEP_ALIVE_MS = 60_000
 
 
 @define(eq=False)
-class TopFiveLine:
+class TopFiveSource(ChannelSource):
     """``books5``: the five best levels, whole, each 100 ms in which they changed."""
 
-    channel: Channel
-    instrument: OkxInstrument
-    sources: Sources
-    pushed_ms: int
-    due_ms: int = field(init=False)
     _levels: tuple[Levels, Levels] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._levels = self._look(self.pushed_ms)
 
-    def hello(self) -> list[bytes]:
+    def snapshot(self) -> list[bytes]:
         return [self._message()]
 
     def news(self, now_ms: int) -> list[bytes]:
@@ -37,42 +31,39 @@ class TopFiveLine:
     def _look(self, now_ms: int) -> tuple[Levels, Levels]:
         step = now_ms // STEP_MS
         self.pushed_ms, self.due_ms = step * STEP_MS, (step + 1) * STEP_MS
-        return self.sources.levels(self.instrument, step, 5)
+        return self.data.levels(self.instrument, step, 5)
 
     def _message(self) -> bytes:
         row = book_row(self.instrument, *self._levels, self.pushed_ms)
-        seq_id = self.sources.seq_id(self.instrument, self.pushed_ms)
+        seq_id = self.data.seq_id(self.instrument, self.pushed_ms)
         return push(self.channel, [row | {"instId": self.instrument.inst_id, "seqId": seq_id}])
 
 
 @define(eq=False)
-class BooksLine:
-    """``books``: a snapshot of 400 levels, then what changes among the best 400."""
+class BookSource(ChannelSource):
+    """``books``: a snapshot of 400 levels, then what changes among the best 400.
 
-    channel: Channel
-    instrument: OkxInstrument
-    sources: Sources
-    pushed_ms: int
-    """Of the last message; for the keep-alive."""
-    due_ms: int = field(init=False)
+    ``pushed_ms`` is of the last message, for the keep-alive.
+    """
+
     step: int = field(init=False)
     seq_id: int = field(init=False)
     _sides: tuple[Levels, Levels] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.step = self.pushed_ms // STEP_MS
-        self.seq_id = self.sources.sequences.at(self.instrument.inst_id, self.step)
-        self._sides = self.sources.levels(self.instrument, self.step, BOOK_LEVELS)
+        self.seq_id = self.data.sequences.at(self.instrument.inst_id, self.step)
+        self._sides = self.data.levels(self.instrument, self.step, BOOK_LEVELS)
         self._plan()
 
-    def hello(self) -> list[bytes]:
+    def snapshot(self) -> list[bytes]:
         return [self._message("snapshot", self._sides, -1)]
 
     def news(self, now_ms: int) -> list[bytes]:
-        sequences, inst_id = self.sources.sequences, self.instrument.inst_id
+        sequences, inst_id = self.data.sequences, self.instrument.inst_id
         before, self.step = self._sides, now_ms // STEP_MS
         self._plan()
-        self._sides = self.sources.levels(self.instrument, self.step, BOOK_LEVELS)
+        self._sides = self.data.levels(self.instrument, self.step, BOOK_LEVELS)
         changes = _difference(before[0], self._sides[0]), _difference(before[1], self._sides[1])
         previous = self.seq_id
         if any(changes):
@@ -85,7 +76,7 @@ class BooksLine:
         return [self._message("update", changes, previous)]
 
     def _plan(self) -> None:
-        every_ms = max(STEP_MS, self.sources.book_push_ms)
+        every_ms = max(STEP_MS, self.data.book_push_ms)
         self.due_ms = (self.step * STEP_MS // every_ms + 1) * every_ms
 
     def _message(self, action: str, sides: tuple[Levels, Levels], previous: int) -> bytes:

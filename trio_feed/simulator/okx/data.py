@@ -14,7 +14,7 @@ from .listing import OkxInstrument
 
 @define
 class Sequences:
-    """Sequence ids of the books, and the faults that are owed to them, by instId."""
+    """Sequence ids of the books and faults to come in them, by instId."""
 
     gaps: dict[str, int] = field(factory=dict)
     resets: set[str] = field(factory=set)
@@ -25,7 +25,7 @@ class Sequences:
         return 10 * step - self._offsets.get(inst_id, 0)
 
     def next(self, inst_id: str, step: int, previous: int) -> int:
-        """The id of an update; lower than ``previous`` when a reset was owed."""
+        """The id of an update; lower than ``previous`` after a reset."""
         if inst_id in self.resets:
             self.resets.discard(inst_id)
             self._offsets[inst_id] = 10 * step - previous // 2
@@ -33,16 +33,16 @@ class Sequences:
 
     def take_gap(self, inst_id: str) -> bool:
         """Whether this update is to be lost."""
-        owed = self.gaps.pop(inst_id, 0)
-        if owed > 1:
-            self.gaps[inst_id] = owed - 1
-        return owed > 0
+        left = self.gaps.pop(inst_id, 0)
+        if left > 1:
+            self.gaps[inst_id] = left - 1
+        return left > 0
 
 
 @frozen
-class Sources:
-    """What lines are made from.  ``candle_push_ms``: an open candle at most this often;
-    ``book_push_ms``: the changes of a book."""
+class MarketData:
+    """What streams and REST answers are made from.  ``candle_push_ms``: an open candle is pushed
+    at most this often; ``book_push_ms``: the changes of a book."""
 
     market: Market
     books: Books
@@ -50,10 +50,6 @@ class Sources:
     sequences: Sequences
     candle_push_ms: int
     book_push_ms: int = STEP_MS
-
-    def next_trade_ms(self, symbol: str, after_ms: int) -> int:
-        """When the first trade after ``after_ms`` happens."""
-        return self.market.trade_time(symbol, self.market.first_id(symbol, after_ms + 1))
 
     def seq_id(self, instrument: OkxInstrument, time_ms: int) -> int:
         """The id of the book that stands at ``time_ms``."""

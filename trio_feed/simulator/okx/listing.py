@@ -1,4 +1,4 @@
-"""What OKX lists in the box: each of the market's symbols as a spot pair and as a perpetual swap.
+"""What OKX lists: each of the market's symbols as a spot pair and as a perpetual swap.
 
 Both see the same trades and the same book.  A swap counts in contracts of ``ctVal`` base coins
 (documented values for the known coins), a spot pair in base coins.  Row fields: www.okx.com

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 from attrs import define, field
 
-from ..binance.weight import front_end_page
-from ..machinery.response_faults import Faults
-from ..machinery.wire import Request, Response, http_date
+from ..machinery.rest import ApiError, RestEndpoint, front_end_page
+from ..machinery.wire import Request, Response
 from ..market.books import STEP_MS
 from .bars import BARS
 from .book_sources import BOOK_LEVELS
-from .data import Sources
+from .data import MarketData
 from .listing import OkxInstrument, find_instrument, instruments_of
 from .rows import book_row, candle_row, single_row, ticker_row
 
@@ -29,60 +28,41 @@ _THREE_MONTHS_MS = 90 * 24 * 3_600_000
 _TYPES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION")
 
 Query = Mapping[str, str]
-_Handle = Callable[[Sources, Query, int], Iterator[object]]
+_Handle = Callable[[MarketData, Query, int], Iterator[object]]
 
 
-class _Refused(Exception):
-    """An error answer: OKX's code, text and HTTP status."""
+class OkxError(ApiError):
+    """OKX's code, text and HTTP status."""
 
     def __init__(self, code: int, msg: str, status: int = 200) -> None:
-        super().__init__(msg)
         body = {"code": str(code), "msg": msg, "data": list[object]()}
-        self.response = Response(status, msgspec.json.encode(body))
+        super().__init__(Response(status, msgspec.json.encode(body)))
 
 
 @define
-class OkxRest:
-    """``answer(request, now)``.  The only state is the budget of each endpoint."""
-
-    sources: Sources
-    faults: Faults
+class OkxRest(RestEndpoint):
+    data: MarketData
     weight: int = 0
     """Requests so far: OKX has no weights, each counts once."""
     _recent: dict[str, deque[int]] = field(factory=dict)
 
-    def answer(self, request: Request, now_ms: int) -> Response:
-        """One request -> one response; every one carries a Date."""
+    def respond(self, request: Request, now_ms: int) -> Response:
         self.weight += 1
-        response = self._answer(request, now_ms)
-        headers = {"Date": http_date(now_ms), **response.headers}
-        return Response(response.status, response.body, headers)
+        status = self.faults.next_rest()
+        if status is not None and status != 429:
+            return front_end_page(status)
+        endpoint = _ENDPOINTS.get(request.path)
+        if endpoint is None or request.method != "GET":
+            return _not_found()
+        most, handle = endpoint
+        if status == 429 or not self._allowed(request.path, most, now_ms):
+            raise OkxError(50011, "Too Many Requests", 429)
 
-    def _answer(self, request: Request, now_ms: int) -> Response:
-        try:
-            owed = self.faults.next_rest()
-            if owed is not None and owed != 429:
-                return front_end_page(owed)
-            endpoint = _ENDPOINTS.get(request.path)
-            if endpoint is None or request.method != "GET":
-                return _not_found()
-            most, handle = endpoint
-            if owed == 429 or not self._allowed(request.path, most, now_ms):
-                raise _Refused(50011, "Too Many Requests", 429)
-            data = self._data(request, handle, now_ms)
-        except _Refused as refused:
-            return refused.response
-        return Response(200, msgspec.json.encode({"code": "0", "msg": "", "data": data}))
+        def read(at_ms: int) -> list[object]:
+            return [*handle(self.data, request.query, at_ms)]
 
-    def _data(self, request: Request, handle: _Handle, now_ms: int) -> list[object]:
-        faults = self.faults
-        if request.path.endswith("trades"):
-            return [*handle(self.sources, request.query, now_ms - faults.behind_ms)]
-        if not request.path.endswith("candles"):
-            return [*handle(self.sources, request.query, now_ms)]
-        past_ms = now_ms - faults.behind_ms - faults.next_stale_ms()
-        rows = [*handle(self.sources, request.query, past_ms)]
-        return faults.spoil(rows[:-1] if faults.next_missing() else rows)
+        rows = self.faults.rows(request.path, now_ms, read, newest_first=True)
+        return Response(200, msgspec.json.encode({"code": "0", "msg": "", "data": rows}))
 
     def _allowed(self, path: str, most: int, now_ms: int) -> bool:
         """At most ``most`` answers of an endpoint in any 2 s."""
@@ -93,65 +73,65 @@ class OkxRest:
         return True
 
 
-def _instruments(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _instruments(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     kind = _kind(query)
     if kind == "OPTION" and not (query.get("uly") or query.get("instFamily")):
-        raise _Refused(50015, "Either parameter uly or instFamily is required")
-    for each in instruments_of(sources.market):
-        row = each.row(trading=sources.market.is_trading(each.symbol, now_ms))
+        raise OkxError(50015, "Either parameter uly or instFamily is required")
+    for each in instruments_of(data.market):
+        row = each.row(trading=data.market.is_trading(each.symbol, now_ms))
         asked = ("instId", "uly", "instFamily")
         if each.inst_type == kind and all(query.get(n, row[n]) in ("", row[n]) for n in asked):
             yield row
 
 
-def _time(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _time(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     yield {"ts": str(now_ms)}
 
 
-def _ticker(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
-    yield _ticker_row(sources, _instrument(sources, query), now_ms)
+def _ticker(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
+    yield _ticker_row(data, _instrument(data, query), now_ms)
 
 
-def _tickers(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _tickers(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     kind = _kind(query)
-    for each in instruments_of(sources.market):
-        if each.inst_type == kind and sources.market.is_trading(each.symbol, now_ms):
-            yield _ticker_row(sources, each, now_ms)
+    for each in instruments_of(data.market):
+        if each.inst_type == kind and data.market.is_trading(each.symbol, now_ms):
+            yield _ticker_row(data, each, now_ms)
 
 
-def _ticker_row(sources: Sources, instrument: OkxInstrument, now_ms: int) -> object:
-    bids, asks = sources.levels(instrument, now_ms // STEP_MS, 1)
-    return ticker_row(instrument, sources.candles, (bids[0], asks[0]), now_ms)
+def _ticker_row(data: MarketData, instrument: OkxInstrument, now_ms: int) -> object:
+    bids, asks = data.levels(instrument, now_ms // STEP_MS, 1)
+    return ticker_row(instrument, data.candles, (bids[0], asks[0]), now_ms)
 
 
-def _books(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
-    instrument = _instrument(sources, query)
+def _books(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
+    instrument = _instrument(data, query)
     size = _limit(query, 1, BOOK_LEVELS, "sz")
     step = now_ms // STEP_MS
-    bids, asks = sources.levels(instrument, step, size)
+    bids, asks = data.levels(instrument, step, size)
     row = book_row(instrument, bids, asks, step * STEP_MS)
-    yield row | {"seqId": sources.seq_id(instrument, now_ms)}
+    yield row | {"seqId": data.seq_id(instrument, now_ms)}
 
 
-def _candles(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _candles(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     """The latest 1,440 bars, the open one among them."""
-    return _candle_rows(sources, query, now_ms, recent=True)
+    return _candle_rows(data, query, now_ms, recent=True)
 
 
-def _history_candles(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _history_candles(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     """Closed bars; those of 1s for three months only."""
-    return _candle_rows(sources, query, now_ms, recent=False)
+    return _candle_rows(data, query, now_ms, recent=False)
 
 
-def _candle_rows(sources: Sources, query: Query, now_ms: int, *, recent: bool) -> Iterator[object]:
-    instrument = _instrument(sources, query)
+def _candle_rows(data: MarketData, query: Query, now_ms: int, *, recent: bool) -> Iterator[object]:
+    instrument = _instrument(data, query)
     bar = BARS.get(query.get("bar") or "1m")
     if bar is None:
         raise _wrong("bar")
     left = _limit(query, 100, 300)
     after, before = _bounds(query)
     at = newest = bar.open_of(now_ms)
-    oldest = sources.market.listed_of(instrument.symbol)
+    oldest = data.market.listed_of(instrument.symbol)
     if recent and bar.length_ms:
         oldest = max(oldest, newest - (_RECENT_BARS - 1) * bar.length_ms)
     elif not recent:
@@ -159,22 +139,22 @@ def _candle_rows(sources: Sources, query: Query, now_ms: int, *, recent: bool) -
         oldest = max(oldest, now_ms - _THREE_MONTHS_MS) if bar.name == "1s" else oldest
     at = min(at, bar.open_of(after - 1))
     while left > 0 and at > before and bar.next_open(at) > oldest:
-        kline = sources.candles.state(instrument.symbol, bar, at, now_ms)
+        kline = data.candles.state(instrument.symbol, bar, at, now_ms)
         if kline is not None:
             yield candle_row(instrument, kline)
             left -= 1
         at = bar.previous_open(at)
 
 
-def _trades(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
-    instrument = _instrument(sources, query)
-    end = sources.market.first_id(instrument.symbol, now_ms + 1)
-    return _trade_rows(sources, instrument, end - _limit(query, 100, 500), end)
+def _trades(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
+    instrument = _instrument(data, query)
+    end = data.market.first_id(instrument.symbol, now_ms + 1)
+    return _trade_rows(data, instrument, end - _limit(query, 100, 500), end)
 
 
-def _history_trades(sources: Sources, query: Query, now_ms: int) -> Iterator[object]:
+def _history_trades(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
     """Three months back; bounds are ids (``type`` 1) or, for ``after`` only, times (2)."""
-    instrument, market = _instrument(sources, query), sources.market
+    instrument, market = _instrument(data, query), data.market
     limit, kind = _limit(query, 100, 100), query.get("type") or "1"
     after, before = _bounds(query)
     end = market.first_id(instrument.symbol, now_ms + 1)
@@ -189,21 +169,21 @@ def _history_trades(sources: Sources, query: Query, now_ms: int) -> Iterator[obj
     else:
         raise _wrong("type")
     oldest = market.first_id(instrument.symbol, now_ms - _THREE_MONTHS_MS)
-    return _trade_rows(sources, instrument, max(end - limit, before + 1, oldest), end)
+    return _trade_rows(data, instrument, max(end - limit, before + 1, oldest), end)
 
 
 def _trade_rows(
-    sources: Sources, instrument: OkxInstrument, first: int, end: int
+    data: MarketData, instrument: OkxInstrument, first: int, end: int
 ) -> Iterator[object]:
-    trades = [*sources.market.trades_from(instrument.symbol, first, max(0, end - first))]
+    trades = [*data.market.trades_from(instrument.symbol, first, max(0, end - first))]
     return (single_row(instrument, trade) for trade in reversed(trades))
 
 
-def _instrument(sources: Sources, query: Query) -> OkxInstrument:
-    instrument = find_instrument(sources.market, _text(query, "instId"))
+def _instrument(data: MarketData, query: Query) -> OkxInstrument:
+    instrument = find_instrument(data.market, _text(query, "instId"))
     if instrument is None:
         what = "Instrument ID, Instrument ID code, or Spread ID doesn't exist."
-        raise _Refused(51001, what)
+        raise OkxError(51001, what)
     return instrument
 
 
@@ -216,7 +196,7 @@ def _kind(query: Query) -> str:
 
 def _text(query: Query, name: str) -> str:
     if not query.get(name):
-        raise _Refused(50014, f"Parameter {name} can not be empty")
+        raise OkxError(50014, f"Parameter {name} can not be empty")
     return query[name]
 
 
@@ -242,8 +222,8 @@ def _integer(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def _wrong(name: str) -> _Refused:
-    return _Refused(51000, f"Parameter {name} error")
+def _wrong(name: str) -> OkxError:
+    return OkxError(51000, f"Parameter {name} error")
 
 
 def _not_found() -> Response:

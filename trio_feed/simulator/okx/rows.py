@@ -21,7 +21,7 @@ from .listing import OkxInstrument, digits
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
 WINDOW_MS = 100
-"""Trades of one taker order, in the box: one side, one price, within such a stretch of time."""
+"""Trades of one taker order, here: one side, one price, within such a stretch of time."""
 
 
 @frozen

@@ -1,8 +1,8 @@
-"""A box under fire: everything that a fault script may pull at, and what came of it.
+"""Everything that a fault schedule may act on, and what came of it.
 
-The levers at the door and on open connections are the box's own; what happens to frames and to
-new byte streams is done by the gate before it, what happens to dialling by the memory network and
-its proxy.  :mod:`.levers` says which kind of fault pulls what.
+Wrong answers and the ends of open connections are the exchange's own; what happens to frames and
+to new byte streams is done by the fault proxy before it, what happens to dialling by the memory
+network and its CONNECT proxy.  :mod:`.injection` says which kind of fault does what.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ import trio
 from attrs import define, field, frozen
 
 from ...model import Kline
-from ..machinery.connect_proxy import MemoryProxy
+from ..machinery.connect_proxy import ConnectProxy
 from ..machinery.memory_network import MemoryNetwork
 from .clocks import Clocks
-from .proxy import Gate
+from .proxy import FaultProxy
 
 Endpoint = tuple[str, int]
 
@@ -36,17 +36,17 @@ class Correction:
 
 
 @define
-class Trial:
+class FaultContext:
     """``newcomer`` is a symbol that is listed now and then, ``fresh`` one that has no history when
     it is."""
 
     exchange: Any
     network: MemoryNetwork
-    gate: Gate
-    proxy: MemoryProxy
+    fault_proxy: FaultProxy
+    proxy: ConnectProxy
     websocket: Endpoint
     rest: Endpoint
-    way_out: Endpoint
+    proxy_endpoint: Endpoint
     symbol: str
     newcomer: str
     fresh: str
@@ -65,30 +65,32 @@ class Trial:
     @property
     def nursery(self) -> trio.Nursery:
         """For what a fault begins and goes on by itself."""
-        return self.gate.nursery
+        return self.fault_proxy.nursery
 
     def worst_silence_s(self) -> float:
         """The longest that a connection was kept which had gone silent, up to now."""
         now = trio.current_time()
-        still = [now - s.silent_since for s in self.gate.streams if s.silent_since is not None]
-        return max([*self.gate.silences_s, *still], default=0.0)
+        still = [
+            now - s.silent_since for s in self.fault_proxy.streams if s.silent_since is not None
+        ]
+        return max([*self.fault_proxy.silences_s, *still], default=0.0)
 
-    def told(self, connections: Iterable[Any]) -> None:
-        """These ends are not noticed as silence, they are told."""
+    def ended_openly(self, connections: Iterable[Any]) -> None:
+        """The client learns of these ends; it need not notice a silence."""
         for connection in connections:
             connection.peer.stream.silent_since = None
 
     def cut_all(self) -> None:
-        """Every WebSocket ends, without a word."""
+        """Every WebSocket ends, without a close frame."""
         connections = [*self.exchange.connections]
-        self.told(connections)
+        self.ended_openly(connections)
         for connection in connections:
             connection.abort()
 
     def cut_everything(self) -> None:
         """So do the REST connections."""
         self.cut_all()
-        self.gate.cut_rest()
+        self.fault_proxy.cut_rest()
 
     def refuse_dials(self, endpoint: Endpoint, lasts_s: float) -> None:
         """Nobody gets in there for ``lasts_s`` seconds, or as long as was said before."""
