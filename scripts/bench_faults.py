@@ -38,7 +38,7 @@ from attrs import define, field
 from scripts.bench_clients import CLIENTS, installed
 from trio_feed import __version__
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import Market, serve_binance_spot
+from trio_feed.simulator import Market, binance_exchange, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "trio_feed"
@@ -85,15 +85,12 @@ async def open_server(authority: trustme.CA) -> AsyncIterator[Server]:
     market = Market(7, ("BTCUSDT", "ETHUSDT"), TRADES_PER_S * 60)
     (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     (secret,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    serve = partial(
-        serve_binance_spot,
-        market,
-        listeners=[plain, trio.SSLListener(secret, context)],
-        now_ms=lambda: time.time() * 1000,
-        settings=SimulatorSettings(venue="binance"),
+    exchange = binance_exchange(
+        market, lambda: time.time() * 1000, SimulatorSettings(venue="binance")
     )
+    listeners = [plain, trio.SSLListener(secret, context)]
     async with trio.open_nursery() as nursery:
-        exchange = await nursery.start(serve)
+        await nursery.start(partial(serve, exchange, listeners=listeners))
         addresses = ["{}:{}".format(*one.socket.getsockname()) for one in (plain, secret)]
         yield Server(exchange, market, *addresses)
         nursery.cancel_scope.cancel()

@@ -1,8 +1,8 @@
-"""The whole service under virtual time against a box with a fault script; see ``--help``.
+"""The whole service under virtual time against an exchange with a fault schedule; see ``--help``.
 
-Everything runs in one process over memory streams: the simulated exchange behind a gate
-(:mod:`trio_feed.simulator.gate`), the service, and one client of its push endpoint that keeps
-every closed candle it is told of.  Afterwards the store and the client's record are compared with
+Everything runs in one process over memory streams: the simulated exchange behind a fault proxy
+(:mod:`trio_feed.simulator.faults.proxy`), the service, and one client of its push endpoint that
+keeps every closed candle it gets.  Afterwards the store and the client's record are compared with
 the simulated market, which can be asked for the truth of any minute.
 
 Time is trio's MockClock, so hours take seconds, and nothing reads the machine's clock but the
@@ -49,7 +49,7 @@ from scripts.simulate_run import (
     VENUES,
     WEBSOCKET,
     Run,
-    box_settings,
+    exchange_settings,
     service_settings,
 )
 from scripts.simulate_solana import INTERVALS as SPINPET_INTERVALS
@@ -59,16 +59,16 @@ from trio_feed import logs, service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
 from trio_feed.settings import LoggingSettings
-from trio_feed.simulator.books import BookPath
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.clocks import Clocks
-from trio_feed.simulator.faultscript import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
-from trio_feed.simulator.gate import Gate
-from trio_feed.simulator.levers import play, pull
-from trio_feed.simulator.memory import MemoryNetwork
-from trio_feed.simulator.memory_proxy import MemoryProxy
-from trio_feed.simulator.pipe import pipe_pair
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.simulator.faults.clocks import Clocks
+from trio_feed.simulator.faults.context import FaultContext
+from trio_feed.simulator.faults.injection import inject, run_schedule
+from trio_feed.simulator.faults.proxy import FaultProxy
+from trio_feed.simulator.faults.schedule import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
+from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
+from trio_feed.simulator.market.books import BookPath
 from trio_feed.supervise import root_cause
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.record import BookCheck, Record
@@ -92,7 +92,7 @@ class Scene:
     """Everything of one run."""
 
     run: Run
-    trial: Trial
+    context: FaultContext
     record: Record
     felt: Felt
     end_ms: int = 0
@@ -118,11 +118,11 @@ class Scene:
             self.dials.popleft()
         if len(self.dials) > _DIALS:
             self.too_many_dials += 1
-            self.trial.gate.offences.note(f"{len(self.dials)} dials within 5 minutes")
+            self.context.fault_proxy.violations.note(f"{len(self.dials)} dials within 5 minutes")
         if (host, port) != PROXY:
             self.bypassed += 1
-            self.trial.gate.offences.note(f"{host}:{port} dialled past the proxy")
-        return await self.trial.network.dial(host, port)
+            self.context.fault_proxy.violations.note(f"{host}:{port} dialled past the proxy")
+        return await self.context.network.dial(host, port)
 
     def is_complete(self) -> bool:
         """Whether the hours are over and the client has the last candle of each series that the
@@ -134,10 +134,10 @@ class Scene:
 
     def end(self) -> None:
         """The hours are over."""
-        self.end_ms = math.floor(self.trial.clocks.exchange_ms())
+        self.end_ms = math.floor(self.context.clocks.exchange_ms())
         if self.run.venue == SPINPET:
             return  # silent intervals have no candle, so none is waited for
-        days = days_of(self.trial.exchange.market, SYMBOL)
+        days = days_of(self.context.exchange.market, SYMBOL)
         for interval, origin in self.run.origins.items():
             if origin == "exchange":
                 self.wanted.update((interval, at) for at, _ in days.last(interval, 1, self.end_ms))
@@ -210,45 +210,57 @@ async def _simulate(run: Run, felt: Felt) -> tuple[list[str], dict[str, Any]]:
             await _act(scene, nursery)
         result = await _judge(scene)
         nursery.cancel_scope.cancel()
-    lines = [*scene.trial.log, *scene.trial.gate.offences.log]
+    lines = [*scene.context.log, *scene.context.fault_proxy.violations.log]
     return sorted(lines, key=lambda line: float(line[2:].split()[0])), result
 
 
 async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
-    """The box behind its gate, and the proxy before it; and what happens before the service is
-    there."""
+    """The exchange behind its fault proxy, the CONNECT proxy before it, and the faults that happen
+    before the service starts."""
     clocks = Clocks(START_MS)
     network = MemoryNetwork(pipe_pair)
-    gate = Gate(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
+    fault_proxy = FaultProxy(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
     for endpoint in (WEBSOCKET, REST):
         (listener,) = await network.listen(*endpoint)
-        listeners.append(gate.guard(listener, rest=endpoint is REST))
-    serve = partial(serve_box, box_settings(run), listeners=listeners, now_ms=clocks.exchange_ms)
+        listeners.append(fault_proxy.wrap(listener, rest=endpoint is REST))
+    serve = partial(
+        serve_exchange, exchange_settings(run), listeners=listeners, now_ms=clocks.exchange_ms
+    )
     exchange = await nursery.start(serve)
     spinpet = run.venue == SPINPET
     if not spinpet:
         exchange.market.delist(NEWCOMER)
-    proxy = MemoryProxy(network)
+    proxy = ConnectProxy(network)
     (listener,) = await network.listen(*PROXY)
     nursery.start_soon(proxy.run, listener)
-    trial = Trial(
-        exchange, network, gate, proxy, WEBSOCKET, REST, PROXY, SYMBOL, NEWCOMER, FRESH, clocks
+    context = FaultContext(
+        exchange,
+        network,
+        fault_proxy,
+        proxy,
+        WEBSOCKET,
+        REST,
+        PROXY,
+        SYMBOL,
+        NEWCOMER,
+        FRESH,
+        clocks,
     )
     for at_s, fault in run.faults():
         if at_s <= 0:
-            pull(trial, fault)
+            inject(context, fault)
     books = None
     if not spinpet:
         books = BookCheck(BookPath(exchange.market, SYMBOL), by_id=run.venue != "okx")
-    return Scene(run, trial, Record(books, SYMBOL), felt)
+    return Scene(run, context, Record(books, SYMBOL), felt)
 
 
 async def _serve(scene: Scene) -> None:
     """The service.  That it ends at all is a crash: nobody told it to."""
     chance = random.Random(f"service {scene.run.seed}")
     environment = Environment(
-        scene.dial, scene.trial.network.listen, scene.trial.clocks.wall_ms, chance
+        scene.dial, scene.context.network.listen, scene.context.clocks.wall_ms, chance
     )
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
@@ -264,7 +276,7 @@ async def _serve(scene: Scene) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
         cause = root_cause(error)
         scene.crash = f"{type(cause).__name__}: {cause}"
-        scene.trial.log.append(f"t={trio.current_time():.3f} crash {scene.crash}")
+        scene.context.log.append(f"t={trio.current_time():.3f} crash {scene.crash}")
         for event in (scene.up, scene.crashed, scene.complete):
             event.set()
 
@@ -272,7 +284,9 @@ async def _serve(scene: Scene) -> None:
 async def _act(scene: Scene, nursery: trio.Nursery) -> None:
     """The client, the faults, and time to settle: until the last candle has come."""
     nursery.start_soon(_listen, scene)
-    nursery.start_soon(play, scene.trial, [item for item in scene.run.faults() if item[0] > 0])
+    nursery.start_soon(
+        run_schedule, scene.context, [item for item in scene.run.faults() if item[0] > 0]
+    )
     end_s = scene.run.hours * 3600
     with trio.move_on_at(end_s):
         await scene.crashed.wait()
@@ -283,7 +297,7 @@ async def _act(scene: Scene, nursery: trio.Nursery) -> None:
         await scene.complete.wait()
     if scene.run.built or scene.run.rollups:
         await _crash_or(scene, CHAIN_S if scene.run.venue == SPINPET else BUILT_S)
-    if scene.trial.late_trades:
+    if scene.context.late_trades:
         await _crash_or(scene, AUDIT_S)
 
 
@@ -306,30 +320,30 @@ async def _listen(scene: Scene) -> None:
         if run.venue == SPINPET
         else [{"symbol": SYMBOL, "channel": channel} for channel in run.channels[1:]]
     )
-    stream = await scene.trial.network.dial(*PUSH)
+    stream = await scene.context.network.dial(*PUSH)
     reason = await listen(
         stream, asked, scene.record,
         later=later, is_complete=scene.is_complete, complete=scene.complete,
     )  # fmt: skip
-    scene.trial.log.append(f"t={trio.current_time():.3f} client dropped {reason}")
+    scene.context.log.append(f"t={trio.current_time():.3f} client dropped {reason}")
 
 
 async def _judge(scene: Scene) -> dict[str, Any]:
-    run, trial = scene.run, scene.trial
+    run, context = scene.run, scene.context
     symbols = mints_of(run) if run.venue == SPINPET else (SYMBOL, NEWCOMER, FRESH)
     stored = {
         (symbol, interval): await _stored(scene, symbol, interval)
         for symbol in symbols
         for interval in run.origins
     }
-    felt, messages = scene.felt, max(1, trial.gate.frames)
-    offences = trial.gate.offences
-    violations = scene.too_many_dials + offences.control_frames + offences.while_banned
+    felt, messages = scene.felt, max(1, context.fault_proxy.frames)
+    found = context.fault_proxy.violations
+    violations = scene.too_many_dials + found.control_frames + found.while_banned
     end_ms = scene.end_ms or START_MS
     if run.venue == SPINPET:
-        verdict = judge_solana(run, trial, scene.record, stored, end_ms)
+        verdict = judge_solana(run, context, scene.record, stored, end_ms)
     else:
-        verdict = judge(run, trial, scene.record, stored, end_ms, trial.returns_s)
+        verdict = judge(run, context, scene.record, stored, end_ms, context.returns_s)
     return {
         **verdict,
         "crashes": int(bool(scene.crash)),
@@ -338,14 +352,14 @@ async def _judge(scene: Scene) -> dict[str, Any]:
         "virtual_hours": round(trio.current_time() / 3600, 2),
         "seed": run.seed,
         "venue": run.venue,
-        "dials": trial.exchange.dials,
-        "requests": trial.exchange.requests,
-        "weight": getattr(trial.exchange, "weight", 0),
-        "reconnects": trial.exchange.upgrades,
+        "dials": context.exchange.dials,
+        "requests": context.exchange.requests,
+        "weight": getattr(context.exchange, "weight", 0),
+        "reconnects": context.exchange.upgrades,
         "turns_per_frame": round(felt.turns / messages, 1),
         "log_lines": sum(felt.logs.values()),
         "logs": dict(felt.logs.most_common(12)),
-        "faults": dict(sorted(trial.injected.items())),
+        "faults": dict(sorted(context.injected.items())),
     }
 
 

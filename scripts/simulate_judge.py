@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from scripts.simulate_run import FRESH, HISTORY_BARS, NEWCOMER, START_MS, SYMBOL, Run, as_it_was
 from trio_feed.model import Interval
-from trio_feed.simulator.trial import Correction, Trial
+from trio_feed.simulator.faults.context import Correction, FaultContext
 from trio_feed.testing.judge import (
     Case,
     Stored,
@@ -47,7 +47,7 @@ _ONLY_BUILT = {
 
 def judge(
     run: Run,
-    trial: Trial,
+    context: FaultContext,
     record: Record,
     stored: Mapping[tuple[str, Interval], Stored],
     end_ms: int,
@@ -55,10 +55,10 @@ def judge(
 ) -> dict[str, Any]:
     """The invariants.  ``wrong_values`` counts minutes and what the exchange's own candles say,
     ``wrong_complete`` those that were made here; ``resumed_s``: when trading began again."""
-    market = trial.exchange.market
+    market = context.exchange.market
     case = Case(
         market, SYMBOL, START_MS, end_ms, run.origins, HISTORY_BARS,
-        _corrections(run, trial, end_ms), trial.late_trades, _ONLY_BUILT[run.venue],
+        _corrections(run, context, end_ms), context.late_trades, _ONLY_BUILT[run.venue],
     )  # fmt: skip
     mine = {interval: stored.get((SYMBOL, interval), {}) for interval in run.origins}
     by_interval = {
@@ -94,7 +94,7 @@ def judge(
         "trades_wrong": trades and trades["wrong"] + trades["duplicated"] + trades["out_of_order"],
         "book_mismatches": books and books.mismatches,
         "books_checked": books and books.checked,
-        "max_detect_s": round(trial.worst_silence_s(), 1),
+        "max_detect_s": round(context.worst_silence_s(), 1),
         "latest_final_s": latest_finals_s(case, record),
         "stale": sum(series.statuses["stale"] for series in record.series.values()),
         "first_update_s": first_updates_s(record, SYMBOL, resumed_s) if resumed_s else {},
@@ -124,13 +124,13 @@ def _wrong(by_interval: Mapping[Interval, Counter[str]]) -> dict[str, int]:
     return {name: count for name, count in sums.items() if count}
 
 
-def _corrections(run: Run, trial: Trial, end_ms: int) -> Mapping[int, Correction]:
+def _corrections(run: Run, context: FaultContext, end_ms: int) -> Mapping[int, Correction]:
     """Of minutes; those that a test of the check holds to be otherwise as well."""
     if run.truth is as_it_was:
-        return trial.corrections
-    told = dict(trial.corrections)
+        return context.corrections
+    told = dict(context.corrections)
     for open_ms in run.expected:
-        kline = trial.exchange.market.candle(SYMBOL, Interval.M1, open_ms)
+        kline = context.exchange.market.candle(SYMBOL, Interval.M1, open_ms)
         if (other := run.truth(kline)) != kline:
             told[open_ms] = Correction((other,), (other,))
     return told

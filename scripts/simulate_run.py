@@ -6,7 +6,7 @@ from attrs import frozen
 
 from trio_feed.model import Interval, Kline
 from trio_feed.settings import Settings, SimulatorSettings, load
-from trio_feed.simulator.faultscript import KINDS, Fault, write_script
+from trio_feed.simulator.faults.schedule import KINDS, Fault, write_schedule
 
 START_MS = 1_760_000_000_000
 """2025-10-09T08:53:20Z: not on any boundary."""
@@ -61,7 +61,7 @@ class Run:
     def faults(self) -> Sequence[tuple[float, Fault]]:
         if self.script is not None:
             return self.script
-        return write_script(self.seed, self.hours, self.kinds, start_ms=START_MS)
+        return write_schedule(self.seed, self.hours, self.kinds, start_ms=START_MS)
 
     @property
     def expected(self) -> range:
@@ -91,7 +91,7 @@ class Run:
         return any(fault.kind == "new_listing" for _, fault in self.faults())
 
 
-def box_settings(run: Run) -> SimulatorSettings:
+def exchange_settings(run: Run) -> SimulatorSettings:
     """The exchange pushes rarely: what matters is the ends of candles, and time costs."""
     few = _TRADES_TO_BUILD if run.built else _TRADES_PER_MINUTE
     return SimulatorSettings(

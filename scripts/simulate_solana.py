@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.simulate_run import Run, box_settings
+from scripts.simulate_run import Run, exchange_settings
 from trio_feed.model import Interval
-from trio_feed.simulator.boxes import spinpet_market
-from trio_feed.simulator.faultscript import SOLANA_KINDS
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import spinpet_market
+from trio_feed.simulator.faults.context import FaultContext
+from trio_feed.simulator.faults.schedule import SOLANA_KINDS
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.prices import bars_of, judge_prices, prices_of
 from trio_feed.testing.record import Record
@@ -29,7 +29,7 @@ INTERVALS = (Interval.S1, Interval.S30, Interval.M5)
 
 
 def mints_of(run: Run) -> tuple[str, ...]:
-    return spinpet_market(box_settings(run)).mints
+    return spinpet_market(exchange_settings(run)).mints
 
 
 def settings_of(run: Run) -> list[str]:
@@ -37,14 +37,14 @@ def settings_of(run: Run) -> list[str]:
     table = "exchanges.spinpet"
     return [
         f"{table}.symbols=['*']",
-        f"{table}.solana.program_id={spinpet_market(box_settings(run)).program_id}",
+        f"{table}.solana.program_id={spinpet_market(exchange_settings(run)).program_id}",
         f"{table}.solana.commitment={'processed' if run.seed % 2 else 'confirmed'}",
     ]
 
 
 def judge_solana(
     run: Run,
-    trial: Trial,
+    context: FaultContext,
     record: Record,
     stored: Mapping[tuple[str, Interval], Stored],
     end_ms: int,
@@ -53,7 +53,7 @@ def judge_solana(
     counts: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     for mint in mints_of(run):
-        prices = prices_of(trial.exchange.chain, mint)
+        prices = prices_of(context.exchange.chain, mint)
         for interval in run.origins:
             found = judge_prices(
                 bars_of(prices, interval),
@@ -77,7 +77,7 @@ def judge_solana(
         "wrong_by_interval": {name: count for name, count in wrong.items() if count},
         "trades_wrong": None,
         "book_mismatches": None,
-        "max_detect_s": round(trial.worst_silence_s(), 1),
+        "max_detect_s": round(context.worst_silence_s(), 1),
         "stale": sum(series.statuses["stale"] for series in record.series.values()),
         "unrepairable": sum(s.statuses["unrepairable"] for s in record.series.values()),
     }

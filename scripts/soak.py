@@ -36,7 +36,7 @@ from scripts.soak_seeds import simulate_many
 from trio_feed.core import calendar
 from trio_feed.core.calendar import next_open, open_of
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import BINANCE_BOXES, Market
+from trio_feed.simulator import Market, binance_exchange, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 MUST_BE_ZERO = (
@@ -134,15 +134,11 @@ async def open_soak(plan: Plan, folder: Path) -> AsyncIterator[tuple[Soak, Path]
     soak = Soak(plan, market, folder, time.time() * 1000)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     settings = write_settings(soak, "{}:{}".format(*listener.socket.getsockname()))
-    box = partial(
-        BINANCE_BOXES[plan.venue],
-        market,
-        listeners=[listener],
-        now_ms=lambda: time.time() * 1000,
-        settings=SimulatorSettings(venue=plan.venue),
+    exchange = binance_exchange(
+        market, lambda: time.time() * 1000, SimulatorSettings(venue=plan.venue)
     )
     async with trio.open_nursery() as nursery:
-        await nursery.start(box)
+        await nursery.start(partial(serve, exchange, listeners=[listener]))
         nursery.start_soon(listen, soak)
         yield soak, settings
         nursery.cancel_scope.cancel()

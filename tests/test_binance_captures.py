@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.recordings import parse_recording
 
 from trio_feed.core.book import Book, Outcome, State
 from trio_feed.model import BookTop, BookUpdate, Trade
-from trio_feed.simulator import parse_recording
 from trio_feed.venues import Ignored, Instruments, KlineUpdate, Venue
 from trio_feed.venues.binance import spot as binance
 from trio_feed.venues.binance import usdm as binance_usdm

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from support.books import OKX, SPOT, USDM, checksum_ok
+from support.recordings import parse_recording
 
 from trio_feed.core.book import Book, BookPolicy, Outcome, State
 from trio_feed.core.streams import BookRule
 from trio_feed.model import BookUpdate, Level
-from trio_feed.simulator import parse_recording
 
 CAPTURES = Path(__file__).resolve().parents[2] / "shared" / "captures" / "cryptofeed"
 BINANCE: list[tuple[str, BookRule]] = [

@@ -21,8 +21,8 @@ from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Kline, Series
 from trio_feed.settings import Settings, SimulatorSettings
-from trio_feed.simulator.boxes import serve_box, spinpet_market
-from trio_feed.simulator.solana import SimulatedSolana
+from trio_feed.simulator.exchanges import serve_exchange, spinpet_market
+from trio_feed.simulator.solana.node import SolanaNode
 from trio_feed.store import MemoryStore
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.prices import Bar, bars_of, prices_of
@@ -49,7 +49,7 @@ class World:
     """A box, a store that is kept, and a service that is started again and again."""
 
     network: MemoryNetwork
-    box: SimulatedSolana
+    box: SolanaNode
     store: MemoryStore
     lines: list[Any] = field(factory=list)
 
@@ -116,7 +116,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         box = await nursery.start(
-            partial(serve_box, BOX, listeners=listeners, now_ms=virtual_now_ms)
+            partial(serve_exchange, BOX, listeners=listeners, now_ms=virtual_now_ms)
         )
         box.market.talkative = False
         yield World(network, box, store)

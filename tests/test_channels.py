@@ -35,7 +35,7 @@ from trio_feed.model import (
     Ticker,
     Trade,
 )
-from trio_feed.simulator.binance_stats import Statistics
+from trio_feed.simulator.binance.statistics import Statistics
 from trio_feed.validate import check
 
 D = Decimal

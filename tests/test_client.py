@@ -32,7 +32,7 @@ from trio_feed.environment import Environment
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Kline
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box
+from trio_feed.simulator.exchanges import serve_exchange
 from trio_feed.store import MemoryStore
 
 MINUTE = 60_000
@@ -190,7 +190,7 @@ async def test_the_server_restarts(
         with trio.fail_after(100_000):
             listeners = await network.listen("exchange", 80)
             exchange = await nursery.start(
-                partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)
+                partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
             )
             line = Line(network)
 

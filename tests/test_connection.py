@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from support.engine import USDM
 from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
+from support.recordings import parse_recording, serve_recording
 
 from trio_feed.core.effects import CandleNews
 from trio_feed.core.symbol import SymbolEngine
@@ -28,13 +29,12 @@ from trio_feed.settings import (
     SimulatorSettings,
 )
 from trio_feed.simulator import (
+    BinanceExchange,
     Market,
-    SimulatedExchange,
-    parse_recording,
-    serve_binance,
-    serve_replay,
+    binance_exchange,
+    serve,
 )
-from trio_feed.simulator.wire import text_frame
+from trio_feed.simulator.machinery.wire import text_frame
 from trio_feed.supervise import Backoff
 from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue
 from trio_feed.venues.binance import usdm as binance_usdm
@@ -102,20 +102,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def box() -> AsyncIterator[tuple[SimulatedExchange, MemoryNetwork]]:
+async def box() -> AsyncIterator[tuple[BinanceExchange, MemoryNetwork]]:
     network = MemoryNetwork()
     settings = SimulatorSettings(symbols=("BTCUSDT",), trades_per_minute=60)
     market = Market(1, settings.symbols, settings.trades_per_minute)
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         exchange = await nursery.start(
-            partial(
-                serve_binance,
-                market,
-                listeners=listeners,
-                now_ms=virtual_now_ms,
-                settings=settings,
-            )
+            partial(serve, binance_exchange(market, virtual_now_ms, settings), listeners=listeners)
         )
         yield exchange, network
         nursery.cancel_scope.cancel()
@@ -307,7 +301,7 @@ async def test_binance_futures_recording_parses_without_a_miss(
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
-        await nursery.start(partial(serve_replay, recording, listeners=listeners))
+        await nursery.start(partial(serve_recording, recording, listeners=listeners))
         error = await bench.run()
         nursery.cancel_scope.cancel()
     assert isinstance(error, ConnectionLost)

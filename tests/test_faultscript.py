@@ -4,29 +4,29 @@ from collections import Counter
 
 import pytest
 
-from trio_feed.simulator.faultscript import (
+from trio_feed.simulator.faults.injection import INJECTABLE
+from trio_feed.simulator.faults.schedule import (
     ALL_KINDS,
     KINDS,
     SOLANA_KINDS,
     TRUTH_KINDS,
     Fault,
     parse_kinds,
-    write_script,
+    write_schedule,
 )
-from trio_feed.simulator.levers import LEVERS
 
 START_MS = 1_760_000_000_000
 
 
 def test_the_same_seed_writes_the_same_script() -> None:
-    one = write_script(7, 24, KINDS, start_ms=START_MS)
-    assert one == write_script(7, 24, KINDS, start_ms=START_MS)
-    assert one != write_script(8, 24, KINDS, start_ms=START_MS)
+    one = write_schedule(7, 24, KINDS, start_ms=START_MS)
+    assert one == write_schedule(7, 24, KINDS, start_ms=START_MS)
+    assert one != write_schedule(8, 24, KINDS, start_ms=START_MS)
 
 
 def test_a_script_is_known_word_for_word() -> None:
     """Python promises the same numbers of the same seed; a change here changes every result."""
-    first = write_script(1, 6, KINDS, start_ms=START_MS)[:2]
+    first = write_schedule(1, 6, KINDS, start_ms=START_MS)[:2]
     assert first == [
         (338.719, Fault("unknown_frames", lasts_s=192)),
         (1036.028, Fault("listing", lasts_s=4972)),
@@ -35,7 +35,7 @@ def test_a_script_is_known_word_for_word() -> None:
 
 @pytest.mark.parametrize("hours", [0.5, 6.0, 24.0])
 def test_every_kind_comes_and_in_time(hours: float) -> None:
-    script = write_script(3, hours, KINDS, start_ms=START_MS)
+    script = write_schedule(3, hours, KINDS, start_ms=START_MS)
     times = [at for at, _ in script]
     assert times == sorted(times)
     assert times[0] >= 60.0
@@ -46,17 +46,17 @@ def test_every_kind_comes_and_in_time(hours: float) -> None:
 
 
 def test_half_of_the_faults_come_when_a_minute_ends() -> None:
-    script = write_script(1, 1000, ["tcp_reset"], start_ms=START_MS)
+    script = write_schedule(1, 1000, ["tcp_reset"], start_ms=START_MS)
     near = sum((at + START_MS / 1000 + 3.001) % 60 < 6.002 for at, _ in script)
     assert 0.5 < near / len(script) < 0.6
 
 
 def test_without_kinds_nothing_happens() -> None:
-    assert write_script(1, 24, ()) == []
+    assert write_schedule(1, 24, ()) == []
 
 
 def test_there_is_a_lever_for_every_kind() -> None:
-    assert ALL_KINDS.keys() | SOLANA_KINDS.keys() == LEVERS
+    assert ALL_KINDS.keys() | SOLANA_KINDS.keys() == INJECTABLE
 
 
 def test_everything_is_more_than_all() -> None:
@@ -66,8 +66,8 @@ def test_everything_is_more_than_all() -> None:
 
 @pytest.mark.parametrize("kind", TRUTH_KINDS)
 def test_every_kind_can_come_alone(kind: str) -> None:
-    script = write_script(5, 2, [kind], start_ms=START_MS)
-    assert script == write_script(5, 2, [kind], start_ms=START_MS)
+    script = write_schedule(5, 2, [kind], start_ms=START_MS)
+    assert script == write_schedule(5, 2, [kind], start_ms=START_MS)
     assert {fault.kind for _, fault in script} == {kind}
     at_start = {at for at, _ in script} == {0.0}
     assert at_start == (kind == "wrong_clock_at_start")

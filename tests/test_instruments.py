@@ -17,7 +17,7 @@ from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.net import rest
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import spinpet_market
+from trio_feed.simulator.exchanges import spinpet_market
 from trio_feed.supervise import Backoff
 from trio_feed.venues import AnyInstrument, Instruments, Rows
 from trio_feed.venues.binance import usdm as binance_usdm

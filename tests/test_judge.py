@@ -9,8 +9,8 @@ from attrs import evolve
 from trio_feed.core import calendar as product
 from trio_feed.model import Interval, Kline, plain
 from trio_feed.simulator import Market
-from trio_feed.simulator.books import BookPath
-from trio_feed.simulator.trial import Correction
+from trio_feed.simulator.faults.context import Correction
+from trio_feed.simulator.market.books import BookPath
 from trio_feed.testing.calendar import Days
 from trio_feed.testing.judge import (
     Case,

@@ -9,9 +9,9 @@ from zlib import crc32
 
 import pytest
 from attrs import evolve
+from support.recordings import Recording, parse_recording
 
 from trio_feed.model import BookUpdate, Instrument, Ticker, Trade, plain
-from trio_feed.simulator import Recording, parse_recording
 from trio_feed.venues import Ack, Event, KlineUpdate
 from trio_feed.venues.instruments import Instruments
 from trio_feed.venues.okx import venue as okx

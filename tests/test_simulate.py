@@ -16,10 +16,10 @@ from trio_feed.core.ledger import Ledger
 from trio_feed.model import Kline
 from trio_feed.net.limits import Bans
 from trio_feed.settings import ProxySettings, Settings
-from trio_feed.simulator.faultscript import KINDS, Fault, write_script
-from trio_feed.simulator.gate import client_frames, server_frames
-from trio_feed.simulator.tampers import TAMPERS, closes
-from trio_feed.simulator.wire import ping_frame, text_frame
+from trio_feed.simulator.faults.frames import FRAME_FAULTS, closes
+from trio_feed.simulator.faults.proxy import client_frames, server_frames
+from trio_feed.simulator.faults.schedule import KINDS, Fault, write_schedule
+from trio_feed.simulator.machinery.wire import ping_frame, text_frame
 from trio_feed.testing.record import BookCheck
 
 CLOSE = b'{"e":"kline","k":{"x":true}}'
@@ -56,7 +56,7 @@ def test_each_fault_alone(kind: str) -> None:
     script = [
         (at, fault)
         for seed in range(12)
-        for at, fault in write_script(seed, 1.0, [kind], start_ms=START_MS)[:1]
+        for at, fault in write_schedule(seed, 1.0, [kind], start_ms=START_MS)[:1]
     ]
     _, result = simulate.simulate(Run(1, 1.0, script=sorted(script, key=lambda item: item[0])))
     assert broken(result) == {}
@@ -129,8 +129,8 @@ def test_going_past_the_proxy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     # One connection to the stream; REST is dialled anew whenever it was idle for a while.
     assert broken(result) == {"bypassed": len(lines)}
     assert {line.split(" ", 1)[1] for line in lines} == {
-        "offence exchange:80 dialled past the proxy",
-        "offence rest:80 dialled past the proxy",
+        "violation exchange:80 dialled past the proxy",
+        "violation rest:80 dialled past the proxy",
     }
 
 
@@ -219,8 +219,8 @@ def test_frames_are_told_apart() -> None:
 
 
 def through(kind: str, *payloads: bytes, value: float = 0.0) -> list[tuple[float, bytes]]:
-    tamper = TAMPERS[kind](value)
-    return [out for payload in payloads for out in tamper(payload)]
+    change_frames = FRAME_FAULTS[kind](value)
+    return [out for payload in payloads for out in change_frames(payload)]
 
 
 def test_closing_frames_are_known_at_both_exchanges() -> None:

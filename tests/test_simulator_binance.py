@@ -15,7 +15,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_feed.core.calendar import open_of
 from trio_feed.model import Interval
-from trio_feed.simulator import Faults
+from trio_feed.simulator import ResponseFaults
 
 MINUTE = 60_000
 DAY_S = 24 * 3600
@@ -242,7 +242,7 @@ async def test_a_connection_lives_for_24_hours(autojump_clock: MockClock) -> Non
         assert await closed_with(websocket) == (1001, "going away")
         assert trio.current_time() == pytest.approx(DAY_S, abs=1)
         await settled(lambda: not box.exchange.connections)
-        assert not connection.too_slow
+        assert not connection.queue.too_slow
 
 
 async def test_without_pongs_it_ends(autojump_clock: MockClock) -> None:
@@ -314,8 +314,8 @@ async def test_levers_on_a_connection(autojump_clock: MockClock) -> None:
 
 
 async def test_refused_upgrades(autojump_clock: MockClock) -> None:
-    control = Faults()
-    control.refuse_upgrades(503)
+    faults = ResponseFaults()
+    faults.refuse_upgrades(503)
     upgrading = (
         ("Connection", "Upgrade"),
         ("Upgrade", "websocket"),
@@ -327,7 +327,7 @@ async def test_refused_upgrades(autojump_clock: MockClock) -> None:
         stream = await box.network.dial("box", 443)
         return (await ask(stream, h11.Connection(h11.CLIENT), path, *upgrading)).status
 
-    async with open_box(control=control) as box:
+    async with open_box(faults=faults) as box:
         box.exchange.refuse_upgrades(429, count=2)
         assert [await knock(box, "/market/ws") for _ in range(4)] == [503, 429, 429, 101]
         assert await knock(box, "/nowhere") == 404

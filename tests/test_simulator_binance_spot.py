@@ -11,7 +11,6 @@ from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
 
 from trio_feed.model import Interval
-from trio_feed.simulator import BINANCE_BOXES, serve_binance, serve_binance_spot
 
 MINUTE = 60_000
 
@@ -21,11 +20,6 @@ async def closed_with(websocket: WebSocketConnection) -> int:
         await collect(websocket, 60)
     assert caught.value.reason is not None
     return caught.value.reason.code
-
-
-def test_boxes_by_venue() -> None:
-    assert BINANCE_BOXES["binance"] is serve_binance_spot
-    assert BINANCE_BOXES["binance_usdm"] is serve_binance
 
 
 @pytest.mark.parametrize("path", ["/market/ws", "/public/stream", "/private/ws", "/ws-api/v3"])

@@ -10,9 +10,9 @@ from support.exchange import START, Box, collect, open_box
 from trio.testing import MockClock
 
 from trio_feed.model import Instrument, Interval
-from trio_feed.simulator.binance_spot import SPOT
-from trio_feed.simulator.binance_stats import Statistics
-from trio_feed.simulator.binance_usdm import USDM
+from trio_feed.simulator.binance.spot import SPOT
+from trio_feed.simulator.binance.statistics import Statistics
+from trio_feed.simulator.binance.usdm import USDM
 from trio_feed.venues.base import Ignored, Stream
 from trio_feed.venues.binance import spot as binance
 from trio_feed.venues.binance import usdm as binance_usdm
@@ -139,7 +139,7 @@ def assert_book(
                     side[Decimal(price)] = Decimal(quantity)
                 else:
                     side.pop(Decimal(price), None)
-    path = box.exchange.rest.box.books["BTCUSDT"]
+    path = box.exchange.data.books["BTCUSDT"]
     bids, asks = path.levels(path.step(now_ms), 5000)
     assert sorted(sides[0].items(), reverse=True)[:best] == [*bids[:best]]
     assert sorted(sides[1].items())[:best] == [*asks[:best]]

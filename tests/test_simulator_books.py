@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_feed.simulator import BookPath, Market
-from trio_feed.simulator.books import Levels
+from trio_feed.simulator.market.books import Levels
 
 STEP = 17_600_000_123
 """October 2025."""

@@ -8,7 +8,7 @@ import pytest
 
 from trio_feed.model import Interval, Kline
 from trio_feed.simulator import Market
-from trio_feed.simulator.grid import Grid, Shift, month_open, next_month
+from trio_feed.simulator.market.grid import Grid, Shift, month_open, next_month
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOW = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)

@@ -10,7 +10,7 @@ from support.okx_box import BUSINESS, open_okx
 from trio.testing import MockClock
 
 from trio_feed.model import Interval
-from trio_feed.simulator import Faults
+from trio_feed.simulator import ResponseFaults
 
 MINUTE = 60_000
 CANDLES = f"/fapi/v1/klines?symbol=BTCUSDT&interval=1m&startTime={START}"
@@ -49,13 +49,20 @@ async def test_pages_of_okx(autojump_clock: MockClock) -> None:
         assert [row[0] for row in await box.data(OKX_CANDLES)] == [row[0] for row in whole[1:]]
 
 
-def test_nothing_is_owed_after_clear() -> None:
-    faults = Faults()
+def test_no_fault_is_left_after_clear() -> None:
+    faults = ResponseFaults()
+
+    def page() -> list[int]:
+        rows: list[int] = faults.rows(
+            "/klines", 10_000, lambda at: [at, at + 1], newest_first=False
+        )
+        return rows
+
     faults.rest_stale(5.0, 2)
-    faults.rest_missing_row()
-    assert faults.next_stale_ms() == 5000
+    faults.rest_missing_row(2)
+    assert page() == [5_001]
     faults.clear()
-    assert (faults.next_stale_ms(), faults.next_missing()) == (0, False)
+    assert page() == [10_000, 10_001]
 
 
 async def test_a_correction_is_told_and_answered(autojump_clock: MockClock) -> None:

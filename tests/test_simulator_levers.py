@@ -18,18 +18,18 @@ from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from trio_feed.model import Interval
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.clocks import Clocks
-from trio_feed.simulator.faults import ODD
-from trio_feed.simulator.faultscript import TRUTH_KINDS, Fault
-from trio_feed.simulator.gate import Gate
-from trio_feed.simulator.levers import pull
-from trio_feed.simulator.memory import MemoryNetwork
-from trio_feed.simulator.memory_proxy import MemoryProxy
-from trio_feed.simulator.pipe import pipe_pair
-from trio_feed.simulator.tampers import TAMPERS
-from trio_feed.simulator.time_levers import TIME_LEVERS
-from trio_feed.simulator.trial import Trial
+from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.simulator.faults.clocks import Clocks
+from trio_feed.simulator.faults.context import FaultContext
+from trio_feed.simulator.faults.frames import FRAME_FAULTS
+from trio_feed.simulator.faults.injection import inject
+from trio_feed.simulator.faults.proxy import FaultProxy
+from trio_feed.simulator.faults.schedule import TRUTH_KINDS, Fault
+from trio_feed.simulator.faults.timing import TIMING_FAULTS
+from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
+from trio_feed.simulator.machinery.response_faults import ODD
 
 START = 1_760_000_000_000
 WS, REST, PROXY = ("exchange", 80), ("rest", 80), ("proxy", 80)
@@ -40,12 +40,12 @@ STREAMS = "btcusdt@aggTrade/btcusdt@kline_1m"
 
 @define
 class Scene:
-    trial: Trial
+    context: FaultContext
     got: list[tuple[float, dict[str, Any]]] = field(factory=list)
     """(trio's time, message) of one client."""
 
-    def pull(self, kind: str, value: float = 0.0, **more: Any) -> None:
-        pull(self.trial, Fault(kind, value, **more))
+    def inject(self, kind: str, value: float = 0.0, **more: Any) -> None:
+        inject(self.context, Fault(kind, value, **more))
 
     def trades(self) -> list[tuple[float, int, int]]:
         """(when it came, id, its time)."""
@@ -55,7 +55,7 @@ class Scene:
         return [(at, m["k"]) for at, m in self.got if m["e"] == "kline" and m["k"]["x"]]
 
     async def rest(self, target: str) -> Any:
-        stream = await self.trial.network.dial(*REST)
+        stream = await self.context.network.dial(*REST)
         answer = await ask(stream, h11.Connection(h11.CLIENT), target)  # type: ignore[arg-type]
         await stream.aclose()
         return answer.json()
@@ -66,7 +66,7 @@ class Scene:
 
     def delays_s(self) -> list[float]:
         """From each trade to its coming."""
-        clocks = self.trial.clocks
+        clocks = self.context.clocks
         return [at - (time_ms - clocks.start_ms) / 1000 for at, _, time_ms in self.trades()]
 
 
@@ -74,24 +74,26 @@ class Scene:
 async def open_scene() -> AsyncIterator[Scene]:
     async with trio.open_nursery() as nursery:
         network, clocks = MemoryNetwork(pipe_pair), Clocks(START)
-        gate = Gate(nursery, clocks.exchange_ms, 10)
+        fault_proxy = FaultProxy(nursery, clocks.exchange_ms, 10)
         listeners = []
         for endpoint in (WS, REST):
             (listener,) = await network.listen(*endpoint)
-            listeners.append(gate.guard(listener, rest=endpoint is REST))
+            listeners.append(fault_proxy.wrap(listener, rest=endpoint is REST))
         settings = SimulatorSettings(symbols=(BTC, ETH), trades_per_minute=60)
-        serve = partial(serve_box, settings, listeners=listeners, now_ms=clocks.exchange_ms)
+        serve = partial(serve_exchange, settings, listeners=listeners, now_ms=clocks.exchange_ms)
         exchange = await nursery.start(serve)
-        proxy = MemoryProxy(network)
-        trial = Trial(exchange, network, gate, proxy, WS, REST, PROXY, BTC, ETH, SOL, clocks)
-        scene = Scene(trial)
+        proxy = ConnectProxy(network)
+        context = FaultContext(
+            exchange, network, fault_proxy, proxy, WS, REST, PROXY, BTC, ETH, SOL, clocks
+        )
+        scene = Scene(context)
         await nursery.start(_listen, scene)
         yield scene
         nursery.cancel_scope.cancel()
 
 
 async def _listen(scene: Scene, task_status: trio.TaskStatus[None]) -> None:
-    stream = await scene.trial.network.dial(*WS)
+    stream = await scene.context.network.dial(*WS)
     async with trio.open_nursery() as nursery:
         path = f"/market/stream?streams={STREAMS}"
         socket = await wrap_client_stream(nursery, stream, "box", path, message_queue_size=10_000)
@@ -112,7 +114,7 @@ def in_order(trades: list[tuple[float, int, int]]) -> bool:
 async def test_a_stall_loses_nothing_and_ends_in_a_burst(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(20)
-        scene.pull("stall", 8.0)
+        scene.inject("stall", 8.0)
         await trio.sleep(7.9)
         before = len(scene.got)
         assert all(at <= 20 for at, _ in scene.got)
@@ -126,7 +128,7 @@ async def test_a_stall_loses_nothing_and_ends_in_a_burst(autojump_clock: MockClo
 
 async def test_a_stall_holds_rest_as_well(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
-        scene.pull("stall", 8.0)
+        scene.inject("stall", 8.0)
         await scene.rest("/fapi/v1/time")
         assert trio.current_time() >= 8.0
 
@@ -134,7 +136,7 @@ async def test_a_stall_holds_rest_as_well(autojump_clock: MockClock) -> None:
 async def test_a_late_feed_is_late_for_a_minute_and_in_order(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(10)
-        scene.pull("late_feed", 4.0, lasts_s=60)
+        scene.inject("late_feed", 4.0, lasts_s=60)
         await trio.sleep(100)
         assert in_order(scene.trades())
         late = [
@@ -148,7 +150,7 @@ async def test_a_pause_lets_time_and_frames_go_on(autojump_clock: MockClock) -> 
     async with open_scene() as scene:
         await trio.sleep(20)
         seen = len(scene.trades())
-        scene.pull("process_pause", 30.0)
+        scene.inject("process_pause", 30.0)
         assert trio.current_time() == 50.0
         assert len(scene.trades()) == seen
         await trio.sleep(0.5)
@@ -167,25 +169,25 @@ async def test_what_a_sleeping_machine_missed_is_gone(
     async with open_scene() as scene:
         await trio.sleep(20)
         seen = len(scene.got)
-        scene.pull("suspend", 1800.0, times=times)
+        scene.inject("suspend", 1800.0, times=times)
         assert trio.current_time() == 20.0
-        assert scene.trial.clocks.exchange_ms() == START + 1_820_000
-        assert scene.trial.clocks.wall_ms() == START + 1_820_000
+        assert scene.context.clocks.exchange_ms() == START + 1_820_000
+        assert scene.context.clocks.wall_ms() == START + 1_820_000
         await trio.sleep(30)
         assert len(scene.got) == seen
-        assert len(scene.trial.exchange.connections) == times
-        assert (scene.trial.worst_silence_s() > 0) == bool(times)
+        assert len(scene.context.exchange.connections) == times
+        assert (scene.context.worst_silence_s() > 0) == bool(times)
 
 
 async def test_clocks_step_drift_and_are_put_right(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
-        clocks = scene.trial.clocks
+        clocks = scene.context.clocks
         for kind in ("clock_step", "wrong_clock_at_start", "clock_skew"):
-            scene.pull(kind, -7200.0, lasts_s=50)
+            scene.inject(kind, -7200.0, lasts_s=50)
             assert clocks.wall_ms() - clocks.exchange_ms() == -7_200_000
             await trio.sleep(51)
             assert clocks.wall_ms() == clocks.exchange_ms()
-        scene.pull("clock_drift", 5.0, lasts_s=50)
+        scene.inject("clock_drift", 5.0, lasts_s=50)
         await trio.sleep(40)
         assert clocks.wall_ms() - clocks.exchange_ms() == pytest.approx(200)
         await trio.sleep(11)
@@ -195,7 +197,7 @@ async def test_clocks_step_drift_and_are_put_right(autojump_clock: MockClock) ->
 async def test_rest_is_behind_in_what_the_market_did(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(45)  # the first minute ended 5 s ago
-        scene.pull("rest_behind", 15.0, lasts_s=60)
+        scene.inject("rest_behind", 15.0, lasts_s=60)
         rows = await scene.rest("/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1")
         assert rows[0][0] == START - START % MINUTE
         last = (await scene.rest("/fapi/v1/aggTrades?symbol=BTCUSDT&limit=1"))[0]["T"]
@@ -211,7 +213,7 @@ async def test_odd_rows_come_once_each(form: str, autojump_clock: MockClock) -> 
     pages = "/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=9"
     async with open_scene() as scene:
         clean = await scene.rest(pages)
-        scene.pull("odd_rows", float([*ODD].index(form)), times=1)
+        scene.inject("odd_rows", float([*ODD].index(form)), times=1)
         odd = await scene.rest(pages)
         assert odd == ODD[form](clean) != clean
         assert await scene.rest(pages) == clean
@@ -221,7 +223,7 @@ async def test_odd_rows_come_once_each(form: str, autojump_clock: MockClock) -> 
 async def test_a_halt(kind: str, other: str, autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(30)
-        scene.pull(kind, lasts_s=300)
+        scene.inject(kind, lasts_s=300)
         await trio.sleep(1)
         assert [await scene.status(), await scene.status(ETH)] == ["SETTLING", other]
         await trio.sleep(400)
@@ -232,13 +234,13 @@ async def test_a_halt(kind: str, other: str, autojump_clock: MockClock) -> None:
         assert [b - a for a, b in pairwise(opens)].count(MINUTE) == 7
         assert max(b - a for a, b in pairwise(opens)) == 5 * MINUTE
         assert {k["t"] for _, k in scene.closes()} <= {*opens}
-        assert scene.trial.returns_s == [330.0]
+        assert scene.context.returns_s == [330.0]
 
 
 async def test_candles_off_the_grid_after_a_halt(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(30)
-        scene.pull("off_grid", lasts_s=300)
+        scene.inject("off_grid", lasts_s=300)
         await trio.sleep(500)
         closed = [k for _, k in scene.closes()]
         shifted = [k for k in closed if k["t"] % MINUTE]
@@ -250,7 +252,7 @@ async def test_candles_off_the_grid_after_a_halt(autojump_clock: MockClock) -> N
 async def test_a_quiet_market_closes_flat_candles(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(30)
-        scene.pull("quiet", lasts_s=300)
+        scene.inject("quiet", lasts_s=300)
         await trio.sleep(400)
         assert [at for at, _, _ in scene.trades() if 31 < at < 330] == []
         assert in_order(scene.trades())
@@ -265,8 +267,8 @@ async def test_a_quiet_market_closes_flat_candles(autojump_clock: MockClock) -> 
 async def test_a_new_listing_has_first_candles(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(30)
-        scene.pull("new_listing")
-        scene.pull("new_listing")  # once is enough
+        scene.inject("new_listing")
+        scene.inject("new_listing")  # once is enough
         await trio.sleep(30)
         for interval in ("1m", "1d", "1w", "1M"):
             rows = await scene.rest(f"/fapi/v1/klines?symbol={SOL}&interval={interval}")
@@ -279,7 +281,7 @@ async def test_a_new_listing_has_first_candles(autojump_clock: MockClock) -> Non
 async def test_ids_begin_anew(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         await trio.sleep(30)
-        scene.pull("id_restart")
+        scene.inject("id_restart")
         await trio.sleep(60)
         ids = [number for _, number, time_ms in scene.trades() if time_ms > START + 30_000]
         assert ids == [*range(1, len(ids) + 1)]
@@ -296,11 +298,11 @@ async def test_a_late_correction_is_in_all_pages_and_no_stream(autojump_clock: M
 
     async with open_scene() as scene:
         await trio.sleep(20)
-        scene.pull("late_correction", 10.0)
+        scene.inject("late_correction", 10.0)
         await trio.sleep(90)  # the minute and the five have ended; it came to light 10 s later
-        market = scene.trial.exchange.market
+        market = scene.context.exchange.market
         minute = market.open_of(BTC, Interval.M1, START)
-        assert scene.trial.late_trades == [START + 20_000]
+        assert scene.context.late_trades == [START + 20_000]
         assert (
             market.span(BTC, minute, minute + MINUTE, ghosts=False).volume * 2
             == market.candle(BTC, Interval.M1, minute).volume
@@ -310,8 +312,8 @@ async def test_a_late_correction_is_in_all_pages_and_no_stream(autojump_clock: M
 
 
 def swapped(kind: str, value: float, *payloads: bytes) -> list[tuple[float, bytes]]:
-    tamper = TAMPERS[kind](value)
-    return [out for payload in payloads for out in tamper(payload)]
+    change_frames = FRAME_FAULTS[kind](value)
+    return [out for payload in payloads for out in change_frames(payload)]
 
 
 def test_trades_change_places_and_nothing_else() -> None:
@@ -336,7 +338,7 @@ def test_absurd_times_are_single(value: float, years: float) -> None:
 
 async def test_a_pause_needs_a_clock_that_can_jump() -> None:
     with pytest.raises(TypeError, match="MockClock"):
-        TIME_LEVERS["process_pause"](None, Fault("process_pause", 1.0))  # type: ignore[arg-type]
+        TIMING_FAULTS["process_pause"](None, Fault("process_pause", 1.0))  # type: ignore[arg-type]
 
 
 def test_every_kind_is_tried_here() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_feed.model import Interval, Kline, Source
-from trio_feed.simulator import Market, prices
-from trio_feed.simulator.grid import Grid
-from trio_feed.simulator.prices import Bar
+from trio_feed.simulator import Market
+from trio_feed.simulator.market import prices
+from trio_feed.simulator.market.grid import Grid
+from trio_feed.simulator.market.prices import Bar
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE

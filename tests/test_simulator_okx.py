@@ -25,12 +25,12 @@ from trio.testing import MockClock
 
 from trio_feed.model import Interval
 from trio_feed.simulator import Market
-from trio_feed.simulator.books import Level, Levels
-from trio_feed.simulator.okx_bars import BARS, Candles
-from trio_feed.simulator.okx_book_lines import BooksLine
-from trio_feed.simulator.okx_forms import Channel, aggregates
-from trio_feed.simulator.okx_listing import find_instrument
-from trio_feed.simulator.okx_sources import Sequences, Sources
+from trio_feed.simulator.market.books import Level, Levels
+from trio_feed.simulator.okx.bars import BARS, Candles
+from trio_feed.simulator.okx.book_sources import BookSource
+from trio_feed.simulator.okx.data import MarketData, Sequences
+from trio_feed.simulator.okx.listing import find_instrument
+from trio_feed.simulator.okx.rows import Channel, aggregates
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DAY = 24 * HOUR
@@ -254,7 +254,7 @@ async def test_books_chain_and_agree_with_rest(autojump_clock: MockClock) -> Non
                 assert {D(level[0]): level[1] for level in rest[name]} == sides[name]
             assert 100 < len(rows) <= 201
             assert rows[-1]["seqId"] <= rest["seqId"]
-            levels = box.exchange.feed.sources.books[inst_id[:3] + "USDT"].levels(
+            levels = box.exchange.data.books[inst_id[:3] + "USDT"].levels(
                 int(rows[-1]["ts"]) // 100, 400
             )
             assert {p: q * factor for p, q in levels[0]} == {
@@ -307,42 +307,43 @@ class StubBooks:
         return (bid,), ((D(101), D(5)),)
 
 
-def books_line() -> tuple[BooksLine, StubBooks, Sequences]:
+def book_source() -> tuple[BookSource, StubBooks, Sequences]:
     market = Market(7, ("BTCUSDT",), 4)
     instrument = find_instrument(market, "BTC-USDT")
     assert instrument is not None
     books: Any = StubBooks()
     sequences = Sequences()
-    sources = Sources(market, books, Candles(market), sequences, 1000)
-    return BooksLine(Channel("books", "BTC-USDT"), instrument, sources, START), books, sequences
+    data = MarketData(market, books, Candles(market), sequences, 1000)
+    source = BookSource(Channel("books", "BTC-USDT"), instrument, data, 0, START)
+    return source, books, sequences
 
 
 def test_a_quiet_book_says_so_every_minute() -> None:
     """Empty sides, and the same id twice; the chain goes on from there."""
-    line, books, _ = books_line()
-    (hello,) = [json.loads(message) for message in line.hello()]
+    source, books, _ = book_source()
+    (snapshot,) = [json.loads(message) for message in source.snapshot()]
     messages = [
         (at, json.loads(message)["data"][0])
         for at in range(START + 100, START + 125_000, 100)
-        for message in line.news(at)
+        for message in source.news(at)
     ]
     assert [at - START for at, _ in messages] == [60_000, 120_000]
     for at, row in messages:
         assert (row["asks"], row["bids"], row["ts"]) == ([], [], str(at))
-        assert row["prevSeqId"] == row["seqId"] == hello["data"][0]["seqId"]
+        assert row["prevSeqId"] == row["seqId"] == snapshot["data"][0]["seqId"]
     books.size = D(2)
-    (change,) = [json.loads(message)["data"][0] for message in line.news(line.due_ms)]
+    (change,) = [json.loads(message)["data"][0] for message in source.news(source.due_ms)]
     assert change["prevSeqId"] == messages[-1][1]["seqId"] < change["seqId"]
     assert [level[:3] for level in change["bids"]] == [["99", "2", "0"]]
     assert change["asks"] == []
 
 
-def test_gap_and_reset_of_a_line() -> None:
-    line, books, sequences = books_line()
+def test_gap_and_reset_of_a_book() -> None:
+    source, books, sequences = book_source()
 
     def change() -> list[Any]:
         books.size += 1
-        return [json.loads(message)["data"][0] for message in line.news(line.due_ms)]
+        return [json.loads(message)["data"][0] for message in source.news(source.due_ms)]
 
     (one,) = change()
     sequences.gaps["BTC-USDT"] = 2

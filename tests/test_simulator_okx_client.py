@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from trio_feed.core.book import Book, Outcome
 from trio_feed.model import BookTop, BookUpdate, Interval, Ticker, Trade, plain
-from trio_feed.simulator.okx_bars import BARS
+from trio_feed.simulator.okx.bars import BARS
 from trio_feed.venues import Ack, KlineUpdate, Pong
 from trio_feed.venues.instruments import Instruments
 from trio_feed.venues.okx import venue as okx
@@ -93,7 +93,7 @@ async def test_our_book_follows(autojump_clock: MockClock) -> None:
         await feed(15)
         assert set(outcomes) == {Outcome.APPLIED}
         assert len(outcomes) > 100
-        best = box.exchange.feed.sources.books["ETHUSDT"].levels(book.event_ms // 100, 400)
+        best = box.exchange.data.books["ETHUSDT"].levels(book.event_ms // 100, 400)
         assert book.levels(400) == best
         box.exchange.reset_books("ETH-USDT-SWAP")
         await feed(5)

@@ -25,9 +25,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_websocket import WebSocketConnection
 
 from trio_feed.model import Interval
-from trio_feed.simulator import Faults
-from trio_feed.simulator.okx_control import REQUESTS_PER_HOUR
-from trio_feed.simulator.okx_listing import digits
+from trio_feed.simulator import ResponseFaults
+from trio_feed.simulator.okx.control import REQUESTS_PER_HOUR
+from trio_feed.simulator.okx.listing import digits
 
 MINUTE, HOUR = 60_000, 3_600_000
 D = Decimal
@@ -210,9 +210,9 @@ async def test_levers(autojump_clock: MockClock) -> None:
 
 
 async def test_refused_upgrades(autojump_clock: MockClock) -> None:
-    control = Faults()
-    control.refuse_upgrades(503)
-    async with open_okx(control=control) as box:
+    faults = ResponseFaults()
+    faults.refuse_upgrades(503)
+    async with open_okx(faults=faults) as box:
         box.exchange.refuse_upgrades(429, count=2)
         assert [await box.knock(PUBLIC) for _ in range(4)] == [503, 429, 429, 101]
         for path in ("/ws/v5", "/ws/v5/", "/ws/v5/public/", "/ws/v3/public", "/"):

@@ -7,19 +7,19 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.simulator.memory import MemoryNetwork, MemoryStream
-from trio_feed.simulator.memory_proxy import MemoryProxy, Misdeed
-from trio_feed.simulator.pipe import pipe_pair
+from trio_feed.simulator.machinery.connect_proxy import ConnectProxy, ProxyFault
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork, MemoryStream
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
 
 ASK = b"CONNECT exchange:443 HTTP/1.1\r\nHost: exchange:443\r\n\r\n"
 
 
 @asynccontextmanager
-async def running_proxy() -> AsyncIterator[tuple[MemoryProxy, MemoryStream]]:
+async def running_proxy() -> AsyncIterator[tuple[ConnectProxy, MemoryStream]]:
     """A proxy, and a client that has asked it for an exchange that says "hello"."""
     network = MemoryNetwork(pipe_pair)
-    proxy = MemoryProxy(network)
-    (way_out,) = await network.listen("proxy", 3128)
+    proxy = ConnectProxy(network)
+    (way_in,) = await network.listen("proxy", 3128)
     (exchange,) = await network.listen("exchange", 443)
 
     async def hello() -> None:
@@ -27,7 +27,7 @@ async def running_proxy() -> AsyncIterator[tuple[MemoryProxy, MemoryStream]]:
             await (await exchange.accept()).send_all(b"hello")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(proxy.run, way_out)
+        nursery.start_soon(proxy.run, way_in)
         nursery.start_soon(hello)
         yield proxy, await network.dial("proxy", 3128)
         nursery.cancel_scope.cancel()
@@ -50,7 +50,7 @@ async def test_the_tunnel_leads_to_the_target(autojump_clock: trio.abc.Clock) ->
 
 async def test_a_reply_in_pieces(autojump_clock: trio.abc.Clock) -> None:
     async with running_proxy() as (proxy, client):
-        proxy.owe("split", 1)
+        proxy.fail_next("split", 1)
         await client.send_all(ASK)
         pieces = await read_all(client)
         assert len(pieces) > 5
@@ -58,14 +58,14 @@ async def test_a_reply_in_pieces(autojump_clock: trio.abc.Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("misdeed", "begin", "ends"),
+    ("fault", "begin", "ends"),
     [(403, b"HTTP/1.1 403", True), ("die", b"HTTP/1.1 200 Conn", True), ("hang", b"", False)],
 )
-async def test_misdeeds(
-    misdeed: Misdeed, begin: bytes, ends: bool, autojump_clock: trio.abc.Clock
+async def test_faults(
+    fault: ProxyFault, begin: bytes, ends: bool, autojump_clock: trio.abc.Clock
 ) -> None:
     async with running_proxy() as (proxy, client):
-        proxy.owe(misdeed, 1)
+        proxy.fail_next(fault, 1)
         await client.send_all(ASK)
         pieces = await read_all(client)
         assert b"".join(pieces).startswith(begin)

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,11 +22,12 @@ from trio_websocket import (
 )
 
 from trio_feed.model import Price, plain
-from trio_feed.simulator.faults import Faults
-from trio_feed.simulator.solana import SimulatedSolana, serve_spinpet
-from trio_feed.simulator.solana_chain import SLOT_MS
-from trio_feed.simulator.solana_control import LogSubscriptions
-from trio_feed.simulator.spinpet import SpinPetMarket, Transaction, encode_event
+from trio_feed.simulator.machinery.response_faults import ResponseFaults
+from trio_feed.simulator.machinery.server import serve
+from trio_feed.simulator.solana.chain import SLOT_MS
+from trio_feed.simulator.solana.control import LogSubscriptions
+from trio_feed.simulator.solana.node import SolanaNode, solana_node
+from trio_feed.simulator.solana.spinpet import SpinPetMarket, Transaction, encode_event
 from trio_feed.venues import AnyInstrument, Kind
 from trio_feed.venues.spinpet.venue import SpinPet
 
@@ -36,7 +38,7 @@ EVERYTHING = AnyInstrument("spinpet", "token")
 @frozen
 class Box:
     network: MemoryNetwork
-    exchange: SimulatedSolana
+    exchange: SolanaNode
     market: SpinPetMarket
 
     @property
@@ -65,18 +67,18 @@ class Box:
 
 
 @asynccontextmanager
-async def open_box(per_minute: float = 60.0, control: Faults | None = None) -> AsyncIterator[Box]:
+async def open_box(
+    per_minute: float = 60.0, faults: ResponseFaults | None = None
+) -> AsyncIterator[Box]:
     network = MemoryNetwork()
     market = SpinPetMarket(7, per_minute=per_minute)
     listeners = await network.listen("box", 443)
     async with trio.open_nursery() as nursery:
         exchange = await nursery.start(
-            lambda task_status: serve_spinpet(
-                market,
+            partial(
+                serve,
+                solana_node(market, lambda: START + trio.current_time() * 1000, faults),
                 listeners=listeners,
-                now_ms=lambda: START + trio.current_time() * 1000,
-                control=control,
-                task_status=task_status,
             )
         )
         yield Box(network, exchange, market)
@@ -254,9 +256,9 @@ async def test_what_happens_meanwhile_is_lost(autojump_clock: MockClock) -> None
 
 
 async def test_refused_upgrades(autojump_clock: MockClock) -> None:
-    control = Faults()
-    control.refuse_upgrades(429)
-    async with open_box(control=control) as box:
+    faults = ResponseFaults()
+    faults.refuse_upgrades(429)
+    async with open_box(faults=faults) as box:
         box.exchange.refuse_upgrades(503)
         for status in (429, 503):
             with pytest.RaisesGroup(pytest.RaisesExc(ConnectionRejected), flatten_subgroups=True,

@@ -21,7 +21,7 @@ from wsproto.events import (
 )
 
 from trio_feed.errors import ConnectionLost
-from trio_feed.simulator.wire import (
+from trio_feed.simulator.machinery.wire import (
     Incoming,
     Limits,
     OnOpen,

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,10 +27,11 @@ from trio_feed.net.budgets import Weights
 from trio_feed.net.rest import RestClient, open_rest
 from trio_feed.net.route import Route
 from trio_feed.settings import ProxySettings
-from trio_feed.simulator.faultscript import Fault
-from trio_feed.simulator.solana import SimulatedSolana, serve_spinpet
-from trio_feed.simulator.solana_levers import SOLANA_LEVERS
-from trio_feed.simulator.spinpet import SpinPetMarket
+from trio_feed.simulator.faults.schedule import Fault
+from trio_feed.simulator.faults.solana import SOLANA_FAULTS
+from trio_feed.simulator.machinery.server import serve
+from trio_feed.simulator.solana.node import SolanaNode, solana_node
+from trio_feed.simulator.solana.spinpet import SpinPetMarket
 from trio_feed.transactions import (
     AskSignatures,
     AskSlot,
@@ -56,7 +58,7 @@ def now() -> Now:
 class Driver:
     """The smallest that does what the repair's docstring asks for."""
 
-    box: SimulatedSolana
+    box: SolanaNode
     network: MemoryNetwork
     rest: RestClient
     venue: SpinPet
@@ -137,7 +139,7 @@ class Driver:
         ]
 
     def pull(self, kind: str, times: int = 0, lasts_s: float = 0.0) -> None:
-        SOLANA_LEVERS[kind](SimpleNamespace(exchange=self.box), Fault(kind, 0.0, times, lasts_s))
+        SOLANA_FAULTS[kind](SimpleNamespace(exchange=self.box), Fault(kind, 0.0, times, lasts_s))
 
     def gaps(self) -> list[Gap]:
         return [item for item in self.out if isinstance(item, Gap) and item.final]
@@ -151,12 +153,7 @@ async def running(
     listeners = await network.listen("box", 443)
     async with trio.open_nursery() as nursery:
         box = await nursery.start(
-            lambda task_status: serve_spinpet(
-                market,
-                listeners=listeners,
-                now_ms=lambda: float(now().wall),
-                task_status=task_status,
-            )
+            partial(serve, solana_node(market, lambda: float(now().wall)), listeners=listeners)
         )
         route = Route(network.dial, ProxySettings(), None, "", 5)
         async with open_rest(

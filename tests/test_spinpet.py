@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trio_feed.errors import BadMessage
 from trio_feed.model import Instrument, Interval, Price, plain
-from trio_feed.simulator.spinpet import (
+from trio_feed.simulator.solana.spinpet import (
     OTHER_EVENTS,
     PRICE_EVENTS,
     LogWriter,

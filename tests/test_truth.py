@@ -17,7 +17,7 @@ from scripts import simulate
 from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import BUILT, Run
 from trio_feed.model import Interval
-from trio_feed.simulator.faultscript import TRUTH_KINDS, Fault
+from trio_feed.simulator.faults.schedule import TRUTH_KINDS, Fault
 from trio_feed.supervise import root_cause
 
 M1, M5, H1 = Interval.M1, Interval.M5, Interval.H1

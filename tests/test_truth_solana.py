@@ -11,7 +11,7 @@ from scripts import simulate
 from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import Run
 from scripts.simulate_solana import INTERVALS, KINDS
-from trio_feed.simulator.faultscript import SOLANA_KINDS, Fault, write_script
+from trio_feed.simulator.faults.schedule import SOLANA_KINDS, Fault, write_script
 
 Result = dict[str, Any]
 PROCESSED, CONFIRMED = 1, 2

@@ -11,7 +11,7 @@ from support.house import START_MS, House, PushClient, open_house, push_client, 
 
 from trio_feed.model import Interval, Series
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import spinpet_market
+from trio_feed.simulator.exchanges import spinpet_market
 from trio_feed.venues.okx import venue as okx
 
 MINUTE = 60_000

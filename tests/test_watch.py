@@ -20,7 +20,7 @@ from support.house import (
 
 from trio_feed.ingest.venue import VenueFeed
 from trio_feed.settings import Settings
-from trio_feed.simulator.tampers import TAMPERS
+from trio_feed.simulator.faults.frames import FRAME_FAULTS
 from trio_feed.venues import Rows
 
 MINUTE = 60_000
@@ -126,7 +126,7 @@ async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) 
     """One of twenty messages comes through, on every connection, for a while."""
     async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
         gap_s = feed.driver.streams()[CANDLES[venue]]["expected_gap_s"]
-        house.gate.tamper(partial(TAMPERS["trickle"], 0.0), 60.0)
+        house.fault_proxy.change_frames(partial(FRAME_FAULTS["trickle"], 0.0), 60.0)
         begun_at = trio.current_time()
         noticed_at = await wait_until(lambda: probes(house, venue, "news") > 0)
         assert noticed_at - begun_at <= 3 * max(5.0, 3 * gap_s)
@@ -189,7 +189,7 @@ async def test_a_pause_of_a_stream_that_ticks_each_second_is_no_reason_to_rotate
 
 def pause_sometimes(house: House) -> None:
     """Of ten minutes one has its trades in its first two seconds, the next in its last two."""
-    line = house.market._lines["BTCUSDT"]
+    line = house.market._symbols["BTCUSDT"]
     real = line._ticks
     now = int(virtual_now_ms()) // MINUTE
 

@@ -22,8 +22,8 @@ from .metrics import Metrics
 from .model import Kline, KlineMessage, LineMessage, Series, Subject
 from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
-from .simulator.boxes import serve_box
-from .simulator.memory import MemoryNetwork
+from .simulator.exchanges import serve_exchange
+from .simulator.machinery.memory_network import MemoryNetwork
 from .store import MemoryStore
 from .venues import make_venue
 
@@ -75,7 +75,9 @@ async def _simulate(
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen(_HOST, _PORT)
-        await nursery.start(partial(serve_box, box, listeners=listeners, now_ms=environment.now_ms))
+        await nursery.start(
+            partial(serve_exchange, box, listeners=listeners, now_ms=environment.now_ms)
+        )
         await feed.run()
     raise AssertionError("a feed runs until cancelled")
 

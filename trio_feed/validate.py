@@ -11,8 +11,8 @@ from .model import Channel
 from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ExchangeSettings, Settings
-from .simulator.boxes import VENUES as BOXED
-from .simulator.boxes import spinpet_market
+from .simulator.exchanges import VENUES as BOXED
+from .simulator.exchanges import spinpet_market
 from .venues import NAMES, make_venue
 
 

@@ -36,7 +36,7 @@ from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionLimits
 from .settings import ExchangeSettings, Settings
-from .simulator.boxes import serve_box
+from .simulator.exchanges import serve_exchange
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
@@ -144,7 +144,7 @@ async def start_simulator(
     """Start the exchange in a box; returns what puts its addresses into a venue's settings."""
     box = settings.simulator
     listeners = await _bind(environment, box.host, box.port, "simulator.port")
-    serve = partial(serve_box, box, listeners=listeners, now_ms=environment.now_ms)
+    serve = partial(serve_exchange, box, listeners=listeners, now_ms=environment.now_ms)
     await nursery.start(serve, name="simulator")
     address = bound_address(listeners[0])
     log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed)

@@ -23,7 +23,7 @@ import trio
 from test_service_live import NODE, ROOT, WS, page, running, wait_ready
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.boxes import serve_box, spinpet_market
+from trio_feed.simulator.exchanges import serve_exchange, spinpet_market
 
 pytestmark = pytest.mark.skipif(
     NODE is None or not WS.exists(), reason="node or npm's ws is not installed"
@@ -55,7 +55,7 @@ async def spinpet() -> AsyncIterator[tuple[str, list[str]]]:
     port = listeners[0].socket.getsockname()[1]
     table = "exchanges.spinpet"
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_box, box, listeners=listeners, now_ms=lambda: time.time() * 1000)
+        serve = partial(serve_exchange, box, listeners=listeners, now_ms=lambda: time.time() * 1000)
         await nursery.start(serve)
         yield (
             market.mints[0],

@@ -19,7 +19,7 @@ from support.box import real_now_ms
 from support.judges import TRADES_PER_MINUTE, WITHIN_S, binance_box, complete, judge, run
 
 from trio_feed.simulator import Market
-from trio_feed.simulator.binance_stats import Statistics
+from trio_feed.simulator.binance.statistics import Statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
 JS = Path(__file__).parent / "js"

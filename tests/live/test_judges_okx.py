@@ -24,8 +24,8 @@ from support.box import real_now_ms, running_box
 from support.okx_box import BUSINESS, PUBLIC, running_okx
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import Market
-from trio_feed.simulator.okx import serve_okx
+from trio_feed.simulator import Market, okx_exchange
+from trio_feed.simulator import serve as serve_exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
 JS = Path(__file__).parent / "js"
@@ -59,11 +59,10 @@ def tls_okx(folder: Path) -> Iterator[str]:
     authority.issue_cert("localhost").configure_cert(context)
 
     async def serve(*, listeners: Any, task_status: trio.TaskStatus[Any]) -> None:
-        await serve_okx(
-            Market(7, ("BTCUSDT", "ETHUSDT"), 600),
+        market = Market(7, ("BTCUSDT", "ETHUSDT"), 600)
+        await serve_exchange(
+            okx_exchange(market, real_now_ms, SimulatorSettings()),
             listeners=[trio.SSLListener(listener, context) for listener in listeners],
-            now_ms=real_now_ms,
-            settings=SimulatorSettings(),
             task_status=task_status,
         )
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import h11
@@ -13,7 +14,13 @@ from trio.testing import wait_all_tasks_blocked
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import BINANCE_BOXES, Faults, Market, SimulatedExchange
+from trio_feed.simulator import (
+    BinanceExchange,
+    Market,
+    ResponseFaults,
+    binance_exchange,
+    serve,
+)
 
 from .memory import MemoryNetwork, MemoryStream
 
@@ -30,7 +37,7 @@ class Box:
     """A running box and the way to it."""
 
     network: MemoryNetwork
-    exchange: SimulatedExchange
+    exchange: BinanceExchange
     market: Market
 
     @asynccontextmanager
@@ -96,23 +103,15 @@ async def open_box(
     trades: int = 240,
     push_ms: int = 250,
     book_push_ms: int = 100,
-    control: Faults | None = None,
+    faults: ResponseFaults | None = None,
 ) -> AsyncIterator[Box]:
     network = MemoryNetwork()
     market = Market(7, symbols, trades)
     listeners = await network.listen("box", 443)
     settings = SimulatorSettings(venue=venue, kline_push_ms=push_ms, book_push_ms=book_push_ms)
     async with trio.open_nursery() as nursery:
-        exchange = await nursery.start(
-            lambda task_status: BINANCE_BOXES[venue](
-                market,
-                listeners=listeners,
-                now_ms=now_ms,
-                settings=settings,
-                control=control,
-                task_status=task_status,
-            )
-        )
+        exchange = binance_exchange(market, now_ms, settings, faults)
+        await nursery.start(partial(serve, exchange, listeners=listeners))
         yield Box(network, exchange, market)
         nursery.cancel_scope.cancel()
 

@@ -14,8 +14,8 @@ from attrs import define, field
 from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.settings import Settings, SimulatorSettings, load
-from trio_feed.simulator.boxes import serve_box
-from trio_feed.simulator.gate import Gate
+from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.simulator.faults.proxy import FaultProxy
 
 from .memory import MemoryNetwork
 
@@ -36,7 +36,7 @@ class House:
     exchange: Any
     ready: service.Ready
     environment: Environment
-    gate: Gate
+    fault_proxy: FaultProxy
     """Before the exchange: frames may be dropped and changed there."""
 
 
@@ -89,13 +89,15 @@ async def open_house(
         trades_per_minute=trades_per_minute,
     )
     async with trio.open_nursery() as nursery:
-        gate = Gate(nursery, virtual_now_ms, control_frames_per_s=10)
-        listeners = [gate.guard(each, rest=False) for each in await network.listen("exchange", 80)]
+        fault_proxy = FaultProxy(nursery, virtual_now_ms, control_frames_per_s=10)
+        listeners = [
+            fault_proxy.wrap(each, rest=False) for each in await network.listen("exchange", 80)
+        ]
         exchange = await nursery.start(
-            partial(serve_box, box, listeners=listeners, now_ms=virtual_now_ms)
+            partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(service.run, settings, environment)
-        yield House(network, exchange.market, exchange, ready, environment, gate)
+        yield House(network, exchange.market, exchange, ready, environment, fault_proxy)
         nursery.cancel_scope.cancel()
 
 

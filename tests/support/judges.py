@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import BINANCE_BOXES, Market
+from trio_feed.simulator import Market, binance_exchange, serve
 
 from .box import RunningBox, real_now_ms, running_box
 
@@ -33,13 +33,9 @@ def binance_box(
 ) -> Iterator[RunningBox]:
     """A running box, its clock ``ahead_ms`` of ours."""
     market = Market(7, ("BTCUSDT", "ETHUSDT"), TRADES_PER_MINUTE)
-    serve = partial(
-        BINANCE_BOXES[venue],
-        market,
-        now_ms=lambda: real_now_ms() + ahead_ms,
-        settings=SimulatorSettings(venue=venue),
-    )
-    with running_box(serve, tls) as running:
+    settings = SimulatorSettings(venue=venue)
+    exchange = binance_exchange(market, lambda: real_now_ms() + ahead_ms, settings)
+    with running_box(partial(serve, exchange), tls) as running:
         yield running
 
 

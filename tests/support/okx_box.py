@@ -14,8 +14,7 @@ from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator import Faults, Market
-from trio_feed.simulator.okx import SimulatedOkx, serve_okx
+from trio_feed.simulator import Market, OkxExchange, ResponseFaults, okx_exchange, serve
 
 from .box import RunningBox, real_now_ms, running_box
 from .memory import MemoryNetwork, MemoryStream
@@ -43,7 +42,7 @@ class OkxBox:
     """A running box and the way to it."""
 
     network: MemoryNetwork
-    exchange: SimulatedOkx
+    exchange: OkxExchange
     market: Market
 
     @asynccontextmanager
@@ -107,21 +106,16 @@ async def open_okx(
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
     trades: int = 240,
     push_ms: int = 250,
-    control: Faults | None = None,
+    faults: ResponseFaults | None = None,
 ) -> AsyncIterator[OkxBox]:
     """A box over memory streams; use it under ``autojump_clock``."""
     network = MemoryNetwork()
     market = Market(7, symbols, trades)
-    serve = partial(
-        serve_okx,
-        market,
-        listeners=await network.listen("box", 443),
-        now_ms=now_ms,
-        settings=SimulatorSettings(kline_push_ms=push_ms),
-        control=control,
-    )
+    settings = SimulatorSettings(kline_push_ms=push_ms)
+    exchange = okx_exchange(market, now_ms, settings, faults)
+    listeners = await network.listen("box", 443)
     async with trio.open_nursery() as nursery:
-        exchange = await nursery.start(serve)
+        await nursery.start(partial(serve, exchange, listeners=listeners))
         yield OkxBox(network, exchange, market)
         nursery.cancel_scope.cancel()
 
@@ -130,9 +124,7 @@ async def open_okx(
 def running_okx(trades: int = 600) -> Iterator[RunningBox]:
     """A box on loopback and the real clock, in a thread."""
     market = Market(7, ("BTCUSDT", "ETHUSDT", "SOLUSDT"), trades)
-    with running_box(
-        partial(serve_okx, market, now_ms=real_now_ms, settings=SimulatorSettings())
-    ) as box:
+    with running_box(partial(serve, okx_exchange(market, real_now_ms, SimulatorSettings()))) as box:
         yield box
 
 

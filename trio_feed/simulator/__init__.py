@@ -1,20 +1,26 @@
-"""Exchanges in a box, reached over the wire only: a seeded market, real dialects, fault levers."""
+"""Simulated exchanges, reached over the wire only: a seeded market, real dialects, faults."""
 
-from .binance import BINANCE_BOXES, SimulatedExchange, serve_binance, serve_binance_spot
-from .books import BookPath
-from .faults import Faults
-from .market import Market
-from .replay import Recording, parse_recording, serve_replay
+from .binance.exchange import BinanceExchange, binance_exchange
+from .exchanges import VENUES, serve_exchange, spinpet_market
+from .machinery.response_faults import ResponseFaults
+from .machinery.server import serve
+from .market.books import BookPath
+from .market.market import Market
+from .okx.exchange import OkxExchange, okx_exchange
+from .solana.node import SolanaNode, solana_node
 
 __all__ = [
-    "BINANCE_BOXES",
+    "BinanceExchange",
     "BookPath",
-    "Faults",
     "Market",
-    "Recording",
-    "SimulatedExchange",
-    "parse_recording",
-    "serve_binance",
-    "serve_binance_spot",
-    "serve_replay",
+    "OkxExchange",
+    "ResponseFaults",
+    "SolanaNode",
+    "VENUES",
+    "binance_exchange",
+    "okx_exchange",
+    "serve",
+    "serve_exchange",
+    "solana_node",
+    "spinpet_market",
 ]

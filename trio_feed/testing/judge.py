@@ -14,8 +14,8 @@ from itertools import pairwise
 from attrs import evolve, field, frozen
 
 from ..model import Interval, Kline
-from ..simulator.market import Market
-from ..simulator.trial import Correction
+from ..simulator.faults.context import Correction
+from ..simulator.market.market import Market
 from .calendar import Days
 from .record import Record, SeriesRecord, ToldTrade, Values, Word, stored_values, values_of
 from .truth import Sums, days_of, exchange_values, rolled

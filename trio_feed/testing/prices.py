@@ -12,7 +12,7 @@ from itertools import pairwise
 from attrs import frozen
 
 from ..model import Interval, Kline
-from ..simulator.solana_chain import SolanaChain
+from ..simulator.solana.chain import SolanaChain
 from .record import SeriesRecord, Values, Word, stored_values
 
 _LENGTH_MS = {Interval.S1: 1_000, Interval.S30: 30_000, Interval.M1: 60_000, Interval.M5: 300_000}

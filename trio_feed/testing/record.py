@@ -6,7 +6,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from ..model import Interval, Kline
-from ..simulator.books import STEP_MS, BookPath
+from ..simulator.market.books import STEP_MS, BookPath
 
 _VALUES = ("open", "high", "low", "close", "volume", "quote_volume")
 """Without the number of trades: OKX does not give it."""

@@ -10,7 +10,7 @@ from decimal import Decimal
 from attrs import define, field
 
 from ..model import Interval, Kline, Trade
-from ..simulator.market import Market
+from ..simulator.market.market import Market
 from .calendar import Days
 from .record import Values, values_of
 

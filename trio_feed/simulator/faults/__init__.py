@@ -1,0 +1,1 @@
+"""Fault schedules and what carries them out."""

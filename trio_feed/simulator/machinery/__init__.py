@@ -1,0 +1,1 @@
+"""What every simulated exchange has: server, connections, scheduler, send queue, memory network."""

@@ -1,0 +1,1 @@
+"""A seeded market: prices, trades, candles, order books, calendar."""

@@ -1,0 +1,1 @@
+"""A Solana RPC node with the transactions of Spin Pet."""
