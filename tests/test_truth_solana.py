@@ -11,7 +11,7 @@ from scripts import simulate
 from scripts.simulate_judge import MUST_BE_ZERO
 from scripts.simulate_run import Run
 from scripts.simulate_solana import INTERVALS, KINDS
-from trio_feed.simulator.faults.schedule import SOLANA_KINDS, Fault, write_script
+from trio_feed.simulator.faults.schedule import SOLANA_KINDS, Fault, write_schedule
 
 Result = dict[str, Any]
 PROCESSED, CONFIRMED = 1, 2
@@ -61,7 +61,7 @@ WAYS = [kind for kind in KINDS if kind not in SOLANA_KINDS]
 
 SCENARIOS: Mapping[str, Scenario] = {
     **{
-        f"ways_{n}": Scenario(of(*write_script(n, 0.5, WAYS[n::3]), hours=0.5, seed=n + 3))
+        f"ways_{n}": Scenario(of(*write_schedule(n, 0.5, WAYS[n::3]), hours=0.5, seed=n + 3))
         for n in range(3)
     },
     "nothing": Scenario(of()),
