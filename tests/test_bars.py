@@ -326,16 +326,16 @@ def test_exactly_at_the_limit_is_believed() -> None:
     assert after_t0(of(add(made, trade(1, T0), trade(2, T0 + 1_000), limit_ms=T0 + 1_000))) == [0]
 
 
-def test_several_that_agree_are_right_and_our_time_is_wrong() -> None:
+def test_a_time_that_has_not_come_is_not_believed_of_many_either() -> None:
+    """They may all come in one frame.  When the limit has followed, they count where they belong."""
     made = bars()
     add(made, trade(1, T0))
-    limit = T0 + 10_000.0
-    rows = [trade(n, T0 + 20_000 + n) for n in (2, 3, 4)]
-    assert add(made, *rows[:2], limit_ms=limit) == []
-    found = of(add(made, rows[2], limit_ms=limit))
+    rows = [trade(n, T0 + 20_000 + n) for n in range(2, 9)]
+    assert add(made, *rows, limit_ms=T0 + 10_000.0) == []
+    found = of(add(made, trade(9, T0 + 20_100), limit_ms=T0 + 30_000.0))
     assert after_t0(found) == [n * 1_000 for n in range(20)]
     assert made.misdated == 0
-    assert made.volume_of(S1, T0 + 20_000) == 3
+    assert made.volume_of(S1, T0 + 20_000) == 8
 
 
 def test_one_that_was_not_far_after_all_counts_at_its_own_time() -> None:

@@ -42,14 +42,21 @@ def test_what_follows_passes() -> None:
     line = TradeSequence()
     rows = [a(n) for n in (7, 8, 9)]
     assert take(line, *rows) == rows
-    assert (line.last_id, line.last_ms) == (9, T0 + 900)
+    assert (line.last_id, line.reached_ms) == (9, T0 + 800)
     assert (line.waiting, line.wanted_id, line.gap_ms, line.due) == (False, None, None, None)
 
 
-def test_the_latest_time_is_kept_where_times_are_out_of_order() -> None:
+def test_a_hole_begins_at_the_last_trade_unless_its_time_is_absurd() -> None:
     line = TradeSequence()
-    take(line, a(1, 500), a(2, 400))
-    assert line.last_ms == T0 + 500
+    take(line, a(1, 400), a(2, 500), a(9, 900))
+    assert line.gap_ms == (T0 + 500, T0 + 900)
+    line = TradeSequence()
+    take(line, a(1, 400), a(2, 500), a(3, 450), a(9, 900))  # out of order
+    assert line.gap_ms == (T0 + 450, T0 + 900)
+    for absurd_ms in (7_200_000, -7_200_000):
+        line = TradeSequence()
+        take(line, a(1, 400), a(2, 500), a(3, absurd_ms), a(9, 900))
+        assert line.gap_ms == (T0 + (500 if absurd_ms > 0 else 400), T0 + 900)
 
 
 def test_repeated_trades_change_nothing() -> None:
@@ -222,7 +229,7 @@ def test_ids_that_begin_anew_are_believed_when_three_agree() -> None:
     assert take(line, *rows[:2]) == []
     found = take(line, rows[2])
     assert found == [Break(T0, T0 + 5_000, ANEW), *rows]
-    assert (line.restarts, line.last_id, line.last_ms, line.odd) == (1, 3, T0 + 5_200, 0)
+    assert (line.restarts, line.last_id, line.reached_ms, line.odd) == (1, 3, T0 + 5_100, 0)
     assert ids(take(line, a(4, 5_300))) == [4]
 
 

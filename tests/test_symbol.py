@@ -144,6 +144,30 @@ def test_a_hole_in_the_trades_is_fetched_before_later_ones_count() -> None:
     assert engine.ask(Need.TRADES) is None
 
 
+@pytest.mark.parametrize("dated_ms", [4_100, 7_200_000])
+def test_a_line_is_repaired_when_its_trades_are_there_and_not_before(dated_ms: int) -> None:
+    """However the first trade behind the hole is dated."""
+    engine = building()
+    engine.up()
+    for number, after in ((1, 500), (2, 1_100), (3, 1_200)):
+        at_ms(engine, number, after)
+    (stream,) = [s for s in engine.streams if s.interval is None]
+    engine.down(stream)
+    engine.go(4.1).up(stream)
+    engine.take(trade(6, T0 + dated_ms))
+
+    def told(out: list[Any]) -> list[StreamState]:
+        return [m.state for m in statuses(out) if m.subject == TRADE_LINE]
+
+    assert told(engine.out) == [StreamState.STALE, StreamState.REPAIRING]
+    engine.wake()
+    assert told(engine.failed(Need.TRADES)) == []  # it could not be asked
+    engine.go(engine.wakes_s).wake()
+    assert told(engine.answer(Need.TRADES, [trade(4, T0 + 1_500)])) == []  # and this is not all
+    engine.go(engine.wakes_s).wake()
+    assert told(engine.answer(Need.TRADES, [trade(5, T0 + 1_600)])) == [StreamState.REPAIRED]
+
+
 def test_a_hole_that_nobody_fills_is_marked_and_said() -> None:
     engine = building()
     engine.up()
@@ -313,7 +337,7 @@ def compared(count: int, **more: Any) -> Engine:
     engine = building(trade_intervals=(S30,), **more)
     engine.go(0).take(*trades_of(-1, range(1, 3)))
     engine.go(60).take(*trades_of(0, range(3, 9)))
-    engine.go(63).take(*trades_of(1, range(9, 12)), official(0, count))
+    engine.go(80).take(*trades_of(1, range(9, 12)), official(0, count))
     return engine
 
 

@@ -232,6 +232,21 @@ def test_before_the_first_trade_and_while_some_wait_nothing_is_proven() -> None:
     assert closed(made) == []
 
 
+def test_an_answer_with_the_same_time_confirms_a_trade_that_was_not_believed() -> None:
+    """The machine slept while our clocks stood still, and the market is quiet since."""
+    made = line()
+    take(made, trade(3, T0 + 40_000), now_s=1)
+    made.latest(trade(3, T0 + 39_999), T0 + 70_500, at(2))  # another time: it stays unknown
+    assert closed(made) == []
+    made.latest(trade(3, T0 + 40_000), T0 + 39_999, at(2))  # not even there has it come
+    assert closed(made) == []
+    assert made.latest(trade(3, T0 + 40_000), T0 + 70_500, at(2))
+    assert [at_ms for _, at_ms in closed(made)] == [1_000 * n for n in range(40)]
+    take(made, trade(4, T0 + 41_000), now_s=41)
+    assert [at_ms for _, at_ms in closed(made)] == [40_000]
+    assert made.bars.misdated == 0
+
+
 def test_the_time_of_an_answer_is_not_believed_far_beyond_the_exchanges() -> None:
     made = line()
     made.latest(trade(2, T0), T0 + 9_000_000, at(32))
@@ -302,7 +317,7 @@ def stored(interval: Interval, open_ms: int, last_id: int, event_ms: int = 0) ->
 def test_after_a_restart_the_longest_candle_says_where_to_go_on() -> None:
     made = SymbolTrades((S1, S30), False, 3.0)
     made.resume([stored(S30, T0 - 30_000, 7), stored(S1, T0 + 5_000, 9)])
-    assert (made.sequence.last_id, made.sequence.last_ms) == (7, T0 - 29_500)
+    assert (made.sequence.last_id, made.sequence.reached_ms) == (7, T0 - 29_500)
     assert made.bars.next_end_ms == T0 + 1_000
     take(made, trade(10, T0 + 6_000))
     assert made.sequence.wanted_id == 8

@@ -12,8 +12,10 @@ Rules (the exchange's own, so that the two can be compared):
 - ``complete`` is False where trades are known to be missing, and where it cannot be known to which
   candle a trade belongs.
 
-One trade's time is not believed alone: a trade that lies further ahead than ``limit_ms`` waits
-until others agree with it, or counts at the time before it (and marks that candle).
+A time that has not come is not believed, however many trades have it (they may come in one frame):
+a trade further ahead than ``limit_ms`` waits until the limit, which follows the exchange's clock,
+has reached it, or the exchange confirms it (:meth:`TradeBars.confirm`).  Where a later trade is
+before it, it counts at that one's time, and marks that candle.
 """
 
 from collections import deque
@@ -29,7 +31,6 @@ Built = tuple[Interval, Kline]
 _ZERO = Decimal(0)
 _REMEMBERED = 120
 """Closed candles per interval to which a late trade can still be added."""
-_AGREE = 3
 _MOST_FLAT = 10_000
 """A longer silence is a hole and not so many flat candles."""
 
@@ -186,7 +187,7 @@ class TradeBars:
         self._incomplete_from_here = True
 
     def add(self, trade: Trade, limit_ms: float) -> None:
-        """The next trade.  ``limit_ms``: later times are not believed of one trade alone."""
+        """The next trade.  ``limit_ms``: later times have not come."""
         if self._far or trade.time_ms > limit_ms:
             self._settle_far(trade, limit_ms)
             return
@@ -198,6 +199,17 @@ class TradeBars:
             return  # where those trades belong is not known yet
         if until_ms >= self._next_end_ms:
             self._roll(int(until_ms))
+
+    def confirm(self, trade: Trade, limit_ms: float) -> None:
+        """The exchange's own answer has ``trade`` as its newest one: so a time that was not
+        believed of the stream is right, if it is the same, has come, and it is our newest too."""
+        newest = self._far[-1] if self._far else None
+        if newest is None or (newest.trade_id, newest.time_ms) != (trade.trade_id, trade.time_ms):
+            return
+        if max(each.time_ms for each in self._far) <= limit_ms:
+            far, self._far = self._far, []
+            for each in far:
+                self._put(each, each.time_ms, sure=True)
 
     def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
         """(closed in order of their ends, revised, running ones if a trade came) since last time.
@@ -222,15 +234,9 @@ class TradeBars:
         return closed, revised, running
 
     def _settle_far(self, trade: Trade, limit_ms: float) -> None:
-        """Trades of a time that has not come: several that agree are right (our idea of the time
-        is wrong), one among others is a slip."""
+        """Of a time that has not come, or behind such ones."""
         if trade.time_ms > limit_ms:
             self._far.append(trade)
-            if len(self._far) < _AGREE:
-                return
-            far, self._far = self._far, []
-            for each in far:
-                self._put(each, each.time_ms, sure=True)
             return
         far, self._far = self._far, []
         for each in far:

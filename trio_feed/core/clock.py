@@ -17,6 +17,8 @@ TOLERANCE_MS = 2_000.0
 """One note alone moves the estimate by this at most."""
 AGREEING = 3
 """Notes in a row that agree with each other, before the estimate moves farther."""
+AGREEING_S = 2.0
+"""And messages, for so long: several connections can bring odd ones in the same moment."""
 WINDOW_S = 60.0
 """The smallest delay is that of the last one to two windows."""
 FALL_AFTER_S = 120.0
@@ -35,18 +37,19 @@ class ExchangeClock:
 
     - Within 2 s of the estimate the largest (exchange's time - ours) of the last one to two
       minutes counts, that is the message with the smallest delay.
-    - Farther off, a note counts only with the two before it: three in a row within 2 s of each
-      other.  Ahead of the estimate they are followed at once (the machine was suspended and the
-      monotonic clock stood still).  Behind it they are late messages, a stall of the way or a slow
-      proxy; they are followed only after two minutes without any note near the estimate.
+    - Farther off, a note counts only in a row of notes that agree within 2 s: three at least, and
+      over two seconds at least.  Ahead of the estimate they are followed then (the machine was
+      suspended and the monotonic clock stood still).  Behind it they are late messages, a stall of
+      the way or a slow proxy; they are followed only after two minutes without any note near the
+      estimate.
     - A ``Date`` of an HTTP answer bounds the exchange's time on both sides.  Three answers in a row
       that exclude the estimate move it at once in either direction.
     - Before any evidence the estimate is the calendar's guess.  A first note within 2 s of the
-      guess, or three notes that agree, replace the guess.
+      guess, or such a row, replaces the guess.
 
-    What a liar can do.  One frame of any time moves nothing by more than 2 s.  Who controls three
-    frames in a row moves the estimate anywhere, and keeps it there while he goes on; frames 2 s
-    apart walk it away as well.  It comes back with three true frames where he moved it back, with
+    What a liar can do.  One frame of any time moves nothing by more than 2 s.  Who controls all
+    frames of two seconds moves the estimate anywhere, and keeps it there while he goes on; frames
+    2 s apart walk it away as well.  It comes back with three true frames where he moved it back, with
     three true ``Date`` or two minutes after his last frame where he moved it ahead.  So the
     estimate may decide when to ASK the exchange, never what is true, and a wait for a time of the
     exchange needs a bound on the monotonic clock.
@@ -59,6 +62,7 @@ class ExchangeClock:
     _window_ends: Mono = field(init=False)
     _supported: Mono = field(init=False)
     _frames: deque[float] = field(init=False)
+    _frames_since: Mono = field(init=False)
     _dates: deque[tuple[float, float]] = field(init=False)
 
     def __init__(self, now_mono: Mono, guess: Wall) -> None:
@@ -68,6 +72,7 @@ class ExchangeClock:
         self._window_ends = now_mono + WINDOW_S
         self._supported = now_mono
         self._frames = deque(maxlen=AGREEING)  # those in a row that do not fit
+        self._frames_since = now_mono
         self._dates = deque(maxlen=AGREEING)
 
     def __repr__(self) -> str:
@@ -106,8 +111,13 @@ class ExchangeClock:
         if abs(offset - self._offset_ms) <= TOLERANCE_MS:
             self._frames.clear()
             return self._support(offset, mono)
+        if not self._frames or abs(offset - self._frames[-1]) > TOLERANCE_MS:
+            self._frames.clear()
+            self._frames_since = mono
         self._frames.append(offset)
         if len(self._frames) < AGREEING or max(self._frames) - min(self._frames) > TOLERANCE_MS:
+            return False
+        if mono - self._frames_since < AGREEING_S:
             return False
         is_late = self._known and offset < self._offset_ms
         if is_late and mono - self._supported < FALL_AFTER_S:

@@ -109,14 +109,13 @@ class TradeCandles:
         fetched = self.trades.sequence.refilled - before
         if fetched:
             out.append(Report("", "", {}, "repaired", ("trade",), float(fetched)))
-        if not self.trades.sequence.waiting:
-            self._reached(now, out)
+        self._repaired(out)
 
     def not_refilled(self, now: Now, out: list[Effect]) -> None:
         """There was no answer about what is missing."""
         self._took(self.trades.failed(now), now, out)
         self.collect(now, out)
-        self._reached(now, out)
+        self._repaired(out)
 
     def latest(
         self, trade: Trade | None, date_ms: float | None, now: Now, out: list[Effect]
@@ -157,10 +156,10 @@ class TradeCandles:
             wall = float(now.wall)
             out += [LineNews(line, trade, scope.source, wall) for trade in taken.trades]
 
-    def _reached(self, now: Now, out: list[Effect]) -> None:
-        if self._line is not None:
-            until = max(int(now.exchange), self.trades.sequence.last_ms)
-            out += self._scope.status.reached(self._line, until)
+    def _repaired(self, out: list[Effect]) -> None:
+        """Nothing is missing any more, whatever times the trades of the gap had."""
+        if self._line is not None and not self.trades.sequence.waiting:
+            out += self._scope.status.repaired(self._line)
 
     def _minute_built(self, kline: Kline, now: Now) -> list[Effect]:
         out = self._judge(self.trades.compare_built(kline, now), now)

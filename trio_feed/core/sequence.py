@@ -46,16 +46,15 @@ Step = Trade | Break
 
 @define(eq=False)
 class TradeSequence:
-    """``last_id`` is the last id accepted, ``last_ms`` the latest time of any, ``reached_ms`` the
-    latest that two trades in a row have reached (it falls again where ``AGREE`` in a row lie before
-    it: absurd times come in pairs as well).  ``due``: when to ask for
+    """``last_id`` is the last id accepted, ``reached_ms`` the latest time that two trades in a row
+    have reached (it falls again where ``AGREE`` in a row lie before it: absurd times come in pairs
+    as well).  ``due``: when to ask for
     ``wanted_id`` and what follows; both None while nothing is missing.  ``refill`` False: the
     exchange cannot be asked by id.  ``refilled`` counts what was fetched.
     """
 
     refill: bool = True
     last_id: int | None = None
-    last_ms: int = 0
     reached_ms: int = 0
     due: Mono | None = None
     refilled: int = 0
@@ -93,12 +92,15 @@ class TradeSequence:
     @property
     def gap_ms(self) -> tuple[int, int] | None:
         """Between which times trades are missing that are being fetched."""
-        return (self.last_ms, self._waiting[0].time_ms) if self._waiting else None
+        if not self._waiting:
+            return None
+        first_ms = self._waiting[0].time_ms
+        return (self._lost_from(first_ms), first_ms)
 
     def resume(self, last_id: int, last_ms: int) -> None:
         """Go on after a stored id: what was traded since shows as missing, and is fetched."""
         self.last_id = last_id
-        self.last_ms = self.reached_ms = self._newest_ms = last_ms
+        self.reached_ms = self._newest_ms = last_ms
 
     def take(self, trade: Trade, now: Now) -> list[Step]:
         """A live trade -> what is next in order."""
@@ -163,6 +165,14 @@ class TradeSequence:
         self.due = now.mono + RETRY_S * max(1, self._tries)
         return []
 
+    def _break(self, next_one: Trade, reason: str) -> Break:
+        return Break(self._lost_from(next_one.time_ms), next_one.time_ms, reason)
+
+    def _lost_from(self, until_ms: int) -> int:
+        """The last trade's time, where it is not absurd."""
+        newest = self._newest_ms
+        return newest if self.reached_ms <= newest <= until_ms else self.reached_ms
+
     def _accept(self, trade: Trade) -> None:
         self.last_id = trade.trade_id
         # An absurd time of one trade is not one that the sequence has reached.
@@ -172,8 +182,6 @@ class TradeSequence:
         self._before = self._before + 1 if is_before else 0
         if reached > self.reached_ms or self._before >= AGREE:
             self.reached_ms, self._before = reached, 0
-        if trade.time_ms > self.last_ms:
-            self.last_ms = trade.time_ms
 
     def _wait(self, trade: Trade, now: Now) -> list[Step]:
         """With two connections a trade may come behind later ones, and most come twice."""
@@ -208,7 +216,7 @@ class TradeSequence:
         down = self._other[0].trade_id <= (self.last_id or 0)
         reason = "trade ids began anew" if down else "more was missed than can be fetched"
         self.restarts += down
-        steps: list[Step] = [Break(self.last_ms, self._other[0].time_ms, reason)]
+        steps: list[Step] = [self._break(self._other[0], reason)]
         self.odd += len(self._waiting)
         self._waiting.clear()
         self.due = None
@@ -239,7 +247,7 @@ class TradeSequence:
         if self._went_on:
             self.odd += 1  # the sequence goes on below it: the id was a slip
         else:
-            steps.append(Break(self.last_ms, first.time_ms, reason))
+            steps.append(self._break(first, reason))
             self._accept(first)
             steps.append(first)
         self._drain(steps)

@@ -88,6 +88,11 @@ class StreamStatus:
         standing = self._standings.get(subject)
         return [] if standing is None else _messages(subject, standing.health.reached(time_ms))
 
+    def repaired(self, subject: Subject) -> list[StatusMessage]:
+        """Nothing is missing any more: it came, or is given up."""
+        missing = self.missing(subject)
+        return [] if missing is None else self.reached(subject, missing[1])
+
     def hole(self, subject: Subject, span: Span) -> list[StatusMessage]:
         """This is missing and nobody has it."""
         standing = self._standings.get(subject)

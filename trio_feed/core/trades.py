@@ -24,7 +24,7 @@ from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
 from .sequence import Break, TradeSequence
 
 FAR_MS = 10_000
-"""A trade that is further ahead of the exchange's time than this is not believed alone."""
+"""A trade that is further ahead of the exchange's time than this is not believed."""
 _IN_FLIGHT_MS = 250
 """Trades come in batches of 100 ms: a candle's state may know a trade that is on its way."""
 _WITNESS_GRACE_S = 65.0
@@ -138,6 +138,7 @@ class SymbolTrades:
             # The stream is behind, the answer is, or the ids began anew: candles wait.
             self._wait(now)
             return False
+        self.bars.confirm(trade, until_ms)
         self.bars.prove(min(until_ms, float(now.exchange) + FAR_MS) - REST_BEHIND_S * 1000)
         self._wait(now)
         return True
