@@ -327,7 +327,7 @@ def test_exactly_at_the_limit_is_believed() -> None:
 
 
 def test_a_time_that_has_not_come_is_not_believed_of_many_either() -> None:
-    """They may all come in one frame.  When the limit has followed, they count where they belong."""
+    """They may all come in one frame.  When the limit has followed, they count in their candles."""
     made = bars()
     add(made, trade(1, T0))
     rows = [trade(n, T0 + 20_000 + n) for n in range(2, 9)]

@@ -49,9 +49,9 @@ class ExchangeClock:
 
     What a liar can do.  One frame of any time moves nothing by more than 2 s.  Who controls all
     frames of two seconds moves the estimate anywhere, and keeps it there while he goes on; frames
-    2 s apart walk it away as well.  It comes back with three true frames where he moved it back, with
-    three true ``Date`` or two minutes after his last frame where he moved it ahead.  So the
-    estimate may decide when to ASK the exchange, never what is true, and a wait for a time of the
+    2 s apart walk it away as well.  It comes back with two seconds of true frames where he moved it
+    back, with three true ``Date`` or two minutes after his last frame where he moved it ahead.  So
+    the estimate may decide when to ASK the exchange, never what is true, and a wait for a time of the
     exchange needs a bound on the monotonic clock.
     """
 
