@@ -43,8 +43,9 @@ MUST_BE_ZERO = (
     "lost", "told_but_lost", "built_missing", "duplicated", "out_of_order", "wrong_values",
     "damaged", "crashes",
 )  # fmt: skip
-HISTORY_BARS = 60
-"""The first service fetches them, and may take that many seconds to start."""
+HISTORY_BARS = 600
+"""The first service tells them and may be killed before it has written any; the next one begins
+with its own last ones, and may take that many seconds to get there."""
 READY_S = 30.0
 """From the start of the process until /ready says yes."""
 SETTLE_S = 20.0

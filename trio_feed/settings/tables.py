@@ -104,7 +104,7 @@ class StoreSettings:
     path: str = "data/trio_feed.db"
     """SQLite file; ":memory:" keeps it in memory only."""
     flush_interval_s: float = field(default=0.2, validator=_between(0.001, 60))
-    """Closed candles are written in batches this often."""
+    """Closed candles are written at once, and then in batches this often."""
     max_pending_rows: int = field(default=100_000, validator=_between(100, 10_000_000))
     """Rows kept in memory while the disk does not take them; then readers wait."""
     keep: Mapping[Interval, Duration] = field(factory=dict, converter=_with_defaults)

@@ -45,7 +45,8 @@ _STEP_PAUSE_S = 0.02
 
 @frozen
 class BufferLimits:
-    """``flush_interval_s``: how often batches are written; ``max_pending``: entries in memory at
+    """``flush_interval_s``: from batch to batch at least, so what comes first after a pause is
+    written at once; ``max_pending``: entries in memory at
     which :meth:`BufferedStore.room` waits; ``keep``: how long candles are kept."""
 
     flush_interval_s: float
@@ -250,7 +251,6 @@ class BufferedStore:
         failures = 0
         while True:
             await self._work.wait()
-            await trio.sleep(self._limits.flush_interval_s)
             try:
                 await self.flush()
             except StoreFault as error:
@@ -263,6 +263,8 @@ class BufferedStore:
                     log.info("store.write_recovered", failures=failures)
                     self._write_complaint.over()
                 failures = 0
+                # After the write and not before it: a kill finds as little as possible in memory.
+                await trio.sleep(self._limits.flush_interval_s)
 
     async def _retain(self) -> Never:
         complaint = Complaint()
