@@ -138,6 +138,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "early_close_that_is_revised": Scenario(
         of((200.0, Fault("late_correction", 20.0)), settings=(f"{TABLE}.close=proven",))
     ),
+    "correction_while_asleep": Scenario(
+        of((230.0, Fault("correction", 12.0)), (279.9, Fault("suspend", 1200.0)))
+    ),
     "late_correction": Scenario(
         of((90.0, Fault("late_correction", 5.0)), (400.0, Fault("late_correction", 45.0)))
     ),

@@ -51,8 +51,8 @@ class ExchangeClock:
     frames of two seconds moves the estimate anywhere, and keeps it there while he goes on; frames
     2 s apart walk it away as well.  It comes back with two seconds of true frames where he moved it
     back, with three true ``Date`` or two minutes after his last frame where he moved it ahead.  So
-    the estimate may decide when to ASK the exchange, never what is true, and a wait for a time of the
-    exchange needs a bound on the monotonic clock.
+    the estimate may decide when to ASK the exchange, never what is true, and a wait for a time of
+    the exchange needs a bound on the monotonic clock.
     """
 
     _offset_ms: float = field(init=False)  # the exchange's unix ms, where Mono is 0

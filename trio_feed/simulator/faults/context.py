@@ -19,6 +19,7 @@ from .clocks import Clocks
 from .proxy import FaultProxy
 
 Endpoint = tuple[str, int]
+_LOOK_S = 1.0
 
 
 @frozen
@@ -66,6 +67,14 @@ class FaultContext:
     def nursery(self) -> trio.Nursery:
         """For what a fault begins and goes on by itself."""
         return self.fault_proxy.nursery
+
+    async def sleep_until_ms(self, at_ms: float) -> None:
+        """Until the exchange's own time is ``at_ms``, which a suspend of the client passes over."""
+        while True:
+            left_ms = at_ms - self.exchange.now_ms()
+            if left_ms <= 0:
+                return
+            await trio.sleep(min(left_ms / 1000, _LOOK_S))
 
     def worst_silence_s(self) -> float:
         """The longest that a connection was kept which had gone silent, up to now."""

@@ -199,7 +199,7 @@ def _correction(context: FaultContext, fault: Fault) -> None:
     end_ms = exchange.market.next_open(context.symbol, Interval.M1, open_ms)
 
     async def correct() -> None:
-        await trio.sleep((end_ms - exchange.now_ms()) / 1000 + fault.value)
+        await context.sleep_until_ms(end_ms + fault.value * 1000)
         try:
             old = exchange.market.candle(context.symbol, Interval.M1, open_ms)
         except ValueError:

@@ -71,7 +71,7 @@ def _late_correction(context: FaultContext, fault: Fault) -> None:
     )
 
     async def reveal() -> None:
-        await trio.sleep((end - now) / 1000 + fault.value)
+        await context.sleep_until_ms(end + fault.value * 1000)
         exchange.market.reveal(symbol, now)
         context.late_trades.append(now)
 
