@@ -8,7 +8,9 @@ import math
 import random
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Never
 
 import trio
@@ -44,6 +46,27 @@ class Backoff:
         ceiling: float = min(self.max_s, self.min_s * 2 ** min(self.failures, 30))
         self.failures += 1
         return ceiling * (0.5 + chance.random() / 2)
+
+
+class HelperNursery(AbstractAsyncContextManager[trio.Nursery]):
+    """A nursery for helper tasks of a block; they end with it, and what the block raises is not put
+    into an exception group."""
+
+    def __init__(self) -> None:
+        self._manager = trio.open_nursery()
+
+    async def __aenter__(self) -> trio.Nursery:
+        self._nursery = await self._manager.__aenter__()
+        return self._nursery
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._nursery.cancel_scope.cancel()
+        await self._manager.__aexit__(None, None, None)
 
 
 @define

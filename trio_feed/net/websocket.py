@@ -15,8 +15,7 @@ stalled event loop does not kill a good connection.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from types import TracebackType
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import h11
@@ -28,6 +27,7 @@ from attrs import frozen
 from ..dialects import MALFORMED
 from ..environment import mono
 from ..errors import ConnectionLost, NetworkError, UpgradeRefused
+from ..supervise import HelperNursery
 from .budgets import WaitQueue
 from .counted_stream import CountedStream
 from .limits import FrameBudget, refusal_hint
@@ -97,7 +97,7 @@ async def open_websocket(
     try:
         settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints)
         socket = Socket(target, CountedStream(stream, frames), frames, settings)
-        async with _Helpers() as nursery:
+        async with HelperNursery() as nursery:
             try:
                 await socket._upgrade(nursery)
             except UpgradeRefused as error:
@@ -327,26 +327,6 @@ class Socket:
         with trio.move_on_after(self._deadlines.close_s, shield=True):
             await self._ended.wait()
         self._library_scope.cancel()
-
-
-class _Helpers(AbstractAsyncContextManager[trio.Nursery]):
-    """A nursery for helper tasks: what the block raises is not put into an exception group."""
-
-    def __init__(self) -> None:
-        self._manager = trio.open_nursery()
-
-    async def __aenter__(self) -> trio.Nursery:
-        self._nursery = await self._manager.__aenter__()
-        return self._nursery
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._nursery.cancel_scope.cancel()
-        await self._manager.__aexit__(None, None, None)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
