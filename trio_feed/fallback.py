@@ -17,10 +17,10 @@ from attrs import evolve
 from .bus.base import Publisher
 from .core.effects import News
 from .environment import Environment
+from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import Kline, KlineMessage, LineMessage, Series, Subject
-from .net.budgets import Budgets
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
 from .simulator.exchanges import serve_exchange
 from .simulator.machinery.memory_network import MemoryNetwork
@@ -61,18 +61,10 @@ async def _simulate(
     url = f"{_HOST}:{_PORT}"
     connection = ConnectionSettings(websocket_url=f"ws://{url}", rest_url=f"http://{url}")
     settings = evolve(exchange, connection=connection, history_bars=0, reconcile=False)
-    feed = VenueFeed(
-        make_venue(name, settings),
-        settings,
-        environment=inside,
-        environ=None,
-        tails={},
-        store=MemoryStore(int(environment.now_ms())),
-        bus=_Shown(bus),
-        simulated=True,
-        metrics=Metrics(),  # not the service's: nothing of this came from an exchange
-        budgets=Budgets(),  # nor is it asked anything
-    )
+    # Metrics and budgets are not the service's: nothing of this comes from an exchange.
+    store = MemoryStore(int(environment.now_ms()))
+    context = FeedContext(inside, None, store, _Shown(bus), Metrics(), simulated=True)
+    feed = VenueFeed(make_venue(name, settings), settings, context, {})
     async with trio.open_nursery() as nursery:
         listeners = await network.listen(_HOST, _PORT)
         await nursery.start(

@@ -14,23 +14,23 @@ from typing import Never
 
 import structlog
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from .bus.base import Publisher
-from .environment import Environment, mono
+from .environment import mono
 from .fallback import run_fallback
+from .ingest.context import FeedContext
 from .ingest.driver import EVERY
 from .ingest.venue import VenueFeed
-from .metrics import Metrics
 from .model import Kline, Series, Subject
-from .net.budgets import Budgets
 from .settings import ExchangeSettings, Settings
-from .store import MEMORY, KlineStore
+from .store import MEMORY
 from .store.base import Tail
 from .supervise import Backoff, BugCount, place_of, root_cause
 from .venues import Kind, make_venue
 
 log = structlog.get_logger()
+
+Redirect = Callable[[ExchangeSettings], ExchangeSettings]
 
 _RESTART_ONLY = (
     "simulator", "kline", "websocket", "server", "store", "logging", "proxy", "service",
@@ -51,27 +51,17 @@ class RunningFeed:
     over: trio.Event = field(factory=trio.Event)
 
 
-@frozen
-class FeedContext:
-    """What every feed is made with.  ``environ`` is where proxy variables are read, if at all;
-    ``boxed`` names the venue that a simulator stands in for, and ``box`` its addresses."""
-
-    environment: Environment
-    environ: Mapping[str, str] | None
-    store: KlineStore
-    bus: Publisher
-    metrics: Metrics
-    budgets: Budgets = field(factory=Budgets)
-    """What may be asked of the exchanges; outlives any feed."""
-    boxed: str = ""
-    box: Callable[[ExchangeSettings], ExchangeSettings] = lambda exchange: exchange
-
-
 class Feeds:
-    """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time."""
+    """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time.
 
-    def __init__(self, settings: Settings, context: FeedContext) -> None:
-        self._settings, self._context = settings, context
+    ``redirect`` gives the settings of the venue that is simulated the simulator's addresses; None:
+    none is.
+    """
+
+    def __init__(
+        self, settings: Settings, context: FeedContext, redirect: Redirect | None = None
+    ) -> None:
+        self._settings, self._context, self._redirect = settings, context, redirect
         self._feeds: dict[str, RunningFeed] = {}
         self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
         self._nursery: trio.Nursery
@@ -224,7 +214,7 @@ class Feeds:
         new = [symbol for symbol in exchange.symbols if symbol not in feed.settings.symbols]
         tails = await self._remember(name, evolve(exchange, symbols=tuple(new)))
         before = set(feed.subjects())
-        self._close(feed.change(self._boxed(name, exchange), tails))
+        self._close(feed.change(self._redirected(name, exchange), tails))
         for subject in feed.subjects():
             if subject not in before:
                 self._announce(feed, subject)
@@ -232,28 +222,23 @@ class Feeds:
 
     async def _make(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         """A feed that goes on where the store ends, and its topics."""
-        context = self._context
         tails = await self._remember(name, exchange)
-        boxed = self._boxed(name, exchange)
+        found = self._redirected(name, exchange)
+        context = evolve(self._context, simulated=self._is_simulated(name))
         feed = VenueFeed(
-            make_venue(name, boxed),
-            boxed,
-            environment=context.environment,
-            environ=context.environ if self._settings.proxy.from_env else None,
-            tails=tails,
-            store=context.store,
-            bus=context.bus,
-            simulated=context.boxed == name,
-            metrics=context.metrics,
-            budgets=context.budgets,
-            cache=_cache(self._settings, name),
+            make_venue(name, found), found, context, tails, _cache(self._settings, name)
         )
         for subject in feed.subjects():
             self._announce(feed, subject)
         return feed
 
-    def _boxed(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
-        return self._context.box(exchange) if self._context.boxed == name else exchange
+    def _is_simulated(self, name: str) -> bool:
+        return self._redirect is not None and name == self._settings.simulator.venue
+
+    def _redirected(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
+        if self._redirect is None or not self._is_simulated(name):
+            return exchange
+        return self._redirect(exchange)
 
     async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, Tail]:
         """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""

@@ -11,13 +11,14 @@ from functools import partial
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, run_clock_monitor
 from .environment import Environment
 from .errors import SettingsError
-from .feeds import FeedContext, Feeds
+from .feeds import Feeds
+from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .push.app import PushApp
@@ -92,11 +93,12 @@ async def run(
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
-            context = FeedContext(environment, environ, store, bus, metrics)
+            proxies = environ if settings.proxy.from_env else None
+            context = FeedContext(environment, proxies, store, bus, metrics)
+            redirect = None
             if simulated:
-                box = await start_simulator(feeds, settings, environment)
-                context = evolve(context, boxed=settings.simulator.venue, box=box)
-            venues = Feeds(settings, context)
+                redirect = await start_simulator(feeds, settings, environment)
+            venues = Feeds(settings, context, redirect)
             await venues.open()
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)

@@ -8,6 +8,7 @@ import trio
 
 from trio_feed.core.effects import CandleNews, LineNews, News
 from trio_feed.environment import Environment, mono
+from trio_feed.ingest.context import FeedContext
 from trio_feed.ingest.driver import Driver
 from trio_feed.instants import Wall
 from trio_feed.metrics import Metrics
@@ -99,15 +100,9 @@ class Bench:
             "audit_after_s": 0.0,
         }
         self.bus, self.store, self.metrics = Bus(), MemoryStore(7), Metrics()
-        self.driver = Driver(
-            rules,
-            ExchangeSettings(**(chosen | more)),
-            environment=Environment(_nowhere, _nowhere, wall_ms, random.Random(1)),
-            bus=self.bus,
-            store=self.store,
-            metrics=self.metrics,
-            simulated=False,
-        )
+        here = Environment(_nowhere, _nowhere, wall_ms, random.Random(1))
+        context = FeedContext(here, None, self.store, self.bus, self.metrics)
+        self.driver = Driver(rules, ExchangeSettings(**(chosen | more)), context)
 
     def take(self, *events: Any) -> None:
         self.driver.take(events, mono(), Wall(wall_ms()))

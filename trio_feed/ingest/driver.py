@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 import trio
 
-from ..bus.base import Publisher
 from ..core.clock import ExchangeClock
 from ..core.effects import (
     CandleNews,
@@ -31,13 +30,12 @@ from ..core.opening import End
 from ..core.questions import Rules
 from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
-from ..environment import Environment, mono
+from ..environment import mono
 from ..instants import NEVER, Mono, Now, Wall
-from ..metrics import Metrics
 from ..model import KlineMessage, Price, StatusMessage, Subject
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
-from ..store import KlineStore
+from .context import FeedContext
 from .queues import Queues, Wakes
 
 EVERY = "*"
@@ -47,24 +45,14 @@ EVERY = "*"
 class Driver:
     """``held``: messages wait for us, so that a silence is our own doing."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        settings: ExchangeSettings,
-        *,
-        environment: Environment,
-        bus: Publisher,
-        store: KlineStore,
-        metrics: Metrics,
-        simulated: bool,
-    ) -> None:
+    def __init__(self, rules: Rules, settings: ExchangeSettings, context: FeedContext) -> None:
         self.rules, self.settings = rules, settings
         self.engines: dict[str, SymbolEngine] = {}
         self.queues = Queues()
         self.held = False
-        self._environment, self._bus, self._store = environment, bus, store
-        self._metrics, self._simulated = metrics, simulated
-        self.clock = ExchangeClock(mono(), environment.wall())
+        self._environment, self._bus, self._store = context.environment, context.bus, context.store
+        self._metrics, self._simulated = context.metrics, context.simulated
+        self.clock = ExchangeClock(mono(), self._environment.wall())
         self._log = structlog.get_logger().bind(venue=rules.venue)
         self._wakes = Wakes()
         self.prices_quiet: Callable[[], bool] | None = None

@@ -22,18 +22,15 @@ import structlog
 import trio
 from attrs import asdict, evolve
 
-from ..bus.base import Publisher
 from ..core.opening import End
-from ..environment import Environment, mono
+from ..environment import mono
 from ..errors import BadMessage, NetworkError
-from ..metrics import Metrics
 from ..model import Series, Subject
-from ..net.budgets import Budgets, Weights
+from ..net.budgets import Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
-from ..store import KlineStore
 from ..store.base import Tail
 from ..supervise import Backoff
 from ..transactions import Transaction
@@ -42,6 +39,7 @@ from . import instruments
 from .chain import ChainFeed
 from .chain_opening import is_repaired, nodes_of, open_chain
 from .connection import ConnectionState, Incoming
+from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
 from .newcomers import Newcomers
@@ -54,66 +52,51 @@ from .tasks import run_gauges, run_loader, run_rotator, run_timer
 class VenueFeed:
     """One venue of the settings.  Made from the store's ends, run once with :meth:`run`.
 
-    ``budgets`` are the process's.  ``cache`` is where the instrument table is kept on disk; None:
-    nowhere.
+    ``cache`` is where the instrument table is kept on disk; None: nowhere.
     """
 
     def __init__(
         self,
         venue: Venue,
         settings: ExchangeSettings,
-        *,
-        environment: Environment,
-        environ: Mapping[str, str] | None,
+        context: FeedContext,
         tails: Mapping[Series, Tail],
-        store: KlineStore,
-        bus: Publisher,
-        simulated: bool,
-        metrics: Metrics,
-        budgets: Budgets,
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
-        self._bus, self._environment, self._store = bus, environment, store
-        self._metrics, self._cache = metrics, cache
+        self._environment, self._store, self._budgets = (
+            context.environment, context.store, context.budgets,
+        )  # fmt: skip
+        self._metrics, self._cache = context.metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
         self._fit: Callable[[], None] = lambda: None
         self._chain: ChainFeed | None = None
-        self._budgets = budgets
         connection = settings.connection
-        self._dials = budgets.dials(venue.SHARES, *venue.DIALS)
+        self._dials = context.budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
-            dial=environment.dial,
+            dial=context.environment.dial,
             proxy_settings=connection.proxy,
-            environ=environ,
+            environ=context.environ,
             ca_file=connection.ca_file,
             timeout_s=connection.tunnel_timeout_s,
             egress=make_egress(connection),
             dials=self._dials,
         )
-        self._weights = budgets.weights(
+        self._weights = context.budgets.weights(
             venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
         )
-        self.driver = Driver(
-            rules_of(venue),
-            settings,
-            environment=environment,
-            bus=bus,
-            store=store,
-            metrics=metrics,
-            simulated=simulated,
-        )
+        self.driver = Driver(rules_of(venue), settings, context)
         self.pool = Pool(
             venue,
             connection,
             route=self._route,
-            environment=environment,
-            metrics=metrics,
+            environment=context.environment,
+            metrics=context.metrics,
             driver=self.driver,
         )
-        self._symbols = WantedSymbols(venue, self.driver, bus)
-        self._newcomers = Newcomers(self.driver, store, bus)
+        self._symbols = WantedSymbols(venue, self.driver, context.bus)
+        self._newcomers = Newcomers(self.driver, context.store, context.bus)
         for symbol in self._first_symbols(tails):
             self._open(symbol, tails)
 
