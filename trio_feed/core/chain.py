@@ -28,6 +28,8 @@ from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count
 
+from attrs import evolve
+
 from ..instants import NEVER, Mono, Now
 from ..transactions import (
     Answer,
@@ -41,12 +43,14 @@ from .chain_known import AHEAD_SLOTS, ChainKnown
 from .chain_line import Record
 from .chain_queue import ChainQueue
 from .chain_round import TRIES, Round, Walk
-from .chain_words import SLOT_MS, ChainLimits, Gap, Item, Out, Proven, Retract
+from .chain_words import ChainLimits, Dated, Gap, Item, Out, Proven, Retract
 from .effects import Report
 
 _SOON_S = 0.5
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
+_SLOT_S = 0.4
+"""The longest that a slot takes."""
 _SLOTS_PER_S = 20
 """A notification that is further ahead of what the lists said is not believed: they will name it,
 where it is true."""
@@ -79,6 +83,8 @@ class ChainRepair:
         self._next_round: Mono = NEVER
         self._reached: tuple[int, Mono] | None = None
         """The slot of the last round, and when it began."""
+        self._ended: Mono | None = None
+        """When the last round ended."""
         self._silent: dict[int, Mono] = {}
         """Endpoints that the last round went on without, and since when."""
         self._gap_slot = 0
@@ -89,7 +95,7 @@ class ChainRepair:
         self._fetching = 0
         self._cut: dict[str, int] = {}
         """Signature -> slot of those whose cut logs are being looked up."""
-        self._proof: tuple[int, int] | None = None
+        self._proof: Proven | None = None
 
     @property
     def settled(self) -> tuple[str, int] | None:
@@ -100,6 +106,22 @@ class ChainRepair:
     def held(self) -> int:
         """Transactions that wait for others before them, those that are being fetched included."""
         return len(self._queue)
+
+    @property
+    def begun_slot(self) -> int | None:
+        """Everything in later slots is taken or said to be missing; None: not known yet."""
+        return self._known.floor if self._known.begun else None
+
+    @property
+    def missing_slot(self) -> int | None:
+        """The first in which something is known to be missing; None: there is none."""
+        first = self._queue.missing_slot
+        return min([*self._cut.values(), *([] if first is None else [first])], default=None)
+
+    def hurry(self, now: Now) -> None:
+        """Times of blocks are wanted: read the list soon."""
+        ended = self._ended if self._ended is not None else now.mono
+        self._next_round = min(self._next_round, max(now.mono, ended) + self._limits.times_s)
 
     def live(self, transaction: Transaction, now: Now) -> Out:
         """A notification."""
@@ -202,7 +224,6 @@ class ChainRepair:
         )
         self._round = Round(
             now.mono,
-            int(now.exchange),
             self._known.for_round(),
             not self._known.begun,
             walks,
@@ -213,6 +234,7 @@ class ChainRepair:
         if self._round is None or not self._round.over:
             return
         ended, self._round = self._round, None
+        self._ended = now.mono
         self._next_round = now.mono + self._limits.check_s
         self._reached = ended.slot, ended.started
         silent = [walk.endpoint for walk in ended.walks if not walk.done]
@@ -220,9 +242,10 @@ class ChainRepair:
         if ended.baseline:
             self._known.begin(ended)
         yield from self._faults_of(ended)
+        rows = [row for walk in ended.walks if walk.done for row in (*walk.rows, *walk.older)]
+        yield Dated(tuple(rows))
         yield from self._compare(ended, now)
-        whole = ended.slot - self._limits.settle_slots
-        self._proof = whole, ended.started_ms - self._limits.settle_slots * SLOT_MS
+        self._proof = Proven(ended.slot - self._limits.settle_slots, reached=ended.slot)
         queue = self._queue
         if queue.gap_since is not None:
             if ended.started < queue.gap_since:
@@ -239,7 +262,7 @@ class ChainRepair:
         queue, told = self._queue, self._gap_slot
         if queue.gap_since is None or (queue.released and ended.slot < told):
             return True
-        later_s = 0.0 if told else self._limits.settle_slots * SLOT_MS / 1000
+        later_s = 0.0 if told else self._limits.settle_slots * _SLOT_S
         return ended.slot >= told and ended.started >= queue.gap_since + later_s
 
     def _faults_of(self, ended: Round) -> Iterator[Item]:
@@ -357,8 +380,7 @@ class ChainRepair:
 
     def _come(self, record: Record, transaction: Transaction, now: Now) -> Iterator[Item]:
         """Its transaction is known.  Where the node cut its logs, they are asked for as well."""
-        record.transaction, record.arrived_ms = transaction, int(now.exchange)
-        record.asked = False
+        record.transaction, record.asked = transaction, False
         yield from self._queue.come(record)
         if transaction.truncated and len(record.cut_at) < self._endpoints:
             record.wanted_since = now.mono
@@ -418,8 +440,8 @@ class ChainRepair:
         yield from self._queue.flush(now)
         if self._proof is None or self._queue.gap_since is not None:
             return
-        slot, until_ms = self._proof
-        first = self._queue.first_slot
+        proof, first = self._proof, self._queue.first_slot
+        slot = proof.slot
         if (first is None or first > slot) and all(at > slot for at in self._cut.values()):
             self._proof = None
-            yield Proven(slot, until_ms)
+            yield evolve(proof, settled=self.settled)
