@@ -96,7 +96,7 @@ class ChainTimes:
         recent = range(max(0, at - _RECENT), at)
         # Whole seconds: each block was at its time or up to a second later.
         start = max(self._times[n] - rate * self._slots[n] for n in recent)
-        found = max(self._times[at - 1], int(start + rate * slot))
+        found = max(self._times[at - 1], int(start + rate * slot) // 1000 * 1000)
         return min(found, self._times[at]) if at < len(self) else found
 
     def _slot_ms(self) -> float:

@@ -130,8 +130,11 @@ class SymbolPrices:
         price = evolve(price, time_ms=price.time_ms or int(now.exchange))
         out: list[Built] = []
         if self._unsure_ms is not None and price.time_ms >= self._unsure_ms:
-            since, self._unsure_ms = self._unsure_ms, None
-            out = self._mark((since, price.time_ms + 1))
+            span = self._unsure_ms, price.time_ms + 1
+            if any(gap[1] == self._unsure_ms for gap in self._open_gaps):
+                self._note(span, self._open_gaps)  # so that what proves the gap whole ends it
+            self._unsure_ms = None
+            out = self._mark(span)
         return self._news(out + self._bars.take(price))
 
     def retract(self, keys: Iterable[str]) -> list[Built]:
@@ -152,17 +155,13 @@ class SymbolPrices:
 
     def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
         """Prices between may be missing.  ``final``: they cannot be had."""
-        gaps = self._final if final else self._open_gaps
-        if gaps and first_ms <= gaps[-1][1] and gaps[-1][0] <= until_ms:  # it goes on
-            gaps[-1] = min(first_ms, gaps[-1][0]), max(until_ms, gaps[-1][1])
-        else:
-            gaps.append((first_ms, until_ms))
-        self._hold()
         after_ms = self._bars.first_after(until_ms)
         if after_ms is None:
             self._unsure_ms = max(until_ms, self._unsure_ms or 0)
         else:
             until_ms = after_ms + 1
+        self._note((first_ms, until_ms), self._final if final else self._open_gaps)
+        self._hold()
         return self._mark((first_ms, until_ms))
 
     def whole(self, until_ms: int) -> list[Built]:
@@ -229,6 +228,14 @@ class SymbolPrices:
             if calendar.open_of(interval, price.time_ms) == bar.open_ms:
                 bar = with_price(bar, price.price, price.time_ms)
         return bar
+
+    @staticmethod
+    def _note(span: Span, gaps: list[Span]) -> None:
+        """One that goes on where the last one ended is one with it."""
+        if gaps and span[0] <= gaps[-1][1] and gaps[-1][0] <= span[1]:
+            gaps[-1] = min(span[0], gaps[-1][0]), max(span[1], gaps[-1][1])
+        else:
+            gaps.append(span)
 
     def _mark(self, span: Span) -> list[Built]:
         self._final = self._final[-10:]

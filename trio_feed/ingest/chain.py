@@ -3,7 +3,8 @@
 Everything that the subscription says passes :class:`trio_feed.core.chain.ChainRepair`, so that the
 engines see prices in the order of the chain, and :class:`.ChainPlacing`
 (:mod:`trio_feed.core.chain_placing`), so that they see them with the times of their blocks: the
-processor calls :meth:`ChainFeed.heard` and :meth:`ChainFeed.apply`, and :meth:`ChainFeed.run` asks the nodes for what is missing.
+processor calls :meth:`ChainFeed.heard` and :meth:`ChainFeed.apply`, and :meth:`ChainFeed.run` asks
+the nodes for what is missing.
 
 What closes candles is the chain itself: a later price closes what ended before it, of every symbol
 (:meth:`ChainFeed._close`; the symbols wait in a heap, by the end of their next candle), and a
