@@ -30,6 +30,7 @@ from trio_feed.settings import ProxySettings
 from trio_feed.simulator.faults.schedule import Fault
 from trio_feed.simulator.faults.solana import SOLANA_FAULTS
 from trio_feed.simulator.machinery.server import serve
+from trio_feed.simulator.solana.chain import slot_at
 from trio_feed.simulator.solana.node import SolanaNode, solana_node
 from trio_feed.simulator.solana.spinpet import SpinPetMarket
 from trio_feed.transactions import (
@@ -243,8 +244,8 @@ async def test_a_quiet_program_is_proven_quiet(autojump_clock: MockClock) -> Non
         await trio.sleep(30)
         driver.pull("quiet_program", lasts_s=600)
         await trio.sleep(300)
-        proven = [item.until_ms for item in driver.out if isinstance(item, Proven)]
-        assert proven[-1] > START + 300_000
+        proven = [item.slot for item in driver.out if isinstance(item, Proven)]
+        assert proven[-1] > slot_at(START + 300_000)
         assert driver.box.upgrades == 1
 
 

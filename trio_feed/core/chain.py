@@ -270,8 +270,9 @@ class ChainRepair:
         first = max(ended.known.floor_slot, 0)
         if all(walk.cut for walk in walks):
             last = min((walk.rows[-1].slot for walk in walks if walk.rows), default=ended.slot)
-            if not any(walk.rows for walk in walks):  # what is known is known to nobody else
-                self._known.begin_anew(ended.slot - self._limits.settle_slots)
+            # What is known is known to nobody else, and the next reading would not meet it either.
+            read = any(walk.rows for walk in walks)
+            self._known.begin_anew(last - 1 if read else ended.slot - self._limits.settle_slots)
             yield Gap(first, last, walks[0].cut, final=True)
         if odd := sum(walk.odd for walk in walks):
             yield Report("chain.odd_rows", "warning", {"rows": odd})
