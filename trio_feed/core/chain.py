@@ -354,6 +354,7 @@ class ChainRepair:
         self._queue.drop(record)
         self._cut.pop(record.signature, None)
         if record.taken:
+            yield Report("chain.retracted", "info", {"signature": record.signature})
             yield Retract(record.taken)
 
     def _forget(self) -> Iterator[Item]:

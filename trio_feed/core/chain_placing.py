@@ -37,6 +37,8 @@ from .effects import Report
 
 _ASK_AFTER_S = 5.0
 """A time that no list has named by then is asked for."""
+_LOOK_S = 2.5
+"""While something waits :meth:`ChainPlacing.flush` is called so often."""
 _FRESH_SLOTS = 8
 _MARGIN_MS = 5_000
 _MARGIN_SHARE = 10
@@ -74,6 +76,7 @@ class ChainPlacing:
     _proof: Proven | None = None
     _quiet_slot: int = 0
     """A time near it is wanted, because nothing happens."""
+    _looked: Mono = Mono(0.0)
     _asked_at: Mono = Mono(float("-inf"))
     _asked: int = 0
     _slow: bool = False
@@ -90,6 +93,7 @@ class ChainPlacing:
         """When :meth:`flush` or :meth:`ask` has something to do."""
         moments = [NEVER]
         if self._waiting:
+            moments.append(self._looked + _LOOK_S)
             since = self._waiting[0].since
             moments += [since + self.limits.hold_s] if len(self.times) else []
             moments.append(max(since, self._asked_at) + _ASK_AFTER_S)
@@ -144,6 +148,7 @@ class ChainPlacing:
         return tuple(self._flush(now, before))
 
     def _flush(self, now: Now, before: int | None) -> Iterator[Item]:
+        self._pardon(now.mono)
         yield from self._placed_again()
         given = 0
         for entry in self._waiting:
@@ -172,6 +177,15 @@ class ChainPlacing:
         if self._slow and not self._estimated:
             self._slow = False
         yield from self._proven()
+
+    def _pardon(self, now: Mono) -> None:
+        """What nobody could have said, or heard, is no reason to go on without it: the time before
+        anything is known of the chain's, and that in which this process stood still."""
+        lost_s = now - self._looked
+        self._looked = now
+        if lost_s > 2 * _LOOK_S or not len(self.times):
+            for entry in self._waiting:
+                entry.since = min(now, entry.since + lost_s)
 
     def _given(self, entry: _Waiting, known: int) -> Take:
         price = entry.take.price
