@@ -40,6 +40,8 @@ _ASK_AFTER_S = 5.0
 _LOOK_S = 2.5
 """While something waits :meth:`ChainPlacing.flush` is called so often."""
 _FRESH_SLOTS = 8
+_SECOND_MS = 1_000
+"""A block's time is in whole seconds."""
 _MARGIN_MS = 5_000
 _MARGIN_SHARE = 10
 """An estimate is wrong by a tenth of what it goes beyond the last known time, at most."""
@@ -73,6 +75,8 @@ class ChainPlacing:
     """Key of a price -> it, and the time at which it was taken."""
     _newest: int = -1
     """Position of the newest that was taken."""
+    _seen: tuple[int, Mono] = (0, Mono(0.0))
+    """The newest slot that was heard of, and when."""
     _proof: Proven | None = None
     _quiet_slot: int = 0
     """A time near it is wanted, because nothing happens."""
@@ -105,8 +109,10 @@ class ChainPlacing:
         """What :class:`.chain.ChainRepair` gave out; :meth:`flush` gives what can go on."""
         match item:
             case Take(price):
-                self.times.note(slot_of(price.position), price.time_ms)
-                entry = _Waiting(item, now.mono, slot_of(price.position))
+                slot = slot_of(price.position)
+                self._see(slot, now.mono)
+                self.times.note(slot, price.time_ms)
+                entry = _Waiting(item, now.mono, slot)
                 insort(self._waiting, entry, key=lambda each: each.position)
             case Retract(keys):
                 gone = set(keys)
@@ -118,6 +124,7 @@ class ChainPlacing:
                 self._dated(rows)
             case Proven():
                 self._proof = item
+                self._see(item.reached, now.mono)
                 if self.times.newest_slot(item.reached) < item.reached - _FRESH_SLOTS:
                     self._quiet_slot = item.reached
             case _:
@@ -146,6 +153,29 @@ class ChainPlacing:
         """What can go on.  ``before``: something in this slot is being fetched, so that what lies
         behind it waits."""
         return tuple(self._flush(now, before))
+
+    def span_of(self, gap: Gap, since_ms: int | None, now: Now) -> tuple[int, int]:
+        """The time of its slots, as far as blocks before, in and behind it show it.  ``since_ms``:
+        older prices are not missing."""
+        if gap.time_ms:
+            return gap.time_ms, gap.time_ms + _SECOND_MS
+        first_ms = self.times.at_least(gap.first_slot)
+        if not first_ms:  # nothing so old is known
+            first_ms = int(now.exchange) if since_ms is None else since_ms
+        until_ms = self.times.at_most(gap.last_slot) if gap.last_slot else 0
+        return first_ms, max(until_ms or self._about_now(now), first_ms) + _SECOND_MS
+
+    def _about_now(self, now: Now) -> int:
+        """The chain's time, not too early; by our clock only where nothing else is known."""
+        slot, seen = self._seen
+        about = self.times.estimate(slot) if slot else 0
+        if not about:
+            return int(now.exchange)
+        return about + int((now.mono - seen) * 1000) + _MARGIN_MS
+
+    def _see(self, slot: int, now: Mono) -> None:
+        if slot > self._seen[0]:
+            self._seen = slot, now
 
     def _flush(self, now: Now, before: int | None) -> Iterator[Item]:
         self._pardon(now.mono)

@@ -17,7 +17,6 @@ How far the chain was read is kept in the store (:mod:`trio_feed.core.chain_curs
 happens while nothing runs is fetched after the next start.
 """
 
-import heapq
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
@@ -47,18 +46,19 @@ from ..environment import mono
 from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
 from ..instants import Mono, Now, Wall
 from ..metrics import Metrics
+from ..model import Price
 from ..net.rest import RestClient
 from ..settings import SolanaSettings
 from ..transactions import AskBlockTime, AskTransaction, Question, Transaction
 from ..venues.base import ChainVenue
 from ..venues.instruments import AnyInstrument
+from .chain_ends import CandleEnds
 from .driver import EVERY, Driver
 
 _REMEMBERED = 20_000
 """Prices that may be retracted, and slots whose time is known."""
 _AT_ONCE = 100
 """Items that are applied before others get their turn."""
-_LATE_MS = 5_000
 _SECOND_MS = 1_000
 """A block's time is in whole seconds."""
 
@@ -117,16 +117,13 @@ class ChainFeed:
         """Key of a price -> its symbol."""
         self._taken: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
         """Slots of prices, ascending, and their times."""
-        self._ends: list[tuple[int, int, SymbolEngine]] = []
-        self._seen: tuple[int, Mono] | None = None
-        """The newest slot that was heard of, and when."""
         self._tellings: OrderedDict[str, int] = OrderedDict()
         """Signatures that clients know, and their slots."""
-        self._waits: dict[SymbolEngine, int] = {}
-        """The end for which an engine is in the heap."""
+        self._ends = CandleEnds()
         self._numbers = count()
         self._evidence_ms = 0
         self._heard_at = self._proven_at = self._fetched_at = Mono(0.0)
+        self._walked_at = Mono(float("-inf"))
 
     # What comes in
 
@@ -223,10 +220,6 @@ class ChainFeed:
     def _put(self, out: Out) -> None:
         now, placing, repair = self._driver.now(), self._placing, self._repair
         for item in out:
-            if isinstance(item, Take):
-                self._see(slot_of(item.price.position))
-            elif isinstance(item, Proven):
-                self._see(item.reached)
             self._out += placing.put(item, now)
         if self.began_ms is None and (slot := repair.begun_slot) is not None:
             # Of that second some may be older than what is taken.
@@ -259,7 +252,13 @@ class ChainFeed:
     def _hear(self, item: Heard) -> None:
         now = self._driver.now()
         self._told(item.signature, slot_of(item.price.position))
+        self._remember(item.price)
         self._driver.hear(item.price, now.mono, now.wall)
+
+    def _remember(self, price: Price) -> None:
+        self._symbols[price.key] = price.symbol
+        if len(self._symbols) > _REMEMBERED:
+            self._symbols.popitem(last=False)
 
     def _told(self, signature: str, slot: int) -> None:
         """Clients know its prices."""
@@ -278,15 +277,13 @@ class ChainFeed:
         if not item.late:
             self._taken.append((slot_of(price.position), price.time_ms))
             self._close(price.time_ms, now)
-        self._symbols[price.key] = price.symbol
-        if len(self._symbols) > _REMEMBERED:
-            self._symbols.popitem(last=False)
+        self._remember(price)
         self._driver.take([price], now.mono, now.wall)
         engine = self._driver.engines.get(price.symbol)
         if engine is None and EVERY in self._driver.settings.symbols:
             # There was no room for it, so it is not known to be silent.
             self.began_ms = max(self.began_ms or 0, price.time_ms + _SECOND_MS)
-        self._plan(engine)
+        self._ends.plan(engine)
 
     def _retract(self, keys: Sequence[str]) -> None:
         by_symbol: dict[str, list[str]] = {}
@@ -298,11 +295,14 @@ class ChainFeed:
             engine = self._driver.engines.get(symbol)
             if engine is not None:
                 self._driver.perform(engine, engine.priced.retracted(gone, now))
-                self._plan(engine)
+                self._ends.plan(engine)
 
     def _gap(self, gap: Gap) -> None:
         now = self._driver.now()
-        first_ms, until_ms = self._span(gap, int(now.exchange))
+        since_ms = self.began_ms
+        if since_ms is not None and self._cursor is not None:
+            since_ms = max(since_ms, self._cursor.time_ms)
+        first_ms, until_ms = self._placing.span_of(gap, since_ms, now)
         self._log.warning(
             "chain.gap" if gap.final else "chain.delayed",
             from_ms=first_ms,
@@ -322,38 +322,18 @@ class ChainFeed:
         now = self._driver.now()
         for engine in engines:
             self._driver.perform(engine, engine.priced.missed(first_ms, until_ms, now, final=final))
-            self._plan(engine)
-
-    def _span(self, gap: Gap, now_ms: int) -> tuple[int, int]:
-        """The time of its slots, as far as blocks before, in and behind it show it."""
-        if gap.time_ms:
-            return gap.time_ms, gap.time_ms + _SECOND_MS
-        times = self._placing.times
-        first_ms = times.at_least(gap.first_slot)
-        if not first_ms:  # nothing so old is known
-            first_ms = self.began_ms if self.began_ms is not None else now_ms
-            if self._cursor is not None:
-                first_ms = max(first_ms, self._cursor.time_ms)
-        until_ms = times.at_most(gap.last_slot) if gap.last_slot else 0
-        return first_ms, max(until_ms or self._about_now(now_ms), first_ms) + _SECOND_MS
-
-    def _about_now(self, now_ms: int) -> int:
-        """The chain's time, not too early; by our clock only where nothing else is known."""
-        if self._seen is None or not (about := self._placing.times.estimate(self._seen[0])):
-            return now_ms
-        return about + int((mono() - self._seen[1]) * 1000) + _LATE_MS
-
-    def _see(self, slot: int) -> None:
-        if self._seen is None or slot > self._seen[0]:
-            self._seen = slot, mono()
+            self._ends.plan(engine)
 
     def _prove(self, proven: Proven) -> None:
         now = self._driver.now()
         self._proven_at = now.mono
-        self._evidence_ms = max(self._evidence_ms, proven.until_ms)
-        for engine in [*self._driver.engines.values()]:
-            self._driver.perform(engine, engine.priced.proven(proven.until_ms, now))
-            self._plan(engine)
+        self._close(proven.until_ms, now)
+        # All the others are not looked at for every reading that only brought times.
+        if now.mono - self._walked_at >= 0.9 * self._check_s:
+            self._walked_at = now.mono
+            for engine in [*self._driver.engines.values()]:
+                self._driver.perform(engine, engine.priced.proven(proven.until_ms, now))
+                self._ends.plan(engine)
         if proven.settled is not None and self.began_ms is not None:
             symbols = self._driver.settings.symbols
             cursor = self._keeper.settled(proven.settled, self._taken, self.began_ms, symbols)
@@ -368,20 +348,7 @@ class ChainFeed:
     def _close(self, until_ms: int, now: Now) -> None:
         """Candles that ended by ``until_ms`` are over, of whatever symbol."""
         self._evidence_ms = max(self._evidence_ms, until_ms)
-        while self._ends and self._ends[0][0] <= until_ms:
-            end_ms, _, engine = heapq.heappop(self._ends)
-            if self._waits.get(engine) != end_ms:
-                continue  # it is in the heap for another end
-            del self._waits[engine]
+        for engine in self._ends.over(until_ms):
             if self._driver.engines.get(engine.symbol) is engine:
                 self._driver.perform(engine, engine.priced.passed(until_ms, now))
-                self._plan(engine)
-
-    def _plan(self, engine: SymbolEngine | None) -> None:
-        """Be reminded of an engine when its next candle ends."""
-        if engine is None or (end_ms := engine.priced.next_end_ms) is None:
-            return
-        known = self._waits.get(engine)
-        if known is None or end_ms < known:
-            self._waits[engine] = end_ms
-            heapq.heappush(self._ends, (end_ms, next(self._numbers), engine))
+                self._ends.plan(engine)
