@@ -21,10 +21,10 @@ KINDS = (
     *("tls_failure", "garbage_before_101", "slow_handshake", "trickle", "missing_close"),
     *("malformed_json", "truncated_json", "unknown_frames"),
     *("duplicated_frames", "reordered_frames", "clock_skew", "clock_step", "clock_drift"),
+    *("stall", "late_feed", "process_pause", "suspend", "wrong_clock_at_start", "rest_behind"),
 )
-"""What may happen to a node, and to the way to it.  Not those of an exchange's candles, trades and
-books, and not ``stall`` and ``late_feed``: a notification says no time, so one that is held back
-counts when it comes."""
+"""What may happen to a node, to the way to it, and to time.  Not those of an exchange's candles,
+trades and books."""
 INTERVALS = (Interval.S1, Interval.S30, Interval.M5)
 
 

@@ -18,8 +18,11 @@ from support.house import push_client, settings_for_tests, virtual_now_ms
 from support.memory import MemoryNetwork
 
 from trio_feed import service
+from trio_feed.bus.local import LocalBus
+from trio_feed.core.effects import LineNews
 from trio_feed.environment import Environment
-from trio_feed.model import Interval, Kline, Series
+from trio_feed.ingest.chain import ChainFeed
+from trio_feed.model import Interval, Kline, Price, Series
 from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange, spinpet_market
 from trio_feed.simulator.solana.node import SolanaNode
@@ -143,7 +146,7 @@ async def test_what_happened_while_nothing_ran_is_fetched(
 async def test_what_was_not_looked_up_yet_when_it_ended_is_made_good(
     commitment: str, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Candles that were stored without it are revised; those that were right are not."""
+    """No candle is stored without it, so that none has to be revised."""
     more = (f".solana.commitment={commitment}",)
     async with chain(monkeypatch) as environment:
         for n in range(7):  # at any phase of the readings of the list
@@ -157,7 +160,7 @@ async def test_what_was_not_looked_up_yet_when_it_ended_is_made_good(
             await trio.sleep(400)
             assert await environment.wrong() == []
         assert environment.events("chain.gap") == []
-        assert 0 < before < 50
+        assert before == 0
 
 
 async def test_a_start_right_after_revises_nothing(
@@ -169,6 +172,48 @@ async def test_a_start_right_after_revises_nothing(
                 await trio.sleep(333.3)
         assert environment.events("candle.revised") == []
         assert len(environment.events("chain.resumed")) == 2
+
+
+@pytest.mark.parametrize("ends", ["orderly", "killed"])
+async def test_a_price_is_told_once_over_restarts(
+    ends: str, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was told is on disk; of who is killed, but for the last seconds."""
+    told: list[tuple[float, str]] = []
+    publish = LocalBus.publish
+
+    def noted(bus: LocalBus, news: Any) -> Any:
+        if isinstance(news, LineNews) and isinstance(news.data, Price):
+            told.append((trio.current_time(), news.data.key))
+        return publish(bus, news)
+
+    monkeypatch.setattr(LocalBus, "publish", noted)
+    if ends == "killed":
+        monkeypatch.setattr(ChainFeed, "close", lambda _feed: None)
+    async with chain(monkeypatch) as environment:
+        ended: list[float] = []
+        for away_s in (0.0, 3.0, 60.0, 0.0):
+            async with environment.service():
+                await trio.sleep(330.3)
+                environment.box.lose_notifications(1)
+                await trio.sleep(5)
+            ended.append(trio.current_time())
+            await trio.sleep(away_s)
+        async with environment.service():
+            environment.box.be_quiet(100)
+            await trio.sleep(60)
+        first: dict[str, float] = {}
+        repeated = [first[key] for at, key in told if first.setdefault(key, at) != at]
+        if ends == "orderly":
+            assert repeated == []
+        assert all(any(0 <= end - at <= 20 for end in ended) for at in repeated)
+        landed = [
+            f"{each.transaction.signature}:{quote.index}"
+            for each in environment.box.chain.landed
+            for quote in each.transaction.quotes
+        ]
+        assert set(landed[20:]) <= first.keys() <= {*landed}  # before the first none listened
+        assert len(landed) > 1000
 
 
 async def test_what_the_nodes_do_not_know_any_more_is_said_and_marked(

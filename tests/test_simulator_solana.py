@@ -24,7 +24,8 @@ from trio_websocket import (
 from trio_feed.model import Price, plain
 from trio_feed.simulator.machinery.response_faults import ResponseFaults
 from trio_feed.simulator.machinery.server import serve
-from trio_feed.simulator.solana.chain import SLOT_MS
+from trio_feed.simulator.machinery.wire import Request
+from trio_feed.simulator.solana.chain import SLOT_MS, slot_at
 from trio_feed.simulator.solana.control import LogSubscriptions
 from trio_feed.simulator.solana.node import SolanaNode, solana_node
 from trio_feed.simulator.solana.spinpet import SpinPetMarket, Transaction, encode_event
@@ -253,6 +254,47 @@ async def test_what_happens_meanwhile_is_lost(autojump_clock: MockClock) -> None
         async with box.websocket() as websocket:
             await box.subscribe(websocket)
             assert missed.isdisjoint(map(signature, await collect(websocket, 60)))
+
+
+async def test_what_happens_while_nobody_runs_happens_at_its_time(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_box() as box, box.websocket() as websocket:
+        await box.subscribe(websocket)
+        await trio.sleep(30)
+        known = len(box.exchange.chain.landed)
+        box.exchange.run_ahead(START + 90_000)
+        autojump_clock.jump(60)
+        new = box.exchange.chain.landed[known:]
+        assert len(new) > 30
+        assert min(each.slot for each in new) >= slot_at(START + 30_000)
+        assert slot_at(START + 80_000) < max(each.slot for each in new) <= slot_at(START + 90_000)
+        assert [each.slot for each in new] == sorted(each.slot for each in new)
+        told = {signature(m) for m in await collect(websocket, 1) if "logsNotification" in m}
+        named = {
+            each.transaction.signature
+            for each in new
+            if box.market.program_id in each.transaction.mentions
+        }
+        assert named <= told
+
+
+async def test_every_answer_says_when_it_was_given(autojump_clock: MockClock) -> None:
+    async with open_box() as box:
+        for method, body in (("POST", b"{}"), ("GET", b"")):
+            response = box.exchange.answer(Request(method, "/", {}, body=body), START)
+            assert response.headers["Date"] == "Fri, 20 Nov 2026 12:00:00 GMT"
+        box.exchange.rest_status(429)
+        response = box.exchange.answer(Request("POST", "/", {}, body=b"{}"), START)
+        assert {*response.headers} == {"Date", "Retry-After"}
+
+
+async def test_a_node_that_is_behind(autojump_clock: MockClock) -> None:
+    async with open_box() as box:
+        box.exchange.faults.behind_ms = 8_000
+        body = b'{"jsonrpc":"2.0","id":1,"method":"getSlot"}'
+        answered = json.loads(box.exchange.answer(Request("POST", "/", {}, body=body), START).body)
+        assert answered["result"] == slot_at(START) - 20
 
 
 async def test_refused_upgrades(autojump_clock: MockClock) -> None:

@@ -30,9 +30,11 @@ from trio_feed.settings import ProxySettings
 from trio_feed.simulator.faults.schedule import Fault
 from trio_feed.simulator.faults.solana import SOLANA_FAULTS
 from trio_feed.simulator.machinery.server import serve
+from trio_feed.simulator.solana.chain import slot_at
 from trio_feed.simulator.solana.node import SolanaNode, solana_node
 from trio_feed.simulator.solana.spinpet import SpinPetMarket
 from trio_feed.transactions import (
+    AskBlockTime,
     AskSignatures,
     AskSlot,
     AskTransaction,
@@ -243,8 +245,8 @@ async def test_a_quiet_program_is_proven_quiet(autojump_clock: MockClock) -> Non
         await trio.sleep(30)
         driver.pull("quiet_program", lasts_s=600)
         await trio.sleep(300)
-        proven = [item.until_ms for item in driver.out if isinstance(item, Proven)]
-        assert proven[-1] > START + 300_000
+        proven = [item.slot for item in driver.out if isinstance(item, Proven)]
+        assert proven[-1] > slot_at(START + 300_000)
         assert driver.box.upgrades == 1
 
 
@@ -274,6 +276,7 @@ def test_questions_on_the_wire() -> None:
         return request["method"], request["params"]
 
     assert params(AskSlot(1, 0)) == ("getSlot", [{"commitment": "confirmed"}])
+    assert params(AskBlockTime(1, 0, 77)) == ("getBlockTime", [77])
     assert params(AskSignatures(1, 0, None, None, 1000)) == (
         "getSignaturesForAddress", [PROGRAM, {"limit": 1000, "commitment": "confirmed"}],
     )  # fmt: skip
@@ -331,8 +334,31 @@ def test_the_nodes_refusals() -> None:
     assert caught.value.code == -32015
 
 
-@given(st.binary(), st.sampled_from([AskSlot(1, 0), AskSignatures(1, 0, None, None, 5),
-                                     AskTransaction(1, 0, SIGNATURE)]))  # fmt: skip
+@pytest.mark.parametrize(("said", "found"), [(1_790_000_000, 1_790_000_000_000), (None, None),
+                                             (7, None)])  # fmt: skip
+def test_the_time_of_a_block(said: int | None, found: int | None) -> None:
+    assert answer(AskBlockTime(1, 0, 5), said) == found
+
+
+@pytest.mark.parametrize(("code", "known"), [(-32009, True), (-32004, True), (-32602, False)])
+def test_a_slot_that_was_skipped_has_no_time(code: int, known: bool) -> None:
+    body = b'{"jsonrpc":"2.0","error":{"code":%d,"message":"Slot 5 was skipped"},"id":1}' % code
+    if known:
+        assert VENUE.parse_answer(AskBlockTime(1, 0, 5), body, EVERYTHING) is None
+        return
+    with pytest.raises(RpcRefused):
+        VENUE.parse_answer(AskBlockTime(1, 0, 5), body, EVERYTHING)
+
+
+ASKED = [
+    AskSlot(1, 0),
+    AskBlockTime(1, 0, 5),
+    AskSignatures(1, 0, None, None, 5),
+    AskTransaction(1, 0, SIGNATURE),
+]
+
+
+@given(st.binary(), st.sampled_from(ASKED))
 def test_any_answer_is_read_or_a_bad_message(body: bytes, question: Any) -> None:
     for raw in (body, b'{"result":' + body + b"}"):
         with suppress(BadMessage):
@@ -362,8 +388,15 @@ async def test_the_boxs_refusals(autojump_clock: MockClock) -> None:
             (-32016, "getSignaturesForAddress", [PROGRAM, {"minContextSlot": 10**12}]),
             (-32602, "getTransaction", ["x"]),
             (-32602, "getTransaction", []),
+            (-32602, "getBlockTime", ["x"]),
+            (-32004, "getBlockTime", [slot_at(ms) + 1]),
         ):
             assert say(method, *params)["error"]["code"] == code
+        for item in chain.landed:
+            assert say("getBlockTime", item.slot)["result"] == item.time_s
+        assert len({(item.slot, item.time_s) for item in chain.landed}) == len(
+            {item.slot for item in chain.landed}
+        )
         assert b"-32700" in chain.answer(b"nonsense", ms)
         unknown = say("getSignaturesForAddress", driver.box.market.program_id, {"before": "?"})
         assert unknown["result"] == []

@@ -49,6 +49,18 @@ def delivers_again(result: Result) -> list[str]:
     return [] if result["reconnects"] > 1 else ["the dead connection was kept"]
 
 
+def never_counted(result: Result) -> list[str]:
+    """What vanished again was in no candle that had closed."""
+    revised = result["logs"].get("candle.revised", 0)
+    return logs("chain.retracted")(result) + [f"{revised} revised"] * bool(revised)
+
+
+def right_at_once(result: Result) -> list[str]:
+    """No candle was closed wrong and revised later."""
+    revised = result["logs"].get("candle.revised", 0)
+    return [f"{revised} revised"] * bool(revised)
+
+
 def stored_whole(result: Result) -> list[str]:
     """Who had subscribed to a mint has to do so again, so the client lacks what came later."""
     result["lost"] = result["closed_expected"] - result["closed_in_store"]
@@ -67,8 +79,56 @@ SCENARIOS: Mapping[str, Scenario] = {
     "nothing": Scenario(of()),
     "fork": Scenario(
         of((100.0, Fault("fork", times=20)), (500.0, Fault("fork", times=7)), seed=PROCESSED),
-        logs("candle.revised"),
+        never_counted,
     ),
+    **{
+        f"{kind}_{value:g}_{name}": Scenario(
+            of(*((at, Fault(kind, value, lasts_s=60)) for at in (100.0, 300.7)), seed=seed),
+            right_at_once,
+        )
+        for kind, value in (
+            ("stall", 2.5),
+            ("stall", 8.0),
+            ("late_feed", 4.0),
+            ("late_feed", 12.0),
+            ("process_pause", 10.0),
+            ("process_pause", 40.0),
+            ("suspend", 60.0),
+            ("suspend", 1800.0),
+            ("rest_behind", 9.0),
+            ("clock_step", -7200.0),
+            ("clock_step", 7200.0),
+        )
+        for name, seed in (("processed", PROCESSED), ("confirmed", CONFIRMED))
+    },
+    **{
+        f"wrong_clock_at_start_{hours}": Scenario(
+            of((0.0, Fault("wrong_clock_at_start", hours * 3600.0, lasts_s=lasts_s))),
+            right_at_once,
+        )
+        for hours, lasts_s in ((-8, 300), (12, 400), (-3, 9_000), (5, 9_000))
+    },
+    "nobody_says_the_time": Scenario(
+        of((100.3, Fault("rest_down", lasts_s=240.0))), logs("chain.times_unknown")
+    ),
+    "nobody_says_the_time_of_what_vanishes": Scenario(
+        of(
+            (100.3, Fault("rest_down", lasts_s=240.0)),
+            (200.0, Fault("fork", times=9)),
+            seed=PROCESSED,
+        ),
+        logs("chain.times_unknown"),
+    ),
+    "wrong_clock_and_no_node": Scenario(
+        of(
+            (0.0, Fault("wrong_clock_at_start", -7200.0, lasts_s=9_000)),
+            (0.0, Fault("rest_down", lasts_s=100.0)),
+        ),
+        right_at_once,
+    ),
+    "stalled_for_long": Scenario(of((100.0, Fault("stall", 25.0)), (400.0, Fault("stall", 60.0)))),
+    "late_for_long": Scenario(of((100.0, Fault("late_feed", 30.0, lasts_s=100)))),
+    "rest_far_behind": Scenario(of((100.0, Fault("rest_behind", 40.0, lasts_s=200)))),
     "fork_unseen": Scenario(of((100.0, Fault("fork", times=20)))),
     "log_truncated": Scenario(of((100.0, Fault("log_truncated", times=20)))),
     "lost_notifications": Scenario(

@@ -82,5 +82,14 @@ class AskTransaction:
     signature: str
 
 
-Question = AskSlot | AskSignatures | AskTransaction
+@frozen
+class AskBlockTime:
+    """When was the block of ``slot``?  Answered by unix ms, or None where the node cannot say."""
+
+    number: int
+    endpoint: int
+    slot: int
+
+
+Question = AskSlot | AskSignatures | AskTransaction | AskBlockTime
 Answer = int | SignaturePage | Transaction | None

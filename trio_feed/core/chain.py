@@ -25,31 +25,29 @@ All but ``due`` and ``ask`` return an ``Out``: items to apply in order.  No meth
 """
 
 from collections.abc import Iterator, Mapping
-from heapq import heappop, heappush
 from itertools import count
+
+from attrs import evolve
 
 from ..instants import NEVER, Mono, Now
 from ..transactions import (
     Answer,
-    AskTransaction,
     Question,
     SignaturePage,
     SignatureRow,
     Transaction,
 )
-from .chain_known import AHEAD_SLOTS, ChainKnown
+from .chain_fetches import ChainFetches
+from .chain_known import ChainKnown
 from .chain_line import Record
 from .chain_queue import ChainQueue
 from .chain_round import TRIES, Round, Walk
-from .chain_words import SLOT_MS, ChainLimits, Gap, Item, Out, Proven, Retract
+from .chain_words import ChainLimits, Dated, Gap, Item, Out, Proven, Retract
 from .effects import Report
 
 _SOON_S = 0.5
-_FIRST_WAIT_S = 0.25
-_LONGEST_WAIT_S = 10.0
-_SLOTS_PER_S = 20
-"""A notification that is further ahead of what the lists said is not believed: they will name it,
-where it is true."""
+_SLOT_S = 0.4
+"""The longest that a slot takes."""
 
 
 class ChainRepair:
@@ -75,21 +73,18 @@ class ChainRepair:
         self._line = self._known.line
         # What came before live prices while nothing ran is mostly more than after a reconnect.
         self._queue = ChainQueue(self._limits, self._limits.give_up_s if last else 0.0)
+        self._fetches = ChainFetches(self._line, self._queue, endpoints, self._limits)
         self._round: Round | None = None
         self._next_round: Mono = NEVER
-        self._reached: tuple[int, Mono] | None = None
-        """The slot of the last round, and when it began."""
+        self._ended: Mono | None = None
+        """When the last round ended."""
         self._silent: dict[int, Mono] = {}
         """Endpoints that the last round went on without, and since when."""
         self._gap_slot = 0
         """The first slot told after the gap."""
-        self._wants: list[tuple[float, int, int, int, Record]] = []
         self._numbers = count(1)
         self._pending: dict[int, Walk | Record] = {}
-        self._fetching = 0
-        self._cut: dict[str, int] = {}
-        """Signature -> slot of those whose cut logs are being looked up."""
-        self._proof: tuple[int, int] | None = None
+        self._proof: Proven | None = None
 
     @property
     def settled(self) -> tuple[str, int] | None:
@@ -101,11 +96,27 @@ class ChainRepair:
         """Transactions that wait for others before them, those that are being fetched included."""
         return len(self._queue)
 
+    @property
+    def begun_slot(self) -> int | None:
+        """Everything in later slots is taken or said to be missing; None: not known yet."""
+        return self._known.floor if self._known.begun else None
+
+    @property
+    def missing_slot(self) -> int | None:
+        """The first in which something is known to be missing; None: there is none."""
+        first = self._queue.missing_slot
+        return min([*self._fetches.cut.values(), *([] if first is None else [first])], default=None)
+
+    def hurry(self, now: Now) -> None:
+        """Times of blocks are wanted: read the list soon."""
+        ended = self._ended if self._ended is not None else now.mono
+        self._next_round = min(self._next_round, max(now.mono, ended) + self._limits.times_s)
+
     def live(self, transaction: Transaction, now: Now) -> Out:
         """A notification."""
         if transaction.signature in self._known.settled:
             return ()
-        if self._is_absurd(transaction.slot, now):
+        if self._known.is_absurd(transaction.slot, now.mono):
             fields = {"signature": transaction.signature, "slot": transaction.slot}
             return (Report("chain.absurd_slot", "warning", fields),)
         if self._queue.gap_since is not None and not self._gap_slot:
@@ -117,7 +128,7 @@ class ChainRepair:
         record.versions[transaction.slot] = transaction
         if record.transaction is not None or record.slot != transaction.slot:
             return ()
-        come = self._come(record, transaction, now)
+        come = self._fetches.come(record, transaction, now)
         return (*come, *self._forget(), *self._flush(now))
 
     def reconnected(self, now: Now) -> Out:
@@ -131,10 +142,7 @@ class ChainRepair:
     def due(self, now: Now) -> Mono:
         """When :meth:`advance` or :meth:`ask` has something to do; NEVER: only after a call."""
         moments = [self._next_round if self._round is None else self._round.due]
-        moments.append(self._queue.due)
-        if self._wants and self._fetching < self._limits.in_flight:
-            moments.append(Mono(self._wants[0][0]))
-        return min(moments)
+        return min(*moments, self._queue.due, self._fetches.due)
 
     def advance(self, now: Now) -> Out:
         """What time alone decides: what waited too long goes without what it waited for."""
@@ -150,27 +158,19 @@ class ChainRepair:
                 number = next(self._numbers)
                 self._pending[number] = walk
                 questions.append(self._round.ask(walk, number))
-        while self._fetching < self._limits.in_flight and self._wants:
-            if self._wants[0][0] > float(now.mono):
-                break
-            record = heappop(self._wants)[-1]
-            if self._line.by_signature.get(record.signature) is not record or record.asked:
-                continue
-            number, record.asked = next(self._numbers), True
+        for record in self._fetches.ready(now):
+            number = next(self._numbers)
             self._pending[number] = record
-            self._fetching += 1
-            questions.append(AskTransaction(number, self._endpoint(record), record.signature))
+            questions.append(self._fetches.ask(record, number))
         return questions
 
     def answer(self, question: Question, parsed: Answer, now: Now) -> Out:
         """What ``question`` brought.  An answer to nothing that is asked is nothing."""
         asked = self._pending.pop(question.number, None)
         if isinstance(asked, Record):
-            self._fetching -= 1
-            asked.asked = False
-            if not isinstance(parsed, Transaction):
-                return (*self._not_yet(asked, now), *self._flush(now))
-            return (*self._fetched(asked, parsed, question.endpoint, now), *self._flush(now))
+            found = parsed if isinstance(parsed, Transaction) else None
+            come = self._fetches.answered(asked, found, question.endpoint, now)
+            return (*come, *self._flush(now))
         if asked is None or self._round is None or asked not in self._round.walks:
             return ()
         if isinstance(parsed, SignaturePage):
@@ -185,9 +185,7 @@ class ChainRepair:
         """It brought nothing.  ``wait_s``: the endpoint wants to be left alone for so long."""
         asked = self._pending.pop(question.number, None)
         if isinstance(asked, Record):
-            self._fetching -= 1
-            asked.asked = False
-            return (*self._not_yet(asked, now, wait_s), *self._flush(now))
+            return (*self._fetches.failed(asked, now, wait_s), *self._flush(now))
         if asked is not None and self._round is not None and asked in self._round.walks:
             asked.failed(now.mono, wait_s)
             return tuple(self._end_round(now))
@@ -202,7 +200,6 @@ class ChainRepair:
         )
         self._round = Round(
             now.mono,
-            int(now.exchange),
             self._known.for_round(),
             not self._known.begun,
             walks,
@@ -213,16 +210,18 @@ class ChainRepair:
         if self._round is None or not self._round.over:
             return
         ended, self._round = self._round, None
+        self._ended = now.mono
         self._next_round = now.mono + self._limits.check_s
-        self._reached = ended.slot, ended.started
+        self._known.reached = ended.slot, ended.started
         silent = [walk.endpoint for walk in ended.walks if not walk.done]
         self._silent = {n: self._silent.get(n, now.mono) for n in silent}
         if ended.baseline:
             self._known.begin(ended)
         yield from self._faults_of(ended)
+        rows = [row for walk in ended.walks if walk.done for row in (*walk.rows, *walk.older)]
+        yield Dated(tuple(rows))
         yield from self._compare(ended, now)
-        whole = ended.slot - self._limits.settle_slots
-        self._proof = whole, ended.started_ms - self._limits.settle_slots * SLOT_MS
+        self._proof = Proven(ended.slot - self._limits.settle_slots, reached=ended.slot)
         queue = self._queue
         if queue.gap_since is not None:
             if ended.started < queue.gap_since:
@@ -239,7 +238,7 @@ class ChainRepair:
         queue, told = self._queue, self._gap_slot
         if queue.gap_since is None or (queue.released and ended.slot < told):
             return True
-        later_s = 0.0 if told else self._limits.settle_slots * SLOT_MS / 1000
+        later_s = 0.0 if told else self._limits.settle_slots * _SLOT_S
         return ended.slot >= told and ended.started >= queue.gap_since + later_s
 
     def _faults_of(self, ended: Round) -> Iterator[Item]:
@@ -247,8 +246,9 @@ class ChainRepair:
         first = max(ended.known.floor_slot, 0)
         if all(walk.cut for walk in walks):
             last = min((walk.rows[-1].slot for walk in walks if walk.rows), default=ended.slot)
-            if not any(walk.rows for walk in walks):  # what is known is known to nobody else
-                self._known.begin_anew(ended.slot - self._limits.settle_slots)
+            # What is known is known to nobody else, and the next reading would not meet it either.
+            read = any(walk.rows for walk in walks)
+            self._known.begin_anew(last - 1 if read else ended.slot - self._limits.settle_slots)
             yield Gap(first, last, walks[0].cut, final=True)
         if odd := sum(walk.odd for walk in walks):
             yield Report("chain.odd_rows", "warning", {"rows": odd})
@@ -286,7 +286,7 @@ class ChainRepair:
         if heard and not ended.baseline:  # which is one page, and may begin inside of a slot
             whole = ended.slot - self._limits.settle_slots
             yield from self._absent(whole, named)
-            self._known.settle_line(whole, self._cut)
+            self._known.settle_line(whole, self._fetches.cut)
 
     def _take_in(
         self, missed: list[Record], united: Mapping[int, list[SignatureRow]], now: Now
@@ -296,14 +296,14 @@ class ChainRepair:
         lost = 0
         for record in missed:
             if (version := record.versions.get(record.slot)) is not None:
-                yield from self._come(record, version, now)
+                yield from self._fetches.come(record, version, now)
             elif record.signature in failed and not self._failed_too:
                 record.transaction = Transaction(record.signature, record.slot, failed=True)
                 record.done = True
             else:
                 lost += 1
                 self._queue.want(record)
-                self._want(record, now)
+                self._fetches.want(record, now)
         if lost:
             yield Report("chain.missed", "info", {"transactions": lost})
 
@@ -328,98 +328,24 @@ class ChainRepair:
     def _retract(self, record: Record) -> Iterator[Item]:
         self._line.remove(record)
         self._queue.drop(record)
-        self._cut.pop(record.signature, None)
+        self._fetches.cut.pop(record.signature, None)
         if record.taken:
+            yield Report("chain.retracted", "info", {"signature": record.signature})
             yield Retract(record.taken)
 
     def _forget(self) -> Iterator[Item]:
         if (forgotten := self._known.forget()) is not None:
             signatures, gap = forgotten
             for signature in signatures:
-                self._cut.pop(signature, None)
+                self._fetches.cut.pop(signature, None)
             yield gap
-
-    def _is_absurd(self, slot: int, now: Now) -> bool:
-        if self._reached is None:
-            return False
-        reached, at = self._reached
-        return slot > reached + AHEAD_SLOTS + _SLOTS_PER_S * (now.mono - at)
-
-    # Single transactions
-
-    def _endpoint(self, record: Record) -> int:
-        left = [n for n in range(self._endpoints) if n not in record.cut_at]
-        return left[record.tries % len(left)] if left else 0
-
-    def _want(self, record: Record, now: Now, wait_s: float = 0.0) -> None:
-        at = float(now.mono) + wait_s
-        heappush(self._wants, (at, *record.key, next(self._numbers), record))
-
-    def _come(self, record: Record, transaction: Transaction, now: Now) -> Iterator[Item]:
-        """Its transaction is known.  Where the node cut its logs, they are asked for as well."""
-        record.transaction, record.arrived_ms = transaction, int(now.exchange)
-        record.asked = False
-        yield from self._queue.come(record)
-        if transaction.truncated and len(record.cut_at) < self._endpoints:
-            record.wanted_since = now.mono
-            self._cut[record.signature] = record.slot
-            self._want(record, now)
-
-    def _fetched(
-        self, record: Record, found: Transaction, endpoint: int, now: Now
-    ) -> Iterator[Item]:
-        if self._line.by_signature.get(record.signature) is not record:
-            return
-        if found.truncated:
-            record.cut_at.add(endpoint)
-            if len(record.cut_at) >= self._endpoints:
-                yield Gap(
-                    record.slot,
-                    record.slot,
-                    "logs cut by every node",
-                    final=True,
-                    accounts=found.accounts,
-                    time_ms=found.time_ms,
-                )
-        else:
-            record.cut_at = set()
-        if len(record.cut_at) in (0, self._endpoints):
-            self._cut.pop(record.signature, None)
-        if record.transaction is None:
-            yield from self._come(record, found, now)
-            return
-        if len(found.prices) > len(record.transaction.prices) or not found.truncated:
-            record.transaction = found
-            if record.done:
-                yield from self._queue.give(record)
-        if found.truncated and len(record.cut_at) < self._endpoints:
-            self._want(record, now)
-
-    def _not_yet(self, record: Record, now: Now, wait_s: float = 0.0) -> Iterator[Item]:
-        if self._line.by_signature.get(record.signature) is not record:
-            return
-        since = record.wanted_since if record.wanted_since is not None else now.mono
-        if self._endpoints > 1:  # the others need not wait
-            wait_s = 0.0
-        if now.mono - since < self._limits.give_up_s:
-            wait_s = max(wait_s, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(record.tries, 9)))
-            record.tries += 1
-            self._want(record, now, wait_s)
-            return
-        why = "its logs are cut" if record.transaction is not None else "no endpoint has it"
-        yield Gap(record.slot, record.slot, f"{record.signature}: {why}", final=True)
-        record.cut_at = set(range(self._endpoints))
-        self._cut.pop(record.signature, None)
-        if record.transaction is None:
-            nothing = Transaction(record.signature, record.slot)
-            yield from self._come(record, nothing, now)
 
     def _flush(self, now: Now) -> Iterator[Item]:
         yield from self._queue.flush(now)
         if self._proof is None or self._queue.gap_since is not None:
             return
-        slot, until_ms = self._proof
-        first = self._queue.first_slot
-        if (first is None or first > slot) and all(at > slot for at in self._cut.values()):
+        proof, first = self._proof, self._queue.first_slot
+        slot = proof.slot
+        if (first is None or first > slot) and all(at > slot for at in self._fetches.cut.values()):
             self._proof = None
-            yield Proven(slot, until_ms)
+            yield evolve(proof, settled=self.settled)

@@ -6,30 +6,28 @@ are made anew, and for that the chain is read again from an earlier transaction:
 longest candle that was running at ``settled_ms`` (at most five minutes, the longest interval made
 of prices).
 
-A live price counts when it arrives, about a second after its block, a fetched one in the second of
-its block.  ``bounds`` keep which slots were told before a candle began, so that a price which is
-fetched now counts in the candle in which it was live.
+Clients have been told these prices before.  Which ones, ``told_slot`` and ``told`` know.
 """
 
 import json
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, fields, frozen
 
 from ..model import Interval
 from . import calendar
 
 _MARKS = 1_000
-_MOVED_MS = 5_000
-"""A time that is further from a bound than this was not moved over it by the way of a message."""
+_MOST_TOLD = 2_000
 
 
 @frozen
 class ChainCursor:
     """``signature`` and ``slot``: the chain is read on behind this transaction; prices behind it
     count at ``time_ms`` or later.  ``since_ms``: none was missed from then on, of ``symbols`` (with
-    ``*``: of all).  ``bounds``: (time, last slot of which all prices count before it), ascending.
+    ``*``: of all).  ``told_slot``: clients know everything up to it, and ``told`` (signatures) of
+    later slots.
     """
 
     signature: str
@@ -38,7 +36,8 @@ class ChainCursor:
     settled_ms: int
     since_ms: int
     symbols: tuple[str, ...] = ()
-    bounds: tuple[tuple[int, int], ...] = ()
+    told_slot: int = 0
+    told: tuple[str, ...] = ()
 
     @property
     def last(self) -> tuple[str, int]:
@@ -52,18 +51,18 @@ class ChainCursor:
         """Open time of the first candle that is not certain."""
         return calendar.open_of(interval, self.settled_ms)
 
-    def placed(self, slot: int, time_ms: int) -> int:
-        """The time at which a fetched price counts."""
-        for bound_ms, last_slot in self.bounds:
-            if abs(time_ms - bound_ms) <= _MOVED_MS:
-                before = slot <= last_slot
-                time_ms = min(time_ms, bound_ms - 1) if before else max(time_ms, bound_ms)
-        return time_ms
+    def with_told(self, slots: Mapping[str, int]) -> "ChainCursor":
+        """Clients know these transactions (signature -> slot), and all that are settled."""
+        later = [signature for signature, slot in slots.items() if slot > self.told_slot]
+        return evolve(self, told=tuple(later[-_MOST_TOLD:]))
+
+    def was_told(self, signature: str, slot: int) -> bool:
+        """Whether clients know the prices of this transaction."""
+        return slot <= self.told_slot or signature in self.told
 
     def text(self) -> str:
         """For the store."""
-        names = ("signature", "slot", "time_ms", "settled_ms", "since_ms", "symbols", "bounds")
-        return json.dumps({name: getattr(self, name) for name in names})
+        return json.dumps({name: getattr(self, name) for name in _NAMES})
 
     @classmethod
     def parse(cls, text: str) -> "ChainCursor":
@@ -77,10 +76,14 @@ class ChainCursor:
                 int(found["settled_ms"]),
                 int(found["since_ms"]),
                 tuple(map(str, found["symbols"])),
-                tuple((int(at), int(slot)) for at, slot in found["bounds"]),
+                int(found.get("told_slot", 0)),
+                tuple(map(str, found.get("told", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a cursor: {error!r}") from None
+
+
+_NAMES = tuple(attribute.name for attribute in fields(ChainCursor))
 
 
 @define
@@ -114,13 +117,8 @@ class CursorKeeper:
         while len(self._marks) > 1 and opens and self._marks[1][2] <= opens[0]:
             self._marks.popleft()
         signature, slot, time_ms = self._marks[0]
-        bounds = [(time_ms, slot)]
-        for at in opens:
-            earlier = next((told for told, told_ms in reversed(taken) if told_ms < at), slot)
-            bounds.append((at, max(slot, earlier)))
-        cursor = ChainCursor(
-            signature, slot, time_ms, settled_ms, since_ms, tuple(symbols), tuple(sorted(bounds))
-        )
+        told = max(transaction[1], 0 if self.last is None else self.last.told_slot)
+        cursor = ChainCursor(signature, slot, time_ms, settled_ms, since_ms, tuple(symbols), told)
         if cursor == self.last:
             return None
         self.last = cursor

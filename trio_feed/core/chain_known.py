@@ -6,12 +6,16 @@ nothing out (:mod:`.chain_round`).
 
 from collections.abc import Collection
 
+from ..instants import Mono
 from .chain_line import ChainLine
 from .chain_round import Known, Round
 from .chain_words import ChainLimits, Gap
 
 _WITNESSES = 8
-AHEAD_SLOTS = 1000
+_AHEAD_SLOTS = 1000
+_SLOTS_PER_S = 20
+"""A notification that is further ahead of what the lists said is not believed: they will name it,
+where it is true."""
 
 
 class ChainKnown:
@@ -28,6 +32,15 @@ class ChainKnown:
         """Nothing at or below it is wanted that was not told."""
         self.begun = last is not None
         """A first round has shown where the chain stands."""
+        self.reached: tuple[int, Mono] | None = None
+        """The slot of the last round, and when it began."""
+
+    def is_absurd(self, slot: int, now: Mono) -> bool:
+        """No chain can have got there by now."""
+        if self.reached is None:
+            return False
+        reached, at = self.reached
+        return slot > reached + _AHEAD_SLOTS + _SLOTS_PER_S * (now - at)
 
     def for_round(self) -> Known:
         """What the next reading may end at."""
@@ -39,7 +52,7 @@ class ChainKnown:
         self.begun, self.floor = True, ended.slot
         if self.line.records:
             told = self.line.records[0].slot - 1
-            self.floor = min(ended.slot, max(told, ended.slot - AHEAD_SLOTS))
+            self.floor = min(ended.slot, max(told, ended.slot - _AHEAD_SLOTS))
         rows = [row for rows in ended.united().values() for row in rows if row.slot <= self.floor]
         for row in rows:
             self.settle(row.signature, row.slot)

@@ -41,7 +41,6 @@ class Record:
     slot: int
     place: int = 0
     transaction: Transaction | None = None
-    arrived_ms: int = 0
     versions: dict[int, Transaction] = field(factory=dict)
     taken: tuple[str, ...] = ()
     done: bool = False

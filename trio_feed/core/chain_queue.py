@@ -15,9 +15,6 @@ from .chain_line import Record
 from .chain_words import ChainLimits, Gap, Item, Take
 from .effects import Report
 
-_BLOCK_TIME_SLACK_MS = 2_000
-"""A block's time is in whole seconds: one so little before its predecessor's is not earlier."""
-
 
 @define(eq=False)
 class ChainQueue:
@@ -29,7 +26,6 @@ class ChainQueue:
     gap_since: Mono | None = None
     last_key: tuple[int, int] = (-1, 0)
     released: bool = False
-    _last_ms: int = 0
     _blocked_since: Mono | None = None
     _waiting: list[Record] = field(factory=list)
     """By key.  All of them while held; once released only those that are being fetched."""
@@ -48,6 +44,13 @@ class ChainQueue:
     def first_slot(self) -> int | None:
         """Of what waits."""
         return self._waiting[0].slot if self._waiting else None
+
+    @property
+    def missing_slot(self) -> int | None:
+        """Of the first that is being fetched."""
+        if not self._missing:
+            return None
+        return next((r.slot for r in self._waiting if r.transaction is None), None)
 
     def want(self, record: Record) -> None:
         """It is being fetched, and what is behind it waits."""
@@ -100,18 +103,16 @@ class ChainQueue:
         transaction = record.transaction
         assert transaction is not None, "only what is there is given out"
         late = record.key < self.last_key or bool(record.taken)
-        time_ms = transaction.time_ms or record.arrived_ms
-        if not late and 0 < self._last_ms - time_ms <= _BLOCK_TIME_SLACK_MS:
-            time_ms = self._last_ms
         taken = set(record.taken)
         for number, price in enumerate(transaction.prices):
             if price.key not in taken:
                 position = record.position(number)
-                yield Take(evolve(price, time_ms=time_ms, position=position), late)
+                placed = evolve(price, time_ms=transaction.time_ms, position=position)
+                yield Take(placed, late, record.signature)
         record.taken = tuple(dict.fromkeys([*record.taken, *(p.key for p in transaction.prices)]))
         record.done = True
         if not late and transaction.prices:
-            self.last_key, self._last_ms = record.key, time_ms
+            self.last_key = record.key
 
     def _release(self, now: Now) -> Iterator[Item]:
         assert self._blocked_since is not None, "called where something is blocked"

@@ -75,11 +75,9 @@ class Walk:
 
 @define(eq=False)
 class Round:
-    """``started`` and ``started_ms`` (the chain's clock): everything that the node had confirmed by
-    then is in the list."""
+    """``started``: everything that the node had confirmed by then is in the list."""
 
     started: Mono
-    started_ms: int
     known: Known
     baseline: bool
     """True: nothing is known yet, one page shows where the chain stands."""

@@ -6,6 +6,7 @@
 from attrs import frozen
 
 from ..model import Price
+from ..transactions import SignatureRow
 from .effects import Report
 
 
@@ -14,10 +15,37 @@ class Take:
     """A price of the chain.  ``price.position`` orders it among all others: it is larger than that
     of every price taken before, unless ``late``: then it belongs between prices that were taken
     already, and what was built from those is to be revised.  ``price.time_ms`` is the block's time
-    where the node said it, else the moment of arrival."""
+    where the node said it, else 0 until :mod:`.chain_placing` knows it.  ``signature``: of its
+    transaction."""
 
     price: Price
     late: bool = False
+    signature: str = ""
+
+
+@frozen
+class Heard:
+    """A price that is to be taken once the time of its block is known; ``price.time_ms`` is an
+    estimate."""
+
+    price: Price
+    signature: str = ""
+
+
+@frozen
+class Dated:
+    """Rows of the program's list; those of slots whose time the node knows say it."""
+
+    rows: tuple[SignatureRow, ...]
+
+
+@frozen
+class Unsure:
+    """A price was taken at an estimated time, so candles between may hold it or not; a later
+    :class:`Proven` ends it."""
+
+    first_ms: int
+    until_ms: int
 
 
 @frozen
@@ -51,15 +79,18 @@ class Gap:
 class Proven:
     """Every price up to ``slot`` was taken, but for gaps that are final.
 
-    ``until_ms`` is the chain's time up to which that holds, on the clock of ``now.exchange``.
-    A quiet program is proven quiet by it.
+    ``until_ms`` is the chain's time up to which that holds (0 until :mod:`.chain_placing` knows
+    it).  A quiet program is proven quiet by it.  ``reached``: the newest slot that the node had.
+    ``settled``: signature and slot of the last transaction before which nothing is missing.
     """
 
     slot: int
-    until_ms: int
+    until_ms: int = 0
+    reached: int = 0
+    settled: tuple[str, int] | None = None
 
 
-Item = Take | Retract | Gap | Proven | Report
+Item = Take | Heard | Retract | Dated | Unsure | Gap | Proven | Report
 Out = tuple[Item, ...]
 
 
@@ -73,7 +104,8 @@ class ChainLimits:
     ``in_flight``: getTransaction under way at once.  ``page`` rows, at most ``pages`` of them, are
     read back after a gap.  ``settle_slots``: so far behind the newest slot a list is believed to
     be whole, because nodes write it a little later than the slot is confirmed.  ``remembered``
-    signatures tell duplicates.
+    signatures tell duplicates.  ``times_s``: so soon after a price came the list is read for the
+    time of its block.
     """
 
     check_s: float = 10.0
@@ -85,7 +117,4 @@ class ChainLimits:
     pages: int = 100
     settle_slots: int = 16
     remembered: int = 20_000
-
-
-SLOT_MS = 400
-"""The longest that a slot takes (200 ms are planned)."""
+    times_s: float = 2.0

@@ -4,7 +4,9 @@ Where the venue is a chain of transactions (``rules.chain``), :mod:`.chain` says
 proven, missing or taken back; the driver of the chain calls the methods of the second part.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Price
@@ -14,6 +16,9 @@ from .opening import End
 from .prices import SymbolPrices
 from .scope import Scope
 from .upstream import Upstream
+
+_TOLD = 5_000
+"""Keys of prices per symbol."""
 
 
 class PriceCandles:
@@ -27,6 +32,8 @@ class PriceCandles:
         self._scope, self._upstream = scope, upstream
         self._line = scope.lines.get(Channel.TRADE)
         self.prices = SymbolPrices(built, last, scope.rules.chain, now.mono)
+        self._told: OrderedDict[str, Decimal] = OrderedDict()
+        """Of a chain: what clients know, by key."""
 
     def take(self, price: Price, now: Now, out: list[Effect]) -> None:
         """A price; nothing where it was known."""
@@ -38,8 +45,7 @@ class PriceCandles:
             fields = {"symbol": self._scope.symbol, "time": price.time_ms}
             out.append(Report("price.too_late", "warning", fields))
             out += self.missed(price.time_ms, price.time_ms + 1, now, final=True)
-        if self._line is not None:
-            out.append(LineNews(self._line, price, self._scope.source, float(now.wall)))
+        self._tell(price, now, out)
         self._priced(built, now, out)
         self._scope.alarm.want(self.prices.due(now))
 
@@ -60,7 +66,29 @@ class PriceCandles:
         if self.prices.due(now) <= now.mono:
             self._priced(self.prices.advance(now), now, out)
 
+    def _tell(self, price: Price, now: Now, out: list[Effect]) -> None:
+        """News for who follows prices; of a chain each once, unless it has another value now."""
+        if self._scope.rules.chain:
+            if self._told.get(price.key) == price.price:
+                return
+            self.was_told(price)
+        if self._line is not None:
+            out.append(LineNews(self._line, price, self._scope.source, float(now.wall)))
+
     # What a chain says.
+
+    def was_told(self, price: Price) -> None:
+        """Clients know this one."""
+        self._told[price.key] = price.price
+        if len(self._told) > _TOLD:
+            self._told.popitem(last=False)
+
+    def hear(self, price: Price, now: Now, out: list[Effect]) -> None:
+        """A price that will be taken when its time is known: it is told, and shown in candles that
+        run."""
+        self._tell(price, now, out)
+        for interval, kline in self.prices.hear(price):
+            out += self._scope.candles.previewed(interval, kline, now)
 
     @property
     def next_end_ms(self) -> int | None:

@@ -220,6 +220,15 @@ class Ledger:
         self.silent_until(kline.open_ms, begin=True)
         return [self._close(kline, now) if kline.closed else self._update(kline, now)]
 
+    def preview(self, kline: Kline, now: Now) -> list[CandleNews]:
+        """A running candle with what is not certain yet: ordinary where it is the expected one,
+        provisional where others before it are not closed."""
+        if kline.open_ms == self.expected and not self.fresh:
+            return [self._update(kline, now)]
+        if kline.open_ms <= self.closed_ms and not self.fresh:
+            return []
+        return [CandleNews(self.series, kline, 1, float(now.wall), provisional=True)]
+
     def silent_until(self, open_ms: int, *, begin: bool = False) -> None:
         """No candle opens before ``open_ms``, and none is missing."""
         moves = begin and open_ms != self.expected if self.fresh else open_ms > self.expected

@@ -164,7 +164,14 @@ class PriceBars:
     def missed(self, first_ms: int, until_ms: int) -> list[Built]:
         """Prices between may be lost.  Returns the candles that are no longer complete; implied
         ones are the caller's to keep as holes (:func:`fill_flat`)."""
-        self._gaps = [*self._gaps, (first_ms, until_ms)][-100:]
+        low, high = first_ms, until_ms
+        apart = []
+        for gap in self._gaps:  # what touches becomes one
+            if gap[0] <= high and low <= gap[1]:
+                low, high = min(low, gap[0]), max(high, gap[1])
+            else:
+                apart.append(gap)
+        self._gaps = [*apart, (low, high)][-100:]
         return self._remarked()
 
     def first_after(self, time_ms: int) -> int | None:
@@ -195,6 +202,21 @@ class PriceBars:
         if before is None:
             return None
         return flat(bars[before], open_ms, complete=self._complete(interval, open_ms))
+
+    def running(self, interval: Interval, price: Price) -> Kline | None:
+        """The candle to which ``price`` would belong, without it; None where it is closed."""
+        at = calendar.open_of(interval, price.time_ms)
+        bars = self._bars[interval]
+        newest = next(reversed(bars), None)
+        if at < max(self._closed_ms[interval], newest or 0):
+            return None
+        if newest == at:
+            return bars[at]
+        opens = price.price if newest is None else bars[newest].close
+        complete = self._complete(interval, at)
+        return Kline(
+            at, opens, opens, opens, opens, _ZERO, _ZERO, 0, False, Source.TRADES, 0, complete
+        )
 
     def _open(self, interval: Interval) -> int | None:
         """Open time of the candle that runs."""
@@ -307,13 +329,18 @@ class PriceBars:
 
 
 def _with(bar: Kline, entry: _Entry) -> Kline:
+    return with_price(bar, entry.price, entry.time_ms)
+
+
+def with_price(bar: Kline, price: Decimal, time_ms: int) -> Kline:
+    """The candle with one price more."""
     return evolve(
         bar,
-        high=max(bar.high, entry.price),
-        low=min(bar.low, entry.price),
-        close=entry.price,
+        high=max(bar.high, price),
+        low=min(bar.low, price),
+        close=price,
         trades=bar.trades + 1,
-        event_ms=entry.time_ms,
+        event_ms=time_ms,
     )
 
 

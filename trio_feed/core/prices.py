@@ -3,9 +3,10 @@
 For venues that give a price per event.  An interval without a price has no
 candle (:mod:`.price_bars`).  What says that a candle is over depends on the venue:
 
-- ``chain``: what was missed can be fetched (:mod:`.chain`).  Prices come with their time and once
-  each, and a candle closes at :meth:`SymbolPrices.proven`: a later price of the chain, or a reading
-  of the program's list.  No clock closes anything.  Late and retracted prices are revisions.
+- ``chain``: what was missed can be fetched (:mod:`.chain`).  Prices come with the time of their
+  block and once each (:mod:`.chain_placing`), and a candle closes at :meth:`SymbolPrices.proven`:
+  a later price of the chain, or a reading of the program's list.  No clock closes anything.  Late
+  and retracted prices are revisions.
 - else nothing can be fetched, and a candle closes by our clock a second after its end; it is kept
   open while the stream is down.  The same event may come twice, from two connections: its key
   decides.
@@ -23,7 +24,7 @@ from ..instants import NEVER, Mono, Now
 from ..model import Interval, Kline, Price
 from . import calendar
 from .bars import Built
-from .price_bars import PriceBars
+from .price_bars import PriceBars, with_price
 
 GRACE_MS = 1_000
 """Without a chain a candle is closed only this long after its end."""
@@ -53,6 +54,8 @@ class SymbolPrices:
     """End of a gap after which no price has come yet."""
     _open_gaps: list[Span] = field(factory=list)
     _final: list[Span] = field(factory=list)
+    _heard: dict[str, Price] = field(factory=dict)
+    """Prices that are not taken yet, with estimated times."""
     _kept: dict[tuple[Interval, int], Kline] = field(factory=dict)
     """Candles that an earlier run had stored and that are made anew, until they are."""
 
@@ -102,6 +105,17 @@ class SymbolPrices:
         """No price after ``time_ms`` was missed, though none has come yet."""
         self._bars.watch(time_ms)
 
+    def hear(self, price: Price) -> list[Built]:
+        """A price that will be taken later, with an estimated time.  Returns the running candles
+        with it."""
+        if not self.intervals:
+            return []
+        self._heard[price.key] = price
+        if len(self._heard) > _REMEMBERED:
+            del self._heard[next(iter(self._heard))]
+        found = ((i, self._bars.running(i, price)) for i in self.intervals)
+        return [(i, self._shown(i, bar)) for i, bar in found if bar is not None]
+
     def take(self, price: Price, now: Now) -> list[Built] | None:
         """A price, at its own time, or at the exchange's of ``now`` where it has none.  Returns
         what changed; None: it was here before."""
@@ -110,17 +124,24 @@ class SymbolPrices:
                 return None
             self._remember(price.key)
         self.heard_at = now.mono
+        self._heard.pop(price.key, None)
         if not self.intervals:
             return []
         price = evolve(price, time_ms=price.time_ms or int(now.exchange))
         out: list[Built] = []
         if self._unsure_ms is not None and price.time_ms >= self._unsure_ms:
-            since, self._unsure_ms = self._unsure_ms, None
-            out = self._mark((since, price.time_ms + 1))
+            span = self._unsure_ms, price.time_ms + 1
+            if any(gap[1] == self._unsure_ms for gap in self._open_gaps):
+                self._note(span, self._open_gaps)  # so that what proves the gap whole ends it
+            self._unsure_ms = None
+            out = self._mark(span)
         return self._news(out + self._bars.take(price))
 
     def retract(self, keys: Iterable[str]) -> list[Built]:
         """These prices are not in the chain."""
+        keys = [*keys]
+        for key in keys:
+            self._heard.pop(key, None)
         return self._news(self._bars.retract(keys)) if self.intervals else []
 
     def proven(self, until_ms: int) -> list[Built]:
@@ -134,13 +155,13 @@ class SymbolPrices:
 
     def missed(self, first_ms: int, until_ms: int, *, final: bool) -> list[Built]:
         """Prices between may be missing.  ``final``: they cannot be had."""
-        (self._final if final else self._open_gaps).append((first_ms, until_ms))
-        self._hold()
         after_ms = self._bars.first_after(until_ms)
         if after_ms is None:
             self._unsure_ms = max(until_ms, self._unsure_ms or 0)
         else:
             until_ms = after_ms + 1
+        self._note((first_ms, until_ms), self._final if final else self._open_gaps)
+        self._hold()
         return self._mark((first_ms, until_ms))
 
     def whole(self, until_ms: int) -> list[Built]:
@@ -189,7 +210,9 @@ class SymbolPrices:
         self._bars.hold_ms = min((first_ms for first_ms, _ in self._open_gaps), default=None)
 
     def _news(self, built: list[Built]) -> list[Built]:
-        """Without what is stored just so."""
+        """Without what is stored just so; running ones with what was heard."""
+        if self._heard:
+            built = [(i, bar if bar.closed else self._shown(i, bar)) for i, bar in built]
         if not self._kept:
             return built
         out = []
@@ -198,6 +221,21 @@ class SymbolPrices:
             if stored is None or _values(stored) != _values(kline):
                 out.append((interval, kline))
         return out
+
+    def _shown(self, interval: Interval, bar: Kline) -> Kline:
+        """A running candle with what was heard and not taken yet."""
+        for price in self._heard.values():
+            if calendar.open_of(interval, price.time_ms) == bar.open_ms:
+                bar = with_price(bar, price.price, price.time_ms)
+        return bar
+
+    @staticmethod
+    def _note(span: Span, gaps: list[Span]) -> None:
+        """One that goes on where the last one ended is one with it."""
+        if gaps and span[0] <= gaps[-1][1] and gaps[-1][0] <= span[1]:
+            gaps[-1] = min(span[0], gaps[-1][0]), max(span[1], gaps[-1][1])
+        else:
+            gaps.append(span)
 
     def _mark(self, span: Span) -> list[Built]:
         self._final = self._final[-10:]

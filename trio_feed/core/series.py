@@ -115,6 +115,10 @@ class CandleLines:
             out += self._roll(kline, now)
         return out
 
+    def previewed(self, interval: Interval, kline: Kline, now: Now) -> list[Effect]:
+        """A running candle with prices that may still belong to another one."""
+        return [*self.ledgers[interval].preview(self._labelled(kline), now)]
+
     def passed(self, until_ms: int, now: Now) -> list[Effect]:
         """No minute before ``until_ms`` is to come any more: what was made of them is over."""
         out: list[Effect] = []

@@ -142,6 +142,15 @@ class SymbolEngine:
             self._alarm.at = self.upstream.liveness.wake_at
         return out
 
+    def hear(self, price: Price, now: Now) -> list[Effect]:
+        """A price whose time is only estimated (:mod:`.chain_placing`)."""
+        out: list[Effect] = []
+        self.priced.hear(price, now, out)
+        first = self.upstream.liveness.heard(price, now.mono)
+        if first is not None:
+            out += self.upstream.flows(first, now)
+        return out
+
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         out = self.upstream.up(stream, now)

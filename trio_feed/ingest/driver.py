@@ -113,6 +113,12 @@ class Driver:
             return
         self.perform(engine, engine.take(events, now))
 
+    def hear(self, price: Price, at: Mono, wall: Wall) -> None:
+        """A price whose time is only estimated: news of it, no part of a candle yet."""
+        engine = self.engines.get(price.symbol)
+        if engine is not None:
+            self.perform(engine, engine.hear(price, Now(at, wall, self.clock.at(at))))
+
     def is_stranger(self, symbol: str) -> bool:
         """A symbol that is not known and may be :meth:`meet`: it came by itself, and there is
         room."""

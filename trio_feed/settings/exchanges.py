@@ -165,8 +165,12 @@ class SolanaSettings:
     compared: what only one of them knows counts."""
     check_s: float = field(default=10.0, validator=_between(1, 3600))
     """The list of the program's transactions is read this often, though nothing seems lost."""
+    times_s: float = field(default=2.0, validator=_between(0.1, 3600))
+    """So soon after a live price the list is read for the time of its block, without which no
+    candle closes."""
     hold_s: float = field(default=20.0, validator=_between(0.1, 3600))
-    """So long live prices wait for missed ones before them; then these come late, as revisions."""
+    """So long candles wait for missed prices and for times of blocks; then they close marked as not
+    complete, and what comes late is a revision."""
     give_up_s: float = field(default=600.0, validator=_between(1, 86400))
     """A transaction that no endpoint gives for so long is said to be missing."""
 

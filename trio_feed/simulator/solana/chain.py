@@ -5,8 +5,11 @@ those who listen to ``processed`` are told of them, nobody else; two of three la
 the third never does.  What has landed for good is ``confirmed`` and ``finalized`` at once, as it is
 within 150 ms on mainnet.
 
-RPC as agave answers it: getSlot, getSignaturesForAddress, getTransaction, with the codes -32015 (a
-transaction of a version that was not asked for), -32016 (the node is not so far), -32602, -32601.
+A block's time is the second in which its slot began, for all of its transactions.
+
+RPC as agave answers it: getSlot, getBlockTime, getSignaturesForAddress, getTransaction, with the
+codes -32004 (no such block yet), -32015 (a transaction of a version that was not asked for), -32016
+(the node is not so far), -32602, -32601.
 About two of five transactions are of version 1, as on mainnet since 2026-09.
 """
 
@@ -31,6 +34,10 @@ _NEW_IN_FIVE = 2
 
 def slot_at(now_ms: float) -> int:
     return int(now_ms - _FIRST_SLOT_MS) // SLOT_MS
+
+
+def block_time_s(slot: int) -> int:
+    return (_FIRST_SLOT_MS + slot * SLOT_MS) // 1000
 
 
 @frozen
@@ -107,7 +114,8 @@ class SolanaChain:
         return msgspec.json.encode({"jsonrpc": "2.0", **reply, "id": request_id})
 
     def _land(self, transaction: Transaction, now_ms: float) -> None:
-        self.landed.append(Landed(transaction, slot_at(now_ms), int(now_ms // 1000)))
+        slot = slot_at(now_ms)
+        self.landed.append(Landed(transaction, slot, block_time_s(slot)))
         if len(self.landed) > 2 * _KEPT:
             del self.landed[:_KEPT]
 
@@ -117,13 +125,17 @@ class SolanaChain:
             case "getSlot", [*options]:
                 _options(options, slot, processed=True)
                 return slot
+            case "getBlockTime", [int(asked)]:
+                if asked > slot:
+                    raise RpcError(-32004, f"Block not available for slot {asked}")
+                return block_time_s(asked)
             case "getSignaturesForAddress", [str(account), *options]:
                 return self._signatures(account, _options(options, slot), slot)
             case "getTransaction", [str(signature), *options]:
                 if not is_signature(signature):
                     raise RpcError(_INVALID_PARAMS, "Invalid param: WrongSize")
                 return self._transaction(signature, _options(options, slot), slot)
-            case "getSignaturesForAddress" | "getTransaction", _:
+            case "getSignaturesForAddress" | "getTransaction" | "getBlockTime", _:
                 raise RpcError(_INVALID_PARAMS, "`params` should have at least 1 argument(s)")
         raise RpcError(-32601, "Method not found")
 

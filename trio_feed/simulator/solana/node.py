@@ -5,6 +5,7 @@ a client misses while it is away it has to ask for (:mod:`.chain`).  All commitm
 once, but for forks, which only ``processed`` shows.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Never
@@ -16,12 +17,14 @@ from attrs import define, evolve, field
 from ..machinery.connection import Connection
 from ..machinery.response_faults import ResponseFaults
 from ..machinery.server import SimulatedExchange
-from ..machinery.wire import Request, Response, WebSocketPeer, text_frame
+from ..machinery.wire import Request, Response, WebSocketPeer, http_date, text_frame
 from .chain import SolanaChain, slot_at
 from .control import LogSubscriptions
 from .spinpet import SpinPetMarket, Transaction
 
 _TOO_MANY = b'{"jsonrpc":"2.0","error":{"code":429,"message":"Too many requests"},"id":null}'
+
+_ROUNDING_MS = 0.001
 
 
 @define(eq=False)
@@ -52,7 +55,10 @@ class SolanaNode(SimulatedExchange[SolanaConnection]):
     chain: SolanaChain = field(factory=SolanaChain)
     _truncated: int = 0
     _lost: int = 0
-    _quiet_until: float = 0.0
+    _quiet_until_ms: float = 0.0
+    _next_ms: float = math.inf
+    """When the next transaction happens."""
+    _changed: trio.Event = field(factory=trio.Event)
     _subscription_ids: Iterator[int] = field(factory=lambda: count(24_040))
 
     def truncate_logs(self, times: int) -> None:
@@ -65,16 +71,17 @@ class SolanaNode(SimulatedExchange[SolanaConnection]):
 
     def be_quiet(self, lasts_s: float) -> None:
         """Nobody calls the program for so long; strangers go on."""
-        self._quiet_until = max(self._quiet_until, trio.current_time() + lasts_s)
+        self._quiet_until_ms = max(self._quiet_until_ms, self.now_ms() + lasts_s * 1000)
 
-    def push(self, transaction: Transaction) -> None:
-        """A transaction happens, in this moment's slot; notify every connection."""
-        now_ms = self.now_ms()
+    def push(self, transaction: Transaction, at_ms: float | None = None) -> None:
+        """A transaction happens, in this moment's slot or that of ``at_ms``; notify every
+        connection."""
+        now_ms = self.now_ms() if at_ms is None else at_ms
         for landed in self.chain.land_again(now_ms):
-            self._notify(landed, settled=True)
-        self._notify(transaction, settled=self.chain.happens(transaction, now_ms))
+            self._notify(landed, now_ms, settled=True)
+        self._notify(transaction, now_ms, settled=self.chain.happens(transaction, now_ms))
 
-    def _notify(self, transaction: Transaction, *, settled: bool) -> None:
+    def _notify(self, transaction: Transaction, now_ms: float, *, settled: bool) -> None:
         if self.market.program_id in transaction.mentions:
             if self._lost:
                 self._lost -= 1
@@ -82,29 +89,45 @@ class SolanaNode(SimulatedExchange[SolanaConnection]):
             if self._truncated:
                 self._truncated -= 1
                 transaction = evolve(transaction, logs=_truncated(transaction.logs))
-        slot = slot_at(self.now_ms())
+        slot = slot_at(now_ms)
         for connection in [*self.connections]:
             connection.notify(transaction, slot, settled=settled)
 
     async def run(self) -> Never:
         """Let transactions happen for ever."""
+        self._next_ms = self.now_ms() + self.market.gap_s() * 1000
         while True:
-            await trio.sleep(self.market.gap_s())
+            with trio.move_on_after(max(0.0, self._next_ms - self.now_ms()) / 1000):
+                await self._changed.wait()
+            self._changed = trio.Event()
+            self.run_ahead(self.now_ms() + _ROUNDING_MS)
+
+    def run_ahead(self, until_ms: float) -> None:
+        """What happens up to ``until_ms`` happens, as if each were at its time."""
+        while self._next_ms <= until_ms:
+            at_ms, self._next_ms = self._next_ms, self._next_ms + self.market.gap_s() * 1000
             transaction = self.market.next_transaction()
-            quiet = trio.current_time() < self._quiet_until
+            quiet = at_ms < self._quiet_until_ms
             if quiet and self.market.program_id in transaction.mentions:
                 self.market.recent.pop()  # it did not happen
             else:
-                self.push(transaction)
+                self.push(transaction, at_ms)
+
+    def clock_changed(self) -> None:
+        """``now_ms`` made a leap."""
+        self._changed.set()
 
     def answer(self, request: Request, now_ms: int) -> Response:
+        """Each with a ``Date``, as every HTTP server gives one (agave's is hyper)."""
+        date = {"Date": http_date(now_ms)}
         if request.method != "POST":
             said = b"Used HTTP Method is not allowed. POST or OPTIONS is required\n"
-            return Response(405, said)
+            return Response(405, said, date)
         status = self.faults.next_rest()
         if status is not None:
-            return Response(status, _TOO_MANY, {"Retry-After": "10"} if status == 429 else {})
-        return Response(200, self.chain.answer(request.body, now_ms))
+            again = {"Retry-After": "10"} if status == 429 else {}
+            return Response(status, _TOO_MANY, {**date, **again})
+        return Response(200, self.chain.answer(request.body, now_ms - self.faults.behind_ms), date)
 
     def refusal(self, status: int) -> Response:
         return Response(status)

@@ -1,7 +1,7 @@
 """Solana's RPC over HTTP: what was in the chain, asked for afterwards.  Pure.
 
-Sources: https://solana.com/docs/rpc/http (getSlot, getSignaturesForAddress, getTransaction), read
-2026-11.  What is easily done wrong:
+Sources: https://solana.com/docs/rpc/http (getSlot, getBlockTime,
+getSignaturesForAddress, getTransaction), read 2026-11.  What is easily done wrong:
 
 - ``maxSupportedTransactionVersion`` must be the integer 1.  Without it, or with 0, every
   transaction of version 1 (mainnet, since 2026-09-15) is refused with -32015.
@@ -27,6 +27,8 @@ MOST_SIGNATURES = 1000
 VERSION = 1
 """The newest version of transactions that is asked for."""
 _RPC_ID = 1
+_NO_BLOCK = frozenset({-32001, -32004, -32007, -32009, -32014})
+"""agave, rpc-client-api ``custom_error.rs``."""
 
 
 class RpcRefused(BadMessage):
@@ -125,6 +127,23 @@ def transaction_body(signature: str, commitment: str) -> bytes:
         "maxSupportedTransactionVersion": VERSION,
     }
     return _body("getTransaction", signature, options)
+
+
+def block_time_body(slot: int) -> bytes:
+    """getBlockTime."""
+    return _body("getBlockTime", slot)
+
+
+def parse_block_time(body: bytes) -> int | None:
+    """Unix ms.  None: the node cannot say, because the slot was skipped (-32007, -32009), is too
+    new (-32004, -32014) or too old (-32001), or because it is not known (null).  Raises RpcRefused
+    where it refuses for another reason, BadMessage."""
+    try:
+        return _ms(_result(body, int | None)) or None
+    except RpcRefused as error:
+        if error.code in _NO_BLOCK:
+            return None
+        raise
 
 
 def parse_slot(body: bytes) -> int:

@@ -21,7 +21,15 @@ from ...core.streams import BookRule, Kind, Stream, TradeIds
 from ...dialects import HttpDialect, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Price, Trade
-from ...transactions import Answer, AskSignatures, AskSlot, AskTransaction, Question, Transaction
+from ...transactions import (
+    Answer,
+    AskBlockTime,
+    AskSignatures,
+    AskSlot,
+    AskTransaction,
+    Question,
+    Transaction,
+)
 from ..base import Ack, Event, Frame, Heartbeat, Ignored, Plan, RestQuestion
 from ..instruments import Instruments
 from ..rows import Rows
@@ -142,6 +150,8 @@ class SpinPet(_Facts):
             case AskTransaction(signature=signature):
                 name = "getTransaction"
                 body = solana_rpc.transaction_body(signature, self._settled)
+            case AskBlockTime(slot=slot):
+                name, body = "getBlockTime", solana_rpc.block_time_body(slot)
         return RestQuestion(name, {}, body=body)
 
     def parse_answer(self, question: Question, body: bytes, instruments: Instruments) -> Answer:
@@ -151,6 +161,8 @@ class SpinPet(_Facts):
                 return solana_rpc.parse_slot(body)
             case AskSignatures():
                 return solana_rpc.parse_signatures(body)
+            case AskBlockTime():
+                return solana_rpc.parse_block_time(body)
             case AskTransaction(signature=signature):
                 found = solana_rpc.parse_transaction(body)
                 if found is None:
