@@ -95,7 +95,8 @@ class Statistics:
         start = max(now_ms - now_ms % MINUTE_MS - DAY_MS, market.listed_of(symbol))
         last = self.last_trade(symbol, now_ms)
         if last.time_ms > now_ms:
-            return Day(symbol, start, now_ms, *[Decimal(0)] * 7, -1, -1)
+            no = Decimal(0)
+            return Day(symbol, start, now_ms, no, no, no, no, no, no, no, -1, -1)
         hour = now_ms - now_ms % HOUR_MS
         body, running = None, market.partial(symbol, Interval.H1, hour, now_ms)
         if start < hour:
