@@ -1,13 +1,15 @@
 """Connections to an exchange: what is subscribed, counted, refused, lost; and real recordings."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 import trio
+import trio_websocket
 from structlog.testing import capture_logs
 from support.engine import USDM
 from support.house import virtual_now_ms
@@ -37,6 +39,7 @@ from trio_feed.simulator import (
 from trio_feed.simulator.machinery.wire import text_frame
 from trio_feed.supervise import Backoff
 from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue
+from trio_feed.venues.base import Heartbeat
 from trio_feed.venues.binance import usdm as binance_usdm
 
 DANCE = Frame('{"method":"DANCE","id":1}', frozenset({"1"}))
@@ -327,3 +330,67 @@ async def test_binance_futures_recording_parses_without_a_miss(
         published += [e for e in engine.take(own, now) if isinstance(e, CandleNews)]
     assert {news.series.symbol for news in published} == set(symbols)
     assert len(published) == 67
+
+
+class Beating:
+    """Binance's protocol with OKX's kind of heartbeat."""
+
+    HEARTBEAT = Heartbeat("ping", 20.0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(binance_usdm, name)
+
+
+async def heartbeat_attempt(
+    *, answers: bool, quiet_once: bool = False
+) -> tuple[NetworkError, list[float]]:
+    """A silent exchange that acknowledges; how the attempt ends, and when it was pinged."""
+    network, pings, looks = MemoryNetwork(), list[float](), list[object]()
+
+    def is_quiet(_streams: object) -> bool:
+        looks.append(None)
+        return quiet_once and len(looks) == 1
+
+    async def serve_one(stream: trio.abc.Stream) -> None:
+        peer = await trio_websocket.wrap_server_stream(nursery, stream)
+        websocket = await peer.accept()
+        with suppress(trio_websocket.ConnectionClosed):
+            while True:
+                text = await websocket.get_message()
+                if text == "ping":
+                    pings.append(trio.current_time())
+                    if answers:
+                        await websocket.send_message("pong")
+                else:
+                    number = msgspec.json.decode(text)["id"]
+                    await websocket.send_message(f'{{"result":null,"id":{number}}}')
+
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        nursery.start_soon(partial(trio.serve_listeners, serve_one, listeners))
+        bench = Bench(network, plan(), cast("Venue", Beating()))
+        bench.connection.is_quiet = is_quiet
+        error = await bench.run()
+        nursery.cancel_scope.cancel()
+    return error, pings
+
+
+async def test_a_heartbeat_is_asked_for_and_its_absence_ends_the_connection(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    error, pings = await heartbeat_attempt(answers=False)
+    assert isinstance(error, ConnectionLost)
+    assert str(error) == "binance_usdm: no answer to 'ping'"
+    assert pings == [20.0]
+    assert trio.current_time() == 20 + ConnectionSettings().pong_timeout_s
+
+
+@pytest.mark.parametrize("quiet_once", [False, True])
+async def test_pongs_hide_silence_only_while_the_market_is_quiet(
+    quiet_once: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    """A quiet market gets half of the patience once more, then it is asked about again."""
+    error, pings = await heartbeat_attempt(answers=True, quiet_once=quiet_once)
+    assert str(error) == "binance_usdm: silent for 60 s, but for pongs"
+    assert trio.current_time() == (90 if quiet_once else 60)
+    assert pings == [20.0, 40.0, 60.0, 80.0, 90.0][: 5 if quiet_once else 3]

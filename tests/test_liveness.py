@@ -250,18 +250,23 @@ def test_a_stream_that_lived_for_a_minute_has_been_helped() -> None:
         assert watch.wakes == start + 96
 
 
-def test_a_stream_that_dies_again_soon_is_not_rotated_before_its_time() -> None:
+@pytest.mark.parametrize("lived_s", [0, 100])
+def test_a_stream_that_dies_again_soon_is_not_rotated_before_its_time(lived_s: int) -> None:
+    """However long it lived before it died the first time."""
     watch = Watch(CANDLES)
-    watch.wake(25)
-    watch.answered(CANDLES, latest(1_000), 25)
-    assert watch.wake(26)[-1] == Rotate(CANDLES)
-    watch.hear(CANDLES, 30, 28)
-    watch.wake(33)
-    watch.answered(CANDLES, latest(1_000), 33)
-    assert watch.wake(34) == [Settled("news"), Stale(CANDLES, 6)]
-    assert watch.wakes == 41
-    assert watch.wake(41) == [Rotate(CANDLES)]
-    assert watch.wakes == 71  # twice as long
+    for second in range(lived_s):
+        watch.hear(CANDLES, 21 + second, 21 + second)
+    watch.wake(20 + lived_s)
+    watch.wake(25 + lived_s)
+    watch.answered(CANDLES, latest(1_000), 25 + lived_s)
+    assert watch.wake(26 + lived_s)[-1] == Rotate(CANDLES)
+    watch.hear(CANDLES, 200, 28 + lived_s)
+    watch.wake(33 + lived_s)
+    watch.answered(CANDLES, latest(1_000), 33 + lived_s)
+    assert watch.wake(34 + lived_s) == [Settled("news"), Stale(CANDLES, 6)]
+    assert watch.wakes == 41 + lived_s
+    assert watch.wake(41 + lived_s) == [Rotate(CANDLES)]
+    assert watch.wakes == 71 + lived_s  # twice as long
 
 
 def test_what_comes_within_the_grace_settles_it() -> None:

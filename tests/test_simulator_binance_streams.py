@@ -188,6 +188,27 @@ async def test_tickers_agree_with_candles(autojump_clock: MockClock) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("venue", ["binance", "binance_usdm"])
+async def test_before_the_first_trade_there_is_nothing(
+    venue: str, autojump_clock: MockClock
+) -> None:
+    """A listing: an empty book by REST, zeros in the statistics, then changes that bring it all."""
+    root = "/fapi/v1" if venue == "binance_usdm" else "/api/v3"
+    async with open_box(venue=venue) as box:
+        box.market.list_symbol("NEWUSDT", listed_ms=START + 20_000)
+        depth = await box.ask_json(f"{root}/depth?symbol=NEWUSDT&limit=100")
+        day = await box.ask_json(f"{root}/ticker/24hr?symbol=NEWUSDT")
+        top = await box.ask_json(f"{root}/ticker/bookTicker?symbol=NEWUSDT")
+        async with box.websocket("/ws/newusdt@depth@100ms") as websocket:
+            (first, *_) = await collect(websocket, 25)
+    assert (depth["bids"], depth["asks"]) == ([], [])
+    assert (day["count"], day["firstId"], day["lastId"]) == (0, -1, -1)
+    for name in ("lastPrice", "volume", "priceChangePercent", "weightedAvgPrice"):
+        assert Decimal(day[name]) == 0
+    assert (Decimal(top["bidPrice"]), Decimal(top["askQty"])) == (0, 0)
+    assert min(len(first["b"]), len(first["a"])) > 500
+
+
 async def test_liquidations_are_rare_and_seeded(autojump_clock: MockClock) -> None:
     async with open_box() as box:
         async with box.websocket("/market/ws/btcusdt@forceOrder") as websocket:

@@ -99,7 +99,24 @@ def test_steps_and_limits() -> None:
         0, 0, 1, 17_600_000_123
     ]  # fmt: skip
     assert path.levels(STEP, 0) == ((), ())
-    with pytest.raises(ValueError, match="not traded before"):
-        path.levels(Market.listed_ms // 100 - 1, 5)
+
+
+def test_before_the_first_trade_a_book_is_empty() -> None:
+    """The first trade brings all of it; what leads there and back agrees."""
+    market = Market(3, ("BTCUSDT",), 4)
+    market.list_symbol("NEWUSDT", listed_ms=STEP * 100)
+    path = BookPath(market, "NEWUSDT")
+    first = next(market.trades_from("NEWUSDT", 0, 1)).time_ms
+    step = -(-first // 100)
+    assert step > STEP
+    for before in (STEP - 1, STEP, step - 1):
+        assert path.levels(before, 5) == path.changes(before) == ((), ())
+    book = whole(path, step)
+    assert min(len(side) for side in book) > 500
+    assert applied(({}, {}), path.changes(step)) == book
+    assert applied(book, path.changes(STEP, step)) == ({}, {})
+
+
+def test_no_book_of_an_unknown_symbol() -> None:
     with pytest.raises(KeyError):
         BookPath(MARKET, "NOSUCH")

@@ -24,12 +24,15 @@ from support.okx_box import (
 from trio.testing import MockClock
 
 from trio_feed.model import Interval
-from trio_feed.simulator import Market
-from trio_feed.simulator.market.books import Level, Levels
+from trio_feed.simulator import Market, ResponseFaults
+from trio_feed.simulator.machinery.wire import Request
+from trio_feed.simulator.market.books import Books, Level, Levels
 from trio_feed.simulator.okx.bars import BARS, Candles
 from trio_feed.simulator.okx.book_sources import BookSource
+from trio_feed.simulator.okx.channels import source_of
 from trio_feed.simulator.okx.data import MarketData, Sequences
 from trio_feed.simulator.okx.listing import find_instrument
+from trio_feed.simulator.okx.rest import OkxRest
 from trio_feed.simulator.okx.rows import Channel, aggregates
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
@@ -369,3 +372,38 @@ def test_aggregates_are_the_same_however_they_are_cut() -> None:
     ]
     assert whole == cut
     assert len(whole) < len(trades)
+
+
+@pytest.mark.parametrize("name", ["books", "books5", "bbo-tbt", "tickers", "trades"])
+def test_a_listing_says_nothing_before_its_first_trade(name: str) -> None:
+    """Who subscribed early gets the snapshot when there is a book."""
+    market = Market(7, ("BTCUSDT",), 4)
+    market.list_symbol("NEWUSDT", listed_ms=START + MINUTE)
+    instrument = find_instrument(market, "NEW-USDT")
+    assert instrument is not None
+    first_ms = next(market.trades_from("NEWUSDT", 0, 1)).time_ms
+    data = MarketData(market, Books(market), Candles(market), Sequences(), 1000)
+    (before,) = _ticker_rows(data, START)
+    assert (before["last"], before["bidPx"], before["vol24h"]) == ("", "", "")
+
+    source = source_of(data, Channel(name, "NEW-USDT"), START)
+    assert source is not None
+    assert [*source.snapshot()] == []
+    told = []
+    while not told:
+        at = source.due_ms
+        told = [json.loads(message) for message in source.news(at)]
+    assert at - 100 < first_ms <= at
+    (row,) = told[0]["data"]
+    if name == "books":
+        assert (told[0]["action"], row["prevSeqId"]) == ("snapshot", -1)
+        assert len(row["bids"]) == len(row["asks"]) == 400
+        (now,) = [json.loads(message) for message in source.snapshot()]
+        assert now == told[0]
+        (change,) = [json.loads(m)["data"][0] for m in source.news(source.due_ms)]
+        assert change["prevSeqId"] == row["seqId"]
+
+
+def _ticker_rows(data: MarketData, now_ms: int) -> list[Any]:
+    request = Request("GET", "/api/v5/market/ticker", {"instId": "NEW-USDT"})
+    return list(json.loads(OkxRest(ResponseFaults(), data).respond(request, now_ms).body)["data"])

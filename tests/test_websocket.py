@@ -12,7 +12,7 @@ import trio.testing
 from support.memory import MemoryNetwork
 
 from trio_feed.errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
-from trio_feed.net.limits import FrameBudget
+from trio_feed.net.limits import FrameBudget, refusal_hint
 from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ProxySettings
@@ -268,7 +268,16 @@ async def test_upgrade_refused(status, body, autojump_clock):
 
     error = await not_opened(handler, UpgradeRefused)
     assert error.status == status
-    assert str(status) in str(error)
+    assert f": {status} ({refusal_hint(status, {})})" in str(error)
+
+
+async def test_a_status_that_http_does_not_know_is_a_refusal(autojump_clock):
+    async def handler(peer):
+        await peer.read_request()
+        await peer.stream.send_all(b"HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n")
+        await trio.sleep_forever()
+
+    assert (await not_opened(handler, UpgradeRefused)).status == 600
 
 
 async def test_refusal_with_a_body_without_end_is_not_collected(autojump_clock):

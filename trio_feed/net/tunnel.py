@@ -28,7 +28,6 @@ from ipaddress import ip_address
 import h11
 import trio
 
-from ..dialects import MALFORMED
 from ..environment import Dial
 from ..errors import (
     HostUnreachable,
@@ -144,7 +143,7 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
     while True:
         try:
             event = http.next_event()
-        except (h11.ProtocolError, *MALFORMED) as exc:
+        except h11.ProtocolError as exc:
             problem = f"{where} sent a reply that is not HTTP ({_harmless(one_line(exc), proxy)})"
             raise ProxyProtocolError(problem) from None
         if isinstance(event, h11.Response):

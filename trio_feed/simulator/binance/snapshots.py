@@ -7,6 +7,7 @@ BinanceError.
 from collections.abc import Callable
 
 from ...model import plain
+from ..market.books import best_of
 from .dialect import MarketData, Payload, Query, book_id
 from .payloads import day_row, rows
 from .query import BinanceError, integer, symbol_of
@@ -112,7 +113,8 @@ def _each(data: MarketData, query: Query, now_ms: int, one: Callable[[str], Payl
 
 def _top(data: MarketData, symbol: str, now_ms: int) -> Payload:
     book, digits = data.books[symbol], data.dialect.rest.digits
-    ((bid, bid_size),), ((ask, ask_size),) = book.levels(book.step(now_ms), 1)
+    bids, asks = book.levels(book.step(now_ms), 1)
+    (bid, bid_size), (ask, ask_size) = best_of(bids), best_of(asks)
     return {
         "bidPrice": digits(bid), "bidQty": digits(bid_size),
         "askPrice": digits(ask), "askQty": digits(ask_size),

@@ -10,7 +10,7 @@ from itertools import product
 import msgspec
 
 from ...model import Interval, Kline, Trade
-from ..market.books import Levels
+from ..market.books import Levels, best_of
 from ..market.listing import Listing
 from ..market.market import Market
 from . import history, snapshots
@@ -84,7 +84,7 @@ def _kline(stream: Stream, kline: Kline, span: Span, now_ms: int) -> Payload:
 
 
 def _ticker(day: Day, bids: Levels, asks: Levels, now_ms: int) -> Payload:
-    (bid, bid_size), (ask, ask_size) = bids[0], asks[0]
+    (bid, bid_size), (ask, ask_size) = best_of(bids), best_of(asks)
     return {
         "e": "24hrTicker", "E": now_ms, "s": day.symbol, **change_fields(day, eight),
         "x": eight(day.open), "c": eight(day.last), "Q": eight(day.last_quantity),

@@ -26,7 +26,8 @@ _EIGHT = Decimal(1).scaleb(-8)
 
 @frozen
 class Day:
-    """A symbol's last 24 hours.  ``first_id`` and ``last_id`` are trades."""
+    """A symbol's last 24 hours.  ``first_id`` and ``last_id`` are trades, -1 where there was none
+    yet: then the figures are 0."""
 
     symbol: str
     open_ms: int
@@ -48,16 +49,20 @@ class Day:
     @property
     def change_percent(self) -> Decimal:
         """With three decimals."""
+        if not self.open:
+            return Decimal("0.000")
         return (100 * self.change / self.open).quantize(Decimal("0.001"))
 
     @property
     def average(self) -> Decimal:
         """Quote volume by volume, in the decimals of a price."""
+        if not self.volume:
+            return self.last
         return (self.quote_volume / self.volume).quantize(self.last)
 
     @property
     def trades(self) -> int:
-        return self.last_id - self.first_id + 1
+        return self.last_id - self.first_id + 1 if self.last_id >= 0 else 0
 
 
 @frozen
@@ -75,8 +80,8 @@ class Mark:
 class Statistics:
     """Of every symbol of a market, with small bounded caches.  Times are unix ms.
 
-    All methods raise KeyError for a symbol that was never listed, and StopIteration or ValueError
-    for a time before its first trade.
+    All methods raise KeyError for a symbol that was never listed.  Before its first trade the
+    last trade, and so the mark, is that of the first.
     """
 
     def __init__(self, market: Market) -> None:
@@ -88,12 +93,15 @@ class Statistics:
         """The 24 hours up to ``now_ms``, a trade at ``now_ms`` included."""
         market = self._market
         start = max(now_ms - now_ms % MINUTE_MS - DAY_MS, market.listed_of(symbol))
+        last = self.last_trade(symbol, now_ms)
+        if last.time_ms > now_ms:
+            no = Decimal(0)
+            return Day(symbol, start, now_ms, no, no, no, no, no, no, no, -1, -1)
         hour = now_ms - now_ms % HOUR_MS
         body, running = None, market.partial(symbol, Interval.H1, hour, now_ms)
         if start < hour:
             body = self._body(symbol, start, hour)
         bar = _merge([part for part in (body, running) if part is not None])
-        last = self.last_trade(symbol, now_ms)
         return Day(
             symbol, start, now_ms, bar.open, bar.high, bar.low, bar.close, last.quantity,
             bar.volume, bar.quote_volume, market.first_id(symbol, start), last.trade_id,

@@ -49,12 +49,16 @@ class _State(NamedTuple):
         return (self.low, self.bid, self.bid) if is_bid else (self.ask, self.high, self.ask)
 
 
+_EMPTY = _State(beat=0, trade=0, bid=0, ask=1, low=1, high=0)
+
+
 class BookPath:
     """One symbol's book.
 
     About ``market.book_levels`` levels a side (fewer where the price has fewer ticks).
-    ``levels`` takes some 1.5 us a level, ``changes`` of one step 20 to 150 us.  Both raise
-    KeyError for a symbol that was never listed and ValueError for a step before its first trade.
+    ``levels`` takes some 1.5 us a level, ``changes`` of one step 20 to 150 us.  The class raises
+    KeyError for a symbol that was never listed.  Before its first trade the book is empty, as on a
+    real exchange before anybody has made an offer.
     """
 
     def __init__(self, market: Market, symbol: str) -> None:
@@ -125,7 +129,7 @@ class BookPath:
         )
         trade = next(self._market.trades_from(self._symbol, trade_id, 1))
         if trade.time_ms > time_ms:
-            raise ValueError(f"{self._symbol} was not traded before step {step}")
+            return _EMPTY
         at = int(trade.price.scaleb(self._decimals))
         spread = 1 + _mix(trade.trade_id, self._key) % 3
         bid = at if trade.buyer_is_maker else max(1, at - spread)
@@ -165,6 +169,11 @@ def fingerprint(market: Market, symbol: str) -> int:
     """A number that depends on the market's seed and the symbol: from its very first trades."""
     first = market.trades_from(symbol, 0, 8)
     return prices.number(symbol, *((trade.price, trade.quantity) for trade in first))
+
+
+def best_of(side: Levels) -> Level:
+    """The best level, zeros where there is none."""
+    return side[0] if side else (Decimal(0), Decimal(0))
 
 
 @define

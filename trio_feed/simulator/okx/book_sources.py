@@ -13,7 +13,10 @@ KEEP_ALIVE_MS = 60_000
 
 @define(eq=False)
 class TopFiveSource(ChannelSource):
-    """``books5``: the five best levels, whole, each 100 ms in which they changed."""
+    """``books5``: the five best levels, whole, each 100 ms in which they changed.
+
+    Nothing before there is a book.
+    """
 
     _levels: tuple[Levels, Levels] = field(init=False)
 
@@ -21,7 +24,7 @@ class TopFiveSource(ChannelSource):
         self._levels = self._look(self.pushed_ms)
 
     def snapshot(self) -> list[bytes]:
-        return [self._message()]
+        return [self._message()] if any(self._levels) else []
 
     def news(self, now_ms: int) -> list[bytes]:
         before = self._levels
@@ -43,6 +46,7 @@ class TopFiveSource(ChannelSource):
 class BookSource(ChannelSource):
     """``books``: a snapshot of 400 levels, then what changes among the best 400.
 
+    The snapshot waits until there is a book: before the first trade of a listing there is none.
     ``pushed_ms`` is of the last message, for the keep-alive.
     """
 
@@ -57,13 +61,17 @@ class BookSource(ChannelSource):
         self._plan()
 
     def snapshot(self) -> list[bytes]:
-        return [self._message("snapshot", self._sides, -1)]
+        return [self._message("snapshot", self._sides, -1)] if any(self._sides) else []
 
     def news(self, now_ms: int) -> list[bytes]:
         sequences, inst_id = self.data.sequences, self.instrument.inst_id
         before, self.step = self._sides, now_ms // STEP_MS
         self._plan()
         self._sides = self.data.levels(self.instrument, self.step, BOOK_LEVELS)
+        if not any(before):  # everybody here still waits for the snapshot
+            self.pushed_ms = self.step * STEP_MS
+            self.seq_id = sequences.at(inst_id, self.step)
+            return self.snapshot()
         changes = _difference(before[0], self._sides[0]), _difference(before[1], self._sides[1])
         previous = self.seq_id
         if any(changes):

@@ -101,7 +101,7 @@ def _tickers(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
 
 def _ticker_row(data: MarketData, instrument: OkxInstrument, now_ms: int) -> object:
     bids, asks = data.levels(instrument, now_ms // STEP_MS, 1)
-    return ticker_row(instrument, data.candles, (bids[0], asks[0]), now_ms)
+    return ticker_row(instrument, data.candles, bids + asks, now_ms)
 
 
 def _books(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:

@@ -97,15 +97,25 @@ def book_row(instrument: OkxInstrument, bids: Levels, asks: Levels, ts: int) -> 
     }
 
 
+_FIGURES = (
+    "last", "lastSz", "askPx", "askSz", "bidPx", "bidSz", "open24h", "high24h", "low24h",
+    "sodUtc0", "sodUtc8", "volCcy24h", "vol24h",
+)  # fmt: skip
+
+
 def ticker_row(
     instrument: OkxInstrument,
     candles: Candles,
-    best: tuple[Level, Level],
+    best: Levels,
     now_ms: int,
 ) -> dict[str, Any]:
-    """24 h statistics; ``best`` are bid and ask, ``sodUtc8`` is the price at 16:00 UTC."""
+    """24 h statistics; ``best`` are bid and ask, ``sodUtc8`` is the price at 16:00 UTC.  Before
+    the first trade every figure is an empty text."""
     market, symbol = candles.market, instrument.symbol
     last = last_trade(market, symbol, now_ms)
+    if last is None:
+        names = {"instType": instrument.inst_type, "instId": instrument.inst_id}
+        return names | dict.fromkeys(_FIGURES, "") | {"ts": str(now_ms)}
     day = candles.last_day(symbol, now_ms)
     volume, volume_ccy = instrument.volumes(day)
     (bid, bid_size), (ask, ask_size) = best
@@ -123,11 +133,15 @@ def ticker_row(
     }  # fmt: skip
 
 
-def last_trade(market: Market, symbol: str, now_ms: int) -> Trade:
-    """The newest trade at ``now_ms``."""
+def last_trade(market: Market, symbol: str, now_ms: int) -> Trade | None:
+    """The newest trade at ``now_ms``; None before the first."""
     newest = market.first_id(symbol, now_ms + 1) - 1
-    return next(market.trades_from(symbol, newest, 1))
+    trade = next(market.trades_from(symbol, newest, 1))
+    return trade if trade.time_ms <= now_ms else None
 
 
 def _opening(market: Market, symbol: str, midnight_ms: int) -> str:
+    """The price at midnight; of a listing since then that of its first trade."""
+    if midnight_ms < market.listed_of(symbol):
+        return digits(next(market.trades_from(symbol, 0, 1)).price)
     return digits(market.candle(symbol, Interval.M1, midnight_ms).open)

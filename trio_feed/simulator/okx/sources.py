@@ -75,6 +75,8 @@ class TradesSource(ChannelSource):
         if self.channel.name == "trades-all":
             return []
         last = last_trade(self.data.market, self.symbol, self.pushed_ms)
+        if last is None:
+            return []
         end = window_of(last.time_ms)
         return [*self._between(end - WINDOW_MS, end)][-1:]
 
@@ -102,7 +104,10 @@ class TradesSource(ChannelSource):
 
 @define(eq=False)
 class TopSource(ChannelSource):
-    """``tickers`` and ``bbo-tbt``: in this market best prices change with trades and only then."""
+    """``tickers`` and ``bbo-tbt``: in this market best prices change with trades and only then.
+
+    Nothing before there is a book.
+    """
 
     _best: tuple[Levels, Levels] = field(init=False)
 
@@ -110,20 +115,20 @@ class TopSource(ChannelSource):
         self._best = self._look(self.pushed_ms)
 
     def snapshot(self) -> list[bytes]:
-        return [self._message()]
+        return [self._message()] if any(self._best) else []
 
     def news(self, now_ms: int) -> list[bytes]:
         before = self._best
         self._best = self._look(now_ms)
         if self._best == before and self.channel.name == "bbo-tbt":
             return []
-        return [self._message()]
+        return self.snapshot()
 
     def _message(self) -> bytes:
         instrument, data, now_ms = self.instrument, self.data, self.pushed_ms
         bids, asks = self._best
         if self.channel.name == "tickers":
-            row = ticker_row(instrument, data.candles, (bids[0], asks[0]), now_ms)
+            row = ticker_row(instrument, data.candles, bids[:1] + asks[:1], now_ms)
         else:
             row = book_row(instrument, bids, asks, now_ms)
             row["seqId"] = data.seq_id(instrument, now_ms)
