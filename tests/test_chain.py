@@ -227,7 +227,8 @@ def environment(seed: int = 1, **more: object) -> World:
     made = World(random.Random(seed), repair, **more)  # type: ignore[arg-type]
     made.take(repair.reconnected(made.now))
     busy, made.busy = made.busy, 0.0
-    made.run(3)
+    while made.repair.begun_slot is None:  # the first questions may fail
+        made.run(3)
     made.busy = busy
     return made
 

@@ -173,8 +173,8 @@ def test_the_smallest_delay_of_two_windows(passed_s: float, forgotten: bool) -> 
 def test_late_messages_are_believed_after_two_minutes(quiet_s: float, falls: bool) -> None:
     clock = ExchangeClock(Mono(0), Wall(float(T0)))
     clock.note(T0, Mono(0))
-    for _ in range(3):
-        clock.note(T0 + int(quiet_s * 1000) - 9_000, Mono(quiet_s))
+    for mono in (quiet_s - 2, quiet_s - 1, quiet_s):
+        clock.note(T0 + int(mono * 1000) - 9_000, Mono(mono))
     assert (float(clock.at(Mono(0))) < T0) is falls
 
 

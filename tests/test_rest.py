@@ -290,9 +290,9 @@ async def test_a_ban_is_said_once_however_many_calls_meet_it(autojump_clock):
 async def test_without_a_date_the_exchange_clock_of_the_caller_counts(
     known, until_s, autojump_clock
 ):
-    clock = ExchangeClock(0.0, EPOCH_MS)
-    for _ in range(3 if known else 0):
-        clock.note(int(EPOCH_MS) + 5_000, 0.0)
+    clock = ExchangeClock(-2.0, EPOCH_MS - 2_000)
+    for mono in (-2.0, -1.0, 0.0) if known else ():
+        clock.note(int(EPOCH_MS + mono * 1_000) + 5_000, mono)
     exchange = Exchange(answer(418, BANNED % (EPOCH_MS + 99_000)))
     error = await failing(exchange, errors.RateLimited, clock=clock.evidence)
     assert error.until == pytest.approx(until_s)
