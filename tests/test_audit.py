@@ -1,6 +1,7 @@
 """The second look: what waits for it, when it is asked for, and what differs."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from attrs import evolve
@@ -10,7 +11,7 @@ from support.make import MINUTE, SERIES, T0, kline
 from trio_feed.core.audit import Audit
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.instants import NEVER
-from trio_feed.model import Interval, Kline
+from trio_feed.model import Interval, Kline, Source
 
 GRID = grid_of(Interval.M1)
 LATER = at(100_000)
@@ -110,6 +111,27 @@ def test_a_row_that_is_not_there_while_later_ones_are_is_let_go() -> None:
     found = audit(0, 1, 2)
     assert found.compare([backfilled(0), backfilled(2, close="1.00")], GRID, LATER) != []
     assert counts(found) == (0, 2, 1, 1)
+
+
+def test_a_candle_made_of_trades_that_the_exchange_does_not_have_is_marked() -> None:
+    found = audit()
+    made = [evolve(minute(n), source=Source.TRADES, trades=n) for n in range(3)]
+    for each in made:
+        found.told(each)
+    rows = [evolve(backfilled(2), trades=2)]
+    assert found.compare(rows, GRID, LATER) == [evolve(made[1], complete=False)]
+    assert counts(found) == (0, 1, 1, 1)  # of one without trades it may keep none
+
+
+def test_our_own_quote_volume_gives_way_to_the_exchanges() -> None:
+    found = audit()
+    for n in range(2):
+        found.told(evolve(minute(n), source=Source.TRADES, quote_volume=Decimal(7)))
+    same, other = (evolve(backfilled(n), quote_volume=Decimal(7 + n)) for n in range(2))
+    assert found.compare([same, other], GRID, LATER) == [other]
+    found = audit(0)  # the exchange's own words may round it
+    rounded = evolve(backfilled(0), quote_volume=Decimal(8))
+    assert found.compare([rounded], GRID, LATER) == []
 
 
 def test_an_open_row_compares_nothing() -> None:

@@ -40,15 +40,15 @@ def test_a_revised_one_counts_as_such() -> None:
 
 def test_the_exchange_may_answer_in_any_order_and_only_some_are_remembered() -> None:
     early = EarlyClose(True)
-    for n in range(9):
+    for n in range(61):
         early.closed(minute(n, source=Source.TRADES), at(n))
-    assert early.official(minute(0), at(20)) == []
-    lead, _ = early.official(minute(8), at(20))
+    assert early.official(minute(0), at(80)) == []
+    lead, _ = early.official(minute(60), at(80))
     assert isinstance(lead, Report)
-    assert lead.amount == 12_000
-    lead, _ = early.official(minute(1), at(20))
+    assert lead.amount == 20_000
+    lead, _ = early.official(minute(1), at(80))
     assert isinstance(lead, Report)
-    assert lead.amount == 19_000
+    assert lead.amount == 79_000
 
 
 def test_a_symbol_whose_early_closes_are_revised_waits_an_hour() -> None:

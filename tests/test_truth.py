@@ -138,6 +138,18 @@ SCENARIOS: Mapping[str, Scenario] = {
     "early_close_that_is_revised": Scenario(
         of((200.0, Fault("late_correction", 20.0)), settings=(f"{TABLE}.close=proven",))
     ),
+    **{
+        f"early_close_and_{name}": Scenario(
+            of(fault, settings=(f"{TABLE}.close=proven", f"{TABLE}.audit_after_s=120"), **more)
+        )
+        for name, fault, more in (
+            ("halt", (300.0, Fault("halt", lasts_s=200)), {}),
+            ("halt_rolled_up", (300.0, Fault("halt", lasts_s=500)), {"rollups": (Interval.M3,)}),
+            ("halt_all", (300.0, Fault("halt_all", lasts_s=200)), {}),
+            ("off_grid", (300.0, Fault("off_grid", lasts_s=200)), {}),
+            ("quiet", (300.0, Fault("quiet", lasts_s=200)), {}),
+        )
+    },
     "correction_while_asleep": Scenario(
         of((230.0, Fault("correction", 12.0)), (279.9, Fault("suspend", 1200.0)))
     ),

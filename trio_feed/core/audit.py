@@ -8,10 +8,10 @@ becomes a revision.  Where the exchange is out of reach the candles wait, up to 
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
-from ..model import Kline, Series
+from ..model import Kline, Series, Source
 from .calendar import Grid
 
 _TOGETHER = 0.5
@@ -100,11 +100,15 @@ class Audit:
             progress = True
             row = found.get(told.open_ms)
             ripe = grid.next(told.open_ms) <= ripe_ms
-            if row is not None and not told.same_values(row):
+            if row is not None and _differs(told, row):
                 self.different += 1
                 changed.append(row)
             if not ripe:
                 waits.append(row or told)
+            elif row is None and told.source is Source.TRADES and told.trades and told.complete:
+                # Made of trades, and the exchange has later ones only: neither may be right.
+                self.different += 1
+                changed.append(evolve(told, complete=False))
             elif row is None:
                 self.dropped += 1  # later rows are here: it is the exchange's own hole
             else:
@@ -127,3 +131,11 @@ class Audit:
         wait_s = min(_RETRY_S * 2 ** min(self._failures, 8), _RETRY_MAX_S)
         self._failures += 1
         self._retry_at = now.mono + wait_s
+
+
+def _differs(told: Kline, row: Kline) -> bool:
+    """Whether the exchange's row says something else.  Its quote volume counts where ours is a sum
+    of our own."""
+    if not told.same_values(row):
+        return True
+    return told.source is Source.TRADES and told.quote_volume != row.quote_volume

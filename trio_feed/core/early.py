@@ -18,7 +18,7 @@ _WINDOW = 60
 _MOST_REVISED = 2
 """More revised among the last ``_WINDOW`` early closes: it waits for the exchange again."""
 _WAIT_S = 3600.0
-_REMEMBERED = 8
+_REMEMBERED = 60
 
 
 @define(eq=False)

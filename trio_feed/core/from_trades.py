@@ -165,7 +165,9 @@ class TradeCandles:
         out = self._judge(self.trades.compare_built(kline, now), now)
         candles = self._scope.candles
         ledger = candles.ledgers.get(Interval.M1)
-        if ledger is not None and self._early.trusted(now) and ledger.expected == kline.open_ms:
+        # Of a minute without a trade ids prove nothing: while trading is halted there is no candle.
+        early = kline.trades > 0 and self._early.trusted(now)
+        if ledger is not None and early and ledger.expected == kline.open_ms:
             self._early.closed(kline, now)
             out += candles.observe(Interval.M1, kline, now)
         return out
