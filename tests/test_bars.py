@@ -16,6 +16,7 @@ from trio_feed.model import Interval, Kline, Source, Trade
 
 S1, S30, M1, M5 = Interval.S1, Interval.S30, Interval.M1, Interval.M5
 FAR = float("inf")
+HOUR = 3_600_000
 D = Decimal
 
 
@@ -208,17 +209,78 @@ def test_a_long_silence_is_a_hole_and_not_so_many_flat_candles() -> None:
 
 def test_a_late_trade_revises_its_own_candle() -> None:
     made = bars()
-    add(made, trade(0, T0 - 1_000), trade(1, T0, "10"), trade(2, T0 + 1_500, "11"))
+    add(made, trade(0, T0 - 1_000), trade(1, T0, "10"), trade(2, T0 + 800, "11"))
+    prove(made, 1_500)
     made.add(trade(3, T0 + 900, "9", "2"), FAR)
     closed, revised, running = made.collect()
     assert closed == []
     ((interval, bar),) = revised
     assert (interval, bar.open_ms, bar.closed) == (S1, T0, True)
-    assert (bar.close, bar.low, bar.volume, bar.trades) == (9, 9, 3, 2)
+    assert (bar.close, bar.low, bar.volume, bar.trades) == (9, 9, 4, 3)
     assert (bar.complete, bar.last_stream_id, made.late, made.misdated) == (True, 3, 1, 0)
     ((_, bar),) = running
-    assert (bar.close, bar.volume) == (11, 1)
+    assert (bar.close, bar.volume, bar.complete) == (9, 0, True)
     assert made.collect() == ([], [], [])
+
+
+def test_where_the_ids_say_otherwise_both_are_marked() -> None:
+    made = bars(S1, M1)
+    add(made, trade(0, T0 - 1_000), trade(1, T0 + 20_000, "10"), trade(2, T0 + 21_500, "11"))
+    made.add(trade(3, T0 + 20_900, "9", "2"), FAR)
+    closed, revised, running = made.collect()
+    assert closed == []
+    found = {k.open_ms - T0: (i, k.trades, k.complete) for i, k in revised}
+    assert found == {
+        18_000: (S1, 0, False), 19_000: (S1, 0, False), 20_000: (S1, 2, False),
+    }  # fmt: skip
+    assert [(i, k.open_ms - T0, k.trades, k.complete) for i, k in running] == [
+        (S1, 21_000, 1, False), (M1, 0, 3, True),
+    ]  # fmt: skip
+    # It may have happened in any candle up to the next trade's.
+    closed = of(add(made, trade(4, T0 + 25_200), trade(5, T0 + 26_000), trade(6, T0 + 27_000)))
+    assert [(b.open_ms - T0, b.complete) for b in closed] == [
+        *((n * 1_000, False) for n in range(21, 26)), (26_000, True),
+    ]  # fmt: skip
+
+
+def test_a_fall_of_some_milliseconds_marks_only_what_it_crosses() -> None:
+    made = bars(S1, M1)
+    add(made, trade(0, T0 - 1_000), trade(1, T0 + 20_990), trade(2, T0 + 20_995))
+    found = of(add(made, trade(3, T0 + 20_993), trade(4, T0 + 21_010)))
+    assert [(b.open_ms - T0, b.complete) for b in found] == [(20_000, True)]  # inside of it
+    add(made, trade(5, T0 + 20_980))
+    found = of(add(made, trade(6, T0 + 21_900), trade(7, T0 + 22_900), trade(8, T0 + 23_000)))
+    assert [(b.open_ms - T0, b.complete) for b in found] == [(21_000, False), (22_000, True)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    "slip_ms",
+    [300, 900, 1_900, 9_000, HOUR, -300, -900, -3_000, -20_000, -45_000, -HOUR, -(10**12)],
+)
+def test_a_wrong_time_makes_no_candle_wrong_that_says_it_is_complete(
+    slip_ms: int, count: int
+) -> None:
+    """Of one trade, or of some in one frame, wherever in a second it was."""
+    for place in range(400, 412):
+        rows = [trade(n, T0 - 1_000 + n * 170, str(50 + n % 7)) for n in range(800)]
+        made, truth, last = bars(S1, S30), bars(S1, S30), {}
+        for n, row in enumerate(rows):
+            slipped = place <= n < place + count
+            told = evolve(row, time_ms=row.time_ms + slip_ms) if slipped else row
+            truth.add(row, FAR)
+            made.add(told, row.time_ms + 2_000)
+            closed, revised, _ = made.collect()
+            last |= {(i, k.open_ms): k for i, k in [*closed, *revised]}
+        right = {(i, k.open_ms): k for i, k in truth.collect()[0]}
+        wrong = [
+            (i.value, at - T0)
+            for (i, at), k in last.items()
+            if k.complete and ((i, at) not in right or not k.same_values(right[i, at]))
+        ]
+        assert wrong == []
+        marked = [at for (i, at), k in last.items() if i is S1 and not k.complete]
+        assert len(marked) <= 10
 
 
 def test_flat_candles_after_it_move_with_its_close() -> None:
@@ -240,7 +302,8 @@ def test_only_flat_ones_up_to_the_next_trade_move() -> None:
     prove(made, 4_000)
     made.add(trade(3, T0 + 900, "9"), FAR)
     _, revised, running = made.collect()
-    assert [k.open_ms - T0 for _, k in revised] == [0, 1_000]
+    moved = [(k.open_ms - T0, k.close) for _, k in revised]
+    assert moved == [(0, 9), (1_000, 9), (2_000, 12), (3_000, 12)]
     assert running[0][1].close == 12
 
 
@@ -257,11 +320,12 @@ def test_what_closed_just_now_is_told_once_with_its_last_values() -> None:
 
 def test_late_in_one_interval_is_in_time_for_a_longer_one() -> None:
     made = bars(S1, M1)
-    add(made, trade(0, T0 - MINUTE), trade(1, T0, "10"), trade(2, T0 + 1_500, "11"))
-    made.add(trade(3, T0 + 900, "9"), FAR)
+    add(made, trade(0, T0 - MINUTE), trade(1, T0 + 9_000, "10"), trade(2, T0 + 9_999, "11"))
+    prove(made, 10_500)
+    made.add(trade(3, T0 + 9_999, "9"), FAR)
     _, revised, running = made.collect()
     assert [i for i, _ in revised] == [S1]
-    assert {i: k.trades for i, k in running} == {S1: 1, M1: 3}
+    assert {i: (k.trades, k.complete) for i, k in running} == {S1: (0, True), M1: (3, True)}
     assert made.late == 1
 
 
@@ -269,7 +333,7 @@ def test_too_late_for_its_own_candle_it_marks_the_running_one() -> None:
     made = bars()
     add(made, trade(1, T0), trade(2, T0 + 200_500))
     made.add(trade(3, T0 + 80_000), FAR)  # 120 closed ones are remembered
-    assert next(iter(made.collect()[1]))[1].open_ms == T0 + 80_000
+    assert T0 + 80_000 in [k.open_ms for _, k in made.collect()[1]]
     made.add(trade(4, T0 + 79_999, "3"), FAR)
     _, revised, running = made.collect()
     assert revised == []

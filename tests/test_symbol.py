@@ -240,10 +240,12 @@ def test_a_late_trade_revises_its_own_candle() -> None:
     for number, after in ((1, 0), (2, 1_100), (3, 2_100), (4, 3_000)):
         at_ms(engine, number, after)
     out = at_ms(engine, 5, 1_900, price="90.0")
-    (revision,) = [n for n in candles(out, S1) if n.kline.closed]
-    assert (revision.revision, revision.kline.open_ms - T0) == (True, 1_000)
-    assert (revision.kline.trades, revision.kline.low) == (2, 90)
-    assert [r.fields["time"] for r in reports(out, "candle.revised")] == [T0 + 1_000]
+    found = [n for n in candles(out, S1) if n.kline.closed]
+    assert [(n.revision, n.kline.open_ms - T0, n.kline.complete) for n in found] == [
+        (True, 1_000, False), (True, 2_000, False),
+    ]  # fmt: skip
+    assert (found[0].kline.trades, found[0].kline.low) == (2, 90)
+    assert [r.fields["time"] for r in reports(out, "candle.revised")] == [T0 + 1_000, T0 + 2_000]
 
 
 # Proof

@@ -8,14 +8,18 @@ Rules (the exchange's own, so that the two can be compared):
 - An interval without a trade is flat at the previous close.
 - A candle closes when a trade of a later interval follows, or when :meth:`TradeBars.prove` says
   that everything up to some time is here.
-- A trade of a candle that has closed is *late*: it makes a revision of its own candle.
+- A trade of a candle that has closed is *late*: it makes a revision of its own candle.  Where a
+  trade with an earlier id lies behind it, one of the two times is wrong: see below.
 - ``complete`` is False where trades are known to be missing, and where it cannot be known to which
   candle a trade belongs.
 
-A time that has not come is not believed, however many trades have it (they may come in one frame):
-a trade further ahead than ``limit_ms`` waits until the limit, which follows the exchange's clock,
-has reached it, or the exchange confirms it (:meth:`TradeBars.confirm`).  Where a later trade is
-before it, it counts at that one's time, and marks that candle.
+One trade's time is not believed where it contradicts its neighbours, which are known by the ids:
+
+- A time that has not come is not believed, however many trades have it (they may come in one
+  frame): a trade further ahead than ``limit_ms`` waits until the limit, which follows the
+  exchange's clock, has reached it, or the exchange confirms it (:meth:`TradeBars.confirm`).
+- A trade that lies before the one before it counts where it says, and it or the other is wrong:
+  every candle to which either may belong is marked.
 """
 
 from collections import deque
@@ -24,108 +28,20 @@ from decimal import Decimal
 
 from attrs import define, field
 
-from ..model import EXACT, Interval, Kline, Source, Trade
+from ..model import Interval, Kline, Trade
 from . import calendar
+from .bar import Bar, flat_bar
 
 Built = tuple[Interval, Kline]
-_ZERO = Decimal(0)
 _REMEMBERED = 120
 """Closed candles per interval to which a late trade can still be added."""
+_SMALL_MS = 100
+"""A fall of the time from trade to trade that says nothing about others."""
+_NEAR_MS = 2_000
+"""A trade that is dated too late, and believed, is so by this much at most; and so near to each
+other lie some that are misdated together."""
 _MOST_FLAT = 10_000
 """A longer silence is a hole and not so many flat candles."""
-
-
-@define(eq=False)
-class _Bar:
-    """One candle in the making."""
-
-    interval: Interval
-    open_ms: int
-    end_ms: int
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
-    quote_volume: Decimal
-    taker_buy: Decimal
-    taker_buy_quote: Decimal
-    trades: int
-    complete: bool
-    event_ms: int
-    last_id: int
-    first_trade_id: int | None = None
-    last_trade_id: int | None = None
-
-    def add(self, trade: Trade) -> None:
-        price, quantity = trade.price, trade.quantity
-        if self.trades == 0:
-            self.open = self.high = self.low = price
-            self.first_trade_id = trade.first_id
-        elif price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
-        self.close = price
-        quote = trade.quote_quantity
-        if quote is None:
-            quote = EXACT.multiply(price, quantity)
-        self.volume = EXACT.add(self.volume, quantity)
-        self.quote_volume = EXACT.add(self.quote_volume, quote)
-        if not trade.buyer_is_maker:
-            self.taker_buy = EXACT.add(self.taker_buy, quantity)
-            self.taker_buy_quote = EXACT.add(self.taker_buy_quote, quote)
-        self.trades += trade.last_id - trade.first_id + 1
-        if trade.event_ms > self.event_ms:
-            self.event_ms = trade.event_ms
-        self.last_id = trade.trade_id
-        self.last_trade_id = trade.last_id
-
-    def rebase(self, price: Decimal) -> None:
-        """Nobody has traded in it, and the candle before it ends elsewhere now."""
-        self.open = self.high = self.low = self.close = price
-
-    def kline(self, *, closed: bool) -> Kline:
-        return Kline(
-            self.open_ms,
-            self.open,
-            self.high,
-            self.low,
-            self.close,
-            self.volume,
-            self.quote_volume,
-            self.trades,
-            closed,
-            Source.TRADES,
-            self.event_ms,
-            self.complete,
-            self.last_id,
-            self.first_trade_id,
-            self.last_trade_id,
-            self.taker_buy,
-            self.taker_buy_quote,
-        )
-
-
-def _flat(interval: Interval, open_ms: int, price: Decimal, event_ms: int, last_id: int) -> _Bar:
-    end_ms = calendar.next_open(interval, open_ms)
-    return _Bar(
-        interval,
-        open_ms,
-        end_ms,
-        price,
-        price,
-        price,
-        price,
-        _ZERO,
-        _ZERO,
-        _ZERO,
-        _ZERO,
-        0,
-        True,
-        event_ms,
-        last_id,
-    )
 
 
 @define(eq=False)
@@ -142,13 +58,17 @@ class TradeBars:
     last_trade_id: int = 0
     """The last of the trades (not aggregates) that is in."""
     last_ms: int = 0
-    _bars: dict[Interval, _Bar] = field(factory=dict)
-    _done: dict[Interval, deque[_Bar]] = field(factory=dict)
+    _bars: dict[Interval, Bar] = field(factory=dict)
+    _done: dict[Interval, deque[Bar]] = field(factory=dict)
     _closed: list[Built] = field(factory=list)
-    _revised: dict[tuple[Interval, int], _Bar] = field(factory=dict)
+    _revised: dict[tuple[Interval, int], Bar] = field(factory=dict)
     _skipped: dict[Interval, int] = field(factory=dict)
     _touched: bool = False
     _far: list[Trade] = field(factory=list)
+    _fell: bool = False
+    """The last trade lay before the one before it."""
+    _doubt_ms: int = 0
+    """A misdated trade may belong to any candle that opens before this."""
     _next_end_ms: float = float("inf")
     _incomplete_from_here: bool = True
     """The next trade comes after an unknown number of others."""
@@ -173,7 +93,7 @@ class TradeBars:
         end_ms = calendar.next_open(interval, last.open_ms)
         for each in self.intervals:
             open_ms = calendar.open_of(each, end_ms)
-            bar = _flat(each, open_ms, last.close, last.event_ms, last.last_stream_id)
+            bar = flat_bar(each, open_ms, last.close, last.event_ms, last.last_stream_id)
             bar.complete = open_ms == end_ms
             self._bars[each] = bar
         self._incomplete_from_here = False
@@ -254,9 +174,16 @@ class TradeBars:
 
     def _put(self, trade: Trade, time_ms: float, *, sure: bool) -> None:
         time_ms = int(time_ms)
+        falls = time_ms < self.last_ms
+        if falls:
+            sure = False
+            self._fall(time_ms)
+        elif self._fell:
+            self._fell = False
+            self._doubt_ms = max(self._doubt_ms, time_ms + 1)  # it may have been as late as this
         if time_ms >= self._next_end_ms:
             self._roll(time_ms)
-        if time_ms > self.last_ms:
+        if not falls:
             self.last_ms = time_ms
         for interval in self.intervals:
             bar = self._bars.get(interval)
@@ -265,25 +192,43 @@ class TradeBars:
             elif time_ms < bar.open_ms:
                 self._add_late(interval, bar, trade, time_ms, sure=sure)
                 continue
-            if self._incomplete_from_here or not sure:
+            if self._incomplete_from_here or not (sure or falls):
                 bar.complete = False
             bar.add(trade)
         self._incomplete_from_here = False
         self.last_trade_id = trade.last_id
         self._touched = True
 
-    def _begin(self, interval: Interval, trade: Trade, time_ms: int) -> _Bar:
+    def _fall(self, time_ms: int) -> None:
+        """This trade lies before the one before it: its time is wrong, or that of some before."""
+        if self.last_ms - time_ms <= _SMALL_MS:
+            return
+        self._fell = True
+        self._doubt_ms = self.last_ms + _NEAR_MS
+        start_ms = max(time_ms, self.last_ms - _NEAR_MS) - _NEAR_MS
+        for interval, bar in self._bars.items():
+            if start_ms >= bar.open_ms and bar.end_ms > self._doubt_ms:
+                continue  # wherever it belongs is in this one
+            for each in (*self._done.get(interval, ()), bar):
+                if each.end_ms > start_ms and each.complete:
+                    each.complete = False
+                    if each is not bar:
+                        self._revised[interval, each.open_ms] = each
+
+    def _begin(self, interval: Interval, trade: Trade, time_ms: int) -> Bar:
         open_ms = calendar.open_of(interval, time_ms)
-        bar = _flat(interval, open_ms, trade.price, trade.event_ms, trade.trade_id)
+        bar = flat_bar(interval, open_ms, trade.price, trade.event_ms, trade.trade_id)
         self._bars[interval] = bar
         self._find_next_end()
         return bar
 
     def _add_late(
-        self, interval: Interval, bar: _Bar, trade: Trade, time_ms: int, *, sure: bool
+        self, interval: Interval, bar: Bar, trade: Trade, time_ms: int, *, sure: bool
     ) -> None:
         """Into its own candle, which is closed; flat ones after it move with its close."""
         self.late += 1
+        if not sure:
+            bar.complete = False
         done = self._done.get(interval, ())
         own = next((b for b in reversed(done) if b.open_ms <= time_ms < b.end_ms), None)
         if own is None:
@@ -310,6 +255,8 @@ class TradeBars:
             if bar.end_ms > time_ms:
                 continue
             known = not self._incomplete_from_here
+            if self._doubt_ms > bar.end_ms:
+                bar.complete = False
             if bar.trades or known:
                 self._close(bar)
             if not known:
@@ -318,19 +265,21 @@ class TradeBars:
             flat = calendar.count(interval, bar.end_ms, calendar.open_of(interval, time_ms))
             if flat > _MOST_FLAT:
                 open_ms = calendar.open_of(interval, time_ms)
-                bar = _flat(interval, open_ms, bar.close, bar.event_ms, bar.last_id)
+                bar = flat_bar(interval, open_ms, bar.close, bar.event_ms, bar.last_id)
+                bar.complete = open_ms >= self._doubt_ms
             else:
                 for _ in range(flat):
-                    bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
-                    bar.complete = sure
+                    bar = flat_bar(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+                    bar.complete = sure and bar.open_ms >= self._doubt_ms
                     self._close(bar)
-                bar = _flat(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+                bar = flat_bar(interval, bar.end_ms, bar.close, bar.event_ms, bar.last_id)
+                bar.complete = bar.open_ms >= self._doubt_ms
             self._bars[interval] = bar
         if len(self._closed) > 1:
             self._closed.sort(key=_end)
         self._find_next_end()
 
-    def _close(self, bar: _Bar) -> None:
+    def _close(self, bar: Bar) -> None:
         done = self._done.get(bar.interval)
         if done is None:
             done = self._done[bar.interval] = deque(maxlen=_REMEMBERED)

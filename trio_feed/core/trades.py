@@ -23,8 +23,9 @@ from .bars import Built, TradeBars
 from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
 from .sequence import Break, TradeSequence
 
-FAR_MS = 10_000
-"""A trade that is further ahead of the exchange's time than this is not believed."""
+FAR_MS = 2_000
+"""A trade that is further ahead of the exchange's time than this is not believed.  As much as one
+message moves our idea of that time (:data:`.clock.TOLERANCE_MS`)."""
 _IN_FLIGHT_MS = 250
 """Trades come in batches of 100 ms: a candle's state may know a trade that is on its way."""
 _WITNESS_GRACE_S = 65.0
