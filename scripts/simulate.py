@@ -373,7 +373,8 @@ async def _stored(scene: Scene, symbol: str, interval: Interval) -> Stored:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     channels = tuple(name for name in CHANNELS if name == "kline" or getattr(options, f"{name}s"))
     run = Run(
         options.seed,
@@ -388,7 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings=tuple(options.set),
     )
     if run.venue == SPINPET:
-        kinds = SPINPET_KINDS if run.kinds == tuple(KINDS) else run.kinds
+        kinds = SPINPET_KINDS if run.kinds in (tuple(KINDS), tuple(ALL_KINDS)) else run.kinds
+        if unfit := sorted({*kinds} - {*SPINPET_KINDS}):
+            parser.error(f"{SPINPET} has no {', '.join(unfit)}; it has {', '.join(SPINPET_KINDS)}")
         run = evolve(run, kinds=kinds, intervals=(), built=SPINPET_INTERVALS)
     lines, result = simulate(run)
     if not options.json:

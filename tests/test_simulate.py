@@ -209,6 +209,15 @@ def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "no such fault: flood" in capsys.readouterr().err
 
 
+def test_a_fault_that_a_venue_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        simulate.main(["--venue", "spinpet", "--faults", "halt"])
+    assert "spinpet has no halt; it has fork, " in capsys.readouterr().err
+    arguments = ["--venue", "spinpet", "--faults", "everything", "--hours", "0.02", "--json"]
+    assert simulate.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["venue"] == "spinpet"
+
+
 def test_frames_are_told_apart() -> None:
     payloads = [b"a", b"b" * 125, b"c" * 126, b"d" * 70_000]
     data = b"".join(map(text_frame, payloads)) + ping_frame(b"x")
