@@ -73,12 +73,12 @@ async def test_a_correction_is_told_and_answered(autojump_clock: MockClock) -> N
         await collect(websocket, 70)
         kline = box.market.candle("BTCUSDT", Interval.M1, START)
         new = evolve(kline, volume=kline.volume * 2)
-        takers = box.exchange.correct("BTCUSDT", Interval.M1, new)
-        assert takers == box.exchange.connections
+        takers = box.exchange.correct("BTCUSDT", new)
+        assert takers == {Interval.M1: box.exchange.connections}
         told = [m["k"] for m in await collect(websocket, 5)]
         assert [(k["t"], k["x"], Decimal(k["v"])) for k in told] == [(START, True, new.volume)]
         assert Decimal((await box.ask_json(CANDLES))[0][5]) == new.volume
-        assert box.exchange.correct("ETHUSDT", Interval.M1, new) == []
+        assert box.exchange.correct("ETHUSDT", new) == {Interval.M1: []}
 
 
 async def test_a_correction_at_okx(autojump_clock: MockClock) -> None:
@@ -89,7 +89,7 @@ async def test_a_correction_at_okx(autojump_clock: MockClock) -> None:
         assert await collect(websocket, 70)
         kline = box.market.candle("BTCUSDT", Interval.M1, START)
         new = evolve(kline, volume=kline.volume * 2)
-        assert box.exchange.correct("BTCUSDT", Interval.M1, new) == box.exchange.connections
+        assert box.exchange.correct("BTCUSDT", new) == {Interval.M1: box.exchange.connections}
         rows = [m["data"][0] for m in await collect(websocket, 5)]
         told = [row for row in rows if row[0] == str(START)]
         assert [(Decimal(row[5]), row[8]) for row in told] == [(new.volume, "1")]
