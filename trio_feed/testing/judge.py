@@ -190,7 +190,11 @@ class _Series:
         early, late = [*states(False)], [*states(True)]
         is_late = any(at <= time_ms < end for time_ms in self.case.late_trades)
         until, newest = changed[-1]
-        known = [*early, *late] if is_late else early
+        known = early
+        if is_late:  # and as it was before anything came to light, which the first change knew
+            market, sums = self.case.market, self.sums
+            plain = exchange_values(market, sums, self.interval, at, end, late=False)
+            known = [plain, *early, *late]
         if until == end and self.interval not in newest.longer:
             return known, late[-len(newest.known) :]
         return known, late[-1:]

@@ -33,9 +33,7 @@ class Correction:
     final: tuple[Kline, ...]
     longer: frozenset[Interval] = frozenset()
 
-    def then(
-        self, kline: Kline, *, told: bool, longer: Iterable[Interval] = ()
-    ) -> "Correction":
+    def then(self, kline: Kline, *, told: bool, longer: Iterable[Interval] = ()) -> "Correction":
         """After one more change."""
         final = (kline,) if told else (*self.final, kline)
         return Correction((*self.known, kline), final, frozenset(longer))
