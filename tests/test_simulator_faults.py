@@ -81,6 +81,24 @@ async def test_a_correction_is_told_and_answered(autojump_clock: MockClock) -> N
         assert box.exchange.correct("ETHUSDT", new) == {Interval.M1: []}
 
 
+async def test_a_correction_is_in_the_longer_candle(autojump_clock: MockClock) -> None:
+    """In its close where it still runs, and pushed anew where it has ended."""
+    name = "/market/ws/btcusdt_perpetual@continuousKline_3m"
+    async with open_box(trades=4, push_ms=30_000) as box, box.websocket(name) as websocket:
+        three = box.market.open_of("BTCUSDT", Interval.M3, START + 3 * 60_000)
+        await collect(websocket, (three + 4 * 60_000 - START) / 1000)
+        market = box.market
+        for minute in (three + 2 * 60_000, three + 3 * 60_000):
+            old = market.candle("BTCUSDT", Interval.M1, minute)
+            takers = box.exchange.correct("BTCUSDT", evolve(old, volume=old.volume * 2))
+            assert (Interval.M3 in takers) == (minute < three + 3 * 60_000)
+        told = [m["k"] for m in await collect(websocket, 130)]
+        finals = {k["t"]: Decimal(k["v"]) for k in told if k["x"]}
+        for start in (three, three + 3 * 60_000):
+            minutes = [market.candle("BTCUSDT", Interval.M1, start + n * 60_000) for n in range(3)]
+            assert finals[start] == sum(kline.volume for kline in minutes)
+
+
 async def test_a_correction_at_okx(autojump_clock: MockClock) -> None:
     async with (
         open_okx() as box,

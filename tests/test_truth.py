@@ -173,9 +173,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "late_correction_and_correction_in_a_quiet_time_rolled_up": Scenario(
         of(
-            (92.0, Fault("quiet", lasts_s=700)),
-            (200.0, Fault("late_correction", 20.0)),
-            (600.0, Fault("correction", 20.0)),
+            (92.0, Fault("quiet", lasts_s=220)),
+            (230.0, Fault("late_correction", 20.0)),
+            (502.0, Fault("quiet", lasts_s=350)),
+            (770.0, Fault("correction", 20.0)),
             intervals=(M1,),
             rollups=(Interval.M3, M5),
             hours=0.5,
