@@ -173,6 +173,44 @@ def test_rolled_up_candles_are_held_to_the_minutes_in_the_store() -> None:
     assert judge_series(case, M5, record, stored)["wrong_values"] == 1
 
 
+def test_a_rolled_up_candle_opens_at_its_first_trade() -> None:
+    market = make_market()
+    opened = START - START % 300_000 + 300_000
+    market.quiet(BTC, opened - 30_000, opened + 90_000)
+    case = make_case(market, M5, "rolled", history_bars=0)
+    first = next(iter(market.trades(BTC, opened + 90_000, END)))
+    rows = {row.open_ms: row for row in right_rows(market, make_case(market, history_bars=9))}
+    row = market.candle(BTC, M5, opened)
+    assert row.open == first.price != rows[opened].open
+    wrong = evolve(row, open=rows[opened].open, high=max(row.high, rows[opened].high))
+    for candle in (row, wrong):
+        record = told(market, message(candle, M5)).of(BTC, M5)
+        counts = judge_series(case, M5, record, {M5: {opened: candle}, M1: rows})
+        assert counts["wrong_values"] == (candle is wrong)
+
+
+@pytest.mark.parametrize("received", [True, False])
+def test_a_corrected_minute_is_in_the_longer_candle(received: bool) -> None:
+    market = make_market()
+    case = make_case(market, M5, history_bars=0)
+    before = right_rows(market, case, M5)
+    end = before[0].open_ms + 300_000
+    old = market.candle(BTC, M1, end - MINUTE)
+    new = evolve(old, volume=old.volume * 2, close=old.high)
+    market.correct(BTC, new)
+    after = right_rows(market, case, M5)
+    assert after[0].close == old.high != before[0].close
+    change = Correction((old,), (old,)).then(new, told=True, longer=[M5] if received else [])
+    case = make_case(market, M5, history_bars=0, corrections={new.open_ms: change})
+    words = [message(row, M5) for row in before]
+    revision = message(after[0], M5, kind="revision")
+    assert verdict(case, after, [*words, revision])["right"] == len(after)
+    assert verdict(case, before, words).get("wrong_values", 0) == received
+    off = evolve(before[0], close=before[0].close + 1)
+    told_off = [message(off, M5), *words[1:], revision]
+    assert verdict(case, after, told_off)["wrong_first"] == 1
+
+
 def test_what_came_to_light_late_has_to_be_known_in_the_end() -> None:
     market = make_market()
     old = right_rows(market, make_case(market))

@@ -200,6 +200,51 @@ def test_simulated_minutes_stay_labelled() -> None:
     assert roll(grid_of(Interval.M3), one).source is Source.SIMULATED
 
 
+def idle(minute: Kline, price: Decimal) -> Kline:
+    """The same minute without a trade: flat at the close before it."""
+    nothing = Decimal(0)
+    return evolve(
+        minute, open=price, high=price, low=price, close=price, volume=nothing,
+        quote_volume=nothing, trades=0, first_trade_id=None, last_trade_id=None,
+        taker_buy_volume=nothing, taker_buy_quote_volume=nothing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("says_trades", [True, False])
+@pytest.mark.parametrize("quiet", [{0}, {2}, {0, 1}, {0, 2}, {1}, {0, 1, 2}])
+def test_minutes_without_a_trade_count_for_the_time_alone(
+    quiet: set[int], says_trades: bool
+) -> None:
+    """A venue that does not say how many trades there were has 0 in every row."""
+    rows = minutes(at(2024, 3, 1), 3)
+    if not says_trades:
+        rows = [evolve(row, trades=0) for row in rows]
+    price = Decimal(1)
+    for n in range(3):
+        if n in quiet:
+            rows[n] = idle(rows[n], price)
+        price = rows[n].close
+    loud = [row for n, row in enumerate(rows) if n not in quiet] or rows
+    rollup = RollUp([Interval.M3])
+    built = [each for row in rows for each in rollup.add(row)]
+    (three,) = closed(built, Interval.M3)
+    assert three == roll(grid_of(Interval.M3), rows)
+    prices = (loud[0].open, max(r.high for r in loud), min(r.low for r in loud), loud[-1].close)
+    assert (three.open, three.high, three.low, three.close) == prices
+    assert three.complete
+    assert three.volume == sum(row.volume for row in rows)
+    running = [row for _, row in built if not row.closed]
+    assert running[0].open == rows[0].open  # flat until the first trade
+
+
+def test_a_minute_that_runs_without_a_trade_does_not_change_the_prices() -> None:
+    first, second = minutes(at(2024, 3, 1), 2)
+    rollup = RollUp([Interval.M3])
+    rollup.add(first)
+    ((_, running),) = rollup.add(evolve(idle(second, Decimal(1)), closed=False))
+    assert (running.low, running.close) == (first.low, first.close)
+
+
 def test_sums_keep_every_digit() -> None:
     large, small = "123456789012345678.000000000000000001", "0.000000000000000002"
     rows = [

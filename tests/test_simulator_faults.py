@@ -73,12 +73,30 @@ async def test_a_correction_is_told_and_answered(autojump_clock: MockClock) -> N
         await collect(websocket, 70)
         kline = box.market.candle("BTCUSDT", Interval.M1, START)
         new = evolve(kline, volume=kline.volume * 2)
-        takers = box.exchange.correct("BTCUSDT", Interval.M1, new)
-        assert takers == box.exchange.connections
+        takers = box.exchange.correct("BTCUSDT", new)
+        assert takers == {Interval.M1: box.exchange.connections}
         told = [m["k"] for m in await collect(websocket, 5)]
         assert [(k["t"], k["x"], Decimal(k["v"])) for k in told] == [(START, True, new.volume)]
         assert Decimal((await box.ask_json(CANDLES))[0][5]) == new.volume
-        assert box.exchange.correct("ETHUSDT", Interval.M1, new) == []
+        assert box.exchange.correct("ETHUSDT", new) == {Interval.M1: []}
+
+
+async def test_a_correction_is_in_the_longer_candle(autojump_clock: MockClock) -> None:
+    """In its close where it still runs, and pushed anew where it has ended."""
+    name = "/market/ws/btcusdt_perpetual@continuousKline_3m"
+    async with open_box(trades=4, push_ms=30_000) as box, box.websocket(name) as websocket:
+        three = box.market.open_of("BTCUSDT", Interval.M3, START + 3 * 60_000)
+        await collect(websocket, (three + 4 * 60_000 - START) / 1000)
+        market = box.market
+        for minute in (three + 2 * 60_000, three + 3 * 60_000):
+            old = market.candle("BTCUSDT", Interval.M1, minute)
+            takers = box.exchange.correct("BTCUSDT", evolve(old, volume=old.volume * 2))
+            assert (Interval.M3 in takers) == (minute < three + 3 * 60_000)
+        told = [m["k"] for m in await collect(websocket, 130)]
+        finals = {k["t"]: Decimal(k["v"]) for k in told if k["x"]}
+        for start in (three, three + 3 * 60_000):
+            minutes = [market.candle("BTCUSDT", Interval.M1, start + n * 60_000) for n in range(3)]
+            assert finals[start] == sum(kline.volume for kline in minutes)
 
 
 async def test_a_correction_at_okx(autojump_clock: MockClock) -> None:
@@ -89,7 +107,7 @@ async def test_a_correction_at_okx(autojump_clock: MockClock) -> None:
         assert await collect(websocket, 70)
         kline = box.market.candle("BTCUSDT", Interval.M1, START)
         new = evolve(kline, volume=kline.volume * 2)
-        assert box.exchange.correct("BTCUSDT", Interval.M1, new) == box.exchange.connections
+        assert box.exchange.correct("BTCUSDT", new) == {Interval.M1: box.exchange.connections}
         rows = [m["data"][0] for m in await collect(websocket, 5)]
         told = [row for row in rows if row[0] == str(START)]
         assert [(Decimal(row[5]), row[8]) for row in told] == [(new.volume, "1")]

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,6 +157,36 @@ def test_a_trade_counts_from_its_very_millisecond_on() -> None:
         for now, expected in ((trade.time_ms - 1, count - 1), (trade.time_ms, count)):
             partial = market.partial("BTCUSDT", Interval.M1, NOW, now)
             assert (partial.trades if partial else 0) == expected
+
+
+def test_a_late_trade_alone_in_its_minute_opens_the_longer_candle() -> None:
+    market = Market(7, SYMBOLS, 24)
+    start = open_of(Interval.M3, NOW)
+    market.quiet("BTCUSDT", start - 30_000, start + 90_000)
+    market.reveal("BTCUSDT", start + 10_000)
+    minutes = [market.candle("BTCUSDT", Interval.M1, start + n * MINUTE) for n in range(3)]
+    assert [bool(row.volume) for row in minutes] == [True] * 3
+    assert values(market.candle("BTCUSDT", Interval.M3, start)) == rolled(minutes)
+
+
+def test_a_corrected_minute_is_in_every_longer_candle() -> None:
+    market = Market(7, SYMBOLS, 24)
+    for at in (NOW - NOW % MINUTE - 4 * MINUTE, NOW - NOW % MINUTE - MINUTE):
+        old = market.candle("BTCUSDT", Interval.M1, at)
+        new = evolve(old, volume=old.volume * 2, close=old.high, trades=old.trades + 1)
+        market.correct("BTCUSDT", new)
+        for interval in LONG:
+            start = open_of(interval, at)
+            end = next_open(interval, start)
+            step = Interval.D1 if end - start > DAY else Interval.M1
+            inside = [market.candle("BTCUSDT", step, t) for t in opens(step, start, end)]
+            assert values(market.candle("BTCUSDT", interval, start)) == rolled(inside)
+            kline = market.partial("BTCUSDT", interval, start, at + MINUTE - 1)
+            assert kline is not None
+            assert kline.close == old.high
+    assert market.candle("ETHUSDT", Interval.H1, open_of(Interval.H1, NOW)) == MARKET.candle(
+        "ETHUSDT", Interval.H1, open_of(Interval.H1, NOW)
+    )
 
 
 @given(st.integers(MARKET.listed_ms + MINUTE, NOW), st.integers(1, 60))

@@ -162,6 +162,46 @@ SCENARIOS: Mapping[str, Scenario] = {
     "late_correction_rolled_up": Scenario(
         of((90.0, Fault("late_correction", 20.0)), intervals=(M1,), rollups=(Interval.M3, M5))
     ),
+    # The minute is revised first, the longer candles follow from it; the audit finds nothing more.
+    "correction_rolled_up": Scenario(
+        of(
+            (90.0, Fault("correction", 20.0)),
+            (200.0, Fault("correction", 45.0)),
+            intervals=(M1,),
+            rollups=(Interval.M3, M5),
+            hours=0.5,
+        ),
+        logs_at_most("candle.revised", 6),
+    ),
+    # Trading begins again in the middle of a longer candle, which opens there.
+    "quiet_rolled_up": Scenario(
+        of(
+            (392.9, Fault("quiet", lasts_s=828)),
+            intervals=(M1,),
+            rollups=(Interval.M3, M5),
+            hours=0.5,
+        ),
+        logs_at_most("candle.revised", 0),
+    ),
+    "late_correction_and_correction_in_a_quiet_time_rolled_up": Scenario(
+        of(
+            (92.0, Fault("quiet", lasts_s=220)),
+            (230.0, Fault("late_correction", 20.0)),
+            (502.0, Fault("quiet", lasts_s=350)),
+            (770.0, Fault("correction", 20.0)),
+            intervals=(M1,),
+            rollups=(Interval.M3, M5),
+            hours=0.5,
+        )
+    ),
+    "correction_of_longer_candles": Scenario(
+        of(
+            (90.0, Fault("late_correction", 5.0)),
+            (270.0, Fault("correction", 45.0)),
+            intervals=(M1, M5, H1),
+            hours=0.5,
+        )
+    ),
     "rest_behind": Scenario(
         of((100.0, Fault("rest_behind", 15.0, lasts_s=600)), cut(235.0), cut(415.0))
     ),

@@ -6,6 +6,10 @@ close of the last, extremes, sums (exact, however many digits the volumes have).
 minute's.  It closes with its last minute or, where that one is missing (a hole of the exchange),
 with the first minute after it.  A candle without any minute does not exist.
 
+A minute without a trade is flat at the close before it, and counts for the time alone as long as
+another has trades: an exchange opens a longer candle at the first trade inside it, and makes it
+flat at the close before only where it has none at all.
+
 Where the minutes are ``sparse`` one without a price has no row and is flat at the close before it
 (:mod:`.price_bars`): a missing minute makes a candle incomplete only inside of a gap
 (:meth:`RollUp.unsure`), and time closes a candle (:meth:`RollUp.passed`).
@@ -176,6 +180,7 @@ class _Bar:
         self.open_ms = grid.open_of(minute.open_ms)
         self.end_ms = grid.next(self.open_ms)
         self.open, self.high, self.low = minute.open, minute.high, minute.low
+        self.close, self.idle = minute.close, _is_idle(minute)
         self.volume = self.quote_volume = Decimal(0)
         self.taker_buy: Decimal | None = Decimal(0)
         self.taker_buy_quote: Decimal | None = Decimal(0)
@@ -194,9 +199,8 @@ class _Bar:
         return first_ms < self.end_ms and self.open_ms < until_ms
 
     def add(self, minute: Kline) -> None:
-        self.high = max(self.high, minute.high)
-        self.low = min(self.low, minute.low)
-        self.close = minute.close
+        if not _is_idle(minute):
+            self._price(minute)
         self.volume = EXACT.add(self.volume, minute.volume)
         self.quote_volume = EXACT.add(self.quote_volume, minute.quote_volume)
         self.taker_buy = _sum(self.taker_buy, minute.taker_buy_volume)
@@ -210,6 +214,14 @@ class _Bar:
         self.simulated = self.simulated or minute.source is Source.SIMULATED
         self.event_ms, self.last_ms = minute.event_ms, minute.open_ms
         self.minutes += 1
+
+    def _price(self, minute: Kline) -> None:
+        """The prices of a minute with trades.  The first takes the place of a flat one's."""
+        if self.idle:
+            self.open, self.high, self.low, self.idle = minute.open, minute.high, minute.low, False
+        self.high = max(self.high, minute.high)
+        self.low = min(self.low, minute.low)
+        self.close = minute.close
 
     def kline(self, *, closed: bool) -> Kline:
         """``complete`` means: up to the last minute, or where closed up to the end."""
@@ -233,6 +245,12 @@ class _Bar:
             taker_buy_volume=self.taker_buy,
             taker_buy_quote_volume=self.taker_buy_quote,
         )
+
+
+def _is_idle(minute: Kline) -> bool:
+    """Nothing was traded in it.  Not every venue says how many trades there were (OKX, 0 in all
+    rows): then the volume does."""
+    return not minute.trades and not minute.volume
 
 
 def _sum(total: Decimal | None, part: Decimal | None) -> Decimal | None:

@@ -18,7 +18,7 @@ from ..simulator.faults.context import Correction
 from ..simulator.market.market import Market
 from .calendar import Days
 from .record import Record, SeriesRecord, ToldTrade, Values, Word, stored_values, values_of
-from .truth import Sums, days_of, exchange_values, rolled
+from .truth import Sums, corrected_values, days_of, exchange_values, rolled
 
 Stored = Mapping[int, Kline]
 """By open time."""
@@ -34,7 +34,8 @@ class Case:
     """What was run.  Times are unix ms of the exchange.
 
     ``origins``: where the candles of an interval come from, one of :data:`ORIGINS`.
-    ``corrections``: 1m candles of ``symbol`` that the exchange changed, by open time.
+    ``corrections``: 1m candles of ``symbol`` that the exchange changed, by open time; it changed
+    every longer candle with them.
     ``late_trades``: times of trades that came to light after their candle had closed.
     """
 
@@ -147,6 +148,8 @@ class _Series:
             return truths, truths
         if self.origin == "rolled":
             return self._rolled(at, end)
+        if self.interval is not Interval.M1 and (changed := self._changed(at, end)):
+            return self._corrected(at, end, changed)
         market, sums = self.case.market, self.sums
         truth = exchange_values(market, sums, self.interval, at, end, late=False)
         is_late = any(at <= time_ms < end for time_ms in self.case.late_trades)
@@ -161,6 +164,41 @@ class _Series:
         late = exchange_values(market, sums, self.interval, at, end, late=True)
         return [truth, late], [late]
 
+    def _changed(self, at: int, end: int) -> list[tuple[int, Correction]]:
+        """(end, correction) of each minute of the candle that the exchange changed, ascending."""
+        corrections = self.case.corrections
+        if not any(at <= open_ms < end for open_ms in corrections):
+            return []
+        minutes = self.days.candles(Interval.M1, at, end)
+        return [(until, corrections[m]) for m, until in minutes if m in corrections]
+
+    def _corrected(
+        self, at: int, end: int, changed: Sequence[tuple[int, Correction]]
+    ) -> tuple[list[Values], list[Values]]:
+        """Minutes are changed in order, each within a minute from its end.  A longer candle that
+        was still running has them in its close; one that ended with the minute is pushed anew."""
+
+        def states(late: bool) -> Iterator[Values]:
+            """As it was before the first change, and after each."""
+            now = [(until, change.known[0]) for until, change in changed]
+            yield corrected_values(self.case.market, self.sums, (at, end), now, late=late)
+            for place, (until, change) in enumerate(changed):
+                for minute in change.known[1:]:
+                    now[place] = until, minute
+                    yield corrected_values(self.case.market, self.sums, (at, end), now, late=late)
+
+        early, late = [*states(False)], [*states(True)]
+        is_late = any(at <= time_ms < end for time_ms in self.case.late_trades)
+        until, newest = changed[-1]
+        known = early
+        if is_late:  # and as it was before anything came to light, which the first change knew
+            market, sums = self.case.market, self.sums
+            plain = exchange_values(market, sums, self.interval, at, end, late=False)
+            known = [plain, *early, *late]
+        if until == end and self.interval not in newest.longer:
+            return known, late[-len(newest.known) :]
+        return known, late[-1:]
+
     def _rolled(self, at: int, end: int) -> tuple[list[Values], list[Values]]:
         """What the minutes in the store make, where all are there (that those are right is judged
         with them); else what the exchange's own candle would be."""
@@ -169,6 +207,8 @@ class _Series:
             exchange_values(market, sums, self.interval, at, end, late=late)
             for late in (False, True)
         ]
+        if changed := self._changed(at, end):
+            whole += self._corrected(at, end, changed)[0]
         opens = [open_ms for open_ms, _ in self.days.candles(Interval.M1, at, end)]
         if not all(open_ms in self.minutes for open_ms in opens):
             return whole, whole

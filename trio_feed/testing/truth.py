@@ -78,18 +78,43 @@ def exchange_values(
 
 
 def rolled(rows: Iterable[Kline]) -> Values:
-    """Minutes, ascending, at least one -> the longer candle that they make."""
+    """Minutes, ascending, at least one -> the longer candle that they make.
+
+    Its prices are those of trades: a minute in which nothing was traded repeats a price of before.
+    """
     minutes = [*rows]
+    traded = [kline for kline in minutes if kline.volume or kline.trades] or minutes
     return tuple(
         map(
             float,
             (
-                minutes[0].open,
-                max(kline.high for kline in minutes),
-                min(kline.low for kline in minutes),
-                minutes[-1].close,
+                traded[0].open,
+                max(kline.high for kline in traded),
+                min(kline.low for kline in traded),
+                traded[-1].close,
                 sum((kline.volume for kline in minutes), Decimal(0)),
                 sum((kline.quote_volume for kline in minutes), Decimal(0)),
             ),
         )
     )
+
+
+def corrected_values(
+    market: Market,
+    sums: Sums,
+    span: tuple[int, int],
+    minutes: Sequence[tuple[int, Kline]],
+    *,
+    late: bool,
+) -> Values:
+    """A longer candle of [opened, ended) with minutes that the exchange changed, ascending as (end,
+    minute): what was traded before, between and after them, and they as they are given."""
+    (at, ended), parts = span, list[Kline]()
+    for end, minute in minutes:
+        if at < minute.open_ms:
+            parts.append(market.span(sums.symbol, at, minute.open_ms, ghosts=late))
+        parts.append(minute)
+        at = end
+    if at < ended:
+        parts.append(market.span(sums.symbol, at, ended, ghosts=late))
+    return rolled(parts)

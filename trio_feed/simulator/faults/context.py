@@ -12,7 +12,7 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from ...model import Kline
+from ...model import Interval, Kline
 from ..machinery.connect_proxy import ConnectProxy
 from ..machinery.memory_network import MemoryNetwork
 from .clocks import Clocks
@@ -26,14 +26,17 @@ _LOOK_S = 1.0
 class Correction:
     """A closed candle that the exchange changed, once or more often.  ``known`` is all that it was
     said to be, ``final`` what may be believed in the end: its last values, if a connection that
-    was well received them on the wire; else those before as well, for nobody could know better."""
+    was well received them on the wire; else those before as well, for nobody could know better.
+    ``longer``: of which longer candles, closed by then, the last value was received as well."""
 
     known: tuple[Kline, ...]
     final: tuple[Kline, ...]
+    longer: frozenset[Interval] = frozenset()
 
-    def then(self, kline: Kline, *, told: bool) -> "Correction":
+    def then(self, kline: Kline, *, told: bool, longer: Iterable[Interval] = ()) -> "Correction":
         """After one more change."""
-        return Correction((*self.known, kline), (kline,) if told else (*self.final, kline))
+        final = (kline,) if told else (*self.final, kline)
+        return Correction((*self.known, kline), final, frozenset(longer))
 
 
 @define

@@ -1,6 +1,7 @@
 """Carries out a fault schedule: every kind of fault is one function of context and fault."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 
 import trio
@@ -193,7 +194,8 @@ def _lose(count: int, what: Callable[[bytes], bool]) -> Callable[[], FrameFault]
 
 
 def _correction(context: FaultContext, fault: Fault) -> None:
-    """The candle that runs now is changed when it has been closed for ``value`` seconds."""
+    """The minute that runs now is changed when it has been closed for ``value`` seconds, and every
+    longer candle with it."""
     exchange = context.exchange
     open_ms = exchange.market.open_of(context.symbol, Interval.M1, int(exchange.now_ms()))
     end_ms = exchange.market.next_open(context.symbol, Interval.M1, open_ms)
@@ -204,19 +206,21 @@ def _correction(context: FaultContext, fault: Fault) -> None:
             old = exchange.market.candle(context.symbol, Interval.M1, open_ms)
         except ValueError:
             return  # trading was halted meanwhile: there is nothing to correct
-        new = evolve(old, volume=old.volume * 2, close=old.high, trades=old.trades + 1)
+        volume = old.volume * 2 or Decimal(1)  # one more trade has a volume
+        new = evolve(old, volume=volume, close=old.high, trades=old.trades + 1)
         unchanged = context.fault_proxy.frames_changed_until + _UNCHANGED_S < trio.current_time()
-        subscribers = exchange.correct(context.symbol, Interval.M1, new)
+        subscribers = exchange.correct(context.symbol, new)
         before = context.corrections.get(open_ms, Correction((old,), (old,)))
         context.corrections[open_ms] = before.then(new, told=False)
         await trio.sleep(_RECEIVED_S)
-        received = any(c in exchange.connections and not c.muted for c in subscribers)
-        if (
-            unchanged
-            and received
-            and exchange.market.candle(context.symbol, Interval.M1, open_ms) == new
-        ):
-            context.corrections[open_ms] = before.then(new, told=True)
+        if not unchanged or exchange.market.candle(context.symbol, Interval.M1, open_ms) != new:
+            return
+        told = [
+            interval
+            for interval, connections in subscribers.items()
+            if any(c in exchange.connections and not c.muted for c in connections)
+        ]
+        context.corrections[open_ms] = before.then(new, told=Interval.M1 in told, longer=told)
 
     context.nursery.start_soon(correct)
 

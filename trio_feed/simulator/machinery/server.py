@@ -100,11 +100,19 @@ class MarketExchange(SimulatedExchange[Open]):
     publisher: Publisher[Any]
     rest: RestEndpoint
 
-    def correct(self, symbol: str, interval: Interval, kline: Kline) -> list[Subscriber]:
-        """Change a closed candle: REST gives the new one from now on, and it is pushed again.
-        Returns who got it."""
-        self.market.correct(symbol, interval, kline)
-        return self.publisher.republish(symbol, interval, kline.open_ms)
+    def correct(self, symbol: str, minute: Kline) -> dict[Interval, list[Subscriber]]:
+        """Change a closed minute and every longer candle that holds it: REST gives the new ones
+        from now on, and those that are closed are pushed again.  Returns who got each of them."""
+        market = self.market
+        end_ms = market.next_open(symbol, Interval.M1, minute.open_ms)
+        market.correct(symbol, minute)
+        told: dict[Interval, list[Subscriber]] = {}
+        for interval in (i for i in Interval if i not in (Interval.S1, Interval.S30)):
+            open_ms = market.open_of(symbol, interval, minute.open_ms)
+            end = market.next_open(symbol, interval, open_ms)
+            if end_ms <= end <= self.publisher.now_ms():
+                told[interval] = self.publisher.republish(symbol, interval, open_ms)
+        return told
 
     def run_ahead(self, until_ms: float) -> None:
         """Push at once what is due up to ``until_ms``, as if each had been sent at its time."""

@@ -13,6 +13,9 @@ the prices would give, but it adds up exactly in every roll-up.
 
 import math
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from attrs import evolve
 
 from ...model import Interval, Kline, Trade
 from .grid import Grid, Shift
@@ -54,7 +57,8 @@ class Market:
         self.grids: dict[str, Grid] = {}
         self.halts: dict[str, list[tuple[int, int]]] = {}
         """[start, end) in which there is no trading, by symbol."""
-        self._corrected: dict[tuple[str, Interval, int], Kline] = {}
+        self._corrected: dict[str, dict[int, tuple[int, Kline]]] = {}
+        """By symbol and open time: (end, minute)."""
         self._seed = seed
         self._symbols: dict[str, SymbolMarket] = {}
         for symbol in symbols:
@@ -132,35 +136,46 @@ class Market:
         A candle without a trade is flat at the last price.  The candle that is open at the
         listing holds what was traded from then on.
         """
-        corrected = self._corrected.get((symbol, interval, open_ms))
-        if corrected is not None:
-            return corrected
-        line, start, end = self._bounds(symbol, interval, open_ms)
-        return line.kline(line.bar(start, end), open_ms, closed=True)
+        _, start, end = self._bounds(symbol, interval, open_ms)
+        return evolve(self.row(symbol, start, end), open_ms=open_ms)
 
     def span(self, symbol: str, start_ms: int, end_ms: int, *, ghosts: bool = True) -> Kline:
         """The trades of any [start, end) as a candle, on a grid or not; ``ghosts`` False: only
-        those that streams show.  No correction is looked at."""
+        those that streams show.  No correction is looked at (:meth:`row`)."""
         line = self._symbols[symbol]
         bar = line.bar(max(start_ms, line.listed_ms), end_ms, ghosts=ghosts)
         return line.kline(bar, start_ms, closed=True)
 
-    def correct(self, symbol: str, interval: Interval, kline: Kline) -> None:
-        """From now on this is what the closed candle was.  The one thing that fits nothing else:
-        longer candles and trades stay as they are."""
-        self._corrected[symbol, interval, kline.open_ms] = kline
+    def row(self, symbol: str, start_ms: int, end_ms: int) -> Kline:
+        """The same as a candle of the exchange, closed: minutes inside that were corrected are
+        what they were corrected to."""
+        pieces, at = list[Kline](), max(start_ms, self.listed_of(symbol))
+        for open_ms, (end, minute) in sorted(self._corrected.get(symbol, {}).items()):
+            if start_ms <= open_ms and end <= end_ms:
+                pieces += [self.span(symbol, at, open_ms)] if at < open_ms else []
+                pieces.append(minute)
+                at = end
+        if at < end_ms:
+            pieces.append(self.span(symbol, at, end_ms))
+        return _merged(pieces, start_ms)
+
+    def correct(self, symbol: str, minute: Kline) -> None:
+        """From now on this is what the closed minute was, alone and in every longer candle.  Its
+        trades stay as they are."""
+        end = self.next_open(symbol, Interval.M1, minute.open_ms)
+        self._corrected.setdefault(symbol, {})[minute.open_ms] = end, minute
 
     def partial(self, symbol: str, interval: Interval, open_ms: int, now_ms: float) -> Kline | None:
         """The candle from its open to ``now_ms``, a trade at ``now_ms`` included.
 
         None before its first trade; its last state, still not ``closed``, after its end.
         """
-        line, start, end = self._bounds(symbol, interval, open_ms)
+        _, start, end = self._bounds(symbol, interval, open_ms)
         stop = min(math.floor(now_ms) + 1, end)
-        bar = line.bar(start, stop) if stop > start else None
-        if bar is None or bar.trades == 0:
+        kline = self.row(symbol, start, stop) if stop > start else None
+        if kline is None or kline.trades == 0:
             return None
-        return line.kline(bar, open_ms, closed=False)
+        return evolve(kline, open_ms=open_ms, closed=False)
 
     def ids(self, symbol: str, interval: Interval, open_ms: int, now_ms: float) -> tuple[int, int]:
         """Ids of the first and the last trade of a candle up to ``now_ms``; -1 where there is
@@ -221,3 +236,19 @@ class Market:
         if not self.exists(symbol, interval, open_ms):
             raise ValueError(f"{open_ms} is before the listing of {symbol}, or in a halt")
         return line, max(open_ms, line.listed_ms), self.next_open(symbol, interval, open_ms)
+
+
+def _merged(pieces: Iterable[Kline], open_ms: int) -> Kline:
+    """Pieces of one candle, in order; those without a trade have no say in the prices."""
+    every = [*pieces]
+    loud = [piece for piece in every if piece.trades] or every[-1:]
+    return evolve(
+        loud[0],
+        open_ms=open_ms,
+        high=max(piece.high for piece in loud),
+        low=min(piece.low for piece in loud),
+        close=loud[-1].close,
+        volume=sum((piece.volume for piece in every), Decimal(0)),
+        quote_volume=sum((piece.quote_volume for piece in every), Decimal(0)),
+        trades=sum(piece.trades for piece in every),
+    )

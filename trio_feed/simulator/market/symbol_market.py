@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 
 from attrs import frozen
 
@@ -21,12 +22,14 @@ from .prices import DAY_MS, HOUR_MS, MINUTE_MS, Bar, Path, Ticks
 class Ghost:
     """A trade that candles have and no stream of trades shows (insurance fund, late booking).
 
-    It came to light after its candle had closed.  Price in ticks, quantity in lots.
+    It came to light after its candle had closed.  Price in ticks, quantity in lots.  ``alone``:
+    nothing else was traded in its minute.
     """
 
     time_ms: int
     ticks: int
     lots: int
+    alone: bool = False
 
 
 class SymbolMarket:
@@ -71,7 +74,7 @@ class SymbolMarket:
         minute = time_ms - time_ms % MINUTE_MS
         bar = self.bar(minute, minute + MINUTE_MS)
         step = max(1, bar.high // 10_000)
-        ghost = Ghost(time_ms, bar.high + step, max(1, bar.lots))
+        ghost = Ghost(time_ms, bar.high + step, max(1, bar.lots), not bar.trades)
         self._ghosts.append(ghost)
         return ghost
 
@@ -79,6 +82,11 @@ class SymbolMarket:
         """The trades of [start, stop); flat, with count 0, where there are none."""
         if not self._silences and not self._ghosts:
             return self._stretch(start, stop)
+        if ghosts and (minute := self._lone_minute(start, stop)) is not None:
+            # It is a minute with a trade: a longer candle may open and close with it.
+            cuts = (start, minute, minute + MINUTE_MS, stop)
+            pieces = [self.bar(a, b) for a, b in pairwise(cuts) if a < b]
+            return prices.merge([piece for piece in pieces if piece.trades])
         bars = [bar for a, b in self._live(start, stop) if (bar := self._stretch(a, b)).trades]
         if bars:
             bar = prices.merge(bars)
@@ -91,6 +99,12 @@ class SymbolMarket:
                 if start <= ghost.time_ms < stop:
                     bar = self._with(bar, ghost)
         return bar
+
+    def _lone_minute(self, start: int, stop: int) -> int | None:
+        """The first minute of a longer [start, stop) of which a ghost is the only trade."""
+        minutes = (g.time_ms - g.time_ms % MINUTE_MS for g in self._ghosts if g.alone)
+        inside = (m for m in minutes if start <= m and m + MINUTE_MS <= stop)
+        return min(inside, default=None) if stop - start > MINUTE_MS else None
 
     def _with(self, bar: Bar, ghost: Ghost) -> Bar:
         quote = ghost.lots * self._reference(ghost.time_ms // DAY_MS)

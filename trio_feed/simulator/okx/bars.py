@@ -103,10 +103,10 @@ class Candles:
         if end <= now_ms:
             if bar.interval is not None:
                 return market.candle(symbol, bar.interval, open_ms)
-            return market.span(symbol, open_ms, end)
+            return market.row(symbol, open_ms, end)
         if max(open_ms, market.listed_of(symbol)) > now_ms:
             return None
-        kline = market.span(symbol, open_ms, now_ms + 1)
+        kline = market.row(symbol, open_ms, now_ms + 1)
         return evolve(kline, closed=False) if kline.trades else None
 
     def last_day(self, symbol: str, now_ms: int) -> Kline:
