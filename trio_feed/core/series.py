@@ -72,6 +72,15 @@ class CandleLines:
             known = end is not None
             self._history.want(interval, ledger, self._history_bars, now, known=known)
 
+    def time_moved(self, now: Now) -> None:
+        """The exchange's time is another one than we thought, so its past may reach farther."""
+        for interval in self.audits:
+            self._want_history(interval, now)
+
+    def _want_history(self, interval: Interval, now: Now) -> None:
+        ledger = self.ledgers[interval]
+        self._history.want(interval, ledger, self._history_bars, now, known=True)
+
     def _first_bars(self, interval: Interval) -> int:
         """How many closed candles a series without history begins with."""
         if interval not in self.rules.intervals:
@@ -162,7 +171,10 @@ class CandleLines:
         """The exchange's answer to :attr:`.Need.CANDLES`."""
         ledger = self.ledgers[interval]
         labelled = [self._labelled(row) for row in rows]
+        began_ms = ledger.expected if ledger.fresh else None
         news = ledger.fill(labelled, now, until_ms=until_ms, whole=whole)
+        if began_ms is not None and not ledger.fresh and labelled[0].open_ms <= began_ms:
+            self._want_history(interval, now)  # the exchange has more, and the time may be another
         holes = self._note_holes(ledger)
         out = [*holes, *self._told(ledger, news, now)]
         if interval not in self._unusual and not ledger.grid.usual:

@@ -93,13 +93,14 @@ class SymbolEngine:
         assert self.prices is not None, "the venue sends trades"
         return self.prices
 
-    def hurry(self, at: Mono) -> None:
-        """Something outside has changed: look at ``at``."""
-        self._alarm.want(at)
-
     def broke_off(self, reason: str) -> list[Effect]:
         """It is given up: its subscribers get to know."""
         return [*self._scope.status.broke_off(self.subjects, reason)]
+
+    def time_moved(self, now: Now) -> None:
+        """The exchange's time is another one than we thought: every plan is made anew."""
+        self.candles.time_moved(now)
+        self._alarm.want(now.mono)
 
     def interrupted(self) -> None:
         """It takes the place of another one that broke off; subscribers were told."""

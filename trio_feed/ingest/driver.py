@@ -209,9 +209,9 @@ class Driver:
             self.queues.earlier.set()
 
     def _replan(self) -> None:
-        """The exchange's time is another one than we thought: every plan is to be made anew."""
+        """The exchange's time is another one than we thought."""
         for engine in self.engines.values():
-            engine.hurry(mono())
+            engine.time_moved(self.now())
             self._schedule(engine)
 
     # What is to be done
