@@ -80,6 +80,11 @@ def stored_whole(result: Result) -> list[str]:
     return []
 
 
+def quietly(result: Result) -> list[str]:
+    """A quiet market costs little and says little, whatever could be asked."""
+    return at_most("requests", 150)(result) + at_most("log_lines", 20)(result) + calm(result)
+
+
 def calm(result: Result) -> list[str]:
     """A quiet market is no reason to reconnect."""
     return at_most("reconnects", 2)(result) + at_most("stale", 0)(result)
@@ -166,6 +171,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             stored_whole,
         )
         for hours in (5.0, -5.0, 30.0, 0.2)
+    },
+    **{
+        f"quiet_where_built_candles_can_be_asked_for_{venue}": Scenario(
+            of((321.0, Fault("quiet", lasts_s=1411)), intervals=(M1,), hours=0.5, venue=venue),
+            quietly,
+        )
+        for venue in ("binance", "okx")
     },
     "correction_while_asleep": Scenario(
         of((230.0, Fault("correction", 12.0)), (279.9, Fault("suspend", 1200.0)))

@@ -10,6 +10,9 @@ class Policy:
     """Waiting times in seconds; how often a hole must be confirmed; how many candles may wait."""
 
     close_grace_s: float = 3.0
+    quiet_s: float = 0.0
+    """So much longer it is waited for a candle that has ended and does not close, before the
+    exchange is asked: what closes it in a quiet market comes late."""
     retry_s: float = 2.0
     retry_max_s: float = 60.0
     hole_confirmations: int = 3

@@ -25,11 +25,13 @@ _MISSING_ANSWERS = 3
 
 @define(eq=False)
 class Audit:
-    """Of one series.  ``after_s`` 0: off."""
+    """Of one series.  ``after_s`` 0: off.  ``exact``: the exchange's quote volume takes the place
+    of our own sum (of early closes)."""
 
     series: Series
     after_s: float
     most: int = 2_000
+    exact: bool = False
     checked: int = 0
     different: int = 0
     dropped: int = 0
@@ -100,7 +102,7 @@ class Audit:
             progress = True
             row = found.get(told.open_ms)
             ripe = grid.next(told.open_ms) <= ripe_ms
-            if row is not None and _differs(told, row):
+            if row is not None and self._differs(told, row):
                 self.different += 1
                 changed.append(row)
             if not ripe:
@@ -132,10 +134,9 @@ class Audit:
         self._failures += 1
         self._retry_at = now.mono + wait_s
 
-
-def _differs(told: Kline, row: Kline) -> bool:
-    """Whether the exchange's row says something else.  Its quote volume counts where ours is a sum
-    of our own."""
-    if not told.same_values(row):
-        return True
-    return told.source is Source.TRADES and told.quote_volume != row.quote_volume
+    def _differs(self, told: Kline, row: Kline) -> bool:
+        """Whether the exchange's row says something else."""
+        if not told.same_values(row):
+            return True
+        own = self.exact and told.source is Source.TRADES
+        return own and told.quote_volume != row.quote_volume

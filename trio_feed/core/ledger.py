@@ -106,12 +106,12 @@ class Ledger:
         if presses is not None:
             return presses
         overdue_ms = self.grid.next(self.expected) - float(now.exchange)
-        return now.mono + (overdue_ms / 1000 + self.policy.close_grace_s)
+        return now.mono + (overdue_ms / 1000 + self.policy.close_grace_s + self.policy.quiet_s)
 
     def behind(self, now: Now) -> bool:
-        """A candle is missing that ended more than two graces ago."""
+        """A candle is missing that ended more than two graces ago, as far as it may."""
         overdue_ms = float(now.exchange) - self.grid.next(self.expected)
-        return overdue_ms > 2000 * self.policy.close_grace_s
+        return overdue_ms > 2000 * self.policy.close_grace_s + 1000 * self.policy.quiet_s
 
     def resumed(self, now: Now) -> None:
         """The stream is (back) up: what ended meanwhile is missing, ask at once."""

@@ -23,6 +23,10 @@ from .opening import End, open_ledger
 from .questions import CandleQuestion, Need, Rules
 from .rolled import Rolled
 
+QUIET_S = 60.0
+"""For a candle made here that the exchange has as well: in a quiet market one small question proves
+many of them earlier (:data:`.trades.REST_BEHIND_S`)."""
+
 
 class CandleLines:
     """``ledgers`` by interval.  Methods return effects, in order."""
@@ -56,6 +60,8 @@ class CandleLines:
         self, interval: Interval, end: End | None, now: Now, policy: Policy, audit_after_s: float
     ) -> None:
         fetched = interval in self.rules.intervals
+        if interval in self._built:  # what is quiet is proven quiet before, by one small question
+            policy = evolve(policy, quiet_s=QUIET_S)
         ledger = self.ledgers[interval] = open_ledger(
             Series(self.rules.venue, self.symbol, interval),
             settled_ms=None if end is None else end.settled_ms,
@@ -66,7 +72,8 @@ class CandleLines:
             policy=policy,
         )
         if fetched:
-            self.audits[interval] = Audit(ledger.series, audit_after_s)
+            exact = interval not in self._built
+            self.audits[interval] = Audit(ledger.series, audit_after_s, exact=exact)
             if end is not None:
                 ledger.first_ms = end.first_ms
             known = end is not None
