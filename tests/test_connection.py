@@ -236,6 +236,7 @@ async def test_what_breaks_the_protocol_ends_this_connection_only(
         error = await bench.run()
         assert isinstance(error, ConnectionLost)
         assert error.code in (1007, 1009)
+        assert bench.state.status == "lost"
         assert problem.lower() in str(error).lower()
 
 
