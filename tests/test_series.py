@@ -525,7 +525,8 @@ def test_a_three_day_candle_waits_until_the_exchange_shows_its_grid() -> None:
     assert fetches(engine.go(29.9).wake()) == []
     assert fetches(engine.go(30).wake()) == [(Need.GRID, d3)]
     assert engine.answer(Need.GRID, [], d3) == []
-    assert fetches(engine.wake()) == [(Need.GRID, d3)]
+    assert fetches(engine.go(59.9).wake()) == []
+    assert fetches(engine.go(60).wake()) == [(Need.GRID, d3)]
     rows = [kline(usual - day - n * 3 * day) for n in (1, 0)]
     (load,) = loads(engine.answer(Need.GRID, rows, d3))
     ledger = engine.core.candles.ledgers[d3]
@@ -543,6 +544,31 @@ def test_a_grid_that_is_the_usual_one_moves_nothing() -> None:
     })  # fmt: skip
     (load,) = loads(engine.answer(Need.GRID, [kline(usual)], d3))
     assert load == Load("BTCUSDT", d3, usual, usual + 3 * day + 1)
+
+
+def test_stored_minutes_are_loaded_whatever_a_wrong_clock_says() -> None:
+    start = T0 - T0 % (15 * MINUTE)
+    ends = {M1: end_at(kline(start + 21 * MINUTE)), M15: end_at(kline(start - 30 * MINUTE))}
+    engine = Engine(rollup_intervals=(M15,), ends=ends, now_s=-3 * 3600)
+    engine.up()
+    (load,) = loads(engine.wake())
+    assert load.start_ms == start - 15 * MINUTE
+    assert load.end_ms > start + 21 * MINUTE
+
+
+def test_a_history_that_a_clock_ahead_made_short_is_completed() -> None:
+    engine = Engine(ends={}, history_bars=10, now_s=5 * 60)
+    engine.up()
+    engine.wake()
+    engine.answer(Need.CANDLES, [minute(n) for n in range(-5, 0)], M1)  # the present is T0
+    engine.go(0.0)
+    engine.core.time_moved(engine.now)
+    assert (Need.HISTORY, M1) in fetches(engine.wake())
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 10 * MINUTE, 5)
+    engine.answer(Need.HISTORY, [minute(n) for n in range(-10, -5)], M1)
+    engine.core.time_moved(engine.now)
+    engine.wake()
+    assert engine.ask(Need.HISTORY, M1) is None
 
 
 def test_an_end_says_where_it_was_settled() -> None:

@@ -66,7 +66,10 @@ class Rolled:
                 continue
             self._to_load.discard(interval)
             start = ledgers[interval].expected
-            end = max(int(now.exchange), grid.next(start)) + 1
+            # The minutes that are stored, however late it is by a clock that may be wrong.
+            minutes = ledgers.get(Interval.M1)
+            stored = 0 if minutes is None else minutes.expected
+            end = max(int(now.exchange), grid.next(start), stored) + 1
             out.append(Load(self._symbol, interval, start, end))
         return out
 
@@ -95,10 +98,11 @@ class Rolled:
         if interval in self._grid_at:
             self._grid_at[interval] = now.mono + RETRY_S
 
-    def learn(self, interval: Interval, rows: Iterable[Kline], ledger: Ledger) -> bool:
+    def learn(self, interval: Interval, rows: Iterable[Kline], ledger: Ledger, now: Now) -> bool:
         """The newest rows -> whether the grid is known now."""
         opens = [row.open_ms for row in rows]
         if not opens:
+            self._grid_at[interval] = now.mono + RETRY_S
             return False
         del self._grid_at[interval]
         grid = Grid(interval, opens[-1])

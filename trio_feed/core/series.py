@@ -222,7 +222,7 @@ class CandleLines:
 
     def learn_grid(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.GRID`: where the candles of a roll-up open."""
-        known = self.rolled.learn(interval, rows, self.ledgers[interval])
+        known = self.rolled.learn(interval, rows, self.ledgers[interval], now)
         return self.loads(now) if known else []
 
     def loaded(self, load: Load, minutes: list[Kline], now: Now) -> list[Effect]:
