@@ -313,3 +313,17 @@ PINNED = {
     "ETHUSDT": ("3001.36", "3001.36", "2999.14", "2999.81", "3520.890"),
     "SOLUSDT": ("139.853", "139.886", "139.734", "139.767", "12636"),
 }
+
+
+def test_a_symbol_that_comes_back_has_the_past_that_it_had() -> None:
+    market = Market(7, SYMBOLS, 24)
+    start = NOW - NOW % MINUTE
+    market.halt("ETHUSDT", start + 20_000, start + 40_000)
+    market.quiet("ETHUSDT", start + 2 * MINUTE, start + 3 * MINUTE)
+    minutes = [(start + n * MINUTE, start + (n + 1) * MINUTE) for n in range(3)]
+    before = [market.span("ETHUSDT", *minute) for minute in minutes]
+    market.delist("ETHUSDT")
+    market.list_symbol("ETHUSDT")
+    assert [market.span("ETHUSDT", *minute) for minute in minutes] == before
+    assert "ETHUSDT" not in market.delisted
+    assert market.halted("ETHUSDT", start + 30_000)

@@ -66,7 +66,11 @@ class Market:
 
     def list_symbol(self, symbol: str, listed_ms: int | None = None) -> None:
         """List a new symbol, or one again that was delisted.  ``listed_ms``: nothing was traded
-        before, and its ids begin with 1; None: as all the others."""
+        before, and its ids begin with 1; None: as all the others.  One that comes back has the
+        past that it had."""
+        if listed_ms is None and symbol in self._symbols:
+            self.delisted.discard(symbol)
+            return
         listing = self.listings[symbol] = listing_of(symbol)
         first = LISTED_MS if listed_ms is None else listed_ms
         line = self._symbols[symbol] = SymbolMarket(
