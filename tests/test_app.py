@@ -107,12 +107,27 @@ async def test_of_no_use_for_a_minute_is_closed(autojump_clock: MockClock) -> No
             assert 55 <= trio.current_time() - unsubscribed_at <= 66
 
 
-async def page(house: House, address: str, path: str) -> bytes:
-    """The status of a GET."""
+async def answer_to(house: House, address: str, path: str) -> bytes:
+    """To a GET, all of it."""
     host, _, port = address.rpartition(":")
     stream = await house.network.dial(host, int(port))
     await stream.send_all(get(b"Connection: close\r\n", path=path.encode()))
-    return (await until_closed(stream))[9:12]
+    return await until_closed(stream)
+
+
+async def page(house: House, address: str, path: str) -> bytes:
+    """The status of a GET."""
+    return (await answer_to(house, address, path))[9:12]
+
+
+async def test_the_status_shows_each_client(autojump_clock: MockClock) -> None:
+    async with open_house(settings_for_tests()) as house:
+        async with a_client(house) as client:
+            await client.ask(**SUBSCRIBE)
+            await client.next()
+            answer = await answer_to(house, house.ready.address, "/api/v1/status")
+            (shown,) = json.loads(answer.partition(b"\r\n\r\n")[2])["clients"]
+            assert shown["subscriptions"] == 1
 
 
 @pytest.mark.parametrize("separate", [False, True])

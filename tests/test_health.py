@@ -57,3 +57,13 @@ def test_each_change_is_told_once_and_in_order(
     events: list[tuple[str, object]], expected: list[tuple[object, ...]]
 ) -> None:
     assert told(*events) == expected
+
+
+def test_what_is_missing_is_known_only_while_it_is_repaired() -> None:
+    health = Health()
+    for name, value, missing in (
+        (*FLOWS, None), (*LOST, None), (*MISSES, SPAN), (*LOST, None), (*MISSES, SPAN),
+        ("reached", 30, None),
+    ):  # fmt: skip
+        getattr(health, name)(value)
+        assert health.missing == missing
