@@ -12,7 +12,8 @@ from support.make import MINUTE, T0
 
 from trio_feed.core.bars import Built
 from trio_feed.core.calendar import next_open, open_of
-from trio_feed.core.price_bars import PriceBars, fill_flat, flat
+from trio_feed.core.flat import fill_flat, flat
+from trio_feed.core.price_bars import PriceBars
 from trio_feed.model import Hole, Interval, Kline, Price
 
 S1, S30, M5 = Interval.S1, Interval.S30, Interval.M5

@@ -7,9 +7,9 @@ from attrs import evolve
 from support.engine import MONO_0, at, minute, since_t0
 from support.make import MINUTE, T0, kline, trade
 
-from trio_feed.core.bars import Built
+from trio_feed.core.bars import FAR_MS, Built
 from trio_feed.core.sequence import Break
-from trio_feed.core.trades import FAR_MS, SymbolTrades, Taken
+from trio_feed.core.trades import SymbolTrades, Taken
 from trio_feed.instants import NEVER
 from trio_feed.model import Interval, Kline, Trade
 

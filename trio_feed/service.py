@@ -95,9 +95,7 @@ async def run(
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
             proxies = environ if settings.proxy.from_env else None
             context = FeedContext(environment, proxies, store, bus, metrics)
-            redirect = None
-            if simulated:
-                redirect = await start_simulator(feeds, settings, environment)
+            redirect = await start_simulator(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
             await venues.open()
             monitor = make_clock_monitor()

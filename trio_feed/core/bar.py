@@ -1,4 +1,4 @@
-"""One candle in the making, of trades."""
+"""The candle that :mod:`.bars` makes of trades."""
 
 from decimal import Decimal
 
@@ -12,7 +12,9 @@ _ZERO = Decimal(0)
 
 @define(eq=False)
 class Bar:
-    """One candle in the making."""
+    """One candle in the making.  ``volume`` is in base currency; ``taker_buy`` and
+    ``taker_buy_quote`` are the parts of both volumes whose buyer took; ``last_id`` is that of the
+    last aggregate in it."""
 
     interval: Interval
     open_ms: int

@@ -31,15 +31,17 @@ from attrs import define, field
 from ..model import Interval, Kline, Trade
 from . import calendar
 from .bar import Bar, flat_bar
+from .clock import TOLERANCE_MS
 
 Built = tuple[Interval, Kline]
 _REMEMBERED = 120
 """Closed candles per interval to which a late trade can still be added."""
 _SMALL_MS = 100
 """A fall of the time from trade to trade that says nothing about others."""
-_NEAR_MS = 2_000
-"""A trade that is dated too late, and believed, is so by this much at most; and so near to each
-other lie some that are misdated together."""
+FAR_MS = int(TOLERANCE_MS)
+"""A trade that is further ahead of the exchange's time is not believed: as much as one message
+moves our idea of that time.  So one that is dated too late, and believed, is so by about this much
+at most, and so near to each other lie some that are misdated together."""
 _MOST_FLAT = 10_000
 """A longer silence is a hole and not so many flat candles."""
 
@@ -62,7 +64,6 @@ class TradeBars:
     _done: dict[Interval, deque[Bar]] = field(factory=dict)
     _closed: list[Built] = field(factory=list)
     _revised: dict[tuple[Interval, int], Bar] = field(factory=dict)
-    _skipped: dict[Interval, int] = field(factory=dict)
     _touched: bool = False
     _far: list[Trade] = field(factory=list)
     _fell: bool = False
@@ -176,7 +177,6 @@ class TradeBars:
         time_ms = int(time_ms)
         falls = time_ms < self.last_ms
         if falls:
-            sure = False
             self._fall(time_ms)
         elif self._fell:
             self._fell = False
@@ -190,9 +190,9 @@ class TradeBars:
             if bar is None:
                 bar = self._begin(interval, trade, time_ms)
             elif time_ms < bar.open_ms:
-                self._add_late(interval, bar, trade, time_ms, sure=sure)
+                self._add_late(interval, bar, trade, time_ms, sure=sure and not falls)
                 continue
-            if self._incomplete_from_here or not (sure or falls):
+            if self._incomplete_from_here or not sure:
                 bar.complete = False
             bar.add(trade)
         self._incomplete_from_here = False
@@ -204,8 +204,8 @@ class TradeBars:
         if self.last_ms - time_ms <= _SMALL_MS:
             return
         self._fell = True
-        self._doubt_ms = self.last_ms + _NEAR_MS
-        start_ms = max(time_ms, self.last_ms - _NEAR_MS) - _NEAR_MS
+        self._doubt_ms = self.last_ms + FAR_MS
+        start_ms = max(time_ms, self.last_ms - FAR_MS) - FAR_MS
         for interval, bar in self._bars.items():
             if start_ms >= bar.open_ms and bar.end_ms > self._doubt_ms:
                 continue  # wherever it belongs is in this one

@@ -22,6 +22,7 @@ from ..transactions import AskBlockTime, SignatureRow
 from .chain_line import slot_of
 from .chain_times import ChainTimes
 from .chain_words import (
+    SECOND_MS,
     ChainLimits,
     Dated,
     Gap,
@@ -40,8 +41,6 @@ _ASK_AFTER_S = 5.0
 _LOOK_S = 2.5
 """While something waits :meth:`ChainPlacing.flush` is called so often."""
 _FRESH_SLOTS = 8
-_SECOND_MS = 1_000
-"""A block's time is in whole seconds."""
 _MARGIN_MS = 5_000
 _MARGIN_SHARE = 10
 """An estimate is wrong by a tenth of what it goes beyond the last known time, at most."""
@@ -158,12 +157,12 @@ class ChainPlacing:
         """The time of its slots, as far as blocks before, in and behind it show it.  ``since_ms``:
         older prices are not missing."""
         if gap.time_ms:
-            return gap.time_ms, gap.time_ms + _SECOND_MS
+            return gap.time_ms, gap.time_ms + SECOND_MS
         first_ms = self.times.at_least(gap.first_slot)
         if not first_ms:  # nothing so old is known
             first_ms = int(now.exchange) if since_ms is None else since_ms
         until_ms = self.times.at_most(gap.last_slot) if gap.last_slot else 0
-        return first_ms, max(until_ms or self._about_now(now), first_ms) + _SECOND_MS
+        return first_ms, max(until_ms or self._about_now(now), first_ms) + SECOND_MS
 
     def _about_now(self, now: Now) -> int:
         """The chain's time, not too early; by our clock only where nothing else is known."""

@@ -9,6 +9,9 @@ from ..model import Price
 from ..transactions import SignatureRow
 from .effects import Report
 
+SECOND_MS = 1_000
+"""A block's time is in whole seconds."""
+
 
 @frozen
 class Take:

@@ -109,7 +109,8 @@ class Ledger:
         return now.mono + (overdue_ms / 1000 + self.policy.close_grace_s + self.policy.quiet_s)
 
     def behind(self, now: Now) -> bool:
-        """A candle is missing that ended more than two graces ago, as far as it may."""
+        """A candle is missing that ended more than two graces ago, and ``quiet_s`` where those come
+        late."""
         overdue_ms = float(now.exchange) - self.grid.next(self.expected)
         return overdue_ms > 2000 * self.policy.close_grace_s + 1000 * self.policy.quiet_s
 

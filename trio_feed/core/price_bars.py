@@ -5,7 +5,7 @@ The rules are those of the K-line push document: a candle opens at the close of 
 nothing about intervals without a price; here they are flat at the previous close, and **implied**:
 
 - :class:`PriceBars` makes no candle for them, so a silent token costs nothing, in work or in rows.
-- :func:`fill_flat` puts them into an answer to a client, no more than it asked for.
+- :func:`.flat.fill_flat` puts them into an answer to a client, no more than it asked for.
 - A subscriber of a live series gets them one by one: :meth:`PriceBars.implied` gives the candle of
   an interval that has ended, to be published and never stored.
 
@@ -14,15 +14,17 @@ that is retracted, changes the candle that it belongs to: a closed one is given 
 revision.  That changes the open of the next candle too, and no more.
 """
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from attrs import define, evolve, field, frozen
 
-from ..model import Hole, Interval, Kline, Price, Source
+from ..model import Interval, Kline, Price, Source
 from . import calendar
 from .bars import Built
+from .flat import flat
+from .spans import joined
 
 _ZERO = Decimal(0)
 
@@ -36,25 +38,6 @@ class _Entry:
     time_ms: int = field(eq=False)
     price: Decimal = field(eq=False)
     key: str = field(eq=False)
-
-
-def flat(after: Kline, open_ms: int, *, complete: bool = True) -> Kline:
-    """The closed candle of an interval without a price, some time behind ``after``."""
-    price = after.close
-    return Kline(
-        open_ms,
-        price,
-        price,
-        price,
-        price,
-        _ZERO,
-        _ZERO,
-        0,
-        True,
-        after.source,
-        after.event_ms,
-        complete,
-    )
 
 
 @define
@@ -163,15 +146,8 @@ class PriceBars:
 
     def missed(self, first_ms: int, until_ms: int) -> list[Built]:
         """Prices between may be lost.  Returns the candles that are no longer complete; implied
-        ones are the caller's to keep as holes (:func:`fill_flat`)."""
-        low, high = first_ms, until_ms
-        apart = []
-        for gap in self._gaps:  # what touches becomes one
-            if gap[0] <= high and low <= gap[1]:
-                low, high = min(low, gap[0]), max(high, gap[1])
-            else:
-                apart.append(gap)
-        self._gaps = [*apart, (low, high)][-100:]
+        ones are the caller's to keep as holes (:func:`.flat.fill_flat`)."""
+        self._gaps = joined(self._gaps, (first_ms, until_ms))[-100:]
         return self._remarked()
 
     def first_after(self, time_ms: int) -> int | None:
@@ -342,46 +318,3 @@ def with_price(bar: Kline, price: Decimal, time_ms: int) -> Kline:
         trades=bar.trades + 1,
         event_ms=time_ms,
     )
-
-
-def fill_flat(
-    rows: Sequence[Kline],
-    interval: Interval,
-    *,
-    limit: int,
-    end_ms: int,
-    start_ms: int | None = None,
-    before: Kline | None = None,
-    first: bool = False,
-    holes: Sequence[Hole] = (),
-) -> list[Kline]:
-    """Stored rows -> the answer to a client: silent intervals are flat at the close before them.
-
-    ``rows`` are ascending: the last ``limit`` rows (or, with ``first``, the first ones) of start_ms
-    <= open < end_ms; ``before`` is the last one before them, None where there is none.  ``end_ms``
-    is at most the open time of the candle that runs.  At most ``limit`` candles are given, the last
-    ones of the range, or the first ones; nothing before the first known candle.  Implied ones
-    inside of ``holes`` are not complete.
-    """
-    known = [before, *rows] if before is not None else [*rows]
-    if not known or limit < 1:
-        return []
-    opens = [row.open_ms for row in known]
-    low_ms = max(known[0].open_ms, known[0].open_ms if start_ms is None else start_ms)
-    if first:
-        at = calendar.open_of(interval, low_ms)
-        at = at if at >= low_ms else calendar.next_open(interval, at)
-    else:
-        last = calendar.open_of(interval, end_ms - 1)
-        at = max(calendar.back(interval, last, limit - 1), calendar.open_of(interval, low_ms))
-        at = at if at >= low_ms else calendar.next_open(interval, at)
-    filled: list[Kline] = []
-    while at < end_ms and len(filled) < limit:
-        place = bisect_left(opens, at + 1) - 1
-        row = known[place]
-        if row.open_ms != at:
-            hole = any(hole.first_ms <= at <= hole.last_ms for hole in holes)
-            row = flat(row, at, complete=not hole)
-        filled.append(row)
-        at = calendar.next_open(interval, at)
-    return filled

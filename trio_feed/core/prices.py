@@ -25,6 +25,7 @@ from ..model import Interval, Kline, Price
 from . import calendar
 from .bars import Built
 from .price_bars import PriceBars, with_price
+from .spans import Span, joined
 
 GRACE_MS = 1_000
 """Without a chain a candle is closed only this long after its end."""
@@ -32,8 +33,6 @@ _REMEMBERED = 20_000
 """Keys; an event that comes again after that many others counts twice."""
 _MOST_IMPLIED = 1_000
 """Silent candles inside of one gap that are kept as incomplete ones."""
-
-Span = tuple[int, int]
 
 
 @define(eq=False)
@@ -132,7 +131,7 @@ class SymbolPrices:
         if self._unsure_ms is not None and price.time_ms >= self._unsure_ms:
             span = self._unsure_ms, price.time_ms + 1
             if any(gap[1] == self._unsure_ms for gap in self._open_gaps):
-                self._note(span, self._open_gaps)  # so that what proves the gap whole ends it
+                self._open_gaps = joined(self._open_gaps, span)  # what proves it whole ends both
             self._unsure_ms = None
             out = self._mark(span)
         return self._news(out + self._bars.take(price))
@@ -160,9 +159,13 @@ class SymbolPrices:
             self._unsure_ms = max(until_ms, self._unsure_ms or 0)
         else:
             until_ms = after_ms + 1
-        self._note((first_ms, until_ms), self._final if final else self._open_gaps)
-        self._hold()
-        return self._mark((first_ms, until_ms))
+        span = first_ms, until_ms
+        if final:
+            self._final = joined(self._final, span)
+        else:
+            self._open_gaps = joined(self._open_gaps, span)
+            self._hold()
+        return self._mark(span)
 
     def whole(self, until_ms: int) -> list[Built]:
         """What was missed before ``until_ms`` and could be had has come."""
@@ -228,14 +231,6 @@ class SymbolPrices:
             if calendar.open_of(interval, price.time_ms) == bar.open_ms:
                 bar = with_price(bar, price.price, price.time_ms)
         return bar
-
-    @staticmethod
-    def _note(span: Span, gaps: list[Span]) -> None:
-        """One that goes on where the last one ended is one with it."""
-        if gaps and span[0] <= gaps[-1][1] and gaps[-1][0] <= span[1]:
-            gaps[-1] = min(span[0], gaps[-1][0]), max(span[1], gaps[-1][1])
-        else:
-            gaps.append(span)
 
     def _mark(self, span: Span) -> list[Built]:
         self._final = self._final[-10:]

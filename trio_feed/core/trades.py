@@ -19,13 +19,10 @@ from attrs import define, field, frozen
 from ..instants import NEVER, Mono, Now
 from ..model import Interval, Kline, Trade
 from . import calendar
-from .bars import Built, TradeBars
+from .bars import FAR_MS, Built, TradeBars
 from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
 from .sequence import Break, TradeSequence
 
-FAR_MS = 2_000
-"""A trade that is further ahead of the exchange's time than this is not believed.  As much as one
-message moves our idea of that time (:data:`.clock.TOLERANCE_MS`)."""
 _IN_FLIGHT_MS = 250
 """Trades come in batches of 100 ms: a candle's state may know a trade that is on its way."""
 _WITNESS_GRACE_S = 65.0

@@ -30,6 +30,7 @@ from ..core.chain_cursor import ChainCursor, CursorKeeper
 from ..core.chain_line import slot_of
 from ..core.chain_placing import ChainPlacing
 from ..core.chain_words import (
+    SECOND_MS,
     ChainLimits,
     Gap,
     Heard,
@@ -56,11 +57,9 @@ from .chain_ends import CandleEnds
 from .driver import EVERY, Driver
 
 _REMEMBERED = 20_000
-"""Prices that may be retracted, and slots whose time is known."""
+"""Prices that may be retracted, slots whose time is known, transactions that clients know."""
 _AT_ONCE = 100
 """Items that are applied before others get their turn."""
-_SECOND_MS = 1_000
-"""A block's time is in whole seconds."""
 
 
 def limits_of(settings: SolanaSettings) -> ChainLimits:
@@ -142,7 +141,7 @@ class ChainFeed:
     def known_from_now(self) -> None:
         """Prices of symbols that are not fed may have been ignored before."""
         if self.began_ms is not None and self._evidence_ms:
-            self.began_ms = max(self.began_ms, self._evidence_ms + _SECOND_MS)
+            self.began_ms = max(self.began_ms, self._evidence_ms + SECOND_MS)
 
     def is_quiet(self) -> bool:
         """The nodes say that nobody calls the program, and the subscription has not hidden anything
@@ -224,7 +223,7 @@ class ChainFeed:
         if self.began_ms is None and (slot := repair.begun_slot) is not None:
             # Of that second some may be older than what is taken.
             begun_ms = placing.times.at_most(slot)
-            self.began_ms = begun_ms + _SECOND_MS if begun_ms else None
+            self.began_ms = begun_ms + SECOND_MS if begun_ms else None
         self._out += placing.flush(now, repair.missing_slot)
         if placing.waits:
             repair.hurry(now)
@@ -275,14 +274,14 @@ class ChainFeed:
             engine.priced.was_told(price)
         self._told(item.signature, slot)
         if not item.late:
-            self._taken.append((slot_of(price.position), price.time_ms))
+            self._taken.append((slot, price.time_ms))
             self._close(price.time_ms, now)
         self._remember(price)
         self._driver.take([price], now.mono, now.wall)
         engine = self._driver.engines.get(price.symbol)
         if engine is None and EVERY in self._driver.settings.symbols:
             # There was no room for it, so it is not known to be silent.
-            self.began_ms = max(self.began_ms or 0, price.time_ms + _SECOND_MS)
+            self.began_ms = max(self.began_ms or 0, price.time_ms + SECOND_MS)
         self._ends.plan(engine)
 
     def _retract(self, keys: Sequence[str]) -> None:

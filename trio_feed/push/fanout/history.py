@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from ...bus.base import Stream
-from ...core.price_bars import fill_flat
+from ...core.flat import fill_flat
 from ...errors import StoreError
 from ...model import Kline, Series
 from ...store import KlineStore
