@@ -1,6 +1,6 @@
 """Connections to an exchange: what is subscribed, counted, refused, lost; and real recordings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from support.recordings import parse_recording, serve_recording
 from trio_feed.core.effects import CandleNews
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
-from trio_feed.ingest.connection import Connection, ConnectionState, Incoming
+from trio_feed.ingest.connection import Connection, ConnectionContext, ConnectionState, Incoming
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, Trade
@@ -37,7 +37,6 @@ from trio_feed.simulator import (
     serve,
 )
 from trio_feed.simulator.machinery.wire import text_frame
-from trio_feed.supervise import Backoff
 from trio_feed.venues import Frame, Instruments, Kind, KlineUpdate, Plan, Venue
 from trio_feed.venues.base import Heartbeat
 from trio_feed.venues.binance import usdm as binance_usdm
@@ -61,32 +60,38 @@ class Bench:
         self.instruments = Instruments([BTC])
         self.state = ConnectionState(1, plan)
         self.changes: list[str] = []
-        self.up = trio.Event()
+        self.is_up = trio.Event()
+        self.quiet: Callable[[], bool] = lambda: False
         self.connection = Connection(
-            state=self.state,
-            venue=venue,
-            instruments=lambda: self.instruments,
-            route=Route(
+            self.state,
+            ConnectionContext(
+                venue, ConnectionSettings(), self.send_channel, virtual_now_ms, self.metrics
+            ),
+            Route(
                 dial=network.dial,
                 proxy_settings=ProxySettings(),
                 environ=None,
                 ca_file="",
                 timeout_s=5,
             ),
-            settings=ConnectionSettings(),
-            send_channel=self.send_channel,
-            backoff=Backoff(1, 1),
-            now_ms=virtual_now_ms,
-            metrics=self.metrics,
-            up=self._up,
-            down=lambda plan: self.changes.append("down"),
-            delivered=lambda: None,
-            leaving=lambda: self.changes.append("leaving"),
+            self,
         )
 
-    def _up(self, _plan: Plan) -> None:
+    def up(self) -> None:
         self.changes.append("up")
-        self.up.set()
+        self.is_up.set()
+
+    def down(self) -> None:
+        self.changes.append("down")
+
+    def delivered(self) -> None:
+        pass
+
+    def leaving(self) -> None:
+        self.changes.append("leaving")
+
+    def is_quiet(self) -> bool:
+        return self.quiet()
 
     async def run(self) -> NetworkError:
         """One attempt, to its end."""
@@ -129,7 +134,7 @@ async def test_single_and_combined_streams_deliver(
     async with box() as (exchange, network), trio.open_nursery() as nursery:
         bench = Bench(network, plan(limit))
         nursery.start_soon(bench.run)
-        await bench.up.wait()
+        await bench.is_up.wait()
         await trio.sleep(10)
         assert bench.state.status == "live"
         kinds = {type(event) for event in bench.events()}
@@ -148,7 +153,7 @@ async def test_bad_messages_are_counted_and_nothing_falls(
     async with box() as (exchange, network), trio.open_nursery() as nursery:
         bench = Bench(network, plan())
         nursery.start_soon(bench.run)
-        await bench.up.wait()
+        await bench.is_up.wait()
         (peer,) = exchange.connections
         for bad in (b"nonsense", b"[]", b'{"e":5}', b'{"stream":"x@y","data":{"e":"gossip"}}'):
             peer.offer(text_frame(bad))
@@ -166,7 +171,7 @@ async def test_five_bad_messages_of_an_attempt_are_shown(autojump_clock: trio.ab
         bench = Bench(network, plan())
         with capture_logs() as logs:
             nursery.start_soon(bench.run)
-            await bench.up.wait()
+            await bench.is_up.wait()
             for _ in range(7):
                 exchange.connections[0].offer(text_frame(b"nonsense"))
             await trio.sleep(5)
@@ -181,7 +186,7 @@ async def test_the_eleventh_error_among_few_messages_is_one_too_many(
     async with box() as (exchange, network), trio.open_nursery() as nursery:
 
         async def poison() -> None:
-            await bench.up.wait()
+            await bench.is_up.wait()
             for _ in range(10):
                 exchange.connections[0].offer(text_frame(b"nonsense"))
             await trio.sleep(2)
@@ -201,7 +206,7 @@ async def test_too_many_errors_are_worse_than_a_reconnect(
     async with box() as (exchange, network), trio.open_nursery() as nursery:
 
         async def poison() -> None:
-            await bench.up.wait()
+            await bench.is_up.wait()
             await trio.sleep(60)
             for _ in range(12):
                 exchange.connections[0].offer(text_frame(b"nonsense"))
@@ -228,7 +233,7 @@ async def test_what_breaks_the_protocol_ends_this_connection_only(
     async with box() as (exchange, network), trio.open_nursery() as nursery:
 
         async def poison() -> None:
-            await bench.up.wait()
+            await bench.is_up.wait()
             exchange.connections[0].offer(text_frame(payload))
 
         bench = Bench(network, plan())
@@ -252,7 +257,7 @@ async def test_silence_is_noticed_although_pongs_come(autojump_clock: trio.abc.C
     async with box() as (exchange, network), trio.open_nursery() as nursery:
 
         async def mute() -> None:
-            await bench.up.wait()
+            await bench.is_up.wait()
             exchange.connections[0].mute()
 
         bench = Bench(network, plan())
@@ -348,7 +353,7 @@ async def heartbeat_attempt(
     """A silent exchange that acknowledges; how the attempt ends, and when it was pinged."""
     network, pings, looks = MemoryNetwork(), list[float](), list[object]()
 
-    def is_quiet(_streams: object) -> bool:
+    def is_quiet() -> bool:
         looks.append(None)
         return quiet_once and len(looks) == 1
 
@@ -370,7 +375,7 @@ async def heartbeat_attempt(
         listeners = await network.listen("exchange", 80)
         nursery.start_soon(partial(trio.serve_listeners, serve_one, listeners))
         bench = Bench(network, plan(), cast("Venue", Beating()))
-        bench.connection.is_quiet = is_quiet
+        bench.quiet = is_quiet
         error = await bench.run()
         nursery.cancel_scope.cancel()
     return error, pings

@@ -12,7 +12,7 @@ from support.house import START_MS, open_house, push_client, settings_for_tests
 from trio_feed.ingest.connection import ConnectionState
 from trio_feed.ingest.instruments import Refresh
 from trio_feed.ingest.pool import Slot
-from trio_feed.ingest.rotation import keep
+from trio_feed.ingest.rotation import Generation, Rotation, keep
 from trio_feed.ingest.rules import problem_of
 from trio_feed.model import Instrument
 from trio_feed.venues import Plan
@@ -108,11 +108,14 @@ class Lane:
     def note(self, what: str, number: int) -> None:
         self.log.append((what, number, round(trio.current_time(), 3)))
 
-    def make(self, delivered: Callable[[], None], leave: Callable[[str], None]) -> Any:
+    def retired(self, state: ConnectionState) -> None:
+        self.note("retired", state.id)
+
+    def make(self, generation: Generation) -> Any:
         self.count += 1
         lane, number = self, self.count
         settles_s = self.settles_s.pop(0) if self.settles_s else 1.0
-        self.leave[number] = leave
+        self.leave[number] = generation.leave
 
         class Kept:
             state = ConnectionState(number, Plan("ws://exchange", ()))
@@ -122,7 +125,7 @@ class Lane:
                 try:
                     if settles_s is not None:
                         await trio.sleep(settles_s)
-                        delivered()
+                        generation.delivered.set()
                     await trio.sleep_forever()
                 finally:
                     lane.note("ended", number)
@@ -133,14 +136,8 @@ class Lane:
         """Keep it for a while; its lines."""
         with capture_logs() as logs:
             with trio.move_on_after(seconds):
-                await keep(
-                    self.make,
-                    max_age_s=100.0,
-                    settle_s=5.0,
-                    turn=turn or trio.Lock(),
-                    chance=lambda: chance,
-                    retired=lambda state: self.note("retired", state.id),
-                )
+                rotation = Rotation(100.0, 5.0, turn or trio.Lock(), lambda: chance)
+                await keep(self.make, rotation, retired=self.retired)
         return logs
 
 

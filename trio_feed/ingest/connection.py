@@ -6,12 +6,12 @@ on which more than a tenth of the messages are bad is given up.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Never
+from collections.abc import Callable, Sequence
+from typing import Any, Never, Protocol
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ..errors import BadMessage, ConnectionLost, SubscriptionRefused
 from ..instants import Mono, Wall
@@ -22,7 +22,7 @@ from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings, masked_url
 from ..supervise import Backoff
 from ..transactions import Transaction
-from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Stream, Venue
+from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 from ..venues.base import ChainVenue
 
 Incoming = tuple[Sequence[Data] | Transaction | None, Mono, Wall]
@@ -72,42 +72,67 @@ class ConnectionState:
         }
 
 
-@define
-class Connection:
-    """One attempt after the other is made by calling :meth:`run`; each uses a fresh socket.
+@frozen
+class ConnectionContext:
+    """What all connections of a pool share.  What they read goes into ``send_channel``."""
 
-    ``up`` and ``down`` are told when the streams deliver and when they do not any more.
-    ``delivered`` is told of every message with data, ``leaving`` when the exchange announces that
-    it will close.  ``instruments`` gives the table to parse with.  ``is_quiet`` says whether the
-    exchange has confirmed that streams have nothing to tell: such a silence is no loss.
-    """
-
-    state: ConnectionState
     venue: Venue
-    instruments: Callable[[], Instruments]
-    route: Route
     settings: ConnectionSettings
     send_channel: trio.MemorySendChannel[Incoming]
-    backoff: Backoff
     now_ms: Callable[[], float]
     metrics: Metrics
-    up: Callable[[Plan], None]
-    down: Callable[[Plan], None]
-    delivered: Callable[[], None]
-    leaving: Callable[[], None]
-    is_quiet: Callable[[Iterable[Stream]], bool] = lambda streams: False
-    _waiting: set[str] = field(factory=set)
-    _messages: int = 0
-    _errors: int = 0
-    _last_data: float = 0.0
-    _since: float = 0.0
-    _log: Any = None
+
+
+class ConnectionOwner(Protocol):
+    """For whom a connection reads.  Its methods return at once."""
+
+    @property
+    def instruments(self) -> Instruments:
+        """The table to parse with."""
+        ...
+
+    def up(self) -> None:
+        """The streams deliver."""
+
+    def down(self) -> None:
+        """They do not any more."""
+
+    def delivered(self) -> None:
+        """A message with data came."""
+
+    def leaving(self) -> None:
+        """The exchange announces that it will close the connection."""
+
+    def is_quiet(self) -> bool:
+        """The exchange has confirmed that the streams have nothing to say: silence is no loss."""
+        ...
+
+
+@define
+class Connection:
+    """One attempt after the other is made by calling :meth:`run`; each uses a fresh socket."""
+
+    state: ConnectionState
+    context: ConnectionContext
+    route: Route
+    owner: ConnectionOwner
+    backoff: Backoff = field(init=False)
+    _waiting: set[str] = field(init=False, factory=set)
+    _messages: int = field(init=False, default=0)
+    _errors: int = field(init=False, default=0)
+    _last_data: float = field(init=False, default=0.0)
+    _since: float = field(init=False, default=0.0)
+    _log: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        settings, venue = self.context.settings, self.context.venue.NAME
+        self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
+        self._log = structlog.get_logger().bind(venue=venue, connection=self.state.id)
 
     async def run(self) -> Never:
         """Open, subscribe, read until it ends.  Raises NetworkError."""
-        state, settings = self.state, self.settings
+        state, settings, venue = self.state, self.context.settings, self.context.venue
         state.status, state.attempts = "connecting", state.attempts + 1
-        self._log = structlog.get_logger().bind(venue=self.venue.NAME, connection=state.id)
         deadlines = Deadlines(
             open_s=settings.open_timeout_s,
             close_s=settings.close_timeout_s,
@@ -120,18 +145,18 @@ class Connection:
             route=self.route,
             deadlines=deadlines,
             max_message_bytes=settings.max_message_bytes,
-            frames=FrameBudget(self.venue.FRAMES, self.venue.OPERATIONS),
-            is_quiet=self._is_quiet,
-            hints=self.venue.DIALECT.hints,
+            frames=FrameBudget(venue.FRAMES, venue.OPERATIONS),
+            is_quiet=self.owner.is_quiet,
+            hints=venue.DIALECT.hints,
         ) as socket:
-            gauge = self.metrics.connections.labels(self.venue.NAME)
+            gauge = self.context.metrics.connections.labels(venue.NAME)
             gauge.inc()
             try:
                 await self._read(socket)
             finally:
                 gauge.dec()
                 if state.status == "live":
-                    self.down(state.plan)
+                    self.owner.down()
                 state.status = "lost"
         raise AssertionError("reading ends with an exception")
 
@@ -146,9 +171,9 @@ class Connection:
         self._log.info(
             "connection.open", url=masked_url(state.plan.url), streams=len(state.plan.streams)
         )
-        self.up(state.plan)
-        if isinstance(self.venue, ChainVenue) and self.venue.chain:
-            await self._hand_on((None, Mono(trio.current_time()), Wall(self.now_ms())))
+        self.owner.up()
+        if isinstance(self.context.venue, ChainVenue) and self.context.venue.chain:
+            await self._hand_on((None, Mono(trio.current_time()), Wall(self.context.now_ms())))
         while True:
             await self._take(await self._receive(socket))
 
@@ -165,7 +190,7 @@ class Connection:
             if frames and not wait_s:
                 frame = frames.popleft()
                 await socket.send(frame.text, len(frame.acks))
-                end = trio.current_time() + self.settings.open_timeout_s
+                end = trio.current_time() + self.context.settings.open_timeout_s
                 continue
             raw = None
             with trio.move_on_at(trio.current_time() + wait_s if frames else end):
@@ -174,40 +199,39 @@ class Connection:
                 await self._take(raw)
             elif not frames:
                 missing = ", ".join(sorted(self._waiting)[:5])
-                raise SubscriptionRefused(f"{self.venue.NAME}: no answer to subscribing {missing}")
+                raise SubscriptionRefused(
+                    f"{self.context.venue.NAME}: no answer to subscribing {missing}"
+                )
 
     async def _receive(self, socket: Socket) -> str | bytes:
         """The next message; where the venue wants it, asked for with its own kind of ping."""
-        beat = self.venue.HEARTBEAT
+        beat = self.context.venue.HEARTBEAT
         if beat is None:
             return await socket.receive()
-        silence_s = self.settings.silence_timeout_s
+        silence_s = self.context.settings.silence_timeout_s
         left_s = self._last_data + silence_s - trio.current_time()
         if left_s <= 0:
-            if not self._is_quiet():
+            if not self.owner.is_quiet():
                 problem = f"silent for {silence_s:g} s, but for pongs"
-                raise ConnectionLost(f"{self.venue.NAME}: {problem}")
+                raise ConnectionLost(f"{self.context.venue.NAME}: {problem}")
             left_s = silence_s / 2
             self._last_data += left_s
         with trio.move_on_after(min(beat.after_s, left_s)):
             return await socket.receive()
         await socket.send(beat.text)
-        with trio.move_on_after(self.settings.pong_timeout_s):
+        with trio.move_on_after(self.context.settings.pong_timeout_s):
             return await socket.receive()
-        raise ConnectionLost(f"{self.venue.NAME}: no answer to {beat.text!r}")
-
-    def _is_quiet(self) -> bool:
-        return self.is_quiet(self.state.plan.streams)
+        raise ConnectionLost(f"{self.context.venue.NAME}: no answer to {beat.text!r}")
 
     async def _take(self, raw: str | bytes) -> None:
         """One message: parse, count, hand on."""
-        state, name = self.state, self.venue.NAME
-        received, mono = self.now_ms(), Mono(trio.current_time())
+        state, name = self.state, self.context.venue.NAME
+        received, mono = self.context.now_ms(), Mono(trio.current_time())
         state.message_count += 1
         self._messages += 1
-        self.metrics.messages.labels(name).inc()
+        self.context.metrics.messages.labels(name).inc()
         try:
-            events = self.venue.parse(raw, self.instruments())
+            events = self.context.venue.parse(raw, self.owner.instruments)
         except BadMessage as error:
             self._note_bad_message(error)
             return
@@ -218,10 +242,10 @@ class Connection:
                 case Ack():
                     self._acknowledge(event)
                 case Ignored(kind):
-                    self.metrics.ignored_messages.labels(name, kind).inc()
+                    self.context.metrics.ignored_messages.labels(name, kind).inc()
                 case GoingAway():
                     self._log.info("connection.leaving")
-                    self.leaving()
+                    self.owner.leaving()
                 case Pong():
                     pass
                 case Transaction():
@@ -232,8 +256,8 @@ class Connection:
             state.last_message_ms = received
             self._last_data = trio.current_time()
             self.backoff.succeeded(self._last_data - self._since)
-            self.delivered()
-            self.metrics.parsed.observe(max(0.0, self.now_ms() - received) / 1000)
+            self.owner.delivered()
+            self.context.metrics.parsed.observe(max(0.0, self.context.now_ms() - received) / 1000)
             await self._hand_on((transaction or data, mono, Wall(received)))
 
     def _acknowledge(self, ack: Ack) -> None:
@@ -241,29 +265,28 @@ class Connection:
         if not ack.error:
             return
         if not ack.stream_only:
-            raise SubscriptionRefused(f"{self.venue.NAME} refused a request: {ack.error}")
+            raise SubscriptionRefused(f"{self.context.venue.NAME} refused a request: {ack.error}")
         # A refusal without a name is about something that is still waited for.
         for name in [ack.name] if ack.name else sorted(self._waiting):
             self._waiting.discard(name)
             self.state.refused[name] = ack.error
-            self.metrics.streams_refused.labels(self.venue.NAME).inc()
+            self.context.metrics.streams_refused.labels(self.context.venue.NAME).inc()
             self._log.error("stream.refused", stream=name, problem=ack.error)
 
     def _note_bad_message(self, error: BadMessage) -> None:
         """Count it, log the first few; too many of them are worse than a reconnect."""
         self.state.bad_messages += 1
         self._errors += 1
-        self.metrics.bad_messages.labels(self.venue.NAME).inc()
+        self.context.metrics.bad_messages.labels(self.context.venue.NAME).inc()
         if self._errors <= _BAD_SAMPLES:
             self._log.warning("message.bad", problem=str(error), sample=error.sample)
         if self._errors > _MOST_ERRORS and self._errors > self._messages * _WORST_ERROR_RATE:
-            raise ConnectionLost(
-                f"{self.venue.NAME}: {self._errors} of {self._messages} messages cannot be read"
-            )
+            share = f"{self._errors} of {self._messages} messages"
+            raise ConnectionLost(f"{self.context.venue.NAME}: {share} cannot be read")
 
     async def _hand_on(self, item: Incoming) -> None:
         try:
-            self.send_channel.send_nowait(item)
+            self.context.send_channel.send_nowait(item)
         except trio.WouldBlock:
-            self.metrics.reader_waits.labels(self.venue.NAME).inc()
-            await self.send_channel.send(item)
+            self.context.metrics.reader_waits.labels(self.context.venue.NAME).inc()
+            await self.context.send_channel.send(item)

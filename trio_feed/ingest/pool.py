@@ -15,11 +15,11 @@ from ..errors import NetworkError, NoProxyAvailable
 from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
-from ..supervise import Backoff, supervise
+from ..supervise import supervise
 from ..venues import Instruments, Plan, Stream, Venue
-from .connection import Connection, ConnectionState, Incoming
+from .connection import Connection, ConnectionContext, ConnectionState, Incoming
 from .driver import Driver
-from .rotation import keep
+from .rotation import Generation, Rotation, keep
 
 PART_S = 60.0
 """How often lanes that share an exit look for another one."""
@@ -182,54 +182,55 @@ class Pool:
     async def _keep_lane(
         self, slot: Slot, lane: int, send_channel: trio.MemorySendChannel[Incoming]
     ) -> None:
-        await keep(
-            partial(self._make, slot, lane, send_channel),
-            max_age_s=self._settings.max_age_s,
-            settle_s=self._settings.open_timeout_s + self._settings.silence_timeout_s,
-            turn=self._turn,
-            chance=self._environment.random.random,
-            retired=slot.states.remove,
-            log=self._log,
+        settings = self._settings
+        rotation = Rotation(
+            settings.max_age_s,
+            settings.open_timeout_s + settings.silence_timeout_s,
+            self._turn,
+            self._environment.random.random,
         )
+        make = partial(self._make, slot, lane, send_channel)
+        await keep(make, rotation, retired=slot.states.remove, log=self._log)
 
     def _make(
         self,
         slot: Slot,
         lane: int,
         send_channel: trio.MemorySendChannel[Incoming],
-        delivered: Callable[[], None],
-        leave: Callable[[str], None],
-    ) -> "_Kept":
-        settings = self._settings
+        generation: Generation,
+    ) -> "_Carrier":
         self._made += 1
         state = ConnectionState(self._made, slot.plan, lane)
         slot.states.append(state)
-        slot.rotate[lane] = leave
-        connection = Connection(
-            state=state,
-            venue=self._venue,
-            instruments=lambda: self.instruments,
-            is_quiet=self._driver.is_quiet,
-            route=evolve(self._route, lane=lane, opened=partial(setattr, state, "exit")),
-            settings=settings,
-            send_channel=send_channel,
-            backoff=Backoff(settings.backoff_min_s, settings.backoff_max_s),
-            now_ms=self._environment.now_ms,
-            metrics=self._metrics,
-            up=lambda _plan: self._up(slot),
-            down=lambda _plan: self._down(slot),
-            delivered=delivered,
-            leaving=partial(leave, "announced"),
+        slot.rotate[lane] = generation.leave
+        context = ConnectionContext(
+            self._venue, self._settings, send_channel, self._environment.now_ms, self._metrics
         )
-        return _Kept(state, connection, self._environment, partial(self._lost, state))
+        route = evolve(self._route, lane=lane, opened=partial(setattr, state, "exit"))
+        carrier = _Carrier(self, slot, state, generation)
+        carrier.connection = Connection(state, context, route, carrier)
+        return carrier
 
-    def _up(self, slot: Slot) -> None:
+    def is_quiet(self, plan: Plan) -> bool:
+        """Whether the exchange has confirmed that a plan's streams have nothing to say."""
+        return self._driver.is_quiet(plan.streams)
+
+    async def supervise(self, connection: Connection) -> Never:
+        """Run a connection again and again."""
+        await supervise(
+            connection.run,
+            backoff=connection.backoff,
+            chance=self._environment.random,
+            on_lost=partial(self._lost, connection.state),
+        )
+
+    def up(self, slot: Slot) -> None:
         slot.carrying += 1
         if slot.carrying == 1:
             self.carrying.value += 1
             self._driver.up(slot.plan.streams)
 
-    def _down(self, slot: Slot) -> None:
+    def down(self, slot: Slot) -> None:
         slot.carrying -= 1
         if slot.carrying == 0:
             self.carrying.value -= 1
@@ -250,19 +251,34 @@ class Pool:
         )
 
 
-@define
-class _Kept:
-    """A connection with its supervision."""
+@define(eq=False)
+class _Carrier:
+    """A generation of a lane: its connection, supervised, and for whom that reads."""
 
+    pool: Pool
+    slot: Slot
     state: ConnectionState
-    connection: Connection
-    environment: Environment
-    lost: Callable[[NetworkError, float], None]
+    generation: Generation
+    connection: Connection = field(init=False)
 
-    async def run(self) -> None:
-        await supervise(
-            self.connection.run,
-            backoff=self.connection.backoff,
-            chance=self.environment.random,
-            on_lost=self.lost,
-        )
+    @property
+    def instruments(self) -> Instruments:
+        return self.pool.instruments
+
+    def up(self) -> None:
+        self.pool.up(self.slot)
+
+    def down(self) -> None:
+        self.pool.down(self.slot)
+
+    def delivered(self) -> None:
+        self.generation.delivered.set()
+
+    def leaving(self) -> None:
+        self.generation.leave("announced")
+
+    def is_quiet(self) -> bool:
+        return self.pool.is_quiet(self.state.plan)
+
+    async def run(self) -> Never:
+        await self.pool.supervise(self.connection)

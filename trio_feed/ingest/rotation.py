@@ -10,11 +10,11 @@ changing at the same time.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Never, Protocol
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from .connection import ConnectionState
 
@@ -22,22 +22,32 @@ _JITTER = 0.05
 """Ages differ by this share, so that connections that were opened together do not go together."""
 
 
-class Kept(Protocol):
-    """One generation: ``state`` for the status page; ``run`` restarts by itself for ever."""
+class Supervised(Protocol):
+    """What a generation runs: ``state`` for the status page; ``run`` restarts by itself for
+    ever."""
 
     state: ConnectionState
 
     async def run(self) -> None: ...
 
 
-Make = Callable[[Callable[[], None], Callable[[str], None]], Kept]
+@frozen
+class Rotation:
+    """When a lane changes.  A successor that has not delivered within ``settle_s`` does not replace
+    anything yet.  ``turn`` is held during a change, but not for longer than that, so that the
+    connections of a venue change one at a time.  ``chance`` gives 0 to 1."""
+
+    max_age_s: float
+    settle_s: float
+    turn: trio.Lock
+    chance: Callable[[], float]
 
 
 @define(eq=False)
 class Generation:
     """A connection and what the rotation needs to know of it."""
 
-    kept: Kept = field(init=False)
+    runs: Supervised = field(init=False)
     delivered: trio.Event = field(factory=trio.Event)
     leaving: trio.Event = field(factory=trio.Event)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
@@ -51,53 +61,47 @@ class Generation:
 
     async def run(self) -> None:
         with self.scope:
-            await self.kept.run()
+            await self.runs.run()
+
+
+Make = Callable[[Generation], Supervised]
 
 
 async def keep(
-    make: Make,
-    *,
-    max_age_s: float,
-    settle_s: float,
-    turn: trio.Lock,
-    chance: Callable[[], float],
-    retired: Callable[[ConnectionState], None],
-    log: Any = None,
-) -> None:
+    make: Make, rotation: Rotation, *, retired: Callable[[ConnectionState], None], log: Any = None
+) -> Never:
     """Run one generation after the other, for ever.
 
-    ``make(delivered, leave)`` makes one; it calls ``delivered`` with its first data and ``leave``,
-    with the reason, when it is to be replaced before its time.  A successor that has not delivered
-    within ``settle_s`` does not replace anything yet.  ``turn`` is held during a change, but not
-    for longer than that, so that the connections of a venue change one at a time.  ``retired`` is
-    told what went.
+    ``make`` gives what a generation runs; that sets ``delivered`` with its first data and calls
+    ``leave`` when it is to be replaced before its time.  ``retired`` gets what was replaced.
     """
     log = log or structlog.get_logger()
     async with trio.open_nursery() as nursery:
         current = _start(nursery, make)
         while True:
-            age_s = max_age_s * (1 - _JITTER * chance())
+            age_s = rotation.max_age_s * (1 - _JITTER * rotation.chance())
             with trio.move_on_after(age_s):
                 await current.leaving.wait()
-            async with turn:
+            async with rotation.turn:
                 successor = _start(nursery, make)
-                old, new = current.kept.state.id, successor.kept.state.id
+                old, new = current.runs.state.id, successor.runs.state.id
                 why = current.why
                 log.info("connection.rotating", connection=old, successor=new, reason=why)
-                await _wait(successor.delivered.wait, settle_s)
+                await _wait(successor.delivered.wait, rotation.settle_s)
             if not successor.delivered.is_set():
                 log.warning("connection.rotation_slow", connection=old, successor=new)
                 await successor.delivered.wait()
             current.scope.cancel()
-            retired(current.kept.state)
+            retired(current.runs.state)
             log.info("connection.rotated", connection=old, successor=new)
             current = successor
+    raise AssertionError("a lane is kept until cancelled")
 
 
 def _start(nursery: trio.Nursery, make: Make) -> Generation:
     generation = Generation()
-    generation.kept = make(generation.delivered.set, generation.leave)
-    nursery.start_soon(generation.run, name=f"connection {generation.kept.state.id}")
+    generation.runs = make(generation)
+    nursery.start_soon(generation.run, name=f"connection {generation.runs.state.id}")
     return generation
 
 
