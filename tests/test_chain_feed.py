@@ -19,6 +19,7 @@ from trio_feed.core.streams import Kind, Stream
 from trio_feed.environment import mono
 from trio_feed.errors import BadMessage, NetworkError, RateLimited
 from trio_feed.ingest.chain import ChainFeed
+from trio_feed.ingest.chain_memory import ChainMemory
 from trio_feed.instants import Wall
 from trio_feed.model import Interval, Kline, Price
 from trio_feed.net.rest import Answer
@@ -131,7 +132,7 @@ class Desk:
             if told:
                 heard = evolve(transaction, time_ms=0, accounts=None)
                 self.feed.heard(heard, mono(), Wall(wall_ms()))
-        await self.feed.apply()
+        await self.feed.prices.apply()
 
     def candles(self, mint: str, interval: Interval = S1) -> list[Kline]:
         """Closed ones, the last word of each."""
@@ -167,25 +168,27 @@ async def desk(
     cursors: list[ChainCursor] = []
     recalled: list[Collection[str]] = []
 
-    async def meet(symbol: str) -> None:
-        if bench.driver.is_stranger(symbol):
-            bench.driver.meet(symbol, {}, {})
+    class Symbols:
+        async def meet(self, symbol: str) -> None:
+            if bench.driver.is_stranger(symbol):
+                bench.driver.meet(symbol, {}, {})
 
-    async def recall(accounts: Collection[str]) -> None:
-        recalled.append(accounts)
+        async def recall(self, symbols: Collection[str]) -> None:
+            recalled.append(symbols)
+
+    @define
+    class Memory(ChainMemory):
+        def keep(self, cursor: ChainCursor) -> None:
+            cursors.append(cursor)
 
     with capture_logs() as lines:
         feed = ChainFeed(
             venue,
             SolanaSettings(),
             bench.driver,
-            bench.metrics,
             [node],  # type: ignore[list-item]
-            meet,
-            recall,
-            bench.store.room,
-            cursors.append,
-            cursor,
+            Symbols(),
+            Memory(bench.store, "a chain", cursor),
         )
         for symbol in ("A", "B"):
             engine = bench.driver.open(symbol, {})
@@ -214,7 +217,7 @@ async def test_a_later_price_closes_the_candles_of_every_mint(
         await trio.sleep(3)
         assert d.closes("A") == {1: "1.0"}
         assert d.closes("B") == {1: "5.0"}
-        assert d.feed.began_ms == BEGAN
+        assert d.feed.prices.began_ms == BEGAN
 
 
 async def test_a_reading_of_the_list_closes_what_nobody_followed(
@@ -281,7 +284,7 @@ async def test_cut_logs_mark_the_mints_that_the_transaction_names(
             bad = d.marked(mint)
             assert (int(at) in bad) is bool(seconds)
             assert 1 not in bad
-        assert (d.feed.began_ms == BEGAN) is (accounts is not None)
+        assert (d.feed.prices.began_ms == BEGAN) is (accounts is not None)
 
 
 async def test_cut_logs_that_one_answer_has_whole_mark_nothing(
@@ -327,10 +330,10 @@ async def test_without_room_for_a_mint_nothing_is_known_of_those_that_were_let_g
 ) -> None:
     async with desk(symbols=("*",), max_symbols=2) as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
-        assert d.feed.began_ms == BEGAN
+        assert d.feed.prices.began_ms == BEGAN
         await d.happens(tx("c", 1, ("C", "1.0")))
         await trio.sleep(3)
-        assert d.feed.began_ms == T0 + 2_000  # of second 1 not all is known
+        assert d.feed.prices.began_ms == T0 + 2_000  # of second 1 not all is known
 
 
 async def test_how_far_it_has_read_is_kept_and_goes_on_there(
@@ -373,5 +376,5 @@ async def test_a_cursor_that_no_node_knows_is_a_gap_up_to_now(
         assert gap["problem"] == "the list ends before the last known transaction"
         assert gap["from_ms"] == T0 - 500_000
         assert gap["to_ms"] >= T0
-        assert d.feed.began_ms is not None
-        assert d.feed.began_ms >= T0
+        assert d.feed.prices.began_ms is not None
+        assert d.feed.prices.began_ms >= T0

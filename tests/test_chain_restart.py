@@ -21,7 +21,7 @@ from trio_feed import service
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import LineNews
 from trio_feed.environment import Environment
-from trio_feed.ingest.chain import ChainFeed
+from trio_feed.ingest.chain_prices import ChainPrices
 from trio_feed.model import Interval, Kline, Price, Series
 from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange, spinpet_market
@@ -189,7 +189,7 @@ async def test_a_price_is_told_once_over_restarts(
 
     monkeypatch.setattr(LocalBus, "publish", noted)
     if ends == "killed":
-        monkeypatch.setattr(ChainFeed, "close", lambda _feed: None)
+        monkeypatch.setattr(ChainPrices, "close", lambda _prices: None)
     async with chain(monkeypatch) as environment:
         ended: list[float] = []
         for away_s in (0.0, 3.0, 60.0, 0.0):

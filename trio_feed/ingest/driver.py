@@ -51,7 +51,7 @@ class Driver:
         self.queues = Queues()
         self.held = False
         self._environment, self._bus, self._store = context.environment, context.bus, context.store
-        self._metrics, self._simulated = context.metrics, context.simulated
+        self.metrics, self._simulated = context.metrics, context.simulated
         self.clock = ExchangeClock(mono(), self._environment.wall())
         self._log = structlog.get_logger().bind(venue=rules.venue)
         self._wakes = Wakes()
@@ -109,7 +109,7 @@ class Driver:
     def _take(self, symbol: str, events: Sequence[Data], now: Now) -> None:
         engine = self.engines.get(symbol) or self._welcome(symbol, events)
         if engine is None:
-            self._metrics.ignored_messages.labels(self.rules.venue, "other symbol").inc()
+            self.metrics.ignored_messages.labels(self.rules.venue, "other symbol").inc()
             return
         self.perform(engine, engine.take(events, now))
 
@@ -258,7 +258,7 @@ class Driver:
     def report(self, report: Report) -> None:
         """Log it and count it."""
         if report.metric:
-            metric = getattr(self._metrics, report.metric)
+            metric = getattr(self.metrics, report.metric)
             metric.labels(self.rules.venue, *report.labels).inc(report.amount)
         if report.event:
             getattr(self._log, report.level)(report.event, **report.fields)

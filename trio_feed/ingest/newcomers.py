@@ -10,7 +10,7 @@ from attrs import define
 from ..bus.base import Publisher
 from ..core.opening import End
 from ..store import KlineStore
-from .chain import ChainFeed
+from .chain_prices import ChainPrices
 from .driver import Driver
 
 _RETIRE_S = 60.0
@@ -23,7 +23,7 @@ class Newcomers:
     driver: Driver
     store: KlineStore
     bus: Publisher
-    chain: ChainFeed | None = None
+    chain: ChainPrices | None = None
 
     async def meet(self, symbol: str) -> None:
         """Make a symbol known that came by itself; it goes on where its stored series end."""

@@ -171,7 +171,7 @@ class VenueFeed:
         gone = [symbol for symbol in old if symbol not in settings.symbols]
         closed = [subject for symbol in gone for subject in self.driver.close(symbol)]
         if self._chain is not None:  # prices of symbols that are new now were ignored before
-            self._chain.known_from_now()
+            self._chain.prices.known_from_now()
         for symbol in settings.symbols:
             if symbol not in old:
                 self._open(symbol, tails)
@@ -262,11 +262,9 @@ class VenueFeed:
             )
             headers = {"x-token": node.token.reveal()} if node.token else {}
             clients.append(await self._client(stack, node.rest_url, weights, headers))
-        chain = await open_chain(
-            venue, solana, self.driver, self._metrics, clients, self._newcomers, self._store
-        )
+        chain = await open_chain(venue, solana, self.driver, clients, self._newcomers)
         self.driver.prices_quiet = chain.is_quiet
-        self._newcomers.chain = chain
+        self._newcomers.chain = chain.prices
         return chain
 
     async def _keep_instruments(
@@ -330,7 +328,7 @@ class VenueFeed:
                     self._chain.heard(events, mono, wall)
                 elif events is None:
                     self._chain.confirmed(mono, wall)
-                await self._chain.apply()
+                await self._chain.prices.apply()
                 continue
             if events is None or isinstance(events, Transaction):
                 continue
