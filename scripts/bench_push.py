@@ -111,7 +111,7 @@ async def one_to_all(publisher: Publisher) -> float:
     """The seconds of one message to everybody."""
     began = time.perf_counter()
     publisher.publish(ALL)
-    while publisher.app.hub.coalescer.busy:
+    while publisher.app.context.hub.coalescer.busy:
         await trio.lowlevel.checkpoint()
     return time.perf_counter() - began
 
@@ -124,7 +124,7 @@ async def many_streams(publisher: Publisher, frozen: int, rounds: int) -> float:
         for n in range(STREAMS):
             publisher.publish(f"S{n}USDT")
             await trio.lowlevel.checkpoint()
-    while publisher.app.hub.coalescer.busy:
+    while publisher.app.context.hub.coalescer.busy:
         await trio.lowlevel.checkpoint()
     took = time.perf_counter() - began
     await quiet(publisher.app, frozen)

@@ -70,7 +70,10 @@ async def test_too_many_requests_are_refused_then_served_again(autojump_clock: M
         await trio.sleep(2)
         await client.ask(type="ping", id="patient")
         assert (await client.next())["id"] == "patient"
-        assert "trio_feed_request_errors_total" in house.ready.app.metrics.exposition().decode()
+        assert (
+            "trio_feed_request_errors_total"
+            in house.ready.app.context.metrics.exposition().decode()
+        )
 
 
 async def test_flooding_ends_the_connection_and_only_that(autojump_clock: MockClock) -> None:

@@ -63,7 +63,7 @@ async def test_a_clock_that_is_wrong_at_the_start_is_said_once(
             code, body = await readiness(house)
             words = f"our clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} "
             assert (code, body["clock"]) == (200, words + VENUE)
-            shown = house.ready.app.metrics.exposition().decode()
+            shown = house.ready.app.context.metrics.exposition().decode()
             (gauge,) = [x for x in shown.splitlines() if x.startswith("trio_feed_clock_offset")]
             assert float(gauge.split()[-1]) == pytest.approx(ahead_s, abs=0.5)
             assert clock_lines(lines) == [("clock.wrong", ahead_s)]
@@ -87,7 +87,7 @@ async def test_a_step_is_said_and_counted_and_candles_do_not_feel_it(
             await trio.sleep(300)
             calendar.ahead_s = step_s
             await trio.sleep(300)
-            shown = house.ready.app.metrics.exposition().decode()
+            shown = house.ready.app.context.metrics.exposition().decode()
             direction = "forward" if step_s > 0 else "back"
             assert f'trio_feed_clock_steps_total{{direction="{direction}"}} 1.0' in shown
             (feed,) = house.ready.feeds

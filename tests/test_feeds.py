@@ -42,7 +42,7 @@ def offsets(client: PushClient, symbol: str) -> list[int]:
 
 
 def lost(house: House) -> float:
-    metrics = house.ready.app.metrics
+    metrics = house.ready.app.context.metrics
     return sum(
         sample.value
         for family in metrics.connections_lost.collect()
@@ -230,7 +230,7 @@ async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
             told = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
             assert told.count("stale") == 2
             assert told[-1] in ("live", "repaired")
-            assert not house.ready.app.not_ready()
+            assert not house.ready.app.report.not_ready()
     crashes = [line for line in logs if line["event"] == "venue.crashed"]
     assert [line["venue"] for line in crashes] == [VENUE] * 2
     assert all(line["problem"].startswith("Bug at test_feeds.py:") for line in crashes)

@@ -68,5 +68,5 @@ async def test_two_hundred_connections_come_back_inside_every_limit(
             assert len(network.websockets) >= 2 * CONNECTIONS
             check(network, venue)
             assert house.ready.feeds[0].status()["dials_waiting"] == 0
-            limited = house.ready.app.metrics.rest_calls.labels(venue, "RateLimited")
+            limited = house.ready.app.context.metrics.rest_calls.labels(venue, "RateLimited")
             assert limited._value.get() == 0

@@ -121,7 +121,7 @@ async def test_back_again_with_since(autojump_clock: trio.abc.Clock) -> None:
 
 async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock) -> None:
     async with house() as running:
-        streams = running.ready.app.access.feed._streams
+        streams = running.ready.app.context.access.feed._streams
         async with push_client(running) as client:
             await let_in(client, KEYS[1001])
             assert streams.keys() == {1001}

@@ -38,7 +38,7 @@ async def test_rotations_lose_and_double_nothing(
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await trio.sleep_until(3600 + 90)
             (feed,) = house.ready.feeds
-            lost = house.ready.app.metrics.connections_lost
+            lost = house.ready.app.context.metrics.connections_lost
             assert lost.labels(venue, "ConnectionLost")._value.get() == 0
             assert max(state.id for state in feed.connections) > 11
             times = [row["time"] * 1000 for row in client.candles(final=True)]
@@ -61,7 +61,7 @@ async def test_an_announced_end_is_answered_before_it_comes(
             await trio.sleep(60)
             (state,) = feed.connections
             assert (state.id, state.status) == (2, "live")
-            lost = house.ready.app.metrics.connections_lost
+            lost = house.ready.app.context.metrics.connections_lost
             assert lost.labels("binance_usdm", "ConnectionLost")._value.get() == 0
 
 

@@ -110,7 +110,7 @@ async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clo
                     await trio.sleep(1)
                 else:
                     await trio.lowlevel.checkpoint()
-            exposition = house.ready.app.metrics.exposition().decode()
+            exposition = house.ready.app.context.metrics.exposition().decode()
     assert 'trio_feed_held_series{venue="binance_usdm"} 0.0' in exposition
     assert reasons[0] == "binance_usdm: no instruments yet"
     assert reasons[-1] == ""

@@ -77,7 +77,7 @@ async def test_lines_reach_a_client(venue: str, autojump_clock: trio.abc.Clock) 
             assert len(book["bids"]) == len(book["asks"]) == 20
             (feed,) = house.ready.feeds
             assert feed.driver.stale_books() == 0
-            metrics = house.ready.app.metrics
+            metrics = house.ready.app.context.metrics
             assert metrics.book_gaps.labels(venue)._value.get() == 0
             assert metrics.bad_messages.labels(venue)._value.get() == 0
             assert all(not state.refused for state in feed.connections)
@@ -93,7 +93,7 @@ async def test_okx_books_survive_gaps_and_resets(autojump_clock: trio.abc.Clock)
             await trio.sleep(20)
             house.exchange.gap_books("BTC-USDT")
             await trio.sleep(20)
-            metrics = house.ready.app.metrics
+            metrics = house.ready.app.context.metrics
             assert metrics.book_gaps.labels("okx")._value.get() == 1
             assert feed.driver.stale_books() == 0
             house.exchange.reset_books("BTC-USDT")
@@ -173,4 +173,4 @@ async def test_spinpet_mints_become_candles(autojump_clock: trio.abc.Clock) -> N
             for before, after in pairwise(filled):
                 assert after["time"] == before["time"] + 1
                 assert after["open"] == before["close"]
-            assert house.ready.app.metrics.bad_messages.labels("spinpet")._value.get() == 0
+            assert house.ready.app.context.metrics.bad_messages.labels("spinpet")._value.get() == 0

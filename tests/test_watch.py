@@ -66,11 +66,13 @@ def check_nothing_lost(client: PushClient, until_s: float) -> None:
 
 
 def probes(house: House, venue: str, result: str) -> float:
-    return house.ready.app.metrics.probes.labels(venue, result)._value.get()
+    return house.ready.app.context.metrics.probes.labels(venue, result)._value.get()
 
 
 def lost(house: House, venue: str) -> float:
-    return house.ready.app.metrics.connections_lost.labels(venue, "ConnectionLost")._value.get()
+    return house.ready.app.context.metrics.connections_lost.labels(
+        venue, "ConnectionLost"
+    )._value.get()
 
 
 async def wait_until(true: Callable[[], object]) -> float:
@@ -117,7 +119,7 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
         other = "trade" if kind == "candles" else "kline"
         assert told(client, other) == []
         check_nothing_lost(client, trio.current_time())
-        gaps = house.ready.app.metrics.gap_seconds.labels(venue)._value.get()
+        gaps = house.ready.app.context.metrics.gap_seconds.labels(venue)._value.get()
         assert allowed_s / 2 < gaps < 3 * allowed_s
 
 
@@ -281,7 +283,7 @@ async def test_what_was_missed_is_told_with_its_interval(autojump_clock: trio.ab
         assert candles[1]["from"] == candles[2]["from"] == first
         assert candles[1]["to"] in (first + 120, first + 180)
         assert told(client, "trade") == ["stale", "repairing", "repaired"]
-        metrics = house.ready.app.metrics
+        metrics = house.ready.app.context.metrics
         number = (candles[1]["to"] - first) // 60 + 1
         assert metrics.repaired.labels("binance_usdm", "candle")._value.get() == number
         assert metrics.repaired.labels("binance_usdm", "trade")._value.get() >= 180

@@ -100,7 +100,7 @@ async def run(
             await venues.open()
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
-            edge.start_soon(journal.run, app.access.feed.publish, name="journal writer")
+            edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
             draining = trio.Event()
             address = await start_server(edge, app, settings, environment, draining)
             admin = await start_admin(edge, app, settings, environment) or address

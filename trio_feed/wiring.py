@@ -25,6 +25,7 @@ from .push.edge.configuration import (
     server_limits,
     tls_context,
 )
+from .push.edge.routes import ServiceReport
 from .push.edge.server import serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import with_tls
@@ -34,7 +35,7 @@ from .push.private.auth import Authenticator
 from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
-from .push.session import SessionLimits
+from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
 from .simulator.exchanges import serve_exchange
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
@@ -103,25 +104,20 @@ def make_app(
             return monitor.explain()
         return next((why for feed in feeds.running if (why := feed.not_ready(fresh_s))), "")
 
+    limits = SessionLimits(
+        max_subscriptions=kline.max_subscriptions_per_client,
+        history_rows=kline.history_data_limit,
+        max_queued=kline.broadcast_buffer_size,
+        max_queued_bytes=settings.websocket.queue_bytes,
+        burst=_BURST,
+    )
+    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
     return PushApp(
-        hub=hub,
-        store=store,
-        limits=SessionLimits(
-            max_subscriptions=kline.max_subscriptions_per_client,
-            history_rows=kline.history_data_limit,
-            max_queued=kline.broadcast_buffer_size,
-            max_queued_bytes=settings.websocket.queue_bytes,
-            burst=_BURST,
-        ),
-        requests=request_limits(settings.websocket),
-        now_ms=environment.now_ms,
-        metrics=metrics,
-        status=status,
-        not_ready=not_ready,
-        access=PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics),
-        settlement=SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
+        SessionContext(hub, store, limits, environment.now_ms, metrics, access),
+        ServiceReport(status, not_ready, monitor.explain),
+        request_limits(settings.websocket),
+        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
-        clock=monitor.explain,
     )
 
 
@@ -177,7 +173,7 @@ async def start_server(
             settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
         ),
         rules=admission_rules(settings),
-        metrics=app.metrics,
+        metrics=app.context.metrics,
         stop_accepting=draining,
     )
     await nursery.start(start, name="push server")
@@ -198,7 +194,7 @@ async def start_admin(
         listeners=listeners,
         limits=admin_limits(settings.websocket),
         rules=admin_rules(server),
-        metrics=app.metrics,
+        metrics=app.context.metrics,
         stop_accepting=trio.Event(),
     )
     await nursery.start(start, name="admin server")

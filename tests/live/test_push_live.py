@@ -181,7 +181,7 @@ async def test_a_stalled_client_costs_only_itself() -> None:
     settings = ["websocket.queue_bytes=100000", "kline.broadcast_buffer_size=1000000"]
     async with house(*settings, "websocket.compression=true") as ready:
         url, token = f"ws://{ready.address}/ws", trio.lowlevel.current_trio_token()
-        slow = ready.app.metrics.slow_clients._value
+        slow = ready.app.context.metrics.slow_clients._value
         good: list[int] = []
         wake, told = trio.Event(), []
         ends = [trio.Event() for _ in range(3)]

@@ -22,7 +22,7 @@ from trio_feed.model import (
 )
 from trio_feed.push.fanout.frames import PING, payload_of
 from trio_feed.push.fanout.hub import Hub
-from trio_feed.push.session import Session, SessionLimits
+from trio_feed.push.session import Session, SessionContext, SessionLimits
 from trio_feed.store import MemoryStore
 
 from .make import MINUTE, SERIES, T0, kline, message, trade
@@ -196,9 +196,8 @@ async def connected(
     node: Node, limits: SessionLimits = LIMITS, *, deflated: bool = False
 ) -> AsyncIterator[Client]:
     client = Client()
-    session = Session(
-        node.hub, node.store, limits, now_ms, node.metrics, no_access(), client, deflated=deflated
-    )
+    context = SessionContext(node.hub, node.store, limits, now_ms, node.metrics, no_access())
+    session = Session(context, client, deflated=deflated)
     client.session = session
     async with trio.open_nursery() as nursery:
         if not node.flushing:

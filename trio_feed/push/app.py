@@ -5,25 +5,21 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..metrics import Metrics
-from ..store import KlineStore
 from . import messages, parsing, protocol
-from .edge.routes import HttpRoutes
+from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
-from .fanout.hub import Hub
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .private.auth import names_token
-from .private.session import PrivateAccess
 from .private.settlement_endpoint import SettlementEndpoint
-from .session import Receive, Session, SessionLimits
+from .session import Receive, Session, SessionContext
 
 log = structlog.get_logger()
 
@@ -34,23 +30,15 @@ _SWEPT_AT_ONCE = 128
 class PushApp:
     """The open sessions, and what they and the routes need.
 
-    ``status`` returns the feeds' part of the status page; ``not_ready`` why the data is not fresh,
-    empty if it is; ``clock`` what is wrong with our clock, empty if nothing is.  ``klines`` False
-    leaves out the WebSocket endpoint.
+    ``report`` tells the feeds' part of the status page.  ``klines`` False leaves out the WebSocket
+    endpoint.
     """
 
-    hub: Hub
-    store: KlineStore
-    limits: SessionLimits
+    context: SessionContext
+    report: ServiceReport
     requests: RequestLimits
-    now_ms: Callable[[], float]
-    metrics: Metrics
-    status: Callable[[], dict[str, Any]]
-    not_ready: Callable[[], str]
-    access: PrivateAccess
     settlement: SettlementEndpoint
     klines: bool = True
-    clock: Callable[[], str] = lambda: ""
     sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
@@ -78,19 +66,18 @@ class PushApp:
         return Starlette(routes=[*pages.probes(), *pages.admin()])
 
     def _pages(self) -> HttpRoutes:
+        context = self.context
         return HttpRoutes(
-            hub=self.hub,
-            store=self.store,
-            history_rows=self.limits.history_rows,
-            metrics=self.metrics,
-            status=self._status,
-            not_ready=self.not_ready,
-            clock=self.clock,
+            context.hub,
+            context.store,
+            context.limits.history_rows,
+            context.metrics,
+            evolve(self.report, status=self._status),
         )
 
     def _status(self) -> dict[str, Any]:
         clients = [session.statistics() for session in self.sessions]
-        return {**self.status(), "clients": clients}
+        return {**self.report.status(), "clients": clients}
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
@@ -111,8 +98,8 @@ class PushApp:
             total, most = total + waiting, max(most, waiting)
             if number % _SWEPT_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-        self.metrics.queued_bytes.set(total)
-        self.metrics.most_queued_bytes.set(most)
+        self.context.metrics.queued_bytes.set(total)
+        self.context.metrics.most_queued_bytes.set(most)
 
     async def close_unused(self, after_s: float) -> Never:
         """Close the connections that were for ``after_s`` of no use to their clients."""
@@ -124,7 +111,7 @@ class PushApp:
                     self._unused_since.pop(session, None)
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
                     problem = f"neither subscribed nor authenticated for {after_s:g} s"
-                    text = messages.error(protocol.REFUSED, problem, self.now_ms())
+                    text = messages.error(protocol.REFUSED, problem, self.context.now_ms())
                     session.leave(protocol.POLICY, problem, text)
 
     def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
@@ -141,7 +128,7 @@ class PushApp:
                 if verdict is Verdict.REFUSE:
                     session.refuse(protocol.TOO_MANY, problem, echo)
                 else:
-                    last = messages.error(protocol.TOO_MANY, problem, self.now_ms(), echo)
+                    last = messages.error(protocol.TOO_MANY, problem, self.context.now_ms(), echo)
                     session.leave(protocol.POLICY, "too many requests", last)
             return text
 
@@ -155,12 +142,7 @@ class PushApp:
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
         session = Session(
-            self.hub,
-            self.store,
-            self.limits,
-            self.now_ms,
-            self.metrics,
-            self.access,
+            self.context,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
         )

@@ -56,6 +56,18 @@ class SessionLimits:
     burst: int = 1
 
 
+@frozen
+class SessionContext:
+    """What all sessions share: where the messages and the candles are, and who may see what."""
+
+    hub: Hub
+    store: KlineStore
+    limits: SessionLimits
+    now_ms: Callable[[], float]
+    metrics: Metrics
+    access: PrivateAccess
+
+
 class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.
 
@@ -63,21 +75,14 @@ class Session:
     """
 
     def __init__(
-        self,
-        hub: Hub,
-        store: KlineStore,
-        limits: SessionLimits,
-        now_ms: Callable[[], float],
-        metrics: Metrics,
-        access: PrivateAccess,
-        transport: Transport,
-        *,
-        deflated: bool = False,
+        self, context: SessionContext, transport: Transport, *, deflated: bool = False
     ) -> None:
-        self._hub, self._store, self._limits = hub, store, limits
-        self._now_ms, self._metrics, self._access = now_ms, metrics, access
+        self._context = context
+        hub, limits, now_ms = context.hub, context.limits, context.now_ms
         queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst)
-        self.sender = ClientSender(hub, queue, now_ms, metrics, transport, deflated=deflated)
+        self.sender = ClientSender(
+            hub, queue, now_ms, context.metrics, transport, deflated=deflated
+        )
         self._private: PrivateSession | None = None
 
     def __repr__(self) -> str:
@@ -108,13 +113,13 @@ class Session:
         ``close`` closes the connection with a code and a reason.  Raises what ``receive``,
         ``close`` and the transport raise.
         """
-        self._metrics.clients.inc()
+        self._context.metrics.clients.inc()
         log.debug("client.connected", client_id=self.client_id)
         reading = trio.CancelScope()
         try:
             async with trio.open_nursery() as nursery:
                 self.sender.start(nursery, reading, close)
-                self._private = PrivateSession(self._access, self.sender, nursery)
+                self._private = PrivateSession(self._context.access, self.sender, nursery)
                 self.sender.reply(self._welcome())
                 try:
                     with reading:
@@ -124,7 +129,7 @@ class Session:
                     self.sender.close()
         finally:
             self.sender.count_bytes()
-            self._metrics.clients.dec()
+            self._context.metrics.clients.dec()
             log.debug("client.gone", client_id=self.client_id)
 
     def leave(self, code: int, reason: str, last_message: str) -> None:
@@ -155,11 +160,11 @@ class Session:
 
     def refuse(self, code: int, problem: str, echo: Echo) -> None:
         """An error reply to the request with this ``echo``."""
-        self._metrics.request_errors.labels(str(code)).inc()
-        self.sender.reply(messages.error(code, problem, self._now_ms(), echo))
+        self._context.metrics.request_errors.labels(str(code)).inc()
+        self.sender.reply(messages.error(code, problem, self._context.now_ms(), echo))
 
     async def _answer(self, request: Request) -> None:
-        self._metrics.requests.labels(_KINDS[type(request)]).inc()
+        self._context.metrics.requests.labels(_KINDS[type(request)]).inc()
         match request:
             case Subscribe():
                 await self._subscribe(request)
@@ -174,24 +179,26 @@ class Session:
                 self.sender.reply(messages.pong(request))
             case ListSubscriptions():
                 entries = [_entry(s) for s in self.sender.subscriptions.values()]
-                self.sender.reply(messages.subscriptions(entries, self._now_ms(), request.id))
+                self.sender.reply(
+                    messages.subscriptions(entries, self._context.now_ms(), request.id)
+                )
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
-        topic = self._hub.find(target)
-        allowed = self._limits.max_subscriptions
+        topic = self._context.hub.find(target)
+        allowed = self._context.limits.max_subscriptions
         subscribed = self.sender.subscriptions
         if topic not in subscribed and len(subscribed) >= allowed:
             raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
         topic.stream.keep()
         back, body = None, None
         if request.since is not None:
-            back = await missed(self._store, topic, request.since, self._now_ms())
-            self._metrics.resumes.labels(back.source if back else "fresh").inc()
+            back = await missed(self._context.store, topic, request.since, self._context.now_ms())
+            self._context.metrics.resumes.labels(back.source if back else "fresh").inc()
         if back is None and target.interval is not None:
-            limit = request.limit or self._limits.history_rows
+            limit = request.limit or self._context.limits.history_rows
             own = target.splice(request.subscription_id)
-            body = await history.latest(self._store, topic.stream, own, limit)
+            body = await history.latest(self._context.store, topic.stream, own, limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
 
@@ -204,7 +211,7 @@ class Session:
         sender = self.sender
         prefix = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
         subscription = Subscription(sender, topic, request, prefix)
-        stream, now = topic.stream, self._now_ms()
+        stream, now = topic.stream, self._context.now_ms()
         if body is not None:
             sender.queue(messages.history_data(body, now, request.id), subscription)
         last = stream if back is None or request.since is None else request.since
@@ -229,23 +236,23 @@ class Session:
         sender.flush()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
-        topic = self._hub.find(request.target)
+        topic = self._context.hub.find(request.target)
         if not self.sender.unsubscribe(topic):
             raise RequestError(REFUSED, f"symbol: not subscribed to {topic.subject}")
-        self.sender.reply(messages.unsubscribe_confirmed(request, self._now_ms()))
+        self.sender.reply(messages.unsubscribe_confirmed(request, self._context.now_ms()))
 
     async def _history(self, request: History) -> None:
         target = request.target
-        topic = self._hub.find(target, code=HISTORY_FAILED)
+        topic = self._context.hub.find(target, code=HISTORY_FAILED)
         own = target.splice(request.subscription_id)
-        limit = request.limit or self._limits.history_rows
-        body = await history.answer(self._store, topic.stream, own, request, limit)
-        self.sender.reply(messages.history_data(body, self._now_ms(), request.id))
+        limit = request.limit or self._context.limits.history_rows
+        body = await history.answer(self._context.store, topic.stream, own, request, limit)
+        self.sender.reply(messages.history_data(body, self._context.now_ms(), request.id))
 
     def _welcome(self) -> str:
-        hub = self._hub
+        hub = self._context.hub
         return messages.connection_success(
-            self.client_id, hub.symbols, hub.intervals, self._now_ms()
+            self.client_id, hub.symbols, hub.intervals, self._context.now_ms()
         )
 
 

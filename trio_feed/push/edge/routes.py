@@ -22,17 +22,24 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @frozen
-class HttpRoutes:
+class ServiceReport:
     """``status`` returns the status page; ``not_ready`` why the data is not fresh, ``clock`` what
-    is wrong with our clock, both empty if nothing is.  ``history_rows`` is the default limit."""
+    is wrong with our clock, both empty if nothing is."""
+
+    status: Callable[[], dict[str, Any]]
+    not_ready: Callable[[], str]
+    clock: Callable[[], str] = lambda: ""
+
+
+@frozen
+class HttpRoutes:
+    """``history_rows`` is the default limit."""
 
     hub: Hub
     store: KlineStore
     history_rows: int
     metrics: Metrics
-    status: Callable[[], dict[str, Any]]
-    not_ready: Callable[[], str]
-    clock: Callable[[], str]
+    report: ServiceReport
 
     def probes(self) -> list[Route]:
         """Alive and ready, for load balancers and supervisors."""
@@ -56,7 +63,7 @@ class HttpRoutes:
         return _json({"status": "alive"})
 
     async def _ready(self, _request: Request) -> Response:
-        problem, clock = self.not_ready(), self.clock()
+        problem, clock = self.report.not_ready(), self.report.clock()
         more = {"clock": clock} if clock else {}
         if problem:
             return _json({"ready": False, "reason": problem, **more}, 503)
@@ -66,7 +73,7 @@ class HttpRoutes:
         return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
 
     async def _status_page(self, _request: Request) -> Response:
-        return _json(self.status())
+        return _json(self.report.status())
 
     async def _symbols(self, _request: Request) -> Response:
         return _json(
