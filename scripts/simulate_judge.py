@@ -16,9 +16,9 @@ from trio_feed.testing.judge import (
     first_updates_s,
     judge_series,
     judge_stored,
-    judge_trades,
     latest_finals_s,
 )
+from trio_feed.testing.judge_trades import judge_trades
 from trio_feed.testing.record import Record
 
 MUST_BE_ZERO = (

@@ -17,9 +17,9 @@ from trio_feed.testing.judge import (
     Stored,
     judge_series,
     judge_stored,
-    judge_trades,
     latest_finals_s,
 )
+from trio_feed.testing.judge_trades import judge_trades
 from trio_feed.testing.record import BookCheck, Record
 from trio_feed.testing.truth import Sums, days_of, exchange_values
 

@@ -14,8 +14,8 @@ from support.make import MINUTE, SERIES, T0, kline
 from trio_feed.core.asking import Policy
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.core.effects import CandleNews
-from trio_feed.core.ledger import Counts, Ledger
-from trio_feed.core.opening import open_ledger
+from trio_feed.core.ledger import Ledger
+from trio_feed.core.opening import End, open_ledger
 from trio_feed.instants import Now
 from trio_feed.model import Hole, Interval, Series
 
@@ -101,7 +101,6 @@ def test_a_second_close_and_a_late_update_go_nowhere() -> None:
     assert see(book, 0, closed=True) == []
     assert see(book, 0, closed=False) == []
     assert see(book, -7, closed=True) == []  # of before the line: not known, not news
-    assert book.counts == Counts(duplicates=2, outdated=1)
 
 
 def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
@@ -113,7 +112,6 @@ def test_a_changed_close_is_a_revision_not_a_second_close() -> None:
     assert (again.kline.closed, again.revision, again.update_count) == (True, True, 1)
     assert (str(again.kline.close), again.provisional) == ("100.60", False)
     assert again.received_ms == T0 + MINUTE + WALL_FAST_MS
-    assert book.counts.revisions == 1
     assert see(book, 0, closed=True, close="100.60") == []
     (update,) = see(book, 1, closed=False, event_ms=T0 + MINUTE + 2)
     assert (update.update_count, update.revision) == (2, False)
@@ -123,12 +121,10 @@ def test_an_older_state_of_a_closed_candle_is_no_revision() -> None:
     book = ledger()
     see(book, 0, closed=True, close="100.60", event_ms=T0 + MINUTE + 50)
     assert see(book, 0, closed=True, close="100.50", event_ms=T0 + MINUTE) == []
-    assert book.counts.outdated == 1
     (again,) = see(book, 0, closed=True, close="100.65", event_ms=T0 + MINUTE + 50)
     assert again.revision  # of the same time is not older
     (again,) = see(book, 0, closed=True, close="100.70", event_ms=T0 + MINUTE + 99)
     assert again.revision
-    assert book.counts == Counts(outdated=1, revisions=2)
 
 
 def test_a_slower_connection_does_not_take_a_revision_back() -> None:
@@ -139,7 +135,6 @@ def test_a_slower_connection_does_not_take_a_revision_back() -> None:
     assert [m.revision for m in book.observe(new, at(M))] == [True]
     assert book.observe(old, at(M)) == []
     assert book.observe(new, at(M)) == []
-    assert book.counts == Counts(duplicates=1, outdated=1, revisions=1)
 
 
 def test_only_the_latest_closes_are_remembered_for_comparison() -> None:
@@ -154,7 +149,6 @@ def test_an_update_older_than_the_last_one_is_dropped() -> None:
     book = ledger()
     see(book, 0, closed=False, event_ms=T0 + 500)
     assert see(book, 0, closed=False, event_ms=T0 + 400, volume="9") == []
-    assert book.counts.outdated == 1
     assert len(see(book, 0, closed=False, event_ms=T0 + 501)) == 1
 
 
@@ -164,7 +158,6 @@ def test_the_same_update_over_a_second_connection_counts_once() -> None:
     second = kline(T0, "100.40", closed=False, volume="2")  # of the same millisecond
     out = [m for row in (first, second, first, second) for m in book.observe(row, at(0.1))]
     assert [m.kline for m in out] == [first, second]
-    assert book.counts.outdated == 2
 
 
 # What lies ahead
@@ -178,7 +171,6 @@ def test_live_candles_wait_behind_a_hole_and_follow_it_in_order() -> None:
     assert ahead.received_ms == T0 + 3 * MINUTE + 1 + WALL_FAST_MS
     assert see(book, 2, closed=True) == []
     assert book.holding
-    assert book.counts.held == 3
     out = book.fill(rows(0), at(3 * M))
     assert closes(out) == [0, 1, 2]
     assert out[-1].kline.open_ms == T0 + 3 * MINUTE
@@ -193,7 +185,6 @@ def test_open_updates_go_on_while_something_before_is_missing() -> None:
     counts = [see(book, 2, closed=False, event_ms=T0 + 2 * MINUTE + n)[0] for n in (5, 9, 9)]
     assert [(m.provisional, m.update_count) for m in counts] == [(True, 1), (True, 2), (True, 3)]
     assert see(book, 2, closed=False, event_ms=T0 + 2 * MINUTE + 8) == []  # an older one
-    assert book.counts == Counts(held=4, outdated=1)
     (other,) = see(book, 3, closed=False)
     assert (other.provisional, other.update_count) == (True, 1)
     assert book.current is None
@@ -246,7 +237,7 @@ def test_a_stream_that_goes_on_below_shows_that_the_later_one_was_a_slip() -> No
 def test_a_frame_off_the_grid_is_asked_about_and_not_believed() -> None:
     book = ledger()
     assert see(book, 0.25, closed=False, now=at(20)) == []
-    assert (book.counts.odd, book.holding, book.expected) == (1, False, T0)
+    assert (book.holding, book.expected) == (False, T0)
     assert due_s(book, at(20)) == 20
     assert closes(see(book, 0, closed=True)) == [0]
     assert book.grid.usual
@@ -546,29 +537,24 @@ def test_what_nobody_can_supply_is_skipped_and_recorded() -> None:
 
 def test_a_new_ledger_wants_its_history() -> None:
     grid, policy = grid_of(Interval.M1), Policy()
-    more: Any = {"history_bars": 10, "grid": grid, "policy": policy}
-    book = open_ledger(SERIES, settled_ms=None, now=at(30), **more)
+    book = open_ledger(SERIES, None, 10, grid, at(30), policy)
     assert (book.expected, book.fresh, book.told_ms) == (T0 - 10 * MINUTE, True, None)
     assert due_s(book, at(30)) == -9 * M + 3
-    again = open_ledger(SERIES, settled_ms=T0 - MINUTE, told_ms=T0 - 3 * MINUTE, now=at(30), **more)
+    end = End(kline(T0 - 3 * MINUTE), settled_ms=T0 - MINUTE)
+    again = open_ledger(SERIES, end, 10, grid, at(30), policy)
     assert (again.expected, again.fresh, again.told_ms) == (T0, False, T0 - 3 * MINUTE)
     assert again.policy is policy
 
 
 def test_a_stored_end_off_the_grid_is_gone_on_from() -> None:
-    book = open_ledger(
-        SERIES, settled_ms=T0 + 14_000, history_bars=0, grid=grid_of(Interval.M1), now=at(30),
-        policy=Policy(),
-    )  # fmt: skip
+    end = End(kline(T0 + 14_000), settled_ms=T0 + 14_000)
+    book = open_ledger(SERIES, end, 0, grid_of(Interval.M1), at(30), Policy())
     assert (book.expected, book.grid.usual) == (T0 + 74_000, False)
 
 
 def test_a_month_is_the_calendars() -> None:
     series = Series("binance", "BTCUSDT", Interval.MO1)
-    book = open_ledger(
-        series, settled_ms=None, history_bars=2, grid=Grid(Interval.MO1, 0), now=at(0),
-        policy=Policy(),
-    )  # fmt: skip
+    book = open_ledger(series, None, 2, Grid(Interval.MO1, 0), at(0), Policy())
     assert book.expected == 1_693_526_400_000  # 2023-09-01; T0 is in November
 
 
@@ -617,11 +603,9 @@ def test_a_live_candle_before_the_guessed_beginning_makes_a_fresh_series_ask() -
     book = ledger(fresh=True)
     assert see(book, -60, closed=True, now=at(-3_540)) == []
     assert due_s(book, at(-3_540)) == -3_540
-    assert book.counts == Counts()
     old = ledger()
     see(old, -60, closed=True, now=at(-3_540))
     assert due_s(old, at(-3_540)) == 63
-    assert old.counts == Counts(duplicates=1)
 
 
 def test_a_series_that_nobody_can_fill_begins_with_its_first_candle() -> None:

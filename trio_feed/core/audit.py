@@ -32,9 +32,6 @@ class Audit:
     after_s: float
     most: int = 2_000
     exact: bool = False
-    checked: int = 0
-    different: int = 0
-    dropped: int = 0
     _waiting: deque[Kline] = field(factory=deque)
     _retry_at: Mono | None = None
     _failures: int = 0
@@ -57,7 +54,10 @@ class Audit:
             self._waiting.append(kline)
         if len(self._waiting) > self.most:
             self._waiting.popleft()
-            self.dropped += 1
+
+    def had(self, row: Kline, grid: Grid, now: Now) -> bool:
+        """A REST row of a candle that ended a while ago has had its second look."""
+        return float(now.exchange) - grid.next(row.open_ms) >= self.after_s * 1000
 
     def due(self, grid: Grid, now: Now) -> Mono:
         """When to ask; never while nothing waits."""
@@ -103,18 +103,13 @@ class Audit:
             row = found.get(told.open_ms)
             ripe = grid.next(told.open_ms) <= ripe_ms
             if row is not None and self._differs(told, row):
-                self.different += 1
                 changed.append(row)
             if not ripe:
                 waits.append(row or told)
             elif row is None and told.source is Source.TRADES and told.trades and told.complete:
                 # Made of trades, and the exchange has later ones only: neither may be right.
-                self.different += 1
                 changed.append(evolve(told, complete=False))
-            elif row is None:
-                self.dropped += 1  # later rows are here: it is the exchange's own hole
-            else:
-                self.checked += 1
+            # Else it is settled, or later rows are here: it is the exchange's own hole.
         self._waiting = waits
         if progress:
             self._retry_at, self._failures, self._missing = None, 0, 0
@@ -123,7 +118,6 @@ class Audit:
         self._missing += 1
         if self._missing >= _MISSING_ANSWERS and self._waiting:
             self._waiting.popleft()
-            self.dropped += 1
             self._missing = 0
         self.failed(now)
         return changed

@@ -30,13 +30,7 @@ from itertools import count
 from attrs import evolve
 
 from ..instants import NEVER, Mono, Now
-from ..transactions import (
-    Answer,
-    Question,
-    SignaturePage,
-    SignatureRow,
-    Transaction,
-)
+from ..transactions import Answer, Question, SignaturePage, SignatureRow, Transaction
 from .chain_fetches import ChainFetches
 from .chain_known import ChainKnown
 from .chain_line import Record
@@ -198,13 +192,8 @@ class ChainRepair:
             Walk(n, ask_at=now.mono, tries=TRIES - 1 if n in self._silent else 0)
             for n in range(self._endpoints)
         )
-        self._round = Round(
-            now.mono,
-            self._known.for_round(),
-            not self._known.begun,
-            walks,
-            self._limits,
-        )
+        known = self._known
+        self._round = Round(now.mono, known.for_round(), not known.begun, walks, self._limits)
 
     def _end_round(self, now: Now) -> Iterator[Item]:
         if self._round is None or not self._round.over:

@@ -37,9 +37,9 @@ class Later:
         running = 0 if self._running is None else self._running.open_ms
         return max(running, max(self._closed, default=0))
 
-    def add(self, kline: Kline, now: Now) -> bool | None:
-        """True: a state of the running candle that is to be told, False: one that waits, None: one
-        that is outdated."""
+    def add(self, kline: Kline, now: Now) -> bool:
+        """True: a state of the running candle that is to be told, False: one that waits, or that
+        is outdated."""
         if self.since is None:
             self.since = now.mono
         if kline.closed:
@@ -49,7 +49,7 @@ class Later:
         running = self._running
         if running is not None and running.open_ms == kline.open_ms:
             if kline.event_ms < running.event_ms:
-                return None
+                return False
             self.updates += 1
         else:
             # The newest word counts, not the latest open: an absurd one passes that way.

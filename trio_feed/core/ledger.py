@@ -33,17 +33,6 @@ _REMEMBERED = 5
 """Closed candles of which a repetition is compared with what was told."""
 
 
-@define
-class Counts:
-    """What came in and was not news."""
-
-    duplicates: int = 0
-    outdated: int = 0
-    revisions: int = 0
-    held: int = 0
-    odd: int = 0
-
-
 @define(eq=False)
 class Ledger:
     """State of one series.  Synchronous; every method takes the time it needs.
@@ -58,7 +47,6 @@ class Ledger:
     fresh: bool
     grid: Grid
     policy: Policy = field(factory=Policy)
-    counts: Counts = field(factory=Counts)
     holes: list[Hole] = field(factory=list)
     current: Kline | None = None
     first_ms: int | None = None
@@ -131,7 +119,6 @@ class Ledger:
         if kline.open_ms == expected:
             if not kline.closed:
                 if self._is_outdated(kline):
-                    self.counts.outdated += 1
                     return []
                 if self._later.since is not None:
                     self._later.drop()
@@ -140,7 +127,6 @@ class Ledger:
             return [self._close(kline, now), *self._release(now)]
         if self.grid.open_of(kline.open_ms) != kline.open_ms:
             # One frame is not believed alone: the exchange is asked.
-            self.counts.odd += 1
             self._odd = kline
             self.asking.hurry(now, 0.0)
             return []
@@ -182,7 +168,11 @@ class Ledger:
         if until_ms is not None and whole and self.expected == before:
             self._pass_empty(self.grid.open_of(until_ms), now)
         out.extend(self._release(now))
-        self._plan(now, progress=self.expected > before)
+        if self.expected > before:
+            more = self.holding or self.grid.next(self.expected) <= float(now.exchange)
+            self.asking.progressed(now, more=more)
+        else:
+            self.asking.in_vain(now)
         return out
 
     def move_to(self, grid: Grid) -> None:
@@ -239,7 +229,6 @@ class Ledger:
 
     def revise(self, kline: Kline, now: Now) -> CandleNews:
         """Another value of a closed candle; the caller is sure of it."""
-        self.counts.revisions += 1
         for at, told in enumerate(self._recent):
             if told.open_ms == kline.open_ms:
                 self._superseded.append(told)  # a slower connection may still bring it
@@ -253,14 +242,7 @@ class Ledger:
 
     def failed(self, now: Now) -> None:
         """The question could not be answered: ask again later."""
-        self._plan(now, progress=False)
-
-    def _plan(self, now: Now, *, progress: bool) -> None:
-        if progress:
-            still = self.grid.next(self.expected) <= float(now.exchange)
-            self.asking.progressed(now, more=still or self.holding)
-        else:
-            self.asking.in_vain(now)
+        self.asking.in_vain(now)
 
     def _believe_hole(self, next_ms: int, now: Now) -> bool:
         """An answer shows a hole."""
@@ -287,27 +269,18 @@ class Ledger:
     def _repeated(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A state of a candle that is closed here."""
         told = next((k for k in self._recent if k.open_ms == kline.open_ms), None)
-        if (
-            not kline.closed
-            # An older state of it, over a slower connection.
-            or (told is not None and 0 < kline.event_ms < told.event_ms)
-            or any(old.same_values(kline) for old in self._superseded)
-        ):
-            self.counts.outdated += 1
-        elif told is None or told.same_values(kline):
-            self.counts.duplicates += 1
-        else:
-            return [self.revise(kline, now)]
-        return []
+        if not kline.closed or told is None or told.same_values(kline):
+            return []
+        # An older state of it, over a slower connection.
+        older = 0 < kline.event_ms < told.event_ms
+        if older or any(old.same_values(kline) for old in self._superseded):
+            return []
+        return [self.revise(kline, now)]
 
     def _hold(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A later candle, before the expected one is closed."""
-        self.counts.held += 1
         self.asking.hurry(now, self.policy.close_grace_s)
-        running = self._later.add(kline, now)
-        if running is None:
-            self.counts.outdated += 1
-        if not running:
+        if not self._later.add(kline, now):
             return []
         updates, received_ms = self._later.updates, float(now.wall)
         return [CandleNews(self.series, kline, updates, received_ms, provisional=True)]

@@ -20,21 +20,14 @@ class End:
 
 
 def open_ledger(
-    series: Series,
-    *,
-    settled_ms: int | None,
-    told_ms: int | None = None,
-    history_bars: int,
-    grid: Grid,
-    now: Now,
-    policy: Policy,
+    series: Series, end: End | None, history_bars: int, grid: Grid, now: Now, policy: Policy
 ) -> Ledger:
-    """A ledger that goes on after ``settled_ms``, or, where the store knows nothing, begins
-    ``history_bars`` closed candles before now."""
-    fresh = settled_ms is None
-    if settled_ms is None:
+    """A ledger that goes on behind ``end``, or, where the store knows nothing, begins
+    ``history_bars`` closed candles before now.  ``grid``: the usual one of the interval."""
+    if end is None:
         running = grid.open_of(int(now.exchange))
-        settled_ms = grid.previous(grid.back(running, history_bars))
-    else:
-        grid = grid.at(settled_ms)
-    return Ledger(series, settled_ms, fresh, grid, policy, told_ms=told_ms)
+        begins_ms = grid.previous(grid.back(running, history_bars))
+        return Ledger(series, begins_ms, True, grid, policy)
+    grid = grid.at(end.kline.open_ms).at(end.settled_ms)
+    told_ms = end.kline.open_ms
+    return Ledger(series, end.settled_ms, False, grid, policy, told_ms=told_ms)

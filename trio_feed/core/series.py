@@ -15,7 +15,7 @@ from ..settings import ExchangeSettings
 from . import reports
 from .asking import Policy
 from .audit import Audit
-from .calendar import Grid, grid_of
+from .calendar import grid_of
 from .effects import CandleNews, Effect, Fetch, Load, StoreHole, StoreRows
 from .history import FIRST_PAGE, History
 from .ledger import Ledger
@@ -62,31 +62,23 @@ class CandleLines:
         fetched = interval in self.rules.intervals
         if interval in self._built:  # what is quiet is proven quiet before, by one small question
             policy = evolve(policy, quiet_s=QUIET_S)
-        ledger = self.ledgers[interval] = open_ledger(
-            Series(self.rules.venue, self.symbol, interval),
-            settled_ms=None if end is None else end.settled_ms,
-            told_ms=None if end is None else end.kline.open_ms,
-            history_bars=self._first_bars(interval),
-            grid=grid_of(interval) if end is None else grid_of(interval).at(end.kline.open_ms),
-            now=now,
-            policy=policy,
-        )
+        series = Series(self.rules.venue, self.symbol, interval)
+        bars, grid = self._first_bars(interval), grid_of(interval)
+        ledger = self.ledgers[interval] = open_ledger(series, end, bars, grid, now, policy)
         if fetched:
             exact = interval not in self._built
             self.audits[interval] = Audit(ledger.series, audit_after_s, exact=exact)
             if end is not None:
                 ledger.first_ms = end.first_ms
-            known = end is not None
-            self._history.want(interval, ledger, self._history_bars, now, known=known)
+            self._want_history(interval, now, known=end is not None)
 
     def time_moved(self, now: Now) -> None:
         """The exchange's time is another one than we thought, so its past may reach farther."""
         for interval in self.audits:
             self._want_history(interval, now)
 
-    def _want_history(self, interval: Interval, now: Now) -> None:
-        ledger = self.ledgers[interval]
-        self._history.want(interval, ledger, self._history_bars, now, known=True)
+    def _want_history(self, interval: Interval, now: Now, *, known: bool = True) -> None:
+        self._history.want(interval, self.ledgers[interval], self._history_bars, now, known=known)
 
     def _first_bars(self, interval: Interval) -> int:
         """How many closed candles a series without history begins with."""
@@ -325,22 +317,14 @@ class CandleLines:
             kline, interval = each.kline, ledger.series.interval
             if not kline.closed:
                 continue
-            audit = self.audits.get(interval)
-            if audit is not None and (
-                each.revision or not self._is_settled(ledger.grid, kline, now)
-            ):
-                audit.told(kline)
+            if (audit := self.audits.get(interval)) is not None:
+                fetched = kline.source is Source.BACKFILL or self._simulated
+                if each.revision or not (fetched and audit.had(kline, ledger.grid, now)):
+                    audit.told(kline)
             out.append(reports.closed(each))
             if interval is Interval.M1 and self.rolled.intervals:
                 out += self.rolled.revised(kline) if each.revision else self._roll(kline, now)
         return out
-
-    def _is_settled(self, grid: Grid, kline: Kline, now: Now) -> bool:
-        """A REST row of a candle that ended a while ago has had its second look."""
-        if kline.source is not Source.BACKFILL and not self._simulated:
-            return False
-        audit = self.audits[grid.interval]
-        return float(now.exchange) - grid.next(kline.open_ms) >= audit.after_s * 1000
 
     def _roll(self, minute: Kline, now: Now) -> list[Effect]:
         out: list[Effect] = []
