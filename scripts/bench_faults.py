@@ -7,7 +7,7 @@ B: from one moment on the server sends no data, but answers every ping.  What co
 until the client has given that connection up, as the server sees it.
 
 The server is the simulated Binance spot exchange in this process, on loopback, with REST beside it
-(aggTrades by id), so that whoever repairs can.  Each client is a process of its own.  Those of A
+(aggTrades by id), so that those that repair can.  Each client is a process of its own.  Those of A
 run one after the other; those of B, which only wait, at the same time.
 """
 
@@ -45,7 +45,7 @@ OURS = "trio_feed"
 TRADES_PER_S = 500
 CUTS_S, CUT_EVERY_S, KIND_S = 20.0, 3.0, 15.0
 START_S = 30.0
-"""Until the first trade is told."""
+"""Until the first trade is received."""
 QUIET_AFTER_S = 3.0
 
 

@@ -29,9 +29,9 @@ from attrs import define, field
 
 from trio_feed import service
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import LineNews
+from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
-from trio_feed.model import Channel, Line, Source, Trade
+from trio_feed.model import Channel, ChannelKey, Source, Trade
 from trio_feed.push.app import PushApp
 from trio_feed.push.session import Session
 from trio_feed.settings import load
@@ -53,7 +53,7 @@ class Publisher:
     offsets: dict[str, int] = field(factory=dict)
 
     def open(self, symbol: str) -> None:
-        self.bus.open(Line("bench", symbol, Channel.TRADE))
+        self.bus.open(ChannelKey("bench", symbol, Channel.TRADE))
 
     def publish(self, symbol: str) -> None:
         offset = self.offsets[symbol] = self.offsets.get(symbol, 0) + 1
@@ -62,8 +62,8 @@ class Publisher:
         data = Trade(
             symbol, number, number, number, Decimal("85000.10"), Decimal("0.125"), int(now), True
         )
-        line = Line("bench", symbol, Channel.TRADE)
-        self.bus.publish(LineNews(line, data, Source.SIMULATED, now))
+        line = ChannelKey("bench", symbol, Channel.TRADE)
+        self.bus.publish(ChannelNews(line, data, Source.SIMULATED, now))
 
 
 class Lag:

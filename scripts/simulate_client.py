@@ -1,4 +1,4 @@
-"""The client of a simulated service: it subscribes and notes what it is told."""
+"""The client of a simulated service: it subscribes and notes what it receives."""
 
 import json
 from collections.abc import Callable

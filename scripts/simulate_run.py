@@ -37,7 +37,7 @@ class Run:
     it makes of a candle of the market is what the service is held to.
 
     ``channels`` beside ``kline`` cost time: ``trade`` and ``book`` are checked, ``ticker`` is OKX's
-    way to a connection on ``/public``, the only ones that are told of an upgrade (notice 64008).
+    way to a connection on ``/public``, the only ones that hear of an upgrade (notice 64008).
     ``intervals`` come from the exchange, ``built`` are made of trades, ``rollups`` of minutes.
     ``symbols``: so many are taken; nobody subscribes to those beyond the first three.
     """

@@ -33,7 +33,7 @@ def mints_of(run: Run) -> tuple[str, ...]:
 
 
 def settings_of(run: Run) -> list[str]:
-    """Every mint; odd seeds listen to what may still vanish, which forks are told to."""
+    """Every mint; odd seeds listen to what may still vanish, which forks are shown to."""
     table = "exchanges.spinpet"
     return [
         f"{table}.symbols=['*']",

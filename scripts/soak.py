@@ -1,9 +1,9 @@
 """The service as a process on real sockets and the real clock, killed again and again.
 
 This process holds the simulated exchange (so that it outlives the service), one client of the push
-endpoint that comes back after every kill and keeps each closed candle it is told, and the judge:
+endpoint that comes back after every kill and keeps each closed candle it receives, and the judge:
 the market is a function of seed and time, so the truth of any candle can be asked for.  Every
-second kill strikes the moment the client was told a closed candle, when it may not be on disk yet.
+second kill strikes the moment the client received a closed candle, when it may not be on disk yet.
 
 ``exchange`` series are those that the exchange can supply again: they have to be whole since the
 start, in the store and at the client.  ``built`` series are made of trades here; from their first
@@ -169,7 +169,7 @@ async def end_on_signal(everything: trio.CancelScope) -> None:
 
 
 async def live_and_die(soak: Soak, settings: Path, chance: random.Random) -> None:
-    """One process: up, what was told before is there, killed in its time."""
+    """One process: up, what was published before is there, killed in its time."""
     plan, died = soak.plan, trio.Event()
     kill_at = trio.current_time() + plan.kill_every_s * chance.uniform(0.8, 1.2)
     told_before = [(key, at) for key, rows in soak.record.told.items() for at in rows]
@@ -319,7 +319,7 @@ async def hear(soak: Soak, stream: trio.abc.Stream) -> None:
 
 
 async def check_told(soak: Soak, told_before: Sequence[tuple[Key, int]]) -> None:
-    """What the client was told before the kill is in the store, or comes back to it soon."""
+    """What the client received before the kill is in the store, or comes back to it soon."""
 
     async def complete() -> bool:
         stored, _ = await trio.to_thread.run_sync(read_store, soak.store)

@@ -54,7 +54,7 @@ class Plan:
 
 @define
 class Record:
-    """What the client was told, over all its connections."""
+    """What the client received, over all its connections."""
 
     told: dict[Key, dict[int, Values]] = field(factory=dict)
     finals: Counter[tuple[Key, int, int]] = field(factory=Counter)
@@ -68,7 +68,7 @@ class Record:
     _told_one: trio.Event = field(factory=trio.Event)
 
     async def next_final(self, wanted: Container[Key]) -> None:
-        """Wait until the client is told a closed candle of one of these."""
+        """Wait until the client has received a closed candle of one of these."""
         self._latest = None
         while self._latest not in wanted:
             await self._told_one.wait()

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio_websocket
 from attrs import define
-from support.house import House, open_house, settings_for_tests
+from support.stack import Stack, open_stack, settings_for_tests
 from test_server import get, until_closed
 from trio.testing import MockClock
 
@@ -45,9 +45,9 @@ class Client:
 
 
 @asynccontextmanager
-async def a_client(house: House) -> AsyncIterator[Client]:
-    host, _, port = house.ready.address.rpartition(":")
-    stream = await house.network.dial(host, int(port))
+async def a_client(stack: Stack) -> AsyncIterator[Client]:
+    host, _, port = stack.ready.address.rpartition(":")
+    stream = await stack.network.dial(host, int(port))
     async with trio.open_nursery() as nursery:
         connection = await trio_websocket.wrap_client_stream(
             nursery, stream, f"{host}:{port}", "/ws", message_queue_size=1000
@@ -60,7 +60,7 @@ async def a_client(house: House) -> AsyncIterator[Client]:
 
 async def test_too_many_requests_are_refused_then_served_again(autojump_clock: MockClock) -> None:
     limits = ("websocket.requests_per_second=2", "websocket.request_burst=3")
-    async with open_house(settings_for_tests(*limits)) as house, a_client(house) as client:
+    async with open_stack(settings_for_tests(*limits)) as stack, a_client(stack) as client:
         for number in range(5):
             await client.ask(type="ping", id=number)
         answers = [await client.next() for _ in range(5)]
@@ -72,14 +72,14 @@ async def test_too_many_requests_are_refused_then_served_again(autojump_clock: M
         assert (await client.next())["id"] == "patient"
         assert (
             "trio_feed_request_errors_total"
-            in house.ready.app.context.metrics.exposition().decode()
+            in stack.ready.app.context.metrics.exposition().decode()
         )
 
 
 async def test_flooding_ends_the_connection_and_only_that(autojump_clock: MockClock) -> None:
     limits = ("websocket.request_burst=3", "websocket.flood_requests=20")
-    async with open_house(settings_for_tests(*limits)) as house:
-        async with a_client(house) as other, a_client(house) as client:
+    async with open_stack(settings_for_tests(*limits)) as stack:
+        async with a_client(stack) as other, a_client(stack) as client:
             with suppress(trio_websocket.ConnectionClosed):
                 for _ in range(40):
                     await client.ask(type="ping")
@@ -93,8 +93,8 @@ async def test_flooding_ends_the_connection_and_only_that(autojump_clock: MockCl
 
 
 async def test_of_no_use_for_a_minute_is_closed(autojump_clock: MockClock) -> None:
-    async with open_house(settings_for_tests("websocket.unused_timeout_s=60")) as house:
-        async with a_client(house) as client, a_client(house) as subscribed:
+    async with open_stack(settings_for_tests("websocket.unused_timeout_s=60")) as stack:
+        async with a_client(stack) as client, a_client(stack) as subscribed:
             began = trio.current_time()
             await subscribed.ask(**SUBSCRIBE)
             await client.ask(type="ping")
@@ -110,25 +110,25 @@ async def test_of_no_use_for_a_minute_is_closed(autojump_clock: MockClock) -> No
             assert 55 <= trio.current_time() - unsubscribed_at <= 66
 
 
-async def answer_to(house: House, address: str, path: str) -> bytes:
+async def answer_to(stack: Stack, address: str, path: str) -> bytes:
     """To a GET, all of it."""
     host, _, port = address.rpartition(":")
-    stream = await house.network.dial(host, int(port))
+    stream = await stack.network.dial(host, int(port))
     await stream.send_all(get(b"Connection: close\r\n", path=path.encode()))
     return await until_closed(stream)
 
 
-async def page(house: House, address: str, path: str) -> bytes:
+async def page(stack: Stack, address: str, path: str) -> bytes:
     """The status of a GET."""
-    return (await answer_to(house, address, path))[9:12]
+    return (await answer_to(stack, address, path))[9:12]
 
 
 async def test_the_status_shows_each_client(autojump_clock: MockClock) -> None:
-    async with open_house(settings_for_tests()) as house:
-        async with a_client(house) as client:
+    async with open_stack(settings_for_tests()) as stack:
+        async with a_client(stack) as client:
             await client.ask(**SUBSCRIBE)
             await client.next()
-            answer = await answer_to(house, house.ready.address, "/api/v1/status")
+            answer = await answer_to(stack, stack.ready.address, "/api/v1/status")
             (shown,) = json.loads(answer.partition(b"\r\n\r\n")[2])["clients"]
             assert shown["subscriptions"] == 1
 
@@ -138,15 +138,15 @@ async def test_metrics_and_status_on_a_bind_of_their_own(
     separate: bool, autojump_clock: MockClock
 ) -> None:
     chosen = ("server.admin_host=admin", "server.admin_port=81") if separate else ()
-    async with open_house(settings_for_tests(*chosen)) as house:
-        ready = house.ready
+    async with open_stack(settings_for_tests(*chosen)) as stack:
+        ready = stack.ready
         assert ready.admin_address == ("admin:81" if separate else ready.address)
         for path in ("/metrics", "/api/v1/status"):
-            assert await page(house, ready.admin_address, path) == b"200"
-            assert await page(house, ready.address, path) == (b"404" if separate else b"200")
+            assert await page(stack, ready.admin_address, path) == b"200"
+            assert await page(stack, ready.address, path) == (b"404" if separate else b"200")
         for path in ("/health", "/ready"):
-            assert await page(house, ready.address, path) in (b"200", b"503")
-            assert await page(house, ready.admin_address, path) in (b"200", b"503")
+            assert await page(stack, ready.address, path) in (b"200", b"503")
+            assert await page(stack, ready.admin_address, path) in (b"200", b"503")
         here, there = (b"200", b"404") if separate else (b"200", b"200")
-        assert await page(house, ready.address, "/api/v1/symbols") == here
-        assert await page(house, ready.admin_address, "/api/v1/symbols") == there
+        assert await page(stack, ready.address, "/api/v1/symbols") == here
+        assert await page(stack, ready.admin_address, "/api/v1/symbols") == there

@@ -243,7 +243,7 @@ async def test_room_waits_at_the_limit(
         store.put(row(n, n + 1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.run)
-        assert await store.room() is full
+        assert await store.wait_capacity() is full
         assert store.pending() == (0 if full else waiting)
         nursery.cancel_scope.cancel()
 
@@ -313,7 +313,7 @@ async def test_what_comes_during_a_question_is_in_its_answer(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, "history", store.history(SERIES, limit=9))
         nursery.start_soon(ask, "first", store.first_open(SERIES))
-        nursery.start_soon(ask, "tails", store.tails())
+        nursery.start_soon(ask, "stored_ends", store.stored_ends())
         nursery.start_soon(ask, "after", store.after(SERIES, 1, 1, limit=9))
         await trio.testing.wait_all_tasks_blocked()
         store.put(row(-1, 3))
@@ -326,10 +326,10 @@ async def test_what_comes_during_a_question_is_in_its_answer(
     assert minutes(answers["history"]) == [-1, 0, 1, 2]
     assert answers["first"] == T0 - MINUTE
     assert [m.offset for m in answers["after"]] == [2, 3, 4]
-    tail = answers["tails"][SERIES]
-    assert (tail.kline.open_ms, tail.settled_ms) == (T0 + 2 * MINUTE, T0 + 9 * MINUTE)
-    assert tail.first_open_ms == T0 - MINUTE
-    assert set(answers["tails"]) == {SERIES, OTHER}
+    stored_end = answers["stored_ends"][SERIES]
+    assert (stored_end.kline.open_ms, stored_end.settled_ms) == (T0 + 2 * MINUTE, T0 + 9 * MINUTE)
+    assert stored_end.first_open_ms == T0 - MINUTE
+    assert set(answers["stored_ends"]) == {SERIES, OTHER}
     # Nothing is laid over later answers any more.
     assert minutes(await store.history(SERIES, limit=9)) == [0, 1]
 
@@ -359,8 +359,8 @@ async def test_tails_of_what_is_pending(
     store = store_of(Table())
     for series in (SERIES, OTHER, FOREIGN):
         store.put(evolve(row(0, 1), series=series))
-    store.put_hole(Series("okx", "ETHUSDT", Interval.D1), Hole(T0, T0))  # a hole is no tail
-    assert set(await store.tails(venue, symbols)) == found
+    store.put_hole(Series("okx", "ETHUSDT", Interval.D1), Hole(T0, T0))  # a hole is no stored_end
+    assert set(await store.stored_ends(venue, symbols)) == found
 
 
 @pytest.mark.parametrize(("epoch", "exact"), [(1, True), (0, False)])
@@ -409,7 +409,7 @@ async def test_a_question_that_fails_is_a_store_error_and_one_line(
     store = store_of(backend)
     questions = [
         lambda: store.history(SERIES, limit=1),
-        store.tails,
+        store.stored_ends,
         lambda: store.first_open(SERIES),
         lambda: store.after(SERIES, 1, 0, limit=1),
         lambda: store.revisions(SERIES, limit=1),

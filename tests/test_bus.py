@@ -8,10 +8,10 @@ from support.make import MINUTE, SERIES, T0, kline, trade
 
 from trio_feed.bus.base import Published, Stream, Upstream
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import CandleNews, LineNews
-from trio_feed.model import Channel, KlineMessage, Line, Source, StatusMessage, StreamState
+from trio_feed.core.effects import CandleNews, ChannelNews
+from trio_feed.model import Channel, ChannelKey, KlineMessage, Source, StatusMessage, StreamState
 
-TRADES = Line("binance_usdm", "BTCUSDT", Channel.TRADE)
+TRADES = ChannelKey("binance_usdm", "BTCUSDT", Channel.TRADE)
 
 
 @define(eq=False)
@@ -22,11 +22,11 @@ class Node:
     streams: dict[Any, Stream] = field(factory=dict)
 
     def opened(self, stream: Stream) -> None:
-        self.heard.append(("opened", stream.subject))
-        self.streams[stream.subject] = stream
+        self.heard.append(("opened", stream.stream_key))
+        self.streams[stream.stream_key] = stream
 
     def closed(self, stream: Stream) -> None:
-        self.heard.append(("closed", stream.subject))
+        self.heard.append(("closed", stream.stream_key))
 
     def aliased(self, native: str, symbol: str) -> None:
         self.heard.append((native, symbol))
@@ -62,7 +62,7 @@ def test_numbers_are_given_here_and_returned() -> None:
     bus.open(TRADES)
     first = bus.publish(candle(0, closed=False))
     second = bus.publish(candle(0, after_ms=T0 - MINUTE))
-    line = bus.publish(LineNews(TRADES, trade(1, T0), Source.EXCHANGE, 1.0))
+    line = bus.publish(ChannelNews(TRADES, trade(1, T0), Source.EXCHANGE, 1.0))
     assert [(m.epoch, m.offset) for m in (first, second, line) if m] == [(7, 1), (7, 2), (7, 1)]
     assert isinstance(second, KlineMessage)
     assert second.after_ms == T0 - MINUTE

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_feed.core.chain import ChainRepair
+from trio_feed.core.chain_items import ChainLimits, Dated, Gap, Out, Proven, Retract, Take
 from trio_feed.core.chain_known import ChainKnown
-from trio_feed.core.chain_line import ChainLine
-from trio_feed.core.chain_words import ChainLimits, Dated, Gap, Out, Proven, Retract, Take
+from trio_feed.core.chain_order import ChainOrder
 from trio_feed.core.effects import Report
 from trio_feed.instants import NEVER, Exchange, Mono, Now, Wall
 from trio_feed.model import Price
@@ -526,7 +526,7 @@ def test_duplicates_are_known_of_so_many_signatures() -> None:
 
 def test_what_comes_first_in_a_slot_is_put_there_even_without_room() -> None:
     """Each new one lies before all that were given out; after so many there is no place left."""
-    line, names = ChainLine(), ["old"]
+    line, names = ChainOrder(), ["old"]
     line.arrange(7, names)
     for n in range(12):
         line.by_signature[names[0]].done = True

@@ -23,7 +23,7 @@ from trio_feed.ingest.chain_memory import ChainMemory
 from trio_feed.instants import Wall
 from trio_feed.model import Interval, Kline, Price
 from trio_feed.net.rest import Answer
-from trio_feed.settings import SolanaSettings
+from trio_feed.settings import ChainSettings
 from trio_feed.transactions import (
     AskBlockTime,
     AskSignatures,
@@ -184,7 +184,7 @@ async def desk(
     with capture_logs() as lines:
         feed = ChainFeed(
             venue,
-            SolanaSettings(),
+            ChainSettings(),
             bench.driver,
             [node],  # type: ignore[list-item]
             Symbols(),

@@ -4,8 +4,7 @@ from decimal import Decimal
 
 from attrs import evolve
 
-from trio_feed.core.chain_placing import ChainPlacing
-from trio_feed.core.chain_words import (
+from trio_feed.core.chain_items import (
     ChainLimits,
     Dated,
     Gap,
@@ -16,6 +15,7 @@ from trio_feed.core.chain_words import (
     Take,
     Unsure,
 )
+from trio_feed.core.chain_placing import ChainPlacing
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.model import Price
 from trio_feed.transactions import AskBlockTime, SignatureRow

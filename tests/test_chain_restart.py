@@ -14,12 +14,12 @@ import pytest
 import trio
 from attrs import define, field
 from structlog.testing import capture_logs
-from support.house import push_client, settings_for_tests, virtual_now_ms
 from support.memory import MemoryNetwork
+from support.stack import push_client, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import LineNews
+from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import Environment
 from trio_feed.ingest.chain_prices import ChainPrices
 from trio_feed.model import Interval, Kline, Price, Series
@@ -183,7 +183,7 @@ async def test_a_price_is_told_once_over_restarts(
     publish = LocalBus.publish
 
     def noted(bus: LocalBus, news: Any) -> Any:
-        if isinstance(news, LineNews) and isinstance(news.data, Price):
+        if isinstance(news, ChannelNews) and isinstance(news.data, Price):
             told.append((trio.current_time(), news.data.key))
         return publish(bus, news)
 
@@ -299,10 +299,10 @@ async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
             assert sum(environment.store.statistics().sizes.rows.values()) == rows
             assert ready.feeds[0].driver.engines == {}
             await trio.sleep(800)
-            house: Any = SimpleNamespace(ready=ready, network=environment.network)
+            stack: Any = SimpleNamespace(ready=ready, network=environment.network)
             mint = MARKET.mints[0]
             truth = environment.truth(mint, Interval.S30)
-            async with push_client(house) as client:
+            async with push_client(stack) as client:
                 await client.ask(type="history", symbol=mint, interval="30s", limit=60)
                 answer = await client.of_type("history_data")
             told = answer["data"]["data"]

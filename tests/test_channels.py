@@ -8,8 +8,8 @@ import pytest
 import trio
 from attrs import evolve
 from support.engine import CANDLES, Engine
-from support.house import open_house, settings_for_tests
 from support.make import T0
+from support.stack import open_stack, settings_for_tests
 
 from trio_feed.client import (
     ConnectionChange,
@@ -19,14 +19,14 @@ from trio_feed.client import (
     open_client,
 )
 from trio_feed.core.channels import BY_EVENT, BY_KIND, CHANNELS, body, event_ms, kinds_of
-from trio_feed.core.effects import LineNews, Report
+from trio_feed.core.effects import ChannelNews, Report
 from trio_feed.core.streams import Kind, Stream
 from trio_feed.errors import SettingsError
 from trio_feed.model import (
     BookTop,
     BookView,
     Channel,
-    Line,
+    ChannelKey,
     Liquidation,
     MarkPrice,
     Price,
@@ -43,8 +43,8 @@ MARK = MarkPrice("BTCUSDT", D("100.50"), D("100.40"), D("0.00010000"), T0 + 3_60
 FORCED = Liquidation("BTCUSDT", True, D("99.0"), D("99.10"), D("0.010"), T0)
 MARKS = Stream("/market", "btcusdt@markPrice@1s", "BTCUSDT", Kind.MARK_PRICE)
 FORCES = Stream("/market", "btcusdt@forceOrder", "BTCUSDT", Kind.LIQUIDATION)
-MARK_LINE = Line("binance_usdm", "BTCUSDT", Channel.MARK_PRICE)
-FORCE_LINE = Line("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
+MARK_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.MARK_PRICE)
+FORCE_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
 
 
 def test_the_table_is_whole() -> None:
@@ -135,7 +135,7 @@ def engine(*streams: Stream) -> Engine:
 
 
 def told(effects: list[Any]) -> list[Any]:
-    return [effect.data for effect in effects if isinstance(effect, LineNews)]
+    return [effect.data for effect in effects if isinstance(effect, ChannelNews)]
 
 
 def test_a_second_copy_is_no_news_and_another_event_of_the_millisecond_is() -> None:
@@ -145,8 +145,8 @@ def test_a_second_copy_is_no_news_and_another_event_of_the_millisecond_is() -> N
     later = evolve(MARK, mark=D(101), event_ms=T0 + 1_000)
     assert told(scene.take(MARK, later, MARK, later)) == [MARK, later]
     (news,) = scene.take(evolve(MARK, event_ms=T0 + 2_000))
-    assert isinstance(news, LineNews)
-    assert news.line == MARK_LINE
+    assert isinstance(news, ChannelNews)
+    assert news.key == MARK_LINE
 
 
 def test_what_nobody_wants_is_counted() -> None:
@@ -181,7 +181,9 @@ def test_a_mark_price_that_stops_while_the_market_moves_is_stale() -> None:
         if n < 60:
             scene.take(evolve(MARK, event_ms=T0 + n * 1_000))
         out = scene.wake()
-        states = [e.state for e in out if isinstance(e, StatusMessage) and e.subject == MARK_LINE]
+        states = [
+            e.state for e in out if isinstance(e, StatusMessage) and e.stream_key == MARK_LINE
+        ]
         found += [n for state in states if state is StreamState.STALE]
     assert len(found) == 1
     assert 60 < found[0] < 110
@@ -209,8 +211,8 @@ async def test_mark_prices_and_liquidations_reach_a_client(
     forced: list[LiquidationUpdate] = []
     with trio.fail_after(3_600):
         async with (
-            open_house(settings, trades_per_minute=60) as house,
-            open_client("ws://push:80/ws", environment=house.environment) as client,
+            open_stack(settings, trades_per_minute=60) as stack,
+            open_client("ws://push:80/ws", environment=stack.environment) as client,
         ):
             for channel in ("mark_price", "liquidation"):
                 await client.subscribe("BTCUSDT", channel=channel)
@@ -226,7 +228,7 @@ async def test_mark_prices_and_liquidations_reach_a_client(
                         pass
                 if len(forced) >= 3 and len(marks) >= 300:
                     break
-            truth = Statistics(house.market)
+            truth = Statistics(stack.market)
     for update in marks:
         mark = truth.mark("BTCUSDT", update.origin.event_ms)
         found = update.mark_price

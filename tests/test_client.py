@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio_websocket
 from attrs import define, field
-from support.house import House, open_house, push_client, settings_for_tests, virtual_now_ms
 from support.memory import MemoryNetwork, MemoryStream
+from support.stack import Stack, open_stack, push_client, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.client import (
@@ -40,7 +40,7 @@ URL = "ws://push:80/ws"
 
 
 @define
-class Line:
+class CuttableNetwork:
     """The way from the client to the service; it can be cut."""
 
     network: MemoryNetwork
@@ -107,8 +107,8 @@ def now_minute() -> int:
     return int(virtual_now_ms()) // MINUTE * MINUTE
 
 
-async def wait_ready(house: House) -> None:
-    async with push_client(house) as client:
+async def wait_ready(stack: Stack) -> None:
+    async with push_client(stack) as client:
         await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
         await client.wait_for(
             lambda m: m["type"] == "kline_data" and not m["data"]["data"]["is_final"]
@@ -119,9 +119,9 @@ async def wait_ready(house: House) -> None:
 async def test_cut_at_random_moments(seed: int, autojump_clock: trio.abc.Clock) -> None:
     chance = random.Random(seed)
     with trio.fail_after(100_000):
-        async with open_house(settings_for_tests(), push_ms=3_000) as house:
-            await wait_ready(house)
-            line = Line(house.network)
+        async with open_stack(settings_for_tests(), push_ms=3_000) as stack:
+            await wait_ready(stack)
+            line = CuttableNetwork(stack.network)
             async with open_client(URL, environment=line.environment(seed)) as client:
                 await client.subscribe("BTCUSDT", "1m", history=7)
                 reader = Reader(client)
@@ -137,7 +137,7 @@ async def test_cut_at_random_moments(seed: int, autojump_clock: trio.abc.Clock) 
                     nursery.cancel_scope.cancel()
             rows = reader.closed()
             assert len(rows) >= 5 * 60
-            assert_whole(rows, house.market)
+            assert_whole(rows, stack.market)
             assert len(line.streams) > 15
             assert reader.resumed()
             assert all(reader.resumed())
@@ -192,7 +192,7 @@ async def test_the_server_restarts(
             exchange = await nursery.start(
                 partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
             )
-            line = Line(network)
+            line = CuttableNetwork(network)
 
             async def serve_by_turns() -> None:
                 while True:
@@ -214,34 +214,34 @@ async def test_the_server_restarts(
 
 async def test_a_consumer_that_does_not_read(autojump_clock: trio.abc.Clock) -> None:
     with trio.fail_after(10_000):
-        async with open_house(settings_for_tests()) as house:
-            await wait_ready(house)
-            async with open_client(URL, environment=house.environment, buffered=5) as client:
+        async with open_stack(settings_for_tests()) as stack:
+            await wait_ready(stack)
+            async with open_client(URL, environment=stack.environment, buffered=5) as client:
                 await client.subscribe("BTCUSDT", "1m", history=2)
                 await trio.sleep(3_000)
                 assert client._messages.statistics().current_buffer_used == 5
                 reader = Reader(client)
                 await reader.until_minute(now_minute())
-            assert_whole(reader.closed(), house.market)
+            assert_whole(reader.closed(), stack.market)
 
 
 async def test_trades_say_that_some_are_missing(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests(".channels=['kline','trade']")
     with trio.fail_after(10_000):
-        async with open_house(settings, trades_per_minute=60) as house:
-            await wait_ready(house)
-            line = Line(house.network)
+        async with open_stack(settings, trades_per_minute=60) as stack:
+            await wait_ready(stack)
+            line = CuttableNetwork(stack.network)
             async with open_client(URL, environment=line.environment()) as client:
                 stream = await client.subscribe("BTCUSDT", channel="trade")
                 reader = Reader(client)
                 await reader.read_until(lambda m: isinstance(m, TradeUpdate))
-                house.network.down.add(("push", 80))
+                stack.network.down.add(("push", 80))
                 line.cut()
                 await reader.read_until(lambda m: isinstance(m, ConnectionChange))
                 lost = reader.messages[-1]
                 assert lost.state is ConnectionState.LOST
                 await trio.sleep(300)
-                house.network.down.clear()
+                stack.network.down.clear()
                 await reader.read_until(lambda _: bool(reader.resumed()))
                 assert reader.messages[-1].stream == stream
                 await reader.read_until(lambda m: isinstance(m, TradeUpdate))
@@ -252,9 +252,9 @@ async def test_trades_say_that_some_are_missing(autojump_clock: trio.abc.Clock) 
 
 async def test_history_in_between_and_a_refusal(autojump_clock: trio.abc.Clock) -> None:
     with trio.fail_after(1_000):
-        async with open_house(settings_for_tests()) as house:
-            await wait_ready(house)
-            async with open_client(URL, environment=house.environment) as client:
+        async with open_stack(settings_for_tests()) as stack:
+            await wait_ready(stack)
+            async with open_client(URL, environment=stack.environment) as client:
                 stream = await client.subscribe("BTCUSDT", "m1", history=0)
                 wrong = await client.subscribe("NOSUCH", "1m")
                 await client.history("BTCUSDT", "1m", limit=3, end_s=now_minute() // 1000)
@@ -263,7 +263,7 @@ async def test_history_in_between_and_a_refusal(autojump_clock: trio.abc.Clock) 
                 assert (refusal.code, refusal.stream) == (1002, wrong)
                 history = await reader.read_until(lambda m: isinstance(m, History))
                 assert history.requested
-                assert_whole(list(history.candles), house.market)
+                assert_whole(list(history.candles), stack.market)
                 assert len(history.candles) == 3
                 await client.unsubscribe(stream)
                 with pytest.raises(KeyError):
@@ -284,7 +284,7 @@ async def test_a_url_that_is_none() -> None:
 
 
 async def test_what_the_block_raises_comes_out_as_it_is(autojump_clock: trio.abc.Clock) -> None:
-    environment = Line(MemoryNetwork()).environment()
+    environment = CuttableNetwork(MemoryNetwork()).environment()
 
     async def use() -> None:
         async with open_client(URL, environment=environment) as client:
@@ -299,7 +299,7 @@ Talk = Callable[[trio_websocket.WebSocketConnection], Awaitable[None]]
 
 
 @asynccontextmanager
-async def scripted(talk: Talk) -> AsyncIterator[Line]:
+async def scripted(talk: Talk) -> AsyncIterator[CuttableNetwork]:
     """A server that speaks ``talk`` on each connection."""
     network = MemoryNetwork()
     (listener,) = await network.listen("push", 80)
@@ -320,7 +320,7 @@ async def scripted(talk: Talk) -> AsyncIterator[Line]:
     with trio.fail_after(1_000):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
-            yield Line(network)
+            yield CuttableNetwork(network)
             nursery.cancel_scope.cancel()
 
 
@@ -368,7 +368,7 @@ async def test_it_waits_longer_each_time_while_nobody_is_there(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     network = MemoryNetwork()
-    async with open_client(URL, environment=Line(network).environment()) as client:
+    async with open_client(URL, environment=CuttableNetwork(network).environment()) as client:
         waits = [(await anext(client)).retry_s for _ in range(20)]
     low, high = connection_module._BACKOFF_S
     assert waits[0] <= low

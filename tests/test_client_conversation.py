@@ -9,8 +9,8 @@ from attrs import evolve
 from support.make import kline
 
 from trio_feed.client.candles import Candles
+from trio_feed.client.channel import ChannelSubscription
 from trio_feed.client.conversation import AuthRefused, Conversation, SentAway
-from trio_feed.client.lines import Line
 from trio_feed.client.messages import (
     Authenticated,
     BookUpdate,
@@ -73,7 +73,9 @@ def error(code: int, problem: str = "no") -> str:
 def talking(*streams: Stream) -> Conversation:
     conversation = Conversation()
     for stream in streams:
-        conversation.subscribe(Line(stream) if stream.interval is None else Candles(stream, 5))
+        conversation.subscribe(
+            ChannelSubscription(stream) if stream.interval is None else Candles(stream, 5)
+        )
     conversation.connected()
     return conversation
 
@@ -235,7 +237,7 @@ def test_unsubscribe_then_subscribe_anew() -> None:
     conversation = talking(TRADES)
     requests(conversation)
     conversation.unsubscribe(TRADES)
-    conversation.subscribe(Line(TRADES))
+    conversation.subscribe(ChannelSubscription(TRADES))
     assert conversation.take(confirmed(epoch=1, offset=4)) == []
     assert conversation.take(data("trade_data", TRADES, 5, TRADE)) == []
     (ending,) = requests(conversation)
@@ -247,7 +249,7 @@ def test_unsubscribe_then_subscribe_anew() -> None:
     conversation.take(confirmed(epoch=1, offset=8))
     assert len(conversation.take(data("trade_data", TRADES, 9, TRADE))) == 1
     with pytest.raises(ValueError, match="there is a subscription"):
-        conversation.subscribe(Line(TRADES))
+        conversation.subscribe(ChannelSubscription(TRADES))
     conversation.unsubscribe(TRADES)
     with pytest.raises(KeyError):
         conversation.unsubscribe(TRADES)

@@ -156,11 +156,11 @@ def test_of_the_three_the_fastest_counts() -> None:
 
 def test_after_a_doubt_it_is_a_guess_until_the_next_message() -> None:
     clock = settled()
-    clock.doubt()
+    clock.invalidate()
     assert (clock.known, clock.evidence(START + 5), off(clock, 5)) == (False, None, 0)
     frame(clock, 6, delay_ms=20)
     assert (clock.known, off(clock, 6)) == (True, -20)
-    clock.doubt()
+    clock.invalidate()
     for n in range(3):  # and late ones are believed at once, as at the start
         frame(clock, 7 + n, delay_ms=9000)
     assert off(clock, 10) == -9000

@@ -9,7 +9,7 @@ import pytest
 import trio
 from attrs import define
 from structlog.testing import capture_logs
-from support.house import House, open_house, settings_for_tests, virtual_now_ms
+from support.stack import Stack, open_stack, settings_for_tests, virtual_now_ms
 
 VENUE = "binance_usdm"
 
@@ -25,18 +25,18 @@ class Calendar:
 
 
 @asynccontextmanager
-async def house_with(calendar: Calendar, *assignments: str) -> AsyncIterator[House]:
+async def house_with(calendar: Calendar, *assignments: str) -> AsyncIterator[Stack]:
     settings = settings_for_tests(".channels=['kline','trade']", *assignments)
     with trio.fail_after(50_000):
-        async with open_house(
+        async with open_stack(
             settings, now_ms=calendar.now_ms, trades_per_minute=60, push_ms=1000
-        ) as house:
-            yield house
+        ) as stack:
+            yield stack
 
 
-async def readiness(house: House) -> tuple[int, dict[str, Any]]:
-    host, _, port = house.ready.address.rpartition(":")
-    stream = await house.network.dial(host, int(port))
+async def readiness(stack: Stack) -> tuple[int, dict[str, Any]]:
+    host, _, port = stack.ready.address.rpartition(":")
+    stream = await stack.network.dial(host, int(port))
     await stream.send_all(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = b""
     while part := await stream.receive_some():
@@ -58,18 +58,18 @@ async def test_a_clock_that_is_wrong_at_the_start_is_said_once(
 ) -> None:
     calendar = Calendar(ahead_s)
     with capture_logs() as lines:
-        async with house_with(calendar) as house:
+        async with house_with(calendar) as stack:
             await trio.sleep(180)
-            code, body = await readiness(house)
+            code, body = await readiness(stack)
             words = f"our clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} "
             assert (code, body["clock"]) == (200, words + VENUE)
-            shown = house.ready.app.context.metrics.exposition().decode()
+            shown = stack.ready.app.context.metrics.exposition().decode()
             (gauge,) = [x for x in shown.splitlines() if x.startswith("trio_feed_clock_offset")]
             assert float(gauge.split()[-1]) == pytest.approx(ahead_s, abs=0.5)
             assert clock_lines(lines) == [("clock.wrong", ahead_s)]
             calendar.ahead_s = 0
             await trio.sleep(240)
-            assert await readiness(house) == (200, {"ready": True})
+            assert await readiness(stack) == (200, {"ready": True})
     assert clock_lines(lines) == [
         ("clock.wrong", ahead_s),
         ("clock.stepped", abs(ahead_s)),
@@ -83,29 +83,29 @@ async def test_a_step_is_said_and_counted_and_candles_do_not_feel_it(
 ) -> None:
     calendar = Calendar()
     with capture_logs() as lines:
-        async with house_with(calendar) as house:
+        async with house_with(calendar) as stack:
             await trio.sleep(300)
             calendar.ahead_s = step_s
             await trio.sleep(300)
-            shown = house.ready.app.context.metrics.exposition().decode()
+            shown = stack.ready.app.context.metrics.exposition().decode()
             direction = "forward" if step_s > 0 else "back"
             assert f'trio_feed_clock_steps_total{{direction="{direction}"}} 1.0' in shown
-            (feed,) = house.ready.feeds
+            (feed,) = stack.ready.feeds
             assert float(feed.driver.now().exchange) == pytest.approx(virtual_now_ms(), abs=500)
             assert feed.driver.behind() == 0
     assert clock_lines(lines) == [("clock.stepped", abs(step_s)), ("clock.wrong", step_s)]
 
 
 async def test_an_error_above_the_setting_is_not_ready(autojump_clock: trio.abc.Clock) -> None:
-    async with house_with(Calendar(90), "service.clock_error_max_s=60") as house:
+    async with house_with(Calendar(90), "service.clock_error_max_s=60") as stack:
         await trio.sleep(120)
-        code, body = await readiness(house)
+        code, body = await readiness(stack)
         assert (code, body["reason"]) == (503, f"our clock is 90.0 s ahead of {VENUE}")
 
 
 async def test_a_right_clock_says_nothing(autojump_clock: trio.abc.Clock) -> None:
     with capture_logs() as lines:
-        async with house_with(Calendar(0.9)) as house:
+        async with house_with(Calendar(0.9)) as stack:
             await trio.sleep(900)
-            assert await readiness(house) == (200, {"ready": True})
+            assert await readiness(stack) == (200, {"ready": True})
     assert clock_lines(lines) == []

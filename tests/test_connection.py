@@ -12,9 +12,9 @@ import trio
 import trio_websocket
 from structlog.testing import capture_logs
 from support.engine import USDM
-from support.house import virtual_now_ms
 from support.memory import MemoryNetwork
 from support.recordings import parse_recording, serve_recording
+from support.stack import virtual_now_ms
 
 from trio_feed.core.effects import CandleNews
 from trio_feed.core.symbol import SymbolEngine

@@ -23,12 +23,12 @@ from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.core.channels import CHANNELS
 from trio_feed.core.clock import ExchangeClock
 from trio_feed.core.clock_monitor import ClockJudged, ClockMonitor, ClockStepped
-from trio_feed.core.effects import LineNews
+from trio_feed.core.effects import ChannelNews
 from trio_feed.core.health import Health
 from trio_feed.core.levels import Side
-from trio_feed.core.tickers import TickerLine
+from trio_feed.core.tickers import TickerChannel
 from trio_feed.instants import Mono, Wall
-from trio_feed.model import BookTop, Channel, Interval, Line, Source, StreamState, Ticker
+from trio_feed.model import BookTop, Channel, ChannelKey, Interval, Source, StreamState, Ticker
 
 # ---------------------------------------------------------------- arbitration
 
@@ -266,16 +266,16 @@ def test_holes_are_told_as_one_span() -> None:
 
 
 def test_a_ticker_and_its_best_prices() -> None:
-    line = TickerLine(Line("okx", "BTCUSDT", Channel.TICKER), Source.EXCHANGE)
+    line = TickerChannel(ChannelKey("okx", "BTCUSDT", Channel.TICKER), Source.EXCHANGE)
     best = BookTop("BTCUSDT", D(1), D(2), D(3), D(4), 9, 50)
     plain = Ticker("BTCUSDT", D(9), None, None, None, None, None, event_ms=40)
     assert line.take(best, at(0)) == []
 
     def told(news: Ticker | BookTop) -> Ticker:
         (effect,) = line.take(news, at(1))
-        assert isinstance(effect, LineNews)
+        assert isinstance(effect, ChannelNews)
         assert isinstance(effect.data, Ticker)
-        assert effect.line == Line("okx", "BTCUSDT", Channel.TICKER)
+        assert effect.key == ChannelKey("okx", "BTCUSDT", Channel.TICKER)
         assert effect.received_ms == float(at(1).wall)
         return effect.data
 

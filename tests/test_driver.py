@@ -19,10 +19,10 @@ from trio_feed.instants import NEVER
 from trio_feed.model import (
     BookUpdate,
     Channel,
+    ChannelKey,
     Hole,
     Instrument,
     Interval,
-    Line,
     Price,
     Series,
     StatusMessage,
@@ -178,13 +178,16 @@ async def test_a_symbol_that_is_closed_goes_quietly_and_may_come_back(
     bench = Bench()
     engine = opened(bench)
     bench.take(candle(0))
-    assert bench.driver.close("BTCUSDT") == [SERIES, Line("binance_usdm", "BTCUSDT", Channel.TRADE)]
+    assert bench.driver.close("BTCUSDT") == [
+        SERIES,
+        ChannelKey("binance_usdm", "BTCUSDT", Channel.TRADE),
+    ]
     assert bench.driver.close("BTCUSDT") == []
     told = len(bench.bus.published)
     bench.take(candle(1))
     bench.driver.perform(engine, [])  # an answer that was under way
     assert bench.driver.wake_due() == NEVER
-    assert (len(bench.bus.published), bench.driver.subjects()) == (told, [])
+    assert (len(bench.bus.published), bench.driver.stream_keys()) == (told, [])
     again = bench.driver.open("BTCUSDT", {M1: end_at(minute(0))})
     bench.driver.use("BTCUSDT", [CANDLES], trading=True)
     assert again is not engine
@@ -208,7 +211,7 @@ async def test_streams_come_up_and_go_down(autojump_clock: trio.abc.Clock) -> No
     assert not engine.upstream.liveness.is_up(Kind.KLINE, M1)
     status = bench.bus.published[-1]
     assert isinstance(status, StatusMessage)
-    assert (status.subject, status.reason) == (SERIES, "gone")
+    assert (status.stream_key, status.reason) == (SERIES, "gone")
     bench.driver.down([evolve(CANDLES, symbol="NOBODY")])
 
 
@@ -260,8 +263,8 @@ async def test_prices_make_their_symbols_known_while_there_is_room(
     bench.driver.up([PRICES])
     for number in range(5):
         bench.take(price(1, f"mint{number % 3}"))
-    assert {subject.symbol for subject in bench.bus.opened} == {"mint0", "mint1"}
-    assert bench.driver.subjects() == bench.bus.opened
+    assert {stream_key.symbol for stream_key in bench.bus.opened} == {"mint0", "mint1"}
+    assert bench.driver.stream_keys() == bench.bus.opened
     assert bench.count("ignored_messages", "other symbol") == 1
     engine = bench.driver.engines["mint0"]
     assert engine.upstream.liveness.is_up(Kind.PRICE)

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from support.house import PushClient, open_house, push_client, settings_for_tests
+from support.stack import PushClient, open_stack, push_client, settings_for_tests
 
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Series, Source
@@ -25,13 +25,13 @@ def finals(client: PushClient) -> list[int]:
 async def test_an_outage_is_bridged_and_leaves_no_trace(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests(".fallback=simulated", ".fallback_after_s=60")
     with trio.fail_after(10_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await trio.sleep(90)
             assert sources(client) == {"exchange"}
-            house.network.down.add(("exchange", 80))
-            for connection in [*house.exchange.connections]:
+            stack.network.down.add(("exchange", 80))
+            for connection in [*stack.exchange.connections]:
                 connection.abort()
             await trio.sleep(50)
             assert "simulated" not in sources(client)
@@ -39,8 +39,8 @@ async def test_an_outage_is_bridged_and_leaves_no_trace(autojump_clock: trio.abc
                 lambda m: m["type"] == "kline_data" and m["data"]["source"] == "simulated"
             )
             await trio.sleep(300)
-            assert house.ready.feeds[0].not_ready(30) != ""
-            stored = await house.ready.store.history(SERIES, limit=1000)
+            assert stack.ready.feeds[0].not_ready(30) != ""
+            stored = await stack.ready.store.history(SERIES, limit=1000)
             assert {row.source for row in stored} <= {Source.EXCHANGE, Source.BACKFILL}
             before = len(stored)
             await client.ask(type="history", symbol="BTCUSDT", interval="1m")
@@ -48,7 +48,7 @@ async def test_an_outage_is_bridged_and_leaves_no_trace(autojump_clock: trio.abc
                 lambda m: m["type"] == "history_data" and m is not client.messages[1]
             )
             assert {row["source"] for row in told["data"]["data"]} <= {"exchange", "backfill"}
-            house.network.down.clear()
+            stack.network.down.clear()
             await trio.sleep(120)
             seen = len(client.messages)
             await trio.sleep(180)
@@ -58,7 +58,7 @@ async def test_an_outage_is_bridged_and_leaves_no_trace(autojump_clock: trio.abc
             assert later == {"exchange"}
             times = finals(client)
             assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
-            stored = await house.ready.store.history(SERIES, limit=1000)
+            stored = await stack.ready.store.history(SERIES, limit=1000)
             assert len(stored) > before + 5
             opens = [row.open_ms for row in stored]
             assert opens == list(range(opens[0], opens[-1] + MINUTE, MINUTE))
@@ -66,11 +66,11 @@ async def test_an_outage_is_bridged_and_leaves_no_trace(autojump_clock: trio.abc
 
 async def test_nothing_is_simulated_unless_it_is_asked_for(autojump_clock: trio.abc.Clock) -> None:
     with trio.fail_after(10_000):
-        async with open_house(settings_for_tests()) as house, push_client(house) as client:
+        async with open_stack(settings_for_tests()) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
-            house.network.down.add(("exchange", 80))
-            for connection in [*house.exchange.connections]:
+            stack.network.down.add(("exchange", 80))
+            for connection in [*stack.exchange.connections]:
                 connection.abort()
             await trio.sleep(1_000)
             assert "simulated" not in sources(client)

@@ -6,7 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 from structlog.testing import capture_logs
-from support.house import House, PushClient, open_house, push_client, settings_for_tests
+from support.stack import PushClient, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.settings import ExchangeSettings, Settings, load
@@ -41,8 +41,8 @@ def offsets(client: PushClient, symbol: str) -> list[int]:
     return [data["offset"] for data in of_symbol(client, symbol)]
 
 
-def lost(house: House) -> float:
-    metrics = house.ready.app.context.metrics
+def lost(stack: Stack) -> float:
+    metrics = stack.ready.app.context.metrics
     return sum(
         sample.value
         for family in metrics.connections_lost.collect()
@@ -63,20 +63,20 @@ async def test_symbols_come_and_go_and_the_others_miss_nothing(
 ) -> None:
     settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     with trio.fail_after(10_000):
-        async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
+        async with open_stack(settings, symbols=SYMBOLS) as stack, push_client(stack) as client:
             await trio.sleep(90)
             for symbol in SYMBOLS[:2]:
                 await subscribe(client, symbol)
-            requests = house.exchange.requests
+            requests = stack.exchange.requests
             await trio.sleep(5 * MINUTE)
-            await house.ready.venues.apply(with_change(settings, symbols=("BTCUSDT", "SOLUSDT")))
+            await stack.ready.venues.apply(with_change(settings, symbols=("BTCUSDT", "SOLUSDT")))
             told = await client.of_type("stream_status")
             assert (told["data"]["symbol"], told["data"]["status"]) == ("ETHUSDT", "stale")
             await subscribe(client, "SOLUSDT")
             await trio.sleep(5 * MINUTE)
             assert finals(client, "BTCUSDT") == list(range(10))
-            assert lost(house) == 0
-            assert house.exchange.requests - requests <= 2  # the new symbol's history, no repair
+            assert lost(stack) == 0
+            assert stack.exchange.requests - requests <= 2  # the new symbol's history, no repair
             assert len(finals(client, "SOLUSDT")) >= 4
             assert len(finals(client, "ETHUSDT")) <= 6
             await client.ask(type="subscribe", symbol="ETHUSDT", interval="1m")
@@ -90,14 +90,14 @@ async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
     settings = settings_for_tests(".symbols=['BTCUSDT','ETHUSDT']", ".audit_after_s=0")
     without = with_change(settings, symbols=("BTCUSDT",))
     with trio.fail_after(10_000):
-        async with open_house(settings, symbols=SYMBOLS) as house, push_client(house) as client:
+        async with open_stack(settings, symbols=SYMBOLS) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await subscribe(client, "ETHUSDT")
             await trio.sleep(3 * MINUTE)
-            await house.ready.venues.apply(without)
+            await stack.ready.venues.apply(without)
             await trio.sleep(3 * MINUTE)
             before = len(of_symbol(client, "ETHUSDT"))
-            await house.ready.venues.apply(settings)
+            await stack.ready.venues.apply(settings)
             await subscribe(client, "ETHUSDT")
             await trio.sleep(3 * MINUTE)
             seen = offsets(client, "ETHUSDT")
@@ -113,14 +113,14 @@ async def test_another_change_of_a_venue_is_a_new_feed_that_goes_on(
 ) -> None:
     settings = settings_for_tests()
     with trio.fail_after(10_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await subscribe(client, "BTCUSDT")
             await trio.sleep(3 * MINUTE)
-            (old,) = house.ready.feeds
+            (old,) = stack.ready.feeds
             changed = with_change(settings, channels=("kline", "trade"))
-            await house.ready.venues.apply(changed)
-            (new,) = house.ready.feeds
+            await stack.ready.venues.apply(changed)
+            (new,) = stack.ready.feeds
             assert new is not old
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await trio.sleep(3 * MINUTE)
@@ -137,21 +137,21 @@ async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:
     nowhere = evolve(usdm.connection, websocket_url="ws://no", rest_url="http://no")
     both = with_venues(settings, binance_usdm=usdm, binance=evolve(usdm, connection=nowhere))
     with trio.fail_after(10_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await subscribe(client, "BTCUSDT")
-            await house.ready.venues.apply(both)
-            assert house.ready.venues.names == [VENUE, "binance"]
+            await stack.ready.venues.apply(both)
+            assert stack.ready.venues.names == [VENUE, "binance"]
             await trio.sleep(2 * MINUTE)
-            await house.ready.venues.apply(settings)
-            assert house.ready.venues.names == [VENUE]
+            await stack.ready.venues.apply(settings)
+            assert stack.ready.venues.names == [VENUE]
             await trio.sleep(2 * MINUTE)
-            assert house.ready.feeds[0].connections[0].attempts == 1
+            assert stack.ready.feeds[0].connections[0].attempts == 1
             assert finals(client, "BTCUSDT") == list(range(4))
             off = with_change(settings, enabled=False)
-            await house.ready.venues.apply(with_venues(off, binance=both.exchanges["binance"]))
+            await stack.ready.venues.apply(with_venues(off, binance=both.exchanges["binance"]))
             await client.of_type("stream_status")
-            assert house.exchange.connections == []
+            assert stack.exchange.connections == []
 
 
 async def test_another_request_weight_counts_at_once_and_the_feed_stays(
@@ -164,30 +164,30 @@ async def test_another_request_weight_counts_at_once_and_the_feed_stays(
         return with_change(settings, connection=evolve(connection, rest_weight_per_minute=weight))
 
     with trio.fail_after(10_000):
-        async with open_house(settings) as house:
+        async with open_stack(settings) as stack:
             await trio.sleep(90)
-            (feed,) = house.ready.feeds
-            venues = house.ready.venues
+            (feed,) = stack.ready.feeds
+            venues = stack.ready.venues
             with capture_logs() as lines:
                 await venues.apply(weighing(settings, 2400))
                 await venues.apply(weighing(settings, 2400))  # nothing new
-            assert house.ready.feeds == [feed]
+            assert stack.ready.feeds == [feed]
             assert repr(feed._weights) == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
             changed = [line for line in lines if line["event"] == "budget.changed"]
             assert [line["rest_weight_per_minute"] for line in changed] == [2400]
             assert "venue.started" not in [line["event"] for line in lines]
             await venues.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
-            (feed,) = house.ready.feeds
+            (feed,) = stack.ready.feeds
             assert "of 60 left" in repr(feed._weights)
 
 
 async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests()
     with trio.fail_after(1_000):
-        async with open_house(settings) as house:
+        async with open_stack(settings) as stack:
             with capture_logs() as lines:
                 moved = evolve(settings, server=evolve(settings.server, port=81))
-                await house.ready.venues.apply(moved)
+                await stack.ready.venues.apply(moved)
             (warning,) = [line for line in lines if line["event"] == "settings.need_restart"]
             assert warning["table"] == "server"
 
@@ -217,7 +217,7 @@ async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
     failed = break_at(monkeypatch, 150.0, 400.0)
     settings = settings_for_tests("service.same_bug_max=2", ".audit_after_s=0")
     with trio.fail_after(10_000), capture_logs() as logs:
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await trio.sleep(90)
             await subscribe(client, "BTCUSDT")
             await trio.sleep(10 * MINUTE)
@@ -230,7 +230,7 @@ async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
             told = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
             assert told.count("stale") == 2
             assert told[-1] in ("live", "repaired")
-            assert not house.ready.app.report.not_ready()
+            assert not stack.ready.app.report.not_ready()
     crashes = [line for line in logs if line["event"] == "venue.crashed"]
     assert [line["venue"] for line in crashes] == [VENUE] * 2
     assert all(line["problem"].startswith("Bug at test_feeds.py:") for line in crashes)
@@ -242,7 +242,7 @@ async def test_the_same_bug_again_and_again_ends_the_process(
     failed = break_at(monkeypatch, 100.0, 110.0, 120.0, 130.0)
     settings = settings_for_tests("service.same_bug_max=2")
     with trio.fail_after(10_000), pytest.RaisesGroup(pytest.RaisesExc(Bug), flatten_subgroups=True):
-        async with open_house(settings):
+        async with open_stack(settings):
             await trio.sleep(1_000)
     assert failed == [100.0, 110.0, 120.0]
 
@@ -254,10 +254,10 @@ async def test_a_venue_that_waits_to_begin_anew_can_be_ended(
     settings = settings_for_tests("service.same_bug_max=2")
     other = load(assignments=["exchanges.okx.symbols=['BTCUSDT']"]).exchanges["okx"]
     with trio.fail_after(10_000), capture_logs() as logs:
-        async with open_house(settings) as house:
+        async with open_stack(settings) as stack:
             while not any(line["event"] == "venue.crashed" for line in logs):  # noqa: ASYNC110
                 await trio.sleep(0.1)
-            await house.ready.venues.apply(with_venues(settings, okx=evolve(other, enabled=True)))
-            assert house.ready.venues.names == ["okx"]
+            await stack.ready.venues.apply(with_venues(settings, okx=evolve(other, enabled=True)))
+            assert stack.ready.venues.names == ["okx"]
             await trio.sleep(100)
-            assert house.ready.venues.names == ["okx"]
+            assert stack.ready.venues.names == ["okx"]

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from support.house import House, open_house, settings_for_tests
+from support.stack import Stack, open_stack, settings_for_tests
 
 from trio_feed.model import Interval, Series
 from trio_feed.store import MemoryStore
@@ -12,7 +12,7 @@ M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
 
 
 class Gate:
-    """What :meth:`MemoryStore.room` waits for while it is shut."""
+    """What :meth:`MemoryStore.wait_capacity` waits for while it is shut."""
 
     def __init__(self) -> None:
         self.opened = trio.Event()
@@ -22,7 +22,7 @@ class Gate:
     def shut(self) -> None:
         self.opened = trio.Event()
 
-    async def room(self, _store: MemoryStore) -> bool:
+    async def wait_capacity(self, _store: MemoryStore) -> bool:
         full = not self.opened.is_set()
         self.waiting += full
         await self.opened.wait()
@@ -33,12 +33,12 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(MemoryStore, "room", lambda store: gate.room(store))
+    monkeypatch.setattr(MemoryStore, "wait_capacity", lambda store: gate.wait_capacity(store))
     return gate
 
 
-async def stored(house: House, series: Series) -> dict[int, object]:
-    return {k.open_ms: k for k in await house.ready.store.history(series, limit=5000)}
+async def stored(stack: Stack, series: Series) -> dict[int, object]:
+    return {k.open_ms: k for k in await stack.ready.store.history(series, limit=5000)}
 
 
 async def test_nothing_is_asked_for_or_closed_meanwhile(
@@ -47,24 +47,24 @@ async def test_nothing_is_asked_for_or_closed_meanwhile(
     """Not by time, not by REST: what there is no room for must not come in by another door."""
     settings = settings_for_tests(".trade_intervals=['1s']")
     with trio.fail_after(3_600):
-        async with open_house(settings, trades_per_minute=600) as house:
+        async with open_stack(settings, trades_per_minute=600) as stack:
             await trio.sleep(30)
             gate.shut()
             await trio.sleep(2)
-            before, asked = await stored(house, S1), house.exchange.requests
+            before, asked = await stored(stack, S1), stack.exchange.requests
             await trio.sleep(300)
             assert gate.waiting >= 2  # processor, workers
-            assert await stored(house, S1) == before
-            assert house.exchange.requests == asked
+            assert await stored(stack, S1) == before
+            assert stack.exchange.requests == asked
             gate.opened.set()
             await trio.sleep(90)
-            rows = await stored(house, S1)
+            rows = await stored(stack, S1)
             assert max(rows) > max(before) + 300_000
             for series in (S1, M1):
-                for open_ms, kline in (await stored(house, series)).items():
-                    truth = house.market.candle("BTCUSDT", series.interval, open_ms)
+                for open_ms, kline in (await stored(stack, series)).items():
+                    truth = stack.market.candle("BTCUSDT", series.interval, open_ms)
                     assert not kline.complete or prices(kline) == prices(truth)
-            minutes = sorted(await stored(house, M1))
+            minutes = sorted(await stored(stack, M1))
             assert minutes == list(range(minutes[0], minutes[-1] + 60_000, 60_000))
 
 

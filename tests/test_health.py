@@ -1,4 +1,4 @@
-"""What is told of a subject's upstream, as a table of events."""
+"""What is told of a stream key's upstream, as a table of events."""
 
 import pytest
 

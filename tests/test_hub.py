@@ -10,7 +10,7 @@ from support.make import SERIES, T0, kline, message
 from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, numbers
 
 from trio_feed.core.effects import CandleNews
-from trio_feed.model import Channel, Interval, Line, Series, StatusMessage, StreamState
+from trio_feed.model import Channel, ChannelKey, Interval, Series, StatusMessage, StreamState
 from trio_feed.push import messages
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.encoded import encoded
@@ -236,7 +236,7 @@ async def test_topics_are_found_among_ten_thousand(autojump_clock: trio.abc.Cloc
     for n in range(2_000):
         for interval in (Interval.M1, Interval.M5):
             node.bus.open(Series("another", f"S{n}USDT", interval))
-        node.bus.open(Line("another", f"S{n}USDT", Channel.TRADE))
+        node.bus.open(ChannelKey("another", f"S{n}USDT", Channel.TRADE))
     async with connected(node, LIMITS) as client:
         await client.request(type="subscribe", symbol="S7USDT", channel="trade")
         assert (await client.next("subscription_confirmed"))["data"]["success"] is True
@@ -493,7 +493,7 @@ async def test_names_and_intervals_of_the_hub(autojump_clock: trio.abc.Clock) ->
     node.bus.open(TRADES)
     assert node.hub.symbols == ["BTCUSDT", "ETHUSDT"]
     assert node.hub.intervals == [Interval.M1, Interval.H1]
-    assert [topic.subject for topic in node.hub.topics] == [SERIES, hour, TRADES]
+    assert [topic.stream_key for topic in node.hub.topics] == [SERIES, hour, TRADES]
     node.bus.close(hour)
     assert (node.hub.symbols, node.hub.intervals) == (["BTCUSDT"], [Interval.M1])
     node.bus.publish(StatusMessage(SERIES, StreamState.STALE))  # nobody is there to be told

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
-from support.house import open_house, push_client, settings_for_tests
+from support.stack import open_stack, push_client, settings_for_tests
 
 from trio_feed.environment import Environment
 from trio_feed.errors import RestError
@@ -71,19 +71,19 @@ async def test_a_symbol_that_is_listed_or_delisted_changes_the_streams(
         "exchanges.binance_usdm.instruments_refresh_s=60",
     )
     with trio.fail_after(3600):
-        async with open_house(settings) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings) as stack:
+            (feed,) = stack.ready.feeds
 
             def streams() -> set[str]:
                 return {s.symbol for state in feed.connections for s in state.plan.streams}
 
             await trio.sleep(30)
             assert streams() == {"BTCUSDT"}
-            house.market.list_symbol("NEWUSDT")
+            stack.market.list_symbol("NEWUSDT")
             await trio.sleep(60)
             assert streams() == {"BTCUSDT", "NEWUSDT"}
             old = feed.connections[0].id
-            house.market.delist("NEWUSDT")
+            stack.market.delist("NEWUSDT")
             await trio.sleep(60)
             assert streams() == {"BTCUSDT"}
             assert [state.id for state in feed.connections] == [old]
@@ -100,7 +100,7 @@ async def test_a_subscriber_learns_that_its_symbol_is_not_listed_yet(
         "exchanges.binance_usdm.instruments_refresh_s=60",
     )
     with trio.fail_after(3600):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
 
             async def upstream(number: int) -> tuple[str, str | None]:
                 await client.ask(type="subscribe", symbol="NEWUSDT", interval="1m", id=number)
@@ -111,7 +111,7 @@ async def test_a_subscriber_learns_that_its_symbol_is_not_listed_yet(
 
             await trio.sleep(30)
             assert await upstream(1) == ("waiting", "not in the venue's list")
-            house.market.list_symbol("NEWUSDT")
+            stack.market.list_symbol("NEWUSDT")
             await trio.sleep(300)
             assert await upstream(2) == ("live", None)
 
@@ -127,7 +127,7 @@ async def test_a_venue_without_a_list_says_that_it_waits(autojump_clock: trio.ab
         venue="spinpet",
     )
     with trio.fail_after(3600):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await trio.sleep(30)
             await client.ask(type="subscribe", symbol=nobody, interval="1s")
             answer = (await client.of_type("subscription_confirmed"))["data"]
@@ -151,16 +151,16 @@ async def test_a_dated_contract_is_served_and_what_cannot_be_is_refused_in_words
     monkeypatch.setattr(binance_usdm, "parse_instruments", changed)
     settings = settings_for_tests("exchanges.binance_usdm.symbols=['BTCUSDT','ETHUSDT']")
     with capture_logs() as logs, trio.fail_after(3600):
-        async with open_house(settings) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings) as stack:
+            (feed,) = stack.ready.feeds
             await trio.sleep(600)
             streams = {s.name for state in feed.connections for s in state.plan.streams}
             assert streams == {"btcusdt@kline_1m"}
             series = Series("binance_usdm", "BTCUSDT", Interval.M1)
-            stored = await house.ready.store.history(series, limit=100)
+            stored = await stack.ready.store.history(series, limit=100)
             assert len(stored) > 10
             for kline in stored:
-                assert kline.same_values(house.market.candle("BTCUSDT", Interval.M1, kline.open_ms))
+                assert kline.same_values(stack.market.candle("BTCUSDT", Interval.M1, kline.open_ms))
     refused = [line for line in logs if line["event"] == "symbol.unavailable"]
     assert {(line["symbol"], line["problem"].partition(":")[0]) for line in refused} == {
         ("ETHUSDT", "a COIN-M contract")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_feed.net.limits import Bans, FrameBudget, WeightBudget, Window, refusal_hint
+from trio_feed.net.limits import Bans, FrameBudget, WeightBudget, Window, status_hint
 
 
 def test_full_bucket_then_refill():
@@ -137,7 +137,7 @@ def test_the_delay_named_is_enough(first, second):
 
 @pytest.mark.parametrize("status", [302, 400, 403, 418, 429, 451, 503])
 def test_every_refusal_has_a_hint(status):
-    assert refusal_hint(status)
+    assert status_hint(status)
 
 
 def test_too_many_requests_alone_never_wait_longer_than_their_window():

@@ -7,7 +7,7 @@ come at once, without FRAMES the subscriptions of one connection do.
 import pytest
 import trio
 from support.counted import CountedNetwork, most_within
-from support.house import House, open_house, settings_for_tests
+from support.stack import Stack, open_stack, settings_for_tests
 
 from trio_feed.venues.binance import connections as binance_connections
 from trio_feed.venues.okx import venue as okx
@@ -20,12 +20,12 @@ LIMITS = {  # exchanges.md 1.2, 5.2: connects, frames a second, subscriptions an
 }
 
 
-def lived(house: House) -> int:
-    return sum(state.status == "live" for state in house.ready.feeds[0].connections)
+def lived(stack: Stack) -> int:
+    return sum(state.status == "live" for state in stack.ready.feeds[0].connections)
 
 
-async def all_live(house: House) -> None:
-    while lived(house) < CONNECTIONS:  # noqa: ASYNC110 - no event tells it
+async def all_live(stack: Stack) -> None:
+    while lived(stack) < CONNECTIONS:  # noqa: ASYNC110 - no event tells it
         await trio.sleep(1)
 
 
@@ -56,17 +56,17 @@ async def test_two_hundred_connections_come_back_inside_every_limit(
     )
     network = CountedNetwork()
     with trio.fail_after(7_200):
-        async with open_house(
+        async with open_stack(
             settings, network=network, symbols=SYMBOLS, push_ms=60_000, trades_per_minute=1
-        ) as house:
-            await all_live(house)
-            for connection in [*house.exchange.connections]:
+        ) as stack:
+            await all_live(stack)
+            for connection in [*stack.exchange.connections]:
                 connection.abort()
             await trio.sleep(1)
-            assert lived(house) < CONNECTIONS
-            await all_live(house)
+            assert lived(stack) < CONNECTIONS
+            await all_live(stack)
             assert len(network.websockets) >= 2 * CONNECTIONS
             check(network, venue)
-            assert house.ready.feeds[0].status()["dials_waiting"] == 0
-            limited = house.ready.app.context.metrics.rest_calls.labels(venue, "RateLimited")
+            assert stack.ready.feeds[0].status()["dials_waiting"] == 0
+            limited = stack.ready.app.context.metrics.rest_calls.labels(venue, "RateLimited")
             assert limited._value.get() == 0

@@ -12,9 +12,9 @@ from trio_feed.bus.base import Published, Upstream
 from trio_feed.model import (
     BookView,
     Channel,
+    ChannelKey,
+    ChannelMessage,
     Interval,
-    Line,
-    LineMessage,
     Price,
     PrivateMessage,
     Source,
@@ -38,8 +38,10 @@ BOOK = BookView(
 )
 
 
-def line_of(data: Any, channel: Channel = Channel.TRADE) -> LineMessage:
-    return LineMessage(Line("okx", "BTCUSDT", channel), data, Source.EXCHANGE, 7, 8, 1000.25)
+def line_of(data: Any, channel: Channel = Channel.TRADE) -> ChannelMessage:
+    return ChannelMessage(
+        ChannelKey("okx", "BTCUSDT", channel), data, Source.EXCHANGE, 7, 8, 1000.25
+    )
 
 
 def body(data: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from trio_feed.net.limits import (
     FrameBudget,
     WeightBudget,
     Window,
-    refusal_hint,
+    status_hint,
 )
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.rest import open_rest
@@ -50,8 +50,8 @@ RESET = errors.TlsReset("cut off")
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, words: str) -> None:
-    assert words in refusal_hint(status, {418: "banned"})
-    assert words == "banned" or words in refusal_hint(status)
+    assert words in status_hint(status, {418: "banned"})
+    assert words == "banned" or words in status_hint(status)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Box:
         if not self.left:
             self.messages.append(json.loads(text))
 
-    async def room(self) -> None:
+    async def wait_capacity(self) -> None:
         await self.reading.wait()
 
     def leave(self, code: int, reason: str, last_message: str) -> None:

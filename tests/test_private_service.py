@@ -10,16 +10,16 @@ import jwt
 import structlog
 import trio
 import trio_websocket
-from support.house import (
+from support.private import balance, event, keys_for, order, trade
+from support.stack import (
     START_MS,
-    House,
     PushClient,
-    open_house,
+    Stack,
+    open_stack,
     push_client,
     settings_for_tests,
     virtual_now_ms,
 )
-from support.private import balance, event, keys_for, order, trade
 
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 
@@ -32,7 +32,7 @@ KEY_ROWS = [
 
 
 @asynccontextmanager
-async def house() -> AsyncIterator[House]:
+async def stack() -> AsyncIterator[Stack]:
     settings = settings_for_tests(
         f"auth.api_keys=[{', '.join(KEY_ROWS)}]",
         "auth.jwt.algorithm=HS256",
@@ -41,15 +41,15 @@ async def house() -> AsyncIterator[House]:
         f"settlement.publishers=[{{name='engine', sha256='{PUBLISHER_SHA}'}}]",
         "settlement.max_body_bytes=5000",
     )
-    async with open_house(settings) as running:
+    async with open_stack(settings) as running:
         yield running
 
 
-async def http(house: House, method: str, path: str, body: bytes = b"", *heads: str) -> Any:
+async def http(stack: Stack, method: str, path: str, body: bytes = b"", *heads: str) -> Any:
     """(status, body as JSON) of one request on a connection of its own."""
-    host, _, port = house.ready.address.rpartition(":")
+    host, _, port = stack.ready.address.rpartition(":")
     head = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}"]
-    async with await house.network.dial(host, int(port)) as stream:
+    async with await stack.network.dial(host, int(port)) as stream:
         await stream.send_all("\r\n".join([*head, *heads, "", ""]).encode() + body)
         got = b""
         while b"\r\n\r\n" not in got:
@@ -65,9 +65,9 @@ async def http(house: House, method: str, path: str, body: bytes = b"", *heads: 
     return int(start.split()[1]), rest.decode()
 
 
-async def post(house: House, *events: Any, key: str = PUBLISHER) -> Any:
+async def post(stack: Stack, *events: Any, key: str = PUBLISHER) -> Any:
     status, text = await http(
-        house, "POST", "/api/v1/settlement/events", json.dumps(events).encode(),
+        stack, "POST", "/api/v1/settlement/events", json.dumps(events).encode(),
         f"Authorization: Bearer {key}",
     )  # fmt: skip
     return status, json.loads(text)
@@ -80,7 +80,7 @@ async def let_in(client: PushClient, token: str, **more: Any) -> Any:
 
 async def test_the_users_document_as_it_stands(autojump_clock: trio.abc.Clock) -> None:
     """auth, then order.update, trade and balance.update, on every connection of the user."""
-    async with house() as running, push_client(running) as one, push_client(running) as two:
+    async with stack() as running, push_client(running) as one, push_client(running) as two:
         assert (await let_in(one, KEYS[1001]))["user_id"] == 1001
         await let_in(two, KEYS[1001])
         status, reply = await post(
@@ -103,7 +103,7 @@ async def test_the_users_document_as_it_stands(autojump_clock: trio.abc.Clock) -
 
 
 async def test_back_again_with_since(autojump_clock: trio.abc.Clock) -> None:
-    async with house() as running:
+    async with stack() as running:
         async with push_client(running) as client:
             epoch = (await let_in(client, KEYS[1001]))["epoch"]
         rows = [event(f"e{n}", "balance.update", balance(), 1001) for n in range(10)]
@@ -120,7 +120,7 @@ async def test_back_again_with_since(autojump_clock: trio.abc.Clock) -> None:
 
 
 async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock) -> None:
-    async with house() as running:
+    async with stack() as running:
         streams = running.ready.app.context.access.feed._streams
         async with push_client(running) as client:
             await let_in(client, KEYS[1001])
@@ -131,7 +131,7 @@ async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock
 
 
 async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> None:
-    async with house() as running:
+    async with stack() as running:
         host, _, port = running.ready.address.rpartition(":")
         stream = await running.network.dial(host, int(port))
         async with trio.open_nursery() as nursery:
@@ -150,7 +150,7 @@ async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> Non
 
 
 async def test_a_token_ends_and_public_data_goes_on(autojump_clock: trio.abc.Clock) -> None:
-    async with house() as running, push_client(running) as client:
+    async with stack() as running, push_client(running) as client:
         await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
         await client.of_type("subscription_confirmed")
         end = int(virtual_now_ms() / 1000) + 120
@@ -167,7 +167,7 @@ async def test_a_token_ends_and_public_data_goes_on(autojump_clock: trio.abc.Clo
 
 
 async def test_requests_that_are_refused(autojump_clock: trio.abc.Clock) -> None:
-    async with house() as running:
+    async with stack() as running:
         assert (await post(running, key="tfp_wrong"))[0] == 401
         assert (await post(running, key=KEYS[1001]))[0] == 401
         status, reply = await post(running, "x" * 6000)
@@ -184,7 +184,7 @@ async def test_a_token_in_the_url_is_refused_and_says_why(autojump_clock: trio.a
         "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     )  # fmt: skip
-    async with house() as running:
+    async with stack() as running:
         for query in ("token=abc", f"x={KEYS[1001]}"):
             status, text = await http(running, "GET", f"/ws?{query}", b"", *upgrade)
             assert status == 400
@@ -195,7 +195,7 @@ async def test_no_token_in_a_log_an_error_or_a_page(autojump_clock: trio.abc.Clo
     token = jwt.encode({"sub": "1002", "exp": START_MS // 1000 + 9999}, SECRET, "HS256")
     secrets = (KEYS[1001], PUBLISHER, token, SECRET)
     with structlog.testing.capture_logs() as lines:
-        async with house() as running, push_client(running) as client:
+        async with stack() as running, push_client(running) as client:
             await let_in(client, KEYS[1001])
             await client.ask(type="auth", token=token)
             await client.wait_for(lambda m: m.get("user_id") == 1002)

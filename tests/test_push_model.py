@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from support.make import SERIES
 from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected
 
-from trio_feed.model import Channel, Interval, KlineMessage, Line, Series
+from trio_feed.model import Channel, ChannelKey, Interval, KlineMessage, Series
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 
 SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
-SUBJECTS: list[Series | Line] = [SERIES, SERIES5, TRADES, TICKERS]
+SUBJECTS: list[Series | ChannelKey] = [SERIES, SERIES5, TRADES, TICKERS]
 MANY = evolve(LIMITS, max_subscriptions=10, max_queued=12)
 NAMES = st.sampled_from([None, "a", "b"])
 WHERE = st.sampled_from(SUBJECTS)
@@ -30,16 +30,16 @@ WHO = st.integers(0, 1)
 STEPS = st.integers(1, 12)
 
 
-def words_of(subject: Series | Line) -> dict[str, str]:
-    if isinstance(subject, Series):
-        return {"symbol": subject.symbol, "interval": subject.interval.value}
-    return {"symbol": subject.symbol, "channel": subject.channel.value}
+def words_of(stream_key: Series | ChannelKey) -> dict[str, str]:
+    if isinstance(stream_key, Series):
+        return {"symbol": stream_key.symbol, "interval": stream_key.interval.value}
+    return {"symbol": stream_key.symbol, "channel": stream_key.channel.value}
 
 
-def subject_of(data: dict[str, Any]) -> Series | Line:
+def stream_key_of(data: dict[str, Any]) -> Series | ChannelKey:
     if "interval" in data:
         return Series(data["exchange"], data["symbol"], Interval.parse(data["interval"]))
-    return Line(data["exchange"], data["symbol"], Channel(data["channel"]))
+    return ChannelKey(data["exchange"], data["symbol"], Channel(data["channel"]))
 
 
 @define
@@ -83,7 +83,7 @@ class Story(RuleBasedStateMachine):
             done_callback=self._over.append,
             clock=trio.testing.MockClock(),
         )
-        self.published: dict[Any, list[bool]] = {subject: [] for subject in SUBJECTS}
+        self.published: dict[Any, list[bool]] = {stream_key: [] for stream_key in SUBJECTS}
         """Of each stream's messages in order: whether it must never be left out."""
         self.shown = itertools.count(1)
 
@@ -114,8 +114,8 @@ class Story(RuleBasedStateMachine):
     def begin(self, ring: int, at_once: int) -> None:
         async def job() -> None:
             self.node = Node(ring=ring)
-            for subject in SUBJECTS[1:]:
-                self.node.bus.open(subject)
+            for stream_key in SUBJECTS[1:]:
+                self.node.bus.open(stream_key)
             self.node.hub.coalescer = WriteCoalescer(at_once, chunk=1)
             self.players = [Player(), Player()]
             self.candles = {SERIES: itertools.count(), SERIES5: itertools.count()}
@@ -124,8 +124,8 @@ class Story(RuleBasedStateMachine):
             self.node.flushing = True
 
         self.play(job)
-        for who, subject in itertools.product((0, 1), (SERIES, TRADES)):
-            self._ask(who, subject, type="subscribe")
+        for who, stream_key in itertools.product((0, 1), (SERIES, TRADES)):
+            self._ask(who, stream_key, type="subscribe")
 
     async def _connect(self, player: Player) -> Client:
         if player.client is None:
@@ -133,32 +133,32 @@ class Story(RuleBasedStateMachine):
             player.client = await self.nursery.start(self._connection, player.leave)
         return player.client
 
-    @rule(who=WHO, subject=WHERE, name=NAMES, provisional=st.booleans())
+    @rule(who=WHO, stream_key=WHERE, name=NAMES, provisional=st.booleans())
     def subscribe(
-        self, who: int, subject: Series | Line, name: str | None, provisional: bool
+        self, who: int, stream_key: Series | ChannelKey, name: str | None, provisional: bool
     ) -> None:
-        more = {"provisional": provisional} if isinstance(subject, Series) else {}
-        self._ask(who, subject, type="subscribe", subscription_id=name, **more)
+        more = {"provisional": provisional} if isinstance(stream_key, Series) else {}
+        self._ask(who, stream_key, type="subscribe", subscription_id=name, **more)
 
     @rule(who=WHO, name=NAMES)
     def come_back(self, who: int, name: str | None) -> None:
         """With a new connection, and all that it had before."""
         self.disconnect(who)
-        for subject, sight in list(self.players[who].sights.items()):
+        for stream_key, sight in list(self.players[who].sights.items()):
             if sight.wanted:
                 more: dict[str, Any] = {"since": {"epoch": 1, "offset": sight.offset}}
                 if sight.provisional:
                     more["provisional"] = True
-                self._ask(who, subject, type="subscribe", subscription_id=name, **more)
+                self._ask(who, stream_key, type="subscribe", subscription_id=name, **more)
 
-    @rule(who=WHO, subject=WHERE)
-    def unsubscribe(self, who: int, subject: Series | Line) -> None:
-        self._ask(who, subject, type="unsubscribe")
+    @rule(who=WHO, stream_key=WHERE)
+    def unsubscribe(self, who: int, stream_key: Series | ChannelKey) -> None:
+        self._ask(who, stream_key, type="unsubscribe")
 
-    def _ask(self, who: int, subject: Series | Line, **request: Any) -> None:
+    def _ask(self, who: int, stream_key: Series | ChannelKey, **request: Any) -> None:
         async def job() -> None:
             client = await self._connect(self.players[who])
-            await client.request(**words_of(subject), **request)
+            await client.request(**words_of(stream_key), **request)
 
         self.play(job)
         self.look()
@@ -270,54 +270,56 @@ class Story(RuleBasedStateMachine):
         data = told.get("data")
         match told["type"]:
             case "subscription_confirmed":
-                subject = subject_of({"exchange": "binance_usdm", **data})
-                sight = player.sights[subject]
+                stream_key = stream_key_of({"exchange": "binance_usdm", **data})
+                sight = player.sights[stream_key]
                 if data.get("recovered"):
                     assert data["offset"] == sight.offset
                 else:
-                    assert data["offset"] <= len(self.published[subject])
+                    assert data["offset"] <= len(self.published[stream_key])
                     sight.began, sight.finals = data["offset"], []
                 sight.offset, sight.name = data["offset"], data["subscription_id"]
                 sight.live = sight.wanted = True
                 sight.provisional = data.get("provisional", False)
             case "unsubscribe_confirmed":
-                sight = player.sights[subject_of({"exchange": "binance_usdm", **data})]
+                sight = player.sights[stream_key_of({"exchange": "binance_usdm", **data})]
                 sight.live = sight.wanted = False
             case "kline_data" | "trade_data" | "ticker_data":
-                self._data(player.sights[subject_of(data)], subject_of(data), data)
+                self._data(player.sights[stream_key_of(data)], stream_key_of(data), data)
             case "reconnect":
                 for point in told["since"]:
-                    assert point["offset"] == player.sights[subject_of(point)].offset
+                    assert point["offset"] == player.sights[stream_key_of(point)].offset
             case kind:
                 assert kind in ("history_data", "error", "connection_success")
 
-    def _data(self, sight: Sight, subject: Series | Line, data: dict[str, Any]) -> None:
+    def _data(self, sight: Sight, stream_key: Series | ChannelKey, data: dict[str, Any]) -> None:
         assert sight.live
         assert data.get("subscription_id") == sight.name
         if data["data"].get("provisional"):
-            self._provisional(sight, subject, data)
+            self._provisional(sight, stream_key, data)
             return
         if data.get("snapshot"):
             assert data["offset"] <= sight.offset
             return
         left_out = data.get("conflated", 0)
         assert data["offset"] == sight.offset + 1 + left_out
-        assert not any(self.published[subject][sight.offset : data["offset"] - 1])
+        assert not any(self.published[stream_key][sight.offset : data["offset"] - 1])
         sight.offset = data["offset"]
-        if self.published[subject][sight.offset - 1]:
+        if self.published[stream_key][sight.offset - 1]:
             sight.finals.append(sight.offset)
-        due = self.published[subject][sight.began : sight.offset]
+        due = self.published[stream_key][sight.began : sight.offset]
         assert sight.finals == [sight.began + n for n, must in enumerate(due, 1) if must]
 
-    def _caught_up(self, sight: Sight, subject: Series | Line) -> None:
+    def _caught_up(self, sight: Sight, stream_key: Series | ChannelKey) -> None:
         """The last provisional candle, if it still stands, has been seen by who asked."""
-        (stream,) = [t.stream for t in self.node.hub.topics if t.subject == subject]
+        (stream,) = [t.stream for t in self.node.hub.topics if t.stream_key == stream_key]
         if sight.live and sight.provisional and stream.provisional is not None:
             message = stream.provisional.message
             assert isinstance(message, KlineMessage)
             assert sight.ahead == int(message.kline.close)
 
-    def _provisional(self, sight: Sight, subject: Series | Line, data: dict[str, Any]) -> None:
+    def _provisional(
+        self, sight: Sight, stream_key: Series | ChannelKey, data: dict[str, Any]
+    ) -> None:
         """Only for who asked, in order, and its number takes no part in the counting."""
         assert sight.provisional
         number = int(data["data"]["close"])
@@ -334,9 +336,9 @@ class Story(RuleBasedStateMachine):
                 for who in (0, 1):
                     self.read_again(who)
                 for player in self.players:
-                    for subject, sight in player.sights.items():
-                        assert not sight.live or sight.offset == len(self.published[subject])
-                        self._caught_up(sight, subject)
+                    for stream_key, sight in player.sights.items():
+                        assert not sight.live or sight.offset == len(self.published[stream_key])
+                        self._caught_up(sight, stream_key)
         finally:
             self._host.put(self._jobs.close)
             while not self._over:

@@ -8,9 +8,9 @@ import pytest
 import trio
 from attrs import frozen
 from structlog.testing import capture_logs
-from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
 from support.memory import MemoryNetwork
 from support.proxies import MemoryProxy
+from support.stack import START_MS, PushClient, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.core.arbitration import Arbitration
 from trio_feed.instants import Mono
@@ -23,19 +23,19 @@ CHANNELS = ("trade", "ticker", "book")
 
 @frozen
 class Doubled:
-    """A house whose exchange is reached through two proxies, and a client of everything."""
+    """A stack whose exchange is reached through two proxies, and a client of everything."""
 
-    house: House
+    stack: Stack
     client: PushClient
     proxies: dict[str, MemoryProxy]
 
     def lane(self, number: int) -> Any:
         """The exchange's end of the first connection of a lane."""
-        states = sorted(self.house.ready.feeds[0].connections, key=lambda state: state.id)
+        states = sorted(self.stack.ready.feeds[0].connections, key=lambda state: state.id)
         return next(state for state in states if state.lane == number)
 
     def statuses(self) -> list[tuple[int, str, str]]:
-        states = self.house.ready.feeds[0].connections
+        states = self.stack.ready.feeds[0].connections
         return sorted((state.lane, state.exit, state.status) for state in states)
 
 
@@ -58,23 +58,23 @@ async def doubled(venue: str, *more: str) -> AsyncIterator[Doubled]:
         for proxy in proxies.values():
             await nursery.start(proxy.run)
         async with (
-            open_house(settings, network=network, push_ms=5_000, trades_per_minute=30) as house,
-            push_client(house) as client,
+            open_stack(settings, network=network, push_ms=5_000, trades_per_minute=30) as stack,
+            push_client(stack) as client,
         ):
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             for channel in CHANNELS:
                 await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
-            yield Doubled(house, client, proxies)
+            yield Doubled(stack, client, proxies)
         nursery.cancel_scope.cancel()
 
 
 def kill(side: Doubled) -> None:
     """The oldest connection of the exchange is cut."""
-    side.house.exchange.connections[0].abort()
+    side.stack.exchange.connections[0].abort()
 
 
 def half_open(side: Doubled) -> None:
-    side.house.exchange.connections[0].mute()
+    side.stack.exchange.connections[0].mute()
 
 
 def proxy_dies(side: Doubled) -> None:
@@ -130,17 +130,17 @@ async def test_one_of_two_dies_and_nobody_notices(
 ) -> None:
     with trio.fail_after(3_600):
         async with doubled(venue) as side:
-            house, (feed,) = side.house, side.house.ready.feeds
+            stack, (feed,) = side.stack, side.stack.ready.feeds
             await trio.sleep(30)
             assert {exit_ for _lane, exit_, _status in side.statuses()} == {"a:3128", "b:3128"}
             assert {status for _lane, _exit, status in side.statuses()} == {"live"}
-            asked, reasons = house.exchange.requests, set()
+            asked, reasons = stack.exchange.requests, set()
             fault(side)
             for _ in range(120):
                 reasons.add(feed.not_ready(10))
                 await trio.sleep(1)
             assert reasons == {""}
-            assert house.exchange.requests == asked
+            assert stack.exchange.requests == asked
             check_lines(side.client)
             assert len(set(accepted)) == len(accepted) > 0
             assert max(state.attempts for state in feed.connections) > 1
@@ -155,11 +155,11 @@ async def test_lanes_that_had_to_share_a_proxy_part_again(autojump_clock: trio.a
             side.proxies["a"].die()
             await trio.sleep(60)
             assert {exit_ for _lane, exit_, _status in side.statuses()} == {"b:3128"}
-            (first, second) = side.house.ready.feeds[0].status()["proxies"]
+            (first, second) = side.stack.ready.feeds[0].status()["proxies"]
             assert (first["address"], second["state"]) == ("a:3128", "healthy")
             side.proxies["a"].come_back()
             await trio.sleep(180)
-            states = side.house.ready.feeds[0].connections
+            states = side.stack.ready.feeds[0].connections
             for url in {state.plan.url for state in states}:
                 exits = [state.exit for state in states if state.plan.url == url]
                 assert sorted(exits) == ["a:3128", "b:3128"]
@@ -173,9 +173,9 @@ async def test_one_way_out_for_two_connections_is_said_once(
 ) -> None:
     settings = settings_for_tests(".connection.redundancy=2")
     with capture_logs() as logs, trio.fail_after(3_600):
-        async with open_house(settings) as house:
+        async with open_stack(settings) as stack:
             await trio.sleep(120)
-            states = house.ready.feeds[0].connections
+            states = stack.ready.feeds[0].connections
             found = sorted((state.lane, state.exit, state.status) for state in states)
             assert found == [(0, "direct", "live"), (1, "direct", "live")]
     assert [log["event"] for log in logs].count("redundancy.one_way") == 1
@@ -190,13 +190,13 @@ async def test_all_proxies_down_is_said_once_and_waited_for(
             for proxy in side.proxies.values():
                 proxy.die()
             await trio.sleep(300)
-            assert side.house.ready.feeds[0].not_ready(30) != ""
-            shown = side.house.ready.feeds[0].status()["proxies"]
+            assert side.stack.ready.feeds[0].not_ready(30) != ""
+            shown = side.stack.ready.feeds[0].status()["proxies"]
             assert all("cannot be reached" in proxy["problem"] for proxy in shown)
             for proxy in side.proxies.values():
                 proxy.come_back()
             await trio.sleep(240)
-            assert side.house.ready.feeds[0].not_ready(30) == ""
+            assert side.stack.ready.feeds[0].not_ready(30) == ""
     told = [log["event"] for log in logs if log["event"].startswith(("proxy.", "egress."))]
     assert told == ["proxy.down", "proxy.down", "egress.down", "proxy.up", "egress.up", "proxy.up"]
     (down,) = [log for log in logs if log["event"] == "egress.down"]

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 from structlog.testing import capture_logs
-from support.house import START_MS, open_house, push_client, settings_for_tests
+from support.stack import START_MS, open_stack, push_client, settings_for_tests
 
 from trio_feed.ingest.connection import ConnectionState
 from trio_feed.ingest.instruments import Refresh
@@ -33,12 +33,12 @@ async def test_rotations_lose_and_double_nothing(
         venue=venue,
     )
     with trio.fail_after(50_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await trio.sleep_until(3600 + 90)
-            (feed,) = house.ready.feeds
-            lost = house.ready.app.context.metrics.connections_lost
+            (feed,) = stack.ready.feeds
+            lost = stack.ready.app.context.metrics.connections_lost
             assert lost.labels(venue, "ConnectionLost")._value.get() == 0
             assert max(state.id for state in feed.connections) > 11
             times = [row["time"] * 1000 for row in client.candles(final=True)]
@@ -54,14 +54,14 @@ async def test_an_announced_end_is_answered_before_it_comes(
 ) -> None:
     settings = settings_for_tests()
     with trio.fail_after(3_600):
-        async with open_house(settings) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings) as stack:
+            (feed,) = stack.ready.feeds
             await trio.sleep(30)
-            house.exchange.announce_shutdown()
+            stack.exchange.announce_shutdown()
             await trio.sleep(60)
             (state,) = feed.connections
             assert (state.id, state.status) == (2, "live")
-            lost = house.ready.app.context.metrics.connections_lost
+            lost = stack.ready.app.context.metrics.connections_lost
             assert lost.labels("binance_usdm", "ConnectionLost")._value.get() == 0
 
 
@@ -70,12 +70,12 @@ async def test_a_successor_that_does_not_deliver_replaces_nothing(
 ) -> None:
     settings = settings_for_tests(".connection.max_age_s=300")
     with trio.fail_after(10_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await trio.sleep(200)
-            house.exchange.refuse_upgrades(503, 5)
+            stack.exchange.refuse_upgrades(503, 5)
             await trio.sleep(300)
-            (feed,) = house.ready.feeds
+            (feed,) = stack.ready.feeds
             assert feed.not_ready(60) == ""
             times = [row["time"] * 1000 for row in client.candles(final=True)]
             assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))

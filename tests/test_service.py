@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from support.house import START_MS, House, open_house, push_client, settings_for_tests
+from support.stack import START_MS, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Kline, Series
 from trio_feed.settings import ProxySettings
@@ -21,15 +21,15 @@ def values(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[k] for k in ("time", "open", "high", "low", "close", "volume", "trades"))
 
 
-def truth(house: House, open_ms: int) -> tuple[Any, ...]:
+def truth(stack: Stack, open_ms: int) -> tuple[Any, ...]:
     """What the simulator's market says about a minute."""
-    k = house.market.candle("BTCUSDT", Interval.M1, open_ms)
+    k = stack.market.candle("BTCUSDT", Interval.M1, open_ms)
     prices = (float(v) for v in (k.open, k.high, k.low, k.close, k.volume))
     return (open_ms // 1000, *prices, k.trades)
 
 
-def same(stored: Kline, house: House) -> bool:
-    return stored.same_values(house.market.candle("BTCUSDT", Interval.M1, stored.open_ms))
+def same(stored: Kline, stack: Stack) -> bool:
+    return stored.same_values(stack.market.candle("BTCUSDT", Interval.M1, stored.open_ms))
 
 
 async def test_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
@@ -39,12 +39,12 @@ async def test_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
     cuts = sorted(chance.uniform(60, end_s) for _ in range(50))
     settings = settings_for_tests("kline.broadcast_buffer_size=100000")
     with trio.fail_after(200_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=5)
             history = (await client.of_type("history_data"))["data"]["data"]
             for at in cuts:
                 await trio.sleep_until(at)
-                for connection in list(house.exchange.connections):
+                for connection in list(stack.exchange.connections):
                     connection.abort()
             await trio.sleep_until(end_s + 90)
             last = (START_MS + end_s * 1000) // MINUTE * MINUTE
@@ -60,14 +60,14 @@ async def test_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
             first = times[0]
             assert times == list(range(first, times[-1] + MINUTE, MINUTE))
             assert len(times) >= end_s // 60
-            assert [values(row) for row in pushed] == [truth(house, at) for at in times]
+            assert [values(row) for row in pushed] == [truth(stack, at) for at in times]
 
-            stored = await house.ready.store.history(M1, limit=5000)
+            stored = await stack.ready.store.history(M1, limit=5000)
             opens = [k.open_ms for k in stored]
             assert opens == list(range(opens[0], opens[-1] + MINUTE, MINUTE))
             assert opens[-1] >= last
-            assert all(same(kline, house) for kline in stored)
-            assert house.exchange.dials >= 51
+            assert all(same(kline, stack) for kline in stored)
+            assert stack.exchange.dials >= 51
 
             sent = [m["data"] for m in client.messages if m["type"] == "kline_data"]
             for before, after in pairwise(sent):
@@ -77,11 +77,11 @@ async def test_fifty_disconnects(autojump_clock: trio.abc.Clock) -> None:
 async def test_clients_are_pinged_and_silent_ones_dropped(autojump_clock: trio.abc.Clock) -> None:
     """One client that answers pings and says nothing else, and one that does not even do that."""
     with trio.fail_after(3_600):
-        async with open_house(settings_for_tests()) as house, push_client(house) as alive:
+        async with open_stack(settings_for_tests()) as stack, push_client(stack) as alive:
             await alive.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await alive.of_type("subscription_confirmed")
-            host, _, port = house.ready.address.rpartition(":")
-            silent = await house.network.dial(host, int(port))
+            host, _, port = stack.ready.address.rpartition(":")
+            silent = await stack.network.dial(host, int(port))
             await silent.send_all(
                 b"GET /ws HTTP/1.1\r\nHost: push\r\nUpgrade: websocket\r\n"
                 b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -101,8 +101,8 @@ async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clo
     """At every scheduler tick of the first moments, and then while it gets ready."""
     reasons = []
     with trio.fail_after(600):
-        async with open_house(settings_for_tests()) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings_for_tests()) as stack:
+            (feed,) = stack.ready.feeds
             for tick in range(2_000):
                 reasons.append(feed.not_ready(30))
                 feed.status()
@@ -110,7 +110,7 @@ async def test_readiness_can_be_asked_at_any_moment(autojump_clock: trio.abc.Clo
                     await trio.sleep(1)
                 else:
                     await trio.lowlevel.checkpoint()
-            exposition = house.ready.app.context.metrics.exposition().decode()
+            exposition = stack.ready.app.context.metrics.exposition().decode()
     assert 'trio_feed_held_series{venue="binance_usdm"} 0.0' in exposition
     assert reasons[0] == "binance_usdm: no instruments yet"
     assert reasons[-1] == ""
@@ -133,11 +133,11 @@ async def test_nothing_goes_direct_while_the_proxy_is_down(
     exchange = evolve(exchange, connection=evolve(exchange.connection, **way))
     settings = evolve(settings, exchanges={"binance_usdm": exchange})
     with trio.fail_after(3_600):
-        async with open_house(settings) as house:
+        async with open_stack(settings) as stack:
             await trio.sleep(600)
-            assert {host for host, _ in house.network.dialled} == {"proxy"}
-            assert house.exchange.dials == 0
-            assert house.ready.feeds[0].not_ready(30) != ""
+            assert {host for host, _ in stack.network.dialled} == {"proxy"}
+            assert stack.exchange.dials == 0
+            assert stack.ready.feeds[0].not_ready(30) != ""
 
 
 async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(
@@ -150,16 +150,16 @@ async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(
     )  # fmt: skip
     with trio.fail_after(3_600):
         async with (
-            open_house(settings, trades_per_minute=2_000) as house,
-            push_client(house) as client,
+            open_stack(settings, trades_per_minute=2_000) as stack,
+            push_client(stack) as client,
         ):
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await client.of_type("trade_data")
-            house.network.down.add(("exchange", 80))
-            for connection in [*house.exchange.connections]:
+            stack.network.down.add(("exchange", 80))
+            for connection in [*stack.exchange.connections]:
                 connection.abort()
             await trio.sleep(60)
-            house.network.down.clear()
+            stack.network.down.clear()
             await trio.sleep(60)
             trades = [m["data"]["data"] for m in client.messages if m["type"] == "trade_data"]
             ids = [trade["trade_id"] for trade in trades]

@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from trio_feed.core.chain import ChainRepair
-from trio_feed.core.chain_words import ChainLimits, Gap, Out, Proven, Retract, Take
+from trio_feed.core.chain_items import ChainLimits, Gap, Out, Proven, Retract, Take
 from trio_feed.errors import BadMessage, NetworkError, RateLimited
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.net.budgets import Weights

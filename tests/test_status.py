@@ -1,13 +1,13 @@
-"""How a subject's upstream stands, as clients are told, when it depends on several streams."""
+"""How a stream key's upstream stands, as clients are told, when it depends on several streams."""
 
 from support.engine import BOOKS, CANDLES, TICKERS, TRADES
 from support.make import SERIES
 
 from trio_feed.core.status import StreamStatus
 from trio_feed.core.streams import Stream
-from trio_feed.model import Channel, Line, StatusMessage, StreamState
+from trio_feed.model import Channel, ChannelKey, StatusMessage, StreamState
 
-TICKER = Line("binance_usdm", "BTCUSDT", Channel.TICKER)
+TICKER = ChannelKey("binance_usdm", "BTCUSDT", Channel.TICKER)
 TOPS = BOOKS
 LIVE, STALE = StreamState.LIVE, StreamState.STALE
 REPAIRING, REPAIRED = StreamState.REPAIRING, StreamState.REPAIRED
@@ -90,7 +90,7 @@ def test_a_hole_that_nobody_has() -> None:
 def test_what_is_not_known_says_nothing() -> None:
     status = standing()
     stranger = Stream("x", "y", "BTCUSDT", TRADES.kind)
-    other = Line("binance_usdm", "ETHUSDT", Channel.TRADE)
+    other = ChannelKey("binance_usdm", "ETHUSDT", Channel.TRADE)
     assert status.lost(stranger, "gone") == status.flows(stranger, {}) == []
     assert status.up(stranger, {}) == []
     assert status.missing(other) is None

@@ -25,7 +25,7 @@ from support.engine import (
 from support.make import MINUTE, T0, kline, trade
 
 from trio_feed.core.calendar import grid_of
-from trio_feed.core.effects import LineNews, Report
+from trio_feed.core.effects import ChannelNews, Report
 from trio_feed.core.questions import (
     BookQuestion,
     LatestQuestion,
@@ -41,9 +41,9 @@ from trio_feed.model import (
     BookUpdate,
     BookView,
     Channel,
+    ChannelKey,
     Interval,
     Kline,
-    Line,
     Liquidation,
     Price,
     Series,
@@ -58,7 +58,7 @@ from trio_feed.simulator import Market
 
 S1, S30, M1 = Interval.S1, Interval.S30, Interval.M1
 NAME = "binance_usdm"
-TRADE_LINE = Line(NAME, "BTCUSDT", Channel.TRADE)
+TRADE_LINE = ChannelKey(NAME, "BTCUSDT", Channel.TRADE)
 M1_SERIES = Series(NAME, "BTCUSDT", M1)
 S1_SERIES = Series(NAME, "BTCUSDT", S1)
 
@@ -87,10 +87,11 @@ def counted(effects: list[Any], metric: str) -> list[tuple[tuple[str, ...], floa
 
 def test_its_subjects() -> None:
     engine = building(channels=tuple(Channel), rollup_intervals=(Interval.M3,))
-    assert engine.core.subjects == [
+    assert engine.core.stream_keys == [
         M1_SERIES, S1_SERIES, Series(NAME, "BTCUSDT", Interval.M3),
-        Line(NAME, "BTCUSDT", Channel.TICKER), TRADE_LINE, Line(NAME, "BTCUSDT", Channel.BOOK),
-        Line(NAME, "BTCUSDT", Channel.MARK_PRICE), Line(NAME, "BTCUSDT", Channel.LIQUIDATION),
+        ChannelKey(NAME, "BTCUSDT", Channel.TICKER), TRADE_LINE,
+        *(ChannelKey(NAME, "BTCUSDT", c) for c in (Channel.BOOK, Channel.MARK_PRICE)),
+        ChannelKey(NAME, "BTCUSDT", Channel.LIQUIDATION),
     ]  # fmt: skip
     assert repr(engine.core) == "<SymbolEngine binance_usdm:BTCUSDT>"
 
@@ -112,8 +113,9 @@ def test_what_it_does_not_take_is_counted() -> None:
 def test_trades_are_published_in_order_and_labelled() -> None:
     engine = building(simulated=True)
     out = engine.take(trade(1, T0), trade(2, T0 + 1))
-    assert [e for e in out if isinstance(e, LineNews)] == [
-        LineNews(TRADE_LINE, trade(n + 1, T0 + n), Source.SIMULATED, T0 + 7_000.0) for n in (0, 1)
+    assert [e for e in out if isinstance(e, ChannelNews)] == [
+        ChannelNews(TRADE_LINE, trade(n + 1, T0 + n), Source.SIMULATED, T0 + 7_000.0)
+        for n in (0, 1)
     ]
     quiet = building(channels=(Channel.KLINE,))
     assert news(quiet.take(trade(1, T0)), Channel.TRADE) == []
@@ -157,7 +159,7 @@ def test_a_line_is_repaired_when_its_trades_are_there_and_not_before(dated_ms: i
     engine.take(trade(6, T0 + dated_ms))
 
     def told(out: list[Any]) -> list[StreamState]:
-        return [m.state for m in statuses(out) if m.subject == TRADE_LINE]
+        return [m.state for m in statuses(out) if m.stream_key == TRADE_LINE]
 
     assert told(engine.out) == [StreamState.STALE, StreamState.REPAIRING]
     engine.wake()
@@ -185,7 +187,7 @@ def test_a_hole_that_nobody_fills_is_marked_and_said() -> None:
         {"symbol": "BTCUSDT", "from_ms": T0 + 2_100, "to_ms": T0 + 5_100,
          "problem": "the exchange does not have them"},
     )  # fmt: skip
-    assert [m for m in statuses(out) if m.subject == TRADE_LINE] == [
+    assert [m for m in statuses(out) if m.stream_key == TRADE_LINE] == [
         StatusMessage(TRADE_LINE, StreamState.UNREPAIRABLE, "the exchange does not have it",
                       T0 + 2_100, T0 + 5_100)
     ]  # fmt: skip
@@ -503,8 +505,8 @@ def test_a_gap_in_a_book_is_shown_stale_and_resynced() -> None:
     assert [view.stale for view in news(out, Channel.BOOK)] == [True]
     (gap,) = reports(out, "book.gap")
     assert (gap.level, gap.metric, gap.fields["symbol"]) == ("warning", "book_gaps", "BTCUSDT")
-    assert engine.core.lines.book is not None
-    assert engine.core.lines.book.book.stale
+    assert engine.core.channels.book is not None
+    assert engine.core.channels.book.book.stale
     assert fetches(engine.go(10).wake()) == [(Need.BOOK, None)]
     out = engine.answer(Need.BOOK, [snapshot(50)])
     assert [r.level for r in reports(out, "book.again")] == ["info"]
@@ -528,7 +530,7 @@ def test_a_lost_stream_makes_its_book_stale_and_begins_anew() -> None:
     out = engine.down(BOOKS, "gone")
     assert news(out, Channel.BOOK)[-1].stale
     assert statuses(out) == [
-        StatusMessage(Line(NAME, "BTCUSDT", Channel.BOOK), StreamState.STALE, "gone")
+        StatusMessage(ChannelKey(NAME, "BTCUSDT", Channel.BOOK), StreamState.STALE, "gone")
     ]
     assert (Need.BOOK, None) not in fetches(engine.go(60).wake())
     assert news(engine.down(TRADES), Channel.BOOK) == []
@@ -547,11 +549,11 @@ def test_with_two_connections_a_book_that_is_ahead_waits_half_a_second() -> None
 # Status and liveness
 
 
-def states(engine: Engine, subject: Any) -> list[tuple[str, int | None, int | None]]:
+def states(engine: Engine, stream_key: Any) -> list[tuple[str, int | None, int | None]]:
     return [
         (m.state.value, None if m.first_ms is None else m.first_ms - T0,
          None if m.last_ms is None else m.last_ms - T0)
-        for m in statuses(engine.out) if m.subject == subject
+        for m in statuses(engine.out) if m.stream_key == stream_key
     ]  # fmt: skip
 
 
@@ -606,7 +608,7 @@ def test_a_roll_up_stands_as_its_minutes_do() -> None:
     engine.up(CANDLES)
     engine.candle(0, closed=False)
     out = engine.down(CANDLES, "gone")
-    assert [m.subject.interval for m in statuses(out) if isinstance(m.subject, Series)] == [
+    assert [m.stream_key.interval for m in statuses(out) if isinstance(m.stream_key, Series)] == [
         M1, Interval.M3,
     ]  # fmt: skip
 
@@ -710,7 +712,7 @@ def test_prices_become_candles_and_news() -> None:
         [(0, "1.0"), (300, "3.0"), (1_200, "2.0"), (5_100, "5.0")]
     ):
         engine.go(after / 1000).take(price(number, value))
-    assert [str(s) for s in engine.core.subjects] == [
+    assert [str(s) for s in engine.core.stream_keys] == [
         f"spinpet:{MINT}:1s", f"spinpet:{MINT}:30s", f"spinpet:{MINT}:trade",
     ]  # fmt: skip
     rows = [n.kline for n in candles(engine.out, S1) if n.kline.closed]

@@ -5,7 +5,7 @@ import json
 import pytest
 import structlog
 import trio
-from support.house import open_house, push_client, settings_for_tests
+from support.stack import open_stack, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Series
 
@@ -22,8 +22,8 @@ async def test_from_the_exchange_to_a_client_and_the_store(
     settings = settings_for_tests(f".symbols=['{SYMBOL}']", f".channels=[{channels}]", venue=venue)
     with trio.fail_after(3_600), structlog.testing.capture_logs() as logs:
         async with (
-            open_house(settings, symbols=(SYMBOL,)) as house,
-            push_client(house) as client,
+            open_stack(settings, symbols=(SYMBOL,)) as stack,
+            push_client(stack) as client,
         ):
             await client.ask(type="subscribe", symbol=SYMBOL, interval="1m", limit=5)
             history = await client.of_type("history_data")
@@ -36,8 +36,8 @@ async def test_from_the_exchange_to_a_client_and_the_store(
                 await client.ask(type="subscribe", symbol=SYMBOL, channel=channel)
                 await client.wait_for(lambda m, c=channel: m.get("data", {}).get("channel") == c)
             await trio.sleep(120)
-            stored = await house.ready.store.history(Series(venue, SYMBOL, Interval.M1), limit=5)
+            stored = await stack.ready.store.history(Series(venue, SYMBOL, Interval.M1), limit=5)
             assert len(stored) == 5
-            assert house.exchange.dials >= 1
+            assert stack.exchange.dials >= 1
     assert [line for line in logs if line["log_level"] in ("error", "critical")] == []
     assert json.dumps(history)  # and nothing of it is half a surrogate

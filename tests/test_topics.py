@@ -8,7 +8,7 @@ from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import CandleNews
-from trio_feed.model import Channel, Interval, Line, Series, Subject
+from trio_feed.model import Channel, ChannelKey, Interval, Series, StreamKey
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
 from trio_feed.push.fanout.resume import resume_points
 from trio_feed.push.fanout.send_queue import QueuedFrame
@@ -17,7 +17,7 @@ from trio_feed.push.protocol import RequestError, Subscribe, Target
 
 HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
 OKX = Series("okx", "BTCUSDT", Interval.M1)
-TRADES = Line("okx", "BTCUSDT", Channel.TRADE)
+TRADES = ChannelKey("okx", "BTCUSDT", Channel.TRADE)
 ETH = Series("okx", "ETHUSDT", Interval.M1)
 
 
@@ -30,16 +30,16 @@ def target(
     return Target(symbol, channel, None, "", exchange)
 
 
-def topic(subject: Subject) -> Topic:
+def topic(stream_key: StreamKey) -> Topic:
     bus = LocalBus(epoch=1, history_rows=5, resume_messages=5, now_ms=lambda: 0.0)
-    bus.open(subject)
-    return Topic(bus._streams[subject])
+    bus.open(stream_key)
+    return Topic(bus._streams[stream_key])
 
 
-def topics(*subjects: Subject, default: str = "binance_usdm") -> Topics:
+def topics(*stream_keys: StreamKey, default: str = "binance_usdm") -> Topics:
     made = Topics(default)
-    for subject in subjects:
-        made.add(topic(subject))
+    for stream_key in stream_keys:
+        made.add(topic(stream_key))
     return made
 
 
@@ -59,10 +59,10 @@ ALL = (OKX, SERIES, HOUR, TRADES, ETH)
         (target("ETHUSDT"), ETH),  # the default venue has it not
     ],
 )
-def test_a_request_finds_its_topic(wanted: Target, found: Subject) -> None:
+def test_a_request_finds_its_topic(wanted: Target, found: StreamKey) -> None:
     made = topics(*ALL)
     made.name("BTC-USDT-SWAP", "BTCUSDT")
-    assert made.find(wanted).subject == found
+    assert made.find(wanted).stream_key == found
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,15 @@ def test_what_is_removed_is_not_found_any_more() -> None:
     made = topics(*ALL)
     assert made.symbols == ["BTCUSDT", "ETHUSDT"]
     assert made.intervals == [Interval.M1, Interval.H1]
-    for subject in (HOUR, ETH):
-        made.remove(made.by_subject[subject])
+    for stream_key in (HOUR, ETH):
+        made.remove(made.by_key[stream_key])
     assert (made.symbols, made.intervals) == (["BTCUSDT"], [Interval.M1])
-    assert set(made.by_subject) == {OKX, SERIES, TRADES}
-    made.remove(made.by_subject[OKX])
+    assert set(made.by_key) == {OKX, SERIES, TRADES}
+    made.remove(made.by_key[OKX])
     assert made.intervals == [Interval.M1]  # one of two minutes is left
-    made.remove(made.by_subject[TRADES])
-    assert made.find(target()).subject == SERIES
-    made.remove(made.by_subject[SERIES])
+    made.remove(made.by_key[TRADES])
+    assert made.find(target()).stream_key == SERIES
+    made.remove(made.by_key[SERIES])
     assert (made.symbols, made.intervals) == ([], [])
 
 
@@ -208,10 +208,10 @@ def test_each_has_its_own_words() -> None:
 def at(there: Topic, offset: int) -> Topic:
     """With so many messages behind it."""
     bus = LocalBus(epoch=1, history_rows=5, resume_messages=5, now_ms=lambda: 0.0)
-    bus._streams[there.subject] = there.stream  # type: ignore[assignment]
+    bus._streams[there.stream_key] = there.stream  # type: ignore[assignment]
     for n in range(offset):
-        assert isinstance(there.subject, Series)
-        bus.publish(CandleNews(there.subject, kline(T0 + n * MINUTE), 1, 0.0))
+        assert isinstance(there.stream_key, Series)
+        bus.publish(CandleNews(there.stream_key, kline(T0 + n * MINUTE), 1, 0.0))
     return there
 
 

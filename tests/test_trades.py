@@ -125,32 +125,32 @@ def test_a_candle_that_names_a_last_trade_that_is_here_is_a_proof(
     row: Kline, expected: list[int]
 ) -> None:
     made = line()
-    made.witness(M1, row, at(2.3))
+    made.note_candle(M1, row, at(2.3))
     assert [at_ms for _, at_ms in closed(made)] == expected
 
 
 def test_a_candle_in_which_the_ids_began_anew_proves_nothing() -> None:
     """Its last trade is one that we do not have, though its id is small."""
     made = line()
-    made.witness(M1, evolve(spot(2_250, 1), first_trade_id=2), at(2.3))
+    made.note_candle(M1, evolve(spot(2_250, 1), first_trade_id=2), at(2.3))
     assert closed(made) == []
 
 
 def test_a_closed_candle_proves_everything_up_to_its_end() -> None:
     made = line(S30)
-    made.witness(M1, spot(60_100, 2, over=True), at(61))
+    made.note_candle(M1, spot(60_100, 2, over=True), at(61))
     assert closed(made) == [(S30, 0), (S30, 30_000)]
 
 
 def test_what_it_proves_must_have_come_and_nothing_may_wait() -> None:
     made = line()
-    made.witness(M1, spot(FAR_MS + 2_251, 2), at(2))
+    made.note_candle(M1, spot(FAR_MS + 2_251, 2), at(2))
     assert closed(made) == []
-    made.witness(M1, spot(FAR_MS + 2_250, 2), at(2))
+    made.note_candle(M1, spot(FAR_MS + 2_250, 2), at(2))
     assert len(closed(made)) == 4
     made = line()
     take(made, trade(9, T0 + 1_000))
-    made.witness(M1, spot(2_250, 2), at(3))
+    made.note_candle(M1, spot(2_250, 2), at(3))
     assert closed(made) == []
 
 
@@ -170,20 +170,20 @@ def usdm(*intervals: Interval) -> SymbolTrades:
 
 def test_where_no_last_trade_is_named_the_volume_tells() -> None:
     made = usdm()
-    made.witness(M1, sized("2.6", over=False), at(101))
+    made.note_candle(M1, sized("2.6", over=False), at(101))
     assert closed(made) == []
-    made.witness(Interval.M5, sized("2.5", over=False), at(101))
+    made.note_candle(Interval.M5, sized("2.5", over=False), at(101))
     assert closed(made) == []  # only minutes are compared
-    made.witness(M1, sized("2.5", over=False), at(101))
+    made.note_candle(M1, sized("2.5", over=False), at(101))
     assert closed(made) == [(S1, MINUTE + n * 1_000) for n in range(10, 40)]
     made = usdm()
-    made.witness(M1, sized("2.5"), at(121))
+    made.note_candle(M1, sized("2.5"), at(121))
     assert closed(made)[-1] == (M1, MINUTE)
     made = SymbolTrades((S1,), False, 3.0)
     take(made, trade(1, T0 - 500))
     take(made, trade(2, T0 + 10_000))
     made.collect()
-    made.witness(M1, sized("1.0", n=0), at(61))
+    made.note_candle(M1, sized("1.0", n=0), at(61))
     assert closed(made) == []  # no minutes are made here
 
 
@@ -191,7 +191,7 @@ def test_the_volume_of_a_minute_that_is_not_known_whole_proves_nothing() -> None
     made = SymbolTrades((S1,), True, 3.0)
     take(made, trade(2, T0 + 10_000))
     made.collect()
-    made.witness(M1, sized("1.0", n=0), at(61))
+    made.note_candle(M1, sized("1.0", n=0), at(61))
     assert closed(made) == []
 
 

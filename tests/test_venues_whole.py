@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from support.house import START_MS, House, PushClient, open_house, push_client, settings_for_tests
+from support.stack import START_MS, PushClient, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Series
 from trio_feed.settings import SimulatorSettings
@@ -24,22 +24,22 @@ def last_of(client: PushClient, kind: str) -> dict[str, Any]:
     return found[-1]
 
 
-async def check_candles(house: House, client: PushClient, venue: str, cuts: list[float]) -> None:
+async def check_candles(stack: Stack, client: PushClient, venue: str, cuts: list[float]) -> None:
     """Two hours with cut connections: every minute once, in order, right."""
     for at in cuts:
         await trio.sleep_until(at)
-        for connection in list(house.exchange.connections):
+        for connection in list(stack.exchange.connections):
             connection.abort()
     await trio.sleep_until(7_290)
     times = [row["time"] * 1000 for row in client.candles(final=True)]
     assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
     assert times[-1] + MINUTE > START_MS + 7_200_000 - MINUTE
     series = Series(venue, "BTCUSDT", Interval.M1)
-    stored = await house.ready.store.history(series, limit=5000)
+    stored = await stack.ready.store.history(series, limit=5000)
     opens = [k.open_ms for k in stored]
     assert opens == list(range(opens[0], opens[-1] + MINUTE, MINUTE))
     for kline in stored:
-        truth = house.market.candle("BTCUSDT", Interval.M1, kline.open_ms)
+        truth = stack.market.candle("BTCUSDT", Interval.M1, kline.open_ms)
         assert kline.same_values(truth), (kline, truth)
 
 
@@ -49,10 +49,10 @@ async def test_candles_survive_disconnects(venue: str, autojump_clock: trio.abc.
     cuts = sorted(chance.uniform(60, 7_100) for _ in range(8))
     settings = settings_for_tests("kline.broadcast_buffer_size=100000", venue=venue)
     with trio.fail_after(20_000):
-        async with open_house(settings) as house, push_client(house) as client:
+        async with open_stack(settings) as stack, push_client(stack) as client:
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=5)
             await client.of_type("subscription_confirmed")
-            await check_candles(house, client, venue, cuts)
+            await check_candles(stack, client, venue, cuts)
 
 
 @pytest.mark.parametrize("venue", ["binance", "binance_usdm", "okx"])
@@ -61,8 +61,8 @@ async def test_lines_reach_a_client(venue: str, autojump_clock: trio.abc.Clock) 
     settings = settings_for_tests(ALL, "kline.broadcast_buffer_size=100000", venue=venue)
     with trio.fail_after(3_600):
         async with (
-            open_house(settings, trades_per_minute=60) as house,
-            push_client(house) as client,
+            open_stack(settings, trades_per_minute=60) as stack,
+            push_client(stack) as client,
         ):
             for channel in ("trade", "ticker", "book"):
                 await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
@@ -75,9 +75,9 @@ async def test_lines_reach_a_client(venue: str, autojump_clock: trio.abc.Clock) 
             assert book["stale"] is False
             assert book["bids"][0][0] < book["asks"][0][0]
             assert len(book["bids"]) == len(book["asks"]) == 20
-            (feed,) = house.ready.feeds
+            (feed,) = stack.ready.feeds
             assert feed.driver.stale_books() == 0
-            metrics = house.ready.app.context.metrics
+            metrics = stack.ready.app.context.metrics
             assert metrics.book_gaps.labels(venue)._value.get() == 0
             assert metrics.bad_messages.labels(venue)._value.get() == 0
             assert all(not state.refused for state in feed.connections)
@@ -88,15 +88,15 @@ async def test_okx_books_survive_gaps_and_resets(autojump_clock: trio.abc.Clock)
         ".channels=['book']", "kline.broadcast_buffer_size=100000", venue="okx"
     )
     with trio.fail_after(3_600):
-        async with open_house(settings, trades_per_minute=60) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings, trades_per_minute=60) as stack:
+            (feed,) = stack.ready.feeds
             await trio.sleep(20)
-            house.exchange.gap_books("BTC-USDT")
+            stack.exchange.gap_books("BTC-USDT")
             await trio.sleep(20)
-            metrics = house.ready.app.context.metrics
+            metrics = stack.ready.app.context.metrics
             assert metrics.book_gaps.labels("okx")._value.get() == 1
             assert feed.driver.stale_books() == 0
-            house.exchange.reset_books("BTC-USDT")
+            stack.exchange.reset_books("BTC-USDT")
             await trio.sleep(20)
             assert metrics.book_gaps.labels("okx")._value.get() == 1
             assert feed.driver.stale_books() == 0
@@ -111,10 +111,10 @@ async def test_an_okx_book_without_rest_ids_comes_back_by_a_new_subscription(
         ".channels=['book']", "kline.broadcast_buffer_size=100000", venue="okx"
     )
     with trio.fail_after(3_600):
-        async with open_house(settings, trades_per_minute=60) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings, trades_per_minute=60) as stack:
+            (feed,) = stack.ready.feeds
             await trio.sleep(20)
-            house.exchange.gap_books("BTC-USDT")
+            stack.exchange.gap_books("BTC-USDT")
             await trio.sleep(30)
             assert feed.driver.stale_books() == 0
             assert max(state.id for state in feed.connections) > 2
@@ -126,11 +126,11 @@ async def test_okx_is_pinged_in_its_own_way_when_it_is_quiet(
     """Nothing is pushed for a while on a muted connection: text pings, then it is replaced."""
     settings = settings_for_tests(venue="okx")
     with trio.fail_after(3_600):
-        async with open_house(settings) as house:
-            (feed,) = house.ready.feeds
+        async with open_stack(settings) as stack:
+            (feed,) = stack.ready.feeds
             await trio.sleep(10)
             assert feed.connections[0].status == "live"
-            house.exchange.connections[0].mute()
+            stack.exchange.connections[0].mute()
             await trio.sleep(120)
             assert (feed.connections[0].id, feed.connections[0].attempts) != (1, 1)
             assert feed.connections[0].status == "live"
@@ -150,11 +150,11 @@ async def test_spinpet_mints_become_candles(autojump_clock: trio.abc.Clock) -> N
     )
     with trio.fail_after(3_600):
         async with (
-            open_house(settings, trades_per_minute=60) as house,
-            push_client(house) as client,
+            open_stack(settings, trades_per_minute=60) as stack,
+            push_client(stack) as client,
         ):
             await trio.sleep(30)
-            mint = house.market.mints[0]
+            mint = stack.market.mints[0]
             await client.ask(msg_type="subscribe", symbol=mint, interval="s1")
             await client.of_type("subscription_confirmed")
             await trio.sleep(90)
@@ -173,4 +173,4 @@ async def test_spinpet_mints_become_candles(autojump_clock: trio.abc.Clock) -> N
             for before, after in pairwise(filled):
                 assert after["time"] == before["time"] + 1
                 assert after["open"] == before["close"]
-            assert house.ready.app.context.metrics.bad_messages.labels("spinpet")._value.get() == 0
+            assert stack.ready.app.context.metrics.bad_messages.labels("spinpet")._value.get() == 0

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from support.house import (
+from support.stack import (
     START_MS,
-    House,
     PushClient,
-    open_house,
+    Stack,
+    open_stack,
     push_client,
     settings_for_tests,
     virtual_now_ms,
@@ -36,19 +36,19 @@ LEARN_S = 300.0
 @asynccontextmanager
 async def watched_house(
     settings: Settings, *, trades_per_minute: int = 60
-) -> AsyncIterator[tuple[House, PushClient, VenueFeed]]:
+) -> AsyncIterator[tuple[Stack, PushClient, VenueFeed]]:
     """Candles and trades are pushed as fast as the venues do; five minutes to learn."""
     with trio.fail_after(9_000):
         async with (
-            open_house(settings, push_ms=250, trades_per_minute=trades_per_minute) as house,
-            push_client(house) as client,
+            open_stack(settings, push_ms=250, trades_per_minute=trades_per_minute) as stack,
+            push_client(stack) as client,
         ):
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await client.of_type("subscription_confirmed")
             await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await trio.sleep(LEARN_S)
-            (feed,) = house.ready.feeds
-            yield house, client, feed
+            (feed,) = stack.ready.feeds
+            yield stack, client, feed
 
 
 def told(client: PushClient, channel: str) -> list[str]:
@@ -65,12 +65,12 @@ def check_nothing_lost(client: PushClient, until_s: float) -> None:
     assert ids == list(range(ids[0], ids[0] + len(ids)))
 
 
-def probes(house: House, venue: str, result: str) -> float:
-    return house.ready.app.context.metrics.probes.labels(venue, result)._value.get()
+def probes(stack: Stack, venue: str, result: str) -> float:
+    return stack.ready.app.context.metrics.probes.labels(venue, result)._value.get()
 
 
-def lost(house: House, venue: str) -> float:
-    return house.ready.app.context.metrics.connections_lost.labels(
+def lost(stack: Stack, venue: str) -> float:
+    return stack.ready.app.context.metrics.connections_lost.labels(
         venue, "ConnectionLost"
     )._value.get()
 
@@ -84,9 +84,9 @@ async def wait_until(true: Callable[[], object]) -> float:
     return trio.current_time()
 
 
-def carrier(house: House, name: str) -> Any:
+def carrier(stack: Stack, name: str) -> Any:
     """The exchange's end of the connection that carries a stream."""
-    (found,) = [c for c in house.exchange.connections if name in _names(c)]
+    (found,) = [c for c in stack.exchange.connections if name in _names(c)]
     return found
 
 
@@ -104,36 +104,36 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
     """Noticed within three times its cadence, rotated, nothing lost, and the client is told."""
     name = (CANDLES if kind == "candles" else TRADES)[venue]
     channel = "kline" if kind == "candles" else "trade"
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
+    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
         allowed_s = max(5.0, 2 * feed.driver.streams()[name]["expected_gap_s"])
-        connection = carrier(house, name)
+        connection = carrier(stack, name)
         connection.mute_stream(name)
         muted_at = trio.current_time()
         noticed_at = await wait_until(lambda: "stale" in told(client, channel))
         assert noticed_at - muted_at <= 1.5 * allowed_s
-        await wait_until(lambda: connection not in house.exchange.connections)
+        await wait_until(lambda: connection not in stack.exchange.connections)
         assert trio.current_time() - noticed_at < 10
         await trio.sleep(300)
-        assert lost(house, venue) == 0
+        assert lost(stack, venue) == 0
         assert told(client, channel) in (["stale", "live"], ["stale", "repairing", "repaired"])
         other = "trade" if kind == "candles" else "kline"
         assert told(client, other) == []
         check_nothing_lost(client, trio.current_time())
-        gaps = house.ready.app.context.metrics.gap_seconds.labels(venue)._value.get()
+        gaps = stack.ready.app.context.metrics.gap_seconds.labels(venue)._value.get()
         assert allowed_s / 2 < gaps < 3 * allowed_s
 
 
 @pytest.mark.parametrize("venue", VENUES)
 async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) -> None:
     """One of twenty messages comes through, on every connection, for a while."""
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
+    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
         gap_s = feed.driver.streams()[CANDLES[venue]]["expected_gap_s"]
-        house.fault_proxy.change_frames(partial(FRAME_FAULTS["trickle"], 0.0), 60.0)
+        stack.fault_proxy.change_frames(partial(FRAME_FAULTS["trickle"], 0.0), 60.0)
         begun_at = trio.current_time()
-        noticed_at = await wait_until(lambda: probes(house, venue, "news") > 0)
+        noticed_at = await wait_until(lambda: probes(stack, venue, "news") > 0)
         assert noticed_at - begun_at <= 3 * max(5.0, 3 * gap_s)
         await trio.sleep(300)
-        assert house.exchange.upgrades < 14
+        assert stack.exchange.upgrades < 14
         assert all(state["state"] == "live" for state in feed.driver.streams().values())
         check_nothing_lost(client, trio.current_time())
 
@@ -142,12 +142,12 @@ async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) 
 async def test_half_open_is_noticed_long_before_the_silence_timeout(
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, _):
-        for connection in house.exchange.connections:
+    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, _):
+        for connection in stack.exchange.connections:
             connection.mute()
         muted_at = trio.current_time()
-        muted = set(house.exchange.connections)
-        gone_at = await wait_until(lambda: not muted & set(house.exchange.connections))
+        muted = set(stack.exchange.connections)
+        gone_at = await wait_until(lambda: not muted & set(stack.exchange.connections))
         assert gone_at - muted_at < 15
         await trio.sleep(300)
         for channel in ("kline", "trade"):
@@ -155,7 +155,7 @@ async def test_half_open_is_noticed_long_before_the_silence_timeout(
             assert states[0] == "stale"
             assert states in (["stale", "live"], ["stale", "repairing", "repaired"])
         check_nothing_lost(client, trio.current_time())
-        assert lost(house, venue) == 0
+        assert lost(stack, venue) == 0
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -164,12 +164,12 @@ async def test_a_quiet_market_is_asked_about_and_left_alone(
 ) -> None:
     """Four trades a minute, and now and then nearly two minutes nothing; then a busy market."""
     settings = settings_for_tests(*BOTH, ".connection.silence_timeout_s=600", venue=venue)
-    async with watched_house(settings, trades_per_minute=4) as (house, client, feed):
-        pause_sometimes(house)
+    async with watched_house(settings, trades_per_minute=4) as (stack, client, feed):
+        pause_sometimes(stack)
         await trio.sleep(7_200)
-        assert probes(house, venue, "quiet") > 3
-        assert probes(house, venue, "news") == 0
-        assert house.exchange.upgrades == len(feed.connections)
+        assert probes(stack, venue, "quiet") > 3
+        assert probes(stack, venue, "news") == 0
+        assert stack.exchange.upgrades == len(feed.connections)
         assert told(client, "kline") == told(client, "trade") == []
         check_nothing_lost(client, trio.current_time())
 
@@ -179,19 +179,19 @@ async def test_a_pause_of_a_stream_that_ticks_each_second_is_no_reason_to_rotate
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
     settings = settings_for_tests(*BOTH, ".connection.silence_timeout_s=600", venue=venue)
-    async with watched_house(settings) as (house, client, feed):
-        pause_sometimes(house)
+    async with watched_house(settings) as (stack, client, feed):
+        pause_sometimes(stack)
         await trio.sleep(3_600)
-        assert 10 < probes(house, venue, "quiet") < 200
-        assert probes(house, venue, "news") == 0
-        assert house.exchange.upgrades == len(feed.connections)
+        assert 10 < probes(stack, venue, "quiet") < 200
+        assert probes(stack, venue, "news") == 0
+        assert stack.exchange.upgrades == len(feed.connections)
         assert told(client, "kline") == told(client, "trade") == []
         check_nothing_lost(client, trio.current_time())
 
 
-def pause_sometimes(house: House) -> None:
+def pause_sometimes(stack: Stack) -> None:
     """Of ten minutes one has its trades in its first two seconds, the next in its last two."""
-    line = house.market._symbols["BTCUSDT"]
+    line = stack.market._symbols["BTCUSDT"]
     real = line._ticks
     now = int(virtual_now_ms()) // MINUTE
 
@@ -210,27 +210,27 @@ def pause_sometimes(house: House) -> None:
 async def test_without_rest_nothing_is_proven_and_the_silence_timeout_works(
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (house, client, feed):
-        house.exchange.rest_status(500, 1_000)
-        muted = set(house.exchange.connections)
+    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
+        stack.exchange.rest_status(500, 1_000)
+        muted = set(stack.exchange.connections)
         for connection in muted:
             connection.mute()
         await trio.sleep(50)
-        assert probes(house, venue, "failed") > 0
-        assert house.exchange.upgrades == len(feed.connections)
+        assert probes(stack, venue, "failed") > 0
+        assert stack.exchange.upgrades == len(feed.connections)
         assert told(client, "kline") == told(client, "trade") == []
         await trio.sleep(20)
-        assert not muted & set(house.exchange.connections)
+        assert not muted & set(stack.exchange.connections)
         assert told(client, "kline")[0] == "stale"
         assert told(client, "kline").count("stale") == 1
-        assert house.exchange.upgrades == 2 * len(muted)
+        assert stack.exchange.upgrades == 2 * len(muted)
 
 
 async def test_a_rotation_in_time_is_not_told(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests(*BOTH, ".connection.max_age_s=120")
-    async with watched_house(settings) as (house, client, _):
+    async with watched_house(settings) as (stack, client, _):
         await trio.sleep(900)
-        assert house.exchange.upgrades > 5
+        assert stack.exchange.upgrades > 5
         assert told(client, "kline") == told(client, "trade") == []
 
 
@@ -250,17 +250,17 @@ async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
     settings = settings_for_tests(
         f".channels=['kline','{channel}']", "kline.broadcast_buffer_size=1000000", venue=venue
     )
-    async with watched_house(settings) as (house, client, feed):
+    async with watched_house(settings) as (stack, client, feed):
         await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
         await trio.sleep(1)
-        connection = carrier(house, name)
+        connection = carrier(stack, name)
         connection.mute_stream(name)
         muted_at = trio.current_time()
         noticed_at = await wait_until(lambda: "stale" in told(client, channel))
         gap_s = feed.driver.streams()[name]["expected_gap_s"]
         assert noticed_at - muted_at < max(10, 4 * gap_s)
         await trio.sleep(60)
-        assert connection not in house.exchange.connections
+        assert connection not in stack.exchange.connections
         assert told(client, channel) == ["stale", "live"]
         assert told(client, "kline") == []
 
@@ -268,13 +268,13 @@ async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
 async def test_what_was_missed_is_told_with_its_interval(autojump_clock: trio.abc.Clock) -> None:
     """Three minutes without the exchange's WebSocket and REST; then trades that nobody has."""
     settings = settings_for_tests(*BOTH)
-    async with watched_house(settings) as (house, client, _):
+    async with watched_house(settings) as (stack, client, _):
         lost_at = trio.current_time()
-        house.network.down.add(("exchange", 80))
-        for connection in list(house.exchange.connections):
+        stack.network.down.add(("exchange", 80))
+        for connection in list(stack.exchange.connections):
             connection.abort()
         await trio.sleep(180)
-        house.network.down.clear()
+        stack.network.down.clear()
         await trio.sleep(120)
         rows = [m["data"] for m in client.messages if m["type"] == "stream_status"]
         candles = [row for row in rows if "interval" in row]
@@ -283,7 +283,7 @@ async def test_what_was_missed_is_told_with_its_interval(autojump_clock: trio.ab
         assert candles[1]["from"] == candles[2]["from"] == first
         assert candles[1]["to"] in (first + 120, first + 180)
         assert told(client, "trade") == ["stale", "repairing", "repaired"]
-        metrics = house.ready.app.context.metrics
+        metrics = stack.ready.app.context.metrics
         number = (candles[1]["to"] - first) // 60 + 1
         assert metrics.repaired.labels("binance_usdm", "candle")._value.get() == number
         assert metrics.repaired.labels("binance_usdm", "trade")._value.get() >= 180
@@ -297,11 +297,11 @@ async def test_trades_that_nobody_has_are_told(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_feed.venues.binance.usdm.parse_trades", lambda *_: Rows([]))
-    async with watched_house(settings_for_tests(*BOTH)) as (house, client, _):
-        house.network.down.add(("exchange", 80))
-        for connection in list(house.exchange.connections):
+    async with watched_house(settings_for_tests(*BOTH)) as (stack, client, _):
+        stack.network.down.add(("exchange", 80))
+        for connection in list(stack.exchange.connections):
             connection.abort()
         await trio.sleep(30)
-        house.network.down.clear()
+        stack.network.down.clear()
         await trio.sleep(120)
         assert told(client, "trade") == ["stale", "repairing", "unrepairable"]

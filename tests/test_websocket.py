@@ -12,7 +12,7 @@ import trio.testing
 from support.memory import MemoryNetwork
 
 from trio_feed.errors import ConnectionLost, NetworkError, SettingsError, UpgradeRefused
-from trio_feed.net.limits import FrameBudget, refusal_hint
+from trio_feed.net.limits import FrameBudget, status_hint
 from trio_feed.net.route import Route
 from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ProxySettings
@@ -268,7 +268,7 @@ async def test_upgrade_refused(status, body, autojump_clock):
 
     error = await not_opened(handler, UpgradeRefused)
     assert error.status == status
-    assert f": {status} ({refusal_hint(status, {})})" in str(error)
+    assert f": {status} ({status_hint(status, {})})" in str(error)
 
 
 async def test_a_status_that_http_does_not_know_is_a_refusal(autojump_clock):

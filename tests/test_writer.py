@@ -194,7 +194,7 @@ async def test_room_waits_while_the_send_queue_is_full(
     waited = trio.Event()
 
     async def wait() -> None:
-        await kit.writer.room()
+        await kit.writer.wait_capacity()
         waited.set()
 
     async with trio.open_nursery() as nursery:
@@ -207,7 +207,7 @@ async def test_room_waits_while_the_send_queue_is_full(
             kit.writer.flush()
             await trio.testing.wait_all_tasks_blocked()
             assert waited.is_set()
-            await kit.writer.room()  # and who comes later does not wait
+            await kit.writer.wait_capacity()  # and who comes later does not wait
 
 
 @pytest.mark.parametrize("queued", [[], [b"a", b"b"]])

@@ -20,7 +20,7 @@ from .environment import Environment
 from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
-from .model import Kline, KlineMessage, LineMessage, Series, Subject
+from .model import ChannelMessage, Kline, KlineMessage, Series, StreamKey
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
 from .simulator.exchanges import serve_exchange
 from .simulator.machinery.memory_network import MemoryNetwork
@@ -82,14 +82,14 @@ class _Shown:
 
     def open(
         self,
-        subject: Subject,
+        stream_key: StreamKey,
         history: Iterable[Kline] = (),
         first_ms: int | None = None,
         *,
         sparse: bool = False,
     ) -> None: ...
 
-    def close(self, subject: Subject) -> None: ...
+    def close(self, stream_key: StreamKey) -> None: ...
 
     def alias(self, native: str, symbol: str) -> None: ...
 
@@ -97,7 +97,7 @@ class _Shown:
 
     def deepen(self, series: Series, first_ms: int) -> None: ...
 
-    def publish(self, news: News) -> KlineMessage | LineMessage | None:
+    def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
         self._bus.publish_ephemeral(news)
         return None
 

@@ -21,10 +21,10 @@ from .fallback import run_fallback
 from .ingest.context import FeedContext
 from .ingest.driver import EVERY
 from .ingest.venue import VenueFeed
-from .model import Kline, Series, Subject
+from .model import Kline, Series, StreamKey
 from .settings import ExchangeSettings, Settings
 from .store import MEMORY
-from .store.base import Tail
+from .store.base import StoredEnd
 from .supervise import Backoff, BugCount, place_of, root_cause
 from .venues import Kind, make_venue
 
@@ -63,7 +63,7 @@ class Feeds:
     ) -> None:
         self._settings, self._context, self._redirect = settings, context, redirect
         self._feeds: dict[str, RunningFeed] = {}
-        self._histories: dict[Subject, tuple[Iterable[Kline], int | None]] = {}
+        self._histories: dict[StreamKey, tuple[Iterable[Kline], int | None]] = {}
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
         self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
@@ -146,10 +146,10 @@ class Feeds:
 
     async def _replace(self, own: RunningFeed) -> None:
         async with self._turn:
-            before = set(own.feed.subjects())
+            before = set(own.feed.stream_keys())
             own.feed = await self._make(own.name, own.settings)
             own.feed.interrupted()
-            self._close(before - set(own.feed.subjects()))
+            self._close(before - set(own.feed.stream_keys()))
 
     async def apply(self, settings: Settings) -> None:
         """Make the feeds fit ``settings``, which were checked; those that do not change go on
@@ -176,7 +176,7 @@ class Feeds:
                 else:
                     before = await self._end(name)
                     feed = await self._start(name, exchange)
-                    self._close(before - set(feed.subjects()))
+                    self._close(before - set(feed.stream_keys()))
             log.info("settings.applied", venues=list(self._feeds))
 
     def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
@@ -196,40 +196,40 @@ class Feeds:
         log.info("venue.started", venue=name)
         return own.feed
 
-    async def _end(self, name: str) -> set[Subject]:
+    async def _end(self, name: str) -> set[StreamKey]:
         """Stop a feed.  Returns what it consisted of."""
         own = self._feeds.pop(name)
         own.scope.cancel()
         await own.over.wait()
         log.info("venue.ended", venue=name)
-        return set(own.feed.subjects())
+        return set(own.feed.stream_keys())
 
-    def _close(self, subjects: Iterable[Subject]) -> None:
-        for subject in subjects:
-            self._context.bus.close(subject)
+    def _close(self, stream_keys: Iterable[StreamKey]) -> None:
+        for stream_key in stream_keys:
+            self._context.bus.close(stream_key)
 
     async def _change(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         feed, own.settings = own.feed, exchange
         name = feed.venue.NAME
         new = [symbol for symbol in exchange.symbols if symbol not in feed.settings.symbols]
-        tails = await self._remember(name, evolve(exchange, symbols=tuple(new)))
-        before = set(feed.subjects())
-        self._close(feed.change(self._redirected(name, exchange), tails))
-        for subject in feed.subjects():
-            if subject not in before:
-                self._announce(feed, subject)
+        stored_ends = await self._remember(name, evolve(exchange, symbols=tuple(new)))
+        before = set(feed.stream_keys())
+        self._close(feed.change(self._redirected(name, exchange), stored_ends))
+        for stream_key in feed.stream_keys():
+            if stream_key not in before:
+                self._announce(feed, stream_key)
         log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
 
     async def _make(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         """A feed that goes on where the store ends, and its topics."""
-        tails = await self._remember(name, exchange)
+        stored_ends = await self._remember(name, exchange)
         found = self._redirected(name, exchange)
         context = evolve(self._context, simulated=self._is_simulated(name))
         feed = VenueFeed(
-            make_venue(name, found), found, context, tails, _cache(self._settings, name)
+            make_venue(name, found), found, context, stored_ends, _cache(self._settings, name)
         )
-        for subject in feed.subjects():
-            self._announce(feed, subject)
+        for stream_key in feed.stream_keys():
+            self._announce(feed, stream_key)
         return feed
 
     def _is_simulated(self, name: str) -> bool:
@@ -240,20 +240,20 @@ class Feeds:
             return exchange
         return self._redirect(exchange)
 
-    async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, Tail]:
+    async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, StoredEnd]:
         """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""
         store, rows = self._context.store, self._settings.kline.history_data_limit
         symbols = None if EVERY in exchange.symbols else exchange.symbols
-        tails = await store.tails(name, symbols)
-        for series, tail in tails.items():
+        stored_ends = await store.stored_ends(name, symbols)
+        for series, stored_end in stored_ends.items():
             history = await store.history(series, limit=rows)
-            self._histories[series] = history, tail.first_open_ms
-        return tails
+            self._histories[series] = history, stored_end.first_open_ms
+        return stored_ends
 
-    def _announce(self, feed: VenueFeed, subject: Subject) -> None:
-        history, first_ms = self._histories.pop(subject, ((), None))
+    def _announce(self, feed: VenueFeed, stream_key: StreamKey) -> None:
+        history, first_ms = self._histories.pop(stream_key, ((), None))
         sparse = feed.venue.TRADE_KIND is Kind.PRICE
-        self._context.bus.open(subject, history, first_ms, sparse=sparse)
+        self._context.bus.open(stream_key, history, first_ms, sparse=sparse)
 
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:

@@ -1,6 +1,6 @@
 """Counters and gauges, and their Prometheus text.  Sole importer of prometheus_client.
 
-One :class:`Metrics` per service, with a registry of its own, handed to whoever counts; nothing is
+One :class:`Metrics` per service, with a registry of its own, given to all who count; nothing is
 global, so tests run side by side.
 """
 

@@ -1,7 +1,7 @@
 """The nursery tree and nothing else.
 
 The store is opened first and closed last.  The edge (push server, store writer, sweeper) outlives
-the feeds; a signal ends the feeds, then clients are told to come back, then the edge ends.
+the feeds; a signal ends the feeds, then clients get a ``reconnect``, then the edge ends.
 """
 
 import os
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 _FAREWELL_S = 1.0
 _CLIENT_RETURN_MS = (500, 5_000)
-"""Clients are told to come back after a time between these two, so that not all come at once."""
+"""Clients are asked to come back after a time between these two, so that not all come at once."""
 _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -96,7 +96,7 @@ async def supervise(
 ) -> Never:
     """Run ``attempt`` for ever, a fresh one each time.
 
-    ``on_lost(error, delay_s)`` is told before each wait; an attempt that returns normally starts
+    ``on_lost(error, delay_s)`` is called before each wait; an attempt that returns normally starts
     again at once.  Anything but NetworkError comes out.
     """
     while True:

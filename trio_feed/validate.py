@@ -12,20 +12,18 @@ from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ExchangeSettings, Settings
 from .simulator.exchanges import VENUES as BOXED
-from .simulator.exchanges import spinpet_market
+from .simulator.exchanges import completed
 from .venues import NAMES, make_venue
 
 
 def complete(settings: Settings) -> Settings:
-    """The settings with what a simulator brings along by itself: Spin Pet's program id."""
+    """The settings with what a simulator brings along by itself."""
     box = settings.simulator
     exchange = settings.exchanges.get(box.venue)
-    if not box.enabled or box.venue != "spinpet" or exchange is None:
+    if not box.enabled or exchange is None:
         return settings
-    solana = evolve(exchange.solana, program_id=spinpet_market(box).program_id)
-    return evolve(
-        settings, exchanges={**settings.exchanges, box.venue: evolve(exchange, solana=solana)}
-    )
+    exchanges = {**settings.exchanges, box.venue: completed(box, exchange)}
+    return evolve(settings, exchanges=exchanges)
 
 
 def check(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from support.make import T0, trade
 from support.node import TRADES
 
 from trio_feed import service
-from trio_feed.core.effects import LineNews
+from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.model import Source
 from trio_feed.push.edge.stream import ClientStream
@@ -105,7 +105,7 @@ NUMBER = 12_000
 
 
 @asynccontextmanager
-async def house(*assignments: str) -> AsyncIterator[service.Ready]:
+async def stack(*assignments: str) -> AsyncIterator[service.Ready]:
     settings = load(
         assignments=[
             "server.port=0", "store.path=:memory:", "simulator.enabled=true",
@@ -168,7 +168,7 @@ in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
 async def publish_all(ready: service.Ready) -> None:
     """As fast as the client that reads can take it."""
     for offset in range(1, NUMBER + 1):
-        ready.bus.publish(LineNews(TRADES, trade(offset, T0), Source.SIMULATED, float(T0)))
+        ready.bus.publish(ChannelNews(TRADES, trade(offset, T0), Source.SIMULATED, float(T0)))
         while offset % 50 == 0:
             await trio.lowlevel.checkpoint()
             if min(s.statistics()["queued_bytes"] for s in ready.app.sessions) < 20_000:
@@ -179,7 +179,7 @@ async def test_a_stalled_client_costs_only_itself() -> None:
     """Two of them: one never wakes up, one does when it is dropped and gets its last words.  The
     one that reads has agreed on compression."""
     settings = ["websocket.queue_bytes=100000", "kline.broadcast_buffer_size=1000000"]
-    async with house(*settings, "websocket.compression=true") as ready:
+    async with stack(*settings, "websocket.compression=true") as ready:
         url, token = f"ws://{ready.address}/ws", trio.lowlevel.current_trio_token()
         slow = ready.app.context.metrics.slow_clients._value
         good: list[int] = []

@@ -36,7 +36,7 @@ async def test_contract(check: Callable[[Kit], Awaitable[None]], kind: str, tmp_
 
 async def answers(store: KlineStore) -> list[object]:
     """Everything that can be asked of a store whose last message was number 400 or less."""
-    found: list[object] = [sorted((await store.tails()).items(), key=str)]
+    found: list[object] = [sorted((await store.stored_ends()).items(), key=str)]
     for series in (SERIES, OTHER):
         found.append(await store.first_open(series))
         found.append(await store.history(series, limit=500))

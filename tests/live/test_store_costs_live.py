@@ -155,7 +155,7 @@ async def test_a_slow_question_holds_up_no_other(
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(3):
                 assert len(await store.history(SERIES, limit=5)) == 1
-                assert len(await store.tails()) == 1
+                assert len(await store.stored_ends()) == 1
             store.put(message(kline(T0 + MINUTE), epoch=store.epoch, offset=2))
             await store.flush()
         finally:

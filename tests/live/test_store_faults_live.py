@@ -329,14 +329,14 @@ async def test_what_waits_is_bounded_and_so_is_the_wait(tmp_path: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
             for n in range(10, 1000):
                 with trio.move_on_after(0.05) as patience:
-                    await store.room()
+                    await store.wait_capacity()
                 if patience.cancelled_caught:
                     break
                 put(store, n)
             assert store.pending() == 100
             await until(lambda: failed(lines))
             other.execute("ROLLBACK")
-            assert await store.room() in (True, False)
+            assert await store.wait_capacity() in (True, False)
         await written(store)
 
 

@@ -36,8 +36,8 @@ async def test_rows_are_readable_before_and_after_they_are_on_disk(tmp_path: Pat
             again = await store.history(SERIES, limit=9)
             assert again == rows
             assert [str(row.close) for row in again] == [str(row.close) for row in rows]
-            tail = (await store.tails())[SERIES]
-            assert (tail.kline, tail.settled_ms) == (rows[-1], rows[-1].open_ms)
+            stored_end = (await store.stored_ends())[SERIES]
+            assert (stored_end.kline, stored_end.settled_ms) == (rows[-1], rows[-1].open_ms)
             assert await store.first_open(SERIES) == T0
             assert await store.history(SERIES, limit=2, start_ms=T0 + MINUTE) == rows[1:3]
             assert await store.history(SERIES, limit=2, end_ms=T0 + 2 * MINUTE) == rows[:2]
@@ -85,8 +85,8 @@ async def test_what_went_out_after_a_number_is_known_across_restarts(tmp_path: P
             put(store, 3, 2)
             assert await after(store, first, 9) == [expected[2], (3, 2, "100.50", False)]
             assert await after(store, first + 12345, 1) is None
-            (tail,) = (await store.tails()).values()
-            assert tail.kline.open_ms == T0 + 3 * MINUTE
+            (stored_end,) = (await store.stored_ends()).values()
+            assert stored_end.kline.open_ms == T0 + 3 * MINUTE
 
 
 async def test_after_a_kill_only_what_is_certain_is_told(tmp_path: Path) -> None:
@@ -114,11 +114,11 @@ async def test_candles_that_do_not_exist_are_not_forgotten(tmp_path: Path) -> No
         async with opened(tmp_path / "a.db") as store:
             put(store, 0, 4)
             store.put_hole(SERIES, Hole(T0 + MINUTE, T0 + 3 * MINUTE))
-            (tail,) = (await store.tails()).values()  # not on disk yet
-            assert (tail.kline.open_ms, tail.settled_ms) == (T0, T0 + 3 * MINUTE)
+            (stored_end,) = (await store.stored_ends()).values()  # not on disk yet
+            assert (stored_end.kline.open_ms, stored_end.settled_ms) == (T0, T0 + 3 * MINUTE)
         async with opened(tmp_path / "a.db") as store:
-            (tail,) = (await store.tails()).values()
-            assert tail.settled_ms == T0 + 3 * MINUTE
+            (stored_end,) = (await store.stored_ends()).values()
+            assert stored_end.settled_ms == T0 + 3 * MINUTE
 
 
 async def test_epochs_grow_even_when_the_clock_does_not(tmp_path: Path) -> None:
@@ -178,4 +178,4 @@ async def test_a_cursor_comes_back_after_a_restart_with_the_candles_before_it(
             assert store.pending() == 2
         async with opened(tmp_path / "a.db") as store:
             assert await store.cursor("chain") == "one"
-            assert set(await store.tails()) == {SERIES}
+            assert set(await store.stored_ends()) == {SERIES}

@@ -50,13 +50,13 @@ async def test_what_an_old_file_holds_is_all_there(tmp_path: Path, schema: str) 
     old_stores.make(path, schema)
     with trio.fail_after(30):
         async with opened(path) as store:
-            tails = await store.tails()
-            assert set(tails) == {SERIES, HOURS}
-            tail = tails[SERIES]
-            assert tail.kline.open_ms == START + 9 * MINUTE
-            assert (tail.first_open_ms, tail.settled_ms) == (START, START + 12 * MINUTE)
-            assert tail.last_stream_id == (7009 if schema == "2 with ids" else 0)
-            assert tails[HOURS].settled_ms == START + 9 * 60 * MINUTE
+            stored_ends = await store.stored_ends()
+            assert set(stored_ends) == {SERIES, HOURS}
+            stored_end = stored_ends[SERIES]
+            assert stored_end.kline.open_ms == START + 9 * MINUTE
+            assert (stored_end.first_open_ms, stored_end.settled_ms) == (START, START + 12 * MINUTE)
+            assert stored_end.last_stream_id == (7009 if schema == "2 with ids" else 0)
+            assert stored_ends[HOURS].settled_ms == START + 9 * 60 * MINUTE
             rows = await store.history(SERIES, limit=50)
             assert [k.open_ms for k in rows] == [START + n * MINUTE for n in range(10)]
             assert str(rows[5].close) == "100.15"
@@ -141,7 +141,7 @@ async def test_a_kill_at_any_statement_loses_nothing(tmp_path: Path) -> None:
             async with opened(path) as store:
                 assert len(await store.history(SERIES, limit=500)) == 300
                 assert len(await store.history(HOURS, limit=500)) == 300
-                assert (await store.tails())[SERIES].settled_ms == START + 302 * MINUTE
+                assert (await store.stored_ends())[SERIES].settled_ms == START + 302 * MINUTE
         assert shape(path)["mode"] == 2
         steps += 4
     assert steps > 40

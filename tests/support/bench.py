@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from trio_feed.core.effects import CandleNews, LineNews, News
+from trio_feed.core.effects import CandleNews, ChannelNews, News
 from trio_feed.environment import Environment, mono
 from trio_feed.ingest.context import FeedContext
 from trio_feed.ingest.driver import Driver
@@ -14,12 +14,12 @@ from trio_feed.instants import Wall
 from trio_feed.metrics import Metrics
 from trio_feed.model import (
     Channel,
+    ChannelMessage,
     Interval,
     Kline,
     KlineMessage,
-    LineMessage,
     Series,
-    Subject,
+    StreamKey,
 )
 from trio_feed.net.rest import Answer
 from trio_feed.settings import ExchangeSettings
@@ -41,29 +41,29 @@ class Bus:
     """Numbers what is published, and keeps it."""
 
     def __init__(self) -> None:
-        self.opened: list[Subject] = []
+        self.opened: list[StreamKey] = []
         self.published: list[News] = []
         self.ephemeral: list[News] = []
         self.first_ms: dict[Series, int] = {}
 
     def open(
         self,
-        subject: Subject,
+        stream_key: StreamKey,
         history: Iterable[Kline] = (),
         first_ms: int | None = None,
         *,
         sparse: bool = False,
     ) -> None:
-        self.opened.append(subject)
+        self.opened.append(stream_key)
 
-    def close(self, subject: Subject) -> None:
-        self.opened.remove(subject)
+    def close(self, stream_key: StreamKey) -> None:
+        self.opened.remove(stream_key)
 
     def alias(self, native: str, symbol: str) -> None: ...
 
     def set_waiting(self, venue: str, symbol: str, problem: str) -> None: ...
 
-    def publish(self, news: News) -> KlineMessage | LineMessage | None:
+    def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
         self.published.append(news)
         number = len(self.published)
         match news:
@@ -72,8 +72,8 @@ class Bus:
                     news.series, news.kline, 7, number, news.update_count, news.received_ms,
                     news.revision,
                 )  # fmt: skip
-            case LineNews():
-                return LineMessage(news.line, news.data, news.source, 7, number, news.received_ms)
+            case ChannelNews():
+                return ChannelMessage(news.key, news.data, news.source, 7, number, news.received_ms)
         return None
 
     def publish_ephemeral(self, news: News) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from trio_feed.core.effects import (
     CandleNews,
+    ChannelNews,
     Effect,
     Fetch,
-    LineNews,
     Load,
     Report,
     Resubscribe,
@@ -182,7 +182,7 @@ def closes(effects: Sequence[Effect], interval: Interval = Interval.M1) -> list[
 
 
 def news(effects: Sequence[Effect], channel: Channel) -> list[Any]:
-    return [e.data for e in effects if isinstance(e, LineNews) and e.line.channel is channel]
+    return [e.data for e in effects if isinstance(e, ChannelNews) and e.key.channel is channel]
 
 
 def fetches(effects: Sequence[Effect]) -> list[tuple[Need, Interval | None]]:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from trio_feed.model import Interval, Kline, KlineMessage, Series, Source, Trade
-from trio_feed.store.base import Tail
+from trio_feed.store.base import StoredEnd
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
@@ -42,9 +42,9 @@ def message(
     return KlineMessage(series, row, epoch, offset, count, float(row.event_ms))
 
 
-def tail(row: Kline) -> Tail:
+def stored_end(row: Kline) -> StoredEnd:
     """A stored series that ends with ``row``."""
-    return Tail(row, row.open_ms)
+    return StoredEnd(row, row.open_ms)
 
 
 def trade(trade_id: int, time_ms: int, price: str = "100.0", quantity: str = "1.0") -> Trade:

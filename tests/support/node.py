@@ -9,13 +9,13 @@ from typing import Any
 import trio
 
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import CandleNews, LineNews
+from trio_feed.core.effects import CandleNews, ChannelNews
 from trio_feed.metrics import Metrics
 from trio_feed.model import (
     Channel,
+    ChannelKey,
+    ChannelMessage,
     KlineMessage,
-    Line,
-    LineMessage,
     Series,
     Source,
     Ticker,
@@ -31,8 +31,8 @@ from .private import no_access
 LIMITS = SessionLimits(
     max_subscriptions=2, history_rows=5, max_queued=10, max_queued_bytes=1_000_000
 )
-TRADES = Line("binance_usdm", "BTCUSDT", Channel.TRADE)
-TICKERS = Line("binance_usdm", "BTCUSDT", Channel.TICKER)
+TRADES = ChannelKey("binance_usdm", "BTCUSDT", Channel.TRADE)
+TICKERS = ChannelKey("binance_usdm", "BTCUSDT", Channel.TICKER)
 
 
 def now_ms() -> float:
@@ -81,16 +81,16 @@ class Node:
             self.store.put(row)
         return row
 
-    def trade(self, line: Line = TRADES) -> LineMessage:
+    def trade(self, line: ChannelKey = TRADES) -> ChannelMessage:
         return self._line(line, trade(1, T0))
 
-    def ticker(self, line: Line = TICKERS) -> LineMessage:
+    def ticker(self, line: ChannelKey = TICKERS) -> ChannelMessage:
         price = trade(1, T0).price
         return self._line(line, Ticker("BTCUSDT", price, None, None, None, None, None))
 
-    def _line(self, line: Line, data: Any) -> LineMessage:
-        out = self.bus.publish(LineNews(line, data, Source.EXCHANGE, now_ms()))
-        assert isinstance(out, LineMessage)
+    def _line(self, line: ChannelKey, data: Any) -> ChannelMessage:
+        out = self.bus.publish(ChannelNews(line, data, Source.EXCHANGE, now_ms()))
+        assert isinstance(out, ChannelMessage)
         return out
 
 

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from trio_feed.model import Hole, Interval, Kline, Series
 from trio_feed.settings.fields import Duration
-from trio_feed.store import KlineStore, Tail
+from trio_feed.store import KlineStore, StoredEnd
 
 from .make import MINUTE, SERIES, T0, kline, message
 
@@ -145,11 +145,11 @@ async def tails_say_where_series_end(kit: Kit) -> None:
     kit.store.put(message(last, epoch=kit.store.epoch, offset=9))
     newest = kit.put(3, 10)
     await kit.written()
-    expected = Tail(newest, newest.open_ms, T0, 70)
-    assert await kit.store.tails() == {SERIES: expected}
+    expected = StoredEnd(newest, newest.open_ms, T0, 70)
+    assert await kit.store.stored_ends() == {SERIES: expected}
     kit.put(3, 11, "101.00", revision=True)
     await kit.written()
-    assert str((await kit.store.tails())[SERIES].kline.close) == "101.00"
+    assert str((await kit.store.stored_ends())[SERIES].kline.close) == "101.00"
 
 
 async def tails_of_some_series(kit: Kit) -> None:
@@ -158,7 +158,7 @@ async def tails_of_some_series(kit: Kit) -> None:
     await kit.written()
 
     async def of(venue: str | None, symbols: list[str] | None) -> set[Series]:
-        return set(await kit.store.tails(venue, symbols))
+        return set(await kit.store.stored_ends(venue, symbols))
 
     assert await of(None, None) == {SERIES, STRANGER, OTHER}
     assert await of("binance_usdm", None) == {SERIES, STRANGER}
@@ -172,17 +172,17 @@ async def holes_settle(kit: Kit) -> None:
     """Also before the first candle; what was settled stays so."""
     kit.store.put_hole(SERIES, Hole(T0, T0 + 5 * MINUTE))
     await kit.written()
-    assert await kit.store.tails() == {}
+    assert await kit.store.stored_ends() == {}
     assert await kit.store.first_open(SERIES) is None
     kit.put(2, 1)
     await kit.written()
     kit.store.put_hole(SERIES, Hole(T0, T0 + 3 * MINUTE))
     await kit.written()
-    tail = (await kit.store.tails())[SERIES]
-    assert tail.settled_ms == T0 + 5 * MINUTE
+    stored_end = (await kit.store.stored_ends())[SERIES]
+    assert stored_end.settled_ms == T0 + 5 * MINUTE
     kit.put(6, 2)
     await kit.written()
-    assert (await kit.store.tails())[SERIES].settled_ms == T0 + 6 * MINUTE
+    assert (await kit.store.stored_ends())[SERIES].settled_ms == T0 + 6 * MINUTE
 
 
 async def what_was_published_after_a_number(kit: Kit) -> None:
@@ -267,7 +267,7 @@ async def numbers_beyond_64_bits_are_refused_alone(kit: Kit) -> None:
     await kit.written()
     assert await kit.opens() == [0, 2]
     assert kit.store.statistics().refused == 11
-    assert (await kit.store.tails())[SERIES].settled_ms == T0 + 2 * MINUTE
+    assert (await kit.store.stored_ends())[SERIES].settled_ms == T0 + 2 * MINUTE
     # Nobody is given an answer that leaves the refused candle out.
     assert await kit.after(1) is None
     assert await kit.after(2) == [(2, 3, "100.50", False)]
@@ -284,8 +284,11 @@ async def retention_deletes_what_is_too_old(kit: Kit) -> None:
     # The newest candle opened at minute 99; an hour before that is minute 39.
     assert await kit.opens() == [*range(39, 100)]
     assert await kit.store.first_open(SERIES) == T0 + 39 * MINUTE
-    tail = (await kit.store.tails())[SERIES]
-    assert (tail.first_open_ms, tail.settled_ms) == (T0 + 39 * MINUTE, T0 + 110 * MINUTE)
+    stored_end = (await kit.store.stored_ends())[SERIES]
+    assert (stored_end.first_open_ms, stored_end.settled_ms) == (
+        T0 + 39 * MINUTE,
+        T0 + 110 * MINUTE,
+    )
     assert await kit.opens(OTHER) == [0]
     assert [r.offset for r in await kit.store.revisions(SERIES, limit=5)] == [102]
     assert kit.store.statistics().pruned == 39
@@ -325,7 +328,7 @@ async def the_last_candle_of_a_series_always_stays(kit: Kit) -> None:
     kit.put(500, 1, series=OTHER)
     await kit.retain()
     assert await kit.opens() == [1]
-    assert (await kit.store.tails())[SERIES].settled_ms == T0 + MINUTE
+    assert (await kit.store.stored_ends())[SERIES].settled_ms == T0 + MINUTE
     assert await kit.after(0) is None
     assert await kit.after(1) == [(1, 2, "100.50", False)]
     await kit.retain()
@@ -350,7 +353,7 @@ async def a_cursor_is_what_was_put_last(kit: Kit) -> None:
     ]
     # It belongs to no series, and no answer about one has it in it.
     assert await kit.opens() == [0]
-    assert set(await store.tails()) == {SERIES}
+    assert set(await store.stored_ends()) == {SERIES}
     assert await kit.after(0) == [(0, 1, "100.50", False)]
     await kit.retain()
     assert await store.cursor("chain") == "two"

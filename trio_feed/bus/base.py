@@ -1,7 +1,7 @@
 """The bus: between those who publish news and the nodes that hand it to their clients.
 
-Only the bus gives epoch and offset.  It keeps, per subject, the last messages and the recent closed
-candles; who subscribed to what is the business of each node's hub, its :class:`Listener`.
+Only the bus gives epoch and offset.  It keeps, per stream key, the last messages and the recent
+closed candles; who subscribed to what is the business of each node's hub, its :class:`Listener`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,20 +10,20 @@ from typing import Any, Protocol
 from attrs import define, frozen
 
 from ..core.effects import News
-from ..model import Kline, KlineMessage, LineMessage, Series, StatusMessage, Subject
+from ..model import ChannelMessage, Kline, KlineMessage, Series, StatusMessage, StreamKey
 
-Numbered = KlineMessage | LineMessage
+Numbered = KlineMessage | ChannelMessage
 
 
 class Publisher(Protocol):
     """The side of the drivers.  Synchronous; nothing waits.
 
-    ``publish`` raises KeyError for a subject that is not open.
+    ``publish`` raises KeyError for a stream key that is not open.
     """
 
     def open(
         self,
-        subject: Subject,
+        stream_key: StreamKey,
         history: Iterable[Kline] = (),
         first_ms: int | None = None,
         *,
@@ -33,7 +33,7 @@ class Publisher(Protocol):
         open time of its oldest one anywhere.  One that is open stays as it is.  ``sparse``:
         intervals in which nothing happened have no candle."""
 
-    def close(self, subject: Subject) -> None:
+    def close(self, stream_key: StreamKey) -> None:
         """It is not there any more.  Opened again, its numbers go on."""
 
     def alias(self, native: str, symbol: str) -> None:
@@ -56,13 +56,14 @@ class Publisher(Protocol):
 
     def publish_ephemeral(self, news: News) -> None:
         """Hand it out without a trace: no number, in no history.  A status goes nowhere, nor does
-        news of a subject that is not open."""
+        news of a stream key that is not open."""
 
 
 @frozen
 class Upstream:
-    """How the source of a subject stands: ``live``, ``stale``, ``never_connected``, or ``waiting``
-    for the venue to list the symbol.  ``problem`` says why in words; empty while it is live."""
+    """How the source of a stream key stands: ``live``, ``stale``, ``never_connected``, or
+    ``waiting`` for the venue to list the symbol.  ``problem`` says why in words; empty while
+    it is live."""
 
     state: str
     problem: str = ""
@@ -73,7 +74,7 @@ class Published:
     """A message on its way to the nodes.  ``sent_ms``: unix ms when it was published.
 
     ``ephemeral``: its epoch and offset are those of the last numbered message before it, so that
-    whoever resumes from it misses nothing.  ``provisional``: only for those who asked for such.
+    who resumes from it misses nothing.  ``provisional``: only for those who asked for such.
     ``encoded`` belongs to the hub: what it made of the message, once for all who get it.
     """
 
@@ -85,10 +86,10 @@ class Published:
 
 
 class Stream(Protocol):
-    """One open subject as readers see it; what is here changes only between two awaits."""
+    """One open stream key as readers see it; what is here changes only between two awaits."""
 
     @property
-    def subject(self) -> Subject: ...
+    def stream_key(self) -> StreamKey: ...
 
     @property
     def epoch(self) -> int:

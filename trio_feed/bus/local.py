@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable
 
 from attrs import define
 
-from ..core.effects import CandleNews, LineNews, News
+from ..core.effects import CandleNews, ChannelNews, News
 from ..model import (
+    ChannelMessage,
     Kline,
     KlineMessage,
-    LineMessage,
     Series,
     Source,
     StatusMessage,
+    StreamKey,
     StreamState,
-    Subject,
 )
 from .base import Listener, Numbered, Published, Upstream
 
@@ -29,7 +29,7 @@ class LocalStream:
     ``connected``: a message came live, or a status other than stale.
     """
 
-    subject: Subject
+    stream_key: StreamKey
     epoch: int
     offset: int
     recent: deque[tuple[Kline, int]]
@@ -117,9 +117,9 @@ class LocalStream:
 class LocalBus:
     """Publisher and reader in one, see :mod:`.base`.
 
-    ``epoch`` is the store's: larger at each start.  Inside of it a subject's offsets go on even
+    ``epoch`` is the store's: larger at each start.  Inside of it a stream key's offsets go on even
     when it is closed and opened again.  ``history_rows`` closed candles are kept per series, and
-    the last ``resume_messages`` messages of each subject that somebody subscribed to.
+    the last ``resume_messages`` messages of each stream key that somebody subscribed to.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class LocalBus:
         self.epoch = epoch
         self._history_rows, self._resume_messages = history_rows, resume_messages
         self._now_ms = now_ms
-        self._streams: dict[Subject, LocalStream] = {}
-        self._offsets: dict[Subject, int] = {}
-        """Where the numbers of closed subjects ended."""
+        self._streams: dict[StreamKey, LocalStream] = {}
+        self._offsets: dict[StreamKey, int] = {}
+        """Where the numbers of closed stream keys ended."""
         self._aliases: dict[str, str] = {}
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
-        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} subjects>"
+        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} stream_keys>"
 
     # Reader
 
@@ -155,18 +155,18 @@ class LocalBus:
 
     def open(
         self,
-        subject: Subject,
+        stream_key: StreamKey,
         history: Iterable[Kline] = (),
         first_ms: int | None = None,
         *,
         sparse: bool = False,
     ) -> None:
-        if subject in self._streams:
+        if stream_key in self._streams:
             return
-        stream = self._streams[subject] = LocalStream(
-            subject,
+        stream = self._streams[stream_key] = LocalStream(
+            stream_key,
             self.epoch,
-            self._offsets.pop(subject, 0),
+            self._offsets.pop(stream_key, 0),
             deque(((kline, 1) for kline in history), self._history_rows),
             first_ms,
             self._resume_messages,
@@ -175,11 +175,11 @@ class LocalBus:
         for listener in self._listeners:
             listener.opened(stream)
 
-    def close(self, subject: Subject) -> None:
-        stream = self._streams.pop(subject, None)
+    def close(self, stream_key: StreamKey) -> None:
+        stream = self._streams.pop(stream_key, None)
         if stream is None:
             return
-        self._offsets[subject] = stream.offset
+        self._offsets[stream_key] = stream.offset
         for listener in self._listeners:
             listener.closed(stream)
 
@@ -189,8 +189,8 @@ class LocalBus:
             listener.aliased(native, symbol)
 
     def set_waiting(self, venue: str, symbol: str, problem: str) -> None:
-        for subject, stream in self._streams.items():
-            if subject.venue == venue and subject.symbol == symbol:
+        for stream_key, stream in self._streams.items():
+            if stream_key.venue == venue and stream_key.symbol == symbol:
                 stream.waiting = problem
 
     def deepen(self, series: Series, first_ms: int) -> None:
@@ -200,12 +200,12 @@ class LocalBus:
 
     def publish(self, news: News) -> Numbered | None:
         if isinstance(news, StatusMessage):
-            stream = self._streams[news.subject]
+            stream = self._streams[news.stream_key]
             stream.note_status(news)
             for listener in self._listeners:
                 listener.status_changed(stream, news)
             return None
-        stream = self._streams[_subject(news)]
+        stream = self._streams[_stream_key(news)]
         if isinstance(news, CandleNews) and news.provisional:
             stream.connected = True
             stream.provisional = self._show(stream, news)
@@ -220,11 +220,11 @@ class LocalBus:
     def publish_ephemeral(self, news: News) -> None:
         if isinstance(news, StatusMessage):
             return
-        stream = self._streams.get(_subject(news))
+        stream = self._streams.get(_stream_key(news))
         if stream is not None:
             self._show(stream, news)
 
-    def _show(self, stream: LocalStream, news: CandleNews | LineNews) -> Published:
+    def _show(self, stream: LocalStream, news: CandleNews | ChannelNews) -> Published:
         provisional = isinstance(news, CandleNews) and news.provisional
         message = _numbered(news, stream.epoch, stream.offset)
         shown = Published(message, self._now_ms(), ephemeral=True, provisional=provisional)
@@ -233,13 +233,13 @@ class LocalBus:
         return shown
 
 
-def _subject(news: CandleNews | LineNews) -> Subject:
-    return news.series if isinstance(news, CandleNews) else news.line
+def _stream_key(news: CandleNews | ChannelNews) -> StreamKey:
+    return news.series if isinstance(news, CandleNews) else news.key
 
 
-def _numbered(news: CandleNews | LineNews, epoch: int, offset: int) -> Numbered:
-    if isinstance(news, LineNews):
-        return LineMessage(news.line, news.data, news.source, epoch, offset, news.received_ms)
+def _numbered(news: CandleNews | ChannelNews, epoch: int, offset: int) -> Numbered:
+    if isinstance(news, ChannelNews):
+        return ChannelMessage(news.key, news.data, news.source, epoch, offset, news.received_ms)
     return KlineMessage(
         news.series,
         news.kline,

@@ -50,7 +50,7 @@ _RESUMED = _Mark.RESUMED
 
 class Candles:
     """Give it, for each connection, :meth:`opening`, then what the server sends; :meth:`lost` when
-    the connection has ended.  ``history_rows`` are told at the beginning, 0: none.
+    the connection has ended.  ``history_rows`` come at the beginning, 0: none.
     ``provisional``: with open candles before which something is missing."""
 
     def __init__(self, stream: Stream, history_rows: int, *, provisional: bool = False) -> None:

@@ -17,8 +17,8 @@ from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ProxySettings, Secret
 from ..supervise import Backoff
 from .candles import Candles
+from .channel import ChannelSubscription
 from .conversation import AuthRefused, Conversation, SentAway
-from .lines import Line
 from .messages import ClientMessage, ConnectionChange, ConnectionState, Stream
 
 _encode = msgspec.json.encode
@@ -82,7 +82,7 @@ class Client:
         if stream.channel is Channel.KLINE:
             self._conversation.subscribe(Candles(stream, history, provisional=provisional))
         else:
-            self._conversation.subscribe(Line(stream))
+            self._conversation.subscribe(ChannelSubscription(stream))
         await self._wake()
         return stream
 

@@ -1,7 +1,7 @@
 """What a client says and makes of the answers, over any number of connections.  Pure, no I/O.
 
 One request at a time: the server answers in order, and its errors do not say what they are about.
-So the next request goes out when the last one has been answered.
+So the next request is sent when the last one has been answered.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from ..model import Channel
 from ..settings import Secret
 from . import wire
 from .candles import PAGE_ROWS, Candles, Outcome
-from .lines import Line
+from .channel import ChannelSubscription
 from .messages import ClientMessage, History, ServerError, Stream, StreamStatus, TokenExpires
 from .private import Private
 
@@ -38,7 +38,7 @@ class SentAway(NetworkError):
 class _Opening:
     """Begin a subscription, on this connection."""
 
-    subscription: Candles | Line
+    subscription: Candles | ChannelSubscription
 
 
 @frozen
@@ -74,8 +74,8 @@ class Conversation:
     """:meth:`connected`, then by turns :meth:`next_request` and :meth:`take`, then :meth:`lost`."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[Stream, Candles | Line] = {}
-        self._by_id: dict[str, Candles | Line] = {}
+        self._subscriptions: dict[Stream, Candles | ChannelSubscription] = {}
+        self._by_id: dict[str, Candles | ChannelSubscription] = {}
         """Those that were asked for on this connection."""
         self._private: Private | None = None
         self._wanted: deque[_Request] = deque()
@@ -99,7 +99,7 @@ class Conversation:
         if self._up:
             self._wanted.append(_Auth(self._private.opening()))
 
-    def subscribe(self, subscription: Candles | Line) -> None:
+    def subscribe(self, subscription: Candles | ChannelSubscription) -> None:
         """Raises ValueError where there is one of that stream."""
         if subscription.stream in self._subscriptions:
             raise ValueError(f"there is a subscription to {subscription.stream}")
@@ -209,7 +209,7 @@ class Conversation:
 
     def _update(self, message: wire.Update) -> list[ClientMessage]:
         subscription = self._by_id.get(message.data.subscription_id or "")
-        if isinstance(subscription, Line):
+        if isinstance(subscription, ChannelSubscription):
             return subscription.update(message.data)
         if isinstance(subscription, Candles) and isinstance(message, wire.KlineData):
             return self._candles(subscription, subscription.update(message.data))
@@ -238,10 +238,10 @@ class Conversation:
                 if candles.answered:
                     self._open = None
                 return self._candles(candles, outcome)
-            case _Opening(Line() as line):
+            case _Opening(ChannelSubscription() as channel):
                 self._open = None
-                events = line.confirmed(answer)
-                return events if self._current(line) else []
+                events = channel.confirmed(answer)
+                return events if self._current(channel) else []
         return []
 
     def _candles(self, candles: Candles, outcome: Outcome) -> list[ClientMessage]:
@@ -250,7 +250,7 @@ class Conversation:
         self._wanted.extend(_Filling(candles, start_s) for start_s in outcome.fetches)
         return outcome.events
 
-    def _current(self, subscription: Candles | Line) -> bool:
+    def _current(self, subscription: Candles | ChannelSubscription) -> bool:
         """It has not been ended while an answer was under way."""
         return self._subscriptions.get(subscription.stream) is subscription
 
@@ -295,7 +295,9 @@ class Conversation:
             self._open = None
 
 
-def _without(subscription: Candles | Line, requests: Iterable[_Request]) -> Iterator[_Request]:
+def _without(
+    subscription: Candles | ChannelSubscription, requests: Iterable[_Request]
+) -> Iterator[_Request]:
     """The requests that have nothing to do with a subscription."""
     for request in requests:
         if not isinstance(request, _Opening | _Filling) or request.subscription is not subscription:

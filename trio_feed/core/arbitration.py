@@ -16,7 +16,7 @@ from ..model import BookUpdate
 _RESTART_S = 10.0
 """Nothing newer for so long: the exchange has begun to count anew."""
 _SAME_TIME = 16
-"""Events of one millisecond that are told apart."""
+"""Events of one millisecond that are distinguished."""
 _HELD = 1_000
 """Book updates that wait for those before them."""
 

@@ -84,7 +84,7 @@ class Audit:
         return ripe[0].open_ms, max(spanned, len(ripe))  # more of them where some were cut short
 
     def compare(self, rows: Iterable[Kline], grid: Grid, now: Now) -> list[Kline]:
-        """The exchange's rows, ascending -> those that differ from what was told.
+        """The exchange's rows, ascending -> those that differ from what was published.
 
         Candles that are not ripe yet (a page was asked for in a hurry) wait on, with their new
         values.

@@ -5,19 +5,19 @@ from collections.abc import Iterable
 from attrs import define, field
 
 from ..instants import NEVER, Mono, Now
-from ..model import BookUpdate, BookView, Line, Source
+from ..model import BookUpdate, BookView, ChannelKey, Source
 from .book import Book, BookPolicy, Outcome
-from .effects import Effect, LineNews, Report
+from .effects import ChannelNews, Effect, Report
 from .questions import Rules
 
 
 @define(eq=False)
-class BookLine:
+class BookChannel:
     """The book and how it is shown.  ``again`` after a snapshot says that the venue's snapshots do
     not tell where in the sequence they stand, so that its stream has to be subscribed to anew."""
 
     rules: Rules
-    line: Line
+    key: ChannelKey
     levels: int
     source: Source
     book: Book = field(init=False)
@@ -28,7 +28,7 @@ class BookLine:
         rule = self.rules.book_rule
         assert rule is not None, "the settings were checked: the venue has books"
         policy = BookPolicy(snapshot_levels=self.rules.book_snapshot_levels)
-        self.book = Book(self.line.symbol, rule, policy)
+        self.book = Book(self.key.symbol, rule, policy)
 
     def update(self, updates: Iterable[BookUpdate], now: Now) -> list[Effect]:
         """Messages of the book stream; best levels that are complete in themselves pass."""
@@ -39,7 +39,7 @@ class BookLine:
             self._flowing = True
             change = self.book.update(update)
             if change.outcome is Outcome.RESYNC:
-                fields = {"symbol": self.line.symbol, "problem": change.reason}
+                fields = {"symbol": self.key.symbol, "problem": change.reason}
                 out.append(Report("book.gap", "warning", fields, "book_gaps"))
             if change.outcome in (Outcome.APPLIED, Outcome.RESYNC):
                 out += self._view(now)
@@ -65,11 +65,11 @@ class BookLine:
         change = self.book.snapshot(snapshot)
         self.renew = change.outcome is Outcome.AGAIN and not snapshot.last_id
         if self.renew:
-            return [Report("book.renewing", "info", {"symbol": self.line.symbol})]
+            return [Report("book.renewing", "info", {"symbol": self.key.symbol})]
         if change.outcome is Outcome.AGAIN:
-            fields = {"symbol": self.line.symbol, "problem": change.reason}
+            fields = {"symbol": self.key.symbol, "problem": change.reason}
             return [Report("book.again", "info", fields)]
-        return [Report("book.synced", "info", {"symbol": self.line.symbol}), *self._view(now)]
+        return [Report("book.synced", "info", {"symbol": self.key.symbol}), *self._view(now)]
 
     def _view(self, now: Now) -> list[Effect]:
         book = self.book
@@ -78,5 +78,5 @@ class BookLine:
         bids, asks = bids[:exact_bids], asks[:exact_asks]
         if not (bids or asks) or (book.crossed and not book.stale):
             return []
-        view = BookView(self.line.symbol, bids, asks, book.stale, book.last_id, book.event_ms)
-        return [LineNews(self.line, view, self.source, float(now.wall))]
+        view = BookView(self.key.symbol, bids, asks, book.stale, book.last_id, book.event_ms)
+        return [ChannelNews(self.key, view, self.source, float(now.wall))]

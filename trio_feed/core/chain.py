@@ -7,9 +7,9 @@ every ``check_s``, at every endpoint (:mod:`.chain_round`); what it names and no
 (getTransaction); and it proves a quiet program quiet.
 
 Where something is known to be missing, live transactions wait for it, within bounds; what comes
-after the bounds is ``late``, what never comes is a final :class:`~.chain_words.Gap`.  A transaction
-that was told while ``processed`` and that the settled list does not have, or has in another slot,
-is retracted, and its new version taken.
+after the bounds is ``late``, what never comes is a final :class:`~.chain_items.Gap`.  A transaction
+that was published while ``processed`` and that the settled list does not have, or has in another
+slot, is retracted, and its new version taken.
 
 The driver's part::
 
@@ -32,11 +32,11 @@ from attrs import evolve
 from ..instants import NEVER, Mono, Now
 from ..transactions import Answer, Question, SignaturePage, SignatureRow, Transaction
 from .chain_fetches import ChainFetches
+from .chain_items import ChainLimits, Dated, Gap, Item, Out, Proven, Retract
 from .chain_known import ChainKnown
-from .chain_line import Record
+from .chain_order import Record
 from .chain_queue import ChainQueue
 from .chain_round import TRIES, Round, Walk
-from .chain_words import ChainLimits, Dated, Gap, Item, Out, Proven, Retract
 from .effects import Report
 
 _SOON_S = 0.5
@@ -64,10 +64,10 @@ class ChainRepair:
         self._endpoints, self._retracts, self._failed_too = endpoints, retracts, failed_too
         self._limits = limits or ChainLimits()
         self._known = ChainKnown(self._limits, last)
-        self._line = self._known.line
+        self._order = self._known.order
         # What came before live prices while nothing ran is mostly more than after a reconnect.
         self._queue = ChainQueue(self._limits, self._limits.give_up_s if last else 0.0)
-        self._fetches = ChainFetches(self._line, self._queue, endpoints, self._limits)
+        self._fetches = ChainFetches(self._order, self._queue, endpoints, self._limits)
         self._round: Round | None = None
         self._next_round: Mono = NEVER
         self._ended: Mono | None = None
@@ -83,7 +83,7 @@ class ChainRepair:
     @property
     def settled(self) -> tuple[str, int] | None:
         """Signature and slot of the last transaction before which nothing is missing."""
-        return self._known.witnesses[-1] if self._known.witnesses else None
+        return self._known.checkpoints[-1] if self._known.checkpoints else None
 
     @property
     def held(self) -> int:
@@ -115,10 +115,10 @@ class ChainRepair:
             return (Report("chain.absurd_slot", "warning", fields),)
         if self._queue.gap_since is not None and not self._gap_slot:
             self._gap_slot = transaction.slot
-        record = self._line.by_signature.get(transaction.signature)
+        record = self._order.by_signature.get(transaction.signature)
         if record is None:
             record = Record(transaction.signature, transaction.slot)
-            self._line.append(record)
+            self._order.append(record)
         record.versions[transaction.slot] = transaction
         if record.transaction is not None or record.slot != transaction.slot:
             return ()
@@ -128,7 +128,7 @@ class ChainRepair:
     def reconnected(self, now: Now) -> Out:
         """The subscription is confirmed (again): what happened before is not known, unless this is
         the very first time."""
-        if self._known.begun or len(self._line):
+        if self._known.begun or len(self._order):
             self._queue.gap_since, self._gap_slot = now.mono, 0
         self._next_round = now.mono
         return tuple(self._flush(now))
@@ -253,15 +253,15 @@ class ChainRepair:
         missed: list[Record] = []
         for slot, rows in united.items():
             new = [row for row in rows if row.signature not in self._known.settled]
-            if slot <= self._known.floor:  # before we began, or given up: only what was told
-                new = [row for row in new if row.signature in self._line.by_signature]
+            if slot <= self._known.floor:  # before we began, or given up: only what was published
+                new = [row for row in new if row.signature in self._order.by_signature]
             for row in new:
-                record = self._line.by_signature.get(row.signature)
+                record = self._order.by_signature.get(row.signature)
                 if record is not None and record.slot != slot:
                     yield from self._move(record, slot)
-            self._line.arrange(slot, [row.signature for row in new])
+            self._order.arrange(slot, [row.signature for row in new])
             for row in new:
-                record = self._line.by_signature[row.signature]
+                record = self._order.by_signature[row.signature]
                 record.listed = True
                 if record.transaction is None and record.wanted_since is None:
                     record.wanted_since = now.mono
@@ -269,7 +269,7 @@ class ChainRepair:
         self._queue.sort()
         yield from self._take_in(missed, united, now)
         named = {row.signature for rows in united.values() for row in rows}
-        self._known.older_witnesses(ended)
+        self._known.older_checkpoints(ended)
         # What only a silent endpoint knows is still to be found once it is back.
         heard = all(now.mono - at >= self._limits.give_up_s for at in self._silent.values())
         if heard and not ended.baseline:  # which is one page, and may begin inside of a slot
@@ -297,13 +297,13 @@ class ChainRepair:
             yield Report("chain.missed", "info", {"transactions": lost})
 
     def _move(self, record: Record, slot: int) -> Iterator[Item]:
-        """It settled in another slot than it was told in."""
+        """It settled in another slot than the subscription said."""
         yield from self._retract(record)
-        self._line.append(Record(record.signature, slot, versions=record.versions))
+        self._order.append(Record(record.signature, slot, versions=record.versions))
 
     def _absent(self, whole: int, named: set[str]) -> Iterator[Item]:
-        """What was told of slots up to ``whole`` and is in no list."""
-        for record in [*self._line.records]:
+        """What the subscription said of slots up to ``whole`` and is in no list."""
+        for record in [*self._order.records]:
             if record.slot > whole:
                 break
             if record.signature in named or record.slot <= self._known.floor:
@@ -315,7 +315,7 @@ class ChainRepair:
                     yield from self._retract(record)
 
     def _retract(self, record: Record) -> Iterator[Item]:
-        self._line.remove(record)
+        self._order.remove(record)
         self._queue.drop(record)
         self._fetches.cut.pop(record.signature, None)
         if record.taken:

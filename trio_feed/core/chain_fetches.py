@@ -10,9 +10,9 @@ from itertools import count
 
 from ..instants import NEVER, Mono, Now
 from ..transactions import AskTransaction, Transaction
-from .chain_line import ChainLine, Record
+from .chain_items import ChainLimits, Gap, Item
+from .chain_order import ChainOrder, Record
 from .chain_queue import ChainQueue
-from .chain_words import ChainLimits, Gap, Item
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
@@ -22,9 +22,9 @@ class ChainFetches:
     """Of one program.  ``cut``: signature -> slot of those whose cut logs are being looked up."""
 
     def __init__(
-        self, line: ChainLine, queue: ChainQueue, endpoints: int, limits: ChainLimits
+        self, order: ChainOrder, queue: ChainQueue, endpoints: int, limits: ChainLimits
     ) -> None:
-        self._line, self._queue = line, queue
+        self._order, self._queue = order, queue
         self._endpoints, self._limits = endpoints, limits
         self._wants: list[tuple[float, int, int, int, Record]] = []
         """When to ask, in the order of the chain."""
@@ -45,7 +45,7 @@ class ChainFetches:
             if self._wants[0][0] > float(now.mono):
                 break
             record = heappop(self._wants)[-1]
-            if self._line.by_signature.get(record.signature) is record and not record.asked:
+            if self._order.by_signature.get(record.signature) is record and not record.asked:
                 yield record
 
     def ask(self, record: Record, number: int) -> AskTransaction:
@@ -91,7 +91,7 @@ class ChainFetches:
     def _fetched(
         self, record: Record, found: Transaction, endpoint: int, now: Now
     ) -> Iterator[Item]:
-        if self._line.by_signature.get(record.signature) is not record:
+        if self._order.by_signature.get(record.signature) is not record:
             return
         if found.truncated:
             record.cut_at.add(endpoint)
@@ -119,7 +119,7 @@ class ChainFetches:
             self.want(record, now)
 
     def _not_yet(self, record: Record, now: Now, wait_s: float = 0.0) -> Iterator[Item]:
-        if self._line.by_signature.get(record.signature) is not record:
+        if self._order.by_signature.get(record.signature) is not record:
             return
         since = record.wanted_since if record.wanted_since is not None else now.mono
         if self._endpoints > 1:  # the others need not wait

@@ -1,17 +1,17 @@
 """What is known of a program's chain: what is not settled yet, what is, and where the list may end.
 
-A *witness* is one of the last settled transactions.  A reading of the list that meets one has left
-nothing out (:mod:`.chain_round`).
+A *checkpoint* is one of the last settled transactions.  A reading of the list that meets one has
+left nothing out (:mod:`.chain_round`).
 """
 
 from collections.abc import Collection
 
 from ..instants import Mono
-from .chain_line import ChainLine
+from .chain_items import ChainLimits, Gap
+from .chain_order import ChainOrder
 from .chain_round import Known, Round
-from .chain_words import ChainLimits, Gap
 
-_WITNESSES = 8
+_CHECKPOINTS = 8
 _AHEAD_SLOTS = 1000
 _SLOTS_PER_S = 20
 """A notification that is further ahead of what the lists said is not believed: they will name it,
@@ -23,10 +23,10 @@ class ChainKnown:
 
     def __init__(self, limits: ChainLimits, last: tuple[str, int] | None) -> None:
         self._limits = limits
-        self.line = ChainLine()
+        self.order = ChainOrder()
         self.settled: dict[str, int] = dict([last]) if last else {}
         """Signature -> slot of what left the line: duplicates."""
-        self.witnesses: list[tuple[str, int]] = [last] if last else []
+        self.checkpoints: list[tuple[str, int]] = [last] if last else []
         """Newest last."""
         self.floor = last[1] - 1 if last else -1
         """Nothing at or below it is wanted that was not told."""
@@ -44,38 +44,39 @@ class ChainKnown:
 
     def for_round(self) -> Known:
         """What the next reading may end at."""
-        oldest = self.witnesses[0][1] - 1 if self.witnesses else -1
-        return Known(dict(reversed(self.witnesses)), max(self.floor, oldest))
+        oldest = self.checkpoints[0][1] - 1 if self.checkpoints else -1
+        return Known(dict(reversed(self.checkpoints)), max(self.floor, oldest))
 
     def begin(self, ended: Round) -> None:
-        """What is in the list by now, older than what was told, happened before we began."""
+        """What is in the list by now, older than what the subscription said, happened before we
+        began."""
         self.begun, self.floor = True, ended.slot
-        if self.line.records:
-            told = self.line.records[0].slot - 1
+        if self.order.records:
+            told = self.order.records[0].slot - 1
             self.floor = min(ended.slot, max(told, ended.slot - _AHEAD_SLOTS))
         rows = [row for rows in ended.united().values() for row in rows if row.slot <= self.floor]
         for row in rows:
             self.settle(row.signature, row.slot)
-        self.witnesses = [(row.signature, row.slot) for row in rows][-_WITNESSES:]
+        self.checkpoints = [(row.signature, row.slot) for row in rows][-_CHECKPOINTS:]
 
     def begin_anew(self, slot: int) -> None:
         """The endpoints know nothing of what is known here."""
-        self.witnesses.clear()
+        self.checkpoints.clear()
         self.floor = max(self.floor, slot)
 
-    def older_witnesses(self, ended: Round) -> None:
-        """One witness alone makes every list long (:attr:`.chain_round.Known.until`)."""
+    def older_checkpoints(self, ended: Round) -> None:
+        """One checkpoint alone makes every list long (:attr:`.chain_round.Known.until`)."""
         older = next((walk.older for walk in ended.walks if walk.done and walk.older), [])
-        if len(self.witnesses) == 1 and older:
+        if len(self.checkpoints) == 1 and older:
             for row in reversed(older):
                 self.settle(row.signature, row.slot)
             found = [(row.signature, row.slot) for row in reversed(older)]
-            self.witnesses = [*found, *self.witnesses][-_WITNESSES:]
+            self.checkpoints = [*found, *self.checkpoints][-_CHECKPOINTS:]
 
     def settle_line(self, whole: int, busy: Collection[str]) -> None:
         """What is in slots up to ``whole`` and complete leaves the line; ``busy`` is not."""
         ready, at = 0, -1
-        for number, record in enumerate(self.line.records):
+        for number, record in enumerate(self.order.records):
             if record.slot != at:  # slots leave whole: their records share one order
                 ready, at = number, record.slot
             looked_up = record.signature not in busy
@@ -83,12 +84,12 @@ class ChainKnown:
             if record.slot > whole or not (record.done and certain and looked_up):
                 break
         else:
-            ready = len(self.line) if at <= whole else ready
-        for record in self.line.drop_first(ready):
+            ready = len(self.order) if at <= whole else ready
+        for record in self.order.drop_first(ready):
             self.settle(record.signature, record.slot)
             if record.listed:
-                self.witnesses.append((record.signature, record.slot))
-        del self.witnesses[:-_WITNESSES]
+                self.checkpoints.append((record.signature, record.slot))
+        del self.checkpoints[:-_CHECKPOINTS]
 
     def settle(self, signature: str, slot: int) -> None:
         """It is a duplicate from now on."""
@@ -99,18 +100,18 @@ class ChainKnown:
     def forget(self) -> tuple[list[str], Gap] | None:
         """The list could not be read for so long that the line is full: signatures that leave it
         unchecked, a tenth of it at a time; mostly None."""
-        excess = len(self.line) - self._limits.remembered
+        excess = len(self.order) - self._limits.remembered
         if excess <= self._limits.remembered // 10:
             return None
         ready = 0
-        while ready < excess and self.line.records[ready].done:
+        while ready < excess and self.order.records[ready].done:
             ready += 1
         if not ready:
             return None
-        dropped = self.line.drop_first(ready)
+        dropped = self.order.drop_first(ready)
         for record in dropped:
             self.settle(record.signature, record.slot)
         first, self.floor = max(self.floor, 0), max(self.floor, dropped[-1].slot)
-        self.witnesses.clear()
+        self.checkpoints.clear()
         gap = Gap(first, self.floor, "nothing could be checked for too long", final=True)
         return [record.signature for record in dropped], gap

@@ -1,12 +1,12 @@
 """Prices of a chain wait until the time of their block is known.  Pure.
 
 :mod:`.chain` gives prices in the order of the chain; to which candle one belongs only the block's
-time says (:mod:`.chain_times`), and no clock does.  So a price is told at once
-(:class:`~.chain_words.Heard`, with a time that is estimated from the slots around it), and it is
+time says (:mod:`.chain_times`), and no clock does.  So a price is published at once
+(:class:`~.chain_items.Heard`, with a time that is estimated from the slots around it), and it is
 taken when a node has named its time, in order, and not before what is still being fetched.
 
 After ``hold_s`` it goes on at the estimate: every candle that it may belong to is not complete
-(:class:`~.chain_words.Unsure`), and once the time is known, it is taken again where it belongs.
+(:class:`~.chain_items.Unsure`), and once the time is known, it is taken again where it belongs.
 As long as no time of the chain is known at all it waits, and after ``held`` others it is given up,
 which is said.
 """
@@ -19,9 +19,7 @@ from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
 from ..transactions import AskBlockTime, SignatureRow
-from .chain_line import slot_of
-from .chain_times import ChainTimes
-from .chain_words import (
+from .chain_items import (
     SECOND_MS,
     ChainLimits,
     Dated,
@@ -34,6 +32,8 @@ from .chain_words import (
     Take,
     Unsure,
 )
+from .chain_order import slot_of
+from .chain_times import ChainTimes
 from .effects import Report
 
 _ASK_AFTER_S = 5.0

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
-from .chain_line import Record
-from .chain_words import ChainLimits, Gap, Item, Take
+from .chain_items import ChainLimits, Gap, Item, Take
+from .chain_order import Record
 from .effects import Report
 
 

@@ -1,9 +1,9 @@
 """One reading of a program's list of transactions, at every endpoint, back to what is known.
 
 At each endpoint: the slot it has reached, then the list from its newest row, page by page, from a
-node that has reached that slot, until a row that was settled before (a witness) is met.  Meeting it
-is the evidence that nothing between is left out: an endpoint that does not know the ``before`` of a
-page answers with an empty list, not with an error.
+node that has reached that slot, until a row that was settled before (a checkpoint) is met.  Meeting
+it is the evidence that nothing between is left out: an endpoint that does not know the ``before``
+of a page answers with an empty list, not with an error.
 
 The endpoints' lists are united: a transaction that only one of them knows counts.
 """
@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from ..instants import NEVER, Mono
 from ..transactions import AskSignatures, AskSlot, SignaturePage, SignatureRow
-from .chain_words import ChainLimits
+from .chain_items import ChainLimits
 
 TRIES = 3
 """So often an endpoint may fail before the others go on without it."""
@@ -27,18 +27,18 @@ _LONGEST_S = 30.0
 
 @frozen
 class Known:
-    """What a walk may end at: ``witnesses`` (signature -> slot), newest first, and ``floor_slot``:
-    nothing at or below it is wanted."""
+    """What a walk may end at: ``checkpoints`` (signature -> slot), newest first, and
+    ``floor_slot``: nothing at or below it is wanted."""
 
-    witnesses: Mapping[str, int]
+    checkpoints: Mapping[str, int]
     floor_slot: int
 
     @property
     def until(self) -> str | None:
-        """The oldest witness: those in later slots must be in the list.  Where there are none,
+        """The oldest checkpoint: those in later slots must be in the list.  Where there are none,
         nothing would prove the list, and an empty one says nothing."""
-        oldest = [*self.witnesses][-1] if self.witnesses else ""
-        above = any(slot > self.witnesses[oldest] for slot in self.witnesses.values())
+        oldest = [*self.checkpoints][-1] if self.checkpoints else ""
+        above = any(slot > self.checkpoints[oldest] for slot in self.checkpoints.values())
         return oldest if above else None
 
 
@@ -62,7 +62,7 @@ class Walk:
     ask_at: Mono = field(default=Mono(0.0))
     asked: bool = False
     older: list[SignatureRow] = field(factory=list)
-    """Rows behind the oldest witness, newest first."""
+    """Rows behind the oldest checkpoint, newest first."""
 
     def start_again(self) -> None:
         self.rows, self.before, self.pages, self.odd = [], None, 0, 0
@@ -126,7 +126,7 @@ class Round:
         if self.baseline and not ended and walk.rows:  # the oldest slot may not be in it whole
             oldest = walk.rows[-1].slot
             walk.rows = [row for row in walk.rows if row.slot != oldest]
-        if met or self.baseline or (ended and not self.known.witnesses):
+        if met or self.baseline or (ended and not self.known.checkpoints):
             walk.done = True
         elif not ended and page.rows and walk.pages < self.limits.pages:
             walk.before = page.rows[-1].signature
@@ -140,8 +140,8 @@ class Round:
             walk.done, walk.cut = True, "the list ends before the last known transaction"
 
     def _take(self, walk: Walk, rows: Sequence[SignatureRow]) -> bool:
-        witnesses = self.known.witnesses
-        oldest = [*witnesses][-1] if witnesses else None
+        checkpoints = self.known.checkpoints
+        oldest = [*checkpoints][-1] if checkpoints else None
         most = (walk.slot or 0) + _AHEAD_SLOTS
         for at, row in enumerate(rows):
             if row.signature == oldest or row.slot <= self.known.floor_slot:
@@ -151,7 +151,7 @@ class Round:
                 walk.rows.append(row)
             else:
                 walk.odd += 1
-        return any(row.signature in witnesses for row in rows)
+        return any(row.signature in checkpoints for row in rows)
 
     def united(self) -> dict[int, list[SignatureRow]]:
         """Slot -> its rows in the chain's order, slots ascending; of every endpoint."""

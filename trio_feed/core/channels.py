@@ -37,7 +37,7 @@ class ChannelRow:
     """``kinds``: the streams it is made of, of those that the venue has; without the first one it
     cannot be had.  Empty: the venue's stream of trades.
 
-    ``events``: what of them goes to subscribers as it is, and how copies of it are told apart.
+    ``events``: what of them goes to subscribers as it is, and how copies of it are recognized.
     Candles, trades and books are not here: they have an order of their own.
 
     ``conflated``: each message is complete in itself, so that a slow client gets the newest only.
@@ -88,15 +88,15 @@ def kinds_of(channel: Channel, has: Iterable[Kind], trade_kind: Kind) -> tuple[K
 
 # How the ``data`` of a message is written.  Numbers have the exchange's own decimals.
 
-LineData = Ticker | Trade | Price | BookView | MarkPrice | Liquidation
+ChannelData = Ticker | Trade | Price | BookView | MarkPrice | Liquidation
 
 
-def body(data: LineData) -> str:
+def body(data: ChannelData) -> str:
     """A JSON object, the innermost ``data`` of a message to a client."""
     return _BODIES[type(data)](data)
 
 
-def event_ms(data: LineData) -> int:
+def event_ms(data: ChannelData) -> int:
     """The venue's time of it (unix ms): of the event, or where it gives none of what happened."""
     stamp: int = getattr(data, "event_ms", 0) or getattr(data, "time_ms", 0)
     return stamp

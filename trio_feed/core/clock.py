@@ -96,7 +96,7 @@ class ExchangeClock:
         while unknown.  It is too large by the fastest message's delay."""
         return float(wall) - float(self.at(mono)) if self._known else None
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """The calendar and the monotonic clock have parted, so the monotonic one may have stood
         still: until the next evidence the estimate is a guess again, and it may be too early."""
         self._known = False

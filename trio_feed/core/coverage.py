@@ -1,10 +1,10 @@
-"""How much of what is due has gone out of a ledger.  Pure."""
+"""How much of what is due a ledger has published.  Pure."""
 
 from .ledger import Ledger
 
 
 def coverage(ledger: Ledger, since_ms: float, now: float) -> tuple[int, int]:
-    """(due, gone out): closed candles that opened at ``since_ms`` or later and whose close is
+    """(due, published): closed candles that opened at ``since_ms`` or later and whose close is
     overdue by now or has come.  What the exchange does not have counts as due."""
     grid = ledger.grid
     first = grid.open_of(int(since_ms))

@@ -9,15 +9,15 @@ from typing import Any
 from attrs import frozen
 
 from ..model import (
+    ChannelKey,
     Hole,
     Interval,
     Kline,
-    Line,
     Series,
     Source,
     StatusMessage,
 )
-from .channels import LineData
+from .channels import ChannelData
 from .questions import Need
 from .streams import Stream
 
@@ -43,16 +43,16 @@ class CandleNews:
 
 
 @frozen
-class LineNews:
+class ChannelNews:
     """News of a line (trades, tickers, books)."""
 
-    line: Line
-    data: LineData
+    key: ChannelKey
+    data: ChannelData
     source: Source
     received_ms: float
 
 
-News = CandleNews | LineNews | StatusMessage
+News = CandleNews | ChannelNews | StatusMessage
 """What is published.  A closed candle that is published is stored with the number it was given."""
 
 

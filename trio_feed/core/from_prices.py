@@ -11,7 +11,7 @@ from decimal import Decimal
 from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Price
 from .bars import Built
-from .effects import Effect, LineNews, Report
+from .effects import ChannelNews, Effect, Report
 from .opening import End
 from .prices import SymbolPrices
 from .scope import Scope
@@ -30,7 +30,7 @@ class PriceCandles:
         built = scope.settings.trade_intervals
         last = {i: ends[i].kline for i in built if i in ends}
         self._scope, self._upstream = scope, upstream
-        self._line = scope.lines.get(Channel.TRADE)
+        self._key = scope.channel_keys.get(Channel.TRADE)
         self.prices = SymbolPrices(built, last, scope.rules.chain, now.mono)
         self._told: OrderedDict[str, Decimal] = OrderedDict()
         """Of a chain: what clients know, by key."""
@@ -72,8 +72,8 @@ class PriceCandles:
             if self._told.get(price.key) == price.price:
                 return
             self.was_told(price)
-        if self._line is not None:
-            out.append(LineNews(self._line, price, self._scope.source, float(now.wall)))
+        if self._key is not None:
+            out.append(ChannelNews(self._key, price, self._scope.source, float(now.wall)))
 
     # What a chain says.
 
@@ -84,8 +84,8 @@ class PriceCandles:
             self._told.popitem(last=False)
 
     def hear(self, price: Price, now: Now, out: list[Effect]) -> None:
-        """A price that will be taken when its time is known: it is told, and shown in candles that
-        run."""
+        """A price that will be taken when its time is known: it is published, and shown in candles
+        that run."""
         self._tell(price, now, out)
         for interval, kline in self.prices.hear(price):
             out += self._scope.candles.previewed(interval, kline, now)

@@ -11,7 +11,7 @@ from attrs import evolve
 from ..instants import Mono, Now
 from ..model import Channel, Interval, Kline, Trade
 from .early import EarlyClose
-from .effects import CandleNews, Effect, Fetch, LineNews, Report
+from .effects import CandleNews, ChannelNews, Effect, Fetch, Report
 from .health import Span
 from .opening import End
 from .questions import LatestQuestion, Need, TradeQuestion
@@ -29,7 +29,7 @@ class TradeCandles:
         settings = scope.settings
         self._scope = scope
         self._early = EarlyClose(settings.close == "proven")
-        self._line = scope.lines.get(Channel.TRADE)
+        self._key = scope.channel_keys.get(Channel.TRADE)
         self.built = False
         intervals = settings.trade_intervals
         checks = Interval.M1 in settings.intervals and (
@@ -82,7 +82,7 @@ class TradeCandles:
         if interval is Interval.M1 and kline.closed and self._early.on:
             out += self._early.official(kline, now)
             out += self._judge(self.trades.compare_official(kline, now), now)
-        self.trades.witness(interval, kline, now)
+        self.trades.note_candle(interval, kline, now)
         self.built = True
         return out
 
@@ -141,7 +141,7 @@ class TradeCandles:
         return None if wanted is None else TradeQuestion(wanted)
 
     def _took(self, taken: Taken, now: Now, out: list[Effect]) -> None:
-        scope, line = self._scope, self._line
+        scope, key = self._scope, self._key
         for each in taken.breaks:
             fields = {
                 "symbol": scope.symbol,
@@ -150,16 +150,16 @@ class TradeCandles:
                 "problem": each.reason,
             }
             out.append(Report("trades.missing", "warning", fields))
-            if line is not None:
-                out += scope.status.hole(line, (each.first_ms, each.last_ms))
-        if line is not None:
+            if key is not None:
+                out += scope.status.hole(key, (each.first_ms, each.last_ms))
+        if key is not None:
             wall = float(now.wall)
-            out += [LineNews(line, trade, scope.source, wall) for trade in taken.trades]
+            out += [ChannelNews(key, trade, scope.source, wall) for trade in taken.trades]
 
     def _repaired(self, out: list[Effect]) -> None:
         """Nothing is missing any more, whatever times the trades of the gap had."""
-        if self._line is not None and not self.trades.sequence.waiting:
-            out += self._scope.status.repaired(self._line)
+        if self._key is not None and not self.trades.sequence.waiting:
+            out += self._scope.status.repaired(self._key)
 
     def _minute_built(self, kline: Kline, now: Now) -> list[Effect]:
         out = self._judge(self.trades.compare_built(kline, now), now)

@@ -1,7 +1,7 @@
-"""What clients are told of a subject's upstream: a state machine, pure.
+"""How a stream key's upstream stands, as clients see it: a state machine, pure.
 
 Its events are facts: the stream was lost (or proven dead), it flows again, what was missed has
-gone out up to some time, a hole was found that nobody can fill.  Its answers are the changes to
+published up to some time, a hole was found that nobody can fill.  Its answers are the changes to
 tell, each once and in order:
 
     (start) ── flows ──▶ live ── lost ──▶ stale ── flows ──▶ live            nothing was missed
@@ -10,8 +10,8 @@ tell, each once and in order:
                           └── repaired, unrepairable ◀── done ──┘
 
 The first flow after the start is not told; what is lost before it neither.  A hole that is found
-while it is stale or repairing is told at the end, as the result; one that is found while it is
-live is told at once.
+while it is stale or repairing is published at the end, as the result; one that is found while it is
+live is published at once.
 """
 
 from attrs import define, frozen
@@ -34,7 +34,7 @@ class Change:
 
 @define
 class Health:
-    """Of one subject.  ``state`` is None until something came for the first time."""
+    """Of one stream key.  ``state`` is None until something came for the first time."""
 
     state: StreamState | None = None
     missing: Span | None = None
@@ -61,7 +61,7 @@ class Health:
         return self._finish(Change(StreamState.LIVE))
 
     def reached(self, time_ms: int) -> list[Change]:
-        """Everything up to and including ``time_ms`` has gone out, or will never."""
+        """Everything up to and including ``time_ms`` is published, or never will be."""
         if self.state is not StreamState.REPAIRING or self.missing is None:
             return []
         if time_ms < self.missing[1]:

@@ -30,7 +30,7 @@ from .effects import CandleNews
 from .later import Later
 
 _REMEMBERED = 5
-"""Closed candles of which a repetition is compared with what was told."""
+"""Closed candles of which a repetition is compared with what was published."""
 
 
 @define(eq=False)
@@ -292,8 +292,8 @@ class Ledger:
             self._later.confirm(odd)
 
     def _is_outdated(self, kline: Kline) -> bool:
-        """Older than what was told last, or the same once more, over another connection.  Where
-        the exchange gives no time of the event the volume tells: it never shrinks."""
+        """Older than what was published last, or the same once more, over another connection.
+        Where the exchange gives no time of the event the volume tells: it never shrinks."""
         current = self.current
         if current is None or kline.event_ms > current.event_ms:
             return False

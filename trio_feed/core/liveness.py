@@ -1,6 +1,6 @@
 """Does it deliver?  The one owner of that question, for the streams of one symbol.  Pure.
 
-A dead stream is told from a quiet market by asking the exchange, never by a clock alone:
+A dead stream is distinguished from a quiet market by asking the exchange, never by a clock alone:
 
 - every message teaches the stream's cadence (:mod:`.cadence`), which says when a silence or a
   trickle is *suspicious*;

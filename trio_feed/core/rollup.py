@@ -82,33 +82,33 @@ class RollUp:
         self.repeated = 0
         known = grids or {}
         self._gaps: deque[tuple[int, int]] | None = deque(maxlen=_GAPS) if sparse else None
-        self._lines = {
-            i: _Line(known[i] if i in known else grid_of(i), self._gaps) for i in intervals
+        self._rolling = {
+            i: _Rolling(known[i] if i in known else grid_of(i), self._gaps) for i in intervals
         }
         self._latest: deque[Kline] = deque(maxlen=_LATEST)
 
     def grid(self, interval: Interval) -> Grid | None:
         """None: not known yet."""
-        return self._lines[interval].grid
+        return self._rolling[interval].grid
 
     def learn(self, interval: Interval, grid: Grid) -> None:
         """Where the candles of this interval open; they begin with the next minute."""
-        self._lines[interval] = _Line(grid, self._gaps)
+        self._rolling[interval] = _Rolling(grid, self._gaps)
 
     def unsure(self, first_ms: int, until_ms: int) -> None:
         """Of sparse minutes: some between may be missing for good."""
         if self._gaps is not None:
             self._gaps.append((first_ms, until_ms))
-        for line in self._lines.values():
-            if line.bar is not None and line.bar.overlaps(first_ms, until_ms):
-                line.bar.complete = False
+        for rolling in self._rolling.values():
+            if rolling.bar is not None and rolling.bar.overlaps(first_ms, until_ms):
+                rolling.bar.complete = False
 
     def passed(self, until_ms: int) -> list[Rolled]:
         """Of sparse minutes: none before ``until_ms`` is to come any more.  What closes by it."""
         return [
             (interval, kline)
-            for interval, line in self._lines.items()
-            for kline in line.passed(until_ms)
+            for interval, rolling in self._rolling.items()
+            for kline in rolling.passed(until_ms)
         ]
 
     def add(self, minute: Kline) -> list[Rolled]:
@@ -117,21 +117,21 @@ class RollUp:
         An open minute is only looked at: the running candles as they are with it so far.
         """
         fresh = [
-            (interval, line)
-            for interval, line in self._lines.items()
-            if line.grid is not None and minute.open_ms > line.last_ms
+            (interval, rolling)
+            for interval, rolling in self._rolling.items()
+            if rolling.grid is not None and minute.open_ms > rolling.last_ms
         ]
-        self.repeated += bool(self._lines) and not fresh
+        self.repeated += bool(self._rolling) and not fresh
         if minute.closed and fresh:
             self._latest.append(minute)
         out: list[Rolled] = []
-        for interval, line in fresh:
+        for interval, rolling in fresh:
             if not minute.closed:
-                out += [(interval, row) for row in line.running(minute)]
+                out += [(interval, row) for row in rolling.running(minute)]
                 continue
-            out += [(interval, row) for row in line.fold(minute)]
-            if line.bar is not None:
-                out.append((interval, line.bar.kline(closed=False)))
+            out += [(interval, row) for row in rolling.fold(minute)]
+            if rolling.bar is not None:
+                out.append((interval, rolling.bar.kline(closed=False)))
         return out
 
     def reseed(self, interval: Interval, minutes: Iterable[Kline]) -> list[Kline]:
@@ -141,16 +141,16 @@ class RollUp:
         Returns the candles that closed among them, for a caller who is not sure that they were
         kept.
         """
-        grid = self._lines[interval].grid
+        grid = self._rolling[interval].grid
         if grid is None:
             return []
-        line = self._lines[interval] = _Line(grid, self._gaps)
-        out = [row for minute in minutes if minute.closed for row in line.fold(minute)]
+        rolling = self._rolling[interval] = _Rolling(grid, self._gaps)
+        out = [row for minute in minutes if minute.closed for row in rolling.fold(minute)]
         return out + [
             row
             for minute in self._latest
-            if minute.open_ms > line.last_ms
-            for row in line.fold(minute)
+            if minute.open_ms > rolling.last_ms
+            for row in rolling.fold(minute)
         ]
 
     def revised(self, minute: Kline) -> list[tuple[Interval, int, int]]:
@@ -159,16 +159,16 @@ class RollUp:
             if old.open_ms == minute.open_ms:
                 self._latest[at] = minute
         return [
-            (interval, open_ms, line.grid.next(open_ms))
-            for interval, line in self._lines.items()
-            if line.grid is not None
-            for open_ms in (line.grid.open_of(minute.open_ms),)
-            if line.last_ms >= minute.open_ms
+            (interval, open_ms, rolling.grid.next(open_ms))
+            for interval, rolling in self._rolling.items()
+            if rolling.grid is not None
+            for open_ms in (rolling.grid.open_of(minute.open_ms),)
+            if rolling.last_ms >= minute.open_ms
         ]
 
     def is_running(self, interval: Interval, open_ms: int) -> bool:
         """Whether the candle of this open time is not closed yet."""
-        bar = self._lines[interval].bar
+        bar = self._rolling[interval].bar
         return bar is not None and bar.open_ms == open_ms
 
 
@@ -259,7 +259,7 @@ def _sum(total: Decimal | None, part: Decimal | None) -> Decimal | None:
 
 
 @define
-class _Line:
+class _Rolling:
     """One interval's candles: the running one, and the last closed minute that is in."""
 
     grid: Grid | None

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from attrs import define, field
 
 from ..instants import Mono
-from ..model import Channel, Line, Series, Source
+from ..model import Channel, ChannelKey, Series, Source
 from ..settings import ExchangeSettings
 from .effects import CandleNews, Effect, Report, StoreHole
 from .questions import Rules
-from .series import CandleLines
+from .series import CandleSeries
 from .status import StreamStatus
 
 
@@ -28,7 +28,7 @@ class Alarm:
 class Scope:
     """One symbol: its rules and settings, its candles, how clients know it to stand.
 
-    ``lines``: its channels beside candles, as clients subscribe to them.  ``since_ms``: the
+    ``channel_keys``: its channels beside candles, as clients subscribe to them.  ``since_ms``: the
     exchange's time when this began.
     """
 
@@ -36,15 +36,15 @@ class Scope:
     settings: ExchangeSettings
     symbol: str
     source: Source
-    candles: CandleLines
+    candles: CandleSeries
     alarm: Alarm
     since_ms: float
-    lines: Mapping[Channel, Line] = field(init=False)
+    channel_keys: Mapping[Channel, ChannelKey] = field(init=False)
     status: StreamStatus = field(factory=StreamStatus)
 
     def __attrs_post_init__(self) -> None:
         channels = (c for c in self.settings.channels if c is not Channel.KLINE)
-        self.lines = {c: Line(self.rules.venue, self.symbol, c) for c in channels}
+        self.channel_keys = {c: ChannelKey(self.rules.venue, self.symbol, c) for c in channels}
 
     def follow(self, effects: list[Effect]) -> None:
         """What candles that closed and holes that were found mean for clients is added behind

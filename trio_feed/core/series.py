@@ -28,7 +28,7 @@ QUIET_S = 60.0
 many of them earlier (:data:`.trades.REST_BEHIND_S`)."""
 
 
-class CandleLines:
+class CandleSeries:
     """``ledgers`` by interval.  Methods return effects, in order."""
 
     def __init__(

@@ -5,8 +5,8 @@ in; what to publish, store, ask, load, resubscribe and report comes out, in orde
 back, nothing waits, and no clock is read: every method takes ``now``.
 
 The way of a message: :meth:`SymbolEngine.take` -> candles :mod:`.series`, trades
-:mod:`.from_trades`, prices :mod:`.from_prices`, the other channels :mod:`.lines`; whether streams
-deliver :mod:`.upstream`.
+:mod:`.from_trades`, prices :mod:`.from_prices`, the other channels :mod:`.market_channels`; whether
+streams deliver :mod:`.upstream`.
 
 The driver calls :meth:`SymbolEngine.wake` when ``wake_at`` has come, performs the effects, and
 brings what was asked for back with :meth:`answer`, :meth:`failed` or :meth:`loaded`.
@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import evolve
 
 from ..instants import Mono, Now
-from ..model import BookUpdate, Channel, Interval, Kline, Price, Source, Subject, Trade
+from ..model import BookUpdate, Channel, Interval, Kline, Price, Source, StreamKey, Trade
 from ..settings import ExchangeSettings
 from .effects import Effect, Fetch, Load
 from .from_prices import PriceCandles
 from .from_trades import ODD_TIME_MS, TradeCandles
-from .lines import ChannelLines, ignored
+from .market_channels import MarketChannels, ignored
 from .monitored import Flows
 from .opening import End
 from .questions import (
@@ -35,7 +35,7 @@ from .questions import (
     TradeQuestion,
 )
 from .scope import Alarm, Scope
-from .series import CandleLines
+from .series import CandleSeries
 from .streams import Data, Kind, KlineUpdate, Stream
 from .upstream import Upstream
 
@@ -59,7 +59,7 @@ class SymbolEngine:
     ) -> None:
         self.symbol = symbol
         self.trading = False
-        self.candles = CandleLines(rules, settings, symbol, ends, now, simulated=simulated)
+        self.candles = CandleSeries(rules, settings, symbol, ends, now, simulated=simulated)
         source = Source.SIMULATED if simulated else Source.EXCHANGE
         self._alarm = Alarm(now.mono)
         self._scope = scope = Scope(
@@ -71,7 +71,7 @@ class SymbolEngine:
         self.trades = TradeCandles(scope, ends) if wanted and not priced else None
         self.upstream = Upstream(scope, self.trades)
         self.prices = PriceCandles(scope, self.upstream, ends, now) if priced else None
-        self.lines = ChannelLines(scope)
+        self.channels = MarketChannels(scope)
 
     def __repr__(self) -> str:
         return f"<SymbolEngine {self._scope.rules.venue}:{self.symbol}>"
@@ -82,10 +82,10 @@ class SymbolEngine:
         return self._alarm.at
 
     @property
-    def subjects(self) -> list[Subject]:
+    def stream_keys(self) -> list[StreamKey]:
         """Everything of the symbol that one can subscribe to."""
         series = (ledger.series for ledger in self.candles.ledgers.values())
-        return [*series, *self._scope.lines.values()]
+        return [*series, *self._scope.channel_keys.values()]
 
     @property
     def priced(self) -> PriceCandles:
@@ -95,7 +95,7 @@ class SymbolEngine:
 
     def broke_off(self, reason: str) -> list[Effect]:
         """It is given up: its subscribers get to know."""
-        return [*self._scope.status.broke_off(self.subjects, reason)]
+        return [*self._scope.status.broke_off(self.stream_keys, reason)]
 
     def time_moved(self, now: Now) -> None:
         """The exchange's time is another one than we thought: every plan is made anew."""
@@ -104,7 +104,7 @@ class SymbolEngine:
 
     def interrupted(self) -> None:
         """It takes the place of another one that broke off; subscribers were told."""
-        self._scope.status.interrupted(self.subjects)
+        self._scope.status.interrupted(self.stream_keys)
 
     def use(self, streams: Iterable[Stream], *, trading: bool, now: Now) -> None:
         """These are its streams from now on."""
@@ -129,7 +129,7 @@ class SymbolEngine:
             elif kind is Price and prices is not None:
                 prices.take(event, now, out)  # type: ignore[arg-type]
             else:
-                out += self.lines.take(event, now)
+                out += self.channels.take(event, now)
             first = heard(event, now.mono)
             if first is not None:
                 began.append(first)
@@ -165,7 +165,7 @@ class SymbolEngine:
         out = self.upstream.down(stream, reason)
         if self.prices is not None:
             self.prices.lost(now)
-        return out + self.lines.lost([stream], now)
+        return out + self.channels.lost([stream], now)
 
     def _kline(self, event: KlineUpdate, now: Now, out: list[Effect]) -> None:
         """A state of the exchange's own candle."""
@@ -192,7 +192,7 @@ class SymbolEngine:
     def wake(self, now: Now, *, held: bool = False) -> list[Effect]:
         """What is due by now.  ``held``: messages wait for us, so a silence is our own doing."""
         out, dead = self.upstream.wake(now, held=held)
-        out += self.lines.lost(dead, now)
+        out += self.channels.lost(dead, now)
         if self.prices is not None:
             self.prices.wake(now, out)
         if self.trading:
@@ -216,8 +216,8 @@ class SymbolEngine:
             case Need.TRADES | Need.PROOF:
                 return None if self.trades is None else self.trades.question(fetch.need)
             case Need.BOOK:
-                assert self.lines.book is not None, "only books want snapshots"
-                self.lines.book.asked(now)
+                assert self.channels.book is not None, "only books want snapshots"
+                self.channels.book.asked(now)
                 return BookQuestion()
             case Need.PROBE:
                 return LatestQuestion(fetch.interval)
@@ -243,7 +243,7 @@ class SymbolEngine:
                 if self.trades is not None:
                     self.trades.refilled((r for r in rows if isinstance(r, Trade)), now, out)
             case BookQuestion():
-                out += self.lines.snapshot(rows, self.upstream.streams_of(Kind.BOOK), now)
+                out += self.channels.snapshot(rows, self.upstream.streams_of(Kind.BOOK), now)
             case LatestQuestion(interval):
                 self._latest(fetch, interval, rows, now, date_ms, out)
             case CandleQuestion(interval):
@@ -297,7 +297,7 @@ class SymbolEngine:
 
     def _probed(self, fetch: Fetch, latest: Kline | Trade | None, now: Now) -> list[Effect]:
         out, dead = self.upstream.probed(fetch, latest, now)
-        out += self.lines.lost(dead, now)
+        out += self.channels.lost(dead, now)
         self._note_asked(out)
         return out
 
@@ -318,7 +318,7 @@ class SymbolEngine:
             liveness, kind = self.upstream.liveness, self._scope.rules.trade_kind
             witnessed = liveness.is_up(Kind.KLINE, Interval.M1)
             yield from self.trades.dues(now, up=liveness.is_up(kind), witnessed=witnessed)
-        yield from self.lines.dues()
+        yield from self.channels.dues()
 
     def _plan(self, now: Now) -> None:
         times = [self.upstream.liveness.wake_at]

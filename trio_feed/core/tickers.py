@@ -4,15 +4,15 @@ apart.  Pure."""
 from attrs import define, evolve
 
 from ..instants import Now
-from ..model import BookTop, Line, Source, Ticker
-from .effects import Effect, LineNews
+from ..model import BookTop, ChannelKey, Source, Ticker
+from .effects import ChannelNews, Effect
 
 
 @define(eq=False)
-class TickerLine:
+class TickerChannel:
     """The last ticker."""
 
-    line: Line
+    key: ChannelKey
     source: Source
     _last: Ticker | None = None
 
@@ -26,7 +26,7 @@ class TickerLine:
         else:
             ticker = evolve(_with_top(last, news), event_ms=news.event_ms or last.event_ms)
         self._last = ticker
-        return [LineNews(self.line, ticker, self.source, float(now.wall))]
+        return [ChannelNews(self.key, ticker, self.source, float(now.wall))]
 
 
 def _with_top(ticker: Ticker, top: Ticker | BookTop) -> Ticker:

@@ -93,7 +93,7 @@ class SymbolTrades:
         """See :meth:`.bars.TradeBars.collect`."""
         return self.bars.collect()
 
-    def witness(self, interval: Interval, kline: Kline, now: Now) -> None:
+    def note_candle(self, interval: Interval, kline: Kline, now: Now) -> None:
         """A state of the exchange's own candle: does it prove that we have every trade until then?
 
         The volume of the minute is compared, where minutes are made here too: the same volume is

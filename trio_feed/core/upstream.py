@@ -7,7 +7,7 @@ it are to know; here the one is put to the other.  Pure.
 from collections.abc import Iterable
 
 from ..instants import Now
-from ..model import Channel, Interval, Kline, Series, Subject, Trade
+from ..model import Channel, Interval, Kline, Series, StreamKey, Trade
 from .channels import BY_KIND
 from .effects import Effect, Fetch, Report, Resubscribe
 from .from_trades import TradeCandles
@@ -37,7 +37,7 @@ class Upstream:
         """These are its streams from now on."""
         self._intervals = {stream: self._intervals_of(stream) for stream in streams}
         self.liveness.keep(self._intervals)
-        self._scope.status.subjects = {s: self._subjects_of(s) for s in self._intervals}
+        self._scope.status.stream_keys = {s: self._stream_keys_of(s) for s in self._intervals}
 
     @property
     def streams(self) -> list[Stream]:
@@ -116,16 +116,16 @@ class Upstream:
                     out += self.flows(action, now)
         return out, dead
 
-    def _missing(self, stream: Stream, now: Now) -> dict[Subject, Span | None]:
-        """What of its subjects is fetched now."""
-        found: dict[Subject, Span | None] = {}
-        for subject in self._scope.status.subjects.get(stream, ()):
-            if isinstance(subject, Series):
-                ledger = self._scope.candles.ledgers[subject.interval]
+    def _missing(self, stream: Stream, now: Now) -> dict[StreamKey, Span | None]:
+        """What of its stream keys is fetched now."""
+        found: dict[StreamKey, Span | None] = {}
+        for stream_key in self._scope.status.stream_keys.get(stream, ()):
+            if isinstance(stream_key, Series):
+                ledger = self._scope.candles.ledgers[stream_key.interval]
                 last = ledger.grid.previous(ledger.grid.open_of(int(now.exchange)))
-                found[subject] = (ledger.expected, last) if ledger.expected <= last else None
-            elif subject.channel is Channel.TRADE and self._trades is not None:
-                found[subject] = self._trades.gap_ms
+                found[stream_key] = (ledger.expected, last) if ledger.expected <= last else None
+            elif stream_key.channel is Channel.TRADE and self._trades is not None:
+                found[stream_key] = self._trades.gap_ms
         return found
 
     def _intervals_of(self, stream: Stream) -> list[Interval]:
@@ -137,15 +137,15 @@ class Upstream:
             return list(scope.settings.trade_intervals)
         return []
 
-    def _subjects_of(self, stream: Stream) -> list[Subject]:
+    def _stream_keys_of(self, stream: Stream) -> list[StreamKey]:
         """What clients get from this stream."""
         scope = self._scope
         intervals = self._intervals_of(stream)
         if Interval.M1 in intervals:
             intervals += scope.settings.rollup_intervals
-        subjects: list[Subject] = [scope.candles.ledgers[i].series for i in intervals]
+        stream_keys: list[StreamKey] = [scope.candles.ledgers[i].series for i in intervals]
         is_trades = stream.kind is scope.rules.trade_kind
         channel = Channel.TRADE if is_trades else BY_KIND.get(stream.kind)
-        if channel is not None and channel in scope.lines:
-            subjects.append(scope.lines[channel])
-        return subjects
+        if channel is not None and channel in scope.channel_keys:
+            stream_keys.append(scope.channel_keys[channel])
+        return stream_keys

@@ -6,8 +6,8 @@ engines see prices in the order of the chain, and :class:`.ChainPlacing`
 processor calls :meth:`ChainFeed.heard`, :class:`.ChainPrices` gives what is ready to the engines,
 and :meth:`ChainFeed.run` asks the nodes for what is missing.
 
-A notification says no time.  Its prices are told at once, and counted when a node has named the
-second of their block, a few seconds later.  No clock of ours is part of that.
+A notification says no time.  Its prices are published at once, and counted when a node has named
+the second of their block, a few seconds later.  No clock of ours is part of that.
 
 How far the chain was read is kept in the store (:mod:`trio_feed.core.chain_cursor`), so that what
 happens while nothing runs is fetched after the next start.
@@ -21,13 +21,13 @@ import structlog
 import trio
 
 from ..core.chain import ChainRepair
+from ..core.chain_items import ChainLimits, Out
 from ..core.chain_placing import ChainPlacing
-from ..core.chain_words import ChainLimits, Out
 from ..environment import mono
 from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
 from ..instants import Mono, Now, Wall
 from ..net.rest import RestClient
-from ..settings import SolanaSettings
+from ..settings import ChainSettings
 from ..transactions import AskBlockTime, AskTransaction, Question, Transaction
 from ..venues.base import ChainVenue
 from ..venues.instruments import AnyInstrument
@@ -36,7 +36,7 @@ from .chain_prices import ChainPrices, Symbols
 from .driver import Driver
 
 
-def limits_of(settings: SolanaSettings) -> ChainLimits:
+def limits_of(settings: ChainSettings) -> ChainLimits:
     return ChainLimits(
         check_s=settings.check_s,
         hold_s=settings.hold_s,
@@ -51,7 +51,7 @@ class ChainFeed:
     def __init__(
         self,
         venue: ChainVenue,
-        settings: SolanaSettings,
+        settings: ChainSettings,
         driver: Driver,
         endpoints: Sequence[RestClient],
         symbols: Symbols,

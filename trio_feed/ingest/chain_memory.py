@@ -27,9 +27,9 @@ class ChainMemory:
         """So far it was read."""
         self.store.put_cursor(self.name, cursor.text())
 
-    async def room(self) -> None:
+    async def wait_capacity(self) -> None:
         """Wait until the store takes more."""
-        await self.store.room()
+        await self.store.wait_capacity()
 
 
 @frozen
@@ -70,18 +70,20 @@ def _opens(driver: Driver, cursor: ChainCursor) -> dict[Interval, int]:
 async def _read(driver: Driver, store: KlineStore, cursor: ChainCursor) -> list[_Resumption]:
     """The candles that were not certain when the earlier run ended are made anew."""
     name, opens = driver.rules.venue, _opens(driver, cursor)
-    tails = await store.tails(name, [*driver.engines])
+    stored_ends = await store.stored_ends(name, [*driver.engines])
     out: list[_Resumption] = []
     for symbol in driver.engines:
-        own = {i: tail for i in opens if (tail := tails.get(Series(name, symbol, i)))}
-        newest_ms = max((tail.kline.open_ms for tail in own.values()), default=0)
+        own = {
+            i: stored_end for i in opens if (stored_end := stored_ends.get(Series(name, symbol, i)))
+        }
+        newest_ms = max((stored_end.kline.open_ms for stored_end in own.values()), default=0)
         if not cursor.covers(symbol, newest_ms):
             continue
         before: dict[Interval, Kline] = {}
         kept: list[tuple[Interval, Kline]] = []
-        for interval, tail in own.items():
-            rows = [tail.kline]
-            if tail.kline.open_ms >= opens[interval]:
+        for interval, stored_end in own.items():
+            rows = [stored_end.kline]
+            if stored_end.kline.open_ms >= opens[interval]:
                 series = Series(name, symbol, interval)
                 rows = await store.history(series, limit=1, end_ms=opens[interval])
                 later = await store.history(series, limit=_READ_ROWS, start_ms=opens[interval])

@@ -6,7 +6,7 @@ from typing import TypeGuard
 import structlog
 
 from ..net.rest import RestClient
-from ..settings import SolanaEndpointSettings, SolanaSettings
+from ..settings import ChainEndpointSettings, ChainSettings
 from ..venues import Venue
 from ..venues.base import ChainVenue
 from .chain import ChainFeed
@@ -26,14 +26,14 @@ def is_repaired(venue: Venue) -> TypeGuard[ChainVenue]:
     return True
 
 
-def nodes_of(solana: SolanaSettings, rest_url: str) -> Sequence[SolanaEndpointSettings]:
+def nodes_of(solana: ChainSettings, rest_url: str) -> Sequence[ChainEndpointSettings]:
     """Those of the settings; else the venue's own."""
-    return solana.endpoints or (SolanaEndpointSettings(rest_url),)
+    return solana.endpoints or (ChainEndpointSettings(rest_url),)
 
 
 async def open_chain(
     venue: ChainVenue,
-    settings: SolanaSettings,
+    settings: ChainSettings,
     driver: Driver,
     clients: Sequence[RestClient],
     newcomers: Newcomers,

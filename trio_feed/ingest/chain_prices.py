@@ -13,9 +13,9 @@ import structlog
 import trio
 
 from ..core.chain_cursor import CursorKeeper
-from ..core.chain_line import slot_of
+from ..core.chain_items import SECOND_MS, Gap, Heard, Item, Proven, Retract, Take, Unsure
+from ..core.chain_order import slot_of
 from ..core.chain_placing import ChainPlacing
-from ..core.chain_words import SECOND_MS, Gap, Heard, Item, Proven, Retract, Take, Unsure
 from ..core.effects import Report
 from ..core.symbol import SymbolEngine
 from ..instants import Mono, Now
@@ -94,7 +94,7 @@ class ChainPrices:
                 self._apply(item)
                 number += 1
                 if number % _AT_ONCE == 0:
-                    await self._memory.room()
+                    await self._memory.wait_capacity()
                     await trio.lowlevel.checkpoint()
 
     def known_from_now(self) -> None:
@@ -211,7 +211,7 @@ class ChainPrices:
                 self._memory.keep(cursor.with_told(self._tellings))
 
     def close(self) -> None:
-        """Keep what clients know by now, so that no price is told twice."""
+        """Keep what clients know by now, so that no price is published twice."""
         if self._keeper.last is not None:
             self._memory.keep(self._keeper.last.with_told(self._tellings))
 

@@ -180,7 +180,7 @@ class Connection:
     async def _subscribe(self, socket: Socket) -> None:
         """Send the plan's frames, no faster than the venue allows, and wait for every answer.
 
-        Reading goes on meanwhile; who does not read is cut off.
+        Reading goes on meanwhile, because exchanges cut off slow readers.
         """
         frames = deque(self.state.plan.subscribe)
         self._waiting = {name for frame in frames for name in frame.acks}

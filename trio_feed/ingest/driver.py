@@ -17,9 +17,9 @@ import trio
 from ..core.clock import ExchangeClock
 from ..core.effects import (
     CandleNews,
+    ChannelNews,
     Effect,
     Fetch,
-    LineNews,
     Load,
     Report,
     Resubscribe,
@@ -32,7 +32,7 @@ from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import mono
 from ..instants import NEVER, Mono, Now, Wall
-from ..model import KlineMessage, Price, StatusMessage, Subject
+from ..model import KlineMessage, Price, StatusMessage, StreamKey
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
 from .context import FeedContext
@@ -74,13 +74,13 @@ class Driver:
         self.engines[symbol] = engine
         return engine
 
-    def close(self, symbol: str) -> list[Subject]:
+    def close(self, symbol: str) -> list[StreamKey]:
         """Forget a symbol; what still comes of it is ignored.  Returns what it consisted of."""
         engine = self.engines.pop(symbol, None)
         if engine is None:
             return []
         self._wakes.forget(engine)
-        return engine.subjects
+        return engine.stream_keys
 
     def use(self, symbol: str, streams: Iterable[Stream], *, trading: bool) -> None:
         """These are the symbol's streams from now on."""
@@ -128,13 +128,13 @@ class Driver:
         return len(self.engines) < settings.max_symbols
 
     def meet(
-        self, symbol: str, ends: Mapping[Any, End], firsts: Mapping[Subject, int | None]
+        self, symbol: str, ends: Mapping[Any, End], firsts: Mapping[StreamKey, int | None]
     ) -> SymbolEngine:
         """Make a symbol known that came by itself.  ``firsts``: open times of the oldest candles
         of its stored series."""
         engine = self.open(symbol, ends)
-        for subject in engine.subjects:
-            self._bus.open(subject, first_ms=firsts.get(subject), sparse=True)
+        for stream_key in engine.stream_keys:
+            self._bus.open(stream_key, first_ms=firsts.get(stream_key), sparse=True)
         now = self.now()
         for stream in self._price_streams:
             engine.use([stream], trading=False, now=now)
@@ -222,7 +222,7 @@ class Driver:
             kind = type(effect)
             if kind is CandleNews:
                 self._publish(effect)  # type: ignore[arg-type]
-            elif kind is LineNews or kind is StatusMessage:
+            elif kind is ChannelNews or kind is StatusMessage:
                 self._bus.publish(effect)  # type: ignore[arg-type]
             elif kind is Report:
                 self.report(effect)  # type: ignore[arg-type]
@@ -272,7 +272,7 @@ class Driver:
 
     def clock_stepped(self) -> None:
         """Our calendar and the monotonic clock have parted."""
-        self.clock.doubt()
+        self.clock.invalidate()
         self._replan()
 
     # What operators see
@@ -288,15 +288,15 @@ class Driver:
 
     def stale_books(self) -> int:
         """Books that stand still."""
-        books = (engine.lines.book for engine in self.engines.values())
+        books = (engine.channels.book for engine in self.engines.values())
         return sum(book is not None and book.book.stale for book in books)
 
     def series(self) -> int:
         return sum(len(engine.candles.ledgers) for engine in self.engines.values())
 
-    def subjects(self) -> list[Subject]:
+    def stream_keys(self) -> list[StreamKey]:
         """Everything that one can subscribe to."""
-        return [subject for engine in self.engines.values() for subject in engine.subjects]
+        return [stream_key for engine in self.engines.values() for stream_key in engine.stream_keys]
 
     def streams(self) -> dict[str, dict[str, object]]:
         """By stream name: how it stands."""

@@ -63,7 +63,7 @@ class Fetcher:
         """Answer one question after the other, until cancelled."""
         while True:
             fetch, engine = await self._next()
-            await self._store.room()  # what it could not keep is not asked for
+            await self._store.wait_capacity()  # what it could not keep is not asked for
             now = self._driver.now()
             instrument = self.instruments.find(fetch.symbol)
             if self._driver.engines.get(fetch.symbol) is not engine:

@@ -30,14 +30,19 @@ class Newcomers:
         driver = self.driver
         if not driver.is_stranger(symbol):
             return
-        tails = await self.store.tails(driver.rules.venue, [symbol])
+        stored_ends = await self.store.stored_ends(driver.rules.venue, [symbol])
         if not driver.is_stranger(symbol):
             return
-        ends = {s.interval: End(tail.kline, tail.settled_ms) for s, tail in tails.items()}
-        engine = driver.meet(symbol, ends, {s: tail.first_open_ms for s, tail in tails.items()})
+        ends = {
+            s.interval: End(stored_end.kline, stored_end.settled_ms)
+            for s, stored_end in stored_ends.items()
+        }
+        engine = driver.meet(
+            symbol, ends, {s: stored_end.first_open_ms for s, stored_end in stored_ends.items()}
+        )
         began_ms = None if self.chain is None else self.chain.began_ms
         if began_ms is not None and ends:
-            newest = max(tail.kline.open_ms for tail in tails.values())
+            newest = max(stored_end.kline.open_ms for stored_end in stored_ends.values())
             if newest >= began_ms:  # it was retired since, and all its prices are known
                 engine.priced.known_since(began_ms)
 
@@ -45,8 +50,8 @@ class Newcomers:
         """Meet those of them that were retired, because something is to be said of them."""
         strangers = [symbol for symbol in symbols if self.driver.is_stranger(symbol)]
         if strangers:
-            tails = await self.store.tails(self.driver.rules.venue, strangers)
-            for symbol in dict.fromkeys(series.symbol for series in tails):
+            stored_ends = await self.store.stored_ends(self.driver.rules.venue, strangers)
+            for symbol in dict.fromkeys(series.symbol for series in stored_ends):
                 await self.meet(symbol)
 
     async def retire(self) -> Never:
@@ -55,6 +60,6 @@ class Newcomers:
         while True:
             await trio.sleep(_RETIRE_S)
             for symbol in self.driver.idle(self.driver.settings.idle_s):
-                for subject in self.driver.close(symbol):
-                    self.bus.close(subject)
+                for stream_key in self.driver.close(symbol):
+                    self.bus.close(stream_key)
                 log.info("symbol.retired", symbol=symbol)

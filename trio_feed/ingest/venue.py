@@ -25,13 +25,13 @@ from attrs import asdict, evolve
 from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
-from ..model import Series, Subject
+from ..model import Series, StreamKey
 from ..net.budgets import Weights
 from ..net.egress import make_egress
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
-from ..store.base import Tail
+from ..store.base import StoredEnd
 from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import AnyInstrument, Instruments, Venue
@@ -60,7 +60,7 @@ class VenueFeed:
         venue: Venue,
         settings: ExchangeSettings,
         context: FeedContext,
-        tails: Mapping[Series, Tail],
+        stored_ends: Mapping[Series, StoredEnd],
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
@@ -97,8 +97,8 @@ class VenueFeed:
         )
         self._symbols = WantedSymbols(venue, self.driver, context.bus)
         self._newcomers = Newcomers(self.driver, context.store, context.bus)
-        for symbol in self._first_symbols(tails):
-            self._open(symbol, tails)
+        for symbol in self._first_symbols(stored_ends):
+            self._open(symbol, stored_ends)
 
     def __repr__(self) -> str:
         return f"<feed {self.venue.NAME} {self.pool!r}>"
@@ -108,9 +108,9 @@ class VenueFeed:
         """Of every connection that there is now."""
         return self.pool.states
 
-    def subjects(self) -> list[Subject]:
+    def stream_keys(self) -> list[StreamKey]:
         """Everything that one can subscribe to."""
-        return self.driver.subjects()
+        return self.driver.stream_keys()
 
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
@@ -154,7 +154,7 @@ class VenueFeed:
         self.driver.clock_stepped()
 
     def broke_off(self, reason: str) -> None:
-        """It is given up: whoever has not heard of its lost connections hears of it now."""
+        """It is given up: subscribers that do not know of its lost connections hear of them now."""
         for engine in self.driver.engines.values():
             self.driver.perform(engine, engine.broke_off(reason))
 
@@ -163,34 +163,36 @@ class VenueFeed:
         for engine in self.driver.engines.values():
             engine.interrupted()
 
-    def change(self, settings: ExchangeSettings, tails: Mapping[Series, Tail]) -> list[Subject]:
+    def change(
+        self, settings: ExchangeSettings, stored_ends: Mapping[Series, StoredEnd]
+    ) -> list[StreamKey]:
         """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
         stored series end.  Returns what there is no more."""
         old, self.settings = self.settings.symbols, settings
         self.driver.settings = settings
         gone = [symbol for symbol in old if symbol not in settings.symbols]
-        closed = [subject for symbol in gone for subject in self.driver.close(symbol)]
+        closed = [stream_key for symbol in gone for stream_key in self.driver.close(symbol)]
         if self._chain is not None:  # prices of symbols that are new now were ignored before
             self._chain.prices.known_from_now()
         for symbol in settings.symbols:
             if symbol not in old:
-                self._open(symbol, tails)
+                self._open(symbol, stored_ends)
         self._fit()
         return closed
 
-    def _first_symbols(self, tails: Mapping[Series, Tail]) -> list[str]:
+    def _first_symbols(self, stored_ends: Mapping[Series, StoredEnd]) -> list[str]:
         """Those of the settings; for "every symbol" those that the store knows."""
         named = [symbol for symbol in self.settings.symbols if symbol != EVERY]
         if EVERY in self.settings.symbols:
-            known = dict.fromkeys(s.symbol for s in tails if s.venue == self.venue.NAME)
+            known = dict.fromkeys(s.symbol for s in stored_ends if s.venue == self.venue.NAME)
             named += list(known)[: self.settings.max_symbols]
         return list(dict.fromkeys(named))
 
-    def _open(self, symbol: str, tails: Mapping[Series, Tail]) -> None:
+    def _open(self, symbol: str, stored_ends: Mapping[Series, StoredEnd]) -> None:
         name = self.venue.NAME
         ends = {
-            series.interval: End(tail.kline, tail.settled_ms, tail.first_open_ms)
-            for series, tail in tails.items()
+            series.interval: End(stored_end.kline, stored_end.settled_ms, stored_end.first_open_ms)
+            for series, stored_end in stored_ends.items()
             if series.venue == name and series.symbol == symbol
         }
         self.driver.open(symbol, ends)
@@ -320,7 +322,7 @@ class VenueFeed:
         driver = self.driver
         while True:
             driver.held = True  # what comes meanwhile is not missing, it waits for room
-            await self._store.room()
+            await self._store.wait_capacity()
             driver.held = receive_channel.statistics().current_buffer_used > 0
             events, mono, wall = await receive_channel.receive()
             if self._chain is not None:

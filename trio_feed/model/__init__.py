@@ -1,7 +1,7 @@
 """The words of the domain: frozen values, no I/O, no clock, nothing of any exchange.
 
 Times are unix milliseconds (``_ms``).  Money is :class:`decimal.Decimal` made from the exchange's
-own digits, so ``"85000.10"`` goes out as ``85000.10``.
+own digits, so ``"85000.10"`` is sent as ``85000.10``.
 """
 
 from .candles import Hole, Interval, Kline, Series, Source
@@ -19,13 +19,13 @@ from .market import (
 from .messages import (
     BookView,
     Channel,
+    ChannelKey,
+    ChannelMessage,
     KlineMessage,
-    Line,
-    LineMessage,
     Message,
     StatusMessage,
+    StreamKey,
     StreamState,
-    Subject,
 )
 from .numbers import EXACT, INT_MAX, parse_decimal, parse_time_ms, plain
 from .private import Delivery, PrivateMessage, Settlement
@@ -44,8 +44,8 @@ __all__ = [
     "Kline",
     "KlineMessage",
     "Level",
-    "Line",
-    "LineMessage",
+    "ChannelKey",
+    "ChannelMessage",
     "Liquidation",
     "MarkPrice",
     "Message",
@@ -56,7 +56,7 @@ __all__ = [
     "Source",
     "StatusMessage",
     "StreamState",
-    "Subject",
+    "StreamKey",
     "Ticker",
     "Trade",
     "parse_decimal",

@@ -20,7 +20,7 @@ class Channel(StrEnum):
 
 
 @frozen(order=True)
-class Line:
+class ChannelKey:
     """Everything of one channel of one symbol that has no interval.  Hashable key."""
 
     venue: str
@@ -31,7 +31,7 @@ class Line:
         return f"{self.venue}:{self.symbol}:{self.channel}"
 
 
-Subject = Series | Line
+StreamKey = Series | ChannelKey
 """What one can subscribe to."""
 
 
@@ -49,10 +49,10 @@ class BookView:
 
 
 @frozen
-class LineMessage:
+class ChannelMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
-    line: Line
+    key: ChannelKey
     data: Ticker | Trade | Price | BookView | MarkPrice | Liquidation
     source: Source
     epoch: int
@@ -85,7 +85,7 @@ class KlineMessage:
 
 
 class StreamState(StrEnum):
-    """How the upstream of a subject stands."""
+    """How the upstream of a stream key stands."""
 
     LIVE = "live"
     STALE = "stale"
@@ -93,22 +93,22 @@ class StreamState(StrEnum):
     REPAIRING = "repairing"
     """It is live again, and what was missed is being fetched."""
     REPAIRED = "repaired"
-    """What was missed has gone out."""
+    """What was missed is published."""
     UNREPAIRABLE = "unrepairable"
     """A part of what was missed does not exist at the exchange either."""
 
 
 @frozen
 class StatusMessage:
-    """The upstream of ``subject`` changed its state.  ``first_ms``..``last_ms``: open times of the
-    candles concerned (of a line: unix ms), where that is known."""
+    """The upstream of ``stream_key`` changed its state.  ``first_ms``..``last_ms``: open times of
+    the candles concerned (of other channels: unix ms), where that is known."""
 
-    subject: Subject
+    stream_key: StreamKey
     state: StreamState
     reason: str = ""
     first_ms: int | None = None
     last_ms: int | None = None
 
 
-Message = KlineMessage | LineMessage | StatusMessage
+Message = KlineMessage | ChannelMessage | StatusMessage
 """What feeds publish."""

@@ -43,7 +43,7 @@ _HINTS: Mapping[int, str] = {
 }
 
 
-def refusal_hint(status: int, hints: Mapping[int, str] = {}) -> str:
+def status_hint(status: int, hints: Mapping[int, str] = {}) -> str:
     """What an HTTP ``status`` of an exchange tells its operator to do; ``hints`` are the venue's
     own and come first."""
     if status in hints:

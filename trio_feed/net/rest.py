@@ -25,7 +25,7 @@ from ..errors import RateLimited, RestError, RestRefused
 from ..instants import Exchange, Mono
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
-from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, refusal_hint
+from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, status_hint
 from .route import Exit, Route
 from .tls import tls_context
 from .urls import RestUrl
@@ -216,7 +216,7 @@ class RestClient:
             bans.ban(now, named_s, longest_s=longest_s)
         left_s = bans.left_s(now)
         said = f"; it named {named_s:g} s" if named_s is not None and named_s > left_s else ""
-        hint = refusal_hint(response.status, self._dialect.hints)
+        hint = status_hint(response.status, self._dialect.hints)
         if left_s > before_s + _SAME_BAN_S:
             _log.warning(
                 "rest.banned",
@@ -247,7 +247,7 @@ class RestClient:
         refusal = self._read("refusal", lambda: self._dialect.refusal(response.body), Refusal())
         said = f" {refusal.code}" if refusal.code is not None else ""
         said += f" {refusal.text!r}" if refusal.text else ""
-        hint = refusal_hint(response.status, self._dialect.hints)
+        hint = status_hint(response.status, self._dialect.hints)
         problem = f"{where}: {response.status}{said} ({hint})"
         return RestRefused(problem, response.status, refusal.code)
 

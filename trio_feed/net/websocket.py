@@ -30,7 +30,7 @@ from ..errors import ConnectionLost, NetworkError, UpgradeRefused
 from ..supervise import HelperNursery
 from .budgets import WaitQueue
 from .counted_stream import CountedStream
-from .limits import FrameBudget, refusal_hint
+from .limits import FrameBudget, status_hint
 from .route import Route
 from .urls import WebSocketUrl
 
@@ -318,7 +318,7 @@ class Socket:
         status = status or self._stream.refused_with()
         if status is None:
             return ConnectionLost(f"{self._target.name} {problem}")
-        hint = refusal_hint(status, self._settings.hints)
+        hint = status_hint(status, self._settings.hints)
         return UpgradeRefused(f"{self._target.name} refused the upgrade: {status} ({hint})", status)
 
     async def _close(self) -> None:

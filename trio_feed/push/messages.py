@@ -13,10 +13,10 @@ from ..bus.base import Upstream
 from ..core import channels
 from ..model import (
     Channel,
+    ChannelMessage,
     Interval,
     Kline,
     KlineMessage,
-    LineMessage,
     PrivateMessage,
     StatusMessage,
     plain,
@@ -53,7 +53,7 @@ def data_head(channel: Channel) -> str:
     return f'{{"type":"{channel}_data","data":{{'
 
 
-def data_tail(message: KlineMessage | LineMessage, now_ms: float) -> str:
+def data_tail(message: KlineMessage | ChannelMessage, now_ms: float) -> str:
     """What follows the subscriber's splice, the same for every subscriber."""
     if isinstance(message, KlineMessage):
         return _kline_tail(message, now_ms)
@@ -89,17 +89,17 @@ def stream_status(own: str, message: StatusMessage, now_ms: float) -> str:
     known = "".join(f',"{name}":{at // 1000}' for name, at in span if at is not None)
     return (
         f'{{"type":"stream_status","data":{{{own}'
-        f'"exchange":{quote(message.subject.venue)},"status":"{message.state}",'
+        f'"exchange":{quote(message.stream_key.venue)},"status":"{message.state}",'
         f'"reason":{quote(message.reason)}{known}}},"timestamp":{stamp}}}'
     )
 
 
-def _line_tail(message: LineMessage, now_ms: float) -> str:
+def _line_tail(message: ChannelMessage, now_ms: float) -> str:
     data = message.data
     body, event_ms = channels.body(data), channels.event_ms(data)
     stamp = int(now_ms)
     return (
-        f'"exchange":{quote(message.line.venue)},"epoch":{message.epoch},'
+        f'"exchange":{quote(message.key.venue)},"epoch":{message.epoch},'
         f'"offset":{message.offset},"source":"{message.source}","event_time":{event_ms},'
         f'"received_at":{message.received_ms:.3f},"sent_at":{now_ms:.3f},'
         f'"data":{body},"timestamp":{stamp}}},"timestamp":{stamp}}}'

@@ -148,7 +148,7 @@ class Session:
                 self.refuse(error.code, str(error), error.echo)
             else:
                 await self._serve(request)
-            await self.sender.room()
+            await self.sender.wait_capacity()
 
     async def _serve(self, request: Request) -> None:
         try:
@@ -238,7 +238,7 @@ class Session:
     def _unsubscribe(self, request: Unsubscribe) -> None:
         topic = self._context.hub.find(request.target)
         if not self.sender.unsubscribe(topic):
-            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.subject}")
+            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.stream_key}")
         self.sender.reply(messages.unsubscribe_confirmed(request, self._context.now_ms()))
 
     async def _history(self, request: History) -> None:
@@ -271,7 +271,7 @@ def _entry(subscription: Subscription) -> dict[str, Any]:
     return {
         **target.about,
         "subscription_id": subscription.request.subscription_id,
-        "exchange": subscription.topic.subject.venue,
+        "exchange": subscription.topic.stream_key.venue,
         "channel": target.channel.value,
         "provisional": subscription.request.provisional,
     }

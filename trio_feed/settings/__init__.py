@@ -1,13 +1,13 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
 from .exchanges import (
+    ChainEndpointSettings,
+    ChainSettings,
     ConnectionSettings,
     EgressSettings,
     ExchangeSettings,
     ProxySettings,
     SimulatorSettings,
-    SolanaEndpointSettings,
-    SolanaSettings,
     split_address,
 )
 from .fields import Secret, masked_url
@@ -48,8 +48,8 @@ __all__ = [
     "Settings",
     "SettlementSettings",
     "SimulatorSettings",
-    "SolanaEndpointSettings",
-    "SolanaSettings",
+    "ChainEndpointSettings",
+    "ChainSettings",
     "StoreSettings",
     "WebSocketSettings",
     "load",

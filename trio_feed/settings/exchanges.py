@@ -135,7 +135,7 @@ class ConnectionSettings:
 
 
 @frozen
-class SolanaEndpointSettings:
+class ChainEndpointSettings:
     """One of ``[[exchanges.spinpet.solana.endpoints]]``: a node that is asked for what was missed.
 
     Keys may stand in the URLs or in ``token``; they are shown nowhere.
@@ -152,7 +152,7 @@ class SolanaEndpointSettings:
 
 
 @frozen
-class SolanaSettings:
+class ChainSettings:
     """``[exchanges.spinpet.solana]``: where the price events come from."""
 
     program_id: str = ""
@@ -160,7 +160,7 @@ class SolanaSettings:
     commitment: Literal["processed", "confirmed", "finalized"] = "confirmed"
     process_failed_transactions: bool = False
     """Also believe events of transactions that failed."""
-    endpoints: tuple[SolanaEndpointSettings, ...] = ()
+    endpoints: tuple[ChainEndpointSettings, ...] = ()
     """Where missed transactions are asked for; empty: `connection.rest_url` alone.  Several are
     compared: what only one of them knows counts."""
     check_s: float = field(default=10.0, validator=_between(1, 3600))
@@ -230,7 +230,7 @@ class ExchangeSettings:
     idle_s: float = field(default=86400.0, validator=_between(60, 365 * 86400))
     """spinpet with symbols = ["*"]: a token without a price for so long is let go; it comes back
     with its next price."""
-    solana: SolanaSettings = SolanaSettings()
+    solana: ChainSettings = ChainSettings()
     """For venue spinpet only."""
 
     def __attrs_post_init__(self) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
+from attrs import evolve
 
-from ..settings import SimulatorSettings
+from ..settings import ExchangeSettings, SimulatorSettings
 from .binance.exchange import DIALECTS, binance_exchange
 from .machinery.server import MarketExchange, SimulatedExchange, serve
 from .market.market import Market
@@ -20,6 +21,14 @@ _MAKERS: Mapping[str, Callable[..., MarketExchange[Any]]] = {
 VENUES = (*_MAKERS, "spinpet")
 """Venues that can be simulated."""
 _MINTS = 3
+
+
+def completed(settings: SimulatorSettings, exchange: ExchangeSettings) -> ExchangeSettings:
+    """The venue's settings with what its simulator brings along: Spin Pet's program id."""
+    if settings.venue != "spinpet":
+        return exchange
+    solana = evolve(exchange.solana, program_id=spinpet_market(settings).program_id)
+    return evolve(exchange, solana=solana)
 
 
 def spinpet_market(settings: SimulatorSettings) -> SpinPetMarket:

@@ -4,8 +4,8 @@ from .base import (
     KlineStore,
     Revision,
     Sizes,
+    StoredEnd,
     StoreStatistics,
-    Tail,
     why_unfit,
 )
 from .buffered import BufferedStore
@@ -24,7 +24,7 @@ __all__ = [
     "Revision",
     "Sizes",
     "StoreStatistics",
-    "Tail",
+    "StoredEnd",
     "open_journal",
     "open_store",
     "why_unfit",

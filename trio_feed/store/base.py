@@ -20,7 +20,7 @@ _INT_MAX = 2**63 - 1
 
 
 @frozen
-class Tail:
+class StoredEnd:
     """The end of one stored series: its last closed candle.
 
     ``settled_ms``: open time up to which everything is either stored or known not to exist at the
@@ -126,10 +126,10 @@ class End:
     def add_hole(self, hole: Hole) -> None:
         self.settled_ms = max(self.settled_ms, hole.last_ms)
 
-    def tail(self) -> Tail | None:
+    def stored_end(self) -> StoredEnd | None:
         if self.kline is None:
             return None
-        return Tail(self.kline, self.settled_ms, self.first_open_ms, self.last_stream_id)
+        return StoredEnd(self.kline, self.settled_ms, self.first_open_ms, self.last_stream_id)
 
 
 def why_unfit(entry: SeriesEntry) -> str:
@@ -186,7 +186,7 @@ class KlineStore(Protocol):
     async def cursor(self, name: str) -> str | None:
         """What :meth:`put_cursor` kept last; None: nothing yet."""
 
-    async def room(self) -> bool:
+    async def wait_capacity(self) -> bool:
         """Wait while more rows are pending than the settings allow; whether it had to."""
 
     async def history(
@@ -195,9 +195,9 @@ class KlineStore(Protocol):
         """The last ``limit`` candles with start_ms <= open < end_ms, ascending; with ``start_ms``
         and no ``end_ms`` the first ``limit`` from there on."""
 
-    async def tails(
+    async def stored_ends(
         self, venue: str | None = None, symbols: Collection[str] | None = None
-    ) -> dict[Series, Tail]:
+    ) -> dict[Series, StoredEnd]:
         """The last closed candle of every series; of one ``venue``, of some ``symbols``.  Its cost
         grows with the number of those series, not with that of candles."""
 

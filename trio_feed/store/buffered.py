@@ -27,8 +27,8 @@ from .base import (
     Revision,
     SeriesEntry,
     Sizes,
+    StoredEnd,
     StoreStatistics,
-    Tail,
     merge_messages,
     why_unfit,
 )
@@ -47,7 +47,7 @@ _STEP_PAUSE_S = 0.02
 class BufferLimits:
     """``flush_interval_s``: from batch to batch at least, so what comes first after a pause is
     written at once; ``max_pending``: entries in memory at
-    which :meth:`BufferedStore.room` waits; ``keep``: how long candles are kept."""
+    which :meth:`BufferedStore.wait_capacity` waits; ``keep``: how long candles are kept."""
 
     flush_interval_s: float
     max_pending: int
@@ -107,7 +107,7 @@ class BufferedStore:
     def statistics(self) -> StoreStatistics:
         return StoreStatistics(self.pending(), self._sizes, self._pruned, self._refused)
 
-    async def room(self) -> bool:
+    async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         full = self.pending() >= self._limits.max_pending
         while self.pending() >= self._limits.max_pending:
@@ -185,9 +185,9 @@ class BufferedStore:
             return ordered[:limit]
         return ordered[max(0, len(ordered) - limit) :]
 
-    async def tails(
+    async def stored_ends(
         self, venue: str | None = None, symbols: Collection[str] | None = None
-    ) -> dict[Series, Tail]:
+    ) -> dict[Series, StoredEnd]:
         with self._watch(None) as unwritten:
             ends = await self._ask(self.backend.ends(venue, symbols))
         for entry in unwritten.entries:
@@ -202,8 +202,12 @@ class BufferedStore:
                 ends.setdefault(series, End()).add(entry.kline)
             elif isinstance(entry, HoleEntry):
                 ends.setdefault(series, End()).add_hole(entry.hole)
-        tails = {series: end.tail() for series, end in ends.items()}
-        return {series: tail for series, tail in tails.items() if tail is not None}
+        stored_ends = {series: end.stored_end() for series, end in ends.items()}
+        return {
+            series: stored_end
+            for series, stored_end in stored_ends.items()
+            if stored_end is not None
+        }
 
     async def first_open(self, series: Series) -> int | None:
         with self._watch(series) as unwritten:

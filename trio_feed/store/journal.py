@@ -1,6 +1,6 @@
 """The journal of private events: what was reported, for whom, and in which order.
 
-An event is on the disk before anybody is told of it or the reporter is answered, so nothing that
+An event is on the disk before it is published or the reporter is answered, so nothing that
 was acknowledged or delivered is ever forgotten.  Requests that arrive while a batch is being
 written wait for the next one together (group commit): one thread hop and one sync for all.
 

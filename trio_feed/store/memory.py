@@ -15,8 +15,8 @@ from .base import (
     LostEntry,
     Revision,
     Sizes,
+    StoredEnd,
     StoreStatistics,
-    Tail,
     boundaries,
     merge_messages,
     why_unfit,
@@ -65,7 +65,7 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._cursors.get(name)
 
-    async def room(self) -> bool:
+    async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         return False
 
@@ -81,16 +81,16 @@ class MemoryStore:
         low = max(low, high - limit)
         return [rows.messages[at].kline for at in rows.opens[low:high]]
 
-    async def tails(
+    async def stored_ends(
         self, venue: str | None = None, symbols: Collection[str] | None = None
-    ) -> dict[Series, Tail]:
+    ) -> dict[Series, StoredEnd]:
         await trio.lowlevel.checkpoint()
         return {
-            series: tail
+            series: stored_end
             for series, rows in self._series.items()
             if venue in (None, series.venue)
             and (symbols is None or series.symbol in symbols)
-            and (tail := rows.end.tail()) is not None
+            and (stored_end := rows.end.stored_end()) is not None
         }
 
     async def first_open(self, series: Series) -> int | None:

@@ -1,4 +1,4 @@
-"""Judges the trades that a client was told, each against the market's own.  Pure."""
+"""Judges the trades that a client received, each against the market's own.  Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _ABSURD_MS = 3_600_000
 
 
 def judge_trades(case: Case, told: Sequence[ToldTrade]) -> dict[str, int]:
-    """``lost``: of those that happened after the first one that was told, up to the end;
+    """``lost``: of those that happened after the first one received, up to the end;
     ``wrong``: another price, quantity or time than the market's, or there is none with this id;
     ``duplicated``; ``out_of_order``.
 

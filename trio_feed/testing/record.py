@@ -1,4 +1,4 @@
-"""What a client of a simulated service was told."""
+"""What a client of a simulated service received."""
 
 from collections import Counter
 from typing import Any
@@ -122,7 +122,7 @@ def _begins(levels: Any, told: list[list[float]]) -> bool:
 
 @define
 class Record:
-    """Everything that a client was told, by (symbol, interval)."""
+    """Everything that a client received, by (symbol, interval)."""
 
     books: BookCheck | None
     """None: there are none."""

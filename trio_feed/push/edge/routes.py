@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from ...errors import StoreError
 from ...metrics import Metrics
-from ...model import Series, Subject
+from ...model import Series, StreamKey
 from ...store import KlineStore
 from .. import parsing, protocol
 from ..fanout import history
@@ -79,7 +79,7 @@ class HttpRoutes:
         return _json(
             {
                 "symbols": self.hub.symbols,
-                "series": [_entry(topic.subject) for topic in self.hub.topics],
+                "series": [_entry(topic.stream_key) for topic in self.hub.topics],
             }
         )
 
@@ -98,13 +98,13 @@ class HttpRoutes:
         return Response(body, media_type="application/json")
 
 
-def _entry(subject: Subject) -> dict[str, str]:
+def _entry(stream_key: StreamKey) -> dict[str, str]:
     what = (
-        {"channel": "kline", "interval": subject.interval.value}
-        if isinstance(subject, Series)
-        else {"channel": subject.channel.value}
+        {"channel": "kline", "interval": stream_key.interval.value}
+        if isinstance(stream_key, Series)
+        else {"channel": stream_key.channel.value}
     )
-    return {"exchange": subject.venue, "symbol": subject.symbol, **what}
+    return {"exchange": stream_key.venue, "symbol": stream_key.symbol, **what}
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:

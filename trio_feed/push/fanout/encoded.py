@@ -98,7 +98,7 @@ def encoded(
         whole, final = not message.kline.closed, message.kline.closed and not message.revision
         open_ms = message.kline.open_ms
     else:
-        whole, final, open_ms = CHANNELS[message.line.channel].conflated, False, None
+        whole, final, open_ms = CHANNELS[message.key.channel].conflated, False, None
     return EncodedMessage(
         message.epoch,
         message.offset,

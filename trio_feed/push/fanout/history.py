@@ -106,8 +106,8 @@ async def _rows(
 
 
 def _series(stream: Stream) -> Series:
-    assert isinstance(stream.subject, Series), "only candles have a history"
-    return stream.subject
+    assert isinstance(stream.stream_key, Series), "only candles have a history"
+    return stream.stream_key
 
 
 def _within(stream: Stream, start_ms: int | None, end_ms: int | None) -> Rows:
@@ -140,7 +140,7 @@ def _body(stream: Stream, own: str, rows: Rows) -> str:
     more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
     return messages.history_body(
         own,
-        stream.subject.venue,
+        stream.stream_key.venue,
         rows,
         has_more=more,
         epoch=stream.epoch,

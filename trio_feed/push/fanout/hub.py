@@ -57,7 +57,7 @@ class Hub:
 
     @property
     def topics(self) -> Iterable[Topic]:
-        return self._all.by_subject.values()
+        return self._all.by_key.values()
 
     async def run(self) -> Never:
         """Run the write coalescer, until cancelled."""
@@ -72,7 +72,7 @@ class Hub:
     def closed(self, stream: Stream) -> None:
         """Its subscribers get a last status, and the topic is removed."""
         topic = self._topics.pop(stream)
-        status = StatusMessage(stream.subject, StreamState.STALE, "removed from the settings")
+        status = StatusMessage(stream.stream_key, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
             subscription.subscriber.topic_closed(topic)

@@ -39,13 +39,13 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
     stream = topic.stream
     if stream.continues(since.epoch, since.offset):
         return Missed([(encoded_once(kept), 0) for kept in stream.after(since.offset)], "ring")
-    subject, ahead = stream.subject, (stream.epoch, stream.offset)
-    if not isinstance(subject, Series) or (since.epoch, since.offset) > ahead:
+    stream_key, ahead = stream.stream_key, (stream.epoch, stream.offset)
+    if not isinstance(stream_key, Series) or (since.epoch, since.offset) > ahead:
         return None
     for _ in range(_TRIES):
         mark = stream.offset  # what was published up to here is in the store
         rows = await store.after(
-            subject, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
+            stream_key, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
         )
         if rows is None:
             return None
@@ -92,6 +92,6 @@ def resume_points(
             if entry.message is None:
                 continue
             number = entry.message.epoch, entry.message.offset - entry.left_out - 1
-        names = {**subscription.request.target.about, "exchange": topic.subject.venue}
+        names = {**subscription.request.target.about, "exchange": topic.stream_key.venue}
         points.append({**names, "epoch": number[0], "offset": number[1]})
     return points

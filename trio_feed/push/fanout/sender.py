@@ -181,9 +181,9 @@ class ClientSender:
         """Write what waits, as far as the socket takes it."""
         self._writer.flush()
 
-    async def room(self) -> None:
+    async def wait_capacity(self) -> None:
         """Wait while too much is queued."""
-        await self._writer.room()
+        await self._writer.wait_capacity()
 
     def leave(self, code: int, reason: str, last_message: str) -> None:
         """Send ``last_message`` after what is queued, then close with ``code``."""

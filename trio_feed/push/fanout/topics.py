@@ -9,7 +9,7 @@ from typing import Protocol
 from attrs import define, field
 
 from ...bus.base import Stream
-from ...model import Interval, Line, Series, StatusMessage, Subject
+from ...model import ChannelKey, Interval, Series, StatusMessage, StreamKey
 from ..protocol import REFUSED, RequestError, Subscribe, Target
 from .encoded import EncodedMessage, Prefix
 
@@ -71,17 +71,17 @@ class Topic:
     under_way: deque[FanOut] = field(factory=deque)
 
     @property
-    def subject(self) -> Subject:
-        return self.stream.subject
+    def stream_key(self) -> StreamKey:
+        return self.stream.stream_key
 
 
 class Topics:
-    """All topics by subject and by symbol.  ``default_venue`` answers for a symbol that exists on
-    several venues."""
+    """All topics by stream key and by symbol.  ``default_venue`` answers for a symbol that exists
+    on several venues."""
 
     def __init__(self, default_venue: str) -> None:
-        self.by_subject: dict[Subject, Topic] = {}
-        self._by_symbol: dict[str, dict[Subject, Topic]] = {}
+        self.by_key: dict[StreamKey, Topic] = {}
+        self._by_symbol: dict[str, dict[StreamKey, Topic]] = {}
         self._aliases: dict[str, str] = {}
         self._intervals: Counter[Interval] = Counter()
         self._default_venue = default_venue
@@ -95,21 +95,21 @@ class Topics:
         return [interval for interval in Interval if self._intervals[interval]]
 
     def add(self, topic: Topic) -> None:
-        subject = topic.subject
-        self.by_subject[subject] = topic
-        self._by_symbol.setdefault(subject.symbol, {})[subject] = topic
-        if isinstance(subject, Series):
-            self._intervals[subject.interval] += 1
+        stream_key = topic.stream_key
+        self.by_key[stream_key] = topic
+        self._by_symbol.setdefault(stream_key.symbol, {})[stream_key] = topic
+        if isinstance(stream_key, Series):
+            self._intervals[stream_key.interval] += 1
 
     def remove(self, topic: Topic) -> None:
-        subject = topic.subject
-        del self.by_subject[subject]
-        there = self._by_symbol[subject.symbol]
-        del there[subject]
+        stream_key = topic.stream_key
+        del self.by_key[stream_key]
+        there = self._by_symbol[stream_key.symbol]
+        del there[stream_key]
         if not there:
-            del self._by_symbol[subject.symbol]
-        if isinstance(subject, Series):
-            self._intervals[subject.interval] -= 1
+            del self._by_symbol[stream_key.symbol]
+        if isinstance(stream_key, Series):
+            self._intervals[stream_key.interval] -= 1
 
     def name(self, alias: str, symbol: str) -> None:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
@@ -122,16 +122,16 @@ class Topics:
             known = _some(nearest(target.symbol, self._by_symbol))
             raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
         there = self._by_symbol[symbol]
-        venues = list(dict.fromkeys(subject.venue for subject in there))
+        venues = list(dict.fromkeys(stream_key.venue for stream_key in there))
         venue = target.exchange
         if venue is None:
             venue = self._default_venue if self._default_venue in venues else venues[0]
         if venue not in venues:
             known = _some(nearest(venue, venues))
             raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {known}")
-        topic = there.get(_subject(venue, symbol, target))
+        topic = there.get(_stream_key(venue, symbol, target))
         if topic is None:
-            have = [subject for subject in there if subject.venue == venue]
+            have = [stream_key for stream_key in there if stream_key.venue == venue]
             raise RequestError(code, f"{_absent(target, have)} for {symbol}")
         return topic
 
@@ -161,9 +161,9 @@ def _pairs(name: str) -> frozenset[str]:
     return frozenset(map("".join, pairwise(letters)))
 
 
-def _absent(target: Target, have: Iterable[Subject]) -> str:
+def _absent(target: Target, have: Iterable[StreamKey]) -> str:
     if target.interval is None:
-        channels = _some(s.channel.value for s in have if isinstance(s, Line))
+        channels = _some(s.channel.value for s in have if isinstance(s, ChannelKey))
         return f"channel: {target.channel.value!r} is not one of {channels}"
     places = list(Interval)  # from the shortest to the longest
     wanted = places.index(target.interval)
@@ -173,9 +173,9 @@ def _absent(target: Target, have: Iterable[Subject]) -> str:
     return f"interval: {target.notation!r} is not one of {intervals}"
 
 
-def _subject(venue: str, symbol: str, target: Target) -> Subject:
+def _stream_key(venue: str, symbol: str, target: Target) -> StreamKey:
     if target.interval is None:
-        return Line(venue, symbol, target.channel)
+        return ChannelKey(venue, symbol, target.channel)
     return Series(venue, symbol, target.interval)
 
 

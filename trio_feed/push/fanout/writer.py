@@ -74,7 +74,7 @@ class Writer:
             if taken:
                 self._written(first)
 
-    async def room(self) -> None:
+    async def wait_capacity(self) -> None:
         """Wait while the send_queue is full."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while self.send_queue.full:

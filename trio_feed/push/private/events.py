@@ -30,7 +30,7 @@ class Client(Protocol):
 
     def deliver(self, text: str) -> None: ...
     def reply(self, text: str) -> None: ...
-    async def room(self) -> None: ...
+    async def wait_capacity(self) -> None: ...
     def leave(self, code: int, reason: str, last_message: str) -> None: ...
 
 
@@ -144,7 +144,7 @@ class PrivateFeed:
             if offset == subscription.offset:
                 subscription.live = True  # and nothing has waited since the comparison
                 return
-            await subscription.client.room()
+            await subscription.client.wait_capacity()
             page = await self._page(subscription, offset)
             if not page:
                 self._cut_off(

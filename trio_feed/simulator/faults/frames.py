@@ -1,6 +1,6 @@
 """Ways to spoil frames on their way, pure: each call makes one for one connection.
 
-A change_frames takes the payload of a text frame and says what goes out instead, and when.
+A change_frames takes the payload of a text frame and says what is sent instead, and when.
 """
 
 import re

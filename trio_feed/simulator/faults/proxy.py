@@ -117,7 +117,7 @@ class FaultProxy:
             self.nursery.start_soon(trio.aclose_forcefully, stream)
 
     def answered(self, data: bytes) -> None:
-        """A REST answer goes out: note the ban that it speaks of."""
+        """A REST answer is sent: note the ban that it speaks of."""
         if not data.startswith((b"HTTP/1.1 418", b"HTTP/1.1 429")):
             return
         now = self.now_ms()

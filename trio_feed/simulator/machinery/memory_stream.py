@@ -9,7 +9,7 @@ from attrs import define, field
 
 
 @define(eq=False)
-class _Line:
+class _Direction:
     """Bytes on their way in one direction."""
 
     data: bytearray = field(factory=bytearray)
@@ -24,8 +24,8 @@ class _Line:
 class Pipe(trio.abc.Stream):
     """One end.  Any number of tasks may send, one receives; the buffer has no bound."""
 
-    _incoming: _Line
-    _outgoing: _Line
+    _incoming: _Direction
+    _outgoing: _Direction
     _closed: bool = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -39,19 +39,19 @@ class Pipe(trio.abc.Stream):
         self._check()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        line = self._incoming
+        direction = self._incoming
         if self._closed:
             raise trio.ClosedResourceError
-        if line.data:
+        if direction.data:
             await trio.lowlevel.checkpoint_if_cancelled()
-        elif line.ended:
+        elif direction.ended:
             await trio.lowlevel.checkpoint()
         else:
-            await line.readers.park()
+            await direction.readers.park()
             if self._closed:
                 raise trio.ClosedResourceError
-        data = bytes(line.data[:max_bytes])
-        del line.data[:max_bytes]
+        data = bytes(direction.data[:max_bytes])
+        del direction.data[:max_bytes]
         return data
 
     async def aclose(self) -> None:
@@ -71,5 +71,5 @@ class Pipe(trio.abc.Stream):
 
 def pipe_pair() -> tuple[Pipe, Pipe]:
     """Both ends."""
-    one, other = _Line(), _Line()
+    one, other = _Direction(), _Direction()
     return Pipe(one, other), Pipe(other, one)

@@ -1,7 +1,7 @@
 """The chain behind a Solana node in a box, and what is asked of it by RPC.  Pure.
 
 Every transaction lands in a slot.  A fork puts the next ones into slots that are skipped later:
-those who listen to ``processed`` are told of them, nobody else; two of three land again after that,
+those who listen to ``processed`` see them, nobody else; two of three land again after that,
 the third never does.  What has landed for good is ``confirmed`` and ``finalized`` at once, as it is
 within 150 ms on mainnet.
 

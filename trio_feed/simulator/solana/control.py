@@ -33,7 +33,7 @@ class LogSubscriptions:
     ids: Iterator[int]
     accounts: dict[int, str | None] = field(factory=dict)
     processed: set[int] = field(factory=set)
-    """The subscriptions that are told of what may still vanish."""
+    """The subscriptions that see what may still vanish."""
 
     def handle(self, text: str) -> str:
         """Take one request in.  Returns the reply; ``accounts`` is changed by then."""

@@ -9,19 +9,19 @@ from collections.abc import Iterable, Sequence
 from ..instants import NEVER, Mono, Now
 from ..model import BookUpdate, Channel
 from .arbitration import Arbitration
-from .books import BookLine
+from .books import BookChannel
 from .channels import BY_EVENT, CHANNELS
-from .effects import Effect, Fetch, LineNews, Report, Resubscribe
+from .effects import ChannelNews, Effect, Fetch, Report, Resubscribe
 from .questions import Need
 from .scope import Scope
 from .streams import Data, Kind, Stream
-from .tickers import TickerLine
+from .tickers import TickerChannel
 
 _HOLD_BOOKS_S = 0.5
 """With redundancy: how much one connection may be ahead of the other."""
 
 
-class ChannelLines:
+class MarketChannels:
     """Of one symbol.  ``book`` is None where none is wanted, or the venue has none."""
 
     def __init__(self, scope: Scope) -> None:
@@ -29,11 +29,11 @@ class ChannelLines:
         settings = scope.settings
         two = settings.connection.redundancy > 1
         self._arbitration = Arbitration(_HOLD_BOOKS_S if two else 0.0)
-        ticker, book = scope.lines.get(Channel.TICKER), scope.lines.get(Channel.BOOK)
-        self._ticker = None if ticker is None else TickerLine(ticker, scope.source)
-        self.book: BookLine | None = None
+        ticker, book = scope.channel_keys.get(Channel.TICKER), scope.channel_keys.get(Channel.BOOK)
+        self._ticker = None if ticker is None else TickerChannel(ticker, scope.source)
+        self.book: BookChannel | None = None
         if book is not None and scope.rules.book_rule is not None:
-            self.book = BookLine(scope.rules, book, settings.book_levels, scope.source)
+            self.book = BookChannel(scope.rules, book, settings.book_levels, scope.source)
 
     def take(self, event: Data, now: Now) -> Sequence[Effect]:
         """An event of one of the channels."""
@@ -41,7 +41,7 @@ class ChannelLines:
         if isinstance(event, BookUpdate):
             return self._book_update(event, now)
         channel = BY_EVENT.get(kind)
-        line = None if channel is None else self._scope.lines.get(channel)
+        line = None if channel is None else self._scope.channel_keys.get(channel)
         if channel is None or line is None:
             return [ignored(kind.__name__)]
         order = CHANNELS[channel].events[kind](event)
@@ -49,7 +49,7 @@ class ChannelLines:
             return []
         if channel is Channel.TICKER and self._ticker is not None:
             return self._ticker.take(event, now)  # type: ignore[arg-type]
-        return [LineNews(line, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
+        return [ChannelNews(line, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
 
     def lost(self, streams: Iterable[Stream], now: Now) -> list[Effect]:
         """These do not deliver any more."""

@@ -28,7 +28,7 @@ def virtual_now_ms() -> float:
 
 
 @define
-class House:
+class Stack:
     """Handles to everything that runs."""
 
     network: MemoryNetwork
@@ -66,7 +66,7 @@ def settings_for_tests(*assignments: str, venue: str = "binance_usdm") -> Settin
 
 
 @asynccontextmanager
-async def open_house(
+async def open_stack(
     settings: Settings,
     *,
     seed: int = 1,
@@ -75,7 +75,7 @@ async def open_house(
     symbols: tuple[str, ...] = ("BTCUSDT",),
     network: MemoryNetwork | None = None,
     now_ms: Callable[[], float] = virtual_now_ms,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Stack]:
     """Everything up and running; cancelled on the way out.  ``network`` may have proxies in it,
     ``now_ms`` is the service's calendar, which may be wrong."""
     network = network or MemoryNetwork()
@@ -97,7 +97,7 @@ async def open_house(
             partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(service.run, settings, environment)
-        yield House(network, exchange.market, exchange, ready, environment, fault_proxy)
+        yield Stack(network, exchange.market, exchange, ready, environment, fault_proxy)
         nursery.cancel_scope.cancel()
 
 
@@ -132,9 +132,9 @@ class PushClient:
 
 
 @asynccontextmanager
-async def push_client(house: House) -> AsyncIterator[PushClient]:
-    host, _, port = house.ready.address.rpartition(":")
-    stream = await house.network.dial(host, int(port))
+async def push_client(stack: Stack) -> AsyncIterator[PushClient]:
+    host, _, port = stack.ready.address.rpartition(":")
+    stream = await stack.network.dial(host, int(port))
     async with trio.open_nursery() as nursery:
         connection = await trio_websocket.wrap_client_stream(
             nursery, stream, f"{host}:{port}", "/ws", message_queue_size=1000

@@ -1,5 +1,5 @@
 """One subscription to a channel beside candles.  Pure.  Nothing can be fetched afterwards here:
-what the server cannot replay is missing, and the consumer is told."""
+what the server cannot replay is missing, and the consumer gets a gap message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from .messages import (
 from .numbers import Numbers
 
 
-class Line:
+class ChannelSubscription:
     """Used as :class:`trio_feed.client.candles.Candles` is."""
 
     def __init__(self, stream: Stream) -> None:
@@ -31,7 +31,7 @@ class Line:
         self._resuming = False
 
     def __repr__(self) -> str:
-        return f"<Line {self.stream} {'on' if self.answered else 'waiting'}>"
+        return f"<ChannelSubscription {self.stream} {'on' if self.answered else 'waiting'}>"
 
     def opening(self) -> dict[str, Any]:
         self._resuming = self.served

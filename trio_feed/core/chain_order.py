@@ -64,7 +64,7 @@ class Record:
 
 
 @define(eq=False)
-class ChainLine:
+class ChainOrder:
     """Records by signature and in order."""
 
     by_signature: dict[str, Record] = field(factory=dict)
