@@ -109,6 +109,28 @@ async def test_after_a_kill_only_what_is_certain_is_told(tmp_path: Path) -> None
             assert await after(store, killed, 9, closed_ms=known) == [(2, 1, "100.50", False)]
 
 
+async def test_history_that_is_fetched_does_not_disturb_resuming_from_an_earlier_run(
+    tmp_path: Path,
+) -> None:
+    """A page of the past was told as freshly closed while it waited, and ended all resuming of
+    earlier runs once it was written."""
+    path = tmp_path / "a.db"
+    with trio.fail_after(10):
+        async with opened(path) as store:
+            first = store.epoch
+            for n in range(3):
+                put(store, n, n + 1)
+        async with opened(path) as store:
+            for n in range(-20, 0):
+                put(store, n, 0)  # as the driver puts history
+            assert await after(store, first, 3) == []
+        async with opened(path) as store:
+            assert await after(store, first, 3) == []
+            assert await after(store, first, 2) == [(2, 3, "100.50", False)]
+            put(store, 3, 1)
+            assert await after(store, first, 3) == [(3, 1, "100.50", False)]
+
+
 async def test_candles_that_do_not_exist_are_not_forgotten(tmp_path: Path) -> None:
     with trio.fail_after(10):
         async with opened(tmp_path / "a.db") as store:

@@ -226,6 +226,32 @@ async def a_candle_that_comes_late_or_again_is_in_no_partial_answer(kit: Kit) ->
     assert await kit.after(5) == []
 
 
+async def what_was_never_published_is_in_no_answer(kit: Kit) -> None:
+    """History that is fetched, and silent candles of a chain: numbered 0."""
+    for n in (10, 11, 12, 13):
+        kit.put(n, n - 9)
+    await kit.written()
+    for n in (3, 4, 5):  # older than the first
+        kit.put(n, 0)
+    kit.put(14, 0)  # and one behind the last
+    assert await kit.after(2) == [(12, 3, "100.50", False), (13, 4, "100.50", False)]
+    assert await kit.after(4) == []
+    await kit.written()
+    assert await kit.after(2) == [(12, 3, "100.50", False), (13, 4, "100.50", False)]
+    assert await kit.after(4) == []
+    assert await kit.opens() == [3, 4, 5, 10, 11, 12, 13, 14]
+    kit.put(15, 5)
+    await kit.written()
+    assert await kit.after(3) == [(13, 4, "100.50", False), (15, 5, "100.50", False)]
+    kit.put(12, 0)  # keeps the number that it was published with
+    await kit.written()
+    assert (await kit.after(2) or [])[0] == (12, 3, "100.50", False)
+    kit.put(14, 6, "102.50")  # it came late: on the disk no answer spans it
+    await kit.written()
+    assert await kit.after(5) in (None, [(14, 6, "102.50", False)])
+    assert await kit.after(6) == []
+
+
 async def revisions_keep_when_and_what_was_before(kit: Kit) -> None:
     first = kit.put(0, 1, "1.0")
     await kit.written()
@@ -372,6 +398,7 @@ CHECKS = [
     what_was_published_after_a_number,
     a_revision_of_an_unknown_candle_is_one_message,
     a_candle_that_comes_late_or_again_is_in_no_partial_answer,
+    what_was_never_published_is_in_no_answer,
     revisions_keep_when_and_what_was_before,
     numbers_beyond_64_bits_are_refused_alone,
     retention_deletes_what_is_too_old,

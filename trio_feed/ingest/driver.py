@@ -248,7 +248,7 @@ class Driver:
             case StoreHole(series, hole):
                 self._store.put_hole(series, hole)
             case StoreRows(series, rows):
-                for row in rows:
+                for row in rows:  # published by nobody: no number
                     self._store.put(KlineMessage(series, row, self._store.epoch, 0, 1, 0.0))
                 self._bus.deepen(series, rows[0].open_ms)
             case Resubscribe():

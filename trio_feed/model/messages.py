@@ -65,7 +65,8 @@ class KlineMessage:
     """A state of one candle with the number that the bus gave it.
 
     ``epoch`` and ``offset`` number the messages of a series: +1 per message inside an epoch, a
-    larger epoch after each start of the service.  ``update_count`` counts the updates of this
+    larger epoch after each start of the service; offset 0 has what was stored without being
+    published (history, silent candles).  ``update_count`` counts the updates of this
     candle; ``kline.closed`` is True exactly once per candle, and in each ``revision``: the
     exchange changed a candle that had been published closed.  ``received_ms`` is our clock when
     the bytes came in.  ``after_ms`` is the open time of the closed candle before it, where known;

@@ -80,7 +80,7 @@ class BufferedStore:
             if not why_unfit(lost):
                 self._add(lost)
             return
-        self._wall_ms = message.received_ms
+        self._wall_ms = message.received_ms or self._wall_ms
         self._add(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:
@@ -235,7 +235,7 @@ class BufferedStore:
         lost = (e for e in unwritten.entries if isinstance(e, LostEntry))
         if stored is None or any((e.epoch, e.offset) > number for e in lost):
             return None
-        fresh = [m for m in unwritten.messages() if (m.epoch, m.offset) > number]
+        fresh = [m for m in unwritten.messages() if m.offset and (m.epoch, m.offset) > number]
         return merge_messages(stored, fresh, limit)
 
     async def revisions(

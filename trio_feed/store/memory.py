@@ -48,7 +48,7 @@ class MemoryStore:
             if not why_unfit(LostEntry(message.series, message.epoch, message.offset)):
                 rows.forget(message)
             return
-        self._wall_ms = message.received_ms
+        self._wall_ms = message.received_ms or self._wall_ms
         rows.put(message)
 
     def put_hole(self, series: Series, hole: Hole) -> None:
@@ -171,14 +171,16 @@ class _Rows:
                 before.kline if before else None,
             )
             self.revisions.append((message, revision))
-        elif self.opens and open_ms <= self.opens[-1]:
+        elif message.offset and self.opens and open_ms <= self.opens[-1]:
             # It came late or again: a walk back by open time does not find this number.
             self.forget(message)
         if before is None:
             insort(self.opens, open_ms)
             self.messages[open_ms] = message
-        else:  # the row keeps its number
+        elif before.offset:  # the row keeps its number
             self.messages[open_ms] = evolve(before, kline=message.kline)
+        else:
+            self.messages[open_ms] = message
         self.end.add(message.kline)
 
     def forget(self, message: KlineMessage) -> None:
@@ -190,6 +192,8 @@ class _Rows:
         stored: list[KlineMessage] = []
         for at in reversed(self.opens):
             message = self.messages[at]
+            if not message.offset:
+                continue
             # Closed candles are published in the order of their opens, so the rest is older.
             if (message.epoch, message.offset) <= number:
                 break

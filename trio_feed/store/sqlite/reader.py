@@ -40,7 +40,7 @@ SYMBOL_ENDS = f"{VENUE_ENDS} AND s.symbol IN (SELECT value FROM json_each(?))"
 NUMBERS = "SELECT open_ms, epoch, offset FROM klines WHERE series_id = ? ORDER BY open_ms DESC"
 FROM_OPEN = (
     f"SELECT {COLUMNS}, epoch, offset FROM klines"
-    " WHERE series_id = ? AND open_ms >= ? ORDER BY open_ms LIMIT ?"
+    " WHERE series_id = ? AND open_ms >= ? AND offset > 0 ORDER BY open_ms LIMIT ?"
 )
 REVISED_AFTER = (
     f"SELECT {columns_of('k')}, r.epoch, r.offset FROM revisions r"
@@ -201,10 +201,17 @@ class SqliteReader:
         ``limit``: candles are published in the order of their opens.
 
         Returns how many are after it, the open of the oldest of them, and the largest offset of
-        the epoch among those that were met."""
-        count, first, last_known = 0, None, None
+        the epoch among those that were met.  What was never published is passed over, up to
+        ``limit`` rows of it: more count as too many."""
+        count, first, last_known, passed = 0, None, None, 0
         cursor = self.connection.execute(NUMBERS, (key,))
         for open_ms, epoch, offset in cursor:
+            if not offset:
+                passed += 1
+                if passed > limit:
+                    count = limit + 1
+                    break
+                continue
             if epoch == number[0] and last_known is None:
                 last_known = offset
             if (epoch, offset) <= number or count > limit:

@@ -15,8 +15,10 @@ _PUT_CANDLE = (
     f" VALUES ({', '.join('?' * (len(NAMES) + 3))})"
     " ON CONFLICT (series_id, open_ms) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in NAMES[1:])
+    + ", epoch = CASE offset WHEN 0 THEN excluded.epoch ELSE epoch END"
+    ", offset = CASE offset WHEN 0 THEN excluded.offset ELSE offset END"
 )
-"""A second time only the values count, not the number: see :mod:`trio_feed.store.base`."""
+"""A second time only the values count, not the number, but where it was not published before."""
 _PUT_REVISION = (
     "INSERT OR IGNORE INTO revisions"
     f" (series_id, open_ms, epoch, offset, learned_ms, {', '.join(BEFORE_NAMES)})"
@@ -40,7 +42,7 @@ _CUT = (
 )
 _LAST_BEFORE = (
     "SELECT open_ms, epoch, offset FROM klines WHERE series_id = ? AND open_ms < ?"
-    " ORDER BY open_ms DESC LIMIT 1"
+    " AND offset > 0 ORDER BY open_ms DESC LIMIT 1"
 )
 _LAST_REVISION = (
     "SELECT epoch, offset FROM revisions WHERE series_id = ? AND open_ms < ?"
@@ -183,7 +185,7 @@ class _Transfer:
         newest = end.last_open_ms is None or open_ms > end.last_open_ms
         stored = None if newest else self._number_of(key, open_ms)
         end.candles += stored is None
-        if not (newest or message.revision or stored == number):
+        if message.offset and not (newest or message.revision or stored == number):
             # It came late or again: a walk back by open time does not find this number.
             end.forgotten = max(end.forgotten, number)
         end.add(kline)
