@@ -55,6 +55,9 @@ class Run:
     symbols: int = 2
     trades_per_minute: int = 0
     """0: few, or as many as built candles are worth looking at."""
+    chain_s: float = 900.0
+    """After the hours: so long what nodes that are out of reach, ten minutes at most, still have to
+    say is waited for."""
     settings: tuple[str, ...] = ()
     """More of them, as ``--set`` of the service takes them."""
 

@@ -224,7 +224,7 @@ async def test_what_the_nodes_do_not_know_any_more_is_said_and_marked(
             await trio.sleep(700.3)
         left_ms = virtual_now_ms()
         await trio.sleep(1000)
-        environment.box.chain.landed.clear()
+        environment.box.chain.forget()
         back_ms = virtual_now_ms()
         async with environment.service():
             await trio.sleep(1000)

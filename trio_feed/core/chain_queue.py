@@ -118,10 +118,10 @@ class ChainQueue:
         assert self._blocked_since is not None, "called where something is blocked"
         patience_s = max(self.patience_s, self.limits.hold_s)
         too_long = now.mono - self._blocked_since >= patience_s
-        ready = [record for record in self._waiting if record.transaction is not None]
-        if not too_long and len(ready) <= self.limits.held:
+        if not too_long and len(self._waiting) - self._missing <= self.limits.held:
             return
         self.released = True
+        ready = [record for record in self._waiting if record.transaction is not None]
         slots = [record.slot for record in self._waiting if record.transaction is None]
         open_ended = False
         if self.gap_since is not None:

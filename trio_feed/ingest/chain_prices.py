@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from ..core.chain_cursor import CursorKeeper
+from ..core.chain_cursor import ChainCursor, CursorKeeper
 from ..core.chain_items import SECOND_MS, Gap, Heard, Item, Proven, Retract, Take, Unsure
 from ..core.chain_order import slot_of
 from ..core.chain_placing import ChainPlacing
@@ -208,12 +208,18 @@ class ChainPrices:
             symbols = self._driver.settings.symbols
             cursor = self._keeper.settled(proven.settled, self._taken, self.began_ms, symbols)
             if cursor is not None:
-                self._memory.keep(cursor.with_told(self._tellings))
+                self._keep_told(cursor)
 
     def close(self) -> None:
         """Keep what clients know by now, so that no price is published twice."""
         if self._keeper.last is not None:
-            self._memory.keep(self._keeper.last.with_told(self._tellings))
+            self._keep_told(self._keeper.last)
+
+    def _keep_told(self, cursor: ChainCursor) -> None:
+        # A later cursor's ``told_slot`` is no earlier one, so what it covers is never asked for.
+        slots, known = self._tellings, cursor.told_slot
+        self._tellings = OrderedDict((s, slot) for s, slot in slots.items() if slot > known)
+        self._memory.keep(cursor.with_told(self._tellings))
 
     def _close(self, until_ms: int, now: Now) -> None:
         """Candles that ended by ``until_ms`` are over, of whatever symbol."""

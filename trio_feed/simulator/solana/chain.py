@@ -76,11 +76,17 @@ class SolanaChain:
     behind_slots: int = 0
     _forked: int = 0
     _lost: int = 0
+    _by_signature: dict[str, Landed] = field(factory=dict)
     _again: list[tuple[float, Transaction]] = field(factory=list)
 
     def fork(self, count: int) -> None:
         """The next ``count`` transactions are in slots that will be skipped."""
         self._forked += count
+
+    def forget(self) -> None:
+        """The node knows nothing of the past any more."""
+        self.landed.clear()
+        self._by_signature.clear()
 
     def happens(self, transaction: Transaction, now_ms: float) -> bool:
         """A transaction is executed.  Whether it landed for good; else it may land again later."""
@@ -115,8 +121,12 @@ class SolanaChain:
 
     def _land(self, transaction: Transaction, now_ms: float) -> None:
         slot = slot_at(now_ms)
-        self.landed.append(Landed(transaction, slot, block_time_s(slot)))
+        landed = Landed(transaction, slot, block_time_s(slot))
+        self.landed.append(landed)
+        self._by_signature[transaction.signature] = landed
         if len(self.landed) > 2 * _KEPT:
+            for old in self.landed[:_KEPT]:
+                self._by_signature.pop(old.transaction.signature, None)
             del self.landed[:_KEPT]
 
     def _result(self, request: dict[str, Any], slot: int) -> Any:
@@ -160,10 +170,9 @@ class SolanaChain:
         if self.nulls:
             self.nulls -= 1
             return None
-        at = _index(self.landed, signature)
-        if at is None or self.landed[at].slot > slot:
+        item = self._by_signature.get(signature)
+        if item is None or item.slot > slot:
             return None
-        item = self.landed[at]
         most = options.get("maxSupportedTransactionVersion")
         if item.version != "legacy" and (type(most) is not int or most < int(item.version)):
             said = (

@@ -155,6 +155,7 @@ class SpinPetMarket:
     recent: deque[Transaction] = field(init=False, factory=lambda: deque(maxlen=10_000))
     _prices: dict[str, int] = field(init=False)
     _keys: dict[str, bytes] = field(init=False, factory=dict)
+    _names: dict[str, str] = field(init=False, factory=dict)
     _random: random.Random = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -266,7 +267,8 @@ class SpinPetMarket:
 
     def _key(self, name: str) -> str:
         """A public key in base58, the same for the same name."""
-        data = noise(32, self.seed, "spinpet", name)
-        text = b58encode(data).decode()
-        self._keys[text] = data
-        return text
+        if name not in self._names:
+            data = noise(32, self.seed, "spinpet", name)
+            text = self._names[name] = b58encode(data).decode()
+            self._keys[text] = data
+        return self._names[name]

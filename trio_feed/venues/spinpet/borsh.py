@@ -4,6 +4,8 @@ Integers are little-endian, a bool is one byte 0 or 1, a Solana public key is 32
 text).  Bytes behind the last field are left alone: a later version of an event may have more.
 """
 
+from functools import lru_cache
+
 from attrs import define
 from base58 import b58encode
 
@@ -43,7 +45,7 @@ class BorshReader:
 
     def pubkey(self) -> str:
         """A public key in base58."""
-        return b58encode(self._take(_KEY_BYTES)).decode()
+        return _base58(self._take(_KEY_BYTES))
 
     def _integer(self, size: int) -> int:
         return int.from_bytes(self._take(size), "little")
@@ -55,3 +57,9 @@ class BorshReader:
         taken = self.data[self.at : end]
         self.at = end
         return taken
+
+
+@lru_cache(maxsize=4096)
+def _base58(key: bytes) -> str:
+    """Most keys come again: the mint, the traders, their accounts."""
+    return b58encode(key).decode()
