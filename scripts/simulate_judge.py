@@ -43,6 +43,8 @@ _ONLY_BUILT = {
     "okx": frozenset({Interval.S30}),
 }
 """Candles that are built from trades because the exchange has none of them."""
+_THREES_MS = {"okx": 0}
+"""Where the box's 3d candles open: data-facts.md has no row of OKX's."""
 
 
 def judge(
@@ -59,6 +61,7 @@ def judge(
     case = Case(
         market, SYMBOL, START_MS, end_ms, run.origins, HISTORY_BARS,
         _corrections(run, context, end_ms), context.late_trades, _ONLY_BUILT[run.venue],
+        threes_ms=_THREES_MS.get(run.venue),
     )  # fmt: skip
     mine = {interval: stored.get((SYMBOL, interval), {}) for interval in run.origins}
     by_interval = {

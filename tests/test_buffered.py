@@ -248,6 +248,27 @@ async def test_room_waits_at_the_limit(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_disk_that_takes_nothing_is_a_problem_until_it_does(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    backend = Table()
+    store = store_of(backend, most=2, every_s=1.0)
+    backend.problem = "the disk is full"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.run)
+        store.put(row(1, 2))
+        await trio.sleep(1)
+        assert ("the disk is full" in store.statistics().problem, store.statistics().full) == (
+            True, False,
+        )  # fmt: skip
+        store.put(row(2, 3))
+        assert store.statistics().full
+        backend.problem = ""
+        await trio.sleep(60)
+        assert (store.statistics().problem, store.statistics().full) == ("", False)
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_being_written_counts_as_pending(autojump_clock: trio.abc.Clock) -> None:
     class Slow(Table):
         async def write(self, batch: Sequence[Entry]) -> None:

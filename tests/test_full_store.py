@@ -6,6 +6,7 @@ from support.stack import Stack, open_stack, settings_for_tests
 
 from trio_feed.model import Interval, Series
 from trio_feed.store import MemoryStore
+from trio_feed.store.base import Sizes, StoreStatistics
 
 S1 = Series("binance_usdm", "BTCUSDT", Interval.S1)
 M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
@@ -70,3 +71,19 @@ async def test_nothing_is_asked_for_or_closed_meanwhile(
 
 def prices(kline: object) -> tuple[object, ...]:
     return tuple(getattr(kline, name) for name in ("open", "high", "low", "close", "volume"))
+
+
+@pytest.mark.parametrize("problem", ["database or disk is full", ""])
+async def test_not_ready_names_the_store(
+    problem: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    """It said that a connection was silent, and only the log named the disk."""
+    with trio.fail_after(600):
+        async with open_stack(settings_for_tests()) as stack:
+            await trio.sleep(30)
+            assert stack.ready.app.report.not_ready() == ""
+            full = StoreStatistics(100, Sizes({}), 0, 0, problem, full=True)
+            monkeypatch.setattr(MemoryStore, "statistics", lambda _store: full)
+            why = problem or "the disk is slow"
+            assert stack.ready.app.report.not_ready() == f"the store takes no more candles: {why}"
+            assert stack.ready.app.report.status()["store"]["problem"] == problem

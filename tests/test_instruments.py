@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from support.stack import open_stack, push_client, settings_for_tests
 
 from trio_feed.environment import Environment
-from trio_feed.errors import RestError
+from trio_feed.errors import BadMessage, RestError
 from trio_feed.ingest import instruments
 from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
@@ -203,3 +203,15 @@ async def test_it_is_asked_for_until_it_comes(autojump_clock: trio.abc.Clock) ->
     source = Source(info("BTCUSDT"), failures=3)
     assert len(await load(source, None)) == 1
     assert source.calls == 4
+
+
+async def test_an_empty_list_is_no_list(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:
+    """It ended all streams until the next refresh, and took the place of the copy on the disk."""
+    cache = tmp_path / "list.json"
+    assert len(await load(Source(info("BTCUSDT", "ETHUSDT")), cache)) == 2
+    kept = cache.read_bytes()
+    empty = Source(info())
+    assert len(await load(empty, cache)) == 2  # the copy
+    assert (empty.calls, cache.read_bytes()) == (1, kept)
+    with pytest.raises(BadMessage, match="names no instrument"):
+        instruments.parse(binance_usdm, instruments.Copy(5.0, [info()]))

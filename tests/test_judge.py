@@ -345,6 +345,12 @@ def test_three_days_are_each_symbol_s_own() -> None:
     assert ended - opened == 3 * DAY
 
 
+def test_three_days_may_count_from_elsewhere() -> None:
+    """OKX's are not said to begin with the listing."""
+    opened, _ = next(Days(1_502_928_000_000, threes_ms=DAY).candles(Interval.D3, START, 9**13))
+    assert (opened - DAY) % (3 * DAY) == 0
+
+
 @pytest.mark.parametrize("interval", [M1, M5, Interval.M30, Interval.H1, Interval.D3, Interval.W1])
 def test_the_simulator_and_the_judge_have_the_same_candles(interval: Interval) -> None:
     """Two calendars, each written apart: halts, and candles off the grid after one."""

@@ -1,5 +1,6 @@
 """Candle series of one symbol: live, history, holes, second looks, grids, roll-ups, restarts."""
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -585,3 +586,25 @@ def test_a_restart_goes_on_with_the_history_that_is_missing() -> None:
     assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 799 * MINUTE, 499)
     whole = End(minute(-1), T0 - MINUTE, T0 - 1_000 * MINUTE)
     assert fetches(Engine(ends={M1: whole}, history_bars=1_000, now_s=30).wake()) == []
+
+
+@pytest.mark.parametrize(("keep_s", "bars"), [(7_200.0, 120), (math.inf, 1_000), (90_000.0, 1_000)])
+def test_what_the_store_would_delete_is_not_fetched(keep_s: float, bars: int) -> None:
+    """``[store] keep`` shorter than ``history_bars``: fetched and deleted at every start."""
+    rules = evolve(USDM, keep={M1: keep_s})
+    engine = Engine(ends={}, history_bars=1_000, now_s=30, rules=rules)
+    engine.answer(Need.CANDLES, [*history(-99, 0), minute(0, closed=False)], M1)
+    engine.wake()
+    question = engine.ask(Need.HISTORY, M1)
+    assert isinstance(question, CandleQuestion)
+    assert question.start_ms == T0 - min(bars, 598) * MINUTE
+    end = End(minute(-1), T0 - MINUTE, T0 - bars * MINUTE)
+    again = Engine(ends={M1: end}, history_bars=1_000, now_s=30, rules=rules)
+    assert fetches(again.wake()) == []
+
+
+def test_a_series_that_is_kept_for_less_than_a_page_begins_there() -> None:
+    engine = Engine(ends={}, history_bars=1_000, now_s=30, rules=evolve(USDM, keep={M1: 600.0}))
+    assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - 10 * MINUTE, 11)
+    engine.answer(Need.CANDLES, [*history(-10, 0), minute(0, closed=False)], M1)
+    assert fetches(engine.wake()) == []

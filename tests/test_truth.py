@@ -295,6 +295,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         calm,
     ),
     "grid_of_three_days": Scenario(of(intervals=(M1, Interval.D3), built=())),
+    "grid_of_three_days_elsewhere": Scenario(
+        of(intervals=(M1, Interval.D3), built=(), venue="okx")
+    ),
     "months": Scenario(
         of(
             intervals=(M1, Interval.MO1),

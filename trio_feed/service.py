@@ -94,7 +94,8 @@ async def run(
             timeout_s = settings.service.shutdown_timeout_s
             edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
             proxies = environ if settings.proxy.from_env else None
-            context = FeedContext(environment, proxies, store, bus, metrics)
+            keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
+            context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_simulator(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
             await venues.open()

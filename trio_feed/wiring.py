@@ -100,6 +100,8 @@ def make_app(
         }
 
     def not_ready() -> str:
+        if (stored := store.statistics()).full:
+            return f"the store takes no more candles: {stored.problem or 'the disk is slow'}"
         if clock_s and monitor.worst_s > clock_s:
             return monitor.explain()
         return next((why for feed in feeds.running if (why := feed.not_ready(fresh_s))), "")
@@ -125,6 +127,7 @@ def _store_status(store: StoreStatistics) -> dict[str, Any]:
     sizes = store.sizes
     return {
         "pending_rows": store.pending,
+        "problem": store.problem,
         "file_bytes": sizes.file_bytes,
         "wal_bytes": sizes.wal_bytes,
         "free_bytes": sizes.free_bytes,

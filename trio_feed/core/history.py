@@ -4,12 +4,14 @@ A series begins with its newest page, so that it is live at once; what lies befo
 page by page, after everything that live data waits for.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 from attrs import define, field
 
 from ..instants import Mono, Now
 from ..model import Interval, Kline
+from .calendar import grid_of
 from .ledger import Ledger
 from .questions import CandleQuestion, Rules
 
@@ -21,13 +23,24 @@ RETRY_S = 30.0
 
 @define(eq=False)
 class History:
-    """``_wanted`` by interval: how many candles of the past, and when to ask (again)."""
+    """``most`` candles of each interval.  ``_wanted``: how many of the past, and when to ask
+    (again)."""
 
     rules: Rules
+    most: int
     _wanted: dict[Interval, tuple[int, Mono]] = field(factory=dict)
 
-    def want(self, interval: Interval, ledger: Ledger, bars: int, now: Now, *, known: bool) -> None:
-        """``bars`` closed candles in all are wanted.  ``known``: the store has some of them."""
+    def bars(self, interval: Interval, now: Now) -> int:
+        """How many closed candles there are to be; what the store would delete is not fetched."""
+        keep_s, now_ms = self.rules.keep.get(interval, math.inf), int(now.exchange)
+        if math.isinf(keep_s):
+            return self.most
+        oldest_ms = max(0, now_ms - int(keep_s * 1000))
+        return min(self.most, grid_of(interval).count(oldest_ms, now_ms))
+
+    def want(self, interval: Interval, ledger: Ledger, now: Now, *, known: bool) -> None:
+        """Its past is wanted.  ``known``: the store has some of it."""
+        bars = self.bars(interval, now)
         running, first_ms = ledger.grid.open_of(int(now.exchange)), ledger.first_ms
         short = first_ms is not None if known else bars > FIRST_PAGE
         if short and (first_ms is None or ledger.grid.count(first_ms, running) < bars):

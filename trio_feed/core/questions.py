@@ -5,9 +5,10 @@ driver comes back when it can ask, and :meth:`.symbol.SymbolEngine.ask` says *wh
 then.  The venue turns it into a request.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..model import Interval
 from .streams import BookRule, Kind, TradeIds
@@ -19,6 +20,8 @@ class Rules:
 
     ``intervals`` are the candles it answers by REST, ``page`` the most of them in one answer.
     ``refill``: it can be asked for trades by id.  ``began_ms``: nothing of it is older.
+    ``keep``: by interval, the seconds after which the store deletes a candle; what is not named
+    stays.
     """
 
     venue: str
@@ -30,6 +33,7 @@ class Rules:
     book_snapshot_levels: int | None = None
     page: int = 1_000
     began_ms: int = 0
+    keep: Mapping[Interval, float] = field(factory=dict)
     chain: bool = False
     """What was missed of its prices is fetched in the order of a chain (:mod:`.chain`)."""
 

@@ -45,8 +45,7 @@ class CandleSeries:
         self.ledgers: dict[Interval, Ledger] = {}
         self.audits: dict[Interval, Audit] = {}
         self._simulated = simulated
-        self._history_bars = settings.history_bars
-        self._history = History(rules)
+        self._history = History(rules, settings.history_bars)
         self._noted: dict[Interval, int] = {}
         self._unusual: set[Interval] = set()
         self._built = frozenset(settings.trade_intervals)
@@ -63,7 +62,7 @@ class CandleSeries:
         if interval in self._built:  # what is quiet is proven quiet before, by one small question
             policy = evolve(policy, quiet_s=QUIET_S)
         series = Series(self.rules.venue, self.symbol, interval)
-        bars, grid = self._first_bars(interval), grid_of(interval)
+        bars, grid = self._first_bars(interval, now), grid_of(interval)
         ledger = self.ledgers[interval] = open_ledger(series, end, bars, grid, now, policy)
         if fetched:
             exact = interval not in self._built
@@ -78,15 +77,16 @@ class CandleSeries:
             self._want_history(interval, now)
 
     def _want_history(self, interval: Interval, now: Now, *, known: bool = True) -> None:
-        self._history.want(interval, self.ledgers[interval], self._history_bars, now, known=known)
+        self._history.want(interval, self.ledgers[interval], now, known=known)
 
-    def _first_bars(self, interval: Interval) -> int:
+    def _first_bars(self, interval: Interval, now: Now) -> int:
         """How many closed candles a series without history begins with."""
         if interval not in self.rules.intervals:
             return 0
         # The grid is not known yet: one more, so that none is missing where it is another one.
-        more = interval is Interval.D3 and self._history_bars > 0
-        return min(self._history_bars, FIRST_PAGE) + more
+        bars = self._history.bars(interval, now)
+        more = interval is Interval.D3 and bars > 0
+        return min(bars, FIRST_PAGE) + more
 
     def holding(self) -> int:
         """Series whose later candles wait for what is missing before them."""
@@ -260,7 +260,7 @@ class CandleSeries:
         ledger = self.ledgers[interval]
         grid, page = ledger.grid, self.rules.page
         if fetch.need is Need.CANDLES:
-            ledger.begin_before(now, self._first_bars(interval))
+            ledger.begin_before(now, self._first_bars(interval, now))
             start = ledger.ask_from
             end = max(int(now.exchange), ledger.newest_ms)
             bars = grid.count(start, grid.next(grid.open_of(end)))

@@ -7,6 +7,7 @@ from attrs import field, frozen
 from ..bus.base import Publisher
 from ..environment import Environment
 from ..metrics import Metrics
+from ..model import Interval
 from ..net.budgets import Budgets
 from ..store import KlineStore
 
@@ -23,4 +24,5 @@ class FeedContext:
     bus: Publisher
     metrics: Metrics
     budgets: Budgets = field(factory=Budgets)
+    keep: Mapping[Interval, float] = field(factory=dict)
     simulated: bool = False

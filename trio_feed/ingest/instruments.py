@@ -48,7 +48,8 @@ async def fetch(
 
 
 def parse(venue: Venue, copy: Copy) -> Instruments:
-    """Raises BadMessage.  Rows that cannot be read are logged and left out."""
+    """Raises BadMessage, also where nothing is listed: that is an answer gone wrong, and to believe
+    it would end all streams.  Rows that cannot be read are logged and left out."""
     found: list[Instrument] = []
     log = structlog.get_logger().bind(venue=venue.NAME)
     for body in copy.bodies:
@@ -59,6 +60,8 @@ def parse(venue: Venue, copy: Copy) -> Instruments:
             log.warning(
                 "instruments.bad", rows=len(rows.bad), problem=str(first), sample=first.sample
             )
+    if not found:
+        raise BadMessage("the list names no instrument", "")
     return Instruments(found)
 
 

@@ -1,13 +1,15 @@
 """What a venue is to the core, and what can be taken of it."""
 
+from collections.abc import Mapping
+
 from ..core.questions import Rules
-from ..model import Instrument
+from ..model import Instrument, Interval
 from ..venues import Venue
 from ..venues.base import ChainVenue
 
 
-def rules_of(venue: Venue) -> Rules:
-    """What the core has to know of a venue."""
+def rules_of(venue: Venue, keep: Mapping[Interval, float]) -> Rules:
+    """What the core has to know of a venue.  ``keep``: see :class:`.Rules`."""
     anything = Instrument(venue.NAME, "", "", "")
     return Rules(
         venue=venue.NAME,
@@ -19,6 +21,7 @@ def rules_of(venue: Venue) -> Rules:
         book_snapshot_levels=venue.BOOK_SNAPSHOT_LEVELS,
         page=venue.PAGE,
         began_ms=venue.BEGAN_MS,
+        keep=keep,
         chain=isinstance(venue, ChainVenue) and venue.chain,
     )
 

@@ -86,7 +86,7 @@ class VenueFeed:
         self._weights = context.budgets.weights(
             venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
         )
-        self.driver = Driver(rules_of(venue), settings, context)
+        self.driver = Driver(rules_of(venue, context.keep), settings, context)
         self.pool = Pool(
             venue,
             connection,

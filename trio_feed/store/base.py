@@ -93,12 +93,15 @@ class Sizes:
 @frozen
 class StoreStatistics:
     """A snapshot.  ``sizes`` are as of the last look at the disk (some seconds ago); ``pruned``
-    and ``refused`` count candles since the start."""
+    and ``refused`` count candles since the start.  ``problem``: why nothing can be written now,
+    empty: it can; ``full``: so much is pending that nothing new is taken."""
 
     pending: int
     sizes: Sizes
     pruned: int
     refused: int
+    problem: str = ""
+    full: bool = False
 
 
 @define

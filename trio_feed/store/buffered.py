@@ -105,12 +105,18 @@ class BufferedStore:
         return len(self._pending.entries) + len(self._writing.entries)
 
     def statistics(self) -> StoreStatistics:
-        return StoreStatistics(self.pending(), self._sizes, self._pruned, self._refused)
+        problem, full = self._write_complaint.problem, self._is_full
+        sizes = self._sizes
+        return StoreStatistics(self.pending(), sizes, self._pruned, self._refused, problem, full)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.pending() >= self._limits.max_pending
 
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
-        full = self.pending() >= self._limits.max_pending
-        while self.pending() >= self._limits.max_pending:
+        full = self._is_full
+        while self._is_full:
             await self._written.wait()
         return full
 

@@ -27,11 +27,14 @@ class Days:
     """The trading days of one symbol.  Unix ms; spans are [start, end).
 
     ``halts``: no trading.  ``off_grid``: short candles count from its start to its end.
+    ``threes_ms``: an open of its 3d candles, None: the first day (Binance).  OKX does not say where
+    its own open, so there the simulated exchange decides.
     """
 
     listed_ms: int
     halts: Sequence[tuple[int, int]] = ()
     off_grid: Sequence[tuple[int, int]] = ()
+    threes_ms: int | None = None
 
     def candles(self, interval: Interval, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:
         """(open, end) of each candle that ends within (start, end] and held a moment of
@@ -73,8 +76,9 @@ class Days:
         elif name == "1w":
             opens = _every(day - timedelta(days=day.weekday()), timedelta(days=7))
         elif name == "3d":
-            since_listing = (day - _midnight(self.listed_ms)).days
-            opens = _every(day - timedelta(days=since_listing % 3), timedelta(days=3))
+            first_ms = self.listed_ms if self.threes_ms is None else self.threes_ms
+            since = (day - _midnight(first_ms)).days
+            opens = _every(day - timedelta(days=since % 3), timedelta(days=3))
         else:
             step = timedelta(days=1) / _PER_DAY[name]
             opens = _every(day + max(0, (_moment(start_ms) - day) // step - 1) * step, step)

@@ -47,7 +47,13 @@ class Case:
     late_trades: Sequence[int] = ()
     only_built: frozenset[Interval] = _ONLY_BUILT
     """What the exchange has no candles of."""
+    threes_ms: int | None = None
+    """See :class:`.Days`."""
     sums: Sums = field(init=False)
+
+    @property
+    def days(self) -> Days:
+        return days_of(self.market, self.symbol, self.threes_ms)
 
     def __attrs_post_init__(self) -> None:
         start_ms = max(self.start_ms - _MARGIN_MS, self.market.listed_of(self.symbol))
@@ -74,7 +80,7 @@ class _Series:
         self.origin = case.origins[interval]
         self.mine = stored.get(interval, {})
         self.minutes = stored.get(Interval.M1, {})
-        self.days: Days = days_of(case.market, case.symbol)
+        self.days: Days = case.days
         if self.origin == "built":  # that the exchange's own open elsewhere is not their matter
             self.days = evolve(self.days, off_grid=())
         self.sums = case.sums
@@ -259,7 +265,7 @@ class _Series:
 
 def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]:
     """Of a symbol that comes and goes: what the store has of it is right."""
-    days, counts = days_of(case.market, case.symbol), Counter[str]()
+    days, counts = case.days, Counter[str]()
     if not stored:
         return counts
     spans = dict(days.candles(interval, min(stored) - 1, max(stored) + 32 * 86_400_000))
@@ -276,7 +282,7 @@ def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]
 def latest_finals_s(case: Case, record: Record) -> dict[str, float]:
     """By interval: the longest time from the end of a candle to its final at the client.  Suspended
     time counts as none."""
-    days, latest = days_of(case.market, case.symbol), dict[str, float]()
+    days, latest = case.days, dict[str, float]()
     for (name, interval), series in record.series.items():
         if name == case.symbol and interval in case.origins:
             ends = dict(days.candles(interval, case.start_ms, case.end_ms))

@@ -18,11 +18,11 @@ _SECOND = 1_000
 _HOUR = 3_600_000
 
 
-def days_of(market: Market, symbol: str) -> Days:
-    """What the simulated exchange did with this symbol."""
+def days_of(market: Market, symbol: str, threes_ms: int | None = None) -> Days:
+    """What the simulated exchange did with this symbol.  ``threes_ms``: see :class:`.Days`."""
     grid = market.grids[symbol]
     shifts = [(shift.start_ms, shift.end_ms) for shift in grid.shifts]
-    return Days(grid.listed_ms, [*market.halts[symbol]], shifts)
+    return Days(grid.listed_ms, [*market.halts[symbol]], shifts, threes_ms)
 
 
 @define
