@@ -128,8 +128,8 @@ def key_of(mutant: Mutant, source: str, known: Map) -> str:
 def table(verdicts: Sequence[Verdict]) -> str:
     kinds = ("noticed", "survived", "not covered", "equivalent")
     lines = [f"{'room':<14}" + "".join(f"{kind:>13}" for kind in kinds) + f"{'noticed %':>13}"]
-    for room in [*sorted({verdict.wait_capacity for verdict in verdicts}), ""]:
-        of_room = [verdict for verdict in verdicts if room in ("", verdict.wait_capacity)]
+    for room in [*sorted({verdict.room for verdict in verdicts}), ""]:
+        of_room = [verdict for verdict in verdicts if room in ("", verdict.room)]
         counts = [sum(v.verdict == kind for v in of_room) for kind in kinds]
         percent = share(of_room)
         lines.append(
@@ -150,7 +150,7 @@ def chosen_mutants(
 ) -> tuple[list[Mutant], dict[str, str]]:
     """The sample that the options ask for, and the texts of the modules."""
     sources, mutants = {}, []
-    rooms = set(filter(None, (options.wait_capacity or "").split(",")))
+    rooms = set(filter(None, (options.room or "").split(",")))
     quota = None
     if options.quota:
         quota = {

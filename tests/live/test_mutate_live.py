@@ -33,7 +33,7 @@ def unseen(amount):
     return amount + 1
 """,
     "tests/test_calc.py": """\
-from pkg.wait_capacity.calc import count, fee
+from pkg.room.calc import count, fee
 
 
 def test_fee():
