@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio_feed.core.chain import ChainRepair
 from trio_feed.core.chain_items import ChainLimits, Dated, Gap, Out, Proven, Retract, Take
 from trio_feed.core.chain_known import ChainKnown
-from trio_feed.core.chain_order import ChainOrder
+from trio_feed.core.chain_order import ChainOrder, Record
 from trio_feed.core.effects import Report
 from trio_feed.instants import NEVER, Exchange, Mono, Now, Wall
 from trio_feed.model import Price
@@ -316,6 +316,10 @@ def told(out: Out) -> list[str]:
     return [item.price.key for item in out if isinstance(item, Take)]
 
 
+def reported(out: Out) -> list[Report]:
+    return [item for item in out if isinstance(item, Report)]
+
+
 OLD = tuple(SignatureRow(f"s{n}", n * 100) for n in (3, 2))
 
 
@@ -407,6 +411,7 @@ def test_so_many_may_wait() -> None:
     repair.reconnected(at(5))
     outs = [repair.live(tx(f"t{n}", 500 + n), at(6)) for n in range(5)]
     assert [told(out) for out in outs] == [[], [], [], ["t0:0", "t1:0", "t2:0", "t3:0"], ["t4:0"]]
+    assert reported(outs[3]) == [Report("chain.released", "warning", {"held": 4, "missing": 0})]
 
 
 def test_what_no_endpoint_has_is_said() -> None:
@@ -465,7 +470,8 @@ def test_it_goes_on_where_an_earlier_run_had_stopped() -> None:
 def test_an_absurd_slot_is_not_believed(slot: int, believed: bool) -> None:
     out = started().live(tx("a", slot), at(1))
     assert told(out) == (["a:0"] if believed else [])
-    assert believed or isinstance(out[0], Report)
+    fields = {"signature": "a", "slot": slot}
+    assert believed or out == (Report("chain.absurd_slot", "warning", fields),)
 
 
 def test_odd_rows_and_an_endless_list_are_said() -> None:
@@ -481,7 +487,7 @@ def test_odd_rows_and_an_endless_list_are_said() -> None:
     assert [(g.first_slot, g.last_slot, g.final) for g in gaps] == [
         (400, 699, True), (400, 900, True)
     ]  # fmt: skip
-    assert any(i.fields.get("rows") == 2 for i in out if isinstance(i, Report))
+    assert reported(out) == [Report("chain.odd_rows", "warning", {"rows": 2})]
 
 
 def test_what_is_answered_late_or_twice_is_nothing() -> None:
@@ -539,3 +545,80 @@ def test_what_comes_first_in_a_slot_is_put_there_even_without_room() -> None:
     line.by_signature[first].done = True
     line.arrange(7, ["last", first])  # the list names only some of them
     assert line.records[-1].signature == "old"
+
+
+def test_what_goes_on_without_the_gap_needs_no_list_that_reaches_over_it() -> None:
+    """A node may lag for ever behind what the subscription told; nothing waits for it any more."""
+    repair = started(hold_s=20.0)
+    repair.reconnected(at(5))
+    repair.live(tx("d", 540), at(6))
+    (question,) = repair.ask(at(6))
+    assert told(repair.advance(at(25))) == ["d:0"]
+    assert repair.answer(question, 520, at(26)) == ()
+    (question,) = repair.ask(at(26))
+    out = repair.answer(question, SignaturePage(OLD, 2), at(26))
+    assert [item for item in out if isinstance(item, Proven)] == [
+        Proven(510, reached=520, settled=("s3", 300))
+    ]
+
+
+def test_what_was_told_of_slots_before_the_beginning_need_not_be_listed() -> None:
+    repair = started()
+    cut = evolve(tx("a", 350), truncated=True)
+    assert told(repair.live(cut, at(1))) == ["a:0"]
+    (lookup,) = repair.ask(at(1))  # it stays, as long as it is being looked up
+    assert isinstance(lookup, AskTransaction)
+    out: Out = ()
+    for seconds in (10.0, 20.0, 30.0):
+        out += listed(repair, seconds, 400 + int(seconds), *OLD)
+    assert reported(out) == []
+
+
+def test_what_is_being_fetched_is_never_forgotten() -> None:
+    known = ChainKnown(ChainLimits(remembered=10), None)
+    records = [Record(f"s{n}", n, done=n > 0) for n in range(12)]
+    for record in records:
+        known.line.append(record)
+    assert known.forget() is None
+    records[0].done = True
+    forgotten = known.forget()
+    assert forgotten is not None
+    names, gap = forgotten
+    assert (names, gap.first_slot, gap.last_slot, known.floor) == (["s0", "s1"], 0, 1, 1)
+    assert len(known.line) == 10
+    known.line.append(Record("s12", 12, done=True))
+    assert known.forget() is None  # a tenth more may be kept
+
+
+@pytest.mark.parametrize("retracts", [True, False])
+def test_what_two_readings_do_not_name_is_said_and_retracted_where_it_may_vanish(
+    retracts: bool,
+) -> None:
+    repair = ChainRepair(limits=ChainLimits(settle_slots=10), retracts=retracts)
+    repair.reconnected(at(0))
+    listed(repair, 0.0, 400, *OLD)
+    assert told(repair.live(tx("a", 410), at(1))) == ["a:0"]
+    assert reported(listed(repair, 10.0, 419, *OLD)) == []  # it may still be settling
+    assert reported(listed(repair, 20.0, 420, *OLD)) == []
+    out = listed(repair, 30.0, 430, *OLD)
+    unlisted = Report("chain.unlisted", "warning", {"signature": "a"})
+    retracted = Report("chain.retracted", "info", {"signature": "a"})
+    assert reported(out) == [unlisted, *[retracted] * retracts]
+    assert [i.keys for i in out if isinstance(i, Retract)] == [("a:0",)] * retracts
+
+
+def test_a_node_that_does_not_answer_is_named() -> None:
+    repair = ChainRepair(2, ChainLimits(settle_slots=10))
+    repair.reconnected(at(0))
+    seconds, out = 0.0, ()
+    while not out:
+        seconds += 30.0
+        for question in repair.ask(at(seconds)):
+            if question.endpoint == 1:
+                out += repair.failed(question, at(seconds))
+            elif isinstance(question, AskSlot):
+                out += repair.answer(question, 400, at(seconds))
+            else:
+                out += repair.answer(question, SignaturePage(OLD, 2), at(seconds))
+    assert reported(out) == [Report("chain.endpoint_silent", "warning", {"endpoint": 1})]
+    assert seconds == 90.0

@@ -249,6 +249,20 @@ async def test_what_was_lost_is_fetched_and_counts_in_its_own_second(
         assert not d.feed.is_quiet()  # the subscription has hidden something since it spoke
 
 
+async def test_after_a_hidden_one_it_is_quiet_again_once_the_subscription_speaks(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with desk() as d:
+        await d.happens(tx("a", 1, ("A", "1.0")))
+        await trio.sleep(25)
+        at = trio.current_time()
+        await d.happens(tx("b", at, ("A", "2.0")), told=False)
+        await trio.sleep(25)
+        assert not d.feed.is_quiet()
+        await d.happens(tx("c", trio.current_time(), ("A", "3.0")))
+        assert d.feed.is_quiet()
+
+
 async def test_a_retracted_price_leaves_its_candle(autojump_clock: trio.abc.Clock) -> None:
     async with desk() as d:
         d.feed._repair._retracts = True  # as with `processed`

@@ -367,6 +367,16 @@ def test_a_quiet_market_is_quiet_for_what_was_not_silent_for_longer() -> None:
     assert watch.core.is_quiet(TRADES, Mono(26))
 
 
+def test_a_reference_that_spoke_meanwhile_leaves_the_other_in_doubt_for_later() -> None:
+    watch = Watch(CANDLES, TICKERS)
+    watch.hear(CANDLES, 20, 20.5)
+    assert watch.wake(25) == [Probe(CANDLES)]  # whose own silence is no doubt yet
+    watch.hear(CANDLES, 21, 25.9)
+    assert watch.answered(CANDLES, latest(21), 26) == [Settled("quiet")]
+    assert watch.core.is_quiet(CANDLES, Mono(26))
+    assert watch.wakes == 31  # the candles; the other once it has been silent as long again
+
+
 def test_an_askable_stream_that_is_silent_for_longer_is_asked_about_itself() -> None:
     watch = Watch(CANDLES, TRADES)
     for second in range(21, 26):

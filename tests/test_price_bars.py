@@ -224,3 +224,21 @@ def test_a_price_that_is_awaited_changes_its_candle_however_late(hold: bool) -> 
     changed = bars.take(Price("M", Decimal(9), "late", second + 3_000, 15))
     assert [kline.open_ms - second for _, kline in changed] == ([3_000, 5_000] if hold else [])
     assert bars.late == (not hold)
+
+
+def test_of_many_gaps_the_oldest_are_joined_and_none_is_forgotten() -> None:
+    bars = PriceBars([S1], window_ms=10**7)
+    bars.watch(T0)
+    for number in range(205):
+        bars.take(price(1, T0 + number * 1000, number + 1))
+    for number in range(100):  # one candle between each two
+        bars.missed(T0 + number * 2000, T0 + number * 2000 + 1)
+    assert bars.missed(T0 + 200_000, T0 + 200_001) == [
+        (S1, evolve(flat_at(bars, second), complete=False)) for second in (1, 200)
+    ]
+    assert not any(flat_at(bars, second).complete for second in (0, 1, 2, 4, 198))
+    assert all(flat_at(bars, second).complete for second in (3, 5, 199))
+
+
+def flat_at(bars: PriceBars, second: int) -> Kline:
+    return bars._bars[S1][T0 + second * 1000]

@@ -366,6 +366,25 @@ async def test_an_unreadable_journal_is_said_and_can_be_tried_again(
         assert box.messages[-1]["type"] == "auth.success"
 
 
+async def test_an_unreadable_past_ends_the_private_part(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told that it failed is in nobody's stream, and no event comes."""
+    async with private_node() as node, node.session() as (box, private):
+        await node.settle(1, 1)
+
+        async def broken(*_: Any) -> Any:
+            raise JournalError("disk I/O error")
+
+        monkeypatch.setattr(node.feed, "first_page", broken)
+        await private.authenticate(ask(1, 0))
+        assert [(m["type"], m["code"]) for m in box.messages] == [("error", 1003)]
+        assert not private.authenticated
+        assert node.feed._streams == {}
+        await node.settle(1)
+        assert box.offsets == []
+
+
 async def test_nothing_is_left_behind(autojump_clock: trio.abc.Clock) -> None:
     async with private_node() as node:
         async with node.session() as (_, private):

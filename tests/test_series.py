@@ -572,6 +572,19 @@ def test_a_history_that_a_clock_ahead_made_short_is_completed() -> None:
     assert engine.ask(Need.HISTORY, M1) is None
 
 
+def test_a_history_is_completed_that_was_asked_for_before_the_time_was_known() -> None:
+    engine = Engine(ends={}, history_bars=10, now_s=5 * 60)
+    engine.up()
+    assert (Need.CANDLES, M1) in fetches(engine.wake())
+    question = engine.ask(Need.CANDLES, M1)
+    assert question is not None
+    engine.go(0.0)  # the answer says that the present is T0
+    rows = [minute(n) for n in range(-5, 0)]
+    engine.core.answer(Fetch(Need.CANDLES, "BTCUSDT", M1), question, rows, engine.now)
+    assert (Need.HISTORY, M1) in fetches(engine.wake())
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 10 * MINUTE, 5)
+
+
 def test_an_end_says_where_it_was_settled() -> None:
     assert end_at(minute(3)) == End(minute(3), T0 + 3 * MINUTE)
     assert str(Fetch(Need.AUDIT, "BTCUSDT", M1)) == "BTCUSDT 1m audit"
@@ -608,3 +621,15 @@ def test_a_series_that_is_kept_for_less_than_a_page_begins_there() -> None:
     assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - 10 * MINUTE, 11)
     engine.answer(Need.CANDLES, [*history(-10, 0), minute(0, closed=False)], M1)
     assert fetches(engine.wake()) == []
+
+
+def test_only_minutes_are_rolled_up() -> None:
+    """Of candles that the exchange has itself none is made into others, running or closed."""
+    engine = rolling(M15, intervals=(M1, M5), start_ms=START, now_s=(START - T0) / 1000, ends={
+        M1: end_at(kline(START - MINUTE)), M5: end_at(kline(START - 5 * MINUTE)),
+        M15: end_at(kline(START - 15 * MINUTE)),
+    })  # fmt: skip
+    for now_s, is_closed in ((1, False), (300, True)):
+        engine.go((START - T0) / 1000 + now_s)
+        out = engine.take(KlineUpdate("BTCUSDT", M5, kline(START, closed=is_closed)))
+        assert {news.series.interval for news in out if isinstance(news, CandleNews)} == {M5}

@@ -737,6 +737,19 @@ def test_a_price_that_has_a_time_counts_there() -> None:
     assert running.kline.open_ms == T0 + 7_000
 
 
+def test_a_price_that_is_too_late_is_said_and_its_candle_stays() -> None:
+    engine = priced()
+    engine.take(evolve(price(1, "1.0"), time_ms=T0))
+    engine.go(2_000).take(evolve(price(2, "2.0"), time_ms=T0 + 2_000_000))
+    out = engine.take(evolve(price(3, "9.0"), time_ms=T0 + 500))
+    assert reports(out, "price.too_late") == [
+        Report("price.too_late", "warning", {"symbol": MINT, "time": T0 + 500})
+    ]
+    assert [(n.kline.close, n.kline.trades) for n in candles(out, S1)
+            if n.kline.open_ms == T0] == [(Decimal("1.0"), 1)]  # fmt: skip
+    assert len(news(out, Channel.TRADE)) == 1  # it is news all the same
+
+
 def test_time_closes_candles_of_prices_while_their_stream_is_up() -> None:
     engine = priced()
     engine.go(0.1).take(price(1, "1.0"))

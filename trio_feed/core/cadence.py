@@ -89,11 +89,6 @@ class Cadence:
         self._confirmed = False
         self._open_window(now)
 
-    def pause(self) -> None:
-        """Nothing is expected until ``begin``."""
-        self.suspect_at = _NEVER
-        self._window_end = _NEVER
-
     def arrived(self, now: float) -> bool:
         """It spoke.  True: but far too rarely lately, which is suspicious now."""
         gap = now - self.last

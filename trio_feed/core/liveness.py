@@ -130,7 +130,6 @@ class Liveness:
         if not monitor.waiting and monitor.gap_from is None:
             monitor.gap_from = monitor.cadence.last
         monitor.up, monitor.waiting = False, True
-        monitor.cadence.pause()
 
     def heard(self, event: Data, now: Mono) -> Flows | None:
         """What a message said."""
@@ -289,7 +288,7 @@ class Liveness:
             each.stale = each.waiting = True
             each.gap_from = each.cadence.last
             if each.gap_from - each.alive_from > ROTATE_LATEST_S:
-                each.rotate_from, each.rotate_wait_s = 0.0, ROTATE_AGAIN_S
+                each.rotate_from, each.rotate_wait_s = at, ROTATE_AGAIN_S
             actions.append(Stale(each.stream, at - each.cadence.last))
         for each in dead:
             actions += self._replace(each, at)

@@ -1,7 +1,7 @@
 """One monitored stream, a suspicion about it, and what can be done: the values of :mod:`.liveness`.
 Pure."""
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ..model import (
     BookTop,
@@ -78,20 +78,21 @@ Action = Probe | Stale | Rotate | Flows | Settled
 
 @define(eq=False)
 class MonitoredStream:
-    """One stream.  ``waiting``: nothing came yet since it is up, or since it was proven dead."""
+    """One stream; :meth:`.Liveness.up` begins it.  ``waiting``: nothing came yet since it is up, or
+    since it was proven dead."""
 
     stream: Stream
     cadence: Cadence
-    up: bool = False
-    waiting: bool = True
-    stale: bool = False
+    up: bool = field(init=False)
+    waiting: bool = field(init=False)
+    stale: bool = field(init=False)
     last: Data | None = None
     baseline: Told | None = None
     """What the exchange had when it was asked first, for a stream that never said anything."""
     gap_from: float | None = None
     trickles: bool = False
     alive_from: float = 0.0
-    rotate_from: float = 0.0
+    rotate_from: float = float("-inf")
     rotate_wait_s: float = ROTATE_AGAIN_S
 
     @property

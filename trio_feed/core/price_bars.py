@@ -27,6 +27,7 @@ from .flat import flat
 from .spans import joined
 
 _ZERO = Decimal(0)
+_MOST_GAPS = 100
 
 
 @frozen(order=True)
@@ -147,7 +148,10 @@ class PriceBars:
     def missed(self, first_ms: int, until_ms: int) -> list[Built]:
         """Prices between may be lost.  Returns the candles that are no longer complete; implied
         ones are the caller's to keep as holes (:func:`.flat.fill_flat`)."""
-        self._gaps = joined(self._gaps, (first_ms, until_ms))[-100:]
+        self._gaps = joined(self._gaps, (first_ms, until_ms))
+        if len(self._gaps) > _MOST_GAPS:  # rather too much is marked than too little
+            (first_ms, _), (_, until_ms) = sorted(self._gaps)[:2]
+            self._gaps = joined(self._gaps, (first_ms, until_ms))
         return self._remarked()
 
     def first_after(self, time_ms: int) -> int | None:

@@ -42,8 +42,8 @@ class SymbolPrices:
 
     intervals: tuple[Interval, ...]
     last: Mapping[Interval, Kline]
-    chain: bool = False
-    heard_at: Mono = Mono(0.0)
+    chain: bool
+    heard_at: Mono
     lost_ms: int | None = None
     _bars: PriceBars = field(init=False)
     _seen: set[str] = field(factory=set)
@@ -179,7 +179,7 @@ class SymbolPrices:
         out: list[Built] = []
         for first_ms, last_ms in found:
             out += self._bars.whole(first_ms, last_ms)
-        for gap in self._final[-10:]:  # they may lie inside of it
+        for gap in self._final:  # they may lie inside of it
             out += self._bars.missed(*gap)
         return [*{(interval, k.open_ms): (interval, k) for interval, k in out}.values()]
 

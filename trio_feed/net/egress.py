@@ -27,7 +27,7 @@ between, and the pool while all of its proxies are: :meth:`Egress.news` reports 
 from collections.abc import Sequence, Set
 from typing import Literal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ..errors import (
     HostUnreachable,
@@ -88,7 +88,7 @@ class _Health:
     successes: int = 0
     in_a_row: int = 0  # cool-downs for errors of its own since the last success
     cool_until: Mono | None = None
-    target_errors: int = 0
+    target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
     down: bool = False

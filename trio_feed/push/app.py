@@ -148,7 +148,6 @@ class PushApp:
         )
         receive = self._throttled(websocket, session)
         self.sessions.add(session)
-        self._unused_since[session] = trio.current_time()
         try:
             await session.run(receive, websocket.close)
         except* (WebSocketDisconnect, trio.BrokenResourceError, trio.ClosedResourceError):
