@@ -578,15 +578,15 @@ def test_what_is_being_fetched_is_never_forgotten() -> None:
     known = ChainKnown(ChainLimits(remembered=10), None)
     records = [Record(f"s{n}", n, done=n > 0) for n in range(12)]
     for record in records:
-        known.line.append(record)
+        known.order.append(record)
     assert known.forget() is None
     records[0].done = True
     forgotten = known.forget()
     assert forgotten is not None
     names, gap = forgotten
     assert (names, gap.first_slot, gap.last_slot, known.floor) == (["s0", "s1"], 0, 1, 1)
-    assert len(known.line) == 10
-    known.line.append(Record("s12", 12, done=True))
+    assert len(known.order) == 10
+    known.order.append(Record("s12", 12, done=True))
     assert known.forget() is None  # a tenth more may be kept
 
 
