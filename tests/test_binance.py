@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_feed.core import history
 from trio_feed.errors import BadMessage
 from trio_feed.model import Instrument, Interval, Source, Trade, plain
 from trio_feed.venues import (
@@ -227,6 +228,9 @@ def test_replies_and_notices(message: Any, expected: Any) -> None:
         json.dumps({**CONTINUOUS, "k": {**CONTINUOUS["k"], "n": 2**63}}),
         json.dumps({**CONTINUOUS, "k": {**CONTINUOUS["k"], "n": -1}}),
         json.dumps({**CONTINUOUS, "k": {**CONTINUOUS["k"], "V": "many"}}),
+        json.dumps({**AGG_TRADE, "f": 0, "l": 2**63 - 1}), json.dumps({**AGG_TRADE, "p": "-5"}),
+        json.dumps({**AGG_TRADE, "f": 1, "l": 1_000_001}), json.dumps({**AGG_TRADE, "p": "0"}),
+        json.dumps({**AGG_TRADE, "q": "-1"}),
         json.dumps({**AGG_TRADE, "q": "9" * 100}), json.dumps({**AGG_TRADE, "T": 1672515782}),
         json.dumps({**CONTINUOUS, "k": {**CONTINUOUS["k"], "i": "7m"}}),
         json.dumps({**CONTINUOUS, "k": {**CONTINUOUS["k"], "t": 10**30}}),
@@ -429,3 +433,15 @@ def test_mutated_answers_raise_nothing_else(name: str, data: st.DataObject) -> N
 
 def test_what_trade_ids_prove() -> None:
     assert (binance.TRADE_IDS, binance_usdm.TRADE_IDS) == ("dense", "dense")
+
+
+@pytest.mark.parametrize(
+    ("bars", "weight"), [(history.FIRST_PAGE + 1, 1), (history.PAGE, 2), (499, 5), (1, 1)]
+)
+def test_pages_of_history_are_the_largest_of_their_price(bars: int, weight: int) -> None:
+    """The running candle is asked for with the first page; each question asks for one more."""
+    question = binance_usdm.klines_question(BNB, Interval.M1, 0, bars, 0.0)
+    assert question.weight == weight
+    assert (question.params["limit"] in (99, 499)) is (
+        bars in (history.FIRST_PAGE + 1, history.PAGE)
+    )

@@ -193,7 +193,7 @@ async def desk(
         for symbol in ("A", "B"):
             engine = bench.driver.open(symbol, {})
             engine.priced.known_since(T0 - 200_000)
-            bench.driver.use(symbol, [PRICES], trading=True)
+            bench.driver.use(symbol, [PRICES])
         bench.driver.up([PRICES])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed.run)

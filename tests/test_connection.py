@@ -331,7 +331,7 @@ async def test_binance_futures_recording_parses_without_a_miss(
     published = []
     for symbol in symbols:
         engine = SymbolEngine(USDM, settings, symbol, {}, now)
-        engine.use((), trading=True, now=now)
+        engine.use((), now)
         own = [event for event in events if event.symbol == symbol]
         published += [e for e in engine.take(own, now) if isinstance(e, CandleNews)]
     assert {news.series.symbol for news in published} == set(symbols)

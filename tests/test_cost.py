@@ -47,7 +47,7 @@ def driver_with(symbols: int, **more: Any) -> Bench:
     for name in names:
         bench.driver.open(name, {M1: end_at(minute(-1))})
         streams = [evolve(s, symbol=name, name=f"{name}{s.name}") for s in (CANDLES, TRADES)]
-        bench.driver.use(name, streams, trading=True)
+        bench.driver.use(name, streams)
         bench.driver.up(streams)
     return bench
 

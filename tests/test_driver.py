@@ -40,7 +40,7 @@ OTHER = Series("binance_usdm", "ETHUSDT", M1)
 def opened(bench: Bench, symbol: str = "BTCUSDT", *, trading: bool = True) -> SymbolEngine:
     engine = bench.driver.open(symbol, {M1: end_at(minute(-1))})
     streams = [evolve(s, symbol=symbol, name=f"{symbol}{s.name}") for s in (CANDLES, TRADES)]
-    bench.driver.use(symbol, streams, trading=trading)
+    bench.driver.use(symbol, streams, problem="" if trading else "not trading")
     return engine
 
 
@@ -107,7 +107,7 @@ async def test_an_engine_is_woken_when_it_wants_to_be(autojump_clock: trio.abc.C
     assert bench.driver.behind() == 0
     await trio.sleep(4)
     assert bench.driver.behind() == 1
-    bench.driver.use("BTCUSDT", [CANDLES], trading=False)
+    bench.driver.use("BTCUSDT", [CANDLES], problem="not trading")
     assert bench.driver.behind() == 0
 
 
@@ -189,7 +189,7 @@ async def test_a_symbol_that_is_closed_goes_quietly_and_may_come_back(
     assert bench.driver.wake_due() == NEVER
     assert (len(bench.bus.published), bench.driver.stream_keys()) == (told, [])
     again = bench.driver.open("BTCUSDT", {M1: end_at(minute(0))})
-    bench.driver.use("BTCUSDT", [CANDLES], trading=True)
+    bench.driver.use("BTCUSDT", [CANDLES])
     assert again is not engine
     bench.take(candle(1))
     assert [n.kline.open_ms for n in bench.bus.candles] == [T0, T0 + MINUTE]

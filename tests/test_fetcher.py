@@ -61,7 +61,7 @@ async def working(
     """A driver whose candle at T0 and T0 + 1 min have not come, after two minutes and some."""
     bench = Bench(**more)
     engine = bench.driver.open("BTCUSDT", {M1: end_at(minute(-1))})
-    bench.driver.use("BTCUSDT", [CANDLES, TRADES, BOOKS], trading=True)
+    bench.driver.use("BTCUSDT", [CANDLES, TRADES, BOOKS])
     await trio.sleep(130)
     fetcher = Fetcher(binance_usdm, bench.driver, rest, bench.store, bench.metrics)  # type: ignore[arg-type]
     if known:

@@ -116,6 +116,45 @@ async def test_a_subscriber_learns_that_its_symbol_is_not_listed_yet(
             assert await upstream(2) == ("live", None)
 
 
+@pytest.mark.parametrize("others", [True, False])
+async def test_subscribers_hear_of_a_symbol_that_stops_trading(
+    others: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    """They heard nothing, new ones were answered ``live``, and /ready said ``no instruments``."""
+    symbols = ["BTCUSDT", "ETHUSDT"] if others else ["BTCUSDT"]
+    settings = settings_for_tests(f".symbols={symbols}", ".instruments_refresh_s=60")
+    with trio.fail_after(3600):
+        async with (
+            open_stack(settings, symbols=tuple(symbols)) as stack,
+            push_client(stack) as client,
+        ):
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            await trio.sleep(90)
+            assert stack.ready.app.report.not_ready() == ""
+            stack.market.delist("BTCUSDT")
+            stale = await client.wait_for(lambda m: m["type"] == "stream_status")
+            assert (stale["data"]["status"], stale["data"]["reason"]) == (
+                "stale", "not trading",
+            )  # fmt: skip
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", id=7)
+            answer = await client.wait_for(
+                lambda m: m["type"] == "subscription_confirmed" and m.get("id") == 7
+            )
+            said = answer["data"]["upstream"], answer["data"]["problem"]
+            assert said == ("stale", "not trading")
+            (feed,) = stack.ready.feeds
+            (problem,) = feed.status()["unavailable"].values()  # by now it may be off the list
+            why = "" if others else f"binance_usdm: BTCUSDT: {problem}"
+            assert stack.ready.app.report.not_ready() == why
+            stack.market.list_symbol("BTCUSDT", stack.market.listed_of("BTCUSDT"))
+            await client.wait_for(
+                lambda m: (
+                    m["type"] == "stream_status" and m["data"]["status"] in ("live", "repaired")
+                )
+            )
+            assert stack.ready.app.report.not_ready() == ""
+
+
 async def test_a_venue_without_a_list_says_that_it_waits(autojump_clock: trio.abc.Clock) -> None:
     market = spinpet_market(SimulatorSettings(venue="spinpet", seed=1))
     nobody = "1" * 43 + "2"
@@ -215,3 +254,29 @@ async def test_an_empty_list_is_no_list(tmp_path: Path, autojump_clock: trio.abc
     assert (empty.calls, cache.read_bytes()) == (1, kept)
     with pytest.raises(BadMessage, match="names no instrument"):
         instruments.parse(binance_usdm, instruments.Copy(5.0, [info()]))
+
+
+def test_while_a_row_cannot_be_read_what_is_absent_proves_nothing() -> None:
+    """One odd row of a refresh ended the streams of its symbol."""
+    before = instruments.parse(binance_usdm, instruments.Copy(5.0, [info("BTCUSDT", "ETHUSDT")]))
+    rows = json.loads(info("BTCUSDT", "ETHUSDT"))
+    rows["symbols"][0]["filters"] = None
+    copy = instruments.Copy(6.0, [json.dumps(rows)])
+    with capture_logs() as lines:
+        table = instruments.parse(binance_usdm, copy, before)
+    assert table.of_symbol("BTCUSDT") == before.of_symbol("BTCUSDT")
+    assert [line["event"] for line in lines] == ["instruments.bad"]
+    # Without an odd row it is gone.
+    left = instruments.parse(binance_usdm, instruments.Copy(7.0, [info("ETHUSDT")]), before)
+    assert left.of_symbol("BTCUSDT") is None
+
+
+def test_each_of_several_answers_may_have_gone_wrong() -> None:
+    """OKX answers for spot and for swaps apart; an empty one ended the streams of its kind."""
+    before = instruments.parse(
+        binance_usdm, instruments.Copy(5.0, [info("BTCUSDT"), info("ETHUSDT")])
+    )
+    half = instruments.Copy(6.0, [info("BTCUSDT"), info()])
+    with pytest.raises(BadMessage, match="1 less"):
+        instruments.parse(binance_usdm, half, before)
+    assert len(instruments.parse(binance_usdm, half)) == 1  # where it was never another

@@ -404,6 +404,7 @@ def test_a_strangers_data_is_ignored_and_no_data_is_nothing() -> None:
             frame("trades", {**TRADE, "sz": "-1"}), frame("trades", {**TRADE, "sz": ""}),
             frame("trades", {**TRADE, "side": "up"}), frame("trades", {**TRADE, "count": "0"}),
             frame("trades", {**TRADE, "count": "130639476"}),
+            frame("trades", {**TRADE, "count": "1000001"}), frame("trades", {**TRADE, "px": "-5"}),
             frame("trades", {**TRADE, "tradeId": "1_0"}), frame("trades", {**TRADE, "ts": ""}),
             frame("trades", {**TRADE, "tradeId": "9" * 5000}),
             frame("trades", {**TRADE, "tradeId": str(2**63)}),

@@ -669,7 +669,7 @@ def test_a_quiet_market_is_left_alone_and_one_that_cannot_be_asked_as_well() -> 
 def test_an_answer_about_a_stream_that_is_gone_says_nothing() -> None:
     engine = ticking()
     engine.go(25).wake()
-    engine.core.use((TRADES,), trading=True, now=engine.now)
+    engine.core.use((TRADES,), engine.now)
     assert engine.answer(Need.PROBE, [minute(0, closed=False, volume="25")], M1) == []
 
 

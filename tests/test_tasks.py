@@ -137,7 +137,7 @@ async def test_gauges_are_measured_each_half_minute(autojump_clock: trio.abc.Clo
     """Half of the candles that are due in ten minutes come."""
     bench = Bench()
     bench.driver.open("BTCUSDT", {M1: end_at(minute(-1))})
-    bench.driver.use("BTCUSDT", [CANDLES, TRADES], trading=True)
+    bench.driver.use("BTCUSDT", [CANDLES, TRADES])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_gauges, bench.driver, bench.metrics)
         for n in range(5):

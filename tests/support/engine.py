@@ -109,7 +109,7 @@ class Engine:
             ends = {Interval.M1: end_at(minute(-1))}
         self.core = SymbolEngine(rules, self.settings, symbol, ends, self.now, simulated=simulated)
         self.streams = tuple(streams)
-        self.core.use(self.streams, trading=trading, now=self.now)
+        self.core.use(self.streams, self.now, problem="" if trading else "not trading")
 
     @property
     def now(self) -> Now:

@@ -15,9 +15,11 @@ from .calendar import grid_of
 from .ledger import Ledger
 from .questions import CandleQuestion, Rules
 
-FIRST_PAGE = 99
-"""Candles of the first question of a series without history: the cheapest page there is."""
-_PAGE = 499
+FIRST_PAGE = 97
+"""Candles of the first question of a series without history: with the running one, and the one more
+that is asked for, the largest of the cheapest pages (Binance: below 100)."""
+PAGE = 498
+"""The largest page of the next step (below 500)."""
 RETRY_S = 30.0
 
 
@@ -56,7 +58,7 @@ class History:
         if wanted is None or ledger.first_ms is None:
             return None
         target = grid.back(grid.open_of(int(now.exchange)), wanted[0])
-        start = grid.back(ledger.first_ms, min(self.rules.page, _PAGE))
+        start = grid.back(ledger.first_ms, min(self.rules.page, PAGE))
         start = max(start, target, self.rules.began_ms)
         bars = grid.count(start, ledger.first_ms)
         if bars <= 0:

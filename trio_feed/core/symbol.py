@@ -106,11 +106,12 @@ class SymbolEngine:
         """It takes the place of another one that broke off; subscribers were told."""
         self._scope.status.interrupted(self.stream_keys)
 
-    def use(self, streams: Iterable[Stream], *, trading: bool, now: Now) -> None:
-        """These are its streams from now on."""
-        self.trading = trading
-        self.upstream.use(streams)
+    def use(self, streams: Iterable[Stream], now: Now, *, problem: str = "") -> list[Effect]:
+        """These are its streams from now on.  ``problem``: why it does not trade."""
+        self.trading = not problem
+        out = self.upstream.use(streams, problem)
         self._alarm.want(now.mono)
+        return out
 
     # What comes in.
 

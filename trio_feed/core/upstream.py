@@ -33,11 +33,15 @@ class Upstream:
         )
         self._intervals: dict[Stream, list[Interval]] = {}
 
-    def use(self, streams: Iterable[Stream]) -> None:
-        """These are its streams from now on."""
+    def use(self, streams: Iterable[Stream], problem: str) -> list[Effect]:
+        """These are its streams from now on.  Where those that it had are gone because of a
+        ``problem``, its subscribers hear of it."""
+        status, before = self._scope.status, self._scope.status.stream_keys
         self._intervals = {stream: self._intervals_of(stream) for stream in streams}
         self.liveness.keep(self._intervals)
-        self._scope.status.stream_keys = {s: self._stream_keys_of(s) for s in self._intervals}
+        status.stream_keys = {s: self._stream_keys_of(s) for s in self._intervals}
+        gone = (key for s, keys in before.items() if s not in self._intervals for key in keys)
+        return [*status.broke_off(dict.fromkeys(gone), problem)] if problem else []
 
     @property
     def streams(self) -> list[Stream]:

@@ -82,11 +82,10 @@ class Driver:
         self._wakes.forget(engine)
         return engine.stream_keys
 
-    def use(self, symbol: str, streams: Iterable[Stream], *, trading: bool) -> None:
-        """These are the symbol's streams from now on."""
+    def use(self, symbol: str, streams: Iterable[Stream], *, problem: str = "") -> None:
+        """These are the symbol's streams from now on.  ``problem``: why it does not trade."""
         engine = self.engines[symbol]
-        engine.use(streams, trading=trading, now=self.now())
-        self._schedule(engine)
+        self.perform(engine, engine.use(streams, self.now(), problem=problem))
 
     # What comes in
 
@@ -137,7 +136,7 @@ class Driver:
             self._bus.open(stream_key, first_ms=firsts.get(stream_key), sparse=True)
         now = self.now()
         for stream in self._price_streams:
-            engine.use([stream], trading=False, now=now)
+            engine.use([stream], now, problem="it came by itself")
             self.perform(engine, engine.up(stream, now))
         return engine
 

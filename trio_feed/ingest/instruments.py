@@ -47,22 +47,30 @@ async def fetch(
     return Copy(now_ms(), bodies)
 
 
-def parse(venue: Venue, copy: Copy) -> Instruments:
-    """Raises BadMessage, also where nothing is listed: that is an answer gone wrong, and to believe
-    it would end all streams.  Rows that cannot be read are logged and left out."""
+def parse(venue: Venue, copy: Copy, before: Instruments | None = None) -> Instruments:
+    """Raises BadMessage.  Rows that cannot be read are logged and left out.
+
+    To believe an answer gone wrong would end streams: an answer that lists nothing is none, where
+    it listed something ``before``, and while rows cannot be read, what is absent proves nothing.
+    """
     found: list[Instrument] = []
+    empty = odd = False
     log = structlog.get_logger().bind(venue=venue.NAME)
     for body in copy.bodies:
         rows = venue.parse_instruments(body.encode())
         found += rows.good
+        empty |= not rows.good and not rows.bad
         if rows.bad:
+            odd = True
             first = rows.bad[0]
             log.warning(
                 "instruments.bad", rows=len(rows.bad), problem=str(first), sample=first.sample
             )
-    if not found:
-        raise BadMessage("the list names no instrument", "")
-    return Instruments(found)
+    table = Instruments(found)
+    absent = [old for old in before or () if table.of_symbol(old.symbol) is None]
+    if not found or (empty and absent):
+        raise BadMessage("the list names no instrument" + f" ({len(absent)} less)" * bool(absent))
+    return Instruments([*absent, *found]) if odd else table
 
 
 async def load(

@@ -22,6 +22,11 @@ class WantedSymbols:
         self._log = structlog.get_logger().bind(venue=venue.NAME)
 
     @property
+    def problems(self) -> dict[str, str]:
+        """Symbol -> why it cannot be taken now."""
+        return {symbol: problem for symbol, problem in self._problems.items() if problem}
+
+    @property
     def _settings(self) -> ExchangeSettings:
         return self._driver.settings
 
@@ -51,7 +56,7 @@ class WantedSymbols:
             self._bus.alias(instrument.native, symbol)
             if not problem:
                 streams = self._streams_of(instrument)
-        self._driver.use(symbol, streams, trading=not problem)
+        self._driver.use(symbol, streams, problem=problem)
         return streams
 
     def _say_waiting(self, symbol: str, instrument: Instrument | None, problem: str) -> None:

@@ -123,6 +123,7 @@ class VenueFeed:
             "rest_waiting": self._weights.waiting,
             "questions": len(self.driver.queues.fetches),
             "instruments": 0 if self._table is None else len(self._table),
+            "unavailable": self._symbols.problems,
             "series": self.driver.series(),
             "series_held": self.driver.holding(),
             "series_behind": self.driver.behind(),
@@ -134,7 +135,8 @@ class VenueFeed:
         """Why this venue's data is not fresh; empty when it is."""
         name, oldest = self.venue.NAME, self._environment.now_ms() - fresh_s * 1000
         if not self.pool.slots:
-            return f"{name}: no instruments yet"
+            said = (f"{symbol}: {problem}" for symbol, problem in self._symbols.problems.items())
+            return f"{name}: {next(said, 'no instruments yet')}"
         for slot in self.pool.slots:
             if not slot.live:
                 return f"{name}: {slot.name} does not deliver"
@@ -291,7 +293,7 @@ class VenueFeed:
                 copy = await instruments.fetch(
                     self.venue, rest, self._environment.now_ms, self.driver.note_answer
                 )
-                table = instruments.parse(self.venue, copy)
+                table = instruments.parse(self.venue, copy, table)
             except (NetworkError, BadMessage) as error:
                 current = False
                 self._log.warning("instruments.failed", problem=str(error))

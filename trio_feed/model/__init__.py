@@ -6,6 +6,7 @@ own digits, so ``"85000.10"`` is sent as ``85000.10``.
 
 from .candles import Hole, Interval, Kline, Series, Source
 from .market import (
+    MOST_AGGREGATED,
     BookTop,
     BookUpdate,
     Instrument,
@@ -27,7 +28,15 @@ from .messages import (
     StreamKey,
     StreamState,
 )
-from .numbers import EXACT, INT_MAX, parse_decimal, parse_time_ms, plain
+from .numbers import (
+    EXACT,
+    INT_MAX,
+    parse_decimal,
+    parse_price,
+    parse_quantity,
+    parse_time_ms,
+    plain,
+)
 from .private import Delivery, PrivateMessage, Settlement
 
 __all__ = [
@@ -37,6 +46,7 @@ __all__ = [
     "Channel",
     "Delivery",
     "EXACT",
+    "MOST_AGGREGATED",
     "Hole",
     "INT_MAX",
     "Instrument",
@@ -60,6 +70,8 @@ __all__ = [
     "Ticker",
     "Trade",
     "parse_decimal",
+    "parse_price",
+    "parse_quantity",
     "parse_time_ms",
     "plain",
 ]

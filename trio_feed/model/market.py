@@ -27,6 +27,10 @@ class Instrument:
     unavailable: str = ""
 
 
+MOST_AGGREGATED = 1_000_000
+"""More trades in one aggregate are a misread number: the order books do not hold so many orders."""
+
+
 @frozen
 class Trade:
     """A trade, or an aggregate of those of one taker order at one price.

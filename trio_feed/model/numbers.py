@@ -31,6 +31,22 @@ def parse_decimal(text: str) -> Decimal:
     return Decimal(plain(Decimal(text)))
 
 
+def parse_price(text: str) -> Decimal:
+    """The price of a trade, above 0.  Raises BadMessage."""
+    price = parse_decimal(text)
+    if price <= 0:
+        raise BadMessage(f"a trade at a price of {plain(price)[:40]}")
+    return price
+
+
+def parse_quantity(text: str) -> Decimal:
+    """The quantity of a trade, not below 0.  Raises BadMessage."""
+    quantity = parse_decimal(text)
+    if quantity < 0:
+        raise BadMessage(f"a trade of {plain(quantity)[:40]}")
+    return quantity
+
+
 def parse_time_ms(value: int) -> int:
     """Unix milliseconds between 2001 and 2096, or BadMessage (seconds and microseconds are not)."""
     if not 10**12 <= value <= 4 * 10**12:

@@ -11,6 +11,7 @@ import msgspec
 from ...core.streams import KlineUpdate
 from ...errors import BadMessage
 from ...model import (
+    MOST_AGGREGATED,
     BookTop,
     BookUpdate,
     Instrument,
@@ -23,6 +24,8 @@ from ...model import (
     Ticker,
     Trade,
     parse_decimal,
+    parse_price,
+    parse_quantity,
     parse_time_ms,
 )
 from ..base import Event, Ignored
@@ -122,7 +125,9 @@ def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
 def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
     if not 0 <= row.f <= row.l:  # old rows have -1 and a price of 0
         raise BadMessage("an aggregate without trades")
-    price, quantity = parse_decimal(row.p), parse_decimal(row.q)
+    if row.l - row.f >= MOST_AGGREGATED:
+        raise BadMessage(f"an aggregate of {row.l - row.f + 1} trades")
+    price, quantity = parse_price(row.p), parse_quantity(row.q)
     time_ms = parse_time_ms(row.T)
     symbol = instrument.symbol
     return Trade(symbol, row.a, row.f, row.l, price, quantity, time_ms, row.m, event_ms)
@@ -137,7 +142,7 @@ def _single_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
         return UNKNOWN_INSTRUMENT
     if frame.X == "NA":  # USD-M: price and quantity are "0"
         return Ignored("placeholder trade")
-    price, quantity = parse_decimal(frame.p), parse_decimal(frame.q)
+    price, quantity = parse_price(frame.p), parse_quantity(frame.q)
     time_ms, event_ms = parse_time_ms(frame.T), parse_time_ms(frame.E)
     number = frame.t
     symbol = instrument.symbol

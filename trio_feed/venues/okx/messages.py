@@ -20,6 +20,7 @@ from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import (
     INT_MAX,
+    MOST_AGGREGATED,
     BookTop,
     BookUpdate,
     Instrument,
@@ -30,6 +31,7 @@ from ...model import (
     Ticker,
     Trade,
     parse_decimal,
+    parse_price,
     parse_time_ms,
 )
 from ..base import Ack, Event, GoingAway, Ignored, Pong
@@ -161,13 +163,11 @@ def kline(instrument: Instrument, row: CandleRow, source: Source) -> Kline:
 def trade(instrument: Instrument, row: TradeRow) -> Trade:
     """``tradeId`` is the last of ``count`` trades (``trades``); single ones have no count."""
     last, count = _integer(row.tradeId), _integer(row.count)
-    if not 1 <= count <= last + 1:
+    if not 1 <= count <= min(last + 1, MOST_AGGREGATED):
         raise BadMessage(f"trade {last} holds {count} trades")
-    price, quantity = parse_decimal(row.px), _quantity(row.sz, instrument.contract_size)
+    price, quantity = parse_price(row.px), _quantity(row.sz, instrument.contract_size)
     quote_quantity = None
     if instrument.kind.startswith("inverse_"):
-        if price <= 0:
-            raise BadMessage(f"an inverse contract at a price of {row.px}")
         quantity, quote_quantity = _INVERSE.divide(quantity, price), quantity
     return Trade(
         symbol=instrument.symbol,
