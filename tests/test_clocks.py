@@ -25,7 +25,7 @@ class Calendar:
 
 
 @asynccontextmanager
-async def house_with(calendar: Calendar, *assignments: str) -> AsyncIterator[Stack]:
+async def stack_with(calendar: Calendar, *assignments: str) -> AsyncIterator[Stack]:
     settings = settings_for_tests(".channels=['kline','trade']", *assignments)
     with trio.fail_after(50_000):
         async with open_stack(
@@ -58,7 +58,7 @@ async def test_a_clock_that_is_wrong_at_the_start_is_said_once(
 ) -> None:
     calendar = Calendar(ahead_s)
     with capture_logs() as lines:
-        async with house_with(calendar) as stack:
+        async with stack_with(calendar) as stack:
             await trio.sleep(180)
             code, body = await readiness(stack)
             words = f"our clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} "
@@ -83,7 +83,7 @@ async def test_a_step_is_said_and_counted_and_candles_do_not_feel_it(
 ) -> None:
     calendar = Calendar()
     with capture_logs() as lines:
-        async with house_with(calendar) as stack:
+        async with stack_with(calendar) as stack:
             await trio.sleep(300)
             calendar.ahead_s = step_s
             await trio.sleep(300)
@@ -97,7 +97,7 @@ async def test_a_step_is_said_and_counted_and_candles_do_not_feel_it(
 
 
 async def test_an_error_above_the_setting_is_not_ready(autojump_clock: trio.abc.Clock) -> None:
-    async with house_with(Calendar(90), "service.clock_error_max_s=60") as stack:
+    async with stack_with(Calendar(90), "service.clock_error_max_s=60") as stack:
         await trio.sleep(120)
         code, body = await readiness(stack)
         assert (code, body["reason"]) == (503, f"our clock is 90.0 s ahead of {VENUE}")
@@ -105,7 +105,7 @@ async def test_an_error_above_the_setting_is_not_ready(autojump_clock: trio.abc.
 
 async def test_a_right_clock_says_nothing(autojump_clock: trio.abc.Clock) -> None:
     with capture_logs() as lines:
-        async with house_with(Calendar(0.9)) as stack:
+        async with stack_with(Calendar(0.9)) as stack:
             await trio.sleep(900)
             assert await readiness(stack) == (200, {"ready": True})
     assert clock_lines(lines) == []

@@ -34,7 +34,7 @@ LEARN_S = 300.0
 
 
 @asynccontextmanager
-async def watched_house(
+async def watched_stack(
     settings: Settings, *, trades_per_minute: int = 60
 ) -> AsyncIterator[tuple[Stack, PushClient, VenueFeed]]:
     """Candles and trades are pushed as fast as the venues do; five minutes to learn."""
@@ -104,7 +104,7 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
     """Noticed within three times its cadence, rotated, nothing lost, and the client is told."""
     name = (CANDLES if kind == "candles" else TRADES)[venue]
     channel = "kline" if kind == "candles" else "trade"
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
+    async with watched_stack(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
         allowed_s = max(5.0, 2 * feed.driver.streams()[name]["expected_gap_s"])
         connection = carrier(stack, name)
         connection.mute_stream(name)
@@ -126,7 +126,7 @@ async def test_one_stream_goes_mute_and_the_others_go_on(
 @pytest.mark.parametrize("venue", VENUES)
 async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) -> None:
     """One of twenty messages comes through, on every connection, for a while."""
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
+    async with watched_stack(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
         gap_s = feed.driver.streams()[CANDLES[venue]]["expected_gap_s"]
         stack.fault_proxy.change_frames(partial(FRAME_FAULTS["trickle"], 0.0), 60.0)
         begun_at = trio.current_time()
@@ -142,7 +142,7 @@ async def test_a_trickle_is_noticed(venue: str, autojump_clock: trio.abc.Clock) 
 async def test_half_open_is_noticed_long_before_the_silence_timeout(
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, _):
+    async with watched_stack(settings_for_tests(*BOTH, venue=venue)) as (stack, client, _):
         for connection in stack.exchange.connections:
             connection.mute()
         muted_at = trio.current_time()
@@ -164,7 +164,7 @@ async def test_a_quiet_market_is_asked_about_and_left_alone(
 ) -> None:
     """Four trades a minute, and now and then nearly two minutes nothing; then a busy market."""
     settings = settings_for_tests(*BOTH, ".connection.silence_timeout_s=600", venue=venue)
-    async with watched_house(settings, trades_per_minute=4) as (stack, client, feed):
+    async with watched_stack(settings, trades_per_minute=4) as (stack, client, feed):
         pause_sometimes(stack)
         await trio.sleep(7_200)
         assert probes(stack, venue, "quiet") > 3
@@ -179,7 +179,7 @@ async def test_a_pause_of_a_stream_that_ticks_each_second_is_no_reason_to_rotate
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
     settings = settings_for_tests(*BOTH, ".connection.silence_timeout_s=600", venue=venue)
-    async with watched_house(settings) as (stack, client, feed):
+    async with watched_stack(settings) as (stack, client, feed):
         pause_sometimes(stack)
         await trio.sleep(3_600)
         assert 10 < probes(stack, venue, "quiet") < 200
@@ -210,7 +210,7 @@ def pause_sometimes(stack: Stack) -> None:
 async def test_without_rest_nothing_is_proven_and_the_silence_timeout_works(
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with watched_house(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
+    async with watched_stack(settings_for_tests(*BOTH, venue=venue)) as (stack, client, feed):
         stack.exchange.rest_status(500, 1_000)
         muted = set(stack.exchange.connections)
         for connection in muted:
@@ -228,7 +228,7 @@ async def test_without_rest_nothing_is_proven_and_the_silence_timeout_works(
 
 async def test_a_rotation_in_time_is_not_told(autojump_clock: trio.abc.Clock) -> None:
     settings = settings_for_tests(*BOTH, ".connection.max_age_s=120")
-    async with watched_house(settings) as (stack, client, _):
+    async with watched_stack(settings) as (stack, client, _):
         await trio.sleep(900)
         assert stack.exchange.upgrades > 5
         assert told(client, "kline") == told(client, "trade") == []
@@ -250,7 +250,7 @@ async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
     settings = settings_for_tests(
         f".channels=['kline','{channel}']", "kline.broadcast_buffer_size=1000000", venue=venue
     )
-    async with watched_house(settings) as (stack, client, feed):
+    async with watched_stack(settings) as (stack, client, feed):
         await client.ask(type="subscribe", symbol="BTCUSDT", channel=channel)
         await trio.sleep(1)
         connection = carrier(stack, name)
@@ -268,7 +268,7 @@ async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
 async def test_what_was_missed_is_told_with_its_interval(autojump_clock: trio.abc.Clock) -> None:
     """Three minutes without the exchange's WebSocket and REST; then trades that nobody has."""
     settings = settings_for_tests(*BOTH)
-    async with watched_house(settings) as (stack, client, _):
+    async with watched_stack(settings) as (stack, client, _):
         lost_at = trio.current_time()
         stack.network.down.add(("exchange", 80))
         for connection in list(stack.exchange.connections):
@@ -297,7 +297,7 @@ async def test_trades_that_nobody_has_are_told(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_feed.venues.binance.usdm.parse_trades", lambda *_: Rows([]))
-    async with watched_house(settings_for_tests(*BOTH)) as (stack, client, _):
+    async with watched_stack(settings_for_tests(*BOTH)) as (stack, client, _):
         stack.network.down.add(("exchange", 80))
         for connection in list(stack.exchange.connections):
             connection.abort()
