@@ -46,8 +46,7 @@ _STEP_PAUSE_S = 0.02
 @frozen
 class BufferLimits:
     """``flush_interval_s``: from batch to batch at least, so what comes first after a pause is
-    written at once; ``max_pending``: entries in memory at
-    which :meth:`BufferedStore.wait_capacity` waits; ``keep``: how long candles are kept."""
+    written at once; ``max_pending``: entries in memory at which ``wait_capacity`` waits."""
 
     flush_interval_s: float
     max_pending: int
@@ -63,8 +62,7 @@ class BufferedStore:
         self._limits, self._metrics = limits, metrics
         self._write_complaint, self._read_complaint = Complaint(), Complaint()
         self._refused_complaint = Complaint()
-        self._turn = trio.Lock()
-        """Of the backend's writer: batches and steps of retention."""
+        self._turn = trio.Lock()  # of the backend's writer: batches and steps of retention
         self._pending, self._writing = Batch(), Batch()
         self._watchers: list[Watcher] = []
         self._work = trio.Event()
@@ -105,9 +103,9 @@ class BufferedStore:
         return len(self._pending.entries) + len(self._writing.entries)
 
     def statistics(self) -> StoreStatistics:
-        problem, full = self._write_complaint.problem, self._is_full
-        sizes = self._sizes
-        return StoreStatistics(self.pending(), sizes, self._pruned, self._refused, problem, full)
+        problem, pending = self._write_complaint.problem, self.pending()
+        counts = self._sizes, self._pruned, self._refused
+        return StoreStatistics(pending, *counts, problem, self._is_full)
 
     @property
     def _is_full(self) -> bool:
@@ -208,12 +206,8 @@ class BufferedStore:
                 ends.setdefault(series, End()).add(entry.kline)
             elif isinstance(entry, HoleEntry):
                 ends.setdefault(series, End()).add_hole(entry.hole)
-        stored_ends = {series: end.stored_end() for series, end in ends.items()}
-        return {
-            series: stored_end
-            for series, stored_end in stored_ends.items()
-            if stored_end is not None
-        }
+        found = ((series, end.stored_end()) for series, end in ends.items())
+        return {series: end for series, end in found if end is not None}
 
     async def first_open(self, series: Series) -> int | None:
         with self._watch(series) as unwritten:
