@@ -12,6 +12,7 @@ from trio_feed.core.chain import ChainRepair
 from trio_feed.core.chain_items import ChainLimits, Dated, Gap, Out, Proven, Retract, Take
 from trio_feed.core.chain_known import ChainKnown
 from trio_feed.core.chain_order import ChainOrder, Record
+from trio_feed.core.chain_round import Known, Round, Walk
 from trio_feed.core.effects import Report
 from trio_feed.instants import NEVER, Exchange, Mono, Now, Wall
 from trio_feed.model import Price
@@ -622,3 +623,18 @@ def test_a_node_that_does_not_answer_is_named() -> None:
                 out += repair.answer(question, SignaturePage(OLD, 2), at(seconds))
     assert reported(out) == [Report("chain.endpoint_silent", "warning", {"endpoint": 1})]
     assert seconds == 90.0
+
+
+def test_a_transaction_is_never_in_two_slots_and_who_has_more_rows_counts() -> None:
+    """An endpoint whose slots are 3 less made a retraction of every reading."""
+    rows = [SignatureRow(f"s{n}", 400 + n, time_ms=0) for n in (5, 4, 3)]
+    other = [evolve(row, slot=row.slot - 3) for row in rows[:2]] + [SignatureRow("own", 399)]
+    most = [*rows, SignatureRow("s0", 398)]
+    walks = Walk(0, 410, other, done=True), Walk(1, 410, most, done=True)
+    found = Round(Mono(0.0), Known({}, 0), False, walks, ChainLimits())
+    united = found.united()
+    assert {slot: [row.signature for row in named] for slot, named in united.items()} == {
+        398: ["s0"], 399: ["own"], 403: ["s3"], 404: ["s4"], 405: ["s5"],
+    }  # fmt: skip
+    assert found.contradicted == 2
+    assert (found.united(), found.contradicted) == (united, 2)

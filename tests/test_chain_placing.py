@@ -18,7 +18,7 @@ from trio_feed.core.chain_items import (
 from trio_feed.core.chain_placing import ChainPlacing
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.model import Price
-from trio_feed.transactions import AskBlockTime, SignatureRow
+from trio_feed.transactions import AskBlockTime, SignatureRow, Transaction
 
 T = 1_790_000_000_000
 SLOT = 1_000
@@ -172,3 +172,21 @@ def test_so_many_wait_and_no_more() -> None:
     placing = started(held=2)
     out = run(placing, 1, *(take(f"t{n}", SLOT + 10 + n) for n in range(3)))
     assert said(out) == [("Take", "t0", 104), ("Heard", "t1", 104), ("Heard", "t2", 104)]
+
+
+def test_what_two_nodes_name_different_times_for_is_taken_unsure_and_said_once_a_minute() -> None:
+    """One node whose times are 40 s early made hundreds of candles wrong and complete."""
+    placing = ChainPlacing(ChainLimits(hold_s=5.0), 2)
+    assert run(placing, 0, Dated((row("old", SLOT, 100),))) == []
+    run(placing, 1, take("a", SLOT + 10))
+    late = Dated((row("a", SLOT + 10, 63),), endpoint=1)
+    out = run(placing, 2, Dated((row("a", SLOT + 10, 103),)), late)
+    assert [type(item).__name__ for item in out] == ["Report"]
+    assert run(placing, 5) == []
+    out = [item for second in (7.5, 9.0) for item in run(placing, second)]
+    (unsure,) = [item for item in out if isinstance(item, Unsure)]
+    assert (unsure.first_ms, unsure.until_ms >= T + 103_000) == (T + 63_000, True)
+    fetched = Transaction("b", SLOT + 20, (), time_ms=T + 67_000)
+    placing.fetched(fetched, 1)
+    # One that was fetched from that node waits as well.
+    assert said(run(placing, 10, take("b", SLOT + 20, 67))) == [("Heard", "b", 67)]

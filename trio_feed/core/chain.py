@@ -40,6 +40,8 @@ from .chain_round import TRIES, Round, Walk
 from .effects import Report
 
 _SOON_S = 0.5
+_SLOTS_DIFFER = "they name different slots for the same transaction; the one with more rows counts"
+_SAY_AGAIN_S = 60.0
 _SLOT_S = 0.4
 """The longest that a slot takes."""
 
@@ -74,6 +76,7 @@ class ChainRepair:
         """When the last round ended."""
         self._silent: dict[int, Mono] = {}
         """Endpoints that the last round went on without, and since when."""
+        self._say_from = Mono(0.0)
         self._gap_slot = 0
         """The first slot told after the gap."""
         self._numbers = count(1)
@@ -207,8 +210,9 @@ class ChainRepair:
         if ended.baseline:
             self._known.begin(ended)
         yield from self._faults_of(ended)
-        rows = [row for walk in ended.walks if walk.done for row in (*walk.rows, *walk.older)]
-        yield Dated(tuple(rows))
+        for walk in ended.walks:
+            if walk.done:
+                yield Dated((*walk.rows, *walk.older), walk.endpoint)
         yield from self._compare(ended, now)
         self._proof = Proven(ended.slot - self._limits.settle_slots, reached=ended.slot)
         queue = self._queue
@@ -250,6 +254,10 @@ class ChainRepair:
     def _compare(self, ended: Round, now: Now) -> Iterator[Item]:
         """The united list against what is known."""
         united = ended.united()
+        if ended.contradicted and now.mono >= self._say_from:
+            self._say_from = now.mono + _SAY_AGAIN_S
+            fields = {"transactions": ended.contradicted, "problem": _SLOTS_DIFFER}
+            yield Report("chain.endpoints_disagree", "warning", fields)
         missed: list[Record] = []
         for slot, rows in united.items():
             new = [row for row in rows if row.signature not in self._known.settled]

@@ -37,9 +37,10 @@ class Heard:
 
 @frozen
 class Dated:
-    """Rows of the program's list; those of slots whose time the node knows say it."""
+    """Rows of the program's list at one node; those of slots whose time the node knows say it."""
 
     rows: tuple[SignatureRow, ...]
+    endpoint: int = 0
 
 
 @frozen

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
-from ..transactions import AskBlockTime, SignatureRow
+from ..transactions import AskBlockTime, SignatureRow, Transaction
+from .chain_compared import ComparedTimes
 from .chain_items import (
     SECOND_MS,
     ChainLimits,
@@ -33,7 +34,6 @@ from .chain_items import (
     Unsure,
 )
 from .chain_order import slot_of
-from .chain_times import ChainTimes
 from .effects import Report
 
 _ASK_AFTER_S = 5.0
@@ -41,6 +41,8 @@ _ASK_AFTER_S = 5.0
 _LOOK_S = 2.5
 """While something waits :meth:`ChainPlacing.flush` is called so often."""
 _FRESH_SLOTS = 8
+_SAY_AGAIN_S = 60.0
+_TIMES_DIFFER = "they name different times for the same block; what depends on it is not complete"
 _MARGIN_MS = 5_000
 _MARGIN_SHARE = 10
 """An estimate is wrong by a tenth of what it goes beyond the last known time, at most."""
@@ -66,7 +68,7 @@ class ChainPlacing:
     limits: ChainLimits
     endpoints: int = 1
     listed_only: bool = False
-    times: ChainTimes = field(factory=ChainTimes)
+    times: ComparedTimes = field(init=False)
     _waiting: list[_Waiting] = field(factory=list)
     """By position."""
     _listed: OrderedDict[str, None] = field(factory=OrderedDict)
@@ -83,6 +85,10 @@ class ChainPlacing:
     _asked_at: Mono = Mono(float("-inf"))
     _asked: int = 0
     _slow: bool = False
+    _disputed_from: Mono = Mono(float("-inf"))
+
+    def __attrs_post_init__(self) -> None:
+        self.times = ComparedTimes(self.endpoints)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -110,7 +116,6 @@ class ChainPlacing:
             case Take(price):
                 slot = slot_of(price.position)
                 self._see(slot, now.mono)
-                self.times.note(slot, price.time_ms)
                 entry = _Waiting(item, now.mono, slot)
                 insort(self._waiting, entry, key=lambda each: each.position)
             case Retract(keys):
@@ -119,8 +124,8 @@ class ChainPlacing:
                 for key in gone:
                     self._estimated.pop(key, None)
                 yield item
-            case Dated(rows):
-                self._dated(rows)
+            case Dated(rows, endpoint):
+                self._dated(rows, endpoint)
             case Proven():
                 self._proof = item
                 self._see(item.reached, now.mono)
@@ -129,10 +134,14 @@ class ChainPlacing:
             case _:
                 yield item
 
+    def fetched(self, transaction: Transaction, endpoint: int) -> None:
+        """A node says when it was."""
+        self.times.note(transaction.slot, transaction.time_ms, endpoint)
+
     def answered(self, question: AskBlockTime, time_ms: int | None) -> None:
         """None: the node does not have it (the slot was skipped, or it is too new)."""
         if time_ms:
-            self.times.note(question.slot, time_ms)
+            self.times.note(question.slot, time_ms, question.endpoint)
 
     def ask(self, now: Now, number: int) -> list[AskBlockTime]:
         """Times that the lists do not tell."""
@@ -205,6 +214,11 @@ class ChainPlacing:
                 yield Heard(price, entry.take.signature)
         if self._slow and not self._estimated:
             self._slow = False
+        if self.times.disputed and now.mono >= self._disputed_from:
+            self._disputed_from = now.mono + _SAY_AGAIN_S
+            fields = {"slot": self.times.disputed, "problem": _TIMES_DIFFER}
+            yield Report("chain.endpoints_disagree", "warning", fields)
+        self.times.disputed = 0
         yield from self._proven()
 
     def _pardon(self, now: Mono) -> None:
@@ -232,6 +246,7 @@ class ChainPlacing:
             yield Report("chain.times_unknown", "warning", fields)
         first_ms = self.times.at_least(entry.slot) or about
         wrong_ms = _MARGIN_MS + abs(about - first_ms) // _MARGIN_SHARE
+        wrong_ms += self.times.spread_ms(entry.slot)
         self._estimated[entry.take.price.key] = entry, about
         yield Unsure(min(first_ms, about), about + wrong_ms)
 
@@ -246,15 +261,16 @@ class ChainPlacing:
                 yield self._given(entry, known)
 
     def _time_of(self, entry: _Waiting) -> int:
-        if entry.take.price.time_ms:  # it was fetched
-            return entry.take.price.time_ms
+        fetched_ms = entry.take.price.time_ms
+        if fetched_ms:
+            return fetched_ms if self.times.allows(entry.slot, fetched_ms) else 0
         if self.listed_only and entry.take.signature not in self._listed:
             return 0
         return self.times.of(entry.slot)
 
-    def _dated(self, rows: tuple[SignatureRow, ...]) -> None:
+    def _dated(self, rows: tuple[SignatureRow, ...], endpoint: int) -> None:
         for row in rows:
-            self.times.note(row.slot, row.time_ms)
+            self.times.note(row.slot, row.time_ms, endpoint)
             self._listed[row.signature] = None
         while len(self._listed) > self.limits.remembered:
             self._listed.popitem(last=False)

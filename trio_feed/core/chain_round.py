@@ -83,6 +83,8 @@ class Round:
     """True: nothing is known yet, one page shows where the chain stands."""
     walks: tuple[Walk, ...]
     limits: ChainLimits
+    contradicted: int = 0
+    """Rows with another slot than an endpoint before gave that transaction."""
 
     def ask(self, walk: Walk, number: int) -> AskSlot | AskSignatures:
         """The walk's next question."""
@@ -154,17 +156,26 @@ class Round:
         return any(row.signature in checkpoints for row in rows)
 
     def united(self) -> dict[int, list[SignatureRow]]:
-        """Slot -> its rows in the chain's order, slots ascending; of every endpoint."""
+        """Slot -> its rows in the chain's order, slots ascending; of every endpoint.
+
+        Where two name different slots for a transaction, the first of them counts, so that it is
+        never in two places; see ``contradicted``."""
         slots: dict[int, list[SignatureRow]] = {}
+        placed: dict[str, int] = {}
+        self.contradicted = 0
         done = [walk for walk in self.walks if walk.done]
         for walk in sorted(done, key=lambda walk: -len(walk.rows)):  # who has most knows the order
-            self._unite(slots, walk)
+            self._unite(slots, placed, walk)
         return dict(sorted(slots.items()))
 
-    @staticmethod
-    def _unite(slots: dict[int, list[SignatureRow]], walk: Walk) -> None:
+    def _unite(
+        self, slots: dict[int, list[SignatureRow]], placed: dict[str, int], walk: Walk
+    ) -> None:
         at: dict[int, int] = {}
         for row in reversed(walk.rows):
+            if placed.setdefault(row.signature, row.slot) != row.slot:
+                self.contradicted += 1
+                continue
             rows = slots.setdefault(row.slot, [])
             names = [other.signature for other in rows] if rows else []
             if row.signature in names:

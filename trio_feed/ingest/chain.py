@@ -140,7 +140,8 @@ class ChainFeed:
             self._driver.metrics.rest_calls.labels(name, "ok").inc()
             if isinstance(question, AskBlockTime):
                 self._placing.answered(question, answer if isinstance(answer, int) else None)
-            if isinstance(question, AskTransaction) and answer is not None:
+            if isinstance(question, AskTransaction) and isinstance(answer, Transaction):
+                self._placing.fetched(answer, question.endpoint)
                 self._fetched_at = mono()
                 self._driver.metrics.repaired.labels(name, "price").inc()
             self._put(self._repair.answer(question, answer, self._driver.now()))
