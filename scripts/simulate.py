@@ -68,7 +68,6 @@ from trio_feed.simulator.faults.proxy import FaultProxy
 from trio_feed.simulator.faults.schedule import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
 from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
 from trio_feed.simulator.machinery.memory_network import MemoryNetwork
-from trio_feed.simulator.machinery.memory_stream import pipe_pair
 from trio_feed.simulator.market.books import BookPath
 from trio_feed.supervise import root_cause
 from trio_feed.testing.judge import Stored
@@ -229,7 +228,7 @@ async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
     """The exchange behind its fault proxy, the CONNECT proxy before it, and the faults that happen
     before the service starts."""
     clocks = Clocks(START_MS)
-    network = MemoryNetwork(pipe_pair)
+    network = MemoryNetwork()
     fault_proxy = FaultProxy(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
     for endpoint in (WEBSOCKET, REST):

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from support.memory import MemoryStream
 
 from trio_feed.simulator.machinery.connect_proxy import ConnectProxy, ProxyFault
-from trio_feed.simulator.machinery.memory_network import MemoryNetwork, MemoryStream
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork
 from trio_feed.simulator.machinery.memory_stream import pipe_pair
 
 ASK = b"CONNECT exchange:443 HTTP/1.1\r\nHost: exchange:443\r\n\r\n"

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
-import trio.testing
 
-MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
+from .memory_stream import pipe_pair
 
 
 class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
@@ -42,14 +41,12 @@ class MemoryNetwork:
     them, with the server's ends.
     """
 
-    def __init__(
-        self, pair: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair
-    ) -> None:
+    def __init__(self, pair: Callable[[], tuple[Any, Any]] = pipe_pair) -> None:
         self._pair = pair
         self.listeners: dict[tuple[str, int], MemoryListener] = {}
         self.dialled: list[tuple[str, int]] = []
         self.down: set[tuple[str, int]] = set()
-        self.streams: list[MemoryStream] = []
+        self.streams: list[Any] = []
         self._next_port = 50_000
 
     async def listen(self, host: str, port: int) -> Sequence[MemoryListener]:
@@ -63,14 +60,13 @@ class MemoryNetwork:
         listener = self.listeners[host, port] = MemoryListener(self, host, port)
         return [listener]
 
-    async def dial(self, host: str, port: int) -> MemoryStream:
+    async def dial(self, host: str, port: int) -> Any:
         """Raises ConnectionRefusedError where nobody listens, or the endpoint is ``down``."""
         self.dialled.append((host, port))
         await trio.lowlevel.checkpoint()
         listener = self.listeners.get((host, port))
         if listener is None or (host, port) in self.down:
             raise ConnectionRefusedError(f"nobody listens at {host}:{port}")
-        ours: MemoryStream
         ours, theirs = self._pair()
         await listener.offer(theirs)
         self.streams.append(ours)
