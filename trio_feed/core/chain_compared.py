@@ -41,8 +41,9 @@ class ComparedTimes:
         return 0
 
     def allows(self, slot: int, time_ms: int) -> bool:
-        """No node knows of a later time before the slot, or of an earlier one behind it."""
-        for node in self._nodes:
+        """No node knows of a later time before the slot, or of an earlier one behind it.  A single
+        one is compared with nobody."""
+        for node in self._nodes if len(self._nodes) > 1 else ():
             first, last = node.at_least(slot), node.at_most(slot)
             if (first and time_ms < first) or (last and time_ms > last):
                 self.disputed = self.disputed or slot

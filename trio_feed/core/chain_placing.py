@@ -72,6 +72,8 @@ class ChainPlacing:
     _waiting: list[_Waiting] = field(factory=list)
     """By position."""
     _listed: OrderedDict[str, None] = field(factory=OrderedDict)
+    _fetched_from: OrderedDict[str, int] = field(factory=OrderedDict)
+    """Signature -> the node that gave the transaction."""
     _estimated: dict[str, tuple[_Waiting, int]] = field(factory=dict)
     """Key of a price -> it, and the time at which it was taken."""
     _newest: int = -1
@@ -116,6 +118,8 @@ class ChainPlacing:
             case Take(price):
                 slot = slot_of(price.position)
                 self._see(slot, now.mono)
+                endpoint = self._fetched_from.get(item.signature, 0)
+                self.times.note(slot, price.time_ms, endpoint)
                 entry = _Waiting(item, now.mono, slot)
                 insort(self._waiting, entry, key=lambda each: each.position)
             case Retract(keys):
@@ -135,8 +139,10 @@ class ChainPlacing:
                 yield item
 
     def fetched(self, transaction: Transaction, endpoint: int) -> None:
-        """A node says when it was."""
-        self.times.note(transaction.slot, transaction.time_ms, endpoint)
+        """A node says when it was; that counts when its prices come in their turn."""
+        self._fetched_from[transaction.signature] = endpoint
+        if len(self._fetched_from) > self.limits.remembered:
+            self._fetched_from.popitem(last=False)
 
     def answered(self, question: AskBlockTime, time_ms: int | None) -> None:
         """None: the node does not have it (the slot was skipped, or it is too new)."""
