@@ -586,6 +586,7 @@ def test_what_is_being_fetched_is_never_forgotten() -> None:
     assert forgotten is not None
     names, gap = forgotten
     assert (names, gap.first_slot, gap.last_slot, known.floor) == (["s0", "s1"], 0, 1, 1)
+    assert known.settled == {"s0": 0, "s1": 1}  # duplicates from now on
     assert len(known.order) == 10
     known.order.append(Record("s12", 12, done=True))
     assert known.forget() is None  # a tenth more may be kept
@@ -638,3 +639,13 @@ def test_a_transaction_is_never_in_two_slots_and_who_has_more_rows_counts() -> N
     }  # fmt: skip
     assert found.contradicted == 2
     assert (found.united(), found.contradicted) == (united, 2)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(1, 3), (2, 2)])
+def test_older_checkpoints_are_taken_where_there_is_one_alone(last: int, expected: int) -> None:
+    known = ChainKnown(ChainLimits(), None)
+    known.checkpoints = [(f"c{n}", 100 + n) for n in range(last)]
+    walk = Walk(0, 200, older=[SignatureRow("o2", 92), SignatureRow("o1", 91)], done=True)
+    known.older_checkpoints(Round(Mono(0.0), Known({}, 0), False, (walk,), ChainLimits()))
+    assert len(known.checkpoints) == expected
+    assert known.checkpoints[-1] == (f"c{last - 1}", 99 + last)

@@ -371,6 +371,8 @@ async def test_how_far_it_has_read_is_kept_and_goes_on_there(
         assert cursor.slot == landed[cursor.signature].slot
         assert all(p.time_ms < cursor.time_ms for t in before for p in t.prices)
         assert len(d.cursors) < 300
+        # What clients know beyond what is settled, so that nothing is published twice.
+        assert {*cursor.told} == {t.signature for t in landed.values() if t.slot > cursor.told_slot}
         past = [*landed.values()]
     async with desk(cursor=cursor, landed=past) as d:
         await trio.sleep(30)

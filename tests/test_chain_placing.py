@@ -190,3 +190,12 @@ def test_what_two_nodes_name_different_times_for_is_taken_unsure_and_said_once_a
     placing.fetched(fetched, 1)
     # One that was fetched from that node waits as well.
     assert said(run(placing, 10, take("b", SLOT + 20, 67))) == [("Heard", "b", 67)]
+
+
+def test_the_time_of_a_quiet_chain_is_asked_for_once_in_a_while() -> None:
+    placing = started()
+    run(placing, 1, Proven(SLOT + 500, reached=SLOT + 500))
+    assert [q.slot for q in placing.ask(at(1), 1)] == [SLOT + 500]
+    run(placing, 2, Proven(SLOT + 510, reached=SLOT + 510))
+    assert placing.ask(at(5.9), 2) == []
+    assert [q.slot for q in placing.ask(at(6), 3)] == [SLOT + 510]

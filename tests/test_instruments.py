@@ -131,6 +131,11 @@ async def test_subscribers_hear_of_a_symbol_that_stops_trading(
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             await trio.sleep(90)
             assert stack.ready.app.report.not_ready() == ""
+            (feed,) = stack.ready.feeds
+            status = feed.status()
+            assert (status["series"], status["series_held"], status["series_behind"]) == (
+                len(symbols), 0, 0,
+            )  # fmt: skip
             stack.market.delist("BTCUSDT")
             stale = await client.wait_for(lambda m: m["type"] == "stream_status")
             assert (stale["data"]["status"], stale["data"]["reason"]) == (
@@ -142,7 +147,6 @@ async def test_subscribers_hear_of_a_symbol_that_stops_trading(
             )
             said = answer["data"]["upstream"], answer["data"]["problem"]
             assert said == ("stale", "not trading")
-            (feed,) = stack.ready.feeds
             (problem,) = feed.status()["unavailable"].values()  # by now it may be off the list
             why = "" if others else f"binance_usdm: BTCUSDT: {problem}"
             assert stack.ready.app.report.not_ready() == why

@@ -80,6 +80,8 @@ def test_a_minute_without_trades_has_no_ids_to_compare() -> None:
 
 
 def test_where_the_exchange_does_not_count_the_volume_tells() -> None:
+    single = difference(evolve(BUILT, trades=2), evolve(OFFICIAL, trades=1))
+    assert single.fields == ("trades",)
     uncounted = evolve(OFFICIAL, trades=0)
     assert compare(BUILT, uncounted) is None
     less = difference(evolve(BUILT, volume=Decimal(1)), uncounted)

@@ -26,6 +26,7 @@ from support.make import MINUTE, T0, kline, trade
 
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.core.effects import CandleNews, Effect, Fetch, Load, Report, StoreHole, StoreRows
+from trio_feed.core.history import History
 from trio_feed.core.opening import End
 from trio_feed.core.questions import CandleQuestion, Need
 from trio_feed.core.rollup import roll
@@ -633,3 +634,13 @@ def test_only_minutes_are_rolled_up() -> None:
         engine.go((START - T0) / 1000 + now_s)
         out = engine.take(KlineUpdate("BTCUSDT", M5, kline(START, closed=is_closed)))
         assert {news.series.interval for news in out if isinstance(news, CandleNews)} == {M5}
+
+
+def test_history_that_has_come_another_way_is_not_asked_for() -> None:
+    engine = Engine(ends={M1: End(minute(-1), T0 - MINUTE, T0 - 5 * MINUTE)}, now_s=30)
+    ledger, history = engine.core.candles.ledgers[M1], History(USDM, 10)
+    history.want(M1, ledger, engine.now, known=True)
+    assert history.ask(M1, ledger, engine.now) == CandleQuestion(M1, T0 - 10 * MINUTE, 5)
+    ledger.first_ms = T0 - 10 * MINUTE
+    assert history.ask(M1, ledger, engine.now) is None
+    assert [*history.dues()] == []

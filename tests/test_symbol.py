@@ -818,3 +818,8 @@ def test_minutes_roll_up_and_equal_the_exchanges_own_candles() -> None:
             assert (row.source, row.complete) == (Source.SIMULATED, True)
     (whole,) = [n.kline for n in candles(engine.out, Interval.H4) if n.kline.closed]
     assert whole == roll(grid_of(Interval.H4), minutes)
+
+
+def test_an_answer_without_a_book_subscribes_to_nothing() -> None:
+    engine = Engine(streams=(CANDLES, BOOKS), channels=(Channel.KLINE, Channel.BOOK))
+    assert engine.core.channels.snapshot([], (BOOKS,), engine.now) == []
