@@ -166,8 +166,10 @@ BROKEN = {
     "length beyond 63 bits": (bytes([FIN | TEXT, 0xFF]) + b"\xff" * 8 + MASK, 1009),
     "close of one byte": (frame(FIN | CLOSE, b"\x03"), 1002),
     "close 999": (frame(FIN | CLOSE, (999).to_bytes(2)), 1002),
-    "close 1005": (frame(FIN | CLOSE, (1005).to_bytes(2)), 1002),
-    "close 5000": (frame(FIN | CLOSE, (5000).to_bytes(2)), 1002),
+    **{
+        f"close {code}": (frame(FIN | CLOSE, code.to_bytes(2)), 1002)
+        for code in (1004, 1005, 1006, 1015, 1016, 2999, 5000)
+    },
 }
 
 
@@ -178,6 +180,12 @@ def test_each_broken_rule_has_its_code(name: str) -> None:
     frames = inbound(1000, deflate=True)
     with pytest.raises(FrameRefused):
         any(frames.feed(bytes([byte]), 0.0) is None for byte in data)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1014, 3000, 4999])
+def test_a_close_may_have_these_codes(code: int) -> None:
+    """RFC 6455, 7.4."""
+    any(inbound(1000).feed(frame(FIN | CLOSE, code.to_bytes(2)), 0.0))
 
 
 def test_compression_that_was_not_agreed_to() -> None:

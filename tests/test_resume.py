@@ -72,6 +72,7 @@ async def test_beyond_the_ring_the_store_has_what_was_final(autojump_clock: trio
         rows = [m["data"]["data"] for m in told[1:]]
         kinds = [row["update_type"] for row in rows]
         assert kinds == ["final"] * 4 + ["revision", "realtime"]
+        assert not any(m["data"].get("provisional") or "provisional" in m for m in told[1:])
         assert times(rows) == [0, 1, 2, 3, 1, 4]
         node.publish(4)
         assert numbers(client.take()) == [(23, 0)]
