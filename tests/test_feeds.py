@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from support.stack import PushClient, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.core.symbol import SymbolEngine
+from trio_feed.errors import BadMessage
 from trio_feed.settings import ExchangeSettings, Settings, load
 
 VENUE = "binance_usdm"
@@ -261,3 +262,25 @@ async def test_a_venue_that_waits_to_begin_anew_can_be_ended(
             assert stack.ready.venues.names == ["okx"]
             await trio.sleep(100)
             assert stack.ready.venues.names == ["okx"]
+
+
+async def test_what_the_engine_calls_a_bad_message_is_counted_and_no_more(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, failed = SymbolEngine.take, list[float]()
+
+    def odd(self: SymbolEngine, events: Any, now: Any) -> Any:
+        if not failed:
+            failed.append(trio.current_time())
+            raise BadMessage("odd")
+        return take(self, events, now)
+
+    with trio.fail_after(600), capture_logs() as logs:
+        async with open_stack(settings_for_tests()) as stack:
+            await trio.sleep(5)
+            monkeypatch.setattr(SymbolEngine, "take", odd)
+            await trio.sleep(120)
+            bad = stack.ready.app.context.metrics.bad_messages.labels(VENUE)
+            assert bad._value.get() == len(failed) == 1
+            assert stack.ready.app.report.not_ready() == ""
+    assert [line["problem"] for line in logs if line["event"] == "message.bad"] == ["odd"]

@@ -579,3 +579,17 @@ async def test_a_refused_post_shows_no_key(status, autojump_clock):
     assert str(caught.value).startswith(f"api.exchange getSlot: {status}")
     assert "KEY" not in str(caught.value)
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "refused"), [("https", True), ("http", False)])
+async def test_what_is_wrong_with_the_ca_file_is_said_when_it_is_opened(
+    scheme: str, refused: bool
+) -> None:
+    way = Route(
+        MemoryNetwork().dial, ProxySettings(), environ=None, ca_file="nowhere.pem", timeout_s=1
+    )
+    try:
+        async with open_rest(f"{scheme}://x", route=way, timeout_s=1, weights=Weights(1)):
+            assert not refused
+    except errors.SettingsError:
+        assert refused
