@@ -172,7 +172,7 @@ def test_a_fresh_series_asks_for_its_latest_page_first() -> None:
     assert engine.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - 10 * MINUTE, 11)
     long = Engine(ends={}, history_bars=1_000, now_s=30)
     assert fetches(long.wake()) == [(Need.CANDLES, M1)]
-    assert long.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - 97 * MINUTE, 98)
+    assert long.ask(Need.CANDLES, M1) == CandleQuestion(M1, T0 - 99 * MINUTE, 100)
 
 
 def test_a_month_of_history_begins_no_earlier_than_the_venue() -> None:
@@ -180,7 +180,7 @@ def test_a_month_of_history_begins_no_earlier_than_the_venue() -> None:
     engine = Engine(ends={}, intervals=(Interval.MO1,), history_bars=1_000, now_s=0)
     question = engine.ask(Need.CANDLES, Interval.MO1)
     assert isinstance(question, CandleQuestion)
-    assert question.bars == 98
+    assert question.bars == 100
     row = kline(grid_of(Interval.MO1).previous(1_698_796_800_000), source=Source.BACKFILL)
     engine.answer(Need.CANDLES, [row], Interval.MO1)
     assert (Need.HISTORY, Interval.MO1) in fetches(engine.wake())
@@ -195,13 +195,13 @@ def history(first: int, end: int) -> list[Kline]:
 def test_what_lies_before_is_stored_page_by_page_and_published_never() -> None:
     engine = Engine(ends={}, history_bars=1_000, now_s=30)
     engine.wake()
-    out = engine.answer(Need.CANDLES, [*history(-97, 0), minute(0, closed=False)], M1)
-    assert closes(out) == [n * MINUTE for n in range(-97, 0)]
+    out = engine.answer(Need.CANDLES, [*history(-99, 0), minute(0, closed=False)], M1)
+    assert closes(out) == [n * MINUTE for n in range(-99, 0)]
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
-    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 595 * MINUTE, 498)
-    page = [*history(-595, -97), minute(-600, closed=False), backfilled(-97)]
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 597 * MINUTE, 498)
+    page = [*history(-597, -99), minute(-600, closed=False), backfilled(-99)]
     rows, line = engine.answer(Need.HISTORY, page, M1)
-    assert rows == StoreRows(SERIES, tuple(history(-595, -97)))
+    assert rows == StoreRows(SERIES, tuple(history(-597, -99)))
     assert isinstance(line, Report)
     assert (line.event, line.level, line.fields) == (
         "history.filled",
@@ -209,20 +209,20 @@ def test_what_lies_before_is_stored_page_by_page_and_published_never() -> None:
         {
             "stream": str(SERIES),
             "candles": 498,
-            "first_ms": T0 - 595 * MINUTE,
-            "last_ms": T0 - 98 * MINUTE,
+            "first_ms": T0 - 597 * MINUTE,
+            "last_ms": T0 - 100 * MINUTE,
         },
     )
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
-    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 1_000 * MINUTE, 405)
-    engine.answer(Need.HISTORY, history(-1_000, -595), M1)
+    assert engine.ask(Need.HISTORY, M1) == CandleQuestion(M1, T0 - 1_000 * MINUTE, 403)
+    engine.answer(Need.HISTORY, history(-1_000, -597), M1)
     assert fetches(engine.wake()) == []
     assert engine.ask(Need.HISTORY, M1) is None
 
 
 def test_where_the_exchanges_history_begins_there_is_nothing_more_to_ask() -> None:
     engine = Engine(ends={}, history_bars=1_000, now_s=30)
-    engine.answer(Need.CANDLES, history(-97, 0), M1)
+    engine.answer(Need.CANDLES, history(-99, 0), M1)
     assert fetches(engine.wake()) == [(Need.HISTORY, M1)]
     assert engine.answer(Need.HISTORY, [], M1) == []
     assert fetches(engine.wake()) == []
@@ -230,7 +230,7 @@ def test_where_the_exchanges_history_begins_there_is_nothing_more_to_ask() -> No
 
 def test_history_that_could_not_be_asked_for_is_asked_again() -> None:
     engine = Engine(ends={}, history_bars=1_000, now_s=30)
-    engine.answer(Need.CANDLES, [*history(-97, 0), minute(0, closed=False)], M1)
+    engine.answer(Need.CANDLES, [*history(-99, 0), minute(0, closed=False)], M1)
     engine.wake()
     engine.failed(Need.HISTORY, M1)
     assert fetches(engine.go(59.9).wake()) == []
@@ -607,11 +607,11 @@ def test_what_the_store_would_delete_is_not_fetched(keep_s: float, bars: int) ->
     """``[store] keep`` shorter than ``history_bars``: fetched and deleted at every start."""
     rules = evolve(USDM, keep={M1: keep_s})
     engine = Engine(ends={}, history_bars=1_000, now_s=30, rules=rules)
-    engine.answer(Need.CANDLES, [*history(-97, 0), minute(0, closed=False)], M1)
+    engine.answer(Need.CANDLES, [*history(-99, 0), minute(0, closed=False)], M1)
     engine.wake()
     question = engine.ask(Need.HISTORY, M1)
     assert isinstance(question, CandleQuestion)
-    assert question.start_ms == T0 - min(bars, 595) * MINUTE
+    assert question.start_ms == T0 - min(bars, 597) * MINUTE
     end = End(minute(-1), T0 - MINUTE, T0 - bars * MINUTE)
     again = Engine(ends={M1: end}, history_bars=1_000, now_s=30, rules=rules)
     assert fetches(again.wake()) == []

@@ -15,11 +15,11 @@ from .calendar import grid_of
 from .ledger import Ledger
 from .questions import CandleQuestion, Rules
 
-FIRST_PAGE = 97
-"""Candles of the first question of a series without history: with the running one, and the one more
-that is asked for, the largest of the cheapest pages (Binance: below 100)."""
+FIRST_PAGE = 99
+"""Candles of the first question of a series without history: what a chart page shows at first."""
 PAGE = 498
-"""The largest page of the next step (below 500)."""
+"""And of the next ones.  With the one more that is asked for, the largest page below the price step
+at 500 (Binance)."""
 RETRY_S = 30.0
 
 
