@@ -13,6 +13,7 @@ import structlog
 import trio
 from attrs import frozen
 
+from . import logs
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, run_clock_monitor
 from .environment import Environment
@@ -76,6 +77,7 @@ async def run(
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
+    metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
     async with (
         open_store(
