@@ -13,7 +13,7 @@ from support.memory import MemoryNetwork
 from trio_feed import errors
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
-from trio_feed.net.tls import start_tls, tls_context
+from trio_feed.net.tls import reload_authorities, start_tls, tls_context
 from trio_feed.net.tunnel import open_tunnel
 from trio_feed.settings import ProxySettings, Secret
 
@@ -599,6 +599,23 @@ def test_contexts_are_cached_and_modern(ca_file):
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+async def test_a_changed_ca_file_is_read_anew(authority, tmp_path, autojump_clock):
+    """By those who connect from then on; one that cannot be used changes nothing."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    tls_context(str(file))
+    authority.cert_pem.write_to_path(file)
+    assert tls_context(str(file)).cert_store_stats()["x509"] == 1
+    before = tls_context(str(file)).get_ca_certs()
+    assert reload_authorities() == []
+    after = tls_context(str(file)).get_ca_certs()
+    assert after != before
+    file.write_text("half written")
+    (problem,) = reload_authorities()
+    assert str(file) in str(problem)
+    assert tls_context(str(file)).get_ca_certs() == after
 
 
 async def test_unusable_ca_file_is_a_setting_to_mend(tmp_path, autojump_clock):

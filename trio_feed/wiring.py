@@ -23,12 +23,11 @@ from .push.edge.configuration import (
     admission_rules,
     request_limits,
     server_limits,
-    tls_context,
 )
 from .push.edge.routes import ServiceReport
 from .push.edge.server import serve
 from .push.edge.stream import bound_address
-from .push.edge.tls import with_tls
+from .push.edge.tls import Certificate, with_tls
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.private.auth import Authenticator
@@ -164,6 +163,7 @@ async def start_server(
     settings: Settings,
     environment: Environment,
     draining: trio.Event,
+    certificate: Certificate,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     server = settings.server
@@ -171,7 +171,7 @@ async def start_server(
     start = partial(
         serve,
         app.asgi(with_admin=not server.admin_host),
-        listeners=with_tls(listeners, tls_context(server)),
+        listeners=with_tls(listeners, certificate),
         limits=server_limits(
             settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
         ),

@@ -233,8 +233,10 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         timeout_s = self._route.timeout_s
+        # Not the pool's context: the authorities may have been read anew since it was made.
+        context = tls_context(self._route.ca_file)
         try:
-            stream = await start_tls(self._stream, server_hostname or "", ssl_context, timeout_s)
+            stream = await start_tls(self._stream, server_hostname or "", context, timeout_s)
         except TunnelError as error:
             self._route.blame(self._stream, error)
             raise

@@ -1,6 +1,5 @@
 """TLS over a stream, and the deadline and name that every step towards the exchange has."""
 
-import functools
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,13 +52,34 @@ async def start_tls(
     return tls
 
 
-@functools.lru_cache(maxsize=32)
+_contexts: dict[str, ssl.SSLContext] = {}
+"""By CA file, as many as the settings name."""
+
+
 def tls_context(ca_file: str) -> ssl.SSLContext:
     """The client context that trusts ``ca_file`` (PEM) or, if empty, the system's authorities.
 
-    Cached for the life of the process: reading the authorities takes milliseconds.  TLS 1.2 or
+    Cached until :func:`reload_authorities`: reading the authorities takes milliseconds.  TLS 1.2 or
     newer; names are checked; ALPN offers HTTP/1.1 only.  Raises SettingsError.
     """
+    if (known := _contexts.get(ca_file)) is None:
+        known = _contexts[ca_file] = _make_context(ca_file)
+    return known
+
+
+def reload_authorities() -> list[SettingsError]:
+    """Read the CA files in use anew, for the connections that are opened from now on (blocking).
+    Returns what is wrong with those that cannot be used; their old content stays in force."""
+    problems = []
+    for ca_file in list(_contexts):
+        try:
+            _contexts[ca_file] = _make_context(ca_file)
+        except SettingsError as error:
+            problems.append(error)
+    return problems
+
+
+def _make_context(ca_file: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except OSError as exc:  # ssl.SSLError is one
