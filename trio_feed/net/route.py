@@ -60,6 +60,8 @@ class Route:
     timeout_s: float
     """For each step of the way."""
 
+    tls_strict: bool = True
+    """See :func:`.tls.tls_context`."""
     egress: Egress | None = None
     """The pool; ``proxy_settings`` and ``environ`` do not count beside it, nothing goes direct."""
     lane: int = 0
@@ -74,13 +76,17 @@ class Route:
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )
 
+    def tls_context(self) -> ssl.SSLContext:
+        """What the exchange is verified with now.  Raises SettingsError."""
+        return tls_context(self.ca_file, strict=self.tls_strict)
+
     async def open(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """A stream to ``host:port``, inside verified TLS where ``tls``.  The caller closes it.
 
         Raises TunnelError, NoProxyAvailable where the pool has nothing left; SettingsError where a
         proxy variable or a CA file is unusable.
         """
-        context = tls_context(self.ca_file) if tls else None
+        context = self.tls_context() if tls else None
 
         async def use(exit_: Exit) -> trio.abc.Stream:
             return await self.through(exit_, host, port, context)
