@@ -60,8 +60,6 @@ class Route:
     timeout_s: float
     """For each step of the way."""
 
-    tls_strict: bool = True
-    """See :func:`.tls.tls_context`."""
     egress: Egress | None = None
     """The pool; ``proxy_settings`` and ``environ`` do not count beside it, nothing goes direct."""
     lane: int = 0
@@ -72,6 +70,8 @@ class Route:
     """Longest wait for ``dials`` in one call; who waits keeps a place in the queue."""
     opened: Callable[[str], None] = field(default=lambda _exit: None, repr=False)
     """Called with the name of the exit whenever a stream is open."""
+    tls_strict: bool = True
+    """See :func:`.tls.tls_context`."""
     _through: WeakKeyDictionary[trio.abc.Stream, Proxy] = field(
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )

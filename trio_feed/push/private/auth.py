@@ -108,12 +108,9 @@ class Authenticator:
         """From now on these are the keys; whom they do not let in any more: :meth:`is_revoked`."""
         self._keys = keys
 
-    def is_revoked(self, identity: Identity) -> bool:
+    def is_revoked(self, key: ApiKeySettings) -> bool:
         """Whether the key that let somebody in is gone, or another user's now."""
-        key = identity.key
-        return key is not None and all(
-            (own.sha256, own.user_id) != (key.sha256, key.user_id) for own in self._keys
-        )
+        return all((own.sha256, own.user_id) != (key.sha256, key.user_id) for own in self._keys)
 
     def authenticate(self, token: Secret, now_ms: float) -> Identity:
         """Raises AuthError."""
