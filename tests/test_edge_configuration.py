@@ -1,5 +1,6 @@
 """The settings of the access: what is right, and one line about what is wrong."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from trio_feed.push.edge.configuration import (
     admin_rules,
     admission_rules,
     check_server,
+    clients_within,
     request_limits,
     server_limits,
 )
@@ -135,3 +137,12 @@ def test_the_limits_without_settings() -> None:
         "startup_timeout_s": 10.0,
         "shutdown_grace_s": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "files", "clients"),
+    [(10_000, math.inf, 10_000), (10_000, 10_192, 10_000), (10_000, 1024, 832), (10_000, 256, 128),
+     (50, 256, 50)],
+)  # fmt: skip
+def test_some_descriptors_are_not_for_clients(wanted: int, files: float, clients: int) -> None:
+    assert clients_within(wanted, files) == clients

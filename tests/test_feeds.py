@@ -190,7 +190,9 @@ async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> N
                 moved = evolve(settings, server=evolve(settings.server, port=81))
                 await stack.ready.venues.apply(moved)
             (warning,) = [line for line in lines if line["event"] == "settings.need_restart"]
-            assert warning["table"] == "server"
+            assert warning["keys"] == ["server.port"]
+            assert lines[-1]["event"] == "settings.applied"
+            assert lines[-1]["need_restart"] == ["server.port"]
 
 
 class Bug(Exception):

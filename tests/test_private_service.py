@@ -22,6 +22,7 @@ from support.stack import (
 )
 
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
+from trio_feed.settings import PublisherSettings
 
 SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
@@ -128,6 +129,32 @@ async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock
         with trio.fail_after(300):  # the sweep finds it
             await running.ready.app.wait_empty()
         assert streams == {}
+
+
+async def test_keys_come_and_go_while_it_runs(autojump_clock: trio.abc.Clock) -> None:
+    """A revoked key's private events end at once, and nobody else's; what is new comes in."""
+    new_keys, new_auth = keys_for(1003)
+    publisher, publisher_sha = new_key(PUBLISHER_KEY)
+    async with stack() as running, push_client(running) as one, push_client(running) as two:
+        await let_in(one, KEYS[1001])
+        await let_in(two, KEYS[1002])
+        app = running.ready.app
+        kept = [row for row in AUTH.api_keys if row.user_id != 1001]
+        app.replace_keys(
+            (*kept, *new_auth.api_keys), (PublisherSettings(name="new", sha256=publisher_sha),)
+        )
+        refused = await one.of_type("error")
+        assert "revoked" in refused["message"]
+        await one.ask(type="auth", token=KEYS[1001])
+        await one.wait_for(lambda m: "not known" in m.get("message", ""))
+        await one.ask(type="auth", token=new_keys[1003])
+        await one.wait_for(lambda m: m.get("user_id") == 1003)
+        assert (await post(running, event("a", "balance.update", balance(), 1002)))[0] == 401
+        rows = [event(f"{user}", "balance.update", balance(), user) for user in (1001, 1002, 1003)]
+        assert (await post(running, *rows, key=publisher))[0] == 200
+        await one.wait_for(lambda m: m.get("event_id") == "1003")
+        await two.wait_for(lambda m: m.get("event_id") == "1002")
+        assert [m["event_id"] for m in one.messages if "event_id" in m] == ["1003"]
 
 
 async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> None:

@@ -376,6 +376,19 @@ async def test_one_too_many_is_told_to_come_back(autojump_clock: MockClock) -> N
         assert trio.current_time() < 2  # the place was free at once, not after a ping interval
 
 
+async def test_a_probe_is_answered_when_there_is_no_place(autojump_clock: MockClock) -> None:
+    async with served(App(), evolve(LIMITS, max_connections=0)) as running:
+        for method, body in ((b"GET", b'{"status": "alive"}'), (b"HEAD", b"")):
+            probe = await running.dial()
+            await probe.send_all(method + b" /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = await until_closed(probe)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.partition(b"\r\n\r\n")[2] == body
+        other = await running.dial()
+        await other.send_all(b"GET /healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await until_closed(other)).startswith(b"HTTP/1.1 503 ")
+
+
 async def test_place_is_free_when_the_app_ends(autojump_clock: MockClock) -> None:
     async def linger(scope: Any, receive: Any, send: Any) -> None:
         await echo(receive, send)

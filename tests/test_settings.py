@@ -4,7 +4,7 @@ import pytest
 
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval
-from trio_feed.settings import Secret, load, masked, masked_url
+from trio_feed.settings import Secret, load, masked, masked_url, needing_restart
 from trio_feed.settings.fields import Duration
 
 PROXY = "exchanges.binance_usdm.connection.proxy"
@@ -204,3 +204,30 @@ def test_endpoints_of_solana() -> None:
         assert "KEY123" not in shown
     with pytest.raises(SettingsError, match=r"endpoints.*rest_url"):
         load([], {}, ["exchanges.spinpet.solana.endpoints=[{}]"])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "restart"),
+    [
+        ([], []),
+        (["exchanges.okx.enabled=true"], []),
+        ([f"auth.api_keys=[{{name='a', user_id=7, sha256='{'a' * 64}'}}]"], []),
+        ([f"settlement.publishers=[{{name='a', sha256='{'a' * 64}'}}]"], []),
+        (["auth.max_failures=9"], ["auth.max_failures"]),
+        (["auth.jwt.algorithm=HS256", f"auth.jwt.secret={'x' * 32}"],
+         ["auth.jwt.algorithm", "auth.jwt.secret"]),
+        (["settlement.max_events=9", "server.port=81"], ["server.port", "settlement.max_events"]),
+        (["store.path=x", "logging.level=debug"], ["logging.level", "store.path"]),
+        (["server.tls_cert_file=a", "server.tls_key_file=b"], ["server.tls_cert_file"]),
+    ],
+)  # fmt: skip
+def test_which_changes_want_a_restart(assignments: list[str], restart: list[str]) -> None:
+    assert sorted(needing_restart(load(), load(assignments=assignments))) == restart
+
+
+def test_another_certificate_wants_no_restart() -> None:
+    own, new = (
+        load(assignments=[f"server.tls_cert_file={n}", f"server.tls_key_file={n}"]) for n in "ab"
+    )
+    assert needing_restart(own, new) == []
+    assert needing_restart(own, load()) == ["server.tls_cert_file"]

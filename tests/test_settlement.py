@@ -278,6 +278,29 @@ async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.a
         assert [(m.user_id, m.offset) for m in harness.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
 
 
+@pytest.mark.parametrize("odd", ["1e99999999999999999999", "-1e-99999999999999999999"])
+@pytest.mark.parametrize("place", ["data", "user_id", "the event", "order_id"])
+@pytest.mark.parametrize("lines", [True, False])
+async def test_a_number_beyond_all_bounds_costs_its_own_event_only(
+    odd: str, place: str, lines: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    rows = [event(name, "balance.update", balance(), 7) for name in "abc"]
+    written = [json.dumps(row) for row in rows]
+    written[1] = {
+        "data": written[1].replace('"asset"', f'"x": {odd}, "asset"'),
+        "user_id": written[1].replace('"user_id": 7', f'"user_id": {odd}'),
+        "the event": odd,
+        "order_id": json.dumps(event("b", "order.update", order(1001), 7)).replace("1001", odd),
+    }[place]
+    assert odd in written[1]
+    body = "\n".join(written) if lines else f"[{','.join(written)}]"
+    async with running_endpoint() as harness:
+        reply = await harness.post(body.encode())
+    assert reply.status == 200
+    answer = json.loads(reply.text)
+    assert (answer["accepted"], [bad["index"] for bad in answer["rejected"]]) == (2, [1])
+
+
 async def test_two_concurrent_requests_are_one_event(autojump_clock: trio.abc.Clock) -> None:
     replies: list[Any] = []
     async with running_endpoint() as harness:

@@ -1,6 +1,7 @@
 """Tunnels over memory streams on virtual time: what proxies may answer, and what becomes of it."""
 
 import base64
+import datetime
 import ssl
 from contextlib import asynccontextmanager, suppress
 
@@ -8,12 +9,18 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from attrs import evolve
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
-from trio_feed.net.tls import start_tls, tls_context
+from trio_feed.net.tls import reload_authorities, start_tls, tls_context
 from trio_feed.net.tunnel import open_tunnel
 from trio_feed.settings import ProxySettings, Secret
 
@@ -599,6 +606,68 @@ def test_contexts_are_cached_and_modern(ca_file):
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.check_hostname
     assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+def plain_certificates(tmp_path):
+    """What a company's CA of old makes: no key identifiers.  Its file, and a server's context."""
+    now = datetime.datetime.now(datetime.UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in "ab"]
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Company CA")])
+
+    def certificate(subject, key, extension, critical):
+        builder = x509.CertificateBuilder(ca_name, subject, key.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+        builder = builder.add_extension(extension, critical)
+        return builder.sign(keys[0], hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    ca, leaf = tmp_path / "company.pem", tmp_path / "leaf.pem"
+    ca.write_bytes(certificate(ca_name, keys[0], x509.BasicConstraints(True, None), True))
+    names = x509.SubjectAlternativeName([x509.DNSName(HOST)])
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    private = keys[1].private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    leaf.write_bytes(private + certificate(own, keys[1], names, False))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(leaf)
+    return str(ca), context
+
+
+async def test_a_company_ca_that_python_3_13_refuses(tmp_path, monkeypatch, autojump_clock):
+    make = ssl.create_default_context
+
+    def as_in_3_13(*args, **more):
+        context = make(*args, **more)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_in_3_13)
+    ca, context = plain_certificates(tmp_path)
+    async with serving(tls_echo(context), HOST, PORT) as network:
+        with pytest.raises(errors.TlsUntrusted, match="tls_strict = false"):
+            await route(network, ca).open(HOST, PORT, tls=True)
+        lenient = evolve(route(network, ca), tls_strict=False)
+        stream = await lenient.open(HOST, PORT, tls=True)
+        await check_echo(stream)
+        await trio.aclose_forcefully(stream)
+        with pytest.raises(errors.TlsUntrusted, match="check ca_file"):  # who signed still counts
+            await evolve(lenient, ca_file="").open(HOST, PORT, tls=True)
+
+
+async def test_a_changed_ca_file_is_read_anew(authority, tmp_path, autojump_clock):
+    """By those who connect from then on; one that cannot be used changes nothing."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    tls_context(str(file))
+    authority.cert_pem.write_to_path(file)
+    assert tls_context(str(file)).cert_store_stats()["x509"] == 1
+    before = tls_context(str(file)).get_ca_certs()
+    assert reload_authorities() == []
+    after = tls_context(str(file)).get_ca_certs()
+    assert after != before
+    file.write_text("half written")
+    (problem,) = reload_authorities()
+    assert str(file) in str(problem)
+    assert tls_context(str(file)).get_ca_certs() == after
 
 
 async def test_unusable_ca_file_is_a_setting_to_mend(tmp_path, autojump_clock):

@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.check:
         print(json.dumps(masked(settings), indent=2))
         return 0
-    logs.configure(settings.logging)
     return _run(settings, partial(_load, options))
 
 
@@ -58,7 +57,8 @@ def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
         await service.run(settings, real_environment(), environ=os.environ, reload=reload)
 
     try:
-        trio.run(serve)
+        with logs.writing(settings.logging):
+            trio.run(serve)
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:  # noqa: BLE001
         # The outermost frame: every error ends here as one readable cause and an exit code.
         return _explain(root_cause(error))

@@ -6,7 +6,10 @@ trio's clock, and the whole service runs unchanged.
 The monotonic clock is trio's and needs no handing in: :func:`mono`.
 """
 
+import errno
+import math
 import random
+import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -32,6 +35,9 @@ class Environment:
     listen: Listen
     now_ms: Callable[[], float]
     random: random.Random
+    open_files: Callable[[int], float] = lambda _wanted: math.inf
+    """``open_files(wanted)`` -> how many descriptors the process may have, raised to ``wanted`` as
+    far as it may be."""
 
     def wall(self) -> Wall:
         """This machine's calendar."""
@@ -55,11 +61,40 @@ def real_environment() -> Environment:
         listen=_listen_tcp,
         now_ms=lambda: time.time() * 1000,
         random=random.Random(),  # jitter, not keys
+        open_files=_raise_open_files,
     )
 
 
 async def _dial_tcp(host: str, port: int) -> trio.abc.Stream:
-    return await trio.open_tcp_stream(host, port)
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        if _is_shortage(error):
+            problem = "no file descriptor is left: raise `ulimit -n`"
+            raise OSError(errno.EMFILE, problem) from None
+        raise
+
+
+def _is_shortage(error: BaseException | None) -> bool:
+    """trio sums up what happened at each address of a name; the cause is inside."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_shortage(inner) for inner in error.exceptions)
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return True
+    return error is not None and _is_shortage(error.__cause__)
+
+
+def _raise_open_files(wanted: int) -> float:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return math.inf
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError):  # macOS has a bound beside the hard one
+            return soft
+    return max(soft, most)
 
 
 async def _listen_tcp(host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:

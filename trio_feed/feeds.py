@@ -22,7 +22,7 @@ from .ingest.context import FeedContext
 from .ingest.driver import EVERY
 from .ingest.venue import VenueFeed
 from .model import Kline, Series, StreamKey
-from .settings import ExchangeSettings, Settings
+from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .store.base import StoredEnd
 from .supervise import Backoff, BugCount, place_of, root_cause
@@ -32,10 +32,6 @@ log = structlog.get_logger()
 
 Redirect = Callable[[ExchangeSettings], ExchangeSettings]
 
-_RESTART_ONLY = (
-    "simulator", "kline", "websocket", "server", "store", "logging", "proxy", "service",
-)  # fmt: skip
-"""Tables that are read once, at start."""
 _RESTART_MIN_S, _RESTART_MAX_S = 1.0, 60.0
 """Waits before a venue that broke off begins anew."""
 
@@ -153,12 +149,12 @@ class Feeds:
 
     async def apply(self, settings: Settings) -> None:
         """Make the feeds fit ``settings``, which were checked; those that do not change go on
-        undisturbed.  Other tables than ``exchanges`` are not looked at, but for a warning."""
+        undisturbed.  Of other tables it is only said what wants a restart."""
         async with self._turn:
             wanted, old = _enabled(settings), self._settings
             self._settings = evolve(old, exchanges=settings.exchanges)
-            for name in _differing(old, settings):
-                log.warning("settings.need_restart", table=name)
+            if restart := needing_restart(old, settings):
+                log.warning("settings.need_restart", keys=restart)
             for name in [name for name in self._feeds if name not in wanted]:
                 self._close(await self._end(name))
             for name, exchange in wanted.items():
@@ -177,7 +173,7 @@ class Feeds:
                     before = await self._end(name)
                     feed = await self._start(name, exchange)
                     self._close(before - set(feed.stream_keys()))
-            log.info("settings.applied", venues=list(self._feeds))
+            log.info("settings.applied", venues=list(self._feeds), need_restart=restart)
 
     def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         """Requests that wait already are sent by the new budget too."""
@@ -258,11 +254,6 @@ class Feeds:
 
 def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:
     return {name: exchange for name, exchange in settings.exchanges.items() if exchange.enabled}
-
-
-def _differing(old: Settings, new: Settings) -> list[str]:
-    """Tables that differ and are not looked at while the service runs."""
-    return [name for name in _RESTART_ONLY if getattr(old, name) != getattr(new, name)]
 
 
 def _only_symbols_differ(old: ExchangeSettings, new: ExchangeSettings) -> bool:

@@ -4,9 +4,26 @@ One :class:`Metrics` per service, with a registry of its own, given to all who c
 global, so tests run side by side.
 """
 
+from collections.abc import Callable, Iterator
+
+from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+@frozen(eq=False)
+class _Read(Collector):
+    """A counter that is kept elsewhere, and read when the page is asked for."""
+
+    name: str
+    text: str
+    read: Callable[[], float]
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self.name, self.text, value=self.read())
 
 
 class Metrics:
@@ -129,6 +146,11 @@ class Metrics:
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
+
+    def follow_lost_lines(self, read: Callable[[], float]) -> None:
+        """``read`` is the number of log lines that were never written, from any thread."""
+        text = "Lines of the log that stdout did not take"
+        self._registry.register(_Read("trio_feed_log_lines_lost", text, read))
 
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""

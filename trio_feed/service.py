@@ -13,6 +13,7 @@ import structlog
 import trio
 from attrs import frozen
 
+from . import logs
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, run_clock_monitor
 from .environment import Environment
@@ -21,7 +22,10 @@ from .feeds import Feeds
 from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
+from .net.tls import reload_authorities
 from .push.app import PushApp
+from .push.edge.configuration import tls_context
+from .push.edge.tls import Certificate
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
 from .validate import check, complete
@@ -76,6 +80,7 @@ async def run(
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
+    metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
     async with (
         open_store(
@@ -102,8 +107,8 @@ async def run(
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
-            draining = trio.Event()
-            address = await start_server(edge, app, settings, environment, draining)
+            draining, certificate = trio.Event(), Certificate(tls_context(settings.server))
+            address = await start_server(edge, app, settings, environment, draining, certificate)
             admin = await start_admin(edge, app, settings, environment) or address
             edge.start_soon(sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
@@ -118,7 +123,7 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
-            await feeds.start(_reload_on_signal, venues, reload)
+            await feeds.start(_reload_on_signal, venues, app, certificate, reload)
             found = urls(settings, address, admin)
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             task_status.started(Ready(address, admin, store, app, bus, venues))
@@ -145,11 +150,13 @@ async def _end_on_signal(
 
 async def _reload_on_signal(
     venues: Feeds,
+    app: PushApp,
+    certificate: Certificate,
     reload: Callable[[], Settings] | None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """SIGHUP: other symbols and venues.  What is wrong with the new settings is said, and the old
-    ones stay."""
+    """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
+    authorities anew.  What is wrong with the new settings is said, and the old ones stay."""
     if reload is None:
         task_status.started()
         return
@@ -159,7 +166,12 @@ async def _reload_on_signal(
             try:
                 settings = complete(await trio.to_thread.run_sync(reload))
                 check(settings)
+                context = tls_context(settings.server)
             except SettingsError as error:
                 log.error("settings.refused", problem=str(error))
             else:
+                certificate.replace(context)
+                app.replace_keys(settings.auth.api_keys, settings.settlement.publishers)
+                for problem in await trio.to_thread.run_sync(reload_authorities):
+                    log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)

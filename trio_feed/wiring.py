@@ -18,17 +18,18 @@ from .feeds import Feeds
 from .metrics import Metrics
 from .push.app import PushApp
 from .push.edge.configuration import (
+    RESERVED_FILES,
     admin_limits,
     admin_rules,
     admission_rules,
+    clients_within,
     request_limits,
     server_limits,
-    tls_context,
 )
 from .push.edge.routes import ServiceReport
 from .push.edge.server import serve
 from .push.edge.stream import bound_address
-from .push.edge.tls import with_tls
+from .push.edge.tls import Certificate, with_tls
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.private.auth import Authenticator
@@ -164,23 +165,42 @@ async def start_server(
     settings: Settings,
     environment: Environment,
     draining: trio.Event,
+    certificate: Certificate,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     server = settings.server
     listeners = await _bind(environment, server.host, server.port, "server.port")
+    limits = server_limits(
+        settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
+    )
     start = partial(
         serve,
         app.asgi(with_admin=not server.admin_host),
-        listeners=with_tls(listeners, tls_context(server)),
-        limits=server_limits(
-            settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
-        ),
+        listeners=with_tls(listeners, certificate),
+        limits=evolve(limits, max_connections=_clients_allowed(settings, environment)),
         rules=admission_rules(settings),
         metrics=app.context.metrics,
         stop_accepting=draining,
     )
     await nursery.start(start, name="push server")
     return bound_address(listeners[0])
+
+
+def _clients_allowed(settings: Settings, environment: Environment) -> int:
+    """``max_connections``, or what the limit of open files leaves for it, which is then said."""
+    wanted = settings.websocket.max_connections
+    files = environment.open_files(wanted + RESERVED_FILES)
+    allowed = clients_within(wanted, files)
+    if allowed < wanted:
+        log.warning(
+            "server.few_descriptors",
+            open_files=int(files),
+            max_connections=wanted,
+            clients=allowed,
+            advice=f"raise the hard limit (ulimit -Hn, LimitNOFILE=) to {wanted + RESERVED_FILES},"
+            " or lower websocket.max_connections",
+        )
+    return allowed
 
 
 async def start_admin(

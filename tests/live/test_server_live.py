@@ -23,7 +23,7 @@ from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import serve
 from trio_feed.push.edge.stream import bound_address
-from trio_feed.push.edge.tls import server_context, with_tls
+from trio_feed.push.edge.tls import Certificate, server_context, with_tls
 
 SHORT = evolve(LIMITS, max_connections=50, shutdown_grace_s=0.3, handshake_timeout_s=2)
 
@@ -71,7 +71,7 @@ async def served(
         with running.scope:
             await serve(
                 app,
-                listeners=with_tls(listeners, context),
+                listeners=with_tls(listeners, Certificate(context)),
                 limits=limits,
                 rules=rules,
                 metrics=running.metrics,

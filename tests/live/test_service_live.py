@@ -338,6 +338,33 @@ async def test_two_hundred_clients_are_told_before_the_exit(tmp_path: Path) -> N
     assert len(waits) > 100  # not all at once
 
 
+async def renewed_by_a_signal(
+    service: Running, authority: trustme.CA, tmp_path: Path, url: str, context: ssl.SSLContext
+) -> None:
+    host, port = url.removeprefix("wss://").removesuffix("/ws").rsplit(":", 1)
+
+    def serial() -> str:
+        with (
+            socket.create_connection((host, int(port)), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname=host) as stream,
+        ):
+            return str(stream.getpeercert()["serialNumber"])
+
+    old = await trio.to_thread.run_sync(serial)
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    (tmp_path / "key.pem").write_text("half written")
+    service.process.send_signal(signal.SIGHUP)
+    with trio.fail_after(30):
+        assert "tls_cert_file" in (await service.event("settings.refused"))["problem"]
+    assert await trio.to_thread.run_sync(serial) == old
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    service.process.send_signal(signal.SIGHUP)
+    with trio.fail_after(30):
+        assert (await service.event("settings.applied"))["need_restart"] == []
+    assert await trio.to_thread.run_sync(serial) != old
+
+
 async def test_tls_by_settings(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
@@ -358,5 +385,6 @@ async def test_tls_by_settings(tmp_path: Path) -> None:
         assert kind == "connection_success"
         assert (await page(urls["admin"], "/health"))[0] == 200
         assert "trio_feed_clients" in (await page(urls["admin"], "/metrics"))[1]
+        await renewed_by_a_signal(service, authority, tmp_path, urls["websocket"], context)
     (tmp_path / "key.pem").write_text("no key")
     assert "server.tls_cert_file: " in refused(tmp_path, *files)

@@ -17,8 +17,8 @@ from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.errors import StartError, StoreError
 from trio_feed.metrics import Metrics
-from trio_feed.settings import StoreSettings
-from trio_feed.store import open_store
+from trio_feed.settings import SettlementSettings, StoreSettings
+from trio_feed.store import open_journal, open_store
 from trio_feed.store.buffered import BufferedStore
 from trio_feed.store.sqlite.backend import SqliteBackend
 
@@ -260,13 +260,13 @@ async def test_a_deleted_file_is_put_back(tmp_path: Path, with_its_log: bool) ->
         assert on_disk(path) == [*range(301)]
         put(store, 301)
         await written(store)
-        assert sorted(file.name for file in path.parent.iterdir()) == [
+        assert sorted(file.name for file in path.parent.iterdir() if file.suffix != ".lock") == [
             "a.db",
             "a.db-shm",
             "a.db-wal",
         ]
     assert on_disk(path) == [*range(302)]
-    assert [file.name for file in path.parent.iterdir()] == ["a.db"]
+    assert [file.name for file in path.parent.iterdir() if file.suffix != ".lock"] == ["a.db"]
 
 
 async def test_a_deleted_file_is_put_back_at_the_very_end(tmp_path: Path) -> None:
@@ -363,6 +363,37 @@ def contents(path: Path) -> bytes | None:
 async def filled(path: Path, rows: int = 2000) -> None:
     async with opened(path) as store:
         put(store, *range(rows))
+
+
+async def test_two_writers_of_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "candles.db"
+    async with opened(path):
+        with pytest.raises(StartError) as refused:
+            async with opened(path):
+                pass
+        problem = str(refused.value)
+        assert problem.startswith(f"store.path: {path} is being written by another trio_feed")
+        assert f"process {os.getpid()}" in problem
+        assert "\n" not in problem
+        address = path.as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as reader:  # who reads is not asked
+            assert reader.execute("SELECT count(*) FROM klines").fetchone() == (0,)
+    async with opened(path):
+        pass
+
+
+async def test_two_writers_of_one_journal(tmp_path: Path) -> None:
+    path = str(tmp_path / "private.db")
+
+    def opened_journal() -> Any:
+        return open_journal(SettlementSettings(), path, now_ms=lambda: 1000.0, metrics=Metrics())
+
+    async with opened_journal():
+        with pytest.raises(StartError, match=r"settlement\.path: .* another trio_feed"):
+            async with opened_journal():
+                pass
+    async with opened_journal():
+        pass
 
 
 async def test_rubbish_is_refused(tmp_path: Path) -> None:

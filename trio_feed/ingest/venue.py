@@ -80,6 +80,7 @@ class VenueFeed:
             environ=context.environ,
             ca_file=connection.ca_file,
             timeout_s=connection.tunnel_timeout_s,
+            tls_strict=connection.tls_strict,
             egress=make_egress(connection),
             dials=self._dials,
         )

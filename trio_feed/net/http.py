@@ -24,7 +24,7 @@ from ..environment import mono
 from ..errors import RestError, TunnelError
 from ..instants import Mono
 from .route import Exit, Route
-from .tls import start_tls, tls_context
+from .tls import start_tls
 from .urls import RestUrl
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -72,7 +72,7 @@ class HttpPool:
     def __init__(self, url: RestUrl, route: Route, exit_: Exit, headers: Mapping[str, str]) -> None:
         self._url = url
         pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls_context(route.ca_file) if url.tls else None,
+            ssl_context=route.tls_context() if url.tls else None,
             max_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_S,
             network_backend=_Network(route, exit_),
@@ -233,8 +233,10 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         timeout_s = self._route.timeout_s
+        # Not the pool's context: the authorities may have been read anew since it was made.
+        context = self._route.tls_context()
         try:
-            stream = await start_tls(self._stream, server_hostname or "", ssl_context, timeout_s)
+            stream = await start_tls(self._stream, server_hostname or "", context, timeout_s)
         except TunnelError as error:
             self._route.blame(self._stream, error)
             raise

@@ -39,6 +39,7 @@ class Proxy:
     password: Secret = field(default=Secret(), repr=False)
     ca_file: str = ""
     """PEM file that kind "https" is verified with; empty: the system's authorities."""
+    tls_strict: bool = True
 
     @property
     def address(self) -> str:
@@ -81,6 +82,7 @@ def _from_settings(settings: ProxySettings) -> Proxy:
         username=settings.username,
         password=settings.password,
         ca_file=settings.ca_file,
+        tls_strict=settings.tls_strict,
     )
 
 

@@ -27,7 +27,6 @@ from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
 from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, status_hint
 from .route import Exit, Route
-from .tls import tls_context
 from .urls import RestUrl
 
 _SAME_BAN_S = 1.0  # an end that is later by less is no other ban
@@ -93,7 +92,7 @@ async def open_rest(
     """
     url = RestUrl.parse(base_url)
     if url.tls:
-        tls_context(route.ca_file)  # raises what is wrong with it now and not at the first call
+        route.tls_context()  # raises what is wrong with it now and not at the first call
     for library in ("httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)  # below, they log full URLs
     settings = RestSettings(timeout_s, weights, dialect or HttpDialect(), exchange_at, headers)

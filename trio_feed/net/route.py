@@ -70,9 +70,15 @@ class Route:
     """Longest wait for ``dials`` in one call; who waits keeps a place in the queue."""
     opened: Callable[[str], None] = field(default=lambda _exit: None, repr=False)
     """Called with the name of the exit whenever a stream is open."""
+    tls_strict: bool = True
+    """See :func:`.tls.tls_context`."""
     _through: WeakKeyDictionary[trio.abc.Stream, Proxy] = field(
         init=False, repr=False, eq=False, factory=WeakKeyDictionary
     )
+
+    def tls_context(self) -> ssl.SSLContext:
+        """What the exchange is verified with now.  Raises SettingsError."""
+        return tls_context(self.ca_file, strict=self.tls_strict)
 
     async def open(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """A stream to ``host:port``, inside verified TLS where ``tls``.  The caller closes it.
@@ -80,7 +86,7 @@ class Route:
         Raises TunnelError, NoProxyAvailable where the pool has nothing left; SettingsError where a
         proxy variable or a CA file is unusable.
         """
-        context = tls_context(self.ca_file) if tls else None
+        context = self.tls_context() if tls else None
 
         async def use(exit_: Exit) -> trio.abc.Stream:
             return await self.through(exit_, host, port, context)

@@ -1,6 +1,5 @@
 """TLS over a stream, and the deadline and name that every step towards the exchange has."""
 
-import functools
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,9 @@ Step = Literal[
 ]  # fmt: skip
 """What a TunnelTimeout waited for."""
 
+_FORM_ONLY = range(80, 95)
+"""From X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to _EC_KEY_EXPLICIT_PARAMS: what only the flag
+VERIFY_X509_STRICT looks for, which Python sets since 3.13."""
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
@@ -53,17 +55,42 @@ async def start_tls(
     return tls
 
 
-@functools.lru_cache(maxsize=32)
-def tls_context(ca_file: str) -> ssl.SSLContext:
+_contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+"""By CA file and strictness, as many as the settings name."""
+
+
+def tls_context(ca_file: str, *, strict: bool = True) -> ssl.SSLContext:
     """The client context that trusts ``ca_file`` (PEM) or, if empty, the system's authorities.
 
-    Cached for the life of the process: reading the authorities takes milliseconds.  TLS 1.2 or
-    newer; names are checked; ALPN offers HTTP/1.1 only.  Raises SettingsError.
+    Cached until :func:`reload_authorities`: reading the authorities takes milliseconds.  TLS 1.2 or
+    newer; names are checked; ALPN offers HTTP/1.1 only.  ``strict`` False: the form of certificates
+    is not held against RFC 5280, which Python 3.13 does.  Raises SettingsError.
     """
+    key = ca_file, strict
+    if (known := _contexts.get(key)) is None:
+        known = _contexts[key] = _make_context(ca_file, strict)
+    return known
+
+
+def reload_authorities() -> list[SettingsError]:
+    """Read the CA files in use anew, for the connections that are opened from now on (blocking).
+    Returns what is wrong with those that cannot be used; their old content stays in force."""
+    problems = []
+    for key in list(_contexts):
+        try:
+            _contexts[key] = _make_context(*key)
+        except SettingsError as error:
+            problems.append(error)
+    return problems
+
+
+def _make_context(ca_file: str, strict: bool) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except OSError as exc:  # ssl.SSLError is one
         raise SettingsError("ca_file", f"{ca_file}: {one_line(exc)}") from None
+    if not strict:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -93,6 +120,12 @@ def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelErro
         if cause.verify_code in _NAME_MISMATCH:
             problem = "the certificate is for another name: something in between answers instead"
             return TlsNameMismatch(f"{step} with {host}: {problem}")
+        if cause.verify_code in _FORM_ONLY:
+            problem = (
+                f"the form of the certificate is refused ({cause.verify_message}), as Python 3.13"
+                " does with those of many company CAs: tls_strict = false takes it"
+            )
+            return TlsUntrusted(f"{step} with {host}: {problem}")
         problem = f"the certificate does not verify ({cause.verify_message}): check ca_file"
         return TlsUntrusted(f"{step} with {host}: {problem}")
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):

@@ -75,7 +75,7 @@ async def open_tunnel(
     if proxy is None:
         return await _dial(dial, host, port, "dial", target, timeout_s)
     where = f"proxy {proxy.address} for {target}"
-    context = tls_context(proxy.ca_file) if proxy.kind == "https" else None
+    context = tls_context(proxy.ca_file, strict=proxy.tls_strict) if proxy.kind == "https" else None
     stream = await _dial(dial, proxy.host, proxy.port, "dial proxy", where, timeout_s)
     if context is not None:
         stream = await start_tls(stream, proxy.host, context, timeout_s, "proxy TLS handshake")

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
 from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
@@ -84,6 +85,15 @@ class PushApp:
         for session in list(self.sessions):
             text = messages.reconnect(after_ms())
             session.leave(protocol.RESTARTING, "service restart", text)
+
+    def replace_keys(
+        self, keys: tuple[ApiKeySettings, ...], publishers: tuple[PublisherSettings, ...]
+    ) -> None:
+        """Who may come in from now on.  Private events of a key that is gone end at once."""
+        self.context.access.authenticator.replace_keys(keys)
+        self.settlement.replace_publishers(publishers)
+        for session in list(self.sessions):
+            session.end_if_revoked()
 
     async def wait_empty(self) -> None:
         """Wait until the last session has ended; the caller bounds it."""

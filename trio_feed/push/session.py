@@ -136,6 +136,11 @@ class Session:
         """Send ``last_message`` after what is queued, then close with ``code``."""
         self.sender.leave(code, reason, last_message)
 
+    def end_if_revoked(self) -> None:
+        """See :meth:`.PrivateSession.end_if_revoked`."""
+        if self._private is not None:
+            self._private.end_if_revoked()
+
     def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
         """See :meth:`.ClientSender.sweep`."""
         return self.sender.sweep(now, timeouts)

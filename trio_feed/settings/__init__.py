@@ -19,6 +19,7 @@ from .private import (
     PublisherSettings,
     SettlementSettings,
 )
+from .reloaded import needing_restart
 from .tables import (
     KlineSettings,
     LoggingSettings,
@@ -55,5 +56,6 @@ __all__ = [
     "load",
     "masked",
     "masked_url",
+    "needing_restart",
     "split_address",
 ]

@@ -44,6 +44,9 @@ class ProxySettings:
     """Sent to the proxy only; masked everywhere else."""
     ca_file: str = ""
     """PEM file that proxy_type "https" is verified with; empty: the system's authorities."""
+    tls_strict: bool = True
+    """False: takes certificates of a company's CA that break RFC 5280 in form (no key identifier,
+    say), which Python 3.13 refuses.  Who signed them is verified all the same."""
 
     def __attrs_post_init__(self) -> None:
         if self.enabled and not self.address:
@@ -80,6 +83,9 @@ class ConnectionSettings:
     """Base URL of the venue's REST, e.g. https://fapi.binance.com; empty: the venue's own."""
     ca_file: str = ""
     """PEM file that the exchange is verified with; empty: the system's authorities."""
+    tls_strict: bool = True
+    """False: takes certificates of a company's CA that break RFC 5280 in form (no key identifier,
+    say), which Python 3.13 refuses.  Who signed them is verified all the same."""
     streams_per_connection: int = field(default=50, validator=_between(1, 1024))
     """Streams on one WebSocket; 1 = one connection per stream (`/ws/<stream>`)."""
     tunnel_timeout_s: float = field(default=10.0, validator=_between(0.1, 120))

@@ -64,6 +64,10 @@ class Duration:
         return f"Duration({self._text!r})"
 
 
+RELOADED = {"reloaded": True}
+"""Metadata of a field whose change comes into force with a SIGHUP; all others want a restart."""
+
+
 def masked_url(url: str) -> str:
     """A URL for people to read: what may be a key in it is ``***``.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
-from .fields import FieldError, Secret, between
+from .fields import RELOADED, FieldError, Secret, between
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SHORTEST_SECRET = 32
@@ -81,7 +81,7 @@ class JwtSettings:
 class AuthSettings:
     """``[auth]``: who a client is."""
 
-    api_keys: tuple[ApiKeySettings, ...] = field(default=(), validator=_distinct)
+    api_keys: tuple[ApiKeySettings, ...] = field(default=(), validator=_distinct, metadata=RELOADED)
     jwt: JwtSettings = JwtSettings()
     max_failures: int = field(default=3, validator=between(1, 100))
     """So many wrong tokens in a row close the connection with 4401."""
@@ -106,7 +106,9 @@ class PublisherSettings:
 class SettlementSettings:
     """``[settlement]``: private events in, and how long they are kept."""
 
-    publishers: tuple[PublisherSettings, ...] = field(default=(), validator=_distinct)
+    publishers: tuple[PublisherSettings, ...] = field(
+        default=(), validator=_distinct, metadata=RELOADED
+    )
     path: str = ""
     """SQLite file; empty: beside the store.  ":memory:" keeps nothing over a restart."""
     max_body_bytes: int = field(default=1024 * 1024, validator=between(1024, 2**28))

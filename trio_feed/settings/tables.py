@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from ..model import Interval
 from .exchanges import ExchangeSettings, SimulatorSettings
-from .fields import Duration, FieldError
+from .fields import RELOADED, Duration, FieldError
 from .fields import between as _between
 from .private import AuthSettings, SettlementSettings
 
@@ -78,9 +78,9 @@ class ServerSettings:
     """Where /metrics and /api/v1/status are; empty: on the port of the clients."""
     admin_port: int = field(default=0, validator=_between(0, 65535))
     """With admin_host.  0 = any free port; plain HTTP."""
-    tls_cert_file: str = ""
+    tls_cert_file: str = field(default="", metadata=RELOADED)
     """PEM file of the certificate and its chain; empty: no TLS."""
-    tls_key_file: str = ""
+    tls_key_file: str = field(default="", metadata=RELOADED)
     """PEM file of its key, without passphrase."""
 
     def __attrs_post_init__(self) -> None:
@@ -151,7 +151,7 @@ class ServiceSettings:
 class Settings:
     """Everything.  Made by :func:`trio_feed.settings.load`; immutable while the service runs."""
 
-    exchanges: Mapping[str, ExchangeSettings] = field(factory=dict)
+    exchanges: Mapping[str, ExchangeSettings] = field(factory=dict, metadata=RELOADED)
     simulator: SimulatorSettings = field(factory=SimulatorSettings)
     kline: KlineSettings = KlineSettings()
     websocket: WebSocketSettings = WebSocketSettings()

@@ -16,6 +16,7 @@ from .journal import Journal
 from .journal_memory import MemoryJournalBackend
 from .journal_sqlite import open_journal_backend
 from .memory import MemoryStore
+from .sole_writer import sole_writer
 from .sqlite import open_sqlite
 
 log = structlog.get_logger()
@@ -30,27 +31,29 @@ async def open_store(
 ) -> AsyncIterator[KlineStore]:
     """Open the store; on the way out write what is pending (shielded, bounded) and close it.
 
-    ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used.
+    ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used, or
+    another process writes there.
     """
     keep = _keep_ms(settings)
     if settings.path == MEMORY:
         yield MemoryStore(int(now_ms), keep)
         return
     path = Path(settings.path)
-    backend = await trio.to_thread.run_sync(
-        lambda: open_sqlite(path, simulated=simulated, now_ms=now_ms)
-    )
-    limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
-    store = BufferedStore(backend, limits, metrics)
-    try:
-        yield store
-    finally:
-        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
-            await store.last_flush()
-        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
-            await store.close()
-        if store.pending():
-            log.error("store.rows_lost", rows=store.pending(), advice="they are fetched at start")
+    with sole_writer(path, "store.path"):
+        backend = await trio.to_thread.run_sync(
+            lambda: open_sqlite(path, simulated=simulated, now_ms=now_ms)
+        )
+        limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
+        store = BufferedStore(backend, limits, metrics)
+        try:
+            yield store
+        finally:
+            with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+                await store.last_flush()
+            with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+                await store.close()
+            if (rows := store.pending()) > 0:
+                log.error("store.rows_lost", rows=rows, advice="they are fetched at start")
 
 
 @asynccontextmanager
@@ -63,11 +66,13 @@ async def open_journal(
         backend = MemoryJournalBackend(int(now_ms()))
         yield Journal(backend, settings, in_threads=False, now_ms=now_ms, metrics=metrics)
         return
-    kept = await trio.to_thread.run_sync(lambda: open_journal_backend(Path(path), now_ms=now_ms()))
-    try:
-        yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
-    finally:
-        kept.close()
+    file = Path(path)
+    with sole_writer(file, "settlement.path"):
+        kept = await trio.to_thread.run_sync(lambda: open_journal_backend(file, now_ms=now_ms()))
+        try:
+            yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
+        finally:
+            kept.close()
 
 
 def _keep_ms(settings: StoreSettings) -> Keep:

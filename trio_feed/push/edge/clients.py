@@ -23,6 +23,15 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+_ALIVE_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 19\r\nConnection: close\r\n\r\n"
+)
+_ALIVE = b'{"status": "alive"}'
+_HEALTH = (b"GET /health ", b"HEAD /health ")
+_ASKING_S = 0.25
+"""A probe of the process has this long to say that it is one: no number of clients makes it
+unhealthy."""
 _BUSY_S = 1.0
 """All a refused client gets to read its answer."""
 _LONG_TURN_S = 0.002
@@ -40,6 +49,16 @@ async def _let_others_run() -> None:
     took_s = trio.current_time() - began
     if took_s > _LONG_TURN_S:
         await trio.sleep(took_s)
+
+
+async def _answer(stream: ClientStream) -> bytes:
+    """What a client that has no place is answered."""
+    said = b""
+    with trio.move_on_after(_ASKING_S):
+        said = bytes(await stream.receive_some())
+    if not said.startswith(_HEALTH):
+        return _BUSY
+    return _ALIVE_HEAD + _ALIVE if said.startswith(b"GET") else _ALIVE_HEAD
 
 
 class Connection(Protocol):
@@ -139,7 +158,7 @@ class Clients:
         try:
             with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await stream.send_all(_BUSY)
+                    await stream.send_all(await _answer(stream))
                     await stream.send_eof()
                     stream.finish(_BUSY_S)
                     await stream.receive_some()

@@ -14,6 +14,9 @@ from .tls import server_context
 _FRAMES_PER_REQUEST = 2
 """Fragments that a client may make of each of its requests, in the long run."""
 _ADMIN_CONNECTIONS = 64
+RESERVED_FILES = 192
+"""Descriptors that are not for clients: 64 each for operators, for clients that are being refused,
+and for exchanges and store."""
 
 
 def check_server(server: ServerSettings) -> None:
@@ -69,6 +72,13 @@ def server_limits(
         handshake_timeout_s=websocket.handshake_timeout_s,
         body_timeout_s=websocket.handshake_timeout_s,
     )
+
+
+def clients_within(max_connections: int, open_files: float) -> int:
+    """How many clients a process with so many descriptors may have, so that the exchanges'
+    connections, the store, the operators' port and refused clients have theirs."""
+    reserve = min(RESERVED_FILES, open_files / 2)
+    return int(min(max_connections, open_files - reserve))
 
 
 def admin_limits(websocket: WebSocketSettings) -> ServerLimits:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import trio
+from attrs import define
 
 from ...errors import SettingsError
 
@@ -35,25 +36,40 @@ def server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     return context
 
 
+@define(eq=False)
+class Certificate:
+    """The context that new connections get; another one takes its place when the files change.
+    None: no TLS, for the life of the process."""
+
+    context: ssl.SSLContext | None
+
+    def replace(self, context: ssl.SSLContext | None) -> None:
+        """TLS does not come or go with it."""
+        if self.context is not None and context is not None:
+            self.context = context
+
+
 class TlsListener(trio.abc.Listener[trio.SSLStream[Any]]):
     """Puts TLS under what ``listener`` accepts; the handshake is the first thing each does."""
 
-    def __init__(self, listener: trio.abc.Listener[Any], context: ssl.SSLContext) -> None:
+    def __init__(self, listener: trio.abc.Listener[Any], certificate: Certificate) -> None:
         self.under = listener
-        self._context = context
+        self._certificate = certificate
 
     async def accept(self) -> trio.SSLStream[Any]:
         stream = await self.under.accept()
-        return trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        context = self._certificate.context
+        assert context is not None, "with_tls looked"
+        return trio.SSLStream(stream, context, server_side=True, https_compatible=True)
 
     async def aclose(self) -> None:
         await self.under.aclose()
 
 
 def with_tls(
-    listeners: Sequence[trio.abc.Listener[Any]], context: ssl.SSLContext | None
+    listeners: Sequence[trio.abc.Listener[Any]], certificate: Certificate
 ) -> Sequence[trio.abc.Listener[Any]]:
     """The listeners as they are, or each with TLS."""
-    if context is None:
+    if certificate.context is None:
         return listeners
-    return [TlsListener(listener, context) for listener in listeners]
+    return [TlsListener(listener, certificate) for listener in listeners]

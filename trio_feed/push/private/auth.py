@@ -58,6 +58,7 @@ class Identity:
     name: str
     expires_ms: int | None = None
     ends_ms: float | None = None
+    key: ApiKeySettings | None = None
 
 
 def new_key(prefix: str) -> tuple[str, str]:
@@ -81,6 +82,10 @@ class Publishers:
     def __init__(self, publishers: Iterable[PublisherSettings]) -> None:
         self._publishers = tuple(publishers)
 
+    def replace(self, publishers: Iterable[PublisherSettings]) -> None:
+        """From now on these may report; requests under way are finished."""
+        self._publishers = tuple(publishers)
+
     def authenticate(self, authorization: str) -> str:
         """An Authorization header -> the publisher's name.  Raises AuthError."""
         scheme, _, token = authorization.partition(" ")
@@ -99,6 +104,14 @@ class Authenticator:
         self._keys = settings.api_keys
         self._jwt = _JwtCheck(settings.jwt) if settings.jwt.algorithm else None
 
+    def replace_keys(self, keys: tuple[ApiKeySettings, ...]) -> None:
+        """From now on these are the keys; whom they do not let in any more: :meth:`is_revoked`."""
+        self._keys = keys
+
+    def is_revoked(self, key: ApiKeySettings) -> bool:
+        """Whether the key that let somebody in is gone, or another user's now."""
+        return all((own.sha256, own.user_id) != (key.sha256, key.user_id) for own in self._keys)
+
     def authenticate(self, token: Secret, now_ms: float) -> Identity:
         """Raises AuthError."""
         text = token.reveal()
@@ -108,7 +121,7 @@ class Authenticator:
             found = _find(self._keys, text)
             if found is None:
                 raise AuthError("the API key is not known")
-            return Identity(found.user_id, found.name)
+            return Identity(found.user_id, found.name, key=found)
         if self._jwt is None:
             raise AuthError("the token is not an API key, and no JWT is accepted here")
         return self._jwt.check(text, now_ms)

@@ -71,6 +71,22 @@ class PrivateSession:
             problem = "private events cannot be read now; try again"
             self._error(HISTORY_FAILED, problem, echo_of(request))
 
+    def end_if_revoked(self) -> None:
+        """Private events end here and now if the client's key is not one of the settings any
+        more; its public subscriptions stay, as when a token expires."""
+        identity = self._identity
+        if identity is not None and self._is_revoked(identity):
+            self._revoke(identity)
+
+    def _is_revoked(self, identity: Identity) -> bool:
+        key = identity.key
+        return key is not None and self._access.authenticator.is_revoked(key)
+
+    def _revoke(self, identity: Identity) -> None:
+        log.info("client.key_revoked", client_id=self._client.client_id, name=identity.name)
+        self._error(AUTH_FAILED, "token: the API key was revoked; private events end here")
+        self._end()
+
     def close(self) -> None:
         """Leave nothing behind."""
         self._end()
@@ -87,6 +103,9 @@ class PrivateSession:
             page = await self._feed.first_page(subscription, since)
             result = "failed" if page is None else "recovered"
             self._access.metrics.private_resumes.labels(result).inc()
+        if self._is_revoked(identity):  # while the journal was asked
+            self._revoke(identity)
+            return
         # From here to the end nothing waits, unless there is something to replay.
         recovered = None if since is None else page is not None
         self._client.reply(

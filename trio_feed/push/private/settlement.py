@@ -19,7 +19,21 @@ _LAST_ID = 2**63 - 1
 _MAX_TEXT = 128
 _MAX_BODY = 4096
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+class _Unreadable:
+    """Stands for a number that is beyond what a decimal can hold."""
+
+
+def _number(text: str) -> Decimal | _Unreadable:
+    """One such number is a fault of its own event, never of the batch: so no exception here."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return _Unreadable()
+
+
+_decode = msgspec.json.Decoder(float_hook=_number).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 

@@ -4,7 +4,7 @@ The publisher is authenticated before the body is read.  An answer of 200 means 
 events are on the disk and were sent to the users' connected sessions.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 
 import msgspec
@@ -15,7 +15,7 @@ from attrs import field, frozen
 from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import Settlement
-from ...settings import SettlementSettings
+from ...settings import PublisherSettings, SettlementSettings
 from ...store import AppendStatus, Journal
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
@@ -48,6 +48,10 @@ class SettlementEndpoint:
         self._publishers = Publishers(settings.publishers)
         self._now_ms, self._metrics = now_ms, metrics
         self._under_way = 0
+
+    def replace_publishers(self, publishers: Iterable[PublisherSettings]) -> None:
+        """From now on these may report."""
+        self._publishers.replace(publishers)
 
     async def answer(
         self, authorization: str, length: str | None, chunks: AsyncGenerator[bytes, None]
