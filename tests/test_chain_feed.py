@@ -115,7 +115,7 @@ class Node:
 
 
 @define
-class Desk:
+class RunningChain:
     """A feed that runs.  ``cursors`` are what it wants kept, ``recalled`` whom it asked for."""
 
     bench: Bench
@@ -157,9 +157,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(
+async def running_chain(
     *, cursor: ChainCursor | None = None, landed: Collection[Transaction] = (), **more: Any
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[RunningChain]:
     """Mints A and B, known since before the beginning."""
     options = {"symbols": ("A", "B"), "trade_intervals": (S1, M5)} | more
     bench = Bench(RULES, intervals=(), **options)
@@ -199,14 +199,14 @@ async def desk(
             nursery.start_soon(feed.run)
             feed.confirmed(mono(), Wall(wall_ms()))
             await trio.sleep(1)
-            yield Desk(bench, node, feed, cursors, recalled, lines)
+            yield RunningChain(bench, node, feed, cursors, recalled, lines)
             nursery.cancel_scope.cancel()
 
 
 async def test_a_later_price_closes_the_candles_of_every_mint(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
         await trio.sleep(0.5)
         await d.happens(tx("b", 1.5, ("B", "5.0")))
@@ -223,7 +223,7 @@ async def test_a_later_price_closes_the_candles_of_every_mint(
 async def test_a_reading_of_the_list_closes_what_nobody_followed(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
         assert not d.closes("A")
         await trio.sleep(25)
@@ -235,7 +235,7 @@ async def test_a_reading_of_the_list_closes_what_nobody_followed(
 async def test_what_was_lost_is_fetched_and_counts_in_its_own_second(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
         await trio.sleep(2.8)  # the list was read for the time of the first
         await d.happens(tx("b", 3.8, ("A", "2.0")), told=False)
@@ -252,7 +252,7 @@ async def test_what_was_lost_is_fetched_and_counts_in_its_own_second(
 async def test_after_a_hidden_one_it_is_quiet_again_once_the_subscription_speaks(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
         await trio.sleep(25)
         at = trio.current_time()
@@ -264,7 +264,7 @@ async def test_after_a_hidden_one_it_is_quiet_again_once_the_subscription_speaks
 
 
 async def test_a_retracted_price_leaves_its_candle(autojump_clock: trio.abc.Clock) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         d.feed._repair._retracts = True  # as with `processed`
         await d.happens(tx("a", 1, ("A", "1.0")))
         await trio.sleep(2)
@@ -284,7 +284,7 @@ async def test_a_retracted_price_leaves_its_candle(autojump_clock: trio.abc.Cloc
 async def test_cut_logs_mark_the_mints_that_the_transaction_names(
     accounts: frozenset[str] | None, marked: dict[str, list[int]], autojump_clock: trio.abc.Clock
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0"), ("B", "1.0")))
         await trio.sleep(20)
         at = trio.current_time()
@@ -304,7 +304,7 @@ async def test_cut_logs_mark_the_mints_that_the_transaction_names(
 async def test_cut_logs_that_one_answer_has_whole_mark_nothing(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         whole = tx("a", 1, ("A", "1.0"), ("B", "2.0"))
         d.node.landed.append(whole)
         told = evolve(whole, prices=whole.prices[:1], truncated=True, time_ms=0)
@@ -329,7 +329,7 @@ def refused() -> Exception:
 async def test_a_question_that_fails_is_counted_and_asked_again(
     make: Callable[[], Exception], kind: str, said: int, autojump_clock: trio.abc.Clock
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         await d.happens(tx("a", 1, ("A", "1.0")), told=False)
         d.node.faults["AskTransaction"] = [make()]
         await trio.sleep(40)
@@ -342,7 +342,7 @@ async def test_a_question_that_fails_is_counted_and_asked_again(
 async def test_without_room_for_a_mint_nothing_is_known_of_those_that_were_let_go(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk(symbols=("*",), max_symbols=2) as d:
+    async with running_chain(symbols=("*",), max_symbols=2) as d:
         await d.happens(tx("a", 1, ("A", "1.0")))
         assert d.feed.prices.began_ms == BEGAN
         await d.happens(tx("c", 1, ("C", "1.0")))
@@ -353,7 +353,7 @@ async def test_without_room_for_a_mint_nothing_is_known_of_those_that_were_let_g
 async def test_how_far_it_has_read_is_kept_and_goes_on_there(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    async with desk() as d:
+    async with running_chain() as d:
         number = 0
         while trio.current_time() < 700:
             number += 1
@@ -374,7 +374,7 @@ async def test_how_far_it_has_read_is_kept_and_goes_on_there(
         # What clients know beyond what is settled, so that nothing is published twice.
         assert {*cursor.told} == {t.signature for t in landed.values() if t.slot > cursor.told_slot}
         past = [*landed.values()]
-    async with desk(cursor=cursor, landed=past) as d:
+    async with running_chain(cursor=cursor, landed=past) as d:
         await trio.sleep(30)
         asked = [q.signature for q in d.node.venue.asked.values() if isinstance(q, AskTransaction)]
         assert sorted(asked) == [t.signature for t in past if t.slot > cursor.slot]
@@ -385,7 +385,7 @@ async def test_a_cursor_that_no_node_knows_is_a_gap_up_to_now(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     cursor = ChainCursor("unknown", slot_at(-500), T0 - 500_000, T0 - 500_000, T0 - 900_000, ("A",))
-    async with desk(cursor=cursor) as d:
+    async with running_chain(cursor=cursor) as d:
         d.node.landed.clear()
         await trio.sleep(60)
         (gap,) = d.events("chain.gap")

@@ -43,7 +43,7 @@ MARK = MarkPrice("BTCUSDT", D("100.50"), D("100.40"), D("0.00010000"), T0 + 3_60
 FORCED = Liquidation("BTCUSDT", True, D("99.0"), D("99.10"), D("0.010"), T0)
 MARKS = Stream("/market", "btcusdt@markPrice@1s", "BTCUSDT", Kind.MARK_PRICE)
 FORCES = Stream("/market", "btcusdt@forceOrder", "BTCUSDT", Kind.LIQUIDATION)
-MARK_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.MARK_PRICE)
+MARK_KEY = ChannelKey("binance_usdm", "BTCUSDT", Channel.MARK_PRICE)
 FORCE_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
 
 
@@ -146,7 +146,7 @@ def test_a_second_copy_is_no_news_and_another_event_of_the_millisecond_is() -> N
     assert told(scene.take(MARK, later, MARK, later)) == [MARK, later]
     (news,) = scene.take(evolve(MARK, event_ms=T0 + 2_000))
     assert isinstance(news, ChannelNews)
-    assert news.key == MARK_LINE
+    assert news.key == MARK_KEY
 
 
 def test_what_nobody_wants_is_counted() -> None:
@@ -181,9 +181,7 @@ def test_a_mark_price_that_stops_while_the_market_moves_is_stale() -> None:
         if n < 60:
             scene.take(evolve(MARK, event_ms=T0 + n * 1_000))
         out = scene.wake()
-        states = [
-            e.state for e in out if isinstance(e, StatusMessage) and e.stream_key == MARK_LINE
-        ]
+        states = [e.state for e in out if isinstance(e, StatusMessage) and e.stream_key == MARK_KEY]
         found += [n for state in states if state is StreamState.STALE]
     assert len(found) == 1
     assert 60 < found[0] < 110

@@ -22,10 +22,10 @@ from trio_feed.model import Channel, ChannelKey, Interval, KlineMessage, Series
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 
 SERIES5 = Series("binance_usdm", "BTCUSDT", Interval.M5)
-SUBJECTS: list[Series | ChannelKey] = [SERIES, SERIES5, TRADES, TICKERS]
+KEYS: list[Series | ChannelKey] = [SERIES, SERIES5, TRADES, TICKERS]
 MANY = evolve(LIMITS, max_subscriptions=10, max_queued=12)
 NAMES = st.sampled_from([None, "a", "b"])
-WHERE = st.sampled_from(SUBJECTS)
+WHERE = st.sampled_from(KEYS)
 WHO = st.integers(0, 1)
 STEPS = st.integers(1, 12)
 
@@ -83,7 +83,7 @@ class Story(RuleBasedStateMachine):
             done_callback=self._over.append,
             clock=trio.testing.MockClock(),
         )
-        self.published: dict[Any, list[bool]] = {stream_key: [] for stream_key in SUBJECTS}
+        self.published: dict[Any, list[bool]] = {stream_key: [] for stream_key in KEYS}
         """Of each stream's messages in order: whether it must never be left out."""
         self.shown = itertools.count(1)
 
@@ -114,7 +114,7 @@ class Story(RuleBasedStateMachine):
     def begin(self, ring: int, at_once: int) -> None:
         async def job() -> None:
             self.node = Node(ring=ring)
-            for stream_key in SUBJECTS[1:]:
+            for stream_key in KEYS[1:]:
                 self.node.bus.open(stream_key)
             self.node.hub.coalescer = WriteCoalescer(at_once, chunk=1)
             self.players = [Player(), Player()]

@@ -1,4 +1,4 @@
-"""How a stream key's upstream stands, as clients are told, when it depends on several streams."""
+"""How a stream key's upstream stands, as clients see it, when it depends on several streams."""
 
 from support.engine import BOOKS, CANDLES, TICKERS, TRADES
 from support.make import SERIES
@@ -13,7 +13,7 @@ LIVE, STALE = StreamState.LIVE, StreamState.STALE
 REPAIRING, REPAIRED = StreamState.REPAIRING, StreamState.REPAIRED
 
 
-def standing() -> StreamStatus:
+def flowing() -> StreamStatus:
     """Candles on one stream, a ticker on two; all of them flowed."""
     status = StreamStatus({CANDLES: [SERIES], TICKERS: [TICKER], TOPS: [TICKER]})
     for stream in (CANDLES, TICKERS, TOPS):
@@ -26,14 +26,14 @@ def states(found: list[StatusMessage]) -> list[StreamState]:
 
 
 def test_a_stream_is_lost_and_flows_again() -> None:
-    status = standing()
+    status = flowing()
     assert status.lost(CANDLES, "gone") == [StatusMessage(SERIES, STALE, "gone")]
     assert status.lost(CANDLES, "gone") == []
     assert status.flows(CANDLES, {}) == [StatusMessage(SERIES, LIVE)]
 
 
 def test_what_was_missed_is_told_with_its_times() -> None:
-    status = standing()
+    status = flowing()
     status.lost(CANDLES, "gone")
     span = (60, 180)
     assert status.missing(SERIES) is None
@@ -44,8 +44,8 @@ def test_what_was_missed_is_told_with_its_times() -> None:
     assert status.missing(SERIES) is None
 
 
-def test_a_subject_of_two_streams_is_stale_while_one_of_them_is() -> None:
-    status = standing()
+def test_a_key_of_two_streams_is_stale_while_one_of_them_is() -> None:
+    status = flowing()
     assert states(status.lost(TICKERS, "one")) == [STALE]
     assert status.lost(TOPS, "other") == []
     assert status.flows(TICKERS, {}) == []
@@ -53,7 +53,7 @@ def test_a_subject_of_two_streams_is_stale_while_one_of_them_is() -> None:
 
 
 def test_a_connection_that_is_back_tells_that_it_repairs_and_nothing_else() -> None:
-    status = standing()
+    status = flowing()
     status.lost(CANDLES, "gone")
     assert status.up(CANDLES, {}) == []
     assert status.up(CANDLES, {SERIES: None}) == []
@@ -72,7 +72,7 @@ def test_what_was_lost_before_it_ever_flowed_is_not_told() -> None:
 
 
 def test_a_hole_that_nobody_has() -> None:
-    status = standing()
+    status = flowing()
     (message,) = status.hole(SERIES, (60, 120))
     assert (message.state, message.first_ms, message.last_ms) == (
         StreamState.UNREPAIRABLE, 60, 120,
@@ -88,7 +88,7 @@ def test_a_hole_that_nobody_has() -> None:
 
 
 def test_what_is_not_known_says_nothing() -> None:
-    status = standing()
+    status = flowing()
     stranger = Stream("x", "y", "BTCUSDT", TRADES.kind)
     other = ChannelKey("binance_usdm", "ETHUSDT", Channel.TRADE)
     assert status.lost(stranger, "gone") == status.flows(stranger, {}) == []

@@ -58,7 +58,7 @@ from trio_feed.simulator import Market
 
 S1, S30, M1 = Interval.S1, Interval.S30, Interval.M1
 NAME = "binance_usdm"
-TRADE_LINE = ChannelKey(NAME, "BTCUSDT", Channel.TRADE)
+TRADE_KEY = ChannelKey(NAME, "BTCUSDT", Channel.TRADE)
 M1_SERIES = Series(NAME, "BTCUSDT", M1)
 S1_SERIES = Series(NAME, "BTCUSDT", S1)
 
@@ -89,7 +89,7 @@ def test_its_subjects() -> None:
     engine = building(channels=tuple(Channel), rollup_intervals=(Interval.M3,))
     assert engine.core.stream_keys == [
         M1_SERIES, S1_SERIES, Series(NAME, "BTCUSDT", Interval.M3),
-        ChannelKey(NAME, "BTCUSDT", Channel.TICKER), TRADE_LINE,
+        ChannelKey(NAME, "BTCUSDT", Channel.TICKER), TRADE_KEY,
         *(ChannelKey(NAME, "BTCUSDT", c) for c in (Channel.BOOK, Channel.MARK_PRICE)),
         ChannelKey(NAME, "BTCUSDT", Channel.LIQUIDATION),
     ]  # fmt: skip
@@ -114,8 +114,7 @@ def test_trades_are_published_in_order_and_labelled() -> None:
     engine = building(simulated=True)
     out = engine.take(trade(1, T0), trade(2, T0 + 1))
     assert [e for e in out if isinstance(e, ChannelNews)] == [
-        ChannelNews(TRADE_LINE, trade(n + 1, T0 + n), Source.SIMULATED, T0 + 7_000.0)
-        for n in (0, 1)
+        ChannelNews(TRADE_KEY, trade(n + 1, T0 + n), Source.SIMULATED, T0 + 7_000.0) for n in (0, 1)
     ]
     quiet = building(channels=(Channel.KLINE,))
     assert news(quiet.take(trade(1, T0)), Channel.TRADE) == []
@@ -159,7 +158,7 @@ def test_a_line_is_repaired_when_its_trades_are_there_and_not_before(dated_ms: i
     engine.take(trade(6, T0 + dated_ms))
 
     def told(out: list[Any]) -> list[StreamState]:
-        return [m.state for m in statuses(out) if m.stream_key == TRADE_LINE]
+        return [m.state for m in statuses(out) if m.stream_key == TRADE_KEY]
 
     assert told(engine.out) == [StreamState.STALE, StreamState.REPAIRING]
     engine.wake()
@@ -187,8 +186,8 @@ def test_a_hole_that_nobody_fills_is_marked_and_said() -> None:
         {"symbol": "BTCUSDT", "from_ms": T0 + 2_100, "to_ms": T0 + 5_100,
          "problem": "the exchange does not have them"},
     )  # fmt: skip
-    assert [m for m in statuses(out) if m.stream_key == TRADE_LINE] == [
-        StatusMessage(TRADE_LINE, StreamState.UNREPAIRABLE, "the exchange does not have it",
+    assert [m for m in statuses(out) if m.stream_key == TRADE_KEY] == [
+        StatusMessage(TRADE_KEY, StreamState.UNREPAIRABLE, "the exchange does not have it",
                       T0 + 2_100, T0 + 5_100)
     ]  # fmt: skip
     marks = {n.kline.open_ms - T0: n.kline.complete for n in candles(engine.out, S1)
@@ -571,7 +570,7 @@ def test_what_was_missed_is_told_with_its_times_and_counted() -> None:
     out = engine.answer(Need.CANDLES, [minute(n, source=Source.BACKFILL) for n in range(3)], M1)
     assert states(engine, M1_SERIES)[2:] == [("repaired", 0, 2 * MINUTE)]
     assert counted(out, "repaired") == [(("candle",), 1.0)] * 3
-    assert states(engine, S1_SERIES) == states(engine, TRADE_LINE) == []
+    assert states(engine, S1_SERIES) == states(engine, TRADE_KEY) == []
 
 
 def test_history_is_not_counted_as_repaired() -> None:
@@ -587,9 +586,9 @@ def test_trades_that_were_missed_are_told_when_they_are_there() -> None:
     engine.go(1).down(TRADES, "gone")
     engine.go(20).up(TRADES)
     at_ms(engine, 5, 20_000)
-    assert states(engine, TRADE_LINE) == [("stale", None, None), ("repairing", 100, 20_000)]
+    assert states(engine, TRADE_KEY) == [("stale", None, None), ("repairing", 100, 20_000)]
     engine.answer(Need.TRADES, [trade(n, T0 + n * 1_000) for n in (2, 3, 4)])
-    assert states(engine, TRADE_LINE)[2:] == [("repaired", 100, 20_000)]
+    assert states(engine, TRADE_KEY)[2:] == [("repaired", 100, 20_000)]
 
 
 def test_a_stream_that_missed_nothing_is_live_again() -> None:

@@ -5,14 +5,17 @@ import os
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_service_live import ROOT, command
+
+_PATIENCE_S = 30.0
 
 
 @contextmanager
@@ -34,7 +37,9 @@ def started(tmp_path: Path, stdout: Any) -> Iterator[tuple[subprocess.Popen[byte
 
 
 def answers(process: subprocess.Popen[bytes], port: int, path: str) -> str:
+    end = time.monotonic() + _PATIENCE_S
     while True:
+        assert time.monotonic() < end, "nobody listens"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as page:
                 return page.read().decode()
@@ -43,6 +48,26 @@ def answers(process: subprocess.Popen[bytes], port: int, path: str) -> str:
                 raise AssertionError(process.stderr.read().decode()) from None
             if not isinstance(error.reason, ConnectionRefusedError):
                 raise
+            time.sleep(0.02)  # it is starting
+
+
+def full_pipe() -> tuple[int, int, int]:
+    """Its reading end, its writing end, and how many bytes of ``x`` are in it."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(write, b"x" * 1024)
+    os.set_blocking(write, True)
+    return read, write, filled
+
+
+def loses_lines(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until it does."""
+    end = time.monotonic() + _PATIENCE_S
+    while not lost(process, port):
+        assert time.monotonic() < end, "no line was lost"
 
 
 def lost(process: subprocess.Popen[bytes], port: int) -> float:
@@ -64,8 +89,7 @@ def test_a_closed_pipe_is_survived(tmp_path: Path) -> None:
             assert json.loads(pipe.readline())["event"]
             pipe.close()  # as `| head -1` does
             process.send_signal(signal.SIGHUP)  # has something to say
-            while not lost(process, port):
-                pass
+            loses_lines(process, port)
             assert answers(process, port, "/health")
             ends_in_order(process)
 
@@ -73,8 +97,7 @@ def test_a_closed_pipe_is_survived(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_is_survived(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full, started(tmp_path, full) as (process, port):
-        while not lost(process, port):
-            pass
+        loses_lines(process, port)
         ends_in_order(process)
 
 
@@ -96,14 +119,7 @@ def test_stdout_that_is_closed_from_the_start(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_stuck_holds_up_nothing(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    filled = 0
-    try:
-        while True:
-            filled += os.write(write, b"x" * 1024)
-    except BlockingIOError:
-        os.set_blocking(write, True)
+    read, write, _ = full_pipe()
     with started(tmp_path, write) as (process, port):
         os.close(write)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/status", timeout=20) as page:
@@ -113,14 +129,7 @@ def test_a_reader_that_is_stuck_holds_up_nothing(tmp_path: Path) -> None:
 
 
 def test_what_waited_is_written_when_the_reader_goes_on(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    filled = 0
-    try:
-        while True:
-            filled += os.write(write, b"x" * 1024)
-    except BlockingIOError:
-        os.set_blocking(write, True)
+    read, write, filled = full_pipe()
     with started(tmp_path, write) as (process, _), os.fdopen(read, "rb") as pipe:
         os.close(write)
         assert pipe.read(filled) == b"x" * filled

@@ -140,7 +140,7 @@ class LocalBus:
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
-        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} stream_keys>"
+        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} stream keys>"
 
     # Reader
 

@@ -13,8 +13,8 @@ from .chain_times import ChainTimes
 
 @define(eq=False)
 class ComparedTimes:
-    """Each node's own :class:`.ChainTimes`; methods as there.  ``disputed``: the first slot whose
-    time the nodes contradict each other in, 0: there was none yet."""
+    """Each node's own :class:`.ChainTimes`; methods as there.  ``disputed``: a slot whose time the
+    nodes contradict each other in, until somebody has said so; 0: there is none."""
 
     endpoints: int = 1
     disputed: int = 0
@@ -28,17 +28,14 @@ class ComparedTimes:
 
     def note(self, slot: int, time_ms: int, endpoint: int = 0) -> None:
         """A node says so.  0: it does not know."""
+        if time_ms > 0 and not self.allows(slot, time_ms):
+            self.disputed = self.disputed or slot
         self._nodes[endpoint].note(slot, time_ms)
 
     def of(self, slot: int) -> int:
         """Its time; 0: not known, or disputed."""
         found = {time_ms for node in self._nodes if (time_ms := node.of(slot))}
-        if not found:
-            return 0
-        if len(found) == 1 and self.allows(slot, *found):
-            return found.pop()
-        self.disputed = self.disputed or slot
-        return 0
+        return found.pop() if len(found) == 1 and self.allows(slot, *found) else 0
 
     def allows(self, slot: int, time_ms: int) -> bool:
         """No node knows of a later time before the slot, or of an earlier one behind it.  A single
@@ -46,7 +43,6 @@ class ComparedTimes:
         for node in self._nodes if len(self._nodes) > 1 else ():
             first, last = node.at_least(slot), node.at_most(slot)
             if (first and time_ms < first) or (last and time_ms > last):
-                self.disputed = self.disputed or slot
                 return False
         return True
 

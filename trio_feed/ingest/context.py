@@ -15,8 +15,9 @@ from ..store import KlineStore
 @frozen
 class FeedContext:
     """``environ`` is where proxy variables are read; None: nowhere.  ``budgets``: what may be asked
-    of the exchanges, outlives any feed.  ``simulated``: what comes is not from an exchange, and is
-    marked so.  The maker closes what has to be closed."""
+    of the exchanges, outlives any feed.  ``keep``: seconds after which the store deletes a candle,
+    by interval.  ``simulated``: what comes is not from an exchange, and is marked so.  The maker
+    closes what has to be closed."""
 
     environment: Environment
     environ: Mapping[str, str] | None

@@ -135,8 +135,9 @@ class Driver:
         for stream_key in engine.stream_keys:
             self._bus.open(stream_key, first_ms=firsts.get(stream_key), sparse=True)
         now = self.now()
+        # It is on no list, so nothing is asked about it.
+        self.perform(engine, engine.use(self._price_streams, now, problem="it came by itself"))
         for stream in self._price_streams:
-            engine.use([stream], now, problem="it came by itself")
             self.perform(engine, engine.up(stream, now))
         return engine
 

@@ -16,9 +16,8 @@ def needing_restart(running: Settings, wanted: Settings) -> list[str]:
     """
     found = list(_differing(running, wanted, ""))
     if bool(running.server.tls_cert_file) != bool(wanted.server.tls_cert_file):
-        found.append(
-            "server.tls_cert_file"
-        )  # another certificate is one thing, TLS or none another
+        # Another certificate is one thing, TLS or none another.
+        found.append("server.tls_cert_file")
     return found
 
 

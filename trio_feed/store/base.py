@@ -168,7 +168,7 @@ def why_unfit(entry: SeriesEntry) -> str:
 class KlineStore(Protocol):
     """Closed candles by series.  Times are unix milliseconds.
 
-    The ``put`` methods are synchronous and never wait; ``room`` waits while too much is
+    The ``put`` methods are synchronous and never wait; ``wait_capacity`` waits while too much is
     unwritten.  Questions also see what is not on disk yet; they raise StoreError.  ``run`` writes
     and prunes until cancelled; the opener flushes and closes.
     """

@@ -28,7 +28,7 @@ class ServiceReport:
 
     status: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str]
-    clock: Callable[[], str] = lambda: ""
+    clock: Callable[[], str]
 
 
 @frozen

@@ -1,9 +1,8 @@
 """The sending half of one client: its subscriptions, and what is written to it, in one order.
 
 Pushes never wait: a client whose send queue is full, or that takes no byte for too long, is
-disconnected and learns from where to resume.  Replies do wait (``room``), which slows down no
-client but one that asks faster than it reads.
-"""
+disconnected and learns from where to resume.  Replies do wait (``wait_capacity``), which slows down
+no client but one that asks faster than it reads."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -163,7 +162,8 @@ class ClientSender:
             self._push(QueuedFrame(frame, self._now_ms(), True))
 
     def reply(self, text: str) -> None:
-        """An answer, queued in any case; a caller with many of them waits for :meth:`room`."""
+        """An answer, queued in any case; a caller with many of them waits for
+        :meth:`wait_capacity`."""
         self.queue(text)
         self.flush()
 

@@ -24,7 +24,7 @@ _PAGE = 100
 
 class Client(Protocol):
     """What a session offers.  ``deliver`` never waits: the client takes the message or is dropped;
-    ``reply`` takes an answer in any case, and ``room`` waits until there is room for more."""
+    ``reply`` takes an answer in any case, and ``wait_capacity`` until there is room for more."""
 
     client_id: str
 
