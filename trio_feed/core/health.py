@@ -1,6 +1,6 @@
 """How a stream key's upstream stands, as clients see it: a state machine, pure.
 
-Its events are facts: the stream was lost (or proven dead), it flows again, what was missed has
+Its events are facts: the stream was lost (or proven dead), it flows again, what was missed is
 published up to some time, a hole was found that nobody can fill.  Its answers are the changes to
 tell, each once and in order:
 

@@ -41,15 +41,15 @@ class MarketChannels:
         if isinstance(event, BookUpdate):
             return self._book_update(event, now)
         channel = BY_EVENT.get(kind)
-        line = None if channel is None else self._scope.channel_keys.get(channel)
-        if channel is None or line is None:
+        key = None if channel is None else self._scope.channel_keys.get(channel)
+        if channel is None or key is None:
             return [ignored(kind.__name__)]
         order = CHANNELS[channel].events[kind](event)
         if not self._arbitration.is_new(event, order, now.mono):
             return []
         if channel is Channel.TICKER and self._ticker is not None:
             return self._ticker.take(event, now)  # type: ignore[arg-type]
-        return [ChannelNews(line, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
+        return [ChannelNews(key, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
 
     def lost(self, streams: Iterable[Stream], now: Now) -> list[Effect]:
         """These do not deliver any more."""
