@@ -343,3 +343,19 @@ def test_both_sides_of_a_minute_are_compared_where_that_is_wanted() -> None:
     assert late.open_ms == T0 + MINUTE  # waited for two minutes by the monotonic clock
     off = SymbolTrades((S1,), False, 3.0)
     assert off.compare_built(minute(0), at(0)) == off.compare_official(minute(0), at(0)) == []
+
+
+def test_what_is_fetched_again_after_a_restart_lies_before_nothing() -> None:
+    """The 30s candle that is stored ends before the last 1s candle, so trades of that one come once
+    more: they looked like a fall of the time, and every kill marked two candles."""
+    made = SymbolTrades((S1, S30), False, 3.0, True)
+    made.resume([stored(S1, T0 + 44_000, 45), stored(S30, T0, 30)])
+    take(made, trade(48, T0 + 47_500))
+    assert made.sequence.wanted_id == 31
+    again = [trade(n, T0 + (n - 1) * 1_000 + 500) for n in range(31, 48)]
+    assert made.fill(again, at(47.5)).breaks == ()
+    take(made, trade(49, T0 + 60_100))
+    built, revised, _ = made.collect()
+    assert revised == []
+    assert [(k.open_ms - T0) // 1000 for k in rows(built)] == [*range(30, 60)]
+    assert all(k.complete for k in (*rows(built), *rows(built, S30)))

@@ -98,7 +98,7 @@ class TradeBars:
             bar.complete = open_ms == end_ms
             self._bars[each] = bar
         self._incomplete_from_here = False
-        self.last_ms = max(self.last_ms, end_ms - 1)
+        self.last_ms = end_ms - 1  # what follows comes again, however far another interval was
         self._find_next_end()
 
     def lose(self) -> None:
