@@ -649,3 +649,24 @@ def test_older_checkpoints_are_taken_where_there_is_one_alone(last: int, expecte
     known.older_checkpoints(Round(Mono(0.0), Known({}, 0), False, (walk,), ChainLimits()))
     assert len(known.checkpoints) == expected
     assert known.checkpoints[-1] == (f"c{last - 1}", 99 + last)
+
+
+def test_what_was_in_the_list_before_the_beginning_is_no_news_later() -> None:
+    """A node that is behind notifies of it once more."""
+    repair = ChainRepair()
+    repair.reconnected(at(0))
+    listed(repair, 0.0, 400, *OLD)
+    for row in OLD:
+        assert told(repair.live(tx(row.signature, row.slot), at(1))) == []
+
+
+def test_what_one_node_lacks_in_a_slot_keeps_its_place_between_the_others() -> None:
+    def rows(*names: str) -> list[SignatureRow]:
+        return [SignatureRow(name, 400) for name in names]  # newest first
+
+    walks = (
+        Walk(0, 410, rows("d", "b", "a"), done=True),
+        Walk(1, 410, rows("c", "b"), done=True),
+    )
+    found = Round(Mono(0.0), Known({}, 0), False, walks, ChainLimits())
+    assert [row.signature for row in found.united()[400]] == ["a", "b", "c", "d"]

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.make import T0
 
-from trio_feed.core.chain_cursor import ChainCursor
+from trio_feed.core.chain_cursor import ChainCursor, CursorKeeper
 from trio_feed.model import Interval
 
 CURSOR = ChainCursor("s9", 900, T0, T0 + 61_500, T0 - 5, ("A", "B"), told_slot=900)
@@ -53,3 +53,11 @@ def test_it_covers_what_it_names_from_its_time_on() -> None:
     assert CURSOR.covers("A", T0 - 5)
     assert not CURSOR.covers("A", T0 - 6)
     assert not CURSOR.covers("C", T0)
+
+
+def test_a_run_that_goes_on_counts_from_where_the_last_one_had_settled() -> None:
+    """And not from when it began itself: what lies between would be made twice, or never."""
+    keeper = CursorKeeper((Interval.M1,), last=CURSOR)
+    found = keeper.settled(("s10", 910), [], T0 + 600_000, ("A", "B"))
+    assert found is not None
+    assert found.settled_ms == T0

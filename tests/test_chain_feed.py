@@ -87,6 +87,8 @@ class Node:
     landed: list[Transaction] = field(factory=list)
     faults: dict[str, list[Exception]] = field(factory=dict)
     asked: list[str] = field(factory=list)
+    ahead_ms: float | None = None
+    """How far its calendar is ahead of ours; None: its answers have no date."""
 
     async def post(self, body: bytes, *, name: str, weight: int) -> Answer:
         await trio.sleep(0.05)
@@ -94,7 +96,8 @@ class Node:
         if self.faults.get(name):
             raise self.faults[name].pop(0)
         NODES[body] = self.answer(self.venue.asked[body])
-        return Answer(body, None, mono(), mono())
+        date_ms = None if self.ahead_ms is None else wall_ms() + self.ahead_ms
+        return Answer(body, date_ms, mono(), mono())
 
     def answer(self, question: Question) -> Any:
         match question:
@@ -201,6 +204,15 @@ async def running_chain(
             await trio.sleep(1)
             yield RunningChain(bench, node, feed, cursors, recalled, lines)
             nursery.cancel_scope.cancel()
+
+
+async def test_the_nodes_answers_say_what_time_it_is(autojump_clock: trio.abc.Clock) -> None:
+    """Our calendar may be wrong, and prices that are only heard of get the chain's time."""
+    async with running_chain() as d:
+        d.node.ahead_ms = 90_000.0
+        await trio.sleep(60)
+        shown = float(d.bench.driver.clock.at(mono()))
+        assert shown - wall_ms() == pytest.approx(90_000, abs=2_000)
 
 
 async def test_a_later_price_closes_the_candles_of_every_mint(

@@ -281,6 +281,19 @@ async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
         assert environment.events("candle.hole") == []
 
 
+async def test_mints_that_nobody_trades_any_more_are_retired(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chain(monkeypatch) as environment:
+        async with environment.service(".idle_s=60") as ready:
+            await trio.sleep(20)
+            assert ready.feeds[0].driver.engines.keys() <= {*MARKET.mints}
+            environment.box.be_quiet(1_000)
+            await trio.sleep(130)
+            assert ready.feeds[0].driver.engines == {}
+        assert environment.events("symbol.retired")
+
+
 async def test_silent_mints_are_flat_at_a_client_and_write_no_rows(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,11 @@ async def test_subscribers_hear_of_a_symbol_that_stops_trading(
             assert stack.ready.app.report.not_ready() == ""
             (feed,) = stack.ready.feeds
             status = feed.status()
+            assert set(status) == {
+                "connections", "proxies", "dials_waiting", "rest_waiting", "questions",
+                "instruments", "unavailable", "series", "series_held", "series_behind",
+                "stale_books", "streams",
+            }  # fmt: skip
             assert (status["series"], status["series_held"], status["series_behind"]) == (
                 len(symbols), 0, 0,
             )  # fmt: skip

@@ -490,3 +490,19 @@ def test_a_trickle_is_asked_about_at_once() -> None:
     assert actions == [Probe(CANDLES)]
     watch.answered(CANDLES, latest(500), at)
     assert watch.wake(at + 5) == [Settled("news"), Stale(CANDLES, 5), Rotate(CANDLES)]
+
+
+def test_what_is_forgotten_wakes_nobody_and_its_question_stands_in_nobodys_way() -> None:
+    watch = Watch(CANDLES, TRADES)
+    for second in range(21, 26):
+        watch.hear(CANDLES, second, second)
+    assert watch.wake(25) == [Probe(TRADES)]
+    watch.core.keep([CANDLES])
+    assert watch.wake(32) == [Probe(CANDLES)]
+
+
+def test_nobody_is_woken_for_what_is_forgotten() -> None:
+    watch = Watch(CANDLES)
+    assert watch.core.wake_at < NEVER
+    watch.core.keep([])
+    assert watch.core.wake_at == NEVER

@@ -473,7 +473,8 @@ async def test_how_much_a_gzip_may_hold(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x", "http://", "https://x:0", "http://x:99999", "http://[::1", "x"]
+    "url",
+    ["ftp://x", "http://", "https://x:0", "http://x:99999", "http://[::1", "x", "http://ü..x"],
 )
 async def test_urls_that_are_none(url: str) -> None:
     way = Route(MemoryNetwork().dial, ProxySettings(), None, "", 5)

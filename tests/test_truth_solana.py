@@ -31,10 +31,10 @@ class Scenario:
 
 
 def of(*script: tuple[float, Fault], seed: int = CONFIRMED, **more: Any) -> Run:
-    # No fault of these lasts beyond the quarter of an hour, but for clocks that stay wrong: nodes
+    # No fault of these lasts beyond the twelve minutes, but for clocks that stay wrong: nodes
     # have said everything long before five minutes more are over.
     run = Run(
-        seed, 0.25, script=script, venue="spinpet", intervals=(), built=INTERVALS, chain_s=300.0
+        seed, 0.2, script=script, venue="spinpet", intervals=(), built=INTERVALS, chain_s=300.0
     )
     return evolve(run, **more)
 

@@ -434,6 +434,12 @@ async def test_socks_goes_wrong(proxy, handler, expected, autojump_clock):
     await refused(handler, proxy, expected)
 
 
+@pytest.mark.parametrize(("proxy", "size"), [(SOCKS, 3), (SOCKS_AUTH, 4)])
+async def test_socks_method_that_was_not_offered_is_named(proxy, size, autojump_clock):
+    error = await refused(scripted((size, b"\x05\x01")), proxy, errors.ProxyProtocolError)
+    assert "chose SOCKS5 method 1, which we did not offer" in str(error)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
