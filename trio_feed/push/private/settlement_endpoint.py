@@ -17,6 +17,7 @@ from ...metrics import Metrics
 from ...model import Settlement
 from ...settings import PublisherSettings, SettlementSettings
 from ...store import AppendStatus, Journal
+from ..portions import in_portions
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
 
@@ -48,6 +49,7 @@ class SettlementEndpoint:
         self._publishers = Publishers(settings.publishers)
         self._now_ms, self._metrics = now_ms, metrics
         self._under_way = 0
+        self._expanding = trio.Lock()  # one batch after the other: see ``portions``
 
     def replace_publishers(self, publishers: Iterable[PublisherSettings]) -> None:
         """From now on these may report."""
@@ -81,17 +83,19 @@ class SettlementEndpoint:
         self, publisher: str, length: str | None, chunks: AsyncGenerator[bytes, None]
     ) -> Reply:
         body = await self._read(length, chunks)
-        entries = parse_body(body, self._settings.max_events)
         received_ms = self._now_ms()
         events: list[Settlement] = []
         places: list[int] = []
         rejected: dict[int, str] = {}
-        for index, entry in enumerate(entries):
-            try:
-                events.append(expand(entry, received_ms))
-                places.append(index)
-            except BadEvent as error:
-                rejected[index] = str(error)
+        async with self._expanding:
+            entries = enumerate(parse_body(body, self._settings.max_events))
+            async with aclosing(in_portions(entries)) as portions:
+                async for index, entry in portions:
+                    try:
+                        events.append(expand(entry, received_ms))
+                        places.append(index)
+                    except BadEvent as error:
+                        rejected[index] = str(error)
         counts = dict.fromkeys(AppendStatus, 0)
         for index, outcome in zip(places, await self._journal.append(events), strict=True):
             counts[outcome.status] += 1
