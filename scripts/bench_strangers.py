@@ -189,7 +189,6 @@ async def abandoned(service: Service, method: str) -> dict[str, Any]:
 async def slow_readers(service: Service, count: int = 40) -> dict[str, Any]:
     """Each asks over HTTP, over and over, or over WebSocket, and never reads."""
     requests = f"GET {KLINES} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 4
-    url = f"ws://127.0.0.1:{service.port}/ws"
     words = {"type": "history", "symbol": "BTCUSDT", "interval": "1m", "limit": ROWS}
 
     async def http() -> None:
@@ -256,8 +255,9 @@ async def batches(service: Service, key: str, rounds: int = 5) -> dict[str, Any]
 
     def body(number: str) -> bytes:
         fields = {"asset": "BTC", "avail": "1.5", "frozen": "0", "change": "+0.1", "reason": "x"}
+        kind = "balance.update"
         return json.dumps([
-            {"event_id": f"{number}-{i}", "type": "balance.update", "user_id": i + 1, "data": fields}
+            {"event_id": f"{number}-{i}", "type": kind, "user_id": i + 1, "data": fields}
             for i in range(1000)
         ]).encode()  # fmt: skip
 

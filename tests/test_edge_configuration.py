@@ -12,6 +12,7 @@ from trio_feed.push.edge.configuration import (
     admin_rules,
     admission_rules,
     check_server,
+    clients_per_ip,
     clients_within,
     request_limits,
     server_limits,
@@ -41,7 +42,6 @@ def test_what_is_set_arrives() -> None:
             "server.admin_host=127.0.0.1",
             "server.allowed_origins=['https://app.example.com']",
             "websocket.compression=true",
-            "websocket.max_connections_per_ip=7",
             "websocket.handshake_timeout_s=3",
         ]
     )
@@ -52,7 +52,18 @@ def test_what_is_set_arrives() -> None:
     assert "127.0.0.1" in (admin_rules(settings.server).admission.hosts or ())
     assert admin_rules(settings.server).admission.origins == frozenset()
     limits = server_limits(settings.websocket, 30, 3)
-    assert (limits.max_connections_per_ip, limits.handshake_timeout_s) == (7, 3)
+    assert limits.handshake_timeout_s == 3
+
+
+def test_one_address_cannot_take_all_places_unless_it_is_this_machine() -> None:
+    default = load(assignments=[]).websocket.max_connections_per_ip
+    for host in ("0.0.0.0", "::", "192.0.2.1", "feed.example.com"):
+        assert clients_per_ip(default, 10_000, host) == 1000
+        assert clients_per_ip(default, 100, host) == 16
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert clients_per_ip(default, 10_000, host) == 0
+    assert clients_per_ip(7, 10_000, "127.0.0.1") == clients_per_ip(7, 10_000, "0.0.0.0") == 7
+    assert clients_per_ip(0, 10_000, "0.0.0.0") == 0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,6 @@ def test_every_limit_comes_from_its_setting() -> None:
     websocket = load(
         assignments=[
             "websocket.max_connections=11",
-            "websocket.max_connections_per_ip=12",
             "websocket.max_message_bytes=2048",
             "websocket.requests_per_second=7",
             "websocket.request_burst=15",
@@ -103,7 +113,6 @@ def test_every_limit_comes_from_its_setting() -> None:
     ).websocket
     assert server_limits(websocket, 0.5, 0.25) == ServerLimits(
         max_connections=11,
-        max_connections_per_ip=12,
         max_message_bytes=2048,
         frames_per_s=14,
         frame_burst=62,

@@ -8,11 +8,12 @@ from support.private import T_MS, balance, event, order, trade
 
 from trio_feed.model import Channel
 from trio_feed.push import messages, parsing, protocol
-from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
+from trio_feed.push.edge.throttle import TokenBucket, Verdict
 from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
 from trio_feed.push.fanout.sender import ClientTimeouts
 from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.protocol import History, Ping, RequestError, Since, Target
+from trio_feed.push.sampling import Sampler
 
 SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 

@@ -22,6 +22,7 @@ from .push.edge.configuration import (
     admin_limits,
     admin_rules,
     admission_rules,
+    clients_per_ip,
     clients_within,
     request_limits,
     server_limits,
@@ -173,11 +174,13 @@ async def start_server(
     limits = server_limits(
         settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
     )
+    allowed = _clients_allowed(settings, environment)
+    per_ip = clients_per_ip(settings.websocket.max_connections_per_ip, allowed, server.host)
     start = partial(
         serve,
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, certificate),
-        limits=evolve(limits, max_connections=_clients_allowed(settings, environment)),
+        limits=evolve(limits, max_connections=allowed, max_connections_per_ip=per_ip),
         rules=admission_rules(settings),
         metrics=app.context.metrics,
         stop_accepting=draining,

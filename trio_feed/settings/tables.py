@@ -44,8 +44,9 @@ class WebSocketSettings:
     """Largest message a client may send."""
     send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """A client that takes no byte for this long is dropped."""
-    max_connections_per_ip: int = field(default=0, validator=_between(0, 1_000_000))
-    """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own."""
+    max_connections_per_ip: int = field(default=-1, validator=_between(-1, 1_000_000))
+    """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own.  -1: none on a
+    loopback address, else a tenth of max_connections (behind a proxy all come from one: set 0)."""
     requests_per_second: float = field(default=50.0, validator=_between(0.1, 1_000_000))
     """Requests that one client may go on sending; beyond: error 1005."""
     request_burst: int = field(default=500, validator=_between(1, 1_000_000))

@@ -1,4 +1,4 @@
-"""How much one client may ask, and how often one line may be logged.  Pure: time is an argument.
+"""How much one client may ask.  Pure: time is an argument.
 
 ``net.limits`` counts what an exchange allows us, in weights per minute and with bans; here a
 connection has a bucket of tokens that may go into debt, which is what makes a flood visible.
@@ -55,24 +55,3 @@ class RequestLimits:
 
     def bucket(self) -> TokenBucket:
         return TokenBucket(self.per_s, self.burst, self.flood)
-
-
-class Sampler:
-    """At most ``most`` lines in a window of ``window_s``; those left out are counted."""
-
-    def __init__(self, most: int, window_s: float) -> None:
-        self._most, self._window_s = most, window_s
-        self._began = 0.0
-        self._said = 0
-        self._left_out = 0
-
-    def admit(self, now: float) -> int | None:
-        """How many were left out since the last line that was logged; None: leave this one out."""
-        if now - self._began >= self._window_s or not self._said:
-            self._began, self._said = now, 0
-        if self._said >= self._most:
-            self._left_out += 1
-            return None
-        self._said += 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out

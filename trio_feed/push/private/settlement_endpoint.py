@@ -6,6 +6,7 @@ events are on the disk and were sent to the users' connected sessions.
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,6 +19,7 @@ from ...model import Settlement
 from ...settings import PublisherSettings, SettlementSettings
 from ...store import AppendStatus, Journal
 from ..portions import in_portions
+from ..sampling import SampledLines
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
 
@@ -49,6 +51,7 @@ class SettlementEndpoint:
         self._publishers = Publishers(settings.publishers)
         self._now_ms, self._metrics = now_ms, metrics
         self._under_way = 0
+        self._lines = SampledLines()
         self._expanding = trio.Lock()  # one batch after the other: see ``portions``
 
     def replace_publishers(self, publishers: Iterable[PublisherSettings]) -> None:
@@ -71,7 +74,7 @@ class SettlementEndpoint:
         try:
             return await self._take(publisher, length, chunks)
         except BadBody as error:
-            log.warning("settlement.refused", publisher=publisher, reason=str(error))
+            self._say("settlement.refused", publisher=publisher, reason=str(error))
             return _problem(error.status, str(error))
         except JournalError:
             problem = "events cannot be kept now; nothing of this request was accepted"
@@ -106,7 +109,7 @@ class SettlementEndpoint:
             self._metrics.settlement_events.labels(result.value).inc(count)
         if rejected:
             first = min(rejected)
-            log.warning(
+            self._say(
                 "settlement.rejected",
                 publisher=publisher,
                 count=len(rejected),
@@ -114,6 +117,9 @@ class SettlementEndpoint:
                 reason=rejected[first],
             )
         return _reply(counts, rejected)
+
+    def _say(self, event: str, **fields: Any) -> None:
+        self._lines.say(log.warning, event, trio.current_time(), **fields)
 
     async def _read(self, length: str | None, chunks: AsyncGenerator[bytes, None]) -> bytes:
         """The whole body.  Raises BadBody for one that is too large or comes too slowly."""
