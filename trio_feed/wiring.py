@@ -26,11 +26,13 @@ from .push.edge.configuration import (
     clients_within,
     request_limits,
     server_limits,
+    work_limits,
 )
 from .push.edge.routes import ServiceReport
 from .push.edge.server import serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import Certificate, with_tls
+from .push.edge.work import WorkGate
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.private.auth import Authenticator
@@ -116,8 +118,9 @@ def make_app(
         burst=_BURST,
     )
     access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    work = WorkGate(work_limits(settings.limits), metrics)
     return PushApp(
-        SessionContext(hub, store, limits, environment.now_ms, metrics, access),
+        SessionContext(hub, store, limits, environment.now_ms, metrics, access, work),
         ServiceReport(status, not_ready, monitor.explain),
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),

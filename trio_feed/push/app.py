@@ -1,11 +1,11 @@
 """The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
 from collections.abc import Callable
-from typing import Any, Never
+from typing import Never
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
+from .edge.admission import ip_group
 from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
 from .fanout.sender import ClientTimeouts
@@ -73,12 +74,10 @@ class PushApp:
             context.store,
             context.limits.history_rows,
             context.metrics,
-            evolve(self.report, status=self._status),
+            context.work,
+            self.report,
+            lambda: list(self.sessions),
         )
-
-    def _status(self) -> dict[str, Any]:
-        clients = [session.statistics() for session in self.sessions]
-        return {**self.report.status(), "clients": clients}
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
@@ -155,6 +154,7 @@ class PushApp:
             self.context,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
+            address=ip_group(websocket.client.host) if websocket.client else "",
         )
         receive = self._throttled(websocket, session)
         self.sessions.add(session)

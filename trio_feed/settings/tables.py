@@ -100,6 +100,25 @@ def _with_defaults(keep: Mapping[Interval, Duration]) -> Mapping[Interval, Durat
 
 
 @frozen
+class LimitSettings:
+    """``[limits]``: what clients may order, over HTTP and WebSocket together.  An address is an
+    IPv4 address or an IPv6 /64; a request costs the rows that it asks for."""
+
+    rows_per_second: float = field(default=10_000.0, validator=_between(1, 1e9))
+    """Rows that one address may go on ordering; beyond it waits, then 429 or error 1005."""
+    row_burst: int = field(default=200_000, validator=_between(1, 1_000_000_000))
+    """Rows that it may order at once after a pause."""
+    total_rows_per_second: float = field(default=20_000.0, validator=_between(1, 1e9))
+    """Rows of all addresses, in answers of more than 200; beyond, these wait in turn.  A core
+    writes about 70,000 a second."""
+    total_row_burst: int = field(default=400_000, validator=_between(1, 1_000_000_000))
+    waiting_per_address: int = field(default=256, validator=_between(1, 1_000_000))
+    """Requests of one address that may wait for their turn."""
+    wait_s: float = field(default=30.0, validator=_between(0.1, 600))
+    """A request that has not had its turn after so long is refused."""
+
+
+@frozen
 class StoreSettings:
     """``[store]``: the candle history."""
 
@@ -157,6 +176,7 @@ class Settings:
     kline: KlineSettings = KlineSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
     store: StoreSettings = StoreSettings()
     auth: AuthSettings = field(factory=AuthSettings)
     settlement: SettlementSettings = field(factory=SettlementSettings)

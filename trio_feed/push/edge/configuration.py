@@ -4,12 +4,13 @@ import ssl
 
 from ...errors import SettingsError
 from ...settings import Settings
-from ...settings.tables import ServerSettings, WebSocketSettings
+from ...settings.tables import LimitSettings, ServerSettings, WebSocketSettings
 from .admission import ANY, admission, host_name, is_loopback, origin_problem
 from .admission_check import AdmissionRules
 from .limits import ServerLimits
 from .throttle import RequestLimits
 from .tls import server_context
+from .work import WorkLimits
 
 _FRAMES_PER_REQUEST = 2
 """Fragments that a client may make of each of its requests, in the long run."""
@@ -102,4 +103,15 @@ def request_limits(websocket: WebSocketSettings) -> RequestLimits:
         per_s=websocket.requests_per_second,
         burst=websocket.request_burst,
         flood=websocket.flood_requests,
+    )
+
+
+def work_limits(limits: LimitSettings) -> WorkLimits:
+    return WorkLimits(
+        rows_per_s=limits.rows_per_second,
+        row_burst=limits.row_burst,
+        total_rows_per_s=limits.total_rows_per_second,
+        total_row_burst=limits.total_row_burst,
+        waiting_per_address=limits.waiting_per_address,
+        wait_s=limits.wait_s,
     )

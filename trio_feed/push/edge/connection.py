@@ -77,6 +77,9 @@ class Connection(TCPServer):
         self._waiting_for = "slow_head"
         self._receiving = trio.CancelScope()
         self._close_by = inf
+        self._ahead = bytearray()
+        self._gone = False
+        self._request, self._idempotent = trio.CancelScope(), False
         self._input_over = trio.Event()
 
     async def serve(self) -> None:
@@ -101,7 +104,7 @@ class Connection(TCPServer):
         protocol.connection = self._head
         while (data := await self._receive()) is not None:
             if protocol.connection is self._head:
-                await self.protocol.handle(RawData(bytes(data)))
+                await self._take_requests(data)
                 if not data:
                     break
             elif not data or not await self._take_frames(data):
@@ -113,7 +116,43 @@ class Connection(TCPServer):
         if not self._running:
             self.scope.cancel()
 
+    async def _take_requests(self, data: bytes | bytearray) -> None:
+        """Hypercorn waits in here while a request is served and the next one has come already.  It
+        is read on meanwhile, for a client that goes away should be noticed."""
+        if not data:
+            self._client_gone()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead, name="read ahead")
+            await self.protocol.handle(RawData(bytes(data)))
+            nursery.cancel_scope.cancel()
+
+    async def _read_ahead(self) -> None:
+        while not self._gone and len(self._ahead) < _MAX_RECEIVE:
+            data = await self._receive_some()
+            if data:
+                self._ahead += data
+            else:
+                self._client_gone()
+
+    def _client_gone(self) -> None:
+        """Nobody waits for what is being answered.  Where a request may have changed something,
+        it is carried through."""
+        self._gone = True
+        if self._idempotent:
+            self._request.cancel()
+
     async def _receive(self) -> bytes | bytearray | None:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, bytearray()
+            return ahead
+        if self._gone:
+            return None
+        data = await self._receive_some()
+        if data is None:
+            self._client_gone()
+        return data
+
+    async def _receive_some(self) -> bytes | bytearray | None:
         """What came in, empty at the end of the stream; None: nothing can come any more."""
         deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
         with trio.CancelScope(deadline=deadline) as self._receiving:
@@ -178,8 +217,13 @@ class Connection(TCPServer):
         self.scope.deadline, self._waiting_for = inf, ""
         if self._head.expects_body:
             receive = self._await_body(receive)
-        with self._shared.boundary.around(self.stream.peer):
+        self._idempotent = scope.get("method") in ("GET", "HEAD")
+        self._request = trio.CancelScope()
+        if self._gone and self._idempotent:
+            self._request.cancel()
+        with self._shared.boundary.around(self.stream.peer), self._request:
             await self._shared.app(scope, receive, partial(self._send, send))
+        self._idempotent = False
         self.finishing = True
         if self._close_by < inf:
             await self._linger()

@@ -4,6 +4,7 @@
 connection has a bucket of tokens that may go into debt, which is what makes a flood visible.
 """
 
+from collections import OrderedDict
 from enum import Enum
 
 from attrs import frozen
@@ -55,3 +56,31 @@ class RequestLimits:
 
     def bucket(self) -> TokenBucket:
         return TokenBucket(self.per_s, self.burst, self.flood)
+
+
+class RowBudgets:
+    """What each address may order: ``per_s`` rows are added to its budget evenly, at most
+    ``burst`` are kept, and whoever has any left may order; one large order leaves a debt.
+
+    Only the ``most`` addresses that ordered last are remembered, so strangers with many of them
+    take no memory.
+    """
+
+    def __init__(self, per_s: float, burst: float, most: int = 10_000) -> None:
+        self._per_s, self._burst, self._most = per_s, float(burst), most
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, address: str, now: float) -> float:
+        """Seconds until it may order again; 0: now."""
+        left = self._left_at(address, now)
+        return 0.0 if left > 0 else (1 - left) / self._per_s
+
+    def spend(self, address: str, rows: float, now: float) -> None:
+        self._left[address] = self._left_at(address, now) - rows, now
+        self._left.move_to_end(address)
+        if len(self._left) > self._most:
+            self._left.popitem(last=False)
+
+    def _left_at(self, address: str, now: float) -> float:
+        left, at = self._left.get(address, (self._burst, now))
+        return min(self._burst, left + max(0.0, now - at) * self._per_s)

@@ -6,18 +6,21 @@ updates of open candles in between are left out, and the messages say how many.
 """
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Any
 
 from attrs import frozen
 
 from ...model import Series
 from ...store import KlineStore
+from ..portions import in_portions
 from ..protocol import Since
 from .encoded import EncodedMessage, encoded, encoded_once
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic
 
-_MOST_ROWS = 1500
+STORED_ROWS = 1500
+"""So many at most come out of the store."""
 _TRIES = 5
 
 
@@ -45,16 +48,21 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
     for _ in range(_TRIES):
         mark = stream.offset  # what was published up to here is in the store
         rows = await store.after(
-            stream_key, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
+            stream_key, since.epoch, since.offset, closed_ms=since.closed_ms, limit=STORED_ROWS
         )
         if rows is None:
             return None
+        ready = {}
+        async with aclosing(in_portions(rows)) as portions:
+            async for row in portions:
+                ready[row.epoch, row.offset] = message = encoded(row, now_ms)
+                message.tail(deflated=False)  # written here, and not all of them in one go later
         if stream.continues(stream.epoch, mark):
             known = [row for row in rows if row.epoch < stream.epoch or row.offset <= mark]
             last = since.offset if since.epoch == stream.epoch else 0
             if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
-            messages = [encoded(row, now_ms) for row in known]
+            messages = [ready[row.epoch, row.offset] for row in known]
             messages += [encoded_once(kept) for kept in stream.after(last)]
             return Missed(_counted(messages, since), "store")
     return None
