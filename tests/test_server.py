@@ -20,6 +20,7 @@ from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.connection import CLOSE_S
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
+from trio_feed.push.fanout.waiting import WaitingBytes
 
 LIMITS = ServerLimits(
     max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2
@@ -139,7 +140,11 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: AdmissionRules = RULES
+    app: Any,
+    limits: ServerLimits = LIMITS,
+    tamper: Any = None,
+    rules: AdmissionRules = RULES,
+    waiting: WaitingBytes | None = None,
 ) -> AsyncIterator[Served]:
     network = MemoryNetwork()
     [listener] = await network.listen("127.0.0.1", 0)
@@ -161,6 +166,7 @@ async def served(
                 rules=rules,
                 metrics=running.metrics,
                 stop_accepting=running.stop_accepting,
+                waiting=waiting,
                 task_status=task_status,
             )
         running.stopped.set()

@@ -111,6 +111,9 @@ class Metrics:
         self.most_queued_bytes = gauge(
             "push_queued_bytes_max", "Bytes waiting for the push client that is owed most"
         )
+        self.waiting_bytes = gauge(
+            "waiting_bytes", "Bytes waiting for all clients, over HTTP and WebSocket"
+        )
         self.conflated = counter(
             "conflated_messages", "Updates that a newer one replaced while they waited"
         )

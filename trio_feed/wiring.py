@@ -35,6 +35,7 @@ from .push.edge.tls import Certificate, with_tls
 from .push.edge.work import WorkGate
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
+from .push.fanout.waiting import WaitingBytes
 from .push.private.auth import Authenticator
 from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
@@ -118,6 +119,8 @@ def make_app(
         burst=_BURST,
     )
     access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    waiting = WaitingBytes(settings.limits.waiting_bytes)
+    metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
     return PushApp(
         SessionContext(hub, store, limits, environment.now_ms, metrics, access, work),
@@ -125,6 +128,7 @@ def make_app(
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
+        waiting=waiting,
     )
 
 
@@ -187,6 +191,7 @@ async def start_server(
         rules=admission_rules(settings),
         metrics=app.context.metrics,
         stop_accepting=draining,
+        waiting=app.waiting,
     )
     await nursery.start(start, name="push server")
     return bound_address(listeners[0])
@@ -225,6 +230,7 @@ async def start_admin(
         rules=admin_rules(server),
         metrics=app.context.metrics,
         stop_accepting=trio.Event(),
+        waiting=app.waiting,
     )
     await nursery.start(start, name="admin server")
     return bound_address(listeners[0])

@@ -104,6 +104,7 @@ class Client:
 
     peer = "192.0.2.1:5000"
     behind = False
+    unsent = 0
 
     def __init__(self) -> None:
         self.ask, self.requests = trio.open_memory_channel[str | bytes | None](100)

@@ -19,6 +19,7 @@ from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
+from .fanout.waiting import WaitingBytes
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .session import Receive, Session, SessionContext
@@ -32,7 +33,8 @@ _SWEPT_AT_ONCE = 128
 class PushApp:
     """The open sessions, and what they and the routes need.
 
-    ``report`` tells the feeds' part of the status page.  ``klines`` False leaves out the WebSocket
+    ``report`` tells the feeds' part of the status page, ``waiting`` are the bytes that wait for all
+    clients.  ``klines`` False leaves out the WebSocket
     endpoint.
     """
 
@@ -41,6 +43,7 @@ class PushApp:
     requests: RequestLimits
     settlement: SettlementEndpoint
     klines: bool = True
+    waiting: WaitingBytes = field(factory=WaitingBytes)
     sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
@@ -155,6 +158,7 @@ class PushApp:
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
             address=ip_group(websocket.client.host) if websocket.client else "",
+            account=getattr(websocket.state, "account", None),
         )
         receive = self._throttled(websocket, session)
         self.sessions.add(session)

@@ -24,6 +24,7 @@ from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
+from .fanout.waiting import Account
 from .private.session import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
@@ -77,7 +78,8 @@ class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.
 
     ``deflated``: the client has agreed to permessage-deflate without context takeover.
-    ``address``: what it has its budget with, see :func:`.admission.ip_group`.
+    ``address``: what it has its budget with, see :func:`.admission.ip_group`;
+    ``account``: where the bytes are counted that wait for it.
     """
 
     def __init__(
@@ -87,10 +89,11 @@ class Session:
         *,
         deflated: bool = False,
         address: str = "",
+        account: Account | None = None,
     ) -> None:
         self._context = context
         hub, limits, now_ms = context.hub, context.limits, context.now_ms
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst)
+        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
         self.sender = ClientSender(
             hub, queue, now_ms, context.metrics, transport, deflated=deflated
         )

@@ -1,7 +1,7 @@
 """One accepted connection: hypercorn's protocol code with our checks and deadlines around it."""
 
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from math import inf
 from typing import Any
@@ -15,6 +15,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from wsproto.events import CloseConnection
 
+from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules, CheckedH11
 from .error_boundary import ClientGone, ErrorBoundary, last_line
 from .inflate import FrameRefused, InboundFrames
@@ -31,6 +32,7 @@ _WEBSOCKET_CLOSE = b"\x88"
 _MAX_RECEIVE = 64 * 1024
 _MAX_FRAMES_RECEIVE = 2 * 1024
 """Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
+_BODY_PIECE = 32 * 1024
 _SKIP_PAUSE_S = 0.01
 """Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
 
@@ -47,6 +49,7 @@ class Shared:
     rules: AdmissionRules
     boundary: ErrorBoundary
     refusals: Refusals
+    waiting: WaitingBytes
 
 
 class Connection(TCPServer):
@@ -60,7 +63,8 @@ class Connection(TCPServer):
     stream: ClientStream  # type: ignore[assignment]
 
     def __init__(self, shared: Shared, stream: ClientStream) -> None:
-        own_state = {**shared.state, "stream": stream}
+        account = shared.waiting.open(self._drop)
+        own_state = {**shared.state, "stream": stream, "account": account}
         super().__init__(
             self._run_app,  # type: ignore[arg-type]
             shared.config,
@@ -70,7 +74,7 @@ class Connection(TCPServer):
         )
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
-        self._shared = shared
+        self._shared, self._account, self._body_bytes = shared, account, 0
         self._head = CheckedH11(shared.rules, shared.refusals.note, shared.limits)
         self._frames: InboundFrames | None = None
         self._running = 0
@@ -85,7 +89,7 @@ class Connection(TCPServer):
     async def serve(self) -> None:
         """Serve requests until either side is done.  May raise anything a client can provoke."""
         self._expect_request()
-        with self.scope:
+        with self.scope, closing(self._account):
             try:
                 await self.stream.secure()
             except trio.BrokenResourceError as error:
@@ -97,6 +101,11 @@ class Connection(TCPServer):
         expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
         if expired and self._waiting_for:
             self._shared.refusals.note(self._waiting_for, self.stream.peer)
+
+    def _drop(self) -> None:
+        """More bytes are waiting for it than for anybody else, and too many for all."""
+        self._shared.refusals.note("waiting_bytes", self.stream.peer)
+        self.stream.abort()
 
     async def _read_data(self) -> None:
         """Hypercorn's reading loop, with a check of everything that comes in."""
@@ -224,6 +233,7 @@ class Connection(TCPServer):
         with self._shared.boundary.around(self.stream.peer), self._request:
             await self._shared.app(scope, receive, partial(self._send, send))
         self._idempotent = False
+        self._count_body(0)
         self.finishing = True
         if self._close_by < inf:
             await self._linger()
@@ -275,12 +285,28 @@ class Connection(TCPServer):
             return
         if message["type"] == "websocket.close":
             self.finishing = True
+        elif message["type"] == "http.response.start":
+            # The body is there already, and has to wait for its head.
+            self._count_body(int(dict(message.get("headers", ())).get(b"content-length", 0)))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            if message.get("body"):
-                await send({**message, "more_body": True})
+            await self._send_body(send, message.get("body", b""))
             await self._conclude(send, {"type": "http.response.body", "body": b""})
             return
         await send(message)
+
+    async def _send_body(self, send: Send, body: bytes) -> None:
+        """In pieces, for what a piece needs on its way is there as often as there are slow readers;
+        the rest is there once."""
+        self._count_body(len(body))
+        for at in range(0, len(body), _BODY_PIECE):
+            piece = body[at : at + _BODY_PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._count_body(len(body) - at - len(piece))
+
+    def _count_body(self, size: int) -> None:
+        """So much of a response's body waits."""
+        change, self._body_bytes = size - self._body_bytes, size
+        self._account.add(change)
 
     async def _linger(self) -> None:
         """Our Close frame is sent: read on until the client's, or the end of the stream, came.

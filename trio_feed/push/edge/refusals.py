@@ -11,6 +11,7 @@ log = structlog.get_logger()
 _HINTS = {
     "host": "name it in server.allowed_hosts",
     "origin": "name it in server.allowed_origins",
+    "waiting_bytes": "more than limits.waiting_bytes were waiting for all clients",
     "cross_site": "pages that may ask are named in server.allowed_origins, and ask with CORS",
     "connections": "websocket.max_connections are open",
     "connections_per_ip": "websocket.max_connections_per_ip are open from there",

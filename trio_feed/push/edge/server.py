@@ -27,6 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from ...errors import StartError
 from ...metrics import Metrics
+from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules
 from .clients import Clients
 from .connection import Connection, Shared
@@ -47,6 +48,7 @@ async def serve(
     rules: AdmissionRules,
     metrics: Metrics,
     stop_accepting: trio.Event,
+    waiting: WaitingBytes | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
@@ -56,6 +58,8 @@ async def serve(
     accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
     aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
+
+    ``waiting`` counts the bytes that wait for clients, those of other servers too.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -77,6 +81,7 @@ async def serve(
             rules=rules,
             boundary=ErrorBoundary(metrics.crashes.inc),
             refusals=Refusals(metrics),
+            waiting=WaitingBytes() if waiting is None else waiting,
         )
         clients = Clients(
             partial(Connection, shared),

@@ -141,6 +141,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def behind(self) -> bool:
         return bool(self._rest)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of that frame that are not sent yet."""
+        return len(self._rest)
+
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many of the frames (at most 1024) as can be without waiting; says how many.
 
