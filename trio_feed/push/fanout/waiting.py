@@ -8,7 +8,7 @@ dropped, which is one of theirs and nobody who reads.
 
 from collections.abc import Callable
 
-MAX_TOTAL = 128 * 2**20
+MAX_TOTAL = 64 * 2**20
 
 
 class Account:
