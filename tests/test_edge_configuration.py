@@ -16,9 +16,13 @@ from trio_feed.push.edge.configuration import (
     clients_within,
     request_limits,
     server_limits,
+    with_http_rate,
+    work_limits,
 )
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.throttle import RequestLimits
+from trio_feed.push.edge.work import WorkLimits
+from trio_feed.push.fanout.waiting import WaitingBytes
 from trio_feed.settings import load
 
 
@@ -137,6 +141,8 @@ def test_the_limits_without_settings() -> None:
         "frame_burst": 2000,
         "controls_per_s": 20.0,
         "control_burst": 200,
+        "http_per_s": 200.0,
+        "http_burst": 1000,
         "send_timeout_s": 10.0,
         "handshake_timeout_s": 10.0,
         "body_timeout_s": 10.0,
@@ -155,3 +161,29 @@ def test_the_limits_without_settings() -> None:
 )  # fmt: skip
 def test_some_descriptors_are_not_for_clients(wanted: int, files: float, clients: int) -> None:
     assert clients_within(wanted, files) == clients
+
+
+def test_what_clients_may_order_comes_from_its_settings() -> None:
+    limits = load(
+        assignments=[
+            "limits.rows_per_second=11",
+            "limits.row_burst=12",
+            "limits.total_rows_per_second=13",
+            "limits.total_row_burst=14",
+            "limits.waiting_per_address=15",
+            "limits.wait_s=16",
+            "limits.http_requests_per_second=17",
+        ]
+    ).limits
+    assert work_limits(limits) == WorkLimits(
+        rows_per_s=11,
+        row_burst=12,
+        total_rows_per_s=13,
+        total_row_burst=14,
+        waiting_per_address=15,
+        wait_s=16,
+    )
+    found = with_http_rate(ServerLimits(), limits.http_requests_per_second)
+    assert (found.http_per_s, found.http_burst) == (17, 85)
+    assert work_limits(load(assignments=[]).limits) == WorkLimits()
+    assert WaitingBytes()._most == load(assignments=[]).limits.waiting_bytes

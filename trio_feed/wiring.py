@@ -26,6 +26,7 @@ from .push.edge.configuration import (
     clients_within,
     request_limits,
     server_limits,
+    with_http_rate,
     work_limits,
 )
 from .push.edge.routes import ServiceReport
@@ -181,6 +182,7 @@ async def start_server(
     limits = server_limits(
         settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
     )
+    limits = with_http_rate(limits, settings.limits.http_requests_per_second)
     allowed = _clients_allowed(settings, environment)
     per_ip = clients_per_ip(settings.websocket.max_connections_per_ip, allowed, server.host)
     start = partial(

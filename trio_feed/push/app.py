@@ -17,6 +17,7 @@ from . import messages, parsing, protocol
 from .edge.admission import ip_group
 from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
+from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .fanout.waiting import WaitingBytes
@@ -53,7 +54,7 @@ class PushApp:
 
         ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
         """
-        pages = self._pages()
+        pages = self._pages(self.context.work)
         endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
         return Starlette(
             routes=[
@@ -66,18 +67,19 @@ class PushApp:
         )
 
     def admin_asgi(self) -> Starlette:
-        """The ASGI application of the operators' port: probes, metrics and status."""
-        pages = self._pages()
+        """The ASGI application of the operators' port: probes, metrics and status, which no client
+        keeps from its turn."""
+        pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
         return Starlette(routes=[*pages.probes(), *pages.admin()])
 
-    def _pages(self) -> HttpRoutes:
+    def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context
         return HttpRoutes(
             context.hub,
             context.store,
             context.limits.history_rows,
             context.metrics,
-            context.work,
+            work,
             self.report,
             lambda: list(self.sessions),
         )

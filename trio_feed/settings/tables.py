@@ -116,6 +116,9 @@ class LimitSettings:
     """Requests of one address that may wait for their turn."""
     wait_s: float = field(default=30.0, validator=_between(0.1, 600))
     """A request that has not had its turn after so long is refused."""
+    http_requests_per_second: float = field(default=200.0, validator=_between(1, 1e6))
+    """HTTP requests of one address, probes too; five times as many at once, and beyond each waits
+    up to a second."""
     waiting_bytes: int = field(default=64 * 2**20, validator=_between(2**22, 2**40))
     """Bytes that may wait for all clients together; beyond, who has most waiting is dropped."""
 

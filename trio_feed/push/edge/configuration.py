@@ -2,6 +2,8 @@
 
 import ssl
 
+from attrs import evolve
+
 from ...errors import SettingsError
 from ...settings import Settings
 from ...settings.tables import LimitSettings, ServerSettings, WebSocketSettings
@@ -14,6 +16,7 @@ from .work import WorkLimits
 
 _FRAMES_PER_REQUEST = 2
 """Fragments that a client may make of each of its requests, in the long run."""
+_HTTP_BURST_S = 5
 _ADMIN_CONNECTIONS = 64
 _ADDRESSES_AT_LEAST, _LEAST_PER_IP = 10, 16
 RESERVED_FILES = 192
@@ -73,6 +76,10 @@ def server_limits(
         handshake_timeout_s=websocket.handshake_timeout_s,
         body_timeout_s=websocket.handshake_timeout_s,
     )
+
+
+def with_http_rate(limits: ServerLimits, per_s: float) -> ServerLimits:
+    return evolve(limits, http_per_s=per_s, http_burst=int(per_s * _HTTP_BURST_S))
 
 
 def clients_within(max_connections: int, open_files: float) -> int:

@@ -23,7 +23,7 @@ from .lifespan import ASGIApp, Message, Receive, Send
 from .limits import ServerLimits
 from .refusals import Refusals
 from .stream import ClientStream
-from .throttle import TokenBucket
+from .throttle import RowBudgets, TokenBucket
 
 CLOSE_S = 2.0
 """For the last message and hypercorn's clean-up, after the app has ended."""
@@ -32,6 +32,7 @@ _WEBSOCKET_CLOSE = b"\x88"
 _MAX_RECEIVE = 64 * 1024
 _MAX_FRAMES_RECEIVE = 2 * 1024
 """Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
+_LONGEST_PACE_S = 1.0
 _BODY_PIECE = 32 * 1024
 _SKIP_PAUSE_S = 0.01
 """Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
@@ -50,6 +51,7 @@ class Shared:
     boundary: ErrorBoundary
     refusals: Refusals
     waiting: WaitingBytes
+    requests: RowBudgets
 
 
 class Connection(TCPServer):
@@ -231,6 +233,8 @@ class Connection(TCPServer):
         if self._gone and self._idempotent:
             self._request.cancel()
         with self._shared.boundary.around(self.stream.peer), self._request:
+            if not websocket:
+                await self._pace()
             await self._shared.app(scope, receive, partial(self._send, send))
         self._idempotent = False
         self._count_body(0)
@@ -246,6 +250,14 @@ class Connection(TCPServer):
             self._expect_request()
             if self._input_over.is_set():
                 self.scope.cancel()
+
+    async def _pace(self) -> None:
+        """Requests that cost nothing but themselves are slowed down, not refused: probes of the
+        process are among them."""
+        requests, address = self._shared.requests, self.stream.group
+        if wait_s := requests.wait_s(address, trio.current_time()):
+            await trio.sleep(min(wait_s, _LONGEST_PACE_S))
+        requests.spend(address, 1, trio.current_time())
 
     def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
         limits, deflate = self._shared.limits, self._head.deflate is not None

@@ -36,6 +36,7 @@ from .hypercorn_contract import check_hypercorn, hypercorn_config
 from .lifespan import ASGIApp, Lifespan
 from .limits import ServerLimits
 from .refusals import Refusals
+from .throttle import RowBudgets
 
 __all__ = ["ASGIApp", "check_hypercorn", "serve"]
 
@@ -81,6 +82,7 @@ async def serve(
             rules=rules,
             boundary=ErrorBoundary(metrics.crashes.inc),
             refusals=Refusals(metrics),
+            requests=RowBudgets(limits.http_per_s, limits.http_burst),
             waiting=WaitingBytes() if waiting is None else waiting,
         )
         clients = Clients(
