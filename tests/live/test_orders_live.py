@@ -102,9 +102,8 @@ async def test_abandoned_requests_and_slow_readers_harm_nobody(tmp_path: Path) -
                 most_kib = max(most_kib, memory_kib(service))
             assert await trio.to_thread.run_sync(subscribe, urls["websocket"]) > 0
             readers.cancel_scope.cancel()
-        print(
-            f"40 slow readers: {most / 2**20:.1f} MiB waiting, {(most_kib - before_kib) / 1024:.1f} MiB more"
-        )
+        more_mib = (most_kib - before_kib) / 1024
+        print(f"40 slow readers: {most / 2**20:.1f} MiB waiting, {more_mib:.1f} MiB more in all")
         assert 0 < most <= WAITING
         refused = [line for line in service.lines if line["event"] == "client.refused"]
         assert {line["reason"] for line in refused} == {"waiting_bytes"}
