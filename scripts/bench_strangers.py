@@ -186,6 +186,38 @@ async def abandoned(service: Service, method: str) -> dict[str, Any]:
     }
 
 
+async def patient(service: Service, count: int = 50) -> dict[str, Any]:
+    """As many ask for 5,000 candles and read their answers; a new client comes meanwhile."""
+    request = f"GET {KLINES} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    said: dict[str, int] = {}
+
+    async def one() -> None:
+        stream = await service.dial()
+        answer, more = b"", b"x"
+        with suppress(*GONE):
+            await stream.send_all(request)
+            while more:
+                more = await stream.receive_some()
+                answer = answer or more
+        said[answer[9:12].decode()] = said.get(answer[9:12].decode(), 0) + 1
+        await stream.aclose()
+
+    async with trades(service) as ages:
+        began = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+            await trio.sleep(0.3)
+            wait_s = await subscribed_after_s(service)
+        took_s = time.perf_counter() - began
+    return {
+        "new_client_s": round(wait_s, 3),
+        "answers": said,
+        "took_s": round(took_s, 2),
+        **latency(ages),
+    }
+
+
 async def slow_readers(service: Service, count: int = 40) -> dict[str, Any]:
     """Each asks over HTTP, over and over, or over WebSocket, and never reads."""
     requests = f"GET {KLINES} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 4
@@ -297,6 +329,7 @@ def main() -> None:
         "quiet": quiet,
         "abandoned_head": partial(abandoned, method="HEAD"),
         "abandoned_get": partial(abandoned, method="GET"),
+        "patient_get": patient,
         "batches": partial(batches, key=publisher),
         "failed_auths": failed_auths,
         "slow_readers": slow_readers,

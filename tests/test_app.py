@@ -237,6 +237,16 @@ async def test_a_request_ends_with_its_client(
         assert stack.ready.app.context.metrics.crashes._value.get() == 0
 
 
+async def test_who_sends_nothing_more_is_answered_where_it_costs_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A probe by ``nc -N`` closes its side at once."""
+    async with open_stack(settings_for_tests()) as stack, http(stack) as client:
+        await client.stream.send_all(b"GET /health HTTP/1.1\r\nHost: push\r\n\r\n")
+        await client.stream.send_eof()
+        assert b"alive" in await until_closed(client.stream)
+
+
 async def test_http_and_websocket_have_one_budget_of_rows(autojump_clock: MockClock) -> None:
     limits = ("limits.row_burst=6000", "limits.rows_per_second=100")
     async with open_stack(settings_for_tests(*limits)) as stack:

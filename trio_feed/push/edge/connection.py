@@ -1,7 +1,7 @@
 """One accepted connection: hypercorn's protocol code with our checks and deadlines around it."""
 
-from collections.abc import MutableMapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from math import inf
 from typing import Any
@@ -66,7 +66,12 @@ class Connection(TCPServer):
 
     def __init__(self, shared: Shared, stream: ClientStream) -> None:
         account = shared.waiting.open(self._drop)
-        own_state = {**shared.state, "stream": stream, "account": account}
+        own_state = {
+            **shared.state,
+            "stream": stream,
+            "account": account,
+            "while_there": self._while_there,
+        }
         super().__init__(
             self._run_app,  # type: ignore[arg-type]
             shared.config,
@@ -85,7 +90,7 @@ class Connection(TCPServer):
         self._close_by = inf
         self._ahead = bytearray()
         self._gone = False
-        self._request, self._idempotent = trio.CancelScope(), False
+        self._waited_for = trio.CancelScope()
         self._input_over = trio.Event()
 
     async def serve(self) -> None:
@@ -146,11 +151,17 @@ class Connection(TCPServer):
                 self._client_gone()
 
     def _client_gone(self) -> None:
-        """Nobody waits for what is being answered.  Where a request may have changed something,
-        it is carried through."""
+        """It will send nothing any more, and most probably does not wait for an answer either."""
         self._gone = True
-        if self._idempotent:
-            self._request.cancel()
+        self._waited_for.cancel()
+
+    @contextmanager
+    def _while_there(self) -> Iterator[None]:
+        """For the app: long work that nobody needs without its client.  Cancelled when it goes."""
+        with trio.CancelScope() as self._waited_for:
+            if self._gone:
+                self._waited_for.cancel()
+            yield
 
     async def _receive(self) -> bytes | bytearray | None:
         if self._ahead:
@@ -228,15 +239,10 @@ class Connection(TCPServer):
         self.scope.deadline, self._waiting_for = inf, ""
         if self._head.expects_body:
             receive = self._await_body(receive)
-        self._idempotent = scope.get("method") in ("GET", "HEAD")
-        self._request = trio.CancelScope()
-        if self._gone and self._idempotent:
-            self._request.cancel()
-        with self._shared.boundary.around(self.stream.peer), self._request:
+        with self._shared.boundary.around(self.stream.peer):
             if not websocket:
                 await self._pace()
             await self._shared.app(scope, receive, partial(self._send, send))
-        self._idempotent = False
         self._count_body(0)
         self.finishing = True
         if self._close_by < inf:

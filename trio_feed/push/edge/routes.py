@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from math import ceil
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from ..fanout.hub import Hub
 from ..portions import in_portions
 from ..protocol import RequestError
 from .admission import ip_group
+from .error_boundary import ClientGone
 from .turns import Asker
 from .work import Busy, WorkGate
 
@@ -145,8 +147,10 @@ class HttpRoutes:
         address = ip_group(client.host) if client else ""
         asker = Asker(address, f"{client.host}:{client.port}" if client else "")
         try:
-            async with self.work.turn(asker, rows):
-                return await page()
+            with getattr(request.state, "while_there", nullcontext)():
+                async with self.work.turn(asker, rows):
+                    return await page()
+            raise ClientGone(f"{asker.client}: the client has gone")
         except Busy as busy:
             refused = _json({"code": protocol.TOO_MANY, "message": str(busy)}, 429)
             refused.headers["retry-after"] = str(ceil(busy.retry_after_s))

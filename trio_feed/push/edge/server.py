@@ -13,8 +13,9 @@ client blocks the exit.  We put its parts together differently:
 * each WebSocket frame is checked before hypercorn sees it (``inflate``): size, form, compression;
 * whatever waits has a deadline, which :class:`ServerLimits` or a constant of ``connection`` names.
 
-Sessions find their byte stream in ``scope["state"]["stream"]``, and whether their client takes
-compressed messages in ``scope["state"]["deflate"]``.
+Sessions find their byte stream in ``scope["state"]["stream"]``, whether their client takes
+compressed messages in ``["deflate"]``, and in ``["account"]`` where what waits for it is counted;
+requests find in ``["while_there"]`` a context for work that ends with their client.
 """
 
 from collections.abc import Sequence
