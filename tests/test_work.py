@@ -1,13 +1,14 @@
 """The gate that orders of rows pass: who waits, who is refused, and who is not in the way."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from trio_feed.metrics import Metrics
-from trio_feed.push.edge.turns import Asker
+from trio_feed.push.edge.turns import Asker, asker_at
 from trio_feed.push.edge.work import SHORT_ROWS, Busy, WorkGate, WorkLimits
 
 WIDE = WorkLimits(
@@ -148,3 +149,28 @@ async def test_too_many_waiting_are_refused_at_once(autojump_clock: MockClock) -
         nursery.start_soon(kit.order, "b", "x", 5000)
     assert len(kit.refused) == 6
     assert len(kit.done) == 5
+
+
+async def test_short_orders_of_this_machine_cost_nothing_long_ones_do(
+    autojump_clock: MockClock,
+) -> None:
+    metrics = Metrics()
+    gate = WorkGate(WorkLimits(rows_per_s=1, row_burst=1000), metrics)
+    for host, served in (("127.0.0.1", 100), ("::1", 100), ("192.0.2.1", 6)):
+        asker = asker_at(host, "x")
+        answers = 0
+        with suppress(Busy):
+            for _ in range(100):
+                async with gate.turn(asker, SHORT_ROWS):
+                    answers += 1
+        assert answers == served
+        long = SHORT_ROWS + 1000
+        with suppress(Busy):
+            for _ in range(3):
+                async with gate.turn(asker, long):
+                    answers += 1
+        assert answers == served + (host != "192.0.2.1")
+    gate.spend(asker_at("192.0.2.2", "x"), 5000)  # what turned out to be more than a short one
+    with pytest.raises(Busy):
+        async with gate.turn(asker_at("192.0.2.2", "y"), 1):
+            pass

@@ -14,7 +14,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
-from .edge.admission import ip_group
 from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
@@ -159,7 +158,7 @@ class PushApp:
             self.context,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
-            address=ip_group(websocket.client.host) if websocket.client else "",
+            host=websocket.client.host if websocket.client else "",
             account=getattr(websocket.state, "account", None),
         )
         receive = self._throttled(websocket, session)

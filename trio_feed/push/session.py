@@ -14,12 +14,12 @@ from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
 from . import messages, parsing
-from .edge.turns import Asker
+from .edge.turns import asker_at
 from .edge.work import Busy, WorkGate
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
 from .fanout.hub import Hub
-from .fanout.resume import STORED_ROWS, Missed, missed
+from .fanout.resume import Missed, missed
 from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
@@ -78,7 +78,7 @@ class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.
 
     ``deflated``: the client has agreed to permessage-deflate without context takeover.
-    ``address``: what it has its budget with, see :func:`.admission.ip_group`;
+    ``host``: the IP address that its budget belongs to;
     ``account``: where the bytes are counted that wait for it.
     """
 
@@ -88,7 +88,7 @@ class Session:
         transport: Transport,
         *,
         deflated: bool = False,
-        address: str = "",
+        host: str = "",
         account: Account | None = None,
     ) -> None:
         self._context = context
@@ -97,7 +97,7 @@ class Session:
         self.sender = ClientSender(
             hub, queue, now_ms, context.metrics, transport, deflated=deflated
         )
-        self._asker = Asker(address, self.sender.client_id)
+        self._asker = asker_at(host, self.sender.client_id)
         self._private: PrivateSession | None = None
 
     def __repr__(self) -> str:
@@ -226,9 +226,10 @@ class Session:
         self._begin(request, topic, body, back)
 
     async def _missed(self, topic: Topic, since: Since) -> Missed | None:
-        rows = 0 if topic.stream.continues(since.epoch, since.offset) else STORED_ROWS
-        async with self._context.work.turn(self._asker, rows):
-            return await missed(self._context.store, topic, since, self._context.now_ms())
+        async with self._context.work.turn(self._asker, 0):  # most have missed little
+            back = await missed(self._context.store, topic, since, self._context.now_ms())
+            self._context.work.spend(self._asker, len(back.messages) if back else 0)
+            return back
 
     def _begin(
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None

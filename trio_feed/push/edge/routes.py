@@ -20,9 +20,8 @@ from ..fanout import history
 from ..fanout.hub import Hub
 from ..portions import in_portions
 from ..protocol import RequestError
-from .admission import ip_group
 from .error_boundary import ClientGone
-from .turns import Asker
+from .turns import asker_at
 from .work import Busy, WorkGate
 
 _JSON_TYPE = "application/json"
@@ -144,13 +143,12 @@ class HttpRoutes:
             del head.headers["content-length"]  # only the work would tell
             return head
         client = request.client
-        address = ip_group(client.host) if client else ""
-        asker = Asker(address, f"{client.host}:{client.port}" if client else "")
+        asker = asker_at(client.host, str(client.port)) if client else asker_at("", "")
         try:
             with getattr(request.state, "while_there", nullcontext)():
                 async with self.work.turn(asker, rows):
                     return await page()
-            raise ClientGone(f"{asker.client}: the client has gone")
+            raise ClientGone("the client has gone")
         except Busy as busy:
             refused = _json({"code": protocol.TOO_MANY, "message": str(busy)}, 429)
             refused.headers["retry-after"] = str(ceil(busy.retry_after_s))

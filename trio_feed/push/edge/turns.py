@@ -9,13 +9,22 @@ from collections import Counter, OrderedDict, deque
 
 from attrs import define, field, frozen
 
+from .admission import ip_group, is_loopback
+
 
 @frozen
 class Asker:
-    """Who asks: an address (see :func:`.admission.ip_group`), and which of its clients."""
+    """Who asks: an address (see :func:`.admission.ip_group`), and which of its clients.  ``local``:
+    it is of this machine."""
 
     address: str
     client: str
+    local: bool = False
+
+
+def asker_at(host: str, client: str) -> Asker:
+    """``host`` is the peer's IP address; empty: it has none."""
+    return Asker(ip_group(host), client, is_loopback(host))
 
 
 @define(eq=False)

@@ -19,8 +19,7 @@ from .encoded import EncodedMessage, encoded, encoded_once
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic
 
-STORED_ROWS = 1500
-"""So many at most come out of the store."""
+_MOST_ROWS = 1500
 _TRIES = 5
 
 
@@ -48,7 +47,7 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
     for _ in range(_TRIES):
         mark = stream.offset  # what was published up to here is in the store
         rows = await store.after(
-            stream_key, since.epoch, since.offset, closed_ms=since.closed_ms, limit=STORED_ROWS
+            stream_key, since.epoch, since.offset, closed_ms=since.closed_ms, limit=_MOST_ROWS
         )
         if rows is None:
             return None
