@@ -268,6 +268,18 @@ async def test_http_and_websocket_have_one_budget_of_rows(autojump_clock: MockCl
             assert (await client.next())["type"] == "history_data"
 
 
+async def test_operators_pages_on_the_clients_port_have_their_price(
+    autojump_clock: MockClock,
+) -> None:
+    limits = ("limits.row_burst=1000", "limits.rows_per_second=10")
+    async with open_stack(settings_for_tests(*limits)) as stack, http(stack) as page:
+        for target in ("/metrics", "/api/v1/status"):
+            assert (await page.ask(target))[0] == 200
+        assert (await page.ask("/metrics"))[0] == 200  # which leaves a debt
+        assert (await page.ask("/api/v1/status"))[0] == 429
+        assert (await page.ask("/health"))[0] == 200
+
+
 async def test_status_and_symbols_are_pages_of_json(autojump_clock: MockClock) -> None:
     async with open_stack(settings_for_tests()) as stack:
         async with a_client(stack), a_client(stack), http(stack) as page:

@@ -25,8 +25,8 @@ from .turns import asker_at
 from .work import Busy, WorkGate
 
 _JSON_TYPE = "application/json"
-_METRICS_ROWS = 200
-"""What the metrics cost, which are a page of some milliseconds."""
+_PAGE_ROWS = 500
+"""What an operators' page costs, which is one piece of work of some milliseconds."""
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -92,7 +92,7 @@ class HttpRoutes:
         async def page() -> Response:
             return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
 
-        return await self._ordered(request, _METRICS_ROWS, page, _METRICS_TYPE)
+        return await self._ordered(request, _PAGE_ROWS, page, _METRICS_TYPE)
 
     async def _status_page(self, request: Request) -> Response:
         clients = self.clients()
@@ -101,7 +101,7 @@ class HttpRoutes:
             entries = [json.dumps(c.statistics()) async for c in in_portions(clients)]
             return _page(self.report.status(), "clients", entries)
 
-        return await self._ordered(request, len(clients), page)
+        return await self._ordered(request, _PAGE_ROWS + len(clients), page)
 
     async def _symbols(self, request: Request) -> Response:
         keys = [topic.stream_key for topic in self.hub.topics]
