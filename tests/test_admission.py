@@ -120,3 +120,29 @@ def test_what_the_cap_per_ip_counts() -> None:
     assert ip_group("::ffff:192.0.2.7") == "192.0.2.7"
     assert ip_group("fe80::1%eth0") == "fe80::/64"
     assert ip_group("memory") == "memory"
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "origin", "reason"),
+    [
+        ("cross-site", "no-cors", None, "403 cross_site"),  # an image or a script
+        ("cross-site", "cors", None, "403 cross_site"),
+        ("cross-site", "", None, "403 cross_site"),
+        ("cross-site", "navigate", None, ""),
+        ("cross-site", "cors", "https://app.example.com", ""),
+        ("cross-site", "cors", "https://evil.example", "403 origin"),
+        ("cross-site", "navigate", "https://evil.example", "403 origin"),  # a form
+        ("same-site", "no-cors", None, ""),
+        ("same-origin", "cors", None, ""),
+        ("none", "navigate", None, ""),
+    ],
+)
+def test_pages_of_others_order_nothing(
+    site: str, mode: str, origin: str | None, reason: str
+) -> None:
+    headers = [(b"host", b"localhost"), (b"sec-fetch-site", site.encode())]
+    headers += [(b"sec-fetch-mode", mode.encode())] if mode else []
+    headers += [(b"origin", origin.encode())] if origin else []
+    found = admission("127.0.0.1", (), ("https://app.example.com",), tls=False).refusal(headers)
+    assert ("" if found is None else f"{found.status} {found.reason}") == reason
+    assert origin or admission("127.0.0.1", (), ("*",), tls=False).refusal(headers) is None

@@ -39,6 +39,10 @@ async def test_only_known_hosts_and_origins_come_in(kind: bytes, autojump_clock:
         for request, status in asked.items():
             assert (request, await running.ask(request + kind + b"\r\n")) == (request, status)
         assert running.refused() == {"origin": 2, "host": 2}
+        embedded = b"Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n"
+        request = from_page(b"localhost:8080") + embedded + kind + b"\r\n"
+        assert await running.ask(request) == b"403"
+        assert running.refused()["cross_site"] == 1
     assert len(app.scopes) == 3  # the app never saw the others
 
 

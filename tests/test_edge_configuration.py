@@ -12,12 +12,17 @@ from trio_feed.push.edge.configuration import (
     admin_rules,
     admission_rules,
     check_server,
+    clients_per_ip,
     clients_within,
     request_limits,
     server_limits,
+    with_http_rate,
+    work_limits,
 )
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.throttle import RequestLimits
+from trio_feed.push.edge.work import WorkLimits
+from trio_feed.push.fanout.waiting import WaitingBytes
 from trio_feed.settings import load
 
 
@@ -41,7 +46,6 @@ def test_what_is_set_arrives() -> None:
             "server.admin_host=127.0.0.1",
             "server.allowed_origins=['https://app.example.com']",
             "websocket.compression=true",
-            "websocket.max_connections_per_ip=7",
             "websocket.handshake_timeout_s=3",
         ]
     )
@@ -52,7 +56,18 @@ def test_what_is_set_arrives() -> None:
     assert "127.0.0.1" in (admin_rules(settings.server).admission.hosts or ())
     assert admin_rules(settings.server).admission.origins == frozenset()
     limits = server_limits(settings.websocket, 30, 3)
-    assert (limits.max_connections_per_ip, limits.handshake_timeout_s) == (7, 3)
+    assert limits.handshake_timeout_s == 3
+
+
+def test_one_address_cannot_take_all_places_unless_it_is_this_machine() -> None:
+    default = load(assignments=[]).websocket.max_connections_per_ip
+    for host in ("0.0.0.0", "::", "192.0.2.1", "feed.example.com"):
+        assert clients_per_ip(default, 10_000, host) == 1000
+        assert clients_per_ip(default, 100, host) == 16
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert clients_per_ip(default, 10_000, host) == 0
+    assert clients_per_ip(7, 10_000, "127.0.0.1") == clients_per_ip(7, 10_000, "0.0.0.0") == 7
+    assert clients_per_ip(0, 10_000, "0.0.0.0") == 0
 
 
 @pytest.mark.parametrize(
@@ -90,7 +105,6 @@ def test_every_limit_comes_from_its_setting() -> None:
     websocket = load(
         assignments=[
             "websocket.max_connections=11",
-            "websocket.max_connections_per_ip=12",
             "websocket.max_message_bytes=2048",
             "websocket.requests_per_second=7",
             "websocket.request_burst=15",
@@ -103,7 +117,6 @@ def test_every_limit_comes_from_its_setting() -> None:
     ).websocket
     assert server_limits(websocket, 0.5, 0.25) == ServerLimits(
         max_connections=11,
-        max_connections_per_ip=12,
         max_message_bytes=2048,
         frames_per_s=14,
         frame_burst=62,
@@ -128,6 +141,8 @@ def test_the_limits_without_settings() -> None:
         "frame_burst": 2000,
         "controls_per_s": 20.0,
         "control_burst": 200,
+        "http_per_s": 200.0,
+        "http_burst": 1000,
         "send_timeout_s": 10.0,
         "handshake_timeout_s": 10.0,
         "body_timeout_s": 10.0,
@@ -146,3 +161,29 @@ def test_the_limits_without_settings() -> None:
 )  # fmt: skip
 def test_some_descriptors_are_not_for_clients(wanted: int, files: float, clients: int) -> None:
     assert clients_within(wanted, files) == clients
+
+
+def test_what_clients_may_order_comes_from_its_settings() -> None:
+    limits = load(
+        assignments=[
+            "limits.rows_per_second=11",
+            "limits.row_burst=12",
+            "limits.total_rows_per_second=13",
+            "limits.total_row_burst=14",
+            "limits.waiting_per_address=15",
+            "limits.wait_s=16",
+            "limits.http_requests_per_second=17",
+        ]
+    ).limits
+    assert work_limits(limits) == WorkLimits(
+        rows_per_s=11,
+        row_burst=12,
+        total_rows_per_s=13,
+        total_row_burst=14,
+        waiting_per_address=15,
+        wait_s=16,
+    )
+    found = with_http_rate(ServerLimits(), limits.http_requests_per_second)
+    assert (found.http_per_s, found.http_burst) == (17, 85)
+    assert work_limits(load(assignments=[]).limits) == WorkLimits()
+    assert WaitingBytes()._most == load(assignments=[]).limits.waiting_bytes

@@ -12,7 +12,9 @@ from trio_feed.bus.local import LocalBus, LocalStream
 from trio_feed.core.effects import CandleNews
 from trio_feed.errors import StoreError
 from trio_feed.model import Channel, Interval, Kline
+from trio_feed.push import messages
 from trio_feed.push.fanout import history
+from trio_feed.push.portions import PORTION
 from trio_feed.push.protocol import History, Target
 
 TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "1m", None)
@@ -272,3 +274,55 @@ async def test_a_sparse_candle_of_the_bus_keeps_its_count() -> None:
     body = await ask(store, bus, 9)
     assert minutes(body) == [0, 1, 2]
     assert [row.get("update_count") for row in read(body)["data"]] == [1, 1, 3]
+
+
+async def test_a_long_answer_leaves_everybody_their_turn_and_is_up_to_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Candles close and one is revised while it is written; nothing of that is missing at return,
+    and between two turns of a bystander few candles are written."""
+    store, bus = Store(range(-900, 5)), Bus(range(5), first=-900)
+    written = 0
+    candle = messages.candle
+
+    def counted(row: Kline, count: int, **more: Any) -> str:
+        nonlocal written
+        written += 1
+        return candle(row, count, **more)
+
+    monkeypatch.setattr(messages, "candle", counted)
+    steps = []
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            seen, closed = 0, 4
+            while True:
+                await trio.lowlevel.checkpoint()
+                steps.append(written - seen)
+                seen = written
+                if len(steps) in (4, 8, 9):
+                    closed += 1
+                    store.minutes.append(closed)
+                    bus.publish(closed)
+                if len(steps) == 9:
+                    bus.publish(-700, "100.75", revision=True)
+                    revised.append(T0 - 700 * MINUTE)
+
+        revised: list[int] = []
+        answers = store.history
+
+        async def history_with_revision(series: Any, **range_: Any) -> list[Kline]:
+            rows = await answers(series, **range_)
+            return [kline(r.open_ms, "100.75") if r.open_ms in revised else r for r in rows]
+
+        store.history = history_with_revision  # type: ignore[method-assign]
+        nursery.start_soon(watch)
+        body = await ask(store, bus, 800)
+        newest = bus.stream.recent[-1][0].open_ms
+        nursery.cancel_scope.cancel()
+    assert minutes(body) == list(range(-792, 8))
+    assert read(body)["data"][-1]["time"] * 1000 == newest
+    (changed,) = [row for row in read(body)["data"] if row["time"] * 1000 == T0 - 700 * MINUTE]
+    assert changed["close"] == 100.75
+    assert max(steps) <= 2 * PORTION
+    assert written < 900  # and nothing is written twice but what changed

@@ -3,8 +3,14 @@
 import errno
 import os
 import threading
+from collections.abc import Iterator
+from io import StringIO
 
-from trio_feed.logs import LineQueue, LogThread
+import pytest
+import structlog
+
+from trio_feed.logs import LineQueue, LogThread, configure
+from trio_feed.settings import LoggingSettings
 
 
 class Disk:
@@ -113,3 +119,32 @@ def test_a_full_disk_tears_no_line_that_follows() -> None:
     thread.finish(10)
     assert disk.content == (b"line 1\nline \nline 4\nlost 2: No space left on device\n")
     assert queue.lost == 2
+
+
+@pytest.fixture
+def _configured() -> Iterator[None]:
+    """What the test sets up for the process is undone."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.usefixtures("_configured")
+def test_no_control_character_reaches_a_terminal() -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            return "\x1b[31mred"
+
+    evil = "\x1b]0;title\x07\x9b2J\u202egnp\r\nfake line"
+    out = StringIO()
+    configure(LoggingSettings(format="console"), out)
+    log = structlog.get_logger()
+    log.warning("client.refused", what=evil, odd=Odd(), more=[evil], error=OSError(evil), n=1)
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        log.exception("bug")
+    text = out.getvalue()
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "title" in text
+    assert "fake line" in text

@@ -194,7 +194,7 @@ def test_the_other_answers() -> None:
 
 def test_a_history_to_the_letter() -> None:
     text = messages.history_body(
-        TARGET.splice(), "okx", [(kline(), 3)], has_more=False, epoch=1, offset=2
+        TARGET.splice(), "okx", [messages.candle(kline(), 3)], has_more=False, epoch=1, offset=2
     )
     assert text == (
         '{"symbol":"BTCUSDT","interval":"m1","exchange":"okx","epoch":1,"offset":2,"data":['

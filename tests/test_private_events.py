@@ -647,3 +647,21 @@ async def test_nobody_is_kept_for_a_user_that_has_left(autojump_clock: trio.abc.
         assert two.offsets == [1]
         b.close()
         assert node.feed._streams == {}
+
+
+async def test_lines_about_tokens_are_sampled(autojump_clock: trio.abc.Clock) -> None:
+    """Strangers cannot write the log, nor can a user who says who he is over and over."""
+    wrong = Authenticate(Secret("tfk_wrong"), None)
+    async with private_node() as node:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(102):
+                async with node.session() as (_, private):
+                    for _ in range(3):
+                        await private.authenticate(wrong)
+            async with node.session() as (_, private):
+                for _ in range(50):
+                    await private.authenticate(ask(1))
+    said = [line["event"] for line in lines]
+    assert said.count("client.auth_failed") == 3
+    assert said.count("client.authenticated") == 1
+    assert said.count("client.authenticated_again") == 3

@@ -179,7 +179,8 @@ def test_what_a_client_chose_cannot_break_out_of_its_string() -> None:
 def test_history_body_and_messages() -> None:
     own = TARGET.splice()
     rows = [(kline(T0), 3), (kline(T0 + 60_000), 1)]
-    body = messages.history_body(own, "binance_usdm", rows, has_more=True, epoch=1, offset=2)
+    texts = [messages.candle(*row) for row in rows]
+    body = messages.history_body(own, "binance_usdm", texts, has_more=True, epoch=1, offset=2)
     text = json.loads(messages.history_data(body, 5.0))
     assert [row["time"] for row in text["data"]["data"]] == [T0 // 1000, T0 // 1000 + 60]
     assert (text["data"]["has_more"], text["data"]["total_count"]) == (True, 2)

@@ -8,11 +8,12 @@ from support.private import T_MS, balance, event, order, trade
 
 from trio_feed.model import Channel
 from trio_feed.push import messages, parsing, protocol
-from trio_feed.push.edge.throttle import Sampler, TokenBucket, Verdict
+from trio_feed.push.edge.throttle import TokenBucket, Verdict
 from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
 from trio_feed.push.fanout.sender import ClientTimeouts
 from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.protocol import History, Ping, RequestError, Since, Target
+from trio_feed.push.sampling import Sampler
 
 SUB = {"type": "subscribe", "symbol": "X", "interval": "1m"}
 
@@ -280,14 +281,14 @@ def test_every_field_is_needed_and_told_in_order(entry: Any, names: tuple[str, .
 
 
 def test_the_edges_of_a_body() -> None:
-    assert parse_body(b"[1,2,3]", 3) == [1, 2, 3]
-    assert parse_body(b"1\n2\n3", 3) == [1, 2, 3]
+    assert list(parse_body(b"[1,2,3]", 3)) == [1, 2, 3]
+    assert list(parse_body(b"1\n2\n3", 3)) == [1, 2, 3]
     for body in (b"[1,2,3,4]", b"1\n2\n3\n4", b"1\n2\n3\n4\nnot json"):
         with pytest.raises(BadBody) as caught:
-            parse_body(body, 3)
+            list(parse_body(body, 3))
         assert caught.value.status == 413
     with pytest.raises(BadBody, match="line 4 of the body"):
-        parse_body(b"1\n\n3\nnot json", 9)
+        list(parse_body(b"1\n\n3\nnot json", 9))
 
 
 def test_a_long_unknown_name_is_cut() -> None:

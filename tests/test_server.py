@@ -20,6 +20,7 @@ from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.connection import CLOSE_S
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
+from trio_feed.push.fanout.waiting import WaitingBytes
 
 LIMITS = ServerLimits(
     max_connections=3, max_message_bytes=1000, handshake_timeout_s=5, shutdown_grace_s=2
@@ -139,7 +140,11 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    app: Any, limits: ServerLimits = LIMITS, tamper: Any = None, rules: AdmissionRules = RULES
+    app: Any,
+    limits: ServerLimits = LIMITS,
+    tamper: Any = None,
+    rules: AdmissionRules = RULES,
+    waiting: WaitingBytes | None = None,
 ) -> AsyncIterator[Served]:
     network = MemoryNetwork()
     [listener] = await network.listen("127.0.0.1", 0)
@@ -161,6 +166,7 @@ async def served(
                 rules=rules,
                 metrics=running.metrics,
                 stop_accepting=running.stop_accepting,
+                waiting=waiting,
                 task_status=task_status,
             )
         running.stopped.set()
@@ -850,3 +856,35 @@ async def test_another_hypercorn_is_refused(
         with pytest.raises(StartError, match=named), trio.fail_after(5):
             await serve_plainly(App(), listeners)
     assert network.listeners == {}
+
+
+async def test_requests_of_an_address_on_all_its_connections_have_a_rate(
+    autojump_clock: MockClock,
+) -> None:
+    """They are slowed down and not refused; a WebSocket is none of them."""
+    limits = evolve(LIMITS, max_connections=99, http_per_s=10, http_burst=20)
+    app = App()
+    async with served(app, limits) as running, websocket(running) as client:
+
+        async def ask(times: int) -> None:
+            stream = await running.dial()
+            for _ in range(times):
+                await stream.send_all(get())
+                answer = await head(stream)
+                while not answer.endswith(b"fine"):
+                    answer += await stream.receive_some()
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask, 5)
+        assert trio.current_time() - began < 0.1
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask, 10)
+            for _ in range(20):
+                await client.send_message("x")
+                assert await client.get_message() == "x"
+            assert trio.current_time() - began < 0.1
+        assert 3 <= trio.current_time() - began <= 5
+        assert await running.ask(get()) == b"200"

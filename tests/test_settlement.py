@@ -15,6 +15,8 @@ from support.private import T_MS, balance, event, order, trade
 from trio_feed.errors import JournalError
 from trio_feed.metrics import Metrics
 from trio_feed.model import PrivateMessage, Settlement
+from trio_feed.push.portions import PORTION
+from trio_feed.push.private import settlement_endpoint
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.push.private.settlement import BadBody, BadEvent, expand, parse_body
 from trio_feed.push.private.settlement_endpoint import Reply, SettlementEndpoint
@@ -68,7 +70,7 @@ def test_with_oneself_a_trade_is_two_events() -> None:
 def test_every_digit_passes() -> None:
     raw = json.dumps([event("e", "balance.update", balance(avail="000.10", frozen="1" * 30), 1)])
     raw = raw.replace('"reason"', '"rate": 1.10, "huge": 123456789012345678901234567890, "reason"')
-    (entry,) = parse_body(raw.encode(), 9)
+    (entry,) = list(parse_body(raw.encode(), 9))
     (delivery,) = expand(entry, 1.0).deliveries
     for text in ('"000.10"', "1" * 30, '"rate":1.10,', ":123456789012345678901234567890"):
         assert text in delivery.body
@@ -153,9 +155,9 @@ def test_a_reason_names_the_field(entry: Any, reason: str) -> None:
 
 
 def test_bodies() -> None:
-    assert parse_body(b' [{"a":1}, 5]\n', 9) == [{"a": 1}, 5]
-    assert parse_body(b'{"a":1}\r\n\n  {"a":2}\n', 9) == [{"a": 1}, {"a": 2}]
-    assert parse_body(b"[]", 9) == []
+    assert list(parse_body(b' [{"a":1}, 5]\n', 9)) == [{"a": 1}, 5]
+    assert list(parse_body(b'{"a":1}\r\n\n  {"a":2}\n', 9)) == [{"a": 1}, {"a": 2}]
+    assert list(parse_body(b"[]", 9)) == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_bodies() -> None:
 )
 def test_bodies_that_are_not_taken(body: bytes, status: int, words: str) -> None:
     with pytest.raises(BadBody, match=words) as caught:
-        parse_body(body, 3)
+        list(parse_body(body, 3))
     assert caught.value.status == status
 
 
@@ -209,7 +211,7 @@ def test_whatever_comes_is_an_event_or_a_bad_event(
     entry = {"event_id": "e", "type": kind, "user_id": user, "data": data}
     if nested and kind == "trade":
         entry = {"event_id": "e", "type": kind, "data": {**trade(), "taker": data}}
-    (parsed,) = parse_body(json.dumps([entry]).encode(), 9)
+    (parsed,) = list(parse_body(json.dumps([entry]).encode(), 9))
     try:
         settlement = expand(parsed, 1.0)
     except BadEvent as bad:
@@ -314,6 +316,43 @@ async def test_two_concurrent_requests_are_one_event(autojump_clock: trio.abc.Cl
             nursery.start_soon(post)
         assert sorted(r["accepted"] for r in replies) == [0, 20]
         assert [m.offset for m in harness.told] == list(range(1, 21))
+
+
+async def test_batches_leave_everybody_their_turn(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    """16 batches of 1,000 events at once: between two turns of a bystander few are checked, and
+    few are handed out."""
+    checked: list[float] = []
+
+    def counted(entry: Any, received_ms: float) -> Settlement:
+        checked.append(received_ms)
+        return expand(entry, received_ms)
+
+    monkeypatch.setattr(settlement_endpoint, "expand", counted)
+    steps: set[tuple[int, int]] = set()
+    async with running_endpoint() as harness, trio.open_nursery() as bystanders:
+
+        async def watch() -> None:
+            seen = (0, 0)
+            while True:
+                await trio.lowlevel.checkpoint()
+                now = (len(checked), len(harness.told))
+                steps.add((now[0] - seen[0], now[1] - seen[1]))
+                seen = now
+
+        async def post(publisher: int) -> None:
+            rows = [event(f"{publisher}.{n}", "balance.update", balance(), 7) for n in range(1000)]
+            assert json.loads((await harness.post(rows)).text)["accepted"] == 1000
+
+        bystanders.start_soon(watch)
+        async with trio.open_nursery() as publishers:
+            for publisher in range(16):
+                publishers.start_soon(post, publisher)
+        bystanders.cancel_scope.cancel()
+    assert (len(checked), len(harness.told)) == (16_000, 16_000)
+    assert max(a for a, _ in steps) <= 2 * PORTION
+    assert max(b for _, b in steps) <= 2 * PORTION
 
 
 async def test_strangers_are_told_nothing_and_not_listened_to(

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from attrs import evolve
 from support.make import SERIES
@@ -313,3 +314,22 @@ async def test_the_status_page_shows_the_queue(autojump_clock: trio.abc.Clock) -
         assert shown["queued_bytes"] > 500
         assert shown["queued_age_ms"] == pytest.approx(3000)
         assert shown["peer"] == client.peer
+
+
+async def test_lines_about_slow_and_silent_clients_are_sampled(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    node = Node()
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(40):
+            async with connected(node, WIDE) as client:
+                client.session.sweep(trio.current_time() + 60.1, TIMEOUTS)
+            async with connected(node, WIDE) as client:
+                client.session.sender.disconnect_slow("of a test")
+        await trio.sleep(60)
+        async with connected(node, WIDE) as client:
+            client.session.sender.disconnect_slow("of a test")
+    for event in ("client.timeout", "client.slow"):
+        assert len([line for line in lines if line["event"] == event]) <= 4
+    assert [line["left_out"] for line in lines if line["event"] == "client.slow"] == [0, 0, 0, 37]
+    assert node.metrics.slow_clients._value.get() == 41

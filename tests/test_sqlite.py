@@ -515,8 +515,8 @@ def test_a_new_file_is_set_up(tmp_path: Path) -> None:
         writer = backend.writer.connection
         names = ("journal_mode", "synchronous", "auto_vacuum")
         assert [pragma(writer, name) for name in names] == ["wal", 1, 2]
-        assert (backend.epoch, len(backend.readers), backend.place) == (1000, 3, str(path))
-        assert len({id(reader.connection) for reader in backend.readers} | {id(writer)}) == 4
+        assert (backend.epoch, len(backend.readers), backend.place) == (1000, 5, str(path))
+        assert len({id(reader.connection) for reader in backend.readers} | {id(writer)}) == 6
         meta = dict(writer.execute("SELECT key, value FROM meta"))
         assert meta == {"schema": "3", "kind": "real", "epoch": "1000"}
         assert writer.execute("SELECT * FROM epochs").fetchall() == [(1000, 0)]
@@ -600,7 +600,7 @@ def test_a_deleted_file_is_written_anew(tmp_path: Path) -> None:
         old = [backend.writer.connection, *(reader.connection for reader in backend.readers)]
         path.unlink()
         writer, readers = backend.file.put_back(old[0], old[1:])
-        assert (len(readers), backend.file.is_empty()) == (3, False)
+        assert (len(readers), backend.file.is_empty()) == (5, False)
         assert writer.execute("SELECT count(*) FROM klines").fetchone() == (1,)
         for connection in old:
             with pytest.raises(sqlite3.ProgrammingError, match="closed"):

@@ -1,6 +1,7 @@
 """Token buckets and log samplers on a time that is an argument."""
 
-from trio_feed.push.edge.throttle import RequestLimits, Sampler, TokenBucket, Verdict
+from trio_feed.push.edge.throttle import RequestLimits, TokenBucket, Verdict
+from trio_feed.push.sampling import Sampler
 
 SERVE, REFUSE, FLOOD = Verdict.SERVE, Verdict.REFUSE, Verdict.FLOOD
 

@@ -10,6 +10,7 @@ import trio.testing
 
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.send_queue import QueuedFrame, SendQueue
+from trio_feed.push.fanout.waiting import WaitingBytes
 from trio_feed.push.fanout.writer import Writer
 
 
@@ -22,7 +23,7 @@ class Socket:
         self.room = room
         self.written: list[list[bytes]] = []
         self.sent: list[list[bytes]] = []
-        self.behind = False
+        self.behind, self.unsent = False, 0
         self.free = trio.Event()
         self.free.set()
 
@@ -44,7 +45,8 @@ class Socket:
 class Kit:
     def __init__(self, socket: Socket, *, at_once: int = 100, most: int = 10_000) -> None:
         self.socket, self.coalescer = socket, WriteCoalescer(at_once=at_once)
-        self.send_queue = SendQueue(most, 100_000_000)
+        self.account = WaitingBytes().open(lambda: None)
+        self.send_queue = SendQueue(most, 100_000_000, account=self.account)
         self.told: list[bytes] = []
         transport: Any = socket
         self.writer = Writer(
@@ -129,10 +131,12 @@ async def test_what_a_full_socket_does_not_take_is_drained(
             kit.push(b"f")
             kit.writer.flush()
             assert len(kit.socket.written) == 1
-            assert not kit.send_queue.statistics().bytes > 1
+            # What the task has taken is not sent yet: it waits as well.
+            assert (kit.send_queue.statistics().bytes, kit.account.bytes) == (3, 3)
             kit.socket.free.set()
             await trio.testing.wait_all_tasks_blocked()
             assert kit.socket.sent == [[b"c", b"d"], [b"f"]]
+            assert (kit.send_queue.statistics().bytes, kit.account.bytes) == (0, 0)
             assert not kit.writer.stuck
             assert kit.writer.write(b"g")
 
@@ -154,11 +158,13 @@ async def test_a_frame_that_was_begun_is_finished_by_the_task(
     kit = Kit(Socket())
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
-            kit.socket.behind = True
+            kit.socket.behind, kit.socket.unsent = True, 5
             assert kit.writer.write(b"a")
             assert kit.writer.stuck
+            assert kit.account.bytes == 5
             await trio.testing.wait_all_tasks_blocked()
             assert kit.socket.sent == [[]]  # only the rest of it
+            assert kit.account.bytes == 0
             assert not kit.writer.stuck
 
 

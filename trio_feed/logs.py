@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any, TextIO
 
 import structlog
@@ -269,12 +270,40 @@ def _configure(settings: LoggingSettings, stream: Any, *, terminal: bool) -> lis
     return processors
 
 
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with control characters, and whatever else a terminal does not print, as escapes;
+    ``keep`` are characters that stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _printable_values(_logger: Any, _method: str, event: Any) -> Any:
+    """Words of strangers and exchanges reach a terminal without its control characters; JSON
+    writes them as escapes by itself."""
+    return {printable(name): _printable_value(value) for name, value in event.items()}
+
+
+def _printable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    shown = repr(value)
+    return value if shown.isprintable() else printable(shown)
+
+
+def _traceback(out: TextIO, error: Any) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write(printable(text.getvalue(), keep="\n"))
+
+
 def _renderers(console: bool, *, colors: bool) -> list[Any]:
     if console:
         return [
-            structlog.dev.ConsoleRenderer(
-                colors=colors, exception_formatter=structlog.dev.plain_traceback
-            )
+            _printable_values,
+            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback),
         ]
     frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [

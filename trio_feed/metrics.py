@@ -111,12 +111,18 @@ class Metrics:
         self.most_queued_bytes = gauge(
             "push_queued_bytes_max", "Bytes waiting for the push client that is owed most"
         )
+        self.waiting_bytes = gauge(
+            "waiting_bytes", "Bytes waiting for all clients, over HTTP and WebSocket"
+        )
         self.conflated = counter(
             "conflated_messages", "Updates that a newer one replaced while they waited"
         )
         self.resumes = counter("resumes", "Subscriptions with since: ring, store, fresh", "result")
         self.requests = counter("requests", "Requests of push clients", "kind")
         self.request_errors = counter("request_errors", "Error replies to push clients", "code")
+        self.orders_refused = counter(
+            "orders_refused", "Requests for rows that were too many: budget, queue", "reason"
+        )
         self.push_latency = Histogram(
             "trio_feed_push_latency_seconds",
             "From the bytes of the exchange to its message parsed, published, and written to the"

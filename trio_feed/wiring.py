@@ -22,16 +22,21 @@ from .push.edge.configuration import (
     admin_limits,
     admin_rules,
     admission_rules,
+    clients_per_ip,
     clients_within,
     request_limits,
     server_limits,
+    with_http_rate,
+    work_limits,
 )
 from .push.edge.routes import ServiceReport
 from .push.edge.server import serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import Certificate, with_tls
+from .push.edge.work import WorkGate
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
+from .push.fanout.waiting import WaitingBytes
 from .push.private.auth import Authenticator
 from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
@@ -115,12 +120,16 @@ def make_app(
         burst=_BURST,
     )
     access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    waiting = WaitingBytes(settings.limits.waiting_bytes)
+    metrics.waiting_bytes.set_function(lambda: waiting.total)
+    work = WorkGate(work_limits(settings.limits), metrics)
     return PushApp(
-        SessionContext(hub, store, limits, environment.now_ms, metrics, access),
+        SessionContext(hub, store, limits, environment.now_ms, metrics, access, work),
         ServiceReport(status, not_ready, monitor.explain),
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
+        waiting=waiting,
     )
 
 
@@ -173,14 +182,18 @@ async def start_server(
     limits = server_limits(
         settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
     )
+    limits = with_http_rate(limits, settings.limits.http_requests_per_second)
+    allowed = _clients_allowed(settings, environment)
+    per_ip = clients_per_ip(settings.websocket.max_connections_per_ip, allowed, server.host)
     start = partial(
         serve,
         app.asgi(with_admin=not server.admin_host),
         listeners=with_tls(listeners, certificate),
-        limits=evolve(limits, max_connections=_clients_allowed(settings, environment)),
+        limits=evolve(limits, max_connections=allowed, max_connections_per_ip=per_ip),
         rules=admission_rules(settings),
         metrics=app.context.metrics,
         stop_accepting=draining,
+        waiting=app.waiting,
     )
     await nursery.start(start, name="push server")
     return bound_address(listeners[0])
@@ -219,6 +232,7 @@ async def start_admin(
         rules=admin_rules(server),
         metrics=app.context.metrics,
         stop_accepting=trio.Event(),
+        waiting=app.waiting,
     )
     await nursery.start(start, name="admin server")
     return bound_address(listeners[0])

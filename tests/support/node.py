@@ -20,6 +20,7 @@ from trio_feed.model import (
     Source,
     Ticker,
 )
+from trio_feed.push.edge.work import WorkGate, WorkLimits
 from trio_feed.push.fanout.frames import PING, payload_of
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.session import Session, SessionContext, SessionLimits
@@ -54,6 +55,7 @@ class Node:
         for row in rows:
             self.store.put(message(row, epoch=epoch, offset=0))
         self.bus.open(SERIES, rows, rows[0].open_ms if rows else None)
+        self.work = WorkGate(WorkLimits(), self.metrics)
         self.flushing = False
 
     def publish(
@@ -102,6 +104,7 @@ class Client:
 
     peer = "192.0.2.1:5000"
     behind = False
+    unsent = 0
 
     def __init__(self) -> None:
         self.ask, self.requests = trio.open_memory_channel[str | bytes | None](100)
@@ -196,7 +199,9 @@ async def connected(
     node: Node, limits: SessionLimits = LIMITS, *, deflated: bool = False
 ) -> AsyncIterator[Client]:
     client = Client()
-    context = SessionContext(node.hub, node.store, limits, now_ms, node.metrics, no_access())
+    context = SessionContext(
+        node.hub, node.store, limits, now_ms, node.metrics, no_access(), node.work
+    )
     session = Session(context, client, deflated=deflated)
     client.session = session
     async with trio.open_nursery() as nursery:

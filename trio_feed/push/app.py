@@ -1,11 +1,11 @@
 """The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
 from collections.abc import Callable
-from typing import Any, Never
+from typing import Never
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,8 +16,10 @@ from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
 from .edge.routes import HttpRoutes, ServiceReport
 from .edge.throttle import RequestLimits, Verdict
+from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
+from .fanout.waiting import WaitingBytes
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .session import Receive, Session, SessionContext
@@ -31,7 +33,8 @@ _SWEPT_AT_ONCE = 128
 class PushApp:
     """The open sessions, and what they and the routes need.
 
-    ``report`` tells the feeds' part of the status page.  ``klines`` False leaves out the WebSocket
+    ``report`` tells the feeds' part of the status page, ``waiting`` are the bytes that wait for all
+    clients.  ``klines`` False leaves out the WebSocket
     endpoint.
     """
 
@@ -40,6 +43,7 @@ class PushApp:
     requests: RequestLimits
     settlement: SettlementEndpoint
     klines: bool = True
+    waiting: WaitingBytes = field(factory=WaitingBytes)
     sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
@@ -49,7 +53,7 @@ class PushApp:
 
         ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
         """
-        pages = self._pages()
+        pages = self._pages(self.context.work)
         endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
         return Starlette(
             routes=[
@@ -62,23 +66,22 @@ class PushApp:
         )
 
     def admin_asgi(self) -> Starlette:
-        """The ASGI application of the operators' port: probes, metrics and status."""
-        pages = self._pages()
+        """The ASGI application of the operators' port: probes, metrics and status, which no client
+        keeps from its turn."""
+        pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
         return Starlette(routes=[*pages.probes(), *pages.admin()])
 
-    def _pages(self) -> HttpRoutes:
+    def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context
         return HttpRoutes(
             context.hub,
             context.store,
             context.limits.history_rows,
             context.metrics,
-            evolve(self.report, status=self._status),
+            work,
+            self.report,
+            lambda: list(self.sessions),
         )
-
-    def _status(self) -> dict[str, Any]:
-        clients = [session.statistics() for session in self.sessions]
-        return {**self.report.status(), "clients": clients}
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
@@ -155,6 +158,8 @@ class PushApp:
             self.context,
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
+            host=websocket.client.host if websocket.client else "",
+            account=getattr(websocket.state, "account", None),
         )
         receive = self._throttled(websocket, session)
         self.sessions.add(session)

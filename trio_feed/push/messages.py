@@ -4,7 +4,7 @@ What differs between the subscribers of one message is :meth:`Target.splice`, pu
 and a tail that are written once for all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -113,14 +113,13 @@ def _id(value: int | None) -> str:
 def history_body(
     own: str,
     venue: str,
-    rows: Iterable[tuple[Kline, int]],
+    candles: Sequence[str],
     *,
     has_more: bool,
     epoch: int,
     offset: int,
 ) -> str:
-    """The ``data`` of ``history_data``: ``rows`` of (candle, update_count), ascending."""
-    candles = [candle(kline, count) for kline, count in rows]
+    """The ``data`` of ``history_data``: ``candles`` as :func:`candle` writes them, ascending."""
     return (
         f'{{{own}"exchange":{quote(venue)},"epoch":{epoch},"offset":{offset},'
         f'"data":[{",".join(candles)}],"has_more":{"true" if has_more else "false"},'

@@ -14,6 +14,8 @@ from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
 from . import messages, parsing
+from .edge.turns import asker_at
+from .edge.work import Busy, WorkGate
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
 from .fanout.hub import Hub
@@ -22,10 +24,12 @@ from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
+from .fanout.waiting import Account
 from .private.session import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     REFUSED,
+    TOO_MANY,
     Authenticate,
     Echo,
     History,
@@ -33,6 +37,7 @@ from .protocol import (
     Ping,
     Request,
     RequestError,
+    Since,
     Subscribe,
     Unsubscribe,
     echo_of,
@@ -66,23 +71,33 @@ class SessionContext:
     now_ms: Callable[[], float]
     metrics: Metrics
     access: PrivateAccess
+    work: WorkGate
 
 
 class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.
 
     ``deflated``: the client has agreed to permessage-deflate without context takeover.
+    ``host``: the IP address that its budget belongs to;
+    ``account``: where the bytes are counted that wait for it.
     """
 
     def __init__(
-        self, context: SessionContext, transport: Transport, *, deflated: bool = False
+        self,
+        context: SessionContext,
+        transport: Transport,
+        *,
+        deflated: bool = False,
+        host: str = "",
+        account: Account | None = None,
     ) -> None:
         self._context = context
         hub, limits, now_ms = context.hub, context.limits, context.now_ms
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst)
+        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
         self.sender = ClientSender(
             hub, queue, now_ms, context.metrics, transport, deflated=deflated
         )
+        self._asker = asker_at(host, self.sender.client_id)
         self._private: PrivateSession | None = None
 
     def __repr__(self) -> str:
@@ -160,6 +175,8 @@ class Session:
             await self._answer(request)
         except RequestError as error:
             self.refuse(error.code, str(error), echo_of(request))
+        except Busy as error:
+            self.refuse(TOO_MANY, str(error), echo_of(request))
         except StoreError as error:
             self.refuse(HISTORY_FAILED, str(error), echo_of(request))
 
@@ -198,14 +215,21 @@ class Session:
         topic.stream.keep()
         back, body = None, None
         if request.since is not None:
-            back = await missed(self._context.store, topic, request.since, self._context.now_ms())
+            back = await self._missed(topic, request.since)
             self._context.metrics.resumes.labels(back.source if back else "fresh").inc()
         if back is None and target.interval is not None:
             limit = request.limit or self._context.limits.history_rows
             own = target.splice(request.subscription_id)
-            body = await history.latest(self._context.store, topic.stream, own, limit)
+            async with self._context.work.turn(self._asker, limit):
+                body = await history.latest(self._context.store, topic.stream, own, limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
+
+    async def _missed(self, topic: Topic, since: Since) -> Missed | None:
+        async with self._context.work.turn(self._asker, 0):  # most have missed little
+            back = await missed(self._context.store, topic, since, self._context.now_ms())
+            self._context.work.spend(self._asker, len(back.messages) if back else 0)
+            return back
 
     def _begin(
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
@@ -251,7 +275,8 @@ class Session:
         topic = self._context.hub.find(target, code=HISTORY_FAILED)
         own = target.splice(request.subscription_id)
         limit = request.limit or self._context.limits.history_rows
-        body = await history.answer(self._context.store, topic.stream, own, request, limit)
+        async with self._context.work.turn(self._asker, limit):
+            body = await history.answer(self._context.store, topic.stream, own, request, limit)
         self.sender.reply(messages.history_data(body, self._context.now_ms(), request.id))
 
     def _welcome(self) -> str:

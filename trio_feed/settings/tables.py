@@ -44,8 +44,9 @@ class WebSocketSettings:
     """Largest message a client may send."""
     send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """A client that takes no byte for this long is dropped."""
-    max_connections_per_ip: int = field(default=0, validator=_between(0, 1_000_000))
-    """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own."""
+    max_connections_per_ip: int = field(default=-1, validator=_between(-1, 1_000_000))
+    """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own.  -1: none on a
+    loopback address, else a tenth of max_connections (behind a proxy all come from one: set 0)."""
     requests_per_second: float = field(default=50.0, validator=_between(0.1, 1_000_000))
     """Requests that one client may go on sending; beyond: error 1005."""
     request_burst: int = field(default=500, validator=_between(1, 1_000_000))
@@ -96,6 +97,30 @@ _KEPT = {Interval.S1: Duration("30d"), Interval.S30: Duration("365d")}
 
 def _with_defaults(keep: Mapping[Interval, Duration]) -> Mapping[Interval, Duration]:
     return {**_KEPT, **keep}
+
+
+@frozen
+class LimitSettings:
+    """``[limits]``: what clients may order, over HTTP and WebSocket together.  An address is an
+    IPv4 address or an IPv6 /64; a request costs the rows that it asks for."""
+
+    rows_per_second: float = field(default=10_000.0, validator=_between(1, 1e9))
+    """Rows that one address may go on ordering; beyond it waits, then 429 or error 1005."""
+    row_burst: int = field(default=200_000, validator=_between(1, 1_000_000_000))
+    """Rows that it may order at once after a pause."""
+    total_rows_per_second: float = field(default=20_000.0, validator=_between(1, 1e9))
+    """Rows of all addresses, in answers of more than 200; beyond, these wait in turn.  A core
+    writes about 70,000 a second."""
+    total_row_burst: int = field(default=400_000, validator=_between(1, 1_000_000_000))
+    waiting_per_address: int = field(default=256, validator=_between(1, 1_000_000))
+    """Requests of one address that may wait for their turn."""
+    wait_s: float = field(default=30.0, validator=_between(0.1, 600))
+    """A request that has not had its turn after so long is refused."""
+    http_requests_per_second: float = field(default=200.0, validator=_between(1, 1e6))
+    """HTTP requests of one address, probes too; five times as many at once, and beyond each waits
+    up to a second."""
+    waiting_bytes: int = field(default=64 * 2**20, validator=_between(2**22, 2**40))
+    """Bytes that may wait for all clients together; beyond, who has most waiting is dropped."""
 
 
 @frozen
@@ -156,6 +181,7 @@ class Settings:
     kline: KlineSettings = KlineSettings()
     websocket: WebSocketSettings = WebSocketSettings()
     server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
     store: StoreSettings = StoreSettings()
     auth: AuthSettings = field(factory=AuthSettings)
     settlement: SettlementSettings = field(factory=SettlementSettings)

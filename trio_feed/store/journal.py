@@ -26,6 +26,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _BATCH_EVENTS = 2000
+_PUBLISH_AT_ONCE = 50
+"""Messages handed out before others have their turn."""
 _PRUNE_EVERY_S = 60.0
 _PRUNE_ROWS = 250
 _PRUNE_PAUSE_S = 0.05
@@ -235,7 +237,9 @@ class Journal:
                 append.problem = str(error)
                 append.done.set()
             return
-        publish(settled.messages)
+        for first in range(0, len(settled.messages), _PUBLISH_AT_ONCE):
+            publish(settled.messages[first : first + _PUBLISH_AT_ONCE])
+            await trio.lowlevel.checkpoint()
         outcomes = iter(settled.outcomes)
         for append in batch:
             append.outcomes = [next(outcomes) for _ in append.events]

@@ -17,6 +17,8 @@ from attrs import frozen
 ANY = "*"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._~%-]+)(?::(?P<port>[0-9]{1,5}))?")
+_FETCH = (b"sec-fetch-site", b"sec-fetch-mode")
+"""What a browser says of a request by itself (W3C, Fetch Metadata Request Headers)."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -50,9 +52,17 @@ class Admission:
             for host in hosts:
                 if host_name(host) not in self.hosts:
                     return Refusal(421, "host", host)
-        for name, value in headers:
-            if name == b"origin" and not self._knows(_text(value), hosts):
-                return Refusal(403, "origin", _text(value))
+        origins = [_text(value) for name, value in headers if name == b"origin"]
+        for origin in origins:
+            if not self._knows(origin, hosts):
+                return Refusal(403, "origin", origin)
+        fetch = {name: value for name, value in headers if name in _FETCH}
+        site, mode = (_text(fetch.get(name, b"")).strip() for name in _FETCH)
+        # An image or a script of somebody else's page: it cannot read the answer, but would have
+        # it made.  A link that is followed is no such thing.
+        unknown = site == "cross-site" and not origins and ANY not in self.origins
+        if unknown and mode != "navigate":
+            return Refusal(403, "cross_site", mode)
         return None
 
     def _knows(self, origin: str, hosts: Iterable[str]) -> bool:

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from .admission import ip_group
 from .error_boundary import ErrorBoundary
 from .limits import ServerLimits
 from .stream import ClientStream, accept
@@ -117,7 +116,7 @@ class Clients:
         async with listener:
             while True:
                 stream = await accept(listener, send_timeout_s=self._limits.send_timeout_s)
-                group = ip_group(stream.socket.peer[0]) if stream.socket.peer else stream.peer
+                group = stream.group
                 if reason := self._too_many(group):
                     self._refused(reason, stream.peer)
                     self._reject(stream, clients)

@@ -2,18 +2,23 @@
 
 import ssl
 
+from attrs import evolve
+
 from ...errors import SettingsError
 from ...settings import Settings
-from ...settings.tables import ServerSettings, WebSocketSettings
-from .admission import ANY, admission, host_name, origin_problem
+from ...settings.tables import LimitSettings, ServerSettings, WebSocketSettings
+from .admission import ANY, admission, host_name, is_loopback, origin_problem
 from .admission_check import AdmissionRules
 from .limits import ServerLimits
 from .throttle import RequestLimits
 from .tls import server_context
+from .work import WorkLimits
 
 _FRAMES_PER_REQUEST = 2
 """Fragments that a client may make of each of its requests, in the long run."""
+_HTTP_BURST_S = 5
 _ADMIN_CONNECTIONS = 64
+_ADDRESSES_AT_LEAST, _LEAST_PER_IP = 10, 16
 RESERVED_FILES = 192
 """Descriptors that are not for clients: 64 each for operators, for clients that are being refused,
 and for exchanges and store."""
@@ -63,7 +68,6 @@ def server_limits(
     at_once = websocket.request_burst + websocket.flood_requests
     return ServerLimits(
         max_connections=websocket.max_connections,
-        max_connections_per_ip=websocket.max_connections_per_ip,
         max_message_bytes=websocket.max_message_bytes,
         frames_per_s=websocket.requests_per_second * _FRAMES_PER_REQUEST,
         frame_burst=at_once * _FRAMES_PER_REQUEST,
@@ -74,11 +78,23 @@ def server_limits(
     )
 
 
+def with_http_rate(limits: ServerLimits, per_s: float) -> ServerLimits:
+    return evolve(limits, http_per_s=per_s, http_burst=int(per_s * _HTTP_BURST_S))
+
+
 def clients_within(max_connections: int, open_files: float) -> int:
     """How many clients a process with so many descriptors may have, so that the exchanges'
     connections, the store, the operators' port and refused clients have theirs."""
     reserve = min(RESERVED_FILES, open_files / 2)
     return int(min(max_connections, open_files - reserve))
+
+
+def clients_per_ip(wanted: int, max_connections: int, host: str) -> int:
+    """How many of them one address may have, 0: all.  ``wanted`` is the setting; by default no
+    address beyond this machine can take all places."""
+    if wanted >= 0:
+        return wanted
+    return 0 if is_loopback(host) else max(_LEAST_PER_IP, max_connections // _ADDRESSES_AT_LEAST)
 
 
 def admin_limits(websocket: WebSocketSettings) -> ServerLimits:
@@ -94,4 +110,15 @@ def request_limits(websocket: WebSocketSettings) -> RequestLimits:
         per_s=websocket.requests_per_second,
         burst=websocket.request_burst,
         flood=websocket.flood_requests,
+    )
+
+
+def work_limits(limits: LimitSettings) -> WorkLimits:
+    return WorkLimits(
+        rows_per_s=limits.rows_per_second,
+        row_burst=limits.row_burst,
+        total_rows_per_s=limits.total_rows_per_second,
+        total_row_burst=limits.total_row_burst,
+        waiting_per_address=limits.waiting_per_address,
+        wait_s=limits.wait_s,
     )

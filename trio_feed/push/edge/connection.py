@@ -1,7 +1,7 @@
 """One accepted connection: hypercorn's protocol code with our checks and deadlines around it."""
 
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from math import inf
 from typing import Any
@@ -15,6 +15,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from wsproto.events import CloseConnection
 
+from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules, CheckedH11
 from .error_boundary import ClientGone, ErrorBoundary, last_line
 from .inflate import FrameRefused, InboundFrames
@@ -22,7 +23,7 @@ from .lifespan import ASGIApp, Message, Receive, Send
 from .limits import ServerLimits
 from .refusals import Refusals
 from .stream import ClientStream
-from .throttle import TokenBucket
+from .throttle import RowBudgets, TokenBucket
 
 CLOSE_S = 2.0
 """For the last message and hypercorn's clean-up, after the app has ended."""
@@ -31,6 +32,8 @@ _WEBSOCKET_CLOSE = b"\x88"
 _MAX_RECEIVE = 64 * 1024
 _MAX_FRAMES_RECEIVE = 2 * 1024
 """Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
+_LONGEST_PACE_S = 1.0
+_BODY_PIECE = 32 * 1024
 _SKIP_PAUSE_S = 0.01
 """Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
 
@@ -47,6 +50,8 @@ class Shared:
     rules: AdmissionRules
     boundary: ErrorBoundary
     refusals: Refusals
+    waiting: WaitingBytes
+    requests: RowBudgets
 
 
 class Connection(TCPServer):
@@ -60,7 +65,13 @@ class Connection(TCPServer):
     stream: ClientStream  # type: ignore[assignment]
 
     def __init__(self, shared: Shared, stream: ClientStream) -> None:
-        own_state = {**shared.state, "stream": stream}
+        account = shared.waiting.open(self._drop)
+        own_state = {
+            **shared.state,
+            "stream": stream,
+            "account": account,
+            "while_there": self._while_there,
+        }
         super().__init__(
             self._run_app,  # type: ignore[arg-type]
             shared.config,
@@ -70,19 +81,22 @@ class Connection(TCPServer):
         )
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
-        self._shared = shared
+        self._shared, self._account, self._body_bytes = shared, account, 0
         self._head = CheckedH11(shared.rules, shared.refusals.note, shared.limits)
         self._frames: InboundFrames | None = None
         self._running = 0
         self._waiting_for = "slow_head"
         self._receiving = trio.CancelScope()
         self._close_by = inf
+        self._ahead = bytearray()
+        self._gone = False
+        self._waited_for = trio.CancelScope()
         self._input_over = trio.Event()
 
     async def serve(self) -> None:
         """Serve requests until either side is done.  May raise anything a client can provoke."""
         self._expect_request()
-        with self.scope:
+        with self.scope, closing(self._account):
             try:
                 await self.stream.secure()
             except trio.BrokenResourceError as error:
@@ -95,13 +109,18 @@ class Connection(TCPServer):
         if expired and self._waiting_for:
             self._shared.refusals.note(self._waiting_for, self.stream.peer)
 
+    def _drop(self) -> None:
+        """More bytes are waiting for it than for anybody else, and too many for all."""
+        self._shared.refusals.note("waiting_bytes", self.stream.peer)
+        self.stream.abort()
+
     async def _read_data(self) -> None:
         """Hypercorn's reading loop, with a check of everything that comes in."""
         protocol: Any = self.protocol.protocol
         protocol.connection = self._head
         while (data := await self._receive()) is not None:
             if protocol.connection is self._head:
-                await self.protocol.handle(RawData(bytes(data)))
+                await self._take_requests(data)
                 if not data:
                     break
             elif not data or not await self._take_frames(data):
@@ -113,7 +132,49 @@ class Connection(TCPServer):
         if not self._running:
             self.scope.cancel()
 
+    async def _take_requests(self, data: bytes | bytearray) -> None:
+        """Hypercorn waits in here while a request is served and the next one has come already.  It
+        is read on meanwhile, for a client that goes away should be noticed."""
+        if not data:
+            self._client_gone()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_ahead, name="read ahead")
+            await self.protocol.handle(RawData(bytes(data)))
+            nursery.cancel_scope.cancel()
+
+    async def _read_ahead(self) -> None:
+        while not self._gone and len(self._ahead) < _MAX_RECEIVE:
+            data = await self._receive_some()
+            if data:
+                self._ahead += data
+            else:
+                self._client_gone()
+
+    def _client_gone(self) -> None:
+        """It will send nothing any more, and most probably does not wait for an answer either."""
+        self._gone = True
+        self._waited_for.cancel()
+
+    @contextmanager
+    def _while_there(self) -> Iterator[None]:
+        """For the app: long work that nobody needs without its client.  Cancelled when it goes."""
+        with trio.CancelScope() as self._waited_for:
+            if self._gone:
+                self._waited_for.cancel()
+            yield
+
     async def _receive(self) -> bytes | bytearray | None:
+        if self._ahead:
+            ahead, self._ahead = self._ahead, bytearray()
+            return ahead
+        if self._gone:
+            return None
+        data = await self._receive_some()
+        if data is None:
+            self._client_gone()
+        return data
+
+    async def _receive_some(self) -> bytes | bytearray | None:
         """What came in, empty at the end of the stream; None: nothing can come any more."""
         deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
         with trio.CancelScope(deadline=deadline) as self._receiving:
@@ -179,7 +240,10 @@ class Connection(TCPServer):
         if self._head.expects_body:
             receive = self._await_body(receive)
         with self._shared.boundary.around(self.stream.peer):
+            if not websocket:
+                await self._pace()
             await self._shared.app(scope, receive, partial(self._send, send))
+        self._count_body(0)
         self.finishing = True
         if self._close_by < inf:
             await self._linger()
@@ -192,6 +256,14 @@ class Connection(TCPServer):
             self._expect_request()
             if self._input_over.is_set():
                 self.scope.cancel()
+
+    async def _pace(self) -> None:
+        """Requests that cost nothing but themselves are slowed down, not refused: probes of the
+        process are among them."""
+        requests, address = self._shared.requests, self.stream.group
+        if wait_s := requests.wait_s(address, trio.current_time()):
+            await trio.sleep(min(wait_s, _LONGEST_PACE_S))
+        requests.spend(address, 1, trio.current_time())
 
     def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
         limits, deflate = self._shared.limits, self._head.deflate is not None
@@ -231,12 +303,28 @@ class Connection(TCPServer):
             return
         if message["type"] == "websocket.close":
             self.finishing = True
+        elif message["type"] == "http.response.start":
+            # The body is there already, and has to wait for its head.
+            self._count_body(int(dict(message.get("headers", ())).get(b"content-length", 0)))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            if message.get("body"):
-                await send({**message, "more_body": True})
+            await self._send_body(send, message.get("body", b""))
             await self._conclude(send, {"type": "http.response.body", "body": b""})
             return
         await send(message)
+
+    async def _send_body(self, send: Send, body: bytes) -> None:
+        """In pieces, for what a piece needs on its way is there as often as there are slow readers;
+        the rest is there once."""
+        self._count_body(len(body))
+        for at in range(0, len(body), _BODY_PIECE):
+            piece = body[at : at + _BODY_PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._count_body(len(body) - at - len(piece))
+
+    def _count_body(self, size: int) -> None:
+        """So much of a response's body waits."""
+        change, self._body_bytes = size - self._body_bytes, size
+        self._account.add(change)
 
     async def _linger(self) -> None:
         """Our Close frame is sent: read on until the client's, or the end of the stream, came.

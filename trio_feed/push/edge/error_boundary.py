@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from .throttle import Sampler
+from ..sampling import Sampler
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
+import trio
 from hypercorn.config import Config
 from hypercorn.logging import Logger
 from hypercorn.protocol import ProtocolWrapper
@@ -20,6 +21,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
 from ...errors import StartError
+from ..sampling import SampledLines
 from .error_boundary import first_of, place
 from .limits import ServerLimits
 
@@ -70,12 +72,17 @@ def hypercorn_config(limits: ServerLimits) -> Config:
 class _HypercornLog(Logger):
     """Hypercorn's log calls as one structlog line each, never a traceback."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._lines = SampledLines()
+
     async def warning(self, message: str, *_args: Any, **_kwargs: Any) -> None:
-        log.warning("server.hypercorn", message=message)
+        self._lines.say(log.warning, "server.hypercorn", trio.current_time(), message=message)
 
     async def exception(self, message: str, *_args: Any, **_kwargs: Any) -> None:
         cause = first_of(sys.exception() or Exception())
-        log.error("server.hypercorn", message=message, error=type(cause).__name__, at=place(cause))
+        facts = {"message": message, "error": type(cause).__name__, "at": place(cause)}
+        self._lines.say(log.error, "server.hypercorn", trio.current_time(), **facts)
 
 
 _REQUIRED: dict[type, Sequence[str]] = {

@@ -19,6 +19,9 @@ class ServerLimits:
     controls_per_s: float = 20.0
     """Pings and pongs of one client, which cost more to answer than to send; then close 1008."""
     control_burst: int = 200
+    http_per_s: float = 200.0
+    """HTTP requests of one address on all its connections; beyond, each waits up to a second."""
+    http_burst: int = 1000
     send_timeout_s: float = 10.0
     """A client that takes no byte for this long is dropped."""
     handshake_timeout_s: float = 10.0

@@ -1,8 +1,10 @@
 """HTTP routes beside the WebSocket endpoint: probes, metrics, status, candles and symbols."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from math import ceil
+from typing import Any, Protocol
 
 from attrs import frozen
 from starlette.requests import Request
@@ -16,8 +18,15 @@ from ...store import KlineStore
 from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
+from ..portions import in_portions
 from ..protocol import RequestError
+from .error_boundary import ClientGone
+from .turns import asker_at
+from .work import Busy, WorkGate
 
+_JSON_TYPE = "application/json"
+_PAGE_ROWS = 500
+"""What an operators' page costs, which is one piece of work of some milliseconds."""
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -31,15 +40,25 @@ class ServiceReport:
     clock: Callable[[], str]
 
 
+class Listed(Protocol):
+    """A connected client, as the status page lists it."""
+
+    def statistics(self) -> dict[str, Any]: ...
+
+
 @frozen
 class HttpRoutes:
-    """``history_rows`` is the default limit."""
+    """``history_rows`` is the default limit; ``clients`` are those of the status page.
+
+    What takes work waits for its turn (``work``), and a HEAD does none of it."""
 
     hub: Hub
     store: KlineStore
     history_rows: int
     metrics: Metrics
+    work: WorkGate
     report: ServiceReport
+    clients: Callable[[], Sequence[Listed]]
 
     def probes(self) -> list[Route]:
         """Alive and ready, for load balancers and supervisors."""
@@ -69,19 +88,29 @@ class HttpRoutes:
             return _json({"ready": False, "reason": problem, **more}, 503)
         return _json({"ready": True, **more})
 
-    async def _metrics_page(self, _request: Request) -> Response:
-        return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
+    async def _metrics_page(self, request: Request) -> Response:
+        async def page() -> Response:
+            return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
 
-    async def _status_page(self, _request: Request) -> Response:
-        return _json(self.report.status())
+        return await self._ordered(request, _PAGE_ROWS, page, _METRICS_TYPE)
 
-    async def _symbols(self, _request: Request) -> Response:
-        return _json(
-            {
-                "symbols": self.hub.symbols,
-                "series": [_entry(topic.stream_key) for topic in self.hub.topics],
-            }
-        )
+    async def _status_page(self, request: Request) -> Response:
+        clients = self.clients()
+
+        async def page() -> Response:
+            entries = [json.dumps(c.statistics()) async for c in in_portions(clients)]
+            return _page(self.report.status(), "clients", entries)
+
+        return await self._ordered(request, _PAGE_ROWS + len(clients), page)
+
+    async def _symbols(self, request: Request) -> Response:
+        keys = [topic.stream_key for topic in self.hub.topics]
+
+        async def page() -> Response:
+            entries = [json.dumps(_entry(key)) async for key in in_portions(keys)]
+            return _page({"symbols": self.hub.symbols}, "series", entries)
+
+        return await self._ordered(request, len(keys), page)
 
     async def _klines(self, request: Request) -> Response:
         try:
@@ -90,12 +119,40 @@ class HttpRoutes:
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
             own = target.splice()
             limit = question.limit or self.history_rows
-            body = await history.answer(self.store, topic.stream, own, question, limit)
+
+            async def page() -> Response:
+                body = await history.answer(self.store, topic.stream, own, question, limit)
+                return Response(body, media_type=_JSON_TYPE)
+
+            return await self._ordered(request, limit, page)
         except RequestError as error:
             return _json({"code": error.code, "message": str(error)}, 400)
         except StoreError as error:
             return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
-        return Response(body, media_type="application/json")
+
+    async def _ordered(
+        self,
+        request: Request,
+        rows: int,
+        page: Callable[[], Awaitable[Response]],
+        media_type: str = _JSON_TYPE,
+    ) -> Response:
+        """The page, when its turn has come; 429 where it does not."""
+        if request.method == "HEAD":
+            head = Response(media_type=media_type)
+            del head.headers["content-length"]  # only the work would tell
+            return head
+        client = request.client
+        asker = asker_at(client.host, str(client.port)) if client else asker_at("", "")
+        try:
+            with getattr(request.state, "while_there", nullcontext)():
+                async with self.work.turn(asker, rows):
+                    return await page()
+            raise ClientGone("the client has gone")
+        except Busy as busy:
+            refused = _json({"code": protocol.TOO_MANY, "message": str(busy)}, 429)
+            refused.headers["retry-after"] = str(ceil(busy.retry_after_s))
+            return refused
 
 
 def _entry(stream_key: StreamKey) -> dict[str, str]:
@@ -108,4 +165,10 @@ def _entry(stream_key: StreamKey) -> dict[str, str]:
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return PlainTextResponse(json.dumps(value), status, media_type="application/json")
+    return PlainTextResponse(json.dumps(value), status, media_type=_JSON_TYPE)
+
+
+def _page(value: dict[str, Any], name: str, entries: Sequence[str]) -> Response:
+    """``value`` with one list more, whose entries are JSON already."""
+    text = json.dumps({**value, name: []}).removesuffix("]}")
+    return PlainTextResponse(f"{text}{', '.join(entries)}]}}", media_type=_JSON_TYPE)

@@ -13,8 +13,9 @@ client blocks the exit.  We put its parts together differently:
 * each WebSocket frame is checked before hypercorn sees it (``inflate``): size, form, compression;
 * whatever waits has a deadline, which :class:`ServerLimits` or a constant of ``connection`` names.
 
-Sessions find their byte stream in ``scope["state"]["stream"]``, and whether their client takes
-compressed messages in ``scope["state"]["deflate"]``.
+Sessions find their byte stream in ``scope["state"]["stream"]``, whether their client takes
+compressed messages in ``["deflate"]``, and in ``["account"]`` where what waits for it is counted;
+requests find in ``["while_there"]`` a context for work that ends with their client.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from ...errors import StartError
 from ...metrics import Metrics
+from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules
 from .clients import Clients
 from .connection import Connection, Shared
@@ -35,6 +37,7 @@ from .hypercorn_contract import check_hypercorn, hypercorn_config
 from .lifespan import ASGIApp, Lifespan
 from .limits import ServerLimits
 from .refusals import Refusals
+from .throttle import RowBudgets
 
 __all__ = ["ASGIApp", "check_hypercorn", "serve"]
 
@@ -47,6 +50,7 @@ async def serve(
     rules: AdmissionRules,
     metrics: Metrics,
     stop_accepting: trio.Event,
+    waiting: WaitingBytes | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
@@ -56,6 +60,8 @@ async def serve(
     accepting stops, WebSockets that are not closing and idle connections are cancelled, what is
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
     aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
+
+    ``waiting`` counts the bytes that wait for clients, those of other servers too.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -77,6 +83,8 @@ async def serve(
             rules=rules,
             boundary=ErrorBoundary(metrics.crashes.inc),
             refusals=Refusals(metrics),
+            requests=RowBudgets(limits.http_per_s, limits.http_burst),
+            waiting=WaitingBytes() if waiting is None else waiting,
         )
         clients = Clients(
             partial(Connection, shared),

@@ -24,6 +24,8 @@ import structlog
 import trio
 from attrs import frozen
 
+from .admission import ip_group
+
 log = structlog.get_logger()
 
 _PIECE = 16 * 1024
@@ -97,6 +99,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
     Sends and receives raise ``trio.BrokenResourceError`` after ``abort`` or when the peer is gone,
     ``trio.ClosedResourceError`` after ``aclose``.
 
+    ``group`` is whose budgets and caps it shares, see :func:`.admission.ip_group`;
     ``bytes_in`` and ``bytes_out`` count; ``last_received`` is the ``trio.current_time()`` of the
     last byte that came in, pongs included (at first: of the accept).  ``behind``: a frame was
     begun by ``write_now``, and a call of ``send_frames`` has to send its rest.
@@ -105,6 +108,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
         self.socket = _endpoint(transport)
         self.peer = str(self.socket)
+        self.group = ip_group(self.socket.peer[0]) if self.socket.peer else self.peer
         self.bytes_in = self.bytes_out = 0
         self.last_received = trio.current_time()
         self._transport = transport
@@ -140,6 +144,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
     @property
     def behind(self) -> bool:
         return bool(self._rest)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of that frame that are not sent yet."""
+        return len(self._rest)
 
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many of the frames (at most 1024) as can be without waiting; says how many.

@@ -1,9 +1,10 @@
-"""How much one client may ask, and how often one line may be logged.  Pure: time is an argument.
+"""How much one client may ask.  Pure: time is an argument.
 
 ``net.limits`` counts what an exchange allows us, in weights per minute and with bans; here a
 connection has a bucket of tokens that may go into debt, which is what makes a flood visible.
 """
 
+from collections import OrderedDict
 from enum import Enum
 
 from attrs import frozen
@@ -57,22 +58,29 @@ class RequestLimits:
         return TokenBucket(self.per_s, self.burst, self.flood)
 
 
-class Sampler:
-    """At most ``most`` lines in a window of ``window_s``; those left out are counted."""
+class RowBudgets:
+    """What each address may order: ``per_s`` rows are added to its budget evenly, at most
+    ``burst`` are kept, and whoever has any left may order; one large order leaves a debt.
 
-    def __init__(self, most: int, window_s: float) -> None:
-        self._most, self._window_s = most, window_s
-        self._began = 0.0
-        self._said = 0
-        self._left_out = 0
+    Only the ``most`` addresses that ordered last are remembered, so strangers with many of them
+    take no memory.
+    """
 
-    def admit(self, now: float) -> int | None:
-        """How many were left out since the last line that was logged; None: leave this one out."""
-        if now - self._began >= self._window_s or not self._said:
-            self._began, self._said = now, 0
-        if self._said >= self._most:
-            self._left_out += 1
-            return None
-        self._said += 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+    def __init__(self, per_s: float, burst: float, most: int = 10_000) -> None:
+        self._per_s, self._burst, self._most = per_s, float(burst), most
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, address: str, now: float) -> float:
+        """Seconds until it may order again; 0: now."""
+        left = self._left_at(address, now)
+        return 0.0 if left > 0 else (1 - left) / self._per_s
+
+    def spend(self, address: str, rows: float, now: float) -> None:
+        self._left[address] = self._left_at(address, now) - rows, now
+        self._left.move_to_end(address)
+        if len(self._left) > self._most:
+            self._left.popitem(last=False)
+
+    def _left_at(self, address: str, now: float) -> float:
+        left, at = self._left.get(address, (self._burst, now))
+        return min(self._burst, left + max(0.0, now - at) * self._per_s)

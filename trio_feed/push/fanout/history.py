@@ -8,8 +8,10 @@ were asked for.  Behind the last known candle nothing is: whether it is silent s
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import trio
+from attrs import define
 
 from ...bus.base import Stream
 from ...core.flat import fill_flat
@@ -17,6 +19,7 @@ from ...errors import StoreError
 from ...model import Kline, Series
 from ...store import KlineStore
 from .. import messages
+from ..portions import PORTION, in_portions
 from ..protocol import History
 
 BEHIND_S = 2.0
@@ -32,26 +35,71 @@ async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str
     Up to date at the moment of return: between looking at the stream and returning nothing waits,
     so a caller that subscribes at once has neither gap nor overlap.  Raises StoreError.
     """
-    return _body(stream, own, await _whole(store, stream, limit, None, None))
+    return await _written(store, stream, own, limit, None, None)
 
 
 async def answer(store: KlineStore, stream: Stream, own: str, request: History, limit: int) -> str:
     """A ``history`` request's answer: the last ``limit`` closed candles of the range, or the
     first ones where only ``from`` is given.  Raises StoreError."""
-    rows = await _whole(store, stream, limit, request.start_ms, request.end_ms)
-    return _body(stream, own, rows)
+    return await _written(store, stream, own, limit, request.start_ms, request.end_ms)
+
+
+@define
+class _Kept:
+    """What the store has answered, and as of which number of revisions; -1: nothing that counts."""
+
+    rows: Sequence[Kline] = ()
+    revisions: int = -1
+
+
+async def _written(
+    store: KlineStore,
+    stream: Stream,
+    own: str,
+    limit: int,
+    start_ms: int | None,
+    end_ms: int | None,
+) -> str:
+    """The rows as text, in portions.  What was closed or revised meanwhile is written in the next
+    round; in the last one there are so few that nothing waits."""
+    kept, texts = _Kept(), dict[int, tuple[tuple[Kline, int], str]]()
+    while True:
+        rows = await _whole(store, stream, limit, start_ms, end_ms, kept)
+        known = (texts.get(row[0].open_ms) for row in rows)
+        fresh = [row for row, text in zip(rows, known, strict=True) if not text or text[0] != row]
+        if len(fresh) < PORTION:
+            break
+        async with aclosing(in_portions(fresh)) as portions:
+            async for row in portions:
+                texts[row[0].open_ms] = row, messages.candle(*row)
+    for row in fresh:
+        texts[row[0].open_ms] = row, messages.candle(*row)
+    more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
+    return messages.history_body(
+        own,
+        stream.stream_key.venue,
+        [texts[kline.open_ms][1] for kline, _ in rows],
+        has_more=more,
+        epoch=stream.epoch,
+        offset=stream.offset,
+    )
 
 
 async def _whole(
-    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+    store: KlineStore,
+    stream: Stream,
+    limit: int,
+    start_ms: int | None,
+    end_ms: int | None,
+    kept: _Kept,
 ) -> Rows:
     """With the flat candles of a sparse series."""
     if not stream.sparse:
-        return await _rows(store, stream, limit, start_ms, end_ms)
+        return await _rows(store, stream, limit, start_ms, end_ms, kept)
     before: Sequence[Kline] = ()
     if start_ms is not None:
         before = await store.history(_series(stream), limit=1, end_ms=start_ms)
-    rows = await _rows(store, stream, limit, start_ms, end_ms)
+    rows = await _rows(store, stream, limit, start_ms, end_ms, kept)
     after = [kline for kline, _ in stream.recent][-1:]  # nothing waits from here on
     known_ms = max((kline.open_ms + 1 for kline in [*after, *(k for k, _ in rows)]), default=0)
     counts = {kline.open_ms: count for kline, count in rows}
@@ -68,10 +116,17 @@ async def _whole(
 
 
 async def _rows(
-    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+    store: KlineStore,
+    stream: Stream,
+    limit: int,
+    start_ms: int | None,
+    end_ms: int | None,
+    kept: _Kept,
 ) -> Rows:
     """Without a hole between store and bus.  From a store that stays behind come fewer rows: those
-    on the one side of the hole from which the range is counted."""
+    on the one side of the hole from which the range is counted.
+
+    Waits for nothing while what is ``kept`` of the store still counts."""
     series, first_ones = _series(stream), start_ms is not None and end_ms is None
     deadline = None
     while True:
@@ -79,7 +134,11 @@ async def _rows(
         if _suffices(stream, recent, limit, start_ms, first_ones=first_ones):
             return recent[:limit] if first_ones else recent[-limit:]
         revisions, first = stream.revisions, recent[0][0].open_ms if recent else None
-        stored = await store.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
+        asked = kept.revisions != revisions
+        if asked:
+            kept.rows = await store.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
+            kept.revisions = revisions
+        stored = kept.rows
         recent = _within(stream, start_ms, end_ms)
         outdated = stream.revisions != revisions  # perhaps of a candle that had been read
         last = stored[-1].open_ms if stored else None
@@ -88,6 +147,9 @@ async def _rows(
             apart = apart and len(stored) < limit
         if not apart and not outdated:
             break
+        kept.revisions = -1
+        if not asked:
+            continue
         if not outdated and (first is None or last is None or last >= first):
             continue  # it was not behind, but candles closed faster than it answered
         now = trio.current_time()
@@ -134,15 +196,3 @@ def _suffices(
         return False
     oldest = stream.recent[0][0].open_ms
     return oldest <= max(stream.first_ms, start_ms or 0)
-
-
-def _body(stream: Stream, own: str, rows: Rows) -> str:
-    more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
-    return messages.history_body(
-        own,
-        stream.stream_key.venue,
-        rows,
-        has_more=more,
-        epoch=stream.epoch,
-        offset=stream.offset,
-    )

@@ -15,6 +15,7 @@ from ...bus.base import Published, Reader, Stream
 from ...metrics import Metrics
 from ...model import Interval, KlineMessage, StatusMessage, StreamState
 from ..protocol import REFUSED, Target
+from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
 from .send_queue import QueuedFrame
@@ -45,6 +46,8 @@ class Hub:
         self._written = metrics.push_latency.labels("written")
         self._queued = metrics.push_latency.labels("queued")
         self._samples = 0
+        self.lines = SampledLines()
+        """What the log says of this node's clients."""
         bus.listen(self)
 
     @property

@@ -6,12 +6,14 @@ updates of open candles in between are left out, and the messages say how many.
 """
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Any
 
 from attrs import frozen
 
 from ...model import Series
 from ...store import KlineStore
+from ..portions import in_portions
 from ..protocol import Since
 from .encoded import EncodedMessage, encoded, encoded_once
 from .send_queue import QueuedFrame
@@ -49,12 +51,17 @@ async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -
         )
         if rows is None:
             return None
+        ready = {}
+        async with aclosing(in_portions(rows)) as portions:
+            async for row in portions:
+                ready[row.epoch, row.offset] = message = encoded(row, now_ms)
+                message.tail(deflated=False)  # written here, and not all of them in one go later
         if stream.continues(stream.epoch, mark):
             known = [row for row in rows if row.epoch < stream.epoch or row.offset <= mark]
             last = since.offset if since.epoch == stream.epoch else 0
             if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
-            messages = [encoded(row, now_ms) for row in known]
+            messages = [ready[row.epoch, row.offset] for row in known]
             messages += [encoded_once(kept) for kept in stream.after(last)]
             return Missed(_counted(messages, since), "store")
     return None

@@ -13,6 +13,7 @@ from typing import Any
 from attrs import define, frozen
 
 from .encoded import EncodedMessage, Prefix
+from .waiting import Account
 
 BURST_MS = 2_000
 
@@ -41,14 +42,19 @@ class QueueStatistics:
 
 
 class SendQueue:
-    """``max_bytes`` and ``max_messages`` bound what pushes may queue.
+    """``max_bytes`` and ``max_messages`` bound what pushes may queue.  ``account`` is where the
+    client's waiting bytes are counted, with those that were taken out and are not sent yet.
 
     A burst, such as trades that were missed and fetched, does not make a client slow: while
     the oldest message has waited for less than ``BURST_MS``, ``burst`` times as much is allowed.
     """
 
-    def __init__(self, max_messages: int, max_bytes: int, burst: int = 1) -> None:
+    def __init__(
+        self, max_messages: int, max_bytes: int, burst: int = 1, account: Account | None = None
+    ) -> None:
         self._max_messages, self._max_bytes, self._burst = max_messages, max_bytes, burst
+        self._account = account
+        self._taken = 0
         self._queue: deque[QueuedFrame] = deque()
         self._newest: dict[Any, QueuedFrame] = {}
         self._bytes = self._pushes = self._push_bytes = 0
@@ -61,11 +67,12 @@ class SendQueue:
 
     @property
     def full(self) -> bool:
-        return self._bytes >= self._max_bytes or len(self._queue) >= self._max_messages
+        waiting = self._bytes + self._taken
+        return waiting >= self._max_bytes or len(self._queue) >= self._max_messages
 
     def statistics(self) -> QueueStatistics:
         at_ms = self._queue[0].at_ms if self._queue else None
-        return QueueStatistics(len(self._queue), self._bytes, at_ms)
+        return QueueStatistics(len(self._queue), self._bytes + self._taken, at_ms)
 
     def put(self, entry: QueuedFrame) -> bool:
         """Queue at the end.  False: it is a push, and there is no room for it."""
@@ -116,12 +123,20 @@ class SendQueue:
             if self._newest.get(entry.key) is entry:
                 del self._newest[entry.key]
 
+    def taken(self, size: int) -> None:
+        """So many bytes have left the queue and are being sent; 0: all of them are."""
+        change, self._taken = size - self._taken, size
+        if self._account is not None and change:
+            self._account.add(change)
+
     def clear(self) -> None:
         self.remove(len(self._queue))
 
     def _count(self, entry: QueuedFrame, sign: int) -> None:
         size = sign * len(entry.frame)
         self._bytes += size
+        if self._account is not None:
+            self._account.add(size)
         if entry.push:
             self._pushes += sign
             self._push_bytes += size

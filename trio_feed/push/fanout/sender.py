@@ -198,7 +198,8 @@ class ClientSender:
     def disconnect_slow(self, why: str, unsent: QueuedFrame | None = None) -> None:
         """The client is too slow: forget what waits, say where to resume, close."""
         self._metrics.slow_clients.inc()
-        log.warning("client.slow", why=why, **self.statistics())
+        now, facts = trio.current_time(), self.statistics()
+        self._hub.lines.say(log.warning, "client.slow", now, why=why, **facts)
         waiting = [*self._queue, unsent] if unsent is not None else list(self._queue)
         since = resume_points(self.subscriptions.values(), waiting)
         self._queue.clear()
@@ -215,7 +216,8 @@ class ClientSender:
         if moved != self._moved_bytes or not self._writer.stuck:
             self._moved_at, self._moved_bytes = now, moved
         if silent_s > timeouts.silence_s:
-            log.info("client.timeout", client_id=self.client_id, silent_s=round(silent_s, 3))
+            facts = {"client_id": self.client_id, "silent_s": round(silent_s, 3)}
+            self._hub.lines.say(log.info, "client.timeout", now, **facts)
             self._transport.abort()
         elif now - self._moved_at >= timeouts.stall_s:
             self.disconnect_slow(f"it took no byte for {timeouts.stall_s:g} s")

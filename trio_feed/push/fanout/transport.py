@@ -17,6 +17,10 @@ class Transport(Protocol):
     def behind(self) -> bool:
         """A frame was begun by ``write_now``; ``send_frames``, even of none, sends its rest."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes of that frame that are not sent yet."""
+
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many frames as can be without waiting, at most 1024; says how many."""
 
@@ -31,6 +35,7 @@ class TextTransport:
     """Sends the frames' text through a server that frames and pings by itself."""
 
     behind = False
+    unsent = 0
     peer = "asgi"
 
     def __init__(self, send_text: Callable[[str], Awaitable[None]]) -> None:

@@ -88,6 +88,7 @@ class Writer:
     def _write_now(self, frames: list[bytes]) -> int:
         taken = self._transport.write_now(frames)
         if self._transport.behind:
+            self.send_queue.taken(self._transport.unsent)
             self._drain_soon()
         return taken
 
@@ -104,8 +105,12 @@ class Writer:
     async def _drain(self) -> None:
         while self.send_queue or self._transport.behind:
             frames = self.send_queue.first(_FRAMES, _DRAIN_BYTES)
+            begun = self._transport.unsent if self._transport.behind else 0
+            self.send_queue.taken(begun + sum(map(len, frames)))
             self._remove(len(frames))
             await self._transport.send_frames(frames)
+            self.send_queue.taken(0)
+            self._room.unpark_all()
         self._draining = False
         if self._close is not None:
             await self._close()

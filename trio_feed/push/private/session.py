@@ -1,10 +1,11 @@
 """The private part of one client: it authenticates, resumes, and its token expires."""
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from ...errors import JournalError
 from ...metrics import Metrics
@@ -12,6 +13,7 @@ from ...model import PrivateMessage
 from ...settings import AuthSettings
 from .. import messages
 from ..protocol import AUTH_FAILED, AUTH_FAILURES, HISTORY_FAILED, Authenticate, Echo, echo_of
+from ..sampling import SampledLines
 from .auth import Authenticator, AuthError, Identity
 from .events import Client, PrivateFeed, UserSubscription
 
@@ -30,6 +32,7 @@ class PrivateAccess:
     settings: AuthSettings
     now_ms: Callable[[], float]
     metrics: Metrics
+    lines: SampledLines = field(factory=SampledLines)
 
 
 class PrivateSession:
@@ -45,6 +48,7 @@ class PrivateSession:
         self._identity: Identity | None = None
         self._subscription: UserSubscription | None = None
         self._failures = 0
+        self._entered = False
         self._watch = trio.CancelScope()
 
     @property
@@ -62,10 +66,11 @@ class PrivateSession:
         self._access.metrics.auths.labels("accepted").inc()
         known = self._identity
         same_user = known is not None and known.user_id == identity.user_id
+        again, self._entered = self._entered, True
         if not same_user or request.since is not None:
             self._end()
         try:
-            await self._enter(identity, request)
+            await self._enter(identity, request, again=again)
         except JournalError:
             self._end()
             problem = "private events cannot be read now; try again"
@@ -91,7 +96,7 @@ class PrivateSession:
         """Leave nothing behind."""
         self._end()
 
-    async def _enter(self, identity: Identity, request: Authenticate) -> None:
+    async def _enter(self, identity: Identity, request: Authenticate, *, again: bool) -> None:
         since = request.since
         subscription = self._subscription
         if subscription is None:
@@ -112,13 +117,11 @@ class PrivateSession:
             messages.auth_success(identity.user_id, self._feed.epoch, subscription.offset,
                                   identity.expires_ms, recovered, request.id)
         )  # fmt: skip
-        log.info(
-            "client.authenticated",
-            client_id=self._client.client_id,
-            user_id=identity.user_id,
-            name=identity.name,
-            recovered=recovered,
-        )
+        facts = {"user_id": identity.user_id, "name": identity.name, "recovered": recovered}
+        if again:
+            self._say(log.info, "client.authenticated_again", **facts)
+        else:
+            log.info("client.authenticated", client_id=self._client.client_id, **facts)
         self._watch_expiry(identity)
         if since is None or page is None:
             subscription.live = True
@@ -136,13 +139,18 @@ class PrivateSession:
     def _refuse(self, reason: str, echo: Echo) -> None:
         self._failures += 1
         self._access.metrics.auths.labels("refused").inc()
-        log.warning("client.auth_failed", client_id=self._client.client_id, reason=reason)
+        self._say(log.warning, "client.auth_failed", reason=reason)
         text = f"token: {reason}"
         if self._failures < self._access.settings.max_failures:
             self._error(AUTH_FAILED, text, echo)
         else:
             last = messages.error(AUTH_FAILED, text, self._access.now_ms(), echo)
             self._client.leave(AUTH_FAILURES, "authentication failed", last)
+
+    def _say(self, write: Callable[..., Any], event: str, **fields: Any) -> None:
+        """A line that a client can repeat at will."""
+        client_id = self._client.client_id
+        self._access.lines.say(write, event, trio.current_time(), client_id=client_id, **fields)
 
     def _error(self, code: int, text: str, echo: Echo | None = None) -> None:
         self._access.metrics.request_errors.labels(str(code)).inc()
@@ -161,7 +169,7 @@ class PrivateSession:
             await self._until(ends_ms - self._access.settings.expiry_warning_s * 1000)
             self._client.reply(messages.auth_expiring(identity.user_id, identity.expires_ms))
             await self._until(ends_ms)
-            log.info("client.token_expired", client_id=self._client.client_id)
+            self._say(log.info, "client.token_expired")
             self._error(AUTH_FAILED, "token: it has expired; private events end here")
             self._end()
 

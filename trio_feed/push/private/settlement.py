@@ -6,7 +6,7 @@ A trade becomes two deliveries, the taker's and the maker's, and neither learns 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -34,6 +34,7 @@ def _number(text: str) -> Decimal | _Unreadable:
 
 
 _decode = msgspec.json.Decoder(float_hook=_number).decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -49,40 +50,38 @@ class BadEvent(Exception):
     """One event is not taken; the text says which field is wrong."""
 
 
-def parse_body(body: bytes, max_events: int) -> list[Any]:
+def parse_body(body: bytes, max_events: int) -> Iterator[Any]:
     """A JSON array, or one JSON object per line -> events that are not checked yet.
 
-    Raises BadBody.
+    Each is parsed when it is asked for, so that a caller can pause between them.  Raises BadBody,
+    for one that is no JSON when its turn comes.
     """
     text = body.strip()
     if not text:
         raise BadBody(400, "the body is empty; a JSON array, or one JSON object per line")
-    events = _array(text) if text.startswith(b"[") else _lines(text, max_events)
-    if len(events) > max_events:
+    if text.startswith(b"["):
+        pieces = [("the body is not JSON", bytes(piece)) for piece in _pieces(text)]
+    else:
+        lines = enumerate(text.split(b"\n"), 1)
+        pieces = [(f"line {n} of the body is not JSON", line) for n, line in lines if line.strip()]
+    if len(pieces) > max_events:
         raise BadBody(413, f"more than {max_events} events in one request")
-    return events
+    return (_parsed(piece, problem) for problem, piece in pieces)
 
 
-def _array(text: bytes) -> list[Any]:
+def _pieces(text: bytes) -> list[msgspec.Raw]:
+    """The elements of an array, which are looked through but not built."""
     try:
-        events: list[Any] = _decode(text)
+        return _split(text)
     except _NOT_JSON:
         raise BadBody(400, "the body is not JSON") from None
-    return events
 
 
-def _lines(text: bytes, max_events: int) -> list[Any]:
-    events = []
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            events.append(_decode(line))
-        except _NOT_JSON:
-            raise BadBody(400, f"line {number} of the body is not JSON") from None
-        if len(events) > max_events:
-            break
-    return events
+def _parsed(text: bytes, problem: str) -> Any:
+    try:
+        return _decode(text)
+    except _NOT_JSON:
+        raise BadBody(400, problem) from None
 
 
 def expand(event: Any, received_ms: float) -> Settlement:

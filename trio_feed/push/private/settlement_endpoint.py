@@ -6,6 +6,7 @@ events are on the disk and were sent to the users' connected sessions.
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,6 +18,8 @@ from ...metrics import Metrics
 from ...model import Settlement
 from ...settings import PublisherSettings, SettlementSettings
 from ...store import AppendStatus, Journal
+from ..portions import in_portions
+from ..sampling import SampledLines
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
 
@@ -48,6 +51,8 @@ class SettlementEndpoint:
         self._publishers = Publishers(settings.publishers)
         self._now_ms, self._metrics = now_ms, metrics
         self._under_way = 0
+        self._lines = SampledLines()
+        self._expanding = trio.Lock()  # one batch after the other: see ``portions``
 
     def replace_publishers(self, publishers: Iterable[PublisherSettings]) -> None:
         """From now on these may report."""
@@ -69,7 +74,7 @@ class SettlementEndpoint:
         try:
             return await self._take(publisher, length, chunks)
         except BadBody as error:
-            log.warning("settlement.refused", publisher=publisher, reason=str(error))
+            self._say("settlement.refused", publisher=publisher, reason=str(error))
             return _problem(error.status, str(error))
         except JournalError:
             problem = "events cannot be kept now; nothing of this request was accepted"
@@ -81,17 +86,19 @@ class SettlementEndpoint:
         self, publisher: str, length: str | None, chunks: AsyncGenerator[bytes, None]
     ) -> Reply:
         body = await self._read(length, chunks)
-        entries = parse_body(body, self._settings.max_events)
         received_ms = self._now_ms()
         events: list[Settlement] = []
         places: list[int] = []
         rejected: dict[int, str] = {}
-        for index, entry in enumerate(entries):
-            try:
-                events.append(expand(entry, received_ms))
-                places.append(index)
-            except BadEvent as error:
-                rejected[index] = str(error)
+        async with self._expanding:
+            entries = enumerate(parse_body(body, self._settings.max_events))
+            async with aclosing(in_portions(entries)) as portions:
+                async for index, entry in portions:
+                    try:
+                        events.append(expand(entry, received_ms))
+                        places.append(index)
+                    except BadEvent as error:
+                        rejected[index] = str(error)
         counts = dict.fromkeys(AppendStatus, 0)
         for index, outcome in zip(places, await self._journal.append(events), strict=True):
             counts[outcome.status] += 1
@@ -102,7 +109,7 @@ class SettlementEndpoint:
             self._metrics.settlement_events.labels(result.value).inc(count)
         if rejected:
             first = min(rejected)
-            log.warning(
+            self._say(
                 "settlement.rejected",
                 publisher=publisher,
                 count=len(rejected),
@@ -110,6 +117,9 @@ class SettlementEndpoint:
                 reason=rejected[first],
             )
         return _reply(counts, rejected)
+
+    def _say(self, event: str, **fields: Any) -> None:
+        self._lines.say(log.warning, event, trio.current_time(), **fields)
 
     async def _read(self, length: str | None, chunks: AsyncGenerator[bytes, None]) -> bytes:
         """The whole body.  Raises BadBody for one that is too large or comes too slowly."""

@@ -12,7 +12,8 @@ from .schema import VERSION, create_or_migrate, transaction
 
 log = structlog.get_logger()
 
-_READERS = 3
+_READERS = 5
+"""Clients have four of them at most (``push.edge.work``), so feeds never wait for those."""
 
 
 def open_sqlite(path: Path, *, simulated: bool, now_ms: float) -> SqliteBackend:
