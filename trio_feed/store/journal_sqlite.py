@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import JournalError, StartError
 from ..model import PrivateMessage, Settlement
 from .journal import BatchPlan, Settled
+from .private_file import create_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -106,6 +107,8 @@ def open_journal_backend(path: Path, *, now_ms: float) -> SqliteJournalBackend:
     opened = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if str(path) != ":memory:":
+            create_private(path)
         for _ in range(2):
             opened.append(_connect(path))
         writer, reader = opened
