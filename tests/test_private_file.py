@@ -49,7 +49,7 @@ async def test_a_store_that_was_deleted_comes_back_private(tmp_path: Path) -> No
     writer.execute("CREATE TABLE rows (n)")
     place.remember()
     path.unlink()
-    writer, readers = place.put_back(writer, [])
+    writer, _readers = place.put_back(writer, [])
     writer.execute("INSERT INTO rows VALUES (1)")
     found = modes(tmp_path)
     writer.close()

@@ -85,8 +85,8 @@ def _lines(text: bytes, max_events: int) -> list[Any]:
     return events
 
 
-def expand(event: Any, received_ms: float) -> Settlement:
-    """One event -> the deliveries to its users.  Raises BadEvent."""
+def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
+    """One event of a publisher -> the deliveries to its users.  Raises BadEvent."""
     if not isinstance(event, dict):
         raise BadEvent("the event is not a JSON object")
     event_id = _required(event, "event_id", _TEXT)
@@ -103,6 +103,7 @@ def expand(event: Any, received_ms: float) -> Settlement:
         _required(event, "user_id", _ID)
     deliveries = make(user_id, data)
     return Settlement(
+        publisher,
         event_id,
         tuple(
             Delivery(user, order, _body(kind, fields, event_id))

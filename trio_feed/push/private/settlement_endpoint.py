@@ -88,7 +88,7 @@ class SettlementEndpoint:
         rejected: dict[int, str] = {}
         for index, entry in enumerate(entries):
             try:
-                events.append(expand(entry, received_ms))
+                events.append(expand(entry, received_ms, publisher))
                 places.append(index)
             except BadEvent as error:
                 rejected[index] = str(error)
