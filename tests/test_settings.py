@@ -168,6 +168,12 @@ SHOWN_URLS = [
     ("https://user:pAsSwOrD@host/", "pAsSwOrD"),
     ("https://[::1", "::1"),
     ("//AbC", "AbC"),
+    ("https://host/aB3", "aB3"),
+    ("https://host?AbCdEf123456", "AbCdEf123456"),
+    ("wss://host/v2/AbC@dEf,1:2", "AbC"),
+    ("wss://host?streams=AbC", "AbC"),
+    ("wss://user@host#AbC", "AbC"),
+    ("wss://AbC$dEf/x", "AbC"),
 ]
 
 
@@ -180,17 +186,31 @@ def test_keys_in_urls_are_not_shown(url: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "shown"),
     [
-        "",
-        "wss://fstream.binance.com/market/stream?streams=btcusdt@kline_1m/ethusdt@aggTrade",
-        "wss://stream.binance.com:9443/ws/btcusdt_perpetual@continuousKline_1m",
-        "wss://ws.okx.com:8443/ws/v5/business",
-        "wss://api.mainnet-beta.solana.com",
+        ("", ""),
+        ("wss://fstream.binance.com/stream?streams=b@kline_1m", "wss://fstream.binance.com/***"),
+        ("wss://ws.okx.com:8443/ws/v5/business", "wss://ws.okx.com:8443/***"),
+        ("wss://user:password@[::1]:8443/", "wss://[::1]:8443"),
+        ("wss://api.mainnet-beta.solana.com", "wss://api.mainnet-beta.solana.com"),
     ],
 )
-def test_urls_without_keys_are_shown_whole(url: str) -> None:
-    assert masked_url(url) == url
+def test_all_past_the_host_of_a_url_is_masked(url: str, shown: str) -> None:
+    assert masked_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        'exchanges.okx.connection="https://host/AbCdEf"',
+        'exchanges.spinpet.solana.endpoints=["https://host/AbCdEf"]',
+        'exchanges.okx.connection.proxies=["socks5://AbCdEf:AbCdEf@host:1080"]',
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(assignment: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(assignments=[assignment])
+    assert "AbCdEf" not in str(caught.value)
 
 
 def test_endpoints_of_solana() -> None:

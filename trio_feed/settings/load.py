@@ -80,10 +80,10 @@ def _check_array(value: Any, kind: Any, path: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """For a message; what may hold a password stays out of it."""
+    """For a message; what may hold a password or a key stays out of it."""
     if isinstance(value, list):
         return "a list"
-    return "an address" if "@" in str(value) else repr(value)
+    return "an address" if "@" in str(value) or "/" in str(value) else repr(value)
 
 
 def _table_kind(kind: Any, name: str) -> Any:
