@@ -230,15 +230,15 @@ async def test_interim_answers_before_the_101_are_skipped(before, cut, autojump_
 @pytest.mark.parametrize(
     ("answer", "expected", "said"),
     [
-        (b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", UpgradeRefused,
-         "403"),
+        (b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+         UpgradeRefused, "403"),
         (b"HTTP/1.1 103 X\r\n\r\n" * 20_000, ConnectionLost, "too much"),
         (b"HTTP/1.1 103 X\r\nA: " + b"a" * 300_000, ConnectionLost, "too much"),
         (b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 2", ConnectionLost, "during the WebSocket upgrade"),
         (b"HTTP/1.1 103 X\r\n\r\n", ConnectionLost, "during the WebSocket upgrade"),
         (b"\x81\x05hello", ConnectionLost, "no HTTP"),
         (b"HTTP/1.1 103 X\r\n\r\n\x81\x05hello", ConnectionLost, "no HTTP"),
-        (b"\x81\x05helloHTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n", ConnectionLost, "something else"),
+        (b"\x81\x05helloHTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n", ConnectionLost, "ws://exchange"),
     ],
 )  # fmt: skip
 async def test_what_is_no_101_after_interim_answers(answer, expected, said, autojump_clock):
