@@ -361,7 +361,10 @@ async def test_not_json_is_400_with_one_line(autojump_clock: trio.abc.Clock) -> 
     async with running_endpoint() as harness:
         reply = await harness.post(b'{"event_id":')
         assert reply.status == 400
-        assert json.loads(reply.text) == {"message": "line 1 of the body is not JSON"}
+        assert json.loads(reply.text) == {
+            "code": 1001,
+            "message": "line 1 of the body is not JSON",
+        }
 
 
 async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Clock) -> None:
@@ -449,7 +452,10 @@ async def test_a_length_that_is_said(
         reply = await harness.post(b"[]", length=length)
         assert reply.status == status
         if status == 413:
-            assert json.loads(reply.text) == {"message": "the body is larger than 2000 bytes"}
+            assert json.loads(reply.text) == {
+                "code": 1001,
+                "message": "the body is larger than 2000 bytes",
+            }
 
 
 @pytest.mark.parametrize(("size", "status"), [(2000, 200), (2001, 413)])

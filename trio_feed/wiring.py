@@ -121,6 +121,7 @@ def make_app(
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
+        origins=settings.server.allowed_origins,
     )
 
 

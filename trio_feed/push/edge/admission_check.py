@@ -16,6 +16,11 @@ from .extensions import accept_deflate
 from .limits import ServerLimits
 
 _KEY_BYTES = 16
+_NAMES = {"host": "Host", "origin": "Origin"}
+_HINTS = {
+    "host": " is no name of this server; server.allowed_hosts names them",
+    "origin": " is no page that may use this server; server.allowed_origins names them",
+}
 _ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
 
 
@@ -31,9 +36,11 @@ class CheckedH11(h11.Connection):
     """h11 that checks every request of a connection before hypercorn sees it.
 
     A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
-    a close, after a call of ``refused(reason, value)``.  ``deflate`` is the answer to the last
-    request's offer of compression, None: none; ``expects_body`` whether that request has a body
-    still to come.
+    a close, after a call of ``refused(reason, value)``; ``problem`` is then for the client, and
+    ``bodiless`` says that its request takes no body for an answer.
+
+    ``deflate`` is the answer to the last request's offer of compression, None: none;
+    ``expects_body`` whether that request has a body still to come.
     """
 
     def __init__(
@@ -42,6 +49,8 @@ class CheckedH11(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
         self.deflate: str | None = None
         self.expects_body = False
+        self.problem = "the request is not HTTP/1.1"
+        self.bodiless = False
         self._rules, self._refused = rules, refused
         self._max_body_bytes = limits.max_body_bytes
         self._body_bytes = 0
@@ -77,6 +86,7 @@ class CheckedH11(h11.Connection):
 
         Declining is ignoring: RFC 9110, 7.8 for ``Upgrade: h2c``, RFC 6455, 9.1 for extensions.
         """
+        self.bodiless = request.method == b"HEAD"
         if request.http_version not in (b"1.0", b"1.1"):  # HTTP/2's preface says 2.0
             raise self._refusal("http_version", 505, request.http_version)
         if refusal := self._rules.admission.refusal(request.headers):
@@ -147,6 +157,7 @@ class CheckedH11(h11.Connection):
     def _refusal(self, reason: str, status: int, value: bytes) -> h11.RemoteProtocolError:
         said = value.decode("latin-1")[:100]
         self._refused(reason, said)
+        self.problem = f"{_NAMES.get(reason, reason)}: {said}{_HINTS.get(reason, '')}"
         return h11.RemoteProtocolError(f"{reason}: {said}", error_status_hint=status)
 
 

@@ -1,10 +1,11 @@
 """HTTP routes beside the WebSocket endpoint: probes, metrics, status, candles and symbols."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -16,6 +17,7 @@ from ...store import KlineStore
 from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
+from ..problems import problem
 from ..protocol import RequestError
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,13 +71,16 @@ class HttpRoutes:
             return _json({"ready": False, "reason": problem, **more}, 503)
         return _json({"ready": True, **more})
 
-    async def _metrics_page(self, _request: Request) -> Response:
+    async def _metrics_page(self, request: Request) -> Response:
+        _check_parameters(request)
         return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
 
-    async def _status_page(self, _request: Request) -> Response:
+    async def _status_page(self, request: Request) -> Response:
+        _check_parameters(request)
         return _json(self.report.status())
 
-    async def _symbols(self, _request: Request) -> Response:
+    async def _symbols(self, request: Request) -> Response:
+        _check_parameters(request)
         return _json(
             {
                 "symbols": self.hub.symbols,
@@ -85,17 +90,42 @@ class HttpRoutes:
 
     async def _klines(self, request: Request) -> Response:
         try:
+            _check_parameters(request, *parsing.HISTORY_PARAMETERS)
             question = parsing.parse_query(request.query_params)
             target = question.target
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
             own = target.splice()
             limit = question.limit or self.history_rows
             body = await history.answer(self.store, topic.stream, own, question, limit)
-        except RequestError as error:
-            return _json({"code": error.code, "message": str(error)}, 400)
         except StoreError as error:
-            return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
+            return problem_response(503, str(error), protocol.HISTORY_FAILED)
         return Response(body, media_type="application/json")
+
+
+def problem_response(
+    status: int, message: str, code: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """See :func:`..problems.problem`."""
+    return Response(problem(status, message, code), status, headers, "application/json")
+
+
+async def refused(_request: Request, error: Exception) -> Response:
+    """The answer to a question that cannot be served."""
+    assert isinstance(error, RequestError), "it is registered for no other"
+    return problem_response(400, str(error), error.code)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """The answer to a path or a method that is none of ours."""
+    assert isinstance(error, HTTPException), "it is registered for no other"
+    what = {404: f"{request.url.path[:100]}: no such page", 405: f"{request.method}: not here"}
+    message = what.get(error.status_code, error.detail)
+    return problem_response(error.status_code, message, headers=error.headers)
+
+
+def _check_parameters(request: Request, *known: str) -> None:
+    """Probes take any, for what a load balancer adds to keep caches out.  Raises RequestError."""
+    parsing.check_parameters(request.query_params.multi_items(), known)
 
 
 def _entry(stream_key: StreamKey) -> dict[str, str]:
