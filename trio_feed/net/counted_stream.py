@@ -40,7 +40,7 @@ class CountedStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._receive(max_bytes)
-        while self._before is not None and data:
+        while not self.upgraded and self._before is not None and data:
             found = self._without_interim(self._before + data)
             if found:
                 return found
