@@ -80,6 +80,89 @@ async def test_fields_that_may_be_there_once(twice: bytes, autojump_clock: MockC
 
 
 @pytest.mark.parametrize(
+    ("fields", "version"),
+    [
+        (b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", b"1.1"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", b"1.1"),
+        (b"Transfer-Encoding: chunked\r\n", b"1.0"),
+    ],
+)
+async def test_a_body_whose_end_is_a_matter_of_opinion(
+    fields: bytes, version: bytes, autojump_clock: MockClock
+) -> None:
+    """A proxy before us that counts otherwise would take the second request for a body."""
+    app = App()
+    async with served(app) as running:
+        stream = await running.dial()
+        smuggled = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+        head_of_it = b"POST / HTTP/" + version + b"\r\nHost: x\r\n" + fields + b"\r\n"
+        await stream.send_all(head_of_it + smuggled)
+        answer = await until_closed(stream)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert running.refused() == {"malformed": 1}
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("size", [1000, 1001])
+async def test_the_bound_of_a_head_that_comes_in_one_read(
+    size: int, autojump_clock: MockClock
+) -> None:
+    """And the next one's; what is behind a head, and a body before it, are not of it."""
+    small = get()
+    padding = b"A: " + b"a" * (size - len(small) - len(b"A: \r\n")) + b"\r\n"
+    whole = get(padding)
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n" + b"x" * 900
+    assert len(whole) == size
+    async with served(App(), evolve(LIMITS, max_head_bytes=1000)) as running:
+        assert await running.ask(whole) == (b"200" if size == 1000 else b"431")
+        stream = await running.dial()
+        await stream.send_all(post + post + whole)
+        answers = b""
+        while answers.count(b"HTTP/1.1 ") < 3:
+            answers += await stream.receive_some()
+        assert answers.count(b"HTTP/1.1 200") == (3 if size == 1000 else 2)
+        assert running.refused() == ({} if size == 1000 else {"head": 2})
+
+
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [
+        (b"AAAAAAAAAAAAAAAAAAAAAA==", b"101"),
+        (b"AAAAAAAAAAAAAAAAAAAAAA", b"400"),  # no base64
+        (b"AAAAAAAAAAAAAAAAAAAAAAA=", b"400"),  # 17 bytes
+        (b"AAAAAAAAAAAAAAAAAAAA", b"400"),  # 15
+        (b"AAAAAAAAAAAAAAAAAAAA AA==", b"400"),
+        (b"x", b"400"),
+        (b"\xff" * 24, b"400"),
+    ],
+)
+async def test_a_websocket_key_is_16_bytes(
+    key: bytes, status: bytes, autojump_clock: MockClock
+) -> None:
+    async with served(App()) as running:
+        upgrade = UPGRADE + KEY.replace(b"A" * 22 + b"==", key)
+        assert await running.ask(get(upgrade)) == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"Content-Length: 0\r\n", b"101"),
+        (b"Content-Length: 7\r\n", b"400"),
+        (b"Transfer-Encoding: chunked\r\n", b"400"),
+    ],
+)
+async def test_an_upgrade_has_no_body(
+    body: bytes, status: bytes, autojump_clock: MockClock
+) -> None:
+    app = App()
+    async with served(app) as running:
+        assert await running.ask(get(UPGRADE, KEY, body)) == status
+    assert len(app.scopes) == (status == b"101")
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"Content-Length: 101\r\n\r\n",

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -538,6 +539,12 @@ async def test_the_end_says_whether_everything_was_written(
         await store.close()
     assert backend.closed is not fails
     assert [line["event"] for line in logs] == ["store.write_failed"] * fails
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is named by a path, and its lock file is made there."""
+    monkeypatch.chdir(tmp_path)
 
 
 async def open_with(

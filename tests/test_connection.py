@@ -29,6 +29,7 @@ from trio_feed.settings import (
     ExchangeSettings,
     ProxySettings,
     SimulatorSettings,
+    masked_url,
 )
 from trio_feed.simulator import (
     BinanceExchange,
@@ -121,6 +122,32 @@ async def box() -> AsyncIterator[tuple[BinanceExchange, MemoryNetwork]]:
         )
         yield exchange, network
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("port", [80, 81])
+async def test_a_key_in_the_url_is_seen_nowhere(port: int, autojump_clock: trio.abc.Clock) -> None:
+    """Neither in the log and the status of a connection that is open, nor of one that fails."""
+    url = f"ws://AbC:dEf@exchange:{port}/ws/AbC@dEf?AbC"
+    async with box() as (_, network), trio.open_nursery() as nursery:
+        with capture_logs() as logged:
+            bench = Bench(network, Plan(url, (), ()))
+            errors: list[NetworkError] = []
+
+            async def attempt() -> None:
+                errors.append(await bench.run())
+
+            nursery.start_soon(attempt)
+            await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert bench.is_up.is_set() == (port == 80)
+    assert (
+        bench.state.statistics()["url"]
+        == masked_url(url)
+        == ("ws://exchange:80/***" if port == 80 else "ws://exchange:81/***")
+    )
+    shown = f"{logged} {bench.state.statistics()} {errors}"
+    assert "AbC" not in shown
+    assert "dEf" not in shown
 
 
 def plan(limit: int = 50) -> Plan:

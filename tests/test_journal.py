@@ -3,7 +3,7 @@ without threads; with threads and a real disk: tests/live)."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_feed.errors import JournalError
+from trio_feed.errors import JournalError, StartError
 from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
 from trio_feed.settings import SettlementSettings
@@ -26,13 +26,16 @@ SETTINGS = SettlementSettings(retention_s=100.0, order_retention_s=1000.0)
 
 
 def event(
-    event_id: str, *deliveries: tuple[int | None, int | None], at_ms: float = 1000.0
+    event_id: str,
+    *deliveries: tuple[int | None, int | None],
+    at_ms: float = 1000.0,
+    publisher: str = "engine",
 ) -> Settlement:
     """``deliveries`` as (user, order)."""
     rows = tuple(
         Delivery(user, order, f'"{event_id}":{n}') for n, (user, order) in enumerate(deliveries)
     )
-    return Settlement(event_id, rows, at_ms)
+    return Settlement(publisher, event_id, rows, at_ms)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -73,6 +76,98 @@ def test_an_event_is_kept_once(backend: JournalBackend) -> None:
     again = backend.settle([event("b", (1, None)), event("c", (1, None))])
     assert statuses(again) == ["duplicate", "accepted"]
     assert numbers(again.messages) == [(1, 3)]
+
+
+def test_an_event_id_belongs_to_its_publisher(backend: JournalBackend) -> None:
+    first = [event("a", (1, None)), event("a", (2, None), publisher="bank")]
+    assert statuses(backend.settle(first)) == ["accepted", "accepted"]
+    assert statuses(backend.settle(first)) == ["duplicate", "duplicate"]
+    assert [backend.head(user) for user in (1, 2)] == [1, 1]
+
+
+def test_the_same_id_with_other_content_is_rejected(backend: JournalBackend) -> None:
+    reason = "rejected event_id: used before with other content; a new event needs a new id"
+    first = event("a", (1, 7), (2, 8))
+    (row, other) = first.deliveries
+    changed = evolve(first, deliveries=(evolve(row, body='"a":9'), other))
+    for_another = evolve(first, deliveries=(evolve(row, user_id=3), other))
+    shorter = evolve(first, deliveries=(row,))
+    assert statuses(backend.settle([first, changed])) == ["accepted", reason]
+    assert statuses(backend.settle([changed, for_another, shorter])) == [reason] * 3
+    assert (backend.head(1), backend.head(3)) == (1, 0)
+
+
+def test_the_same_content_in_other_words_is_a_duplicate(backend: JournalBackend) -> None:
+    """Fields in another order (a publisher's hash map), and an owner who is named or not."""
+    one = Settlement("engine", "a", (Delivery(1, 7, '"x":1.50,"y":{"p":1,"q":2}'),), 1.0)
+    two = Settlement("engine", "a", (Delivery(None, 7, '"y":{"q":2,"p":1},"x":1.50'),), 2.0)
+    digits = Settlement("engine", "a", (Delivery(1, 7, '"x":1.5,"y":{"p":1,"q":2}'),), 2.0)
+    assert [s.split()[0] for s in statuses(backend.settle([one, two, digits]))] == [
+        "accepted", "duplicate", "rejected",
+    ]  # fmt: skip
+
+
+VERSION_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL);
+CREATE TABLE deliveries (
+    event INTEGER NOT NULL, user_id INTEGER NOT NULL, offset INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE UNIQUE INDEX deliveries_by_user ON deliveries (user_id, offset);
+CREATE INDEX deliveries_by_event ON deliveries (event);
+CREATE TABLE orders (
+    order_id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+CREATE INDEX orders_by_age ON orders (at_ms);
+CREATE TABLE users (user_id INTEGER PRIMARY KEY, offset INTEGER NOT NULL);
+INSERT INTO meta VALUES ('schema', '1'), ('epoch', '5');
+INSERT INTO events VALUES (3, 'a', 10), (4, 'b', 20);
+INSERT INTO deliveries VALUES (3, 1, 8, '"a":0'), (3, 2, 1, '"a":1'), (4, 1, 9, '"b":0');
+INSERT INTO orders VALUES (77, 1, 10);
+INSERT INTO users VALUES (1, 9), (2, 1);
+"""
+"""A file of version 1, as 0.1.0 made it; user 1's first seven events have been pruned."""
+
+
+def version_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1)
+
+
+def test_a_file_of_version_1_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    version_1(path)
+    for _ in range(2):  # the second opening finds it done
+        backend = open_journal_backend(path, now_ms=7)
+        assert backend.epoch == 5
+        assert [(m.offset, m.body) for m in backend.read(1, 7, 99, 99)] == [
+            (8, '"a":0'), (9, '"b":0'),
+        ]  # fmt: skip
+        again = backend.settle(
+            [event("a", (1, None), (2, None)), event("b", (1, None), publisher="bank")]
+        )
+        assert statuses(again) == ["duplicate", "duplicate"]
+        assert statuses(backend.settle([event("b", (2, None))]))[0].startswith("rejected event_id")
+        backend.close()
+    backend = open_journal_backend(path, now_ms=7)
+    assert statuses(backend.settle([event("c", (None, 77))])) == ["accepted"]
+    assert (backend.head(1), backend.prune(15, 0, 9)) == (10, 1)
+    assert statuses(backend.settle([event("a", (2, None))])) == ["accepted"]
+    backend.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.db"
+    version_1(path)
+    broken = (*journal_sqlite._FROM_1, "INSERT INTO nothing VALUES (1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_sqlite, "_FROM_1", broken)
+        with pytest.raises(StartError):
+            open_journal_backend(path, now_ms=7)
+    backend = open_journal_backend(path, now_ms=7)
+    assert statuses(backend.settle([event("b", (1, None))])) == ["duplicate"]
+    backend.close()
 
 
 def test_the_owner_of_an_order_is_known_from_before(backend: JournalBackend) -> None:

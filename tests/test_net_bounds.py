@@ -585,10 +585,15 @@ async def test_how_much_a_refusal_may_be(more: int, ends: bool) -> None:
     assert MAX_REFUSAL_BYTES == 262_144
     for upgraded in (False, True):
         wire, theirs = await wire_of(upgraded=upgraded)
-        await theirs.send_all(bytes(MAX_REFUSAL_BYTES + more))
+        await theirs.send_all(b"HTTP/1.1 200 ".ljust(MAX_REFUSAL_BYTES + more, b"x"))
         await wire.receive_some()
         assert wire.ended.is_set() is (ends and not upgraded)
         assert wire.end == ("the peer sent too much" if ends and not upgraded else "")
+
+
+async def read_all(wire: CountedStream) -> None:
+    while await wire.receive_some():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -601,9 +606,12 @@ async def test_how_much_a_refusal_may_be(more: int, ends: bool) -> None:
 )  # fmt: skip
 async def test_the_status_of_a_refusal(head: bytes, status: int | None) -> None:
     wire, theirs = await wire_of()
-    for n in range(len(head)):  # however it is cut
-        await theirs.send_all(head[n : n + 1])
-        await wire.receive_some()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_all, wire)
+        for n in range(len(head)):  # however it is cut
+            await theirs.send_all(head[n : n + 1])
+            await trio.testing.wait_all_tasks_blocked()
+        await theirs.aclose()
     assert wire.refused_with() == status
 
 

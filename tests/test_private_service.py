@@ -198,7 +198,8 @@ async def test_requests_that_are_refused(autojump_clock: trio.abc.Clock) -> None
         assert (await post(running, key="tfp_wrong"))[0] == 401
         assert (await post(running, key=KEYS[1001]))[0] == 401
         status, reply = await post(running, "x" * 6000)
-        assert (status, reply) == (413, {"message": "the body is larger than 5000 bytes"})
+        problem = "the body is larger than 5000 bytes"
+        assert (status, reply) == (413, {"code": 1001, "message": problem})
         bearer = f"Authorization: Bearer {PUBLISHER}"
         path = "/api/v1/settlement/events"
         status, text = await http(running, "POST", path, b"{", bearer)

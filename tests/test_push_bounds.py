@@ -192,7 +192,7 @@ def test_names_of_a_query_string() -> None:
 
 def taken(entry: Any) -> bool:
     try:
-        expand(entry, 1.0)
+        expand(entry, 1.0, "engine")
     except BadEvent:
         return False
     return True
@@ -241,7 +241,7 @@ def test_every_status_of_an_order(status: str) -> None:
 
 
 def test_the_length_of_what_is_told() -> None:
-    (delivery,) = expand(of_balance(extra=""), 1.0).deliveries
+    (delivery,) = expand(of_balance(extra=""), 1.0, "engine").deliveries
     (_, _, rest) = delivery.body.partition('"data":')
     used = len(rest.removesuffix(',"event_id":"e"'))
     assert taken(of_balance(extra="x" * (4096 - used)))
@@ -254,13 +254,13 @@ def test_of_each_side_every_field_is_checked(role: str, other: str) -> None:
     for name in ("user_id", "order_id", "side", "fee"):
         less = {key: value for key, value in base[role].items() if key != name}
         with pytest.raises(BadEvent, match=f"data.{role}.{name}: missing"):
-            expand(event("e", "trade", {**base, role: less}), 1.0)
+            expand(event("e", "trade", {**base, role: less}), 1.0, "engine")
     with pytest.raises(BadEvent, match=f"data.{role}.role: belongs into data"):
-        expand(event("e", "trade", {**base, role: {**base[role], "role": "TAKER"}}), 1.0)
+        expand(event("e", "trade", {**base, role: {**base[role], "role": "TAKER"}}), 1.0, "engine")
     with pytest.raises(BadEvent, match=r"data\.role: belongs into"):
-        expand(event("e", "trade", {**base, "role": "x"}), 1.0)
+        expand(event("e", "trade", {**base, "role": "x"}), 1.0, "engine")
     with pytest.raises(BadEvent, match=f"data.{other}: not a JSON object"):
-        expand(event("e", "trade", {**base, other: "x"}), 1.0)
+        expand(event("e", "trade", {**base, other: "x"}), 1.0, "engine")
 
 
 @pytest.mark.parametrize(
@@ -272,12 +272,12 @@ def test_of_each_side_every_field_is_checked(role: str, other: str) -> None:
 )
 def test_every_field_is_needed_and_told_in_order(entry: Any, names: tuple[str, ...]) -> None:
     whole = entry()
-    (delivery,) = expand(whole, 1.0).deliveries
+    (delivery,) = expand(whole, 1.0, "engine").deliveries
     assert list(json.loads("{" + delivery.body + "}")["data"])[: len(names)] == list(names)
     for name in names:
         less = {key: value for key, value in whole["data"].items() if key != name}
         with pytest.raises(BadEvent, match=f"data.{name}: missing"):
-            expand({**whole, "data": less}, 1.0)
+            expand({**whole, "data": less}, 1.0, "engine")
 
 
 def test_the_edges_of_a_body() -> None:
@@ -293,7 +293,7 @@ def test_the_edges_of_a_body() -> None:
 
 def test_a_long_unknown_name_is_cut() -> None:
     with pytest.raises(BadEvent) as caught:
-        expand({**of_balance(), "x" * 41: 1}, 1.0)
+        expand({**of_balance(), "x" * 41: 1}, 1.0, "engine")
     assert str(caught.value).startswith(repr("x" * 40) + ":")
 
 

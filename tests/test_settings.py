@@ -4,7 +4,15 @@ import pytest
 
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval
-from trio_feed.settings import Secret, load, masked, masked_url, needing_restart
+from trio_feed.settings import (
+    Secret,
+    Settings,
+    load,
+    masked,
+    masked_url,
+    misspelt,
+    needing_restart,
+)
 from trio_feed.settings.fields import Duration
 
 PROXY = "exchanges.binance_usdm.connection.proxy"
@@ -95,6 +103,46 @@ def test_a_wrong_key_is_one_line_with_its_path(assignment: str, line: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_names_the_file_or_the_variable(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text("[server]\nport = 1\nprot = 2")
+    second.write_text('[server]\nport = "x"\n[[settlement.publishers]]\nname = "a"')
+
+    def refused(*files: Path, environ: dict[str, str] | None = None, to: str = "") -> str:
+        with pytest.raises(SettingsError) as caught:
+            load(files, environ, [to] if to else [])
+        return str(caught.value)
+
+    assert refused(first).endswith(f" ({first})")
+    assert refused(second).endswith(f"'x' is not a whole number ({second})")
+    assert f"({second})" in refused(second, to="server.port=1")  # a table of an array
+    name = "TRIO_FEED__SERVER__PORT"
+    assert refused(second, environ={name: "y"}) == (
+        f"server.port: 'y' is not a whole number ({name})"
+    )
+    assert refused(environ={name: "1"}, to="server.port=z").endswith("(--set)")
+    missing = {f"TRIO_FEED__{PROXY}__ENABLED".replace(".", "__").upper(): "true"}
+    assert refused(environ=missing).endswith(f"is enabled ({next(iter(missing))})")
+    assert "TRIO_FEED___X" in refused(environ={"TRIO_FEED___X": "1"})
+
+
+def test_variables_that_were_meant_for_us(tmp_path: Path) -> None:
+    meant = {
+        "TRIO_FEED_SERVER_PORT": "TRIO_FEED__SERVER__PORT",
+        "TRIO_FEED_SERVER__PORT": "TRIO_FEED__SERVER__PORT",
+        "TRIO_FEED_AUTH_JWT_KEY_FILE": "TRIO_FEED__AUTH__JWT__KEY_FILE",
+        "trio_feed__server__port": "TRIO_FEED__SERVER__PORT",
+        "TRIOFEED__STORE__PATH": "TRIO_FEED__STORE__PATH",
+        "TRIO_FEED_EXCHANGES__OKX__ENABLED": "TRIO_FEED__EXCHANGES__OKX__ENABLED",
+    }
+    others = [
+        "TRIO_FEED__SERVER__PORT", "TRIO_FEED_SERVICE_PORT", "TRIO_FEED_PORT", "TRIO_FEED_HOME",
+        "TRIO_FEED_PORT_8080_TCP", "TRIO_FEEDER_SERVER_PORT", "SERVER_PORT",
+    ]  # fmt: skip
+    environ = dict.fromkeys([*meant, *others], "1")
+    assert dict(misspelt(environ, Settings)) == meant
+
+
 def test_how_long_candles_stay(tmp_path: Path) -> None:
     """What is not named keeps its default; files, environment and --set add up."""
     file = tmp_path / "a.toml"
@@ -168,6 +216,12 @@ SHOWN_URLS = [
     ("https://user:pAsSwOrD@host/", "pAsSwOrD"),
     ("https://[::1", "::1"),
     ("//AbC", "AbC"),
+    ("https://host/aB3", "aB3"),
+    ("https://host?AbCdEf123456", "AbCdEf123456"),
+    ("wss://host/v2/AbC@dEf,1:2", "AbC"),
+    ("wss://host?streams=AbC", "AbC"),
+    ("wss://user@host#AbC", "AbC"),
+    ("wss://AbC$dEf/x", "AbC"),
 ]
 
 
@@ -180,17 +234,31 @@ def test_keys_in_urls_are_not_shown(url: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "shown"),
     [
-        "",
-        "wss://fstream.binance.com/market/stream?streams=btcusdt@kline_1m/ethusdt@aggTrade",
-        "wss://stream.binance.com:9443/ws/btcusdt_perpetual@continuousKline_1m",
-        "wss://ws.okx.com:8443/ws/v5/business",
-        "wss://api.mainnet-beta.solana.com",
+        ("", ""),
+        ("wss://fstream.binance.com/stream?streams=b@kline_1m", "wss://fstream.binance.com/***"),
+        ("wss://ws.okx.com:8443/ws/v5/business", "wss://ws.okx.com:8443/***"),
+        ("wss://user:password@[::1]:8443/", "wss://[::1]:8443"),
+        ("wss://api.mainnet-beta.solana.com", "wss://api.mainnet-beta.solana.com"),
     ],
 )
-def test_urls_without_keys_are_shown_whole(url: str) -> None:
-    assert masked_url(url) == url
+def test_all_past_the_host_of_a_url_is_masked(url: str, shown: str) -> None:
+    assert masked_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        'exchanges.okx.connection="https://host/AbCdEf"',
+        'exchanges.spinpet.solana.endpoints=["https://host/AbCdEf"]',
+        'exchanges.okx.connection.proxies=["socks5://AbCdEf:AbCdEf@host:1080"]',
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(assignment: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(assignments=[assignment])
+    assert "AbCdEf" not in str(caught.value)
 
 
 def test_endpoints_of_solana() -> None:

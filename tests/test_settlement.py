@@ -33,26 +33,31 @@ def told(settlement: Settlement) -> list[tuple[int | None, int | None, dict[str,
 
 def refused(entry: Any) -> str:
     with pytest.raises(BadEvent) as caught:
-        expand(entry, 1.0)
+        expand(entry, 1.0, "engine")
     return str(caught.value)
 
 
 def test_an_order_update() -> None:
-    settlement = expand(event("e1", "order.update", order(1001), 7), 5.0)
+    settlement = expand(event("e1", "order.update", order(1001), 7), 5.0, "engine")
     assert (settlement.event_id, settlement.received_ms) == ("e1", 5.0)
     assert told(settlement) == [
         (7, 1001, {"type": "order.update", "data": order(1001), "event_id": "e1"})
     ]
-    assert told(expand(event("e1", "order.update", order(avg_price=None)), 1.0))[0][0] is None
+    assert (
+        told(expand(event("e1", "order.update", order(avg_price=None)), 1.0, "engine"))[0][0]
+        is None
+    )
 
 
 def test_a_balance_update() -> None:
-    ((user, order_id, message),) = told(expand(event("e", "balance.update", balance(), 7), 1.0))
+    ((user, order_id, message),) = told(
+        expand(event("e", "balance.update", balance(), 7), 1.0, "engine")
+    )
     assert (user, order_id, message["data"]) == (7, None, balance())
 
 
 def test_a_trade_reaches_both_sides_with_their_own_words() -> None:
-    taker, maker = told(expand(event("t", "trade", trade(7, 8)), 1.0))
+    taker, maker = told(expand(event("t", "trade", trade(7, 8)), 1.0, "engine"))
     assert (taker[0], taker[1], maker[0], maker[1]) == (7, 1001, 8, 1002)
     assert taker[2]["data"] == {
         "trade_id": 5001, "order_id": 1001, "symbol": "BTC_USDT", "side": "BUY",
@@ -64,14 +69,17 @@ def test_a_trade_reaches_both_sides_with_their_own_words() -> None:
 
 
 def test_with_oneself_a_trade_is_two_events() -> None:
-    assert [row[0] for row in told(expand(event("t", "trade", trade(7, 7)), 1.0))] == [7, 7]
+    assert [row[0] for row in told(expand(event("t", "trade", trade(7, 7)), 1.0, "engine"))] == [
+        7,
+        7,
+    ]
 
 
 def test_every_digit_passes() -> None:
     raw = json.dumps([event("e", "balance.update", balance(avail="000.10", frozen="1" * 30), 1)])
     raw = raw.replace('"reason"', '"rate": 1.10, "huge": 123456789012345678901234567890, "reason"')
     (entry,) = list(parse_body(raw.encode(), 9))
-    (delivery,) = expand(entry, 1.0).deliveries
+    (delivery,) = expand(entry, 1.0, "engine").deliveries
     for text in ('"000.10"', "1" * 30, '"rate":1.10,', ":123456789012345678901234567890"):
         assert text in delivery.body
 
@@ -80,7 +88,7 @@ def test_what_only_one_side_says_stays_there() -> None:
     data = trade()
     data["taker"]["client_order_id"] = "mine"
     data["venue"] = "x"
-    taker, maker = told(expand(event("t", "trade", data), 1.0))
+    taker, maker = told(expand(event("t", "trade", data), 1.0, "engine"))
     assert taker[2]["data"]["client_order_id"] == "mine"
     assert "client_order_id" not in maker[2]["data"]
     assert (taker[2]["data"]["venue"], maker[2]["data"]["venue"]) == ("x", "x")
@@ -213,7 +221,7 @@ def test_whatever_comes_is_an_event_or_a_bad_event(
         entry = {"event_id": "e", "type": kind, "data": {**trade(), "taker": data}}
     (parsed,) = list(parse_body(json.dumps([entry]).encode(), 9))
     try:
-        settlement = expand(parsed, 1.0)
+        settlement = expand(parsed, 1.0, "engine")
     except BadEvent as bad:
         assert "\n" not in str(bad)  # noqa: PT017
         assert len(str(bad)) < 200  # noqa: PT017
@@ -325,9 +333,9 @@ async def test_batches_leave_everybody_their_turn(
     few are handed out."""
     checked: list[float] = []
 
-    def counted(entry: Any, received_ms: float) -> Settlement:
+    def counted(entry: Any, received_ms: float, publisher: str) -> Settlement:
         checked.append(received_ms)
-        return expand(entry, received_ms)
+        return expand(entry, received_ms, publisher)
 
     monkeypatch.setattr(settlement_endpoint, "expand", counted)
     steps: set[tuple[int, int]] = set()
@@ -392,7 +400,10 @@ async def test_not_json_is_400_with_one_line(autojump_clock: trio.abc.Clock) -> 
     async with running_endpoint() as harness:
         reply = await harness.post(b'{"event_id":')
         assert reply.status == 400
-        assert json.loads(reply.text) == {"message": "line 1 of the body is not JSON"}
+        assert json.loads(reply.text) == {
+            "code": 1001,
+            "message": "line 1 of the body is not JSON",
+        }
 
 
 async def test_a_full_disk_is_503_and_life_goes_on(autojump_clock: trio.abc.Clock) -> None:
@@ -480,7 +491,10 @@ async def test_a_length_that_is_said(
         reply = await harness.post(b"[]", length=length)
         assert reply.status == status
         if status == 413:
-            assert json.loads(reply.text) == {"message": "the body is larger than 2000 bytes"}
+            assert json.loads(reply.text) == {
+                "code": 1001,
+                "message": "the body is larger than 2000 bytes",
+            }
 
 
 @pytest.mark.parametrize(("size", "status"), [(2000, 200), (2001, 413)])

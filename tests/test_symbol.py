@@ -369,6 +369,7 @@ def test_comparison_is_off_where_it_is_not_wanted() -> None:
 
 def test_a_minute_whose_other_side_never_comes_is_counted() -> None:
     engine = building(trade_intervals=(S30,))
+    engine.go(0).take(*trades_of(-1, range(1, 3)))
     engine.go(60).take(official(0, 1))
     engine.go(60 + 121).take(official(1, 1))
     assert counted(engine.out, "reconciled") == [(("one_sided",), 1.0)]

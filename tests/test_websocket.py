@@ -204,6 +204,55 @@ async def test_messages_both_ways(autojump_clock):
     assert closed == [(CLOSE, struct.pack("!H", 1000))]
 
 
+@pytest.mark.parametrize("cut", [1, 7, 13, 40, 1000])
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+        b"HTTP/1.1 100\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.0 103 X\nA: 1\n\n",
+    ],
+)
+async def test_interim_answers_before_the_101_are_skipped(before, cut, autojump_clock):
+    """RFC 9110, 15.2: a client must be able to read one or more of them before the final one."""
+
+    async def handler(peer):
+        await peer.read_request()
+        answer = before + peer.switching() + frame(TEXT, b"hello")
+        for at in range(0, len(answer), cut):
+            await peer.stream.send_all(answer[at : at + cut])
+            await trio.sleep(0.01)
+        await trio.sleep_forever()
+
+    async with exchange(handler) as network, connect(network) as socket:
+        assert await socket.receive() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "said"),
+    [
+        (b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+         UpgradeRefused, "403"),
+        (b"HTTP/1.1 103 X\r\n\r\n" * 20_000, ConnectionLost, "too much"),
+        (b"HTTP/1.1 103 X\r\nA: " + b"a" * 300_000, ConnectionLost, "too much"),
+        (b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 2", ConnectionLost, "during the WebSocket upgrade"),
+        (b"HTTP/1.1 103 X\r\n\r\n", ConnectionLost, "during the WebSocket upgrade"),
+        (b"\x81\x05hello", ConnectionLost, "no HTTP"),
+        (b"HTTP/1.1 103 X\r\n\r\n\x81\x05hello", ConnectionLost, "no HTTP"),
+        (b"\x81\x05helloHTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n", ConnectionLost, "ws://exchange"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_101_after_interim_answers(answer, expected, said, autojump_clock):
+    async def handler(peer):
+        await peer.stream.receive_some()
+        await peer.stream.send_all(answer)
+        if said.startswith("during"):
+            await peer.stream.aclose()
+        else:
+            await trio.sleep_forever()
+
+    assert said in str(await not_opened(handler, expected))
+
+
 @pytest.mark.parametrize(
     ("url", "host_header", "target"),
     [

@@ -19,7 +19,7 @@ from . import __version__, logs, service
 from .environment import real_environment
 from .errors import SettingsError, StartError, StoreError
 from .push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
-from .settings import Settings, load, masked
+from .settings import Settings, load_with_origins, masked, misspelt
 from .supervise import root_cause
 from .validate import check, complete
 
@@ -31,15 +31,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.command == "key":
         return _new_key(options)
+    for name, meant in misspelt(os.environ, Settings):
+        print(f"trio_feed: {name} is not read; did you mean {meant}?", file=sys.stderr)
     try:
-        settings = complete(_load(options))
-        check(settings)
+        settings = _load(options)
     except SettingsError as error:
         return _refuse(error)
     if options.check:
-        print(json.dumps(masked(settings), indent=2))
-        return 0
+        return _print(json.dumps(masked(settings), indent=2))
     return _run(settings, partial(_load, options))
+
+
+def _print(text: str) -> int:
+    """To stdout, of which a reader may want the beginning only (``| head``)."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is still in Python's buffer would be tried again at the exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            return _refuse(StartError(f"stdout: {error.strerror}"))
+    return 0
 
 
 def _new_key(options: argparse.Namespace) -> int:
@@ -47,9 +59,10 @@ def _new_key(options: argparse.Namespace) -> int:
     key, digest = new_key(PUBLISHER_KEY if options.publisher else USER_KEY)
     table = "settlement.publishers" if options.publisher else "auth.api_keys"
     user = "" if options.publisher else f"user_id = {options.user}\n"
-    print(f"# key: {key}\n# It is shown this once.  The lines for the settings:")
-    print(f'[[{table}]]\nname = "{options.name}"\n{user}sha256 = "{digest}"')
-    return 0
+    return _print(
+        f"# key: {key}\n# It is shown this once.  The lines for the settings:\n"
+        f'[[{table}]]\nname = "{options.name}"\n{user}sha256 = "{digest}"'
+    )
 
 
 def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
@@ -76,10 +89,17 @@ def _explain(cause: BaseException) -> int:
 
 
 def _load(options: argparse.Namespace) -> Settings:
+    """Complete and checked.  Raises SettingsError, which names the file or the variable."""
     files = options.config
     if not files and os.path.exists(DEFAULT_CONFIG):
         files = [DEFAULT_CONFIG]
-    return load(files, os.environ, options.set)
+    settings, origins = load_with_origins(files, os.environ, options.set)
+    try:
+        settings = complete(settings)
+        check(settings)
+    except SettingsError as error:
+        raise origins.named(error) from None
+    return settings
 
 
 def _refuse(error: BaseException) -> int:

@@ -4,12 +4,28 @@ One :class:`Metrics` per service, with a registry of its own, given to all who c
 global, so tests run side by side.
 """
 
-from collections.abc import Callable, Iterator
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 
 from attrs import frozen
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+
+from . import __version__
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -26,11 +42,93 @@ class _Read(Collector):
         yield CounterMetricFamily(self.name, self.text, value=self.read())
 
 
+@frozen
+class ProxySample:
+    """One proxy of a venue, the ``number``-th of its settings; ``address`` without credentials."""
+
+    venue: str
+    number: int
+    kind: str
+    address: str
+    up: bool
+    failures: int
+    successes: int
+
+
+@frozen(eq=False)
+class _Proxies(Collector):
+    """Read when the page is asked for."""
+
+    read: Callable[[], Iterable[ProxySample]]
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("venue", "number", "kind", "proxy")
+        up = GaugeMetricFamily(
+            "trio_feed_proxy_up", "1: the proxy may be used, 0: it cools down", labels=labels
+        )
+        failures = CounterMetricFamily(
+            "trio_feed_proxy_failures", "Attempts through the proxy that failed", labels=labels
+        )
+        successes = CounterMetricFamily(
+            "trio_feed_proxy_successes", "Attempts through the proxy that succeeded", labels=labels
+        )
+        for each in self.read():
+            names = (each.venue, str(each.number), each.kind, each.address)
+            up.add_metric(names, float(each.up))
+            failures.add_metric(names, each.failures)
+            successes.add_metric(names, each.successes)
+        yield from (up, failures, successes)
+
+
+@frozen
+class LoopTurns:
+    """How long turns of the event loop took: how many at most each of ``bounds``, those of the
+    bound before not among them, and at the end how many took longer."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    sum_s: float
+
+
+@frozen(eq=False)
+class _Turns(Collector):
+    read: Callable[[], LoopTurns]
+
+    def collect(self) -> Iterator[Metric]:
+        turns, so_far, buckets = self.read(), 0, []
+        for bound, count in zip((*turns.bounds, inf), turns.counts, strict=True):
+            so_far += count
+            buckets.append(("+Inf" if bound == inf else str(bound), float(so_far)))
+        yield HistogramMetricFamily(
+            "trio_feed_loop_lag_seconds",
+            "Turns of the event loop: so long whatever had become ready waited at most",
+            buckets=buckets,
+            sum_value=turns.sum_s,
+        )
+
+
+@frozen(eq=False)
+class _WithoutTimesOfCreation(Collector):
+    """prometheus_client says of each counter and histogram when it was made, which doubles the
+    page for nothing; its own switch is global."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            kept = [each for each in metric.samples if not each.name.endswith("_created")]
+            if len(kept) != len(metric.samples):
+                samples, metric = kept, Metric(metric.name, metric.documentation, metric.type)
+                metric.samples = samples
+            yield metric
+
+
 class Metrics:
     """All of the service's instruments.  Names are ``trio_feed_<what>_<unit>``."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"trio_feed_{name}", text, labels, registry=registry)
@@ -38,6 +136,9 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"trio_feed_{name}", text, labels, registry=registry)
 
+        gauge("build_info", "What runs here", "version", "python").labels(
+            __version__, platform.python_version()
+        ).set(1)
         self.messages = counter("messages", "Messages received from exchanges", "venue")
         self.bad_messages = counter("bad_messages", "Messages dropped where parsed", "venue")
         self.ignored_messages = counter(
@@ -158,6 +259,16 @@ class Metrics:
         text = "Lines of the log that stdout did not take"
         self._registry.register(_Read("trio_feed_log_lines_lost", text, read))
 
+    def follow_proxies(self, read: Callable[[], Iterable[ProxySample]]) -> None:
+        """``read`` gives every proxy that there is now."""
+        self._registry.register(_Proxies(read))
+
+    def follow_loop(self, read: Callable[[], LoopTurns]) -> None:
+        """``read`` gives the turns of the event loop since the start."""
+        self._registry.register(_Turns(read))
+
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
-        return generate_latest(self._registry)
+        page = CollectorRegistry()
+        page.register(_WithoutTimesOfCreation(self._registry))
+        return generate_latest(page)

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from . import logs
 from .bus.local import LocalBus
-from .clocks import make_clock_monitor, run_clock_monitor
+from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
 from .environment import Environment
 from .errors import SettingsError
 from .feeds import Feeds
@@ -83,6 +83,7 @@ async def run(
     metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
     async with (
+        measured_loop(metrics),
         open_store(
             settings.store, simulated=simulated, now_ms=environment.now_ms(), metrics=metrics
         ) as store,
@@ -104,6 +105,7 @@ async def run(
             redirect = await start_simulator(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
             await venues.open()
+            metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")

@@ -7,13 +7,17 @@ from attrs import evolve
 from .core.channels import kinds_of
 from .errors import SettingsError
 from .ingest.driver import EVERY
-from .model import Channel
+from .model import Channel, Interval
+from .net.urls import RestUrl, WebSocketUrl
 from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
-from .settings import ExchangeSettings, Settings
+from .settings import ConnectionSettings, ExchangeSettings, Settings
+from .settings.exchanges import FROM_TRADES
 from .simulator.exchanges import VENUES as BOXED
 from .simulator.exchanges import completed
-from .venues import NAMES, make_venue
+from .venues import NAMES, Venue, make_venue
+
+_DEFAULT_CHANNELS = ExchangeSettings().channels
 
 
 def complete(settings: Settings) -> Settings:
@@ -46,15 +50,61 @@ def check(settings: Settings) -> None:
 def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
     """What is asked of a venue is something that it has."""
     venue, key = make_venue(name, exchange), f"exchanges.{name}"
+    _check_urls(exchange.connection, f"{key}.connection")
+    if not exchange.symbols:
+        raise SettingsError(
+            f"{key}.symbols", "none; name some, such as BTCUSDT, or write enabled = false"
+        )
+    if venue.LISTED:
+        _check_symbols(exchange.symbols, f"{key}.symbols")
     if unknown := set(exchange.intervals) - venue.INTERVALS:
-        raise SettingsError(f"{key}.intervals", f"{name} has no {_list(unknown)} candles")
-    for channel in exchange.channels:
-        if channel is not Channel.KLINE and not kinds_of(channel, venue.KINDS, venue.TRADE_KIND):
-            raise SettingsError(f"{key}.channels", f"{name} has no {channel.replace('_', ' ')}s")
+        problem = f"{name} has no {_list(unknown)} candles; {_elsewhere(unknown, venue.INTERVALS)}"
+        raise SettingsError(f"{key}.intervals", problem)
+    had = [channel for channel in exchange.channels if _has(venue, channel)]
+    if lacking := [channel for channel in exchange.channels if channel not in had]:
+        what = " and ".join(f"{channel.replace('_', ' ')}s" for channel in lacking)
+        default = " (they are in the default)" if exchange.channels == _DEFAULT_CHANNELS else ""
+        instead = ", ".join(f'"{channel}"' for channel in had)
+        problem = f"{name} has no {what}{default}; write channels = [{instead}]"
+        raise SettingsError(f"{key}.channels", problem)
     if exchange.fallback == "simulated" and not (name in BOXED and venue.LISTED):
         raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")
     if EVERY in exchange.symbols and venue.LISTED:
         raise SettingsError(f"{key}.symbols", f"{name} has a list; name the symbols of it")
+
+
+def _check_urls(connection: ConnectionSettings, key: str) -> None:
+    try:
+        if connection.websocket_url:
+            WebSocketUrl.parse(connection.websocket_url)
+        if connection.rest_url:
+            RestUrl.parse(connection.rest_url)
+    except SettingsError as error:
+        raise SettingsError(f"{key}.{error.path}", error.problem) from None
+
+
+def _check_symbols(symbols: Iterable[str], key: str) -> None:
+    """Names that no venue's list can hold: those are upper case where there is a case, and have
+    none of the signs that other programs put between the parts."""
+    for symbol in symbols:
+        meant = symbol.partition(":")[0].replace("/", "").upper()  # BTC/USDT:USDT
+        if symbol not in (meant, EVERY):
+            raise SettingsError(key, f"{symbol!r} is no symbol; did you mean {meant}?")
+
+
+def _has(venue: Venue, channel: Channel) -> bool:
+    return channel is Channel.KLINE or bool(kinds_of(channel, venue.KINDS, venue.TRADE_KIND))
+
+
+def _elsewhere(wanted: set[Interval], had: Iterable[Interval]) -> str:
+    """Where a venue's lack of an interval is made good."""
+    ways = []
+    if of_trades := wanted & FROM_TRADES:
+        ways.append(f"{_list(of_trades)} can be made from trades: trade_intervals")
+    if of_minutes := wanted - FROM_TRADES:
+        ways.append(f"{_list(of_minutes)} can be made from 1m: rollup_intervals")
+    known = " ".join(interval for interval in Interval if interval in had)
+    return "; ".join([*ways, f"it has {known or 'none of its own'}"])
 
 
 def _list(names: Iterable[str]) -> str:

@@ -130,6 +130,7 @@ def make_app(
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
         waiting=waiting,
+        origins=settings.server.allowed_origins,
     )
 
 

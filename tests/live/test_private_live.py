@@ -27,7 +27,7 @@ KEYS, AUTH = keys_for(1001)
 
 
 def settled(event_id: str, user: int = 1, size: int = 1) -> Settlement:
-    return Settlement(event_id, (Delivery(user, None, f'"x":"{"y" * size}"'),), 1000.0)
+    return Settlement("engine", event_id, (Delivery(user, None, f'"x":"{"y" * size}"'),), 1000.0)
 
 
 @asynccontextmanager

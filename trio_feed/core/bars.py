@@ -88,6 +88,14 @@ class TradeBars:
         done = self._done.get(interval, ())
         return next((b.volume for b in reversed(done) if b.open_ms == open_ms), None)
 
+    def complete_from(self, interval: Interval) -> int | None:
+        """The open time of the first candle, from now on, of which every trade is to come; None
+        before the first trade."""
+        bar = self._bars.get(interval)
+        if bar is None:
+            return None
+        return bar.open_ms if bar.complete else bar.end_ms
+
     def resume(self, last: Kline, interval: Interval) -> None:
         """Go on behind a stored candle: whatever was traded since comes first.  Candles of longer
         intervals that run at its end are not complete."""

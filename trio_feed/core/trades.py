@@ -55,6 +55,7 @@ class SymbolTrades:
     sequence: TradeSequence = field(init=False)
     bars: TradeBars = field(init=False)
     _pairs: Reconciler = field(factory=Reconciler)
+    _compared_from_ms: int | None = None
     _not_before: Mono = Mono(0.0)
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
@@ -156,13 +157,22 @@ class SymbolTrades:
 
     def compare_built(self, kline: Kline, now: Now) -> list[Verdict]:
         """A 1m candle made here closed."""
-        return self._pairs.add_built(kline, now=float(now.mono) * 1000) if self.checks else []
+        if not self.checks:
+            return []
+        if self._compared_from_ms is None:
+            self._compared_from_ms = kline.open_ms
+        return self._pairs.add_built(kline, now=float(now.mono) * 1000)
 
     def compare_official(self, kline: Kline, now: Now) -> list[Verdict]:
-        """The exchange's own closed."""
+        """The exchange's own closed.  None is expected here for one from before the trades began,
+        such as those of the history at a start."""
         if not self.checks:
             return []
         at = float(now.mono) * 1000
+        if self._compared_from_ms is None:
+            self._compared_from_ms = self.bars.complete_from(Interval.M1)
+        if self._compared_from_ms is None or kline.open_ms < self._compared_from_ms:
+            return self._pairs.expire(at)
         return [*self._pairs.add_official(kline, now=at), *self._pairs.expire(at)]
 
     def _add(self, steps: Sequence[Trade | Break], now: Now) -> Taken:

@@ -13,7 +13,7 @@ venue
 └─ pool             connections, each restarted by itself
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Never
@@ -25,9 +25,10 @@ from attrs import asdict, evolve
 from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
+from ..metrics import ProxySample
 from ..model import Series, StreamKey
 from ..net.budgets import Weights
-from ..net.egress import make_egress
+from ..net.egress import ProxyStatistics, make_egress
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
@@ -113,13 +114,25 @@ class VenueFeed:
         """Everything that one can subscribe to."""
         return self.driver.stream_keys()
 
+    def proxies(self) -> list[ProxySample]:
+        """A snapshot for the metrics."""
+        name = self.venue.NAME
+        return [
+            ProxySample(
+                name, number, p.kind, p.address, p.state == "healthy", p.failures, p.successes
+            )
+            for number, p in enumerate(self._proxies(), 1)
+        ]
+
+    def _proxies(self) -> Sequence[ProxyStatistics]:
+        egress = self._route.egress
+        return () if egress is None else egress.statistics(mono())
+
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
-        egress = self._route.egress
-        proxies = () if egress is None else egress.statistics(mono())
         return {
             "connections": [state.statistics() for state in self.connections],
-            "proxies": [asdict(proxy) for proxy in proxies],
+            "proxies": [asdict(proxy) for proxy in self._proxies()],
             "dials_waiting": self._dials.waiting,
             "rest_waiting": self._weights.waiting,
             "questions": len(self.driver.queues.fetches),

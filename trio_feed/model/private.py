@@ -17,8 +17,10 @@ class Delivery:
 
 @frozen
 class Settlement:
-    """A settlement event: ``event_id`` names it once for all.  ``received_ms``: our clock."""
+    """A settlement event: ``event_id`` names it once for all among its publisher's.
+    ``received_ms``: our clock."""
 
+    publisher: str
     event_id: str
     deliveries: tuple[Delivery, ...]
     received_ms: float

@@ -15,6 +15,11 @@ MAX_REFUSAL_BYTES = 256 * 1024
 """More than this before the upgrade is done is no handshake."""
 
 
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
+_DECIDED_BY = len(b"HTTP/1.1 103 ")
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+
 class CountedStream(trio.abc.Stream):
     """The bytes under the library, and what can be concluded from them.
 
@@ -26,6 +31,7 @@ class CountedStream(trio.abc.Stream):
         self._stream = stream
         self._frames = frames
         self._head = b""
+        self._before: bytes | None = b""  # of the answer to the upgrade; None: it has begun
         self.upgraded = False
         self.ended = trio.Event()
         self.end = ""
@@ -33,6 +39,32 @@ class CountedStream(trio.abc.Stream):
         self.last_received = trio.current_time()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._receive(max_bytes)
+        while not self.upgraded and self._before is not None and data:
+            found = self._without_interim(self._before + data)
+            if found:
+                return found
+            data = await self._receive(max_bytes)
+        return data
+
+    def _without_interim(self, data: bytes) -> bytes:
+        """``data`` from the answer proper on; empty: that has not begun.
+
+        An interim answer such as 103 Early Hints may come before any other (RFC 9110, 15.2), and
+        the library takes it for a refusal.
+        """
+        while (interim := _INTERIM.match(data)) and (end := _END_OF_HEAD.search(data)):
+            data = data[end.end() :]
+        if interim or (len(data) < _DECIDED_BY and b"HTTP/1.".startswith(data[:7])):
+            self._before = data
+            return b""
+        self._before = None
+        self._head = data[:16]
+        if not data.startswith(b"HTTP/"):  # h11 would wait for the end of it
+            self._end("the peer sent what is no HTTP")
+        return data
+
+    async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError:

@@ -144,8 +144,8 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
         try:
             event = http.next_event()
         except h11.ProtocolError as exc:
-            problem = f"{where} sent a reply that is not HTTP ({_harmless(one_line(exc), proxy)})"
-            raise ProxyProtocolError(problem) from None
+            said = _harmless(str(exc), proxy)[:200]  # cut first, half a secret would not be known
+            raise ProxyProtocolError(f"{where} sent a reply that is not HTTP ({said})") from None
         if isinstance(event, h11.Response):
             _judge_connect(event, proxy, where)
             return http.trailing_data[0]

@@ -7,14 +7,17 @@ import structlog
 import trio
 from attrs import define, field
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
-from .edge.routes import HttpRoutes, ServiceReport
+from .edge.routes import HttpRoutes, ServiceReport, no_route, problem_response, refused
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
@@ -22,11 +25,13 @@ from .fanout.transport import TextTransport, Transport
 from .fanout.waiting import WaitingBytes
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
+from .protocol import RequestError
 from .session import Receive, Session, SessionContext
 
 log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
+_HANDLERS = {RequestError: refused, HTTPException: no_route}
 
 
 @define
@@ -34,8 +39,8 @@ class PushApp:
     """The open sessions, and what they and the routes need.
 
     ``report`` tells the feeds' part of the status page, ``waiting`` are the bytes that wait for all
-    clients.  ``klines`` False leaves out the WebSocket
-    endpoint.
+    clients.  ``klines`` False leaves out the WebSocket endpoint.  ``origins``: pages of others that
+    may read answers (CORS); who else may ask at all is checked before.
     """
 
     context: SessionContext
@@ -44,6 +49,7 @@ class PushApp:
     settlement: SettlementEndpoint
     klines: bool = True
     waiting: WaitingBytes = field(factory=WaitingBytes)
+    origins: tuple[str, ...] = ()
     sessions: set[Session] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Session, float] = field(factory=dict)
@@ -62,14 +68,23 @@ class PushApp:
                 *(pages.admin() if with_admin else []),
                 *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
-            ]
+            ],
+            middleware=[
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=self.origins,
+                    allow_methods=("GET", "HEAD"),
+                    expose_headers=("Retry-After",),
+                )
+            ],
+            exception_handlers=_HANDLERS,
         )
 
     def admin_asgi(self) -> Starlette:
         """The ASGI application of the operators' port: probes, metrics and status, which no client
         keeps from its turn."""
         pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
-        return Starlette(routes=[*pages.probes(), *pages.admin()])
+        return Starlette(routes=[*pages.probes(), *pages.admin()], exception_handlers=_HANDLERS)
 
     def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context
@@ -150,7 +165,8 @@ class PushApp:
     async def _websocket(self, websocket: WebSocket) -> None:
         if names_token(websocket.query_params):
             text = "a token does not belong into a URL; send it in an auth request"
-            await websocket.send_denial_response(PlainTextResponse(text + "\n", 400))
+            denial = problem_response(400, text, protocol.AUTH_FAILED)
+            await websocket.send_denial_response(denial)
             return
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
@@ -174,6 +190,7 @@ class PushApp:
 
     async def _settlement(self, request: Request) -> Response:
         headers = request.headers
+        parsing.check_parameters(request.query_params.multi_items())
         try:
             reply = await self.settlement.answer(
                 headers.get("authorization", ""), headers.get("content-length"), request.stream()

@@ -4,7 +4,7 @@ Requests are checked field by field, so that an error names the field and what i
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -99,6 +99,21 @@ def _check_nesting(text: str) -> None:
         level += (first in "[{") - (first in "]}")
         if level > _MAX_DEPTH:
             raise RequestError(MALFORMED, f"the message is nested deeper than {_MAX_DEPTH}")
+
+
+def check_parameters(given: Iterable[tuple[str, str]], known: Sequence[str] = ()) -> None:
+    """Each parameter of a URL is known, and there once.  Raises RequestError."""
+    seen = set()
+    for name, _ in given:  # the value may be a secret in the wrong place
+        if name not in known:
+            some = f"one of {', '.join(known)}" if known else "there are none"
+            raise RequestError(MALFORMED, f"{_shown(name)}: no parameter; {some}")
+        if name in seen:
+            raise RequestError(MALFORMED, f"{name}: given twice")
+        seen.add(name)
+
+
+HISTORY_PARAMETERS = ("exchange", "symbol", "channel", "interval", "limit", "from", "to")
 
 
 def parse_query(params: Mapping[str, str]) -> History:

@@ -11,7 +11,8 @@ from .exchanges import (
     split_address,
 )
 from .fields import Secret, masked_url
-from .load import load, masked
+from .load import load, load_with_origins, masked
+from .origins import Origins, misspelt
 from .private import (
     ApiKeySettings,
     AuthSettings,
@@ -53,7 +54,10 @@ __all__ = [
     "ChainSettings",
     "StoreSettings",
     "WebSocketSettings",
+    "Origins",
     "load",
+    "load_with_origins",
+    "misspelt",
     "masked",
     "masked_url",
     "needing_restart",

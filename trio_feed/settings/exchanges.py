@@ -9,6 +9,9 @@ from ..model import Channel, Interval
 from .fields import FieldError, Secret
 from .fields import between as _between
 
+FROM_TRADES = frozenset({Interval.S1, Interval.S30, Interval.M1, Interval.M5})
+"""Candles that can be built from trades."""
+
 
 def _host_port(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
     try:
@@ -250,8 +253,7 @@ class ExchangeSettings:
         if wrong := set(self.rollup_intervals) & {Interval.S1, Interval.S30, Interval.M1}:
             names = ", ".join(sorted(wrong))
             raise FieldError("rollup_intervals", f"{names} cannot be made of minutes")
-        allowed = {Interval.S1, Interval.S30, Interval.M1, Interval.M5}
-        if wrong := set(self.trade_intervals) - allowed:
+        if wrong := set(self.trade_intervals) - FROM_TRADES:
             names = ", ".join(sorted(wrong))
             raise FieldError("trade_intervals", f"{names} not one of 1s, 30s, 1m, 5m")
         for symbol in self.symbols:

@@ -69,31 +69,26 @@ RELOADED = {"reloaded": True}
 
 
 def masked_url(url: str) -> str:
-    """A URL for people to read: what may be a key in it is ``***``.
+    """A URL for people to read: scheme, host and port, and ``/***`` for all that follows.
 
-    Keys of RPC providers stand in the path (``/v2/KEY``, ``/TOKEN/``) or in the query
-    (``?api-key=``); a user and a password before the host go as well.  Names of streams stay.
+    Keys of RPC providers stand in the path (``/v2/KEY``, ``/TOKEN/``), in the query
+    (``?api-key=``, or the whole of it) or before the host (``user:password@``): what is no key
+    there cannot be known, so none of it is shown.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return "***"
-    if not url or not parts.scheme or not host:
+    if not url or not parts.scheme or not _HOST.fullmatch(host):
         return "***" if url else ""
     host = f"[{host}]" if ":" in host else host
-    path = "/".join("***" if _KEY.fullmatch(part) else part for part in parts.path.split("/"))
-    query = "&".join(
-        item if item.startswith("streams=") else f"{item.partition('=')[0]}=***"
-        for item in parts.query.split("&")
-        if item
-    )
     address = host if port is None else f"{host}:{port}"
-    return f"{parts.scheme}://{address}{path}{'?' if query else ''}{query}"
+    hidden = "/***" if parts.path not in ("", "/") or parts.query or parts.fragment else ""
+    return f"{parts.scheme}://{address}{hidden}"
 
 
-_KEY = re.compile(r"[A-Za-z0-9_.~%=+-]{10,}")
-"""A segment that is no word of an API: long, and not a stream's name, which has an ``@``."""
+_HOST = re.compile(r"[\w.:%-]+")
 
 
 class FieldError(ValueError):

@@ -18,9 +18,8 @@ from cattrs import (
 from ..errors import SettingsError
 from ..model import Channel, Interval
 from .fields import Duration, FieldError, Secret, masked_url
+from .origins import ENV_PREFIX, Origins
 from .tables import Settings
-
-ENV_PREFIX = "TRIO_FEED__"
 
 Tree = dict[str, Any]
 
@@ -33,20 +32,40 @@ def load(
     """Merge ``files`` left to right, then ``TRIO_FEED__A__B=value``, then ``a.b=value``.
 
     Values from the environment and from assignments are read as TOML (``true``, ``5``,
-    ``["1m"]``) where the field is not a string.  Raises SettingsError.
+    ``["1m"]``) where the field is not a string.  Raises SettingsError, which names the file or
+    the variable.
     """
+    return load_with_origins(files, environ, assignments)[0]
+
+
+def load_with_origins(
+    files: Iterable[str | Path] = (),
+    environ: Mapping[str, str] | None = None,
+    assignments: Iterable[str] = (),
+) -> tuple[Settings, Origins]:
+    """The same, and where each value was written."""
     tree: Tree = {}
+    origins = Origins()
     for file in files:
-        _merge(tree, _read(Path(file)))
+        read = _read(Path(file))
+        _merge(tree, read)
+        origins.note(read, str(file))
     for name, value in sorted((environ or {}).items()):
         if name.startswith(ENV_PREFIX):
-            _assign(tree, [key.lower() for key in name.removeprefix(ENV_PREFIX).split("__")], value)
+            keys = [key.lower() for key in name.removeprefix(ENV_PREFIX).split("__")]
+            _assign(tree, keys, value, name)
+            origins.note(value, name, tuple(keys))
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals:
             raise SettingsError(path, "--set wants a.b=value")
-        _assign(tree, path.strip().split("."), value.strip())
-    return structure(tree)
+        names = path.strip().split(".")
+        _assign(tree, names, value.strip(), "--set")
+        origins.note(value, "--set", tuple(names))
+    try:
+        return structure(tree), origins
+    except SettingsError as error:
+        raise origins.named(error) from None
 
 
 def structure(tree: Tree) -> Settings:
@@ -80,10 +99,10 @@ def _check_array(value: Any, kind: Any, path: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """For a message; what may hold a password stays out of it."""
+    """For a message; what may hold a password or a key stays out of it."""
     if isinstance(value, list):
         return "a list"
-    return "an address" if "@" in str(value) else repr(value)
+    return "an address" if "@" in str(value) or "/" in str(value) else repr(value)
 
 
 def _table_kind(kind: Any, name: str) -> Any:
@@ -139,14 +158,14 @@ def _merge(into: Tree, new: Tree) -> None:
             into[key] = value
 
 
-def _assign(tree: Tree, path: list[str], text: str) -> None:
+def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
     *tables, last = path
     if not all(path):
-        raise SettingsError(".".join(path), "an empty name in the path")
+        raise SettingsError(".".join(path), f"an empty name in the path ({origin})")
     for table in tables:
         tree = tree.setdefault(table, {})
         if not isinstance(tree, dict):
-            raise SettingsError(".".join(path), f"{table} is a value, not a table")
+            raise SettingsError(".".join(path), f"{table} is a value, not a table ({origin})")
     tree[last] = _Raw(text)
 
 

@@ -10,9 +10,11 @@ it; :class:`BatchPlan` decides, without any I/O, what becomes of an event.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Never, Protocol, TypeVar
 
+import msgspec
 import structlog
 import trio
 from attrs import define, field, frozen
@@ -31,6 +33,13 @@ _PUBLISH_AT_ONCE = 50
 _PRUNE_EVERY_S = 60.0
 _PRUNE_ROWS = 250
 _PRUNE_PAUSE_S = 0.05
+
+EventKey = tuple[str, str]
+"""Publisher and event id."""
+Stored = Sequence[tuple[int, str]]
+"""What became of an event: (user, body) of its deliveries."""
+ANY_PUBLISHER = ""
+"""Of events from before publishers had ids of their own; no publisher has this name."""
 
 Publish = Callable[[Sequence[PrivateMessage]], None]
 
@@ -83,19 +92,19 @@ class JournalBackend(Protocol):
 class BatchPlan:
     """The decisions about one batch, given what the backend knows already.
 
-    ``known`` tells whether an event id is there, ``owner`` whose an order is, ``head`` a user's
-    last offset.  What is to be written is collected in the public fields.
+    ``known`` tells what became of an event, None where it is not there; ``owner`` whose an order
+    is, ``head`` a user's last offset.  What is to be written is collected in the public fields.
     """
 
     def __init__(
         self,
-        known: Callable[[str], bool],
+        known: Callable[[EventKey], Stored | None],
         owner: Callable[[int], int | None],
         head: Callable[[int], int],
     ) -> None:
         self._known, self._owner, self._head = known, owner, head
         self.outcomes: list[AppendResult] = []
-        self.events: dict[str, tuple[float, list[PrivateMessage]]] = {}
+        self.events: dict[EventKey, tuple[float, list[PrivateMessage]]] = {}
         self.owners: dict[int, tuple[int, float]] = {}
         self.heads: dict[int, int] = {}
 
@@ -107,8 +116,12 @@ class BatchPlan:
         return Settled(self.outcomes, messages)
 
     def _decide(self, event: Settlement) -> AppendResult:
-        if event.event_id in self.events or self._known(event.event_id):
-            return AppendResult(AppendStatus.DUPLICATE)
+        stored = self._stored(event)
+        if stored is not None:
+            if _is_same(event, stored):
+                return AppendResult(AppendStatus.DUPLICATE)
+            reason = "event_id: used before with other content; a new event needs a new id"
+            return AppendResult(AppendStatus.REJECTED, reason)
         users: list[int] = []
         owners: dict[int, int] = {}
         for delivery in event.deliveries:
@@ -128,8 +141,17 @@ class BatchPlan:
             users.append(user)
         for order, owner in owners.items():
             self.owners[order] = (owner, event.received_ms)
-        self.events[event.event_id] = (event.received_ms, self._number(event, users))
+        self.events[event.publisher, event.event_id] = (
+            event.received_ms,
+            self._number(event, users),
+        )
         return AppendResult(AppendStatus.ACCEPTED)
+
+    def _stored(self, event: Settlement) -> Stored | None:
+        key = event.publisher, event.event_id
+        if key in self.events:
+            return [(message.user_id, message.body) for message in self.events[key][1]]
+        return self._known(key)
 
     def _number(self, event: Settlement, users: list[int]) -> list[PrivateMessage]:
         rows = []
@@ -143,6 +165,24 @@ class BatchPlan:
     def _owner_of(self, order: int) -> int | None:
         found = self.owners.get(order)
         return self._owner(order) if found is None else found[0]
+
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
+
+
+def _is_same(event: Settlement, stored: Stored) -> bool:
+    """Whether the event says what is kept under its id.  An order's owner need not be named each
+    time, and the order of JSON fields means nothing."""
+    own = sorted((_canonical(row.body), row.user_id) for row in event.deliveries)
+    kept = sorted((_canonical(body), user) for user, body in stored)
+    return [body for body, _ in own] == [body for body, _ in kept] and all(
+        user in (None, before) for (_, user), (_, before) in zip(own, kept, strict=True)
+    )
+
+
+def _canonical(body: str) -> bytes:
+    return _encode(_decode(f"{{{body}}}"))
 
 
 @define

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..model import PrivateMessage, Settlement
-from .journal import BatchPlan, Settled
+from .journal import BatchPlan, EventKey, Settled, Stored
 
 
 class MemoryJournalBackend:
@@ -11,13 +11,13 @@ class MemoryJournalBackend:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self._events: dict[str, tuple[float, list[PrivateMessage]]] = {}
+        self._events: dict[EventKey, tuple[float, list[PrivateMessage]]] = {}
         self._owners: dict[int, tuple[int, float]] = {}
         self._heads: dict[int, int] = {}
         self._users: dict[int, dict[int, PrivateMessage]] = {}
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
-        plan = BatchPlan(self._events.__contains__, self._owner, self.head)
+        plan = BatchPlan(self._known, self._owner, self.head)
         for event in events:
             plan.add(event)
         self._events |= plan.events
@@ -37,13 +37,13 @@ class MemoryJournalBackend:
         return [rows[offset] for offset in range(after + 1, last + 1) if offset in rows]
 
     def prune(self, before_ms: float, orders_before_ms: float, limit: int) -> int:
-        old: list[str] = []
-        for event_id, (at_ms, _) in self._events.items():
+        old: list[EventKey] = []
+        for key, (at_ms, _) in self._events.items():
             if at_ms >= before_ms or len(old) == limit:
                 break
-            old.append(event_id)
-        for event_id in old:
-            for message in self._events.pop(event_id)[1]:
+            old.append(key)
+        for key in old:
+            for message in self._events.pop(key)[1]:
                 del self._users[message.user_id][message.offset]
         orders = [o for o, (_, at_ms) in self._owners.items() if at_ms < orders_before_ms][:limit]
         for order in orders:
@@ -52,6 +52,10 @@ class MemoryJournalBackend:
 
     def close(self) -> None:
         pass
+
+    def _known(self, key: EventKey) -> Stored | None:
+        found = self._events.get(key)
+        return None if found is None else [(m.user_id, m.body) for m in found[1]]
 
     def _owner(self, order_id: int) -> int | None:
         found = self._owners.get(order_id)

@@ -11,24 +11,36 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from ..errors import JournalError, StartError
 from ..model import PrivateMessage, Settlement
-from .journal import BatchPlan, Settled
+from .journal import ANY_PUBLISHER, BatchPlan, EventKey, Settled, Stored
+from .private_file import create_private
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, at_ms INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS deliveries (
-    event INTEGER NOT NULL, user_id INTEGER NOT NULL, offset INTEGER NOT NULL, body TEXT NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS deliveries_by_user ON deliveries (user_id, offset);
-CREATE INDEX IF NOT EXISTS deliveries_by_event ON deliveries (event);
-CREATE TABLE IF NOT EXISTS orders (
-    order_id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, at_ms INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS orders_by_age ON orders (at_ms);
-CREATE TABLE IF NOT EXISTS users (user_id INTEGER PRIMARY KEY, offset INTEGER NOT NULL);
-"""
-_SCHEMA_VERSION = "1"
+log = structlog.get_logger()
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, publisher TEXT NOT NULL,"
+    " event_id TEXT NOT NULL, at_ms INTEGER NOT NULL, UNIQUE (event_id, publisher))",
+    "CREATE TABLE IF NOT EXISTS deliveries (event INTEGER NOT NULL, user_id INTEGER NOT NULL,"
+    " offset INTEGER NOT NULL, body TEXT NOT NULL)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS deliveries_by_user ON deliveries (user_id, offset)",
+    "CREATE INDEX IF NOT EXISTS deliveries_by_event ON deliveries (event)",
+    "CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL,"
+    " at_ms INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS orders_by_age ON orders (at_ms)",
+    "CREATE TABLE IF NOT EXISTS users (user_id INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
+)
+_FROM_1 = (
+    # Version 1 had no publishers: an id was used once by all of them together.
+    "ALTER TABLE events RENAME TO events_1",
+    _TABLES[1],
+    f"INSERT INTO events SELECT id, '{ANY_PUBLISHER}', event_id, at_ms FROM events_1 ORDER BY id",
+    "DROP TABLE events_1",
+)
+_VERSION = 2
 _BUSY_S = 1.0
 
 
@@ -42,7 +54,7 @@ class SqliteJournalBackend:
     def settle(self, events: Sequence[Settlement]) -> Settled:
         with self._transaction() as db:
             plan = BatchPlan(
-                lambda event_id: _one(db, _KNOWN, event_id) is not None,
+                lambda key: _stored(db, key),
                 lambda order_id: _one(db, _OWNER, order_id),
                 lambda user_id: _one(db, _HEAD, user_id) or 0,
             )
@@ -106,6 +118,8 @@ def open_journal_backend(path: Path, *, now_ms: float) -> SqliteJournalBackend:
     opened = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if str(path) != ":memory:":
+            create_private(path)
         for _ in range(2):
             opened.append(_connect(path))
         writer, reader = opened
@@ -118,7 +132,8 @@ def open_journal_backend(path: Path, *, now_ms: float) -> SqliteJournalBackend:
         raise StartError(f"settlement.path: {path} cannot be opened for writing: {error}") from None
 
 
-_KNOWN = "SELECT 1 FROM events WHERE event_id = ?"
+_KNOWN = "SELECT id FROM events WHERE event_id = ? AND publisher IN (?, ?)"
+_DELIVERED = "SELECT user_id, body FROM deliveries WHERE event = ?"
 _OWNER = "SELECT user_id FROM orders WHERE order_id = ?"
 _HEAD = "SELECT offset FROM users WHERE user_id = ?"
 
@@ -128,15 +143,21 @@ def _one(db: sqlite3.Connection, question: str, key: str | int) -> Any:
     return None if row is None else row[0]
 
 
+def _stored(db: sqlite3.Connection, key: EventKey) -> Stored | None:
+    publisher, event_id = key
+    row = db.execute(_KNOWN, (event_id, publisher, ANY_PUBLISHER)).fetchone()
+    return None if row is None else db.execute(_DELIVERED, row).fetchall()
+
+
 def _write(db: sqlite3.Connection, plan: BatchPlan) -> None:
     number = _one(db, "SELECT max(id) FROM events WHERE id > ?", 0) or 0
     events, deliveries = [], []
-    for event_id, (at_ms, messages) in plan.events.items():
+    for (publisher, event_id), (at_ms, messages) in plan.events.items():
         number += 1
-        events.append((number, event_id, int(at_ms)))
+        events.append((number, publisher, event_id, int(at_ms)))
         deliveries += [(number, m.user_id, m.offset, m.body) for m in messages]
     orders = [(order, user, int(at_ms)) for order, (user, at_ms) in plan.owners.items()]
-    db.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
+    db.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", events)
     db.executemany("INSERT INTO deliveries VALUES (?, ?, ?, ?)", deliveries)
     db.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", orders)
     db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?)", plan.heads.items())
@@ -147,16 +168,35 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path, now_ms: float) -> int:
-    """Returns the epoch, which a file keeps for life."""
+    """Bring the tables to today's version, all or nothing.  Returns the epoch, which a file keeps
+    for life."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    db.executescript(_SCHEMA)
-    rows = [("schema", _SCHEMA_VERSION), ("epoch", str(int(now_ms)))]
-    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", rows)
-    meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    if meta["schema"] != _SCHEMA_VERSION:
-        raise StartError(f"settlement.path: {path} was written by another version of trio_feed")
-    return int(meta["epoch"])
+    db.execute("BEGIN IMMEDIATE")  # an exception closes the connection, and that rolls back
+    before = _version(db, path)
+    if before == 1:
+        for statement in _FROM_1:
+            db.execute(statement)
+        log.info("journal.migrated", path=str(path), before=before, now=_VERSION)
+    for statement in _TABLES:
+        db.execute(statement)
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(_VERSION),))
+    db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (str(int(now_ms)),))
+    db.execute("COMMIT")
+    return int(_one(db, "SELECT value FROM meta WHERE key = ?", "epoch"))
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """0: a new file.  Raises StartError for a version that is not known here."""
+    if _one(db, "SELECT 1 FROM sqlite_master WHERE name = ?", "meta") is None:
+        return 0
+    text = _one(db, "SELECT value FROM meta WHERE key = ?", "schema") or "0"
+    if text not in ("0", "1", str(_VERSION)):
+        raise StartError(
+            f"settlement.path: {path} was written by another version of trio_feed (schema {text},"
+            f" this one reads up to {_VERSION}); update, or name another file"
+        )
+    return int(text)
 
 
 @contextmanager

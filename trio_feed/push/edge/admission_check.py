@@ -4,6 +4,8 @@ It refuses unknown hosts and origins and bodies beyond their bound, and keeps fr
 fails on or accepts against our will: HTTP/2, compression, bytes that are not ASCII.
 """
 
+import binascii
+from base64 import b64decode
 from collections.abc import Callable
 
 import h11
@@ -13,6 +15,12 @@ from .admission import Admission
 from .extensions import accept_deflate
 from .limits import ServerLimits
 
+_KEY_BYTES = 16
+_NAMES = {"host": "Host", "origin": "Origin"}
+_HINTS = {
+    "host": " is no name of this server; server.allowed_hosts names them",
+    "origin": " is no page that may use this server; server.allowed_origins names them",
+}
 _ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
 
 
@@ -28,9 +36,11 @@ class CheckedH11(h11.Connection):
     """h11 that checks every request of a connection before hypercorn sees it.
 
     A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
-    a close, after a call of ``refused(reason, value)``.  ``deflate`` is the answer to the last
-    request's offer of compression, None: none; ``expects_body`` whether that request has a body
-    still to come.
+    a close, after a call of ``refused(reason, value)``; ``problem`` is then for the client, and
+    ``bodiless`` says that its request takes no body for an answer.
+
+    ``deflate`` is the answer to the last request's offer of compression, None: none;
+    ``expects_body`` whether that request has a body still to come.
     """
 
     def __init__(
@@ -39,26 +49,44 @@ class CheckedH11(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
         self.deflate: str | None = None
         self.expects_body = False
+        self.problem = "the request is not HTTP/1.1"
+        self.bodiless = False
         self._rules, self._refused = rules, refused
         self._max_body_bytes = limits.max_body_bytes
         self._body_bytes = 0
+        self._max_head_bytes = limits.max_head_bytes
+        self._unread = 0  # bytes that came in since the last message
+
+    def receive_data(self, data: bytes) -> None:
+        self._unread += len(data)
+        super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super().next_event()
         if isinstance(event, h11.Request):
+            self._check_head()
             return self._checked(event)
         if isinstance(event, h11.Data):
             self._body_bytes += len(event.data)
             self._check_body(self._body_bytes)
         elif isinstance(event, h11.EndOfMessage):
             self.expects_body = False
+            self._unread = len(self.trailing_data[0])
         return event
+
+    def _check_head(self) -> None:
+        """h11 applies its bound to a head that is incomplete, not to one that comes in one read."""
+        behind = len(self.trailing_data[0])
+        if self._unread - behind > self._max_head_bytes:
+            raise self._refusal("head", 431, b"a head of more than %d bytes" % self._max_head_bytes)
+        self._unread = behind
 
     def _checked(self, request: h11.Request) -> h11.Request:
         """The request without the offers that we decline.  Raises h11.RemoteProtocolError.
 
         Declining is ignoring: RFC 9110, 7.8 for ``Upgrade: h2c``, RFC 6455, 9.1 for extensions.
         """
+        self.bodiless = request.method == b"HEAD"
         if request.http_version not in (b"1.0", b"1.1"):  # HTTP/2's preface says 2.0
             raise self._refusal("http_version", 505, request.http_version)
         if refusal := self._rules.admission.refusal(request.headers):
@@ -69,9 +97,12 @@ class CheckedH11(h11.Connection):
                 raise self._refusal("malformed", 400, name)
         kept = [(n, v) for n, v in request.headers if self._fit(n, v)]
         upgrade = any(name == b"upgrade" for name, _ in kept)
+        self._check_framing(names, request.http_version)
         if upgrade and self.trailing_data[0]:  # a client waits for the 101 (RFC 6455, 4.1)
             raise self._refusal("too_early", 400, b"frames before the 101")
         self._expect_body(kept)
+        if upgrade:
+            self._check_upgrade(dict(kept))
         offers = b",".join(v for n, v in request.headers if n == b"sec-websocket-extensions")
         self.deflate = None
         if self._rules.deflate and upgrade:
@@ -93,6 +124,25 @@ class CheckedH11(h11.Connection):
             raise self._refusal("malformed", 400, name)
         return True
 
+    def _check_framing(self, names: list[bytes], http_version: bytes) -> None:
+        """Where a body ends must not be a matter of opinion, or a proxy before us and we take
+        different bytes for the next request (RFC 9112, 6.1)."""
+        if b"transfer-encoding" not in names:
+            return
+        if b"content-length" in names:
+            value = b"Content-Length with Transfer-Encoding"
+            raise self._refusal("malformed", 400, value)
+        if http_version == b"1.0":
+            raise self._refusal("malformed", 400, b"Transfer-Encoding in HTTP/1.0")
+
+    def _check_upgrade(self, fields: dict[bytes, bytes]) -> None:
+        """RFC 6455, 4.2.1; that there is a key at all hypercorn sees to."""
+        if self.expects_body:  # its bytes would be taken for frames
+            raise self._refusal("malformed", 400, b"an upgrade with a body")
+        key = fields.get(b"sec-websocket-key")
+        if key is not None and not _is_key(key):
+            raise self._refusal("malformed", 400, b"Sec-WebSocket-Key")
+
     def _expect_body(self, headers: list[tuple[bytes, bytes]]) -> None:
         fields = dict(headers)
         length = int(fields.get(b"content-length", b"0"))  # h11 has checked that it is a number
@@ -107,4 +157,13 @@ class CheckedH11(h11.Connection):
     def _refusal(self, reason: str, status: int, value: bytes) -> h11.RemoteProtocolError:
         said = value.decode("latin-1")[:100]
         self._refused(reason, said)
+        self.problem = f"{_NAMES.get(reason, reason)}: {said}{_HINTS.get(reason, '')}"
         return h11.RemoteProtocolError(f"{reason}: {said}", error_status_hint=status)
+
+
+def _is_key(value: bytes) -> bool:
+    """Whether it is 16 bytes in base64."""
+    try:
+        return len(b64decode(value, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
+from ..problems import BUSY
 from .error_boundary import ErrorBoundary
 from .limits import ServerLimits
 from .stream import ClientStream, accept
@@ -19,8 +20,8 @@ from .stream import ClientStream, accept
 log = structlog.get_logger()
 
 _BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
-    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(BUSY), BUSY)
 )
 _ALIVE_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

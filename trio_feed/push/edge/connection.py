@@ -6,6 +6,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+import h11
 import trio
 from attrs import frozen
 from hypercorn.config import Config
@@ -16,6 +17,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from wsproto.events import CloseConnection
 
 from ..fanout.waiting import WaitingBytes
+from ..problems import problem
 from .admission_check import AdmissionRules, CheckedH11
 from .error_boundary import ClientGone, ErrorBoundary, last_line
 from .inflate import FrameRefused, InboundFrames
@@ -118,6 +120,7 @@ class Connection(TCPServer):
         """Hypercorn's reading loop, with a check of everything that comes in."""
         protocol: Any = self.protocol.protocol
         protocol.connection = self._head
+        protocol._send_error_response = self._answer_refusal
         while (data := await self._receive()) is not None:
             if protocol.connection is self._head:
                 await self._take_requests(data)
@@ -162,6 +165,21 @@ class Connection(TCPServer):
             if self._gone:
                 self._waited_for.cancel()
             yield
+
+    async def _answer_refusal(self, status: int) -> None:
+        """In place of hypercorn's own, which has no body."""
+        protocol: Any = self.protocol.protocol
+        body = problem(status, self._head.problem).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *self._shared.config.response_headers("h11"),
+        ]
+        await protocol._send_h11_event(h11.Response(status_code=status, headers=headers))
+        if not self._head.bodiless:
+            await protocol._send_h11_event(h11.Data(data=body))
+        await protocol._send_h11_event(h11.EndOfMessage())
 
     async def _receive(self) -> bytes | bytearray | None:
         if self._ahead:

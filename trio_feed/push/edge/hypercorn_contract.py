@@ -90,6 +90,7 @@ _REQUIRED: dict[type, Sequence[str]] = {
     Logger: ("warning", "exception"),
     TCPServer: ("run", "_read_data", "protocol_send"),
     WSStream: ("_send_wsproto_event",),
+    H11Protocol: ("_send_error_response", "_send_h11_event"),
 }
 _SET_IN_INIT: dict[type, Sequence[str]] = {
     H11Protocol: ("connection", "stream"),
@@ -100,5 +101,7 @@ _SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
     TCPServer: ["app", "config", "context", "state", "stream"],
     TCPServer._read_data: ["self"],
     TCPServer.protocol_send: ["self", "event"],
+    H11Protocol._send_error_response: ["self", "status_code"],
+    H11Protocol._send_h11_event: ["self", "event"],
     WorkerContext: ["max_requests"],
 }

@@ -1,12 +1,13 @@
 """HTTP routes beside the WebSocket endpoint: probes, metrics, status, candles and symbols."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from math import ceil
 from typing import Any, Protocol
 
 from attrs import frozen
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -19,6 +20,7 @@ from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
 from ..portions import in_portions
+from ..problems import problem
 from ..protocol import RequestError
 from .error_boundary import ClientGone
 from .turns import asker_at
@@ -89,12 +91,15 @@ class HttpRoutes:
         return _json({"ready": True, **more})
 
     async def _metrics_page(self, request: Request) -> Response:
+        _check_parameters(request)
+
         async def page() -> Response:
             return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
 
         return await self._ordered(request, _PAGE_ROWS, page, _METRICS_TYPE)
 
     async def _status_page(self, request: Request) -> Response:
+        _check_parameters(request)
         clients = self.clients()
 
         async def page() -> Response:
@@ -104,6 +109,7 @@ class HttpRoutes:
         return await self._ordered(request, _PAGE_ROWS + len(clients), page)
 
     async def _symbols(self, request: Request) -> Response:
+        _check_parameters(request)
         keys = [topic.stream_key for topic in self.hub.topics]
 
         async def page() -> Response:
@@ -114,6 +120,7 @@ class HttpRoutes:
 
     async def _klines(self, request: Request) -> Response:
         try:
+            _check_parameters(request, *parsing.HISTORY_PARAMETERS)
             question = parsing.parse_query(request.query_params)
             target = question.target
             topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
@@ -125,10 +132,8 @@ class HttpRoutes:
                 return Response(body, media_type=_JSON_TYPE)
 
             return await self._ordered(request, limit, page)
-        except RequestError as error:
-            return _json({"code": error.code, "message": str(error)}, 400)
         except StoreError as error:
-            return _json({"code": protocol.HISTORY_FAILED, "message": str(error)}, 503)
+            return problem_response(503, str(error), protocol.HISTORY_FAILED)
 
     async def _ordered(
         self,
@@ -150,9 +155,34 @@ class HttpRoutes:
                     return await page()
             raise ClientGone("the client has gone")
         except Busy as busy:
-            refused = _json({"code": protocol.TOO_MANY, "message": str(busy)}, 429)
-            refused.headers["retry-after"] = str(ceil(busy.retry_after_s))
-            return refused
+            again = {"Retry-After": str(ceil(busy.retry_after_s))}
+            return problem_response(429, str(busy), headers=again)
+
+
+def problem_response(
+    status: int, message: str, code: int | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """See :func:`..problems.problem`."""
+    return Response(problem(status, message, code), status, headers, "application/json")
+
+
+async def refused(_request: Request, error: Exception) -> Response:
+    """The answer to a question that cannot be served."""
+    assert isinstance(error, RequestError), "it is registered for no other"
+    return problem_response(400, str(error), error.code)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """The answer to a path or a method that is none of ours."""
+    assert isinstance(error, HTTPException), "it is registered for no other"
+    what = {404: f"{request.url.path[:100]}: no such page", 405: f"{request.method}: not here"}
+    message = what.get(error.status_code, error.detail)
+    return problem_response(error.status_code, message, headers=error.headers)
+
+
+def _check_parameters(request: Request, *known: str) -> None:
+    """Probes take any, for what a load balancer adds to keep caches out.  Raises RequestError."""
+    parsing.check_parameters(request.query_params.multi_items(), known)
 
 
 def _entry(stream_key: StreamKey) -> dict[str, str]:

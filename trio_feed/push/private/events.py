@@ -8,6 +8,7 @@ disconnected.
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Protocol
 
 from attrs import define, field
@@ -20,6 +21,8 @@ from ..protocol import HISTORY_FAILED, SLOW_CLIENT, Since
 
 _PAGE = 100
 """Events read from the journal at a time while a client catches up."""
+_EPOCH_BYTES = 6
+"""Every JSON reader keeps numbers of 48 bits exactly."""
 
 
 class Client(Protocol):
@@ -64,9 +67,15 @@ class PrivateFeed:
     """All users with a session.  Synchronous but for looking things up in the journal."""
 
     def __init__(self, journal: Journal, now_ms: Callable[[], float], metrics: Metrics) -> None:
-        self.epoch = journal.epoch
+        self._epoch = journal.epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
         self._streams: dict[int, _Stream] = {}
+
+    def epoch_of(self, user_id: int) -> int:
+        """The epoch of a user's offsets.  Each user has another, so that a ``since`` from one
+        user's events is never taken for a place in another's."""
+        digest = sha256(f"{self._epoch}:{user_id}".encode()).digest()
+        return int.from_bytes(digest[:_EPOCH_BYTES]) + 1
 
     def publish(self, fresh: Sequence[PrivateMessage]) -> None:
         """Hand out what has just become durable; per user in the order of the offsets."""
@@ -84,7 +93,7 @@ class PrivateFeed:
         live = [subscription for subscription in stream.subscriptions if subscription.live]
         if not live:
             return
-        text = messages.private_event(message, self.epoch, now)
+        text = messages.private_event(message, self.epoch_of(message.user_id), now)
         for subscription in live:
             if message.offset == (last or 0) + 1:
                 subscription.client.deliver(text)
@@ -124,7 +133,10 @@ class PrivateFeed:
     ) -> list[PrivateMessage] | None:
         """The beginning of what came after ``since``; None: not all of it is there any more.
         Raises JournalError."""
-        if since.epoch != self.epoch or since.offset > subscription.offset:
+        if (
+            since.epoch != self.epoch_of(subscription.stream.user_id)
+            or since.offset > subscription.offset
+        ):
             return None
         if since.offset == subscription.offset:
             return []
@@ -135,10 +147,11 @@ class PrivateFeed:
     ) -> None:
         """Replay ``page``, then everything after it, then go live.  ``offset``: the client has
         all up to it.  Raises JournalError."""
+        epoch = self.epoch_of(subscription.stream.user_id)
         while subscription.active:
             now = self._now_ms()
             for message in page:
-                subscription.client.reply(messages.private_event(message, self.epoch, now))
+                subscription.client.reply(messages.private_event(message, epoch, now))
                 offset = message.offset
             self._metrics.private_messages.inc(len(page))
             if offset == subscription.offset:

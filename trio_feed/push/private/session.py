@@ -114,9 +114,15 @@ class PrivateSession:
         # From here to the end nothing waits, unless there is something to replay.
         recovered = None if since is None else page is not None
         self._client.reply(
-            messages.auth_success(identity.user_id, self._feed.epoch, subscription.offset,
-                                  identity.expires_ms, recovered, request.id)
-        )  # fmt: skip
+            messages.auth_success(
+                identity.user_id,
+                self._feed.epoch_of(identity.user_id),
+                subscription.offset,
+                identity.expires_ms,
+                recovered,
+                request.id,
+            )
+        )
         facts = {"user_id": identity.user_id, "name": identity.name, "recovered": recovered}
         if again:
             self._say(log.info, "client.authenticated_again", **facts)

@@ -84,8 +84,8 @@ def _parsed(text: bytes, problem: str) -> Any:
         raise BadBody(400, problem) from None
 
 
-def expand(event: Any, received_ms: float) -> Settlement:
-    """One event -> the deliveries to its users.  Raises BadEvent."""
+def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
+    """One event of a publisher -> the deliveries to its users.  Raises BadEvent."""
     if not isinstance(event, dict):
         raise BadEvent("the event is not a JSON object")
     event_id = _required(event, "event_id", _TEXT)
@@ -102,6 +102,7 @@ def expand(event: Any, received_ms: float) -> Settlement:
         _required(event, "user_id", _ID)
     deliveries = make(user_id, data)
     return Settlement(
+        publisher,
         event_id,
         tuple(
             Delivery(user, order, _body(kind, fields, event_id))

@@ -19,6 +19,8 @@ from ...model import Settlement
 from ...settings import PublisherSettings, SettlementSettings
 from ...store import AppendStatus, Journal
 from ..portions import in_portions
+from ..problems import problem
+from ..protocol import TOO_MANY
 from ..sampling import SampledLines
 from .auth import AuthError, Publishers
 from .settlement import BadBody, BadEvent, expand, parse_body
@@ -69,7 +71,8 @@ class SettlementEndpoint:
             log.debug("settlement.refused", reason=str(error))  # strangers do not fill the log
             return _problem(401, str(error), {"WWW-Authenticate": "Bearer"})
         if self._under_way >= self._settings.max_requests:
-            return _problem(503, "too many requests at once", {"Retry-After": _RETRY_AFTER_S})
+            again = {"Retry-After": _RETRY_AFTER_S}
+            return _problem(503, "too many requests at once", again, TOO_MANY)
         self._under_way += 1
         try:
             return await self._take(publisher, length, chunks)
@@ -95,7 +98,7 @@ class SettlementEndpoint:
             async with aclosing(in_portions(entries)) as portions:
                 async for index, entry in portions:
                     try:
-                        events.append(expand(entry, received_ms))
+                        events.append(expand(entry, received_ms, publisher))
                         places.append(index)
                     except BadEvent as error:
                         rejected[index] = str(error)
@@ -148,5 +151,7 @@ def _reply(counts: Mapping[AppendStatus, int], rejected: Mapping[int, str]) -> R
     return Reply(200, msgspec.json.encode(answer).decode())
 
 
-def _problem(status: int, text: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, msgspec.json.encode({"message": text}).decode(), headers or {})
+def _problem(
+    status: int, text: str, headers: Mapping[str, str] | None = None, code: int | None = None
+) -> Reply:
+    return Reply(status, problem(status, text, code), headers or {})

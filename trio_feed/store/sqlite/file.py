@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import define
 
 from ...errors import StartError, StoreError
+from ..private_file import create_private
 from .schema import VERSION, version_of
 
 _LOCK_WAIT_S = 1.0
@@ -149,6 +150,7 @@ class Place:
         part = self.path.with_name(self.path.name + ".part")
         part.unlink(missing_ok=True)
         try:
+            create_private(part)
             with closing(connect(part)) as copy:
                 writer.backup(copy)
             part.replace(self.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import structlog
 
 from ...errors import StartError
+from ..private_file import create_private
 from .backend import SqliteBackend
 from .file import Place, advice, connect, examine, make_shrinkable, set_up
 from .schema import VERSION, create_or_migrate, transaction
@@ -29,6 +30,7 @@ def open_sqlite(path: Path, *, simulated: bool, now_ms: float) -> SqliteBackend:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         examine(path, kind=kind)
+        create_private(path)
         opened.append(connect(path))
         epoch = _prepare(opened[0], path, kind=kind, now_ms=now_ms)
         opened += [connect(path) for _ in range(_READERS)]

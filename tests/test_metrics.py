@@ -1,0 +1,100 @@
+"""The page for Prometheus, in the whole service under virtual time."""
+
+from collections.abc import Iterator
+
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+from support.memory import MemoryNetwork
+from support.stack import Stack, open_stack, settings_for_tests
+from trio.testing import MockClock
+
+from trio_feed import __version__
+from trio_feed.clocks import LoopLag
+from trio_feed.metrics import Metrics
+
+
+def samples(metrics: Metrics) -> Iterator[Sample]:
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        yield from family.samples
+
+
+def of(stack: Stack, name: str, **labels: str) -> list[float]:
+    metrics = stack.ready.app.context.metrics
+    return [
+        s.value for s in samples(metrics) if s.name == name and labels.items() <= s.labels.items()
+    ]
+
+
+def test_the_page_has_the_process_and_the_build_and_no_times_of_creation() -> None:
+    metrics = Metrics()
+    metrics.rest_calls.labels("okx", "ok").inc()
+    metrics.journal_commit.observe(0.1)
+    found = list(samples(metrics))
+    names = {sample.name for sample in found}
+    assert {
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_cpu_seconds_total",
+    } <= names
+    assert [s.labels["version"] for s in found if s.name == "trio_feed_build_info"] == [__version__]
+    assert {"trio_feed_rest_calls_total", "trio_feed_journal_commit_seconds_count"} <= names
+    assert [name for name in names if name.endswith("_created")] == []
+
+
+def test_turns_of_the_loop_are_counted_by_length() -> None:
+    turns = iter([10.0, 10.0004, 20.0, 20.03, 30.0, 39.0])
+    lag, metrics = LoopLag(lambda: next(turns)), Metrics()
+    metrics.follow_loop(lag.turns)
+    for _ in range(3):
+        lag.after_io_wait(0.0)
+        lag.before_io_wait(0.0)
+    found = {
+        s.labels.get("le", s.name): s.value
+        for s in samples(metrics)
+        if s.name.startswith("trio_feed_loop_lag")
+    }
+    assert [found[le] for le in ("0.001", "0.025", "0.05", "5.0", "+Inf")] == [1, 1, 2, 2, 3]
+    assert round(found["trio_feed_loop_lag_seconds_sum"], 4) == 9.0304
+
+
+async def test_the_loop_is_measured_while_the_service_runs(autojump_clock: MockClock) -> None:
+    async with open_stack(settings_for_tests()) as stack:
+        await trio.sleep(5)
+        (before,) = of(stack, "trio_feed_loop_lag_seconds_count")
+        await trio.sleep(60)
+        assert of(stack, "trio_feed_loop_lag_seconds_count")[0] > before > 0
+
+
+async def test_proxies_have_their_states(autojump_clock: MockClock) -> None:
+    """One of them leads nowhere."""
+    proxies = (
+        "[{enabled=true, address='nowhere:1', username='me', password='hunter2'},"
+        " {enabled=true, address='proxy:8080'}]"
+    )
+    settings = settings_for_tests(f".connection.proxies={proxies}")
+    network = MemoryNetwork()
+    async with open_stack(settings, network=network) as stack:
+        await trio.sleep(30)
+        up = {
+            (s.labels["venue"], s.labels["number"], s.labels["kind"], s.labels["proxy"]): s.value
+            for s in samples(stack.ready.app.context.metrics)
+            if s.name == "trio_feed_proxy_up"
+        }
+        assert up[("binance_usdm", "1", "http", "nowhere:1")] == 0
+        assert ("binance_usdm", "2", "http", "proxy:8080") in up
+        assert of(stack, "trio_feed_proxy_failures_total", number="1")[0] > 0
+        assert of(stack, "trio_feed_proxy_successes_total", number="1") == [0]
+        assert b"hunter2" not in stack.ready.app.context.metrics.exposition()
+
+
+async def test_a_healthy_start_has_no_differences(autojump_clock: MockClock) -> None:
+    """500 minutes of history have no minutes from trades beside them, and need none."""
+    settings = settings_for_tests(
+        ".history_bars=500", ".trade_intervals=['1s']", ".channels=['kline','trade']"
+    )
+    async with open_stack(settings, trades_per_minute=60, push_ms=1000) as stack:
+        await trio.sleep(900)
+        assert of(stack, "trio_feed_reconciled_minutes_total", result="equal")[0] >= 10
+        assert of(stack, "trio_feed_reconciled_minutes_total", result="one_sided") in ([], [0])
+        assert of(stack, "trio_feed_reconciled_minutes_total", result="different") in ([], [0])
