@@ -12,13 +12,16 @@ from support.memory import MemoryNetwork
 from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
 
 from trio_feed import errors
-from trio_feed.net.budgets import Dials
+from trio_feed.net.budgets import Dials, Weights
 from trio_feed.net.egress import Egress, make_egress
-from trio_feed.net.limits import DialBudget
+from trio_feed.net.limits import DialBudget, FrameBudget
 from trio_feed.net.proxy import Proxy
+from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
+from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ConnectionSettings, ProxySettings, Secret, load, masked
 from trio_feed.settings.exchanges import EgressSettings
+from trio_feed.venues.binance.dialect import BinanceDialect
 
 HOST, PORT = "fstream.example.com", 443
 A = Proxy("http", "a", 1, "alice", Secret("hunter2"))
@@ -212,6 +215,39 @@ def test_the_policy_is_the_settings():
     pool.failed(A, T0, UNREACHABLE)
     pool.failed(A, T0, REFUSED)
     assert cooling_s(pool, A) == 5  # no later failure shortens what there is
+
+
+BLOCKED = [
+    errors.UpgradeRefused("451", 451, blocked=True),
+    errors.RestRefused("403 by country", 403, blocked=True),
+]
+
+
+@pytest.mark.parametrize("error", BLOCKED, ids=name)
+def test_a_proxy_whose_address_is_blocked_is_left_at_once(error):
+    """REST met it first 1,148 times in 7 h, and the second proxy was never tried."""
+    pool = Egress([A, B, C])
+    assert pool.choose(T0) == A
+    pool.failed(A, T0, error)
+    assert pool.choose(T0) == B
+    pool.failed(C, T0 + 100, RESET)
+    pool.succeeded(A, T0 + 100)  # a tunnel says nothing
+    assert pool.choose(T0 + 100, avoid={B}) == C  # what was blocked last is chosen last
+
+
+def test_a_blocked_region_is_asked_less_and_less_until_it_lets_us_in():
+    pool, now, lengths = Egress([A]), T0, []
+    for _ in range(7):
+        pool.failed(A, now, BLOCKED[0])
+        lengths.append(cooling_s(pool, A, now))
+        now = pool.next_at(now)
+        pool.succeeded(A, now)
+    assert lengths == [2, 4, 8, 16, 32, 60, 60]
+    assert [news.event for news in pool.news(now)] == ["proxy.down", "egress.down"]
+    pool.accepted(A)
+    assert [news.event for news in pool.news(now)] == ["proxy.up", "egress.up"]
+    pool.failed(A, now, BLOCKED[1])
+    assert cooling_s(pool, A, now) == 2
 
 
 # ---------------------------------------------------------------- lanes
@@ -513,6 +549,78 @@ async def test_blame_reaches_the_proxy_that_carried_the_stream(autojump_clock):
         await opened(way)
         assert network.dialled[3:] == [("b", 2)]
         route_of(network).blame(stream, UNREACHABLE)  # no pool, nobody to blame
+
+
+def rest_behind(reply):
+    """A CONNECT proxy, and behind it an exchange that answers each request with ``reply``."""
+
+    async def exchange(stream):
+        while True:
+            data = b""
+            while not data.endswith(b"\r\n\r\n"):
+                part = await stream.receive_some(1)
+                if not part:
+                    return
+                data += part
+            await stream.send_all(reply)
+
+    return connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=exchange)
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+NOT_HERE = b"HTTP/1.1 451 No\r\nContent-Length: 2\r\n\r\n{}"
+WRONG_IP = (
+    b"HTTP/1.1 401 No\r\nContent-Length: 50\r\n\r\n"
+    + b'{"code":-2015,"msg":"Invalid API-key, IP"}'.ljust(50)
+)
+
+
+@pytest.mark.parametrize("reply", [NOT_HERE, WRONG_IP, NOT_HERE.replace(b"451", b"403")])
+async def test_rest_tells_the_pool_of_a_blocked_region(reply, autojump_clock):
+    async with proxies_at({A: rest_behind(reply), C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}",
+            route=way,
+            timeout_s=10,
+            weights=Weights(1200),
+            dialect=BinanceDialect(),
+        ) as client:
+            with pytest.raises(errors.RestRefused):
+                await client.get("/x", {})
+            assert (await client.get("/x", {})).body == b"[]"
+        assert network.dialled == [("a", 1), ("c", 3)]
+
+
+async def test_a_node_that_wants_another_key_says_nothing_about_the_proxy(autojump_clock):
+    reply = NOT_HERE.replace(b"451", b"403")
+    async with proxies_at({A: rest_behind(reply), C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}", route=way, timeout_s=10, weights=Weights(1200)
+        ) as client:
+            for _ in range(2):
+                with pytest.raises(errors.RestRefused, match="credentials"):
+                    await client.get("/x", {})
+
+
+async def test_an_upgrade_tells_the_pool_of_a_blocked_region(autojump_clock):
+    async with proxies_at({A: rest_behind(NOT_HERE), C: rest_behind(NOT_HERE)}) as network:
+        way = route_of(network, A, C)
+        for _ in range(2):
+            with pytest.raises(errors.UpgradeRefused) as caught:
+                async with open_websocket(
+                    f"ws://{HOST}:{PORT}/x",
+                    route=way,
+                    deadlines=Deadlines(5, 1, 5, 5, 5),
+                    max_message_bytes=1000,
+                    frames=FrameBudget((10, 1.0)),
+                    hints=BinanceDialect.hints,
+                    blocking=BinanceDialect.blocking,
+                ):
+                    pytest.fail("open")
+            assert "use a proxy in another one" in str(caught.value)
+        assert network.dialled == [("a", 1), ("c", 3)]
 
 
 async def test_lanes_are_routes_through_different_proxies(autojump_clock):

@@ -45,8 +45,8 @@ RESET = errors.TlsReset("cut off")
     ("status", "words"),
     [
         (299, "does not accept"), (300, "redirects"), (399, "redirects"), (400, "does not accept"),
-        (401, "credentials"), (403, "firewall"), (404, "no such path"), (418, "banned"),
-        (429, "slow down"), (451, "region"), (499, "does not accept"), (500, "trouble"),
+        (401, "credentials"), (403, "let us in"), (404, "no such path"), (418, "banned"),
+        (429, "slow down"), (451, "legal"), (499, "does not accept"), (500, "trouble"),
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, words: str) -> None:

@@ -15,6 +15,10 @@ Health is made of outcomes:
   other cools it down, and never for longer than 2 s, or a restarting exchange would make the whole
   pool wait.  That the tunnel itself succeeds proves nothing about what is behind it, so these
   errors are forgotten by time and not by success.
+- A refusal of the exchange that is about the address or its region (``blocked``) is as final as an
+  error of the proxy: it cools down at once, doubled with each in a row.  That a tunnel opens is no
+  success then, only that the exchange accepts something (:meth:`Egress.accepted`), and what was
+  refused last is chosen last.
 - Failures while it cools down already are those of attempts that were under way, 200 at a time in
   a mass reconnect: counted, but no reason to double again.
 
@@ -34,6 +38,7 @@ from ..errors import (
     NetworkError,
     ProxyAuthRequired,
     ProxyRefused,
+    RestRefused,
     TlsNameMismatch,
     TlsReset,
     TlsUntrusted,
@@ -45,7 +50,9 @@ from ..settings import ConnectionSettings
 from ..settings.exchanges import EgressSettings
 from .proxy import Proxy, choose_proxy
 
-_OF_TARGET = (HostUnreachable, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused)
+_OF_TARGET = (
+    HostUnreachable, RestRefused, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused,
+)  # fmt: skip
 _TARGET_CODES = (502, 503, 504, 4, 5)  # HTTP statuses and SOCKS5 replies: the target was not there
 
 
@@ -88,6 +95,7 @@ class _Health:
     successes: int = 0
     in_a_row: int = 0  # cool-downs for errors of its own since the last success
     cool_until: Mono | None = None
+    blocked: int = 0  # refusals of the address in a row
     target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
@@ -138,9 +146,18 @@ class Egress:
         health = self._health[proxy]
         health.successes += 1
         health.in_a_row = 0
-        health.down = False
-        health.cool_until = None
         health.target_errors = self._target_errors(health, now)
+        if not health.blocked:
+            health.down = False
+            health.cool_until = None
+
+    def accepted(self, proxy: Proxy) -> None:
+        """The exchange lets in who comes by ``proxy``: it is not blocked (any more)."""
+        health = self._health[proxy]
+        if health.blocked:
+            health.blocked = 0
+            health.down = False
+            health.cool_until = None
 
     def failed(
         self, proxy: Proxy, now: Mono, error: NetworkError, *, of_proxy: bool | None = None
@@ -155,10 +172,13 @@ class Egress:
         health.problem = " ".join(str(error).split())[:300]
         if isinstance(error, ProxyAuthRequired):
             _cool(health, now, policy.credentials_cool_down_s)
+        elif isinstance(error, RestRefused | UpgradeRefused) and error.blocked:
+            if not cooling:
+                _cool(health, now, self._doubled_s(health.blocked))
+            health.blocked += 1
         elif _is_of_proxy(error) if of_proxy is None else of_proxy:
             if not cooling:
-                doubled = policy.cool_down_min_s * 2.0 ** min(health.in_a_row, 30)
-                _cool(health, now, min(doubled, policy.cool_down_max_s))
+                _cool(health, now, self._doubled_s(health.in_a_row))
                 health.in_a_row += 1
         else:
             health.target_errors = self._target_errors(health, now) + 1
@@ -210,10 +230,14 @@ class Egress:
             for proxy, health in self._health.items()
         )
 
-    def _rank(self, proxy: Proxy, now: Mono) -> tuple[int, int, int]:
+    def _doubled_s(self, times: int) -> float:
+        policy = self._policy
+        return min(policy.cool_down_min_s * 2.0 ** min(times, 30), policy.cool_down_max_s)
+
+    def _rank(self, proxy: Proxy, now: Mono) -> tuple[int, int, int, int]:
         """The healthiest first, then the order of the settings."""
         health = self._health[proxy]
-        return health.in_a_row, self._target_errors(health, now), health.order
+        return health.blocked, health.in_a_row, self._target_errors(health, now), health.order
 
     def _target_errors(self, health: _Health, now: Mono) -> int:
         """Those that are not forgotten yet."""

@@ -155,7 +155,11 @@ class RestClient:
         if limited is not None:
             raise self._banned(limited, response, date_ms, request.where)
         if status != 200:
-            raise self._refused(response, request.where)
+            refused = self._refused(response, request.where)
+            if refused.blocked:  # a region, say: another exit may be let in
+                self._route.blame_exit(exit_, refused)
+            raise refused
+        self._route.accepted_by(exit_)
         body = unpack(response, request.where)
         self._weights.bans.accepted()
         return Answer(body, date_ms, response.sent, response.received)
@@ -247,8 +251,9 @@ class RestClient:
         said = f" {refusal.code}" if refusal.code is not None else ""
         said += f" {refusal.text!r}" if refusal.text else ""
         hint = status_hint(response.status, self._dialect.hints)
+        blocked = refusal.blocked or response.status in self._dialect.blocking
         problem = f"{where}: {response.status}{said} ({hint})"
-        return RestRefused(problem, response.status, refusal.code)
+        return RestRefused(problem, response.status, refusal.code, blocked=blocked)
 
 
 def _date_ms(headers: Mapping[str, str]) -> float | None:

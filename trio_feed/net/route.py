@@ -152,9 +152,22 @@ class Route:
     def blame(self, stream: trio.abc.Stream, error: NetworkError) -> None:
         """Report to the pool what became of a ``stream`` of ours after it was open: UpgradeRefused
         (a blocked region), a TLS error of the caller's.  Without a pool: nothing."""
-        proxy = self._through.get(stream)
-        if self.egress is not None and proxy is not None:
-            self.egress.failed(proxy, mono(), error)
+        self.blame_exit(Exit(self._through.get(stream)), error)
+
+    def blame_exit(self, exit_: Exit, error: NetworkError) -> None:
+        """As :meth:`blame`, for what was asked by ``exit_``."""
+        if self.egress is not None and exit_.proxy is not None:
+            self.egress.failed(exit_.proxy, mono(), error)
+            self._log_changes(self.egress)
+
+    def accepted(self, stream: trio.abc.Stream) -> None:
+        """The exchange lets in who comes as this ``stream`` of ours."""
+        self.accepted_by(Exit(self._through.get(stream)))
+
+    def accepted_by(self, exit_: Exit) -> None:
+        """As :meth:`accepted`, for what was asked by ``exit_``."""
+        if self.egress is not None and exit_.proxy is not None:
+            self.egress.accepted(exit_.proxy)
             self._log_changes(self.egress)
 
     async def _attempt(

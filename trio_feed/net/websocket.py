@@ -14,7 +14,7 @@ silence may be of its own making.  What arrived is looked at before the peer is 
 stalled event loop does not kill a good connection.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -83,19 +83,21 @@ async def open_websocket(
     queue_size: int = 1000,
     is_quiet: Callable[[], bool] = lambda: False,
     hints: Mapping[int, str] = {},
+    blocking: Set[int] = frozenset(),
 ) -> AsyncIterator["Socket"]:
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
     ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
     the peer is left to wait.  ``is_quiet`` says whether a silence is known to be right: then it is
-    no loss.  ``hints`` say what to do about a status that the venue means in its own way.  Raises
-    TunnelError, UpgradeRefused, ConnectionLost; SettingsError for a URL that is none.  What the
-    block raises comes out as it is, never in an exception group.
+    no loss.  ``hints`` say what to do about a status that the venue means in its own way, by those
+    of ``blocking`` it shuts out the address that we come from.  Raises TunnelError, UpgradeRefused,
+    ConnectionLost; SettingsError for a URL that is none.  What the block raises comes out as it is,
+    never in an exception group.
     """
     target = WebSocketUrl.parse(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
     try:
-        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints)
+        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints, blocking)
         socket = Socket(target, CountedStream(stream, frames), frames, settings)
         async with HelperNursery() as nursery:
             try:
@@ -103,6 +105,7 @@ async def open_websocket(
             except UpgradeRefused as error:
                 route.blame(stream, error)  # a blocked region: another exit may be let in
                 raise
+            route.accepted(stream)
             try:
                 yield socket
             finally:
@@ -120,6 +123,7 @@ class _Settings:
     queue_size: int
     is_quiet: Callable[[], bool]
     hints: Mapping[int, str]
+    blocking: Set[int]
 
 
 class Socket:
@@ -319,7 +323,8 @@ class Socket:
         if status is None:
             return ConnectionLost(f"{self._target.name} {problem}")
         hint = status_hint(status, self._settings.hints)
-        return UpgradeRefused(f"{self._target.name} refused the upgrade: {status} ({hint})", status)
+        problem = f"{self._target.name} refused the upgrade: {status} ({hint})"
+        return UpgradeRefused(problem, status, blocked=status in self._settings.blocking)
 
     async def _close(self) -> None:
         """The close handshake where there is still somebody to shake hands with; bounded."""
