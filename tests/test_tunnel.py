@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
+from trio_feed.net.egress import Egress
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
 from trio_feed.net.tls import reload_authorities, start_tls, tls_context
@@ -562,7 +563,7 @@ async def test_the_exchange_is_not_verified_with_the_proxys_ca(authority, ca_fil
     async with serving(handler) as network:
         with pytest.raises(errors.TlsUntrusted, match=HOST):
             await route(network, "", proxy_type="https", ca_file=ca_file).open(HOST, 443, tls=True)
-        with pytest.raises(errors.TlsUntrusted, match="with proxy:"):
+        with pytest.raises(errors.TlsUntrusted, match="with proxy proxy:3128"):
             await route(network, ca_file, proxy_type="https").open(HOST, 443, tls=True)
 
 
@@ -706,3 +707,149 @@ async def test_malformed_environment_dials_nobody(autojump_clock):
     with pytest.raises(errors.SettingsError):
         await way.open(HOST, PORT, tls=True)
     assert network.dialled == []
+
+
+# ---------------------------------------------------------------- who it was, and where
+
+CAPTIVE = b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+async def page(stream):
+    """Behind the tunnel a captive portal answers, whatever was asked for."""
+    await receive_exactly(stream, 50)
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>Log in!")
+    await stream.aclose()
+
+
+async def silence(stream):
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind", "words"),
+    [
+        (silence, "http", "no CONNECT within 5 s"),
+        (silence, "https", "no proxy TLS handshake within 5 s"),
+        (silence, "socks5", "no SOCKS5 greeting within 5 s"),
+        (page, "https", "proxy TLS handshake .* is proxy_type right"),
+        (scripted((1, CAPTIVE)), "http", "a captive portal that wants a log-in"),
+        (connect_proxy(OK, then=silence), "http", "no TLS handshake within 5 s"),
+        (connect_proxy(OK, then=page), "http", "TLS handshake with .* a captive portal"),
+    ],
+    ids=["connect", "proxy tls", "socks", "proxy is plain", "portal", "black hole", "inner portal"],
+)
+async def test_a_failure_names_the_proxy_and_the_step(handler, kind, words, autojump_clock):
+    async with serving(handler) as network:
+        with pytest.raises(errors.TunnelError, match=words) as caught:
+            await route(network, proxy_type=kind).open(HOST, PORT, tls=True)
+    assert "proxy proxy:3128" in str(caught.value)
+    assert HOST in str(caught.value)
+
+
+async def test_who_signed_a_refused_certificate_is_said(autojump_clock):
+    """A company's inspecting proxy is seen at once."""
+    inspector = trustme.CA(organization_name="Example Corp\nTLS Inspection")
+    inner = tls_echo(server_context(inspector, HOST))
+    async with serving(connect_proxy(OK, then=inner)) as network:
+        with pytest.raises(errors.TlsUntrusted) as caught:
+            await route(network, proxy_type="http").open(HOST, PORT, tls=True)
+    said = str(caught.value)
+    assert "issued by 'Example Corp TLS Inspection'" in said
+    assert "inspects TLS" in said
+    assert f"{HOST} through proxy proxy:3128" in said
+
+
+# ---------------------------------------------------------------- chains
+
+
+async def join(one, other):
+    async def copy(source, sink):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(copy, one, other)
+        nursery.start_soon(copy, other, one)
+
+
+def hop(network, reply=OK, *, context=None):
+    """A CONNECT proxy that really dials; ``context``: inside TLS."""
+
+    async def handler(stream):
+        if context is not None:
+            stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        head = await receive_until(stream, b"\r\n\r\n")
+        where, _, port = head.split(b" ")[1].decode().rpartition(":")
+        if not reply.startswith(b"HTTP/1.1 200"):
+            return await stream.send_all(reply)
+        inner = await network.dial(where, int(port))
+        await stream.send_all(reply)
+        await join(stream, inner)
+
+    return handler
+
+
+@asynccontextmanager
+async def chained(network, handlers):
+    async def answer(handler, stream):
+        with suppress(EOFError, trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            await handler(stream)
+        await trio.aclose_forcefully(stream)
+
+    async def serve(listener, handler):
+        while True:
+            nursery.start_soon(answer, handler, await listener.accept())
+
+    async with trio.open_nursery() as nursery:
+        for (host, port), handler in handlers.items():
+            (listener,) = await network.listen(host, port)
+            nursery.start_soon(serve, listener, handler)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+CHAIN = Proxy("https", "c", 3, via=(Proxy("http", "a", 1), Proxy("socks5", "b", 2)))
+
+
+async def socks_hop(stream, network):
+    await receive_exactly(stream, 3)
+    await stream.send_all(b"\x05\x00")
+    head = await receive_exactly(stream, 5)
+    where = (await receive_exactly(stream, head[4])).decode()
+    port = int.from_bytes(await receive_exactly(stream, 2), "big")
+    inner = await network.dial(where, port)
+    await stream.send_all(SOCKS_OK)
+    await join(stream, inner)
+
+
+async def test_a_chain_of_proxies_of_every_kind(authority, ca_file, autojump_clock):
+    network = MemoryNetwork()
+    handlers = {
+        ("a", 1): hop(network),
+        ("b", 2): lambda stream: socks_hop(stream, network),
+        ("c", 3): hop(network, context=server_context(authority, "c")),
+        (HOST, PORT): tls_echo(server_context(authority, HOST)),
+    }
+    chain = evolve(CHAIN, ca_file=ca_file)
+    async with chained(network, handlers):
+        way = Route(network.dial, ProxySettings(), None, ca_file, 5, Egress([chain]))
+        stream = await way.open(HOST, PORT, tls=True)
+        await check_echo(stream)
+        await trio.aclose_forcefully(stream)
+    assert network.dialled == [("a", 1), ("b", 2), ("c", 3), (HOST, PORT)]
+    (found,) = way.egress.statistics(0)
+    assert found.address == "a:1 > b:2 > c:3"
+
+
+async def test_a_chain_that_is_cut_is_an_error_of_the_chain_and_names_the_hop(autojump_clock):
+    network = MemoryNetwork()
+    chain = Proxy("http", "c", 3, via=(Proxy("http", "a", 1),))
+    away = hop(network, b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n")
+    async with chained(network, {("a", 1): away}):
+        with pytest.raises(errors.ProxyUnreachable) as caught:
+            await open_tunnel(HOST, PORT, proxy=chain, dial=network.dial, timeout_s=5)
+    assert "a:1 > c:3 is cut in between: proxy a:1 for c:3 refused: 503" in str(caught.value)
+    assert network.dialled == [("a", 1)]  # and not past it

@@ -29,7 +29,7 @@ from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..model import Series, StreamKey
 from ..net.budgets import Weights
-from ..net.egress import make_egress
+from ..net.egress import make_egress, policy_of_one
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
@@ -85,6 +85,8 @@ class VenueFeed:
             timeout_s=connection.tunnel_timeout_s,
             tls_strict=connection.tls_strict,
             egress=make_egress(connection),
+            environ_pools={},
+            policy=policy_of_one(connection),
             dials=self._dials,
         )
         self._weights = context.budgets.weights(
@@ -118,8 +120,7 @@ class VenueFeed:
 
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
-        egress = self._route.egress
-        proxies = () if egress is None else egress.statistics(mono())
+        proxies = [s for pool in self._route.pools for s in pool.statistics(mono())]
         return {
             "connections": [state.statistics() for state in self.connections],
             "proxies": [asdict(proxy) for proxy in proxies],

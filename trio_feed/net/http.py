@@ -193,16 +193,16 @@ class _Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         stream = await self._route.through(self._exit, host, port, None)
-        return _NetworkStream(stream, self._route)
+        return _NetworkStream(stream, self._route, self._exit)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
 
 class _NetworkStream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.abc.Stream, route: Route) -> None:
+    def __init__(self, stream: trio.abc.Stream, route: Route, exit_: Exit) -> None:
         self._stream = stream
-        self._route = route
+        self._route, self._exit = route, exit_
         self._answer_bytes = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -232,15 +232,16 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        timeout_s = self._route.timeout_s
+        host, timeout_s = server_hostname or "", self._route.timeout_s
+        where = f"{host}{self._exit.through}"
         # Not the pool's context: the authorities may have been read anew since it was made.
         context = self._route.tls_context()
         try:
-            stream = await start_tls(self._stream, server_hostname or "", context, timeout_s)
+            stream = await start_tls(self._stream, host, context, timeout_s, where=where)
         except TunnelError as error:
             self._route.blame(self._stream, error)
             raise
-        return _NetworkStream(stream, self._route)
+        return _NetworkStream(stream, self._route, self._exit)
 
     def get_extra_info(self, info: str) -> Any:
         """Only ``is_readable``: an idle connection with something to read is at its end."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 import trio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..environment import mono
@@ -142,10 +142,11 @@ class RestClient:
 
             return await self._weights.queue(exit_.name).take(ask)
 
-        async def use(exit_: Exit) -> tuple[Exit, Response]:
-            return exit_, await self._ask(exit_, request)
+        async def use(exit_: Exit) -> tuple[Exit, Request, Response]:
+            named = evolve(request, where=f"{request.where}{exit_.through}")
+            return exit_, named, await self._ask(exit_, named)
 
-        exit_, response = await self._route.by_exits(
+        exit_, request, response = await self._route.by_exits(
             self._url.host, self._url.port, tls=self._url.tls, use=use, admit=admit
         )
         dialect, status, headers = self._dialect, response.status, response.headers

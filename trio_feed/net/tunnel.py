@@ -22,6 +22,7 @@ carry no secret.
 
 import base64
 import re
+import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
 
@@ -46,9 +47,12 @@ _CONNECT_HINTS: Mapping[int, str] = {
     403: "its rules forbid this target",
     404: "it does not seem to be a CONNECT proxy",
     405: "it does not allow CONNECT",
+    302: "it redirects: a captive portal that wants a log-in?",
+    307: "it redirects: a captive portal that wants a log-in?",
     502: "it could not reach the target",
     503: "it could not reach the target",
     504: "it could not reach the target in time",
+    511: "a captive portal wants a log-in",
 }
 _SOCKS_REPLIES: Mapping[int, str] = {  # RFC 1928 section 6
     1: "general failure",
@@ -74,14 +78,41 @@ async def open_tunnel(
     target = join_address(host, port)
     if proxy is None:
         return await _dial(dial, host, port, "dial", target, timeout_s)
+    hops = (*proxy.via, proxy)
+    contexts = [
+        tls_context(hop.ca_file, strict=hop.tls_strict) if hop.kind == "https" else None
+        for hop in hops
+    ]
+    first, ends = hops[0], [(_ascii_host(hop.host), hop.port) for hop in hops[1:]]
+    where = f"proxy {first.address} for {target}"
+    stream = await _dial(dial, first.host, first.port, "dial proxy", where, timeout_s)
+    for hop, context, end in zip(hops, contexts, [*ends, (host, port)], strict=True):
+        try:
+            stream = await _extend(stream, hop, context, end, timeout_s)
+        except ProxyRefused as error:
+            if hop is proxy:
+                raise
+            raise ProxyUnreachable(f"proxy {proxy.name} is cut in between: {error}") from None
+    return stream
+
+
+async def _extend(
+    stream: trio.abc.Stream,
+    proxy: Proxy,
+    context: ssl.SSLContext | None,
+    end: tuple[str, int],
+    timeout_s: float,
+) -> trio.abc.Stream:
+    """``stream`` leads to ``proxy``; what comes back leads through it to ``end``."""
+    target = join_address(*end)
     where = f"proxy {proxy.address} for {target}"
-    context = tls_context(proxy.ca_file, strict=proxy.tls_strict) if proxy.kind == "https" else None
-    stream = await _dial(dial, proxy.host, proxy.port, "dial proxy", where, timeout_s)
     if context is not None:
-        stream = await start_tls(stream, proxy.host, context, timeout_s, "proxy TLS handshake")
+        stream = await start_tls(
+            stream, proxy.host, context, timeout_s, "proxy TLS handshake", where
+        )
     try:
         if proxy.kind == "socks5":
-            await _socks5(stream, host, port, proxy, where, timeout_s)
+            await _socks5(stream, *end, proxy, where, timeout_s)
             return stream
         with step_deadline("CONNECT", where, timeout_s):
             rest = await _http_connect(stream, target, proxy, where)
