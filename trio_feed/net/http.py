@@ -156,13 +156,29 @@ class _Transport(httpx.AsyncBaseTransport):
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
                 headers=request.headers.raw,
-                content=request.stream,
+                content=_Sent(request.content),
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+class _Sent:
+    """The body of a request.  No generator, as httpx has it: one that is left in the middle, where
+    the peer hangs up, is complained about by trio when it is collected."""
+
+    def __init__(self, body: bytes) -> None:
+        self._parts = [body] if body else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Sent(b"".join(self._parts))
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
 
 
 class _Body(httpx.AsyncByteStream):
