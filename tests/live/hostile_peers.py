@@ -170,7 +170,7 @@ def rest_variants(chance: random.Random) -> list[Variant]:
     """Of the exchange's REST."""
     good = answer(b"[]")
     found = [*split("rest", good), *heads("rest", good), *garbage("rest", chance, good, 25)]
-    zeros = gzip.compress(bytes(64 * 1024 * 1024), 9)
+    zeros = gzip.compress(bytes(256 * 1024 * 1024), 1)
     packed = b"Content-Encoding: gzip"
     bodies = {
         "bomb": answer(zeros, packed),

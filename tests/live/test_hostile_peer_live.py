@@ -39,7 +39,7 @@ from trio_feed.venues.binance.spot import DIALECT
 SIDE_BY_SIDE = 25
 STEP_S = 0.4
 GOOD_STEP_S = 10.0
-MOST_GROWTH_MIB = 160
+MOST_GROWTH_MIB = 120
 """The peers, their floods on the way and one unpacked body of 16 MiB after the other included."""
 SEED = 11
 TARGET = ("exchange.example", 443)
