@@ -673,6 +673,39 @@ async def test_a_proxy_of_the_environment_is_a_pool_of_one(autojump_clock):
             await way.open("internal", PORT, tls=False)
 
 
+async def test_credentials_are_tried_by_one_and_not_by_all_at_once(autojump_clock):
+    refused = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n"
+    async with proxies_at({A: connect_proxy(refused)}) as network:
+        way = route_of(network, A)
+
+        async def one():
+            with pytest.raises(errors.NoProxyAvailable):
+                await way.open(HOST, PORT, tls=False)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(one)
+        assert network.dialled == [("a", 1)]
+
+
+async def test_who_was_let_in_once_dials_side_by_side(autojump_clock):
+    async def slow(stream):
+        await trio.sleep(1)
+        await OK(stream)
+
+    async with proxies_at({A: slow}) as network:
+        way = route_of(network, A)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(opened, way)
+        assert len(network.dialled) == 20
+        assert trio.current_time() == pytest.approx(2)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(opened, way)
+        assert trio.current_time() == pytest.approx(3)
+
+
 async def test_an_upgrade_tells_the_pool_of_a_blocked_region(autojump_clock):
     async with proxies_at({A: rest_behind(NOT_HERE), C: rest_behind(NOT_HERE)}) as network:
         way = route_of(network, A, C)

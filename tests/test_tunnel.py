@@ -2,6 +2,8 @@
 
 import base64
 import datetime
+import hashlib
+import re
 import ssl
 from contextlib import asynccontextmanager, suppress
 
@@ -18,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
+from trio_feed.net import tunnel
 from trio_feed.net.egress import Egress
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
@@ -31,6 +34,11 @@ HTTP_AUTH = Proxy("http", "proxy", 3128, "alice", Secret("hunter2"))
 SOCKS = Proxy("socks5", "proxy", 3128)
 SOCKS_AUTH = Proxy("socks5", "proxy", 3128, "alice", Secret("hunter2"))
 SOCKS_OK = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+
+
+@pytest.fixture(autouse=True)
+def no_challenges():
+    tunnel._challenges.clear()
 
 
 @pytest.fixture(scope="module")
@@ -853,3 +861,75 @@ async def test_a_chain_that_is_cut_is_an_error_of_the_chain_and_names_the_hop(au
             await open_tunnel(HOST, PORT, proxy=chain, dial=network.dial, timeout_s=5)
     assert "a:1 > c:3 is cut in between: proxy a:1 for c:3 refused: 503" in str(caught.value)
     assert network.dialled == [("a", 1)]  # and not past it
+
+
+# ---------------------------------------------------------------- digest
+
+ASKS = b'Proxy-Authenticate: Digest realm="r", qop="auth", nonce="%d"%s\r\n'
+
+
+class DigestProxy:
+    """Takes each nonce so many times; counts what it is asked with."""
+
+    def __init__(self, uses=10, password="hunter2", more=b""):
+        self.uses, self.password, self.more = uses, password, more
+        self.nonce = self.seen = 0
+        self.asked = []
+
+    def right(self, sent, target):
+        def md5(text):
+            return hashlib.md5(text.encode()).hexdigest()
+
+        said = dict(re.findall(r'(\w+)="?([^",]+)', sent))
+        first, second = md5(f"alice:r:{self.password}"), md5(f"CONNECT:{target}")
+        middle = f"{self.nonce}:{said.get('nc')}:{said.get('cnonce')}:auth"
+        return said.get("response") == md5(f"{first}:{middle}:{second}")
+
+    async def __call__(self, stream):
+        head = (await receive_until(stream, b"\r\n\r\n")).decode()
+        sent = re.search("(?i)proxy-authorization: (.*)\r\n", head)[1]
+        self.asked.append(sent.split()[0])
+        target = head.split()[1]
+        self.seen += 1
+        stale = b""
+        if sent.startswith("Digest") and self.right(sent, target):
+            if self.seen <= self.uses:
+                await stream.send_all(OK)
+                return await echo(stream)
+            stale = b", stale=true"
+        self.nonce, self.seen = self.nonce + 1, 0
+        asks = ASKS % (self.nonce, stale) + self.more
+        await stream.send_all(b"HTTP/1.1 407 Who\r\n" + asks + b"Content-Length: 0\r\n\r\n")
+        await stream.aclose()
+
+
+async def by_digest(network):
+    stream = await open_tunnel(HOST, PORT, proxy=HTTP_AUTH, dial=network.dial, timeout_s=5)
+    await check_echo(stream)
+    await trio.aclose_forcefully(stream)
+
+
+async def test_digest_credentials_are_learnt_and_their_nonce_renewed(autojump_clock):
+    proxy = DigestProxy(uses=3)
+    async with serving(proxy) as network:
+        for _ in range(5):
+            await by_digest(network)
+    assert proxy.asked == ["Basic", *["Digest"] * 3, "Digest", *["Digest"] * 2]
+
+
+async def test_a_wrong_password_is_said_after_one_digest(autojump_clock):
+    """Accounts are locked after a few."""
+    proxy = DigestProxy(password="another")
+    async with serving(proxy) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="refused our user name") as caught:
+            await by_digest(network)
+    assert proxy.asked == ["Basic", "Digest"]
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_who_takes_basic_too_is_not_asked_twice(autojump_clock):
+    proxy = DigestProxy(more=b"Proxy-Authenticate: Basic realm=x\r\n")
+    async with serving(proxy) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="it offers Digest, Basic"):
+            await by_digest(network)
+    assert proxy.asked == ["Basic"]

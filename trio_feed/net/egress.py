@@ -32,6 +32,7 @@ between, and the pool while all of its proxies are: :meth:`Egress.news` reports 
 from collections.abc import Sequence, Set
 from typing import Literal
 
+import trio
 from attrs import define, evolve, field, frozen
 
 from ..errors import (
@@ -109,6 +110,8 @@ class _Health:
     problem: str = ""
     down: bool = False
     reported_down: bool = False
+    let_in: bool = False  # by our credentials, since they were refused last
+    turn: trio.Lock = field(factory=trio.Lock)
     latency_s: float | None = None  # smoothed
     measured: Mono | None = None
 
@@ -162,6 +165,7 @@ class Egress:
             health.latency_s = kept_s + (took_s - kept_s) * _NEWEST_COUNTS
             health.measured = now
         health.successes += 1
+        health.let_in = True
         health.in_a_row = 0
         health.target_errors = self._target_errors(health, now)
         if not health.blocked:
@@ -188,6 +192,7 @@ class Egress:
         health.failures += 1
         health.problem = " ".join(str(error).split())[:300]
         if isinstance(error, ProxyAuthRequired):
+            health.let_in = False
             _cool(health, now, policy.credentials_cool_down_s)
         elif isinstance(error, RestRefused | UpgradeRefused) and error.blocked:
             if not cooling:
@@ -202,6 +207,15 @@ class Egress:
             health.target_error = now
             if health.target_errors >= policy.target_errors and not cooling:
                 _cool(health, now, policy.cool_down_min_s)
+
+    def turn_of(self, proxy: Proxy) -> trio.Lock | None:
+        """Held by the one who may try: while nobody knows whether the credentials are right, a
+        dozen connections that try at once would lock the account.  None: they are right."""
+        health = self._health[proxy]
+        return health.turn if proxy.username and not health.let_in else None
+
+    def cools(self, proxy: Proxy, now: Mono) -> bool:
+        return _cools(self._health[proxy], now)
 
     def next_at(self, now: Mono) -> Mono:
         """When the first proxy may be used again; ``now`` while one is healthy."""

@@ -1,7 +1,8 @@
 """How bytes reach one venue: through its proxy, its pool, or directly; at a bounded rate."""
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -199,10 +200,16 @@ class Route:
         """One try through one proxy, whose outcome is reported to the pool."""
         began, in_tls = trio.current_time(), False
         try:
-            stream = await self._tunnel(host, port, proxy)
+            async with _turn(egress, proxy):
+                if egress.cools(proxy, mono()):  # whose turn it was has been refused
+                    raise NoProxyAvailable(egress.explain(mono()), egress.next_at(mono()))
+                began = trio.current_time()
+                stream = await self._tunnel(host, port, proxy)
             took_s = trio.current_time() - began
             began, in_tls = trio.current_time(), True
             stream = await self._start_tls(stream, host, context, Exit(proxy))
+        except NoProxyAvailable:
+            raise
         except TunnelError as error:
             proxy_tls = not in_tls and isinstance(error, _TLS_ERRORS)
             egress.failed(proxy, mono(), error, of_proxy=proxy_tls or None)
@@ -254,3 +261,19 @@ class Route:
         for news in egress.news(mono()):
             log = _log.info if news.up else _log.warning
             log(news.event, proxy=news.address, problem=news.problem)
+
+
+@asynccontextmanager
+async def _turn(egress: Egress, proxy: Proxy) -> AsyncIterator[None]:
+    """One after the other, until somebody was let in."""
+    turn = egress.turn_of(proxy)
+    if turn is not None:
+        await turn.acquire()
+    try:
+        if turn is not None and egress.turn_of(proxy) is None:
+            turn.release()
+            turn = None
+        yield
+    finally:
+        if turn is not None:
+            turn.release()

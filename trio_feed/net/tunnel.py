@@ -6,8 +6,9 @@ the target's name goes to the proxy as it is; it is never resolved here.
 Why not a library: python-socks takes one ``read()`` for the whole CONNECT reply and hands the rest
 of a split reply to TLS; httpcore's SOCKS handshake knows no deadline.  So:
 
-- CONNECT (RFC 9110 section 9.3.6, Basic credentials RFC 7617): h11 parses the reply however it is
-  cut, and what came behind its header is given back as the tunnel's first bytes.
+- CONNECT (RFC 9110 section 9.3.6; credentials: Basic, RFC 7617, and Digest where that is asked for,
+  :mod:`.digest`): h11 parses the reply however it is cut, and what came behind its header is given
+  back as the tunnel's first bytes.
 - SOCKS5 (RFC 1928, RFC 1929): every answer is read to its exact length and not a byte further,
   so nothing can be left over.
 
@@ -22,8 +23,9 @@ carry no secret.
 
 import base64
 import re
+import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 import h11
@@ -37,6 +39,7 @@ from ..errors import (
     ProxyRefused,
     ProxyUnreachable,
 )
+from .digest import Challenge, authorization, read_challenges
 from .proxy import Proxy, join_address
 from .tls import Step, one_line, start_tls, step_deadline, tls_context
 
@@ -83,17 +86,45 @@ async def open_tunnel(
         tls_context(hop.ca_file, strict=hop.tls_strict) if hop.kind == "https" else None
         for hop in hops
     ]
+    for _ in hops:
+        try:
+            return await _by_hops(dial, hops, contexts, (host, port), timeout_s)
+        except _WantsDigest:  # each of them once
+            continue
+    return await _by_hops(dial, hops, contexts, (host, port), timeout_s, last_try=True)
+
+
+async def _by_hops(
+    dial: Dial,
+    hops: Sequence[Proxy],
+    contexts: Sequence[ssl.SSLContext | None],
+    target: tuple[str, int],
+    timeout_s: float,
+    *,
+    last_try: bool = False,
+) -> trio.abc.Stream:
+    """Through one proxy after the other.  Raises _WantsDigest unless it is the ``last_try``."""
     first, ends = hops[0], [(_ascii_host(hop.host), hop.port) for hop in hops[1:]]
-    where = f"proxy {first.address} for {target}"
+    where = f"proxy {first.address} for {join_address(*target)}"
     stream = await _dial(dial, first.host, first.port, "dial proxy", where, timeout_s)
-    for hop, context, end in zip(hops, contexts, [*ends, (host, port)], strict=True):
+    for hop, context, end in zip(hops, contexts, [*ends, target], strict=True):
         try:
             stream = await _extend(stream, hop, context, end, timeout_s)
         except ProxyRefused as error:
-            if hop is proxy:
+            if hop is hops[-1]:
                 raise
-            raise ProxyUnreachable(f"proxy {proxy.name} is cut in between: {error}") from None
+            whole = hops[-1].name
+            raise ProxyUnreachable(f"proxy {whole} is cut in between: {error}") from None
+        except _WantsDigest as error:
+            if last_try:
+                raise ProxyAuthRequired(str(error)) from None
+            raise
     return stream
+
+
+class _WantsDigest(Exception):
+    """A proxy's challenge is noted: ask again, it will be answered.  The message is that of the
+    refusal, should there be no again."""
 
 
 async def _extend(
@@ -166,7 +197,7 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
     """Ask for ``target``; return what came behind the header of the reply."""
     headers = [("Host", target)]
     if proxy.username:
-        headers.append(("Proxy-Authorization", f"Basic {_basic(proxy)}"))
+        headers.append(("Proxy-Authorization", _credentials(proxy, target)))
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
     request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
     await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
@@ -197,10 +228,40 @@ def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
         named = (re.sub(rb"[^\w-].*", b"", offer, flags=re.S)[:20].decode() for offer in offers)
         schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
-        raise ProxyAuthRequired(f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic)")
+        problem = f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic and Digest)"
+        if proxy.username and _note_challenge(proxy, offers):
+            raise _WantsDigest(problem)
+        raise ProxyAuthRequired(problem)
     hint = _CONNECT_HINTS.get(status, "ask its operator")
     reason = _harmless(reply.reason.decode("latin-1"), proxy)[:80]
     raise ProxyRefused(f"{where} refused: {status} {reason} ({hint})", status)
+
+
+_challenges: dict[Proxy, tuple[Challenge, int]] = {}
+"""What a proxy asks with, and how often its nonce was used: as many as there are proxies."""
+
+
+def _note_challenge(proxy: Proxy, offers: Sequence[bytes]) -> bool:
+    """Whether asking again makes sense: it wants Digest, and has seen Basic or an old nonce.  One
+    that takes Basic as well has refused the password, and asking twice locks accounts."""
+    texts = [offer.decode("latin-1") for offer in offers]
+    known, found = _challenges.pop(proxy, None), read_challenges(texts)
+    takes_basic = any(re.match(r"\s*basic\b", text, re.I) for text in texts)
+    if found is None or (known is None and takes_basic):
+        return False
+    if known is not None and known[1] <= 1 and not found.stale:
+        return False  # the nonce was fresh: it is the password
+    _challenges[proxy] = found, 0
+    return True
+
+
+def _credentials(proxy: Proxy, target: str) -> str:
+    if proxy not in _challenges:
+        return f"Basic {_basic(proxy)}"
+    challenge, used = _challenges[proxy]
+    _challenges[proxy] = challenge, used + 1
+    password, cnonce = proxy.password.reveal(), secrets.token_hex(16)
+    return authorization(challenge, proxy.username, password, target, used + 1, cnonce)
 
 
 def _basic(proxy: Proxy) -> str:
@@ -210,8 +271,8 @@ def _basic(proxy: Proxy) -> str:
 
 def _harmless(text: str, proxy: Proxy) -> str:
     """A proxy's words for a message: printable, and empty where they repeat our credentials."""
-    secrets = (proxy.password.reveal(), _basic(proxy).rstrip("=")) if proxy.username else ()
-    if any(secret and secret in text for secret in secrets):
+    ours = (proxy.password.reveal(), _basic(proxy).rstrip("=")) if proxy.username else ()
+    if any(secret and secret in text for secret in ours):
         return ""
     return "".join(char if char.isprintable() else " " for char in text)
 
