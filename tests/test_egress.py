@@ -1,5 +1,6 @@
 """The pool of proxies: whom it chooses, what a route makes of it, and what the settings say."""
 
+import random
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +14,8 @@ from support.memory import MemoryNetwork
 from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
 
 from trio_feed import errors
+from trio_feed.client import open_client
+from trio_feed.environment import Environment
 from trio_feed.net.budgets import Dials, Weights
 from trio_feed.net.egress import Egress, make_egress
 from trio_feed.net.limits import DialBudget, FrameBudget
@@ -671,6 +674,20 @@ async def test_a_proxy_of_the_environment_is_a_pool_of_one(autojump_clock):
         assert pool.statistics(trio.current_time())[0].failures == 1
         with pytest.raises(errors.HostUnreachable):  # NO_PROXY still counts
             await way.open("internal", PORT, tls=False)
+
+
+async def test_the_client_leaves_its_proxy_alone_too(autojump_clock):
+    refused = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n"
+    async with proxies_at({A: connect_proxy(refused)}) as network:
+        environment = Environment(network.dial, network.listen, lambda: 0.0, random.Random(1))
+        proxy = "http://alice:hunter3@a:1"
+        async with open_client("ws://feed:80/ws", proxy=proxy, environment=environment):
+            await trio.sleep(300)
+        assert network.dialled == [("a", 1)]
+        with pytest.raises(errors.SettingsError, match="proxy: is not a proxy URL") as caught:
+            async with open_client("ws://feed:80/ws", proxy="ftp://a:hunter2@b"):
+                pytest.fail("open")
+        assert "hunter2" not in str(caught.value)
 
 
 async def test_credentials_are_tried_by_one_and_not_by_all_at_once(autojump_clock):

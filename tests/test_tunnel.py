@@ -909,6 +909,16 @@ async def by_digest(network):
     await trio.aclose_forcefully(stream)
 
 
+async def test_a_401_is_about_our_credentials(autojump_clock):
+    """tinyproxy answers so to a wrong password; it was tried again and again."""
+    refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+    async with serving(connect_proxy(refusal)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="refused our user name"):
+            await by_digest(network)
+        with pytest.raises(errors.ProxyRefused):
+            await open_tunnel(HOST, PORT, proxy=HTTP, dial=network.dial, timeout_s=5)
+
+
 async def test_digest_credentials_are_learnt_and_their_nonce_renewed(autojump_clock):
     proxy = DigestProxy(uses=3)
     async with serving(proxy) as network:

@@ -223,12 +223,14 @@ def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
     status = reply.status_code
     if 200 <= status < 300:
         return
-    if status == 407:
+    if status == 407 or (status == 401 and proxy.username):  # so says tinyproxy
         offers = [value for name, value in reply.headers if name == b"proxy-authenticate"]
         named = (re.sub(rb"[^\w-].*", b"", offer, flags=re.S)[:20].decode() for offer in offers)
         schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
-        problem = f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic and Digest)"
+        problem = (
+            f"{where} {ours} ({status}; it offers {schemes or 'nothing'}, we Basic and Digest)"
+        )
         if proxy.username and _note_challenge(proxy, offers):
             raise _WantsDigest(problem)
         raise ProxyAuthRequired(problem)
