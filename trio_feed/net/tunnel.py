@@ -9,8 +9,7 @@ of a split reply to TLS; httpcore's SOCKS handshake knows no deadline.  So:
 - CONNECT (RFC 9110 section 9.3.6; credentials: Basic, RFC 7617, and Digest where that is asked for,
   :mod:`.digest`): h11 parses the reply however it is cut, and what came behind its header is given
   back as the tunnel's first bytes.
-- SOCKS5 (RFC 1928, RFC 1929): every answer is read to its exact length and not a byte further,
-  so nothing can be left over.
+- SOCKS5: :mod:`.socks`.
 
 A :class:`Route` with a pool tries each of its healthy proxies at most once per call, the next at
 once when one fails: the caller is through after one dead proxy's deadline and not after a backoff
@@ -26,7 +25,6 @@ import re
 import secrets
 import ssl
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 
 import h11
 import trio
@@ -41,10 +39,10 @@ from ..errors import (
 )
 from .digest import Challenge, authorization, read_challenges
 from .proxy import Proxy, join_address
+from .socks import receive, socks5
 from .tls import Step, one_line, start_tls, step_deadline, tls_context
 
 _MAX_HEADER_BYTES = 16 * 1024
-_NO_ACCEPTABLE_METHOD = 0xFF
 
 _CONNECT_HINTS: Mapping[int, str] = {
     403: "its rules forbid this target",
@@ -56,16 +54,6 @@ _CONNECT_HINTS: Mapping[int, str] = {
     503: "it could not reach the target",
     504: "it could not reach the target in time",
     511: "a captive portal wants a log-in",
-}
-_SOCKS_REPLIES: Mapping[int, str] = {  # RFC 1928 section 6
-    1: "general failure",
-    2: "connection not allowed by its rules",
-    3: "network unreachable",
-    4: "host unreachable, or it could not resolve the name",
-    5: "connection refused by the target",
-    6: "TTL expired",
-    7: "command not supported",
-    8: "address type not supported",
 }
 
 
@@ -143,7 +131,7 @@ async def _extend(
         )
     try:
         if proxy.kind == "socks5":
-            await _socks5(stream, *end, proxy, where, timeout_s)
+            await socks5(stream, *end, proxy, where, timeout_s)
             return stream
         with step_deadline("CONNECT", where, timeout_s):
             rest = await _http_connect(stream, target, proxy, where)
@@ -212,7 +200,7 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
             _judge_connect(event, proxy, where)
             return http.trailing_data[0]
         if event is h11.NEED_DATA:
-            data = await _receive(stream, 4096, where)
+            data = await receive(stream, 4096, where)
             begin = (begin + data)[:5]
             if not b"HTTP/".startswith(begin):
                 raise ProxyProtocolError(f"{where} does not speak HTTP: check proxy_type and port")
@@ -277,87 +265,6 @@ def _harmless(text: str, proxy: Proxy) -> str:
     if any(secret and secret in text for secret in ours):
         return ""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-async def _socks5(
-    stream: trio.abc.Stream, host: str, port: int, proxy: Proxy, where: str, timeout_s: float
-) -> None:
-    user, password = proxy.username.encode(), proxy.password.reveal().encode()
-    if len(user) > 255 or len(password) > 255:
-        raise ProxyAuthRequired(f"{where}: SOCKS5 carries no user or password beyond 255 bytes")
-    request = b"\x05\x01\x00" + _socks_address(host, where) + port.to_bytes(2, "big")
-    with step_deadline("SOCKS5 greeting", where, timeout_s):
-        await stream.send_all(b"\x05\x02\x00\x02" if user else b"\x05\x01\x00")
-        version, method = await _exactly(stream, 2, where)
-    if version != 5:
-        raise ProxyProtocolError(f"{where} does not speak SOCKS5: check proxy_type and port")
-    if method == _NO_ACCEPTABLE_METHOD:
-        ours = "no authentication and user/password are both" if user else "it wants credentials:"
-        raise ProxyAuthRequired(f"{where}: {ours} refused")
-    if method not in ((0, 2) if user else (0,)):
-        raise ProxyProtocolError(f"{where} chose SOCKS5 method {method}, which we did not offer")
-    if method == 2:
-        with step_deadline("SOCKS5 authentication", where, timeout_s):
-            await _socks_log_in(stream, user, password, where)
-    with step_deadline("SOCKS5 request", where, timeout_s):
-        await stream.send_all(request)
-        await _socks_reply(stream, where)
-
-
-def _socks_address(host: str, where: str) -> bytes:
-    """ATYP and address, RFC 1928 section 5: names stay names."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if len(host) > 255:
-            raise ProxyProtocolError(f"{where}: SOCKS5 carries no name beyond 255 bytes") from None
-        return bytes((3, len(host))) + host.encode("ascii")
-    return bytes((1 if address.version == 4 else 4,)) + address.packed
-
-
-async def _socks_log_in(stream: trio.abc.Stream, user: bytes, password: bytes, where: str) -> None:
-    """RFC 1929.  Many proxies just hang up on wrong credentials; it comes to the same."""
-    await stream.send_all(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)
-    try:
-        version, status = await _exactly(stream, 2, where)
-    except (ProxyProtocolError, trio.BrokenResourceError):
-        problem = f"{where} hung up on our user name and password: are they right?"
-        raise ProxyAuthRequired(problem) from None
-    if version != 1:
-        raise ProxyProtocolError(f"{where} answered the login with version {version}, not 1")
-    if status != 0:
-        raise ProxyAuthRequired(f"{where} refused our user name and password (status {status})")
-
-
-async def _socks_reply(stream: trio.abc.Stream, where: str) -> None:
-    version, code = await _exactly(stream, 2, where)
-    if version != 5:
-        raise ProxyProtocolError(f"{where} answered the request with version {version}, not 5")
-    if code != 0:  # some proxies send nothing behind it
-        words = _SOCKS_REPLIES.get(code, "unassigned reply code")
-        raise ProxyRefused(f"{where} refused: {words} (SOCKS5 reply {code})", code)
-    _reserved, kind = await _exactly(stream, 2, where)
-    if kind == 3:
-        (length,) = await _exactly(stream, 1, where)
-    elif kind in (1, 4):
-        length = 4 if kind == 1 else 16
-    else:
-        raise ProxyProtocolError(f"{where} answered with unknown address type {kind}")
-    await _exactly(stream, length + 2, where)  # BND.ADDR, BND.PORT: of no use to us
-
-
-async def _exactly(stream: trio.abc.Stream, count: int, where: str) -> bytes:
-    data = b""
-    while len(data) < count:
-        data += await _receive(stream, count - len(data), where)
-    return data
-
-
-async def _receive(stream: trio.abc.Stream, limit: int, where: str) -> bytes:
-    data = await stream.receive_some(limit)
-    if not data:
-        raise ProxyProtocolError(f"{where} hung up in mid-reply: wrong proxy_type, or credentials?")
-    return bytes(data)
 
 
 def _ascii_host(host: str) -> str:
