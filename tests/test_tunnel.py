@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import re
 import ssl
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -39,6 +40,7 @@ SOCKS_OK = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 @pytest.fixture(autouse=True)
 def no_challenges():
     tunnel._challenges.clear()
+    tunnel._schemes.clear()
 
 
 @pytest.fixture(scope="module")
@@ -943,3 +945,96 @@ async def test_who_takes_basic_too_is_not_asked_twice(autojump_clock):
         with pytest.raises(errors.ProxyAuthRequired, match="it offers Digest, Basic"):
             await by_digest(network)
     assert proxy.asked == ["Basic"]
+
+
+# ---------------------------------------------------------------- NTLM, Negotiate
+
+
+def ntlm_proxy(scheme, asked, *, close=False, page=b"<html>Log in</html>"):
+    """Speaks pyspnego's server side, on one connection."""
+
+    async def handler(stream):
+        spnego = pytest.importorskip("spnego")
+        server = spnego.server(hostname="proxy", service="HTTP", protocol=scheme.lower())
+        while True:
+            head = (await receive_until(stream, b"\r\n\r\n")).decode()
+            name, _, token = re.search("(?i)proxy-authorization: (.*)\r\n", head)[1].partition(" ")
+            asked.append(name)
+            offer = scheme.encode()
+            if name == scheme:
+                try:
+                    answer = server.step(base64.b64decode(token))
+                except spnego.exceptions.SpnegoError:
+                    answer = None
+                if server.complete:
+                    await stream.send_all(OK)
+                    return await echo(stream)
+                if answer:
+                    offer += b" " + base64.b64encode(answer)
+            body = b"Content-Length: %d\r\n" % len(page)
+            body += b"Connection: close\r\n" if close else b""
+            asks = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: " + offer + b"\r\n"
+            await stream.send_all(asks + body + b"\r\n" + page)
+            if close or name != scheme:
+                return await stream.aclose()
+
+    return handler
+
+
+@pytest.fixture
+def accounts(tmp_path, monkeypatch):
+    pytest.importorskip("spnego", reason="pyspnego is not installed (trio_feed[ntlm])")
+    (tmp_path / "accounts").write_text("EXAMPLE:alice:hunter2\n")
+    monkeypatch.setenv("NTLM_USER_FILE", str(tmp_path / "accounts"))
+
+
+IN_DOMAIN = Proxy("http", "proxy", 3128, "EXAMPLE\\alice", Secret("hunter2"))
+
+
+@pytest.mark.parametrize("scheme", ["NTLM", "Negotiate"])
+async def test_a_proxy_that_takes_ntlm_or_negotiate_only(scheme, accounts, autojump_clock):
+    asked = []
+    async with serving(ntlm_proxy(scheme, asked)) as network:
+        for _ in range(2):
+            stream = await open_tunnel(HOST, PORT, proxy=IN_DOMAIN, dial=network.dial, timeout_s=5)
+            await check_echo(stream)
+            await trio.aclose_forcefully(stream)
+    assert asked == ["Basic", *[scheme] * 4]
+
+
+@pytest.mark.parametrize(
+    ("password", "close", "words"),
+    [
+        ("hunter3", False, "refused our user name"),
+        ("hunter2", True, "in the middle of the log-in"),
+    ],
+)
+async def test_ntlm_that_fails(password, close, words, accounts, autojump_clock):
+    asked = []
+    wrong = evolve(IN_DOMAIN, password=Secret(password))
+    async with serving(ntlm_proxy("NTLM", asked, close=close)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match=words) as caught:
+            await open_tunnel(HOST, PORT, proxy=wrong, dial=network.dial, timeout_s=5)
+    assert password not in str(caught.value)
+    assert asked.count("NTLM") <= 2
+
+
+@pytest.mark.parametrize("token", [b"!!!", b"AAAA", b"TlRMTVNTUAAC", base64.b64encode(b"x" * 90)])
+async def test_a_token_that_makes_no_sense(token, accounts, autojump_clock):
+    async def handler(stream):
+        while True:
+            await receive_until(stream, b"\r\n\r\n")
+            asks = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM " + token
+            await stream.send_all(asks + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(handler) as network:
+        with pytest.raises(errors.ProxyAuthRequired):
+            await open_tunnel(HOST, PORT, proxy=IN_DOMAIN, dial=network.dial, timeout_s=5)
+
+
+async def test_without_the_extra_it_is_said(monkeypatch, autojump_clock):
+    monkeypatch.setitem(sys.modules, "spnego", None)
+    refusal = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    async with serving(connect_proxy(refusal)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match=r"trio_feed\[ntlm\]"):
+            await by_digest(network)

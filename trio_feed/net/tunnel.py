@@ -37,12 +37,14 @@ from ..errors import (
     ProxyRefused,
     ProxyUnreachable,
 )
+from . import negotiate
 from .digest import Challenge, authorization, read_challenges
 from .proxy import Proxy, join_address
 from .socks import receive, socks5
 from .tls import Step, one_line, start_tls, step_deadline, tls_context
 
 _MAX_HEADER_BYTES = 16 * 1024
+_MAX_BODY_BYTES = 64 * 1024
 
 _CONNECT_HINTS: Mapping[int, str] = {
     403: "its rules forbid this target",
@@ -77,7 +79,7 @@ async def open_tunnel(
     for _ in hops:
         try:
             return await _by_hops(dial, hops, contexts, (host, port), timeout_s)
-        except _WantsDigest:  # each of them once
+        except _AskAgain:  # each of them once
             continue
     return await _by_hops(dial, hops, contexts, (host, port), timeout_s, last_try=True)
 
@@ -91,7 +93,7 @@ async def _by_hops(
     *,
     last_try: bool = False,
 ) -> trio.abc.Stream:
-    """Through one proxy after the other.  Raises _WantsDigest unless it is the ``last_try``."""
+    """Through one proxy after the other.  Raises _AskAgain unless it is the ``last_try``."""
     first, ends = hops[0], [(_ascii_host(hop.host), hop.port) for hop in hops[1:]]
     where = f"proxy {first.address} for {join_address(*target)}"
     stream = await _dial(dial, first.host, first.port, "dial proxy", where, timeout_s)
@@ -103,15 +105,15 @@ async def _by_hops(
                 raise
             whole = hops[-1].name
             raise ProxyUnreachable(f"proxy {whole} is cut in between: {error}") from None
-        except _WantsDigest as error:
+        except _AskAgain as error:
             if last_try:
                 raise ProxyAuthRequired(str(error)) from None
             raise
     return stream
 
 
-class _WantsDigest(Exception):
-    """A proxy's challenge is noted: ask again, it will be answered.  The message is that of the
+class _AskAgain(Exception):
+    """What a proxy wants is noted: ask again, it will be answered.  The message is that of the
     refusal, should there be no again."""
 
 
@@ -183,22 +185,38 @@ async def _dial(
 
 async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, where: str) -> bytes:
     """Ask for ``target``; return what came behind the header of the reply."""
-    headers = [("Host", target)]
-    if proxy.username:
-        headers.append(("Proxy-Authorization", _credentials(proxy, target)))
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
-    request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
-    await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
+    scheme, talk = _schemes.get(proxy), None
+    credentials = _credentials(proxy, target) if proxy.username else ""
+    if scheme is not None:
+        talk = negotiate.Conversation(scheme, proxy, where)
+        credentials = talk.first()
+    for _ in range(negotiate.MOST_ROUNDS):
+        headers = [("Host", target)]
+        if credentials:
+            headers.append(("Proxy-Authorization", credentials))
+        request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
+        await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
+        reply = await _reply_of(http, stream, proxy, where)
+        answer = None
+        if talk is not None and reply.status_code == 407:
+            answer = talk.next(_offers(reply))
+        if answer is None:
+            _judge_connect(reply, proxy, where)
+            return http.trailing_data[0]
+        credentials = answer
+        await _next_round(http, stream, proxy, where)
+    raise ProxyAuthRequired(f"{where}: {scheme} does not come to an end")
+
+
+async def _reply_of(
+    http: h11.Connection, stream: trio.abc.Stream, proxy: Proxy, where: str
+) -> h11.Response:
     begin = b""
     while True:
-        try:
-            event = http.next_event()
-        except h11.ProtocolError as exc:
-            problem = f"{where} sent a reply that is not HTTP ({_harmless(one_line(exc), proxy)})"
-            raise ProxyProtocolError(problem) from None
+        event = _next_event(http, proxy, where)
         if isinstance(event, h11.Response):
-            _judge_connect(event, proxy, where)
-            return http.trailing_data[0]
+            return event
         if event is h11.NEED_DATA:
             data = await receive(stream, 4096, where)
             begin = (begin + data)[:5]
@@ -207,20 +225,52 @@ async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, wher
             http.receive_data(data)
 
 
+def _next_event(http: h11.Connection, proxy: Proxy, where: str) -> object:
+    try:
+        return http.next_event()
+    except h11.ProtocolError as exc:
+        problem = f"{where} sent a reply that is not HTTP ({_harmless(one_line(exc), proxy)})"
+        raise ProxyProtocolError(problem) from None
+
+
+async def _next_round(
+    http: h11.Connection, stream: trio.abc.Stream, proxy: Proxy, where: str
+) -> None:
+    """Skip the body of a refusal; the log-in goes on over the same connection."""
+    skipped = 0
+    while not isinstance(event := _next_event(http, proxy, where), h11.EndOfMessage):
+        if event is h11.NEED_DATA:
+            data = await receive(stream, 4096, where)
+            skipped += len(data)
+            http.receive_data(data)
+        elif isinstance(event, h11.ConnectionClosed) or skipped > _MAX_BODY_BYTES:
+            break
+    if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+        raise ProxyAuthRequired(f"{where} ends the connection in the middle of the log-in")
+    http.start_next_cycle()
+
+
+def _offers(reply: h11.Response) -> list[str]:
+    found = (value for name, value in reply.headers if name == b"proxy-authenticate")
+    return [value.decode("latin-1") for value in found]
+
+
 def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
     status = reply.status_code
     if 200 <= status < 300:
         return
     if status == 407 or (status == 401 and proxy.username):  # so says tinyproxy
-        offers = [value for name, value in reply.headers if name == b"proxy-authenticate"]
-        named = (re.sub(rb"[^\w-].*", b"", offer, flags=re.S)[:20].decode() for offer in offers)
+        offers = _offers(reply)
+        named = (re.sub(r"[^\w-].*", "", offer, flags=re.S | re.A)[:20] for offer in offers)
         schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
         problem = (
             f"{where} {ours} ({status}; it offers {schemes or 'nothing'}, we Basic and Digest)"
         )
-        if proxy.username and _note_challenge(proxy, offers):
-            raise _WantsDigest(problem)
+        if proxy.username and (_note_scheme(proxy, offers) or _note_challenge(proxy, offers)):
+            raise _AskAgain(problem)
+        if negotiate.scheme_of(offers) and not negotiate.is_installed():
+            problem += f": {negotiate.INSTALL}"
         raise ProxyAuthRequired(problem)
     hint = _CONNECT_HINTS.get(status, "ask its operator")
     reason = _harmless(reply.reason.decode("latin-1"), proxy)[:80]
@@ -231,12 +281,25 @@ _challenges: dict[Proxy, tuple[Challenge, int]] = {}
 """What a proxy asks with, and how often its nonce was used: as many as there are proxies."""
 
 
-def _note_challenge(proxy: Proxy, offers: Sequence[bytes]) -> bool:
+_schemes: dict[Proxy, negotiate.Scheme] = {}
+"""Proxies that take NTLM or Negotiate only."""
+
+
+def _note_scheme(proxy: Proxy, offers: Sequence[str]) -> bool:
+    """Whether asking again makes sense, as it wants NTLM or Negotiate and has not been asked so."""
+    scheme = negotiate.scheme_of(offers)
+    others = any(re.match(r"\s*(basic|digest)\b", offer, re.I) for offer in offers)
+    if _schemes.pop(proxy, None) or scheme is None or others or not negotiate.is_installed():
+        return False
+    _schemes[proxy] = scheme
+    return True
+
+
+def _note_challenge(proxy: Proxy, offers: Sequence[str]) -> bool:
     """Whether asking again makes sense: it wants Digest, and has seen Basic or an old nonce.  One
     that takes Basic as well has refused the password, and asking twice locks accounts."""
-    texts = [offer.decode("latin-1") for offer in offers]
-    known, found = _challenges.pop(proxy, None), read_challenges(texts)
-    takes_basic = any(re.match(r"\s*basic\b", text, re.I) for text in texts)
+    known, found = _challenges.pop(proxy, None), read_challenges(offers)
+    takes_basic = any(re.match(r"\s*basic\b", offer, re.I) for offer in offers)
     if found is None or (known is None and takes_basic):
         return False
     if known is not None and known[1] <= 1 and not found.stale:
