@@ -645,6 +645,25 @@ async def test_rest_tells_the_pool_of_a_blocked_region(reply, autojump_clock):
         assert network.dialled == [("a", 1), ("c", 3)]
 
 
+async def test_rest_tells_the_pool_of_a_black_hole(autojump_clock):
+    """Tunnels open, and nothing comes through them."""
+
+    async def silence(_stream):
+        await trio.sleep_forever()
+
+    hole = connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=silence)
+    async with proxies_at({A: hole, C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}", route=way, timeout_s=10, weights=Weights(1200)
+        ) as client:
+            for _ in range(3):  # it may be the exchange's fault as well
+                with pytest.raises(errors.RestError, match="through proxy a:1: no answer"):
+                    await client.get("/x", {})
+            assert (await client.get("/x", {})).body == b"[]"
+        assert network.dialled == [("a", 1)] * 3 + [("c", 3)]
+
+
 async def test_a_node_that_wants_another_key_says_nothing_about_the_proxy(autojump_clock):
     reply = NOT_HERE.replace(b"451", b"403")
     async with proxies_at({A: rest_behind(reply), C: rest_behind(GOOD)}) as network:

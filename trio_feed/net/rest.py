@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 
 from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..environment import mono
-from ..errors import RateLimited, RestError, RestRefused
+from ..errors import RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
@@ -175,8 +175,9 @@ class RestClient:
             with trio.fail_after(self._settings.timeout_s):
                 return await self._pools[exit_].send(request)
         except trio.TooSlowError:
-            timeout_s = self._settings.timeout_s
-            raise RestError(f"{request.where}: no answer within {timeout_s:g} s") from None
+            problem = f"{request.where}: no answer within {self._settings.timeout_s:g} s"
+            self._route.blame_exit(exit_, TunnelTimeout(problem, "TLS handshake"))  # or behind it
+            raise RestError(problem) from None
 
     def _read(self, part: str, read: Callable[[], _T], otherwise: _T) -> _T:
         """The edge where text of the remote is parsed: what cannot be read is ``otherwise``."""
