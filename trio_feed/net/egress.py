@@ -205,7 +205,8 @@ class Egress:
         else:
             health.target_errors = self._target_errors(health, now) + 1
             health.target_error = now
-            if health.target_errors >= policy.target_errors and not cooling:
+            others = len(self._health) > 1  # else the callers' own backoff is the right wait
+            if others and health.target_errors >= policy.target_errors and not cooling:
                 _cool(health, now, policy.cool_down_min_s)
 
     def turn_of(self, proxy: Proxy) -> trio.Lock | None:
