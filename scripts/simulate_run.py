@@ -138,6 +138,8 @@ def service_settings(run: Run) -> Settings:
             f"{table}.connection.rest_url=http://{REST[0]}:{REST[1]}",
             f"{table}.connection.proxy.enabled=true",
             f"{table}.connection.proxy.address={PROXY[0]}:{PROXY[1]}",
+            # A 407 is a fault that passes here; in life it needs a person, and ten minutes.
+            f"{table}.connection.egress.credentials_cool_down_s=10",
             *run.settings,
         ]
     )

@@ -1,5 +1,6 @@
 """The pool of proxies: whom it chooses, what a route makes of it, and what the settings say."""
 
+import random
 from contextlib import asynccontextmanager
 
 import pytest
@@ -8,17 +9,23 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
 from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
 
 from trio_feed import errors
-from trio_feed.net.budgets import Dials
+from trio_feed.client import open_client
+from trio_feed.environment import Environment
+from trio_feed.net.budgets import Dials, Weights
 from trio_feed.net.egress import Egress, make_egress
-from trio_feed.net.limits import DialBudget
+from trio_feed.net.limits import DialBudget, FrameBudget
 from trio_feed.net.proxy import Proxy
+from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
+from trio_feed.net.websocket import Deadlines, open_websocket
 from trio_feed.settings import ConnectionSettings, ProxySettings, Secret, load, masked
 from trio_feed.settings.exchanges import EgressSettings
+from trio_feed.venues.binance.dialect import BinanceDialect
 
 HOST, PORT = "fstream.example.com", 443
 A = Proxy("http", "a", 1, "alice", Secret("hunter2"))
@@ -212,6 +219,88 @@ def test_the_policy_is_the_settings():
     pool.failed(A, T0, UNREACHABLE)
     pool.failed(A, T0, REFUSED)
     assert cooling_s(pool, A) == 5  # no later failure shortens what there is
+
+
+BLOCKED = [
+    errors.UpgradeRefused("451", 451, blocked=True),
+    errors.RestRefused("403 by country", 403, blocked=True),
+]
+
+
+@pytest.mark.parametrize("error", BLOCKED, ids=name)
+def test_a_proxy_whose_address_is_blocked_is_left_at_once(error):
+    """REST met it first 1,148 times in 7 h, and the second proxy was never tried."""
+    pool = Egress([A, B, C])
+    assert pool.choose(T0) == A
+    pool.failed(A, T0, error)
+    assert pool.choose(T0) == B
+    pool.failed(C, T0 + 100, RESET)
+    pool.succeeded(A, T0 + 100)  # a tunnel says nothing
+    assert pool.choose(T0 + 100, avoid={B}) == C  # what was blocked last is chosen last
+
+
+def test_a_blocked_region_is_asked_less_and_less_until_it_lets_us_in():
+    pool, now, lengths = Egress([A]), T0, []
+    for _ in range(7):
+        pool.failed(A, now, BLOCKED[0])
+        lengths.append(cooling_s(pool, A, now))
+        now = pool.next_at(now)
+        pool.succeeded(A, now)
+    assert lengths == [2, 4, 8, 16, 32, 60, 60]
+    assert [news.event for news in pool.news(now)] == ["proxy.down", "egress.down"]
+    pool.accepted(A)
+    assert [news.event for news in pool.news(now)] == ["proxy.up", "egress.up"]
+    pool.failed(A, now, BLOCKED[1])
+    assert cooling_s(pool, A, now) == 2
+
+
+# ---------------------------------------------------------------- the fastest
+
+FASTEST = EgressSettings(pick="fastest")
+
+
+def test_the_fastest_is_preferred_where_that_is_wanted():
+    pool = Egress([A, B, C], FASTEST)
+    took_s = {A: 0.3, B: 0.1, C: 0.2}
+    for proxy in (A, B, C):  # each is measured once
+        assert pool.choose(T0) == proxy
+        assert pool.choose(T0) == proxy  # and nothing moves before the measure is there
+        pool.succeeded(proxy, T0, took_s[proxy])
+    assert pool.choose(T0) == B
+    assert [s.latency_ms for s in pool.statistics(T0)] == [300, 100, 200]
+    pool.failed(B, T0, UNREACHABLE)
+    assert pool.choose(T0) == C
+    pool.succeeded(B, T0 + 1, 0.19)  # up again, and its smoothed 0.127 s are clearly less
+    assert pool.choose(T0 + 1) == B
+
+
+def test_two_of_the_same_speed_do_not_take_turns():
+    pool = Egress([A, B], FASTEST)
+    pool.choose(T0)
+    pool.succeeded(A, T0, 0.11)
+    assert pool.choose(T0) == B
+    pool.succeeded(B, T0, 0.1)
+    for now in range(60):
+        assert pool.choose(T0 + now) == B
+        pool.succeeded(B, T0 + now, 0.14)
+
+
+def test_what_was_slow_long_ago_is_measured_again():
+    pool = Egress([A, B], FASTEST)
+    pool.choose(T0)
+    pool.succeeded(A, T0, 5.0)
+    pool.choose(T0)
+    for now in range(0, 601, 60):
+        pool.succeeded(B, T0 + now, 0.1)
+        assert pool.choose(T0 + now) == (B if now < 600 else A)
+
+
+def test_sticky_does_not_look_at_the_speed():
+    pool = Egress([A, B])
+    pool.succeeded(B, T0, 0.1)
+    for _ in range(3):
+        assert pool.choose(T0) == A
+        pool.succeeded(A, T0, 5.0)
 
 
 # ---------------------------------------------------------------- lanes
@@ -515,6 +604,164 @@ async def test_blame_reaches_the_proxy_that_carried_the_stream(autojump_clock):
         route_of(network).blame(stream, UNREACHABLE)  # no pool, nobody to blame
 
 
+def rest_behind(reply):
+    """A CONNECT proxy, and behind it an exchange that answers each request with ``reply``."""
+
+    async def exchange(stream):
+        while True:
+            data = b""
+            while not data.endswith(b"\r\n\r\n"):
+                part = await stream.receive_some(1)
+                if not part:
+                    return
+                data += part
+            await stream.send_all(reply)
+
+    return connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=exchange)
+
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+NOT_HERE = b"HTTP/1.1 451 No\r\nContent-Length: 2\r\n\r\n{}"
+WRONG_IP = (
+    b"HTTP/1.1 401 No\r\nContent-Length: 50\r\n\r\n"
+    + b'{"code":-2015,"msg":"Invalid API-key, IP"}'.ljust(50)
+)
+
+
+@pytest.mark.parametrize("reply", [NOT_HERE, WRONG_IP, NOT_HERE.replace(b"451", b"403")])
+async def test_rest_tells_the_pool_of_a_blocked_region(reply, autojump_clock):
+    async with proxies_at({A: rest_behind(reply), C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}",
+            route=way,
+            timeout_s=10,
+            weights=Weights(1200),
+            dialect=BinanceDialect(),
+        ) as client:
+            with pytest.raises(errors.RestRefused):
+                await client.get("/x", {})
+            assert (await client.get("/x", {})).body == b"[]"
+        assert network.dialled == [("a", 1), ("c", 3)]
+
+
+async def test_rest_tells_the_pool_of_a_black_hole(autojump_clock):
+    """Tunnels open, and nothing comes through them."""
+
+    async def silence(_stream):
+        await trio.sleep_forever()
+
+    hole = connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=silence)
+    async with proxies_at({A: hole, C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}", route=way, timeout_s=10, weights=Weights(1200)
+        ) as client:
+            for _ in range(3):  # it may be the exchange's fault as well
+                with pytest.raises(errors.RestError, match="through proxy a:1: no answer"):
+                    await client.get("/x", {})
+            assert (await client.get("/x", {})).body == b"[]"
+        assert network.dialled == [("a", 1)] * 3 + [("c", 3)]
+
+
+async def test_a_node_that_wants_another_key_says_nothing_about_the_proxy(autojump_clock):
+    reply = NOT_HERE.replace(b"451", b"403")
+    async with proxies_at({A: rest_behind(reply), C: rest_behind(GOOD)}) as network:
+        way = route_of(network, A, C)
+        async with open_rest(
+            f"http://{HOST}:{PORT}", route=way, timeout_s=10, weights=Weights(1200)
+        ) as client:
+            for _ in range(2):
+                with pytest.raises(errors.RestRefused, match=r"through proxy a:1.*credentials"):
+                    await client.get("/x", {})
+
+
+async def test_a_proxy_of_the_environment_is_a_pool_of_one(autojump_clock):
+    """A company's account is locked by who tries again and again."""
+    wants = connect_proxy(b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n")
+    async with proxies_at({A: wants}) as network:
+        environ = {"ALL_PROXY": "http://alice:hunter3@a:1", "NO_PROXY": "internal"}
+        way = Route(network.dial, ProxySettings(), environ, "", 5, environ_pools={})
+        with capture_logs() as logs:
+            for _ in range(60):
+                with pytest.raises(errors.NoProxyAvailable, match="refused our user name"):
+                    await way.open(HOST, PORT, tls=False)
+                await trio.sleep(5)
+        assert network.dialled == [("a", 1)]
+        assert [line["event"] for line in logs] == ["proxy.down", "egress.down"]
+        (pool,) = evolve(way, lane=1).pools  # one for all who share it
+        assert pool.statistics(trio.current_time())[0].failures == 1
+        with pytest.raises(errors.HostUnreachable):  # NO_PROXY still counts
+            await way.open("internal", PORT, tls=False)
+
+
+async def test_the_client_leaves_its_proxy_alone_too(autojump_clock):
+    refused = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n"
+    async with proxies_at({A: connect_proxy(refused)}) as network:
+        environment = Environment(network.dial, network.listen, lambda: 0.0, random.Random(1))
+        proxy = "http://alice:hunter3@a:1"
+        async with open_client("ws://feed:80/ws", proxy=proxy, environment=environment):
+            await trio.sleep(300)
+        assert network.dialled == [("a", 1)]
+        with pytest.raises(errors.SettingsError, match="proxy: is not a proxy URL") as caught:
+            async with open_client("ws://feed:80/ws", proxy="ftp://a:hunter2@b"):
+                pytest.fail("open")
+        assert "hunter2" not in str(caught.value)
+
+
+async def test_credentials_are_tried_by_one_and_not_by_all_at_once(autojump_clock):
+    refused = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n"
+    async with proxies_at({A: connect_proxy(refused)}) as network:
+        way = route_of(network, A)
+
+        async def one():
+            with pytest.raises(errors.NoProxyAvailable):
+                await way.open(HOST, PORT, tls=False)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(one)
+        assert network.dialled == [("a", 1)]
+
+
+async def test_who_was_let_in_once_dials_side_by_side(autojump_clock):
+    async def slow(stream):
+        await trio.sleep(1)
+        await OK(stream)
+
+    async with proxies_at({A: slow}) as network:
+        way = route_of(network, A)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(opened, way)
+        assert len(network.dialled) == 20
+        assert trio.current_time() == pytest.approx(2)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(opened, way)
+        assert trio.current_time() == pytest.approx(3)
+
+
+async def test_an_upgrade_tells_the_pool_of_a_blocked_region(autojump_clock):
+    async with proxies_at({A: rest_behind(NOT_HERE), C: rest_behind(NOT_HERE)}) as network:
+        way = route_of(network, A, C)
+        for _ in range(2):
+            with pytest.raises(errors.UpgradeRefused) as caught:
+                async with open_websocket(
+                    f"ws://{HOST}:{PORT}/x",
+                    route=way,
+                    deadlines=Deadlines(5, 1, 5, 5, 5),
+                    max_message_bytes=1000,
+                    frames=FrameBudget((10, 1.0)),
+                    hints=BinanceDialect.hints,
+                    blocking=BinanceDialect.blocking,
+                ):
+                    pytest.fail("open")
+            assert "use a proxy in another one" in str(caught.value)
+            assert "through proxy " in str(caught.value)
+        assert network.dialled == [("a", 1), ("c", 3)]
+
+
 async def test_lanes_are_routes_through_different_proxies(autojump_clock):
     async with proxies_at({A: OK, B: socks_proxy}) as network:
         way = route_of(network, A, B)
@@ -609,9 +856,102 @@ def test_from_the_environment_as_toml():
     assert settings.exchanges["x"].connection.proxies[0].address == "a:1"
 
 
-def test_no_array_no_pool():
+ONE = "exchanges.x.connection.proxy"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "address", "login"),
+    [
+        ("socks5://u:p%40ss@h:1080", "socks5", "h:1080", ("u", "p@ss")),
+        ("socks5h://h", "socks5", "h:1080", ("", "")),
+        ("http://u@h", "http", "h:80", ("u", "")),
+        ("https://[::1]:8443/", "https", "[::1]:8443", ("", "")),
+    ],
+)
+def test_a_url_stands_for_a_table(text, kind, address, login, tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text(f'[exchanges.x.connection]\nproxy = "{text}"\n')
+    (pooled,) = load(assignments=[f"{KEY}=['{text}']"]).exchanges["x"].connection.proxies
+    client = ProxySettings.from_url(text)
+    for found in (load([file]).exchanges["x"].connection.proxy, pooled, client):
+        assert (found.enabled, found.proxy_type, found.address) == (True, kind, address)
+        assert (found.username, found.password.reveal()) == login
+
+
+def test_the_password_of_a_url_may_come_from_the_environment(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text('[exchanges.x.connection]\nproxy = "http://alice@h:3128"\n')
+    environ = {"TRIO_FEED__EXCHANGES__X__CONNECTION__PROXY__PASSWORD": "hunter2"}
+    settings = load([file], environ)
+    proxy = settings.exchanges["x"].connection.proxy
+    assert (proxy.enabled, proxy.username, proxy.password.reveal()) == (True, "alice", "hunter2")
+    assert "hunter2" not in f"{settings!r} {masked(settings)}"
+
+
+def test_an_address_may_be_a_url():
+    proxy = (
+        load(
+            assignments=[f"{ONE}.address=socks5://h:1", f"{ONE}.enabled=true", f"{ONE}.username=u"]
+        )
+        .exchanges["x"]
+        .connection.proxy
+    )
+    assert (proxy.proxy_type, proxy.address, proxy.username) == ("socks5", "h:1", "u")
+
+
+def test_a_list_is_a_chain():
+    connection = (
+        load(assignments=[f"{KEY}=['http://a:1',['http://b:2',{{enabled=true,address='c:3'}}]]"])
+        .exchanges["x"]
+        .connection
+    )
+    pool = make_egress(connection)
+    assert [s.address for s in pool.statistics(T0)] == ["a:1", "b:2 > c:3"]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "line"),
+    [
+        ([f"{ONE}=ftp://u:hunter2@h"], f"{ONE}: is not a proxy URL such as http://"),
+        ([f"{ONE}=u:hunter2@h:1"], f"{ONE}: is not a proxy URL such as http://"),
+        ([f"{ONE}=http://u:hunter2@h:1/path"], f"{ONE}: is not a proxy URL such as http://"),
+        ([f"{ONE}.address=u:hunter2@h"], f"{ONE}.address: an address with '@' is not host:port"),
+        ([f"{ONE}.address=ftp://u:hunter2@h"], f"{ONE}.address: is not a proxy URL"),
+        (
+            [f"{ONE}.address=socks5://h:1", f"{ONE}.proxy_type=http"],
+            f"{ONE}.address: is a URL that says socks5, and `proxy_type` stands beside it",
+        ),
+        (
+            [f"{KEY}=[['http://a:1',{{enabled=true,address='b:1',via=['http://c:1']}}]]"],
+            f"{KEY}.0.via: stands in a list",
+        ),
+        (
+            [f"{KEY}=[['http://a:1',['http://b:1','http://c:1'],'http://d:1']]"],
+            f"{KEY}.0.via: is a flat list",
+        ),
+        ([f"{KEY}=[[{{address='b:1'}},'http://c:1']]"], f"{KEY}.0.via: number 0 of the chain"),
+    ],
+)
+def test_a_wrong_proxy_is_one_line_without_a_secret(assignments, line):
+    with pytest.raises(errors.SettingsError) as caught:
+        load(assignments=assignments)
+    assert str(caught.value).startswith(line)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_single_proxy_is_a_pool_of_one():
     assert make_egress(ConnectionSettings()) is None
-    assert make_egress(ConnectionSettings(proxy=ProxySettings(True, "http", "a:1"))) is None
+    pool = make_egress(ConnectionSettings(proxy=ProxySettings(True, "http", "a:1")))
+    (found,) = pool.statistics(T0)
+    assert found.address == "a:1"
+    lengths, now = [], T0
+    for _ in range(8):  # never later than any connection would be tried again
+        pool.failed(pool.choose(now), now, UNREACHABLE)
+        lengths.append(pool.next_at(now) - now)
+        now = pool.next_at(now)
+    assert lengths == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    pool.failed(pool.choose(now), now, REFUSED)  # a person is needed, and accounts get locked
+    assert pool.next_at(now) == now + 600
 
 
 ON = "{enabled=true,address='a:1'}"
@@ -627,8 +967,10 @@ ON = "{enabled=true,address='a:1'}"
         ([f"{KEY}=[{{address='a:1'}}]"], f"{KEY}: none is enabled"),
         ([f"{KEY}=[{ON},{ON}]"], f"{KEY}: one is listed twice"),
         ([f"{KEY}=[5]"], f"{KEY}.0: 5 is a value where a table is wanted"),
-        ([f"{KEY}=['http://u:hunter2@h:1']"], f"{KEY}.0: an address is a value where"),
-        ([f"{KEY}=[[{{password='hunter2'}}]]"], f"{KEY}.0: a list is a value where"),
+        ([f"{KEY}=['ftp://u:hunter2@h:1']"], f"{KEY}.0: is not a proxy URL such as"),
+        ([f"{KEY}=[['http://a:1', 'http://u:hunter2@h:x']]"], f"{KEY}.0: is not a proxy URL"),
+        ([f"{KEY}=[[{{password='hunter2'}}]]"], f"{KEY}.0.password: given without a username"),
+        ([f"{KEY}=[[]]"], f"{KEY}.0: a list is a value where"),
         ([f"{KEY}=http://u:hunter2@h:1"], f"{KEY}: is no array of tables; write [[{KEY}]]"),
         ([f"{KEY}.password=hunter2"], f"{KEY}: is no array of tables; write [[{KEY}]]"),
         (

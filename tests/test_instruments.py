@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
+from support.memory import MemoryNetwork
 from support.stack import open_stack, push_client, settings_for_tests
 
 from trio_feed.environment import Environment
@@ -289,3 +290,42 @@ def test_each_of_several_answers_may_have_gone_wrong() -> None:
     with pytest.raises(BadMessage, match="1 less"):
         instruments.parse(binance_usdm, half, before)
     assert len(instruments.parse(binance_usdm, half)) == 1  # where it was never another
+
+
+async def test_a_symbol_that_is_new_in_the_settings_asks_for_the_list(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Listed since the last refresh, taken by SIGHUP: it waited an hour for the next one."""
+    more = settings_for_tests(".symbols=['BTCUSDT','NEWUSDT']")
+    with trio.fail_after(3600):
+        async with open_stack(settings_for_tests()) as stack:
+            (feed,) = stack.ready.feeds
+            await trio.sleep(30)
+            stack.market.list_symbol("NEWUSDT")
+            await stack.ready.venues.apply(more)
+            await trio.sleep(5)
+            streams = {s.symbol for state in feed.connections for s in state.plan.streams}
+            assert streams == {"BTCUSDT", "NEWUSDT"}
+
+
+async def test_an_old_copy_is_replaced_as_soon_as_the_venue_is_in_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.abc.Clock
+) -> None:
+    """Between two tries up to a minute passes, also where the streams deliver long since."""
+    cache = tmp_path / "list.json"
+    monkeypatch.setattr("trio_feed.feeds._cache", lambda *_: cache)
+    settings = settings_for_tests(".symbols=['BTCUSDT','NEWUSDT']", ".connection.backoff_max_s=1")
+    network = MemoryNetwork()
+    network.down.add(("exchange", 80))
+    cache.write_text(json.dumps({"fetched_ms": 1, "bodies": [info("BTCUSDT")]}))
+    with trio.fail_after(36_000):
+        async with open_stack(settings, network=network) as stack:
+            (feed,) = stack.ready.feeds
+            await trio.sleep(400)  # tries are a minute apart by now
+            stack.market.list_symbol("NEWUSDT")
+            network.down.clear()
+            await feed.pool.carrying.wait_value(lambda live: live > 0)
+            await trio.sleep(3)
+            streams = {s.symbol for state in feed.connections for s in state.plan.streams}
+            assert streams == {"BTCUSDT", "NEWUSDT"}
+            assert "NEWUSDT" in cache.read_text()

@@ -45,8 +45,8 @@ RESET = errors.TlsReset("cut off")
     ("status", "words"),
     [
         (299, "does not accept"), (300, "redirects"), (399, "redirects"), (400, "does not accept"),
-        (401, "credentials"), (403, "firewall"), (404, "no such path"), (418, "banned"),
-        (429, "slow down"), (451, "region"), (499, "does not accept"), (500, "trouble"),
+        (401, "credentials"), (403, "let us in"), (404, "no such path"), (418, "banned"),
+        (429, "slow down"), (451, "legal"), (499, "does not accept"), (500, "trouble"),
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, words: str) -> None:
@@ -229,11 +229,11 @@ def test_news_is_said_once_and_names_the_pool_when_all_are_down() -> None:
 
 @pytest.mark.parametrize(("pause_s", "cools"), [(59.9, True), (60.0, False)])
 def test_errors_of_the_target_that_are_a_minute_apart(pause_s: float, cools: bool) -> None:
-    pool, now = Egress([A]), Mono(0)
+    pool, now = Egress([A, B]), Mono(0)
     for _ in range(3):
         pool.failed(A, now, RESET)
         last, now = now, now + pause_s
-    assert (pool.choose(last) is None) is cools
+    assert (pool.statistics(last)[0].cool_s > 0) is cools
 
 
 def test_the_policy_is_counted_out() -> None:
@@ -247,11 +247,15 @@ def test_the_policy_is_counted_out() -> None:
         lengths.append(pool.next_at(now) - now)
         now = pool.next_at(now)
     assert lengths == [3, 6, 10, 10]
-    pool = Egress([A], policy)
+    pool = Egress([A, B], policy)
     pool.failed(A, Mono(0), RESET)
-    assert pool.choose(Mono(0)) == A
+    assert pool.statistics(Mono(0))[0].cool_s == 0
     pool.failed(A, Mono(0), RESET)
-    assert pool.next_at(Mono(0)) == 3
+    assert (pool.choose(Mono(0)), pool.statistics(Mono(0))[0].cool_s) == (B, 3)
+    alone = Egress([A], policy)  # the callers' own backoff is the right wait: else it never grew
+    for _ in range(9):
+        alone.failed(A, Mono(0), RESET)
+    assert alone.choose(Mono(0)) == A
     pool = Egress([A], policy)
     pool.failed(A, Mono(0), errors.ProxyAuthRequired("407"))
     assert pool.next_at(Mono(0)) == 99

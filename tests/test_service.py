@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
+from structlog.testing import capture_logs
 from support.stack import START_MS, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.model import Interval, Kline, Series
@@ -132,12 +133,16 @@ async def test_nothing_goes_direct_while_the_proxy_is_down(
     exchange = settings.exchanges["binance_usdm"]
     exchange = evolve(exchange, connection=evolve(exchange.connection, **way))
     settings = evolve(settings, exchanges={"binance_usdm": exchange})
-    with trio.fail_after(3_600):
+    with capture_logs() as logs, trio.fail_after(3_600):
         async with open_stack(settings) as stack:
             await trio.sleep(600)
             assert {host for host, _ in stack.network.dialled} == {"proxy"}
             assert stack.exchange.dials == 0
             assert stack.ready.feeds[0].not_ready(30) != ""
+            (proxy,) = stack.ready.feeds[0].status()["proxies"]
+            assert (proxy["state"], proxy["successes"]) == ("cooling", 0)
+            assert "cannot be reached" in proxy["problem"]
+    assert [line["event"] for line in logs if line["event"].startswith("proxy.")] == ["proxy.down"]
 
 
 async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(

@@ -252,7 +252,7 @@ def test_all_past_the_host_of_a_url_is_masked(url: str, shown: str) -> None:
     [
         'exchanges.okx.connection="https://host/AbCdEf"',
         'exchanges.spinpet.solana.endpoints=["https://host/AbCdEf"]',
-        'exchanges.okx.connection.proxies=["socks5://AbCdEf:AbCdEf@host:1080"]',
+        'exchanges.okx.connection.proxies=["ftp://AbCdEf:AbCdEf@host:1080"]',
     ],
 )
 def test_a_url_in_the_wrong_place_is_not_shown(assignment: str) -> None:

@@ -2,7 +2,10 @@
 
 import base64
 import datetime
+import hashlib
+import re
 import ssl
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -18,6 +21,8 @@ from cryptography.x509.oid import NameOID
 from support.memory import MemoryNetwork
 
 from trio_feed import errors
+from trio_feed.net import tunnel
+from trio_feed.net.egress import Egress
 from trio_feed.net.proxy import Proxy
 from trio_feed.net.route import Route
 from trio_feed.net.tls import reload_authorities, start_tls, tls_context
@@ -30,6 +35,12 @@ HTTP_AUTH = Proxy("http", "proxy", 3128, "alice", Secret("hunter2"))
 SOCKS = Proxy("socks5", "proxy", 3128)
 SOCKS_AUTH = Proxy("socks5", "proxy", 3128, "alice", Secret("hunter2"))
 SOCKS_OK = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+
+
+@pytest.fixture(autouse=True)
+def no_challenges():
+    tunnel._challenges.clear()
+    tunnel._schemes.clear()
 
 
 @pytest.fixture(scope="module")
@@ -568,7 +579,7 @@ async def test_the_exchange_is_not_verified_with_the_proxys_ca(authority, ca_fil
     async with serving(handler) as network:
         with pytest.raises(errors.TlsUntrusted, match=HOST):
             await route(network, "", proxy_type="https", ca_file=ca_file).open(HOST, 443, tls=True)
-        with pytest.raises(errors.TlsUntrusted, match="with proxy:"):
+        with pytest.raises(errors.TlsUntrusted, match="with proxy proxy:3128"):
             await route(network, ca_file, proxy_type="https").open(HOST, 443, tls=True)
 
 
@@ -712,3 +723,324 @@ async def test_malformed_environment_dials_nobody(autojump_clock):
     with pytest.raises(errors.SettingsError):
         await way.open(HOST, PORT, tls=True)
     assert network.dialled == []
+
+
+# ---------------------------------------------------------------- who it was, and where
+
+CAPTIVE = b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\nContent-Length: 0\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+async def page(stream):
+    """Behind the tunnel a captive portal answers, whatever was asked for."""
+    await receive_exactly(stream, 50)
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>Log in!")
+    await stream.aclose()
+
+
+async def silence(stream):
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind", "words"),
+    [
+        (silence, "http", "no CONNECT within 5 s"),
+        (silence, "https", "no proxy TLS handshake within 5 s"),
+        (silence, "socks5", "no SOCKS5 greeting within 5 s"),
+        (page, "https", "proxy TLS handshake .* is proxy_type right"),
+        (scripted((1, CAPTIVE)), "http", "a captive portal that wants a log-in"),
+        (connect_proxy(OK, then=silence), "http", "no TLS handshake within 5 s"),
+        (connect_proxy(OK, then=page), "http", "TLS handshake with .* a captive portal"),
+    ],
+    ids=["connect", "proxy tls", "socks", "proxy is plain", "portal", "black hole", "inner portal"],
+)
+async def test_a_failure_names_the_proxy_and_the_step(handler, kind, words, autojump_clock):
+    async with serving(handler) as network:
+        with pytest.raises(errors.TunnelError, match=words) as caught:
+            await route(network, proxy_type=kind).open(HOST, PORT, tls=True)
+    assert "proxy proxy:3128" in str(caught.value)
+    assert HOST in str(caught.value)
+
+
+async def test_who_signed_a_refused_certificate_is_said(autojump_clock):
+    """A company's inspecting proxy is seen at once."""
+    inspector = trustme.CA(organization_name="Example Corp\nTLS Inspection")
+    inner = tls_echo(server_context(inspector, HOST))
+    async with serving(connect_proxy(OK, then=inner)) as network:
+        with pytest.raises(errors.TlsUntrusted) as caught:
+            await route(network, proxy_type="http").open(HOST, PORT, tls=True)
+    said = str(caught.value)
+    assert "issued by 'Example Corp TLS Inspection'" in said
+    assert "inspects TLS" in said
+    assert f"{HOST} through proxy proxy:3128" in said
+
+
+# ---------------------------------------------------------------- chains
+
+
+async def join(one, other):
+    async def copy(source, sink):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(copy, one, other)
+        nursery.start_soon(copy, other, one)
+
+
+def hop(network, reply=OK, *, context=None):
+    """A CONNECT proxy that really dials; ``context``: inside TLS."""
+
+    async def handler(stream):
+        if context is not None:
+            stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        head = await receive_until(stream, b"\r\n\r\n")
+        where, _, port = head.split(b" ")[1].decode().rpartition(":")
+        if not reply.startswith(b"HTTP/1.1 200"):
+            return await stream.send_all(reply)
+        inner = await network.dial(where, int(port))
+        await stream.send_all(reply)
+        await join(stream, inner)
+
+    return handler
+
+
+@asynccontextmanager
+async def chained(network, handlers):
+    async def answer(handler, stream):
+        with suppress(EOFError, trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            await handler(stream)
+        await trio.aclose_forcefully(stream)
+
+    async def serve(listener, handler):
+        while True:
+            nursery.start_soon(answer, handler, await listener.accept())
+
+    async with trio.open_nursery() as nursery:
+        for (host, port), handler in handlers.items():
+            (listener,) = await network.listen(host, port)
+            nursery.start_soon(serve, listener, handler)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+CHAIN = Proxy("https", "c", 3, via=(Proxy("http", "a", 1), Proxy("socks5", "b", 2)))
+
+
+async def socks_hop(stream, network):
+    await receive_exactly(stream, 3)
+    await stream.send_all(b"\x05\x00")
+    head = await receive_exactly(stream, 5)
+    where = (await receive_exactly(stream, head[4])).decode()
+    port = int.from_bytes(await receive_exactly(stream, 2), "big")
+    inner = await network.dial(where, port)
+    await stream.send_all(SOCKS_OK)
+    await join(stream, inner)
+
+
+async def test_a_chain_of_proxies_of_every_kind(authority, ca_file, autojump_clock):
+    network = MemoryNetwork()
+    handlers = {
+        ("a", 1): hop(network),
+        ("b", 2): lambda stream: socks_hop(stream, network),
+        ("c", 3): hop(network, context=server_context(authority, "c")),
+        (HOST, PORT): tls_echo(server_context(authority, HOST)),
+    }
+    chain = evolve(CHAIN, ca_file=ca_file)
+    async with chained(network, handlers):
+        way = Route(network.dial, ProxySettings(), None, ca_file, 5, Egress([chain]))
+        stream = await way.open(HOST, PORT, tls=True)
+        await check_echo(stream)
+        await trio.aclose_forcefully(stream)
+    assert network.dialled == [("a", 1), ("b", 2), ("c", 3), (HOST, PORT)]
+    (found,) = way.egress.statistics(0)
+    assert found.address == "a:1 > b:2 > c:3"
+
+
+async def test_a_chain_that_is_cut_is_an_error_of_the_chain_and_names_the_hop(autojump_clock):
+    network = MemoryNetwork()
+    chain = Proxy("http", "c", 3, via=(Proxy("http", "a", 1),))
+    away = hop(network, b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n")
+    async with chained(network, {("a", 1): away}):
+        with pytest.raises(errors.ProxyUnreachable) as caught:
+            await open_tunnel(HOST, PORT, proxy=chain, dial=network.dial, timeout_s=5)
+    assert "a:1 > c:3 is cut in between: proxy a:1 for c:3 refused: 503" in str(caught.value)
+    assert network.dialled == [("a", 1)]  # and not past it
+
+
+# ---------------------------------------------------------------- digest
+
+ASKS = b'Proxy-Authenticate: Digest realm="r", qop="auth", nonce="%d"%s\r\n'
+
+
+class DigestProxy:
+    """Takes each nonce so many times; counts what it is asked with."""
+
+    def __init__(self, uses=10, password="hunter2", more=b""):
+        self.uses, self.password, self.more = uses, password, more
+        self.nonce = self.seen = 0
+        self.asked = []
+
+    def right(self, sent, target):
+        def md5(text):
+            return hashlib.md5(text.encode()).hexdigest()
+
+        said = dict(re.findall(r'(\w+)="?([^",]+)', sent))
+        first, second = md5(f"alice:r:{self.password}"), md5(f"CONNECT:{target}")
+        middle = f"{self.nonce}:{said.get('nc')}:{said.get('cnonce')}:auth"
+        return said.get("response") == md5(f"{first}:{middle}:{second}")
+
+    async def __call__(self, stream):
+        head = (await receive_until(stream, b"\r\n\r\n")).decode()
+        sent = re.search("(?i)proxy-authorization: (.*)\r\n", head)[1]
+        self.asked.append(sent.split()[0])
+        target = head.split()[1]
+        self.seen += 1
+        stale = b""
+        if sent.startswith("Digest") and self.right(sent, target):
+            if self.seen <= self.uses:
+                await stream.send_all(OK)
+                return await echo(stream)
+            stale = b", stale=true"
+        self.nonce, self.seen = self.nonce + 1, 0
+        asks = ASKS % (self.nonce, stale) + self.more
+        await stream.send_all(b"HTTP/1.1 407 Who\r\n" + asks + b"Content-Length: 0\r\n\r\n")
+        await stream.aclose()
+
+
+async def by_digest(network):
+    stream = await open_tunnel(HOST, PORT, proxy=HTTP_AUTH, dial=network.dial, timeout_s=5)
+    await check_echo(stream)
+    await trio.aclose_forcefully(stream)
+
+
+async def test_a_401_is_about_our_credentials(autojump_clock):
+    """tinyproxy answers so to a wrong password; it was tried again and again."""
+    refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+    async with serving(connect_proxy(refusal)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="refused our user name"):
+            await by_digest(network)
+        with pytest.raises(errors.ProxyRefused):
+            await open_tunnel(HOST, PORT, proxy=HTTP, dial=network.dial, timeout_s=5)
+
+
+async def test_digest_credentials_are_learnt_and_their_nonce_renewed(autojump_clock):
+    proxy = DigestProxy(uses=3)
+    async with serving(proxy) as network:
+        for _ in range(5):
+            await by_digest(network)
+    assert proxy.asked == ["Basic", *["Digest"] * 3, "Digest", *["Digest"] * 2]
+
+
+async def test_a_wrong_password_is_said_after_one_digest(autojump_clock):
+    """Accounts are locked after a few."""
+    proxy = DigestProxy(password="another")
+    async with serving(proxy) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="refused our user name") as caught:
+            await by_digest(network)
+    assert proxy.asked == ["Basic", "Digest"]
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_who_takes_basic_too_is_not_asked_twice(autojump_clock):
+    proxy = DigestProxy(more=b"Proxy-Authenticate: Basic realm=x\r\n")
+    async with serving(proxy) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match="it offers Digest, Basic"):
+            await by_digest(network)
+    assert proxy.asked == ["Basic"]
+
+
+# ---------------------------------------------------------------- NTLM, Negotiate
+
+
+def ntlm_proxy(scheme, asked, *, close=False, page=b"<html>Log in</html>"):
+    """Speaks pyspnego's server side, on one connection."""
+
+    async def handler(stream):
+        spnego = pytest.importorskip("spnego")
+        server = spnego.server(hostname="proxy", service="HTTP", protocol=scheme.lower())
+        while True:
+            head = (await receive_until(stream, b"\r\n\r\n")).decode()
+            name, _, token = re.search("(?i)proxy-authorization: (.*)\r\n", head)[1].partition(" ")
+            asked.append(name)
+            offer = scheme.encode()
+            if name == scheme:
+                try:
+                    answer = server.step(base64.b64decode(token))
+                except spnego.exceptions.SpnegoError:
+                    answer = None
+                if server.complete:
+                    await stream.send_all(OK)
+                    return await echo(stream)
+                if answer:
+                    offer += b" " + base64.b64encode(answer)
+            body = b"Content-Length: %d\r\n" % len(page)
+            body += b"Connection: close\r\n" if close else b""
+            asks = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: " + offer + b"\r\n"
+            await stream.send_all(asks + body + b"\r\n" + page)
+            if close or name != scheme:
+                return await stream.aclose()
+
+    return handler
+
+
+@pytest.fixture
+def accounts(tmp_path, monkeypatch):
+    pytest.importorskip("spnego", reason="pyspnego is not installed (trio_feed[ntlm])")
+    (tmp_path / "accounts").write_text("EXAMPLE:alice:hunter2\n")
+    monkeypatch.setenv("NTLM_USER_FILE", str(tmp_path / "accounts"))
+
+
+IN_DOMAIN = Proxy("http", "proxy", 3128, "EXAMPLE\\alice", Secret("hunter2"))
+
+
+@pytest.mark.parametrize("scheme", ["NTLM", "Negotiate"])
+async def test_a_proxy_that_takes_ntlm_or_negotiate_only(scheme, accounts, autojump_clock):
+    asked = []
+    async with serving(ntlm_proxy(scheme, asked)) as network:
+        for _ in range(2):
+            stream = await open_tunnel(HOST, PORT, proxy=IN_DOMAIN, dial=network.dial, timeout_s=5)
+            await check_echo(stream)
+            await trio.aclose_forcefully(stream)
+    assert asked == ["Basic", *[scheme] * 4]
+
+
+@pytest.mark.parametrize(
+    ("password", "close", "words"),
+    [
+        ("hunter3", False, "refused our user name"),
+        ("hunter2", True, "in the middle of the log-in"),
+    ],
+)
+async def test_ntlm_that_fails(password, close, words, accounts, autojump_clock):
+    asked = []
+    wrong = evolve(IN_DOMAIN, password=Secret(password))
+    async with serving(ntlm_proxy("NTLM", asked, close=close)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match=words) as caught:
+            await open_tunnel(HOST, PORT, proxy=wrong, dial=network.dial, timeout_s=5)
+    assert password not in str(caught.value)
+    assert asked.count("NTLM") <= 2
+
+
+@pytest.mark.parametrize("token", [b"!!!", b"AAAA", b"TlRMTVNTUAAC", base64.b64encode(b"x" * 90)])
+async def test_a_token_that_makes_no_sense(token, accounts, autojump_clock):
+    async def handler(stream):
+        while True:
+            await receive_until(stream, b"\r\n\r\n")
+            asks = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM " + token
+            await stream.send_all(asks + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(handler) as network:
+        with pytest.raises(errors.ProxyAuthRequired):
+            await open_tunnel(HOST, PORT, proxy=IN_DOMAIN, dial=network.dial, timeout_s=5)
+
+
+async def test_without_the_extra_it_is_said(monkeypatch, autojump_clock):
+    monkeypatch.setitem(sys.modules, "spnego", None)
+    refusal = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    async with serving(connect_proxy(refusal)) as network:
+        with pytest.raises(errors.ProxyAuthRequired, match=r"trio_feed\[ntlm\]"):
+            await by_digest(network)

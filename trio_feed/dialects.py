@@ -6,7 +6,7 @@ in one place.  How long nothing is asked, whatever was named, is decided by ``ne
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 import msgspec
@@ -41,10 +41,12 @@ class Limited:
 
 @frozen
 class Refusal:
-    """The exchange's own error ``code``, None where it gave none, and its words in one line."""
+    """The exchange's own error ``code``, None where it gave none, and its words in one line.
+    ``blocked``: the code says that it shuts out the address that we come from."""
 
     code: int | None = None
     text: str = ""
+    blocked: bool = False
 
 
 class RestDialect(Protocol):
@@ -53,6 +55,11 @@ class RestDialect(Protocol):
     @property
     def hints(self) -> Mapping[int, str]:
         """What to do about a status, where the venue means something else by it than HTTP."""
+
+    @property
+    def blocking(self) -> Set[int]:
+        """The statuses, of REST and of an upgrade, by which it shuts out an address or a region:
+        another way out may be let in."""
 
     def used_weight(self, headers: Mapping[str, str]) -> int | None:
         """What it counts for our address in this minute, None where it does not say."""
@@ -69,6 +76,7 @@ class HttpDialect:
     with ``code`` and ``msg``.  The base of the venues' dialects."""
 
     hints: Mapping[int, str] = {}
+    blocking: Set[int] = frozenset({451})
 
     def used_weight(self, headers: Mapping[str, str]) -> int | None:
         return None
@@ -80,6 +88,18 @@ class HttpDialect:
         answer = _decode_refusal(body)
         digits = re.fullmatch(r"-?\d{1,9}", str(answer.code), re.ASCII)
         return Refusal(int(digits[0]) if digits else None, " ".join(answer.msg.split())[:200])
+
+
+class ExchangeDialect(HttpDialect):
+    """Of a large exchange: a 403 comes from the firewall in front of it and is about the address
+    or its country (Binance, "LIMITS": "when the WAF Limit has been violated"; CloudFront's
+    geographic restriction), not about credentials."""
+
+    hints: Mapping[int, str] = {
+        403: "its firewall refuses this IP: wait, or use another way out",
+        451: "this region is blocked: use a proxy in another one",
+    }
+    blocking: Set[int] = frozenset({403, 451})
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -130,11 +130,13 @@ class TlsReset(TunnelError):
 
 
 class UpgradeRefused(NetworkError):
-    """The exchange answered the WebSocket upgrade with an HTTP error."""
+    """The exchange answered the WebSocket upgrade with an HTTP error.  ``blocked``: it shuts out
+    the address that we come from (a region, a firewall); another one may be let in."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, *, blocked: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.blocked = blocked
 
 
 class ConnectionLost(NetworkError):
@@ -155,12 +157,16 @@ class RestError(NetworkError):
 
 
 class RestRefused(RestError):
-    """The exchange answered with an error ``status``; ``code`` is its own code, if any."""
+    """The exchange answered with an error ``status``; ``code`` is its own code, if any;
+    ``blocked`` as of :class:`UpgradeRefused`."""
 
-    def __init__(self, message: str, status: int, code: int | None = None) -> None:
+    def __init__(
+        self, message: str, status: int, code: int | None = None, *, blocked: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.blocked = blocked
 
 
 class RateLimited(RestError):

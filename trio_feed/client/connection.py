@@ -9,12 +9,13 @@ import msgspec
 import trio
 
 from ..environment import Environment, real_environment
-from ..errors import BadMessage, ConnectionLost, NetworkError
+from ..errors import BadMessage, ConnectionLost, NetworkError, SettingsError
 from ..model import Channel, Interval
+from ..net.egress import make_egress
 from ..net.limits import FrameBudget
 from ..net.route import Route
 from ..net.websocket import Deadlines, Socket, open_websocket
-from ..settings import ProxySettings, Secret
+from ..settings import ConnectionSettings, ProxySettings, Secret
 from ..supervise import Backoff
 from .candles import Candles
 from .channel import ChannelSubscription
@@ -197,7 +198,7 @@ async def open_client(
     url: str,
     *,
     token: str = "",
-    proxy: ProxySettings | None = None,
+    proxy: ProxySettings | str | None = None,
     ca_file: str = "",
     buffered: int = 1000,
     environment: Environment | None = None,
@@ -205,14 +206,14 @@ async def open_client(
     """A client of the push endpoint at ``url`` (ws or wss), connected in the background and closed
     when the block ends.
 
-    ``token``: an API key or JWT for private events.  ``proxy``: the way out, never bypassed.
+    ``token``: an API key or JWT for private events.  ``proxy``: the way out, a table or a URL
+    (``socks5://user:password@host:1080``), never bypassed.
     ``ca_file``: PEM file that wss is verified with, empty: the system's authorities.  ``buffered``
     messages may wait for the consumer.  A URL that is none raises SettingsError; that
     the server cannot be reached is a ConnectionChange, and it is tried again.
     """
     environment = environment or real_environment()
-    proxy_settings = proxy or ProxySettings()
-    route = Route(environment.dial, proxy_settings, None, ca_file, _STEP_S)
+    route = _make_route(environment, proxy, ca_file)
     client = Client(route, url, environment, buffered)
     if token:
         await client.authenticate(token)
@@ -225,6 +226,20 @@ async def open_client(
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None  # what the block raises comes out as it is
         raise
+
+
+def _make_route(environment: Environment, proxy: ProxySettings | str | None, ca_file: str) -> Route:
+    """A single proxy is left alone as in the service, above all where it refuses credentials."""
+    if isinstance(proxy, str):
+        try:
+            proxy = ProxySettings.from_url(proxy)
+        except ValueError as error:
+            raise SettingsError("proxy", str(error)) from None
+    settings = proxy or ProxySettings()
+    least_s, most_s = _BACKOFF_S
+    connection = ConnectionSettings(proxy=settings, backoff_min_s=least_s, backoff_max_s=most_s)
+    egress = make_egress(connection)
+    return Route(environment.dial, settings, None, ca_file, _STEP_S, egress)
 
 
 def _stream(symbol: str, channel: str, interval: str | None, exchange: str | None) -> Stream:

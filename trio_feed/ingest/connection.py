@@ -148,6 +148,7 @@ class Connection:
             frames=FrameBudget(venue.FRAMES, venue.OPERATIONS),
             is_quiet=self.owner.is_quiet,
             hints=venue.DIALECT.hints,
+            blocking=venue.DIALECT.blocking,
         ) as socket:
             gauge = self.context.metrics.connections.labels(venue.NAME)
             gauge.inc()

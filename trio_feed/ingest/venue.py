@@ -15,12 +15,14 @@ venue
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
 import structlog
 import trio
 from attrs import asdict, evolve
+from trio_util import wait_any
 
 from ..core.opening import End
 from ..environment import mono
@@ -28,7 +30,7 @@ from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
 from ..model import Series, StreamKey
 from ..net.budgets import Weights
-from ..net.egress import ProxyStatistics, make_egress
+from ..net.egress import ProxyStatistics, make_egress, policy_of_one
 from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
@@ -73,6 +75,7 @@ class VenueFeed:
         self._table: Instruments | None = None
         self._fit: Callable[[], None] = lambda: None
         self._chain: ChainFeed | None = None
+        self._ask_again = trio.Event()
         connection = settings.connection
         self._dials = context.budgets.dials(venue.SHARES, *venue.DIALS)
         self._route = Route(
@@ -83,6 +86,8 @@ class VenueFeed:
             timeout_s=connection.tunnel_timeout_s,
             tls_strict=connection.tls_strict,
             egress=make_egress(connection),
+            environ_pools={},
+            policy=policy_of_one(connection),
             dials=self._dials,
         )
         self._weights = context.budgets.weights(
@@ -125,8 +130,7 @@ class VenueFeed:
         ]
 
     def _proxies(self) -> Sequence[ProxyStatistics]:
-        egress = self._route.egress
-        return () if egress is None else egress.statistics(mono())
+        return [found for pool in self._route.pools for found in pool.statistics(mono())]
 
     def status(self) -> dict[str, Any]:
         """A snapshot for the status page."""
@@ -194,6 +198,8 @@ class VenueFeed:
             if symbol not in old:
                 self._open(symbol, stored_ends)
         self._fit()
+        if self._table is not None and self._symbols.awaited(self._table):
+            self._ask_again.set()  # listed since it was fetched, perhaps
         return closed
 
     def _first_symbols(self, stored_ends: Mapping[Series, StoredEnd]) -> list[str]:
@@ -302,7 +308,9 @@ class VenueFeed:
         while True:
             self._apply(table, nursery, send_channel, fetcher)
             settled = current and not self._symbols.awaited(table)
-            await trio.sleep(refresh.delay_s(settled=settled))
+            with trio.move_on_after(refresh.delay_s(settled=settled)):
+                await self._worth_asking(current=current)
+            self._ask_again = trio.Event()
             try:
                 copy = await instruments.fetch(
                     self.venue, rest, self._environment.now_ms, self.driver.note_answer
@@ -314,6 +322,16 @@ class VenueFeed:
             else:
                 current = True
                 await instruments.write(self._cache, copy)
+
+    async def _worth_asking(self, *, current: bool) -> None:
+        """Return when the venue's list is wanted sooner: for a symbol that is new in the settings,
+        or because an old list is in use and the venue is in reach again."""
+        if current or self.pool.carrying.value:
+            await self._ask_again.wait()
+        else:
+            await wait_any(
+                self._ask_again.wait, partial(self.pool.carrying.wait_value, lambda live: live > 0)
+            )
 
     def _apply(
         self,

@@ -2,8 +2,9 @@
 that nobody sets; the caller dials.
 
 Sticky: a lane stays with its proxy while that one is healthy, also when a better one comes back:
-exchanges count per exit, and what works is left alone.  Where its proxy cools down, or the caller
-has just failed with it (``avoid``), the lane moves on to the healthiest of the others.
+exchanges count per exit, and what works is left alone (with ``pick = "fastest"``, unless another
+one is clearly faster).  Where its proxy cools down, or the caller has just failed with it
+(``avoid``), the lane moves on to the healthiest of the others.
 
 Health is made of outcomes:
 
@@ -15,6 +16,10 @@ Health is made of outcomes:
   other cools it down, and never for longer than 2 s, or a restarting exchange would make the whole
   pool wait.  That the tunnel itself succeeds proves nothing about what is behind it, so these
   errors are forgotten by time and not by success.
+- A refusal of the exchange that is about the address or its region (``blocked``) is as final as an
+  error of the proxy: it cools down at once, doubled with each in a row.  That a tunnel opens is no
+  success then, only that the exchange accepts something (:meth:`Egress.accepted`), and what was
+  refused last is chosen last.
 - Failures while it cools down already are those of attempts that were under way, 200 at a time in
   a mass reconnect: counted, but no reason to double again.
 
@@ -27,13 +32,15 @@ between, and the pool while all of its proxies are: :meth:`Egress.news` reports 
 from collections.abc import Sequence, Set
 from typing import Literal
 
-from attrs import define, field, frozen
+import trio
+from attrs import define, evolve, field, frozen
 
 from ..errors import (
     HostUnreachable,
     NetworkError,
     ProxyAuthRequired,
     ProxyRefused,
+    RestRefused,
     TlsNameMismatch,
     TlsReset,
     TlsUntrusted,
@@ -41,11 +48,18 @@ from ..errors import (
     UpgradeRefused,
 )
 from ..instants import Mono
-from ..settings import ConnectionSettings
-from ..settings.exchanges import EgressSettings
-from .proxy import Proxy, choose_proxy
+from ..settings import ConnectionSettings, EgressSettings
+from .proxy import Proxy, proxy_of
 
-_OF_TARGET = (HostUnreachable, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused)
+_OF_TARGET = (
+    HostUnreachable, RestRefused, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused,
+)  # fmt: skip
+_SHORTEST_COOL_S = 0.1
+_MEASURED_FOR_S = 600.0
+"""A latency older than this is measured anew, by the next connection."""
+_NEWEST_COUNTS = 0.3
+_CLEARLY = 0.7
+"""Another proxy must be faster by so much, or two of the same speed take turns for nothing."""
 _TARGET_CODES = (502, 503, 504, 4, 5)  # HTTP statuses and SOCKS5 replies: the target was not there
 
 
@@ -63,6 +77,8 @@ class ProxyStatistics:
     """How much longer it cools down; 0: it does not."""
     problem: str
     """The last failure in one line; stays after a success."""
+    latency_ms: float | None = None
+    """How long its tunnels take to open, smoothed; None: none did of late."""
 
 
 @frozen
@@ -88,11 +104,16 @@ class _Health:
     successes: int = 0
     in_a_row: int = 0  # cool-downs for errors of its own since the last success
     cool_until: Mono | None = None
+    blocked: int = 0  # refusals of the address in a row
     target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
     down: bool = False
     reported_down: bool = False
+    let_in: bool = False  # by our credentials, since they were refused last
+    turn: trio.Lock = field(factory=trio.Lock)
+    latency_s: float | None = None  # smoothed
+    measured: Mono | None = None
 
 
 class Egress:
@@ -126,21 +147,38 @@ class Egress:
         current = self._lanes.get(lane)
         below = {proxy for other, proxy in self._lanes.items() if other < lane}
         if current in healthy and (current not in below or below.issuperset(healthy)):
-            return current
+            faster = self._faster(current, set(healthy) - set(self._lanes.values()), now)
+            self._lanes[lane] = faster or current
+            return self._lanes[lane]
         others = {proxy for other, proxy in self._lanes.items() if other != lane}
         self._lanes[lane] = min(
             healthy, key=lambda p: (p in below, p in others, self._rank(p, now))
         )
         return self._lanes[lane]
 
-    def succeeded(self, proxy: Proxy, now: Mono) -> None:
-        """A tunnel through ``proxy`` is up: whatever cooled it down is over."""
+    def succeeded(self, proxy: Proxy, now: Mono, took_s: float | None = None) -> None:
+        """A tunnel through ``proxy`` is up, after ``took_s``: whatever cooled it down is over."""
         health = self._health[proxy]
+        if took_s is not None:
+            before_s = _latency_s(health, now)
+            kept_s = took_s if before_s is None else before_s
+            health.latency_s = kept_s + (took_s - kept_s) * _NEWEST_COUNTS
+            health.measured = now
         health.successes += 1
+        health.let_in = True
         health.in_a_row = 0
-        health.down = False
-        health.cool_until = None
         health.target_errors = self._target_errors(health, now)
+        if not health.blocked:
+            health.down = False
+            health.cool_until = None
+
+    def accepted(self, proxy: Proxy) -> None:
+        """The exchange lets in who comes by ``proxy``: it is not blocked (any more)."""
+        health = self._health[proxy]
+        if health.blocked:
+            health.blocked = 0
+            health.down = False
+            health.cool_until = None
 
     def failed(
         self, proxy: Proxy, now: Mono, error: NetworkError, *, of_proxy: bool | None = None
@@ -154,17 +192,31 @@ class Egress:
         health.failures += 1
         health.problem = " ".join(str(error).split())[:300]
         if isinstance(error, ProxyAuthRequired):
+            health.let_in = False
             _cool(health, now, policy.credentials_cool_down_s)
+        elif isinstance(error, RestRefused | UpgradeRefused) and error.blocked:
+            if not cooling:
+                _cool(health, now, self._doubled_s(health.blocked))
+            health.blocked += 1
         elif _is_of_proxy(error) if of_proxy is None else of_proxy:
             if not cooling:
-                doubled = policy.cool_down_min_s * 2.0 ** min(health.in_a_row, 30)
-                _cool(health, now, min(doubled, policy.cool_down_max_s))
+                _cool(health, now, self._doubled_s(health.in_a_row))
                 health.in_a_row += 1
         else:
             health.target_errors = self._target_errors(health, now) + 1
             health.target_error = now
-            if health.target_errors >= policy.target_errors and not cooling:
+            others = len(self._health) > 1  # else the callers' own backoff is the right wait
+            if others and health.target_errors >= policy.target_errors and not cooling:
                 _cool(health, now, policy.cool_down_min_s)
+
+    def turn_of(self, proxy: Proxy) -> trio.Lock | None:
+        """Held by the one who may try: while nobody knows whether the credentials are right, a
+        dozen connections that try at once would lock the account.  None: they are right."""
+        health = self._health[proxy]
+        return health.turn if proxy.username and not health.let_in else None
+
+    def cools(self, proxy: Proxy, now: Mono) -> bool:
+        return _cools(self._health[proxy], now)
 
     def next_at(self, now: Mono) -> Mono:
         """When the first proxy may be used again; ``now`` while one is healthy."""
@@ -174,7 +226,7 @@ class Egress:
         """For an operator, one line: who cools down, for how long and why."""
         left_s = self.next_at(now) - now
         problems = "; ".join(
-            f"{p.address} for {_cool_s(h, now):.1f} s ({h.problem})"
+            f"{p.name} for {_cool_s(h, now):.1f} s ({h.problem})"
             for p, h in self._health.items()
             if _cools(h, now)
         )
@@ -188,7 +240,7 @@ class Egress:
             if health.down is not health.reported_down:
                 health.reported_down = health.down
                 problem = health.problem if health.down else ""
-                news.append(EgressNews(not health.down, proxy.address, problem))
+                news.append(EgressNews(not health.down, proxy.name, problem))
         down = all(health.down for health in self._health.values())
         if down is not self._reported_down:
             self._reported_down = down
@@ -199,21 +251,42 @@ class Egress:
         """A snapshot per proxy, in the order of the settings."""
         return tuple(
             ProxyStatistics(
-                address=proxy.address,
+                address=proxy.name,
                 kind=proxy.kind,
                 state="cooling" if _cools(health, now) else "healthy",
                 failures=health.failures,
                 successes=health.successes,
                 cool_s=_cool_s(health, now),
                 problem=health.problem,
+                latency_ms=_latency_ms(health, now),
             )
             for proxy, health in self._health.items()
         )
 
-    def _rank(self, proxy: Proxy, now: Mono) -> tuple[int, int, int]:
-        """The healthiest first, then the order of the settings."""
-        health = self._health[proxy]
-        return health.in_a_row, self._target_errors(health, now), health.order
+    def _faster(self, current: Proxy, others: Set[Proxy], now: Mono) -> Proxy | None:
+        """With ``pick = "fastest"``: one of ``others`` that is worth leaving ``current`` for, which
+        is one of clearly less latency, or one as healthy that nobody has measured of late."""
+        health = self._health[current]
+        own_s = _latency_s(health, now)
+        if self._policy.pick != "fastest" or own_s is None:
+            return None  # it is to be measured first itself
+        as_healthy = [p for p in others if self._rank(p, now)[:3] <= self._rank(current, now)[:3]]
+        found = min(as_healthy, key=lambda p: self._rank(p, now)[3:], default=None)
+        found_s = None if found is None else _latency_s(self._health[found], now)
+        return found if found_s is None or found_s < own_s * _CLEARLY else None
+
+    def _doubled_s(self, times: int) -> float:
+        policy = self._policy
+        return min(policy.cool_down_min_s * 2.0 ** min(times, 30), policy.cool_down_max_s)
+
+    def _rank(self, proxy: Proxy, now: Mono) -> tuple[int, int, int, float, int]:
+        """The healthiest first, then the fastest where that is wanted (what is not measured before
+        all, or it never were), then the order of the settings."""
+        health, latency_s = self._health[proxy], 0.0
+        if self._policy.pick == "fastest":
+            latency_s = _latency_s(health, now) or 0.0
+        errors = self._target_errors(health, now)
+        return health.blocked, health.in_a_row, errors, latency_s, health.order
 
     def _target_errors(self, health: _Health, now: Mono) -> int:
         """Those that are not forgotten yet."""
@@ -224,12 +297,21 @@ class Egress:
 
 
 def make_egress(connection: ConnectionSettings) -> Egress | None:
-    """The pool that the settings ask for; None without ``proxies``."""
-    enabled = [settings for settings in connection.proxies if settings.enabled]
-    if not enabled:
+    """The pool that the settings ask for, of one where there is one proxy; None without any."""
+    wanted = [settings for settings in connection.proxies or [connection.proxy] if settings.enabled]
+    if not wanted:
         return None
-    proxies = (choose_proxy(s, host="", port=0, tls=True, environ=None) for s in enabled)
-    return Egress([proxy for proxy in proxies if proxy is not None], connection.egress)
+    policy = connection.egress if len(wanted) > 1 else policy_of_one(connection)
+    return Egress([proxy_of(settings) for settings in wanted], policy)
+
+
+def policy_of_one(connection: ConnectionSettings) -> EgressSettings:
+    """How a single proxy is used: nothing else leads out, so it is tried again as soon as any
+    connection would be; only refused credentials are left alone for as long as in a pool."""
+    policy = connection.egress
+    shortest_s = min(policy.cool_down_min_s, max(connection.backoff_min_s, _SHORTEST_COOL_S))
+    longest_s = max(shortest_s, min(policy.cool_down_max_s, connection.backoff_max_s))
+    return evolve(policy, cool_down_min_s=shortest_s, cool_down_max_s=longest_s)
 
 
 def _is_of_proxy(error: NetworkError) -> bool:
@@ -242,6 +324,18 @@ def _is_of_proxy(error: NetworkError) -> bool:
     if isinstance(error, TunnelTimeout):
         return error.step != "TLS handshake"
     return not isinstance(error, _OF_TARGET)
+
+
+def _latency_ms(health: _Health, now: Mono) -> float | None:
+    latency_s = _latency_s(health, now)
+    return None if latency_s is None else round(latency_s * 1000, 1)
+
+
+def _latency_s(health: _Health, now: Mono) -> float | None:
+    """None: not measured of late."""
+    if health.measured is None or now - health.measured >= _MEASURED_FOR_S:
+        return None
+    return health.latency_s
 
 
 def _cools(health: _Health, now: Mono) -> bool:

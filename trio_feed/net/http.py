@@ -156,7 +156,7 @@ class _Transport(httpx.AsyncBaseTransport):
                     scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
                 ),
                 headers=request.headers.raw,
-                content=_Content(request.content),
+                content=_Sent(request.content),
             )
         )
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
@@ -165,20 +165,20 @@ class _Transport(httpx.AsyncBaseTransport):
         await self._pool.aclose()
 
 
-class _Content:
-    """A request's body in one piece.  No generator, as httpx's and httpcore's own are: one that is
-    left in the middle by a cancelled request is complained about when it is collected."""
+class _Sent:
+    """The body of a request.  No generator, as httpx has it: one that is left in the middle, where
+    the peer hangs up, is complained about by trio when it is collected."""
 
     def __init__(self, body: bytes) -> None:
-        self._rest = [body] if body else []
+        self._parts = [body] if body else []
 
-    def __aiter__(self) -> "_Content":
-        return self
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Sent(b"".join(self._parts))
 
     async def __anext__(self) -> bytes:
-        if not self._rest:
+        if not self._parts:
             raise StopAsyncIteration
-        return self._rest.pop()
+        return self._parts.pop()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -209,16 +209,16 @@ class _Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         stream = await self._route.through(self._exit, host, port, None)
-        return _NetworkStream(stream, self._route)
+        return _NetworkStream(stream, self._route, self._exit)
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
 
 class _NetworkStream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: trio.abc.Stream, route: Route) -> None:
+    def __init__(self, stream: trio.abc.Stream, route: Route, exit_: Exit) -> None:
         self._stream = stream
-        self._route = route
+        self._route, self._exit = route, exit_
         self._answer_bytes = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -248,15 +248,16 @@ class _NetworkStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        timeout_s = self._route.timeout_s
+        host, timeout_s = server_hostname or "", self._route.timeout_s
+        where = f"{host}{self._exit.through}"
         # Not the pool's context: the authorities may have been read anew since it was made.
         context = self._route.tls_context()
         try:
-            stream = await start_tls(self._stream, server_hostname or "", context, timeout_s)
+            stream = await start_tls(self._stream, host, context, timeout_s, where=where)
         except TunnelError as error:
             self._route.blame(self._stream, error)
             raise
-        return _NetworkStream(stream, self._route)
+        return _NetworkStream(stream, self._route, self._exit)
 
     def get_extra_info(self, info: str) -> Any:
         """Only ``is_readable``: an idle connection with something to read is at its end."""

@@ -36,16 +36,16 @@ _SHORTEST_WAIT_S = 0.001  # sums of floats may miss the end of a wait by a littl
 
 _HINTS: Mapping[int, str] = {
     401: "credentials are missing or wrong",
-    403: "its firewall refuses this IP: wait, or use another way out",
+    403: "it does not let us in: check the URL and the credentials",
     404: "no such path: check the configured URL",
     429: "too many requests from this IP: slow down",
-    451: "this region is blocked: use a proxy in another one",
+    451: "not available here for legal reasons",
 }
 
 
 def status_hint(status: int, hints: Mapping[int, str] = {}) -> str:
-    """What an HTTP ``status`` of an exchange tells its operator to do; ``hints`` are the venue's
-    own and come first."""
+    """What an HTTP ``status`` tells an operator to do; ``hints`` are those of the exchange that
+    answered and come first."""
     if status in hints:
         return hints[status]
     if status in _HINTS:

@@ -9,29 +9,19 @@ plus ``host:port`` entries in NO_PROXY.  A variable that makes no sense is an er
 
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
-from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 from attrs import field, frozen
 
 from ..errors import SettingsError
 from ..settings import ProxySettings, Secret
-
-Kind = Literal["http", "https", "socks5"]
-
-_KINDS: Mapping[str, tuple[Kind, int]] = {  # URL scheme -> what we speak, default port
-    "http": ("http", 80),
-    "https": ("https", 443),
-    "socks5": ("socks5", 1080),
-    "socks5h": ("socks5", 1080),  # both: the proxy resolves names
-}
+from ..settings.proxies import NOT_A_PROXY_URL, ProxyType
 
 
 @frozen
 class Proxy:
     """One proxy.  Its credentials never show in ``repr`` or ``str``."""
 
-    kind: Kind
+    kind: ProxyType
     host: str
     port: int
     username: str = field(default="", repr=False)
@@ -40,11 +30,18 @@ class Proxy:
     ca_file: str = ""
     """PEM file that kind "https" is verified with; empty: the system's authorities."""
     tls_strict: bool = True
+    via: "tuple[Proxy, ...]" = ()
+    """Those that lead to it; the first is dialled."""
 
     @property
     def address(self) -> str:
         """``host:port`` for messages and headers."""
         return join_address(self.host, self.port)
+
+    @property
+    def name(self) -> str:
+        """For people: the addresses of the whole chain."""
+        return " > ".join(hop.address for hop in (*self.via, self))
 
 
 def join_address(host: str, port: int) -> str:
@@ -61,7 +58,7 @@ def choose_proxy(
     variable and never shows its value.
     """
     if settings.enabled:
-        return _from_settings(settings)
+        return proxy_of(settings)
     if environ is None:
         return None
     for name in ("https_proxy" if tls else "http_proxy", "all_proxy"):
@@ -73,7 +70,8 @@ def choose_proxy(
     return None
 
 
-def _from_settings(settings: ProxySettings) -> Proxy:
+def proxy_of(settings: ProxySettings) -> Proxy:
+    """What a table with an address says."""
     host, _, port = settings.address.rpartition(":")
     return Proxy(
         kind=settings.proxy_type,
@@ -83,6 +81,7 @@ def _from_settings(settings: ProxySettings) -> Proxy:
         password=settings.password,
         ca_file=settings.ca_file,
         tls_strict=settings.tls_strict,
+        via=tuple(proxy_of(hop) for hop in settings.via),
     )
 
 
@@ -96,33 +95,12 @@ def _lookup(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 
 def _parse(variable: str, value: str) -> Proxy:
     try:
-        proxy = _parse_url(value if "://" in value else f"http://{value}")
+        settings = ProxySettings.from_url(value if "://" in value else f"http://{value}")
     except ValueError:  # its text may quote the password, and so may its traceback
-        proxy = None
-    if proxy is None:
-        raise SettingsError(
-            variable,
-            "is not a proxy URL such as http://user:password@host:3128 or socks5h://host:1080 "
-            "(percent-encode special characters in user and password)",
-        )
-    return proxy
-
-
-def _parse_url(url: str) -> Proxy | None:
-    parts = urlsplit(url)
-    kind = _KINDS.get(parts.scheme)
-    tail = parts.path not in ("", "/") or parts.query or parts.fragment
-    if kind is None or not parts.hostname or tail or parts.port == 0:
-        return None
-    if parts.password and not parts.username:
-        return None
-    return Proxy(
-        kind=kind[0],
-        host=unquote(parts.hostname),
-        port=kind[1] if parts.port is None else parts.port,
-        username=unquote(parts.username or ""),
-        password=Secret(unquote(parts.password or "")),
-    )
+        settings = None
+    if settings is None:
+        raise SettingsError(variable, NOT_A_PROXY_URL)
+    return proxy_of(settings)
 
 
 def _excluded(no_proxy: str, host: str, port: int) -> bool:

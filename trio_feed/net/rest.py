@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import structlog
 import trio
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..environment import mono
-from ..errors import RateLimited, RestError, RestRefused
+from ..errors import RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
@@ -142,10 +142,11 @@ class RestClient:
 
             return await self._weights.queue(exit_.name).take(ask)
 
-        async def use(exit_: Exit) -> tuple[Exit, Response]:
-            return exit_, await self._ask(exit_, request)
+        async def use(exit_: Exit) -> tuple[Exit, Request, Response]:
+            named = evolve(request, where=f"{request.where}{exit_.through}")
+            return exit_, named, await self._ask(exit_, named)
 
-        exit_, response = await self._route.by_exits(
+        exit_, request, response = await self._route.by_exits(
             self._url.host, self._url.port, tls=self._url.tls, use=use, admit=admit
         )
         dialect, status, headers = self._dialect, response.status, response.headers
@@ -155,7 +156,11 @@ class RestClient:
         if limited is not None:
             raise self._banned(limited, response, date_ms, request.where)
         if status != 200:
-            raise self._refused(response, request.where)
+            refused = self._refused(response, request.where)
+            if refused.blocked:  # a region, say: another exit may be let in
+                self._route.blame_exit(exit_, refused)
+            raise refused
+        self._route.accepted_by(exit_)
         body = unpack(response, request.where)
         self._weights.bans.accepted()
         return Answer(body, date_ms, response.sent, response.received)
@@ -170,8 +175,9 @@ class RestClient:
             with trio.fail_after(self._settings.timeout_s):
                 return await self._pools[exit_].send(request)
         except trio.TooSlowError:
-            timeout_s = self._settings.timeout_s
-            raise RestError(f"{request.where}: no answer within {timeout_s:g} s") from None
+            problem = f"{request.where}: no answer within {self._settings.timeout_s:g} s"
+            self._route.blame_exit(exit_, TunnelTimeout(problem, "TLS handshake"))  # or behind it
+            raise RestError(problem) from None
 
     def _read(self, part: str, read: Callable[[], _T], otherwise: _T) -> _T:
         """The edge where text of the remote is parsed: what cannot be read is ``otherwise``."""
@@ -247,8 +253,9 @@ class RestClient:
         said = f" {refusal.code}" if refusal.code is not None else ""
         said += f" {refusal.text!r}" if refusal.text else ""
         hint = status_hint(response.status, self._dialect.hints)
+        blocked = refusal.blocked or response.status in self._dialect.blocking
         problem = f"{where}: {response.status}{said} ({hint})"
-        return RestRefused(problem, response.status, refusal.code)
+        return RestRefused(problem, response.status, refusal.code, blocked=blocked)
 
 
 def _date_ms(headers: Mapping[str, str]) -> float | None:

@@ -1,7 +1,8 @@
 """How bytes reach one venue: through its proxy, its pool, or directly; at a bounded rate."""
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,7 @@ from ..errors import (
     TunnelError,
     TunnelTimeout,
 )
-from ..settings import ProxySettings
+from ..settings import EgressSettings, ProxySettings
 from .budgets import Dials
 from .egress import Egress
 from .proxy import Proxy, choose_proxy, join_address
@@ -40,6 +41,11 @@ class Exit:
     @property
     def name(self) -> str:
         return "direct" if self.proxy is None else self.proxy.address
+
+    @property
+    def through(self) -> str:
+        """For messages about what lies behind it."""
+        return "" if self.proxy is None else f" through proxy {self.proxy.name}"
 
 
 Admit = Callable[[Exit, Callable[[], bool]], Awaitable[bool]]
@@ -62,6 +68,9 @@ class Route:
 
     egress: Egress | None = None
     """The pool; ``proxy_settings`` and ``environ`` do not count beside it, nothing goes direct."""
+    environ_pools: dict[Proxy, Egress] | None = field(default=None, repr=False)
+    """Pools of one, of the proxies that ``environ`` names, made with ``policy`` as they are met."""
+    policy: EgressSettings | None = None
     lane: int = 0
     """Connections that shall not fall together have different ones: :meth:`Egress.choose`."""
     dials: Dials | None = None
@@ -79,6 +88,11 @@ class Route:
     def tls_context(self) -> ssl.SSLContext:
         """What the exchange is verified with now.  Raises SettingsError."""
         return tls_context(self.ca_file, strict=self.tls_strict)
+
+    @property
+    def pools(self) -> list[Egress]:
+        """Of all proxies that were met."""
+        return [self.egress] if self.egress else list((self.environ_pools or {}).values())
 
     async def open(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
         """A stream to ``host:port``, inside verified TLS where ``tls``.  The caller closes it.
@@ -116,8 +130,10 @@ class Route:
         if egress is None:
             settings, environ = self.proxy_settings, self.environ
             only = Exit(choose_proxy(settings, host=host, port=port, tls=tls, environ=environ))
-            await admit(only, lambda: True)
-            return await use(only)
+            if only.proxy is None or self.environ_pools is None:
+                await admit(only, lambda: True)
+                return await use(only)
+            egress = self.environ_pools.setdefault(only.proxy, Egress([only.proxy], self.policy))
         tried: set[Proxy] = set()
         last: TunnelError | None = None
         while proxy := egress.choose(mono(), tried, self.lane):
@@ -140,11 +156,13 @@ class Route:
     ) -> trio.abc.Stream:
         """One try by one exit, without a budget, in TLS where there is a ``context``; the pool is
         informed of the outcome.  The caller closes the stream.  Raises TunnelError."""
-        if self.egress is None or exit_.proxy is None:
+        egress = self._pool_of(exit_)
+        if egress is None or exit_.proxy is None:
             stream = await self._tunnel(host, port, exit_.proxy)
-            stream = await self._start_tls(stream, host, context)
+            stream = await self._start_tls(stream, host, context, exit_)
         else:
-            stream = await self._attempt(self.egress, exit_.proxy, host, port, context)
+            stream = await self._attempt(egress, exit_.proxy, host, port, context)
+        if exit_.proxy is not None:
             self._through[stream] = exit_.proxy
         self.opened(exit_.name)
         return stream
@@ -152,10 +170,29 @@ class Route:
     def blame(self, stream: trio.abc.Stream, error: NetworkError) -> None:
         """Report to the pool what became of a ``stream`` of ours after it was open: UpgradeRefused
         (a blocked region), a TLS error of the caller's.  Without a pool: nothing."""
-        proxy = self._through.get(stream)
-        if self.egress is not None and proxy is not None:
-            self.egress.failed(proxy, mono(), error)
-            self._log_changes(self.egress)
+        self.blame_exit(Exit(self._through.get(stream)), error)
+
+    def blame_exit(self, exit_: Exit, error: NetworkError) -> None:
+        """As :meth:`blame`, for what was asked by ``exit_``."""
+        egress = self._pool_of(exit_)
+        if egress is not None and exit_.proxy is not None:
+            egress.failed(exit_.proxy, mono(), error)
+            self._log_changes(egress)
+
+    def accepted(self, stream: trio.abc.Stream) -> None:
+        """The exchange lets in who comes as this ``stream`` of ours."""
+        self.accepted_by(Exit(self._through.get(stream)))
+
+    def accepted_by(self, exit_: Exit) -> None:
+        """As :meth:`accepted`, for what was asked by ``exit_``."""
+        egress = self._pool_of(exit_)
+        if egress is not None and exit_.proxy is not None:
+            egress.accepted(exit_.proxy)
+            self._log_changes(egress)
+
+    def name_of(self, stream: trio.abc.Stream) -> str:
+        """For messages about what a ``stream`` of ours leads to: " through proxy ..", or empty."""
+        return Exit(self._through.get(stream)).through
 
     async def _attempt(
         self, egress: Egress, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None
@@ -163,9 +200,16 @@ class Route:
         """One try through one proxy, whose outcome is reported to the pool."""
         began, in_tls = trio.current_time(), False
         try:
-            stream = await self._tunnel(host, port, proxy)
+            async with _turn(egress, proxy):
+                if egress.cools(proxy, mono()):  # whose turn it was has been refused
+                    raise NoProxyAvailable(egress.explain(mono()), egress.next_at(mono()))
+                began = trio.current_time()
+                stream = await self._tunnel(host, port, proxy)
+            took_s = trio.current_time() - began
             began, in_tls = trio.current_time(), True
-            stream = await self._start_tls(stream, host, context)
+            stream = await self._start_tls(stream, host, context, Exit(proxy))
+        except NoProxyAvailable:
+            raise
         except TunnelError as error:
             proxy_tls = not in_tls and isinstance(error, _TLS_ERRORS)
             egress.failed(proxy, mono(), error, of_proxy=proxy_tls or None)
@@ -179,7 +223,7 @@ class Route:
                 egress.failed(proxy, mono(), hung)
                 self._log_changes(egress)
             raise
-        egress.succeeded(proxy, mono())
+        egress.succeeded(proxy, mono(), took_s)
         self._log_changes(egress)
         return stream
 
@@ -187,9 +231,18 @@ class Route:
         return await open_tunnel(host, port, proxy=proxy, dial=self.dial, timeout_s=self.timeout_s)
 
     async def _start_tls(
-        self, stream: trio.abc.Stream, host: str, context: ssl.SSLContext | None
+        self, stream: trio.abc.Stream, host: str, context: ssl.SSLContext | None, exit_: Exit
     ) -> trio.abc.Stream:
-        return stream if context is None else await start_tls(stream, host, context, self.timeout_s)
+        if context is None:
+            return stream
+        where = f"{host}{exit_.through}"
+        return await start_tls(stream, host, context, self.timeout_s, where=where)
+
+    def _pool_of(self, exit_: Exit) -> Egress | None:
+        """The pool that an exit is one of."""
+        if self.egress is not None or self.environ_pools is None or exit_.proxy is None:
+            return self.egress
+        return self.environ_pools.get(exit_.proxy)
 
     async def _admit(self, exit_: Exit, still: Callable[[], bool]) -> bool:
         """Wait in the queue of those who dial.  Raises TunnelTimeout."""
@@ -208,3 +261,19 @@ class Route:
         for news in egress.news(mono()):
             log = _log.info if news.up else _log.warning
             log(news.event, proxy=news.address, problem=news.problem)
+
+
+@asynccontextmanager
+async def _turn(egress: Egress, proxy: Proxy) -> AsyncIterator[None]:
+    """One after the other, until somebody was let in."""
+    turn = egress.turn_of(proxy)
+    if turn is not None:
+        await turn.acquire()
+    try:
+        if turn is not None and egress.turn_of(proxy) is None:
+            turn.release()
+            turn = None
+        yield
+    finally:
+        if turn is not None:
+            turn.release()

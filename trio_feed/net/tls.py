@@ -26,6 +26,8 @@ Step = Literal[
 _FORM_ONLY = range(80, 95)
 """From X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to _EC_KEY_EXPLICIT_PARAMS: what only the flag
 VERIFY_X509_STRICT looks for, which Python sets since 3.13."""
+_PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""What plain text looks like to OpenSSL 1.1 to 3.2."""
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
@@ -35,24 +37,51 @@ async def start_tls(
     ssl_context: ssl.SSLContext,
     timeout_s: float,
     step: Step = "TLS handshake",
+    where: str = "",
 ) -> trio.SSLStream[trio.abc.Stream]:
     """TLS over ``stream``, with ``host`` as SNI and as the name that must be certified.
 
+    ``where`` names the peer in messages, and the proxy in between; empty: ``host``.
     Takes ``stream`` over: closes it on failure.  Raises TlsNameMismatch, TlsUntrusted, TlsReset,
     TunnelTimeout.
     """
+    where = where or repr(host)
     try:
         tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
-        with step_deadline(step, host, timeout_s):
+        with step_deadline(step, where, timeout_s):
             await tls.do_handshake()
     except BaseException as exc:
         await trio.aclose_forcefully(stream)
         if isinstance(exc, trio.BrokenResourceError):
-            raise _tls_error(exc.__cause__, host, step) from None
+            raise _tls_error(exc.__cause__, where, step) from None
         if isinstance(exc, ValueError):  # not a name that TLS could verify
-            raise TlsNameMismatch(f"{step} with {host!r}: not a valid host name") from None
+            raise TlsNameMismatch(f"{step} with {where}: not a valid host name") from None
         raise
     return tls
+
+
+class _Handshake(ssl.SSLObject):
+    """Notes who signed a certificate that is refused: a company's inspecting proxy, for one."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            error.add_note(_issuer(self))
+            raise
+
+
+def _issuer(handshake: ssl.SSLObject) -> str:
+    """The peer's words, bounded and printable; empty where OpenSSL did not keep the certificate."""
+    try:
+        chain = handshake._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
+        rows = chain[0].get_info()["issuer"] if chain else ()
+        named = {name: str(value) for row in rows for name, value in row}
+    except (AttributeError, KeyError, TypeError, ValueError, ssl.SSLError):
+        return ""  # no public interface before 3.13: of another shape, perhaps
+    words = [named.get(name, "") for name in ("organizationName", "commonName")]
+    text = " / ".join(dict.fromkeys(word for word in words if word))[:100]
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 _contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
@@ -91,6 +120,7 @@ def _make_context(ca_file: str, strict: bool) -> ssl.SSLContext:
         raise SettingsError("ca_file", f"{ca_file}: {one_line(exc)}") from None
     if not strict:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.sslobject_class = _Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -117,18 +147,29 @@ def one_line(exc: BaseException) -> str:
 
 def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelError:
     if isinstance(cause, ssl.SSLCertVerificationError):
+        issuer = "".join(getattr(cause, "__notes__", ()))
+        by = f", issued by {issuer!r}" if issuer else ""
         if cause.verify_code in _NAME_MISMATCH:
-            problem = "the certificate is for another name: something in between answers instead"
+            problem = f"the certificate is for another name{by}: something in between answers"
             return TlsNameMismatch(f"{step} with {host}: {problem}")
         if cause.verify_code in _FORM_ONLY:
             problem = (
-                f"the form of the certificate is refused ({cause.verify_message}), as Python 3.13"
-                " does with those of many company CAs: tls_strict = false takes it"
+                f"the form of the certificate is refused ({cause.verify_message}{by}), as Python"
+                " 3.13 does with those of many company CAs: tls_strict = false takes it"
             )
             return TlsUntrusted(f"{step} with {host}: {problem}")
-        problem = f"the certificate does not verify ({cause.verify_message}): check ca_file"
+        problem = f"the certificate is not trusted ({cause.verify_message}{by}): check ca_file"
+        if issuer:
+            problem += ", or something in between inspects TLS"
         return TlsUntrusted(f"{step} with {host}: {problem}")
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        return TlsReset(f"{step} with {host} failed ({cause.reason}): is TLS spoken there?")
+        hint = "is TLS spoken there?"
+        if cause.reason in _PLAIN_TEXT:
+            hint = "no TLS is spoken there: " + (
+                "is proxy_type right?"
+                if step == "proxy TLS handshake"
+                else "the port is wrong, or a captive portal or filter answers instead"
+            )
+        return TlsReset(f"{step} with {host} failed ({cause.reason}): {hint}")
     problem = "cut off in between; a firewall that reads the name does this"
     return TlsReset(f"{step} with {host}: {problem}")

@@ -6,10 +6,10 @@ the target's name goes to the proxy as it is; it is never resolved here.
 Why not a library: python-socks takes one ``read()`` for the whole CONNECT reply and hands the rest
 of a split reply to TLS; httpcore's SOCKS handshake knows no deadline.  So:
 
-- CONNECT (RFC 9110 section 9.3.6, Basic credentials RFC 7617): h11 parses the reply however it is
-  cut, and what came behind its header is given back as the tunnel's first bytes.
-- SOCKS5 (RFC 1928, RFC 1929): every answer is read to its exact length and not a byte further,
-  so nothing can be left over.
+- CONNECT (RFC 9110 section 9.3.6; credentials: Basic, RFC 7617, and Digest where that is asked for,
+  :mod:`.digest`): h11 parses the reply however it is cut, and what came behind its header is given
+  back as the tunnel's first bytes.
+- SOCKS5: :mod:`.socks`.
 
 A :class:`Route` with a pool tries each of its healthy proxies at most once per call, the next at
 once when one fails: the caller is through after one dead proxy's deadline and not after a backoff
@@ -22,8 +22,9 @@ carry no secret.
 
 import base64
 import re
-from collections.abc import Mapping
-from ipaddress import ip_address
+import secrets
+import ssl
+from collections.abc import Mapping, Sequence
 
 import h11
 import trio
@@ -36,29 +37,25 @@ from ..errors import (
     ProxyRefused,
     ProxyUnreachable,
 )
+from . import negotiate
+from .digest import Challenge, authorization, read_challenges
 from .proxy import Proxy, join_address
+from .socks import receive, socks5
 from .tls import Step, one_line, start_tls, step_deadline, tls_context
 
 _MAX_HEADER_BYTES = 16 * 1024
-_NO_ACCEPTABLE_METHOD = 0xFF
+_MAX_BODY_BYTES = 64 * 1024
 
 _CONNECT_HINTS: Mapping[int, str] = {
     403: "its rules forbid this target",
     404: "it does not seem to be a CONNECT proxy",
     405: "it does not allow CONNECT",
+    302: "it redirects: a captive portal that wants a log-in?",
+    307: "it redirects: a captive portal that wants a log-in?",
     502: "it could not reach the target",
     503: "it could not reach the target",
     504: "it could not reach the target in time",
-}
-_SOCKS_REPLIES: Mapping[int, str] = {  # RFC 1928 section 6
-    1: "general failure",
-    2: "connection not allowed by its rules",
-    3: "network unreachable",
-    4: "host unreachable, or it could not resolve the name",
-    5: "connection refused by the target",
-    6: "TTL expired",
-    7: "command not supported",
-    8: "address type not supported",
+    511: "a captive portal wants a log-in",
 }
 
 
@@ -74,14 +71,69 @@ async def open_tunnel(
     target = join_address(host, port)
     if proxy is None:
         return await _dial(dial, host, port, "dial", target, timeout_s)
+    hops = (*proxy.via, proxy)
+    contexts = [
+        tls_context(hop.ca_file, strict=hop.tls_strict) if hop.kind == "https" else None
+        for hop in hops
+    ]
+    for _ in hops:
+        try:
+            return await _by_hops(dial, hops, contexts, (host, port), timeout_s)
+        except _AskAgain:  # each of them once
+            continue
+    return await _by_hops(dial, hops, contexts, (host, port), timeout_s, last_try=True)
+
+
+async def _by_hops(
+    dial: Dial,
+    hops: Sequence[Proxy],
+    contexts: Sequence[ssl.SSLContext | None],
+    target: tuple[str, int],
+    timeout_s: float,
+    *,
+    last_try: bool = False,
+) -> trio.abc.Stream:
+    """Through one proxy after the other.  Raises _AskAgain unless it is the ``last_try``."""
+    first, ends = hops[0], [(_ascii_host(hop.host), hop.port) for hop in hops[1:]]
+    where = f"proxy {first.address} for {join_address(*target)}"
+    stream = await _dial(dial, first.host, first.port, "dial proxy", where, timeout_s)
+    for hop, context, end in zip(hops, contexts, [*ends, target], strict=True):
+        try:
+            stream = await _extend(stream, hop, context, end, timeout_s)
+        except ProxyRefused as error:
+            if hop is hops[-1]:
+                raise
+            whole = hops[-1].name
+            raise ProxyUnreachable(f"proxy {whole} is cut in between: {error}") from None
+        except _AskAgain as error:
+            if last_try:
+                raise ProxyAuthRequired(str(error)) from None
+            raise
+    return stream
+
+
+class _AskAgain(Exception):
+    """What a proxy wants is noted: ask again, it will be answered.  The message is that of the
+    refusal, should there be no again."""
+
+
+async def _extend(
+    stream: trio.abc.Stream,
+    proxy: Proxy,
+    context: ssl.SSLContext | None,
+    end: tuple[str, int],
+    timeout_s: float,
+) -> trio.abc.Stream:
+    """``stream`` leads to ``proxy``; what comes back leads through it to ``end``."""
+    target = join_address(*end)
     where = f"proxy {proxy.address} for {target}"
-    context = tls_context(proxy.ca_file, strict=proxy.tls_strict) if proxy.kind == "https" else None
-    stream = await _dial(dial, proxy.host, proxy.port, "dial proxy", where, timeout_s)
     if context is not None:
-        stream = await start_tls(stream, proxy.host, context, timeout_s, "proxy TLS handshake")
+        stream = await start_tls(
+            stream, proxy.host, context, timeout_s, "proxy TLS handshake", where
+        )
     try:
         if proxy.kind == "socks5":
-            await _socks5(stream, host, port, proxy, where, timeout_s)
+            await socks5(stream, *end, proxy, where, timeout_s)
             return stream
         with step_deadline("CONNECT", where, timeout_s):
             rest = await _http_connect(stream, target, proxy, where)
@@ -133,43 +185,136 @@ async def _dial(
 
 async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, where: str) -> bytes:
     """Ask for ``target``; return what came behind the header of the reply."""
-    headers = [("Host", target)]
-    if proxy.username:
-        headers.append(("Proxy-Authorization", f"Basic {_basic(proxy)}"))
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
-    request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
-    await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
+    scheme, talk = _schemes.get(proxy), None
+    credentials = _credentials(proxy, target) if proxy.username else ""
+    if scheme is not None:
+        talk = negotiate.Conversation(scheme, proxy, where)
+        credentials = talk.first()
+    for _ in range(negotiate.MOST_ROUNDS):
+        headers = [("Host", target)]
+        if credentials:
+            headers.append(("Proxy-Authorization", credentials))
+        request = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
+        await stream.send_all(request + (http.send(h11.EndOfMessage()) or b""))
+        reply = await _reply_of(http, stream, proxy, where)
+        answer = None
+        if talk is not None and reply.status_code == 407:
+            answer = talk.next(_offers(reply))
+        if answer is None:
+            _judge_connect(reply, proxy, where)
+            return http.trailing_data[0]
+        credentials = answer
+        await _next_round(http, stream, proxy, where)
+    raise ProxyAuthRequired(f"{where}: {scheme} does not come to an end")
+
+
+async def _reply_of(
+    http: h11.Connection, stream: trio.abc.Stream, proxy: Proxy, where: str
+) -> h11.Response:
     begin = b""
     while True:
-        try:
-            event = http.next_event()
-        except h11.ProtocolError as exc:
-            said = _harmless(str(exc), proxy)[:200]  # cut first, half a secret would not be known
-            raise ProxyProtocolError(f"{where} sent a reply that is not HTTP ({said})") from None
+        event = _next_event(http, proxy, where)
         if isinstance(event, h11.Response):
-            _judge_connect(event, proxy, where)
-            return http.trailing_data[0]
+            return event
         if event is h11.NEED_DATA:
-            data = await _receive(stream, 4096, where)
+            data = await receive(stream, 4096, where)
             begin = (begin + data)[:5]
             if not b"HTTP/".startswith(begin):
                 raise ProxyProtocolError(f"{where} does not speak HTTP: check proxy_type and port")
             http.receive_data(data)
 
 
+def _next_event(http: h11.Connection, proxy: Proxy, where: str) -> object:
+    try:
+        return http.next_event()
+    except h11.ProtocolError as exc:
+        said = _harmless(str(exc), proxy)[:200]  # cut first, half a secret would not be known
+        raise ProxyProtocolError(f"{where} sent a reply that is not HTTP ({said})") from None
+
+
+async def _next_round(
+    http: h11.Connection, stream: trio.abc.Stream, proxy: Proxy, where: str
+) -> None:
+    """Skip the body of a refusal; the log-in goes on over the same connection."""
+    skipped = 0
+    while not isinstance(event := _next_event(http, proxy, where), h11.EndOfMessage):
+        if event is h11.NEED_DATA:
+            data = await receive(stream, 4096, where)
+            skipped += len(data)
+            http.receive_data(data)
+        elif isinstance(event, h11.ConnectionClosed) or skipped > _MAX_BODY_BYTES:
+            break
+    if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+        raise ProxyAuthRequired(f"{where} ends the connection in the middle of the log-in")
+    http.start_next_cycle()
+
+
+def _offers(reply: h11.Response) -> list[str]:
+    found = (value for name, value in reply.headers if name == b"proxy-authenticate")
+    return [value.decode("latin-1") for value in found]
+
+
 def _judge_connect(reply: h11.Response, proxy: Proxy, where: str) -> None:
     status = reply.status_code
     if 200 <= status < 300:
         return
-    if status == 407:
-        offers = [value for name, value in reply.headers if name == b"proxy-authenticate"]
-        named = (re.sub(rb"[^\w-].*", b"", offer, flags=re.S)[:20].decode() for offer in offers)
+    if status == 407 or (status == 401 and proxy.username):  # so says tinyproxy
+        offers = _offers(reply)
+        named = (re.sub(r"[^\w-].*", "", offer, flags=re.S | re.A)[:20] for offer in offers)
         schemes = ", ".join(_harmless(name, proxy) for name in named)
         ours = "refused our user name and password" if proxy.username else "wants credentials"
-        raise ProxyAuthRequired(f"{where} {ours} (407; it offers {schemes or 'nothing'}, we Basic)")
+        problem = (
+            f"{where} {ours} ({status}; it offers {schemes or 'nothing'}, we Basic and Digest)"
+        )
+        if proxy.username and (_note_scheme(proxy, offers) or _note_challenge(proxy, offers)):
+            raise _AskAgain(problem)
+        if negotiate.scheme_of(offers) and not negotiate.is_installed():
+            problem += f": {negotiate.INSTALL}"
+        raise ProxyAuthRequired(problem)
     hint = _CONNECT_HINTS.get(status, "ask its operator")
     reason = _harmless(reply.reason.decode("latin-1"), proxy)[:80]
     raise ProxyRefused(f"{where} refused: {status} {reason} ({hint})", status)
+
+
+_challenges: dict[Proxy, tuple[Challenge, int]] = {}
+"""What a proxy asks with, and how often its nonce was used: as many as there are proxies."""
+
+
+_schemes: dict[Proxy, negotiate.Scheme] = {}
+"""Proxies that take NTLM or Negotiate only."""
+
+
+def _note_scheme(proxy: Proxy, offers: Sequence[str]) -> bool:
+    """Whether asking again makes sense, as it wants NTLM or Negotiate and has not been asked so."""
+    scheme = negotiate.scheme_of(offers)
+    others = any(re.match(r"\s*(basic|digest)\b", offer, re.I) for offer in offers)
+    if _schemes.pop(proxy, None) or scheme is None or others or not negotiate.is_installed():
+        return False
+    _schemes[proxy] = scheme
+    return True
+
+
+def _note_challenge(proxy: Proxy, offers: Sequence[str]) -> bool:
+    """Whether asking again makes sense: it wants Digest, and has seen Basic or an old nonce.  One
+    that takes Basic as well has refused the password, and asking twice locks accounts."""
+    known, found = _challenges.pop(proxy, None), read_challenges(offers)
+    takes_basic = any(re.match(r"\s*basic\b", offer, re.I) for offer in offers)
+    if found is None or (known is None and takes_basic):
+        return False
+    if known is not None and known[1] <= 1 and not found.stale:
+        return False  # the nonce was fresh: it is the password
+    _challenges[proxy] = found, 0
+    return True
+
+
+def _credentials(proxy: Proxy, target: str) -> str:
+    if proxy not in _challenges:
+        return f"Basic {_basic(proxy)}"
+    challenge, used = _challenges[proxy]
+    _challenges[proxy] = challenge, used + 1
+    password, cnonce = proxy.password.reveal(), secrets.token_hex(16)
+    return authorization(challenge, proxy.username, password, target, used + 1, cnonce)
 
 
 def _basic(proxy: Proxy) -> str:
@@ -179,91 +324,10 @@ def _basic(proxy: Proxy) -> str:
 
 def _harmless(text: str, proxy: Proxy) -> str:
     """A proxy's words for a message: printable, and empty where they repeat our credentials."""
-    secrets = (proxy.password.reveal(), _basic(proxy).rstrip("=")) if proxy.username else ()
-    if any(secret and secret in text for secret in secrets):
+    ours = (proxy.password.reveal(), _basic(proxy).rstrip("=")) if proxy.username else ()
+    if any(secret and secret in text for secret in ours):
         return ""
     return "".join(char if char.isprintable() else " " for char in text)
-
-
-async def _socks5(
-    stream: trio.abc.Stream, host: str, port: int, proxy: Proxy, where: str, timeout_s: float
-) -> None:
-    user, password = proxy.username.encode(), proxy.password.reveal().encode()
-    if len(user) > 255 or len(password) > 255:
-        raise ProxyAuthRequired(f"{where}: SOCKS5 carries no user or password beyond 255 bytes")
-    request = b"\x05\x01\x00" + _socks_address(host, where) + port.to_bytes(2, "big")
-    with step_deadline("SOCKS5 greeting", where, timeout_s):
-        await stream.send_all(b"\x05\x02\x00\x02" if user else b"\x05\x01\x00")
-        version, method = await _exactly(stream, 2, where)
-    if version != 5:
-        raise ProxyProtocolError(f"{where} does not speak SOCKS5: check proxy_type and port")
-    if method == _NO_ACCEPTABLE_METHOD:
-        ours = "no authentication and user/password are both" if user else "it wants credentials:"
-        raise ProxyAuthRequired(f"{where}: {ours} refused")
-    if method not in ((0, 2) if user else (0,)):
-        raise ProxyProtocolError(f"{where} chose SOCKS5 method {method}, which we did not offer")
-    if method == 2:
-        with step_deadline("SOCKS5 authentication", where, timeout_s):
-            await _socks_log_in(stream, user, password, where)
-    with step_deadline("SOCKS5 request", where, timeout_s):
-        await stream.send_all(request)
-        await _socks_reply(stream, where)
-
-
-def _socks_address(host: str, where: str) -> bytes:
-    """ATYP and address, RFC 1928 section 5: names stay names."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if len(host) > 255:
-            raise ProxyProtocolError(f"{where}: SOCKS5 carries no name beyond 255 bytes") from None
-        return bytes((3, len(host))) + host.encode("ascii")
-    return bytes((1 if address.version == 4 else 4,)) + address.packed
-
-
-async def _socks_log_in(stream: trio.abc.Stream, user: bytes, password: bytes, where: str) -> None:
-    """RFC 1929.  Many proxies just hang up on wrong credentials; it comes to the same."""
-    await stream.send_all(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)
-    try:
-        version, status = await _exactly(stream, 2, where)
-    except (ProxyProtocolError, trio.BrokenResourceError):
-        problem = f"{where} hung up on our user name and password: are they right?"
-        raise ProxyAuthRequired(problem) from None
-    if version != 1:
-        raise ProxyProtocolError(f"{where} answered the login with version {version}, not 1")
-    if status != 0:
-        raise ProxyAuthRequired(f"{where} refused our user name and password (status {status})")
-
-
-async def _socks_reply(stream: trio.abc.Stream, where: str) -> None:
-    version, code = await _exactly(stream, 2, where)
-    if version != 5:
-        raise ProxyProtocolError(f"{where} answered the request with version {version}, not 5")
-    if code != 0:  # some proxies send nothing behind it
-        words = _SOCKS_REPLIES.get(code, "unassigned reply code")
-        raise ProxyRefused(f"{where} refused: {words} (SOCKS5 reply {code})", code)
-    _reserved, kind = await _exactly(stream, 2, where)
-    if kind == 3:
-        (length,) = await _exactly(stream, 1, where)
-    elif kind in (1, 4):
-        length = 4 if kind == 1 else 16
-    else:
-        raise ProxyProtocolError(f"{where} answered with unknown address type {kind}")
-    await _exactly(stream, length + 2, where)  # BND.ADDR, BND.PORT: of no use to us
-
-
-async def _exactly(stream: trio.abc.Stream, count: int, where: str) -> bytes:
-    data = b""
-    while len(data) < count:
-        data += await _receive(stream, count - len(data), where)
-    return data
-
-
-async def _receive(stream: trio.abc.Stream, limit: int, where: str) -> bytes:
-    data = await stream.receive_some(limit)
-    if not data:
-        raise ProxyProtocolError(f"{where} hung up in mid-reply: wrong proxy_type, or credentials?")
-    return bytes(data)
 
 
 def _ascii_host(host: str) -> str:

@@ -14,7 +14,7 @@ silence may be of its own making.  What arrived is looked at before the peer is 
 stalled event loop does not kill a good connection.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -83,26 +83,30 @@ async def open_websocket(
     queue_size: int = 1000,
     is_quiet: Callable[[], bool] = lambda: False,
     hints: Mapping[int, str] = {},
+    blocking: Set[int] = frozenset(),
 ) -> AsyncIterator["Socket"]:
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
     ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
     the peer is left to wait.  ``is_quiet`` says whether a silence is known to be right: then it is
-    no loss.  ``hints`` say what to do about a status that the venue means in its own way.  Raises
-    TunnelError, UpgradeRefused, ConnectionLost; SettingsError for a URL that is none.  What the
-    block raises comes out as it is, never in an exception group.
+    no loss.  ``hints`` say what to do about a status that the venue means in its own way, by those
+    of ``blocking`` it shuts out the address that we come from.  Raises TunnelError, UpgradeRefused,
+    ConnectionLost; SettingsError for a URL that is none.  What the block raises comes out as it is,
+    never in an exception group.
     """
     target = WebSocketUrl.parse(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
     try:
-        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints)
-        socket = Socket(target, CountedStream(stream, frames), frames, settings)
+        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints, blocking)
+        name = target.name + route.name_of(stream)
+        socket = Socket(target, name, CountedStream(stream, frames), frames, settings)
         async with HelperNursery() as nursery:
             try:
                 await socket._upgrade(nursery)
             except UpgradeRefused as error:
                 route.blame(stream, error)  # a blocked region: another exit may be let in
                 raise
+            route.accepted(stream)
             try:
                 yield socket
             finally:
@@ -120,6 +124,7 @@ class _Settings:
     queue_size: int
     is_quiet: Callable[[], bool]
     hints: Mapping[int, str]
+    blocking: Set[int]
 
 
 class Socket:
@@ -128,11 +133,13 @@ class Socket:
     def __init__(
         self,
         target: WebSocketUrl,
+        name: str,
         stream: CountedStream,
         frames: FrameBudget,
         settings: _Settings,
     ) -> None:
         self._target, self._stream, self._settings = target, stream, settings
+        self._name = name
         self._frames, self._sends = frames, WaitQueue()
         self._deadlines = settings.deadlines
         self._library: trio_websocket.WebSocketConnection  # set by the upgrade
@@ -147,7 +154,7 @@ class Socket:
 
     def __repr__(self) -> str:
         state = "lost" if self._verdict or self._stream.ended.is_set() else "open"
-        return f"<Socket {self._target.name} {state}, {self._messages} messages>"
+        return f"<Socket {self._name} {state}, {self._messages} messages>"
 
     def statistics(self) -> SocketStatistics:
         return SocketStatistics(self._messages, self._stream.received_bytes, self._opened_at)
@@ -292,7 +299,7 @@ class Socket:
         """Give the connection up: the reader ends, and receive() raises when its queue is empty."""
         closed = self._library.closed
         if self._verdict is None and (closed is None or closed.code == 1006):
-            self._verdict = ConnectionLost(f"{self._target.name} {problem}", code, problem)
+            self._verdict = ConnectionLost(f"{self._name} {problem}", code, problem)
         await trio.aclose_forcefully(self._stream)
 
     def _loss(self) -> ConnectionLost:
@@ -302,10 +309,10 @@ class Socket:
         closed = self._library.closed
         code, reason = (closed.code, closed.reason or "") if closed else (1006, "")
         if code == 1006:
-            return ConnectionLost(f"{self._target.name} ended: {self._stream.end}", code, reason)
+            return ConnectionLost(f"{self._name} ended: {self._stream.end}", code, reason)
         if code == 1009:
             reason = f"{reason}; max_message_bytes is {self._settings.max_message_bytes}"
-        return ConnectionLost(f"{self._target.name} closed with {code} {reason!r}", code, reason)
+        return ConnectionLost(f"{self._name} closed with {code} {reason!r}", code, reason)
 
     def _translate(self, error: BaseException) -> NetworkError:
         if isinstance(error, NetworkError):
@@ -317,9 +324,10 @@ class Socket:
     def _refusal(self, problem: str, status: int | None = None) -> NetworkError:
         status = status or self._stream.refused_with()
         if status is None:
-            return ConnectionLost(f"{self._target.name} {problem}")
+            return ConnectionLost(f"{self._name} {problem}")
         hint = status_hint(status, self._settings.hints)
-        return UpgradeRefused(f"{self._target.name} refused the upgrade: {status} ({hint})", status)
+        problem = f"{self._name} refused the upgrade: {status} ({hint})"
+        return UpgradeRefused(problem, status, blocked=status in self._settings.blocking)
 
     async def _close(self) -> None:
         """The close handshake where there is still somebody to shake hands with; bounded."""

@@ -4,11 +4,8 @@ from .exchanges import (
     ChainEndpointSettings,
     ChainSettings,
     ConnectionSettings,
-    EgressSettings,
     ExchangeSettings,
-    ProxySettings,
     SimulatorSettings,
-    split_address,
 )
 from .fields import Secret, masked_url
 from .load import load, load_with_origins, masked
@@ -20,6 +17,7 @@ from .private import (
     PublisherSettings,
     SettlementSettings,
 )
+from .proxies import EgressSettings, ProxySettings, split_address
 from .reloaded import needing_restart
 from .tables import (
     KlineSettings,

@@ -2,78 +2,15 @@
 
 from typing import Literal
 
-import attrs
 from attrs import field, frozen
 
 from ..model import Channel, Interval
 from .fields import FieldError, Secret
 from .fields import between as _between
+from .proxies import EgressSettings, ProxySettings
 
 FROM_TRADES = frozenset({Interval.S1, Interval.S30, Interval.M1, Interval.M5})
 """Candles that can be built from trades."""
-
-
-def _host_port(_instance: object, attribute: "attrs.Attribute[str]", value: str) -> None:
-    try:
-        if value:
-            split_address(value)
-    except ValueError as error:
-        raise FieldError(attribute.name, str(error)) from None
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` -> (host, port).  Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit():
-        raise ValueError(f"{address!r} is not host:port")
-    if not 0 < int(port) < 65536:
-        raise ValueError(f"port {port} is not between 1 and 65535")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-@frozen
-class ProxySettings:
-    """``[exchanges.<venue>.connection.proxy]``: the way out.  Never bypassed when enabled."""
-
-    enabled: bool = False
-    """True: every byte to this venue goes through the proxy, or nowhere."""
-    proxy_type: Literal["http", "https", "socks5"] = "http"
-    """http = CONNECT, https = CONNECT inside TLS to the proxy itself, socks5 = RFC 1928."""
-    address: str = field(default="", validator=_host_port)
-    """host:port of the proxy."""
-    username: str = ""
-    """Empty: no authentication is offered."""
-    password: Secret = field(factory=Secret)
-    """Sent to the proxy only; masked everywhere else."""
-    ca_file: str = ""
-    """PEM file that proxy_type "https" is verified with; empty: the system's authorities."""
-    tls_strict: bool = True
-    """False: takes certificates of a company's CA that break RFC 5280 in form (no key identifier,
-    say), which Python 3.13 refuses.  Who signed them is verified all the same."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.enabled and not self.address:
-            raise FieldError("address", "missing although the proxy is enabled")
-        if self.password and not self.username:
-            raise FieldError("password", "given without a username")
-
-
-@frozen
-class EgressSettings:
-    """``[exchanges.<venue>.connection.egress]``: how a pool of `proxies` is used."""
-
-    cool_down_min_s: float = field(default=2.0, validator=_between(0.1, 3600))
-    """A proxy that failed is left alone for this long; doubles each time in a row."""
-    cool_down_max_s: float = field(default=60.0, validator=_between(0.1, 86400))
-    """Longest cool-down; errors of the exchange behind a proxy are forgotten after it."""
-    credentials_cool_down_s: float = field(default=600.0, validator=_between(0.1, 86400))
-    """A proxy that refuses its credentials is left alone for this long."""
-    target_errors: int = field(default=3, validator=_between(1, 1000))
-    """So many errors of the exchange behind a proxy count as one of the proxy itself."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.cool_down_max_s < self.cool_down_min_s:
-            raise FieldError("cool_down_max_s", "is below cool_down_min_s")
 
 
 @frozen
@@ -119,12 +56,12 @@ class ConnectionSettings:
     """One REST call, from dialling to the last byte."""
     rest_weight_per_minute: int = field(default=1200, validator=_between(1, 1_000_000))
     """Own ceiling of request weight (Binance USD-M allows 2400 per IP, shared with others)."""
-    proxy: ProxySettings = ProxySettings()
+    proxy: ProxySettings = field(factory=ProxySettings)
+    """A table, a URL, or a list of these: a chain."""
     proxies: tuple[ProxySettings, ...] = ()
     """``[[exchanges.<venue>.connection.proxies]]``: several of them, instead of `proxy`.  Those not
     enabled are left out, but one must be."""
-    egress: EgressSettings = EgressSettings()
-    """For a pool only."""
+    egress: EgressSettings = field(factory=EgressSettings)
     redundancy: int = field(default=1, validator=_between(1, 2))
     """2: every stream comes over two connections at once, by two proxies where `proxies` has them;
     the first copy of each message counts."""
@@ -138,9 +75,14 @@ class ConnectionSettings:
             )
         if not any(proxy.enabled for proxy in self.proxies):
             raise FieldError("proxies", "none is enabled: enable one, or remove them to go direct")
-        known = [(proxy.proxy_type, proxy.address, proxy.username) for proxy in self.proxies]
+        known = [_name(proxy) for proxy in self.proxies]
         if len(set(known)) != len(known):
             raise FieldError("proxies", "one is listed twice")
+
+
+def _name(proxy: ProxySettings) -> tuple[object, ...]:
+    """What makes two tables the same way out."""
+    return proxy.proxy_type, proxy.address, proxy.username, *map(_name, proxy.via)
 
 
 @frozen

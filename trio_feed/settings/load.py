@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -14,11 +15,13 @@ from cattrs import (
     IterableValidationError,
     IterableValidationNote,
 )
+from cattrs.gen import make_dict_structure_fn
 
 from ..errors import SettingsError
 from ..model import Channel, Interval
 from .fields import Duration, FieldError, Secret, masked_url
 from .origins import ENV_PREFIX, Origins
+from .proxies import ProxySettings, is_url, proxy_table
 from .tables import Settings
 
 Tree = dict[str, Any]
@@ -79,6 +82,8 @@ def structure(tree: Tree) -> Settings:
 
 def _check_tables(tree: Any, kind: Any, path: str) -> None:
     """Every table is a table, so that what follows only meets wrong keys and values."""
+    if kind is ProxySettings:
+        tree = _proxy_table(tree, path)
     if not isinstance(tree, dict):
         raise SettingsError(path[1:], f"{_shown(tree)} is a value where a table is wanted")
     for name, value in tree.items():
@@ -87,6 +92,22 @@ def _check_tables(tree: Any, kind: Any, path: str) -> None:
             _check_array(value, get_args(inner)[0], f"{path}.{name}")
         elif inner is not None:
             _check_tables(value, inner, f"{path}.{name}")
+
+
+def _proxy_table(value: Any, path: str) -> Any:
+    try:
+        return proxy_table(_plain(value))
+    except FieldError as error:
+        raise SettingsError(f"{path}.{error.key}"[1:], str(error)) from None
+    except ValueError as error:
+        raise SettingsError(path[1:], str(error)) from None
+
+
+def _plain(value: Any) -> Any:
+    """Text from outside, read; what stands in an `address` stays text."""
+    if isinstance(value, dict) and isinstance(address := value.get("address"), _Raw):
+        return {**value, "address": address.text()}
+    return _read_value(value)
 
 
 def _check_array(value: Any, kind: Any, path: str) -> None:
@@ -152,10 +173,19 @@ def _read(file: Path) -> Tree:
 
 def _merge(into: Tree, new: Tree) -> None:
     for key, value in new.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if isinstance(value, dict) and isinstance(_opened(into, key), dict):
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def _opened(tree: Tree, key: str) -> Any:
+    """What stands at ``key``; a proxy's URL becomes its table, as something is to be added to it:
+    the password from the environment, say."""
+    if key == "proxy" and is_url(tree.get(key)):
+        with suppress(ValueError):  # said later, where the path is known
+            tree[key] = proxy_table(str(tree[key]))
+    return tree.get(key)
 
 
 def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
@@ -163,6 +193,7 @@ def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
     if not all(path):
         raise SettingsError(".".join(path), f"an empty name in the path ({origin})")
     for table in tables:
+        _opened(tree, table)
         tree = tree.setdefault(table, {})
         if not isinstance(tree, dict):
             raise SettingsError(".".join(path), f"{table} is a value, not a table ({origin})")
@@ -260,9 +291,10 @@ def _structure_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
 
 def _structure_item(item: Any, kind: Any, index: int) -> Any:
     """What is wrong inside a table of an array is said with the table's index in the path."""
+    expected = (ClassValidationError, ValueError) if attrs.has(kind) else ClassValidationError
     try:
         return _CONVERTER.structure(item, kind)
-    except ClassValidationError as error:
+    except expected as error:
         error.add_note(IterableValidationNote("item", index, kind))
         raise IterableValidationError("array", [error], tuple) from None
 
@@ -303,6 +335,12 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_is_tuple, _structure_tuple)
     converter.register_structure_hook_func(_is_lengths, _structure_lengths)
     converter.register_structure_hook_func(_is_choice, _structure_choice)
+    structure_proxy = make_dict_structure_fn(
+        ProxySettings, converter, _cattrs_forbid_extra_keys=True
+    )
+    converter.register_structure_hook(
+        ProxySettings, lambda value, kind: structure_proxy(proxy_table(_plain(value)), kind)
+    )
     return converter
 
 

@@ -9,16 +9,29 @@ of 2 minutes to 3 days.  ``Retry-After`` (seconds) is documented for spot only; 
 import re
 from collections.abc import Mapping
 
-from ...dialects import MOST_WEIGHT, HttpDialect, Limited, retry_after_s, whole_number
+from attrs import evolve
+
+from ...dialects import (
+    MOST_WEIGHT,
+    ExchangeDialect,
+    Limited,
+    Refusal,
+    retry_after_s,
+    whole_number,
+)
 
 _USED_WEIGHT = "x-mbx-used-weight-1m"
+_WRONG_ADDRESS = -2015
+"""REJECTED_MBX_KEY, "Invalid API-key, IP, or permissions for action": we send no key, so it is the
+IP (Error Codes, 2026-07-21)."""
 _BANNED_UNTIL = re.compile(rb"banned until (\d{13})(?!\d)")
 
 
-class BinanceDialect(HttpDialect):
+class BinanceDialect(ExchangeDialect):
     """A :class:`~trio_feed.dialects.RestDialect`."""
 
     hints: Mapping[int, str] = {
+        **ExchangeDialect.hints,
         418: "this IP is banned for going on after 429: nothing may be sent until the ban ends",
     }
 
@@ -34,3 +47,7 @@ class BinanceDialect(HttpDialect):
             until_ms=float(until[1]) if until else None,
             after_s=retry_after_s(headers),
         )
+
+    def refusal(self, body: bytes) -> Refusal:
+        refusal = super().refusal(body)
+        return evolve(refusal, blocked=refusal.code == _WRONG_ADDRESS)
