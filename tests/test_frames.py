@@ -1,6 +1,7 @@
 """The frame splitter against wsproto, and against the rules of RFC 6455, section 5."""
 
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def split(data: bytes, most: int = 1 << 20) -> tuple[list[str | bytes], int | No
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(at)]
 
 
 @st.composite
