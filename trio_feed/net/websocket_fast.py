@@ -197,7 +197,7 @@ class FastTransport:
 
     async def _refuse(self, failure: FrameError) -> Never:
         if not self._close_sent:
-            self._close_sent, self._closed = True, (failure.code, "")
+            self._close_sent, self._closed = True, (failure.code, str(failure))
             with suppress(TransportEnded), trio.move_on_after(self._send_s, shield=True):
                 await self._send(close_frame(failure.code, os.urandom(4)))
         raise ProtocolBroken(str(failure))
