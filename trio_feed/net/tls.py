@@ -16,6 +16,7 @@ from ..errors import (
     TunnelError,
     TunnelTimeout,
 )
+from .tls_stream import TlsStream
 
 Step = Literal[
     "dial", "dial proxy", "proxy TLS handshake", "CONNECT",
@@ -35,14 +36,14 @@ async def start_tls(
     ssl_context: ssl.SSLContext,
     timeout_s: float,
     step: Step = "TLS handshake",
-) -> trio.SSLStream[trio.abc.Stream]:
+) -> TlsStream:
     """TLS over ``stream``, with ``host`` as SNI and as the name that must be certified.
 
     Takes ``stream`` over: closes it on failure.  Raises TlsNameMismatch, TlsUntrusted, TlsReset,
     TunnelTimeout.
     """
     try:
-        tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+        tls = TlsStream(stream, ssl_context, host)
         with step_deadline(step, host, timeout_s):
             await tls.do_handshake()
     except BaseException as exc:
