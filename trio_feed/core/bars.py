@@ -132,8 +132,14 @@ class TradeBars:
             for each in far:
                 self._put(each, each.time_ms, sure=True)
 
-    def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
+    @property
+    def touched(self) -> bool:
+        """A trade came that no collected running candle has."""
+        return self._touched
+
+    def collect(self, *, running: bool = True) -> tuple[list[Built], list[Built], list[Built]]:
         """(closed in order of their ends, revised, running ones if a trade came) since last time.
+        ``running`` False: those that run are left for later.
 
         A revised candle that closed since the last time is only among the closed.
         """
@@ -148,11 +154,11 @@ class TradeBars:
                     closed[at] = (interval, kline)
             revised = [built for built in revised if (built[0], built[1].open_ms) not in fresh]
             self._revised = {}
-        running: list[Built] = []
-        if self._touched:
+        open_ones: list[Built] = []
+        if self._touched and running:
             self._touched = False
-            running = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
-        return closed, revised, running
+            open_ones = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
+        return closed, revised, open_ones
 
     def _settle_far(self, trade: Trade, limit_ms: float) -> None:
         """Of a time that has not come, or behind such ones."""

@@ -222,6 +222,9 @@ class ExchangeSettings:
     """With symbols = ["*"]: how many are made known as they come."""
     history_bars: int = field(default=1000, validator=_between(0, 100_000))
     """Closed candles fetched for a series that the store knows nothing of."""
+    publish_interval_ms: int = field(default=100, validator=_between(0, 60_000))
+    """An open candle that is made of trades is published at most this often, the latest state of
+    it; 0: with each trade.  Closed ones are published at once."""
     close_grace_s: float = field(default=3.0, validator=_between(0.1, 600))
     """A candle whose close has not come this long after its end is fetched by REST."""
     backfill_workers: int = field(default=4, validator=_between(1, 32))
