@@ -102,7 +102,7 @@ def test_running_candles_are_shown_at_most_every_so_often_and_the_latest_state_i
     assert open_trades(at_ms(engine, 6, 1_900)) == [5], "it was quiet, so this is shown at once"
     assert open_trades(at_ms(engine, 7, 1_950)) == []
     out = at_ms(engine, 8, 2_005)
-    assert [(n.kline.trades, n.kline.closed) for n in candles(out, S1)][0] == (6, True)
+    assert next((n.kline.trades, n.kline.closed) for n in candles(out, S1)) == (6, True)
 
 
 def test_running_candles_are_shown_with_each_trade_where_that_is_wanted() -> None:
