@@ -30,7 +30,7 @@ from attrs import define, field
 
 from ..model import Interval, Kline, Trade
 from . import calendar
-from .bar import Bar, flat_bar
+from .bar import Bar, flat_bar, quote_of
 from .clock import TOLERANCE_MS
 
 Built = tuple[Interval, Kline]
@@ -191,6 +191,7 @@ class TradeBars:
             self._roll(time_ms)
         if not falls:
             self.last_ms = time_ms
+        quote = quote_of(trade)
         for interval in self.intervals:
             bar = self._bars.get(interval)
             if bar is None:
@@ -200,7 +201,7 @@ class TradeBars:
                 continue
             if self._incomplete_from_here or not sure:
                 bar.complete = False
-            bar.add(trade)
+            bar.add(trade, quote)
         self._incomplete_from_here = False
         self.last_trade_id = trade.last_id
         self._touched = True
@@ -241,9 +242,9 @@ class TradeBars:
             # Too late for its own candle: it must not get lost, so it marks this one.
             self.misdated += 1
             bar.complete = False
-            bar.add(trade)
+            bar.add(trade, quote_of(trade))
             return
-        own.add(trade)
+        own.add(trade, quote_of(trade))
         own.complete = own.complete and sure
         self._revised[interval, own.open_ms] = own
         for later in (*(b for b in done if b.open_ms > own.open_ms), bar):
