@@ -58,6 +58,14 @@ async def test_no_more_is_read_than_asked_for(autojump_clock: trio.abc.Clock) ->
         assert read == b"x" * 50_000 + b"y" * 10
 
 
+async def test_what_lies_below_can_be_found(autojump_clock: trio.abc.Clock) -> None:
+    """:mod:`.net.http` looks for the socket, to see whether a kept connection has ended."""
+    async with joined() as (ours, _):
+        below = ours.transport_stream
+        assert below is not ours
+        assert isinstance(below, trio.StapledStream)
+
+
 async def test_a_cancelled_read_loses_nothing(autojump_clock: trio.abc.Clock) -> None:
     async with joined() as (ours, theirs):
         with trio.move_on_after(1) as scope:

@@ -18,7 +18,7 @@ _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class TlsStream(trio.abc.Stream):
-    """Owns ``transport``, and closes it.  One task receives and another one sends.
+    """Owns ``transport_stream``, the one below, and closes it.  One task receives, another sends.
 
     As HTTPS does, the end of the transport without a closing alert counts as the end: what is
     inside knows by itself whether it is whole.  A cancelled send breaks the stream, a cancelled
@@ -27,7 +27,7 @@ class TlsStream(trio.abc.Stream):
 
     def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext, host: str) -> None:
         """Raises ValueError for a ``host`` that is no name."""
-        self.transport = transport
+        self.transport_stream = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._turn = trio.Lock()
@@ -92,7 +92,7 @@ class TlsStream(trio.abc.Stream):
             await self._send()
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self.transport.wait_send_all_might_not_block()
+        await self.transport_stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """Without waiting for the peer's closing alert."""
@@ -102,10 +102,10 @@ class TlsStream(trio.abc.Stream):
         try:
             await self._flush_at_once()
         finally:
-            await self.transport.aclose()
+            await self.transport_stream.aclose()
 
     async def _fill(self) -> None:
-        data = await self.transport.receive_some(RECEIVE_BYTES)
+        data = await self.transport_stream.receive_some(RECEIVE_BYTES)
         if data:
             self._incoming.write(data)
         else:
@@ -117,7 +117,7 @@ class TlsStream(trio.abc.Stream):
 
     async def _send(self) -> None:
         if data := self._outgoing.read():
-            await self.transport.send_all(data)
+            await self.transport_stream.send_all(data)
 
     async def _flush_if_possible(self) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # reading says so
