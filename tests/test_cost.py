@@ -74,7 +74,7 @@ MESSAGES = {
     "trade_of_candles": (
         lambda n: trade(n, T0 + n),
         {"trade_intervals": (Interval.S1, Interval.S30)},
-        56,
+        51,
     ),
 }
 

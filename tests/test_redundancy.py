@@ -107,7 +107,7 @@ def check_lines(client: PushClient) -> None:
     }
     ids = [message["data"]["trade_id"] for message in told["trade"]]
     assert ids == list(range(ids[0], ids[0] + len(ids)))
-    assert len(told["ticker"]) > 100
+    assert len(told["ticker"]) > 60  # of those that come in one read the last one counts
     assert len(told["book"]) > 100
     assert not any(message["data"]["stale"] for message in told["book"][1:])
 

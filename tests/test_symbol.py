@@ -78,6 +78,39 @@ def at_ms(engine: Engine, number: int, after_ms: int, **more: Any) -> list[Any]:
     return engine.take(trade(number, T0 + after_ms, **more))
 
 
+def open_trades(effects: list[Any]) -> list[int]:
+    """So many trades has each state of a running 1s candle that is shown."""
+    return [n.kline.trades for n in candles(effects, S1) if not n.kline.closed]
+
+
+def running(**more: Any) -> Engine:
+    """The candle from second 1 on runs."""
+    engine = building(**more)
+    at_ms(engine, 1, 500)
+    at_ms(engine, 2, 1_010)
+    engine.wake()
+    return engine
+
+
+def test_running_candles_are_shown_at_most_every_so_often_and_the_latest_state_is() -> None:
+    engine = running(publish_interval_ms=100)
+    assert open_trades(at_ms(engine, 3, 1_500)) == [2]
+    assert open_trades(at_ms(engine, 4, 1_530)) == open_trades(at_ms(engine, 5, 1_560)) == []
+    assert engine.wakes_s == pytest.approx(1.6)
+    assert open_trades(engine.go(1.6).wake()) == [4]
+    assert engine.wakes_s > 1.7, "nothing new is to be shown"
+    assert open_trades(at_ms(engine, 6, 1_900)) == [5], "it was quiet, so this is shown at once"
+    assert open_trades(at_ms(engine, 7, 1_950)) == []
+    out = at_ms(engine, 8, 2_005)
+    assert next((n.kline.trades, n.kline.closed) for n in candles(out, S1)) == (6, True)
+
+
+def test_running_candles_are_shown_with_each_trade_where_that_is_wanted() -> None:
+    engine = running(publish_interval_ms=0)
+    shown = [open_trades(at_ms(engine, n, 1_500 + n)) for n in (3, 4, 5)]
+    assert shown == [[2], [3], [4]]
+
+
 def counted(effects: list[Any], metric: str) -> list[tuple[tuple[str, ...], float]]:
     return [(r.labels, r.amount) for r in reports(effects, metric)]
 

@@ -34,7 +34,8 @@ class Bar:
     first_trade_id: int | None = None
     last_trade_id: int | None = None
 
-    def add(self, trade: Trade) -> None:
+    def add(self, trade: Trade, quote: Decimal) -> None:
+        """``quote``: what was paid for it (:func:`quote_of`)."""
         price, quantity = trade.price, trade.quantity
         if self.trades == 0:
             self.open = self.high = self.low = price
@@ -44,9 +45,6 @@ class Bar:
         elif price < self.low:
             self.low = price
         self.close = price
-        quote = trade.quote_quantity
-        if quote is None:
-            quote = EXACT.multiply(price, quantity)
         self.volume = EXACT.add(self.volume, quantity)
         self.quote_volume = EXACT.add(self.quote_volume, quote)
         if not trade.buyer_is_maker:
@@ -82,6 +80,12 @@ class Bar:
             self.taker_buy,
             self.taker_buy_quote,
         )
+
+
+def quote_of(trade: Trade) -> Decimal:
+    """In quote currency, as the exchange says it or by price and quantity."""
+    quote = trade.quote_quantity
+    return EXACT.multiply(trade.price, trade.quantity) if quote is None else quote
 
 
 def flat_bar(interval: Interval, open_ms: int, price: Decimal, event_ms: int, last_id: int) -> Bar:

@@ -30,7 +30,7 @@ from attrs import define, field
 
 from ..model import Interval, Kline, Trade
 from . import calendar
-from .bar import Bar, flat_bar
+from .bar import Bar, flat_bar, quote_of
 from .clock import TOLERANCE_MS
 
 Built = tuple[Interval, Kline]
@@ -140,8 +140,14 @@ class TradeBars:
             for each in far:
                 self._put(each, each.time_ms, sure=True)
 
-    def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
+    @property
+    def touched(self) -> bool:
+        """A trade came that no collected running candle has."""
+        return self._touched
+
+    def collect(self, *, running: bool = True) -> tuple[list[Built], list[Built], list[Built]]:
         """(closed in order of their ends, revised, running ones if a trade came) since last time.
+        ``running`` False: those that run are left for later.
 
         A revised candle that closed since the last time is only among the closed.
         """
@@ -156,11 +162,11 @@ class TradeBars:
                     closed[at] = (interval, kline)
             revised = [built for built in revised if (built[0], built[1].open_ms) not in fresh]
             self._revised = {}
-        running: list[Built] = []
-        if self._touched:
+        open_ones: list[Built] = []
+        if self._touched and running:
             self._touched = False
-            running = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
-        return closed, revised, running
+            open_ones = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
+        return closed, revised, open_ones
 
     def _settle_far(self, trade: Trade, limit_ms: float) -> None:
         """Of a time that has not come, or behind such ones."""
@@ -193,6 +199,7 @@ class TradeBars:
             self._roll(time_ms)
         if not falls:
             self.last_ms = time_ms
+        quote = quote_of(trade)
         for interval in self.intervals:
             bar = self._bars.get(interval)
             if bar is None:
@@ -202,7 +209,7 @@ class TradeBars:
                 continue
             if self._incomplete_from_here or not sure:
                 bar.complete = False
-            bar.add(trade)
+            bar.add(trade, quote)
         self._incomplete_from_here = False
         self.last_trade_id = trade.last_id
         self._touched = True
@@ -243,9 +250,9 @@ class TradeBars:
             # Too late for its own candle: it must not get lost, so it marks this one.
             self.misdated += 1
             bar.complete = False
-            bar.add(trade)
+            bar.add(trade, quote_of(trade))
             return
-        own.add(trade)
+        own.add(trade, quote_of(trade))
         own.complete = own.complete and sure
         self._revised[interval, own.open_ms] = own
         for later in (*(b for b in done if b.open_ms > own.open_ms), bar):

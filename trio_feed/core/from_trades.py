@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
-from ..instants import Mono, Now
+from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Trade
 from .early import EarlyClose
 from .effects import CandleNews, ChannelNews, Effect, Fetch, Report
@@ -31,6 +31,8 @@ class TradeCandles:
         self._early = EarlyClose(settings.close == "proven")
         self._key = scope.channel_keys.get(Channel.TRADE)
         self.built = False
+        self._publish_interval_s = settings.publish_interval_ms / 1000
+        self._next_open_at = Mono(0.0)
         intervals = settings.trade_intervals
         checks = Interval.M1 in settings.intervals and (
             (settings.reconcile and bool(intervals)) or self._early.on
@@ -42,6 +44,11 @@ class TradeCandles:
     def gap_ms(self) -> Span | None:
         """What of the trades is missing now (unix ms)."""
         return self.trades.sequence.gap_ms
+
+    @property
+    def open_due(self) -> Mono:
+        """When the running candles are to be shown; NEVER: no trade came since they were."""
+        return self._next_open_at if self.trades.bars.touched else NEVER
 
     def take(self, trade: Trade, now: Now, out: list[Effect]) -> None:
         """A live trade."""
@@ -57,7 +64,12 @@ class TradeCandles:
         """What the trades have made of the candles."""
         self.built = False
         scope, candles = self._scope, self._scope.candles
-        closed, revised, running = self.trades.collect()
+        due = now.mono >= self._next_open_at
+        closed, revised, running = self.trades.collect(running=due)
+        if running:
+            self._next_open_at = now.mono + self._publish_interval_s
+        elif not due:
+            scope.alarm.want(self.open_due)
         own = self.trades.intervals
         made: list[Effect] = []
         for interval, kline in closed:

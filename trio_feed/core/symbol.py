@@ -196,6 +196,8 @@ class SymbolEngine:
         out += self.channels.lost(dead, now)
         if self.prices is not None:
             self.prices.wake(now, out)
+        if self.trades is not None and self.trades.open_due <= now.mono:
+            self.trades.collect(now, out)
         if self.trading:
             out += self.candles.wants(now, asked=self._asked)
             out += [f for f, at in self._dues(now) if at <= now.mono and f not in self._asked]
@@ -325,6 +327,8 @@ class SymbolEngine:
         times = [self.upstream.liveness.wake_at]
         if self.prices is not None:
             times.append(self.prices.due(now))
+        if self.trades is not None:
+            times.append(self.trades.open_due)
         if self.trading:
             times += [at for fetch, at in self._dues(now) if fetch not in self._asked]
             times.append(self.candles.due(now, asked=self._asked))

@@ -90,9 +90,9 @@ class SymbolTrades:
         """There was no answer about what is missing."""
         return self._add(self.sequence.failed(now), now)
 
-    def collect(self) -> tuple[list[Built], list[Built], list[Built]]:
+    def collect(self, *, running: bool = True) -> tuple[list[Built], list[Built], list[Built]]:
         """See :meth:`.bars.TradeBars.collect`."""
-        return self.bars.collect()
+        return self.bars.collect(running=running)
 
     def note_candle(self, interval: Interval, kline: Kline, now: Now) -> None:
         """A state of the exchange's own candle: does it prove that we have every trade until then?

@@ -1,8 +1,9 @@
 """One connection to an exchange: opened, subscribed, read, and thrown away whole.
 
-The reader parses and hands on; it waits for the processor only when the bounded buffer is full,
-and says so in a metric.  A message that cannot be parsed is counted and dropped here; a connection
-on which more than a tenth of the messages are bad is given up.
+The reader parses and hands on, all that one read brought at once: the clocks are read, metrics
+counted and the processor woken once per read.  It waits for the processor only when the bounded
+buffer is full, and says so in a metric.  A message that cannot be parsed is counted and dropped
+here; a connection on which more than a tenth of the messages are bad is given up.
 """
 
 from collections import deque
@@ -18,6 +19,7 @@ from ..instants import Mono, Wall
 from ..metrics import Metrics
 from ..net.limits import FrameBudget
 from ..net.route import Route
+from ..net.transport import TransportName
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ConnectionSettings, masked_url
 from ..supervise import Backoff
@@ -25,9 +27,19 @@ from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 from ..venues.base import ChainVenue
 
-Incoming = tuple[Sequence[Data] | Transaction | None, Mono, Wall]
-"""What one message said, and when its bytes came in.  None: the streams are confirmed from here
-on; only of venues whose messages are transactions."""
+BATCH = 64
+"""At most so many messages are handed on at once: the processor lets others run after them."""
+
+
+@frozen
+class Incoming:
+    """What the messages of one read said, each its events in order, and when their bytes came in.
+    None: the streams are confirmed from here on; only of venues whose messages are transactions."""
+
+    messages: Sequence[Sequence[Data] | Transaction | None]
+    mono: Mono
+    wall: Wall
+
 
 _BAD_SAMPLES = 5
 """Bad messages of one attempt that are logged; all are counted."""
@@ -149,6 +161,7 @@ class Connection:
             is_quiet=self.owner.is_quiet,
             hints=venue.DIALECT.hints,
             blocking=venue.DIALECT.blocking,
+            transport=self._transport(),
         ) as socket:
             gauge = self.context.metrics.connections.labels(venue.NAME)
             gauge.inc()
@@ -160,6 +173,11 @@ class Connection:
                     self.owner.down()
                 state.status = "lost"
         raise AssertionError("reading ends with an exception")
+
+    def _transport(self) -> TransportName:
+        if (named := self.context.settings.transport) != "auto":
+            return named
+        return "fast" if self.context.venue.HIGH_RATES else "trio-websocket"
 
     async def _read(self, socket: Socket) -> Never:
         state = self.state
@@ -174,7 +192,8 @@ class Connection:
         )
         self.owner.up()
         if isinstance(self.context.venue, ChainVenue) and self.context.venue.chain:
-            await self._hand_on((None, Mono(trio.current_time()), Wall(self.context.now_ms())))
+            mono, wall = Mono(trio.current_time()), Wall(self.context.now_ms())
+            await self._hand_on(Incoming((None,), mono, wall))
         while True:
             await self._take(await self._receive(socket))
 
@@ -193,22 +212,22 @@ class Connection:
                 await socket.send(frame.text, len(frame.acks))
                 end = trio.current_time() + self.context.settings.open_timeout_s
                 continue
-            raw = None
+            messages: Sequence[str | bytes] = ()
             with trio.move_on_at(trio.current_time() + wait_s if frames else end):
-                raw = await socket.receive()
-            if raw is not None:
-                await self._take(raw)
+                messages = await socket.receive_many()
+            if messages:
+                await self._take(messages)
             elif not frames:
                 missing = ", ".join(sorted(self._waiting)[:5])
                 raise SubscriptionRefused(
                     f"{self.context.venue.NAME}: no answer to subscribing {missing}"
                 )
 
-    async def _receive(self, socket: Socket) -> str | bytes:
-        """The next message; where the venue wants it, asked for with its own kind of ping."""
+    async def _receive(self, socket: Socket) -> Sequence[str | bytes]:
+        """The next messages; where the venue wants it, asked for with its own kind of ping."""
         beat = self.context.venue.HEARTBEAT
         if beat is None:
-            return await socket.receive()
+            return await socket.receive_many()
         silence_s = self.context.settings.silence_timeout_s
         left_s = self._last_data + silence_s - trio.current_time()
         if left_s <= 0:
@@ -218,31 +237,43 @@ class Connection:
             left_s = silence_s / 2
             self._last_data += left_s
         with trio.move_on_after(min(beat.after_s, left_s)):
-            return await socket.receive()
+            return await socket.receive_many()
         await socket.send(beat.text)
         with trio.move_on_after(self.context.settings.pong_timeout_s):
-            return await socket.receive()
+            return await socket.receive_many()
         raise ConnectionLost(f"{self.context.venue.NAME}: no answer to {beat.text!r}")
 
-    async def _take(self, raw: str | bytes) -> None:
-        """One message: parse, count, hand on."""
-        state, name = self.state, self.context.venue.NAME
-        received, mono = self.context.now_ms(), Mono(trio.current_time())
-        state.message_count += 1
-        self._messages += 1
-        self.context.metrics.messages.labels(name).inc()
+    async def _take(self, messages: Sequence[str | bytes]) -> None:
+        """What one read brought: parse, count, hand on."""
+        state, context = self.state, self.context
+        received, mono = Wall(context.now_ms()), Mono(trio.current_time())
+        state.message_count += len(messages)
+        self._messages += len(messages)
+        context.metrics.messages.labels(context.venue.NAME).inc(len(messages))
+        said: list[Sequence[Data] | Transaction] = []
+        try:
+            for raw in messages:
+                self._parse(raw, said)
+        finally:  # what came before the message that ends the connection counts
+            if said:
+                self._note_data(received, mono)
+                for start in range(0, len(said), BATCH):
+                    await self._hand_on(Incoming(said[start : start + BATCH], mono, received))
+
+    def _parse(self, raw: str | bytes, said: list[Sequence[Data] | Transaction]) -> None:
+        """One message: what it says about the market goes into ``said``."""
         try:
             events = self.context.venue.parse(raw, self.owner.instruments)
         except BadMessage as error:
             self._note_bad_message(error)
             return
         data: list[Data] = []
-        transaction: Transaction | None = None
         for event in events:
             match event:
                 case Ack():
                     self._acknowledge(event)
                 case Ignored(kind):
+                    name = self.context.venue.NAME
                     self.context.metrics.ignored_messages.labels(name, kind).inc()
                 case GoingAway():
                     self._log.info("connection.leaving")
@@ -250,16 +281,19 @@ class Connection:
                 case Pong():
                     pass
                 case Transaction():
-                    transaction = event
+                    said.append(event)
                 case _:
                     data.append(event)
-        if data or transaction is not None:
-            state.last_message_ms = received
-            self._last_data = trio.current_time()
-            self.backoff.succeeded(self._last_data - self._since)
-            self.owner.delivered()
-            self.context.metrics.parsed.observe(max(0.0, self.context.now_ms() - received) / 1000)
-            await self._hand_on((transaction or data, mono, Wall(received)))
+        if data:
+            said.append(data)
+
+    def _note_data(self, received: Wall, mono: Mono) -> None:
+        self.state.last_message_ms = float(received)
+        self._last_data = float(mono)
+        self.backoff.succeeded(self._last_data - self._since)
+        self.owner.delivered()
+        waited_s = max(0.0, self.context.now_ms() - float(received)) / 1000
+        self.context.metrics.parsed.observe(waited_s)
 
     def _acknowledge(self, ack: Ack) -> None:
         self._waiting.discard(ack.name)

@@ -41,7 +41,7 @@ from ..venues import AnyInstrument, Instruments, Venue
 from . import instruments
 from .chain import ChainFeed
 from .chain_opening import is_repaired, nodes_of, open_chain
-from .connection import ConnectionState, Incoming
+from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
@@ -222,7 +222,7 @@ class VenueFeed:
     async def run(self) -> Never:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
         send_channel, receive_channel = trio.open_memory_channel[Incoming](
-            self.settings.buffer_messages
+            max(1, self.settings.buffer_messages // BATCH)
         )
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
@@ -358,21 +358,26 @@ class VenueFeed:
             driver.held = True  # what comes meanwhile is not missing, it waits for room
             await self._store.wait_capacity()
             driver.held = receive_channel.statistics().current_buffer_used > 0
-            events, mono, wall = await receive_channel.receive()
+            await self._take(await receive_channel.receive(), bad)
+
+    async def _take(self, incoming: Incoming, bad: Any) -> None:
+        """What the messages of one read said, in order."""
+        driver, mono, wall = self.driver, incoming.mono, incoming.wall
+        for message in incoming.messages:
             if self._chain is not None:
-                if isinstance(events, Transaction):
-                    self._chain.heard(events, mono, wall)
-                elif events is None:
+                if isinstance(message, Transaction):
+                    self._chain.heard(message, mono, wall)
+                elif message is None:
                     self._chain.confirmed(mono, wall)
                 await self._chain.prices.apply()
                 continue
-            if events is None or isinstance(events, Transaction):
+            if message is None or isinstance(message, Transaction):
                 continue
             if EVERY in self.settings.symbols:
-                for event in events:
+                for event in message:
                     await self._newcomers.meet(event.symbol)
             try:
-                driver.take(events, mono, wall)
+                driver.take(message, mono, wall)
             except BadMessage as error:
                 bad.inc()
                 self._log.warning("message.bad", problem=str(error))

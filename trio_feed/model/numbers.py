@@ -2,11 +2,14 @@
 
 import re
 from decimal import Context, Decimal
+from functools import lru_cache
 
 from ..errors import BadMessage
 
 _DECIMAL = re.compile(r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?", re.ASCII)
 _EXPONENT_MAX = 40
+_KNOWN = 8192
+"""Markets say the same prices and sizes again and again: those seen last are looked up."""
 INT_MAX = 2**63 - 1
 """Ids, times and counts above it cannot be stored; parsers refuse them."""
 
@@ -20,7 +23,14 @@ def parse_decimal(text: str) -> Decimal:
 
     Raises BadMessage for anything else (NaN, Infinity, an exponent beyond 40, endless digits).
     """
-    found = _DECIMAL.fullmatch(text) if isinstance(text, str) else None
+    if type(text) is not str:
+        raise BadMessage("not a decimal number", repr(text)[:200])
+    return _parse(text)
+
+
+@lru_cache(_KNOWN)
+def _parse(text: str) -> Decimal:
+    found = _DECIMAL.fullmatch(text)
     if found is None:
         raise BadMessage("not a decimal number", repr(text)[:200])
     exponent = found[2]

@@ -42,8 +42,8 @@ class CountedStream(trio.abc.Stream):
         data = await self._receive(max_bytes)
         while not self.upgraded and self._before is not None and data:
             found = self._without_interim(self._before + data)
-            if found:
-                return found
+            if found or self.ended.is_set():
+                return found or data
             data = await self._receive(max_bytes)
         return data
 

@@ -16,6 +16,7 @@ from ..errors import (
     TunnelError,
     TunnelTimeout,
 )
+from .tls_stream import TlsStream
 
 Step = Literal[
     "dial", "dial proxy", "proxy TLS handshake", "CONNECT",
@@ -38,7 +39,7 @@ async def start_tls(
     timeout_s: float,
     step: Step = "TLS handshake",
     where: str = "",
-) -> trio.SSLStream[trio.abc.Stream]:
+) -> TlsStream:
     """TLS over ``stream``, with ``host`` as SNI and as the name that must be certified.
 
     ``where`` names the peer in messages, and the proxy in between; empty: ``host``.
@@ -47,7 +48,7 @@ async def start_tls(
     """
     where = where or repr(host)
     try:
-        tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+        tls = TlsStream(stream, ssl_context, host)
         with step_deadline(step, where, timeout_s):
             await tls.do_handshake()
     except BaseException as exc:

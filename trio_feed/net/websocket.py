@@ -1,51 +1,46 @@
 """One WebSocket connection that is used once: opened by a route, closed in time.
 
-trio_websocket does the protocol (RFC 6455); this file is its only importer and puts right what it
-leaves to its user:
-
-- It runs its reader in the nursery it is given, and the reader dies of foreign exceptions.  Here
-  the reader has a nursery of its own, in a task of its own; what it dies of becomes a NetworkError.
-- It waits for ever where the peer hangs up before the 101, and has no deadline for opening or
-  closing, and no heartbeat.  :class:`CountedStream` sees the bytes go by and knows.
-- One unread message stops it from answering pings: its queue is made long.
+A transport does the protocol (:mod:`.transport`); this file gives it what it leaves to its user:
+deadlines for opening and closing, a heartbeat, a budget of frames, and errors of our own.
+:class:`CountedStream` sees the bytes go by and knows how it ended.
 
 The stall detector judges only while somebody waits for a message: while the consumer is busy,
 silence may be of its own making.  What arrived is looked at before the peer is declared dead, so a
 stalled event loop does not kill a good connection.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Set
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
 
-import h11
 import trio
-import trio_websocket
-import wsproto.utilities
 from attrs import frozen
 
-from ..dialects import MALFORMED
 from ..environment import mono
 from ..errors import ConnectionLost, NetworkError, UpgradeRefused
 from ..supervise import HelperNursery
+from . import websocket_fast, websocket_library
 from .budgets import WaitQueue
 from .counted_stream import CountedStream
 from .limits import FrameBudget, status_hint
 from .route import Route
+from .transport import (
+    Connect,
+    HungUp,
+    Limits,
+    ProtocolBroken,
+    Rejected,
+    Transport,
+    TransportEnded,
+    TransportName,
+)
 from .urls import WebSocketUrl
 
-_RECEIVE_BYTES = 64 * 1024  # 30 % faster than the library's 4 KiB
-
-# The one table of what the library's reader dies of when the peer does not keep to the protocol.
-_FOREIGN = (
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-    wsproto.utilities.ProtocolError,
-    h11.ProtocolError,
-    *MALFORMED,
-)
-# What its methods raise when it has ended or is about to.
-_ENDED = (trio_websocket.ConnectionClosed, wsproto.utilities.LocalProtocolError)
+_FOREIGN = (Rejected, ProtocolBroken, HungUp, *websocket_library.BREACHES)
+_TRANSPORTS: Mapping[TransportName, Connect] = {
+    "fast": websocket_fast.connect,
+    "trio-websocket": websocket_library.connect,
+}
 
 
 @frozen
@@ -84,20 +79,23 @@ async def open_websocket(
     is_quiet: Callable[[], bool] = lambda: False,
     hints: Mapping[int, str] = {},
     blocking: Set[int] = frozenset(),
+    transport: TransportName = "trio-websocket",
 ) -> AsyncIterator["Socket"]:
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
     ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
-    the peer is left to wait.  ``is_quiet`` says whether a silence is known to be right: then it is
-    no loss.  ``hints`` say what to do about a status that the venue means in its own way, by those
-    of ``blocking`` it shuts out the address that we come from.  Raises TunnelError, UpgradeRefused,
-    ConnectionLost; SettingsError for a URL that is none.  What the block raises comes out as it is,
-    never in an exception group.
+    the peer is left to wait, and what one read brought more with the transport "fast".
+    ``is_quiet`` says whether a silence is known to be right: then it is no loss.  ``hints`` say
+    what to do about a status that the venue means in its own way, by those of ``blocking`` it shuts
+    out the address that we come from.  Raises TunnelError, UpgradeRefused, ConnectionLost;
+    SettingsError for a URL that is none.  What the block raises comes out as it is, never in an
+    exception group.
     """
     target = WebSocketUrl.parse(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
     try:
-        settings = _Settings(deadlines, max_message_bytes, queue_size, is_quiet, hints, blocking)
+        limits = Limits(max_message_bytes, queue_size, deadlines.pong_s)
+        settings = _Settings(deadlines, limits, is_quiet, hints, blocking, _TRANSPORTS[transport])
         name = target.name + route.name_of(stream)
         socket = Socket(target, name, CountedStream(stream, frames), frames, settings)
         async with HelperNursery() as nursery:
@@ -120,11 +118,11 @@ class _Settings:
     """The arguments of :func:`open_websocket`."""
 
     deadlines: Deadlines
-    max_message_bytes: int
-    queue_size: int
+    limits: Limits
     is_quiet: Callable[[], bool]
     hints: Mapping[int, str]
     blocking: Set[int]
+    connect: Connect
 
 
 class Socket:
@@ -142,8 +140,9 @@ class Socket:
         self._name = name
         self._frames, self._sends = frames, WaitQueue()
         self._deadlines = settings.deadlines
-        self._library: trio_websocket.WebSocketConnection  # set by the upgrade
-        self._library_scope = trio.CancelScope()
+        self._transport: Transport  # set by the upgrade
+        self._transport_scope = trio.CancelScope()
+        self._unread: deque[str | bytes] = deque()
         self._verdict: ConnectionLost | None = None
         self._closing = trio.Event()
         self._ended = trio.Event()
@@ -161,18 +160,34 @@ class Socket:
 
     async def receive(self) -> str | bytes:
         """The next message.  What came before the end is still given out, then ConnectionLost."""
+        if not self._unread:
+            self._unread.extend(await self._next())
+        return self._unread.popleft()
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        """As :meth:`receive`: all messages that have come, at least one."""
+        if not self._unread:
+            return await self._next()
+        messages = tuple(self._unread)
+        self._unread.clear()
+        return messages
+
+    async def _next(self) -> Sequence[str | bytes]:
         self._receiving = True
         if self._back is not None:
             self._back.set()
         try:
-            message = await self._library.get_message()
-        except trio_websocket.ConnectionClosed:
+            messages = await self._transport.receive()
+        except TransportEnded:
+            raise self._loss() from None
+        except ProtocolBroken as error:
+            await self._breach(error)
             raise self._loss() from None
         finally:
             self._receiving = False
-        self._messages += 1
+        self._messages += len(messages)
         self._last_message = trio.current_time()
-        return message
+        return messages
 
     def send_delay_s(self, operations: int = 0) -> float:
         """How long :meth:`send` would wait for its budget now."""
@@ -189,10 +204,10 @@ class Socket:
         self._frames.operated(mono(), operations)
         try:
             with trio.fail_after(self._deadlines.pong_s):
-                await self._library.send_message(text)
+                await self._transport.send(text)
         except trio.TooSlowError:
             await self._lose(f"took no bytes for {self._deadlines.pong_s:g} s")
-        except _ENDED:
+        except TransportEnded:
             pass
         else:
             return
@@ -207,42 +222,28 @@ class Socket:
             raise self._refusal(problem) from None
 
     async def _run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the library's nursery from the upgrade to the last byte."""
+        """Own the transport's nursery from the upgrade to the last byte."""
         failure: BaseExceptionGroup[BaseException] | None = None
+        connect, limits = self._settings.connect, self._settings.limits
         try:
             async with trio.open_nursery() as nursery:
-                self._library_scope = nursery.cancel_scope
-                nursery.start_soon(self._fail_unless_upgraded)
-                self._library = await trio_websocket.wrap_client_stream(
-                    nursery,
-                    cast("Any", self._stream),  # annotated as a socket, used as a Stream
-                    self._target.host_header,
-                    self._target.resource,
-                    message_queue_size=self._settings.queue_size,
-                    max_message_size=self._settings.max_message_bytes,
-                    receive_buffer_size=_RECEIVE_BYTES,
-                )
-                self._stream.upgraded = True
+                self._transport_scope = nursery.cancel_scope
+                self._transport = await connect(nursery, self._stream, self._target, limits)
                 task_status.started()
                 await trio.lowlevel.checkpoint()  # an upgrade that was given up ends here
-                self._library_scope.shield = True  # from here on only _close() ends it
+                self._transport_scope.shield = True  # from here on only _close() ends it
                 await self._detect_until_closing()
-                await self._library.aclose()
+                await self._transport.close()
                 nursery.cancel_scope.cancel()
         except* (NetworkError, *_FOREIGN) as group:
             failure = group
         finally:
             self._ended.set()
         if failure is not None:
-            error = _first(failure)
+            error = websocket_library.translated(_first(failure))
             if not self._stream.upgraded:
                 raise self._translate(error)
-            await self._lose(f"broke the WebSocket protocol ({_one_line(error)})", 1002)
-
-    async def _fail_unless_upgraded(self) -> None:
-        await self._stream.ended.wait()
-        if not self._stream.upgraded:
-            raise self._refusal(f"{self._stream.end} during the WebSocket upgrade")
+            await self._breach(error)
 
     async def _detect_until_closing(self) -> None:
         async with trio.open_nursery() as helpers:
@@ -252,7 +253,7 @@ class Socket:
 
     async def _detect_stall(self) -> None:
         limits = self._deadlines
-        with suppress(*_ENDED):  # the reader knows how
+        with suppress(TransportEnded):  # the reader knows how
             while True:
                 await trio.sleep_until(min(self._silent_at, self._ping_at))
                 await self._consumer_waits()
@@ -277,7 +278,7 @@ class Socket:
 
     async def _consumer_waits(self) -> None:
         """Return when somebody waits for a message and all that had arrived is handed out."""
-        for _ in range(4):  # stream -> library -> consumer -> back in receive(): one turn each
+        for _ in range(4):  # stream -> transport -> consumer -> back in receive(): one turn each
             await trio.lowlevel.checkpoint()
         while not self._receiving:
             self._back = trio.Event()
@@ -290,15 +291,18 @@ class Socket:
         before = self._stream.received_bytes
         await self._sends.take(self.send_delay_s)
         with trio.move_on_after(self._deadlines.pong_s):
-            await self._library.ping()
+            await self._transport.ping()
             return True
         await self._consumer_waits()
         return self._stream.received_bytes != before
 
+    async def _breach(self, error: BaseException) -> None:
+        await self._lose(f"broke the WebSocket protocol ({_one_line(error)})", 1002)
+
     async def _lose(self, problem: str, code: int = 1006) -> None:
         """Give the connection up: the reader ends, and receive() raises when its queue is empty."""
-        closed = self._library.closed
-        if self._verdict is None and (closed is None or closed.code == 1006):
+        closed = self._transport.closed
+        if self._verdict is None and (closed is None or closed[0] == 1006):
             self._verdict = ConnectionLost(f"{self._name} {problem}", code, problem)
         await trio.aclose_forcefully(self._stream)
 
@@ -306,19 +310,20 @@ class Socket:
         """Why nothing more comes or goes, as a fresh exception."""
         if self._verdict is not None:
             return ConnectionLost(str(self._verdict), self._verdict.code, self._verdict.reason)
-        closed = self._library.closed
-        code, reason = (closed.code, closed.reason or "") if closed else (1006, "")
+        code, reason = self._transport.closed or (1006, "")
         if code == 1006:
             return ConnectionLost(f"{self._name} ended: {self._stream.end}", code, reason)
         if code == 1009:
-            reason = f"{reason}; max_message_bytes is {self._settings.max_message_bytes}"
+            reason = f"{reason}; max_message_bytes is {self._settings.limits.max_message_bytes}"
         return ConnectionLost(f"{self._name} closed with {code} {reason!r}", code, reason)
 
     def _translate(self, error: BaseException) -> NetworkError:
         if isinstance(error, NetworkError):
             return error
-        if isinstance(error, trio_websocket.ConnectionRejected):
-            return self._refusal("", error.status_code)
+        if isinstance(error, Rejected):
+            return self._refusal("", error.status)
+        if isinstance(error, HungUp):
+            return self._refusal(f"{self._stream.end} during the WebSocket upgrade")
         return self._refusal(f"answered the upgrade with something else ({_one_line(error)})")
 
     def _refusal(self, problem: str, status: int | None = None) -> NetworkError:
@@ -334,7 +339,7 @@ class Socket:
         self._closing.set()
         with trio.move_on_after(self._deadlines.close_s, shield=True):
             await self._ended.wait()
-        self._library_scope.cancel()
+        self._transport_scope.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

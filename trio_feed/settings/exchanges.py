@@ -26,6 +26,9 @@ class ConnectionSettings:
     tls_strict: bool = True
     """False: takes certificates of a company's CA that break RFC 5280 in form (no key identifier,
     say), which Python 3.13 refuses.  Who signed them is verified all the same."""
+    transport: Literal["auto", "fast", "trio-websocket"] = "auto"
+    """What speaks WebSocket: "fast" is made for thousands of messages a second, "trio-websocket" is
+    the library of that name; "auto": fast for exchanges, the library for the rest."""
     streams_per_connection: int = field(default=50, validator=_between(1, 1024))
     """Streams on one WebSocket; 1 = one connection per stream (`/ws/<stream>`)."""
     tunnel_timeout_s: float = field(default=10.0, validator=_between(0.1, 120))
@@ -164,6 +167,9 @@ class ExchangeSettings:
     """With symbols = ["*"]: how many are made known as they come."""
     history_bars: int = field(default=1000, validator=_between(0, 100_000))
     """Closed candles fetched for a series that the store knows nothing of."""
+    publish_interval_ms: int = field(default=100, validator=_between(0, 60_000))
+    """An open candle that is made of trades is published at most this often, the latest state of
+    it; 0: with each trade.  Closed ones are published at once."""
     close_grace_s: float = field(default=3.0, validator=_between(0.1, 600))
     """A candle whose close has not come this long after its end is fetched by REST."""
     backfill_workers: int = field(default=4, validator=_between(1, 32))
@@ -171,7 +177,8 @@ class ExchangeSettings:
     instruments_refresh_s: float = field(default=3600.0, validator=_between(1, 7 * 86400))
     """The venue's list of instruments is asked for again this often."""
     buffer_messages: int = field(default=1000, validator=_between(1, 1_000_000))
-    """Parsed messages between the readers and the processor before readers wait."""
+    """Parsed messages between the readers and the processor before readers wait, at the least 64:
+    what one read brought is handed on at once."""
     fallback: Literal["none", "simulated"] = "none"
     """simulated: made-up data, labelled as such and never stored, while the venue is out of
     reach."""

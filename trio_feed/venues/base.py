@@ -142,6 +142,8 @@ class Venue(Protocol):
     """Frames of any kind that one connection may send per so many seconds, pongs included."""
     OPERATIONS: tuple[int, float] | None
     """Subscriptions that one connection may ask for per so many seconds; None: any number."""
+    HIGH_RATES: bool
+    """Its streams carry thousands of messages a second: they get the fast WebSocket transport."""
     SHARES: str
     """Whose budgets these are: venues of one exchange that it counts together have the same."""
     BURST_S: float

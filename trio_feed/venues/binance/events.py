@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from attrs import frozen
 
 from ...core.streams import KlineUpdate
 from ...errors import BadMessage
@@ -31,6 +32,7 @@ from ...model import (
 from ..base import Event, Ignored
 from ..instruments import Instruments
 from .forms import (
+    EVENT_FORMS,
     UM,
     AggRow,
     Bar,
@@ -58,8 +60,7 @@ UNKNOWN_INSTRUMENT = Ignored("an instrument that is not in the table")
 _OTHER_MARKET = Ignored("COIN-M")
 
 
-def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_kline(raw)
+def _kline(frame: KlineFrame, _stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -68,9 +69,8 @@ def _kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
     return _update(instrument, frame.k, frame.E, _id(frame.k.f), _id(frame.k.L))
 
 
-def _continuous_kline(raw: Any, _stream: str, instruments: Instruments) -> Event:
+def _continuous_kline(frame: ContinuousFrame, _stream: str, instruments: Instruments) -> Event:
     """Matched by pair and contract type: the pair alone also names its dated contracts."""
-    frame = _decode_continuous(raw)
     if not frame.ps:
         raise BadMessage("a candle of nothing")
     if frame.st != UM:
@@ -112,8 +112,7 @@ def _id(number: int) -> int | None:
     return number if number >= 0 else None
 
 
-def _agg_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_agg(raw)
+def _agg_trade(frame: AggRow, _stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -133,8 +132,7 @@ def aggregate(instrument: Instrument, row: AggRow, event_ms: int) -> Trade:
     return Trade(symbol, row.a, row.f, row.l, price, quantity, time_ms, row.m, event_ms)
 
 
-def _single_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_trade(raw)
+def _single_trade(frame: TradeFrame, _stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -149,8 +147,7 @@ def _single_trade(raw: Any, _stream: str, instruments: Instruments) -> Event:
     return Trade(symbol, number, number, number, price, quantity, time_ms, frame.m, event_ms)
 
 
-def _ticker(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_ticker(raw)
+def _ticker(frame: TickerFrame, _stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -172,8 +169,7 @@ def _ticker(raw: Any, _stream: str, instruments: Instruments) -> Event:
     )
 
 
-def _top(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_top(raw)
+def _top(frame: TopFrame, _stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -184,8 +180,7 @@ def _top(raw: Any, _stream: str, instruments: Instruments) -> Event:
     return BookTop(instrument.symbol, bid, bid_size, ask, ask_size, frame.u, frame.E)
 
 
-def _depth_update(raw: Any, stream: str, instruments: Instruments) -> Event:
-    frame = _decode_depth(raw)
+def _depth_update(frame: DepthFrame, stream: str, instruments: Instruments) -> Event:
     if frame.st != UM:
         return _OTHER_MARKET
     instrument = instruments.of_native(frame.s)
@@ -205,16 +200,14 @@ def _depth_update(raw: Any, stream: str, instruments: Instruments) -> Event:
     )
 
 
-def _partial_depth(raw: Any, stream: str, instruments: Instruments) -> Event:
-    frame = decode_depth(raw)
+def _partial_depth(frame: Depth, stream: str, instruments: Instruments) -> Event:
     instrument = instruments.of_lower(stream.partition("@")[0])
     if instrument is None:
         return UNKNOWN_INSTRUMENT
     return snapshot(instrument, frame, partial=True)
 
 
-def _mark_price(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_mark(raw)
+def _mark_price(frame: MarkFrame, _stream: str, instruments: Instruments) -> Event:
     instrument = instruments.of_native(frame.s)
     if frame.st != UM or instrument is None:
         return _OTHER_MARKET if frame.st != UM else UNKNOWN_INSTRUMENT
@@ -223,8 +216,7 @@ def _mark_price(raw: Any, _stream: str, instruments: Instruments) -> Event:
     return MarkPrice(instrument.symbol, mark, index, rate, frame.T, parse_time_ms(frame.E))
 
 
-def _liquidation(raw: Any, _stream: str, instruments: Instruments) -> Event:
-    frame = _decode_force(raw)
+def _liquidation(frame: ForceFrame, _stream: str, instruments: Instruments) -> Event:
     order = frame.o
     if frame.st != UM or order.st != UM:
         return _OTHER_MARKET
@@ -259,26 +251,33 @@ def _maybe(text: str | None) -> Any:
     return parse_decimal(text) if text else None
 
 
-_decode_kline = msgspec.json.Decoder(KlineFrame).decode
-_decode_continuous = msgspec.json.Decoder(ContinuousFrame).decode
-_decode_agg = msgspec.json.Decoder(AggRow).decode
-_decode_trade = msgspec.json.Decoder(TradeFrame).decode
-_decode_ticker = msgspec.json.Decoder(TickerFrame).decode
-_decode_top = msgspec.json.Decoder(TopFrame).decode
-_decode_depth = msgspec.json.Decoder(DepthFrame).decode
-_decode_mark = msgspec.json.Decoder(MarkFrame).decode
-_decode_force = msgspec.json.Decoder(ForceFrame).decode
-MAKERS: dict[str, Callable[[Any, str, Instruments], Event]] = {
-    "kline": _kline,
-    "continuous_kline": _continuous_kline,
-    "aggTrade": _agg_trade,
-    "trade": _single_trade,
-    "24hrTicker": _ticker,
-    "24hrMiniTicker": _ticker,
-    "bookTicker": _top,
-    "depthUpdate": _depth_update,
-    "partialDepth": _partial_depth,
-    "markPriceUpdate": _mark_price,
-    "forceOrder": _liquidation,
+@frozen
+class Reader:
+    """How a frame of one kind is read; the second argument of ``make`` is the stream it came by."""
+
+    decode: Callable[[str | bytes], Any]
+    make: Callable[[Any, str, Instruments], Event]
+
+
+def _reader(form: type, make: Callable[[Any, str, Instruments], Event]) -> Reader:
+    return Reader(msgspec.json.Decoder(form).decode, make)
+
+
+READERS: dict[str, Reader] = {
+    "kline": _reader(KlineFrame, _kline),
+    "continuous_kline": _reader(ContinuousFrame, _continuous_kline),
+    "aggTrade": _reader(AggRow, _agg_trade),
+    "trade": _reader(TradeFrame, _single_trade),
+    "24hrTicker": _reader(TickerFrame, _ticker),
+    "24hrMiniTicker": _reader(TickerFrame, _ticker),
+    "bookTicker": _reader(TopFrame, _top),
+    "depthUpdate": _reader(DepthFrame, _depth_update),
+    "partialDepth": _reader(Depth, _partial_depth),
+    "markPriceUpdate": _reader(MarkFrame, _mark_price),
+    "forceOrder": _reader(ForceFrame, _liquidation),
 }
-"""How a frame of each kind is read; the second argument is the stream it came by."""
+"""By event type, or by what stands in its place (:func:`.messages._kind_of`)."""
+MAKERS: dict[type, Callable[[Any, str, Instruments], Event]] = {
+    form: READERS[kind].make for kind, form in EVENT_FORMS.items()
+}
+"""By form, for those that name their event type."""

@@ -166,6 +166,72 @@ class ForceFrame(Form):
     st: int = UM
 
 
+class KlineEvent(KlineFrame, tag_field="e", tag="kline"):
+    pass
+
+
+class ContinuousEvent(ContinuousFrame, tag_field="e", tag="continuous_kline"):
+    pass
+
+
+class AggEvent(AggRow, tag_field="e", tag="aggTrade"):
+    pass
+
+
+class TradeEvent(TradeFrame, tag_field="e", tag="trade"):
+    pass
+
+
+class TickerEvent(TickerFrame, tag_field="e", tag="24hrTicker"):
+    pass
+
+
+class MiniTickerEvent(TickerFrame, tag_field="e", tag="24hrMiniTicker"):
+    pass
+
+
+class TopEvent(TopFrame, tag_field="e", tag="bookTicker"):
+    pass
+
+
+class DepthEvent(DepthFrame, tag_field="e", tag="depthUpdate"):
+    pass
+
+
+class MarkEvent(MarkFrame, tag_field="e", tag="markPriceUpdate"):
+    pass
+
+
+class ForceEvent(ForceFrame, tag_field="e", tag="forceOrder"):
+    pass
+
+
+AnyEvent = (
+    KlineEvent | ContinuousEvent | AggEvent | TradeEvent | TickerEvent | MiniTickerEvent
+    | TopEvent | DepthEvent | MarkEvent | ForceEvent
+)  # fmt: skip
+"""Every event that names its type, read in one pass."""
+EVENT_FORMS: dict[str, type] = {
+    "kline": KlineEvent,
+    "continuous_kline": ContinuousEvent,
+    "aggTrade": AggEvent,
+    "trade": TradeEvent,
+    "24hrTicker": TickerEvent,
+    "24hrMiniTicker": MiniTickerEvent,
+    "bookTicker": TopEvent,
+    "depthUpdate": DepthEvent,
+    "markPriceUpdate": MarkEvent,
+    "forceOrder": ForceEvent,
+}
+
+
+class Combined(Form):
+    """An event in the wrapper of ``/stream``."""
+
+    stream: str
+    data: AnyEvent
+
+
 NOTHING = msgspec.Raw()
 
 

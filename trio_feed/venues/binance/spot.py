@@ -24,6 +24,7 @@ BOOK_RULE: BookRule | None = BookRule(dense=True)
 first update after a snapshot mostly begins at ``lastUpdateId + 1`` (9 of 10 recordings)."""
 DIALECT: RestDialect = BinanceDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = 1000
+HIGH_RATES = True
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
 BURST_S = 60.0

@@ -30,6 +30,7 @@ BOOK_RULE: BookRule | None = BookRule(first_repeats=True)
 update may begin after the snapshot's id as long as what was before it is in the snapshot."""
 DIALECT: RestDialect = BinanceDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = 1000
+HIGH_RATES = True
 HEARTBEAT: Heartbeat | None = None
 LISTED = True
 BURST_S = 60.0

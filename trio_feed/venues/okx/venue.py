@@ -32,6 +32,7 @@ BOOK_RULE: BookRule | None = BookRule(streams_snapshots=True, may_lack_ids=True)
 """Source: "Order book channel" (2026-07-07).  Recordings from before 2023 have no ids."""
 DIALECT: RestDialect = OkxDialect()
 BOOK_SNAPSHOT_LEVELS: int | None = None
+HIGH_RATES = True
 HEARTBEAT: Heartbeat | None = Heartbeat("ping", 20.0)
 """OKX closes (4004) after 30 s without data."""
 LISTED = True

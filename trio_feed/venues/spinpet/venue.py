@@ -54,6 +54,7 @@ class _Facts:
     BOOK_RULE: BookRule | None = None
     BOOK_SNAPSHOT_LEVELS: int | None = None
     DIALECT: RestDialect = HttpDialect()
+    HIGH_RATES: bool = False
     HEARTBEAT: Heartbeat | None = None
     LISTED: bool = False
     BURST_S: float = 60.0

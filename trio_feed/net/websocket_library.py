@@ -1,0 +1,105 @@
+"""trio-websocket as a transport; its only importer.
+
+It leaves to its user, and this file puts right: it runs its reader in the nursery it is given, and
+the reader dies of foreign exceptions; it waits for ever where the peer hangs up before the 101.
+One unread message stops it from answering pings: its queue is made long.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import h11
+import trio
+import trio_websocket
+import wsproto.utilities
+from attrs import frozen
+
+from ..dialects import MALFORMED
+from .counted_stream import CountedStream
+from .transport import (
+    RECEIVE_BYTES,
+    HungUp,
+    Limits,
+    Rejected,
+    Transport,
+    TransportEnded,
+)
+from .urls import WebSocketUrl
+
+BREACHES = (
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+    wsproto.utilities.ProtocolError,
+    h11.ProtocolError,
+    *MALFORMED,
+)
+"""The one table of what the library's reader dies of when the peer breaks the protocol."""
+# What its methods raise when it has ended or is about to.
+_ENDED = (trio_websocket.ConnectionClosed, wsproto.utilities.LocalProtocolError)
+
+
+async def connect(
+    nursery: trio.Nursery, stream: CountedStream, target: WebSocketUrl, limits: Limits
+) -> Transport:
+    """See :data:`~.transport.Connect`; what its reader in ``nursery`` dies of is in BREACHES."""
+    nursery.start_soon(_fail_unless_upgraded, stream)
+    library = await trio_websocket.wrap_client_stream(
+        nursery,
+        cast("Any", stream),  # annotated as a socket, used as a Stream
+        target.host_header,
+        target.resource,
+        message_queue_size=limits.unread,
+        max_message_size=limits.max_message_bytes,
+        receive_buffer_size=RECEIVE_BYTES,  # 30 % faster than the library's 4 KiB
+    )
+    stream.upgraded = True
+    return LibraryTransport(library)
+
+
+async def _fail_unless_upgraded(stream: CountedStream) -> None:
+    await stream.ended.wait()
+    if not stream.upgraded:
+        raise HungUp
+
+
+def translated(error: BaseException) -> BaseException:
+    """What the library's reader died of, in words that the other transport has too."""
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        return Rejected(error.status_code)
+    return error
+
+
+@frozen(eq=False)
+class LibraryTransport:
+    """See :class:`~.transport.Transport`."""
+
+    _library: trio_websocket.WebSocketConnection
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        closed = self._library.closed
+        return None if closed is None else (closed.code, closed.reason or "")
+
+    async def receive(self) -> Sequence[str | bytes]:
+        with _translated():
+            return (await self._library.get_message(),)
+
+    async def send(self, text: str) -> None:
+        with _translated():
+            await self._library.send_message(text)
+
+    async def ping(self) -> None:
+        with _translated():
+            await self._library.ping()
+
+    async def close(self) -> None:
+        await self._library.aclose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _ENDED:
+        raise TransportEnded from None
