@@ -29,9 +29,9 @@ from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
 from ..model import Series, StreamKey
-from ..net.budgets import Weights
-from ..net.egress import ProxyStatistics, make_egress, policy_of_one
-from ..net.rest import RestClient, open_rest
+from ..net.egress import make_egress, policy_of_one
+from ..net.proxy_health import ProxyStatistics
+from ..net.rest import RestClient
 from ..net.route import Route
 from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
@@ -40,13 +40,14 @@ from ..transactions import Transaction
 from ..venues import AnyInstrument, Instruments, Venue
 from . import instruments
 from .chain import ChainFeed
-from .chain_opening import is_repaired, nodes_of, open_chain
+from .chain_opening import is_repaired, open_chain
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
 from .newcomers import Newcomers
 from .pool import Pool
+from .rest_clients import RestClients
 from .rules import rules_of
 from .symbols import WantedSymbols
 from .tasks import run_gauges, run_loader, run_rotator, run_timer
@@ -67,9 +68,7 @@ class VenueFeed:
         cache: Path | None = None,
     ) -> None:
         self.venue, self.settings = venue, settings
-        self._environment, self._store, self._budgets = (
-            context.environment, context.store, context.budgets,
-        )  # fmt: skip
+        self._environment, self._store = context.environment, context.store
         self._metrics, self._cache = context.metrics, cache
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
@@ -90,9 +89,6 @@ class VenueFeed:
             policy=policy_of_one(connection),
             dials=self._dials,
         )
-        self._weights = context.budgets.weights(
-            venue.SHARES, connection.rest_weight_per_minute, venue.BURST_S
-        )
         self.driver = Driver(rules_of(venue, context.keep), settings, context)
         self.pool = Pool(
             venue,
@@ -101,6 +97,9 @@ class VenueFeed:
             environment=context.environment,
             metrics=context.metrics,
             driver=self.driver,
+        )
+        self._clients = RestClients(
+            venue, settings, evolve(self._route, dials=None), context.budgets, self.driver
         )
         self._symbols = WantedSymbols(venue, self.driver, context.bus)
         self._newcomers = Newcomers(self.driver, context.store, context.bus)
@@ -123,10 +122,8 @@ class VenueFeed:
         """A snapshot for the metrics."""
         name = self.venue.NAME
         return [
-            ProxySample(
-                name, number, p.kind, p.address, p.state == "healthy", p.failures, p.successes
-            )
-            for number, p in enumerate(self._proxies(), 1)
+            ProxySample(name, n, p.kind, p.address, p.state == "healthy", p.failures, p.successes)
+            for n, p in enumerate(self._proxies(), 1)
         ]
 
     def _proxies(self) -> Sequence[ProxyStatistics]:
@@ -138,7 +135,7 @@ class VenueFeed:
             "connections": [state.statistics() for state in self.connections],
             "proxies": [asdict(proxy) for proxy in self._proxies()],
             "dials_waiting": self._dials.waiting,
-            "rest_waiting": self._weights.waiting,
+            "rest_waiting": self._clients.waiting,
             "questions": len(self.driver.queues.fetches),
             "instruments": 0 if self._table is None else len(self._table),
             "unavailable": self._symbols.problems,
@@ -226,7 +223,7 @@ class VenueFeed:
         )
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
-            rest = await self._open_rest(stack)
+            rest = await self._clients.open_rest(stack)
             self._chain = await self._open_chain(stack)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, receive_channel, name=f"{name} processor")
@@ -250,43 +247,14 @@ class VenueFeed:
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
-    async def _open_rest(self, stack: AsyncExitStack) -> RestClient | None:
-        connection = self.settings.connection
-        url = connection.rest_url or self.venue.REST_URL
-        if not url or not self.venue.LISTED:  # where nothing is listed nothing is asked about
-            return None
-        return await self._client(stack, url, self._weights, {})
-
-    async def _client(
-        self, stack: AsyncExitStack, url: str, weights: Weights, headers: Mapping[str, str]
-    ) -> RestClient:
-        return await stack.enter_async_context(
-            open_rest(
-                url,
-                route=evolve(self._route, dials=None),  # the limit is on WebSockets
-                timeout_s=self.settings.connection.rest_timeout_s,
-                weights=weights,
-                dialect=self.venue.DIALECT,
-                exchange_at=self.driver.clock.evidence,
-                headers=headers,
-            )
-        )
-
     async def _open_chain(self, stack: AsyncExitStack) -> ChainFeed | None:
-        """The repair of a venue that can be repaired, with a client and a budget per node."""
-        venue, connection, solana = self.venue, self.settings.connection, self.settings.solana
-        if not is_repaired(venue):
+        """The repair of a venue that can be repaired."""
+        if not is_repaired(self.venue):
             return None
-        clients = []
-        for number, node in enumerate(nodes_of(solana, connection.rest_url)):
-            weights = self._budgets.weights(
-                f"{self.venue.SHARES} node {number}",
-                connection.rest_weight_per_minute,
-                self.venue.BURST_S,
-            )
-            headers = {"x-token": node.token.reveal()} if node.token else {}
-            clients.append(await self._client(stack, node.rest_url, weights, headers))
-        chain = await open_chain(venue, solana, self.driver, clients, self._newcomers)
+        nodes = await self._clients.open_nodes(stack)
+        chain = await open_chain(
+            self.venue, self.settings.solana, self.driver, nodes, self._newcomers
+        )
         self.driver.prices_quiet = chain.is_quiet
         self._newcomers.chain = chain.prices
         return chain
@@ -352,15 +320,14 @@ class VenueFeed:
         self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)
 
     async def _process(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> None:
-        bad = self._metrics.bad_messages.labels(self.venue.NAME)
         driver = self.driver
         while True:
             driver.held = True  # what comes meanwhile is not missing, it waits for room
             await self._store.wait_capacity()
             driver.held = receive_channel.statistics().current_buffer_used > 0
-            await self._take(await receive_channel.receive(), bad)
+            await self._take(await receive_channel.receive())
 
-    async def _take(self, incoming: Incoming, bad: Any) -> None:
+    async def _take(self, incoming: Incoming) -> None:
         """What the messages of one read said, in order."""
         driver, mono, wall = self.driver, incoming.mono, incoming.wall
         for message in incoming.messages:
@@ -379,5 +346,5 @@ class VenueFeed:
             try:
                 driver.take(message, mono, wall)
             except BadMessage as error:
-                bad.inc()
+                self._metrics.bad_messages.labels(self.venue.NAME).inc()
                 self._log.warning("message.bad", problem=str(error))

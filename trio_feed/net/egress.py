@@ -30,10 +30,9 @@ between, and the pool while all of its proxies are: :meth:`Egress.news` reports 
 """
 
 from collections.abc import Sequence, Set
-from typing import Literal
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 
 from ..errors import (
     HostUnreachable,
@@ -50,35 +49,16 @@ from ..errors import (
 from ..instants import Mono
 from ..settings import ConnectionSettings, EgressSettings
 from .proxy import Proxy, proxy_of
+from .proxy_health import ProxyHealth, ProxyStatistics
 
 _OF_TARGET = (
     HostUnreachable, RestRefused, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused,
 )  # fmt: skip
 _SHORTEST_COOL_S = 0.1
-_MEASURED_FOR_S = 600.0
-"""A latency older than this is measured anew, by the next connection."""
 _NEWEST_COUNTS = 0.3
 _CLEARLY = 0.7
 """Another proxy must be faster by so much, or two of the same speed take turns for nothing."""
 _TARGET_CODES = (502, 503, 504, 4, 5)  # HTTP statuses and SOCKS5 replies: the target was not there
-
-
-@frozen
-class ProxyStatistics:
-    """A snapshot of one proxy, without its credentials."""
-
-    address: str
-    kind: str
-    state: Literal["healthy", "cooling"]
-    failures: int
-    """All there were, those of the exchange behind it included."""
-    successes: int
-    cool_s: float
-    """How much longer it cools down; 0: it does not."""
-    problem: str
-    """The last failure in one line; stays after a success."""
-    latency_ms: float | None = None
-    """How long its tunnels take to open, smoothed; None: none did of late."""
 
 
 @frozen
@@ -95,27 +75,6 @@ class EgressNews:
         return f"{'proxy' if self.address else 'egress'}.{'up' if self.up else 'down'}"
 
 
-@define
-class _Health:
-    """What is known of one proxy."""
-
-    order: int
-    failures: int = 0
-    successes: int = 0
-    in_a_row: int = 0  # cool-downs for errors of its own since the last success
-    cool_until: Mono | None = None
-    blocked: int = 0  # refusals of the address in a row
-    target_errors: int = field(init=False)  # up to target_error
-    target_error: Mono | None = None
-    problem: str = ""
-    down: bool = False
-    reported_down: bool = False
-    let_in: bool = False  # by our credentials, since they were refused last
-    turn: trio.Lock = field(factory=trio.Lock)
-    latency_s: float | None = None  # smoothed
-    measured: Mono | None = None
-
-
 class Egress:
     """A pool of at least one proxy, shared by all connections of a venue."""
 
@@ -123,7 +82,7 @@ class Egress:
         if not proxies:
             raise ValueError("a pool without proxies leads nowhere")
         self._policy = policy or EgressSettings()
-        self._health = {proxy: _Health(i) for i, proxy in enumerate(dict.fromkeys(proxies))}
+        self._health = {proxy: ProxyHealth(i) for i, proxy in enumerate(dict.fromkeys(proxies))}
         self._lanes: dict[int, Proxy] = {}  # who uses what; entries outlive a cool-down
         self._reported_down = False
 
@@ -141,7 +100,7 @@ class Egress:
 
         Lanes keep apart as far as there are healthy proxies for it, the higher gives way.
         """
-        healthy = [p for p, h in self._health.items() if p not in avoid and not _cools(h, now)]
+        healthy = [p for p, h in self._health.items() if p not in avoid and not h.cools(now)]
         if not healthy:
             return None
         current = self._lanes.get(lane)
@@ -160,7 +119,7 @@ class Egress:
         """A tunnel through ``proxy`` is up, after ``took_s``: whatever cooled it down is over."""
         health = self._health[proxy]
         if took_s is not None:
-            before_s = _latency_s(health, now)
+            before_s = health.latency_s_at(now)
             kept_s = took_s if before_s is None else before_s
             health.latency_s = kept_s + (took_s - kept_s) * _NEWEST_COUNTS
             health.measured = now
@@ -188,26 +147,26 @@ class Egress:
         ``of_proxy``: whose error it is, where the caller knows better than its type.
         """
         health, policy = self._health[proxy], self._policy
-        cooling = _cools(health, now)
+        cooling = health.cools(now)
         health.failures += 1
         health.problem = " ".join(str(error).split())[:300]
         if isinstance(error, ProxyAuthRequired):
             health.let_in = False
-            _cool(health, now, policy.credentials_cool_down_s)
+            health.cool(now, policy.credentials_cool_down_s)
         elif isinstance(error, RestRefused | UpgradeRefused) and error.blocked:
             if not cooling:
-                _cool(health, now, self._doubled_s(health.blocked))
+                health.cool(now, self._doubled_s(health.blocked))
             health.blocked += 1
         elif _is_of_proxy(error) if of_proxy is None else of_proxy:
             if not cooling:
-                _cool(health, now, self._doubled_s(health.in_a_row))
+                health.cool(now, self._doubled_s(health.in_a_row))
                 health.in_a_row += 1
         else:
             health.target_errors = self._target_errors(health, now) + 1
             health.target_error = now
             others = len(self._health) > 1  # else the callers' own backoff is the right wait
             if others and health.target_errors >= policy.target_errors and not cooling:
-                _cool(health, now, policy.cool_down_min_s)
+                health.cool(now, policy.cool_down_min_s)
 
     def turn_of(self, proxy: Proxy) -> trio.Lock | None:
         """Held by the one who may try: while nobody knows whether the credentials are right, a
@@ -216,7 +175,7 @@ class Egress:
         return health.turn if proxy.username and not health.let_in else None
 
     def cools(self, proxy: Proxy, now: Mono) -> bool:
-        return _cools(self._health[proxy], now)
+        return self._health[proxy].cools(now)
 
     def next_at(self, now: Mono) -> Mono:
         """When the first proxy may be used again; ``now`` while one is healthy."""
@@ -226,9 +185,9 @@ class Egress:
         """For an operator, one line: who cools down, for how long and why."""
         left_s = self.next_at(now) - now
         problems = "; ".join(
-            f"{p.name} for {_cool_s(h, now):.1f} s ({h.problem})"
+            f"{p.name} for {h.cool_s(now):.1f} s ({h.problem})"
             for p, h in self._health.items()
-            if _cools(h, now)
+            if h.cools(now)
         )
         count = len(self._health)
         return f"no proxy of {count} may be used for {left_s:.1f} s, never direct: {problems}"
@@ -250,29 +209,19 @@ class Egress:
     def statistics(self, now: Mono) -> tuple[ProxyStatistics, ...]:
         """A snapshot per proxy, in the order of the settings."""
         return tuple(
-            ProxyStatistics(
-                address=proxy.name,
-                kind=proxy.kind,
-                state="cooling" if _cools(health, now) else "healthy",
-                failures=health.failures,
-                successes=health.successes,
-                cool_s=_cool_s(health, now),
-                problem=health.problem,
-                latency_ms=_latency_ms(health, now),
-            )
-            for proxy, health in self._health.items()
+            health.statistics(proxy.name, proxy.kind, now) for proxy, health in self._health.items()
         )
 
     def _faster(self, current: Proxy, others: Set[Proxy], now: Mono) -> Proxy | None:
         """With ``pick = "fastest"``: one of ``others`` that is worth leaving ``current`` for, which
         is one of clearly less latency, or one as healthy that nobody has measured of late."""
         health = self._health[current]
-        own_s = _latency_s(health, now)
+        own_s = health.latency_s_at(now)
         if self._policy.pick != "fastest" or own_s is None:
             return None  # it is to be measured first itself
         as_healthy = [p for p in others if self._rank(p, now)[:3] <= self._rank(current, now)[:3]]
         found = min(as_healthy, key=lambda p: self._rank(p, now)[3:], default=None)
-        found_s = None if found is None else _latency_s(self._health[found], now)
+        found_s = None if found is None else self._health[found].latency_s_at(now)
         return found if found_s is None or found_s < own_s * _CLEARLY else None
 
     def _doubled_s(self, times: int) -> float:
@@ -284,11 +233,11 @@ class Egress:
         all, or it never were), then the order of the settings."""
         health, latency_s = self._health[proxy], 0.0
         if self._policy.pick == "fastest":
-            latency_s = _latency_s(health, now) or 0.0
+            latency_s = health.latency_s_at(now) or 0.0
         errors = self._target_errors(health, now)
         return health.blocked, health.in_a_row, errors, latency_s, health.order
 
-    def _target_errors(self, health: _Health, now: Mono) -> int:
+    def _target_errors(self, health: ProxyHealth, now: Mono) -> int:
         """Those that are not forgotten yet."""
         if health.target_error is None:
             return 0
@@ -324,31 +273,3 @@ def _is_of_proxy(error: NetworkError) -> bool:
     if isinstance(error, TunnelTimeout):
         return error.step != "TLS handshake"
     return not isinstance(error, _OF_TARGET)
-
-
-def _latency_ms(health: _Health, now: Mono) -> float | None:
-    latency_s = _latency_s(health, now)
-    return None if latency_s is None else round(latency_s * 1000, 1)
-
-
-def _latency_s(health: _Health, now: Mono) -> float | None:
-    """None: not measured of late."""
-    if health.measured is None or now - health.measured >= _MEASURED_FOR_S:
-        return None
-    return health.latency_s
-
-
-def _cools(health: _Health, now: Mono) -> bool:
-    return _cool_s(health, now) > 0
-
-
-def _cool_s(health: _Health, now: Mono) -> float:
-    """How much longer; 0: it does not cool down."""
-    return 0.0 if health.cool_until is None else max(0.0, health.cool_until - now)
-
-
-def _cool(health: _Health, now: Mono, length_s: float) -> None:
-    """``health`` cools down for at least ``length_s`` from ``now``."""
-    health.down = True
-    end = now + length_s
-    health.cool_until = end if health.cool_until is None else max(health.cool_until, end)

@@ -5,20 +5,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 import attrs
-import cattrs
-from cattrs import (
-    ClassValidationError,
-    ForbiddenExtraKeysError,
-    IterableValidationError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn
+from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
 from ..errors import SettingsError
-from ..model import Channel, Interval
+from .convert import CONVERTER, Raw, is_lengths, is_tuple, plain, read_value
 from .fields import Duration, FieldError, Secret, masked_url
 from .origins import ENV_PREFIX, Origins
 from .proxies import ProxySettings, is_url, proxy_table
@@ -75,7 +68,7 @@ def structure(tree: Tree) -> Settings:
     """A plain tree -> Settings.  Raises SettingsError naming the first wrong key's path."""
     _check_tables(tree, Settings, "")
     try:
-        return _CONVERTER.structure(tree, Settings)
+        return CONVERTER.structure(tree, Settings)
     except ClassValidationError as error:
         _explain(error, "")
 
@@ -88,7 +81,7 @@ def _check_tables(tree: Any, kind: Any, path: str) -> None:
         raise SettingsError(path[1:], f"{_shown(tree)} is a value where a table is wanted")
     for name, value in tree.items():
         inner = _table_kind(kind, name)
-        if inner is not None and _is_tuple(inner):
+        if inner is not None and is_tuple(inner):
             _check_array(value, get_args(inner)[0], f"{path}.{name}")
         elif inner is not None:
             _check_tables(value, inner, f"{path}.{name}")
@@ -96,23 +89,16 @@ def _check_tables(tree: Any, kind: Any, path: str) -> None:
 
 def _proxy_table(value: Any, path: str) -> Any:
     try:
-        return proxy_table(_plain(value))
+        return proxy_table(plain(value))
     except FieldError as error:
         raise SettingsError(f"{path}.{error.key}"[1:], str(error)) from None
     except ValueError as error:
         raise SettingsError(path[1:], str(error)) from None
 
 
-def _plain(value: Any) -> Any:
-    """Text from outside, read; what stands in an `address` stays text."""
-    if isinstance(value, dict) and isinstance(address := value.get("address"), _Raw):
-        return {**value, "address": address.text()}
-    return _read_value(value)
-
-
 def _check_array(value: Any, kind: Any, path: str) -> None:
     """An array of tables: ``[[a.b]]`` in a file, ``[{key = "value"}]`` elsewhere."""
-    items = _read_value(value)
+    items = read_value(value)
     if not isinstance(items, list):
         raise SettingsError(path[1:], f"is no array of tables; write [[{path[1:]}]]")
     for index, item in enumerate(items):
@@ -133,15 +119,15 @@ def _table_kind(kind: Any, name: str) -> Any:
     found = attrs.fields_dict(kind).get(name)
     if found is None or found.type is None:
         return None
-    item = get_args(found.type)[0] if _is_tuple(found.type) else found.type
-    is_table = attrs.has(item) or (get_origin(item) is Mapping and not _is_lengths(item))
+    item = get_args(found.type)[0] if is_tuple(found.type) else found.type
+    is_table = attrs.has(item) or (get_origin(item) is Mapping and not is_lengths(item))
     return found.type if is_table else None
 
 
 def masked(settings: Settings) -> Tree:
     """The effective settings as a plain tree, secrets as ``***``, and so are keys in URLs."""
 
-    def plain(_owner: type, attribute: "attrs.Attribute[Any] | None", value: Any) -> Any:
+    def shown(_owner: type, attribute: "attrs.Attribute[Any] | None", value: Any) -> Any:
         if isinstance(value, Secret):
             return "***" if value else ""
         if isinstance(value, Duration):
@@ -150,7 +136,7 @@ def masked(settings: Settings) -> Tree:
             return masked_url(value)
         return value.value if isinstance(value, Enum) else value
 
-    tree: Tree = _enums_to_values(attrs.asdict(settings, value_serializer=plain))
+    tree: Tree = _enums_to_values(attrs.asdict(settings, value_serializer=shown))
     return tree
 
 
@@ -197,154 +183,7 @@ def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
         tree = tree.setdefault(table, {})
         if not isinstance(tree, dict):
             raise SettingsError(".".join(path), f"{table} is a value, not a table ({origin})")
-    tree[last] = _Raw(text)
-
-
-class _Raw(str):
-    """Text from the environment or the command line; the field decides what it is."""
-
-    __slots__ = ()
-
-    def value(self) -> Any:
-        """Read as TOML (``true``, ``5``, ``["1m"]``), or as it stands where it is not TOML."""
-        try:
-            return tomllib.loads(f"value = {self}")["value"]
-        except tomllib.TOMLDecodeError:
-            return str(self)
-
-    def text(self) -> str:
-        """As a string, whatever it looks like; TOML quotes round it are taken off."""
-        value = self.value()
-        return value if isinstance(value, str) else str(self)
-
-
-def _read_value(value: Any) -> Any:
-    return value.value() if isinstance(value, _Raw) else value
-
-
-def _read_text(value: Any) -> Any:
-    return value.text() if isinstance(value, _Raw) else value
-
-
-def _exactly(kind: type) -> Any:
-    read = _read_text if kind is str else _read_value
-
-    def check(value: Any, _type: Any) -> Any:
-        value = read(value)
-        if type(value) is not kind:
-            raise TypeError(f"{value!r} is not {_KIND_NAMES[kind]}")
-        return value
-
-    return check
-
-
-_KIND_NAMES = {str: "a string", int: "a whole number", bool: "true or false"}
-
-
-def _number(value: Any, _type: Any) -> float:
-    value = _read_value(value)
-    if type(value) not in (int, float):
-        raise TypeError(f"{value!r} is not a number")
-    return float(value)
-
-
-def _secret(value: Any, _type: Any) -> Secret:
-    value = _read_text(value)
-    if not isinstance(value, str):
-        raise TypeError("the secret is not a string")
-    return Secret(value)
-
-
-def _interval(value: Any, _type: Any) -> Interval:
-    value = _read_text(value)
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not an interval such as 1m")
-    return Interval.parse(value)
-
-
-def _channel(value: Any, _type: Any) -> Channel:
-    value = _read_text(value)
-    if value not in list(Channel):
-        raise ValueError(f"{value!r} is not one of {', '.join(c.value for c in Channel)}")
-    return Channel(value)
-
-
-def _is_tuple(kind: Any) -> bool:
-    return get_origin(kind) is tuple
-
-
-def _is_lengths(kind: Any) -> bool:
-    return get_origin(kind) is Mapping and get_args(kind) == (Interval, Duration)
-
-
-def _is_choice(kind: Any) -> bool:
-    return get_origin(kind) is Literal
-
-
-def _structure_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
-    value = _read_value(value)
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    inner = get_args(kind)[0]
-    return tuple(_structure_item(item, inner, index) for index, item in enumerate(value))
-
-
-def _structure_item(item: Any, kind: Any, index: int) -> Any:
-    """What is wrong inside a table of an array is said with the table's index in the path."""
-    expected = (ClassValidationError, ValueError) if attrs.has(kind) else ClassValidationError
-    try:
-        return _CONVERTER.structure(item, kind)
-    except expected as error:
-        error.add_note(IterableValidationNote("item", index, kind))
-        raise IterableValidationError("array", [error], tuple) from None
-
-
-def _structure_lengths(value: Any, _kind: Any) -> dict[Interval, Duration]:
-    """A table of interval -> duration; also inline, from the environment: {"1s" = "7d"}."""
-    value = _read_value(value)
-    if not isinstance(value, dict):
-        raise TypeError(f'{value!r} is no table such as {{"1s" = "7d"}}')
-    found = {}
-    for name, text in value.items():
-        length = _read_text(text)
-        try:
-            interval = Interval.parse(name)
-            if not isinstance(length, str):
-                raise ValueError(f"{length!r} is no length of time such as 36h, 7d, 2w or forever")
-            found[interval] = Duration(length)
-        except ValueError as error:
-            raise FieldError(name, str(error)) from None
-    return found
-
-
-def _structure_choice(value: Any, kind: Any) -> Any:
-    value = _read_text(value)
-    if value not in get_args(kind):
-        raise ValueError(f"{value!r} is not one of {', '.join(get_args(kind))}")
-    return value
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind in (str, int, bool):
-        converter.register_structure_hook(kind, _exactly(kind))
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(Secret, _secret)
-    converter.register_structure_hook(Interval, _interval)
-    converter.register_structure_hook(Channel, _channel)
-    converter.register_structure_hook_func(_is_tuple, _structure_tuple)
-    converter.register_structure_hook_func(_is_lengths, _structure_lengths)
-    converter.register_structure_hook_func(_is_choice, _structure_choice)
-    structure_proxy = make_dict_structure_fn(
-        ProxySettings, converter, _cattrs_forbid_extra_keys=True
-    )
-    converter.register_structure_hook(
-        ProxySettings, lambda value, kind: structure_proxy(proxy_table(_plain(value)), kind)
-    )
-    return converter
-
-
-_CONVERTER = _make_converter()
+    tree[last] = Raw(text)
 
 
 def _explain(error: BaseException, path: str) -> NoReturn:

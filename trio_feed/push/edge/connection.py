@@ -8,24 +8,19 @@ from typing import Any
 
 import h11
 import trio
-from attrs import frozen
-from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
 from wsproto.events import CloseConnection
 
-from ..fanout.waiting import WaitingBytes
 from ..problems import problem
-from .admission_check import AdmissionRules, CheckedH11
-from .error_boundary import ClientGone, ErrorBoundary, last_line
+from .admission_check import CheckedH11
+from .error_boundary import ClientGone, last_line
 from .inflate import FrameRefused, InboundFrames
-from .lifespan import ASGIApp, Message, Receive, Send
-from .limits import ServerLimits
-from .refusals import Refusals
+from .lifespan import Message, Receive, Send
+from .shared import Shared
 from .stream import ClientStream
-from .throttle import RowBudgets, TokenBucket
+from .throttle import TokenBucket
 
 CLOSE_S = 2.0
 """For the last message and hypercorn's clean-up, after the app has ended."""
@@ -38,22 +33,6 @@ _LONGEST_PACE_S = 1.0
 _BODY_PIECE = 32 * 1024
 _SKIP_PAUSE_S = 0.01
 """Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
-
-
-@frozen
-class Shared:
-    """What all connections of one server share.  ``state`` is the app's, from its lifespan."""
-
-    app: ASGIApp
-    config: Config
-    context: WorkerContext
-    state: dict[str, Any]
-    limits: ServerLimits
-    rules: AdmissionRules
-    boundary: ErrorBoundary
-    refusals: Refusals
-    waiting: WaitingBytes
-    requests: RowBudgets
 
 
 class Connection(TCPServer):

@@ -31,12 +31,13 @@ from ...metrics import Metrics
 from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules
 from .clients import Clients
-from .connection import Connection, Shared
+from .connection import Connection
 from .error_boundary import ErrorBoundary
 from .hypercorn_contract import check_hypercorn, hypercorn_config
 from .lifespan import ASGIApp, Lifespan
 from .limits import ServerLimits
 from .refusals import Refusals
+from .shared import Shared
 from .throttle import RowBudgets
 
 __all__ = ["ASGIApp", "check_hypercorn", "serve"]
