@@ -173,13 +173,14 @@ async def test_another_request_weight_counts_at_once_and_the_feed_stays(
                 await venues.apply(weighing(settings, 2400))
                 await venues.apply(weighing(settings, 2400))  # nothing new
             assert stack.ready.feeds == [feed]
-            assert repr(feed._weights) == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
+            shown = repr(feed._clients._weights)
+            assert shown == "<Weights direct: <WeightBudget 2400 of 2400 left>>"
             changed = [line for line in lines if line["event"] == "budget.changed"]
             assert [line["rest_weight_per_minute"] for line in changed] == [2400]
             assert "venue.started" not in [line["event"] for line in lines]
             await venues.apply(with_change(weighing(settings, 60), channels=("kline", "trade")))
             (feed,) = stack.ready.feeds
-            assert "of 60 left" in repr(feed._weights)
+            assert "of 60 left" in repr(feed._clients._weights)
 
 
 async def test_what_needs_a_restart_is_said(autojump_clock: trio.abc.Clock) -> None:

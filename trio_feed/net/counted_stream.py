@@ -42,8 +42,10 @@ class CountedStream(trio.abc.Stream):
         data = await self._receive(max_bytes)
         while not self.upgraded and self._before is not None and data:
             found = self._without_interim(self._before + data)
-            if found or self.ended.is_set():
-                return found or data
+            if found:
+                return found
+            if self.ended.is_set():
+                raise trio.BrokenResourceError(self.end)
             data = await self._receive(max_bytes)
         return data
 

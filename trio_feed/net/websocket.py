@@ -18,7 +18,7 @@ from attrs import frozen
 
 from ..environment import mono
 from ..errors import ConnectionLost, NetworkError, UpgradeRefused
-from ..supervise import HelperNursery
+from ..supervise import HelperNursery, root_cause
 from . import websocket_fast, websocket_library
 from .budgets import WaitQueue
 from .counted_stream import CountedStream
@@ -84,12 +84,10 @@ async def open_websocket(
     """An open WebSocket to ``url`` (ws or wss); closed when the block ends, whichever way.
 
     ``frames`` is what this one connection may send.  ``queue_size`` messages are buffered before
-    the peer is left to wait, and what one read brought more with the transport "fast".
-    ``is_quiet`` says whether a silence is known to be right: then it is no loss.  ``hints`` say
-    what to do about a status that the venue means in its own way, by those of ``blocking`` it shuts
-    out the address that we come from.  Raises TunnelError, UpgradeRefused, ConnectionLost;
-    SettingsError for a URL that is none.  What the block raises comes out as it is, never in an
-    exception group.
+    the peer is left to wait.  ``is_quiet`` says whether a silence is right, and no loss.  ``hints``
+    say what to do about a status that the venue means in its own way, by those of ``blocking`` it
+    shuts out our address.  Raises TunnelError, UpgradeRefused, ConnectionLost, SettingsError (of
+    the URL).  What the block raises comes out as it is, never in an exception group.
     """
     target = WebSocketUrl.parse(url)
     stream = await route.open(target.host, target.port, tls=target.tls)
@@ -136,8 +134,8 @@ class Socket:
         frames: FrameBudget,
         settings: _Settings,
     ) -> None:
-        self._target, self._stream, self._settings = target, stream, settings
-        self._name = name
+        self._target, self._name = target, name
+        self._stream, self._settings = stream, settings
         self._frames, self._sends = frames, WaitQueue()
         self._deadlines = settings.deadlines
         self._transport: Transport  # set by the upgrade
@@ -152,8 +150,8 @@ class Socket:
         self._opened_at = self._last_message = trio.current_time()
 
     def __repr__(self) -> str:
-        state = "lost" if self._verdict or self._stream.ended.is_set() else "open"
-        return f"<Socket {self._name} {state}, {self._messages} messages>"
+        ended = self._verdict or self._stream.ended.is_set()
+        return f"<Socket {self._name} {'lost' if ended else 'open'}, {self._messages} messages>"
 
     def statistics(self) -> SocketStatistics:
         return SocketStatistics(self._messages, self._stream.received_bytes, self._opened_at)
@@ -240,7 +238,7 @@ class Socket:
         finally:
             self._ended.set()
         if failure is not None:
-            error = websocket_library.translated(_first(failure))
+            error = websocket_library.translated(root_cause(failure))
             if not self._stream.upgraded:
                 raise self._translate(error)
             await self._breach(error)
@@ -340,13 +338,6 @@ class Socket:
         with trio.move_on_after(self._deadlines.close_s, shield=True):
             await self._ended.wait()
         self._transport_scope.cancel()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _one_line(error: BaseException) -> str:
