@@ -7,7 +7,8 @@ from attrs import define
 from ..model import EXACT, Interval, Kline, Source, Trade
 from . import calendar
 
-_ZERO = Decimal(0)
+EMPTY = Decimal(0)
+"""What was traded in a candle without trades."""
 
 
 @define(eq=False)
@@ -99,10 +100,10 @@ def flat_bar(interval: Interval, open_ms: int, price: Decimal, event_ms: int, la
         price,
         price,
         price,
-        _ZERO,
-        _ZERO,
-        _ZERO,
-        _ZERO,
+        EMPTY,
+        EMPTY,
+        EMPTY,
+        EMPTY,
         0,
         True,
         event_ms,

@@ -30,7 +30,7 @@ from attrs import define, field
 
 from ..model import Interval, Kline, Trade
 from . import calendar
-from .bar import Bar, flat_bar, quote_of
+from .bar import EMPTY, Bar, flat_bar, quote_of
 from .clock import TOLERANCE_MS
 
 Built = tuple[Interval, Kline]
@@ -199,7 +199,7 @@ class TradeBars:
             self._roll(time_ms)
         if not falls:
             self.last_ms = time_ms
-        quote = quote_of(trade)
+        quote = quote_of(trade) if self.intervals else EMPTY
         for interval in self.intervals:
             bar = self._bars.get(interval)
             if bar is None:
