@@ -251,19 +251,25 @@ class Connection:
         self._messages += len(messages)
         context.metrics.messages.labels(context.venue.NAME).inc(len(messages))
         said: list[Sequence[Data] | Transaction] = []
+        instruments = self.owner.instruments
         try:
             for raw in messages:
-                self._parse(raw, said)
+                self._parse(raw, instruments, said)
         finally:  # what came before the message that ends the connection counts
             if said:
                 self._note_data(received, mono)
                 for start in range(0, len(said), BATCH):
                     await self._hand_on(Incoming(said[start : start + BATCH], mono, received))
 
-    def _parse(self, raw: str | bytes, said: list[Sequence[Data] | Transaction]) -> None:
+    def _parse(
+        self,
+        raw: str | bytes,
+        instruments: Instruments,
+        said: list[Sequence[Data] | Transaction],
+    ) -> None:
         """One message: what it says about the market goes into ``said``."""
         try:
-            events = self.context.venue.parse(raw, self.owner.instruments)
+            events = self.context.venue.parse(raw, instruments)
         except BadMessage as error:
             self._note_bad_message(error)
             return
