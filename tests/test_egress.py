@@ -999,3 +999,15 @@ def test_a_proxy_table_that_is_off_does_not_count():
     off = "exchanges.x.connection.proxy.address=b:1"
     settings = load(assignments=[f"{KEY}=[{ON}]", off])
     assert make_egress(settings.exchanges["x"].connection).choose(T0).address == "a:1"
+
+
+def test_a_proxy_that_never_let_anything_through_is_not_shown_as_healthy() -> None:
+    """Between two tries neither, and where what lies behind it is to blame: an alarm looks here."""
+    pool = Egress([A], EgressSettings(cool_down_min_s=1, cool_down_max_s=2))
+    assert pool.statistics(T0)[0].state == "healthy"
+    pool.failed(A, T0, RESET)
+    assert pool.statistics(T0)[0].state == "cooling"
+    pool.failed(A, T0, errors.TunnelTimeout("a black hole", "CONNECT"))
+    assert pool.statistics(T0 + 100)[0].state == "cooling"
+    pool.succeeded(A, T0 + 101)
+    assert pool.statistics(T0 + 101)[0].state == "healthy"

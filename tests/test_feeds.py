@@ -219,11 +219,16 @@ async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
     autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = break_at(monkeypatch, 150.0, 400.0)
-    settings = settings_for_tests("service.same_bug_max=2", ".audit_after_s=0")
+    settings = settings_for_tests("service.same_bug_max=2", ".audit_after_s=0", TRADES, S30)
     with trio.fail_after(10_000), capture_logs() as logs:
-        async with open_stack(settings) as stack, push_client(stack) as client:
+        async with (
+            open_stack(settings) as stack,
+            push_client(stack) as client,
+            push_client(stack) as trades,
+        ):
             await trio.sleep(90)
             await subscribe(client, "BTCUSDT")
+            await trades.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
             await trio.sleep(10 * MINUTE)
             assert failed == [150.0, 400.0]
             assert finals(client, "BTCUSDT") == list(range(len(finals(client, "BTCUSDT"))))
@@ -234,10 +239,51 @@ async def test_a_bug_in_a_venue_makes_it_begin_anew_and_no_candle_is_missing(
             told = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
             assert told.count("stale") == 2
             assert told[-1] in ("live", "repaired")
+            assert trades_told(trades) == list(range(len(trades_told(trades))))
             assert not stack.ready.app.report.not_ready()
     crashes = [line for line in logs if line["event"] == "venue.crashed"]
     assert [line["venue"] for line in crashes] == [VENUE] * 2
     assert all(line["problem"].startswith("Bug at test_feeds.py:") for line in crashes)
+
+
+TRADES = '.channels=["kline", "trade"]'
+S30 = '.trade_intervals=["30s"]'
+"""Candles of trades go on behind what is stored, so trades of before come again."""
+
+
+def trades_told(client: PushClient) -> list[int]:
+    """Ids of the trades that came, from 0 on."""
+    sent = [m for m in client.messages if m["type"] == "trade_data" and not m.get("snapshot")]
+    ids = [int(m["data"]["data"]["trade_id"]) for m in sent]
+    assert len(ids) > 25
+    return [each - ids[0] for each in ids]
+
+
+async def test_a_venue_that_begins_anew_by_other_settings_says_how_it_stands(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Each trade comes once, and what was stale is not for ever."""
+    settings = settings_for_tests(".audit_after_s=0", TRADES, S30)
+    with trio.fail_after(10_000):
+        async with open_stack(settings) as stack, push_client(stack) as client:
+            await trio.sleep(90)
+            await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            await trio.sleep(100)
+            await stack.ready.venues.apply(with_change(settings, close_grace_s=4.0))
+            await trio.sleep(200)
+            told = [m["data"] for m in client.messages if m["type"] == "stream_status"]
+            by_channel: dict[str, list[str]] = {}
+            for each in told:
+                by_channel.setdefault(each.get("channel", "kline"), []).append(each["status"])
+            assert {name: states[0] for name, states in by_channel.items()} == {
+                "trade": "stale", "kline": "stale",
+            }  # fmt: skip
+            assert {states[-1] for states in by_channel.values()} <= {"live", "repaired"}
+            assert trades_told(client) == list(range(len(trades_told(client))))
+            await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade", id="again")
+            confirmed = await client.wait_for(lambda m: m.get("id") == "again")
+            assert confirmed["data"]["upstream"] == "live"
 
 
 async def test_the_same_bug_again_and_again_ends_the_process(

@@ -84,9 +84,12 @@ class Lagging(Journal):
 class PrivateNode:
     """A journal, the feed on top of it, and boxes that come and go."""
 
-    def __init__(self, auth: AuthSettings = AUTH, **more: Any) -> None:
+    def __init__(
+        self, auth: AuthSettings = AUTH, shared_epoch: int | None = None, **more: Any
+    ) -> None:
         self.metrics = Metrics()
         self.backend = MemoryJournalBackend(T_MS)
+        self.backend.shared_epoch = shared_epoch
         self.journal = Lagging(
             self.backend,
             SettlementSettings(**more),
@@ -253,6 +256,17 @@ async def test_a_place_in_the_events_of_one_user_is_none_in_anothers(
         await private.authenticate(Authenticate(Secret(KEYS[2]), Since(mine["epoch"], 2)))
         assert (box.messages[1]["user_id"], box.messages[1]["recovered"]) == (2, False)
         assert box.offsets == []
+
+
+async def test_the_place_of_a_client_that_an_older_version_served_counts(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Version 1 of the journal told the same epoch to all users."""
+    async with private_node(shared_epoch=T_MS) as node:
+        await node.settle(*[1] * 5)
+        async with node.session() as (box, private):
+            await private.authenticate(ask(1, 3, T_MS))
+            assert (box.messages[0]["recovered"], box.offsets) == (True, [4, 5])
 
 
 async def test_a_long_replay_waits_for_its_reader(autojump_clock: trio.abc.Clock) -> None:

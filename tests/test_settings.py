@@ -299,3 +299,15 @@ def test_another_certificate_wants_no_restart() -> None:
     )
     assert needing_restart(own, new) == []
     assert needing_restart(own, load()) == ["server.tls_cert_file"]
+
+
+def test_a_file_per_key_adds_up(tmp_path: Path) -> None:
+    """As ``trio_feed key`` prints them, one for each user."""
+    files = []
+    for name, user in (("alice", 1), ("bob", 2)):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(
+            f'[[auth.api_keys]]\nname = "{name}"\nuser_id = {user}\nsha256 = "{user:064x}"\n'
+        )
+        files.append(path)
+    assert [key.name for key in load(files).auth.api_keys] == ["alice", "bob"]

@@ -288,7 +288,10 @@ async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.a
         assert [(m.user_id, m.offset) for m in harness.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
 
 
-@pytest.mark.parametrize("odd", ["1e99999999999999999999", "-1e-99999999999999999999"])
+@pytest.mark.parametrize(
+    "odd", ["1e99999999999999999999", "-1e-99999999999999999999", "9" * 5_000],
+    ids=["large", "small", "long"],
+)  # fmt: skip
 @pytest.mark.parametrize("place", ["data", "user_id", "the event", "order_id"])
 @pytest.mark.parametrize("lines", [True, False])
 async def test_a_number_beyond_all_bounds_costs_its_own_event_only(

@@ -142,10 +142,9 @@ class Feeds:
 
     async def _replace(self, own: RunningFeed) -> None:
         async with self._turn:
-            before = set(own.feed.stream_keys())
-            own.feed = await self._make(own.name, own.settings)
-            own.feed.interrupted()
-            self._close(before - set(own.feed.stream_keys()))
+            old, own.feed = own.feed, await self._make(own.name, own.settings)
+            own.feed.take_over(old)
+            self._close(set(old.stream_keys()) - set(own.feed.stream_keys()))
 
     async def apply(self, settings: Settings) -> None:
         """Make the feeds fit ``settings``, which were checked; those that do not change go on
@@ -156,7 +155,7 @@ class Feeds:
             if restart := needing_restart(old, settings):
                 log.warning("settings.need_restart", keys=restart)
             for name in [name for name in self._feeds if name not in wanted]:
-                self._close(await self._end(name))
+                self._close((await self._end(name)).stream_keys())
             for name, exchange in wanted.items():
                 own = self._feeds.get(name)
                 if own is None:
@@ -170,9 +169,9 @@ class Feeds:
                 if _only_symbols_differ(own.settings, exchange):
                     await self._change(own, exchange)
                 else:
-                    before = await self._end(name)
-                    feed = await self._start(name, exchange)
-                    self._close(before - set(feed.stream_keys()))
+                    ended = await self._end(name)
+                    feed = await self._start(name, exchange, instead_of=ended)
+                    self._close(set(ended.stream_keys()) - set(feed.stream_keys()))
             log.info("settings.applied", venues=list(self._feeds), need_restart=restart)
 
     def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
@@ -185,20 +184,24 @@ class Feeds:
             self._context.budgets.resize(own.feed.venue.SHARES, new)
             log.info("budget.changed", venue=own.feed.venue.NAME, rest_weight_per_minute=new)
 
-    async def _start(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
+    async def _start(
+        self, name: str, exchange: ExchangeSettings, instead_of: VenueFeed | None = None
+    ) -> VenueFeed:
         feed = await self._make(name, exchange)
+        if instead_of is not None:
+            feed.take_over(instead_of)
         own = self._feeds[name] = RunningFeed(name, feed, exchange)
         self._nursery.start_soon(self._run, own, name=f"feed {name}")
         log.info("venue.started", venue=name)
         return own.feed
 
-    async def _end(self, name: str) -> set[StreamKey]:
-        """Stop a feed.  Returns what it consisted of."""
+    async def _end(self, name: str) -> VenueFeed:
+        """Stop a feed.  Returns it as it was."""
         own = self._feeds.pop(name)
         own.scope.cancel()
         await own.over.wait()
         log.info("venue.ended", venue=name)
-        return set(own.feed.stream_keys())
+        return own.feed
 
     def _close(self, stream_keys: Iterable[StreamKey]) -> None:
         for stream_key in stream_keys:

@@ -23,7 +23,11 @@ ODD_TIME_MS = 60_000
 
 
 class TradeCandles:
-    """Of one symbol.  ``built``: something was taken since the last :meth:`collect`."""
+    """Of one symbol.  ``built``: something was taken since the last :meth:`collect`.
+
+    ``told_to``: id of the last trade that was given on as news.  ``known_to``: up to this one they
+    were by the engine before this one; they come again for the candles only.
+    """
 
     def __init__(self, scope: Scope, ends: Mapping[Interval, End]) -> None:
         settings = scope.settings
@@ -31,6 +35,8 @@ class TradeCandles:
         self._early = EarlyClose(settings.close == "proven")
         self._key = scope.channel_keys.get(Channel.TRADE)
         self.built = False
+        self.told_to: int | None = None
+        self.known_to: int | None = None
         self._publish_interval_s = settings.publish_interval_ms / 1000
         self._next_open_at = Mono(0.0)
         intervals = settings.trade_intervals
@@ -166,7 +172,15 @@ class TradeCandles:
                 out += scope.status.hole(key, (each.first_ms, each.last_ms))
         if key is not None:
             wall = float(now.wall)
-            out += [ChannelNews(key, trade, scope.source, wall) for trade in taken.trades]
+            trades = taken.trades if self.known_to is None else self._unknown(taken)
+            out += [ChannelNews(key, trade, scope.source, wall) for trade in trades]
+
+    def _unknown(self, taken: Taken) -> Iterable[Trade]:
+        known_to = self.known_to
+        fresh = [t for t in taken.trades if known_to is None or t.trade_id > known_to]
+        if fresh or taken.breaks:  # ids may have begun anew
+            self.known_to = None
+        return taken.trades if taken.breaks else fresh
 
     def _repaired(self, out: list[Effect]) -> None:
         """Nothing is missing any more, whatever times the trades of the gap had."""

@@ -102,9 +102,12 @@ class SymbolEngine:
         self.candles.time_moved(now)
         self._alarm.want(now.mono)
 
-    def interrupted(self) -> None:
-        """It takes the place of another one that broke off; subscribers were told."""
+    def take_over(self, old: "SymbolEngine") -> None:
+        """It takes the place of another one that ended: subscribers know that nothing came since,
+        and which trades did before."""
         self._scope.status.interrupted(self.stream_keys)
+        if self.trades is not None and old.trades is not None:
+            self.trades.known_to = old.trades.told_to
 
     def use(self, streams: Iterable[Stream], now: Now, *, problem: str = "") -> list[Effect]:
         """These are its streams from now on.  ``problem``: why it does not trade."""
@@ -138,6 +141,7 @@ class SymbolEngine:
             trades.collect(now, out)
             # To see what is quiet since.
             self._alarm.want(now.mono + self._scope.settings.close_grace_s)
+            trades.told_to = trades.trades.sequence.last_id
         for flows in began:
             out += self.upstream.flows(flows, now)
         if self.upstream.liveness.wake_at < self._alarm.at:
@@ -245,6 +249,7 @@ class SymbolEngine:
             case TradeQuestion():
                 if self.trades is not None:
                     self.trades.refilled((r for r in rows if isinstance(r, Trade)), now, out)
+                    self.trades.told_to = self.trades.trades.sequence.last_id
             case BookQuestion():
                 out += self.channels.snapshot(rows, self.upstream.streams_of(Kind.BOOK), now)
             case LatestQuestion(interval):

@@ -26,6 +26,8 @@ class RestClients:
     route: Route
     budgets: Budgets
     driver: Driver
+    rest: RestClient | None = field(init=False, default=None)
+    """The venue's, while it is open."""
     _weights: Weights = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -41,7 +43,8 @@ class RestClients:
         url = self.settings.connection.rest_url or self.venue.REST_URL
         if not url or not self.venue.LISTED:  # where nothing is listed nothing is asked about
             return None
-        return await self._open(stack, url, self._weights, {})
+        self.rest = await self._open(stack, url, self._weights, {})
+        return self.rest
 
     async def open_nodes(self, stack: AsyncExitStack) -> list[RestClient]:
         """A client and a budget per node of the chain, closed with ``stack``."""

@@ -47,6 +47,7 @@ from .driver import EVERY, Driver
 from .fetcher import Fetcher
 from .newcomers import Newcomers
 from .pool import Pool
+from .readiness import why_not_ready
 from .rest_clients import RestClients
 from .rules import rules_of
 from .symbols import WantedSymbols
@@ -77,6 +78,10 @@ class VenueFeed:
         self._ask_again = trio.Event()
         connection = settings.connection
         self._dials = context.budgets.dials(venue.SHARES, *venue.DIALS)
+        if connection.proxy.address and not connection.proxy.enabled:
+            self._log.warning(
+                "proxy.not_used", address=connection.proxy.address, problem="enabled is false"
+            )
         self._route = Route(
             dial=context.environment.dial,
             proxy_settings=connection.proxy,
@@ -148,19 +153,10 @@ class VenueFeed:
 
     def not_ready(self, fresh_s: float) -> str:
         """Why this venue's data is not fresh; empty when it is."""
-        name, oldest = self.venue.NAME, self._environment.now_ms() - fresh_s * 1000
-        if not self.pool.slots:
-            said = (f"{symbol}: {problem}" for symbol, problem in self._symbols.problems.items())
-            return f"{name}: {next(said, 'no instruments yet')}"
-        for slot in self.pool.slots:
-            if not slot.live:
-                return f"{name}: {slot.name} does not deliver"
-            silent = (slot.last_message_ms or 0) < oldest
-            if silent and not self.driver.is_quiet(slot.plan.streams):
-                return f"{name}: {slot.name} is silent"
-        if behind := self.driver.behind():
-            return f"{name}: {behind} series lack closed candles"
-        return ""
+        rest, oldest_ms = self._clients.rest, self._environment.now_ms() - fresh_s * 1000
+        asked = "" if rest is None else rest.problem
+        why = why_not_ready(self.pool, self.driver, self._symbols.problems, asked, oldest_ms)
+        return f"{self.venue.NAME}: {why}" if why else ""
 
     def clock_error_ms(self) -> float | None:
         """By how much our calendar is ahead of the exchange's; None while unknown."""
@@ -175,10 +171,11 @@ class VenueFeed:
         for engine in self.driver.engines.values():
             self.driver.perform(engine, engine.broke_off(reason))
 
-    def interrupted(self) -> None:
-        """This feed takes the place of one that broke off; subscribers were told."""
-        for engine in self.driver.engines.values():
-            engine.interrupted()
+    def take_over(self, old: "VenueFeed") -> None:
+        """This feed takes the place of one that ended or broke off; subscribers were told."""
+        for symbol, engine in self.driver.engines.items():
+            if (before := old.driver.engines.get(symbol)) is not None:
+                engine.take_over(before)
 
     def change(
         self, settings: ExchangeSettings, stored_ends: Mapping[Series, StoredEnd]

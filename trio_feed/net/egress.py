@@ -124,6 +124,7 @@ class Egress:
             health.latency_s = kept_s + (took_s - kept_s) * _NEWEST_COUNTS
             health.measured = now
         health.successes += 1
+        health.failed_last = False
         health.let_in = True
         health.in_a_row = 0
         health.target_errors = self._target_errors(health, now)
@@ -149,6 +150,7 @@ class Egress:
         health, policy = self._health[proxy], self._policy
         cooling = health.cools(now)
         health.failures += 1
+        health.failed_last = True
         health.problem = " ".join(str(error).split())[:300]
         if isinstance(error, ProxyAuthRequired):
             health.let_in = False

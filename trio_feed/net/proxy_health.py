@@ -43,6 +43,8 @@ class ProxyHealth:
     target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
+    failed_last: bool = False
+    """Whatever was tried last failed, also where that was not the proxy's fault."""
     down: bool = False
     reported_down: bool = False
     let_in: bool = False  # by our credentials, since they were refused last
@@ -74,7 +76,7 @@ class ProxyHealth:
         return ProxyStatistics(
             address=address,
             kind=kind,
-            state="cooling" if self.cools(now) else "healthy",
+            state="cooling" if self.failed_last or self.cools(now) else "healthy",
             failures=self.failures,
             successes=self.successes,
             cool_s=self.cool_s(now),

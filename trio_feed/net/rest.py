@@ -21,7 +21,7 @@ from attrs import evolve, field, frozen
 
 from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..environment import mono
-from ..errors import RateLimited, RestError, RestRefused, TunnelTimeout
+from ..errors import NetworkError, RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
@@ -101,7 +101,10 @@ async def open_rest(
 
 
 class RestClient:
-    """Made by :func:`open_rest`; any number of tasks may call it at once."""
+    """Made by :func:`open_rest`; any number of tasks may call it at once.
+
+    ``problem``: why the last call failed, in one line; empty: it did not.
+    """
 
     def __init__(
         self, url: RestUrl, route: Route, settings: RestSettings, stack: AsyncExitStack
@@ -110,6 +113,7 @@ class RestClient:
         self._weights, self._dialect = settings.weights, settings.dialect
         self._pools: dict[Exit, HttpPool] = {}
         self._odd_again: dict[str, Mono] = {}
+        self.problem = ""
 
     def __repr__(self) -> str:
         return f"<RestClient {self._url.host} {self._weights!r}>"
@@ -133,6 +137,15 @@ class RestClient:
         return await self._answer(request, weight)
 
     async def _answer(self, request: Request, weight: int) -> Answer:
+        try:
+            answer = await self._try(request, weight)
+        except NetworkError as error:
+            self.problem = str(error)
+            raise
+        self.problem = ""
+        return answer
+
+    async def _try(self, request: Request, weight: int) -> Answer:
         async def admit(exit_: Exit, still: Callable[[], bool]) -> bool:
             def ask() -> float | None:
                 self._refuse_while_banned()

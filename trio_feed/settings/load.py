@@ -157,10 +157,16 @@ def _read(file: Path) -> Tree:
         raise SettingsError(str(file), f"not TOML: {error}") from None
 
 
+_COLLECTED = ("api_keys", "publishers")
+"""Arrays of tables that add up over files: a file per key is what ``trio_feed key`` prints."""
+
+
 def _merge(into: Tree, new: Tree) -> None:
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(_opened(into, key), dict):
             _merge(into[key], value)
+        elif key in _COLLECTED and isinstance(value, list) and isinstance(into.get(key), list):
+            into[key] = [*into[key], *value]
         else:
             into[key] = value
 

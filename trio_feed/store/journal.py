@@ -72,6 +72,8 @@ class JournalBackend(Protocol):
 
     epoch: int
     """Of all offsets here; another file has another."""
+    shared_epoch: int | None
+    """What clients of an older version, which told one epoch to all users, know in its place."""
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
         """Keep what is new, all or nothing, durably."""
@@ -207,7 +209,7 @@ class Journal:
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self.epoch = backend.epoch
+        self.epoch, self.shared_epoch = backend.epoch, backend.shared_epoch
         self._backend, self._settings = backend, settings
         self._now_ms, self._metrics = now_ms, metrics
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None

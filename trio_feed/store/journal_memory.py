@@ -11,6 +11,7 @@ class MemoryJournalBackend:
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
+        self.shared_epoch: int | None = None
         self._events: dict[EventKey, tuple[float, list[PrivateMessage]]] = {}
         self._owners: dict[int, tuple[int, float]] = {}
         self._heads: dict[int, int] = {}

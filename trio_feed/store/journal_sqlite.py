@@ -47,8 +47,14 @@ _BUSY_S = 1.0
 class SqliteJournalBackend:
     """See :class:`trio_feed.store.journal.JournalBackend`; made by :func:`open_journal_backend`."""
 
-    def __init__(self, writer: sqlite3.Connection, reader: sqlite3.Connection, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(
+        self,
+        writer: sqlite3.Connection,
+        reader: sqlite3.Connection,
+        epoch: int,
+        shared_epoch: int | None,
+    ) -> None:
+        self.epoch, self.shared_epoch = epoch, shared_epoch
         self._writer, self._reader = writer, reader
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
@@ -123,7 +129,7 @@ def open_journal_backend(path: Path, *, now_ms: float) -> SqliteJournalBackend:
         for _ in range(2):
             opened.append(_connect(path))
         writer, reader = opened
-        return SqliteJournalBackend(writer, reader, _prepare(writer, path, now_ms))
+        return SqliteJournalBackend(writer, reader, *_prepare(writer, path, now_ms))
     except (OSError, sqlite3.Error, StartError) as error:
         for connection in opened:
             connection.close()
@@ -167,9 +173,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
 
 
-def _prepare(db: sqlite3.Connection, path: Path, now_ms: float) -> int:
+def _prepare(db: sqlite3.Connection, path: Path, now_ms: float) -> tuple[int, int | None]:
     """Bring the tables to today's version, all or nothing.  Returns the epoch, which a file keeps
-    for life."""
+    for life, and the one that version 1 told to all users, None where that never was."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("BEGIN IMMEDIATE")  # an exception closes the connection, and that rolls back
@@ -177,13 +183,16 @@ def _prepare(db: sqlite3.Connection, path: Path, now_ms: float) -> int:
     if before == 1:
         for statement in _FROM_1:
             db.execute(statement)
+        db.execute("INSERT INTO meta SELECT 'shared_epoch', value FROM meta WHERE key = 'epoch'")
         log.info("journal.migrated", path=str(path), before=before, now=_VERSION)
     for statement in _TABLES:
         db.execute(statement)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(_VERSION),))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (str(int(now_ms)),))
     db.execute("COMMIT")
-    return int(_one(db, "SELECT value FROM meta WHERE key = ?", "epoch"))
+    read = "SELECT value FROM meta WHERE key = ?"
+    shared = _one(db, read, "shared_epoch")
+    return int(_one(db, read, "epoch")), None if shared is None else int(shared)
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

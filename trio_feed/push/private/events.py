@@ -67,7 +67,7 @@ class PrivateFeed:
     """All users with a session.  Synchronous but for looking things up in the journal."""
 
     def __init__(self, journal: Journal, now_ms: Callable[[], float], metrics: Metrics) -> None:
-        self._epoch = journal.epoch
+        self._epoch, self._shared_epoch = journal.epoch, journal.shared_epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
         self._streams: dict[int, _Stream] = {}
 
@@ -133,10 +133,9 @@ class PrivateFeed:
     ) -> list[PrivateMessage] | None:
         """The beginning of what came after ``since``; None: not all of it is there any more.
         Raises JournalError."""
-        if (
-            since.epoch != self.epoch_of(subscription.stream.user_id)
-            or since.offset > subscription.offset
-        ):
+        if since.epoch not in (self.epoch_of(subscription.stream.user_id), self._shared_epoch):
+            return None
+        if since.offset > subscription.offset:
             return None
         if since.offset == subscription.offset:
             return []

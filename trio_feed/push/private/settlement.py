@@ -35,6 +35,7 @@ def _number(text: str) -> Decimal | _Unreadable:
 
 _decode = msgspec.json.Decoder(float_hook=_number).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_look = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -81,11 +82,23 @@ def _parsed(text: bytes, problem: str) -> Any:
     try:
         return _decode(text)
     except _NOT_JSON:
-        raise BadBody(400, problem) from None
+        if not _is_json(text):
+            raise BadBody(400, problem) from None
+        return _Unreadable()  # a number of 5,000 digits, say
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _look(text.decode())
+    except (*_NOT_JSON, UnicodeDecodeError):
+        return False
+    return True
 
 
 def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
     """One event of a publisher -> the deliveries to its users.  Raises BadEvent."""
+    if isinstance(event, _Unreadable):
+        raise BadEvent("a number or a text in it cannot be read")
     if not isinstance(event, dict):
         raise BadEvent("the event is not a JSON object")
     event_id = _required(event, "event_id", _TEXT)
