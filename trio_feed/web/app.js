@@ -226,15 +226,22 @@ class Market {
     const { rows, last } = this.#candles;
     say(byId("last"), last ? price(last.close, this.#decimals) : "–");
     const at = rows.find((row) => row.time === this.#chart.hovered) ?? last;
-    const before = rows.at(-2)?.close;
+    const day = Number.isFinite(this.#top.open);
+    const before = day ? this.#top.open : rows.at(-2)?.close;
     const change = last && before ? (last.close / before - 1) * 100 : NaN;
-    say(byId("change"), Number.isFinite(change) ? `${change >= 0 ? "+" : ""}${change.toFixed(2)} %` : "");
+    say(byId("change"), Number.isFinite(change) ? `${change >= 0 ? "+" : ""}${change.toFixed(2)} %${day ? " (24 h)" : ""}` : "");
     byId("change").className = `change ${change >= 0 ? "up" : "down"}`;
-    byId("change").title = "since the close of the candle before";
+    byId("change").title = day ? "in 24 hours, by the ticker" : "since the close of the candle before";
     const { symbol } = this.#choice;
     document.title = last ? `${price(last.close, this.#decimals)} ${symbol} · trio_feed` : "trio_feed";
     const show = (value) => price(value, this.#decimals);
-    say(byId("legend"), at ? `${moment(at.time * 1000)}   O ${show(at.open)}  H ${show(at.high)}  L ${show(at.low)}  C ${show(at.close)}  V ${compact(at.volume)}  ${at.source}` : "Waiting for candles …");
+    const parts = at && [
+      moment(at.time * 1000), `O ${show(at.open)}`, `H ${show(at.high)}`, `L ${show(at.low)}`,
+      `C ${show(at.close)}`, `V ${compact(at.volume)}`, at.source,
+    ];
+    // Only between the parts a line may break.
+    const legend = parts?.map((part) => part.replaceAll(" ", "\u00a0")).join("   ");
+    say(byId("legend"), legend ?? "Waiting for candles …");
   }
 
   #badges() {

@@ -45,7 +45,7 @@ export function price(value, decimals) {
   return grouped.get(decimals).format(value);
 }
 
-const compactFormat = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 2 });
+const compactFormat = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 4 });
 export const compact = (value) => (Number.isFinite(value) ? compactFormat.format(value) : "–");
 
 const integers = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });

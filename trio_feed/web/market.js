@@ -42,14 +42,17 @@ export class Top {
   #bid = NaN;
   #ask = NaN;
   #sizes = [NaN, NaN];
+  open = NaN; // 24 hours ago, where the ticker says
 
   begin() {
+    this.open = NaN;
     this.#bid = this.#ask = NaN;
     this.#sizes = [NaN, NaN];
   }
 
-  ticker({ bid, bid_size: bidSize, ask, ask_size: askSize }) {
+  ticker({ open, bid, bid_size: bidSize, ask, ask_size: askSize }) {
     const read = (value, before) => (value === null || value === undefined ? before : Number(value));
+    this.open = read(open, this.open);
     this.#bid = read(bid, this.#bid);
     this.#ask = read(ask, this.#ask);
     this.#sizes = [read(bidSize, this.#sizes[0]), read(askSize, this.#sizes[1])];

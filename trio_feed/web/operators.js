@@ -46,7 +46,7 @@ function connectionRows(status, rates, serverNow) {
         { text: String(names.length), title: names.slice(0, MOST_NAMES).join("\n") + more, className: "n" },
         number(whole(one.message_count)),
         number(Number.isFinite(rate) ? rate.toFixed(1) : "–"),
-        { text: duration(age), className: ageClass(age) },
+        { text: Number.isFinite(age) ? `${whole(age / 1000)} s` : "–", className: ageClass(age) },
         number(whole(one.attempts)),
         { text: one.problem || "–", className: "words" },
       ]);
@@ -60,6 +60,8 @@ function proxyRows(status) {
   const of = ([venue, { proxies = [] }]) => proxies.map((proxy) => [
     venue, `${proxy.kind} ${proxy.address}`, stateCell(String(proxy.state)),
     number(whole(proxy.successes)), number(whole(proxy.failures)),
+    number(proxy.latency_ms === null ? "–" : duration(proxy.latency_ms)),
+    { text: proxy.problem || "–", className: "words" },
   ]);
   return Object.entries(status.venues ?? {}).flatMap(of);
 }
