@@ -174,7 +174,9 @@ class Market {
     else if (type === "book_data" && data.data) this.#top.book(data.data);
     else if (data.interval && type === "subscription_confirmed") this.#upstream(data.upstream, data.problem);
     else if (data.interval && type === "stream_status") this.#status(data, message.timestamp);
-    if (type.endsWith("_data") && data.event_time) this.#latency.add(data, Date.now());
+    // What comes in a repair is old, and says nothing about the way.
+    const live = this.#stream === "live" && data.event_time;
+    if (live && type.endsWith("_data")) this.#latency.add(data, Date.now());
     this.#frame();
   }
 

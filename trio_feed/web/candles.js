@@ -93,7 +93,7 @@ export class CandleChart {
       autoSize: true,
       // The logo would come with a style element, which our policy forbids; the page has a line.
       layout: { attributionLogo: false, fontSize: 11, fontFamily: "inherit" },
-      timeScale: { timeVisible: true, rightOffset: 4, minBarSpacing: 1, tickMarkFormatter: tick },
+      timeScale: { timeVisible: true, rightOffset: 4, minBarSpacing: 1, maxBarSpacing: 28, tickMarkFormatter: tick },
       crosshair: { mode: 0 },
       localization: { locale: "en-GB", timeFormatter: (time) => moment(time * 1000) },
     });
@@ -170,7 +170,7 @@ export class CandleChart {
       this.#first = false;
       const shown = this.#container.clientWidth < 600 ? SHOWN_ON_A_PHONE : SHOWN;
       const to = candles.rows.length;
-      this.#chart.timeScale().setVisibleLogicalRange({ from: Math.max(0, to - shown), to: to + 4 });
+      this.#chart.timeScale().setVisibleLogicalRange({ from: to - shown, to: to + 4 });
     }
   }
 
