@@ -8,7 +8,9 @@ import { startOperators } from "./operators.js";
 import { Repairs, showStrip, showTable } from "./repairs.js";
 
 const HISTORY_ROWS = 500;
+const OLDER_EVERY_MS = 1500;
 const NOTICE_MS = 10_000;
+const OLDER = "older"; // the id of such a question
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800, M: 2592000 };
 
 const secondsOf = (interval) => Number.parseInt(interval, 10) * (UNITS[interval.at(-1)] ?? 60);
@@ -102,6 +104,7 @@ class Market {
   #number = 0; // of the choice; part of every subscription_id
   #stream = "";
   #problem = "";
+  #olderAskedAt = -Infinity;
   #connection;
 
   constructor() {
@@ -127,6 +130,7 @@ class Market {
     this.#choice = choice;
     this.#stream = this.#problem = "";
     this.#decimals = 0;
+    this.#olderAskedAt = -Infinity;
     this.#candles.replace([]);
     this.#repairs.begin(secondsOf(choice.interval));
     for (const part of [this.#tape, this.#top, this.#latency]) part.begin();
@@ -167,7 +171,8 @@ class Market {
       return;
     }
     if (!String(data.subscription_id).endsWith(`-${this.#number}`)) return;
-    if (type === "history_data") this.#history(data);
+    if (type === "history_data" && message.id === OLDER) this.#older(data);
+    else if (type === "history_data") this.#history(data);
     else if (type === "kline_data") this.#kline(data);
     else if (type === "trade_data" && data.data) this.#tape.add(data.data);
     else if (type === "ticker_data" && data.data) this.#top.ticker(data.data);
@@ -184,6 +189,26 @@ class Market {
     this.#candles.replace(data.data ?? []);
     for (const { open, close } of this.#candles.rows.slice(-50)) this.#refine(open, close);
     this.#chart.begin(this.#decimals, secondsOf(this.#choice.interval));
+  }
+
+  /** Asks for what lies before the oldest candle, when somebody looks there. */
+  #askOlder() {
+    const first = this.#candles.rows[0];
+    const now = performance.now();
+    if (!first || this.#candles.full || !this.#chart.wantsOlder) return;
+    if (now - this.#olderAskedAt < OLDER_EVERY_MS) return;
+    this.#olderAskedAt = now;
+    const { exchange, symbol, interval } = this.#choice;
+    const [id] = this.#ids();
+    const question = { exchange, symbol, interval, subscription_id: id, limit: HISTORY_ROWS };
+    this.#connection.ask({ type: "history", ...question, to: first.time, id: OLDER });
+  }
+
+  #older(data) {
+    const number = this.#candles.prepend(data.data ?? []);
+    if (number) this.#chart.redrawAll();
+    // Where there is no more it may come yet (a service fills its history), but not at once.
+    else this.#olderAskedAt = performance.now() + 10 * OLDER_EVERY_MS;
   }
 
   #kline({ data, received_at: receivedAt }) {
@@ -216,6 +241,7 @@ class Market {
   #draw() {
     if (!this.#choice) return;
     this.#chart.draw(this.#candles);
+    this.#askOlder();
     this.#tape.show(this.#choice.channels.has("trade"));
     this.#top.show(this.#topChannel() !== "", this.#decimals);
     showTable(this.#repairs);

@@ -2,8 +2,9 @@
 
 import { clock, moment } from "./dom.js";
 
-const MOST = 2000;
-const KEPT = 1500;
+const MOST = 5000;
+const KEPT = 4000;
+const OLDER_WITHIN = 30; // candles left of what is to be seen: then older ones are wanted
 const SHOWN = 120;
 const SHOWN_ON_A_PHONE = 55;
 
@@ -33,6 +34,20 @@ export class Candles {
 
   replace(rows) {
     this.rows = rows.map(candleOf).filter(Boolean).slice(-KEPT);
+  }
+
+  /** Puts older ones before; how many that were. */
+  prepend(rows) {
+    const first = this.rows[0]?.time ?? Infinity;
+    const room = Math.max(0, KEPT - this.rows.length);
+    const older = rows.map(candleOf).filter((candle) => candle && candle.time < first);
+    const taken = room ? older.slice(-room) : [];
+    this.rows = [...taken, ...this.rows];
+    return taken.length;
+  }
+
+  get full() {
+    return this.rows.length >= KEPT;
   }
 
   /** The candle, or null: it cannot be read, or is older than all that are kept. */
@@ -140,6 +155,12 @@ export class CandleChart {
     this.#chart.timeScale().applyOptions({ secondsVisible: seconds < 60 });
     this.#whole = true;
     this.#first = true;
+  }
+
+  /** Whether its reader is near the oldest candle. */
+  get wantsOlder() {
+    const range = this.#chart.timeScale().getVisibleLogicalRange();
+    return range !== null && range.from < OLDER_WITHIN;
   }
 
   redrawAll() {

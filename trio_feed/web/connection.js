@@ -44,6 +44,11 @@ export class Connection {
     this.#send({ type: "unsubscribe", ...rest });
   }
 
+  /** A question that is not asked again after a reconnect. */
+  ask(request) {
+    this.#send(request);
+  }
+
   #connect() {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = 0;
@@ -107,8 +112,9 @@ export class Connection {
     const subscription = this.#subscriptions.get(data?.subscription_id);
     if (!subscription) return;
     this.#failures = 0;
-    // A confirmation repeats the offset that was asked from, or tells a new beginning.
-    if (Number.isInteger(data.offset)) subscription.since = { epoch: data.epoch, offset: data.offset };
+    // A confirmation repeats the offset that was asked from, or tells a new beginning.  The answer
+    // to a question (`id`) is of its own time.
+    if (Number.isInteger(data.offset) && message.id === undefined) subscription.since = { epoch: data.epoch, offset: data.offset };
     this.#onMessage(message);
   }
 }
