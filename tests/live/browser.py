@@ -46,6 +46,8 @@ class Page:
 
     connection: trio_websocket.WebSocketConnection
     complaints: list[str] = field(factory=list)
+    frames: list[str] = field(factory=list)
+    """Texts on its WebSockets, both ways; only of the last thousand."""
     _numbers: Any = field(factory=itertools.count)
     _replies: dict[int, dict[str, Any]] = field(factory=dict)
     _changed: trio.Event = field(factory=trio.Event)
@@ -101,10 +103,16 @@ class Page:
                     self._replies[message["id"]] = message
                     self._changed.set()
                     self._changed = trio.Event()
+                elif message["method"] in _FRAMES:
+                    self.frames.append(message["params"]["response"]["payloadData"])
+                    del self.frames[:-1000]
                 elif complaint := _complaint(message["method"], message["params"]):
                     self.complaints.append(complaint)
         except trio_websocket.ConnectionClosed:
             return
+
+
+_FRAMES = ("Network.webSocketFrameSent", "Network.webSocketFrameReceived")
 
 
 def _complaint(method: str, params: dict[str, Any]) -> str:

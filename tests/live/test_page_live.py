@@ -137,10 +137,14 @@ async def test_it_resumes_when_the_service_starts_again(tmp_path: Path) -> None:
             service.process.send_signal(signal.SIGTERM)
             badge = "document.querySelector('#badge-connection').textContent"
             await page.until(f"{badge}.startsWith('reconnecting')", 15)
+            page.frames.clear()
             await service.process.wait()
             async with running(tmp_path, f"server.port={port}"):
                 await page.until(f"{badge} === 'connected' && {STATE} === 'live'", 30)
                 await until_changed(page)
+            asked = [json.loads(frame) for frame in page.frames if '"subscribe"' in frame]
+            assert [each for each in asked if each.get("interval") and each["since"]["epoch"]]
+            assert any('"recovered":' in frame for frame in page.frames)
             # While nobody listens, a browser itself complains of each refused connection.
             refused = "ERR_CONNECTION_REFUSED"
             assert [said for said in page.complaints if refused not in said] == []

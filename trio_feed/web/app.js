@@ -9,6 +9,7 @@ import { Repairs, showStrip, showTable } from "./repairs.js";
 
 const HISTORY_ROWS = 500;
 const OLDER_EVERY_MS = 1500;
+const SYMBOLS_EVERY_MS = 3000;
 const NOTICE_MS = 10_000;
 const OLDER = "older"; // the id of such a question
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800, M: 2592000 };
@@ -97,8 +98,8 @@ class Market {
   #tape = new Tape();
   #top = new Top();
   #latency = new Latency();
-  #chart = new CandleChart(byId("chart"), () => this.#frame());
   #frame = onFrame(() => this.#draw());
+  #chart = new CandleChart(byId("chart"), () => this.#frame());
   #decimals = 0;
   #choice = null;
   #number = 0; // of the choice; part of every subscription_id
@@ -162,6 +163,8 @@ class Market {
     say(element, words);
     element.className = `badge ${state === "open" ? "good" : "bad"}`;
     document.body.classList.toggle("offline", state !== "open");
+    if (state !== "open") this.#upstream("", ""); // nothing is known of it now
+    this.#frame();
   }
 
   #take(message) {
@@ -177,7 +180,7 @@ class Market {
     else if (type === "trade_data" && data.data) this.#tape.add(data.data);
     else if (type === "ticker_data" && data.data) this.#top.ticker(data.data);
     else if (type === "book_data" && data.data) this.#top.book(data.data);
-    else if (data.interval && type === "subscription_confirmed") this.#upstream(data.upstream, data.problem);
+    else if (data.interval && type === "subscription_confirmed") this.#confirmed(data, message.timestamp);
     else if (data.interval && type === "stream_status") this.#status(data, message.timestamp);
     // What comes in a repair is old, and says nothing about the way.
     const live = this.#stream === "live" && data.event_time;
@@ -232,6 +235,11 @@ class Market {
     this.#problem = String(problem ?? "");
   }
 
+  #confirmed({ upstream, problem }, at) {
+    this.#upstream(upstream, problem);
+    if (upstream === "live") this.#repairs.settled(Number(at) || Date.now());
+  }
+
   #status(data, at) {
     const state = String(data.status);
     this.#upstream(state === "repaired" ? "live" : state, data.reason);
@@ -280,7 +288,9 @@ class Market {
     badge("stream", this.#stream !== "");
     const element = byId("badge-stream");
     say(element, this.#stream.replaceAll("_", " "));
-    element.title = this.#problem;
+    const said = this.#stream === "live" ? "" : this.#problem;
+    say(byId("problem"), said);
+    byId("problem").hidden = !said;
     element.className = `badge ${this.#stream === "live" ? "good" : "bad"}`;
     document.body.dataset.stream = this.#stream;
   }
@@ -297,11 +307,17 @@ async function start() {
   startOperators(page);
   byId("badges").hidden = !page.klines;
   if (!page.klines) return;
-  const { series } = await get("/api/v1/symbols");
+  let series = [];
+  while (!series.length) {
+    ({ series } = await get("/api/v1/symbols"));
+    if (series.length) break;
+    notice("The service has no symbols yet: it waits for an exchange's list, or its settings name none.");
+    await new Promise((resolve) => setTimeout(resolve, SYMBOLS_EVERY_MS));
+  }
+  notice("");
   byId("market").hidden = false;
   const market = new Market();
   new Picker(catalogueOf(series), (choice) => market.choose(choice));
-  if (!series.length) notice("The service has no symbols yet; see the settings of its exchanges.");
 }
 
 start().catch((error) => notice(`The page could not start: ${error.message}`));

@@ -41,6 +41,12 @@ export class Repairs {
     }
   }
 
+  /** The stream is live, by a confirmation: whatever was said meanwhile went past this page. */
+  settled(at) {
+    const { open } = this;
+    if (open) Object.assign(open, { state: "live again", ended: at });
+  }
+
   /** A closed candle, received at `at` by the service: it may be what was missing. */
   candle(candle, at) {
     if (candle.revised) {
