@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
+from .edge.pages import Dashboard
 from .edge.routes import HttpRoutes, ServiceReport, no_route, problem_response, refused
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
@@ -64,6 +65,7 @@ class PushApp:
         return Starlette(
             routes=[
                 *endpoint,
+                *Dashboard(klines=self.klines, operators=with_admin).routes(),
                 *pages.probes(),
                 *(pages.admin() if with_admin else []),
                 *pages.data(),
@@ -82,9 +84,11 @@ class PushApp:
 
     def admin_asgi(self) -> Starlette:
         """The ASGI application of the operators' port: probes, metrics and status, which no client
-        keeps from its turn."""
+        keeps from its turn, and the dashboard's part for operators."""
         pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
-        return Starlette(routes=[*pages.probes(), *pages.admin()], exception_handlers=_HANDLERS)
+        dashboard = Dashboard(klines=False, operators=True)
+        routes = [*dashboard.routes(), *pages.probes(), *pages.admin()]
+        return Starlette(routes=routes, exception_handlers=_HANDLERS)
 
     def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context

@@ -1,0 +1,199 @@
+"""The dashboard in a real browser, beside a running service.
+
+``PAGE_SHOTS=folder`` keeps photographs of it, for people to look at.
+"""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from browser import CHROMIUM, Page, open_page
+from support.box import real_now_ms
+from test_service_live import Running, running
+
+from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator.exchanges import serve_exchange
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
+
+VENUE = "exchanges.binance_usdm"
+CANDLES_WITHIN_S = 10
+MOST_HEAP_BYTES = 150 * 2**20
+STATE = "document.querySelector('#badge-stream').textContent"
+CANDLES = "document.querySelector('#last').textContent.length > 1"
+LEGEND = "document.querySelector('#legend').textContent"
+REPAIRS = "[...document.querySelectorAll('#repairs tbody tr')].map(row => row.innerText)"
+
+
+async def photograph(page: Page, name: str) -> None:
+    """Light, dark and on a phone, where somebody wants to see them."""
+    folder = os.environ.get("PAGE_SHOTS")
+    if not folder:
+        return
+    await trio.Path(folder).mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        await page.look(width=1360, height=900, scheme=scheme)
+        await trio.sleep(0.7)
+        await page.photograph(Path(folder, f"{name}-{scheme}.png"))
+    await page.look(width=390, height=844, phone=True)
+    await trio.sleep(0.7)
+    await page.photograph(Path(folder, f"{name}-phone.png"))
+    await page.look(width=1360, height=900)
+
+
+async def until_changed(page: Page) -> None:
+    """The newest candle has."""
+    before = await page.evaluate(LEGEND)
+    await page.until(f"{LEGEND} !== {json.dumps(before)}", 10)
+
+
+@asynccontextmanager
+async def exchange() -> AsyncIterator[tuple[Any, tuple[str, ...]]]:
+    """An exchange in a box, and the settings of a service that connects to it."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = "{}:{}".format(*listener.socket.getsockname())
+    box = SimulatorSettings(venue="binance_usdm", trades_per_minute=600)
+    start = partial(serve_exchange, box, listeners=[listener], now_ms=real_now_ms)
+    async with trio.open_nursery() as nursery:
+        yield (
+            await nursery.start(start),
+            (
+                "simulator.enabled=false",
+                f"{VENUE}.symbols=['BTCUSDT', 'ETHUSDT']",
+                f"{VENUE}.intervals=['1m', '5m']",
+                f"{VENUE}.trade_intervals=['1s']",
+                f"{VENUE}.channels=['kline', 'trade', 'ticker']",
+                f"{VENUE}.connection.websocket_url=ws://{address}",
+                f"{VENUE}.connection.rest_url=http://{address}",
+            ),
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def url_of(service: Running, which: str = "http") -> str:
+    return str((await service.event("service.ready"))["urls"][which])
+
+
+@asynccontextmanager
+async def shown(tmp_path: Path, service: Running, series: str = "") -> AsyncIterator[Page]:
+    url = f"{await url_of(service)}/{series and '#' + series}"
+    async with open_page(tmp_path / "profile", url) as page:
+        yield page
+
+
+async def test_a_killed_feed_turns_stale_and_what_was_missing_comes(tmp_path: Path) -> None:
+    async with (
+        exchange() as (box, settings),
+        running(tmp_path, *settings) as service,
+        shown(tmp_path, service, "binance_usdm/BTCUSDT/1s") as page,
+    ):
+        await page.until(f"{CANDLES} && {STATE} === 'live'", CANDLES_WITHIN_S)
+        await page.until("document.querySelector('#spread').textContent.includes('bp')", 10)
+        await page.until("document.querySelectorAll('#tape tbody tr').length > 3", 10)
+        await until_changed(page)
+        box.refuse_upgrades(503, 4)
+        for connection in list(box.connections):
+            connection.abort()
+        await page.until(f"{STATE} === 'stale' || {STATE} === 'repairing'", 15)
+        await photograph(page, "stale")
+        await page.until(f"{STATE} === 'live'", 60)
+        await page.until(f"{REPAIRS}.some(text => text.includes('repaired'))", 30)
+        (repaired,) = [row for row in await page.evaluate(REPAIRS) if "repaired" in row]
+        _, state, missing, came, source, *_ = repaired.split("\t")
+        assert state == "repaired"
+        assert "candle" in missing
+        assert " at " in came
+        assert source in ("backfill", "trades")
+        await page.until("document.querySelectorAll('#timeline .repaired').length > 0", 10)
+        await page.until("document.querySelectorAll('#connections tbody tr').length > 0", 10)
+        await photograph(page, "repaired")
+        heap = await page.call("Runtime.getHeapUsage")
+        assert heap["usedSize"] < MOST_HEAP_BYTES
+        assert page.complaints == []
+
+
+async def test_it_resumes_when_the_service_starts_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        port = (await url_of(service)).rpartition(":")[2]
+        async with shown(tmp_path, service) as page:
+            await page.until(f"{CANDLES} && {STATE} === 'live'", CANDLES_WITHIN_S)
+            simulated = "!document.querySelector('#badge-simulated').hidden"
+            assert await page.evaluate(simulated)
+            assert page.complaints == []
+            await photograph(page, "simulated")
+            await page.evaluate("document.querySelector('#symbol').value = 'ETHUSDT'")
+            changed = "new Event('change', {bubbles: true})"
+            await page.evaluate(f"document.querySelector('#symbol').dispatchEvent({changed})")
+            await page.until(
+                "document.title.includes('ETHUSDT') && location.hash.includes('ETH')", 10
+            )
+            service.process.send_signal(signal.SIGTERM)
+            badge = "document.querySelector('#badge-connection').textContent"
+            await page.until(f"{badge}.startsWith('reconnecting')", 15)
+            page.frames.clear()
+            await service.process.wait()
+            async with running(tmp_path, f"server.port={port}"):
+                await page.until(f"{badge} === 'connected' && {STATE} === 'live'", 30)
+                await until_changed(page)
+            asked = [json.loads(frame) for frame in page.frames if '"subscribe"' in frame]
+            assert [each for each in asked if each.get("interval") and each["since"]["epoch"]]
+            assert any('"recovered":' in frame for frame in page.frames)
+            # While nobody listens, a browser itself complains of each refused connection.
+            refused = "ERR_CONNECTION_REFUSED"
+            assert [said for said in page.complaints if refused not in said] == []
+
+
+BOUNDS = """(async () => {
+  const { Tape, Latency } = await import("/web/market.js");
+  const { Candles } = await import("/web/candles.js");
+  const { Repairs, showTable } = await import("/web/repairs.js");
+  const evil = "<img src=x onerror=alert(1)>";
+  const tape = new Tape(), candles = new Candles(), repairs = new Repairs();
+  for (let n = 0; n < 20000; n += 1) {
+    tape.add({ price: n, quantity: 1, time: n, side: evil });
+    candles.put({ time: n, open: 1, high: 1, low: 1, close: 1, is_final: true });
+    candles.trim();
+    repairs.status({ status: n % 2 ? "repaired" : "stale", reason: evil }, n);
+  }
+  tape.show(true);
+  showTable(repairs);
+  return [
+    document.querySelectorAll("#tape tbody tr").length, candles.rows.length,
+    repairs.entries.length, document.querySelectorAll("#repairs tbody tr").length,
+    document.querySelectorAll("main img").length,
+    document.querySelector("#repairs tbody").textContent.includes(evil),
+  ];
+})()"""
+INLINE = """(() => {
+  const script = document.createElement("script");
+  try { script.textContent = "window.ran = true"; document.body.append(script); } catch { }
+  try { document.querySelector("#notice").innerHTML = "<b id=made></b>"; } catch { }
+  return [window.ran === true, document.querySelector("#made") !== null];
+})()"""
+
+
+async def test_with_an_admin_bind_each_port_shows_its_part(tmp_path: Path) -> None:
+    """And its memory is bounded, and no text becomes HTML: nothing else changes that page."""
+    chosen = ("server.admin_host=127.0.0.1", "server.admin_port=0")
+    async with running(tmp_path, *chosen) as service, shown(tmp_path, service) as page:
+        await page.until(CANDLES, CANDLES_WITHIN_S)
+        where = await page.evaluate("document.querySelector('#no-connections').textContent")
+        assert "server.admin_host" in where
+        await page.call("Page.navigate", url=await url_of(service, "admin"))
+        await page.until("document.querySelectorAll('#connections tbody tr').length > 0", 10)
+        assert await page.evaluate("document.querySelector('#market').hidden")
+        await photograph(page, "operators")
+        tape, candles, repairs, rows, images, shown_as_text = await page.evaluate(BOUNDS)
+        assert (tape, repairs, rows, images) == (40, 50, 50, 0)
+        assert 4000 <= candles <= 5000
+        assert shown_as_text
+        assert page.complaints == []
+        assert await page.evaluate(INLINE) == [False, False]
+        assert page.complaints, "the policy says nothing"
