@@ -1,5 +1,6 @@
 """Request heads at the server's access, over memory streams on virtual time."""
 
+import json
 from typing import Any
 
 import pytest
@@ -258,3 +259,29 @@ async def test_offers_in_several_fields_are_one_list(autojump_clock: MockClock) 
         other = b"Sec-WebSocket-Extensions: x-other\r\n"
         await stream.send_all(get(UPGRADE, KEY, other, OFFER))
         assert b"permessage-deflate" in await head(stream)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"400", b"Host"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9_000, b"431", b"more than 1000 bytes"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+            b"403",
+            b"server.allowed_origins",
+        ),
+        (get(UPGRADE, KEY.replace(b"13", b"8")), b"426", b"only 13 is spoken"),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong(
+    sent: bytes, status: bytes, said: bytes, autojump_clock: MockClock
+) -> None:
+    async with served(App(), evolve(LIMITS, max_head_bytes=1000)) as running:
+        stream = await running.dial()
+        await stream.send_all(sent)
+        answer = await until_closed(stream)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert said in json.loads(body)["message"].encode()
+    assert (b"sec-websocket-version: 13" in head.lower()) is (status == b"426")

@@ -62,7 +62,7 @@ class Admission:
         # it made.  A link that is followed is no such thing.
         unknown = site == "cross-site" and not origins and ANY not in self.origins
         if unknown and mode != "navigate":
-            return Refusal(403, "cross_site", mode)
+            return Refusal(403, "cross_site", f"cross-site ({mode or 'no mode'})")
         return None
 
     def _knows(self, origin: str, hosts: Iterable[str]) -> bool:

@@ -16,10 +16,13 @@ from .extensions import accept_deflate
 from .limits import ServerLimits
 
 _KEY_BYTES = 16
-_NAMES = {"host": "Host", "origin": "Origin"}
+_VERSION = b"13"  # RFC 6455, 4.2.1
+_NAMES = {"host": "Host", "origin": "Origin", "cross_site": "Sec-Fetch-Site", "version": "upgrade"}
 _HINTS = {
     "host": " is no name of this server; server.allowed_hosts names them",
     "origin": " is no page that may use this server; server.allowed_origins names them",
+    "cross_site": "; pages that may ask are named in server.allowed_origins, and ask with CORS",
+    "version": "; only 13 is spoken",
 }
 _ONE_OF_A_KIND = (b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
 
@@ -62,7 +65,14 @@ class CheckedH11(h11.Connection):
         super().receive_data(data)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == 431:
+                self.problem = f"head: more than {self._max_head_bytes} bytes"
+            else:
+                self.problem = f"the request is not HTTP/1.1: {str(error)[:100]}"
+            raise
         if isinstance(event, h11.Request):
             self._check_head()
             return self._checked(event)
@@ -139,6 +149,9 @@ class CheckedH11(h11.Connection):
         """RFC 6455, 4.2.1; that there is a key at all hypercorn sees to."""
         if self.expects_body:  # its bytes would be taken for frames
             raise self._refusal("malformed", 400, b"an upgrade with a body")
+        version = fields.get(b"sec-websocket-version", _VERSION)
+        if version != _VERSION:  # the answer names ours
+            raise self._refusal("version", 426, b"Sec-WebSocket-Version " + version)
         key = fields.get(b"sec-websocket-key")
         if key is not None and not _is_key(key):
             raise self._refusal("malformed", 400, b"Sec-WebSocket-Key")

@@ -153,6 +153,7 @@ class Connection(TCPServer):
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
+            *([(b"sec-websocket-version", b"13")] if status == 426 else []),
             *self._shared.config.response_headers("h11"),
         ]
         await protocol._send_h11_event(h11.Response(status_code=status, headers=headers))
