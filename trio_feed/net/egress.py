@@ -88,6 +88,8 @@ class EgressNews:
     up: bool
     address: str
     problem: str
+    reason: str = ""
+    """The type of the error; of a proxy that went down."""
 
     @property
     def event(self) -> str:
@@ -108,6 +110,7 @@ class _Health:
     target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
+    reason: str = ""
     down: bool = False
     reported_down: bool = False
     let_in: bool = False  # by our credentials, since they were refused last
@@ -191,6 +194,7 @@ class Egress:
         cooling = _cools(health, now)
         health.failures += 1
         health.problem = " ".join(str(error).split())[:300]
+        health.reason = type(error).__name__
         if isinstance(error, ProxyAuthRequired):
             health.let_in = False
             _cool(health, now, policy.credentials_cool_down_s)
@@ -239,8 +243,8 @@ class Egress:
         for proxy, health in self._health.items():
             if health.down is not health.reported_down:
                 health.reported_down = health.down
-                problem = health.problem if health.down else ""
-                news.append(EgressNews(not health.down, proxy.name, problem))
+                problem, reason = (health.problem, health.reason) if health.down else ("", "")
+                news.append(EgressNews(not health.down, proxy.name, problem, reason))
         down = all(health.down for health in self._health.values())
         if down is not self._reported_down:
             self._reported_down = down

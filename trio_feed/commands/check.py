@@ -1,0 +1,35 @@
+"""``check``: the settings; with ``--connect`` a real dial to every venue through every proxy."""
+
+import json
+import sys
+
+import click
+
+from ..settings import masked
+from .options import Wanted, put, settings_options, warn_of_misspelt
+
+
+@click.command("check", help="Print the effective settings, or try out every connection.")
+@settings_options
+@click.option(
+    "--connect", is_flag=True, help="Dial every venue through every proxy, step by step."
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON line per step.")
+@click.pass_obj
+def command(
+    wanted: Wanted, files: tuple[str, ...], assignments: tuple[str, ...], connect: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    wanted = wanted.joined(files, assignments)
+    if not connect:
+        return print_settings(wanted)
+    warn_of_misspelt()
+    from .probe_report import connect_all
+
+    return connect_all(wanted.load(), sys.stdout, as_json=as_json)
+
+
+def print_settings(wanted: Wanted) -> int:
+    """Raises SettingsError."""
+    warn_of_misspelt()
+    return put(json.dumps(masked(wanted.load()), indent=2))
