@@ -62,4 +62,4 @@ async def serve(settings: Settings, wanted: Wanted, narrator: Narrator | None) -
             nursery.cancel_scope.cancel()
 
         ready = await nursery.start(run)
-        nursery.start_soon(narrate, ready, narrator, logs.say, name="terminal")
+        nursery.start_soon(narrate, ready, narrator, logs.say, time.monotonic, name="terminal")

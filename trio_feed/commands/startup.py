@@ -18,6 +18,7 @@ from .terminal import Narrator
 
 MINUTE_S = 60.0
 _LOOK_S = 0.25
+_PATIENCE_S = 30.0
 _SETTLED_S = 1.5
 """No more candles of the start for so long, and nothing asked for: they are all there."""
 
@@ -114,11 +115,13 @@ async def narrate(
     ready: Ready,
     narrator: Narrator,
     say: Callable[[str], None],
+    clock: Callable[[], float],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Never:
-    """Say when the history is there, then a line a minute, until cancelled."""
+    """Say when the history is there, then a line a minute, until cancelled.  ``clock`` gives the
+    seconds that the narrator counts by."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_history, ready, narrator, say)
+        nursery.start_soon(_history, ready, narrator, say, clock)
         before, at_s = numbers(ready), trio.current_time()
         while True:
             await trio.sleep(MINUTE_S)
@@ -128,17 +131,26 @@ async def narrate(
     raise AssertionError("it goes on until cancelled")
 
 
-async def _history(ready: Ready, narrator: Narrator, say: Callable[[str], None]) -> None:
+async def _history(
+    ready: Ready, narrator: Narrator, say: Callable[[str], None], clock: Callable[[], float]
+) -> None:
+    """A venue that is out of reach does not hold the line back for long."""
+    began_s = clock()
     while True:
         await trio.sleep(_LOOK_S)
-        began_s = max(narrator.filled_s, narrator.began_s)
-        if trio.current_time() - began_s > _SETTLED_S and all(map(_is_loaded, ready.feeds)):
-            say(narrator.history(sum(feed.driver.series() for feed in ready.feeds)))
+        now_s = clock()
+        feeds = [feed for feed in ready.feeds if feed.pool.slots]
+        late = now_s - began_s > _PATIENCE_S
+        if not feeds or (len(feeds) < len(ready.feeds) and not late):
+            continue
+        quiet = now_s - max(narrator.filled_s, began_s) > _SETTLED_S
+        if quiet and not any(map(_is_busy, feeds)):
+            say(narrator.history(sum(feed.driver.series() for feed in feeds)))
             return
 
 
-def _is_loaded(feed: VenueFeed) -> bool:
-    return bool(feed.pool.slots) and not feed.driver.queues.fetches and not feed.driver.holding()
+def _is_busy(feed: VenueFeed) -> bool:
+    return bool(feed.driver.queues.fetches) or bool(feed.driver.holding())
 
 
 def numbers(ready: Ready) -> Numbers:

@@ -20,6 +20,7 @@ REPEAT_S = 60.0
 """What has been said is said again after so long, with how often it came meanwhile."""
 _FILLED = ("backfill.filled", "history.filled")
 _FAILURES = ("instruments.failed", "connection.lost", "proxy.down", "egress.down")
+_AT_START = ("instruments.loaded",)
 _BOXED = ("service.ready", "simulator.ready")
 _REPEATING = ("warning", "error")
 _MOST_REPEATS = 500
@@ -66,7 +67,7 @@ class Narrator:
             return self.box(event)
         if self.every:
             return self._line(event)
-        if name in _BOXED:
+        if name in _BOXED or (name in _AT_START and self._history is not None):
             return ""
         if name in _FILLED and self._history is not None:
             self._count(event, now_s)
