@@ -42,7 +42,7 @@ class _Commands(click.Group):
     help="Market data through a proxy, out of one WebSocket endpoint.\n\n"
     "Without a command it runs the service: with trio_feed.toml or config/default.toml of this"
     " folder, else a packaged demo with a simulated market.",
-    epilog="Shell completion: eval \"$(_TRIO_FEED_COMPLETE=bash_source trio-feed)\"  (or zsh_source,"
+    epilog='Shell completion: eval "$(_TRIO_FEED_COMPLETE=bash_source trio-feed)"  (or zsh_source,'
     " fish_source).",
 )
 @settings_options

@@ -11,9 +11,7 @@ from .options import Wanted, put, settings_options, warn_of_misspelt
 
 @click.command("check", help="Print the effective settings, or try out every connection.")
 @settings_options
-@click.option(
-    "--connect", is_flag=True, help="Dial every venue through every proxy, step by step."
-)
+@click.option("--connect", is_flag=True, help="Dial every venue through every proxy, step by step.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON line per step.")
 @click.pass_obj
 def command(

@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from typing import Any
 
 import click
 import trio
@@ -43,7 +42,10 @@ def command(
         enabled=True, venue=venue, host=host, port=port, seed=seed,
         symbols=tuple(symbol.strip() for symbol in symbols.split(",") if symbol.strip()),
     )  # fmt: skip
-    trio.run(serve_until_signal, box, chosen(faults), per_hour)
+    names = chosen(faults)
+    if names and venue == "spinpet":
+        raise Refused("--faults: those of spinpet are in scripts/simulate only")
+    trio.run(serve_until_signal, box, names, per_hour)
     return 0
 
 
@@ -66,7 +68,7 @@ async def serve_until_signal(
     """Raises StartError where the port is taken."""
     import signal
 
-    from .chaos import play
+    from .chaos import serve_with_faults
 
     try:
         listeners = await trio.open_tcp_listeners(box.port, host=box.host)
@@ -75,16 +77,16 @@ async def serve_until_signal(
     port = listeners[0].socket.getsockname()[1]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            begin = partial(
-                serve_exchange, box, listeners=listeners, now_ms=lambda: time.time() * 1000
-            )
-            exchange: Any = await nursery.start(begin, name="exchange")
+            if faults:
+                begin = partial(serve_with_faults, box, listeners, faults, per_hour, put)
+            else:
+                now_ms = lambda: time.time() * 1000  # noqa: E731
+                begin = partial(serve_exchange, box, listeners=listeners, now_ms=now_ms)
+            await nursery.start(begin, name="exchange")
             put(
                 f"{box.venue} (simulated, seed {box.seed}) on ws://{box.host}:{port} and"
                 f" http://{box.host}:{port}, symbols {' '.join(box.symbols)}"
             )
-            if faults:
-                nursery.start_soon(play, exchange, faults, per_hour, box.seed, name="faults")
             async for _ in signals:
                 nursery.cancel_scope.cancel()
                 return

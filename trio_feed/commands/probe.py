@@ -197,7 +197,9 @@ class Probe:
                 self._note("upgrade", _since_ms(began), urlsplit(plan.url).hostname or "")
                 count = f"{len(plan.streams)} streams"
                 if plan.subscribe:
-                    took_ms = (await self._timed("subscribe", self._subscribe(socket, plan, table)))[1]
+                    took_ms = (
+                        await self._timed("subscribe", self._subscribe(socket, plan, table))
+                    )[1]
                     self._note("subscribe", took_ms, count)
                 else:
                     self._note("subscribe", 0.0, f"{count}, in the URL")
@@ -246,8 +248,6 @@ class Probe:
                 for event in self._venue.parse(await socket.receive(), table):
                     if symbol := getattr(event, "symbol", ""):
                         return f"{type(event).__name__} of {symbol}"
-                    if (kline := getattr(event, "kline", None)) is not None:
-                        return f"candle of {kline.series}"
         return f"nothing within {_FIRST_DATA_S:g} s: a quiet market, or silence in between"
 
     def _note(self, name: str, took_ms: float, detail: str) -> None:

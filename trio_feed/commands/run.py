@@ -57,6 +57,7 @@ async def serve(settings: Settings, wanted: Wanted, narrator: Narrator | None) -
         await begin()
         return
     async with trio.open_nursery() as nursery:
+
         async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
             await begin(task_status=task_status)
             nursery.cancel_scope.cancel()

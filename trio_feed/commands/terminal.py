@@ -136,7 +136,9 @@ class Narrator:
         return named or [(reason, problem)]
 
     def _explained(self, venue: str, reason: str, problem: str) -> str:
-        lines = [self._coloured("31", f"{venue} cannot be reached yet; it is tried again and again")]
+        lines = [
+            self._coloured("31", f"{venue} cannot be reached yet; it is tried again and again")
+        ]
         for cause, said in self._causes(reason, problem):
             advice = advise(cause)
             do = advice.do.replace("<venue>", venue).replace("<VENUE>", venue.upper())
