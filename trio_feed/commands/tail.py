@@ -72,9 +72,11 @@ async def follow(
             await client.subscribe(symbol, interval, exchange=exchange, history=history)
         except ValueError as error:
             raise Refused(str(error)) from None
-        if first := header(form):
-            say(first)
+        heading = header(form)
         async for message in client:
+            if heading and isinstance(message, History | CandleUpdate):
+                say(heading)
+                heading = ""
             if isinstance(message, History):
                 for kline in message.candles:
                     say(line(message.stream, kline, "closed", form))
