@@ -5,6 +5,7 @@ import json
 import random
 import tomllib
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -256,10 +257,8 @@ async def test_klines_tail_and_status(autojump_clock: trio.abc.Clock) -> None:
         async with open_stack(settings_for_tests()) as stack:
             await trio.sleep(30)
             outside = stack.environment
-            stream, rows = await klines.ask("BTCUSDT", "1m", URL, limit=7, environment=outside)
-            assert [b.open_ms - a.open_ms for a, b in zip(rows, rows[1:], strict=False)] == (
-                [60_000] * 6
-            )
+            _, rows = await klines.ask("BTCUSDT", "1m", URL, limit=7, environment=outside)
+            assert [b.open_ms - a.open_ms for a, b in pairwise(rows)] == [60_000] * 6
             start_s = rows[2].open_ms // 1000
             _, again = await klines.ask(
                 "BTCUSDT", "1m", URL, start_s=start_s, end_s=start_s + 180, environment=outside
