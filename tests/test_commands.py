@@ -85,7 +85,22 @@ def test_a_venue_out_of_reach_is_explained_once_and_then_counted() -> None:
     assert "binance_usdm cannot be reached" in other
     opened = {"event": "connection.open", "level": "info", "venue": "okx"}
     assert told.take(opened, LATER_S) == "okx: connected"
-    assert "cannot be reached" in told.take(UNREACHABLE, LATER_S + 1)
+    lost = {**UNREACHABLE, "event": "connection.lost", "reason": "ConnectionLost"}
+    assert "warning connection.lost" in told.take(lost, LATER_S + 1)
+    assert told.take(lost, LATER_S + 2) == "", "lost now and then is not out of reach"
+    assert "okx cannot be reached" in told.take(UNREACHABLE, LATER_S + 3)
+
+
+def test_a_proxy_that_is_down_beside_others_is_told_once() -> None:
+    told = narrator()
+    down = {
+        "event": "proxy.down", "level": "warning", "proxy": "a:1", "problem": "proxy a:1 is gone",
+        "reason": "ProxyUnreachable",
+    }  # fmt: skip
+    assert told.take(down, 0.0) == "", "the venue that uses it says so, if it has no other"
+    assert told.history(3) == "history: 3 series, nothing was missing\nproxy a:1 is gone"
+    assert "proxy.down" in told.take(down, 1.0)
+    assert told.take(down, 2.0) == ""
 
 
 def test_a_warning_that_repeats_is_counted() -> None:

@@ -1,11 +1,13 @@
 """The command line as a person meets it: a terminal, an empty folder, a server of its own."""
 
+import io
 import json
 import os
 import pty
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
+from support.judges import binance_box
+
+from trio_feed.commands.probe_report import connect_all
+from trio_feed.settings import load
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = [sys.executable, "-m", "trio_feed"]
@@ -106,3 +113,31 @@ def test_the_exchange_is_a_server_of_its_own(tmp_path: Path) -> None:
         assert process.stdout.readline() == "fault: tcp_reset\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_S) == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_check_connect_names_who_signed_the_certificate(trusted: bool, tmp_path: Path) -> None:
+    authority = trustme.CA(organization_name="Inspecting Proxy Ltd")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    out, table = io.StringIO(), "exchanges.binance_usdm"
+    with binance_box("binance_usdm", tls=server) as box:
+        assignments = [
+            f"{table}.symbols=['BTCUSDT']",
+            f"{table}.connection.websocket_url=wss://{box.tls_address}",
+            f"{table}.connection.rest_url=https://{box.tls_address}",
+            f"{table}.connection.ca_file={tmp_path / 'ca.pem' if trusted else ''}",
+        ]
+        code = connect_all(load(assignments=assignments), out, as_json=True)
+    steps = [json.loads(line) for line in out.getvalue().splitlines()]
+    if trusted:
+        assert code == 0
+        assert steps[1]["name"] == "TLS"
+        assert "certificate by Inspecting Proxy Ltd" in steps[1]["detail"]
+        assert steps[-1]["name"] == "first data"
+    else:
+        assert code == 2
+        assert [step["ok"] for step in steps] == [True, False]
+        assert "Inspecting Proxy Ltd" in steps[1]["detail"]
+        assert f"{table}.connection.ca_file if you trust it" in steps[1]["advice"]

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 import trio
@@ -28,13 +31,24 @@ def exits_of(settings: Settings, name: str, exchange: ExchangeSettings) -> Seque
     return [way]
 
 
-def text_of(step: Step) -> str:
+def text_of(step: Step, width: int) -> str:
     """``  ok     41 ms  TLS            certificate by ...``."""
     mark = "ok  " if step.ok else "FAIL"
-    lines = [f"  {mark} {step.took_ms:7.0f} ms  {step.name:<16} {step.detail}"]
+    head = f"  {mark} {step.took_ms:7.0f} ms  "
+    indent = " " * len(head)
+    lines = [head + f"{step.name:<15} {step.detail}"]
+    if not step.ok:  # a whole sentence
+        lines = [head + step.name, indent + step.detail]
     if step.advice:
-        lines.append(f"{'':18}try: {step.advice}")
-    return "\n".join(lines)
+        lines.append(f"{indent}try: {step.advice}")
+    wrap = partial(
+        textwrap.fill,
+        width=max(width, 60),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(wrap(line) for line in lines)
 
 
 def connect_all(
@@ -53,8 +67,11 @@ async def probe_all(
 ) -> int:
     """One exit after the other, a line per step as it happens."""
 
+    width = shutil.get_terminal_size((100, 24)).columns
+
     def say(step: Step) -> None:
-        print(json.dumps(asdict(step)) if as_json else text_of(step), file=out, flush=True)
+        text = json.dumps(asdict(step)) if as_json else text_of(step, width)
+        print(text, file=out, flush=True)
 
     failed = reached = 0
     for name, exchange in settings.exchanges.items():

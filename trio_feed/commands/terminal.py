@@ -24,6 +24,8 @@ _AT_START = ("instruments.loaded",)
 _BOXED = ("service.ready", "simulator.ready")
 _REPEATING = ("warning", "error")
 _MOST_REPEATS = 500
+_IN_A_ROW = 3
+"""A connection that is lost now and then is no venue out of reach."""
 _YEAR_2000_MS = 946_684_800_000
 _COLOURS = {"warning": "33", "error": "31", "critical": "31"}
 _HIDDEN = frozenset({"event", "level", "timestamp", "exc_info", "exception"})
@@ -59,6 +61,8 @@ class Narrator:
     _proxies_down: dict[str, tuple[str, str]] = field(factory=dict)
     """Address -> type of its error, its words."""
     _out_of_reach: dict[str, _Repeat] = field(factory=dict)
+    _failures: dict[str, int] = field(factory=dict)
+    """By venue that was connected before: failures since then."""
 
     def take(self, event: Mapping[str, Any], now_s: float) -> str:
         """The lines for one event; empty: none."""
@@ -86,9 +90,11 @@ class Narrator:
         """Everything of the start is there: one line, and from now on what is filled is told."""
         found, self._history = self._history or History(), None
         took_s = max(found.last_s - self.began_s, 0.0)
-        if not found.candles:
-            return f"history: {series} series, nothing was missing"
-        return f"history: {series} series, {found.candles:,} candles in {took_s:.1f} s"
+        text = f"history: {series} series, nothing was missing"
+        if found.candles:
+            text = f"history: {series} series, {found.candles:,} candles in {took_s:.1f} s"
+        down = [self._wrapped(said, 2) for _reason, said in self._proxies_down.values()]
+        return "\n".join([text, *down])
 
     @property
     def filled_s(self) -> float:
@@ -103,20 +109,26 @@ class Narrator:
 
     def _reached(self, event: Mapping[str, Any], now_s: float) -> str:
         venue = str(event.get("venue", ""))
+        self._failures[venue] = 0
         if self._out_of_reach.pop(venue, None) is None:
             return "" if self._history is not None else self._line(event)
         return self._coloured("32", f"{venue}: connected")
 
     def _failed(self, name: str, event: Mapping[str, Any], now_s: float) -> str:
-        """A venue's first failure is a block; the rest is counted."""
+        """A venue's first failure is a block, or the third in a row of one that was connected; the
+        rest is counted."""
         problem = str(event.get("problem", ""))
         reason = str(event.get("reason", ""))
         if name == "proxy.down":
             self._proxies_down[str(event.get("proxy", ""))] = (reason, problem)
         venue = str(event.get("venue", ""))
-        if not venue:  # the venues that wanted to use it say so
-            return ""
+        if not venue:  # at the start the venues that wanted to use it say so
+            return "" if self._history is not None else self._sampled(event, now_s)
         known = self._out_of_reach.get(venue)
+        if known is None and venue in self._failures:
+            self._failures[venue] += 1
+            if self._failures[venue] < _IN_A_ROW:
+                return self._sampled(event, now_s)
         if known is None:
             self._out_of_reach[venue] = _Repeat(now_s)
             return self._explained(venue, reason, problem)
@@ -136,9 +148,7 @@ class Narrator:
         return named or [(reason, problem)]
 
     def _explained(self, venue: str, reason: str, problem: str) -> str:
-        lines = [
-            self._coloured("31", f"{venue} cannot be reached yet; it is tried again and again")
-        ]
+        lines = [self._coloured("31", f"{venue} cannot be reached; it is tried again and again")]
         for cause, said in self._causes(reason, problem):
             advice = advise(cause)
             do = advice.do.replace("<venue>", venue).replace("<VENUE>", venue.upper())
