@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import tomllib
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -193,19 +194,19 @@ async def test_no_way_out_names_the_step_and_the_proxy(autojump_clock: trio.abc.
 # check --connect
 
 
-async def probed(*assignments: str, proxy: ConnectProxy | None = None, seconds: float = 60) -> (
+async def probed(*assignments: str, proxy: ConnectProxy | None = None, watch_s: float = 0) -> (
     tuple[int, str]
 ):  # fmt: skip
     """The exit code and the text; the exchange runs, ``proxy`` listens at proxy:3128."""
-    settings, out = settings_for_tests(), io.StringIO()
+    settings, out = settings_for_tests(".channels=['kline','trade']"), io.StringIO()
     asked = settings_for_tests(*assignments)
     network = proxy.network if proxy else MemoryNetwork()
-    with trio.fail_after(seconds):
+    with trio.fail_after(200):
         async with open_stack(settings, network=network) as stack, trio.open_nursery() as nursery:
             if proxy is not None:
                 (listener,) = await network.listen("proxy", 3128)
                 nursery.start_soon(proxy.run, listener)
-            code = await probe_all(asked, out, False, stack.environment)
+            code = await probe_all(asked, out, False, stack.environment, watch_s)
             nursery.cancel_scope.cancel()
     return code, out.getvalue()
 
@@ -244,6 +245,15 @@ async def test_check_connect_says_what_to_do(
     assert "secret" not in text
     assert len(proxy.faults) >= 3, "credentials are not shown again and again"
     assert text.endswith("0 of 1 ways lead to data\n")
+
+
+async def test_check_connect_goes_on_and_counts(autojump_clock: trio.abc.Clock) -> None:
+    code, text = await probed(watch_s=60)
+    assert code == 0
+    found = re.search(r"60000 ms  watched +(\d+) messages, \d+\.\d a second, 0 unreadable", text)
+    assert found is not None, text
+    assert int(found[1]) > 5
+    assert main(["check", "--connect", "--for", "soon"]) == 2
 
 
 async def test_check_connect_without_a_proxy_where_one_is_needed(

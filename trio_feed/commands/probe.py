@@ -5,6 +5,7 @@ again: after a step that failed the later ones make no sense, and refused creden
 to a proxy a second time.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from ..net.tls import start_tls
 from ..net.tunnel import open_tunnel
 from ..net.websocket import Deadlines, Socket, open_websocket
 from ..settings import ExchangeSettings, ProxySettings
+from ..transactions import Transaction
 from ..venues import Ack, AnyInstrument, Instruments, Kind, Plan, Stream, Venue
 from .advice import advise_error
 
@@ -55,7 +57,8 @@ class Failed(Exception):
 
 
 class Probe:
-    """One venue by one exit.  ``proxy`` None: directly."""
+    """One venue by one exit.  ``proxy`` None: directly.  ``watch_s``: how long the messages are
+    counted when all else went well."""
 
     def __init__(
         self,
@@ -64,8 +67,9 @@ class Probe:
         proxy: Proxy | None,
         environment: Environment,
         say: Callable[[Step], None],
+        watch_s: float = 0.0,
     ) -> None:
-        self._say = say
+        self._say, self._watch_s = say, watch_s
         self._venue, self._settings, self._proxy = venue, settings, proxy
         self._environment = environment
         self.exit = "direct" if proxy is None else f"{proxy.kind} proxy {proxy.name}"
@@ -205,6 +209,9 @@ class Probe:
                     self._note("subscribe", 0.0, f"{count}, in the URL")
                 kind, took_ms = await self._timed("first data", self._first(socket, table))
                 self._note("first data", took_ms, kind)
+                if self._watch_s:
+                    seen, took_ms = await self._timed("watched", self._watch(socket, table))
+                    self._note("watched", took_ms, seen)
         except NetworkError as error:
             raise self._failed("upgrade", _since_ms(began), error) from None
 
@@ -246,9 +253,32 @@ class Probe:
         with trio.move_on_after(_FIRST_DATA_S):
             while True:
                 for event in self._venue.parse(await socket.receive(), table):
+                    if isinstance(event, Transaction):
+                        return "a transaction of the program"
                     if symbol := getattr(event, "symbol", ""):
                         return f"{type(event).__name__} of {symbol}"
         return f"nothing within {_FIRST_DATA_S:g} s: a quiet market, or silence in between"
+
+    async def _watch(self, socket: Socket, table: Instruments) -> str:
+        """Raises ConnectionLost."""
+        messages = unreadable = 0
+        beat = self._venue.HEARTBEAT
+        with trio.move_on_after(self._watch_s):
+            while True:
+                raw: str | bytes = b""
+                with trio.move_on_after(beat.after_s if beat else math.inf) as silence:
+                    raw = await socket.receive()
+                if silence.cancelled_caught:
+                    assert beat is not None
+                    await socket.send(beat.text)
+                    continue
+                messages += 1
+                try:
+                    self._venue.parse(raw, table)
+                except BadMessage:
+                    unreadable += 1
+        rate = messages / self._watch_s
+        return f"{messages:,} messages, {rate:,.1f} a second, {unreadable} unreadable"
 
     def _note(self, name: str, took_ms: float, detail: str) -> None:
         self._say(self._step(name, took_ms, detail))

@@ -56,14 +56,15 @@ def connect_all(
     out: TextIO,
     *,
     as_json: bool = False,
+    watch_s: float = 0.0,
     environment: Environment | None = None,
 ) -> int:
     """Returns 0 where every venue can be reached by every exit, else 2."""
-    return trio.run(probe_all, settings, out, as_json, environment or real_environment())
+    return trio.run(probe_all, settings, out, as_json, environment or real_environment(), watch_s)
 
 
 async def probe_all(
-    settings: Settings, out: TextIO, as_json: bool, environment: Environment
+    settings: Settings, out: TextIO, as_json: bool, environment: Environment, watch_s: float = 0.0
 ) -> int:
     """One exit after the other, a line per step as it happens."""
 
@@ -82,7 +83,7 @@ async def probe_all(
                 print(f"{name}: simulated, nothing to dial", file=out)
             continue
         for proxy in exits_of(settings, name, exchange):
-            probe = Probe(make_venue(name, exchange), exchange, proxy, environment, say)
+            probe = Probe(make_venue(name, exchange), exchange, proxy, environment, say, watch_s)
             if not as_json:
                 print(f"{name} through {probe.exit}", file=out, flush=True)
             good = await probe.run()
