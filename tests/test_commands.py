@@ -276,6 +276,24 @@ async def test_check_connect_names_a_symbol_that_the_venue_lacks(
 # A running service, asked
 
 
+async def test_klines_come_page_by_page(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forwards from a time, and backwards from the newest, each candle once."""
+    with trio.fail_after(900):
+        async with open_stack(settings_for_tests()) as stack:
+            await trio.sleep(30)
+            outside = stack.environment
+            _, whole = await klines.ask("BTCUSDT", "1m", URL, limit=8, environment=outside)
+            monkeypatch.setattr(klines, "_PAGE", 3)
+            _, back = await klines.ask("BTCUSDT", "1m", URL, limit=8, environment=outside)
+            start_s = whole[0].open_ms // 1000
+            _, on = await klines.ask("BTCUSDT", "1m", URL, start_s=start_s, environment=outside)
+            _, five = await klines.ask("BTCUSDT", "1m", URL, None, 5, start_s, environment=outside)
+    assert whole == back == on
+    assert five == whole[:5]
+
+
 async def test_klines_tail_and_status(autojump_clock: trio.abc.Clock) -> None:
     said: list[str] = []
     with trio.fail_after(900):
@@ -363,6 +381,8 @@ def test_an_empty_folder_gets_the_demo_and_its_own_file_wins(
     found = json.loads(capsys.readouterr().out)
     assert list(found["exchanges"]) == ["okx"]
     assert found["server"]["port"] == 1
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/default.toml").write_text("[exchanges.binance]\n")
     assert main(["--check", "--set", "server.port=1"]) == 0
     assert json.loads(capsys.readouterr().out) == found, "as before there were commands"
 
