@@ -3,7 +3,6 @@
 import os
 import sys
 import tomllib
-from pathlib import Path
 
 import click
 
@@ -46,8 +45,12 @@ def command(
     except SettingsError as error:
         raise Refused(str(error)) from None
     try:
-        Path(output).write_text(text, encoding="utf-8")
-        os.chmod(output, 0o600)  # a proxy's password may stand in it
+        # A proxy's password may stand in it.
+        with open(
+            os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(text)
+        os.chmod(output, 0o600)
     except OSError as error:
         raise Refused(f"{output}: cannot be written ({error.strerror})") from None
     config = "" if output == OWN_CONFIG else f" --config {output}"
