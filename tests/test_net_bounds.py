@@ -209,7 +209,7 @@ def test_news_is_said_once_and_names_the_pool_when_all_are_down() -> None:
     pool = Egress([A, B])
     now = Mono(100)
     pool.failed(A, now, UNREACHABLE)
-    assert pool.news(now) == [EgressNews(False, "a:1", "proxy is down")]
+    assert pool.news(now) == [EgressNews(False, "a:1", "proxy is down", "ProxyUnreachable")]
     assert pool.news(now) == []
     pool.failed(B, now, UNREACHABLE)
     first, second = pool.news(now)

@@ -1,151 +1,98 @@
-"""Command line: argv -> Settings -> ``trio.run(service.run)`` -> exit code.
+"""Command line: argv -> a command of :mod:`.commands` -> exit code.
 
 0: ended by a signal, in order.  1: a bug, with its cause.  2: something the user can mend, in one
 line on stderr.
+
+A command's file is imported when it is asked for: what one of them needs costs the others nothing.
 """
 
-import argparse
-import json
-import os
-import re
+import importlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-import trio
+import click
 
-from . import __version__, logs, service
-from .environment import real_environment
+from . import __version__
+from .commands.options import ReaderGone, Refused, Wanted, settings_options
 from .errors import SettingsError, StartError, StoreError
-from .push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
-from .settings import Settings, load_with_origins, masked, misspelt
 from .supervise import root_cause
-from .validate import check, complete
 
-DEFAULT_CONFIG = "config/default.toml"
+_COMMANDS = ("run", "check", "init", "tail", "klines", "status", "exchange", "key")
+
+
+class _Commands(click.Group):
+    """Each lies in the file of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f".commands.{cmd_name}", __package__)
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Market data through a proxy, out of one WebSocket endpoint.\n\n"
+    "Without a command it runs the service: with trio_feed.toml or config/default.toml of this"
+    " folder, else a packaged demo with a simulated market.",
+    epilog='Shell completion: eval "$(_TRIO_FEED_COMPLETE=bash_source trio-feed)"  (or zsh_source,'
+    " fish_source).",
+)
+@settings_options
+@click.option("--check", is_flag=True, help="Print the effective settings, secrets masked.")
+@click.version_option(__version__, message="%(version)s")
+@click.pass_context
+def _group(
+    context: click.Context, files: tuple[str, ...], assignments: tuple[str, ...], check: bool
+) -> int:
+    context.obj = Wanted(files, assignments)
+    if context.invoked_subcommand is not None:
+        return 0
+    if check:
+        from .commands.check import print_settings
+
+        return print_settings(context.obj)
+    from .commands.run import start
+
+    return start(context.obj)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    options = _parser().parse_args(argv)
-    if options.command == "key":
-        return _new_key(options)
-    for name, meant in misspelt(os.environ, Settings):
-        print(f"trio_feed: {name} is not read; did you mean {meant}?", file=sys.stderr)
+    """Run the command; returns the exit code.  A command line that is wrong is a SystemExit(2)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        settings = _load(options)
-    except SettingsError as error:
-        return _refuse(error)
-    if options.check:
-        return _print(json.dumps(masked(settings), indent=2))
-    return _run(settings, partial(_load, options))
-
-
-def _print(text: str) -> int:
-    """To stdout, of which a reader may want the beginning only (``| head``)."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        # What is still in Python's buffer would be tried again at the exit, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            return _refuse(StartError(f"stdout: {error.strerror}"))
-    return 0
-
-
-def _new_key(options: argparse.Namespace) -> int:
-    """A fresh key, and the lines for the settings, which hold its hash only."""
-    key, digest = new_key(PUBLISHER_KEY if options.publisher else USER_KEY)
-    table = "settlement.publishers" if options.publisher else "auth.api_keys"
-    user = "" if options.publisher else f"user_id = {options.user}\n"
-    return _print(
-        f"# key: {key}\n# It is shown this once.  The lines for the settings:\n"
-        f'[[{table}]]\nname = "{options.name}"\n{user}sha256 = "{digest}"'
-    )
-
-
-def _run(settings: Settings, reload: Callable[[], Settings]) -> int:
-    async def serve() -> None:
-        await service.run(settings, real_environment(), environ=os.environ, reload=reload)
-
-    try:
-        with logs.writing(settings.logging):
-            trio.run(serve)
+        code = _group.main(arguments, prog_name="trio-feed", standalone_mode=False)
+    except click.UsageError as error:
+        print(f"trio_feed: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except click.Abort:
+        return 130
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:  # noqa: BLE001
         # The outermost frame: every error ends here as one readable cause and an exit code.
         return _explain(root_cause(error))
-    return 0
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: click.UsageError) -> str:
+    where = f"; {error.ctx.command_path} --help says more" if error.ctx is not None else ""
+    return " ".join(error.format_message().split()).rstrip(".") + where
 
 
 def _explain(cause: BaseException) -> int:
-    if isinstance(cause, SettingsError | StartError | StoreError):
-        return _refuse(cause)
+    if isinstance(cause, SettingsError | StartError | StoreError | Refused):
+        print(f"trio_feed: {cause}", file=sys.stderr)
+        return 2
+    if isinstance(cause, ReaderGone):
+        return 0
     if isinstance(cause, KeyboardInterrupt):
         return 130
     traceback.print_exception(cause)
     print(f"trio_feed: bug: {type(cause).__name__}: {cause}", file=sys.stderr)
     return 1
-
-
-def _load(options: argparse.Namespace) -> Settings:
-    """Complete and checked.  Raises SettingsError, which names the file or the variable."""
-    files = options.config
-    if not files and os.path.exists(DEFAULT_CONFIG):
-        files = [DEFAULT_CONFIG]
-    settings, origins = load_with_origins(files, os.environ, options.set)
-    try:
-        settings = complete(settings)
-        check(settings)
-    except SettingsError as error:
-        raise origins.named(error) from None
-    return settings
-
-
-def _refuse(error: BaseException) -> int:
-    print(f"trio_feed: {error}", file=sys.stderr)
-    return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trio_feed",
-        description="Market data through a proxy, out of one WebSocket endpoint.",
-    )
-    parser.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help=f"TOML settings; several are merged left to right (default: {DEFAULT_CONFIG})",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="a.b=value",
-        help="set one value; stronger than files and TRIO_FEED__A__B variables",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="print the effective settings, secrets masked"
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="key")
-    key = commands.add_parser("key", help="make a key; the settings get its hash")
-    whose = key.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--user", type=_user_id, metavar="ID", help="an API key of this user")
-    whose.add_argument("--publisher", action="store_true", help="a key to report events with")
-    key.add_argument("--name", default="default", type=_key_name, help="for the log")
-    return parser
-
-
-def _user_id(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a user's number")
-    return int(text)
-
-
-def _key_name(text: str) -> str:
-    if re.fullmatch(r"[\w .@-]{1,64}", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits and . @ - _")
-    return text

@@ -198,15 +198,30 @@ def lost() -> int:
     return _queue.lost
 
 
+Tell = Callable[[Any], str]
+"""One event as text for a terminal; empty: nothing is to be shown."""
+
+
+def say(text: str) -> None:
+    """Text that is no event, among the lines of the log; never waits."""
+    _queue.put(f"{text}\n".encode(errors="backslashreplace"))
+
+
+def is_console(settings: LoggingSettings) -> bool:
+    """Whether the log of stdout is for a person."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return settings.format == "console" or (settings.format == "auto" and terminal)
+
+
 @contextmanager
-def writing(settings: LoggingSettings) -> Iterator[None]:
+def writing(settings: LoggingSettings, tell: Tell | None = None) -> Iterator[None]:
     """Set up structlog for the process, with stdout written by a thread; at the end what waits is
-    written, within a deadline."""
+    written, within a deadline.  ``tell``: how events are shown on a console."""
     global _queue
     _queue = LineQueue()
     out = sys.stdout
     colors = out is not None and out.isatty()
-    processors = _configure(settings, _QueueFile(_queue), terminal=colors)
+    processors = _configure(settings, _QueueFile(_queue), terminal=colors, tell=tell)
 
     def notice(lines: int, problem: str) -> bytes:
         event: Any = {"event": "log.lines_lost", "lines": lines, "problem": problem}
@@ -251,13 +266,15 @@ def configure(settings: LoggingSettings, stream: TextIO) -> None:
     _configure(settings, stream, terminal=stream.isatty())
 
 
-def _configure(settings: LoggingSettings, stream: Any, *, terminal: bool) -> list[Any]:
+def _configure(
+    settings: LoggingSettings, stream: Any, *, terminal: bool, tell: Tell | None = None
+) -> list[Any]:
     console = settings.format == "console" or (settings.format == "auto" and terminal)
     processors = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *_renderers(console, colors=terminal),
+        *_renderers(console, colors=terminal, tell=tell),
     ]
     structlog.configure(
         processors=processors,
@@ -299,14 +316,26 @@ def _traceback(out: TextIO, error: Any) -> None:
     out.write(printable(text.getvalue(), keep="\n"))
 
 
-def _renderers(console: bool, *, colors: bool) -> list[Any]:
+def _renderers(console: bool, *, colors: bool, tell: Tell | None) -> list[Any]:
     if console:
-        return [
-            _printable_values,
-            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback),
-        ]
+        plain = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback)
+        return [_printable_values, plain if tell is None else _told(tell, plain)]
     frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [
         structlog.processors.ExceptionRenderer(frames),
         structlog.processors.JSONRenderer(default=str),
     ]
+
+
+def _told(tell: Tell, plain: Any) -> Any:
+    """A bug's trace is shown by ``plain``."""
+
+    def render(logger: Any, method: str, event: Any) -> str:
+        if "exc_info" in event:
+            return str(plain(logger, method, event))
+        text = tell(event)
+        if not text:
+            raise structlog.DropEvent
+        return text
+
+    return render

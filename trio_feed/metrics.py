@@ -272,3 +272,9 @@ class Metrics:
         page = CollectorRegistry()
         page.register(_WithoutTimesOfCreation(self._registry))
         return generate_latest(page)
+
+
+def total(counter: Counter) -> float:
+    """Over all labels."""
+    samples = (sample for metric in counter.collect() for sample in metric.samples)
+    return float(sum(sample.value for sample in samples if sample.name.endswith("_total")))

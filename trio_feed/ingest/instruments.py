@@ -90,7 +90,13 @@ async def load(
             table = parse(venue, copy)
         except (NetworkError, BadMessage) as error:
             delay_s = backoff.next_delay_s(environment.random)
-            log.warning("instruments.failed", problem=str(error), retry_s=round(delay_s, 3))
+            reason = type(error).__name__
+            log.warning(
+                "instruments.failed",
+                reason=reason,
+                problem=str(error),
+                retry_s=round(delay_s, 3),
+            )
             old = await _read(venue, cache)
             if old is not None:
                 return old, False

@@ -283,7 +283,8 @@ class VenueFeed:
                 table = instruments.parse(self.venue, copy, table)
             except (NetworkError, BadMessage) as error:
                 current = False
-                self._log.warning("instruments.failed", problem=str(error))
+                reason = type(error).__name__
+                self._log.warning("instruments.failed", reason=reason, problem=str(error))
             else:
                 current = True
                 await instruments.write(self._cache, copy)

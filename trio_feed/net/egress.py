@@ -68,6 +68,8 @@ class EgressNews:
     up: bool
     address: str
     problem: str
+    reason: str = ""
+    """The type of the error; of a proxy that went down."""
 
     @property
     def event(self) -> str:
@@ -152,6 +154,7 @@ class Egress:
         health.failures += 1
         health.failed_last = True
         health.problem = " ".join(str(error).split())[:300]
+        health.reason = type(error).__name__
         if isinstance(error, ProxyAuthRequired):
             health.let_in = False
             health.cool(now, policy.credentials_cool_down_s)
@@ -200,8 +203,8 @@ class Egress:
         for proxy, health in self._health.items():
             if health.down is not health.reported_down:
                 health.reported_down = health.down
-                problem = health.problem if health.down else ""
-                news.append(EgressNews(not health.down, proxy.name, problem))
+                problem, reason = (health.problem, health.reason) if health.down else ("", "")
+                news.append(EgressNews(not health.down, proxy.name, problem, reason))
         down = all(health.down for health in self._health.values())
         if down is not self._reported_down:
             self._reported_down = down

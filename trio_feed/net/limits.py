@@ -87,7 +87,11 @@ class WeightBudget:
             self._burst = Window(int(self._most), self._burst_s * _LONGER, taken)
 
     def __repr__(self) -> str:
-        return f"<WeightBudget {self._left:.0f} of {self._per_minute:.0f} left>"
+        return f"<WeightBudget {self.text}>"
+
+    @property
+    def text(self) -> str:
+        return f"{self._left:.0f} of {self._per_minute:.0f} left"
 
     def delay_s(self, weight: int, now: Mono) -> float:
         """0: go, ``weight`` is taken.  Else: seconds to wait before asking again, nothing taken."""

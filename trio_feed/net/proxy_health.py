@@ -43,6 +43,8 @@ class ProxyHealth:
     target_errors: int = field(init=False)  # up to target_error
     target_error: Mono | None = None
     problem: str = ""
+    reason: str = ""
+    """The kind of the last failure."""
     failed_last: bool = False
     """Whatever was tried last failed, also where that was not the proxy's fault."""
     down: bool = False

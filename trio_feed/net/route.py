@@ -260,7 +260,8 @@ class Route:
         """Log what has changed of the pool: once per change, however many fail meanwhile."""
         for news in egress.news(mono()):
             log = _log.info if news.up else _log.warning
-            log(news.event, proxy=news.address, problem=news.problem)
+            why = {"reason": news.reason} if news.reason else {}
+            log(news.event, proxy=news.address, problem=news.problem, **why)
 
 
 @asynccontextmanager

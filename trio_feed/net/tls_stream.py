@@ -6,7 +6,9 @@ per record is several times the cost of the record (``scripts/bench inbound``).
 """
 
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -47,6 +49,10 @@ class TlsStream(trio.abc.Stream):
                 raise trio.BrokenResourceError from error
             else:
                 return await self._flush()
+
+    def certificate(self) -> Mapping[str, Any]:
+        """The peer's, verified, as :meth:`ssl.SSLObject.getpeercert` gives it."""
+        return self._tls.getpeercert() or {}
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         most = max_bytes or RECEIVE_BYTES

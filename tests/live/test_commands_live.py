@@ -1,0 +1,143 @@
+"""The command line as a person meets it: a terminal, an empty folder, a server of its own."""
+
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from support.judges import binance_box
+
+from trio_feed.commands.probe_report import connect_all
+from trio_feed.settings import load
+
+ROOT = Path(__file__).parent.parent.parent
+RUN = [sys.executable, "-m", "trio_feed"]
+END_S = 30
+
+
+@contextmanager
+def started(words: list[str], cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Killed on the way out if it still runs."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    with subprocess.Popen(
+        words, cwd=cwd, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a wheel puts into a machine's site-packages."""
+    pytest.importorskip("setuptools", minversion="77", reason="scripts/test brings a newer one")
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "trio_feed", folder / "trio_feed")
+    build = "from setuptools import build_meta; build_meta.build_wheel('out')"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (folder / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    (entry_points,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "trio-feed = trio_feed.cli:main" in entry_points.read_text()
+    words = [*RUN, "--set", "server.port=0", "--set", "logging.format=json"]
+    with started(words, tmp_path, PYTHONPATH=str(installed)) as process:
+        assert process.stdout is not None
+        ready = next(e for e in map(json.loads, process.stdout) if e["event"] == "service.ready")
+        assert ready["simulated"] is True
+        with urllib.request.urlopen(f"{ready['urls']['http']}/api/v1/symbols", timeout=10) as page:
+            assert json.load(page)["symbols"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+    assert list(tmp_path.iterdir()) == [], "it keeps nothing"
+
+
+def test_a_terminal_shows_a_box_and_one_line_of_history(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = [*RUN, "--set", "server.port=0"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "100"}
+    text = ""
+    with subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=theirs) as process:
+        try:
+            os.close(theirs)
+            while "history: " not in text:
+                text += os.read(ours, 65536).decode()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(END_S) == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    assert re.search(r"page +http://127\.0\.0\.1:\d+/ ", text)
+    assert "trio-feed init" in text
+    assert re.search(r"history: 27 series, \d+,\d+ candles in \d+\.\d s", text)
+    assert "history.filled" not in text
+    assert "{" not in text
+    assert len(text.splitlines()) < 15
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_exchange_is_a_server_of_its_own(tmp_path: Path) -> None:
+    words = [*RUN, "exchange", "--port", "0", "--faults", "tcp_reset", "--per-hour", "3600"]
+    with started(words, tmp_path) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        found = re.search(r"(http://\S+),", first)
+        assert found is not None, first
+        with urllib.request.urlopen(f"{found[1]}/fapi/v1/exchangeInfo", timeout=10) as page:
+            assert json.load(page)["symbols"][0]["symbol"] == "BTCUSDT"
+        assert process.stdout.readline() == "fault: tcp_reset\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_check_connect_names_who_signed_the_certificate(trusted: bool, tmp_path: Path) -> None:
+    authority = trustme.CA(organization_name="Inspecting Proxy Ltd")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    out, table = io.StringIO(), "exchanges.binance_usdm"
+    with binance_box("binance_usdm", tls=server) as box:
+        assignments = [
+            f"{table}.symbols=['BTCUSDT']",
+            f"{table}.connection.websocket_url=wss://{box.tls_address}",
+            f"{table}.connection.rest_url=https://{box.tls_address}",
+            f"{table}.connection.ca_file={tmp_path / 'ca.pem' if trusted else ''}",
+        ]
+        code = connect_all(load(assignments=assignments), out, as_json=True)
+    steps = [json.loads(line) for line in out.getvalue().splitlines()]
+    if trusted:
+        assert code == 0
+        assert steps[1]["name"] == "TLS"
+        assert "certificate by Inspecting Proxy Ltd" in steps[1]["detail"]
+        assert steps[-1]["name"] == "first data"
+    else:
+        assert code == 2
+        assert [step["ok"] for step in steps] == [True, False]
+        assert "Inspecting Proxy Ltd" in steps[1]["detail"]
+        assert f"{table}.connection.ca_file if you trust it" in steps[1]["advice"]

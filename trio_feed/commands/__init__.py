@@ -1,0 +1,1 @@
+"""One file per command, thin; what they decide is in pure files beside them."""

@@ -1,0 +1,106 @@
+"""``init``: writes a commented configuration, by flags or by asking."""
+
+import os
+import sys
+import tomllib
+
+import click
+
+from ..errors import SettingsError
+from ..settings.load import structure
+from ..validate import check, complete
+from ..venues import NAMES
+from .options import OWN_CONFIG, Refused, put
+
+_SYMBOLS = {"spinpet": "*"}
+
+
+@click.command("init", help=f"Write a commented configuration, {OWN_CONFIG}; asks for what no flag"
+               " says.")  # fmt: skip
+@click.option("--venue", type=click.Choice(NAMES))
+@click.option("--symbols", help="With commas: BTCUSDT,ETHUSDT.")
+@click.option("--proxy", help='http://user@host:7890, socks5://host:1080, or "none".')
+@click.option("--program", help="The Solana program of venue spinpet.")
+@click.option("--output", default=OWN_CONFIG, show_default=True, metavar="FILE")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def command(
+    venue: str | None, symbols: str | None, proxy: str | None, program: str | None,
+    output: str, force: bool,
+) -> int:  # fmt: skip
+    if os.path.exists(output) and not force:
+        raise Refused(f"{output}: is there already; --force writes over it")
+    asking = sys.stdin.isatty()
+    if venue is None:
+        venue = _ask("Venue", "binance_usdm", asking, click.Choice(NAMES))
+    if symbols is None:
+        symbols = _ask("Symbols", _SYMBOLS.get(venue, "BTCUSDT,ETHUSDT"), asking)
+    if venue == "spinpet" and program is None:
+        program = _ask("Program id", "", asking)
+    if proxy is None:
+        proxy = _ask("Proxy (http://host:port, socks5://host:port, none)", "none", asking)
+    named = [symbol.strip() for symbol in symbols.split(",") if symbol.strip()]
+    text = written(venue, named, "" if proxy == "none" else proxy, program or "")
+    try:
+        check(complete(structure(tomllib.loads(text))))
+    except SettingsError as error:
+        raise Refused(str(error)) from None
+    try:
+        # A proxy's password may stand in it.
+        with open(
+            os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(text)
+        os.chmod(output, 0o600)
+    except OSError as error:
+        raise Refused(f"{output}: cannot be written ({error.strerror})") from None
+    config = "" if output == OWN_CONFIG else f" --config {output}"
+    return put(
+        f"{output} is written.  Next:\n"
+        f"  trio-feed{config} check --connect   (does it connect?)\n"
+        f"  trio-feed{config}                   (start)"
+    )
+
+
+def _ask(question: str, default: str, asking: bool, kind: click.Choice[str] | None = None) -> str:
+    if not asking:
+        return default
+    return str(click.prompt(question, default=default, type=kind, err=True))
+
+
+def written(venue: str, symbols: list[str], proxy: str, program: str = "") -> str:
+    """The file's text.  Pure; nothing of it is checked."""
+    listed = ", ".join(_quoted(symbol) for symbol in symbols)
+    chain = venue == "spinpet"
+    intervals = "[]" if chain else '["1m", "5m", "1h", "1d"]'
+    lines = [
+        "# Written by trio-feed init.  All settings: README.  Try it: trio-feed check --connect",
+        "",
+        f"[exchanges.{venue}]",
+        f"symbols = [{listed}]",
+        f"intervals = {intervals:<30}  # candles of the exchange",
+        'trade_intervals = ["1s", "30s"]            # candles that are made of trades',
+        "",
+        f"[exchanges.{venue}.connection]",
+        "# The only way out where it is set; nothing ever goes around it.  A password is better in",
+        f"# TRIO_FEED__EXCHANGES__{venue.upper()}__CONNECTION__PROXY__PASSWORD",
+        f"proxy = {_quoted(proxy)}" if proxy else '# proxy = "http://127.0.0.1:7890"',
+    ]
+    if chain:
+        lines += ["", "[exchanges.spinpet.solana]", f"program_id = {_quoted(program)}"]
+    lines += [
+        "",
+        "[store]",
+        'path = "data/live.db"                      # ":memory:" keeps nothing',
+        "",
+        "[server]",
+        'host = "127.0.0.1"                         # "0.0.0.0" for others: see SECURITY.md',
+        "port = 8080",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A basic TOML string."""
+    import json
+
+    return json.dumps(text, ensure_ascii=False)

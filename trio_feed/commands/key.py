@@ -1,0 +1,38 @@
+"""``key``: a fresh key, and the lines for the settings, which hold its hash only."""
+
+import re
+
+import click
+
+from ..push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
+from .options import put
+
+
+def _user_id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
+        raise click.BadParameter(f"{text!r} is not a user's number")
+    return int(text)
+
+
+def _name(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    if re.fullmatch(r"[\w .@-]{1,64}", text) is None:
+        raise click.BadParameter(f"{text!r} is not a name of letters, digits and . @ - _")
+    return text
+
+
+@click.command("key", help="Make a key; the settings get its hash.")
+@click.option("--user", callback=_user_id, metavar="ID", help="An API key of this user.")
+@click.option("--publisher", is_flag=True, help="A key to report events with.")
+@click.option("--name", default="default", callback=_name, help="For the log.")
+def command(user: int | None, publisher: bool, name: str) -> int:
+    if (user is not None) is publisher:
+        raise click.UsageError("one of --user ID and --publisher")
+    key, digest = new_key(PUBLISHER_KEY if publisher else USER_KEY)
+    table = "settlement.publishers" if publisher else "auth.api_keys"
+    owner = "" if publisher else f"user_id = {user}\n"
+    return put(
+        f"# key: {key}\n# It is shown this once.  The lines for the settings:\n"
+        f'[[{table}]]\nname = "{name}"\n{owner}sha256 = "{digest}"'
+    )

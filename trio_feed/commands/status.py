@@ -1,0 +1,88 @@
+"""``status``: how a running service stands."""
+
+import json
+from collections import Counter
+from io import StringIO
+from typing import Any
+
+import click
+import trio
+
+from .options import put
+from .remote import get, http_url, url_option
+
+_PATH = "/api/v1/status"
+
+
+@click.command(
+    "status", help="How a running service stands: venues, connections, proxies, clients."
+)
+@click.option("--json", "as_json", is_flag=True, help="The status page as it is.")
+@url_option
+def command(as_json: bool, url: str) -> int:
+    page = trio.run(get, url, _PATH, {})
+    return put(json.dumps(page, indent=2) if as_json else text(page, http_url(url)))
+
+
+def rows(page: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Connection by connection: venue, number, exit, state, streams, messages, trouble.  Pure."""
+    found: list[tuple[str, ...]] = []
+    for venue, facts in page["venues"].items():
+        for connection in facts["connections"]:
+            trouble = connection["problem"] or f"{len(connection['refused'])} refused" * bool(
+                connection["refused"]
+            )
+            found.append(
+                (
+                    venue,
+                    str(connection["id"]),
+                    connection["exit"] or "-",
+                    connection["status"],
+                    str(len(connection["streams"])),
+                    f"{connection['message_count']:,}",
+                    trouble,
+                )
+            )
+        if not facts["connections"]:
+            problems = "; ".join(f"{s}: {why}" for s, why in facts["unavailable"].items())
+            found.append((venue, "-", "-", "no connection", "0", "0", problems))
+    return found
+
+
+def sums(page: dict[str, Any]) -> list[str]:
+    """What is below the table."""
+    lines = []
+    for venue, facts in page["venues"].items():
+        states = Counter(str(stream["state"]) for stream in facts["streams"].values())
+        shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+        lines.append(
+            f"{venue}: {facts['series']} series ({facts['series_behind']} behind,"
+            f" {facts['series_held']} held), streams: {shown}, {facts['questions']} questions wait"
+        )
+        for proxy in facts["proxies"]:
+            problem = f": {proxy['problem']}" if proxy["state"] != "healthy" else ""
+            lines.append(f"  {proxy['kind']} proxy {proxy['address']} {proxy['state']}{problem}")
+    lines.append(f"{len(page['clients'])} clients, {page['store_pending_rows']} rows not on disk")
+    return lines
+
+
+def text(page: dict[str, Any], url: str) -> str:
+    """As a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"trio_feed {page['version']} at {url}", title_justify="left")
+    for name in ("venue", "no.", "exit", "state", "streams", "messages", "trouble"):
+        table.add_column(name, justify="right" if name in ("streams", "messages") else "left")
+    for row in rows(page):
+        table.add_row(*row)
+    out = StringIO()
+    console = Console(file=out, width=_width(), color_system=None, markup=False, highlight=False)
+    console.print(table)
+    return "\n".join([out.getvalue().rstrip(), *sums(page)])
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((110, 24)).columns
