@@ -297,11 +297,11 @@ def test_a_snapshot_of_the_pool() -> None:
     pool.failed(B, Mono(1), UNREACHABLE)
     a, b = pool.statistics(Mono(2.5))
     assert (a.address, a.kind, a.state, a.failures, a.successes, a.cool_s) == (
-        "a:1", "http", "healthy", 1, 2, 0.0,
+        "a:1", "http", "cooling", 1, 2, 0.0,
     )  # fmt: skip
     assert a.problem == "x" * 300
     assert (b.state, b.failures, b.successes, b.cool_s) == ("cooling", 1, 0, 0.5)
-    assert (pool.statistics(Mono(3))[1].state, pool.next_at(Mono(2.5))) == ("healthy", 2.5)
+    assert (pool.statistics(Mono(3))[1].state, pool.next_at(Mono(2.5))) == ("cooling", 2.5)
 
 
 def test_three_lanes_over_two_proxies() -> None:

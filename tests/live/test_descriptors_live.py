@@ -31,6 +31,7 @@ def test_strangers_do_not_take_the_exchanges_descriptors(tmp_path: Path) -> None
         tmp_path, f"server.port={port}", "server.admin_host=127.0.0.1",
         f"server.admin_port={admin}", "simulator.enabled=false",
         f"{venue}websocket_url=ws://127.0.0.1:{box}", f"{venue}rest_url=http://127.0.0.1:{box}",
+        'exchanges.binance_usdm.channels=["kline", "trade"]',  # one connection
     )  # fmt: skip
 
     def few() -> None:

@@ -270,8 +270,11 @@ class VenueFeed:
         table, current = await instruments.load(
             self.venue, rest, self._environment, self._cache, backoff, self.driver.note_answer
         )
+        fresh: instruments.Copy | None = None
         while True:
             self._apply(table, nursery, send_channel, fetcher)
+            if fresh is not None:  # it is in use before it is on the disk
+                await instruments.write(self._cache, fresh)
             settled = current and not self._symbols.awaited(table)
             with trio.move_on_after(refresh.delay_s(settled=settled)):
                 await self._worth_asking(current=current)
@@ -282,12 +285,11 @@ class VenueFeed:
                 )
                 table = instruments.parse(self.venue, copy, table)
             except (NetworkError, BadMessage) as error:
-                current = False
+                current, fresh = False, None
                 reason = type(error).__name__
                 self._log.warning("instruments.failed", reason=reason, problem=str(error))
             else:
-                current = True
-                await instruments.write(self._cache, copy)
+                current, fresh = True, copy
 
     async def _worth_asking(self, *, current: bool) -> None:
         """Return when the venue's list is wanted sooner: for a symbol that is new in the settings,
