@@ -128,10 +128,11 @@ def cryptofeed(port: int, count: Count, symbols: list[str]) -> None:
             count.add(64)
             seen = 0
 
-    asyncio.set_event_loop(uvloop.new_event_loop())  # it looks for one, and makes none
     handler = FeedHandler(config={"uvloop": True, "log": {"disabled": True}})
     feed = BinanceFutures(symbols=list(names), channels=[TRADES], callbacks={TRADES: trade})
     handler.add_feed(feed)
+    uvloop.install()
+    asyncio.set_event_loop(uvloop.new_event_loop())  # it looks for one, and makes none
     handler.run(install_signal_handlers=False)
 
 
