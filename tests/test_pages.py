@@ -32,11 +32,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_both_front_pages_name_the_same_pages_and_show_the_same_code() -> None:
-    english, chinese = (
-        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")
-    )
-    assert set(_LINK.findall(english)) - {"README.zh.md"} == set(_LINK.findall(chinese)) - {
-        "README.md"
-    }
-    code = [re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) for text in (english, chinese)]
+    pages = ROOT / "README.md", ROOT / "docs/README.zh.md"
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    named = [
+        {(page.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(text)}
+        for page, text in zip(pages, texts, strict=True)
+    ]
+    assert named[0] - {pages[1]} == named[1] - {pages[0]}
+    code = [re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) for text in texts]
     assert code[0] == code[1] != []

@@ -15,15 +15,15 @@ from attrs import evolve, frozen
 
 from ..environment import Environment
 from ..errors import BadMessage, NetworkError, SubscriptionRefused
+from ..ingest.connection import open_stream
 from ..ingest.instruments import fetch, parse
 from ..net.budgets import Weights
-from ..net.limits import FrameBudget
 from ..net.proxy import Proxy, join_address
 from ..net.rest import Answer, open_rest
 from ..net.route import Exit, Route
 from ..net.tls import start_tls
 from ..net.tunnel import open_tunnel
-from ..net.websocket import Deadlines, Socket, open_websocket
+from ..net.websocket import Socket
 from ..settings import ExchangeSettings, ProxySettings
 from ..transactions import Transaction
 from ..venues import Ack, AnyInstrument, Instruments, Kind, Plan, Stream, Venue
@@ -179,22 +179,7 @@ class Probe:
     async def _websocket(self, table: Instruments) -> None:
         connection, venue = self._settings.connection, self._venue
         plan = self._plan(table)
-        deadlines = Deadlines(
-            open_s=connection.open_timeout_s,
-            close_s=connection.close_timeout_s,
-            ping_after_s=connection.ping_after_s,
-            pong_s=connection.pong_timeout_s,
-            silence_s=connection.silence_timeout_s,
-        )
-        manager = open_websocket(
-            plan.url,
-            route=self._route,
-            deadlines=deadlines,
-            max_message_bytes=connection.max_message_bytes,
-            frames=FrameBudget(venue.FRAMES, venue.OPERATIONS),
-            hints=venue.DIALECT.hints,
-            blocking=venue.DIALECT.blocking,
-        )
+        manager = open_stream(plan.url, venue, connection, self._route)
         began = trio.current_time()
         try:
             async with manager as socket:

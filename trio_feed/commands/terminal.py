@@ -87,7 +87,7 @@ class Narrator:
         return self._line(event)
 
     def history(self, series: int) -> str:
-        """Everything of the start is there: one line, and from now on what is filled is told."""
+        """Everything of the start is there: one line, and from now on each fill has its own."""
         found, self._history = self._history or History(), None
         took_s = max(found.last_s - self.began_s, 0.0)
         text = f"history: {series} series, nothing was missing"

@@ -8,6 +8,7 @@ here; a connection on which more than a tenth of the messages are bad is given u
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Never, Protocol
 
 import structlog
@@ -120,6 +121,40 @@ class ConnectionOwner(Protocol):
         ...
 
 
+def open_stream(
+    url: str,
+    venue: Venue,
+    settings: ConnectionSettings,
+    route: Route,
+    is_quiet: Callable[[], bool] = lambda: False,
+) -> AbstractAsyncContextManager[Socket]:
+    """A WebSocket of the venue's as its settings want it; raises as :func:`open_websocket` does."""
+    deadlines = Deadlines(
+        open_s=settings.open_timeout_s,
+        close_s=settings.close_timeout_s,
+        ping_after_s=settings.ping_after_s,
+        pong_s=settings.pong_timeout_s,
+        silence_s=settings.silence_timeout_s,
+    )
+    return open_websocket(
+        url,
+        route=route,
+        deadlines=deadlines,
+        max_message_bytes=settings.max_message_bytes,
+        frames=FrameBudget(venue.FRAMES, venue.OPERATIONS),
+        is_quiet=is_quiet,
+        hints=venue.DIALECT.hints,
+        blocking=venue.DIALECT.blocking,
+        transport=_transport(venue, settings),
+    )
+
+
+def _transport(venue: Venue, settings: ConnectionSettings) -> TransportName:
+    if settings.transport != "auto":
+        return settings.transport
+    return "fast" if venue.HIGH_RATES else "trio-websocket"
+
+
 @define
 class Connection:
     """One attempt after the other is made by calling :meth:`run`; each uses a fresh socket."""
@@ -145,23 +180,8 @@ class Connection:
         """Open, subscribe, read until it ends.  Raises NetworkError."""
         state, settings, venue = self.state, self.context.settings, self.context.venue
         state.status, state.attempts = "connecting", state.attempts + 1
-        deadlines = Deadlines(
-            open_s=settings.open_timeout_s,
-            close_s=settings.close_timeout_s,
-            ping_after_s=settings.ping_after_s,
-            pong_s=settings.pong_timeout_s,
-            silence_s=settings.silence_timeout_s,
-        )
-        async with open_websocket(
-            state.plan.url,
-            route=self.route,
-            deadlines=deadlines,
-            max_message_bytes=settings.max_message_bytes,
-            frames=FrameBudget(venue.FRAMES, venue.OPERATIONS),
-            is_quiet=self.owner.is_quiet,
-            hints=venue.DIALECT.hints,
-            blocking=venue.DIALECT.blocking,
-            transport=self._transport(),
+        async with open_stream(
+            state.plan.url, venue, settings, self.route, self.owner.is_quiet
         ) as socket:
             gauge = self.context.metrics.connections.labels(venue.NAME)
             gauge.inc()
@@ -173,11 +193,6 @@ class Connection:
                     self.owner.down()
                 state.status = "lost"
         raise AssertionError("reading ends with an exception")
-
-    def _transport(self) -> TransportName:
-        if (named := self.context.settings.transport) != "auto":
-            return named
-        return "fast" if self.context.venue.HIGH_RATES else "trio-websocket"
 
     async def _read(self, socket: Socket) -> Never:
         state = self.state

@@ -1,4 +1,4 @@
-"""A transport of our own for streams with high rates: whoever receives reads, and gets all that
+"""A transport of our own for streams with high rates: the receiving task reads, and gets all that
 one read brought.
 
 h11 does the upgrade (RFC 6455, section 4), :mod:`.frames` the rest.  No task switch, no queue and

@@ -103,7 +103,7 @@ function trouble(words) {
 async function ask() {
   const answer = await fetch("/api/v1/status", { signal: AbortSignal.timeout(WITHIN_MS), cache: "no-store" });
   if (!answer.ok) throw new Error(`the service answers ${answer.status}`);
-  // Ages are told by the server's clock: the reader's may be wrong.
+  // Ages are measured by the server's clock: the reader's may be wrong.
   const serverNow = Date.parse(answer.headers.get("date") ?? "") || Date.now();
   return [await answer.json(), serverNow];
 }

@@ -60,7 +60,7 @@ class RequestLimits:
 
 class RowBudgets:
     """What each address may order: ``per_s`` rows are added to its budget evenly, at most
-    ``burst`` are kept, and whoever has any left may order; one large order leaves a debt.
+    ``burst`` are kept, and an address that has any left may order; one large order leaves a debt.
 
     Only the ``most`` addresses that ordered last are remembered, so strangers with many of them
     take no memory.

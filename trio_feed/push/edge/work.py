@@ -4,7 +4,7 @@ An answer of many rows is read from the store by a thread and written as text on
 everybody else feels both.  So orders of all clients, over HTTP and WebSocket, pass one gate: each
 address has a budget of rows (:class:`.throttle.RowBudgets`), few orders are worked on at once, and
 the next is chosen by round robin (:class:`.turns.Turns`).  Short ones have places of their own,
-because whoever wants a chart's first page should not wait for other people's five thousand rows.
+because a chart's first page should not wait for other people's five thousand rows.
 Of this machine's own clients they cost nothing: behind a proxy here, all users have one address.
 """
 

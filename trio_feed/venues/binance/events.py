@@ -4,7 +4,7 @@ Sources: see :mod:`.messages`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from attrs import frozen
@@ -32,9 +32,9 @@ from ...model import (
 from ..base import Event, Ignored
 from ..instruments import Instruments
 from .forms import (
-    EVENT_FORMS,
     UM,
     AggRow,
+    AnyEvent,
     Bar,
     ContinuousFrame,
     Depth,
@@ -278,6 +278,6 @@ READERS: dict[str, Reader] = {
 }
 """By event type, or by what stands in its place (:func:`.messages._kind_of`)."""
 MAKERS: dict[type, Callable[[Any, str, Instruments], Event]] = {
-    form: READERS[kind].make for kind, form in EVENT_FORMS.items()
+    form: READERS[form.__struct_config__.tag].make for form in get_args(AnyEvent)
 }
 """By form, for those that name their event type."""

@@ -211,18 +211,6 @@ AnyEvent = (
     | TopEvent | DepthEvent | MarkEvent | ForceEvent
 )  # fmt: skip
 """Every event that names its type, read in one pass."""
-EVENT_FORMS: dict[str, type] = {
-    "kline": KlineEvent,
-    "continuous_kline": ContinuousEvent,
-    "aggTrade": AggEvent,
-    "trade": TradeEvent,
-    "24hrTicker": TickerEvent,
-    "24hrMiniTicker": MiniTickerEvent,
-    "bookTicker": TopEvent,
-    "depthUpdate": DepthEvent,
-    "markPriceUpdate": MarkEvent,
-    "forceOrder": ForceEvent,
-}
 
 
 class Combined(Form):
