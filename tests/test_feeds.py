@@ -6,6 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 from structlog.testing import capture_logs
+from support.memory import MemoryNetwork
 from support.stack import PushClient, Stack, open_stack, push_client, settings_for_tests
 
 from trio_feed.core.symbol import SymbolEngine
@@ -257,6 +258,31 @@ def trades_told(client: PushClient) -> list[int]:
     ids = [int(m["data"]["data"]["trade_id"]) for m in sent]
     assert len(ids) > 25
     return [each - ids[0] for each in ids]
+
+
+async def test_who_subscribes_before_anything_comes_hears_why_and_then_that_it_is_live(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    network = MemoryNetwork()
+    network.down.add(("exchange", 80))
+    with trio.fail_after(1_000):
+        async with (
+            open_stack(settings_for_tests(), network=network) as stack,
+            push_client(stack) as client,
+        ):
+            await trio.sleep(20)
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            confirmed = (await client.of_type("subscription_confirmed"))["data"]
+            assert confirmed["upstream"] == "never_connected"
+            assert confirmed["problem"] == stack.ready.app.report.not_ready()
+            assert "nobody listens at exchange:80" in confirmed["problem"]
+            await trio.sleep(100)
+            assert not any(m["type"] == "stream_status" for m in client.messages)
+            network.down.clear()
+            status = (await client.of_type("stream_status"))["data"]
+            assert (status["status"], status["interval"]) == ("live", "1m")
+            await trio.sleep(100)
+            assert sum(m["type"] == "stream_status" for m in client.messages) == 1
 
 
 async def test_a_venue_that_begins_anew_by_other_settings_says_how_it_stands(

@@ -7,6 +7,8 @@ from trio_feed.core.health import Health
 LOST, FLOWS = ("lost", "why"), ("flows", None)
 MISSES = ("flows", (10, 30))
 SPAN, HOLE = (10, 30), (15, 20)
+LIVE = ("live",)
+"""What comes first of all: who subscribed before it waits for it."""
 
 
 def told(*events: tuple[str, object]) -> list[tuple[object, ...]]:
@@ -21,36 +23,39 @@ def told(*events: tuple[str, object]) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([FLOWS], []),
-        ([LOST, LOST, FLOWS], []),
-        ([FLOWS, LOST, LOST], [("stale",)]),
-        ([FLOWS, LOST, FLOWS, FLOWS], [("stale",), ("live",)]),
-        ([FLOWS, LOST, MISSES], [("stale",), ("repairing", SPAN)]),
+        ([FLOWS], [LIVE]),
+        ([LOST, LOST, FLOWS], [LIVE]),
+        ([FLOWS, LOST, LOST], [LIVE, ("stale",)]),
+        ([FLOWS, LOST, FLOWS, FLOWS], [LIVE, ("stale",), ("live",)]),
+        ([FLOWS, LOST, MISSES], [LIVE, ("stale",), ("repairing", SPAN)]),
         (
             [FLOWS, LOST, MISSES, ("reached", 20), ("reached", 30), ("reached", 40)],
-            [("stale",), ("repairing", SPAN), ("repaired", SPAN)],
+            [LIVE, ("stale",), ("repairing", SPAN), ("repaired", SPAN)],
         ),
         (
             [FLOWS, LOST, MISSES, ("hole", HOLE), ("reached", 30)],
-            [("stale",), ("repairing", SPAN), ("unrepairable", HOLE)],
+            [LIVE, ("stale",), ("repairing", SPAN), ("unrepairable", HOLE)],
         ),
         (
             [FLOWS, LOST, MISSES, ("hole", HOLE), ("hole", (22, 25)), ("reached", 30)],
-            [("stale",), ("repairing", SPAN), ("unrepairable", (15, 25))],
+            [LIVE, ("stale",), ("repairing", SPAN), ("unrepairable", (15, 25))],
         ),
-        ([FLOWS, LOST, ("hole", HOLE), FLOWS], [("stale",), ("unrepairable", HOLE)]),
-        ([FLOWS, ("hole", HOLE), FLOWS], [("unrepairable", HOLE)]),
-        ([("hole", HOLE), FLOWS], []),
-        ([MISSES, LOST, FLOWS, LOST], [("stale",), ("live",), ("stale",)]),
+        ([FLOWS, LOST, ("hole", HOLE), FLOWS], [LIVE, ("stale",), ("unrepairable", HOLE)]),
+        ([FLOWS, ("hole", HOLE), FLOWS], [LIVE, ("unrepairable", HOLE)]),
+        ([("hole", HOLE), FLOWS], [LIVE]),
+        ([MISSES, LOST, FLOWS, LOST], [LIVE, ("stale",), ("live",), ("stale",)]),
         (
             [FLOWS, LOST, MISSES, LOST, ("reached", 30), FLOWS],
-            [("stale",), ("repairing", SPAN), ("stale",), ("live",)],
+            [LIVE, ("stale",), ("repairing", SPAN), ("stale",), ("live",)],
         ),
         (
             [FLOWS, LOST, MISSES, ("reached", 30), LOST, FLOWS],
-            [("stale",), ("repairing", SPAN), ("repaired", SPAN), ("stale",), ("live",)],
+            [LIVE, ("stale",), ("repairing", SPAN), ("repaired", SPAN), ("stale",), ("live",)],
         ),
-        ([FLOWS, ("hole", HOLE), LOST, FLOWS], [("unrepairable", HOLE), ("stale",), ("live",)]),
+        (
+            [FLOWS, ("hole", HOLE), LOST, FLOWS],
+            [LIVE, ("unrepairable", HOLE), ("stale",), ("live",)],
+        ),
     ],
 )
 def test_each_change_is_told_once_and_in_order(

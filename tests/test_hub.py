@@ -432,9 +432,12 @@ async def test_the_confirmation_says_how_the_upstream_stands(
         assert (state, problem) == ("never_connected", "nothing has come from its source yet")
         node.bus.publish(StatusMessage(SERIES, StreamState.STALE, "403 from the proxy"))
         assert await confirmed(client) == ("never_connected", "403 from the proxy")
+        node.problems[SERIES.venue] = "the proxy's certificate is not trusted"
+        assert await confirmed(client) == ("never_connected", node.problems[SERIES.venue])
         node.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
-        assert await confirmed(client) == ("live", None)
+        assert await confirmed(client) == ("live", None)  # of a stream, not of the whole venue
         node.bus.publish(StatusMessage(SERIES, StreamState.STALE))
+        assert await confirmed(client) == ("stale", node.problems.pop(SERIES.venue))
         assert await confirmed(client) == ("stale", "it delivers nothing")
 
 

@@ -16,8 +16,9 @@ REPAIRING, REPAIRED = StreamState.REPAIRING, StreamState.REPAIRED
 def flowing() -> StreamStatus:
     """Candles on one stream, a ticker on two; all of them flowed."""
     status = StreamStatus({CANDLES: [SERIES], TICKERS: [TICKER], TOPS: [TICKER]})
-    for stream in (CANDLES, TICKERS, TOPS):
-        assert status.flows(stream, {}) == []
+    assert status.flows(CANDLES, {}) == [StatusMessage(SERIES, LIVE)]
+    assert status.flows(TICKERS, {}) == [StatusMessage(TICKER, LIVE)]
+    assert status.flows(TOPS, {}) == []  # told already
     return status
 
 
@@ -61,13 +62,15 @@ def test_a_connection_that_is_back_tells_that_it_repairs_and_nothing_else() -> N
     fresh = StreamStatus({CANDLES: [SERIES]})
     assert fresh.up(CANDLES, {SERIES: (1, 2)}) == []
     assert fresh.missing(SERIES) is None
-    assert fresh.flows(CANDLES, {}) == []  # it begins here
+    # It begins here: what is fetched before it is history, and no repair.
+    assert fresh.flows(CANDLES, {SERIES: (1, 2)}) == [StatusMessage(SERIES, LIVE)]
+    assert fresh.missing(SERIES) is None
 
 
 def test_what_was_lost_before_it_ever_flowed_is_not_told() -> None:
     status = StreamStatus({CANDLES: [SERIES]})
     assert status.lost(CANDLES, "gone") == []
-    assert status.flows(CANDLES, {}) == []
+    assert states(status.flows(CANDLES, {})) == [LIVE]
     assert states(status.lost(CANDLES, "gone")) == [STALE]
 
 

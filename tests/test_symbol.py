@@ -193,7 +193,7 @@ def test_a_line_is_repaired_when_its_trades_are_there_and_not_before(dated_ms: i
     def told(out: list[Any]) -> list[StreamState]:
         return [m.state for m in statuses(out) if m.stream_key == TRADE_KEY]
 
-    assert told(engine.out) == [StreamState.STALE, StreamState.REPAIRING]
+    assert told(engine.out) == [StreamState.LIVE, StreamState.STALE, StreamState.REPAIRING]
     engine.wake()
     assert told(engine.failed(Need.TRADES)) == []  # it could not be asked
     engine.go(engine.wakes_s).wake()
@@ -582,6 +582,9 @@ def test_with_two_connections_a_book_that_is_ahead_waits_half_a_second() -> None
 # Status and liveness
 
 
+LIVE = ("live", None, None)
+
+
 def states(engine: Engine, stream_key: Any) -> list[tuple[str, int | None, int | None]]:
     return [
         (m.state.value, None if m.first_ms is None else m.first_ms - T0,
@@ -595,16 +598,17 @@ def test_what_was_missed_is_told_with_its_times_and_counted() -> None:
     engine.up()
     engine.go(1).candle(0, closed=False)
     at_ms(engine, 1, 900)
-    assert statuses(engine.out) == []
+    begins = states(engine, S1_SERIES)
+    assert begins == states(engine, TRADE_KEY) == states(engine, M1_SERIES) == [LIVE]
     engine.go(30).down(CANDLES, "gone")
     engine.go(200).up(CANDLES)
-    assert states(engine, M1_SERIES) == [("stale", None, None), ("repairing", 0, 2 * MINUTE)]
+    assert states(engine, M1_SERIES)[1:] == [("stale", None, None), ("repairing", 0, 2 * MINUTE)]
     engine.candle(3, closed=False)
     assert counted(engine.out, "gap_seconds") == [((), 199.0)]
     out = engine.answer(Need.CANDLES, [minute(n, source=Source.BACKFILL) for n in range(3)], M1)
-    assert states(engine, M1_SERIES)[2:] == [("repaired", 0, 2 * MINUTE)]
+    assert states(engine, M1_SERIES)[3:] == [("repaired", 0, 2 * MINUTE)]
     assert counted(out, "repaired") == [(("candle",), 1.0)] * 3
-    assert states(engine, S1_SERIES) == states(engine, TRADE_KEY) == []
+    assert states(engine, S1_SERIES) == states(engine, TRADE_KEY) == [LIVE]
 
 
 def test_history_is_not_counted_as_repaired() -> None:
@@ -620,9 +624,9 @@ def test_trades_that_were_missed_are_told_when_they_are_there() -> None:
     engine.go(1).down(TRADES, "gone")
     engine.go(20).up(TRADES)
     at_ms(engine, 5, 20_000)
-    assert states(engine, TRADE_KEY) == [("stale", None, None), ("repairing", 100, 20_000)]
+    assert states(engine, TRADE_KEY)[1:] == [("stale", None, None), ("repairing", 100, 20_000)]
     engine.answer(Need.TRADES, [trade(n, T0 + n * 1_000) for n in (2, 3, 4)])
-    assert states(engine, TRADE_KEY)[2:] == [("repaired", 100, 20_000)]
+    assert states(engine, TRADE_KEY)[3:] == [("repaired", 100, 20_000)]
 
 
 def test_a_stream_that_missed_nothing_is_live_again() -> None:
@@ -631,9 +635,9 @@ def test_a_stream_that_missed_nothing_is_live_again() -> None:
     engine.go(1).candle(0, closed=False)
     engine.go(2).down(CANDLES, "gone")
     engine.go(3).up(CANDLES)
-    assert states(engine, M1_SERIES) == [("stale", None, None)]
+    assert states(engine, M1_SERIES) == [LIVE, ("stale", None, None)]
     engine.go(4).candle(0, closed=False)
-    assert states(engine, M1_SERIES) == [("stale", None, None), ("live", None, None)]
+    assert states(engine, M1_SERIES) == [LIVE, ("stale", None, None), LIVE]
 
 
 def test_a_roll_up_stands_as_its_minutes_do() -> None:
@@ -677,7 +681,7 @@ def test_a_silence_is_asked_about_and_a_dead_stream_is_replaced() -> None:
         StatusMessage(M1_SERIES, StreamState.STALE, "silent for 6.0 s while the market moves")
     ]
     out = engine.go(30).candle(0, closed=False, volume="30", event_ms=T0 + 30_000)
-    assert states(engine, M1_SERIES)[1:] == [("live", None, None)]
+    assert states(engine, M1_SERIES)[2:] == [LIVE]
     assert counted(out, "gap_seconds") == [((), 10.0)]
 
 
@@ -695,7 +699,7 @@ def test_a_quiet_market_is_left_alone_and_one_that_cannot_be_asked_as_well() -> 
     assert engine.core.upstream.liveness.is_quiet(CANDLES, engine.now.mono)
     assert (Need.PROBE, M1) in fetches(engine.go(30).wake())
     assert counted(engine.failed(Need.PROBE, M1), "probes") == [(("failed",), 1.0)]
-    assert statuses(engine.out) == []
+    assert states(engine, M1_SERIES) == [LIVE]
     assert (Need.PROBE, M1) not in fetches(engine.go(31).wake())
 
 

@@ -105,6 +105,10 @@ def make_app(
             "venues": {feed.venue.NAME: feed.status() for feed in feeds.running},
         }
 
+    def why_not(venue: str) -> str:
+        found = (f for f in feeds.running if venue == f.venue.NAME)
+        return next((feed.not_ready(fresh_s) for feed in found), "")
+
     def not_ready() -> str:
         if (stored := store.statistics()).full:
             return f"the store takes no more candles: {stored.problem or 'the disk is slow'}"
@@ -124,7 +128,7 @@ def make_app(
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
     return PushApp(
-        SessionContext(hub, store, limits, environment.now_ms, metrics, access, work),
+        SessionContext(hub, store, limits, environment.now_ms, metrics, access, work, why_not),
         ServiceReport(status, not_ready, monitor.explain),
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),

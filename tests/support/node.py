@@ -57,6 +57,11 @@ class Node:
         self.bus.open(SERIES, rows, rows[0].open_ms if rows else None)
         self.work = WorkGate(WorkLimits(), self.metrics)
         self.flushing = False
+        self.problems: dict[str, str] = {}
+        """Why a venue's data is not fresh."""
+
+    def why_not(self, venue: str) -> str:
+        return self.problems.get(venue, "")
 
     def publish(
         self, n: int, *, closed: bool = True, series: Series = SERIES, close: str = "100.50"
@@ -200,7 +205,7 @@ async def connected(
 ) -> AsyncIterator[Client]:
     client = Client()
     context = SessionContext(
-        node.hub, node.store, limits, now_ms, node.metrics, no_access(), node.work
+        node.hub, node.store, limits, now_ms, node.metrics, no_access(), node.work, node.why_not
     )
     session = Session(context, client, deflated=deflated)
     client.session = session

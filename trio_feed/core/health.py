@@ -9,9 +9,9 @@ tell, each once and in order:
                           │                 └──── lost ─────────┤
                           └── repaired, unrepairable ◀── done ──┘
 
-The first flow after the start is not told; what is lost before it neither.  A hole that is found
-while it is stale or repairing is published at the end, as the result; one that is found while it is
-live is published at once.
+What is lost before the first flow is not told, and what was missed before it is no repair: it is
+history, fetched at a start.  A hole that is found while it is stale or repairing is published at
+the end, as the result; one that is found while it is live is published at once.
 """
 
 from attrs import define, frozen
@@ -51,8 +51,8 @@ class Health:
     def flows(self, missing: Span | None) -> list[Change]:
         """Its stream delivers (again), or is about to and something is ``missing``, which has to be
         fetched first."""
-        if self.state is None:
-            self.state = StreamState.LIVE
+        if self.state is None:  # who subscribed before it waits for the word
+            return self._turn(Change(StreamState.LIVE))
         if self.state is not StreamState.STALE:
             return []
         if missing is not None:

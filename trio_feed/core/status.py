@@ -70,16 +70,6 @@ class StreamStatus:
         for stream_key in stream_keys:
             self._status_of(stream_key).health.state = StreamState.STALE
 
-    def begun(self, stream: Stream) -> list[StatusMessage]:
-        """It is subscribed, and that is all that can be said of it before something happens."""
-        out: list[StatusMessage] = []
-        for stream_key in self.stream_keys.get(stream, ()):
-            new = self._status_of(stream_key).health.state is None
-            out += self.flows(stream, {})
-            if new:
-                out.append(StatusMessage(stream_key, StreamState.LIVE))
-        return out
-
     def missing(self, stream_key: StreamKey) -> Span | None:
         """What of the stream key is being repaired."""
         status = self._statuses.get(stream_key)

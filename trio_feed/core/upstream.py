@@ -53,8 +53,8 @@ class Upstream:
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         self.liveness.up(stream, now.mono)
-        if stream.kind in SPORADIC:
-            return [*self._scope.status.begun(stream)]
+        if stream.kind in SPORADIC:  # subscribed is all that can be said before something happens
+            return [*self._scope.status.flows(stream, {})]
         self._scope.candles.resumed(self._intervals.get(stream, ()), now)
         return [*self._scope.status.up(stream, self._missing(stream, now))]
 

@@ -108,6 +108,7 @@ class VenueFeed:
         )
         self._symbols = WantedSymbols(venue, self.driver, context.bus)
         self._newcomers = Newcomers(self.driver, context.store, context.bus)
+        self._broke_off = ""
         for symbol in self._first_symbols(stored_ends):
             self._open(symbol, stored_ends)
 
@@ -155,7 +156,9 @@ class VenueFeed:
         """Why this venue's data is not fresh; empty when it is."""
         rest, oldest_ms = self._clients.rest, self._environment.now_ms() - fresh_s * 1000
         asked = "" if rest is None else rest.problem
-        why = why_not_ready(self.pool, self.driver, self._symbols.problems, asked, oldest_ms)
+        why = self._broke_off or why_not_ready(
+            self.pool, self.driver, self._symbols.problems, asked, oldest_ms
+        )
         return f"{self.venue.NAME}: {why}" if why else ""
 
     def clock_error_ms(self) -> float | None:
@@ -168,6 +171,7 @@ class VenueFeed:
 
     def broke_off(self, reason: str) -> None:
         """It is given up: subscribers that do not know of its lost connections hear of them now."""
+        self._broke_off = reason
         for engine in self.driver.engines.values():
             self.driver.perform(engine, engine.broke_off(reason))
 

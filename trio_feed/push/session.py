@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
+from ..bus.base import Stream, Upstream
 from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
@@ -63,7 +64,10 @@ class SessionLimits:
 
 @frozen
 class SessionContext:
-    """What all sessions share: where the messages and the candles are, and who may see what."""
+    """What all sessions share: where the messages and the candles are, and who may see what.
+
+    ``why_not``: why a venue's data is not fresh now, empty when it is.
+    """
 
     hub: Hub
     store: KlineStore
@@ -72,6 +76,7 @@ class SessionContext:
     metrics: Metrics
     access: PrivateAccess
     work: WorkGate
+    why_not: Callable[[str], str]
 
 
 class Session:
@@ -225,6 +230,14 @@ class Session:
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
 
+    def _upstream_of(self, stream: Stream) -> Upstream:
+        """How its source stands; where nothing comes, with the cause that is known by now."""
+        upstream = stream.upstream
+        if upstream.state in ("never_connected", "stale"):
+            why = self._context.why_not(stream.stream_key.venue)
+            return evolve(upstream, problem=why or upstream.problem)
+        return upstream
+
     async def _missed(self, topic: Topic, since: Since) -> Missed | None:
         async with self._context.work.turn(self._asker, 0):  # most have missed little
             back = await missed(self._context.store, topic, since, self._context.now_ms())
@@ -246,7 +259,7 @@ class Session:
         last = stream if back is None or request.since is None else request.since
         recovered = back is not None
         confirmed = messages.subscription_confirmed(
-            request, last.epoch, last.offset, stream.upstream, now, recovered=recovered
+            request, last.epoch, last.offset, self._upstream_of(stream), now, recovered=recovered
         )
         sender.queue(confirmed, subscription)
         for message, left_out in back.messages if back is not None else ():

@@ -176,12 +176,7 @@ class Market {
     if (!String(data.subscription_id).endsWith(`-${this.#number}`)) return;
     if (type === "history_data" && message.id === OLDER) this.#older(data);
     else if (type === "history_data") this.#history(data);
-    else if (type === "kline_data") {
-      // Who subscribed before anything came hears of no change when it does.
-      const first = this.#stream === "never_connected" && data.event_time && !message.snapshot;
-      if (first && data.source !== "backfill") this.#upstream("live", "");
-      this.#kline(data);
-    }
+    else if (type === "kline_data") this.#kline(data);
     else if (type === "trade_data" && data.data) this.#tape.add(data.data);
     else if (type === "ticker_data" && data.data) this.#top.ticker(data.data);
     else if (type === "book_data" && data.data) this.#top.book(data.data);
