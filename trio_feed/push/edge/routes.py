@@ -172,6 +172,11 @@ async def refused(_request: Request, error: Exception) -> Response:
     return problem_response(400, str(error), error.code)
 
 
+async def crashed(_request: Request, _error: Exception) -> Response:
+    """The answer where a bug comes out of a route; Starlette raises it again behind the answer."""
+    return problem_response(500, "a bug of the server; its log says which")
+
+
 async def no_route(request: Request, error: Exception) -> Response:
     """The answer to a path or a method that is none of ours."""
     assert isinstance(error, HTTPException), "it is registered for no other"
