@@ -124,6 +124,8 @@ def test_an_error_names_the_file_or_the_variable(tmp_path: Path) -> None:
     missing = {f"TRIO_FEED__{PROXY}__ENABLED".replace(".", "__").upper(): "true"}
     assert refused(environ=missing).endswith(f"is enabled ({next(iter(missing))})")
     assert "TRIO_FEED___X" in refused(environ={"TRIO_FEED___X": "1"})
+    latin = {"TRIO_FEED__SERVER__HOST": b"caf\xe9".decode(errors="surrogateescape")}
+    assert refused(environ=latin) == "server.host: is not UTF-8 (TRIO_FEED__SERVER__HOST)"
 
 
 def test_variables_that_were_meant_for_us(tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def _opened(tree: Tree, key: str) -> Any:
 
 def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
     *tables, last = path
+    if not text.isascii() and not is_unicode(text):  # bytes that the locale does not know
+        raise SettingsError(".".join(path), f"is not UTF-8 ({origin})")
     if not all(path):
         raise SettingsError(".".join(path), f"an empty name in the path ({origin})")
     for table in tables:
@@ -190,6 +192,15 @@ def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
         if not isinstance(tree, dict):
             raise SettingsError(".".join(path), f"{table} is a value, not a table ({origin})")
     tree[last] = Raw(text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written anywhere: no byte of another encoding, no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explain(error: BaseException, path: str) -> NoReturn:
