@@ -864,7 +864,7 @@ ONE = "exchanges.x.connection.proxy"
     [
         ("socks5://u:p%40ss@h:1080", "socks5", "h:1080", ("u", "p@ss")),
         ("socks5h://h", "socks5", "h:1080", ("", "")),
-        ("http://u@h", "http", "h:80", ("u", "")),
+        ("http://u@h:80", "http", "h:80", ("u", "")),
         ("https://[::1]:8443/", "https", "[::1]:8443", ("", "")),
     ],
 )
@@ -967,6 +967,8 @@ ON = "{enabled=true,address='a:1'}"
         ([f"{KEY}=[{{address='a:1'}}]"], f"{KEY}: none is enabled"),
         ([f"{KEY}=[{ON},{ON}]"], f"{KEY}: one is listed twice"),
         ([f"{KEY}=[5]"], f"{KEY}.0: 5 is a value where a table is wanted"),
+        ([f"{KEY}=['http://u:hunter2@h']"], f"{KEY}.0: is a proxy URL without a port; write it"),
+        ([f"{KEY}=['https://h/']"], f"{KEY}.0: is a proxy URL without a port; write it"),
         ([f"{KEY}=['ftp://u:hunter2@h:1']"], f"{KEY}.0: is not a proxy URL such as"),
         ([f"{KEY}=[['http://a:1', 'http://u:hunter2@h:x']]"], f"{KEY}.0: is not a proxy URL"),
         ([f"{KEY}=[[{{password='hunter2'}}]]"], f"{KEY}.0.password: given without a username"),

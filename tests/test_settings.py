@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from attrs import fields_dict
 
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval
 from trio_feed.settings import (
     Secret,
+    ServerSettings,
     Settings,
     load,
     masked,
@@ -64,6 +66,10 @@ password = "hunter2"
     assert (settings.kline.connection_timeout, settings.websocket.ping_interval) == (120, 25_000)
 
 
+KNOWN_OF_SERVER = "server.prt: unknown; known here: " + ", ".join(fields_dict(ServerSettings))
+KNOWN = "sever: unknown; known here: " + ", ".join(fields_dict(Settings))
+
+
 @pytest.mark.parametrize(
     ("assignment", "line"),
     [
@@ -71,6 +77,9 @@ password = "hunter2"
         ("server.port=99999", "server.port: 99999 is not between 0 and 65535"),
         ("server.port=true", "server.port: True is not a whole number"),
         ("server.prt=1", "server.prt: unknown; known here: host, port"),
+        ("server.prt=1", KNOWN_OF_SERVER + "; did you mean port?"),
+        ("sever.port=1", KNOWN + "; did you mean server?"),
+        ("exchanges.x.connection.proxi.enabled=1", "exchanges.x.connection.proxi: unknown; known"),
         ("server=3", "server: '3' is a value where a table is wanted"),
         ("nowhere.x=3", "nowhere: unknown; known here: exchanges"),
         ("a..b=1", "a..b: an empty name in the path"),

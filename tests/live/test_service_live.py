@@ -282,6 +282,11 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path) -> Non
         port = taken.getsockname()[1]
         line = refused(tmp_path, f"server.port={port}")
         assert f"server.port: cannot listen on 127.0.0.1:{port}" in line
+    for host in ("203.0.113.1", "a..b", "x" * 64):
+        line = refused(tmp_path, f"server.host={host}", "server.admin_host=127.0.0.1")
+        assert f"server.host: cannot listen on {host}:0" in line
+    line = refused(tmp_path, "server.admin_host=203.0.113.1")
+    assert "server.admin_host: cannot listen on 203.0.113.1:0" in line
     (tmp_path / "file").write_text("")
     assert "store.path: " in refused(tmp_path, f"store.path={tmp_path / 'file' / 'x.db'}")
     assert "server.prt: unknown" in refused(tmp_path, "server.prt=1")
