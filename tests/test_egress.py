@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
-from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
+from test_tunnel import check_echo, connect_proxy, echo, page, receive_exactly
 
 from trio_feed import errors
 from trio_feed.client import open_client
@@ -590,6 +590,26 @@ async def test_tls_with_the_proxy_itself_is_the_proxys_error(autojump_clock):
             way = route_of(network, Proxy("https", "e", 5), B)
             await opened(way)
         assert way.egress.statistics(trio.current_time())[0].state == "cooling"
+
+
+HTML = b"Content-Type: text/html\r\n\r\n<html>Log in!</html>"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n"
+PORTALS = {
+    "redirects": connect_proxy(FOUND + HTML),
+    "serves its page": connect_proxy(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n" + HTML),
+    "behind the tunnel": connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=page),
+}
+
+
+@pytest.mark.parametrize("how", PORTALS)
+async def test_a_proxy_that_is_a_captive_portal_is_left_at_once(how, autojump_clock):
+    async with proxies_at({A: PORTALS[how], C: PORTALS[how]}) as network:
+        way = route_of(network, A, C)
+        with capture_logs() as logs, pytest.raises(errors.NoProxyAvailable) as caught:
+            await way.open(HOST, PORT, tls=True)
+        assert network.dialled == [("a", 1), ("c", 3)]
+    assert "captive portal" in str(caught.value)
+    assert [line["event"] for line in logs] == ["proxy.down", "proxy.down", "egress.down"]
 
 
 async def test_blame_reaches_the_proxy_that_carried_the_stream(autojump_clock):
