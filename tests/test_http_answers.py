@@ -131,8 +131,12 @@ async def test_one_client_too_many_is_answered_in_json(autojump_clock: MockClock
     async with running("websocket.max_connections=1") as stack:
         async with a_client(stack):
             answer = await ask(stack, "/api/v1/symbols")
+            ready = await ask(stack, "/ready?nocache=1")
+            alive = await ask(stack, "/health")
         assert (answer.status, answer.json["code"]) == (503, 1005)
         assert answer.headers["retry-after"] == "5"
+        assert (ready.status, ready.json) == (200, {"ready": True})
+        assert (alive.status, alive.json) == (200, {"status": "alive"})
 
 
 @pytest.mark.parametrize(

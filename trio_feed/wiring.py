@@ -198,6 +198,7 @@ async def start_server(
         metrics=app.context.metrics,
         stop_accepting=draining,
         waiting=app.waiting,
+        probes=app.probes(),
     )
     await nursery.start(start, name="push server")
     return bound_address(listeners[0])
@@ -237,6 +238,7 @@ async def start_admin(
         metrics=app.context.metrics,
         stop_accepting=trio.Event(),
         waiting=app.waiting,
+        probes=app.probes(),
     )
     await nursery.start(start, name="admin server")
     return bound_address(listeners[0])

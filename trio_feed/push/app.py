@@ -1,6 +1,7 @@
 """The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Never
 
 import structlog
@@ -18,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import ApiKeySettings, PublisherSettings
 from . import messages, parsing, protocol
+from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
 from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
 from .edge.throttle import RequestLimits, Verdict
@@ -33,6 +35,7 @@ from .session import Receive, Session, SessionContext
 log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
+_PROBE_KEPT_S = 0.25
 _OF_A_BODY = ("content-length", "content-type")
 _HANDLERS = {RequestError: refused, HTTPException: no_route, Exception: crashed}
 
@@ -97,6 +100,19 @@ class PushApp:
         nowhere = WebSocketRoute("/{path:path}", _no_endpoint)
         routes = [*dashboard.routes(), *pages.probes(), *pages.admin(), nowhere]
         return Starlette(routes=routes, exception_handlers=_HANDLERS)
+
+    def probes(self) -> Probes:
+        """For the server, which answers them also where it has no place for a client: strangers may
+        ask any number of times, so an answer serves for a moment."""
+        kept: tuple[float, tuple[int, str]] = (-inf, (503, ""))
+
+        def ready() -> tuple[int, str]:
+            nonlocal kept
+            if trio.current_time() - kept[0] >= _PROBE_KEPT_S:
+                kept = trio.current_time(), self.report.readiness()
+            return kept[1]
+
+        return {**ALIVE, "/ready": ready}
 
     def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context
