@@ -224,11 +224,11 @@ async def _reload_on_signal(
                 settings = complete(await trio.to_thread.run_sync(reload))
                 check(settings)
                 context = tls_context(settings.server)
+                app.replace_keys(settings.auth, settings.settlement.publishers)
             except SettingsError as error:
                 log.error("settings.refused", problem=str(error))
             else:
                 certificate.replace(context)
-                app.replace_keys(settings.auth.api_keys, settings.settlement.publishers)
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)

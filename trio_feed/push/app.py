@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..settings import ApiKeySettings, PublisherSettings
+from ..settings import AuthSettings, PublisherSettings
 from . import messages, parsing, protocol
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
@@ -132,11 +132,10 @@ class PushApp:
             text = messages.reconnect(after_ms())
             session.leave(protocol.RESTARTING, "service restart", text)
 
-    def replace_keys(
-        self, keys: tuple[ApiKeySettings, ...], publishers: tuple[PublisherSettings, ...]
-    ) -> None:
-        """Who may come in from now on.  Private events of a key that is gone end at once."""
-        self.context.access.authenticator.replace_keys(keys)
+    def replace_keys(self, auth: AuthSettings, publishers: tuple[PublisherSettings, ...]) -> None:
+        """Who may come in from now on.  Connections of a key that is gone end at once.  Raises
+        SettingsError for a key file that cannot be used; then nothing changes."""
+        self.context.access.authenticator.replace_keys(auth)
         self.settlement.replace_publishers(publishers)
         for session in list(self.sessions):
             session.end_if_revoked()
