@@ -26,6 +26,12 @@ def config(tmp_path: Path) -> str:
         ([f'{USDM}.symbols=["BTC/USDT"]'], "did you mean BTCUSDT?"),
         ([f'{USDM}.symbols=["ETHUSDT","btc/usdt:usdt"]'], "did you mean BTCUSDT?"),
         ([f'{OKX}.symbols=["btc-usdt"]'], "did you mean BTC-USDT?"),
+        ([f'{OKX}.symbols=["BTC_USDT"]'], "did you mean BTC-USDT?"),
+        ([f'{OKX}.symbols=["BTC-USDT-PERP"]'], "did you mean BTC-USDT-SWAP?"),
+        ([f'{USDM}.symbols=["BTC-USDT"]'], "'BTC-USDT' is no symbol; did you mean BTCUSDT?"),
+        ([f'{USDM}.symbols=["btc_usdt"]'], "did you mean BTCUSDT?"),
+        ([f'{USDM}.symbols=["ETH-USDT-SWAP"]'], "did you mean ETHUSDT?"),
+        (['exchanges.binance.symbols=["BTC-USDT"]'], "did you mean BTCUSDT?"),
         ([f"{USDM}.symbols=[]"], f"{USDM}.symbols: none; name some, such as BTCUSDT, or write"
          " enabled = false"),
         ([f'{USDM}.symbols=["*"]'], "has a list; name the symbols of it"),
@@ -61,6 +67,25 @@ def test_names_that_check_lets_pass(
     symbols: str, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--config", config, "--check", "--set", f"{USDM}.symbols={symbols}"]) == 0
+
+
+@pytest.mark.parametrize(
+    "symbols", ['["BTCUSDT"]', '["BTC-USDT"]', '["BTC-USDT-SWAP"]', '["BTC-USD_UM-SWAP"]']
+)
+def test_okx_knows_its_own_names_and_ours(symbols: str, config: str) -> None:
+    assert main(["--config", config, "--check", "--set", f"{OKX}.symbols={symbols}"]) == 0
+
+
+def test_a_proxy_that_is_not_enabled_is_said(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy = f"{USDM}.connection.proxy"
+    assert main(["--config", config, "--check", "--set", f"{proxy}.address=proxy:3128"]) == 0
+    said = capsys.readouterr().err
+    assert said == f"trio_feed: {proxy}: proxy:3128 is not used: enabled is false\n"
+    sets = ["--set", f"{proxy}.address=proxy:3128", "--set", f"{proxy}.enabled=true"]
+    assert main(["--config", config, "--check", *sets]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_venue_without_a_list_takes_names_of_either_case(config: str) -> None:

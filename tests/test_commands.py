@@ -18,7 +18,7 @@ from support.stack import open_stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import errors, service
 from trio_feed.cli import main
-from trio_feed.commands import init, klines, tail
+from trio_feed.commands import init, klines, run, tail
 from trio_feed.commands.advice import advise
 from trio_feed.commands.chaos import FAULTS, spread
 from trio_feed.commands.options import DEMO_CONFIG, Refused
@@ -174,6 +174,19 @@ async def test_history_and_the_minute_of_a_running_service(
     assert " candles in " in said[0]
     assert "1 of 1 streams live, 0 clients, nothing to repair" in said[1]
     assert len(said) == 2
+
+
+async def test_a_bug_in_what_a_terminal_shows_does_not_end_the_service(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(run, "narrate", broken)
+    with trio.fail_after(300), capture_logs() as events:
+        async with open_stack(settings_for_tests()) as stack:
+            await run.tell_terminal(stack.ready, narrator())
+    assert next(e for e in events if e["event"] == "terminal.failed")["problem"].endswith(": odd")
 
 
 async def test_no_way_out_names_the_step_and_the_proxy(autojump_clock: trio.abc.Clock) -> None:

@@ -156,7 +156,7 @@ def test_the_limits_without_settings() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "files", "clients"),
-    [(10_000, math.inf, 10_000), (10_000, 10_192, 10_000), (10_000, 1024, 832), (10_000, 256, 128),
+    [(10_000, math.inf, 10_000), (10_000, 10_224, 10_000), (10_000, 1024, 800), (10_000, 256, 128),
      (50, 256, 50)],
 )  # fmt: skip
 def test_some_descriptors_are_not_for_clients(wanted: int, files: float, clients: int) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
-from test_tunnel import check_echo, connect_proxy, echo, receive_exactly
+from test_tunnel import check_echo, connect_proxy, echo, page, receive_exactly
 
 from trio_feed import errors
 from trio_feed.client import open_client
@@ -592,6 +592,26 @@ async def test_tls_with_the_proxy_itself_is_the_proxys_error(autojump_clock):
         assert way.egress.statistics(trio.current_time())[0].state == "cooling"
 
 
+HTML = b"Content-Type: text/html\r\n\r\n<html>Log in!</html>"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n"
+PORTALS = {
+    "redirects": connect_proxy(FOUND + HTML),
+    "serves its page": connect_proxy(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n" + HTML),
+    "behind the tunnel": connect_proxy(b"HTTP/1.1 200 OK\r\n\r\n", then=page),
+}
+
+
+@pytest.mark.parametrize("how", PORTALS)
+async def test_a_proxy_that_is_a_captive_portal_is_left_at_once(how, autojump_clock):
+    async with proxies_at({A: PORTALS[how], C: PORTALS[how]}) as network:
+        way = route_of(network, A, C)
+        with capture_logs() as logs, pytest.raises(errors.NoProxyAvailable) as caught:
+            await way.open(HOST, PORT, tls=True)
+        assert network.dialled == [("a", 1), ("c", 3)]
+    assert "captive portal" in str(caught.value)
+    assert [line["event"] for line in logs] == ["proxy.down", "proxy.down", "egress.down"]
+
+
 async def test_blame_reaches_the_proxy_that_carried_the_stream(autojump_clock):
     async with proxies_at({A: OK, B: socks_proxy}) as network:
         way = route_of(network, A, B)
@@ -864,7 +884,7 @@ ONE = "exchanges.x.connection.proxy"
     [
         ("socks5://u:p%40ss@h:1080", "socks5", "h:1080", ("u", "p@ss")),
         ("socks5h://h", "socks5", "h:1080", ("", "")),
-        ("http://u@h", "http", "h:80", ("u", "")),
+        ("http://u@h:80", "http", "h:80", ("u", "")),
         ("https://[::1]:8443/", "https", "[::1]:8443", ("", "")),
     ],
 )
@@ -967,6 +987,8 @@ ON = "{enabled=true,address='a:1'}"
         ([f"{KEY}=[{{address='a:1'}}]"], f"{KEY}: none is enabled"),
         ([f"{KEY}=[{ON},{ON}]"], f"{KEY}: one is listed twice"),
         ([f"{KEY}=[5]"], f"{KEY}.0: 5 is a value where a table is wanted"),
+        ([f"{KEY}=['http://u:hunter2@h']"], f"{KEY}.0: is a proxy URL without a port; write it"),
+        ([f"{KEY}=['https://h/']"], f"{KEY}.0: is a proxy URL without a port; write it"),
         ([f"{KEY}=['ftp://u:hunter2@h:1']"], f"{KEY}.0: is not a proxy URL such as"),
         ([f"{KEY}=[['http://a:1', 'http://u:hunter2@h:x']]"], f"{KEY}.0: is not a proxy URL"),
         ([f"{KEY}=[[{{password='hunter2'}}]]"], f"{KEY}.0.password: given without a username"),

@@ -1,9 +1,11 @@
 """Symbols and venues come and go while the service runs, and the others do not notice."""
 
+import json
 from typing import Any
 
 import pytest
 import trio
+import trio_websocket
 from attrs import evolve
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
@@ -11,6 +13,7 @@ from support.stack import PushClient, Stack, open_stack, push_client, settings_f
 
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import BadMessage
+from trio_feed.push.fanout.hub import Hub
 from trio_feed.settings import ExchangeSettings, Settings, load
 
 VENUE = "binance_usdm"
@@ -317,10 +320,58 @@ async def test_the_same_bug_again_and_again_ends_the_process(
 ) -> None:
     failed = break_at(monkeypatch, 100.0, 110.0, 120.0, 130.0)
     settings = settings_for_tests("service.same_bug_max=2")
-    with trio.fail_after(10_000), pytest.RaisesGroup(pytest.RaisesExc(Bug), flatten_subgroups=True):
-        async with open_stack(settings):
-            await trio.sleep(1_000)
+    lines = await lines_of_an_end_by_a_bug(settings)
     assert failed == [100.0, 110.0, 120.0]
+    crashed = [line for line in lines if line["event"] == "venue.crashed"]
+    assert [line["again_s"] is None for line in crashed] == [False, False, True]
+
+
+async def test_a_bug_beside_the_feeds_ends_the_process_with_a_goodbye_too(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_self: Hub) -> None:
+        await trio.sleep(100)
+        raise Bug("once in a\nblue moon")
+
+    monkeypatch.setattr(Hub, "run", broken)
+    await lines_of_an_end_by_a_bug(settings_for_tests())
+
+
+async def lines_of_an_end_by_a_bug(settings: Settings) -> list[Any]:
+    """The log; a client is asked to come back, as after a signal."""
+    with trio.fail_after(10_000), capture_logs() as logs:
+        async with trio.open_nursery() as outside:
+            with pytest.RaisesGroup(Bug, flatten_subgroups=True):
+                async with open_stack(settings) as stack:
+                    await outside.start(read_until_asked_to_come_back, stack, outside)
+                    await trio.sleep(1_000)
+    assert [line["event"] for line in logs if line["event"].startswith("service.")] == [
+        "service.ready", "service.stopping", "service.failed",
+    ]  # fmt: skip
+    assert logs[-1]["event"] == "service.failed"
+    assert logs[-1]["problem"].startswith("Bug at test_feeds.py:")
+    assert logs[-1]["problem"].endswith(": once in a blue moon")
+    return list(logs)
+
+
+async def read_until_asked_to_come_back(
+    stack: Stack,
+    nursery: trio.Nursery,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    host, _, port = stack.ready.address.rpartition(":")
+    stream = await stack.network.dial(host, int(port))
+    connection = await trio_websocket.wrap_client_stream(
+        nursery, stream, f"{host}:{port}", "/ws", message_queue_size=1000
+    )
+    task_status.started()
+    kinds, code = [], None
+    try:
+        while True:
+            kinds.append(json.loads(await connection.get_message())["type"])
+    except trio_websocket.ConnectionClosed as closed:
+        code = closed.reason.code
+    assert (kinds[-1], code) == ("reconnect", 1012)
 
 
 async def test_a_venue_that_waits_to_begin_anew_can_be_ended(

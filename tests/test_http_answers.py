@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 from support.stack import Stack, open_stack, settings_for_tests
 from test_app import a_client
 from test_server import KEY, UPGRADE, until_closed
 from trio.testing import MockClock
+
+from trio_feed.push.fanout.hub import Hub
 
 PAGE = "http://localhost:3000"
 """Of somebody who tries the README's JavaScript."""
@@ -54,6 +56,7 @@ async def running(*assignments: str) -> AsyncIterator[Stack]:
         yield stack
 
 
+UPGRADING = (UPGRADE + KEY).decode().split("\r\n")[:-1]
 REFUSED: dict[str, tuple[tuple[str, ...], dict[str, Any], int, int]] = {
     "another origin": (("/health", "Origin: http://evil.example"), {}, 403, 1002),
     "another host": (("/health",), {"host": "evil.example"}, 421, 1002),
@@ -64,6 +67,20 @@ REFUSED: dict[str, tuple[tuple[str, ...], dict[str, Any], int, int]] = {
     "no such page": (("/nothing",), {}, 404, 1001),
     "no such method": (("/health",), {"method": "DELETE"}, 405, 1001),
     "not a publisher": (("/api/v1/settlement/events",), {"method": "POST"}, 401, 1004),
+    "a socket nowhere": (("/nothing", *UPGRADING), {}, 404, 1001),
+    "a socket at a page": (("/api/v1/symbols", *UPGRADING), {}, 404, 1001),
+    "a parameter": (("/ws?exchange=foo", *UPGRADING), {}, 400, 1001),
+    "no upgrade": (("/ws",), {}, 426, 1001),
+    "no key": (("/ws", *UPGRADING[:2]), {}, 426, 1001),
+    "no version": (("/ws", *UPGRADING[:2], UPGRADING[3]), {}, 426, 1001),
+    "no key but a version": (("/ws", *UPGRADING[:3]), {}, 400, 1001),
+    "half an upgrade": (("/ws", UPGRADING[0]), {}, 426, 1001),
+    "an old upgrade": (
+        ("",),
+        {"raw": b"GET /ws HTTP/1.0\r\nHost: push\r\n" + UPGRADE + KEY + b"\r\n"},
+        400,
+        1001,
+    ),
     "a token": (("/ws?token=x", *(UPGRADE + KEY).decode().split("\r\n")[:-1]), {}, 400, 1004),
 }
 
@@ -78,15 +95,48 @@ async def test_a_refusal_is_json_with_a_code(what: str, autojump_clock: MockCloc
         assert answer.json["message"]
         if status != 401:
             head = await ask(stack, *fields, **{**more, "method": "HEAD"})
-            assert head.body == b"" or what in ("no http", "endless", "a token")
+            assert head.body == b"" or "raw" in more or what == "endless"
+
+
+async def test_an_answer_that_is_no_upgrade_says_how_to_upgrade(autojump_clock: MockClock) -> None:
+    async with running() as stack:
+        answer = await ask(stack, "/ws")
+        assert answer.headers["upgrade"] == "websocket"
+        assert "WebSocket endpoint" in answer.json["message"]
+        named = await ask(stack, "/ws?exchange=foo", *UPGRADING)
+        assert named.json["message"] == "'exchange': no parameter; there are none"
+        nowhere = await ask(stack, "/stream", *UPGRADING)
+        assert nowhere.json["message"].startswith("/stream: no WebSocket endpoint; it is /ws")
+
+
+async def test_the_operators_port_has_no_socket(autojump_clock: MockClock) -> None:
+    async with running('server.admin_host="admin"', "server.admin_port=81") as stack:
+        stack = evolve(stack, ready=evolve(stack.ready, address=stack.ready.admin_address))
+        answer = await ask(stack, "/ws", *UPGRADING)
+        assert (answer.status, answer.json["code"]) == (404, 1001)
+
+
+async def test_a_bug_in_a_route_is_answered_in_json(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as stack:
+        async with a_client(stack) as client:  # it is up
+            await client.ask(type="ping")
+        monkeypatch.setattr(Hub, "find", None)
+        answer = await ask(stack, "/api/v1/klines?symbol=BTCUSDT&interval=1m")
+        assert (answer.status, answer.json["code"]) == (500, 1001)
 
 
 async def test_one_client_too_many_is_answered_in_json(autojump_clock: MockClock) -> None:
     async with running("websocket.max_connections=1") as stack:
         async with a_client(stack):
             answer = await ask(stack, "/api/v1/symbols")
+            ready = await ask(stack, "/ready?nocache=1")
+            alive = await ask(stack, "/health")
         assert (answer.status, answer.json["code"]) == (503, 1005)
         assert answer.headers["retry-after"] == "5"
+        assert (ready.status, ready.json) == (200, {"ready": True})
+        assert (alive.status, alive.json) == (200, {"status": "alive"})
 
 
 @pytest.mark.parametrize(
@@ -176,6 +226,16 @@ async def test_a_page_asks_before(autojump_clock: MockClock) -> None:
         assert "GET" in answer.headers["access-control-allow-methods"]
         assert "POST" not in answer.headers["access-control-allow-methods"]
         assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_a_refused_preflight_is_json(autojump_clock: MockClock) -> None:
+    async with running(OPEN_TO_PAGE) as stack:
+        fields = (f"Origin: {PAGE}", "Access-Control-Request-Method: DELETE")
+        answer = await ask(stack, "/api/v1/klines", *fields, method="OPTIONS")
+        assert (answer.status, answer.json["code"]) == (400, 1001)
+        assert answer.json["message"] == "Disallowed CORS method"
+        assert answer.headers["access-control-allow-methods"] == "GET, HEAD"
+        assert answer.headers["access-control-allow-origin"] == PAGE
 
 
 async def test_pages_that_are_not_named_may_not(autojump_clock: MockClock) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
@@ -14,6 +15,7 @@ from support.stack import open_stack, push_client, settings_for_tests
 from trio_feed.environment import Environment
 from trio_feed.errors import BadMessage, RestError
 from trio_feed.ingest import instruments
+from trio_feed.ingest.troubles import Troubles
 from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
 from trio_feed.net import rest
@@ -237,6 +239,7 @@ async def load(source: Source, cache: Path | None) -> Instruments:
         raise OSError
 
     environment = Environment(nowhere, nowhere, lambda: 5.0, random.Random(1))
+    troubles = Troubles(structlog.get_logger(), "instruments.failed")
     table, _ = await instruments.load(
         binance_usdm,
         source,  # type: ignore[arg-type]
@@ -244,6 +247,7 @@ async def load(source: Source, cache: Path | None) -> Instruments:
         cache,
         Backoff(1, 1),
         lambda answer: None,
+        troubles,
     )
     return table
 
@@ -330,3 +334,19 @@ async def test_an_old_copy_is_replaced_as_soon_as_the_venue_is_in_reach(
             assert streams == {"BTCUSDT", "NEWUSDT"}
             while "NEWUSDT" not in cache.read_text():  # noqa: ASYNC110 - a thread writes it
                 await trio.sleep(0.1)
+
+
+async def test_a_poller_that_goes_on_failing_says_what_is_new(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    with capture_logs() as logs:
+        troubles = Troubles(structlog.get_logger(), "x.failed")
+        for error in (RestError("a"), RestError("b"), BadMessage("c"), RestError("d")):
+            troubles.say(error, retry_s=1)
+        await trio.sleep(600)
+        troubles.say(RestError("e"))
+        troubles.over()
+        troubles.say(RestError("f"))
+    said = [line["problem"] for line in logs if line["log_level"] == "warning"]
+    assert said == ["a", "c", "e", "f"]
+    assert [line["problem"] for line in logs if line["log_level"] == "debug"] == ["b", "d"]

@@ -4,12 +4,15 @@ and WebSocket as they are, virtual time."""
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import jwt
+import pytest
 import structlog
 import trio
 import trio_websocket
+from attrs import evolve
 from support.private import balance, event, keys_for, order, trade
 from support.stack import (
     START_MS,
@@ -21,8 +24,9 @@ from support.stack import (
     virtual_now_ms,
 )
 
-from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
-from trio_feed.settings import PublisherSettings
+from trio_feed.errors import SettingsError
+from trio_feed.push.private.auth import PUBLISHER_KEY, Authenticator, AuthError, new_key
+from trio_feed.settings import JwtSettings, PublisherSettings, Secret
 
 SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
@@ -132,29 +136,74 @@ async def test_who_has_gone_holds_no_subscription(autojump_clock: trio.abc.Clock
 
 
 async def test_keys_come_and_go_while_it_runs(autojump_clock: trio.abc.Clock) -> None:
-    """A revoked key's private events end at once, and nobody else's; what is new comes in."""
+    """A connection that was opened with a revoked key ends at once, its public part too, and nobody
+    else's; what is new comes in."""
     new_keys, new_auth = keys_for(1003)
     publisher, publisher_sha = new_key(PUBLISHER_KEY)
-    async with stack() as running, push_client(running) as one, push_client(running) as two:
-        await let_in(one, KEYS[1001])
+    async with stack() as running, push_client(running) as two, push_client(running) as three:
         await let_in(two, KEYS[1002])
         app = running.ready.app
         kept = [row for row in AUTH.api_keys if row.user_id != 1001]
-        app.replace_keys(
-            (*kept, *new_auth.api_keys), (PublisherSettings(name="new", sha256=publisher_sha),)
-        )
-        refused = await one.of_type("error")
-        assert "revoked" in refused["message"]
-        await one.ask(type="auth", token=KEYS[1001])
-        await one.wait_for(lambda m: "not known" in m.get("message", ""))
-        await one.ask(type="auth", token=new_keys[1003])
-        await one.wait_for(lambda m: m.get("user_id") == 1003)
+        async with trio.open_nursery() as nursery:
+            host, _, port = running.ready.address.rpartition(":")
+            stream = await running.network.dial(host, int(port))
+            one = await trio_websocket.wrap_client_stream(nursery, stream, host, "/ws")
+            for ask in (
+                {"type": "auth", "token": KEYS[1001]},
+                {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"},
+            ):
+                await one.send_message(json.dumps(ask))
+            said = [json.loads(await one.get_message())]
+            while said[-1]["type"] != "subscription_confirmed":
+                said.append(json.loads(await one.get_message()))
+            assert said[1]["user_id"] == 1001
+            app.replace_keys(
+                evolve(AUTH, api_keys=(*kept, *new_auth.api_keys)),
+                (PublisherSettings(name="new", sha256=publisher_sha),),
+            )
+            code = None
+            try:
+                while True:
+                    said.append(json.loads(await one.get_message()))
+            except trio_websocket.ConnectionClosed as closed:
+                code = closed.reason.code
+            assert (code, said[-1]["code"]) == (4401, 1004)
+            assert "revoked" in said[-1]["message"]
+            nursery.cancel_scope.cancel()
+        await three.ask(type="auth", token=KEYS[1001])
+        await three.wait_for(lambda m: "not known" in m.get("message", ""))
+        await let_in(three, new_keys[1003])
         assert (await post(running, event("a", "balance.update", balance(), 1002)))[0] == 401
         rows = [event(f"{user}", "balance.update", balance(), user) for user in (1001, 1002, 1003)]
         assert (await post(running, *rows, key=publisher))[0] == 200
-        await one.wait_for(lambda m: m.get("event_id") == "1003")
+        await three.wait_for(lambda m: m.get("event_id") == "1003")
         await two.wait_for(lambda m: m.get("event_id") == "1002")
-        assert [m["event_id"] for m in one.messages if "event_id" in m] == ["1003"]
+        assert [m["event_id"] for m in three.messages if "event_id" in m] == ["1003"]
+
+
+async def test_the_key_of_jwts_is_read_again(
+    autojump_clock: trio.abc.Clock, tmp_path: Path
+) -> None:
+    """A file that cannot be used changes nothing."""
+    file = tmp_path / "secret"
+    auth = evolve(AUTH, jwt=JwtSettings("HS256", key_file=str(file)))
+    file.write_text("a" * 64)
+    checked = Authenticator(auth)
+    end = int(virtual_now_ms() / 1000) + 120
+    old, new = (
+        Secret(jwt.encode({"sub": "1001", "exp": end}, letter * 64, "HS256")) for letter in "ab"
+    )
+    assert checked.authenticate(old, virtual_now_ms()).user_id == 1001
+    file.write_text("b" * 64)
+    checked.replace_keys(auth)
+    assert checked.authenticate(new, virtual_now_ms()).user_id == 1001
+    with pytest.raises(AuthError):
+        checked.authenticate(old, virtual_now_ms())
+    file.write_text("short")
+    with pytest.raises(SettingsError):
+        checked.replace_keys(evolve(auth, api_keys=()))
+    assert checked.authenticate(new, virtual_now_ms()).user_id == 1001
+    assert checked.authenticate(Secret(KEYS[1001]), virtual_now_ms()).user_id == 1001
 
 
 async def test_wrong_tokens_end_with_4401(autojump_clock: trio.abc.Clock) -> None:
@@ -230,7 +279,7 @@ async def test_no_token_in_a_log_an_error_or_a_page(autojump_clock: trio.abc.Clo
             await client.ask(type="auth", token=token + "x")
             await client.of_type("error")
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", token=KEYS[1001])
-            await client.of_type("subscription_confirmed")
+            await client.wait_for(lambda m: m.get("code") == 1001)
             await post(running, 5)
             await http(running, "GET", f"/api/v1/symbols?token={KEYS[1001]}")
             pages = ""

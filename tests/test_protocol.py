@@ -73,6 +73,9 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (json.dumps({"type": "x" * 1000}), "'" + "x" * 59 + "... is not one of"),
         (json.dumps({**SUB, "channel": [["x"] * 1000]}), "channel: list is not one of"),
         (b"\xff\xfe", "JSON"),
+        (json.dumps({**SUB, "subscription_id": "\ud800"}), "JSON"),
+        (json.dumps({**SUB, "id": "\udc00", "symbol": "\ud800"}), "JSON"),
+        (json.dumps({"type": "\ud800"}), "JSON"),
         ("{}", "type"),
         ('{"type":5}', "type"),
         ('{"type":"dance"}', "'dance' is not one of subscribe unsubscribe history auth ping list"),
@@ -101,6 +104,19 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
             "provisional: trade has no such updates",
         ),
         (json.dumps({"type": "ping", "id": {}}), "id"),
+        (json.dumps({**SUB, "limt": 5}), "'limt': no field of subscribe; one of type, msg_type,"),
+        (json.dumps({**SUB, "limt": 5}), "; did you mean limit?"),
+        (json.dumps({**SUB, "SYMBOL": "x"}), "'SYMBOL': no field of subscribe"),
+        (json.dumps({**SUB, "SYMBOL": "x"}), "; did you mean symbol?"),
+        (json.dumps({**SUB, "from": 5}), "'from': no field of subscribe"),
+        (json.dumps({**SUB, "type": "history", "since": {}}), "'since': no field of history"),
+        (json.dumps({"type": "ping", "x" * 1000: 1}), "'" + "x" * 59 + "...: no field of ping"),
+        (json.dumps({"type": "list", "exchnge": "okx"}), "'exchnge': no field of list; one of"),
+        (json.dumps({"type": "auth", "tokn": "hunter2"}), "did you mean token?"),
+        (
+            json.dumps({**SUB, "since": {"epoch": 1, "offset": 1, "tim": 5}}),
+            "'tim': no field of since; one of epoch, offset, time; did you mean time?",
+        ),
         (json.dumps({"type": "auth"}), "token: missing"),
         (json.dumps({"type": "auth", "token": {"hunter2": 1}}), "token: missing, or not a string"),
         (json.dumps({"type": "auth", "token": "x", "since": 5}), "since: not an object"),
@@ -112,6 +128,13 @@ def test_an_error_names_the_field(raw: str | bytes, names: str) -> None:
         parsing.parse_request(raw)
     assert caught.value.code == 1001
     assert names in str(caught.value)
+
+
+def test_what_was_subscribed_to_and_a_resume_point_may_be_sent_back() -> None:
+    asked = {**SUB, "limit": 5, "provisional": True, "since": {"epoch": 1, "offset": 2}}
+    assert request(**{**asked, "type": "unsubscribe"}).target == request(**asked).target
+    point = {"symbol": "BTCUSDT", "interval": "1m", "exchange": "okx", "epoch": 1, "offset": 2}
+    assert request(**{**SUB, "since": point}).since == Since(1, 2)
 
 
 def test_query_strings_are_the_same_question() -> None:
@@ -204,7 +227,8 @@ def test_brackets_in_strings_are_no_nesting() -> None:
     deep: object = 1
     for _ in range(15):
         deep = [deep]
-    assert parsing.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["})) == Ping(None)
+    with pytest.raises(RequestError, match="'x': no field of ping"):  # which is looked at behind it
+        parsing.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["}))
 
 
 BASE = {"symbol": "BTCUSDT", "interval": "1m"}

@@ -2,6 +2,7 @@
 errors come out, and what it names of time and weight is bounded."""
 
 import gzip
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -132,6 +133,18 @@ def test_rest_answers(reply: bytes, dialect: RestDialect) -> None:
         assert weights.at("direct").delay_s(1, now) <= 61 + 1  # a minute's refill, and one more
 
     on_virtual_time(ask)
+
+
+async def test_half_a_character_in_an_answer_costs_that_character(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """It can be written neither to the store nor to a client, and JSON parsers refuse it."""
+    exchange = Exchange(
+        answer(body=rb'["\ud83d\ude00", "\\ud800", "x\ud800", "\uDC00\ud83d\ude00"]')
+    )
+    async with client_of(exchange) as client:
+        body = (await client.get("/x", {})).body
+    assert json.loads(body) == ["\U0001f600", r"\ud800", "x\ufffd", "\ufffd\U0001f600"]
 
 
 @pytest.mark.parametrize("used", ["9" * 5_000, "9" * 18, str(MOST_WEIGHT)])

@@ -3,7 +3,7 @@
 import errno
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.clients import ALIVE, Probes
 from trio_feed.push.edge.connection import CLOSE_S
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
@@ -145,6 +146,7 @@ async def served(
     tamper: Any = None,
     rules: AdmissionRules = RULES,
     waiting: WaitingBytes | None = None,
+    probes: Probes = ALIVE,
 ) -> AsyncIterator[Served]:
     network = MemoryNetwork()
     [listener] = await network.listen("127.0.0.1", 0)
@@ -167,6 +169,7 @@ async def served(
                 metrics=running.metrics,
                 stop_accepting=running.stop_accepting,
                 waiting=waiting,
+                probes=probes,
                 task_status=task_status,
             )
         running.stopped.set()
@@ -393,6 +396,45 @@ async def test_a_probe_is_answered_when_there_is_no_place(autojump_clock: MockCl
         other = await running.dial()
         await other.send_all(b"GET /healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await until_closed(other)).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_probe_is_answered_while_hundreds_of_strangers_are_refused(
+    autojump_clock: MockClock,
+) -> None:
+    """Those who say nothing for longest give way to it, and it is bounded itself."""
+    probe = b"GET /health?nocache=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with served(App(), evolve(LIMITS, max_connections=0)) as running:
+        silent = [await running.dial() for _ in range(200)]
+        streams = []
+        for _ in range(3):
+            stream = await running.dial()
+            await stream.send_all(probe)
+            streams.append(stream)
+            silent += [await running.dial() for _ in range(10)]
+            await trio.testing.wait_all_tasks_blocked()
+        for stream in streams:
+            answer = await until_closed(stream)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b'{"status": "alive"}')
+        await trio.sleep(2)
+        many = [await running.dial() for _ in range(200)]
+        for stream in many:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(probe)
+        answers = [await until_closed(stream) for stream in many]
+        assert 64 <= sum(bool(answer) for answer in answers) <= 64 + 16
+
+
+async def test_other_probes_are_answered_when_there_is_no_place(
+    autojump_clock: MockClock,
+) -> None:
+    answers = {"/ready": lambda: (503, '{"ready": false}')}
+    async with served(App(), evolve(LIMITS, max_connections=0), probes=answers) as running:
+        stream = await running.dial()
+        await stream.send_all(get(path=b"/ready"))
+        answer = await until_closed(stream)
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert answer.endswith(b'\r\n\r\n{"ready": false}')
 
 
 async def test_place_is_free_when_the_app_ends(autojump_clock: MockClock) -> None:

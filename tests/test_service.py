@@ -143,6 +143,11 @@ async def test_nothing_goes_direct_while_the_proxy_is_down(
             assert (proxy["state"], proxy["successes"]) == ("cooling", 0)
             assert "cannot be reached" in proxy["problem"]
     assert [line["event"] for line in logs if line["event"].startswith("proxy.")] == ["proxy.down"]
+    # Said once, not by each poller at each of its tries.
+    tries = [line for line in logs if line["event"] == "instruments.failed"]
+    warned = [line["reason"] for line in tries if line["log_level"] == "warning"]
+    assert len(tries) > 10
+    assert len(warned) == len(set(warned)) <= 2
 
 
 async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(

@@ -289,15 +289,19 @@ async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.a
 
 
 @pytest.mark.parametrize(
-    "odd", ["1e99999999999999999999", "-1e-99999999999999999999", "9" * 5_000],
-    ids=["large", "small", "long"],
+    "odd",
+    [
+        "1e99999999999999999999", "-1e-99999999999999999999", "9" * 5_000, r'"\ud800"',
+        r'"\uD83D\uDE00\ud800"', r'"\\\udc00\ud800\ud800"',
+    ],
+    ids=["large", "small", "long", "half a character", "one and a half", "many halves"],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["data", "user_id", "the event", "order_id"])
 @pytest.mark.parametrize("lines", [True, False])
 async def test_a_number_beyond_all_bounds_costs_its_own_event_only(
     odd: str, place: str, lines: bool, autojump_clock: trio.abc.Clock
 ) -> None:
-    rows = [event(name, "balance.update", balance(), 7) for name in "abc"]
+    rows = [event(name, "balance.update", balance(), 7) for name in "ab\N{GRINNING FACE}"]
     written = [json.dumps(row) for row in rows]
     written[1] = {
         "data": written[1].replace('"asset"', f'"x": {odd}, "asset"'),

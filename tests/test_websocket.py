@@ -574,6 +574,54 @@ async def test_protocol_violations(bytes_sent, code, hang_up, autojump_clock):
         assert "max_message_bytes is 1000" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("bytes_sent", "words"),
+    [
+        (b"\x81\x81\0\0\0\0a", "a masked frame from a server"),
+        (b"\xc1\x01a", "a bit of an extension that was not negotiated"),
+        (b"\x83\x00", "opcode 3, which is reserved"),
+        (b"\x8b\x00", "opcode 11, which is reserved"),
+        (b"\x09\x00", "a control frame in parts, or longer than 125 bytes"),
+        (b"\x89\x7e\x00\x7e" + b"x" * 126, "a control frame in parts, or longer than 125 bytes"),
+        (frame(0, b"x"), "a part of no message"),
+        (frame(TEXT, b"a", final=False) + frame(TEXT, b"b"), "a message inside another one"),
+        (frame(TEXT, b"\xff"), "a text that is not UTF-8"),
+        (frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), "a text that is not UTF-8"),
+        (frame(CLOSE, struct.pack("!H", 1005)), "a close frame with a code that may not be sent"),
+        (frame(CLOSE, b"\x03"), "a close frame with a code that may not be sent"),
+        (b"\x81\x7e\x00\x01a", "a length that is not written in the shortest form"),
+        (b"\x81\x7f" + b"\xff" * 8, "a length that is not written in the shortest form"),
+        (frame(TEXT, b"x" * 800, final=False) + frame(0, b"x" * 800), "of more than 1000 bytes"),
+    ],
+)
+async def test_both_say_what_was_broken_in_the_same_words(bytes_sent, words, autojump_clock):
+    async def handler(peer):
+        await peer.accept(then=bytes_sent)
+        await trio.sleep_forever()
+
+    assert words in str(await lost(handler))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"Sec-WebSocket-Accept", b"X", "a Sec-WebSocket-Accept that is not for our key"),
+        (b"=\r\n", b"A=\r\n", "a Sec-WebSocket-Accept that is not for our key"),
+        (b"Upgrade: websocket", b"Upgrade: h2c", "a 101 that switches to something else"),
+        (b"Connection: Upgrade", b"Connection: x", "a 101 that switches to something else"),
+        (b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: y\r\n\r\n", "that was not asked for"),
+        (b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: y\r\n\r\n", "that was not asked for"),
+    ],
+)
+async def test_both_say_what_was_wrong_with_a_101(old, new, words, autojump_clock):
+    async def handler(peer):
+        await peer.read_request()
+        await peer.stream.send_all(peer.switching().replace(old, new, 1))
+        await trio.sleep_forever()
+
+    assert words in str(await not_opened(handler, ConnectionLost))
+
+
 async def test_peer_that_goes_on_after_a_violation(autojump_clock):
     async def handler(peer):
         await peer.accept(then=frame(TEXT, b"\xff"))

@@ -10,6 +10,7 @@ import errno
 import math
 import random
 import resource
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -68,6 +69,8 @@ def real_environment() -> Environment:
 async def _dial_tcp(host: str, port: int) -> trio.abc.Stream:
     try:
         return await trio.open_tcp_stream(host, port)
+    except ValueError as error:
+        raise _not_a_name(host) from error
     except OSError as error:
         if _is_shortage(error):
             problem = "no file descriptor is left: raise `ulimit -n`"
@@ -98,4 +101,12 @@ def _raise_open_files(wanted: int) -> float:
 
 
 async def _listen_tcp(host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
-    return await trio.open_tcp_listeners(port, host=host)
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except ValueError as error:
+        raise _not_a_name(host) from error
+
+
+def _not_a_name(host: str) -> OSError:
+    """A label that is empty or too long, a zero byte: Python does not even look such a name up."""
+    return socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a host")

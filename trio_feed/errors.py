@@ -126,7 +126,12 @@ class TlsUntrusted(TunnelError):
 
 
 class TlsReset(TunnelError):
-    """The TLS handshake was cut off by something in between."""
+    """The TLS handshake was cut off by something in between; ``plain``: what answered speaks no TLS
+    at all, as a captive portal."""
+
+    def __init__(self, message: str, *, plain: bool = False) -> None:
+        super().__init__(message)
+        self.plain = plain
 
 
 class UpgradeRefused(NetworkError):

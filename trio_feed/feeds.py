@@ -25,7 +25,7 @@ from .model import Kline, Series, StreamKey
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .store.base import StoredEnd
-from .supervise import Backoff, BugCount, place_of, root_cause
+from .supervise import Backoff, BugCount, described, root_cause
 from .venues import Kind, make_venue
 
 log = structlog.get_logger()
@@ -112,6 +112,7 @@ class Feeds:
                     except Exception as error:
                         cause = root_cause(error)
                         if self._bugs.too_often(cause, mono()):
+                            self._note_crash(own, cause, None)
                             raise
                         backoff.succeeded(trio.current_time() - began)
                         delay_s = backoff.next_delay_s(self._context.environment.random)
@@ -129,16 +130,18 @@ class Feeds:
                 nursery.start_soon(beside, name=f"fallback {own.name}")
             await own.feed.run()
 
-    def _note_crash(self, own: RunningFeed, cause: BaseException, delay_s: float) -> None:
+    def _note_crash(self, own: RunningFeed, cause: BaseException, delay_s: float | None) -> None:
+        """``delay_s`` None: it does not begin anew."""
         log.error(
             "venue.crashed",
             venue=own.name,
-            problem=f"{place_of(cause)}: {cause}",
-            again_s=round(delay_s, 1),
+            problem=described(cause),
+            again_s=None if delay_s is None else round(delay_s, 1),
             exc_info=cause,
         )
         self._context.metrics.venue_crashes.labels(own.name).inc()
-        own.feed.broke_off("restarting after an error")
+        if delay_s is not None:
+            own.feed.broke_off("restarting after an error")
 
     async def _replace(self, own: RunningFeed) -> None:
         async with self._turn:

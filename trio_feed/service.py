@@ -1,17 +1,21 @@
 """The nursery tree and nothing else.
 
-The store is opened first and closed last.  The edge (push server, store writer, sweeper) outlives
-the feeds; a signal ends the feeds, then clients get a ``reconnect``, then the edge ends.
+The store is opened first and closed last.  The edge (store writer, sweeper) outlives the feeds, and
+the servers outlive the edge.  A signal ends the feeds, then clients get a ``reconnect``, then the
+edge and the servers end.  A bug that nothing survives ends feeds and edge at once; clients get the
+same ``reconnect`` before the servers end.
 """
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from random import Random
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from . import logs
 from .bus.local import LocalBus
@@ -28,6 +32,7 @@ from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
+from .supervise import described, root_cause
 from .validate import check, complete
 from .wiring import (
     journal_path,
@@ -66,6 +71,48 @@ class Ready:
         return self.venues.running
 
 
+@define
+class _Ending:
+    """The end of the service, the same after a signal and after a bug.  ``app`` is None until the
+    service is up: what ends it before is told to who started it, and there are no clients."""
+
+    random: Random
+    timeout_s: float
+    draining: trio.Event = field(factory=trio.Event)
+    app: PushApp | None = None
+
+    async def say_goodbye(self) -> None:
+        """Ask the clients to come back, and wait for a moment until they have gone."""
+        self.draining.set()
+        if self.app is not None:
+            self.app.disconnect_all(partial(self.random.randint, *_CLIENT_RETURN_MS))
+            with trio.move_on_after(_FAREWELL_S):
+                await self.app.wait_empty()
+
+    @asynccontextmanager
+    async def in_order(self, servers: trio.CancelScope) -> AsyncIterator[None]:
+        """Around all that may fail, within the servers: a bug comes out after the goodbye."""
+        try:
+            yield
+        except Exception as error:
+            if self.app is not None:
+                log.error("service.stopping", problem=described(root_cause(error)))
+                servers.deadline = trio.current_time() + self.timeout_s
+                await self.say_goodbye()
+            raise
+
+    @asynccontextmanager
+    async def last_line(self) -> AsyncIterator[None]:
+        """The last line of the log says how it ended."""
+        try:
+            yield
+        except Exception as error:
+            if self.app is not None:
+                log.error("service.failed", problem=described(root_cause(error)))
+            raise
+        log.info("service.stopped")
+
+
 async def run(
     settings: Settings,
     environment: Environment,
@@ -75,21 +122,30 @@ async def run(
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
-    whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all.
+    whatever comes out later is a bug, and comes out when the clients were asked to come back.
+    ``environ`` is where proxy variables are read, if at all.
     ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
     metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
+    timeout_s = settings.service.shutdown_timeout_s
+    ending = _Ending(environment.random, timeout_s)
     async with (
+        ending.last_line(),
         measured_loop(metrics),
         open_store(
             settings.store, simulated=simulated, now_ms=environment.now_ms(), metrics=metrics
         ) as store,
         open_journal(
-            settings.settlement, journal_path(settings), now_ms=environment.now_ms, metrics=metrics
+            settings.settlement,
+            journal_path(settings),
+            now_ms=environment.now_ms,
+            metrics=metrics,
         ) as journal,
+        trio.open_nursery() as servers,
+        ending.in_order(servers.cancel_scope),
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
@@ -97,8 +153,7 @@ async def run(
         hub = make_hub(bus, settings, environment, metrics)
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
-            timeout_s = settings.service.shutdown_timeout_s
-            edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
+            edge.start_soon(_end_on_signal, servers.cancel_scope, feeds.cancel_scope, timeout_s)
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
@@ -109,9 +164,11 @@ async def run(
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
-            draining, certificate = trio.Event(), Certificate(tls_context(settings.server))
-            address = await start_server(edge, app, settings, environment, draining, certificate)
-            admin = await start_admin(edge, app, settings, environment) or address
+            certificate = Certificate(tls_context(settings.server))
+            address = await start_server(
+                servers, app, settings, environment, ending.draining, certificate
+            )
+            admin = await start_admin(servers, app, settings, environment) or address
             edge.start_soon(sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
             edge.start_soon(app.close_unused, unused_s, name="unused clients")
@@ -128,17 +185,15 @@ async def run(
             await feeds.start(_reload_on_signal, venues, app, certificate, reload)
             found = urls(settings, address, admin)
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
+            ending.app = app
             task_status.started(Ready(address, admin, store, app, bus, venues))
-        draining.set()
-        app.disconnect_all(partial(environment.random.randint, *_CLIENT_RETURN_MS))
-        with trio.move_on_after(_FAREWELL_S):
-            await app.wait_empty()
+        await ending.say_goodbye()
         edge.cancel_scope.cancel()
-    log.info("service.stopped")
+        servers.cancel_scope.cancel()
 
 
 async def _end_on_signal(
-    edge: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float
+    servers: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
     with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
@@ -146,7 +201,7 @@ async def _end_on_signal(
             if feeds.cancel_called:
                 os._exit(128 + number)
             log.info("service.stopping", signal=signal.Signals(number).name)
-            edge.deadline = trio.current_time() + shutdown_timeout_s
+            servers.deadline = trio.current_time() + shutdown_timeout_s
             feeds.cancel()
 
 
@@ -169,11 +224,11 @@ async def _reload_on_signal(
                 settings = complete(await trio.to_thread.run_sync(reload))
                 check(settings)
                 context = tls_context(settings.server)
+                app.replace_keys(settings.auth, settings.settlement.publishers)
             except SettingsError as error:
                 log.error("settings.refused", problem=str(error))
             else:
                 certificate.replace(context)
-                app.replace_keys(settings.auth.api_keys, settings.settlement.publishers)
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)

@@ -123,3 +123,8 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{where}"
+
+
+def described(error: BaseException) -> str:
+    """An error for the log, in one line."""
+    return f"{place_of(error)}: {' '.join(str(error).split())[:300]}"

@@ -56,7 +56,7 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
             f"{key}.symbols", "none; name some, such as BTCUSDT, or write enabled = false"
         )
     if venue.LISTED:
-        _check_symbols(exchange.symbols, f"{key}.symbols")
+        _check_symbols(venue, exchange.symbols, f"{key}.symbols")
     if unknown := set(exchange.intervals) - venue.INTERVALS:
         problem = f"{name} has no {_list(unknown)} candles; {_elsewhere(unknown, venue.INTERVALS)}"
         raise SettingsError(f"{key}.intervals", problem)
@@ -83,11 +83,25 @@ def _check_urls(connection: ConnectionSettings, key: str) -> None:
         raise SettingsError(f"{key}.{error.path}", error.problem) from None
 
 
-def _check_symbols(symbols: Iterable[str], key: str) -> None:
+def notes(settings: Settings) -> list[str]:
+    """What is no fault, and perhaps not meant: a line each."""
+    found = []
+    for name, exchange in settings.exchanges.items():
+        connection = exchange.connection
+        if exchange.enabled and connection.proxy.address and not connection.proxy.enabled:
+            found.append(
+                f"exchanges.{name}.connection.proxy: {connection.proxy.address} is not used:"
+                " enabled is false"
+            )
+    return found
+
+
+def _check_symbols(venue: Venue, symbols: Iterable[str], key: str) -> None:
     """Names that no venue's list can hold: those are upper case where there is a case, and have
     none of the signs that other programs put between the parts."""
     for symbol in symbols:
         meant = symbol.partition(":")[0].replace("/", "").upper()  # BTC/USDT:USDT
+        meant = venue.own_form(meant)
         if symbol not in (meant, EVERY):
             raise SettingsError(key, f"{symbol!r} is no symbol; did you mean {meant}?")
 

@@ -1,5 +1,7 @@
 """What the nursery tree of :mod:`.service` is made of: each part from its settings."""
 
+import errno
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,7 @@ from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
 
+_OF_THE_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _UNSWEPT_S = 30.0
 """The server's own limit for a silent client stands so far behind the sweep's."""
 _BURST = 32
@@ -199,6 +202,7 @@ async def start_server(
         metrics=app.context.metrics,
         stop_accepting=draining,
         waiting=app.waiting,
+        probes=app.probes(),
     )
     await nursery.start(start, name="push server")
     return bound_address(listeners[0])
@@ -238,6 +242,7 @@ async def start_admin(
         metrics=app.context.metrics,
         stop_accepting=trio.Event(),
         waiting=app.waiting,
+        probes=app.probes(),
     )
     await nursery.start(start, name="admin server")
     return bound_address(listeners[0])
@@ -255,6 +260,8 @@ async def _bind(
     try:
         return await environment.listen(host, port)
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
+            key = key.removesuffix("port") + "host"
         raise StartError(f"{key}: cannot listen on {host}:{port}: {error}") from None
 
 

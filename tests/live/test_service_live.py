@@ -242,11 +242,51 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         frozen.close()
 
 
+BROKEN = """
+import sys
+import trio
+from trio_feed import service
+from trio_feed.cli import main
+from trio_feed.push.fanout.hub import Hub
+
+up, urls = trio.Event(), service.urls
+
+def found(*arguments):
+    up.set()
+    return urls(*arguments)
+
+async def broken(hub):
+    await up.wait()
+    raise RuntimeError("once in a\\nblue moon")
+
+service.urls, Hub.run = found, broken
+sys.exit(main(sys.argv[1:]))
+"""
+"""A bug in the moment when the service is up."""
+
+
+def test_a_bug_is_the_last_line_of_the_log_and_exit_code_1(tmp_path: Path) -> None:
+    python, _, _, *arguments = command(tmp_path)
+    done = subprocess.run(
+        [python, "-c", BROKEN, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("trio_feed: bug: RuntimeError: once in a\nblue moon\n")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["event"] == "service.failed"
+    assert events[-1]["problem"].endswith(": once in a blue moon")
+
+
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refused(tmp_path, f"server.port={port}")
         assert f"server.port: cannot listen on 127.0.0.1:{port}" in line
+    for host in ("203.0.113.1", "a..b", "x" * 64):
+        line = refused(tmp_path, f"server.host={host}", "server.admin_host=127.0.0.1")
+        assert f"server.host: cannot listen on {host}:0" in line
+    line = refused(tmp_path, "server.admin_host=203.0.113.1")
+    assert "server.admin_host: cannot listen on 203.0.113.1:0" in line
     (tmp_path / "file").write_text("")
     assert "store.path: " in refused(tmp_path, f"store.path={tmp_path / 'file' / 'x.db'}")
     assert "server.prt: unknown" in refused(tmp_path, "server.prt=1")

@@ -177,10 +177,14 @@ class Client:
         await self.next("subscription_confirmed")
         return answer
 
-    async def resume(self, epoch: int, offset: int, **more: Any) -> list[dict[str, Any]]:
+    async def resume(
+        self, epoch: int, offset: int, *, provisional: bool = False, **more: Any
+    ) -> list[dict[str, Any]]:
         """Subscribe with ``since``; all that comes at once."""
         since = {"epoch": epoch, "offset": offset, **more}
-        await self.request(type="subscribe", symbol="BTCUSDT", interval="1m", since=since)
+        await self.request(
+            type="subscribe", symbol="BTCUSDT", interval="1m", since=since, provisional=provisional
+        )
         await trio.testing.wait_all_tasks_blocked()
         return self.take()
 

@@ -7,7 +7,7 @@ import click
 
 from ..settings import masked
 from ..settings.fields import Duration
-from .options import Refused, Wanted, put, settings_options, warn_of_misspelt
+from .options import Refused, Wanted, put, say_notes, settings_options, warn_of_misspelt
 
 
 @click.command("check", help="Print the effective settings, or try out every connection.")
@@ -30,10 +30,14 @@ def command(
     warn_of_misspelt()
     from .probe_report import connect_all
 
-    return connect_all(wanted.load(), sys.stdout, as_json=as_json, watch_s=watch_s)
+    settings = wanted.load()
+    say_notes(settings)
+    return connect_all(settings, sys.stdout, as_json=as_json, watch_s=watch_s)
 
 
 def print_settings(wanted: Wanted) -> int:
     """Raises SettingsError."""
     warn_of_misspelt()
-    return put(json.dumps(masked(wanted.load()), indent=2))
+    settings = wanted.load()
+    say_notes(settings)
+    return put(json.dumps(masked(settings), indent=2))

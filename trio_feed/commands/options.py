@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..errors import SettingsError, StartError
 from ..settings import Settings, load_with_origins, misspelt
-from ..validate import check, complete
+from ..validate import check, complete, notes
 
 DEFAULT_CONFIG = "config/default.toml"
 OWN_CONFIG = "trio_feed.toml"
@@ -77,6 +77,11 @@ def settings_options(command: Callable[..., object]) -> Callable[..., object]:
         help="set one value; stronger than files and TRIO_FEED__A__B variables",
     )
     return config(values(command))
+
+
+def say_notes(settings: Settings) -> None:
+    for note in notes(settings):
+        print(f"trio_feed: {note}", file=sys.stderr)
 
 
 def warn_of_misspelt() -> None:

@@ -6,14 +6,18 @@ import time
 from functools import partial
 
 import click
+import structlog
 import trio
 
 from .. import logs, service
 from ..environment import real_environment
 from ..settings import Settings
+from ..supervise import described, root_cause
 from .options import Wanted, settings_options, warn_of_misspelt
 from .startup import box, narrate
 from .terminal import Narrator
+
+log = structlog.get_logger()
 
 
 @click.command("run", help="Start the service (what happens without a command, too).")
@@ -63,4 +67,13 @@ async def serve(settings: Settings, wanted: Wanted, narrator: Narrator | None) -
             nursery.cancel_scope.cancel()
 
         ready = await nursery.start(run)
-        nursery.start_soon(narrate, ready, narrator, logs.say, time.monotonic, name="terminal")
+        nursery.start_soon(tell_terminal, ready, narrator, name="terminal")
+
+
+async def tell_terminal(ready: service.Ready, narrator: Narrator) -> None:
+    """A bug in what a terminal shows costs its lines, not the service."""
+    try:
+        await narrate(ready, narrator, logs.say, time.monotonic)
+    except Exception as error:
+        cause = root_cause(error)
+        log.error("terminal.failed", problem=described(cause), exc_info=cause)

@@ -24,7 +24,7 @@ from ..core.chain import ChainRepair
 from ..core.chain_items import ChainLimits, Out
 from ..core.chain_placing import ChainPlacing
 from ..environment import mono
-from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited
+from ..errors import BadMessage, NetworkError, NoProxyAvailable, RateLimited, RestRefused
 from ..instants import Mono, Now, Wall
 from ..net.rest import RestClient
 from ..settings import ChainSettings
@@ -34,6 +34,7 @@ from ..venues.instruments import AnyInstrument
 from .chain_memory import ChainMemory
 from .chain_prices import ChainPrices, Symbols
 from .driver import Driver
+from .troubles import Troubles
 
 
 def limits_of(settings: ChainSettings) -> ChainLimits:
@@ -70,6 +71,7 @@ class ChainFeed:
         self._placing = ChainPlacing(limits_of(settings), len(endpoints), retracts)
         self.prices = ChainPrices(driver, symbols, memory, self._placing, settings.check_s)
         self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._troubles = [Troubles(self._log, "chain.question_failed") for _ in endpoints]
         self._anything = AnyInstrument(venue.NAME, "token")
         self._called = trio.Event()
         self._numbers = count()
@@ -133,11 +135,14 @@ class ChainFeed:
             wait_s = 0.0
             if isinstance(error, RateLimited | NoProxyAvailable):
                 wait_s = max(0.0, error.until - mono())
-            else:
+            elif isinstance(error, RestRefused | BadMessage):
                 self._log.warning("chain.question_failed", question=asked.path, problem=str(error))
+            else:
+                self._troubles[question.endpoint].say(error, question=asked.path)
             self._put(self._repair.failed(question, self._driver.now(), wait_s))
         else:
             self._driver.metrics.rest_calls.labels(name, "ok").inc()
+            self._troubles[question.endpoint].over()
             if isinstance(question, AskBlockTime):
                 self._placing.answered(question, answer if isinstance(answer, int) else None)
             if isinstance(question, AskTransaction) and isinstance(answer, Transaction):

@@ -28,6 +28,7 @@ from ..net.rest import RestClient
 from ..store import KlineStore
 from ..venues import Instruments, RestQuestion, Rows, Venue
 from .driver import Driver
+from .troubles import Troubles
 
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _LONGEST_PAUSE_S = 10.0
@@ -55,6 +56,7 @@ class Fetcher:
         self._venue, self._driver, self._rest = venue, driver, rest
         self._store, self._metrics = store, metrics
         self._log = structlog.get_logger().bind(venue=venue.NAME)
+        self._troubles = Troubles(self._log, "backfill.failed")
         self._failures = 0
         self._not_before = Mono(0.0)
         """A ban holds for all workers."""
@@ -100,12 +102,16 @@ class Fetcher:
             return
         except (NetworkError, BadMessage) as error:
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()
-            self._log.warning("backfill.failed", stream=str(fetch), problem=str(error))
             self._failed(error)
+            if self._failures:  # nobody answered
+                self._troubles.say(error, stream=str(fetch))
+            else:
+                self._log.warning("backfill.failed", stream=str(fetch), problem=str(error))
             answer = None
         else:
             self._metrics.rest_calls.labels(name, "ok").inc()
             self._failures = 0
+            self._troubles.over()
         if driver.engines.get(fetch.symbol) is not engine:
             return
         now = driver.now()

@@ -19,6 +19,7 @@ from ..model import Instrument
 from ..net.rest import Answer, RestClient
 from ..supervise import Backoff
 from ..venues import Instruments, Venue
+from .troubles import Troubles
 
 _SOON_S, _SOON_MAX_S = 5.0, 60.0
 """5, 10, 20, 40, 60, 60 s and so on."""
@@ -80,6 +81,7 @@ async def load(
     cache: Path | None,
     backoff: Backoff,
     note_date: Callable[[Answer], None],
+    troubles: Troubles,
 ) -> tuple[Instruments, bool]:
     """The table at start, and whether it is the venue's of now: from ``cache`` while the venue is
     out of reach; without both, tried until it succeeds."""
@@ -90,18 +92,13 @@ async def load(
             table = parse(venue, copy)
         except (NetworkError, BadMessage) as error:
             delay_s = backoff.next_delay_s(environment.random)
-            reason = type(error).__name__
-            log.warning(
-                "instruments.failed",
-                reason=reason,
-                problem=str(error),
-                retry_s=round(delay_s, 3),
-            )
+            troubles.say(error, retry_s=round(delay_s, 3))
             old = await _read(venue, cache)
             if old is not None:
                 return old, False
             await trio.sleep(delay_s)
         else:
+            troubles.over()
             log.info("instruments.loaded", instruments=len(table))
             await write(cache, copy)
             return table, True

@@ -12,6 +12,7 @@ from ..model import Interval, Series, StreamState
 from ..store import KlineStore
 from .driver import Driver
 from .pool import Pool
+from .troubles import Troubles
 
 _MEASURE_S = 30.0
 _WINDOWS_MS = {"hour": 3_600_000, "day": 86_400_000}
@@ -31,7 +32,7 @@ async def run_timer(driver: Driver) -> Never:
 
 async def run_loader(driver: Driver, store: KlineStore) -> Never:
     """Read stored minutes for rolled-up candles.  A store that cannot be read is asked again."""
-    log = structlog.get_logger().bind(venue=driver.rules.venue)
+    troubles = Troubles(structlog.get_logger().bind(venue=driver.rules.venue), "load.failed")
     queues = driver.queues
     while True:
         while not queues.loads:
@@ -42,10 +43,11 @@ async def run_loader(driver: Driver, store: KlineStore) -> Never:
         try:
             minutes = await store.history(series, limit=_READ_ROWS, start_ms=load.start_ms)
         except StoreError as error:
-            log.warning("load.failed", stream=str(series), problem=str(error))
+            troubles.say(error, stream=str(series))
             queues.loads.appendleft((load, engine))
             await trio.sleep(_READ_AGAIN_S)
             continue
+        troubles.over()
         if driver.engines.get(load.symbol) is engine:
             inside = [minute for minute in minutes if minute.open_ms < load.end_ms]
             driver.perform(engine, engine.loaded(load, inside, driver.now()))

@@ -52,6 +52,7 @@ from .rest_clients import RestClients
 from .rules import rules_of
 from .symbols import WantedSymbols
 from .tasks import run_gauges, run_loader, run_rotator, run_timer
+from .troubles import Troubles
 
 
 class VenueFeed:
@@ -271,8 +272,15 @@ class VenueFeed:
         connection = self.settings.connection
         backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
         refresh = instruments.Refresh(self.settings.instruments_refresh_s)
+        troubles = Troubles(self._log, "instruments.failed")
         table, current = await instruments.load(
-            self.venue, rest, self._environment, self._cache, backoff, self.driver.note_answer
+            self.venue,
+            rest,
+            self._environment,
+            self._cache,
+            backoff,
+            self.driver.note_answer,
+            troubles,
         )
         fresh: instruments.Copy | None = None
         while True:
@@ -290,9 +298,9 @@ class VenueFeed:
                 table = instruments.parse(self.venue, copy, table)
             except (NetworkError, BadMessage) as error:
                 current, fresh = False, None
-                reason = type(error).__name__
-                self._log.warning("instruments.failed", reason=reason, problem=str(error))
+                troubles.say(error)
             else:
+                troubles.over()
                 current, fresh = True, copy
 
     async def _worth_asking(self, *, current: bool) -> None:

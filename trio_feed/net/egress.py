@@ -52,7 +52,7 @@ from .proxy import Proxy, proxy_of
 from .proxy_health import ProxyHealth, ProxyStatistics
 
 _OF_TARGET = (
-    HostUnreachable, RestRefused, TlsNameMismatch, TlsReset, TlsUntrusted, UpgradeRefused,
+    HostUnreachable, RestRefused, TlsNameMismatch, TlsUntrusted, UpgradeRefused,
 )  # fmt: skip
 _SHORTEST_COOL_S = 0.1
 _NEWEST_COUNTS = 0.3
@@ -275,6 +275,8 @@ def _is_of_proxy(error: NetworkError) -> bool:
     """
     if isinstance(error, ProxyRefused):
         return error.code not in _TARGET_CODES
+    if isinstance(error, TlsReset):
+        return error.plain  # a captive portal says 200 to a CONNECT, and then serves its page
     if isinstance(error, TunnelTimeout):
         return error.step != "TLS handshake"
     return not isinstance(error, _OF_TARGET)

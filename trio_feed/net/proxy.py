@@ -95,7 +95,8 @@ def _lookup(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 
 def _parse(variable: str, value: str) -> Proxy:
     try:
-        settings = ProxySettings.from_url(value if "://" in value else f"http://{value}")
+        url = value if "://" in value else f"http://{value}"
+        settings = ProxySettings.from_url(url, usual_ports=True)
     except ValueError:  # its text may quote the password, and so may its traceback
         settings = None
     if settings is None:

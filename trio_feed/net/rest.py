@@ -23,6 +23,7 @@ from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, Re
 from ..environment import mono
 from ..errors import NetworkError, RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
+from ..model.escapes import with_whole_characters
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
 from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, status_hint
@@ -176,7 +177,7 @@ class RestClient:
         self._route.accepted_by(exit_)
         body = unpack(response, request.where)
         self._weights.bans.accepted()
-        return Answer(body, date_ms, response.sent, response.received)
+        return Answer(with_whole_characters(body), date_ms, response.sent, response.received)
 
     async def _ask(self, exit_: Exit, request: Request) -> Response:
         """One request by one exit, and its whole answer."""

@@ -165,12 +165,13 @@ def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelErro
         return TlsUntrusted(f"{step} with {host}: {problem}")
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         hint = "is TLS spoken there?"
-        if cause.reason in _PLAIN_TEXT:
+        plain = cause.reason in _PLAIN_TEXT
+        if plain:
             hint = "no TLS is spoken there: " + (
                 "is proxy_type right?"
                 if step == "proxy TLS handshake"
                 else "the port is wrong, or a captive portal or filter answers instead"
             )
-        return TlsReset(f"{step} with {host} failed ({cause.reason}): {hint}")
+        return TlsReset(f"{step} with {host} failed ({cause.reason}): {hint}", plain=plain)
     problem = "cut off in between; a firewall that reads the name does this"
     return TlsReset(f"{step} with {host}: {problem}")

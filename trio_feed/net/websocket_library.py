@@ -5,6 +5,7 @@ the reader dies of foreign exceptions; it waits for ever where the peer hangs up
 One unread message stops it from answering pings: its queue is made long.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -21,6 +22,7 @@ from .transport import (
     RECEIVE_BYTES,
     HungUp,
     Limits,
+    ProtocolBroken,
     Rejected,
     Transport,
     TransportEnded,
@@ -67,7 +69,59 @@ def translated(error: BaseException) -> BaseException:
     """What the library's reader died of, in words that the other transport has too."""
     if isinstance(error, trio_websocket.ConnectionRejected):
         return Rejected(error.status_code)
+    cause: BaseException | None = error
+    if isinstance(error, wsproto.utilities.LocalProtocolError | h11.LocalProtocolError):
+        # It answers a wrong 101 as a server would, fails in that, and so hides what was wrong.
+        while cause is not None and not isinstance(cause, wsproto.utilities.RemoteProtocolError):
+            cause = cause.__context__
+    if isinstance(cause, wsproto.utilities.RemoteProtocolError):
+        return ProtocolBroken(_in_our_words(str(cause)))
     return error
+
+
+_WORDS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"client received unexpected masked frame", "a masked frame from a server"),
+        (r"Reserved bit set", "a bit of an extension that was not negotiated"),
+        (r"Invalid opcode 0x([0-9a-f])", "opcode {}, which is reserved"),
+        (
+            r"Invalid attempt to fragment control frame|Control frame with payload len > 125",
+            "a control frame in parts, or longer than 125 bytes",
+        ),
+        (r"unexpected CONTINUATION", "a part of no message"),
+        (r"expected CONTINUATION", "a message inside another one"),
+        (r"Error decoding CLOSE|'utf-8' codec can't decode", "a text that is not UTF-8"),
+        (
+            r"remote CLOSE with|CLOSE with",
+            "a close frame with a code that may not be sent",
+        ),
+        (
+            r"Payload length used|8-byte payload length with",
+            "a length that is not written in the shortest form",
+        ),
+        (r"Exceeded maximum message size: (\d+)", "a message of more than {} bytes"),
+        (r"Missing header", "a 101 that switches to something else"),
+        (r"Bad accept token", "a Sec-WebSocket-Accept that is not for our key"),
+        (
+            r"unrecognized (subprotocol|extension)",
+            "an extension or a protocol that was not asked for",
+        ),
+    )
+]
+"""How the library (wsproto 1.2) begins to say what was broken, and how the other transport does."""
+
+
+def _in_our_words(text: str) -> str:
+    for pattern, words in _WORDS:
+        if found := pattern.match(text):
+            return words.format(*(_number(group) for group in found.groups()))
+    return text
+
+
+def _number(text: str) -> str:
+    """An opcode is written in hexadecimal."""
+    return str(int(text, 16)) if len(text) == 1 else text
 
 
 @frozen(eq=False)
@@ -79,7 +133,7 @@ class LibraryTransport:
     @property
     def closed(self) -> tuple[int, str] | None:
         closed = self._library.closed
-        return None if closed is None else (closed.code, closed.reason or "")
+        return None if closed is None else (closed.code, _in_our_words(closed.reason or ""))
 
     async def receive(self) -> Sequence[str | bytes]:
         with _translated():

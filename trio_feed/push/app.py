@@ -1,12 +1,14 @@
 """The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Never
 
 import structlog
 import trio
 from attrs import define, field
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -15,10 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..settings import ApiKeySettings, PublisherSettings
+from ..settings import AuthSettings, PublisherSettings
 from . import messages, parsing, protocol
+from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
-from .edge.routes import HttpRoutes, ServiceReport, no_route, problem_response, refused
+from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
@@ -32,7 +35,9 @@ from .session import Receive, Session, SessionContext
 log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
-_HANDLERS = {RequestError: refused, HTTPException: no_route}
+_PROBE_KEPT_S = 0.25
+_OF_A_BODY = ("content-length", "content-type")
+_HANDLERS = {RequestError: refused, HTTPException: no_route, Exception: crashed}
 
 
 @define
@@ -61,7 +66,11 @@ class PushApp:
         ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
         """
         pages = self._pages(self.context.work)
-        endpoint = [WebSocketRoute("/ws", self._websocket)] if self.klines else []
+        endpoint = (
+            [WebSocketRoute("/ws", self._websocket), Route("/ws", _no_upgrade)]
+            if self.klines
+            else []
+        )
         return Starlette(
             routes=[
                 *endpoint,
@@ -70,10 +79,11 @@ class PushApp:
                 *(pages.admin() if with_admin else []),
                 *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
+                WebSocketRoute("/{path:path}", _no_endpoint),
             ],
             middleware=[
                 Middleware(
-                    CORSMiddleware,
+                    _Cors,
                     allow_origins=self.origins,
                     allow_methods=("GET", "HEAD"),
                     expose_headers=("Retry-After",),
@@ -87,8 +97,22 @@ class PushApp:
         keeps from its turn, and the dashboard's part for operators."""
         pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
         dashboard = Dashboard(klines=False, operators=True)
-        routes = [*dashboard.routes(), *pages.probes(), *pages.admin()]
+        nowhere = WebSocketRoute("/{path:path}", _no_endpoint)
+        routes = [*dashboard.routes(), *pages.probes(), *pages.admin(), nowhere]
         return Starlette(routes=routes, exception_handlers=_HANDLERS)
+
+    def probes(self) -> Probes:
+        """For the server, which answers them also where it has no place for a client: strangers may
+        ask any number of times, so an answer serves for a moment."""
+        kept: tuple[float, tuple[int, str]] = (-inf, (503, ""))
+
+        def ready() -> tuple[int, str]:
+            nonlocal kept
+            if trio.current_time() - kept[0] >= _PROBE_KEPT_S:
+                kept = trio.current_time(), self.report.readiness()
+            return kept[1]
+
+        return {**ALIVE, "/ready": ready}
 
     def _pages(self, work: WorkGate) -> HttpRoutes:
         context = self.context
@@ -108,11 +132,10 @@ class PushApp:
             text = messages.reconnect(after_ms())
             session.leave(protocol.RESTARTING, "service restart", text)
 
-    def replace_keys(
-        self, keys: tuple[ApiKeySettings, ...], publishers: tuple[PublisherSettings, ...]
-    ) -> None:
-        """Who may come in from now on.  Private events of a key that is gone end at once."""
-        self.context.access.authenticator.replace_keys(keys)
+    def replace_keys(self, auth: AuthSettings, publishers: tuple[PublisherSettings, ...]) -> None:
+        """Who may come in from now on.  Connections of a key that is gone end at once.  Raises
+        SettingsError for a key file that cannot be used; then nothing changes."""
+        self.context.access.authenticator.replace_keys(auth)
         self.settlement.replace_publishers(publishers)
         for session in list(self.sessions):
             session.end_if_revoked()
@@ -172,6 +195,7 @@ class PushApp:
             denial = problem_response(400, text, protocol.AUTH_FAILED)
             await websocket.send_denial_response(denial)
             return
+        parsing.check_parameters(websocket.query_params.multi_items())
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
         session = Session(
@@ -204,6 +228,28 @@ class PushApp:
         return Response(
             reply.text, reply.status, dict(reply.headers), media_type="application/json"
         )
+
+
+class _Cors(CORSMiddleware):
+    """A preflight that is refused is answered in JSON too."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        headers = {name: value for name, value in answer.headers.items() if name not in _OF_A_BODY}
+        return problem_response(answer.status_code, bytes(answer.body).decode(), headers=headers)
+
+
+async def _no_upgrade(_request: Request) -> Response:
+    """RFC 9110, 15.5.22."""
+    text = "/ws is a WebSocket endpoint: connect to it with ws:// (under TLS wss://)"
+    return problem_response(426, text, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+
+
+async def _no_endpoint(websocket: WebSocket) -> None:
+    text = f"{websocket.url.path[:100]}: no WebSocket endpoint; it is /ws on the clients' port"
+    await websocket.send_denial_response(problem_response(404, text))
 
 
 async def _next(websocket: WebSocket) -> str | bytes | None:

@@ -5,6 +5,7 @@ Requests are checked field by field, so that an error names the field and what i
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -56,6 +57,7 @@ def parse_request(text: str | bytes) -> Request:
         if parse is None:
             known = " ".join(_PARSERS)
             raise RequestError(MALFORMED, f"type: {_shown(kind)} is not one of {known}")
+        _check_fields(fields, kind, (*_KIND_FIELDS, *_FIELDS[kind]))
         return parse(fields)
     except RequestError as error:
         error.echo = _readable_echo(fields)
@@ -106,11 +108,25 @@ def check_parameters(given: Iterable[tuple[str, str]], known: Sequence[str] = ()
     seen = set()
     for name, _ in given:  # the value may be a secret in the wrong place
         if name not in known:
-            some = f"one of {', '.join(known)}" if known else "there are none"
+            some = _one_of(known, name) if known else "there are none"
             raise RequestError(MALFORMED, f"{_shown(name)}: no parameter; {some}")
         if name in seen:
             raise RequestError(MALFORMED, f"{name}: given twice")
         seen.add(name)
+
+
+def _check_fields(fields: Mapping[str, Any], of: str, known: Sequence[str]) -> None:
+    """A field that nobody reads is most often one that is misspelt: then the answer would not be
+    what was asked for."""
+    for name in fields:
+        if name not in known:
+            some = _one_of(known, name)
+            raise RequestError(MALFORMED, f"{_shown(name)}: no field of {of}; {some}")
+
+
+def _one_of(known: Sequence[str], name: str) -> str:
+    near = get_close_matches(name[:_MAX_TEXT].lower(), known, 1)
+    return f"one of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 HISTORY_PARAMETERS = ("exchange", "symbol", "channel", "interval", "limit", "from", "to")
@@ -177,6 +193,21 @@ def _ping(fields: dict[str, Any]) -> Ping:
 def _list(fields: dict[str, Any]) -> ListSubscriptions:
     return ListSubscriptions(_id(fields))
 
+
+_KIND_FIELDS = ("type", "msg_type", "id")
+_STREAM_FIELDS = ("exchange", "symbol", "channel", "interval", "subscription_id")
+_SUBSCRIBE_FIELDS = (*_STREAM_FIELDS, "limit", "since", "provisional")
+_SINCE_FIELDS = ("epoch", "offset", "time")
+_ABOUT_FIELDS = ("exchange", "symbol", "channel", "interval")
+_FIELDS: dict[str, Sequence[str]] = {
+    "subscribe": _SUBSCRIBE_FIELDS,
+    "unsubscribe": _SUBSCRIBE_FIELDS,  # what was subscribed to may be sent again, with another type
+    "history": (*_STREAM_FIELDS, "limit", "from", "to"),
+    "auth": ("token", "since"),
+    "ping": (),
+    "list": (),
+}
+"""What each kind takes beside ``type`` (or ``msg_type``) and ``id``."""
 
 _PARSERS: dict[str, Callable[[dict[str, Any]], Request]] = {
     "subscribe": _subscribe,
@@ -266,6 +297,9 @@ def _since(fields: dict[str, Any]) -> Since | None:
         return None
     if not isinstance(value, dict):
         raise RequestError(MALFORMED, "since: not an object with epoch and offset")
+    # A resume point of `reconnect` says of which stream it is, and may be sent back as it came.
+    named = {name: value[name] for name in value if name not in _ABOUT_FIELDS}
+    _check_fields(named, "since", _SINCE_FIELDS)
     for name in ("epoch", "offset"):
         if type(value.get(name)) is not int or not 0 <= value[name] < _MAX_NUMBER:
             raise RequestError(MALFORMED, f"since.{name}: not a whole number from 0 to 2^53")

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
@@ -182,6 +183,8 @@ def _opened(tree: Tree, key: str) -> Any:
 
 def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
     *tables, last = path
+    if not text.isascii() and not is_unicode(text):  # bytes that the locale does not know
+        raise SettingsError(".".join(path), f"is not UTF-8 ({origin})")
     if not all(path):
         raise SettingsError(".".join(path), f"an empty name in the path ({origin})")
     for table in tables:
@@ -192,6 +195,15 @@ def _assign(tree: Tree, path: list[str], text: str, origin: str) -> None:
     tree[last] = Raw(text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written anywhere: no byte of another encoding, no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _explain(error: BaseException, path: str) -> NoReturn:
     """Walk down to the first cause and say it in one line."""
     if isinstance(error, ClassValidationError):
@@ -200,8 +212,11 @@ def _explain(error: BaseException, path: str) -> NoReturn:
         cause = error.group_exceptions()[1][0]
         if isinstance(cause, ForbiddenExtraKeysError):
             key = sorted(cause.extra_fields)[0]
-            known = ", ".join(a.name for a in attrs.fields(cause.cl))
-            raise SettingsError(f"{path}.{key}"[1:], f"unknown; known here: {known}") from None
+            known = [a.name for a in attrs.fields(cause.cl)]
+            near = get_close_matches(key.lower(), known, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            problem = f"unknown; known here: {', '.join(known)}{meant}"
+            raise SettingsError(f"{path}.{key}"[1:], problem) from None
         _explain(cause, path)
     if isinstance(error, IterableValidationError):
         for cause, place in error.group_exceptions()[0]:

@@ -82,7 +82,7 @@ class AuthSettings:
     """``[auth]``: who a client is."""
 
     api_keys: tuple[ApiKeySettings, ...] = field(default=(), validator=_distinct, metadata=RELOADED)
-    jwt: JwtSettings = JwtSettings()
+    jwt: JwtSettings = field(default=JwtSettings(), metadata=RELOADED)
     max_failures: int = field(default=3, validator=between(1, 100))
     """So many wrong tokens in a row close the connection with 4401."""
     expiry_warning_s: float = field(default=60.0, validator=between(0, 86400))

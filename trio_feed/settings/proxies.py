@@ -16,12 +16,13 @@ from .fields import between as _between
 
 ProxyType = Literal["http", "https", "socks5"]
 
-_SCHEMES: dict[str, tuple[ProxyType, int]] = {  # URL scheme -> what we speak, default port
+_SCHEMES: dict[str, tuple[ProxyType, int]] = {  # URL scheme -> what we speak, usual port
     "http": ("http", 80),
     "https": ("https", 443),
     "socks5": ("socks5", 1080),
     "socks5h": ("socks5", 1080),  # both: the proxy resolves names
 }
+NO_PORT = "is a proxy URL without a port; write it, such as http://host:3128"
 NOT_A_PROXY_URL = (
     "is not a proxy URL such as http://user:password@host:3128 or socks5h://host:1080 "
     "(percent-encode special characters in user and password)"
@@ -81,9 +82,9 @@ class ProxySettings:
                 raise FieldError("via", f"number {number} of the chain is not enabled")
 
     @classmethod
-    def from_url(cls, url: str) -> "ProxySettings":
+    def from_url(cls, url: str, *, usual_ports: bool = False) -> "ProxySettings":
         """An enabled proxy.  Raises ValueError, whose text does not quote the URL."""
-        table = table_of_url(url)
+        table = table_of_url(url, usual_ports=usual_ports)
         return cls(**{**table, "password": Secret(table["password"])})
 
 
@@ -112,9 +113,10 @@ class EgressSettings:
             raise FieldError("cool_down_max_s", "is below cool_down_min_s")
 
 
-def table_of_url(url: str) -> dict[str, Any]:
-    """``scheme://[user[:password]@]host[:port]`` -> the table that it stands for.  Raises
-    ValueError, whose text does not quote the URL."""
+def table_of_url(url: str, *, usual_ports: bool = False) -> dict[str, Any]:
+    """``scheme://[user[:password]@]host:port`` -> the table that it stands for.  The port may be
+    left out of a SOCKS URL, with ``usual_ports`` of any.  Raises ValueError, whose text does not
+    quote the URL."""
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, unquote(parts.hostname or ""), parts.port
@@ -125,6 +127,8 @@ def table_of_url(url: str) -> dict[str, Any]:
     if scheme not in _SCHEMES or not host or tail or port == 0 or (password and not user):
         raise ValueError(NOT_A_PROXY_URL)
     kind, usual = _SCHEMES[scheme]
+    if port is None and kind != "socks5" and not usual_ports:
+        raise ValueError(NO_PORT)  # 80 to some programs, 1080 to curl, and hardly ever right
     host = f"[{host}]" if ":" in host else host
     return {
         "enabled": True,

@@ -157,6 +157,11 @@ class Venue(Protocol):
     BEGAN_MS: int
     """No candle of the exchange opens before this; questions are clamped to it."""
 
+    def own_form(self, symbol: str) -> str:
+        """A symbol as people bring it from elsewhere, in the form that this venue knows; one that
+        may be the venue's comes back as it is."""
+        ...
+
     def stream(
         self, kind: Kind, instrument: Instrument, interval: Interval | None = None
     ) -> Stream: ...

@@ -112,7 +112,7 @@ class CheckedH11(h11.Connection):
             raise self._refusal("too_early", 400, b"frames before the 101")
         self._expect_body(kept)
         if upgrade:
-            self._check_upgrade(dict(kept))
+            self._check_upgrade(dict(kept), request)
         offers = b",".join(v for n, v in request.headers if n == b"sec-websocket-extensions")
         self.deflate = None
         if self._rules.deflate and upgrade:
@@ -145,14 +145,19 @@ class CheckedH11(h11.Connection):
         if http_version == b"1.0":
             raise self._refusal("malformed", 400, b"Transfer-Encoding in HTTP/1.0")
 
-    def _check_upgrade(self, fields: dict[bytes, bytes]) -> None:
-        """RFC 6455, 4.2.1; that there is a key at all hypercorn sees to."""
+    def _check_upgrade(self, fields: dict[bytes, bytes], request: h11.Request) -> None:
+        """RFC 6455, 4.2.1.  Where hypercorn sees no upgrade (another method, no ``Connection``)
+        only what is there has to be right."""
         if self.expects_body:  # its bytes would be taken for frames
             raise self._refusal("malformed", 400, b"an upgrade with a body")
-        version = fields.get(b"sec-websocket-version", _VERSION)
+        tokens = fields.get(b"connection", b"").lower().split(b",")
+        whole = request.method == b"GET" and b"upgrade" in [token.strip() for token in tokens]
+        if whole and request.http_version != b"1.1":
+            raise self._refusal("malformed", 400, b"an upgrade in HTTP/1.0")
+        version = fields.get(b"sec-websocket-version", b"is missing" if whole else _VERSION)
         if version != _VERSION:  # the answer names ours
             raise self._refusal("version", 426, b"Sec-WebSocket-Version " + version)
-        key = fields.get(b"sec-websocket-key")
+        key = fields.get(b"sec-websocket-key", b"" if whole else None)
         if key is not None and not _is_key(key):
             raise self._refusal("malformed", 400, b"Sec-WebSocket-Key")
 

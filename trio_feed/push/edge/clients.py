@@ -5,8 +5,9 @@ Retry-After before its request is read.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import structlog
@@ -23,12 +24,9 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(BUSY), BUSY)
 )
-_ALIVE_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 19\r\nConnection: close\r\n\r\n"
-)
-_ALIVE = b'{"status": "alive"}'
-_HEALTH = (b"GET /health ", b"HEAD /health ")
+Probes = Mapping[str, Callable[[], tuple[int, str]]]
+"""What is answered also where there is no place for a client: path -> status and JSON."""
+ALIVE: Probes = {"/health": lambda: (200, '{"status": "alive"}')}
 _ASKING_S = 0.25
 """A probe of the process has this long to say that it is one: no number of clients makes it
 unhealthy."""
@@ -36,7 +34,12 @@ _BUSY_S = 1.0
 """All a refused client gets to read its answer."""
 _LONG_TURN_S = 0.002
 _BUSY_AT_ONCE = 64
-"""Refused clients that are answered at the same time; more are dropped unanswered."""
+"""Refused clients that are answered at the same time; of more only probes are."""
+_LOOKED_AT = 16
+"""Of those beyond, who may be probes; the one that has said nothing for longest gives way."""
+_PROBES_AT_ONCE = 16
+REFUSED_FILES = _BUSY_AT_ONCE + _LOOKED_AT + _PROBES_AT_ONCE
+"""Descriptors that refused clients take at most."""
 
 
 async def _let_others_run() -> None:
@@ -51,14 +54,26 @@ async def _let_others_run() -> None:
         await trio.sleep(took_s)
 
 
-async def _answer(stream: ClientStream) -> bytes:
-    """What a client that has no place is answered."""
-    said = b""
+async def _asked(stream: ClientStream) -> bytes:
+    """How the request of a client begins that has no place; empty: it says nothing for now."""
     with trio.move_on_after(_ASKING_S):
-        said = bytes(await stream.receive_some())
-    if not said.startswith(_HEALTH):
-        return _BUSY
-    return _ALIVE_HEAD + _ALIVE if said.startswith(b"GET") else _ALIVE_HEAD
+        return bytes(await stream.receive_some())
+    return b""
+
+
+def _probe_answer(said: bytes, probes: Probes) -> bytes:
+    """Empty: it is no probe."""
+    method, _, rest = said.partition(b"\r\n")[0].partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    if method not in (b"GET", b"HEAD") or path not in probes:
+        return b""
+    status, text = probes[path]()
+    body = text.encode()
+    head = (
+        b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Connection: close\r\n\r\n" % (status, HTTPStatus(status).phrase.encode(), len(body))
+    )
+    return head + body if method == b"GET" else head
 
 
 class Connection(Protocol):
@@ -77,7 +92,8 @@ class Connection(Protocol):
 
 class Clients:
     """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
-    called for each refused client; ``ending`` is awaited when the end begins."""
+    called for each refused client; ``ending`` is awaited when the end begins.  ``probes`` are
+    answered also where there is no place, within a bound of their own."""
 
     def __init__(
         self,
@@ -86,12 +102,15 @@ class Clients:
         boundary: ErrorBoundary,
         refused: Callable[[str, str], None],
         ending: Callable[[], Awaitable[None]],
+        probes: Probes,
     ) -> None:
         self._connect, self._limits, self._boundary = connect, limits, boundary
         self._refused, self._ending = refused, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
-        self._refusing = 0
+        self._probes = probes
+        self._refusing = self._answering = 0
+        self._looked_at: dict[ClientStream, None] = {}  # in the order of their coming
         self._left = trio.lowlevel.ParkingLot()
 
     async def run(
@@ -151,20 +170,54 @@ class Clients:
         if self._refusing < _BUSY_AT_ONCE:
             self._refusing += 1
             clients.start_soon(self._refuse, stream, name=f"refused {stream.peer}")
-        else:
-            stream.abort()
+            return
+        if len(self._looked_at) >= _LOOKED_AT:
+            oldest = next(iter(self._looked_at))
+            del self._looked_at[oldest]
+            oldest.abort()
+        self._looked_at[stream] = None
+        clients.start_soon(self._look_at, stream, name=f"refused {stream.peer}")
+
+    async def _look_at(self, stream: ClientStream) -> None:
+        """Answer a probe, drop any other."""
+        answering = False
+        try:
+            answer = await self._first_words(stream)
+            answering = bool(answer) and self._answering < _PROBES_AT_ONCE
+            if answering:
+                self._looked_at.pop(stream, None)
+                self._answering += 1
+                await self._end_with(stream, answer)
+            else:
+                stream.abort()
+        finally:
+            self._looked_at.pop(stream, None)
+            self._answering -= answering
+            await trio.aclose_forcefully(stream)
 
     async def _refuse(self, stream: ClientStream) -> None:
         try:
-            with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await stream.send_all(await _answer(stream))
-                    await stream.send_eof()
-                    stream.finish(_BUSY_S)
-                    await stream.receive_some()
+            with trio.move_on_after(_BUSY_S):
+                await self._end_with(stream, await self._first_words(stream) or _BUSY)
         finally:
             self._refusing -= 1
             await trio.aclose_forcefully(stream)
+
+    async def _first_words(self, stream: ClientStream) -> bytes:
+        """The answer to a probe; empty: it is none."""
+        answer = b""
+        with self._boundary.around(stream.peer):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                answer = _probe_answer(await _asked(stream), self._probes)
+        return answer
+
+    async def _end_with(self, stream: ClientStream, answer: bytes) -> None:
+        with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await stream.send_all(answer)
+                await stream.send_eof()
+                stream.finish(_BUSY_S)
+                await stream.receive_some()
 
     async def _finish(self) -> None:
         """The end of every connection, at most the grace from now."""

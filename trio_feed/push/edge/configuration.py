@@ -9,6 +9,7 @@ from ...settings import Settings
 from ...settings.tables import LimitSettings, ServerSettings, WebSocketSettings
 from .admission import ANY, admission, host_name, is_loopback, origin_problem
 from .admission_check import AdmissionRules
+from .clients import REFUSED_FILES
 from .limits import ServerLimits
 from .throttle import RequestLimits
 from .tls import server_context
@@ -19,9 +20,9 @@ _FRAMES_PER_REQUEST = 2
 _HTTP_BURST_S = 5
 _ADMIN_CONNECTIONS = 64
 _ADDRESSES_AT_LEAST, _LEAST_PER_IP = 10, 16
-RESERVED_FILES = 192
-"""Descriptors that are not for clients: 64 each for operators, for clients that are being refused,
-and for exchanges and store."""
+RESERVED_FILES = REFUSED_FILES + 64 + 64
+"""Descriptors that are not for clients: for those that are being refused, for operators, and for
+exchanges and store."""
 
 
 def check_server(server: ServerSettings) -> None:

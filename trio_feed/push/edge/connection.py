@@ -31,6 +31,12 @@ _MAX_FRAMES_RECEIVE = 2 * 1024
 """Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
 _LONGEST_PACE_S = 1.0
 _BODY_PIECE = 32 * 1024
+_NO_UPGRADE = {
+    400: "frames before the 101",
+    403: "the WebSocket is refused",
+    500: "a bug ended the WebSocket before it began; the log says which",
+}
+"""What hypercorn refuses an upgrade for by itself, after the head was checked."""
 _SKIP_PAUSE_S = 0.01
 """Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
 
@@ -145,10 +151,13 @@ class Connection(TCPServer):
                 self._waited_for.cancel()
             yield
 
-    async def _answer_refusal(self, status: int) -> None:
+    async def _refuse_upgrade(self, status: int) -> None:
+        await self._answer_refusal(status, _NO_UPGRADE.get(status, "the upgrade is refused"))
+
+    async def _answer_refusal(self, status: int, message: str = "") -> None:
         """In place of hypercorn's own, which has no body."""
         protocol: Any = self.protocol.protocol
-        body = problem(status, self._head.problem).encode()
+        body = problem(status, message or self._head.problem).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -264,6 +273,8 @@ class Connection(TCPServer):
         requests.spend(address, 1, trio.current_time())
 
     def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
+        protocol: Any = self.protocol.protocol
+        protocol.stream._send_error_response = self._refuse_upgrade
         limits, deflate = self._shared.limits, self._head.deflate is not None
         self._frames = InboundFrames(
             limits.max_message_bytes,

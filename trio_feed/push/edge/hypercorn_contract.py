@@ -89,7 +89,7 @@ _REQUIRED: dict[type, Sequence[str]] = {
     Config: tuple(_options(ServerLimits())),
     Logger: ("warning", "exception"),
     TCPServer: ("run", "_read_data", "protocol_send"),
-    WSStream: ("_send_wsproto_event",),
+    WSStream: ("_send_wsproto_event", "_send_error_response"),
     H11Protocol: ("_send_error_response", "_send_h11_event"),
 }
 _SET_IN_INIT: dict[type, Sequence[str]] = {
@@ -103,5 +103,6 @@ _SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
     TCPServer.protocol_send: ["self", "event"],
     H11Protocol._send_error_response: ["self", "status_code"],
     H11Protocol._send_h11_event: ["self", "event"],
+    WSStream._send_error_response: ["self", "status_code"],
     WorkerContext: ["max_requests"],
 }

@@ -22,6 +22,7 @@ from ..fanout.hub import Hub
 from ..portions import in_portions
 from ..problems import problem
 from ..protocol import RequestError
+from .clients import ALIVE
 from .error_boundary import ClientGone
 from .turns import asker_at
 from .work import Busy, WorkGate
@@ -40,6 +41,14 @@ class ServiceReport:
     status: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str]
     clock: Callable[[], str]
+
+    def readiness(self) -> tuple[int, str]:
+        """Status and JSON of ``/ready``."""
+        problem, clock = self.not_ready(), self.clock()
+        more = {"clock": clock} if clock else {}
+        if problem:
+            return 503, json.dumps({"ready": False, "reason": problem, **more})
+        return 200, json.dumps({"ready": True, **more})
 
 
 class Listed(Protocol):
@@ -81,14 +90,12 @@ class HttpRoutes:
         ]
 
     async def _health(self, _request: Request) -> Response:
-        return _json({"status": "alive"})
+        status, text = ALIVE["/health"]()
+        return PlainTextResponse(text, status, media_type=_JSON_TYPE)
 
     async def _ready(self, _request: Request) -> Response:
-        problem, clock = self.report.not_ready(), self.report.clock()
-        more = {"clock": clock} if clock else {}
-        if problem:
-            return _json({"ready": False, "reason": problem, **more}, 503)
-        return _json({"ready": True, **more})
+        status, text = self.report.readiness()
+        return PlainTextResponse(text, status, media_type=_JSON_TYPE)
 
     async def _metrics_page(self, request: Request) -> Response:
         _check_parameters(request)
@@ -172,6 +179,11 @@ async def refused(_request: Request, error: Exception) -> Response:
     return problem_response(400, str(error), error.code)
 
 
+async def crashed(_request: Request, _error: Exception) -> Response:
+    """The answer where a bug comes out of a route; Starlette raises it again behind the answer."""
+    return problem_response(500, "a bug of the server; its log says which")
+
+
 async def no_route(request: Request, error: Exception) -> Response:
     """The answer to a path or a method that is none of ours."""
     assert isinstance(error, HTTPException), "it is registered for no other"
@@ -192,10 +204,6 @@ def _entry(stream_key: StreamKey) -> dict[str, str]:
         else {"channel": stream_key.channel.value}
     )
     return {"exchange": stream_key.venue, "symbol": stream_key.symbol, **what}
-
-
-def _json(value: dict[str, Any], status: int = 200) -> Response:
-    return PlainTextResponse(json.dumps(value), status, media_type=_JSON_TYPE)
 
 
 def _page(value: dict[str, Any], name: str, entries: Sequence[str]) -> Response:

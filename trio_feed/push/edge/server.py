@@ -30,7 +30,7 @@ from ...errors import StartError
 from ...metrics import Metrics
 from ..fanout.waiting import WaitingBytes
 from .admission_check import AdmissionRules
-from .clients import Clients
+from .clients import ALIVE, Clients, Probes
 from .connection import Connection
 from .error_boundary import ErrorBoundary
 from .hypercorn_contract import check_hypercorn, hypercorn_config
@@ -52,6 +52,7 @@ async def serve(
     metrics: Metrics,
     stop_accepting: trio.Event,
     waiting: WaitingBytes | None = None,
+    probes: Probes = ALIVE,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
@@ -62,7 +63,8 @@ async def serve(
     being finished (HTTP exchanges, closing WebSockets) has ``shutdown_grace_s``, and the rest is
     aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
 
-    ``waiting`` counts the bytes that wait for clients, those of other servers too.
+    ``waiting`` counts the bytes that wait for clients, those of other servers too.  ``probes`` are
+    answered also where ``max_connections`` is reached.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -93,6 +95,7 @@ async def serve(
             shared.boundary,
             shared.refusals.note,
             ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
+            probes=probes,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, name="lifespan")

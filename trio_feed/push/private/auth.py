@@ -104,9 +104,12 @@ class Authenticator:
         self._keys = settings.api_keys
         self._jwt = _JwtCheck(settings.jwt) if settings.jwt.algorithm else None
 
-    def replace_keys(self, keys: tuple[ApiKeySettings, ...]) -> None:
-        """From now on these are the keys; whom they do not let in any more: :meth:`is_revoked`."""
-        self._keys = keys
+    def replace_keys(self, settings: AuthSettings) -> None:
+        """From now on these are the keys; whom they do not let in any more: :meth:`is_revoked`.
+        The key of JWTs is read again; who came in by one stays until the token ends.  Raises
+        SettingsError, and then the old keys stay."""
+        self._jwt = _JwtCheck(settings.jwt) if settings.jwt.algorithm else None
+        self._keys = settings.api_keys
 
     def is_revoked(self, key: ApiKeySettings) -> bool:
         """Whether the key that let somebody in is gone, or another user's now."""

@@ -77,8 +77,8 @@ class PrivateSession:
             self._error(HISTORY_FAILED, problem, echo_of(request))
 
     def end_if_revoked(self) -> None:
-        """Private events end here and now if the client's key is not one of the settings any
-        more; its public subscriptions stay, as when a token expires."""
+        """The connection ends here and now if the client's key is not one of the settings any
+        more."""
         identity = self._identity
         if identity is not None and self._is_revoked(identity):
             self._revoke(identity)
@@ -89,8 +89,11 @@ class PrivateSession:
 
     def _revoke(self, identity: Identity) -> None:
         log.info("client.key_revoked", client_id=self._client.client_id, name=identity.name)
-        self._error(AUTH_FAILED, "token: the API key was revoked; private events end here")
+        text = "token: the API key was revoked"
         self._end()
+        self._access.metrics.request_errors.labels(str(AUTH_FAILED)).inc()
+        last = messages.error(AUTH_FAILED, text, self._access.now_ms())
+        self._client.leave(AUTH_FAILURES, "the API key was revoked", last)
 
     def close(self) -> None:
         """Leave nothing behind."""

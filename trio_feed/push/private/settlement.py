@@ -14,6 +14,7 @@ import msgspec
 from attrs import frozen
 
 from ...model import Delivery, Settlement
+from ...model.escapes import with_whole_characters
 
 _LAST_ID = 2**63 - 1
 _MAX_TEXT = 128
@@ -61,7 +62,7 @@ def parse_body(body: bytes, max_events: int) -> Iterator[Any]:
     if not text:
         raise BadBody(400, "the body is empty; a JSON array, or one JSON object per line")
     if text.startswith(b"["):
-        pieces = [("the body is not JSON", bytes(piece)) for piece in _pieces(text)]
+        pieces = [("the body is not JSON", piece) for piece in _pieces(text)]
     else:
         lines = enumerate(text.split(b"\n"), 1)
         pieces = [(f"line {n} of the body is not JSON", line) for n, line in lines if line.strip()]
@@ -70,12 +71,21 @@ def parse_body(body: bytes, max_events: int) -> Iterator[Any]:
     return (_parsed(piece, problem) for problem, piece in pieces)
 
 
-def _pieces(text: bytes) -> list[msgspec.Raw]:
+def _pieces(text: bytes) -> list[bytes]:
     """The elements of an array, which are looked through but not built."""
+    whole = with_whole_characters(text)  # a half one is a fault of its own event
     try:
-        return _split(text)
+        found = [bytes(piece) for piece in _split(whole)]
     except _NOT_JSON:
         raise BadBody(400, "the body is not JSON") from None
+    if whole == text:
+        return found
+    pieces, end = [], 0
+    for piece in found:
+        start = whole.index(piece, end)
+        end = start + len(piece)
+        pieces.append(text[start:end])
+    return pieces
 
 
 def _parsed(text: bytes, problem: str) -> Any:
@@ -84,12 +94,12 @@ def _parsed(text: bytes, problem: str) -> Any:
     except _NOT_JSON:
         if not _is_json(text):
             raise BadBody(400, problem) from None
-        return _Unreadable()  # a number of 5,000 digits, say
+        return _Unreadable()  # a number of 5,000 digits, say, or half a character
 
 
 def _is_json(text: bytes) -> bool:
     try:
-        _look(text.decode())
+        _look(with_whole_characters(text).decode())
     except (*_NOT_JSON, UnicodeDecodeError):
         return False
     return True

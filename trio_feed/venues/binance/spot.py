@@ -11,6 +11,7 @@ from ...dialects import RestDialect
 from ...model import Instrument, Interval
 from ..base import Event, Heartbeat, Plan, RestQuestion
 from ..instruments import Instruments
+from ..names import joined
 from ..rows import Rows
 from . import connections, messages, rest
 from .dialect import BinanceDialect
@@ -56,6 +57,9 @@ _TRADE_PAGE = 1000
 parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
 parse_book = rest.parse_book
+
+
+own_form = joined
 
 
 def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None) -> Stream:

@@ -20,6 +20,7 @@ from ...dialects import MALFORMED, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
 from ..base import Frame, Heartbeat, Plan, RestQuestion
+from ..names import dashed
 from ..rows import Rows, read_rows
 from . import forms, messages
 from .dialect import OkxDialect
@@ -81,6 +82,9 @@ _ONE_40TH, _ONE_20TH = 1, 2
 _LONGEST_MONTH_MS = 31 * length_ms(Interval.D1)
 
 parse = messages.parse
+
+
+own_form = dashed
 
 
 def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None) -> Stream:

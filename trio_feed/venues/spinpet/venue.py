@@ -94,6 +94,9 @@ class SpinPet(_Facts):
     chain: bool = False
     """True: messages become transactions, for the chain's repair."""
 
+    def own_form(self, symbol: str) -> str:
+        return symbol
+
     def stream(
         self, kind: Kind, instrument: Instrument, interval: Interval | None = None
     ) -> Stream:
