@@ -63,7 +63,7 @@ def _named_classes(
                 yield node.name, (_texts(returned), fields)
 
 
-def _returned(function: ast.FunctionDef) -> ast.expr:
+def _returned(function: "_Function") -> ast.expr:
     last = function.body[-1]
     assert isinstance(last, ast.Return), function.name
     assert last.value is not None, function.name
@@ -154,6 +154,11 @@ class _File:
     ) -> Iterator[Found]:
         names = _texts(call.args[0])
         fields = [*self._bound(call.func), *_fields(call, function)]
+        for keyword in call.keywords:  # **fields_of(it), of this file
+            if keyword.arg is None and isinstance(keyword.value, ast.Call):
+                made_by = ast.unparse(keyword.value.func)
+                made = [_returned(f) for f in self._functions if f.name == made_by]
+                fields += [key for each in made for key in _keys(each)]
         if isinstance(call.func, ast.Name) and function is not None:  # log = self._log.a if ...
             for value in _assigned(function, call.func.id):
                 if isinstance(value, ast.IfExp):

@@ -135,27 +135,21 @@ class _Turns(Collector):
         yield HistogramMetricFamily(_LAG.name, _LAG.text, buckets=buckets, sum_value=turns.sum_s)
 
 
+@frozen
+class Latency:
+    """Of ``count`` messages together."""
+
+    count: int
+    sum_s: float
+
+
 @frozen(eq=False)
 class _Broadcast(Collector):
-    """What lies between two stages of the push latency, which are measured together."""
-
-    latency: Histogram
+    read: Callable[[], Latency]
 
     def collect(self) -> Iterator[Metric]:
-        sums = dict.fromkeys(("published", "written"), 0.0)
-        count = 0.0
-        for sample in next(iter(self.latency.collect())).samples:
-            stage = sample.labels["stage"]
-            if stage in sums and sample.name.endswith("_sum"):
-                sums[stage] = sample.value
-            elif stage == "written" and sample.name.endswith("_count"):
-                count = sample.value
-        yield SummaryMetricFamily(
-            _BROADCAST.name,
-            _BROADCAST.text,
-            int(count),
-            max(0.0, sums["written"] - sums["published"]),
-        )
+        found = self.read()
+        yield SummaryMetricFamily(_BROADCAST.name, _BROADCAST.text, found.count, found.sum_s)
 
 
 @frozen(eq=False)
@@ -307,7 +301,7 @@ class Metrics:
             " clients that took it at once; queued, of the others: from then to written, sampled",
             "stage",
         )
-        registry.register(_Broadcast(self.push_latency))
+        registry.register(_Broadcast(self.broadcast_latency))
         self.instruments.append(_BROADCAST)
         self.parsed = self.push_latency.labels("parsed")
 
@@ -324,6 +318,17 @@ class Metrics:
         self.private_latency = histogram(
             "private_latency_seconds", "Request with an event complete to event handed to clients"
         )
+
+    def broadcast_latency(self) -> Latency:
+        """What lies between two stages of the push latency, which are measured together."""
+        sums, count = dict.fromkeys(("published", "written"), 0.0), 0.0
+        for sample in next(iter(self.push_latency.collect())).samples:
+            stage = sample.labels["stage"]
+            if stage in sums and sample.name.endswith("_sum"):
+                sums[stage] = sample.value
+            elif stage == "written" and sample.name.endswith("_count"):
+                count = sample.value
+        return Latency(int(count), max(0.0, sums["written"] - sums["published"]))
 
     def follow_lost_lines(self, read: Callable[[], float]) -> None:
         """``read`` is the number of log lines that were never written, from any thread."""

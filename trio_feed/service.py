@@ -28,6 +28,7 @@ from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
+from .summary import run_summary
 from .validate import check, complete
 from .wiring import (
     journal_path,
@@ -125,6 +126,7 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
+            feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(_reload_on_signal, venues, app, certificate, reload)
             found = urls(settings, address, admin)
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
