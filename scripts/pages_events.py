@@ -5,8 +5,10 @@ a call whose name cannot be read is an error, so none can be missed.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +20,7 @@ _BOUND_IN_DRIVER = ("venue",)
 """What the driver binds to each :class:`Report`."""
 _OF_FILLED = ("info", ("stream", "candles", "first_ms", "last_ms"))
 """What ``reports.filled`` makes, in another file."""
+_NAME = re.compile(r"[a-z]+\.[a-z_]+")
 _SAMPLED = "left_out"
 """What ``SampledLines.say`` adds."""
 
@@ -35,6 +38,7 @@ class Event:
     fields: dict[str, None] = field(default_factory=dict)
 
 
+@cache
 def events(root: Path = ROOT / "trio_feed") -> dict[str, Event]:
     """All events of the package, by name.  Raises Unreadable."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in root.rglob("*.py")}
@@ -113,21 +117,16 @@ class _File:
             for node in ast.walk(self._tree):
                 if isinstance(node, ast.Dict) and "event" in (keys := _keys(node)):
                     yield _texts(node.values[0])[0], ["warning"], [k for k in keys if k != "event"]
-        inside = {id(n) for function in self._functions for n in ast.walk(function)}
-        for function in self._functions:
-            nested = {id(n) for f in ast.walk(function) if isinstance(f, _FUNCTIONS)
-                      and f is not function for n in ast.walk(f)}  # fmt: skip
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and id(node) not in nested:
-                    yield from self._of_call(node, function)
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.Call) and id(node) not in inside:
-                yield from self._of_call(node, None)
+        for call, function in _calls(self._tree, None):
+            yield from self._of_call(call, function)
 
     def _of_call(self, call: ast.Call, function: "_Function | None") -> Iterator[Found]:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         name = call.func.id if isinstance(call.func, ast.Name) else name
         levels = self._levels(call.func, function)
+        if name in LEVELS and not levels and call.args:
+            if any(_NAME.fullmatch(text) for text in _texts(call.args[0])):
+                raise Unreadable(f"{self._path.name}:{call.lineno}: {ast.unparse(call.func)}")
         if levels:
             yield from self._logged(call, levels, function)
         elif name in _WRAPPERS:
@@ -244,6 +243,16 @@ def _loggers(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
                 yield ast.unparse(target), [k.arg or "" for k in node.value.keywords]
         elif isinstance(node, ast.arg) and node.arg == "log":
             yield "log", ["venue"]  # what a caller binds
+
+
+def _calls(
+    node: ast.AST, function: _Function | None
+) -> Iterator[tuple[ast.Call, _Function | None]]:
+    """Every call below ``node``, with the innermost function that it stands in."""
+    for each in ast.iter_child_nodes(node):
+        if isinstance(each, ast.Call):
+            yield each, function
+        yield from _calls(each, each if isinstance(each, _FUNCTIONS) else function)
 
 
 def _assigned(function: _Function, name: str) -> Iterator[ast.expr]:

@@ -60,6 +60,11 @@ def test_a_name_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         pages_events.events(source(tmp_path, "def f(name):\n    log.info(name)"))
 
 
+def test_a_logger_that_is_not_known_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(pages_events.Unreadable, match="logger"):
+        pages_events.events(source(tmp_path, "def f(logger):\n    logger.info('a.b')"))
+
+
 def test_every_key_of_the_settings_has_a_text() -> None:
     found = {f"{table.path} {key.name}": key for t in [pages_settings.tables()] for table in t
              for key in table.keys}  # fmt: skip

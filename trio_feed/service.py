@@ -23,6 +23,7 @@ from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .net.tls import reload_authorities
+from .notify import READY, STOPPING, Manager, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
@@ -99,7 +100,10 @@ async def run(
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
             timeout_s = settings.service.shutdown_timeout_s
-            edge.start_soon(_end_on_signal, edge.cancel_scope, feeds.cancel_scope, timeout_s)
+            manager = environment.manager
+            scopes = edge.cancel_scope, feeds.cancel_scope
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager)
+            edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
@@ -127,9 +131,10 @@ async def run(
             )
             feeds.start_soon(venues.run, name="venues")
             feeds.start_soon(run_summary, venues, app, name="summary")
-            await feeds.start(_reload_on_signal, venues, app, certificate, reload)
+            await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
             found = urls(settings, address, admin)
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
+            manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
             task_status.started(Ready(address, admin, store, app, bus, venues))
         draining.set()
         app.disconnect_all(partial(environment.random.randint, *_CLIENT_RETURN_MS))
@@ -140,7 +145,7 @@ async def run(
 
 
 async def _end_on_signal(
-    edge: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float
+    edge: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float, manager: Manager
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
     with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
@@ -148,6 +153,7 @@ async def _end_on_signal(
             if feeds.cancel_called:
                 os._exit(128 + number)
             log.info("service.stopping", signal=signal.Signals(number).name)
+            manager.tell(STOPPING)
             edge.deadline = trio.current_time() + shutdown_timeout_s
             feeds.cancel()
 
@@ -157,6 +163,7 @@ async def _reload_on_signal(
     app: PushApp,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
+    manager: Manager,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
@@ -167,6 +174,7 @@ async def _reload_on_signal(
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            manager.tell(reloading())
             try:
                 settings = complete(await trio.to_thread.run_sync(reload))
                 check(settings)
@@ -179,3 +187,4 @@ async def _reload_on_signal(
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)
+            manager.tell(READY)
