@@ -124,9 +124,9 @@ class _File:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         name = call.func.id if isinstance(call.func, ast.Name) else name
         levels = self._levels(call.func, function)
-        if name in LEVELS and not levels and call.args:
-            if any(_NAME.fullmatch(text) for text in _texts(call.args[0])):
-                raise Unreadable(f"{self._path.name}:{call.lineno}: {ast.unparse(call.func)}")
+        named = _texts(call.args[0]) if call.args and name in LEVELS and not levels else []
+        if any(map(_NAME.fullmatch, named)):
+            raise Unreadable(f"{self._path.name}:{call.lineno}: {ast.unparse(call.func)}")
         if levels:
             yield from self._logged(call, levels, function)
         elif name in _WRAPPERS:

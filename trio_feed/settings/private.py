@@ -102,6 +102,8 @@ class PublisherSettings:
     """For the log; event ids are one publisher's own."""
     sha256: str = field(default="", validator=_sha256)
     """Hex SHA-256 of the key, as `python -m trio_feed key --publisher` prints it."""
+    broadcast: bool = False
+    """True: it may also send events of type `broadcast`, which every user gets."""
 
 
 @frozen
