@@ -348,7 +348,13 @@ class Metrics:
 
     def expect(self, venue: str) -> None:
         """Show what is counted of a venue's messages before any came: a rate needs its zero."""
-        for counter in (self.messages, self.failed, self.bad_messages):
+        for counter in (
+            self.messages,
+            self.failed,
+            self.bad_messages,
+            self.streams_refused,
+            self.venue_crashes,
+        ):
             counter.labels(venue)
 
     def exposition(self) -> bytes:
