@@ -299,6 +299,17 @@ def test_private_events() -> None:
         conversation.take(frame.replace('"offset": 7', '"offset": 9'))
 
 
+def test_a_broadcast_is_an_event_of_the_user_in_the_senders_own_words() -> None:
+    conversation = Conversation()
+    conversation.authenticate(Secret("tfk_x"))
+    conversation.connected()
+    conversation.take(json.dumps({"type": "auth.success", "user_id": 1, "epoch": 1, "offset": 6}))
+    words = {"text": "halt", "price": "85000.10"}
+    frame = json.dumps({"type": "broadcast", "data": words, "epoch": 1, "offset": 7})
+    (event,) = conversation.take(frame)
+    assert event == PrivateEvent("broadcast", words, 1, 7)
+
+
 def test_a_fresh_token_is_shown_at_once_and_from_then_on() -> None:
     conversation = talking()
     conversation.authenticate(Secret("old"))

@@ -5,7 +5,6 @@ import json
 import random
 import re
 import tomllib
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from trio_feed.commands.advice import advise
 from trio_feed.commands.chaos import FAULTS, spread
 from trio_feed.commands.options import DEMO_CONFIG, Refused
 from trio_feed.commands.probe_report import probe_all
-from trio_feed.commands.startup import Numbers, box, minute_line, narrate
+from trio_feed.commands.startup import box, narrate
 from trio_feed.commands.status import text as status_text
 from trio_feed.commands.terminal import REPEAT_S, Narrator
 from trio_feed.environment import Environment
@@ -139,10 +138,17 @@ def test_the_box_says_what_is_simulated_where_it_is_and_how_to_go_live() -> None
 
 
 def test_the_line_of_a_minute() -> None:
-    before = Numbers(100, 5, 0, 24, 0, 0, 2)
-    now = Numbers(6_100, 8, 23, 24, 1, 1, 2)
-    assert minute_line(before, now, 60.0, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == (
+    event = {
+        "event": "service.minute", "level": "info", "timestamp": "2026-01-02T03:04:05Z",
+        "messages_per_s": 100.2, "messages_failed": 0, "streams_live": 23, "streams": 24,
+        "clients": 1, "repaired": 3, "proxies_up": 1, "proxies": 2,
+    }  # fmt: skip
+    assert narrator().take(event, 0.0) == (
         "03:04:05 100 messages/s, 23 of 24 streams live, 1 client, 3 repaired, proxies 1 of 2 up"
+    )
+    changes = {"messages_failed": 7, "clients": 0, "repaired": 0, "proxies": 0}
+    assert narrator().take({**event, **changes}, 0.0) == (
+        "03:04:05 100 messages/s, 7 of no use, 23 of 24 streams live, 0 clients, nothing to repair"
     )
 
 
@@ -169,11 +175,12 @@ async def test_history_and_the_minute_of_a_running_service(
             for event in events:
                 told.take(event, trio.current_time())
             await trio.sleep(70)
-            nursery.cancel_scope.cancel()
-    assert said[0].startswith("history: 1 series, ")
-    assert " candles in " in said[0]
-    assert "1 of 1 streams live, 0 clients, nothing to repair" in said[1]
-    assert len(said) == 2
+    (history,) = said
+    assert history.startswith("history: 1 series, ")
+    assert " candles in " in history
+    (minute,) = [event for event in events if event["event"] == "service.minute"]
+    line = told.take(minute, trio.current_time())
+    assert "1 of 1 streams live, 0 clients, nothing to repair" in line
 
 
 async def test_a_bug_in_what_a_terminal_shows_does_not_end_the_service(

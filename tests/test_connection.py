@@ -189,6 +189,7 @@ async def test_bad_messages_are_counted_and_nothing_falls(
         await trio.sleep(5)
         assert bench.state.bad_messages == 4
         assert bench.metrics.bad_messages.labels("binance_usdm")._value.get() == 4
+        assert bench.metrics.failed.labels("binance_usdm")._value.get() == 4
         assert bench.state.status == "live"
         assert bench.events()
         nursery.cancel_scope.cancel()

@@ -408,5 +408,6 @@ async def test_what_the_engine_calls_a_bad_message_is_counted_and_no_more(
             await trio.sleep(120)
             bad = stack.ready.app.context.metrics.bad_messages.labels(VENUE)
             assert bad._value.get() == len(failed) == 1
+            assert stack.ready.app.context.metrics.failed.labels(VENUE)._value.get() == 1
             assert stack.ready.app.report.not_ready() == ""
     assert [line["problem"] for line in logs if line["event"] == "message.bad"] == ["odd"]

@@ -18,8 +18,9 @@ from trio_feed.metrics import Metrics
 from trio_feed.model import Delivery, PrivateMessage, Settlement
 from trio_feed.settings import SettlementSettings
 from trio_feed.store import AppendStatus, Journal, journal_sqlite
-from trio_feed.store.journal import JournalBackend, Settled
+from trio_feed.store.journal import JournalBackend
 from trio_feed.store.journal_memory import MemoryJournalBackend
+from trio_feed.store.journal_plan import Settled
 from trio_feed.store.journal_sqlite import open_journal_backend
 
 SETTINGS = SettlementSettings(retention_s=100.0, order_retention_s=1000.0)
@@ -48,6 +49,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JournalB
     )
     yield made
     made.close()
+
+
+def to_all(event_id: str, text: str = "x", *, publisher: str = "engine") -> Settlement:
+    return Settlement(publisher, event_id, (), 1000.0, f'"text":"{text}"')
 
 
 def statuses(settled: Settled) -> list[str]:
@@ -509,3 +514,69 @@ def test_what_is_old_enough_to_be_forgotten(
     assert [m.offset for m in backend.read(1, goes, 9, 9)] == list(range(goes + 1, 4))
     assert backend.prune(0.0, before, 99) == goes
     assert backend.prune(0.0, 99.0, 99) == 3 - goes
+
+
+def test_a_broadcast_goes_to_every_user_in_the_place_where_it_came(
+    backend: JournalBackend,
+) -> None:
+    """Also to those of the same batch before it, and to those who are only known to be there."""
+    backend.settle([event("a", (1, None)), event("b", (1, None))])
+    backend.meet({1, 5})
+    settled = backend.settle([event("c", (2, None)), to_all("n"), event("d", (2, None), (3, None))])
+    assert numbers(settled.messages) == [(2, 1), (1, 3), (2, 2), (5, 1), (2, 3), (3, 1)]
+    assert [m.body for m in backend.read(5, 0, 9, 9)] == ['"text":"x"']
+    assert (backend.head(1), backend.head(5), backend.head(4)) == (3, 1, 0)
+
+
+def test_a_broadcast_that_is_repeated_reaches_nobody_twice(backend: JournalBackend) -> None:
+    backend.meet({1, 2})
+    both = backend.settle([to_all("n"), to_all("n")])
+    assert statuses(both) == ["accepted", "duplicate"]
+    assert statuses(backend.settle([to_all("n")])) == ["duplicate"]
+    other, private = to_all("n", "y"), event("n", (1, None))
+    assert [s.split()[0] for s in statuses(backend.settle([other, private]))] == ["rejected"] * 2
+    assert statuses(backend.settle([to_all("n", publisher="ops")])) == ["accepted"]
+    assert (backend.head(1), backend.head(2)) == (2, 2)
+
+
+def test_a_broadcast_to_nobody_is_kept_as_such(backend: JournalBackend) -> None:
+    assert statuses(backend.settle([to_all("n")])) == ["accepted"]
+    backend.meet({1})
+    assert statuses(backend.settle([to_all("n")])) == ["duplicate"]
+    assert backend.head(1) == 0
+
+
+def test_users_and_broadcasts_survive_a_restart(tmp_path: Path) -> None:
+    first = open_journal_backend(tmp_path / "j.db", now_ms=7)
+    first.meet({1})
+    first.settle([to_all("n")])
+    first.close()
+    second = open_journal_backend(tmp_path / "j.db", now_ms=9)
+    assert numbers(second.read(1, 0, 9, 9)) == [(1, 1)]
+    assert statuses(second.settle([to_all("n")])) == ["duplicate"]
+    assert numbers(second.settle([to_all("m")]).messages) == [(1, 2)]
+    second.close()
+
+
+async def test_a_user_who_cannot_be_written_down_is_with_the_next_event(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Full(MemoryJournalBackend):
+        full = True
+
+        def meet(self, users: Any) -> None:
+            if self.full:
+                raise JournalError("the disk is full")
+            super().meet(users)
+
+    backend, told = Full(1), list[PrivateMessage]()
+    journal = Journal(backend, SETTINGS, in_threads=False, now_ms=lambda: 1e12, metrics=Metrics())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.run, told.extend)
+        journal.meet(1)
+        await trio.sleep(1)
+        backend.full = False
+        journal.meet(2)
+        await journal.append([to_all("n")])
+        nursery.cancel_scope.cancel()
+    assert numbers(told) == [(1, 1), (2, 1)]

@@ -98,3 +98,20 @@ async def test_a_healthy_start_has_no_differences(autojump_clock: MockClock) -> 
         assert of(stack, "trio_feed_reconciled_minutes_total", result="equal")[0] >= 10
         assert of(stack, "trio_feed_reconciled_minutes_total", result="one_sided") in ([], [0])
         assert of(stack, "trio_feed_reconciled_minutes_total", result="different") in ([], [0])
+
+
+def test_the_average_broadcast_latency_is_what_lies_between_published_and_written() -> None:
+    metrics = Metrics()
+    for published, written in ((0.010, 0.013), (0.020, 0.021)):
+        metrics.push_latency.labels("published").observe(published)
+        metrics.push_latency.labels("written").observe(written)
+    found = {s.name: s.value for s in samples(metrics)}
+    assert found["trio_feed_broadcast_latency_seconds_count"] == 2
+    assert round(found["trio_feed_broadcast_latency_seconds_sum"], 6) == 0.004
+
+
+async def test_a_venues_error_rate_has_its_zero_from_the_start(autojump_clock: MockClock) -> None:
+    async with open_stack(settings_for_tests()) as stack:
+        venue = {"venue": "binance_usdm"}
+        assert of(stack, "trio_feed_messages_failed_total", **venue) == [0]
+        assert of(stack, "trio_feed_messages_total", **venue) != []

@@ -30,6 +30,7 @@ from trio_feed.settings import JwtSettings, PublisherSettings, Secret
 
 SECRET = "a secret of sixty-four bytes or more, so that every HMAC takes it as it is"
 PUBLISHER, PUBLISHER_SHA = new_key(PUBLISHER_KEY)
+OPS, OPS_SHA = new_key(PUBLISHER_KEY)
 KEYS, AUTH = keys_for(1001, 1002)
 KEY_ROWS = [
     f"{{name='{row.name}', user_id={row.user_id}, sha256='{row.sha256}'}}" for row in AUTH.api_keys
@@ -43,7 +44,8 @@ async def stack() -> AsyncIterator[Stack]:
         "auth.jwt.algorithm=HS256",
         f"auth.jwt.secret={SECRET}",
         "auth.jwt.leeway_s=0",
-        f"settlement.publishers=[{{name='engine', sha256='{PUBLISHER_SHA}'}}]",
+        f"settlement.publishers=[{{name='engine', sha256='{PUBLISHER_SHA}'}},"
+        f" {{name='ops', sha256='{OPS_SHA}', broadcast=true}}]",
         "settlement.max_body_bytes=5000",
     )
     async with open_stack(settings) as running:
@@ -288,3 +290,37 @@ async def test_no_token_in_a_log_an_error_or_a_page(autojump_clock: trio.abc.Clo
     assert '"authenticated": true' in pages
     for secret in secrets:
         assert secret not in repr(lines) + pages + repr(client.messages)
+
+
+async def test_a_broadcast_reaches_every_user_now_or_when_it_resumes(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Those who are there, on every connection; who was there before gets it with `since`, whether
+    anything came for it or not; nobody without a token, and nobody twice."""
+    words = event("n", "broadcast", {"text": "maintenance at 12:00 UTC", "minutes": 5})
+    async with stack() as running, push_client(running) as stranger:
+        async with push_client(running) as gone:
+            place = await let_in(gone, KEYS[1002])
+        async with push_client(running) as one, push_client(running) as two:
+            for client in (one, two):
+                await let_in(client, KEYS[1001])
+            await post(running, event("b", "balance.update", balance(), 1001))
+            refused = await post(running, words)
+            assert refused[1]["rejected"][0]["reason"].startswith("type: this publisher may not")
+            answers = [await post(running, words, key=OPS) for _ in range(2)]
+            assert [a[1]["accepted"] for a in answers] == [1, 0]
+            for client in (one, two):
+                told = await client.of_type("broadcast")
+                assert (told["data"]["text"], told["offset"]) == ("maintenance at 12:00 UTC", 2)
+                assert told["event_id"] == "n"
+        async with push_client(running) as back:
+            since = {"epoch": place["epoch"], "offset": place["offset"]}
+            answer = await let_in(back, KEYS[1002], since=since)
+            assert answer["recovered"] is True
+            assert (await back.of_type("broadcast"))["offset"] == 1
+            await trio.sleep(1)
+            assert [m["type"] for m in back.messages].count("broadcast") == 1
+        async with push_client(running) as fresh:
+            await let_in(fresh, KEYS[1001])
+            await trio.sleep(1)
+            assert "broadcast" not in {m["type"] for m in fresh.messages + stranger.messages}

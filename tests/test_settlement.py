@@ -25,6 +25,7 @@ from trio_feed.store import Journal
 from trio_feed.store.journal_memory import MemoryJournalBackend
 
 KEY, DIGEST = new_key(PUBLISHER_KEY)
+KINDS = "order.update, trade, balance.update, broadcast"
 
 
 def told(settlement: Settlement) -> list[tuple[int | None, int | None, dict[str, Any]]]:
@@ -115,10 +116,13 @@ def of_balance(**more: Any) -> dict[str, Any]:
         (5, "the event is not a JSON object"),
         ({}, "event_id: missing"),
         (event("", "trade", trade()), "event_id: not a string of 1 to 128 characters"),
-        (event("e", "gossip", {}), "type: not one of order.update, trade, balance.update"),
+        (
+            event("e", "gossip", {}),
+            f"type: not one of {KINDS}",
+        ),
         (
             {"event_id": "e", "type": ["trade"]},
-            "type: not one of order.update, trade, balance.update",
+            f"type: not one of {KINDS}",
         ),
         (event("e", "trade", []), "data: not a JSON object"),
         (event("e", "balance.update", balance()), "user_id: missing"),
@@ -230,6 +234,30 @@ def test_whatever_comes_is_an_event_or_a_bad_event(
         assert json.loads(f"{{{delivery.body}}}")["type"] == kind
 
 
+def test_a_broadcast_is_the_publishers_own_words_digit_by_digit() -> None:
+    data = {"text": "halt at 12:00", "fee": 0, "rate": "0.10", "note": None}
+    made = expand(event("n", "broadcast", data), 1.0, "engine", may_broadcast=True)
+    assert made.deliveries == ()
+    assert json.loads(f"{{{made.everybody}}}") == {
+        "type": "broadcast", "data": data, "event_id": "n",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "may", "reason"),
+    [
+        (event("n", "broadcast", {"text": "x"}), False, "type: this publisher may not broadcast"),
+        (event("n", "broadcast", {"text": "x"}, 7), True, "user_id: a broadcast is for every user"),
+        (event("n", "broadcast", {}), True, "data: empty"),
+        (event("n", "broadcast", {"text": ["x"]}), True, "data.'text': unknown, and not a plain"),
+        (event("n", "broadcast", {"text": "x" * 5000}), True, "data: longer than 4096"),
+    ],
+)
+def test_a_broadcast_that_is_refused(entry: Any, may: bool, reason: str) -> None:
+    with pytest.raises(BadEvent, match=reason.replace("'", ".").replace("[", ".")):
+        expand(entry, 1.0, "engine", may_broadcast=may)
+
+
 class Harness:
     """An endpoint over a journal in memory."""
 
@@ -282,7 +310,10 @@ async def test_a_reply_counts_and_names_what_was_rejected(autojump_clock: trio.a
             "duplicates": 1,
             "rejected": [
                 {"index": 2, "reason": "user_id: missing, and nothing is known of order 55"},
-                {"index": 4, "reason": "type: not one of order.update, trade, balance.update"},
+                {
+                    "index": 4,
+                    "reason": f"type: not one of {KINDS}",
+                },
             ],
         }
         assert [(m.user_id, m.offset) for m in harness.told] == [(7, 1), (7, 2), (8, 1), (8, 2)]
@@ -340,9 +371,9 @@ async def test_batches_leave_everybody_their_turn(
     few are handed out."""
     checked: list[float] = []
 
-    def counted(entry: Any, received_ms: float, publisher: str) -> Settlement:
+    def counted(entry: Any, received_ms: float, publisher: str, **more: Any) -> Settlement:
         checked.append(received_ms)
-        return expand(entry, received_ms, publisher)
+        return expand(entry, received_ms, publisher, **more)
 
     monkeypatch.setattr(settlement_endpoint, "expand", counted)
     steps: set[tuple[int, int]] = set()

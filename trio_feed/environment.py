@@ -1,4 +1,4 @@
-"""The four things the service takes from outside: dialling, listening, time and chance.
+"""What the service takes from outside: dialling, listening, time, chance, and who started it.
 
 Production uses :func:`real_environment`.  Virtual-time tests hand in memory streams and
 trio's clock, and the whole service runs unchanged.
@@ -8,6 +8,7 @@ The monotonic clock is trio's and needs no handing in: :func:`mono`.
 
 import errno
 import math
+import os
 import random
 import resource
 import socket
@@ -15,9 +16,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from .instants import Exchange, Mono, Now, Wall
+from .notify import Manager, manager_of
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
@@ -39,6 +41,8 @@ class Environment:
     open_files: Callable[[int], float] = lambda _wanted: math.inf
     """``open_files(wanted)`` -> how many descriptors the process may have, raised to ``wanted`` as
     far as it may be."""
+    manager: Manager = field(factory=Manager)
+    """Is told that the service is ready, reloads, ends, and lives."""
 
     def wall(self) -> Wall:
         """This machine's calendar."""
@@ -63,6 +67,7 @@ def real_environment() -> Environment:
         now_ms=lambda: time.time() * 1000,
         random=random.Random(),  # jitter, not keys
         open_files=_raise_open_files,
+        manager=manager_of(os.environ),
     )
 
 

@@ -22,24 +22,62 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
 from . import __version__
 
+_PER_PROXY = ("venue", "number", "kind", "proxy")
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+@frozen
+class Instrument:
+    """What a metric is, for people: :attr:`Metrics.instruments`."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+_UP = Instrument(
+    "trio_feed_proxy_up", "gauge", _PER_PROXY, "1: the proxy may be used, 0: it cools down"
+)
+_FAILURES = Instrument(
+    "trio_feed_proxy_failures", "counter", _PER_PROXY, "Attempts through the proxy that failed"
+)
+_SUCCESSES = Instrument(
+    "trio_feed_proxy_successes", "counter", _PER_PROXY, "Attempts through the proxy that succeeded"
+)
+_LAG = Instrument(
+    "trio_feed_loop_lag_seconds",
+    "histogram",
+    (),
+    "Turns of the event loop: so long whatever had become ready waited at most",
+)
+_LOST_LINES = Instrument(
+    "trio_feed_log_lines_lost", "counter", (), "Lines of the log that stdout did not take"
+)
+_BROADCAST = Instrument(
+    "trio_feed_broadcast_latency_seconds",
+    "summary",
+    (),
+    "From a message published to written to all clients that took it at once; the average is"
+    " sum / count",
+)
 
 
 @frozen(eq=False)
 class _Read(Collector):
     """A counter that is kept elsewhere, and read when the page is asked for."""
 
-    name: str
-    text: str
+    instrument: Instrument
     read: Callable[[], float]
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self.name, self.text, value=self.read())
+        yield CounterMetricFamily(self.instrument.name, self.instrument.text, value=self.read())
 
 
 @frozen
@@ -62,15 +100,10 @@ class _Proxies(Collector):
     read: Callable[[], Iterable[ProxySample]]
 
     def collect(self) -> Iterator[Metric]:
-        labels = ("venue", "number", "kind", "proxy")
-        up = GaugeMetricFamily(
-            "trio_feed_proxy_up", "1: the proxy may be used, 0: it cools down", labels=labels
-        )
-        failures = CounterMetricFamily(
-            "trio_feed_proxy_failures", "Attempts through the proxy that failed", labels=labels
-        )
-        successes = CounterMetricFamily(
-            "trio_feed_proxy_successes", "Attempts through the proxy that succeeded", labels=labels
+        up = GaugeMetricFamily(_UP.name, _UP.text, labels=_UP.labels)
+        failures, successes = (
+            CounterMetricFamily(each.name, each.text, labels=each.labels)
+            for each in (_FAILURES, _SUCCESSES)
         )
         for each in self.read():
             names = (each.venue, str(each.number), each.kind, each.address)
@@ -99,12 +132,24 @@ class _Turns(Collector):
         for bound, count in zip((*turns.bounds, inf), turns.counts, strict=True):
             so_far += count
             buckets.append(("+Inf" if bound == inf else str(bound), float(so_far)))
-        yield HistogramMetricFamily(
-            "trio_feed_loop_lag_seconds",
-            "Turns of the event loop: so long whatever had become ready waited at most",
-            buckets=buckets,
-            sum_value=turns.sum_s,
-        )
+        yield HistogramMetricFamily(_LAG.name, _LAG.text, buckets=buckets, sum_value=turns.sum_s)
+
+
+@frozen
+class Latency:
+    """Of ``count`` messages together."""
+
+    count: int
+    sum_s: float
+
+
+@frozen(eq=False)
+class _Broadcast(Collector):
+    read: Callable[[], Latency]
+
+    def collect(self) -> Iterator[Metric]:
+        found = self.read()
+        yield SummaryMetricFamily(_BROADCAST.name, _BROADCAST.text, found.count, found.sum_s)
 
 
 @frozen(eq=False)
@@ -124,23 +169,45 @@ class _WithoutTimesOfCreation(Collector):
 
 
 class Metrics:
-    """All of the service's instruments.  Names are ``trio_feed_<what>_<unit>``."""
+    """All of the service's instruments.  Names are ``trio_feed_<what>_<unit>``.
+
+    ``instruments`` tells what they are, in the order of the page for people."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        self.instruments: list[Instrument] = []
+
+        def note(name: str, kind: str, text: str, labels: Sequence[str]) -> str:
+            self.instruments.append(Instrument(f"trio_feed_{name}", kind, tuple(labels), text))
+            return f"trio_feed_{name}"
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"trio_feed_{name}", text, labels, registry=registry)
+            return Counter(note(name, "counter", text, labels), text, labels, registry=registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"trio_feed_{name}", text, labels, registry=registry)
+            return Gauge(note(name, "gauge", text, labels), text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(
+                note(name, "histogram", text, labels),
+                text,
+                labels,
+                buckets=_LATENCY_BUCKETS,
+                registry=registry,
+            )
 
         gauge("build_info", "What runs here", "version", "python").labels(
             __version__, platform.python_version()
         ).set(1)
         self.messages = counter("messages", "Messages received from exchanges", "venue")
-        self.bad_messages = counter("bad_messages", "Messages dropped where parsed", "venue")
+        self.failed = counter(
+            "messages_failed", "Messages of exchanges that could not be read or used", "venue"
+        )
+        """Of ``messages``: their ratio is a venue's error rate."""
+        self.bad_messages = counter(
+            "bad_messages", "The same, and rows of REST answers that could not be read", "venue"
+        )
         self.ignored_messages = counter(
             "ignored_messages", "Known messages that nothing here uses", "venue", "kind"
         )
@@ -204,6 +271,10 @@ class Metrics:
         self.clients = gauge("clients", "Connected push clients")
         self.subscriptions = gauge("subscriptions", "Subscriptions of push clients")
         self.pushed = counter("pushed_messages", "Messages handed to push clients")
+        self.push_failed = counter(
+            "push_failed_messages",
+            "Messages for push clients that were never written: the client was dropped or left",
+        )
         self.slow_clients = counter("slow_clients", "Push clients dropped for not reading")
         self.refused = counter("refused_connections", "Push clients turned away", "reason")
         self.crashes = counter("client_crashes", "Bugs that a push client ran into")
@@ -224,14 +295,14 @@ class Metrics:
         self.orders_refused = counter(
             "orders_refused", "Requests for rows that were too many: budget, queue", "reason"
         )
-        self.push_latency = Histogram(
-            "trio_feed_push_latency_seconds",
+        self.push_latency = histogram(
+            "push_latency_seconds",
             "From the bytes of the exchange to its message parsed, published, and written to the"
             " clients that took it at once; queued, of the others: from then to written, sampled",
-            ["stage"],
-            buckets=_LATENCY_BUCKETS,
-            registry=registry,
+            "stage",
         )
+        registry.register(_Broadcast(self.broadcast_latency))
+        self.instruments.append(_BROADCAST)
         self.parsed = self.push_latency.labels("parsed")
 
         self.auths = counter("auths", "Tokens of clients by result", "result")
@@ -241,31 +312,50 @@ class Metrics:
         self.private_messages = counter("private_messages", "Private events handed to clients")
         self.private_resumes = counter("private_resumes", "Private resumes by result", "result")
         self.journal_errors = counter("journal_errors", "Batches of events that failed")
-        self.journal_commit = Histogram(
-            "trio_feed_journal_commit_seconds",
-            "One batch of events to the disk and back",
-            buckets=_LATENCY_BUCKETS,
-            registry=registry,
+        self.journal_commit = histogram(
+            "journal_commit_seconds", "One batch of events to the disk and back"
         )
-        self.private_latency = Histogram(
-            "trio_feed_private_latency_seconds",
-            "Request with an event complete to event handed to clients",
-            buckets=_LATENCY_BUCKETS,
-            registry=registry,
+        self.private_latency = histogram(
+            "private_latency_seconds", "Request with an event complete to event handed to clients"
         )
+
+    def broadcast_latency(self) -> Latency:
+        """What lies between two stages of the push latency, which are measured together."""
+        sums, count = dict.fromkeys(("published", "written"), 0.0), 0.0
+        for sample in next(iter(self.push_latency.collect())).samples:
+            stage = sample.labels["stage"]
+            if stage in sums and sample.name.endswith("_sum"):
+                sums[stage] = sample.value
+            elif stage == "written" and sample.name.endswith("_count"):
+                count = sample.value
+        return Latency(int(count), max(0.0, sums["written"] - sums["published"]))
 
     def follow_lost_lines(self, read: Callable[[], float]) -> None:
         """``read`` is the number of log lines that were never written, from any thread."""
-        text = "Lines of the log that stdout did not take"
-        self._registry.register(_Read("trio_feed_log_lines_lost", text, read))
+        self._follow(_Read(_LOST_LINES, read), _LOST_LINES)
 
     def follow_proxies(self, read: Callable[[], Iterable[ProxySample]]) -> None:
         """``read`` gives every proxy that there is now."""
-        self._registry.register(_Proxies(read))
+        self._follow(_Proxies(read), _UP, _FAILURES, _SUCCESSES)
 
     def follow_loop(self, read: Callable[[], LoopTurns]) -> None:
         """``read`` gives the turns of the event loop since the start."""
-        self._registry.register(_Turns(read))
+        self._follow(_Turns(read), _LAG)
+
+    def _follow(self, collector: Collector, *instruments: Instrument) -> None:
+        self._registry.register(collector)
+        self.instruments += instruments
+
+    def expect(self, venue: str) -> None:
+        """Show what is counted of a venue's messages before any came: a rate needs its zero."""
+        for counter in (
+            self.messages,
+            self.failed,
+            self.bad_messages,
+            self.streams_refused,
+            self.venue_crashes,
+        ):
+            counter.labels(venue)
 
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""

@@ -11,7 +11,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from random import Random
 
 import structlog
 import trio
@@ -27,11 +26,13 @@ from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .net.tls import reload_authorities
+from .notify import READY, STOPPING, Manager, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
+from .summary import run_summary
 from .supervise import described, root_cause
 from .validate import check, complete
 from .wiring import (
@@ -76,7 +77,7 @@ class _Ending:
     """The end of the service, the same after a signal and after a bug.  ``app`` is None until the
     service is up: what ends it before is told to who started it, and there are no clients."""
 
-    random: Random
+    environment: Environment
     timeout_s: float
     draining: trio.Event = field(factory=trio.Event)
     app: PushApp | None = None
@@ -85,7 +86,7 @@ class _Ending:
         """Ask the clients to come back, and wait for a moment until they have gone."""
         self.draining.set()
         if self.app is not None:
-            self.app.disconnect_all(partial(self.random.randint, *_CLIENT_RETURN_MS))
+            self.app.disconnect_all(partial(self.environment.random.randint, *_CLIENT_RETURN_MS))
             with trio.move_on_after(_FAREWELL_S):
                 await self.app.wait_empty()
 
@@ -97,6 +98,7 @@ class _Ending:
         except Exception as error:
             if self.app is not None:
                 log.error("service.stopping", problem=described(root_cause(error)))
+                self.environment.manager.tell(STOPPING)
                 servers.deadline = trio.current_time() + self.timeout_s
                 await self.say_goodbye()
             raise
@@ -131,7 +133,7 @@ async def run(
     metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
     timeout_s = settings.service.shutdown_timeout_s
-    ending = _Ending(environment.random, timeout_s)
+    ending = _Ending(environment, timeout_s)
     async with (
         ending.last_line(),
         measured_loop(metrics),
@@ -153,7 +155,10 @@ async def run(
         hub = make_hub(bus, settings, environment, metrics)
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
-            edge.start_soon(_end_on_signal, servers.cancel_scope, feeds.cancel_scope, timeout_s)
+            manager = environment.manager
+            scopes = servers.cancel_scope, feeds.cancel_scope
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager)
+            edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
@@ -182,10 +187,12 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
-            await feeds.start(_reload_on_signal, venues, app, certificate, reload)
+            feeds.start_soon(run_summary, venues, app, name="summary")
+            await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
             found = urls(settings, address, admin)
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
+            manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
             task_status.started(Ready(address, admin, store, app, bus, venues))
         await ending.say_goodbye()
         edge.cancel_scope.cancel()
@@ -193,7 +200,7 @@ async def run(
 
 
 async def _end_on_signal(
-    servers: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float
+    servers: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float, manager: Manager
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
     with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
@@ -201,6 +208,7 @@ async def _end_on_signal(
             if feeds.cancel_called:
                 os._exit(128 + number)
             log.info("service.stopping", signal=signal.Signals(number).name)
+            manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
             feeds.cancel()
 
@@ -210,6 +218,7 @@ async def _reload_on_signal(
     app: PushApp,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
+    manager: Manager,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
@@ -220,6 +229,7 @@ async def _reload_on_signal(
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            manager.tell(reloading())
             try:
                 settings = complete(await trio.to_thread.run_sync(reload))
                 check(settings)
@@ -232,3 +242,4 @@ async def _reload_on_signal(
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)
+            manager.tell(READY)

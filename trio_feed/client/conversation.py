@@ -201,7 +201,7 @@ class Conversation:
                 return self._private.accepted(message) if self._private is not None else []
             case wire.AuthExpiring(user_id, expires_ms):
                 return [TokenExpires(user_id, expires_ms)]
-            case wire.OrderUpdate() | wire.PrivateTrade() | wire.BalanceUpdate():
+            case wire.OrderUpdate() | wire.PrivateTrade() | wire.BalanceUpdate() | wire.Broadcast():
                 return self._private.event(message) if self._private is not None else []
             case wire.Reconnect(after_ms):
                 raise SentAway(after_ms / 1000)

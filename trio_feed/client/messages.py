@@ -153,8 +153,9 @@ class StreamStatus:
 
 @frozen
 class PrivateEvent:
-    """An event of the authenticated user; ``kind`` is ``order.update``, ``trade`` or
-    ``balance.update``.  Money in ``data`` is Decimal, everything else as the server sent it."""
+    """An event of the authenticated user; ``kind`` is ``order.update``, ``trade``,
+    ``balance.update`` or, for all users, ``broadcast``.  Money in ``data`` is Decimal, everything
+    else, and all of a broadcast, as the server sent it."""
 
     kind: str
     data: Mapping[str, Any]

@@ -55,7 +55,8 @@ class Private:
         if message.epoch and not self._numbers.take(message.epoch, message.offset):
             return []
         kind = wire.PRIVATE_KINDS[type(message)]
-        return [PrivateEvent(kind, _exact(message.data), message.epoch, message.offset)]
+        data = message.data if isinstance(message, wire.Broadcast) else _exact(message.data)
+        return [PrivateEvent(kind, data, message.epoch, message.offset)]
 
 
 def _exact(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -261,12 +261,16 @@ class BalanceUpdate(_Private, tag="balance.update"):
     pass
 
 
+class Broadcast(_Private, tag="broadcast"):
+    """For every user."""
+
+
 class Reconnect(_Tagged, tag="reconnect"):
     after_ms: int
 
 
 Update = KlineData | TickerData | TradeData | BookData | MarkPriceData | LiquidationData
-Private = OrderUpdate | PrivateTrade | BalanceUpdate
+Private = OrderUpdate | PrivateTrade | BalanceUpdate | Broadcast
 Incoming = (
     Update | HistoryData | Confirmed | Unsubscribed | StreamStatusData | Error | AuthSuccess
     | AuthExpiring | Private | Reconnect
@@ -276,6 +280,7 @@ PRIVATE_KINDS: dict[type, str] = {
     OrderUpdate: "order.update",
     PrivateTrade: "trade",
     BalanceUpdate: "balance.update",
+    Broadcast: "broadcast",
 }
 _decode = msgspec.json.Decoder(Incoming).decode
 

@@ -1,39 +1,22 @@
-"""What a person sees on a terminal while the service runs: a box, the history, a line a minute.
+"""What a person sees on a terminal when the service starts: a box, then the history.
 
-The box and the lines' texts are pure; :func:`narrate` looks at the service now and then.
+The box's text is pure; :func:`narrate` looks at the service now and then.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Never
+from typing import Any
 
 import trio
-from attrs import frozen
 
 from ..ingest.venue import VenueFeed
-from ..metrics import total
 from ..service import Ready
 from ..settings import Settings
 from .terminal import Narrator
 
-MINUTE_S = 60.0
 _LOOK_S = 0.25
 _PATIENCE_S = 30.0
 _SETTLED_S = 1.5
 """No more candles of the start for so long, and nothing asked for: they are all there."""
-
-
-@frozen
-class Numbers:
-    """What a line a minute is made of; ``messages`` and ``repaired`` count from the start."""
-
-    messages: float
-    repaired: float
-    live: int
-    streams: int
-    clients: int
-    proxies_up: int
-    proxies: int
 
 
 def box(settings: Settings, event: Mapping[str, Any], width: int, *, demo: bool = False) -> str:
@@ -96,45 +79,11 @@ def _how_to_go_live(*, demo: bool) -> str:
     return "scripts/run --config config/live.toml (behind a firewall: its proxy table)"
 
 
-def minute_line(before: Numbers, now: Numbers, span_s: float, at: datetime) -> str:
-    """``11:03:00  412 messages/s, 24 of 24 streams live, ...``."""
-    rate = (now.messages - before.messages) / max(span_s, 0.001)
-    repaired = int(now.repaired - before.repaired)
-    parts = [
-        f"{rate:,.0f} messages/s",
-        f"{now.live} of {now.streams} streams live",
-        f"{now.clients} client{'s' * (now.clients != 1)}",
-        f"{repaired} repaired" if repaired else "nothing to repair",
-    ]
-    if now.proxies:
-        parts.append(f"proxies {now.proxies_up} of {now.proxies} up")
-    return f"{at:%H:%M:%S} " + ", ".join(parts)
-
-
 async def narrate(
-    ready: Ready,
-    narrator: Narrator,
-    say: Callable[[str], None],
-    clock: Callable[[], float],
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Never:
-    """Say when the history is there, then a line a minute, until cancelled.  ``clock`` gives the
-    seconds that the narrator counts by."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_history, ready, narrator, say, clock)
-        before, at_s = numbers(ready), trio.current_time()
-        while True:
-            await trio.sleep(MINUTE_S)
-            found, found_s = numbers(ready), trio.current_time()
-            say(minute_line(before, found, found_s - at_s, now()))
-            before, at_s = found, found_s
-    raise AssertionError("it goes on until cancelled")
-
-
-async def _history(
     ready: Ready, narrator: Narrator, say: Callable[[str], None], clock: Callable[[], float]
 ) -> None:
-    """A venue that is out of reach does not hold the line back for long."""
+    """Say when the history is there.  A venue that is out of reach does not hold the line back for
+    long.  ``clock`` gives the seconds that the narrator counts by."""
     began_s = clock()
     while True:
         await trio.sleep(_LOOK_S)
@@ -151,19 +100,3 @@ async def _history(
 
 def _is_busy(feed: VenueFeed) -> bool:
     return bool(feed.driver.queues.fetches) or bool(feed.driver.holding())
-
-
-def numbers(ready: Ready) -> Numbers:
-    """How the service stands now."""
-    metrics = ready.app.context.metrics
-    states = [stream["state"] for feed in ready.feeds for stream in feed.driver.streams().values()]
-    proxies = [proxy for feed in ready.feeds for proxy in feed.proxies()]
-    return Numbers(
-        messages=total(metrics.messages),
-        repaired=total(metrics.repaired),
-        live=sum(str(state) in ("live", "quiet") for state in states),
-        streams=len(states),
-        clients=len(ready.app.sessions),
-        proxies_up=sum(proxy.up for proxy in proxies),
-        proxies=len(proxies),
-    )

@@ -71,6 +71,8 @@ class Narrator:
             return self.box(event)
         if self.every:
             return self._line(event)
+        if name == "service.minute":
+            return minute_line(event)
         if name in _BOXED or (name in _AT_START and self._history is not None):
             return ""
         if name in _FILLED and self._history is not None:
@@ -192,6 +194,22 @@ class Narrator:
 
     def _coloured(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if code and self.colours else text
+
+
+def minute_line(event: Mapping[str, Any]) -> str:
+    """``11:03:00 412 messages/s, 24 of 24 streams live, ...``."""
+    clients, repaired = event["clients"], event["repaired"]
+    parts = [
+        f"{event['messages_per_s']:,.0f} messages/s",
+        f"{event['streams_live']} of {event['streams']} streams live",
+        f"{clients} client{'s' * (clients != 1)}",
+        f"{repaired} repaired" if repaired else "nothing to repair",
+    ]
+    if event["messages_failed"]:
+        parts.insert(1, f"{event['messages_failed']} of no use")
+    if event["proxies"]:
+        parts.append(f"proxies {event['proxies_up']} of {event['proxies']} up")
+    return f"{clock_of(str(event.get('timestamp', '')))} " + ", ".join(parts)
 
 
 def clock_of(timestamp: str) -> str:

@@ -333,7 +333,8 @@ class Connection:
         """Count it, log the first few; too many of them are worse than a reconnect."""
         self.state.bad_messages += 1
         self._errors += 1
-        self.context.metrics.bad_messages.labels(self.context.venue.NAME).inc()
+        for counter in (self.context.metrics.failed, self.context.metrics.bad_messages):
+            counter.labels(self.context.venue.NAME).inc()
         if self._errors <= _BAD_SAMPLES:
             self._log.warning("message.bad", problem=str(error), sample=error.sample)
         if self._errors > _MOST_ERRORS and self._errors > self._messages * _WORST_ERROR_RATE:

@@ -72,6 +72,7 @@ class VenueFeed:
         self.venue, self.settings = venue, settings
         self._environment, self._store = context.environment, context.store
         self._metrics, self._cache = context.metrics, cache
+        self._metrics.expect(venue.NAME)
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
         self._fit: Callable[[], None] = lambda: None
@@ -358,5 +359,6 @@ class VenueFeed:
             try:
                 driver.take(message, mono, wall)
             except BadMessage as error:
-                self._metrics.bad_messages.labels(self.venue.NAME).inc()
+                for counter in (self._metrics.failed, self._metrics.bad_messages):
+                    counter.labels(self.venue.NAME).inc()
                 self._log.warning("message.bad", problem=str(error))

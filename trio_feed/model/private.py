@@ -18,12 +18,14 @@ class Delivery:
 @frozen
 class Settlement:
     """A settlement event: ``event_id`` names it once for all among its publisher's.
-    ``received_ms``: our clock."""
+    ``received_ms``: our clock.  ``everybody``: the body of a broadcast, which has no deliveries of
+    its own; each user that there is gets it."""
 
     publisher: str
     event_id: str
     deliveries: tuple[Delivery, ...]
     received_ms: float
+    everybody: str = ""
 
 
 @frozen

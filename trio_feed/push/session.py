@@ -148,7 +148,7 @@ class Session:
                     self._private.close()
                     self.sender.close()
         finally:
-            self.sender.count_bytes()
+            self.sender.ended()
             self._context.metrics.clients.dec()
             log.debug("client.gone", client_id=self.client_id)
 

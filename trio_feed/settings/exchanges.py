@@ -112,6 +112,7 @@ class ChainSettings:
     program_id: str = ""
     """The program whose logs are followed, base58."""
     commitment: Literal["processed", "confirmed", "finalized"] = "confirmed"
+    """How sure the chain has to be of a transaction before its price counts."""
     process_failed_transactions: bool = False
     """Also believe events of transactions that failed."""
     endpoints: tuple[ChainEndpointSettings, ...] = ()
@@ -134,6 +135,7 @@ class ExchangeSettings:
     """``[exchanges.<venue>]``: what is taken from one venue."""
 
     enabled: bool = True
+    """False: the table is there, and nothing is taken from the venue."""
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
     """Unified symbols, e.g. BTCUSDT."""
     intervals: tuple[Interval, ...] = (
@@ -219,12 +221,15 @@ class SimulatorSettings:
     enabled: bool = False
     """True: it is started beside the service and takes the place of `venue`; data is labelled."""
     venue: str = "binance_usdm"
+    """Whose wire dialect it speaks and whose place it takes."""
     host: str = "127.0.0.1"
+    """Address that it listens on."""
     port: int = field(default=0, validator=_between(0, 65535))
     """0 = any free port."""
     seed: int = 1
     """Same seed, same prices."""
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    """What it lists."""
     trades_per_minute: int = field(default=240, validator=_between(1, 60_000))
     """Per symbol."""
     kline_push_ms: int = field(default=250, validator=_between(10, 60_000))

@@ -99,11 +99,18 @@ class FieldError(ValueError):
         self.key = key
 
 
-def between(low: float, high: float) -> Any:
+@attrs.frozen
+class Between:
     """A validator: low <= value <= high."""
 
-    def check(_instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-        if not low <= value <= high:
-            raise FieldError(attribute.name, f"{value} is not between {low:g} and {high:g}")
+    low: float
+    high: float
 
-    return check
+    def __call__(self, _instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+        if not self.low <= value <= self.high:
+            problem = f"{value} is not between {self.low:g} and {self.high:g}"
+            raise FieldError(attribute.name, problem)
+
+
+between = Between
+"""As it reads beside a field."""

@@ -82,6 +82,7 @@ class AuthSettings:
     """``[auth]``: who a client is."""
 
     api_keys: tuple[ApiKeySettings, ...] = field(default=(), validator=_distinct, metadata=RELOADED)
+    """Keys of users."""
     jwt: JwtSettings = field(default=JwtSettings(), metadata=RELOADED)
     max_failures: int = field(default=3, validator=between(1, 100))
     """So many wrong tokens in a row close the connection with 4401."""
@@ -98,8 +99,11 @@ class PublisherSettings:
     """``[[settlement.publishers]]``: who may report events."""
 
     name: str = field(default="", validator=_name)
+    """For the log; event ids are one publisher's own."""
     sha256: str = field(default="", validator=_sha256)
     """Hex SHA-256 of the key, as `python -m trio_feed key --publisher` prints it."""
+    broadcast: bool = False
+    """True: it may also send events of type `broadcast`, which every user gets."""
 
 
 @frozen
@@ -109,6 +113,7 @@ class SettlementSettings:
     publishers: tuple[PublisherSettings, ...] = field(
         default=(), validator=_distinct, metadata=RELOADED
     )
+    """Keys of those who may report events."""
     path: str = ""
     """SQLite file; empty: beside the store.  ":memory:" keeps nothing over a restart."""
     max_body_bytes: int = field(default=1024 * 1024, validator=between(1024, 2**28))

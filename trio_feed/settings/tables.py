@@ -21,9 +21,11 @@ class KlineSettings:
     """``[kline]``: the push service, in the words of the user's document."""
 
     enable_kline_service: bool = True
+    """False: no candle can be subscribed to or asked for; private events go on."""
     connection_timeout: float = field(default=60.0, validator=_between(1, 86400))
     """Seconds without any client activity (a pong counts) before a client is dropped."""
     max_subscriptions_per_client: int = field(default=100, validator=_between(1, 100_000))
+    """One more is refused (1002)."""
     broadcast_buffer_size: int = field(default=10_000, validator=_between(10, 1_000_000))
     """Messages one client may have waiting before it is disconnected."""
     history_data_limit: int = field(default=100, validator=_between(1, 5000))
@@ -37,9 +39,13 @@ class WebSocketSettings:
     """``[websocket]``: the push endpoint's sockets.  Times in milliseconds, as in the document."""
 
     ping_interval: int = field(default=25_000, validator=_between(100, 3_600_000))
+    """Milliseconds of silence after which a client is pinged."""
     ping_timeout: int = field(default=60_000, validator=_between(100, 3_600_000))
+    """Milliseconds after that ping within which something must come, a pong or anything else."""
     max_connections: int = field(default=10_000, validator=_between(1, 1_000_000))
+    """Clients at once; one more gets 503 before the upgrade."""
     compression: bool = False
+    """True: clients may agree on permessage-deflate, without context takeover."""
     max_message_bytes: int = field(default=64 * 1024, validator=_between(128, 2**24))
     """Largest message a client may send."""
     send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
@@ -67,6 +73,7 @@ class ServerSettings:
     """``[server]``: where the push endpoint listens, and whom it lets in."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0: every one of this machine, then name `allowed_hosts`."""
     port: int = field(default=8080, validator=_between(0, 65535))
     """0 = any free port; `service.ready` logs which."""
     allowed_origins: tuple[str, ...] = ()
@@ -112,6 +119,7 @@ class LimitSettings:
     """Rows of all addresses, in answers of more than 200; beyond, these wait in turn.  A core
     writes about 70,000 a second."""
     total_row_burst: int = field(default=400_000, validator=_between(1, 1_000_000_000))
+    """Rows of all addresses at once after a pause."""
     waiting_per_address: int = field(default=256, validator=_between(1, 1_000_000))
     """Requests of one address that may wait for their turn."""
     wait_s: float = field(default=30.0, validator=_between(0.1, 600))
@@ -143,6 +151,7 @@ class LoggingSettings:
     """``[logging]``: JSON lines on stdout."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less than this is not logged; debug leaves nothing out."""
     format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, JSON otherwise."""
 
@@ -152,6 +161,7 @@ class ProxyEnvSettings:
     """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY and NO_PROXY are looked at."""
 
     from_env: bool = False
+    """True: a venue without a proxy of its own uses those of the environment."""
 
 
 @frozen
@@ -170,6 +180,7 @@ class ServiceSettings:
     """A bug in a venue restarts that venue alone; the same one more often than this within
     `same_bug_window_s` ends the process."""
     same_bug_window_s: float = field(default=600.0, validator=_between(1, 86400))
+    """See `same_bug_max`."""
 
 
 @frozen

@@ -9,7 +9,8 @@ from .base import (
     why_unfit,
 )
 from .buffered import BufferedStore
-from .journal import AppendResult, AppendStatus, Journal
+from .journal import Journal
+from .journal_plan import AppendResult, AppendStatus
 from .memory import MemoryStore
 from .opening import MEMORY, open_journal, open_store
 

@@ -5,24 +5,22 @@ was acknowledged or delivered is ever forgotten.  Requests that arrive while a b
 written wait for the next one together (group commit): one thread hop and one sync for all.
 
 A *backend* (SQLite, or memory) keeps the rows and is blocking; :class:`Journal` is the queue before
-it; :class:`BatchPlan` decides, without any I/O, what becomes of an event.
+it; ``journal_plan`` decides, without any I/O, what becomes of an event.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from decimal import Decimal
-from enum import StrEnum
+from collections.abc import Callable, Collection, Sequence
 from typing import Never, Protocol, TypeVar
 
-import msgspec
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ..errors import JournalError
 from ..metrics import Metrics
 from ..model import PrivateMessage, Settlement
 from ..settings import SettlementSettings
+from .journal_plan import AppendResult, Settled
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -34,46 +32,20 @@ _PRUNE_EVERY_S = 60.0
 _PRUNE_ROWS = 250
 _PRUNE_PAUSE_S = 0.05
 
-EventKey = tuple[str, str]
-"""Publisher and event id."""
-Stored = Sequence[tuple[int, str]]
-"""What became of an event: (user, body) of its deliveries."""
-ANY_PUBLISHER = ""
-"""Of events from before publishers had ids of their own; no publisher has this name."""
-
 Publish = Callable[[Sequence[PrivateMessage]], None]
 
 
-class AppendStatus(StrEnum):
-    ACCEPTED = "accepted"
-    DUPLICATE = "duplicate"
-    REJECTED = "rejected"
-
-
-@frozen
-class AppendResult:
-    """``reason`` says why an event was rejected."""
-
-    status: AppendStatus
-    reason: str = ""
-
-
-@frozen
-class Settled:
-    """What a batch came to: an outcome per event, and the messages in order."""
-
-    outcomes: list[AppendResult]
-    messages: list[PrivateMessage]
-
-
 class JournalBackend(Protocol):
-    """Rows of a journal.  Every call blocks and may raise JournalError.  ``settle`` and ``prune``
-    are made by one thread at a time, ``head`` and ``read`` by another."""
+    """Rows of a journal.  Every call blocks and may raise JournalError.  ``meet``, ``settle``
+    and ``prune`` are made by one thread at a time, ``head`` and ``read`` by another."""
 
     epoch: int
     """Of all offsets here; another file has another."""
     shared_epoch: int | None
     """What clients of an older version, which told one epoch to all users, know in its place."""
+
+    def meet(self, users: Collection[int]) -> None:
+        """There are such users, also if nothing ever came for them."""
 
     def settle(self, events: Sequence[Settlement]) -> Settled:
         """Keep what is new, all or nothing, durably."""
@@ -89,102 +61,6 @@ class JournalBackend(Protocol):
         """Forget at most ``limit`` of the oldest events, and of the orders; returns how many."""
 
     def close(self) -> None: ...
-
-
-class BatchPlan:
-    """The decisions about one batch, given what the backend knows already.
-
-    ``known`` tells what became of an event, None where it is not there; ``owner`` whose an order
-    is, ``head`` a user's last offset.  What is to be written is collected in the public fields.
-    """
-
-    def __init__(
-        self,
-        known: Callable[[EventKey], Stored | None],
-        owner: Callable[[int], int | None],
-        head: Callable[[int], int],
-    ) -> None:
-        self._known, self._owner, self._head = known, owner, head
-        self.outcomes: list[AppendResult] = []
-        self.events: dict[EventKey, tuple[float, list[PrivateMessage]]] = {}
-        self.owners: dict[int, tuple[int, float]] = {}
-        self.heads: dict[int, int] = {}
-
-    def add(self, event: Settlement) -> None:
-        self.outcomes.append(self._decide(event))
-
-    def settled(self) -> Settled:
-        messages = [message for _, rows in self.events.values() for message in rows]
-        return Settled(self.outcomes, messages)
-
-    def _decide(self, event: Settlement) -> AppendResult:
-        stored = self._stored(event)
-        if stored is not None:
-            if _is_same(event, stored):
-                return AppendResult(AppendStatus.DUPLICATE)
-            reason = "event_id: used before with other content; a new event needs a new id"
-            return AppendResult(AppendStatus.REJECTED, reason)
-        users: list[int] = []
-        owners: dict[int, int] = {}
-        for delivery in event.deliveries:
-            user, order = delivery.user_id, delivery.order_id
-            if order is not None:
-                owner = owners.get(order) or self._owner_of(order)
-                user = owner if user is None else user
-                if user is None:
-                    reason = f"user_id: missing, and nothing is known of order {order}"
-                    return AppendResult(AppendStatus.REJECTED, reason)
-                if owner not in (None, user):
-                    reason = f"user_id: order {order} belongs to another user"
-                    return AppendResult(AppendStatus.REJECTED, reason)
-                owners[order] = user
-            if user is None:
-                return AppendResult(AppendStatus.REJECTED, "user_id: missing")
-            users.append(user)
-        for order, owner in owners.items():
-            self.owners[order] = (owner, event.received_ms)
-        self.events[event.publisher, event.event_id] = (
-            event.received_ms,
-            self._number(event, users),
-        )
-        return AppendResult(AppendStatus.ACCEPTED)
-
-    def _stored(self, event: Settlement) -> Stored | None:
-        key = event.publisher, event.event_id
-        if key in self.events:
-            return [(message.user_id, message.body) for message in self.events[key][1]]
-        return self._known(key)
-
-    def _number(self, event: Settlement, users: list[int]) -> list[PrivateMessage]:
-        rows = []
-        for user, delivery in zip(users, event.deliveries, strict=True):
-            last = self.heads.get(user)
-            offset = (self._head(user) if last is None else last) + 1
-            self.heads[user] = offset
-            rows.append(PrivateMessage(user, offset, delivery.body, event.received_ms))
-        return rows
-
-    def _owner_of(self, order: int) -> int | None:
-        found = self.owners.get(order)
-        return self._owner(order) if found is None else found[0]
-
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
-
-
-def _is_same(event: Settlement, stored: Stored) -> bool:
-    """Whether the event says what is kept under its id.  An order's owner need not be named each
-    time, and the order of JSON fields means nothing."""
-    own = sorted((_canonical(row.body), row.user_id) for row in event.deliveries)
-    kept = sorted((_canonical(body), user) for user, body in stored)
-    return [body for body, _ in own] == [body for body, _ in kept] and all(
-        user in (None, before) for (_, user), (_, before) in zip(own, kept, strict=True)
-    )
-
-
-def _canonical(body: str) -> bytes:
-    return _encode(_decode(f"{{{body}}}"))
 
 
 @define
@@ -215,6 +91,7 @@ class Journal:
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None
         self._read_turn = trio.CapacityLimiter(1) if in_threads else None
         self._appends: deque[_Append] = deque()
+        self._met: set[int] = set()
         self._work = trio.Event()
 
     async def append(self, events: Sequence[Settlement]) -> list[AppendResult]:
@@ -227,6 +104,12 @@ class Journal:
         if append.outcomes is None:
             raise JournalError(append.problem)
         return append.outcomes
+
+    def meet(self, user_id: int) -> None:
+        """There is such a user, whom broadcasts from now on are for.  Written down soon; if that
+        fails, with what is written next."""
+        self._met.add(user_id)
+        self._work.set()
 
     async def head(self, user_id: int) -> int:
         """The offset of a user's last event.  Raises JournalError."""
@@ -250,9 +133,18 @@ class Journal:
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
+                await self._note_users()
                 while self._appends:
                     await self._write(self._next_batch(), publish)
         raise AssertionError("unreachable")
+
+    async def _note_users(self) -> None:
+        met, self._met = self._met, set()
+        try:
+            if met:
+                await self._hop(self._write_turn, lambda: self._backend.meet(met))
+        except JournalError:  # whose reason the next event tells
+            self._met |= met
 
     def _next_batch(self) -> list[_Append]:
         batch = [self._appends.popleft()]

@@ -1,9 +1,9 @@
 """The memory twin of the SQLite backend: the same answers, nothing kept over a restart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..model import PrivateMessage, Settlement
-from .journal import BatchPlan, EventKey, Settled, Stored
+from .journal_plan import BatchPlan, EventKey, Settled, Stored
 
 
 class MemoryJournalBackend:
@@ -17,8 +17,12 @@ class MemoryJournalBackend:
         self._heads: dict[int, int] = {}
         self._users: dict[int, dict[int, PrivateMessage]] = {}
 
+    def meet(self, users: Collection[int]) -> None:
+        for user in users:
+            self._heads.setdefault(user, 0)
+
     def settle(self, events: Sequence[Settlement]) -> Settled:
-        plan = BatchPlan(self._known, self._owner, self.head)
+        plan = BatchPlan(self._known, self._owner, self.head, self._heads.items)
         for event in events:
             plan.add(event)
         self._events |= plan.events

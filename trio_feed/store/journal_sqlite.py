@@ -6,7 +6,7 @@ always pruned first and nothing between others, so a user's events are a run wit
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import structlog
 
 from ..errors import JournalError, StartError
 from ..model import PrivateMessage, Settlement
-from .journal import ANY_PUBLISHER, BatchPlan, EventKey, Settled, Stored
+from .journal_plan import ANY_PUBLISHER, BatchPlan, EventKey, Settled, Stored
 from .private_file import create_private
 
 log = structlog.get_logger()
@@ -57,12 +57,18 @@ class SqliteJournalBackend:
         self.epoch, self.shared_epoch = epoch, shared_epoch
         self._writer, self._reader = writer, reader
 
+    def meet(self, users: Collection[int]) -> None:
+        rows = [(user,) for user in users]
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO users VALUES (?, 0)", rows)
+
     def settle(self, events: Sequence[Settlement]) -> Settled:
         with self._transaction() as db:
             plan = BatchPlan(
                 lambda key: _stored(db, key),
                 lambda order_id: _one(db, _OWNER, order_id),
                 lambda user_id: _one(db, _HEAD, user_id) or 0,
+                lambda: db.execute("SELECT user_id, offset FROM users"),
             )
             for event in events:
                 plan.add(event)

@@ -70,6 +70,11 @@ class SendQueue:
         waiting = self._bytes + self._taken
         return waiting >= self._max_bytes or len(self._queue) >= self._max_messages
 
+    @property
+    def pushes(self) -> int:
+        """Pushes that wait."""
+        return self._pushes
+
     def statistics(self) -> QueueStatistics:
         at_ms = self._queue[0].at_ms if self._queue else None
         return QueueStatistics(len(self._queue), self._bytes + self._taken, at_ms)

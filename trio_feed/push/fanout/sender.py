@@ -202,6 +202,7 @@ class ClientSender:
         self._hub.lines.say(log.warning, "client.slow", now, why=why, **facts)
         waiting = [*self._queue, unsent] if unsent is not None else list(self._queue)
         since = resume_points(self.subscriptions.values(), waiting)
+        self._metrics.push_failed.inc(self._queue.pushes + (unsent is not None))
         self._queue.clear()
         self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
         self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
@@ -226,6 +227,11 @@ class ClientSender:
             self._queue.put(QueuedFrame(PING, self._now_ms()))
             self.flush()
         return self._queue.statistics().bytes
+
+    def ended(self) -> None:
+        """The connection is closed: count what was written and what never will be."""
+        self.count_bytes()
+        self._metrics.push_failed.inc(self._queue.pushes)
 
     def count_bytes(self) -> None:
         """Add to the metric what was written since the last time."""

@@ -111,6 +111,8 @@ class PrivateFeed:
         try:
             if stream.offset is None:
                 head = await self._journal.head(user_id)
+                if not head:  # nothing has come for this user yet: broadcasts are to find it
+                    self._journal.meet(user_id)
                 if stream.offset is None:
                     stream.offset = head
         except BaseException:

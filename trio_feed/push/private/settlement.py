@@ -3,6 +3,8 @@
 Decimals are strings and leave as they came, digit by digit.  What the protocol does not name
 (``client_order_id``, say) is passed through where it is a plain value; what it names is checked.
 A trade becomes two deliveries, the taker's and the maker's, and neither learns who the other is.
+A broadcast is for every user, its ``data`` is the publisher's own, and only a publisher that may
+can send one.
 """
 
 import re
@@ -105,7 +107,9 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
+def expand(
+    event: Any, received_ms: float, publisher: str, *, may_broadcast: bool = False
+) -> Settlement:
     """One event of a publisher -> the deliveries to its users.  Raises BadEvent."""
     if isinstance(event, _Unreadable):
         raise BadEvent("a number or a text in it cannot be read")
@@ -114,8 +118,8 @@ def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
     event_id = _required(event, "event_id", _TEXT)
     kind, data = event.get("type"), event.get("data")
     make = _KINDS.get(kind) if isinstance(kind, str) else None
-    if make is None:
-        raise BadEvent(f"type: not one of {', '.join(_KINDS)}")
+    if make is None and kind != _BROADCAST:
+        raise BadEvent(f"type: not one of {', '.join((*_KINDS, _BROADCAST))}")
     if not isinstance(data, dict):
         raise BadEvent("data: not a JSON object")
     if unknown := event.keys() - {"event_id", "type", "user_id", "data"}:
@@ -123,6 +127,9 @@ def expand(event: Any, received_ms: float, publisher: str) -> Settlement:
     user_id = event.get("user_id")
     if user_id is not None:
         _required(event, "user_id", _ID)
+    if make is None:
+        body = _body(kind, _broadcast(user_id, data, may=may_broadcast), event_id)
+        return Settlement(publisher, event_id, (), received_ms, body)
     deliveries = make(user_id, data)
     return Settlement(
         publisher,
@@ -148,6 +155,16 @@ def _balance_update(user_id: int | None, data: Fields) -> _Deliveries:
     if user_id is None:
         raise BadEvent("user_id: missing")
     return [(user_id, None, _checked(data, _BALANCE, "data"))]
+
+
+def _broadcast(user_id: int | None, data: Fields, *, may: bool) -> Fields:
+    if not may:
+        raise BadEvent("type: this publisher may not broadcast (settlement.publishers: broadcast)")
+    if user_id is not None:
+        raise BadEvent("user_id: a broadcast is for every user")
+    if not data:
+        raise BadEvent("data: empty")
+    return _checked(data, {}, "data")
 
 
 def _trade(user_id: int | None, data: Fields) -> _Deliveries:
@@ -278,4 +295,5 @@ _SIDE = {
 _TRADE_ORDER = (
     "trade_id", "order_id", "symbol", "side", "price", "qty", "fee", "role", "traded_at",
 )  # fmt: skip
+_BROADCAST = "broadcast"
 _KINDS = {"order.update": _order_update, "trade": _trade, "balance.update": _balance_update}

@@ -51,6 +51,7 @@ class SettlementEndpoint:
     ) -> None:
         self._settings, self._journal = settings, journal
         self._publishers = Publishers(settings.publishers)
+        self._broadcasters = _broadcasters(settings.publishers)
         self._now_ms, self._metrics = now_ms, metrics
         self._under_way = 0
         self._lines = SampledLines()
@@ -58,7 +59,9 @@ class SettlementEndpoint:
 
     def replace_publishers(self, publishers: Iterable[PublisherSettings]) -> None:
         """From now on these may report."""
+        publishers = tuple(publishers)
         self._publishers.replace(publishers)
+        self._broadcasters = _broadcasters(publishers)
 
     async def answer(
         self, authorization: str, length: str | None, chunks: AsyncGenerator[bytes, None]
@@ -93,12 +96,13 @@ class SettlementEndpoint:
         events: list[Settlement] = []
         places: list[int] = []
         rejected: dict[int, str] = {}
+        may = publisher in self._broadcasters
         async with self._expanding:
             entries = enumerate(parse_body(body, self._settings.max_events))
             async with aclosing(in_portions(entries)) as portions:
                 async for index, entry in portions:
                     try:
-                        events.append(expand(entry, received_ms, publisher))
+                        events.append(expand(entry, received_ms, publisher, may_broadcast=may))
                         places.append(index)
                     except BadEvent as error:
                         rejected[index] = str(error)
@@ -140,6 +144,11 @@ class SettlementEndpoint:
         if deadline.cancelled_caught:
             raise BadBody(408, "the body did not come in time")
         return bytes(body)
+
+
+def _broadcasters(publishers: Iterable[PublisherSettings]) -> frozenset[str]:
+    """Names of those who may reach every user."""
+    return frozenset(each.name for each in publishers if each.broadcast)
 
 
 def _reply(counts: Mapping[AppendStatus, int], rejected: Mapping[int, str]) -> Reply:
