@@ -14,6 +14,7 @@ from .options import Refused, put
 
 @click.command(
     "exchange",
+    short_help="A simulated exchange on a port of its own.",
     help="A simulated exchange on a port: the real venue's wire dialect, a seeded market and, with"
     " --faults, the outages that exchanges have.  Point any program's URLs at it.",
 )
