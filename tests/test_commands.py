@@ -22,7 +22,6 @@ from trio_feed import errors, service
 from trio_feed.cli import main
 from trio_feed.commands import checkout, init, klines, tail
 from trio_feed.commands.advice import advise
-from trio_feed.commands.chaos import FAULTS, spread
 from trio_feed.commands.options import DEMO_CONFIG, Refused
 from trio_feed.commands.probe_report import probe_all
 from trio_feed.commands.startup import Numbers, box, minute_line, narrate
@@ -30,6 +29,7 @@ from trio_feed.commands.status import text as status_text
 from trio_feed.commands.terminal import REPEAT_S, Narrator
 from trio_feed.environment import Environment
 from trio_feed.settings import load
+from trio_feed.simulator.chaos import FAULTS, spread
 from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ the feeds; a signal ends the feeds, then clients get a ``reconnect``, then the e
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -18,7 +18,7 @@ from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
 from .environment import Environment
 from .errors import SettingsError
-from .feeds import Feeds
+from .feeds import Feeds, Redirect
 from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
@@ -46,6 +46,7 @@ log = structlog.get_logger()
 _FAREWELL_S = 1.0
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are asked to come back after a time between these two, so that not all come at once."""
+StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
 _SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -72,11 +73,13 @@ async def run(
     *,
     environ: Mapping[str, str] | None = None,
     reload: Callable[[], Settings] | None = None,
+    start_exchange: StartExchange = start_simulator,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
     whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all.
-    ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it."""
+    ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
+    ``start_exchange`` starts the simulated exchange, where the settings want one."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -102,7 +105,7 @@ async def run(
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
-            redirect = await start_simulator(feeds, settings, environment) if simulated else None
+            redirect = await start_exchange(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
