@@ -18,7 +18,7 @@ from trio_feed.commands.exchange import ready
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.chaos import FAULTS
+from trio_feed.simulator.chaos import FAULTS, spread
 from trio_feed.simulator.faults.clocks import Clocks
 from trio_feed.simulator.faults.descriptions import DESCRIPTIONS
 from trio_feed.simulator.faults.schedule import KINDS
@@ -38,6 +38,8 @@ def test_every_fault_is_offered_and_described(capsys: pytest.CaptureFixture[str]
     page = PAGE.read_text(encoding="utf-8")
     for kind, text in DESCRIPTIONS.items():
         assert f"| `{kind}` | {text} |" in page
+    for _, fault in spread(7, EXCHANGE_FAULTS, 120)[:2]:
+        assert f"\nfault: {fault}\n" in page
     assert set(FAULTS) - set(PROXIED_FAULTS) == {"clock_skew"}
     assert len(EXCHANGE_FAULTS) == 29
 

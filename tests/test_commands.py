@@ -443,7 +443,6 @@ def test_scripts_of_the_checkout_are_commands_there(
 ) -> None:
     assert main(["simulate", "--help"]) == 0
     assert "usage: scripts/simulate" in capfd.readouterr().out
-    assert main(["simulate", "--hours", "nought"]) == 2
     bash = checkout.program("bench", ROOT, own_environment=True)
     assert bash[1] == str(ROOT / "scripts/bench")
     with pytest.raises(Refused, match="clone the repository and run scripts/soak there"):

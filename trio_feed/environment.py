@@ -9,7 +9,6 @@ The monotonic clock is trio's and needs no handing in: :func:`mono`.
 import errno
 import math
 import random
-import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -17,6 +16,11 @@ import trio
 from attrs import frozen
 
 from .instants import Exchange, Mono, Now, Wall
+
+try:
+    import resource
+except ImportError:  # Windows: sockets are no files there, and have no such limit
+    resource = None  # type: ignore[assignment]
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
@@ -85,6 +89,8 @@ def _is_shortage(error: BaseException | None) -> bool:
 
 
 def _raise_open_files(wanted: int) -> float:
+    if resource is None:
+        return math.inf
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return math.inf

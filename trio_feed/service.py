@@ -47,7 +47,12 @@ _FAREWELL_S = 1.0
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are asked to come back after a time between these two, so that not all come at once."""
 StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
-_SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SHUTDOWN_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
+]
+"""SIGBREAK is Ctrl-Break of Windows."""
+_RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
+"""None on Windows: settings are read at the start only."""
 
 
 @frozen
@@ -162,10 +167,10 @@ async def _reload_on_signal(
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
     authorities anew.  What is wrong with the new settings is said, and the old ones stay."""
-    if reload is None:
+    if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(_RELOAD_SIGNAL) as signals:
         task_status.started()
         async for _ in signals:
             try:

@@ -10,6 +10,7 @@ import trio
 
 from ..client import CandleUpdate, History, Stream, open_client
 from ..environment import Environment
+from ..logs import shows_colours
 from ..model import Kline
 from .drawing import draw, room
 from .options import Refused, put
@@ -44,7 +45,7 @@ def command(
     size = shutil.get_terminal_size((100, 30))
     width, height = width or size.columns, height or size.lines - 1
     terminal = sys.stdout.isatty()
-    colours = terminal and os.environ.get("NO_COLOR", "") == ""
+    colours = shows_colours(os.environ, sys.platform, terminal=terminal)
     if once or as_json or not terminal:
         stream, klines = trio.run(fetch, symbol, interval, url, exchange, room(width))
         if as_json:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from functools import partial
 
@@ -68,7 +69,7 @@ def make_narrator(settings: Settings, *, demo: bool) -> Narrator | None:
     return Narrator(
         width,
         partial(box, settings, width=width, demo=demo),
-        colours=os.environ.get("NO_COLOR", "") == "" and os.isatty(1),
+        colours=logs.shows_colours(os.environ, sys.platform, terminal=sys.stdout.isatty()),
         every=settings.logging.level == "debug",
         began_s=time.monotonic(),
     )

@@ -21,6 +21,7 @@ _SCHEMES: dict[str, tuple[ProxyType, int]] = {  # URL scheme -> what we speak, d
     "https": ("https", 443),
     "socks5": ("socks5", 1080),
     "socks5h": ("socks5", 1080),  # both: the proxy resolves names
+    "socks": ("socks5", 1080),  # as desktops write it
 }
 NOT_A_PROXY_URL = (
     "is not a proxy URL such as http://user:password@host:3128 or socks5h://host:1080 "

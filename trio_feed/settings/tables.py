@@ -149,7 +149,7 @@ class LoggingSettings:
 
 @frozen
 class ProxyEnvSettings:
-    """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY and NO_PROXY are looked at."""
+    """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY, HTTP_PROXY and NO_PROXY are looked at."""
 
     from_env: bool = False
 
