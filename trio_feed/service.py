@@ -28,6 +28,7 @@ from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
+from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
 from .wiring import (
     journal_path,
@@ -79,12 +80,14 @@ async def run(
     environ: Mapping[str, str] | None = None,
     reload: Callable[[], Settings] | None = None,
     start_exchange: StartExchange = start_simulator,
+    exporters: Exporters | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
     whatever comes out later is a bug.  ``environ`` is where proxy variables are read, if at all.
     ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
-    ``start_exchange`` starts the simulated exchange, where the settings want one."""
+    ``start_exchange`` starts the simulated exchange, where the settings want one; ``exporters``
+    take spans and metrics in the place of those of the settings."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -92,6 +95,13 @@ async def run(
     simulated = settings.simulator.enabled
     async with (
         measured_loop(metrics),
+        open_telemetry(
+            settings.otel,
+            environ,
+            now_ms=environment.now_ms,
+            samples=metrics.samples,
+            exporters=exporters,
+        ) as metrics.spans,
         open_store(
             settings.store, simulated=simulated, now_ms=environment.now_ms(), metrics=metrics
         ) as store,
