@@ -299,7 +299,7 @@ async def test_a_symbol_that_is_not_listed_is_said(autojump_clock: trio.abc.Cloc
         ("okx", {"proxy": {"address": "a:99999", "enabled": True}}, "proxy.address: port 99999"),
         ("okx", {"history": 5000}, "history: 5000 is not between 0 and 1000"),
         ("okx", {"buffer": 0}, "buffer: 0 is not at least 1"),
-        ("okx", {"settings": {"conection": {}}}, "settings.conection: unknown; known here"),
+        ("okx", {"settings": {"conection": {}}}, "settings.conection: unknown; did you mean"),
         ("okx", {"settings": {"connection": 1}, "proxy": "http://a:1"}, "settings.connection: is"),
         ("okx", {"settings": {"connection": {"redundancy": 3}}}, "settings.connection.redundancy"),
     ],

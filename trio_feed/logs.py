@@ -274,6 +274,21 @@ def _writer_to(out: TextIO | None) -> Write:
     return write
 
 
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Lines below error are dropped in the block, others go to stderr; for commands that say
+    themselves what happens."""
+    configured, before = structlog.is_configured(), structlog.get_config()
+    configure(LoggingSettings(level="error"), sys.stderr)
+    try:
+        yield
+    finally:
+        if configured:
+            structlog.configure(**before)
+        else:
+            structlog.reset_defaults()
+
+
 def configure(settings: LoggingSettings, stream: TextIO) -> None:
     """Set up structlog to write to ``stream`` at once."""
     _configure(settings, stream, terminal=stream.isatty())

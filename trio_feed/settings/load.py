@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
@@ -200,8 +201,10 @@ def _explain(error: BaseException, path: str) -> NoReturn:
         cause = error.group_exceptions()[1][0]
         if isinstance(cause, ForbiddenExtraKeysError):
             key = sorted(cause.extra_fields)[0]
-            known = ", ".join(a.name for a in attrs.fields(cause.cl))
-            raise SettingsError(f"{path}.{key}"[1:], f"unknown; known here: {known}") from None
+            known = [a.name for a in attrs.fields(cause.cl)]
+            near = get_close_matches(key, known, 1)
+            what = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            raise SettingsError(f"{path}.{key}"[1:], f"unknown; {what}") from None
         _explain(cause, path)
     if isinstance(error, IterableValidationError):
         for cause, place in error.group_exceptions()[0]:

@@ -91,7 +91,9 @@ async def serve_with_faults(
 
 
 async def _run_proxy(connect: ConnectProxy, listener: trio.abc.Listener[Any]) -> Never:
-    await connect.run(listener)
+    async with listener:
+        await connect.run(listener)
+    raise AssertionError("a proxy runs until cancelled")
 
 
 @define(eq=False)
