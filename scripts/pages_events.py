@@ -13,13 +13,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = ("debug", "info", "warning", "error")
-_WRAPPERS = {"say": 1, "_say": 1, "_complain": 0, "filled": 0, "Report": 0}
+_WRAPPERS = {"say": 1, "_say": 1, "_complain": 0, "filled": 0, "Report": 0, "Troubles": 1}
 """Functions that log for their callers: at which place they take the name of the event.  (A
 ``_say`` without a level before the name takes it first.)  What they add is read inside of them."""
 _BOUND_IN_DRIVER = ("venue",)
 """What the driver binds to each :class:`Report`."""
 _OF_FILLED = ("info", ("stream", "candles", "first_ms", "last_ms"))
 """What ``reports.filled`` makes, in another file."""
+_OF_TROUBLES = (("warning", "debug"), ("venue", "reason", "problem"))
+"""What ``troubles.Troubles`` makes; more fields where it is called."""
 _NAME = re.compile(r"[a-z]+\.[a-z_]+")
 _SAMPLED = "left_out"
 """What ``SampledLines.say`` adds."""
@@ -202,6 +204,8 @@ class _File:
             fields = [*_BOUND_IN_DRIVER, *_table(found, function)]
         elif wrapper == "filled":
             levels, fields = [_OF_FILLED[0]], [*_BOUND_IN_DRIVER, *_OF_FILLED[1]]
+        elif wrapper == "Troubles":
+            levels, fields = list(_OF_TROUBLES[0]), [*_OF_TROUBLES[1]]
         elif wrapper == "_complain":
             levels = inner
         for name in names:

@@ -1,10 +1,12 @@
 """The commands as people use them: what they print, from memory streams under virtual time."""
 
+import contextlib
 import io
 import json
 import random
 import re
 import tomllib
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +19,8 @@ from support.stack import open_stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import errors, service
 from trio_feed.cli import main
-from trio_feed.commands import init, klines, run, tail
+from trio_feed.commands import checkout, init, klines, run, tail
 from trio_feed.commands.advice import advise
-from trio_feed.commands.chaos import FAULTS, spread
 from trio_feed.commands.options import DEMO_CONFIG, Refused
 from trio_feed.commands.probe_report import probe_all
 from trio_feed.commands.startup import box, narrate
@@ -27,6 +28,7 @@ from trio_feed.commands.status import text as status_text
 from trio_feed.commands.terminal import REPEAT_S, Narrator
 from trio_feed.environment import Environment
 from trio_feed.settings import load
+from trio_feed.simulator.chaos import FAULTS, spread
 from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
 
 ROOT = Path(__file__).parent.parent
@@ -411,7 +413,10 @@ def test_an_empty_folder_gets_the_demo_and_its_own_file_wins(
     ("words", "line"),
     [
         (["--confg", "x"], "No such option '--confg'"),
-        (["chek"], "No such command 'chek'"),
+        (["chek"], "No such command 'chek'; did you mean check?"),
+        (["proxytest"], "did you mean proxy-test?"),
+        (["zzz"], "No such command 'zzz'; one of run, init, check"),
+        (["check", "--conect"], "'--connect'"),
         (["tail", "BTCUSDT"], "Missing argument 'INTERVAL'"),
         (["exchange", "--port", "99999"], "99999 is not in the range"),
     ],
@@ -444,7 +449,56 @@ def test_the_faults_of_an_hour_are_as_many_as_asked_and_the_same_for_a_seed() ->
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("run", "check", "init", "tail", "klines", "status", "exchange", "key"):
+    for command in (
+        "run", "init", "check", "proxy-test", "status", "tail", "chart", "klines", "exchange",
+        "key", "token",
+    ):  # fmt: skip
         assert f"\n  {command} " in text
         assert main([command, "--help"]) == 0
         assert "Usage: trio-feed " in capsys.readouterr().out
+
+
+def test_scripts_of_the_checkout_are_commands_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", "--help"]) == 0
+    assert "usage: scripts/simulate" in capfd.readouterr().out
+    bash = checkout.program("bench", ROOT, own_environment=True)
+    assert bash[1] == str(ROOT / "scripts/bench")
+    with pytest.raises(Refused, match="clone the repository and run scripts/soak there"):
+        checkout.program("soak", tmp_path, own_environment=False)
+
+
+def test_proxy_test_is_check_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["proxy-test"]) == 0
+    told = capsys.readouterr().out
+    assert "simulated, nothing to dial" in told
+    assert main(["check", "--connect"]) == 0
+    assert capsys.readouterr().out == told
+    assert main(["proxy-test", "--for", "soon"]) == 2
+
+
+def test_what_commands_print_is_json_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["key", "--user", "7", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sha256(told["key"].encode()).hexdigest() == told["sha256"]
+    assert told["user_id"] == 7
+    file = str(tmp_path / "own.toml")
+    assert main(["init", "--venue", "okx", "--output", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["file"] == file
+
+
+def test_a_shell_completes_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TRIO_FEED_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "trio-feed ch")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with contextlib.suppress(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == ["plain,check", "plain,chart"]

@@ -981,7 +981,7 @@ ON = "{enabled=true,address='a:1'}"
     ("assignments", "line"),
     [
         ([f"{KEY}=[{ON},{{address='b'}}]"], f"{KEY}.1.address: 'b' is not host:port"),
-        ([f"{KEY}=[{ON},{{adress='b:1'}}]"], f"{KEY}.1.adress: unknown; known here: enabled"),
+        ([f"{KEY}=[{ON},{{adress='b:1'}}]"], f"{KEY}.1.adress: unknown; did you mean address?"),
         ([f"{KEY}=[{{enabled=true}}]"], f"{KEY}.0.address: missing although"),
         ([f"{KEY}=[{{address='a:1',password=5}}]"], f"{KEY}.0.password: the secret is not"),
         ([f"{KEY}=[{{address='a:1'}}]"], f"{KEY}: none is enabled"),

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 import structlog
 
-from trio_feed.logs import LineQueue, LogThread, configure
+from trio_feed.logs import LineQueue, LogThread, configure, shows_colours
 from trio_feed.settings import LoggingSettings
 
 
@@ -148,3 +148,20 @@ def test_no_control_character_reaches_a_terminal() -> None:
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "title" in text
     assert "fake line" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "terminal", "expected"),
+    [
+        ({}, "linux", True, True),
+        ({}, "linux", False, False),
+        ({"NO_COLOR": "1"}, "linux", True, False),
+        ({}, "win32", True, False),
+        ({"WT_SESSION": "x"}, "win32", True, True),
+        ({"WT_SESSION": "x", "NO_COLOR": "1"}, "win32", True, False),
+    ],
+)
+def test_colours_where_they_are_seen(
+    environ: dict[str, str], platform: str, terminal: bool, expected: bool
+) -> None:
+    assert shows_colours(environ, platform, terminal=terminal) is expected

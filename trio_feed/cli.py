@@ -10,6 +10,8 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
+from io import TextIOWrapper
 
 import click
 
@@ -18,7 +20,10 @@ from .commands.options import ReaderGone, Refused, Wanted, settings_options
 from .errors import SettingsError, StartError, StoreError
 from .supervise import root_cause
 
-_COMMANDS = ("run", "check", "init", "tail", "klines", "status", "exchange", "key")
+_COMMANDS = (
+    "run", "init", "check", "proxy-test", "status", "tail", "chart", "klines", "exchange", "key",
+    "token", "simulate", "soak", "bench",
+)  # fmt: skip
 
 
 class _Commands(click.Group):
@@ -30,9 +35,20 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f".commands.{cmd_name}", __package__)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f".commands.{name}", __package__)
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What click does, and the command that may have been meant."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = get_close_matches(args[0], _COMMANDS, 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; one of {', '.join(_COMMANDS)}"
+            ctx.fail(f"No such command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -42,8 +58,9 @@ class _Commands(click.Group):
     help="Market data through a proxy, out of one WebSocket endpoint.\n\n"
     "Without a command it runs the service: with trio_feed.toml or config/default.toml of this"
     " folder, else a packaged demo with a simulated market.",
-    epilog='Shell completion: eval "$(_TRIO_FEED_COMPLETE=bash_source trio-feed)"  (or zsh_source,'
-    " fish_source).",
+    epilog='First steps: "trio-feed" (a simulated market, http://127.0.0.1:8080/), "trio-feed init"'
+    ' (your own settings), "trio-feed check --connect" (why does it not connect?).'
+    " Shell completion: docs/commands.md.",
 )
 @settings_options
 @click.option("--check", is_flag=True, help="Print the effective settings, secrets masked.")
@@ -67,6 +84,9 @@ def _group(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code.  A command line that is wrong is a SystemExit(2)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows takes a few hundred signs only
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="replace")
     try:
         code = _group.main(arguments, prog_name="trio-feed", standalone_mode=False)
     except click.UsageError as error:

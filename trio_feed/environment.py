@@ -10,7 +10,6 @@ import errno
 import math
 import os
 import random
-import resource
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +19,11 @@ from attrs import field, frozen
 
 from .instants import Exchange, Mono, Now, Wall
 from .notify import Manager, manager_of
+
+try:
+    import resource
+except ImportError:  # Windows: sockets are no files there, and have no such limit
+    resource = None  # type: ignore[assignment]
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
@@ -93,6 +97,8 @@ def _is_shortage(error: BaseException | None) -> bool:
 
 
 def _raise_open_files(wanted: int) -> float:
+    if resource is None:
+        return math.inf
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return math.inf

@@ -14,8 +14,9 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any, TextIO
@@ -213,6 +214,15 @@ def is_console(settings: LoggingSettings) -> bool:
     return settings.format == "console" or (settings.format == "auto" and terminal)
 
 
+def shows_colours(environ: Mapping[str, str], platform: str, *, terminal: bool) -> bool:
+    """Whether escapes come out as colours.  ``platform`` as ``sys.platform``; on Windows only newer
+    terminals take them by themselves (Windows Terminal, editors).  Pure; https://no-color.org."""
+    if not terminal or environ.get("NO_COLOR"):
+        return False
+    newer = ("WT_SESSION", "TERM_PROGRAM", "ANSICON", "ConEmuANSI")
+    return platform != "win32" or any(environ.get(name) for name in newer)
+
+
 @contextmanager
 def writing(settings: LoggingSettings, tell: Tell | None = None) -> Iterator[None]:
     """Set up structlog for the process, with stdout written by a thread; at the end what waits is
@@ -253,12 +263,30 @@ def _writer_to(out: TextIO | None) -> Write:
         try:
             return os.write(number, data)
         except BlockingIOError:
+            if not hasattr(select, "poll"):  # Windows
+                time.sleep(_FULL_PIPE_S / 10)
+                return 0
             poll = select.poll()
             poll.register(number, select.POLLOUT)
             poll.poll(_FULL_PIPE_S * 1000)
             return 0
 
     return write
+
+
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Lines below error are dropped in the block, others go to stderr; for commands that say
+    themselves what happens."""
+    configured, before = structlog.is_configured(), structlog.get_config()
+    configure(LoggingSettings(level="error"), sys.stderr)
+    try:
+        yield
+    finally:
+        if configured:
+            structlog.configure(**before)
+        else:
+            structlog.reset_defaults()
 
 
 def configure(settings: LoggingSettings, stream: TextIO) -> None:
@@ -274,7 +302,8 @@ def _configure(
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *_renderers(console, colors=terminal, tell=tell),
+        # On Windows structlog wants a library of its own for colours.
+        *_renderers(console, colors=terminal and sys.platform != "win32", tell=tell),
     ]
     structlog.configure(
         processors=processors,

@@ -27,6 +27,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from . import __version__
+from .telemetry import Sample, Spans
 
 _PER_PROXY = ("venue", "number", "kind", "proxy")
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -171,9 +172,11 @@ class _WithoutTimesOfCreation(Collector):
 class Metrics:
     """All of the service's instruments.  Names are ``trio_feed_<what>_<unit>``.
 
-    ``instruments`` tells what they are, in the order of the page for people."""
+    ``instruments`` tells what they are, in the order of the page for people; ``spans`` is where
+    what took time is told, nowhere unless somebody wants it."""
 
     def __init__(self) -> None:
+        self.spans = Spans()
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.instruments: list[Instrument] = []
@@ -356,6 +359,13 @@ class Metrics:
             self.venue_crashes,
         ):
             counter.labels(venue)
+
+    def samples(self) -> Iterator[Sample]:
+        """Every number of the page; a histogram is counters, its buckets one by ``le``."""
+        for metric in _WithoutTimesOfCreation(self._registry).collect():
+            kind = "gauge" if metric.type == "gauge" else "counter"
+            for each in metric.samples:
+                yield Sample(each.name, metric.documentation, kind, each.labels, each.value)
 
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""

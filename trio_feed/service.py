@@ -8,7 +8,7 @@ same ``reconnect`` before the servers end.
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,7 +21,7 @@ from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
 from .environment import Environment
 from .errors import SettingsError
-from .feeds import Feeds
+from .feeds import Feeds, Redirect
 from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
@@ -34,6 +34,7 @@ from .settings import Settings
 from .store import KlineStore, open_journal, open_store
 from .summary import run_summary
 from .supervise import described, root_cause
+from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
 from .wiring import (
     journal_path,
@@ -52,7 +53,13 @@ log = structlog.get_logger()
 _FAREWELL_S = 1.0
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are asked to come back after a time between these two, so that not all come at once."""
-_SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
+_SHUTDOWN_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
+]
+"""SIGBREAK is Ctrl-Break of Windows."""
+_RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
+"""None on Windows: settings are read at the start only."""
 
 
 @frozen
@@ -121,12 +128,16 @@ async def run(
     *,
     environ: Mapping[str, str] | None = None,
     reload: Callable[[], Settings] | None = None,
+    start_exchange: StartExchange = start_simulator,
+    exporters: Exporters | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
     whatever comes out later is a bug, and comes out when the clients were asked to come back.
     ``environ`` is where proxy variables are read, if at all.
-    ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it."""
+    ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
+    ``start_exchange`` starts the simulated exchange, where the settings want one; ``exporters``
+    take spans and metrics in the place of those of the settings."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -137,6 +148,13 @@ async def run(
     async with (
         ending.last_line(),
         measured_loop(metrics),
+        open_telemetry(
+            settings.otel,
+            environ,
+            now_ms=environment.now_ms,
+            samples=metrics.samples,
+            exporters=exporters,
+        ) as metrics.spans,
         open_store(
             settings.store, simulated=simulated, now_ms=environment.now_ms(), metrics=metrics
         ) as store,
@@ -162,7 +180,7 @@ async def run(
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
-            redirect = await start_simulator(feeds, settings, environment) if simulated else None
+            redirect = await start_exchange(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
@@ -223,10 +241,10 @@ async def _reload_on_signal(
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
     authorities anew.  What is wrong with the new settings is said, and the old ones stay."""
-    if reload is None:
+    if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(_RELOAD_SIGNAL) as signals:
         task_status.started()
         async for _ in signals:
             manager.tell(reloading())

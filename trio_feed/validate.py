@@ -65,7 +65,10 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
         what = " and ".join(f"{channel.replace('_', ' ')}s" for channel in lacking)
         default = " (they are in the default)" if exchange.channels == _DEFAULT_CHANNELS else ""
         instead = ", ".join(f'"{channel}"' for channel in had)
-        problem = f"{name} has no {what}{default}; write channels = [{instead}]"
+        ways = f"write channels = [{instead}]"
+        if not had:
+            ways = f"it has {', '.join(each for each in Channel if _has(venue, each))}"
+        problem = f"{name} has no {what}{default}; {ways}"
         raise SettingsError(f"{key}.channels", problem)
     if exchange.fallback == "simulated" and not (name in BOXED and venue.LISTED):
         raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")

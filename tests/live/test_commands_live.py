@@ -1,5 +1,6 @@
 """The command line as a person meets it: a terminal, an empty folder, a server of its own."""
 
+import http.client
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -111,6 +113,42 @@ def test_the_exchange_is_a_server_of_its_own(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{found[1]}/fapi/v1/exchangeInfo", timeout=10) as page:
             assert json.load(page)["symbols"][0]["symbol"] == "BTCUSDT"
         assert process.stdout.readline() == "fault: tcp_reset\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+
+
+def test_the_proxy_beside_the_exchange_leads_to_it_and_to_nothing_else(tmp_path: Path) -> None:
+    words = [*RUN, "exchange", "--port", "0", "--proxy-port", "0", "--json"]
+    with started(words, tmp_path) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        handler = urllib.request.ProxyHandler({"https": ready["proxy_url"]})
+        opener = urllib.request.build_opener(handler)
+        host, port = ready["proxy_url"].removeprefix("http://").split(":")
+        tunnel = http.client.HTTPConnection(host, int(port), timeout=10)
+        tunnel.set_tunnel("127.0.0.1", int(ready["rest_url"].rpartition(":")[2]))
+        tunnel.request("GET", "/fapi/v1/time")
+        assert "serverTime" in json.load(tunnel.getresponse())
+        tunnel.close()
+        with pytest.raises(urllib.error.URLError, match="502"):
+            opener.open("https://example.com/", timeout=10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(END_S) == 0
+
+
+def test_the_service_runs_against_outages(tmp_path: Path) -> None:
+    words = [*RUN, "run", "--chaos", "tcp_reset", "--chaos-per-hour", "3600"]
+    sets = ["--set", "server.port=0", "--set", "logging.format=json"]
+    with started([*words, *sets], tmp_path) as process:
+        assert process.stdout is not None
+        events = map(json.loads, process.stdout)
+        wanted = ["service.ready", "chaos.fault", "connection.lost", "connection.open"]
+        for event in events:
+            if event["event"] == wanted[0]:
+                del wanted[0]
+            if not wanted:
+                break
+        assert wanted == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_S) == 0
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 from browser import CHROMIUM, Page, open_page
 from support.box import real_now_ms
 from test_service_live import Running, running
 
+from trio_feed.model import Interval
 from trio_feed.settings import SimulatorSettings
+from trio_feed.simulator.chaos import Chaos, serve_with_faults
 from trio_feed.simulator.exchanges import serve_exchange
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium (apt-get install chromium)")
@@ -197,3 +200,93 @@ async def test_with_an_admin_bind_each_port_shows_its_part(tmp_path: Path) -> No
         assert page.complaints == []
         assert await page.evaluate(INLINE) == [False, False]
         assert page.complaints, "the policy says nothing"
+
+
+@asynccontextmanager
+async def behind_proxies(*more: str) -> AsyncIterator[tuple[Any, tuple[str, ...], str]]:
+    """The same behind two proxies, the first of which nobody listens at; yields the address of the
+    other one as well."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (way,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port, by = listener.socket.getsockname()[1], f"127.0.0.1:{way.socket.getsockname()[1]}"
+    box = SimulatorSettings(venue="binance_usdm", trades_per_minute=600)
+    serve = partial(
+        serve_with_faults, box, Chaos((), 1.0, print), [listener], port=port, proxy=[way]
+    )
+    async with trio.open_nursery() as nursery:
+        running_box = await nursery.start(serve)
+        yield (
+            running_box,
+            (
+                "simulator.enabled=false",
+                f"{VENUE}.symbols=['BTCUSDT']",
+                f"{VENUE}.intervals=['1m']",
+                f"{VENUE}.trade_intervals=[]",
+                f"{VENUE}.channels=['kline', 'book']",
+                f"{VENUE}.connection.proxies=['http://127.0.0.1:1', 'http://{by}']",
+                f"{VENUE}.connection.websocket_url=ws://127.0.0.1:{port}",
+                f"{VENUE}.connection.rest_url=http://127.0.0.1:{port}",
+                *more,
+            ),
+            by,
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def test_proxies_the_book_and_a_revision(tmp_path: Path) -> None:
+    """A venue with a book and without tickers and trades, by the second of two proxies; then the
+    exchange changes a closed candle."""
+    async with (
+        behind_proxies() as (box, settings, by),
+        running(tmp_path, *settings) as service,
+        shown(tmp_path, service, "binance_usdm/BTCUSDT/1m") as page,
+    ):
+        await page.until(f"{CANDLES} && {STATE} === 'live'", CANDLES_WITHIN_S)
+
+        await page.until("!document.querySelector('#proxies-panel').hidden", 10)
+        table = "[...document.querySelectorAll('#proxies tbody tr')].map(row => row.innerText)"
+        await page.until(f"{table}.length === 2 && {table}[1].includes('healthy')", 10)
+        dead, alive = await page.evaluate(table)
+        assert dead.startswith("binance_usdm\thttp 127.0.0.1:1\tcooling\t0\t")
+        assert "cannot be reached" in dead
+        assert alive.startswith(f"binance_usdm\thttp {by}\thealthy\t")
+        connections = await page.evaluate(table.replace("proxies", "connections"))
+        assert len(connections) == 2, "candles and books have one each"
+        assert all(f"\t{by}\t" in row and "\tlive\t" in row for row in connections)
+
+        # Top of book without a ticker: of the book.  No trades: said.
+        await page.until("document.querySelector('#spread').textContent.includes('bp')", 10)
+        bid, ask = [
+            float((await page.evaluate(f"document.querySelector('#{side}').textContent"))
+                  .partition(" ")[0].replace(",", ""))
+            for side in ("bid", "ask")
+        ]  # fmt: skip
+        assert 0 < bid < ask
+        nothing = "This venue's trades are not among its channels."
+        assert await page.evaluate("document.querySelector('#no-trades').textContent") == nothing
+
+        open_ms = int(real_now_ms()) // 60_000 * 60_000 - 60_000
+        old = box.market.candle("BTCUSDT", Interval.M1, open_ms)
+        box.correct("BTCUSDT", evolve(old, volume=old.volume * 2, close=old.high))
+        await page.until(f"{REPAIRS}.some(text => text.includes('revised'))", 15)
+        (revised,) = [row for row in await page.evaluate(REPAIRS) if "revised" in row]
+        assert "1 candle, " in revised
+        await page.until("document.querySelectorAll('#timeline .revised').length === 1", 10)
+        title = await page.evaluate("document.querySelector('#timeline .revised').title")
+        assert "revised, source exchange" in title
+        await photograph(page, "revised")
+        assert page.complaints == []
+
+
+async def test_a_venue_without_ticker_and_book_says_what_it_needs(tmp_path: Path) -> None:
+    async with (
+        behind_proxies(f"{VENUE}.channels=['kline']") as (_, settings, _by),
+        running(tmp_path, *settings) as service,
+        shown(tmp_path, service) as page,
+    ):
+        await page.until(f"{CANDLES} && {STATE} === 'live'", CANDLES_WITHIN_S)
+        spread = "document.querySelector('#spread').textContent"
+        await page.until(f"{spread} === 'needs the ticker channel'", 10)
+        assert await page.evaluate("document.querySelector('#bid').textContent") == "\u2013"
+        assert "(24 h)" not in await page.evaluate("document.querySelector('#change').textContent")
+        assert page.complaints == []

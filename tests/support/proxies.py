@@ -67,3 +67,48 @@ async def _join(one: trio.abc.Stream, other: trio.abc.Stream) -> None:
     finally:
         await trio.aclose_forcefully(one)
         await trio.aclose_forcefully(other)
+
+
+@define(eq=False)
+class MemorySocks:
+    """A SOCKS5 proxy (RFC 1928) without authentication; ``carried``: the hosts asked for."""
+
+    network: MemoryNetwork
+    host: str
+    port: int = 1080
+    carried: list[str] = field(factory=list)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        (listener,) = await self.network.listen(self.host, self.port)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                nursery.start_soon(self._carry, await listener.accept())
+
+    async def _carry(self, client: trio.abc.Stream) -> None:
+        with suppress(*_GONE):
+            methods = (await _exactly(client, 2))[1]
+            await _exactly(client, methods)
+            await client.send_all(b"\x05\x00")
+            assert (await _exactly(client, 4)) == b"\x05\x01\x00\x03", "CONNECT to a name"
+            name = await _exactly(client, (await _exactly(client, 1))[0])
+            port = int.from_bytes(await _exactly(client, 2), "big")
+            self.carried.append(name.decode())
+            try:
+                exchange = await self.network.dial(name.decode(), port)
+            except OSError:
+                await client.send_all(b"\x05\x05\x00\x01" + bytes(6))
+            else:
+                await client.send_all(b"\x05\x00\x00\x01" + bytes(6))
+                await _join(client, exchange)
+        await trio.aclose_forcefully(client)
+
+
+async def _exactly(stream: trio.abc.Stream, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = await stream.receive_some(size - len(data))
+        if not more:
+            raise trio.BrokenResourceError
+        data += more
+    return data

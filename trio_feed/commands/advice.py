@@ -24,7 +24,8 @@ _BY_TYPE: Mapping[str, Advice] = {
     "HostUnreachable": Advice(
         "dial the exchange",
         f"no proxy is set and the host does not answer: set {_PROXY_TABLE}"
-        ' (proxy = "http://127.0.0.1:7890" or "socks5://..."), or check the network and DNS',
+        ' (proxy = "http://127.0.0.1:7890" or "socks5://..."), or proxy.from_env = true where'
+        " HTTPS_PROXY says it, or check the network and DNS",
     ),
     "ProxyUnreachable": Advice(
         "reach the proxy",

@@ -1,137 +1,75 @@
-"""An exchange in a box behind a real port, with the outages of a seeded schedule.
+"""Faults for tests of a user's own program: which were chosen, and the service against them."""
 
-The exchange and its fault proxy speak over memory streams, as in ``scripts/simulate``; here each
-TCP connection is joined to one of them.  What there would refuse a dial closes the connection.
-"""
-
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+import structlog
 import trio
+from attrs import evolve
 
-from ..settings import SimulatorSettings
-from ..simulator.exchanges import serve_exchange
+from ..environment import Environment
+from ..push.edge.stream import bound_address
+from ..settings import ExchangeSettings, ProxySettings, Settings
+from ..simulator.chaos import FAULTS, OF_A_PROXY, OF_THE_CLIENT, Chaos, serve_with_faults
 from ..simulator.faults.clocks import Clocks
-from ..simulator.faults.context import FaultContext
-from ..simulator.faults.injection import inject
-from ..simulator.faults.proxy import FaultProxy
-from ..simulator.faults.schedule import KINDS, Fault, write_schedule
-from ..simulator.machinery.connect_proxy import ConnectProxy
-from ..simulator.machinery.memory_network import MemoryNetwork
+from ..simulator.faults.descriptions import DESCRIPTIONS
+from .options import Refused
 
-_OF_THE_CLIENT = {"clock_skew"}
-"""What happens to the client's own machine."""
-_OF_A_PROXY = {kind for kind in KINDS if kind.startswith("proxy_")}
-_WITH_TLS = {"tls_failure"}
-FAULTS = tuple(kind for kind in KINDS if kind not in _OF_THE_CLIENT | _OF_A_PROXY | _WITH_TLS)
-"""What a client of one plain port can meet."""
-_WEBSOCKET, _REST, _PROXY = ("exchange", 80), ("rest", 80), ("proxy", 3128)
-_HEAD_BYTES = 16 * 1024
-_HEAD_S = 10.0
-_CONTROL_FRAMES_PER_S = 10
-_GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+log = structlog.get_logger()
+
+EXCHANGE_FAULTS = tuple(kind for kind in FAULTS if kind not in OF_A_PROXY | OF_THE_CLIENT)
+"""What a client of one port can meet."""
+PROXIED_FAULTS = tuple(kind for kind in FAULTS if kind not in OF_THE_CLIENT)
+"""And one that goes through the proxy beside it."""
 
 
-async def serve_with_faults(
-    box: SimulatorSettings,
-    listeners: Sequence[trio.SocketListener],
-    kinds: Sequence[str],
+def listed() -> str:
+    """Every fault with what it is."""
+    return "\n".join(f"{kind:<19} {DESCRIPTIONS[kind]}" for kind in FAULTS)
+
+
+def chosen(text: str, option: str, possible: tuple[str, ...] = FAULTS) -> tuple[str, ...]:
+    """``all``, ``none`` or names with commas.  Raises Refused."""
+    if text in ("", "none"):
+        return ()
+    names = possible if text == "all" else tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name in FAULTS and name not in possible:
+            why = "wants --proxy-port" if name in OF_A_PROXY else "is one of the client's machine"
+            raise Refused(f"{option}: {name} {why}")
+        if name not in possible:
+            raise Refused(f"{option}: {name!r} is none; one of {', '.join(possible)}")
+    return names
+
+
+async def start_chaos(
+    kinds: tuple[str, ...],
     per_hour: float,
-    say: Callable[[str], object],
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Until cancelled; ``say`` hears of each fault as it begins.  Closes the listeners."""
-    async with trio.open_nursery() as nursery:
-        clocks = Clocks(time.time() * 1000 - trio.current_time() * 1000)
-        network = MemoryNetwork()
-        faults = FaultProxy(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S)
-        inside = []
-        for endpoint in (_WEBSOCKET, _REST):
-            (listener,) = await network.listen(*endpoint)
-            inside.append(faults.wrap(listener, rest=endpoint is _REST))
-        begin = partial(serve_exchange, box, listeners=inside, now_ms=clocks.exchange_ms)
-        exchange: Any = await nursery.start(begin)
-        symbol = box.symbols[0]
-        context = FaultContext(
-            exchange, network, faults, ConnectProxy(network), _WEBSOCKET, _REST, _PROXY,
-            symbol, box.symbols[-1], box.symbols[-1], clocks,
-        )  # fmt: skip
-        nursery.start_soon(_play, context, kinds, per_hour, box.seed, say)
-        join = partial(_join, network)
-        await nursery.start(partial(trio.serve_listeners, join, list(listeners)))
-        task_status.started()
+    clocks: Clocks,
+    nursery: trio.Nursery,
+    settings: Settings,
+    environment: Environment,
+) -> Callable[[ExchangeSettings], ExchangeSettings]:
+    """In the place of :func:`trio_feed.wiring.start_simulator`: the exchange in a box behind its
+    faults, reached through a CONNECT proxy that has faults of its own."""
+    box = settings.simulator
+    listeners = await environment.listen(box.host, box.port)
+    proxy = await environment.listen(box.host, 0)
+    address, way = bound_address(listeners[0]), bound_address(proxy[0])
+    chaos = Chaos(kinds, per_hour, lambda fault: log.warning("chaos.fault", fault=fault))
+    port = int(address.rpartition(":")[2])
+    serve = partial(serve_with_faults, box, chaos, listeners, port=port, proxy=proxy, clocks=clocks)
+    await nursery.start(serve, name="simulator")
+    log.info("simulator.ready", venue=box.venue, address=address, seed=box.seed, proxy=way)
 
+    def point_at_it(exchange: ExchangeSettings) -> ExchangeSettings:
+        connection = evolve(
+            exchange.connection,
+            websocket_url=f"ws://{address}",
+            rest_url=f"http://{address}",
+            proxy=ProxySettings(enabled=True, proxy_type="http", address=way),
+            proxies=(),
+        )
+        return evolve(exchange, connection=connection)
 
-async def _play(
-    context: FaultContext,
-    kinds: Sequence[str],
-    per_hour: float,
-    seed: int,
-    say: Callable[[str], object],
-) -> None:
-    """Hour after hour, each with a schedule of its own."""
-    while kinds:
-        began_s = trio.current_time()
-        for at_s, fault in spread(seed, kinds, per_hour):
-            await trio.sleep_until(began_s + at_s)
-            inject(context, fault)
-            say(f"fault: {fault}")
-        await trio.sleep_until(began_s + 3600.0)
-        seed += 1
-
-
-def spread(seed: int, kinds: Sequence[str], per_hour: float) -> list[tuple[float, Fault]]:
-    """So many faults an hour: the seconds of an hour at which they begin, ascending.  Pure."""
-    number = max(1, round(per_hour))
-    found: list[Fault] = []
-    while len(found) < number:
-        found += [fault for _, fault in write_schedule(seed + len(found), 1.0, kinds)]
-    step_s = 3600.0 / number
-    return [((index + 0.5) * step_s, fault) for index, fault in enumerate(found[:number])]
-
-
-async def _join(network: MemoryNetwork, client: trio.SocketStream) -> None:
-    """One TCP connection and the one inside that its first request is for."""
-    try:
-        head = await _head(client)
-        endpoint = _WEBSOCKET if b"upgrade: websocket" in head.lower() else _REST
-        inside = await network.dial(*endpoint)
-    except _GONE:
-        await trio.aclose_forcefully(client)
-        return
-    try:
-        await inside.send_all(head)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pump, client, inside, nursery.cancel_scope)
-            nursery.start_soon(_pump, inside, client, nursery.cancel_scope)
-    except _GONE:
-        pass
-    finally:
-        await trio.aclose_forcefully(client)
-        await trio.aclose_forcefully(inside)
-
-
-async def _head(client: trio.SocketStream) -> bytes:
-    """The first request up to its empty line, and what came behind it."""
-    head = b""
-    with trio.move_on_after(_HEAD_S):
-        while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES:
-            data = await client.receive_some()
-            if not data:
-                break
-            head += data
-    if not head:
-        raise trio.BrokenResourceError("nothing was asked")
-    return head
-
-
-async def _pump(source: trio.abc.Stream, sink: trio.abc.Stream, both: trio.CancelScope) -> None:
-    """Until either end has gone; then the other goes as well."""
-    try:
-        while data := await source.receive_some():
-            await sink.send_all(data)
-    except _GONE:
-        pass
-    both.cancel()
+    return point_at_it

@@ -10,23 +10,34 @@ from ..settings.fields import Duration
 from .options import Refused, Wanted, put, say_notes, settings_options, warn_of_misspelt
 
 
-@click.command("check", help="Print the effective settings, or try out every connection.")
+@click.command(
+    "check",
+    short_help="Print the settings; --connect: try out every connection.",
+    help="Print the effective settings, or try out every connection.",
+)
 @settings_options
-@click.option("--connect", is_flag=True, help="Dial every venue through every proxy, step by step.")
+@click.option(
+    "--connect", "dial", is_flag=True, help="Dial every venue through every proxy, step by step."
+)
 @click.option("--for", "watch", metavar="5m", help="With --connect: then count messages so long.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON line per step.")
 @click.pass_obj
 def command(
-    wanted: Wanted, files: tuple[str, ...], assignments: tuple[str, ...], connect: bool,
+    wanted: Wanted, files: tuple[str, ...], assignments: tuple[str, ...], dial: bool,
     watch: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     wanted = wanted.joined(files, assignments)
+    if dial:
+        return connect(wanted, watch, as_json=as_json)
+    return print_settings(wanted)
+
+
+def connect(wanted: Wanted, watch: str | None, *, as_json: bool) -> int:
+    """Raises SettingsError, Refused."""
     try:
         watch_s = Duration(watch).seconds if watch else 0.0
     except ValueError as error:
         raise Refused(f"--for: {error}") from None
-    if not connect:
-        return print_settings(wanted)
     warn_of_misspelt()
     from .probe_report import connect_all
 

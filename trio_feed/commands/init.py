@@ -1,5 +1,6 @@
 """``init``: writes a commented configuration, by flags or by asking."""
 
+import json
 import os
 import sys
 import tomllib
@@ -15,17 +16,21 @@ from .options import OWN_CONFIG, Refused, put
 _SYMBOLS = {"spinpet": "*"}
 
 
-@click.command("init", help=f"Write a commented configuration, {OWN_CONFIG}; asks for what no flag"
-               " says.")  # fmt: skip
+@click.command(
+    "init",
+    short_help="Write a commented configuration.",
+    help=f"Write a commented configuration, {OWN_CONFIG}; asks for what no flag says.",
+)
 @click.option("--venue", type=click.Choice(NAMES))
 @click.option("--symbols", help="With commas: BTCUSDT,ETHUSDT.")
 @click.option("--proxy", help='http://user@host:7890, socks5://host:1080, or "none".')
 @click.option("--program", help="The Solana program of venue spinpet.")
 @click.option("--output", default=OWN_CONFIG, show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Say what was written as a JSON object.")
 def command(
     venue: str | None, symbols: str | None, proxy: str | None, program: str | None,
-    output: str, force: bool,
+    output: str, force: bool, as_json: bool,
 ) -> int:  # fmt: skip
     if os.path.exists(output) and not force:
         raise Refused(f"{output}: is there already; --force writes over it")
@@ -53,6 +58,8 @@ def command(
         os.chmod(output, 0o600)
     except OSError as error:
         raise Refused(f"{output}: cannot be written ({error.strerror})") from None
+    if as_json:
+        return put(json.dumps({"file": output, "venue": venue, "symbols": named}))
     config = "" if output == OWN_CONFIG else f" --config {output}"
     return put(
         f"{output} is written.  Next:\n"
@@ -101,6 +108,4 @@ def written(venue: str, symbols: list[str], proxy: str, program: str = "") -> st
 
 def _quoted(text: str) -> str:
     """A basic TOML string."""
-    import json
-
     return json.dumps(text, ensure_ascii=False)

@@ -1,5 +1,6 @@
 """``key``: a fresh key, and the lines for the settings, which hold its hash only."""
 
+import json
 import re
 
 import click
@@ -8,7 +9,7 @@ from ..push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
 from .options import put
 
 
-def _user_id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+def user_id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
     if text is None:
         return None
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
@@ -23,14 +24,18 @@ def _name(_context: click.Context, _parameter: click.Parameter, text: str) -> st
 
 
 @click.command("key", help="Make a key; the settings get its hash.")
-@click.option("--user", callback=_user_id, metavar="ID", help="An API key of this user.")
+@click.option("--user", callback=user_id, metavar="ID", help="An API key of this user.")
 @click.option("--publisher", is_flag=True, help="A key to report events with.")
 @click.option("--name", default="default", callback=_name, help="For the log.")
-def command(user: int | None, publisher: bool, name: str) -> int:
+@click.option("--json", "as_json", is_flag=True, help="A JSON object with key and hash.")
+def command(user: int | None, publisher: bool, name: str, as_json: bool) -> int:
     if (user is not None) is publisher:
         raise click.UsageError("one of --user ID and --publisher")
     key, digest = new_key(PUBLISHER_KEY if publisher else USER_KEY)
     table = "settlement.publishers" if publisher else "auth.api_keys"
+    if as_json:
+        found = {"key": key, "table": table, "name": name, "sha256": digest}
+        return put(json.dumps(found if publisher else found | {"user_id": user}))
     owner = "" if publisher else f"user_id = {user}\n"
     return put(
         f"# key: {key}\n# It is shown this once.  The lines for the settings:\n"

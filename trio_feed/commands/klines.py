@@ -16,7 +16,11 @@ _PAGE = 1000
 _PATIENCE_S = 15.0
 
 
-@click.command("klines", help="Closed candles of SYMBOL at INTERVAL (BTCUSDT 1m), oldest first.")
+@click.command(
+    "klines",
+    short_help="Closed candles of a running service.",
+    help="Closed candles of SYMBOL at INTERVAL (BTCUSDT 1m), oldest first.",
+)
 @click.argument("symbol")
 @click.argument("interval")
 @click.option("--exchange", help="Where the symbol exists on several.")

@@ -11,6 +11,7 @@ from typing import TextIO
 import trio
 from attrs import asdict
 
+from .. import logs
 from ..environment import Environment, real_environment
 from ..net.proxy import Proxy, choose_proxy, proxy_of
 from ..net.urls import WebSocketUrl
@@ -60,7 +61,10 @@ def connect_all(
     environment: Environment | None = None,
 ) -> int:
     """Returns 0 where every venue can be reached by every exit, else 2."""
-    return trio.run(probe_all, settings, out, as_json, environment or real_environment(), watch_s)
+    with logs.only_errors():  # the steps say what went wrong
+        return trio.run(
+            probe_all, settings, out, as_json, environment or real_environment(), watch_s
+        )
 
 
 async def probe_all(

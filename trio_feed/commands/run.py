@@ -2,39 +2,66 @@
 
 import os
 import shutil
+import sys
 import time
 from functools import partial
 
 import click
 import structlog
 import trio
+from attrs import evolve
 
 from .. import logs, service
 from ..environment import real_environment
 from ..settings import Settings
 from ..supervise import described, root_cause
-from .options import Wanted, settings_options, warn_of_misspelt
+from .options import Refused, Wanted, put, settings_options, warn_of_misspelt
 from .startup import box, narrate
 from .terminal import Narrator
 
 log = structlog.get_logger()
 
 
-@click.command("run", help="Start the service (what happens without a command, too).")
+@click.command(
+    "run",
+    short_help="Start the service (what happens without a command, too).",
+    help="Start the service (what happens without a command, too).  With --chaos the simulated"
+    " exchange and the proxy to it have outages, to test your own program against.",
+)
 @settings_options
+@click.option("--chaos", metavar="NAMES", help='"list" says what there is; all, or with commas.')
+@click.option(
+    "--chaos-per-hour", "per_hour", type=click.FloatRange(0.1, 3600), default=60.0,
+    show_default=True,
+)  # fmt: skip
 @click.pass_obj
-def command(wanted: Wanted, files: tuple[str, ...], assignments: tuple[str, ...]) -> int:
-    return start(wanted.joined(files, assignments))
+def command(
+    wanted: Wanted, files: tuple[str, ...], assignments: tuple[str, ...], chaos: str | None,
+    per_hour: float,
+) -> int:  # fmt: skip
+    wanted = wanted.joined(files, assignments)
+    if chaos is None:
+        return start(wanted)
+    from .chaos import chosen, listed
+
+    if chaos == "list":
+        return put(listed())
+    return start(wanted, chosen(chaos, "--chaos"), per_hour)
 
 
-def start(wanted: Wanted) -> int:
-    """Run the service until a signal.  Raises SettingsError and StartError."""
+def start(wanted: Wanted, chaos: tuple[str, ...] = (), per_hour: float = 0.0) -> int:
+    """Run the service until a signal; ``chaos``: faults of the simulated exchange.  Raises
+    SettingsError, StartError and Refused."""
     warn_of_misspelt()
     settings = wanted.load()
+    if chaos and not settings.simulator.enabled:
+        raise Refused("--chaos: only the simulated exchange has any; set simulator.enabled=true")
+    if chaos and settings.simulator.venue == "spinpet":
+        raise Refused("--chaos: the outages of spinpet are in scripts/simulate only")
     narrator = make_narrator(settings, demo=wanted.is_demo)
     tell = None if narrator is None else lambda event: narrator.take(event, time.monotonic())
     with logs.writing(settings.logging, tell):
-        trio.run(serve, settings, wanted, narrator)
+        trio.run(serve, settings, wanted, narrator, chaos, per_hour)
     return 0
 
 
@@ -46,17 +73,35 @@ def make_narrator(settings: Settings, *, demo: bool) -> Narrator | None:
     return Narrator(
         width,
         partial(box, settings, width=width, demo=demo),
-        colours=os.environ.get("NO_COLOR", "") == "" and os.isatty(1),
+        colours=logs.shows_colours(os.environ, sys.platform, terminal=sys.stdout.isatty()),
         every=settings.logging.level == "debug",
         began_s=time.monotonic(),
     )
 
 
-async def serve(settings: Settings, wanted: Wanted, narrator: Narrator | None) -> None:
+async def serve(
+    settings: Settings,
+    wanted: Wanted,
+    narrator: Narrator | None,
+    chaos: tuple[str, ...] = (),
+    per_hour: float = 0.0,
+) -> None:
     """The service, and beside it what a terminal shows."""
-    begin = partial(
-        service.run, settings, real_environment(), environ=os.environ, reload=wanted.load
-    )
+    environment = real_environment()
+    begin = partial(service.run, settings, environment, environ=os.environ, reload=wanted.load)
+    if chaos:
+        from ..simulator.chaos import make_clocks
+        from .chaos import start_chaos
+
+        clocks = make_clocks()
+        begin = partial(
+            service.run,
+            settings,
+            evolve(environment, now_ms=clocks.wall_ms),
+            environ=os.environ,
+            reload=wanted.load,
+            start_exchange=partial(start_chaos, chaos, per_hour, clocks),
+        )
     if narrator is None:
         await begin()
         return

@@ -15,7 +15,9 @@ _PATH = "/api/v1/status"
 
 
 @click.command(
-    "status", help="How a running service stands: venues, connections, proxies, clients."
+    "status",
+    short_help="How a running service stands.",
+    help="How a running service stands: venues, connections, proxies, clients.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The status page as it is.")
 @url_option

@@ -21,7 +21,11 @@ from .rows import Form, Put, header, line
 _STATES = {UpdateKind.REALTIME: "open", UpdateKind.FINAL: "closed", UpdateKind.REVISION: "revised"}
 
 
-@click.command("tail", help="Follow the candles of SYMBOL at INTERVAL (BTCUSDT 1m) as they come.")
+@click.command(
+    "tail",
+    short_help="Follow the candles of a running service.",
+    help="Follow the candles of SYMBOL at INTERVAL (BTCUSDT 1m) as they come.",
+)
 @click.argument("symbol")
 @click.argument("interval")
 @click.option("--exchange", help="Where the symbol exists on several.")
@@ -89,14 +93,18 @@ async def follow(
                     left -= 1
                     if left <= 0:
                         return
-            _note(message, url)
+            note(message, url)
 
 
-def _note(message: object, url: str) -> None:
-    """What is no candle: to stderr.  Raises Refused where it cannot go on."""
+def note(message: object, url: str, *, fatal: bool = False) -> None:
+    """What is no candle: to stderr.  Raises Refused where it cannot go on; ``fatal``: a lost
+    connection is such, too."""
     if isinstance(message, ServerError):
         raise Refused(f"{url}: {message.problem}")
     if isinstance(message, ConnectionChange) and message.state is ConnectionState.LOST:
-        click.echo(f"trio_feed: {url}: {message.reason or 'connection lost'}; again soon", err=True)
+        reason = message.reason or "connection lost"
+        if fatal:
+            raise Refused(f"{url}: {reason} (is the service running?)")
+        click.echo(f"trio_feed: {url}: {reason}; again soon", err=True)
     if isinstance(message, StreamStatus):
         click.echo(f"trio_feed: {message.stream}: {message.state}", err=True)

@@ -32,7 +32,7 @@ from ..core.streams import Data, Kind, KlineUpdate, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import mono
 from ..instants import NEVER, Mono, Now, Wall
-from ..model import KlineMessage, Price, StatusMessage, StreamKey
+from ..model import KlineMessage, Price, StatusMessage, StreamKey, StreamState
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
 from .context import FeedContext
@@ -57,6 +57,8 @@ class Driver:
         self._wakes = Wakes()
         self.prices_quiet: Callable[[], bool] | None = None
         """Whether the chain proves that there are no prices; None: nobody can say."""
+        self._repairs: dict[StreamKey, Mono] = {}
+        """Stream keys of which something is being fetched, and since when."""
         self._price_streams: dict[Stream, None] = {}
         """Those that are up: they carry every symbol."""
 
@@ -222,13 +224,28 @@ class Driver:
             kind = type(effect)
             if kind is CandleNews:
                 self._publish(effect)  # type: ignore[arg-type]
-            elif kind is ChannelNews or kind is StatusMessage:
+            elif kind is ChannelNews:
                 self._bus.publish(effect)  # type: ignore[arg-type]
+            elif isinstance(effect, StatusMessage):
+                self._bus.publish(effect)
+                self._note_repair(effect)
             elif kind is Report:
                 self.report(effect)  # type: ignore[arg-type]
             else:
                 self._do(engine, effect)
         self._schedule(engine)
+
+    def _note_repair(self, status: StatusMessage) -> None:
+        """From the moment at which it is known what is missing to that at which it is there."""
+        if status.state is StreamState.REPAIRING:
+            self._repairs.setdefault(status.stream_key, mono())
+        elif status.state in (StreamState.REPAIRED, StreamState.UNREPAIRABLE):
+            since = self._repairs.pop(status.stream_key, mono())
+            self.metrics.spans.add(
+                "repair", mono() - since, stream=str(status.stream_key), state=status.state.value,
+                error="unrepairable" if status.state is StreamState.UNREPAIRABLE else "",
+                first_ms=status.first_ms or 0, last_ms=status.last_ms or 0,
+            )  # fmt: skip
 
     def _publish(self, news: CandleNews) -> None:
         if news.provisional:

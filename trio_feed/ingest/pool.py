@@ -10,8 +10,9 @@ import trio
 from attrs import define, evolve, field
 from trio_util import AsyncValue
 
-from ..environment import Environment
+from ..environment import Environment, mono
 from ..errors import NetworkError, NoProxyAvailable
+from ..instants import Mono
 from ..metrics import Metrics
 from ..net.route import Route
 from ..settings import ConnectionSettings
@@ -190,7 +191,8 @@ class Pool:
             self._environment.random.random,
         )
         make = partial(self._make, slot, lane, send_channel)
-        await keep(make, rotation, retired=slot.states.remove, log=self._log)
+        spans = self._metrics.spans
+        await keep(make, rotation, retired=slot.states.remove, log=self._log, spans=spans)
 
     def _make(
         self,
@@ -215,13 +217,14 @@ class Pool:
         """Whether the exchange has confirmed that a plan's streams have nothing to say."""
         return self._driver.is_quiet(plan.streams)
 
-    async def supervise(self, connection: Connection) -> Never:
+    async def supervise(self, carrier: "_Carrier") -> Never:
         """Run a connection again and again."""
+        connection = carrier.connection
         await supervise(
             connection.run,
             backoff=connection.backoff,
             chance=self._environment.random,
-            on_lost=partial(self._lost, connection.state),
+            on_lost=partial(self._lost, carrier),
         )
 
     def up(self, slot: Slot) -> None:
@@ -236,8 +239,19 @@ class Pool:
             self.carrying.value -= 1
             self._driver.down(slot.plan.streams)
 
-    def _lost(self, state: ConnectionState, error: NetworkError, delay_s: float) -> None:
-        name, reason = self._venue.NAME, type(error).__name__
+    def reconnected(self, carrier: "_Carrier") -> None:
+        """It delivers again: how long that took, from the first loss on."""
+        if carrier.lost is not None:
+            since, reason = carrier.lost
+            carrier.lost = None
+            self._metrics.spans.add(
+                "reconnect", mono() - since, venue=self._venue.NAME, connection=carrier.state.id,
+                reason=reason, exit=carrier.state.exit,
+            )  # fmt: skip
+
+    def _lost(self, carrier: "_Carrier", error: NetworkError, delay_s: float) -> None:
+        state, name, reason = carrier.state, self._venue.NAME, type(error).__name__
+        carrier.lost = carrier.lost or (mono(), reason)
         state.status, state.problem = "waiting", str(error)
         self._metrics.connections_lost.labels(name, reason).inc()
         # That the whole pool is down has been said by the route, once for all.
@@ -260,6 +274,8 @@ class _Carrier:
     state: ConnectionState
     generation: Generation
     connection: Connection = field(init=False)
+    lost: tuple[Mono, str] | None = None
+    """Since when, and for which reason first; None: it is not."""
 
     @property
     def instruments(self) -> Instruments:
@@ -267,6 +283,7 @@ class _Carrier:
 
     def up(self) -> None:
         self.pool.up(self.slot)
+        self.pool.reconnected(self)
 
     def down(self) -> None:
         self.pool.down(self.slot)
@@ -281,4 +298,4 @@ class _Carrier:
         return self.pool.is_quiet(self.state.plan)
 
     async def run(self) -> Never:
-        await self.pool.supervise(self.connection)
+        await self.pool.supervise(self)

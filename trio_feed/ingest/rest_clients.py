@@ -72,5 +72,6 @@ class RestClients:
                 dialect=self.venue.DIALECT,
                 exchange_at=self.driver.clock.evidence,
                 headers=headers,
+                spans=self.driver.metrics.spans,
             )
         )

@@ -16,6 +16,8 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
+from ..environment import mono
+from ..telemetry import Spans
 from .connection import ConnectionState
 
 _JITTER = 0.05
@@ -68,14 +70,19 @@ Make = Callable[[Generation], Supervised]
 
 
 async def keep(
-    make: Make, rotation: Rotation, *, retired: Callable[[ConnectionState], None], log: Any = None
+    make: Make,
+    rotation: Rotation,
+    *,
+    retired: Callable[[ConnectionState], None],
+    log: Any = None,
+    spans: Spans | None = None,
 ) -> Never:
     """Run one generation after the other, for ever.
 
     ``make`` gives what a generation runs; that sets ``delivered`` with its first data and calls
     ``leave`` when it is to be replaced before its time.  ``retired`` gets what was replaced.
     """
-    log = log or structlog.get_logger()
+    log, spans = log or structlog.get_logger(), spans or Spans()
     async with trio.open_nursery() as nursery:
         current = _start(nursery, make)
         while True:
@@ -83,6 +90,7 @@ async def keep(
             with trio.move_on_after(age_s):
                 await current.leaving.wait()
             async with rotation.turn:
+                began = mono()
                 successor = _start(nursery, make)
                 old, new = current.runs.state.id, successor.runs.state.id
                 why = current.why
@@ -91,6 +99,7 @@ async def keep(
             if not successor.delivered.is_set():
                 log.warning("connection.rotation_slow", connection=old, successor=new)
                 await successor.delivered.wait()
+            spans.add("rotation", mono() - began, why=why, connection=old, successor=new)
             current.scope.cancel()
             retired(current.runs.state)
             log.info("connection.rotated", connection=old, successor=new)

@@ -3,7 +3,8 @@
 Settings that are enabled always win.  The environment counts only where the caller hands it in
 (``[proxy] from_env``), and is read the way curl reads it:
 https://curl.se/docs/manpage.html#ENVIRONMENT and https://curl.se/libcurl/c/CURLOPT_NOPROXY.html,
-plus ``host:port`` entries in NO_PROXY.  A variable that makes no sense is an error and not
+plus ``host:port`` entries in NO_PROXY, and HTTP_PROXY for TLS as well where it is the only one, as
+many people set it.  A variable that makes no sense is an error and not
 "no proxy": what was meant to be tunnelled never goes direct because of a typing mistake.
 """
 
@@ -61,7 +62,7 @@ def choose_proxy(
         return proxy_of(settings)
     if environ is None:
         return None
-    for name in ("https_proxy" if tls else "http_proxy", "all_proxy"):
+    for name in ("https_proxy", "all_proxy", "http_proxy") if tls else ("http_proxy", "all_proxy"):
         variable, value = _lookup(environ, name)
         if value:
             if _excluded(_lookup(environ, "no_proxy")[1], host, port):
@@ -86,9 +87,10 @@ def proxy_of(settings: ProxySettings) -> Proxy:
 
 
 def _lookup(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """curl's order: lower case first; a variable that is set but empty does not count."""
+    """curl's order: lower case first; a variable that is set but empty does not count.  ``set
+    HTTP_PROXY="..."`` of cmd.exe makes the quotes a part of the value."""
     for variable in (name, name.upper()):
-        if value := environ.get(variable, "").strip():
+        if value := environ.get(variable, "").strip().strip("\"'"):
             return variable, value
     return name, ""
 

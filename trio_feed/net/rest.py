@@ -24,6 +24,7 @@ from ..environment import mono
 from ..errors import NetworkError, RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
 from ..model.escapes import with_whole_characters
+from ..telemetry import Spans
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack
 from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, status_hint
@@ -66,6 +67,7 @@ class RestSettings:
     ``timeout_s`` is for a whole call without its wait for the budget ``weights``, which other
     clients of the same exchange may share.  ``exchange_at`` helps where a ban names its end and the
     answer has no ``Date``.  ``headers`` go with every call (a provider's key; never logged).
+    ``spans``: each call is one, its wait for the budget included.
     """
 
     timeout_s: float
@@ -73,6 +75,7 @@ class RestSettings:
     dialect: RestDialect = field(factory=HttpDialect)
     exchange_at: ExchangeAt = lambda _mono: None
     headers: Mapping[str, str] = field(factory=dict, repr=False)
+    spans: Spans = field(factory=Spans)
 
 
 @asynccontextmanager
@@ -85,6 +88,7 @@ async def open_rest(
     dialect: RestDialect | None = None,
     exchange_at: ExchangeAt = lambda _mono: None,
     headers: Mapping[str, str] = {},
+    spans: Spans | None = None,
 ) -> AsyncIterator["RestClient"]:
     """A client for ``base_url`` (http or https); its connections close when the block ends.
 
@@ -96,7 +100,9 @@ async def open_rest(
         route.tls_context()  # raises what is wrong with it now and not at the first call
     for library in ("httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)  # below, they log full URLs
-    settings = RestSettings(timeout_s, weights, dialect or HttpDialect(), exchange_at, headers)
+    settings = RestSettings(
+        timeout_s, weights, dialect or HttpDialect(), exchange_at, headers, spans or Spans()
+    )
     async with AsyncExitStack() as stack:
         yield RestClient(url, route, settings, stack)
 
@@ -138,11 +144,16 @@ class RestClient:
         return await self._answer(request, weight)
 
     async def _answer(self, request: Request, weight: int) -> Answer:
+        began, result = mono(), "cancelled"
         try:
             answer = await self._try(request, weight)
+            result = ""
         except NetworkError as error:
-            self.problem = str(error)
+            self.problem, result = str(error), type(error).__name__
             raise
+        finally:
+            add = self._settings.spans.add
+            add("rest.call", mono() - began, error=result, what=request.where, weight=weight)
         self.problem = ""
         return answer
 

@@ -22,6 +22,7 @@ from .reloaded import needing_restart
 from .tables import (
     KlineSettings,
     LoggingSettings,
+    OtelSettings,
     ProxyEnvSettings,
     ServerSettings,
     ServiceSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "JwtSettings",
     "KlineSettings",
     "LoggingSettings",
+    "OtelSettings",
     "ProxyEnvSettings",
     "ProxySettings",
     "PublisherSettings",

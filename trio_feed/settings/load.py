@@ -214,9 +214,8 @@ def _explain(error: BaseException, path: str) -> NoReturn:
             key = sorted(cause.extra_fields)[0]
             known = [a.name for a in attrs.fields(cause.cl)]
             near = get_close_matches(key.lower(), known, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            problem = f"unknown; known here: {', '.join(known)}{meant}"
-            raise SettingsError(f"{path}.{key}"[1:], problem) from None
+            what = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            raise SettingsError(f"{path}.{key}"[1:], f"unknown; {what}") from None
         _explain(cause, path)
     if isinstance(error, IterableValidationError):
         for cause, place in error.group_exceptions()[0]:

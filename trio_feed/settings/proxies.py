@@ -21,6 +21,7 @@ _SCHEMES: dict[str, tuple[ProxyType, int]] = {  # URL scheme -> what we speak, u
     "https": ("https", 443),
     "socks5": ("socks5", 1080),
     "socks5h": ("socks5", 1080),  # both: the proxy resolves names
+    "socks": ("socks5", 1080),  # as desktops write it
 }
 NO_PORT = "is a proxy URL without a port; write it, such as http://host:3128"
 NOT_A_PROXY_URL = (

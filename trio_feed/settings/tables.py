@@ -157,8 +157,31 @@ class LoggingSettings:
 
 
 @frozen
+class OtelSettings:
+    """``[otel]``: OpenTelemetry, with the extra ``trio_feed[otel]``.  OTEL_EXPORTER_OTLP_ENDPOINT
+    in the environment turns it on as well."""
+
+    enabled: bool = False
+    """Traces and metrics are sent."""
+    endpoint: str = field(default="", repr=False)
+    """OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: as the OTEL_ variables say."""
+    service_name: str = ""
+    """Empty: OTEL_SERVICE_NAME, else trio_feed."""
+    traces: bool = True
+    """A span per repair, rotation, reconnect, REST call, settlement batch, metrics export."""
+    metrics: bool = True
+    """What /metrics says."""
+    metrics_interval_s: float = field(default=60.0, validator=_between(1, 3600))
+    """How often metrics are sent."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise FieldError("endpoint", "is not an http:// or https:// URL")
+
+
+@frozen
 class ProxyEnvSettings:
-    """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY and NO_PROXY are looked at."""
+    """``[proxy]``: whether HTTPS_PROXY, ALL_PROXY, HTTP_PROXY and NO_PROXY are looked at."""
 
     from_env: bool = False
     """True: a venue without a proxy of its own uses those of the environment."""
@@ -197,5 +220,6 @@ class Settings:
     auth: AuthSettings = field(factory=AuthSettings)
     settlement: SettlementSettings = field(factory=SettlementSettings)
     logging: LoggingSettings = LoggingSettings()
+    otel: OtelSettings = OtelSettings()
     proxy: ProxyEnvSettings = ProxyEnvSettings()
     service: ServiceSettings = ServiceSettings()

@@ -11,6 +11,7 @@ def create_private(path: Path) -> None:
     with suppress(FileExistsError):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)  # an umask such as 0777 takes the owner's bits too
+            if hasattr(os, "fchmod"):  # Windows: the folder's own rules count
+                os.fchmod(descriptor, 0o600)  # an umask such as 0777 takes the owner's bits too
         finally:
             os.close(descriptor)

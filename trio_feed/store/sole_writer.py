@@ -4,8 +4,9 @@ Not on the file itself: that one may be deleted and put back while it is in use.
 takes no lock.  Blocking, for moments.
 """
 
-import fcntl
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,14 @@ from pathlib import Path
 import structlog
 
 from ..errors import StartError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LOCKED_BYTE = 2**30
+"""Windows locks bytes, and what is locked nobody can read: this one is behind the text."""
 
 log = structlog.get_logger()
 
@@ -28,7 +37,7 @@ def sole_writer(path: Path, setting: str) -> Iterator[None]:
     lock = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        number = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        number = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     except OSError as error:
         log.warning("store.no_lock", path=str(lock), problem=error.strerror)
         yield
@@ -42,7 +51,7 @@ def sole_writer(path: Path, setting: str) -> Iterator[None]:
 
 def _take(number: int, lock: Path, path: Path, setting: str) -> None:
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(number)
     except BlockingIOError:
         raise StartError(
             f"{setting}: {path} is being written by another trio_feed{_holder(number)}; end it,"
@@ -52,9 +61,27 @@ def _take(number: int, lock: Path, path: Path, setting: str) -> None:
         log.warning("store.no_lock", path=str(lock), problem=error.strerror)
     else:
         os.ftruncate(number, 0)
+        os.lseek(number, 0, os.SEEK_SET)
         os.write(number, str(os.getpid()).encode())
 
 
 def _holder(number: int) -> str:
-    pid = os.pread(number, 20, 0)
+    os.lseek(number, 0, os.SEEK_SET)
+    pid = os.read(number, 20)
     return f" (process {pid.decode()})" if pid.isdigit() else ""
+
+
+def _lock(number: int) -> None:
+    """Raises BlockingIOError where another process has it, another OSError where there are none."""
+    if fcntl is not None:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    if sys.platform != "win32":
+        raise OSError(errno.ENOSYS, "this system has no file locks")
+    import msvcrt
+
+    os.lseek(number, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        raise BlockingIOError(error.errno, error.strerror) from None

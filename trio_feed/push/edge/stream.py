@@ -32,6 +32,8 @@ _PIECE = 16 * 1024
 """Bytes offered at a time to a transport that does not tell how many it took."""
 
 _ACCEPT_PAUSE_S = 0.1
+_writev = getattr(os, "writev", None)
+"""None on Windows, where frames are sent by tasks instead."""
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -156,10 +158,16 @@ class ClientStream(trio.abc.HalfCloseableStream):
         Takes none while anything else is being written, after ``finish``, and where the transport
         is no plain socket.  A frame that was begun counts.  A broken connection is aborted.
         """
-        if self._fd < 0 or self._rest or self._over is not None or self._out.locked():
+        if (
+            _writev is None
+            or self._fd < 0
+            or self._rest
+            or self._over is not None
+            or self._out.locked()
+        ):
             return 0
         try:
-            taken = os.writev(self._fd, frames)
+            taken = _writev(self._fd, frames)
         except BlockingIOError:
             return 0
         except OSError:

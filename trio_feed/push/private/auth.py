@@ -67,6 +67,30 @@ def new_key(prefix: str) -> tuple[str, str]:
     return key, sha256(key.encode()).hexdigest()
 
 
+def issue_token(settings: JwtSettings, user_id: int, ends_s: int, private_key: bytes = b"") -> str:
+    """A JWT that these settings accept until ``ends_s`` (unix seconds), for tests.  ``private_key``
+    is PEM: of EdDSA and RS256 the settings know the public one.  Raises AuthError, SettingsError.
+    """
+    if not settings.algorithm:
+        raise AuthError("no JWT is accepted: set auth.jwt.algorithm and its key")
+    if settings.algorithm != "HS256" and not private_key:
+        raise AuthError(f"{settings.algorithm} wants the private key to sign with")
+    claims: dict[str, Any] = {settings.user_claim: str(user_id), "exp": ends_s}
+    if settings.audience:
+        claims["aud"] = settings.audience
+    if settings.issuer:
+        claims["iss"] = settings.issuer
+    key: Any = private_key
+    if settings.algorithm == "HS256":
+        key = _load_key(settings)
+    elif b"PRIVATE KEY" not in private_key:
+        raise AuthError("that file is no private key in PEM")
+    try:
+        return jwt.encode(claims, key, settings.algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise AuthError(f"that private key cannot sign {settings.algorithm}") from None
+
+
 def names_token(query: Mapping[str, str]) -> str | None:
     """The name of a query parameter that holds a token or is meant to: URLs end up in the logs
     of everything on the way."""

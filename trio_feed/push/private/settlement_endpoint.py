@@ -77,20 +77,30 @@ class SettlementEndpoint:
             again = {"Retry-After": _RETRY_AFTER_S}
             return _problem(503, "too many requests at once", again, TOO_MANY)
         self._under_way += 1
+        began, problem_kind = trio.current_time(), ""
         try:
             return await self._take(publisher, length, chunks)
         except BadBody as error:
+            problem_kind = "BadBody"
             self._say("settlement.refused", publisher=publisher, reason=str(error))
             return _problem(error.status, str(error))
         except JournalError:
+            problem_kind = "JournalError"
             problem = "events cannot be kept now; nothing of this request was accepted"
             return _problem(503, problem, {"Retry-After": _RETRY_AFTER_S})
         finally:
             self._under_way -= 1
+            if problem_kind:
+                self._add_span(began, publisher, error=problem_kind)
+
+    def _add_span(self, began: float, publisher: str, **more: Any) -> None:
+        took_s = trio.current_time() - began
+        self._metrics.spans.add("settlement.batch", took_s, publisher=publisher, **more)
 
     async def _take(
         self, publisher: str, length: str | None, chunks: AsyncGenerator[bytes, None]
     ) -> Reply:
+        began = trio.current_time()
         body = await self._read(length, chunks)
         received_ms = self._now_ms()
         events: list[Settlement] = []
@@ -123,6 +133,7 @@ class SettlementEndpoint:
                 index=first,
                 reason=rejected[first],
             )
+        self._add_span(began, publisher, **{f"events.{r.value}": n for r, n in counts.items()})
         return _reply(counts, rejected)
 
     def _say(self, event: str, **fields: Any) -> None:

@@ -148,8 +148,9 @@ def _split(bar: Bar, key: bytes, lots: list[int]) -> Path:
     low, high, rise, room = bar.low, bar.high, bar.close - bar.open, 7 * (bar.high - bar.low)
     points = [bar.open]
     for i, value in enumerate(bridge):
-        point = bar.open + rise * (i + 1) // parts + value * room // spread
-        points.append(low if point < low else high if point > high else point)
+        points.append(
+            _folded(bar.open + rise * (i + 1) // parts + value * room // spread, low, high)
+        )
     wicks = [byte * (high - low) // (64 * parts) for byte in key[parts : 2 * parts]]
     pairs = list(zip(points, points[1:], wicks, strict=False))
     highs = [min(high, max(a, b) + wick) for a, b, wick in pairs]
@@ -157,6 +158,16 @@ def _split(bar: Bar, key: bytes, lots: list[int]) -> Path:
     highs[highs.index(max(highs))] = high
     lows[lows.index(min(lows))] = low
     return Path(points, highs, lows, lots)
+
+
+def _folded(price: int, low: int, high: int) -> int:
+    """A price beyond a bound turns back from it by as much: held at it, it would stand still there
+    for as long as the walk is outside, and the chart with it."""
+    if price < low:
+        price = 2 * low - price
+    elif price > high:
+        price = 2 * high - price
+    return low if price < low else high if price > high else price
 
 
 def trades_of(minute: Bar, key: bytes, count: int) -> Ticks:
