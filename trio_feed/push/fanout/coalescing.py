@@ -80,12 +80,16 @@ class WriteCoalescer:
             if self._idle:
                 await self._work.park()
             while self.busy:
-                if self._tasks:
-                    self._step()
-                for _ in range(min(self._chunk, len(self._scheduled))):
-                    self._scheduled.popleft().flush()
+                self.turn()
                 await trio.lowlevel.checkpoint()
             self._left = self.at_once
+
+    def turn(self) -> None:
+        """What is done before others have their turn."""
+        if self._tasks:
+            self._step()
+        for _ in range(min(self._chunk, len(self._scheduled))):
+            self._scheduled.popleft().flush()
 
     def _step(self) -> None:
         """With more to come, what a client gets of it is written together."""
