@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import parse_qsl
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _FRAMES = 200
@@ -65,6 +66,8 @@ class Exchange:
 
     def __init__(self, names: Sequence[str], context: ssl.SSLContext | None = None) -> None:
         self.names = names
+        self.by_stream: dict[str, Connection] = {}
+        """Upgraded connections by the streams that were asked for."""
         self._context = context
         self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._server.settimeout(1)
@@ -88,6 +91,11 @@ class Exchange:
                 if b"sec-websocket-key" in head.lower():
                     connection.sendall(switch(head))
                     found.append(connection)
+                    path = head.split(b" ", 2)[1].decode()
+                    streams = path.partition("streams=")[2].split("/")
+                    if path.endswith("/stream"):
+                        streams = _subscribed(connection)
+                    self.by_stream |= dict.fromkeys(streams, connection)
                     continue
                 connection.sendall(self._rest(head))
             except OSError:
@@ -113,6 +121,8 @@ class Exchange:
             body = json.dumps({"symbols": [_listed(name) for name in self.names]}).encode()
         elif path.startswith(b"/fapi/v1/time"):
             body = b'{"serverTime":%d}' % (time.time_ns() // 1_000_000)
+        elif b"lines?" in path:
+            body = json.dumps(_candles(path.decode())).encode()
         return (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -153,6 +163,30 @@ def paced(per_s: float, seconds: float) -> Iterator[int]:
         time.sleep(0.0001)
 
 
+def _subscribed(connection: Connection) -> list[str]:
+    """Answer a SUBSCRIBE; returns the names of the streams."""
+    data = bytearray()
+
+    def take(size: int) -> bytes:
+        while len(data) < size:
+            if not (more := connection.recv(65536)):
+                raise ConnectionError("it has gone")
+            data.extend(more)
+        taken = bytes(data[:size])
+        del data[:size]
+        return taken
+
+    size = take(2)[1] & 0x7F
+    if size > 125:
+        size = int.from_bytes(take(2 if size == 126 else 8), "big")
+    mask, body = take(4), take(size)
+    plain = bytes(byte ^ mask[place & 3] for place, byte in enumerate(body))
+    request = json.loads(plain)
+    connection.sendall(frame(b'{"result":null,"id":%d}' % request["id"]))
+    names: list[str] = request["params"]
+    return names
+
+
 def _head(connection: Connection) -> bytes:
     head = b""
     while b"\r\n\r\n" not in head:
@@ -160,6 +194,22 @@ def _head(connection: Connection) -> bytes:
             break
         head += data
     return head
+
+
+_LENGTHS_MS = {"1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000}
+
+
+def _candles(path: str) -> list[list[object]]:
+    """Of any symbol, from ``startTime`` (or the last ones) to the running one."""
+    wanted = dict(parse_qsl(path.partition("?")[2]))
+    length, limit = _LENGTHS_MS[wanted["interval"]], int(wanted.get("limit", 500))
+    running = time.time_ns() // 1_000_000 // length * length
+    first = -(-int(wanted.get("startTime", running - (limit - 1) * length)) // length) * length
+    return [
+        [at, "66440.7", "66450.1", "66430.0", "66444.1", "10", at + length - 1, "664407", 5, "1",
+         "66440", "0"]
+        for at in range(first, running + 1, length)[:limit]
+    ]  # fmt: skip
 
 
 def _listed(symbol: str) -> dict[str, object]:

@@ -178,6 +178,7 @@ def _okx_trade(n: int, name: str) -> dict[str, Any]:
 
 
 def _okx_book(n: int, name: str) -> dict[str, Any]:
-    return {"arg": {"channel": "books", "instId": f"{name[:-4]}-USDT"}, "action": "update",
+    arg = {"channel": "books", "instId": f"{name[:-4]}-USDT"}
+    return {"arg": arg, "action": "update",
             "data": [{"asks": _levels(n, "0", "4"), "bids": _levels(n + 1, "0", "2"),
-                      "ts": str(_T0 + n), "checksum": 0, "prevSeqId": n, "seqId": n + 1}]}  # fmt: skip
+                      "ts": str(_T0 + n), "prevSeqId": n, "seqId": n + 1}]}  # fmt: skip

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +54,12 @@ class Child:
     then a line of JSON for each line that it is sent.  RuntimeError: it has ended instead."""
 
     def __init__(self, module: str, job: Any, core: int, **environ: str) -> None:
+        # A pipe that nobody reads would fill.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in end()
         command = [sys.executable, "-m", f"scripts.benches.{module}", json.dumps(job)]
         self.process = subprocess.Popen(
             ["taskset", "-c", str(core), *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             cwd=ROOT, text=True, env={**os.environ, **environ},
         )  # fmt: skip
 
@@ -79,12 +82,15 @@ class Child:
 
     def _failure(self) -> RuntimeError:
         self.process.kill()
-        lines = (self.process.communicate()[1] or "").strip().splitlines()
+        self.process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
         return RuntimeError(lines[-1][:200] if lines else f"exit code {self.process.returncode}")
 
     def end(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self._errors.close()
 
 
 @contextmanager

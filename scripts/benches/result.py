@@ -104,14 +104,15 @@ def shown(result: Mapping[str, Any]) -> str:
         spread = f"  ({low:,} to {high:,})" if row["rounds"] > 1 else ""
         lines.append(f"  {row['impl']:<58} {row['value']:>12,} {row['unit']}{spread}")
     targets = result["targets"]
-    figures = {**{title: None for title in targets}, **result["ratios"]}
+    figures = {**dict.fromkeys(targets), **result["ratios"]}
     for title, ratio in figures.items():
         target = targets.get(title)
         measured = ratio if target is None else target["measured"]
         verdict = (
             ""
             if target is None
-            else f"  {target['kind']} {target['target']:g}: " + ("met" if target["met"] else "MISSED")
+            else f"  {target['kind']} {target['target']:g}: "
+            + ("met" if target["met"] else "MISSED")
         )
         lines.append(f"  {title:<66} {measured:8,.2f}{verdict}")
     lines += [f"  skipped: {each}" for each in result["skipped"]]

@@ -134,7 +134,7 @@ async def _reads(result: Result, series: int, candles: int) -> None:
                 found = await store.history(key, limit=_READ)
                 result.add(_LAST, (time.perf_counter() - began) * 1000)
                 assert len(found) == _READ
-                result.add(_RAW_LAST, _timed_ms(lambda: _select(db, number + 1)))
+                result.add(_RAW_LAST, _timed_ms(partial(_select, db, number + 1)))
             db.close()
 
 
