@@ -58,10 +58,12 @@ class WriteCoalescer:
 
     def may_write(self) -> bool:
         """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
-        if self._left <= 0:
+        left = self._left
+        if left <= 0:
             return False
-        self._wake()
-        self._left -= 1
+        if left == self.at_once:  # else the coalescer has been woken already
+            self._wake()
+        self._left = left - 1
         return True
 
     def schedule(self, client: Flushable) -> None:
