@@ -19,6 +19,7 @@ def trio_feed(job: dict[str, Any]) -> None:
     import trio
 
     from trio_feed import service
+    from trio_feed.commands.run import spare_collector
     from trio_feed.environment import real_environment
     from trio_feed.settings import load
 
@@ -43,6 +44,7 @@ def trio_feed(job: dict[str, Any]) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             ready = await nursery.start(service.run, settings, real_environment())
+            spare_collector()
             await trio.sleep(3)  # what is missing is asked for, and does not exist
             reply({"port": int(ready.address.rpartition(":")[2])})
             await answer_on_trio(Watched())

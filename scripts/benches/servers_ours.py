@@ -8,6 +8,7 @@ import trio
 
 from trio_feed import service
 from trio_feed.bus.local import LocalBus
+from trio_feed.commands.run import spare_collector
 from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.model import Channel, ChannelKey, Source, Trade
@@ -60,6 +61,7 @@ async def _main() -> None:
     settings = load(assignments=_SETTINGS)
     async with trio.open_nursery() as nursery:
         ready = await nursery.start(service.run, settings, real_environment())
+        spare_collector()
         server = Ours(ready.app, ready.bus)
         await trio.sleep(1)  # the simulated market's history comes in
         reply({"port": int(ready.address.rpartition(":")[2])})

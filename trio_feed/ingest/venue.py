@@ -76,7 +76,7 @@ class VenueFeed:
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
         self._fit: Callable[[], None] = lambda: None
-        self._chain: "ChainFeed | None" = None
+        self._chain: ChainFeed | None = None
         self._ask_again = trio.Event()
         connection = settings.connection
         self._dials = context.budgets.dials(venue.SHARES, *venue.DIALS)

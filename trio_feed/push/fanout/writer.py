@@ -50,7 +50,7 @@ class Writer:
     def write(self, frame: bytes) -> bool:
         """Write it at once if nothing is before it and it is not too much for now.
 
-        Every message passes here once per subscriber: what it calls is counted (tests/test_cost.py).
+        Every message passes here once per subscriber; its calls are counted (tests/test_cost.py).
         """
         if self._waiting or self._draining or not self._coalescer.may_write():
             return False
