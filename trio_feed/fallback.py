@@ -22,8 +22,6 @@ from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import ChannelMessage, Kline, KlineMessage, Series, StreamKey
 from .settings import ConnectionSettings, ExchangeSettings, SimulatorSettings
-from .simulator.exchanges import serve_exchange
-from .simulator.machinery.memory_network import MemoryNetwork
 from .store import MemoryStore
 from .venues import make_venue
 
@@ -55,6 +53,10 @@ async def run_fallback(
 async def _simulate(
     name: str, exchange: ExchangeSettings, environment: Environment, bus: Publisher
 ) -> Never:
+    # What is never out of reach needs no exchange in a box.
+    from .simulator.exchanges import serve_exchange
+    from .simulator.machinery.memory_network import MemoryNetwork
+
     network = MemoryNetwork()
     inside = Environment(network.dial, network.listen, environment.now_ms, random.Random(name))
     box = SimulatorSettings(venue=name, symbols=exchange.symbols)

@@ -13,8 +13,6 @@ from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ConnectionSettings, ExchangeSettings, Settings
 from .settings.exchanges import FROM_TRADES
-from .simulator.exchanges import VENUES as BOXED
-from .simulator.exchanges import completed
 from .venues import NAMES, Venue, make_venue
 
 _DEFAULT_CHANNELS = ExchangeSettings().channels
@@ -26,6 +24,8 @@ def complete(settings: Settings) -> Settings:
     exchange = settings.exchanges.get(box.venue)
     if not box.enabled or exchange is None:
         return settings
+    from .simulator.exchanges import completed
+
     exchanges = {**settings.exchanges, box.venue: completed(box, exchange)}
     return evolve(settings, exchanges=exchanges)
 
@@ -37,9 +37,10 @@ def check(settings: Settings) -> None:
         _check_exchange(name, settings.exchanges[name])
     if not enabled:
         raise SettingsError("exchanges", f"none is enabled; one of {', '.join(NAMES)}")
-    possible = [name for name in enabled if name in BOXED]
-    if settings.simulator.enabled and settings.simulator.venue not in possible:
-        raise SettingsError("simulator.venue", f"one of the enabled: {_list(possible)}")
+    if settings.simulator.enabled:
+        possible = [name for name in enabled if _is_simulated(name)]
+        if settings.simulator.venue not in possible:
+            raise SettingsError("simulator.venue", f"one of the enabled: {_list(possible)}")
     Authenticator(settings.auth)  # reads key files
     default = settings.service.default_venue
     if default and default not in enabled:
@@ -70,10 +71,16 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
             ways = f"it has {', '.join(each for each in Channel if _has(venue, each))}"
         problem = f"{name} has no {what}{default}; {ways}"
         raise SettingsError(f"{key}.channels", problem)
-    if exchange.fallback == "simulated" and not (name in BOXED and venue.LISTED):
+    if exchange.fallback == "simulated" and not (_is_simulated(name) and venue.LISTED):
         raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")
     if EVERY in exchange.symbols and venue.LISTED:
         raise SettingsError(f"{key}.symbols", f"{name} has a list; name the symbols of it")
+
+
+def _is_simulated(name: str) -> bool:
+    from .simulator.exchanges import VENUES  # a tenth of the start, and only who wants it
+
+    return name in VENUES
 
 
 def _check_urls(connection: ConnectionSettings, key: str) -> None:

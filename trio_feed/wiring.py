@@ -45,7 +45,6 @@ from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
-from .simulator.exchanges import serve_exchange
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
@@ -159,6 +158,8 @@ async def start_simulator(
     nursery: trio.Nursery, settings: Settings, environment: Environment
 ) -> Callable[[ExchangeSettings], ExchangeSettings]:
     """Start the exchange in a box; returns what puts its addresses into a venue's settings."""
+    from .simulator.exchanges import serve_exchange  # a tenth of the start, and only for this
+
     box = settings.simulator
     listeners = await _bind(environment, box.host, box.port, "simulator.port")
     serve = partial(serve_exchange, box, listeners=listeners, now_ms=environment.now_ms)

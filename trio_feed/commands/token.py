@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ..push.private.auth import Authenticator, AuthError, issue_token
+from ..push.private.auth import Authenticator, AuthError
 from ..settings import Secret
 from ..settings.fields import Duration
 from .key import user_id
@@ -49,6 +49,8 @@ def command(
             raise Refused(f"--private-key: {private_key}: {error.strerror}") from None
     now_s = time.time()
     ends_s = int(now_s + length.seconds)
+    from ..push.private.json_web_tokens import issue_token  # its libraries are slow to import
+
     try:
         token = issue_token(settings.jwt, user, ends_s, pem)
         Authenticator(settings).authenticate(Secret(token), now_s * 1000)

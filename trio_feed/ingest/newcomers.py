@@ -1,7 +1,7 @@
 """Symbols that come by themselves, where every symbol of a venue is taken (``symbols = ["*"]``)."""
 
 from collections.abc import Collection
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 import structlog
 import trio
@@ -10,8 +10,10 @@ from attrs import define
 from ..bus.base import Publisher
 from ..core.opening import End
 from ..store import KlineStore
-from .chain_prices import ChainPrices
 from .driver import Driver
+
+if TYPE_CHECKING:
+    from .chain_prices import ChainPrices
 
 _RETIRE_S = 60.0
 
@@ -23,7 +25,7 @@ class Newcomers:
     driver: Driver
     store: KlineStore
     bus: Publisher
-    chain: ChainPrices | None = None
+    chain: "ChainPrices | None" = None
 
     async def meet(self, symbol: str) -> None:
         """Make a symbol known that came by itself; it goes on where its stored series end."""

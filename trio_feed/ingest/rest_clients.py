@@ -13,7 +13,6 @@ from ..net.rest import RestClient, open_rest
 from ..net.route import Route
 from ..settings import ExchangeSettings
 from ..venues import Venue
-from .chain_opening import nodes_of
 from .driver import Driver
 
 
@@ -48,6 +47,8 @@ class RestClients:
 
     async def open_nodes(self, stack: AsyncExitStack) -> list[RestClient]:
         """A client and a budget per node of the chain, closed with ``stack``."""
+        from .chain_opening import nodes_of  # a chain's, as all that is imported with it
+
         clients = []
         nodes = nodes_of(self.settings.solana, self.settings.connection.rest_url)
         for number, node in enumerate(nodes):

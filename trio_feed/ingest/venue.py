@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import structlog
 import trio
@@ -38,9 +38,8 @@ from ..store.base import StoredEnd
 from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import AnyInstrument, Instruments, Venue
+from ..venues.base import ChainVenue
 from . import instruments
-from .chain import ChainFeed
-from .chain_opening import is_repaired, open_chain
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
@@ -53,6 +52,9 @@ from .rules import rules_of
 from .symbols import WantedSymbols
 from .tasks import run_gauges, run_loader, run_rotator, run_timer
 from .troubles import Troubles
+
+if TYPE_CHECKING:
+    from .chain import ChainFeed
 
 
 class VenueFeed:
@@ -250,8 +252,12 @@ class VenueFeed:
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
-    async def _open_chain(self, stack: AsyncExitStack) -> ChainFeed | None:
+    async def _open_chain(self, stack: AsyncExitStack) -> "ChainFeed | None":
         """The repair of a venue that can be repaired."""
+        if not isinstance(self.venue, ChainVenue):
+            return None
+        from .chain_opening import is_repaired, open_chain  # what no exchange needs
+
         if not is_repaired(self.venue):
             return None
         nodes = await self._clients.open_nodes(stack)

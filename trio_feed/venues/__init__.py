@@ -4,23 +4,37 @@ from ..core.streams import BookRule, Data, Kind, KlineUpdate, Stream, TradeIds
 from ..errors import SettingsError
 from ..settings import ExchangeSettings
 from .base import Ack, Event, Frame, GoingAway, Heartbeat, Ignored, Plan, Pong, RestQuestion, Venue
-from .binance import spot, usdm
 from .instruments import AnyInstrument, Instruments
-from .okx import venue as okx
 from .rows import Rows
-from .spinpet import venue as spinpet
 
-_MODULES: dict[str, Venue] = {venue.NAME: venue for venue in (spot, usdm, okx)}
-NAMES = (*_MODULES, spinpet.NAME)
+NAMES = ("binance", "binance_usdm", "okx", "spinpet")
 """What ``[exchanges.<name>]`` may be called."""
 
 
 def make_venue(name: str, settings: ExchangeSettings) -> Venue:
-    """The venue of a settings table.  Raises SettingsError."""
-    if name in _MODULES:
-        return _MODULES[name]
-    if name != spinpet.NAME:
-        raise SettingsError(f"exchanges.{name}", f"not a venue; one of {', '.join(NAMES)}")
+    """The venue of a settings table; its file is imported when it is asked for.  Raises
+    SettingsError."""
+    match name:
+        case "binance":
+            from .binance import spot
+
+            return spot
+        case "binance_usdm":
+            from .binance import usdm
+
+            return usdm
+        case "okx":
+            from .okx import venue as okx
+
+            return okx
+        case "spinpet":
+            return _spinpet(name, settings)
+    raise SettingsError(f"exchanges.{name}", f"not a venue; one of {', '.join(NAMES)}")
+
+
+def _spinpet(name: str, settings: ExchangeSettings) -> Venue:
+    from .spinpet import venue as spinpet
+
     solana = settings.solana
     try:
         return spinpet.SpinPet(

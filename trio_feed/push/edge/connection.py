@@ -91,10 +91,19 @@ class Connection(TCPServer):
                     "tls", f"{self.stream.peer}: {last_line(error.__cause__)}"
                 )
                 return
-            await self.run()
+            try:
+                await self.run()
+            finally:
+                self._untie()
         expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
         if expired and self._waiting_for:
             self._shared.refusals.note(self._waiting_for, self.stream.peer)
+
+    def _untie(self) -> None:
+        """Hypercorn's objects hold methods of ours and we hold them.  Untied, all of a connection
+        is freed as it ends, and the garbage collector, which stops everybody, has little to do."""
+        self.protocol = self.app = self._head = None  # type: ignore[assignment]
+        self.state = {}
 
     def _drop(self) -> None:
         """More bytes are waiting for it than for anybody else, and too many for all."""

@@ -117,6 +117,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self._write = _writer(transport)
         self._fd = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
         self._rest = b""
+        self.behind = False
         self._send_timeout_s = send_timeout_s
         self._out = trio.StrictFIFOLock()
         self._under_way: set[trio.CancelScope] = set()
@@ -144,10 +145,6 @@ class ClientStream(trio.abc.HalfCloseableStream):
             await self._send_next(data)
 
     @property
-    def behind(self) -> bool:
-        return bool(self._rest)
-
-    @property
     def unsent(self) -> int:
         """Bytes of that frame that are not sent yet."""
         return len(self._rest)
@@ -161,22 +158,26 @@ class ClientStream(trio.abc.HalfCloseableStream):
         if (
             _writev is None
             or self._fd < 0
-            or self._rest
+            or self.behind
             or self._over is not None
             or self._out.locked()
         ):
             return 0
-        try:
-            taken = _writev(self._fd, frames)
+        try:  # nearly always it is one, and a plain write is cheaper
+            alone = len(frames) == 1
+            taken = os.write(self._fd, frames[0]) if alone else _writev(self._fd, frames)
         except BlockingIOError:
             return 0
         except OSError:
             self.abort()
             return 0
         self.bytes_out += taken
+        if alone and taken == len(frames[0]):
+            return 1
         for number, frame in enumerate(frames):
             if taken < len(frame):
                 self._rest = frame[taken:] if taken else b""
+                self.behind = bool(taken)
                 return number + bool(taken)
             taken -= len(frame)
         return len(frames)
@@ -247,7 +248,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
     async def _send_next(self, data: bytes | bytearray | memoryview) -> None:
         """Under the lock: the rest of a frame that was begun, then ``data``."""
         with self._operation() as scope:
-            begun, self._rest = self._rest, b""
+            begun, self._rest, self.behind = self._rest, b"", False
             rest = memoryview(begun + data if begun else data)
             try:
                 while rest:

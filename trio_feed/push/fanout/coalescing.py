@@ -58,10 +58,12 @@ class WriteCoalescer:
 
     def may_write(self) -> bool:
         """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
-        if self._left <= 0:
+        left = self._left
+        if left <= 0:
             return False
-        self._wake()
-        self._left -= 1
+        if left == self.at_once:  # else the coalescer has been woken already
+            self._wake()
+        self._left = left - 1
         return True
 
     def schedule(self, client: Flushable) -> None:
@@ -80,12 +82,16 @@ class WriteCoalescer:
             if self._idle:
                 await self._work.park()
             while self.busy:
-                if self._tasks:
-                    self._step()
-                for _ in range(min(self._chunk, len(self._scheduled))):
-                    self._scheduled.popleft().flush()
+                self.turn()
                 await trio.lowlevel.checkpoint()
             self._left = self.at_once
+
+    def turn(self) -> None:
+        """What is done before others have their turn."""
+        if self._tasks:
+            self._step()
+        for _ in range(min(self._chunk, len(self._scheduled))):
+            self._scheduled.popleft().flush()
 
     def _step(self) -> None:
         """With more to come, what a client gets of it is written together."""

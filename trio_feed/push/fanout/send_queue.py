@@ -56,6 +56,8 @@ class SendQueue:
         self._account = account
         self._taken = 0
         self._queue: deque[QueuedFrame] = deque()
+        self.waiting = self._queue
+        """What waits, for a look at whether anything does."""
         self._newest: dict[Any, QueuedFrame] = {}
         self._bytes = self._pushes = self._push_bytes = 0
 
@@ -75,9 +77,14 @@ class SendQueue:
         """Pushes that wait."""
         return self._pushes
 
+    @property
+    def size(self) -> int:
+        """Bytes: those that wait, and those that were taken out and are not sent yet."""
+        return self._bytes + self._taken
+
     def statistics(self) -> QueueStatistics:
         at_ms = self._queue[0].at_ms if self._queue else None
-        return QueueStatistics(len(self._queue), self._bytes + self._taken, at_ms)
+        return QueueStatistics(len(self._queue), self.size, at_ms)
 
     def put(self, entry: QueuedFrame) -> bool:
         """Queue at the end.  False: it is a push, and there is no room for it."""

@@ -26,6 +26,11 @@ class Account:
 
     def close(self) -> None:
         self._everything.forget(self)
+        self.drop = _nobody  # a method of who holds this, as a rule
+
+
+def _nobody() -> None:
+    """The client has gone."""
 
 
 class WaitingBytes:

@@ -30,6 +30,7 @@ class Writer:
         written: Callable[[QueuedFrame], None],
     ) -> None:
         self.send_queue = send_queue
+        self._waiting = send_queue.waiting
         self._transport, self._coalescer, self._written = transport, coalescer, written
         self._scheduled = self._draining = False
         self._room = trio.lowlevel.ParkingLot()
@@ -47,10 +48,16 @@ class Writer:
         self._nursery = nursery
 
     def write(self, frame: bytes) -> bool:
-        """Write it at once if nothing is before it and it is not too much for now."""
-        if self.send_queue or self._draining or not self._coalescer.may_write():
+        """Write it at once if nothing is before it and it is not too much for now.
+
+        Every message passes here once per subscriber; its calls are counted (tests/test_cost.py).
+        """
+        if self._waiting or self._draining or not self._coalescer.may_write():
             return False
-        return self._write_now([frame]) == 1
+        taken = self._transport.write_now((frame,))
+        if self._transport.behind:
+            self._note_begun()
+        return taken == 1
 
     def push(self, entry: QueuedFrame) -> bool:
         """Queue for the coalescer.  False: there is no room."""
@@ -88,9 +95,13 @@ class Writer:
     def _write_now(self, frames: list[bytes]) -> int:
         taken = self._transport.write_now(frames)
         if self._transport.behind:
-            self.send_queue.taken(self._transport.unsent)
-            self._drain_soon()
+            self._note_begun()
         return taken
+
+    def _note_begun(self) -> None:
+        """The kernel took a part of a frame: its rest goes as soon as there is room."""
+        self.send_queue.taken(self._transport.unsent)
+        self._drain_soon()
 
     def _remove(self, number: int) -> None:
         self.send_queue.remove(number)

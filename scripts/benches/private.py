@@ -1,7 +1,7 @@
-"""Starts the service, posts events one after the other, and says in one line of JSON how long they
-took to the client: milliseconds, and as a ratio to ``GET /health`` of the same run."""
+"""``scripts/bench private``: how long a settlement event takes from its request to the user's
+clients, over loopback and through the disk, beside a plain HTTP answer of the same server
+(``GET /health``) in the same run."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -18,7 +18,9 @@ import trio_websocket
 
 from trio_feed.push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
 
-ROOT = Path(__file__).parent.parent
+from .processes import LOADING, MEASURED, ROOT, pin
+from .result import Result, percentile
+
 USER = 1001
 WARM_UP = 100
 EVENT = {
@@ -44,10 +46,10 @@ async def started(folder: Path, key_sha: str, publisher_sha: str) -> AsyncIterat
         f"settlement.publishers=[{{name='bench', sha256='{publisher_sha}'}}]",
     ]
     words = [word for assignment in sets for word in ("--set", assignment)]
-    command = [sys.executable, "-m", "trio_feed", *words]
+    command = ["taskset", "-c", str(MEASURED), sys.executable, "-m", "trio_feed", *words]
     async with trio.open_nursery() as nursery:
         start = partial(
-            trio.run_process, command, stdout=subprocess.PIPE, cwd=ROOT, check=False,
+            trio.run_process, command, stdout=subprocess.PIPE, cwd=folder, check=False,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         process = await nursery.start(start)
@@ -95,8 +97,33 @@ class Http:
         return rest
 
 
-async def measure(events: int, clients: int) -> dict[str, object]:
+def run(quick: bool) -> Result:
+    pin(LOADING)
+    events, clients = (300, 1) if quick else (2_000, 10)
+    result = Result("private", "ms")
+    plain, to_reply, to_client = trio.run(measure, events, clients)
+    for row, seconds in (
+        ("GET /health", plain), ("event to its answer", to_reply),
+        ("event to the client", to_client),
+    ):  # fmt: skip
+        ordered = sorted(seconds)
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            result.add(f"{row}: {name}", percentile(ordered, share) * 1000)
+    result.ratios = {
+        f"{name}: {row} / GET /health": (f"{row}: {name}", f"GET /health: {name}")
+        for name in ("p50", "p99")
+        for row in ("event to its answer", "event to the client")
+    }
+    result.notes.append(f"{events} events, {clients} connections of the one user")
+    return result
+
+
+async def measure(events: int, clients: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of GET /health, of an event to its answer, and to each client."""
     (key, key_sha), (publisher, publisher_sha) = new_key(USER_KEY), new_key(PUBLISHER_KEY)
+    plain: list[float] = []
+    to_reply: list[float] = []
+    to_client: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         async with started(Path(folder), key_sha, publisher_sha) as (host, port):
             async with trio.open_nursery() as nursery:
@@ -104,7 +131,6 @@ async def measure(events: int, clients: int) -> dict[str, object]:
                 for _ in range(clients):
                     await nursery.start(follow, f"ws://{host}:{port}/ws", key, arrived)
                 http = Http(await trio.open_tcp_stream(host, port), host)
-                to_client, to_reply, plain = [], [], []
                 for n in range(events + WARM_UP):
                     begin = perf_counter()
                     await http.ask("GET", "/health")
@@ -121,14 +147,7 @@ async def measure(events: int, clients: int) -> dict[str, object]:
                         assert event_id == f"e{n}"
                         to_client.append(at - begin)
                 nursery.cancel_scope.cancel()
-    rows = {"to_client": to_client[WARM_UP * clients :], "to_reply": to_reply[WARM_UP:]}
-    base = figures(plain[WARM_UP:])
-    found: dict[str, object] = {"events": events, "clients": clients, "health_ms": base}
-    for name, seconds in rows.items():
-        mine = figures(seconds)
-        found[f"{name}_ms"] = mine
-        found[f"{name}_ratio"] = {p: round(mine[p] / base[p], 1) for p in ("p50", "p99")}
-    return found
+    return plain[WARM_UP:], to_reply[WARM_UP:], to_client[WARM_UP * clients :]
 
 
 async def follow(
@@ -146,22 +165,3 @@ async def follow(
                 task_status.started()
             elif "event_id" in message:
                 await arrived.send((message["event_id"], at))
-
-
-def figures(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    last = len(ordered) - 1
-    return {name: round(ordered[int(last * share)] * 1000, 3) for name, share in at.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=2000)
-    parser.add_argument("--clients", type=int, default=1, help="connections of the one user")
-    options = parser.parse_args()
-    print(json.dumps(trio.run(measure, options.events, options.clients)))
-
-
-if __name__ == "__main__":
-    main()
