@@ -367,7 +367,7 @@ async def _judge(scene: Scene) -> dict[str, Any]:
         "weight": getattr(context.exchange, "weight", 0),
         "reconnects": context.exchange.upgrades,
         "turns_per_frame": round(felt.turns / messages, 1),
-        "log_lines": sum(felt.logs.values()),
+        "log_lines": sum(felt.logs.values()) - felt.logs["service.minute"],
         "logs": dict(felt.logs.most_common(12)),
         "faults": dict(sorted(context.injected.items())),
     }
