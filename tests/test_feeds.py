@@ -277,7 +277,7 @@ async def test_who_subscribes_before_anything_comes_hears_why_and_then_that_it_i
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
             confirmed = (await client.of_type("subscription_confirmed"))["data"]
             assert confirmed["upstream"] == "never_connected"
-            assert confirmed["problem"] == stack.ready.app.report.not_ready()
+            assert stack.ready.app.report.not_ready() in confirmed["problem"]
             assert "nobody listens at exchange:80" in confirmed["problem"]
             await trio.sleep(100)
             assert not any(m["type"] == "stream_status" for m in client.messages)

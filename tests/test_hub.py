@@ -432,12 +432,17 @@ async def test_the_confirmation_says_how_the_upstream_stands(
         assert (state, problem) == ("never_connected", "nothing has come from its source yet")
         node.bus.publish(StatusMessage(SERIES, StreamState.STALE, "403 from the proxy"))
         assert await confirmed(client) == ("never_connected", "403 from the proxy")
-        node.problems[SERIES.venue] = "the proxy's certificate is not trusted"
-        assert await confirmed(client) == ("never_connected", node.problems[SERIES.venue])
+        node.problems[SERIES.venue] = "#1 does not deliver"
+        problem = "403 from the proxy (#1 does not deliver)"
+        assert await confirmed(client) == ("never_connected", problem)
+        node.problems[SERIES.venue] = "#1: 403 from the proxy"  # the same
+        assert await confirmed(client) == ("never_connected", "403 from the proxy")
         node.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
         assert await confirmed(client) == ("live", None)  # of a stream, not of the whole venue
         node.bus.publish(StatusMessage(SERIES, StreamState.STALE))
-        assert await confirmed(client) == ("stale", node.problems.pop(SERIES.venue))
+        problem = "it delivers nothing (#1: 403 from the proxy)"
+        assert await confirmed(client) == ("stale", problem)
+        node.problems.clear()
         assert await confirmed(client) == ("stale", "it delivers nothing")
 
 

@@ -58,6 +58,16 @@ class StreamStatus:
                 out += _messages(stream_key, health.flows(span))
         return out
 
+    def complete(self, stream: Stream) -> list[StatusMessage]:
+        """Nothing that it said is missing; a stream key of which nothing came yet still waits."""
+        out: list[StatusMessage] = []
+        for stream_key in self.stream_keys.get(stream, ()):
+            status = self._status_of(stream_key)
+            status.lost.discard(stream)
+            if not status.lost and status.health.state is not None:
+                out += _messages(stream_key, status.health.flows(None))
+        return out
+
     def broke_off(self, stream_keys: Iterable[StreamKey], reason: str) -> list[StatusMessage]:
         """Nothing delivers them any more, whatever their streams do."""
         out: list[StatusMessage] = []

@@ -78,7 +78,7 @@ class Upstream:
         out: list[Effect] = []
         for stream in self._intervals:
             if self.liveness.is_up(stream.kind):
-                out += self._scope.status.flows(stream, {})
+                out += self._scope.status.complete(stream)
         return out
 
     def wake(self, now: Now, *, held: bool) -> tuple[list[Effect], list[Stream]]:

@@ -233,10 +233,12 @@ class Session:
     def _upstream_of(self, stream: Stream) -> Upstream:
         """How its source stands; where nothing comes, with the cause that is known by now."""
         upstream = stream.upstream
-        if upstream.state in ("never_connected", "stale"):
-            why = self._context.why_not(stream.stream_key.venue)
-            return evolve(upstream, problem=why or upstream.problem)
-        return upstream
+        if upstream.state == "live":
+            return upstream
+        own, why = upstream.problem, self._context.why_not(stream.stream_key.venue)
+        if not why or own in why:
+            return upstream
+        return evolve(upstream, problem=f"{own} ({why})")
 
     async def _missed(self, topic: Topic, since: Since) -> Missed | None:
         async with self._context.work.turn(self._asker, 0):  # most have missed little
