@@ -18,7 +18,6 @@ from test_rest import Exchange, answer, client_of
 from test_websocket import Peer, frame
 
 from trio_feed import errors
-from trio_feed.dialects import MOST_WEIGHT, HttpDialect, RestDialect, whole_number
 from trio_feed.instants import Mono
 from trio_feed.net.budgets import Weights
 from trio_feed.net.limits import LONGEST_BAN_S, FrameBudget
@@ -27,6 +26,7 @@ from trio_feed.net.rest import open_rest
 from trio_feed.net.route import Route
 from trio_feed.net.tunnel import open_tunnel
 from trio_feed.net.websocket import Deadlines, open_websocket
+from trio_feed.rest_dialects import MOST_WEIGHT, HttpDialect, RestDialect, whole_number
 from trio_feed.settings import ProxySettings, Secret
 from trio_feed.venues.binance.spot import DIALECT as BINANCE
 from trio_feed.venues.okx.venue import DIALECT as OKX

@@ -268,11 +268,11 @@ async def test_sent_away_after_what_is_queued(autojump_clock: trio.abc.Clock) ->
         client.stall()
         node.publish(0)
         node.publish(1)
-        client.session.leave(1012, "restart", '{"type":"reconnect","after_ms":5}')
+        client.session.sender.leave(1012, "restart", '{"type":"reconnect","after_ms":5}')
         # Nothing is handed to it any more, although it is still here with its last words.
         assert (not client.session.engaged, node.metrics.subscriptions._value.get()) == (True, 0)
         assert all(topic.subscriptions == {} for topic in node.hub.topics)
-        client.session.leave(1000, "again", "{}")
+        client.session.sender.leave(1000, "again", "{}")
         node.publish(2)
         await client.request(type="ping")
         client.reading.set()
@@ -292,7 +292,7 @@ async def test_a_client_that_left_is_not_subscribed_by_what_it_had_asked(
 
         async def leave_meanwhile(*args: Any, **more: Any) -> Any:
             rows = await quick(*args, **more)
-            client.session.leave(1012, "restart", '{"type":"last message"}')
+            client.session.sender.leave(1012, "restart", '{"type":"last message"}')
             return rows
 
         node.store.history = leave_meanwhile  # type: ignore[method-assign]

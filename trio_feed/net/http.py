@@ -19,10 +19,10 @@ import httpx
 import trio
 from attrs import frozen
 
-from ..dialects import MALFORMED
 from ..environment import mono
 from ..errors import RestError, TunnelError
 from ..instants import Mono
+from ..rest_dialects import MALFORMED
 from .route import Exit, Route
 from .tls import start_tls
 from .urls import RestUrl

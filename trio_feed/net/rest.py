@@ -2,8 +2,8 @@
 
 Every exit has connections (:mod:`.http`) and a weight budget of its own; which exit is next is the
 route's decision.  What an answer says about limits and refusals is read by the venue's dialect
-(:mod:`trio_feed.dialects`).  A host that wants no calls is left alone until the end that it named
-has come, by every exit.
+(:mod:`trio_feed.rest_dialects`).  A host that wants no calls is left alone until the end that it
+named has come, by every exit.
 
 What a remote says is bounded and never ends the process: whatever its parsers raise is caught in
 :meth:`RestClient._read`, the request goes on without it, and the log says so now and then.
@@ -19,11 +19,11 @@ import structlog
 import trio
 from attrs import evolve, field, frozen
 
-from ..dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..environment import mono
 from ..errors import NetworkError, RateLimited, RestError, RestRefused, TunnelTimeout
 from ..instants import Exchange, Mono
 from ..model.escapes import with_whole_characters
+from ..rest_dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..telemetry import Spans
 from .budgets import Weights
 from .http import HttpPool, Request, Response, unpack

@@ -16,7 +16,7 @@ import trio_websocket
 import wsproto.utilities
 from attrs import frozen
 
-from ..dialects import MALFORMED
+from ..rest_dialects import MALFORMED
 from .counted_stream import CountedStream
 from .transport import (
     RECEIVE_BYTES,

@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..settings import AuthSettings, PublisherSettings
-from . import messages, parsing, protocol
+from . import parsing, protocol
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
 from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
@@ -27,6 +27,8 @@ from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
 from .fanout.transport import TextTransport, Transport
 from .fanout.waiting import WaitingBytes
+from .mounted import MountedRoutes
+from .mounts import Conversation, Mount, Opening
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .protocol import RequestError
@@ -45,7 +47,8 @@ class PushApp:
     """The open sessions, and what they and the routes need.
 
     ``report`` tells the feeds' part of the status page, ``waiting`` are the bytes that wait for all
-    clients.  ``klines`` False leaves out the WebSocket endpoint.  ``origins``: pages of others that
+    clients.  ``klines`` False leaves out the WebSocket endpoint.  ``mounts`` are what
+    else is served, each under its prefix.  ``origins``: pages of others that
     may read answers (CORS); who else may ask at all is checked before.
     """
 
@@ -54,11 +57,12 @@ class PushApp:
     requests: RequestLimits
     settlement: SettlementEndpoint
     klines: bool = True
+    mounts: tuple[Mount, ...] = ()
     waiting: WaitingBytes = field(factory=WaitingBytes)
     origins: tuple[str, ...] = ()
-    sessions: set[Session] = field(factory=set)
+    sessions: set[Conversation] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
-    _unused_since: dict[Session, float] = field(factory=dict)
+    _unused_since: dict[Conversation, float] = field(factory=dict)
 
     def asgi(self, *, with_admin: bool = True) -> Starlette:
         """The ASGI application.  Every request is served until it ends or is cancelled.
@@ -79,18 +83,30 @@ class PushApp:
                 *(pages.admin() if with_admin else []),
                 *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
+                *(self._mounted(mount).under_prefix() for mount in self.mounts),
                 WebSocketRoute("/{path:path}", _no_endpoint),
             ],
-            middleware=[
-                Middleware(
-                    _Cors,
-                    allow_origins=self.origins,
-                    allow_methods=("GET", "HEAD"),
-                    expose_headers=("Retry-After",),
-                )
-            ],
+            middleware=self._middleware(),
             exception_handlers=_HANDLERS,
         )
+
+    def mount_asgi(self, mount: Mount) -> Starlette:
+        """The ASGI application of one mount on a bind of its own, without its prefix."""
+        routes = self._mounted(mount).at_root()
+        middleware = self._middleware()
+        return Starlette(routes=routes, middleware=middleware, exception_handlers=_HANDLERS)
+
+    def _mounted(self, mount: Mount) -> MountedRoutes:
+        return MountedRoutes(mount, self.context.work, self._converse)
+
+    def _middleware(self) -> list[Middleware]:
+        cors = Middleware(
+            _Cors,
+            allow_origins=self.origins,
+            allow_methods=("GET", "HEAD"),
+            expose_headers=("Retry-After",),
+        )
+        return [cors]
 
     def admin_asgi(self) -> Starlette:
         """The ASGI application of the operators' port: probes, metrics and status, which no client
@@ -129,8 +145,7 @@ class PushApp:
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""
         for session in list(self.sessions):
-            text = messages.reconnect(after_ms())
-            session.leave(protocol.RESTARTING, "service restart", text)
+            session.restarting(after_ms())
 
     def replace_keys(self, auth: AuthSettings, publishers: tuple[PublisherSettings, ...]) -> None:
         """Who may come in from now on.  Connections of a key that is gone end at once.  Raises
@@ -165,11 +180,9 @@ class PushApp:
                 if session.engaged:
                     self._unused_since.pop(session, None)
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
-                    problem = f"neither subscribed nor authenticated for {after_s:g} s"
-                    text = messages.error(protocol.REFUSED, problem, self.context.now_ms())
-                    session.leave(protocol.POLICY, problem, text)
+                    session.unused(f"neither subscribed nor authenticated for {after_s:g} s")
 
-    def _throttled(self, websocket: WebSocket, session: Session) -> Receive:
+    def _throttled(self, websocket: WebSocket, session: Conversation) -> Receive:
         """The client's messages within its rate limit; those beyond it are refused."""
         bucket = self.requests.bucket()
 
@@ -179,12 +192,10 @@ class PushApp:
                 if verdict is Verdict.SERVE:
                     break
                 problem = f"more than {self.requests.per_s:g} requests a second"
-                echo = parsing.peek_echo(text)
                 if verdict is Verdict.REFUSE:
-                    session.refuse(protocol.TOO_MANY, problem, echo)
+                    session.too_many(problem, text)
                 else:
-                    last = messages.error(protocol.TOO_MANY, problem, self.context.now_ms(), echo)
-                    session.leave(protocol.POLICY, "too many requests", last)
+                    session.flooded(problem, text)
             return text
 
         return receive
@@ -196,15 +207,30 @@ class PushApp:
             await websocket.send_denial_response(denial)
             return
         parsing.check_parameters(websocket.query_params.multi_items())
+        await self._converse(websocket, self._native)
+
+    def _native(self, opening: Opening) -> Session:
+        return Session(
+            self.context,
+            opening.transport,
+            deflated=opening.deflated,
+            host=opening.host,
+            account=opening.account,
+        )
+
+    async def _converse(
+        self, websocket: WebSocket, make: Callable[[Opening], Conversation]
+    ) -> None:
+        """Accept, and serve the client until it has gone."""
         await websocket.accept()
         stream: Transport | None = getattr(websocket.state, "stream", None)
-        session = Session(
-            self.context,
+        opening = Opening(
             TextTransport(websocket.send_text) if stream is None else stream,
             deflated=stream is not None and getattr(websocket.state, "deflate", False),
             host=websocket.client.host if websocket.client else "",
             account=getattr(websocket.state, "account", None),
         )
+        session = make(opening)
         receive = self._throttled(websocket, session)
         self.sessions.add(session)
         try:

@@ -6,8 +6,6 @@ Requests are answered one after the other.  What is sent goes through :mod:`.fan
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
-import trio
 from attrs import evolve, frozen
 
 from ..bus.base import Stream, Upstream
@@ -25,11 +23,14 @@ from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
+from .fanout.voice import NativeVoice
 from .fanout.waiting import Account
 from .private.session import PrivateAccess, PrivateSession
 from .protocol import (
     HISTORY_FAILED,
+    POLICY,
     REFUSED,
+    RESTARTING,
     TOO_MANY,
     Authenticate,
     Echo,
@@ -43,8 +44,6 @@ from .protocol import (
     Unsubscribe,
     echo_of,
 )
-
-log = structlog.get_logger()
 
 Receive = Callable[[], Awaitable[str | bytes | None]]
 """The client's next message; None: it has gone."""
@@ -99,8 +98,9 @@ class Session:
         self._context = context
         hub, limits, now_ms = context.hub, context.limits, context.now_ms
         queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
+        voice = NativeVoice(now_ms)
         self.sender = ClientSender(
-            hub, queue, now_ms, context.metrics, transport, deflated=deflated
+            hub, queue, now_ms, context.metrics, transport, voice, deflated=deflated
         )
         self._asker = asker_at(host, self.sender.client_id)
         self._private: PrivateSession | None = None
@@ -133,28 +133,34 @@ class Session:
         ``close`` closes the connection with a code and a reason.  Raises what ``receive``,
         ``close`` and the transport raise.
         """
-        self._context.metrics.clients.inc()
-        log.debug("client.connected", client_id=self.client_id)
-        reading = trio.CancelScope()
-        try:
-            async with trio.open_nursery() as nursery:
-                self.sender.start(nursery, reading, close)
-                self._private = PrivateSession(self._context.access, self.sender, nursery)
-                self.sender.reply(self._welcome())
-                try:
-                    with reading:
-                        await self._read(receive)
-                finally:
-                    self._private.close()
-                    self.sender.close()
-        finally:
-            self.sender.ended()
-            self._context.metrics.clients.dec()
-            log.debug("client.gone", client_id=self.client_id)
+        async with self.sender.serving(close) as nursery:
+            self._private = PrivateSession(self._context.access, self.sender, nursery)
+            self.sender.reply(self._welcome())
+            try:
+                await self._read(receive)
+            finally:
+                self._private.close()
 
-    def leave(self, code: int, reason: str, last_message: str) -> None:
-        """Send ``last_message`` after what is queued, then close with ``code``."""
-        self.sender.leave(code, reason, last_message)
+    # From the app: see mounts.Conversation
+
+    def too_many(self, problem: str, text: str | bytes) -> None:
+        """The request ``text`` is beyond the client's rate."""
+        self.refuse(TOO_MANY, problem, parsing.peek_echo(text))
+
+    def flooded(self, problem: str, text: str | bytes) -> None:
+        """It does not pause."""
+        now, echo = self._context.now_ms(), parsing.peek_echo(text)
+        last = messages.error(TOO_MANY, problem, now, echo)
+        self.sender.leave(POLICY, "too many requests", last)
+
+    def unused(self, problem: str) -> None:
+        """The connection is of no use to the client."""
+        text = messages.error(REFUSED, problem, self._context.now_ms())
+        self.sender.leave(POLICY, problem, text)
+
+    def restarting(self, after_ms: int) -> None:
+        """The service ends; the client should come back after so long."""
+        self.sender.leave(RESTARTING, "service restart", messages.reconnect(after_ms))
 
     def end_if_revoked(self) -> None:
         """See :meth:`.PrivateSession.end_if_revoked`."""
@@ -253,8 +259,8 @@ class Session:
         if self.sender.leaving:
             return
         sender = self.sender
-        prefix = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
-        subscription = Subscription(sender, topic, request, prefix)
+        form = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
+        subscription = Subscription(sender, topic, request, form)
         stream, now = topic.stream, self._context.now_ms()
         if body is not None:
             sender.queue(messages.history_data(body, now, request.id), subscription)
@@ -265,14 +271,14 @@ class Session:
         )
         sender.queue(confirmed, subscription)
         for message, left_out in back.messages if back is not None else ():
-            frame = prefix.frame(message, left_out)
+            frame = form.frame(message, left_out)
             sender.queue_frame(QueuedFrame(frame, now, False, subscription, message, left_out))
         if back is None and stream.latest is not None:
-            frame = prefix.frame(encoded_once(stream.latest), snapshot=True)
+            frame = form.frame(encoded_once(stream.latest), snapshot=True)
             sender.queue_frame(QueuedFrame(frame, now, key=subscription))
         if request.provisional and stream.provisional is not None:
             ahead = encoded_once(stream.provisional)
-            frame = prefix.frame(ahead, snapshot=True)
+            frame = form.frame(ahead, snapshot=True)
             sender.queue_frame(QueuedFrame(frame, now, False, subscription, ahead))
         sender.subscribe(subscription)
         if stream.status is not None:

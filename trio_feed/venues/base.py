@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 from attrs import frozen
 
 from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
-from ..dialects import RestDialect
 from ..model import BookUpdate, Instrument, Interval, Kline, Trade
+from ..rest_dialects import RestDialect
 from ..transactions import Answer, Question, Transaction
 from .instruments import Instruments
 from .rows import Rows

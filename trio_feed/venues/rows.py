@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 import msgspec
 from attrs import frozen
 
-from ..dialects import MALFORMED
 from ..errors import BadMessage
+from ..rest_dialects import MALFORMED
 
 _T = TypeVar("_T")
 _Row = TypeVar("_Row")

@@ -1,4 +1,6 @@
-"""One numbered message for many clients: encoded once, framed once per distinct prefix."""
+"""One numbered message for many clients: encoded once, framed once per distinct form."""
+
+from typing import Protocol
 
 from attrs import define, frozen
 
@@ -10,18 +12,38 @@ from ..protocol import Target
 from .frames import deflate, text_frame
 
 
+class StreamForm(Protocol):
+    """How a subscription's messages are written, the same for all that have the same ``head``.
+
+    ``conflates``: a newer message may go in place of one that waits.
+    """
+
+    @property
+    def head(self) -> bytes: ...
+
+    @property
+    def conflates(self) -> bool: ...
+
+    def frame(
+        self, message: "EncodedMessage", left_out: int = 0, *, snapshot: bool = False
+    ) -> bytes | None:
+        """A whole frame; None: clients of this form do not get this message.  ``left_out``: so
+        many messages before this one are not sent.  ``snapshot``: it is the present state, not
+        news."""
+
+
 @frozen
 class Prefix:
-    """How one subscription's messages begin: the type, and the stream in the client's notation."""
+    """Our own form: the type and the stream in the client's notation, then what all share."""
 
     head: bytes
     deflated: bool
+    conflates: bool = True
 
     def frame(
         self, message: "EncodedMessage", left_out: int = 0, *, snapshot: bool = False
     ) -> bytes:
-        """``left_out``: so many messages before this one are not sent.  ``snapshot``: this one
-        is the present state, not news."""
+        """See :meth:`StreamForm.frame`."""
         extra = f'"conflated":{left_out},' if left_out else ""
         if snapshot:
             extra += '"snapshot":true,'
@@ -54,7 +76,7 @@ class EncodedMessage:
     whole: bool
     open_ms: int | None
     final: bool
-    _message: Numbered
+    message: Numbered
     ephemeral: bool = False
     provisional: bool = False
     _tail: bytes = b""
@@ -69,7 +91,7 @@ class EncodedMessage:
     def tail(self, *, deflated: bool) -> bytes:
         """What follows the subscriber's prefix."""
         if not self._tail:
-            self._tail = messages.data_tail(self._message, self.sent_ms).encode()
+            self._tail = messages.data_tail(self.message, self.sent_ms).encode()
         if not deflated:
             return self._tail
         if not self._deflated:

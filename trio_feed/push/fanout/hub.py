@@ -1,6 +1,6 @@
 """The hub of a node: from the bus to this node's subscribers.  Synchronous.
 
-A message is encoded once, framed once per distinct prefix, and pushed to the clients, which write
+A message is encoded once, framed once per distinct form, and pushed to the clients, which write
 it to their sockets at once or queue it (``coalescing``).  A subscriber joins in the synchronous
 moment in which its history is taken, so there is neither gap nor overlap.
 """
@@ -19,7 +19,7 @@ from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
 from .send_queue import QueuedFrame
-from .topics import FanOut, Subscriber, Subscription, Topic, Topics
+from .topics import FanOut, Subscription, Topic, Topics
 
 _SAMPLED = 64
 
@@ -78,8 +78,8 @@ class Hub:
         status = StatusMessage(stream.stream_key, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
-            subscription.subscriber.topic_closed(topic)
-            self.unsubscribe(subscription.subscriber, topic)
+            subscription.subscriber.topic_closed(subscription)
+            self.unsubscribe(subscription)
         self._all.remove(topic)
 
     def aliased(self, native: str, symbol: str) -> None:
@@ -137,19 +137,17 @@ class Hub:
 
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
-        client to the same topic replaces the first."""
+        client to the same topic, under the same name, replaces the first."""
         topic = subscription.topic
         topic.stream.keep()
-        if subscription.subscriber not in topic.subscriptions:
+        if subscription.at_topic not in topic.subscriptions:
             self._metrics.subscriptions.inc()
-        topic.subscriptions[subscription.subscriber] = subscription
+        topic.subscriptions[subscription.at_topic] = subscription
 
-    def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> bool:
-        """False: there was no such subscription."""
-        if topic.subscriptions.pop(subscriber, None) is None:
-            return False
-        self._metrics.subscriptions.dec()
-        return True
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """It gets no more; nothing happens where it is none of its topic's any more."""
+        if subscription.topic.subscriptions.pop(subscription.at_topic, None) is not None:
+            self._metrics.subscriptions.dec()
 
 
 @frozen(eq=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .encoded import EncodedMessage, Prefix
+from .encoded import EncodedMessage, StreamForm
 from .waiting import Account
 
 BURST_MS = 2_000
@@ -102,17 +102,19 @@ class SendQueue:
         self._count(entry, 1)
         return True
 
-    def conflate(self, key: object, message: EncodedMessage, prefix: Prefix) -> bool:
+    def conflate(self, key: object, message: EncodedMessage, form: StreamForm) -> bool:
         """Let ``message`` go instead of the last that waits for the same subscription.  False: what
         waits there, if anything, must go too."""
         entry = self._newest.get(key)
         if entry is None or entry.message is None or not message.replaces(entry.message):
             return False
+        if not form.conflates:
+            return False
         self._count(entry, -1)
         if not message.ephemeral:  # which has no number that could be left out
             entry.left_out += message.offset - entry.message.offset
         entry.message = message
-        entry.frame = prefix.frame(message, entry.left_out)
+        entry.frame = form.frame(message, entry.left_out) or b""
         self._count(entry, 1)
         return True
 

@@ -4,7 +4,8 @@ Pushes never wait: a client whose send queue is full, or that takes no byte for 
 disconnected and learns from where to resume.  Replies do wait (``wait_capacity``), which slows down
 no client but one that asks faster than it reads."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -15,15 +16,14 @@ from attrs import frozen
 
 from ...metrics import Metrics
 from ...model import StatusMessage
-from .. import messages
-from ..protocol import SLOW_CLIENT
 from .encoded import EncodedMessage
 from .frames import PING, reply_frame
 from .hub import Hub
 from .resume import resume_points
 from .send_queue import QueuedFrame, SendQueue
-from .topics import Subscription, Topic
+from .topics import Subscription
 from .transport import Transport
+from .voice import Voice
 from .writer import Writer
 
 log = structlog.get_logger()
@@ -51,10 +51,11 @@ class ClientTimeouts:
 
 
 class ClientSender:
-    """Made by the session, which calls :meth:`start` first and :meth:`close` last.
+    """Made by the session, which serves its client inside of :meth:`serving`.
 
-    ``queue`` holds what the socket does not take at once.  ``deflated``: the client has agreed to
-    permessage-deflate without context takeover.  ``leaving``: its last message is queued.
+    ``queue`` holds what the socket does not take at once.  ``voice`` has the words for what the
+    sender says by itself.  ``deflated``: the client has agreed to permessage-deflate without
+    context takeover.  ``leaving``: its last message is queued.
     """
 
     def __init__(
@@ -64,15 +65,17 @@ class ClientSender:
         now_ms: Callable[[], float],
         metrics: Metrics,
         transport: Transport,
+        voice: Voice,
         *,
         deflated: bool,
     ) -> None:
         self.client_id = str(uuid4())
-        self.subscriptions: dict[Topic, Subscription] = {}
+        self.subscriptions: dict[object, Subscription] = {}
+        """By :attr:`.Subscription.at_client`."""
         self.leaving = False
         self.deflated = deflated
         self._hub, self._queue, self._now_ms, self._metrics = hub, queue, now_ms, metrics
-        self._transport = transport
+        self._transport, self._voice = transport, voice
         self._writer = Writer(transport, queue, hub.coalescer, hub.sample)
         self._nursery: trio.Nursery
         self._reading: trio.CancelScope
@@ -81,20 +84,33 @@ class ClientSender:
         self._pinged_at = self._moved_at = trio.current_time()
         self._moved_bytes = 0
 
-    def start(
-        self,
-        nursery: trio.Nursery,
-        reading: trio.CancelScope,
-        close: Close,
-    ) -> None:
-        """Before anything else.  What the transport raises comes out of ``nursery``; ``leave``
-        cancels ``reading`` and then calls ``close`` with a code and a reason."""
-        self._nursery, self._reading, self._close = nursery, reading, close
-        self._writer.start(nursery)
+    @asynccontextmanager
+    async def serving(self, close: Close) -> AsyncIterator[trio.Nursery]:
+        """The client is connected during the block, which reads its requests.
 
-    def close(self) -> None:
-        """The session is over: leave no subscription behind, and write no more unless a last
-        message is under way."""
+        ``leave`` cancels the block, then ``close`` is called with a code and a reason.  At the end
+        no subscription is left, and nothing more is written unless a last message is under way.
+        What the transport raises comes out of here.
+        """
+        self._metrics.clients.inc()
+        log.debug("client.connected", client_id=self.client_id)
+        self._close, self._reading = close, trio.CancelScope()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._writer.start(nursery)
+                try:
+                    with self._reading:
+                        yield nursery
+                finally:
+                    self._end()
+        finally:
+            self.count_bytes()
+            self._metrics.push_failed.inc(self._queue.pushes)  # what never will be written
+            self._metrics.clients.dec()
+            log.debug("client.gone", client_id=self.client_id)
+
+    def _end(self) -> None:
         self.unsubscribe_all()
         if not self.leaving:
             self.leaving = True
@@ -121,7 +137,7 @@ class ClientSender:
         """A push.  Never waits; a client that does not read is disconnected (4408)."""
         if self._writer.write(frame):
             return
-        if self._queue.conflate(subscription, message, subscription.prefix):
+        if self._queue.conflate(subscription, message, subscription.form):
             self._conflated += 1
             self._metrics.conflated.inc()
         else:
@@ -129,30 +145,34 @@ class ClientSender:
 
     def send_status(self, subscription: Subscription, status: StatusMessage) -> None:
         """The upstream of a stream changed its state."""
-        request, now = subscription.request, self._now_ms()
-        own = request.target.splice(request.subscription_id)
-        frame = reply_frame(messages.stream_status(own, status, now), deflated=self.deflated)
-        self._push(QueuedFrame(frame, now, True, subscription))
+        text = self._voice.status(subscription, status)
+        if text is not None:
+            frame = reply_frame(text, deflated=self.deflated)
+            self._push(QueuedFrame(frame, self._now_ms(), True, subscription))
 
-    def topic_closed(self, topic: Topic) -> None:
+    def topic_closed(self, subscription: Subscription) -> None:
         """A topic that the client subscribed to exists no more."""
-        self.subscriptions.pop(topic, None)
+        self.subscriptions.pop(subscription.at_client, None)
 
     # From the session
 
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the client gets the topic's messages."""
         self._hub.subscribe(subscription)
-        self.subscriptions[subscription.topic] = subscription
+        self.subscriptions[subscription.at_client] = subscription
 
-    def unsubscribe(self, topic: Topic) -> bool:
-        """False: there was no such subscription."""
-        self.subscriptions.pop(topic, None)
-        return self._hub.unsubscribe(self, topic)
+    def unsubscribe(self, at_client: object) -> bool:
+        """``at_client``: see :attr:`.Subscription.at_client`.  False: there was no such
+        subscription."""
+        subscription = self.subscriptions.pop(at_client, None)
+        if subscription is None:
+            return False
+        self._hub.unsubscribe(subscription)
+        return True
 
     def unsubscribe_all(self) -> None:
-        for topic in self.subscriptions:
-            self._hub.unsubscribe(self, topic)
+        for subscription in self.subscriptions.values():
+            self._hub.unsubscribe(subscription)
         self.subscriptions.clear()
 
     def deliver(self, text: str) -> None:
@@ -185,11 +205,12 @@ class ClientSender:
         """Wait while too much is queued."""
         await self._writer.wait_capacity()
 
-    def leave(self, code: int, reason: str, last_message: str) -> None:
-        """Send ``last_message`` after what is queued, then close with ``code``."""
+    def leave(self, code: int, reason: str, last_message: str | None) -> None:
+        """Send ``last_message``, if any, after what is queued, then close with ``code``."""
         if self.leaving:
             return
-        self.reply(last_message)
+        if last_message is not None:
+            self.reply(last_message)
         self.leaving = True
         self.unsubscribe_all()
         self._reading.cancel()
@@ -204,7 +225,8 @@ class ClientSender:
         since = resume_points(self.subscriptions.values(), waiting)
         self._metrics.push_failed.inc(self._queue.pushes + (unsent is not None))
         self._queue.clear()
-        self.leave(SLOW_CLIENT, "too slow", messages.reconnect(0, since))
+        farewell = self._voice.slow(since)
+        self.leave(farewell.code, farewell.reason, farewell.text)
         self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
 
     def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
@@ -227,11 +249,6 @@ class ClientSender:
             self._queue.put(QueuedFrame(PING, self._now_ms()))
             self.flush()
         return self._queue.size
-
-    def ended(self) -> None:
-        """The connection is closed: count what was written and what never will be."""
-        self.count_bytes()
-        self._metrics.push_failed.inc(self._queue.pushes)
 
     def count_bytes(self) -> None:
         """Add to the metric what was written since the last time."""

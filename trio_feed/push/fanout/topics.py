@@ -11,30 +11,45 @@ from attrs import define, field
 from ...bus.base import Stream
 from ...model import ChannelKey, Interval, Series, StatusMessage, StreamKey
 from ..protocol import REFUSED, RequestError, Subscribe, Target
-from .encoded import EncodedMessage, Prefix
+from .encoded import EncodedMessage, StreamForm
 
 
 class Subscriber(Protocol):
     """One connected client.  Nothing here waits; a client that is too slow is dropped."""
 
     def push(self, subscription: "Subscription", message: EncodedMessage, frame: bytes) -> None:
-        """A message, framed in the subscription's prefix."""
+        """A message, framed in the subscription's form."""
 
     def send_status(self, subscription: "Subscription", status: StatusMessage) -> None:
         """The stream's upstream changed its state."""
 
-    def topic_closed(self, topic: "Topic") -> None:
+    def topic_closed(self, subscription: "Subscription") -> None:
         """The topic is removed, and the subscription with it."""
 
 
 @define(eq=False)
 class Subscription:
-    """One client's subscription to one topic; ``prefix`` begins each of its messages."""
+    """One client's subscription to one topic; ``form`` is how its messages are written.
+
+    ``name``: what the client calls the stream, where it may have several of one topic; a second
+    subscription of the same name, or else to the same topic, replaces the first.
+    """
 
     subscriber: Subscriber
     topic: "Topic"
     request: Subscribe
-    prefix: Prefix
+    form: StreamForm
+    name: str = ""
+
+    @property
+    def at_topic(self) -> object:
+        """Its key among the subscriptions of its topic."""
+        return (self.subscriber, self.name) if self.name else self.subscriber
+
+    @property
+    def at_client(self) -> object:
+        """Its key among the subscriptions of its client."""
+        return self.name or self.topic
 
 
 @define(eq=False)
@@ -45,19 +60,21 @@ class FanOut:
     message: EncodedMessage
     rest: deque[Subscription]
     timed: bool
-    _frames: dict[bytes, bytes] = field(factory=dict)
+    _frames: dict[bytes, bytes | None] = field(factory=dict)
 
     def step(self, most: int) -> bool:
         """Hand it to ``most`` more of them.  True: that was the last."""
         for _ in range(min(most, len(self.rest))):
             subscription = self.rest.popleft()
-            subscriber, prefix = subscription.subscriber, subscription.prefix
-            if subscription.topic.subscriptions.get(subscriber) is not subscription:
+            form, there = subscription.form, subscription.topic.subscriptions
+            if there.get(subscription.at_topic) is not subscription:
                 continue
-            frame = self._frames.get(prefix.head)
-            if frame is None:
-                frame = self._frames[prefix.head] = prefix.frame(self.message)
-            subscriber.push(subscription, self.message, frame)
+            if form.head in self._frames:
+                frame = self._frames[form.head]
+            else:
+                frame = self._frames[form.head] = form.frame(self.message)
+            if frame is not None:
+                subscription.subscriber.push(subscription, self.message, frame)
         return not self.rest
 
 
@@ -67,7 +84,7 @@ class Topic:
     ``under_way``: messages that some have not been given yet."""
 
     stream: Stream
-    subscriptions: dict[Subscriber, Subscription] = field(factory=dict)
+    subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
 
     @property

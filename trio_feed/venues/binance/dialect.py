@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
-from ...dialects import (
+from ...rest_dialects import (
     MOST_WEIGHT,
     ExchangeDialect,
     Limited,
@@ -28,7 +28,7 @@ _BANNED_UNTIL = re.compile(rb"banned until (\d{13})(?!\d)")
 
 
 class BinanceDialect(ExchangeDialect):
-    """A :class:`~trio_feed.dialects.RestDialect`."""
+    """A :class:`~trio_feed.rest_dialects.RestDialect`."""
 
     hints: Mapping[int, str] = {
         **ExchangeDialect.hints,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ...dialects import MALFORMED
 from ...errors import BadMessage
+from ...rest_dialects import MALFORMED
 from ..base import Ack, Event, GoingAway, Ignored
 from ..instruments import Instruments
 from .events import MAKERS, READERS

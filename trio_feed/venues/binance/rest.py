@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 import msgspec
 
-from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
+from ...rest_dialects import MALFORMED
 from ..rows import Rows, read_rows
 from .events import CONTRACTS, aggregate, decode_depth, snapshot
 from .forms import AggRow, Count, Form, Whole

@@ -7,8 +7,8 @@ the pong within a minute; candles are pushed every 2 s (``1s``: every second).
 from collections.abc import Sequence
 
 from ...core.streams import BookRule, Kind, Stream, TradeIds
-from ...dialects import RestDialect
 from ...model import Instrument, Interval
+from ...rest_dialects import RestDialect
 from ..base import Event, Heartbeat, Plan, RestQuestion
 from ..instruments import Instruments
 from ..names import joined

@@ -12,8 +12,8 @@ another contract after each delivery, so its candles would change from one to th
 from collections.abc import Sequence
 
 from ...core.streams import BookRule, Kind, Stream, TradeIds
-from ...dialects import RestDialect
 from ...model import Instrument, Interval
+from ...rest_dialects import RestDialect
 from ..base import Event, Heartbeat, Plan, RestQuestion
 from ..instruments import Instruments
 from ..names import joined

@@ -7,14 +7,14 @@ windows are two seconds long.
 import re
 from collections.abc import Mapping
 
-from ...dialects import ExchangeDialect, Limited
+from ...rest_dialects import ExchangeDialect, Limited
 
 _TOO_MANY = re.compile(rb'\s*\{\s*"code"\s*:\s*"500(?:11|61)"')
 """50011: of the address or user; 50061: of the sub-account.  The code stands first in an answer."""
 
 
 class OkxDialect(ExchangeDialect):
-    """A :class:`~trio_feed.dialects.RestDialect`."""
+    """A :class:`~trio_feed.rest_dialects.RestDialect`."""
 
     def limited(self, status: int, headers: Mapping[str, str], body: bytes) -> Limited | None:
         if limited := super().limited(status, headers, body):

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 
 from ...core.streams import KlineUpdate
-from ...dialects import MALFORMED
 from ...errors import BadMessage
 from ...model import (
     INT_MAX,
@@ -34,6 +33,7 @@ from ...model import (
     parse_price,
     parse_time_ms,
 )
+from ...rest_dialects import MALFORMED
 from ..base import Ack, Event, GoingAway, Ignored, Pong
 from ..instruments import Instruments
 from .forms import (

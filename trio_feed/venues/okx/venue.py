@@ -16,9 +16,9 @@ import msgspec
 
 from ...core.calendar import length_ms
 from ...core.streams import BookRule, Kind, Stream, TradeIds
-from ...dialects import MALFORMED, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from ...rest_dialects import MALFORMED, RestDialect
 from ..base import Frame, Heartbeat, Plan, RestQuestion
 from ..names import dashed
 from ..rows import Rows, read_rows

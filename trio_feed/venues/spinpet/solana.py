@@ -26,8 +26,8 @@ import msgspec
 from attrs import frozen
 from base58 import b58decode
 
-from ...dialects import MALFORMED
 from ...errors import BadMessage
+from ...rest_dialects import MALFORMED
 from ..base import Ack
 
 COMMITMENTS = ("processed", "confirmed", "finalized")

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from ...dialects import MALFORMED
 from ...errors import BadMessage
+from ...rest_dialects import MALFORMED
 from ...transactions import SignaturePage, SignatureRow
 from .solana import MOST_SLOTS, TransactionLogs, is_signature, sample
 

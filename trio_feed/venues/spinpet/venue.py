@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from attrs import Attribute, evolve, field, frozen
 
 from ...core.streams import BookRule, Kind, Stream, TradeIds
-from ...dialects import HttpDialect, RestDialect
 from ...errors import BadMessage
 from ...model import BookUpdate, Instrument, Interval, Kline, Price, Trade
+from ...rest_dialects import HttpDialect, RestDialect
 from ...transactions import (
     Answer,
     AskBlockTime,
