@@ -310,7 +310,9 @@ def test_settings_that_are_wrong(assignments: list[str], path: str) -> None:
     assert "short" not in str(caught.value).split()
 
 
-@pytest.mark.parametrize("words", [["--user", "1001"], ["--publisher"]])
+@pytest.mark.parametrize(
+    "words", [["--user", "1001"], ["--publisher"], ["--publisher", "--broadcast"]]
+)
 def test_the_key_command_prints_what_the_settings_take(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -319,14 +321,19 @@ def test_the_key_command_prints_what_the_settings_take(
     (tmp_path / "keys.toml").write_text(out)
     settings = load([tmp_path / "keys.toml"])
     key = out.split("\n")[0].split()[-1]
-    if words == ["--publisher"]:
+    if words[0] == "--publisher":
+        (publisher,) = settings.settlement.publishers
+        assert publisher.broadcast is ("--broadcast" in words)
         assert Publishers(settings.settlement.publishers).authenticate(f"Bearer {key}") == "alice"
     else:
         assert Authenticator(settings.auth).authenticate(Secret(key), NOW_MS).user_id == 1001
 
 
 def test_the_key_command_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["key"], ["key", "--user", "0"], ["key", "--user", "1", "--name", 'a"b']):
+    for words in (
+        ["key"], ["key", "--user", "0"], ["key", "--user", "1", "--name", 'a"b'],
+        ["key", "--user", "1", "--broadcast"],
+    ):  # fmt: skip
         with pytest.raises(SystemExit):
             main(words)
     assert "is not a user's number" in capsys.readouterr().err
