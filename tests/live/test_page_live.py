@@ -122,6 +122,77 @@ async def test_a_killed_feed_turns_stale_and_what_was_missing_comes(tmp_path: Pa
         assert page.complaints == []
 
 
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...of) { super(...of); sockets.push(this); }
+};
+"""
+DAY = """(async (hours) => {
+  const from = Math.floor(Date.now() / 1000) + 5;
+  let offset = 1e6, trade = 1e9;
+  const tell = (type, id, more) => {
+    const now = Date.now(), stream = { exchange: "binance_usdm", symbol: "BTCUSDT" };
+    const number = { subscription_id: `${id}-1`, epoch: 1, offset: ++offset };
+    const times = { event_time: now, received_at: now, source: "exchange" };
+    const data = { ...stream, ...number, ...times, ...more };
+    sockets.at(-1).onmessage({ data: JSON.stringify({ type, timestamp: now, data }) });
+  };
+  for (let second = 0; second < hours * 3600; second++) {
+    const time = from + second, open = 60000 + Math.round(Math.sin(second / 900) * 1000);
+    for (const is_final of [false, false, true]) {
+      const prices = { open, high: open + 9, low: open - 9, close: open + second % 7 };
+      const data = { time, ...prices, volume: 1.5, trades: 9, is_final, complete: true };
+      tell("kline_data", "kline", { interval: "1s", update_type: "update", data });
+    }
+    for (let each = 0; each < 5; each++) {
+      const side = each % 2 ? "buy" : "sell";
+      const data = { trade_id: ++trade, price: open, quantity: 0.25, side, time: time * 1000 };
+      tell("trade_data", "trade", { channel: "trade", data });
+    }
+    if (second % 600 === 599)
+      for (const status of ["stale", "repairing", "repaired"])
+        tell("stream_status", "kline", { interval: "1s", status, from: time - 3, to: time - 1 });
+    if (second % 60 === 0) await new Promise(requestAnimationFrame);  // it draws
+  }
+  return offset;
+})"""
+
+
+async def heap_bytes(page: Page) -> int:
+    await page.call("HeapProfiler.collectGarbage")
+    return int((await page.call("Runtime.getHeapUsage"))["usedSize"])
+
+
+async def test_a_day_of_messages_leaves_no_heap_behind(tmp_path: Path) -> None:
+    """24 hours of one-second candles, trades and outages, told to the page as fast as it takes
+    them."""
+    async with (
+        exchange() as (_, settings),
+        running(tmp_path, *settings) as service,
+        open_page(tmp_path / "profile", "about:blank") as page,
+    ):
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=KEEP_SOCKETS)
+        url = f"{await url_of(service)}/#binance_usdm/BTCUSDT/1s"
+        await page.call("Page.navigate", url=url)
+        await page.until(f"{CANDLES} && {STATE} === 'live'", CANDLES_WITHIN_S)
+        await page.evaluate(f"{DAY}(2)")  # what there is room for is full
+        before = await heap_bytes(page)
+        told = await page.evaluate(f"{DAY}(24)")
+        after = await heap_bytes(page)
+        print(
+            f"heap {before / 2**20:.1f} MiB, after {told - 1_000_000} messages {after / 2**20:.1f}"
+        )
+        last = await page.evaluate("document.querySelector('#last').textContent")
+        assert 58_990 < float(last.replace(",", "")) < 61_010, "it took them"
+        assert any("repaired" in row for row in await page.evaluate(REPAIRS))
+        tape = "document.querySelector('#tape tbody').innerText"
+        assert "0.25" in await page.evaluate(tape)
+        assert after < MOST_HEAP_BYTES
+        assert after < 1.5 * before
+        assert page.complaints == []
+
+
 async def test_it_resumes_when_the_service_starts_again(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         port = (await url_of(service)).rpartition(":")[2]
