@@ -1,4 +1,5 @@
-"""Autobahn's fuzzing client against an echo behind our own server; see ``scripts/conformance``."""
+"""Autobahn's fuzzing client against an echo behind our own server, and its fuzzing server against
+our own client; see ``scripts/conformance``."""
 
 import json
 import os
@@ -13,6 +14,7 @@ if __name__ == "__main__":  # the package lies beside this folder, installed or 
 
 import trio
 
+from scripts import conformance_client
 from trio_feed import logs
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
@@ -22,6 +24,7 @@ from trio_feed.push.edge.stream import bound_address
 from trio_feed.settings import LoggingSettings
 
 REPORT = Path("build/conformance")
+CLIENT_REPORT = Path("build/conformance-client")
 CASES = os.environ.get("CASES", "1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.1.1 9.2.1 9.5.1 9.6.1").split()
 LIMITS = ServerLimits(
     max_message_bytes=17 * 1024 * 1024,
@@ -80,11 +83,23 @@ async def judge(python2: str, folder: str) -> None:
 def main(python2: str, folder: str) -> int:
     """Returns the exit code."""
     logs.configure(LoggingSettings(level="error"), sys.stderr)
-    REPORT.mkdir(parents=True, exist_ok=True)
-    trio.run(judge, python2, folder)
-    results = json.loads((REPORT / "index.json").read_text())["trio_feed"]
+    code = 0
+    for report, judging in ((REPORT, judge), (CLIENT_REPORT, judge_client)):
+        report.mkdir(parents=True, exist_ok=True)
+        trio.run(judging, python2, folder)
+        code |= verdict(report)
+    return code
+
+
+async def judge_client(python2: str, folder: str) -> None:
+    await conformance_client.judge(python2, folder, CLIENT_REPORT, CASES)
+
+
+def verdict(report: Path) -> int:
+    """Print what came out; returns 1 where a case failed."""
+    results = json.loads((report / "index.json").read_text())["trio_feed"]
     for part in ("behavior", "behaviorClose"):
-        print(part, dict(Counter(case[part] for case in results.values())))
+        print(report.name, part, dict(Counter(case[part] for case in results.values())))
     bad = {
         name: case["behavior"]
         for name, case in results.items()
@@ -92,7 +107,7 @@ def main(python2: str, folder: str) -> int:
         or (case["behaviorClose"] not in GOOD_CLOSE and name not in OUT_OF_ORDER)
     }
     for name, behavior in sorted(bad.items()):
-        print(f"{name}: {behavior}, see {REPORT / 'index.html'}")
+        print(f"{name}: {behavior}, see {report / 'index.html'}")
     return int(bool(bad))
 
 

@@ -184,6 +184,22 @@ async def not_opened(handler, expected, url=URL):
 # ---------------------------------------------------------------- the good case
 
 
+async def test_a_ping_with_the_101_is_answered_before_the_consumer_speaks(autojump_clock):
+    """What came with the 101 was given to the consumer first (Autobahn's case 5.6)."""
+    frames = []
+
+    async def handler(peer):
+        await peer.accept(then=frame(PING, b"!") + frame(TEXT, b"hello"))
+        while (got := await peer.next_frame())[0] != CLOSE:
+            frames.append(got)
+        await peer.send(CLOSE, got[1])
+
+    async with exchange(handler) as network, connect(network) as socket:
+        await socket.send(await socket.receive())
+        await trio.testing.wait_all_tasks_blocked()
+    assert frames == [(PONG, b"!"), (TEXT, b"hello")]
+
+
 async def test_messages_both_ways(autojump_clock):
     requests, frames, closed = [], [], []
 

@@ -54,6 +54,8 @@ async def connect(
         raise HungUp from None
     stream.upgraded = True
     transport = FastTransport(stream, limits, trailing)
+    with suppress(TransportEnded):  # the first read says so
+        await transport._answer()  # what came with the 101
     nursery.start_soon(transport.attend, name="websocket attendant")
     return transport
 
@@ -158,7 +160,6 @@ class FastTransport:
 
     async def _fill(self) -> None:
         """One read.  What comes before the end is kept; then TransportEnded, ProtocolBroken."""
-        await self._answer()  # what came with the 101
         if (failure := self._splitter.failure) is not None:
             await self._refuse(failure)
         if self._closed is not None:
