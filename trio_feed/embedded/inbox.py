@@ -135,10 +135,15 @@ class Inbox:
 
     # Feed
 
+    @property
+    def is_full(self) -> bool:
+        """Too much is unread."""
+        return len(self._waiting) >= self._limit
+
     async def wait_room(self) -> bool:
-        """Wait while too much is unread; whether it had to."""
+        """Wait while it :attr:`is_full`; whether it had to."""
         waited = False
-        while len(self._waiting) >= self._limit:
+        while self.is_full:
             waited = True
             await self._held_back.park()
         return waited

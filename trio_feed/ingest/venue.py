@@ -36,7 +36,6 @@ from ..net.route import Route
 from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
 from ..supervise import Backoff
-from ..transactions import Transaction
 from ..venues import AnyInstrument, Instruments, Venue
 from ..venues.base import ChainVenue
 from . import instruments
@@ -44,8 +43,10 @@ from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
+from .intake import Intake, Outlet
 from .newcomers import Newcomers
 from .pool import Pool
+from .processor import Processor
 from .readiness import why_not_ready
 from .rest_clients import RestClients
 from .rules import rules_of
@@ -226,12 +227,16 @@ class VenueFeed:
         send_channel, receive_channel = trio.open_memory_channel[Incoming](
             max(1, self.settings.buffer_messages // BATCH)
         )
+        outlet: Outlet = send_channel
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._clients.open_rest(stack)
             self._chain = await self._open_chain(stack)
+            processor = Processor(self.driver, self._store, self._newcomers, self._chain)
+            if self._chain is None and EVERY not in self.settings.symbols:
+                outlet = Intake(send_channel, self._store, processor.take_now)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._process, receive_channel, name=f"{name} processor")
+            nursery.start_soon(processor.run, receive_channel, name=f"{name} processor")
             nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
             nursery.start_soon(run_loader, self.driver, self._store, name=f"{name} loader")
             nursery.start_soon(run_rotator, self.driver, self.pool, name=f"{name} rotator")
@@ -243,12 +248,12 @@ class VenueFeed:
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
-                self._apply(AnyInstrument(name, "token"), nursery, send_channel, None)
+                self._apply(AnyInstrument(name, "token"), nursery, outlet, None)
             else:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
                     nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
-                nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
+                nursery.start_soon(self._keep_instruments, rest, nursery, outlet, fetcher)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
@@ -272,7 +277,7 @@ class VenueFeed:
         self,
         rest: RestClient,
         nursery: trio.Nursery,
-        send_channel: trio.MemorySendChannel[Incoming],
+        outlet: Outlet,
         fetcher: Fetcher,
     ) -> Never:
         """The table at start, then again and again; what is listed or halted changes streams."""
@@ -291,7 +296,7 @@ class VenueFeed:
         )
         fresh: instruments.Copy | None = None
         while True:
-            self._apply(table, nursery, send_channel, fetcher)
+            self._apply(table, nursery, outlet, fetcher)
             if fresh is not None:  # it is in use before it is on the disk
                 await instruments.write(self._cache, fresh)
             settled = current and not self._symbols.awaited(table)
@@ -324,7 +329,7 @@ class VenueFeed:
         self,
         table: Instruments,
         nursery: trio.Nursery,
-        send_channel: trio.MemorySendChannel[Incoming],
+        outlet: Outlet,
         fetcher: Fetcher | None,
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
@@ -333,38 +338,7 @@ class VenueFeed:
             fetcher.instruments = table
 
         def fit() -> None:
-            self._apply(table, nursery, send_channel, fetcher)
+            self._apply(table, nursery, outlet, fetcher)
 
         self._fit = fit
-        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)
-
-    async def _process(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> None:
-        driver = self.driver
-        while True:
-            driver.held = True  # what comes meanwhile is not missing, it waits for room
-            await self._store.wait_capacity()
-            driver.held = receive_channel.statistics().current_buffer_used > 0
-            await self._take(await receive_channel.receive())
-
-    async def _take(self, incoming: Incoming) -> None:
-        """What the messages of one read said, in order."""
-        driver, mono, wall = self.driver, incoming.mono, incoming.wall
-        for message in incoming.messages:
-            if self._chain is not None:
-                if isinstance(message, Transaction):
-                    self._chain.heard(message, mono, wall)
-                elif message is None:
-                    self._chain.confirmed(mono, wall)
-                await self._chain.prices.apply()
-                continue
-            if message is None or isinstance(message, Transaction):
-                continue
-            if EVERY in self.settings.symbols:
-                for event in message:
-                    await self._newcomers.meet(event.symbol)
-            try:
-                driver.take(message, mono, wall)
-            except BadMessage as error:
-                for counter in (self._metrics.failed, self._metrics.bad_messages):
-                    counter.labels(self.venue.NAME).inc()
-                self._log.warning("message.bad", problem=str(error))
+        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, outlet)
