@@ -12,10 +12,12 @@ from support.make import T0
 from support.stack import open_stack, settings_for_tests
 
 from trio_feed.client import (
+    BboUpdate,
     ConnectionChange,
     LiquidationUpdate,
     MarkPriceUpdate,
     StreamStatus,
+    TickerUpdate,
     open_client,
 )
 from trio_feed.core.channels import BY_EVENT, BY_KIND, CHANNELS, body, event_ms, kinds_of
@@ -49,15 +51,16 @@ FORCE_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
 
 def test_the_table_is_whole() -> None:
     assert [*CHANNELS] == [
-        Channel.KLINE, Channel.TRADE, Channel.TICKER, Channel.BOOK, Channel.MARK_PRICE,
-        Channel.LIQUIDATION,
+        Channel.KLINE, Channel.TRADE, Channel.TICKER, Channel.BOOK, Channel.BBO,
+        Channel.MARK_PRICE, Channel.LIQUIDATION,
     ]  # fmt: skip
     assert set(CHANNELS) == set(Channel)
     assert [c for c, row in CHANNELS.items() if row.conflated] == [
-        Channel.TICKER, Channel.BOOK, Channel.MARK_PRICE,
+        Channel.TICKER, Channel.BOOK, Channel.BBO, Channel.MARK_PRICE,
     ]  # fmt: skip
-    assert BY_KIND[Kind.TOP] is Channel.TICKER
-    assert BY_EVENT[BookTop] is Channel.TICKER
+    assert BY_KIND[Kind.TOP] == (Channel.TICKER, Channel.BBO)
+    assert BY_EVENT[BookTop] == (Channel.TICKER, Channel.BBO)
+    assert BY_EVENT[Ticker] == (Channel.TICKER,)
     assert Kind.AGG_TRADE not in BY_KIND
 
 
@@ -68,6 +71,8 @@ def test_the_table_is_whole() -> None:
         (Channel.TICKER, [Kind.TOP, Kind.TICKER], (Kind.TICKER, Kind.TOP)),
         (Channel.TICKER, [Kind.TICKER], (Kind.TICKER,)),
         (Channel.TICKER, [Kind.TOP], ()),
+        (Channel.BBO, [Kind.TOP], (Kind.TOP,)),
+        (Channel.BBO, [Kind.TICKER], ()),
         (Channel.MARK_PRICE, [Kind.TICKER], ()),
     ],
 )
@@ -113,6 +118,11 @@ def test_the_streams_of_a_venue_that_make_a_channel(
         (
             BookView("X", ((D(1), D("2.0")),), (), True, 4, T0),
             '{"bids":[[1,2.0]],"asks":[],"stale":true,"update_id":4}',
+            T0,
+        ),
+        (
+            BookTop("X", D("1.10"), D(2), None, None, 7, T0),
+            '{"bid":1.10,"bid_size":2,"ask":null,"ask_size":null,"update_id":7}',
             T0,
         ),
         (
@@ -198,6 +208,40 @@ def test_a_venue_without_a_channel_says_so(venue: str, channel: str, problem: st
     settings = settings_for_tests(f".channels=['kline','{channel}']", venue=venue)
     with pytest.raises(SettingsError, match=problem):
         check(settings)
+
+
+@pytest.mark.parametrize("venue", ["binance_usdm", "binance", "okx"])
+@pytest.mark.parametrize("beside", [(), ("ticker",)])
+async def test_the_best_bid_and_offer_reach_a_client(
+    venue: str, beside: tuple[str, ...], autojump_clock: trio.abc.Clock
+) -> None:
+    """As they come, beside a ticker that they complete and without one."""
+    channels = ["kline", "bbo", *beside]
+    settings = settings_for_tests(f".channels={channels}", venue=venue)
+    tops: list[BboUpdate] = []
+    tickers: list[TickerUpdate] = []
+    with trio.fail_after(3_600):
+        async with (
+            open_stack(settings, trades_per_minute=60) as stack,
+            open_client("ws://push:80/ws", environment=stack.environment) as client,
+        ):
+            for channel in ("bbo", *beside):
+                await client.subscribe("BTCUSDT", channel=channel)
+            async for message in client:
+                if isinstance(message, BboUpdate):
+                    tops.append(message)
+                elif isinstance(message, TickerUpdate):
+                    tickers.append(message)
+                if len(tops) >= 50 and (len(tickers) >= 50 or not beside):
+                    break
+    ids = [update.bbo.update_id or update.bbo.event_ms for update in tops]
+    assert ids == sorted(set(ids))
+    for update in tops:
+        assert update.bbo.bid is not None
+        assert update.bbo.ask is not None
+        assert update.bbo.bid < update.bbo.ask
+    seen = {(u.bbo.bid, u.bbo.ask) for u in tops}
+    assert not beside or any((u.ticker.bid, u.ticker.ask) in seen for u in tickers)
 
 
 async def test_mark_prices_and_liquidations_reach_a_client(

@@ -4,6 +4,7 @@ from .connection import Client, open_client
 from .conversation import AuthRefused
 from .messages import (
     Authenticated,
+    BboUpdate,
     BookUpdate,
     CandleUpdate,
     ClientMessage,
@@ -34,6 +35,7 @@ __all__ = [
     "ConnectionState",
     "History",
     "LiquidationUpdate",
+    "BboUpdate",
     "MarkPriceUpdate",
     "Origin",
     "PrivateEvent",

@@ -7,6 +7,7 @@ from typing import Any
 from ..model import Channel
 from . import wire
 from .messages import (
+    BboUpdate,
     BookUpdate,
     ClientMessage,
     ConnectionChange,
@@ -65,6 +66,7 @@ _MESSAGES: dict[Channel, Callable[[Stream, Any, Origin], ClientMessage]] = {
     Channel.TICKER: TickerUpdate,
     Channel.TRADE: TradeUpdate,
     Channel.BOOK: BookUpdate,
+    Channel.BBO: BboUpdate,
     Channel.MARK_PRICE: MarkPriceUpdate,
     Channel.LIQUIDATION: LiquidationUpdate,
 }

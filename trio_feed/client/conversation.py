@@ -181,6 +181,7 @@ class Conversation:
                 | wire.TickerData()
                 | wire.TradeData()
                 | wire.BookData()
+                | wire.BboData()
                 | wire.MarkPriceData()
                 | wire.LiquidationData()
             ):

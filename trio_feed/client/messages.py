@@ -7,6 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from ..model import (
+    BookTop,
     BookView,
     Channel,
     Interval,
@@ -122,6 +123,15 @@ class BookUpdate:
 
 
 @frozen
+class BboUpdate:
+    """Best bid and offer."""
+
+    stream: Stream
+    bbo: BookTop
+    origin: Origin
+
+
+@frozen
 class MarkPriceUpdate:
     """Mark price of a derivative, its index, and the next funding."""
 
@@ -218,6 +228,7 @@ ClientMessage = (
     History
     | CandleUpdate
     | TickerUpdate
+    | BboUpdate
     | MarkPriceUpdate
     | LiquidationUpdate
     | TradeUpdate

@@ -7,6 +7,7 @@ import msgspec
 
 from ..errors import BadMessage
 from ..model import (
+    BookTop,
     BookView,
     Kline,
     Liquidation,
@@ -103,6 +104,21 @@ class BookRow(msgspec.Struct):
         return BookView(symbol, self.bids, self.asks, self.stale, self.update_id, event_ms)
 
 
+class BboRow(msgspec.Struct):
+    """The best bid and offer; null on a side that is empty."""
+
+    bid: Decimal | None
+    bid_size: Decimal | None
+    ask: Decimal | None
+    ask_size: Decimal | None
+    update_id: int
+
+    def value(self, symbol: str, event_ms: int) -> BookTop:
+        return BookTop(
+            symbol, self.bid, self.bid_size, self.ask, self.ask_size, self.update_id, event_ms
+        )
+
+
 class MarkPriceRow(msgspec.Struct):
     """``next_funding_time`` in unix milliseconds."""
 
@@ -174,6 +190,10 @@ class TradeData(_Tagged, tag="trade_data"):
 
 class BookData(_Tagged, tag="book_data"):
     data: Numbered[BookRow]
+
+
+class BboData(_Tagged, tag="bbo_data"):
+    data: Numbered[BboRow]
 
 
 class MarkPriceData(_Tagged, tag="mark_price_data"):
@@ -269,7 +289,7 @@ class Reconnect(_Tagged, tag="reconnect"):
     after_ms: int
 
 
-Update = KlineData | TickerData | TradeData | BookData | MarkPriceData | LiquidationData
+Update = KlineData | TickerData | TradeData | BookData | BboData | MarkPriceData | LiquidationData
 Private = OrderUpdate | PrivateTrade | BalanceUpdate | Broadcast
 Incoming = (
     Update | HistoryData | Confirmed | Unsubscribed | StreamStatusData | Error | AuthSuccess

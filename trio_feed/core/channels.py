@@ -67,14 +67,17 @@ CHANNELS: dict[Channel, ChannelRow] = {
         (Kind.TICKER, Kind.TOP), {Ticker: _event_ms, BookTop: _top_order}, conflated=True
     ),
     Channel.BOOK: ChannelRow((Kind.BOOK,), conflated=True),
+    Channel.BBO: ChannelRow((Kind.TOP,), {BookTop: _top_order}, conflated=True),
     Channel.MARK_PRICE: ChannelRow((Kind.MARK_PRICE,), {MarkPrice: _event_ms}, conflated=True),
     Channel.LIQUIDATION: ChannelRow((Kind.LIQUIDATION,), {Liquidation: _time_ms}),
 }
-BY_KIND: dict[Kind, Channel] = {
-    kind: channel for channel, row in CHANNELS.items() for kind in row.kinds
+BY_KIND: dict[Kind, tuple[Channel, ...]] = {
+    kind: tuple(channel for channel, row in CHANNELS.items() if kind in row.kinds)
+    for kind in {kind for row in CHANNELS.values() for kind in row.kinds}
 }
-BY_EVENT: dict[type, Channel] = {
-    event: channel for channel, row in CHANNELS.items() for event in row.events
+BY_EVENT: dict[type, tuple[Channel, ...]] = {
+    event: tuple(channel for channel, row in CHANNELS.items() if event in row.events)
+    for event in {event for row in CHANNELS.values() for event in row.events}
 }
 
 
@@ -88,7 +91,7 @@ def kinds_of(channel: Channel, has: Iterable[Kind], trade_kind: Kind) -> tuple[K
 
 # How the ``data`` of a message is written.  Numbers have the exchange's own decimals.
 
-ChannelData = Ticker | Trade | Price | BookView | MarkPrice | Liquidation
+ChannelData = Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation
 
 
 def body(data: ChannelData) -> str:
@@ -144,6 +147,13 @@ def _levels(levels: Iterable[Level]) -> str:
     return "[" + ",".join(f"[{plain(price)},{plain(size)}]" for price, size in levels) + "]"
 
 
+def _bbo(t: BookTop) -> str:
+    return (
+        f'{{"bid":{number(t.bid)},"bid_size":{number(t.bid_size)},"ask":{number(t.ask)},'
+        f'"ask_size":{number(t.ask_size)},"update_id":{t.update_id}}}'
+    )
+
+
 def _mark_price(m: MarkPrice) -> str:
     return (
         f'{{"mark_price":{plain(m.mark)},"index_price":{number(m.index)},'
@@ -165,6 +175,7 @@ _BODIES: dict[type, Callable[[Any], str]] = {
     Trade: _trade,
     Price: _price,
     BookView: _book,
+    BookTop: _bbo,
     MarkPrice: _mark_price,
     Liquidation: _liquidation,
 }

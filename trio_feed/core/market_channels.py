@@ -40,16 +40,21 @@ class MarketChannels:
         kind = type(event)
         if isinstance(event, BookUpdate):
             return self._book_update(event, now)
-        channel = BY_EVENT.get(kind)
-        key = None if channel is None else self._scope.channel_keys.get(channel)
-        if channel is None or key is None:
+        keys = self._scope.channel_keys
+        wanted = [channel for channel in BY_EVENT.get(kind, ()) if channel in keys]
+        if not wanted:
             return [ignored(kind.__name__)]
-        order = CHANNELS[channel].events[kind](event)
+        order = CHANNELS[wanted[0]].events[kind](event)
         if not self._arbitration.is_new(event, order, now.mono):
             return []
-        if channel is Channel.TICKER and self._ticker is not None:
-            return self._ticker.take(event, now)  # type: ignore[arg-type]
-        return [ChannelNews(key, event, self._scope.source, float(now.wall))]  # type: ignore[arg-type]
+        out: list[Effect] = []
+        for channel in wanted:
+            if channel is Channel.TICKER and self._ticker is not None:
+                out += self._ticker.take(event, now)  # type: ignore[arg-type]
+            else:
+                source, received_ms = self._scope.source, float(now.wall)
+                out.append(ChannelNews(keys[channel], event, source, received_ms))  # type: ignore[arg-type]
+        return out
 
     def lost(self, streams: Iterable[Stream], now: Now) -> list[Effect]:
         """These do not deliver any more."""

@@ -149,7 +149,6 @@ class Upstream:
             intervals += scope.settings.rollup_intervals
         stream_keys: list[StreamKey] = [scope.candles.ledgers[i].series for i in intervals]
         is_trades = stream.kind is scope.rules.trade_kind
-        channel = Channel.TRADE if is_trades else BY_KIND.get(stream.kind)
-        if channel is not None and channel in scope.channel_keys:
-            stream_keys.append(scope.channel_keys[channel])
-        return stream_keys
+        channels = (Channel.TRADE,) if is_trades else BY_KIND.get(stream.kind, ())
+        keys = scope.channel_keys
+        return stream_keys + [keys[channel] for channel in channels if channel in keys]

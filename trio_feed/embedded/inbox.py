@@ -14,6 +14,7 @@ from attrs import define
 
 from ..bus.base import Published, Stream
 from ..client.messages import (
+    BboUpdate,
     BookUpdate,
     CandleUpdate,
     LiquidationUpdate,
@@ -26,6 +27,7 @@ from ..client.messages import (
 )
 from ..client.messages import Stream as Subscribed
 from ..model import (
+    BookTop,
     BookView,
     Channel,
     ChannelMessage,
@@ -43,6 +45,7 @@ FeedMessage = (
     | TradeUpdate
     | TickerUpdate
     | BookUpdate
+    | BboUpdate
     | MarkPriceUpdate
     | LiquidationUpdate
     | StreamStatus
@@ -153,7 +156,7 @@ def _is_whole(message: FeedMessage) -> bool:
     """The next state says everything that this one says."""
     if isinstance(message, CandleUpdate):
         return message.kind is UpdateKind.REALTIME
-    return isinstance(message, TickerUpdate | BookUpdate | MarkPriceUpdate)
+    return isinstance(message, TickerUpdate | BookUpdate | BboUpdate | MarkPriceUpdate)
 
 
 def _subscribed(key: StreamKey) -> Subscribed:
@@ -172,6 +175,8 @@ def _converted(published: Published) -> FeedMessage:
         return TickerUpdate(stream, data, origin)
     if isinstance(data, BookView):
         return BookUpdate(stream, data, origin)
+    if isinstance(data, BookTop):
+        return BboUpdate(stream, data, origin)
     if isinstance(data, MarkPrice):
         return MarkPriceUpdate(stream, data, origin)
     if isinstance(data, Liquidation):

@@ -5,7 +5,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from .candles import Kline, Series, Source
-from .market import Level, Liquidation, MarkPrice, Price, Ticker, Trade
+from .market import BookTop, Level, Liquidation, MarkPrice, Price, Ticker, Trade
 
 
 class Channel(StrEnum):
@@ -15,6 +15,8 @@ class Channel(StrEnum):
     TICKER = "ticker"
     TRADE = "trade"
     BOOK = "book"
+    BBO = "bbo"
+    """Best bid and offer."""
     MARK_PRICE = "mark_price"
     LIQUIDATION = "liquidation"
 
@@ -53,7 +55,7 @@ class ChannelMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
     key: ChannelKey
-    data: Ticker | Trade | Price | BookView | MarkPrice | Liquidation
+    data: Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation
     source: Source
     epoch: int
     offset: int

@@ -153,7 +153,7 @@ class ExchangeSettings:
     rollup_intervals: tuple[Interval, ...] = ()
     """Candles rolled up from the 1m candles, 3m to 1M; for what a venue does not offer."""
     channels: tuple[Channel, ...] = (Channel.KLINE, Channel.TRADE)
-    """What clients can subscribe to: kline, trade, ticker, book."""
+    """What clients can subscribe to, as far as the venue has it."""
     book_levels: int = field(default=20, validator=_between(1, 1000))
     """Levels a side that a book message shows."""
     close: Literal["exchange", "proven"] = "exchange"
