@@ -123,7 +123,8 @@ def test_its_subjects() -> None:
     assert engine.core.stream_keys == [
         M1_SERIES, S1_SERIES, Series(NAME, "BTCUSDT", Interval.M3),
         ChannelKey(NAME, "BTCUSDT", Channel.TICKER), TRADE_KEY,
-        *(ChannelKey(NAME, "BTCUSDT", c) for c in (Channel.BOOK, Channel.MARK_PRICE)),
+        *(ChannelKey(NAME, "BTCUSDT", c) for c in (Channel.BOOK, Channel.BBO)),
+        ChannelKey(NAME, "BTCUSDT", Channel.MARK_PRICE),
         ChannelKey(NAME, "BTCUSDT", Channel.LIQUIDATION),
     ]  # fmt: skip
     assert repr(engine.core) == "<SymbolEngine binance_usdm:BTCUSDT>"
