@@ -35,6 +35,7 @@ from .wiring import (
     make_bus,
     make_hub,
     start_admin,
+    start_dialects,
     start_server,
     start_simulator,
     sweep,
@@ -60,6 +61,8 @@ class Ready:
     app: PushApp
     bus: LocalBus
     venues: Feeds
+    dialects: Mapping[str, str] = {}
+    """host:port of those that have a bind of their own."""
 
     @property
     def feeds(self) -> Sequence[VenueFeed]:
@@ -111,6 +114,7 @@ async def run(
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
             draining, certificate = trio.Event(), Certificate(tls_context(settings.server))
             address = await start_server(edge, app, settings, environment, draining, certificate)
+            dialects = await start_dialects(edge, app, settings, environment, draining, certificate)
             admin = await start_admin(edge, app, settings, environment) or address
             edge.start_soon(sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
@@ -126,9 +130,11 @@ async def run(
             )
             feeds.start_soon(venues.run, name="venues")
             await feeds.start(_reload_on_signal, venues, app, certificate, reload)
-            found = urls(settings, address, admin)
+            found = urls(settings, address, admin) | {
+                name: f"http://{bound}" for name, bound in dialects.items()
+            }
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
-            task_status.started(Ready(address, admin, store, app, bus, venues))
+            task_status.started(Ready(address, admin, store, app, bus, venues, dialects))
         draining.set()
         app.disconnect_all(partial(environment.random.randint, *_CLIENT_RETURN_MS))
         with trio.move_on_after(_FAREWELL_S):

@@ -10,6 +10,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from ..model import Interval
+from .dialects import DialectsSettings
 from .exchanges import ExchangeSettings, SimulatorSettings
 from .fields import RELOADED, Duration, FieldError
 from .fields import between as _between
@@ -187,4 +188,5 @@ class Settings:
     settlement: SettlementSettings = field(factory=SettlementSettings)
     logging: LoggingSettings = LoggingSettings()
     proxy: ProxyEnvSettings = ProxyEnvSettings()
+    dialects: DialectsSettings = field(factory=DialectsSettings)
     service: ServiceSettings = ServiceSettings()
