@@ -21,7 +21,7 @@ from .fallback import run_fallback
 from .ingest.context import FeedContext
 from .ingest.driver import EVERY
 from .ingest.venue import VenueFeed
-from .model import Kline, Series, StreamKey
+from .model import Instrument, Kline, Series, StreamKey
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .store.base import StoredEnd
@@ -74,6 +74,11 @@ class Feeds:
     @property
     def names(self) -> list[str]:
         return list(self._feeds)
+
+    def listing(self, name: str) -> Iterable[Instrument]:
+        """The instruments that are fed of a venue, as far as its list is known."""
+        own = self._feeds.get(name)
+        return () if own is None else own.feed.instruments()
 
     def clock_errors_ms(self) -> dict[str, float | None]:
         """By how much our calendar is ahead of each venue's; None while unknown."""

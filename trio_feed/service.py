@@ -42,6 +42,7 @@ from .wiring import (
     make_bus,
     make_hub,
     start_admin,
+    start_dialects,
     start_server,
     start_simulator,
     sweep,
@@ -73,6 +74,8 @@ class Ready:
     app: PushApp
     bus: LocalBus
     venues: Feeds
+    dialects: Mapping[str, str] = {}
+    """host:port of those that have a bind of their own."""
 
     @property
     def feeds(self) -> Sequence[VenueFeed]:
@@ -187,10 +190,10 @@ async def run(
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
-            certificate = Certificate(tls_context(settings.server))
-            address = await start_server(
-                servers, app, settings, environment, ending.draining, certificate
-            )
+            draining, certificate = ending.draining, Certificate(tls_context(settings.server))
+            serving = app, settings, environment, draining, certificate
+            address = await start_server(servers, *serving)
+            dialects = await start_dialects(servers, *serving)
             admin = await start_admin(servers, app, settings, environment) or address
             edge.start_soon(sweep, app, settings, name="client sweeper")
             unused_s = settings.websocket.unused_timeout_s
@@ -207,11 +210,13 @@ async def run(
             feeds.start_soon(venues.run, name="venues")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
-            found = urls(settings, address, admin)
+            found = urls(settings, address, admin) | {
+                name: f"http://{bound}" for name, bound in dialects.items()
+            }
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
-            task_status.started(Ready(address, admin, store, app, bus, venues))
+            task_status.started(Ready(address, admin, store, app, bus, venues, dialects))
         await ending.say_goodbye()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()

@@ -14,6 +14,8 @@ from attrs import evolve
 from . import __version__
 from .bus.local import LocalBus
 from .core.clock_monitor import ClockMonitor
+from .dialects.market import MarketData
+from .dialects.table import DIALECTS
 from .environment import Environment
 from .errors import StartError
 from .feeds import Feeds
@@ -32,19 +34,21 @@ from .push.edge.configuration import (
     work_limits,
 )
 from .push.edge.routes import ServiceReport
-from .push.edge.server import serve
+from .push.edge.server import ASGIApp, serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import Certificate, with_tls
 from .push.edge.work import WorkGate
 from .push.fanout.hub import Hub
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .push.fanout.waiting import WaitingBytes
+from .push.mounts import Mount
 from .push.private.auth import Authenticator
 from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
+from .settings.dialects import DialectSettings
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
@@ -129,15 +133,31 @@ def make_app(
     waiting = WaitingBytes(settings.limits.waiting_bytes)
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
+    context = SessionContext(hub, store, limits, environment.now_ms, metrics, access, work, why_not)
     return PushApp(
-        SessionContext(hub, store, limits, environment.now_ms, metrics, access, work, why_not),
+        context,
         ServiceReport(status, not_ready, monitor.explain),
         request_limits(settings.websocket),
         SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
         klines=kline.enable_kline_service,
+        mounts=_mounts(settings, context, feeds),
         waiting=waiting,
         origins=settings.server.allowed_origins,
     )
+
+
+def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[str, Mount]:
+    """Of the dialects whose venue is fed, by name."""
+    made = {}
+    for name, mount in DIALECTS.items():
+        own: DialectSettings = getattr(settings.dialects, name)
+        exchange = settings.exchanges.get(name)
+        if own.enabled and exchange is not None and exchange.enabled:
+            simulated = settings.simulator.enabled and settings.simulator.venue == name
+            made[name] = mount(
+                MarketData(name, context, feeds.listing, simulated, own.simulated_ok)
+            )
+    return made
 
 
 def _store_status(store: StoreStatistics) -> dict[str, Any]:
@@ -186,8 +206,22 @@ async def start_server(
     certificate: Certificate,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
+    asgi, key = app.asgi(with_admin=not settings.server.admin_host), "server.port"
+    return await _serve(nursery, app, asgi, settings, environment, draining, certificate, key)
+
+
+async def _serve(
+    nursery: trio.Nursery,
+    app: PushApp,
+    asgi: ASGIApp,
+    settings: Settings,
+    environment: Environment,
+    draining: trio.Event,
+    certificate: Certificate,
+    key: str,
+) -> str:
     server = settings.server
-    listeners = await _bind(environment, server.host, server.port, "server.port")
+    listeners = await _bind(environment, server.host, server.port, key)
     limits = server_limits(
         settings.websocket, _UNSWEPT_S, CLOSE_TIMEOUT_S + _client_timeouts(settings).sweep_s
     )
@@ -196,7 +230,7 @@ async def start_server(
     per_ip = clients_per_ip(settings.websocket.max_connections_per_ip, allowed, server.host)
     start = partial(
         serve,
-        app.asgi(with_admin=not server.admin_host),
+        asgi,
         listeners=with_tls(listeners, certificate),
         limits=evolve(limits, max_connections=allowed, max_connections_per_ip=per_ip),
         rules=admission_rules(settings),
@@ -205,7 +239,7 @@ async def start_server(
         waiting=app.waiting,
         probes=app.probes(),
     )
-    await nursery.start(start, name="push server")
+    await nursery.start(start, name=f"push server {key}")
     return bound_address(listeners[0])
 
 
@@ -224,6 +258,30 @@ def _clients_allowed(settings: Settings, environment: Environment) -> int:
             " or lower websocket.max_connections",
         )
     return allowed
+
+
+async def start_dialects(
+    nursery: trio.Nursery,
+    app: PushApp,
+    settings: Settings,
+    environment: Environment,
+    draining: trio.Event,
+    certificate: Certificate,
+) -> dict[str, str]:
+    """The dialects that have a bind of their own; returns host:port by name.  They have the limits
+    of the clients' port, each for itself."""
+    bound = {}
+    for name, mount in app.mounts.items():
+        own: DialectSettings = getattr(settings.dialects, name)
+        if own.host:
+            server = evolve(settings.server, host=own.host, port=own.port)
+            alone = evolve(settings, server=server)
+            key = f"dialects.{name}.port"
+            asgi = app.mount_asgi(mount)
+            bound[name] = await _serve(
+                nursery, app, asgi, alone, environment, draining, certificate, key
+            )
+    return bound
 
 
 async def start_admin(

@@ -28,7 +28,7 @@ from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
-from ..model import Series, StreamKey
+from ..model import Instrument, Series, StreamKey
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
 from ..net.rest import RestClient
@@ -128,6 +128,12 @@ class VenueFeed:
     def stream_keys(self) -> list[StreamKey]:
         """Everything that one can subscribe to."""
         return self.driver.stream_keys()
+
+    def instruments(self) -> list[Instrument]:
+        """Those that are fed, as far as the venue's list is known."""
+        table = self._table
+        found = [table.of_symbol(symbol) for symbol in self.driver.engines] if table else []
+        return [instrument for instrument in found if instrument is not None]
 
     def proxies(self) -> list[ProxySample]:
         """A snapshot for the metrics."""

@@ -15,6 +15,7 @@ from .market import (
     MarkPrice,
     Price,
     Ticker,
+    TickerDetails,
     Trade,
 )
 from .messages import (
@@ -68,6 +69,7 @@ __all__ = [
     "StreamState",
     "StreamKey",
     "Ticker",
+    "TickerDetails",
     "Trade",
     "parse_decimal",
     "parse_price",

@@ -68,6 +68,22 @@ class Price:
 
 
 @frozen
+class TickerDetails:
+    """What Binance's full tickers say beyond what every venue does: the last trade's quantity, the
+    average weighted by volume, the close 24 h ago (spot only), both ends of the window (unix ms),
+    its first and last trade and how many there are."""
+
+    last_size: Decimal
+    average: Decimal
+    previous_close: Decimal | None
+    open_ms: int
+    close_ms: int
+    first_id: int
+    last_id: int
+    trades: int
+
+
+@frozen
 class Ticker:
     """Rolling 24 h statistics; None where the venue does not say.  Volumes: base and quote."""
 
@@ -83,6 +99,7 @@ class Ticker:
     ask: Decimal | None = None
     ask_size: Decimal | None = None
     event_ms: int = 0
+    details: TickerDetails | None = None
 
 
 @frozen
@@ -125,7 +142,8 @@ class BookUpdate:
 
 @frozen
 class MarkPrice:
-    """Mark price of a derivative, its index, and the next funding."""
+    """Mark price of a derivative, its index, and the next funding.  ``settle``: the settlement
+    price that is estimated now, where the venue says it."""
 
     symbol: str
     mark: Decimal
@@ -133,6 +151,7 @@ class MarkPrice:
     funding_rate: Decimal | None
     next_funding_ms: int
     event_ms: int
+    settle: Decimal | None = None
 
 
 @frozen

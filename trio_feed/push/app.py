@@ -1,6 +1,6 @@
 """The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Never
 
@@ -47,8 +47,8 @@ class PushApp:
     """The open sessions, and what they and the routes need.
 
     ``report`` tells the feeds' part of the status page, ``waiting`` are the bytes that wait for all
-    clients.  ``klines`` False leaves out the WebSocket endpoint.  ``mounts`` are what
-    else is served, each under its prefix.  ``origins``: pages of others that
+    clients.  ``klines`` False leaves out the WebSocket endpoint.  ``mounts``, by name, are
+    what else is served, each under its prefix.  ``origins``: pages of others that
     may read answers (CORS); who else may ask at all is checked before.
     """
 
@@ -57,7 +57,7 @@ class PushApp:
     requests: RequestLimits
     settlement: SettlementEndpoint
     klines: bool = True
-    mounts: tuple[Mount, ...] = ()
+    mounts: Mapping[str, Mount] = field(factory=dict)
     waiting: WaitingBytes = field(factory=WaitingBytes)
     origins: tuple[str, ...] = ()
     sessions: set[Conversation] = field(factory=set)
@@ -83,7 +83,7 @@ class PushApp:
                 *(pages.admin() if with_admin else []),
                 *pages.data(),
                 Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
-                *(self._mounted(mount).under_prefix() for mount in self.mounts),
+                *(self._mounted(mount).under_prefix() for mount in self.mounts.values()),
                 WebSocketRoute("/{path:path}", _no_endpoint),
             ],
             middleware=self._middleware(),

@@ -88,4 +88,5 @@ def _question(connection: HTTPConnection) -> Question:
         connection.path_params.get("rest", ""),
         connection.query_params.multi_items(),
         dict(connection.headers.items()),
+        connection.client.host if connection.client else "",
     )

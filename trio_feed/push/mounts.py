@@ -73,6 +73,8 @@ class Question:
     rest: str = ""
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(factory=dict)
+    host: str = ""
+    """The client's IP address; empty: it has none."""
 
 
 @frozen

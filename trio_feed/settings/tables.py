@@ -10,6 +10,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from ..model import Interval
+from .dialects import DialectsSettings
 from .exchanges import ExchangeSettings, SimulatorSettings
 from .fields import RELOADED, Duration, FieldError
 from .fields import between as _between
@@ -222,4 +223,5 @@ class Settings:
     logging: LoggingSettings = LoggingSettings()
     otel: OtelSettings = OtelSettings()
     proxy: ProxyEnvSettings = ProxyEnvSettings()
+    dialects: DialectsSettings = field(factory=DialectsSettings)
     service: ServiceSettings = ServiceSettings()

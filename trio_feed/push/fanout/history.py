@@ -44,6 +44,14 @@ async def answer(store: KlineStore, stream: Stream, own: str, request: History, 
     return await _written(store, stream, own, limit, request.start_ms, request.end_ms)
 
 
+async def rows(
+    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+) -> Rows:
+    """The same as values, each with its update_count; up to date at the moment of return, too.
+    Raises StoreError."""
+    return await _whole(store, stream, limit, start_ms, end_ms, _Kept())
+
+
 @define
 class _Kept:
     """What the store has answered, and as of which number of revisions; -1: nothing that counts."""
@@ -64,9 +72,9 @@ async def _written(
     round; in the last one there are so few that nothing waits."""
     kept, texts = _Kept(), dict[int, tuple[tuple[Kline, int], str]]()
     while True:
-        rows = await _whole(store, stream, limit, start_ms, end_ms, kept)
-        known = (texts.get(row[0].open_ms) for row in rows)
-        fresh = [row for row, text in zip(rows, known, strict=True) if not text or text[0] != row]
+        found = await _whole(store, stream, limit, start_ms, end_ms, kept)
+        known = (texts.get(row[0].open_ms) for row in found)
+        fresh = [row for row, text in zip(found, known, strict=True) if not text or text[0] != row]
         if len(fresh) < PORTION:
             break
         async with aclosing(in_portions(fresh)) as portions:
@@ -74,11 +82,11 @@ async def _written(
                 texts[row[0].open_ms] = row, messages.candle(*row)
     for row in fresh:
         texts[row[0].open_ms] = row, messages.candle(*row)
-    more = bool(rows) and stream.first_ms is not None and stream.first_ms < rows[0][0].open_ms
+    more = bool(found) and stream.first_ms is not None and stream.first_ms < found[0][0].open_ms
     return messages.history_body(
         own,
         stream.stream_key.venue,
-        [texts[kline.open_ms][1] for kline, _ in rows],
+        [texts[kline.open_ms][1] for kline, _ in found],
         has_more=more,
         epoch=stream.epoch,
         offset=stream.offset,

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ...bus.base import Published, Reader, Stream
 from ...metrics import Metrics
-from ...model import Interval, KlineMessage, StatusMessage, StreamState
+from ...model import Interval, KlineMessage, StatusMessage, StreamKey, StreamState
 from ..protocol import REFUSED, Target
 from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
@@ -105,6 +105,10 @@ class Hub:
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         return self._all.find(target, code=code)
+
+    def topic(self, stream_key: StreamKey) -> Topic | None:
+        """The topic of this very key."""
+        return self._all.by_key.get(stream_key)
 
     def _fan_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))

@@ -23,6 +23,7 @@ from ...model import (
     MarkPrice,
     Source,
     Ticker,
+    TickerDetails,
     Trade,
     parse_decimal,
     parse_price,
@@ -166,7 +167,17 @@ def _ticker(frame: TickerFrame, _stream: str, instruments: Instruments) -> Event
         ask=_maybe(frame.a),
         ask_size=_maybe(frame.A),
         event_ms=parse_time_ms(frame.E),
+        details=_details(frame),
     )
+
+
+def _details(frame: TickerFrame) -> TickerDetails | None:
+    """None in the mini ticker."""
+    if frame.Q is None or frame.w is None:
+        return None
+    size, average = parse_decimal(frame.Q), parse_decimal(frame.w)
+    ids = frame.O, frame.C, frame.F, frame.L, frame.n
+    return TickerDetails(size, average, _maybe(frame.x), *ids)
 
 
 def _top(frame: TopFrame, _stream: str, instruments: Instruments) -> Event:
@@ -213,7 +224,8 @@ def _mark_price(frame: MarkFrame, _stream: str, instruments: Instruments) -> Eve
         return _OTHER_MARKET if frame.st != UM else UNKNOWN_INSTRUMENT
     rate = _maybe(frame.r)
     mark, index = parse_decimal(frame.p), _maybe(frame.i)
-    return MarkPrice(instrument.symbol, mark, index, rate, frame.T, parse_time_ms(frame.E))
+    settle = _maybe(frame.P)
+    return MarkPrice(instrument.symbol, mark, index, rate, frame.T, parse_time_ms(frame.E), settle)
 
 
 def _liquidation(frame: ForceFrame, _stream: str, instruments: Instruments) -> Event:

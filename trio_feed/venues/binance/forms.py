@@ -99,6 +99,14 @@ class TickerFrame(Form):
     B: str | None = None
     a: str | None = None
     A: str | None = None
+    Q: str | None = None
+    w: str | None = None
+    x: str | None = None
+    O: Whole = 0  # noqa: E741 - the exchange's name
+    C: Whole = 0
+    F: Whole = -1
+    L: Whole = -1
+    n: Count = 0
 
 
 class TopFrame(Form):
@@ -145,6 +153,7 @@ class MarkFrame(Form):
     p: str
     T: Whole
     i: str | None = None
+    P: str | None = None
     r: str | None = None
     st: int = UM
 

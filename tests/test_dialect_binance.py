@@ -1,0 +1,328 @@
+"""Binance's dialect over the whole service: what its clients send and get, on virtual time."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+import trio_websocket
+from support.stack import START_MS, Stack, open_stack, settings_for_tests
+from test_app import http
+from test_server import KEY, UPGRADE, get, until_closed
+from trio.testing import MockClock
+
+ALL = ".channels=['kline','trade','ticker','book','mark_price','liquidation']"
+SPOT = ".channels=['kline','trade','ticker','book']"
+NOT_FED = "are not fed: see exchanges.binance_usdm.symbols and .channels"
+
+
+class Socket:
+    """A client's WebSocket."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self.connection = connection
+
+    async def ask(self, method: str, *params: Any, number: Any = 1) -> None:
+        request = {"method": method, "params": list(params), "id": number}
+        await self.connection.send_message(json.dumps(request))
+
+    async def send(self, text: str) -> None:
+        await self.connection.send_message(text)
+
+    async def next(self) -> Any:
+        with trio.fail_after(200):
+            return json.loads(await self.connection.get_message())
+
+    async def answer(self) -> Any:
+        """The next message that is no event."""
+        while "id" not in (message := await self.next()):
+            pass
+        return message
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """The next event of a kind, raw or wrapped."""
+        while (message := await self.next()).get("data", message).get("e") != kind:
+            pass
+        return message
+
+
+@asynccontextmanager
+async def socket(stack: Stack, path: str, address: str = "") -> AsyncIterator[Socket]:
+    host, _, port = (address or stack.ready.address).rpartition(":")
+    stream = await stack.network.dial(host, int(port))
+    async with trio.open_nursery() as nursery:
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, stream, f"{host}:{port}", path, message_queue_size=10_000
+        )
+        yield Socket(connection)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def usdm(*more: str) -> AsyncIterator[Stack]:
+    async with open_stack(settings_for_tests(ALL, *more), trades_per_minute=60) as stack:
+        await trio.sleep(30)
+        yield stack
+
+
+@asynccontextmanager
+async def spot(*more: str) -> AsyncIterator[Stack]:
+    settings = settings_for_tests(SPOT, *more, venue="binance")
+    async with open_stack(settings, trades_per_minute=60) as stack:
+        await trio.sleep(30)
+        yield stack
+
+
+USDM_STREAMS = {
+    "btcusdt@aggTrade": "aggTrade",
+    "btcusdt@trade": "trade",
+    "btcusdt@kline_1m": "kline",
+    "btcusdt_perpetual@continuousKline_1m": "continuous_kline",
+    "btcusdt@ticker": "24hrTicker",
+    "btcusdt@miniTicker": "24hrMiniTicker",
+    "btcusdt@depth@100ms": "depthUpdate",
+    "btcusdt@depth5@100ms": "depthUpdate",
+    "btcusdt@markPrice@1s": "markPriceUpdate",
+}
+
+
+@pytest.mark.parametrize("path", ["", "/public", "/market"])
+async def test_every_stream_of_usdm_on_every_path(path: str, autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        names = "/".join(USDM_STREAMS)
+        async with socket(stack, f"/binance_usdm{path}/stream?streams={names}") as client:
+            kinds: dict[str, str] = {}
+            while kinds.keys() != USDM_STREAMS.keys():
+                message = await client.next()
+                kinds[message["stream"]] = message["data"]["e"]
+            assert kinds == USDM_STREAMS
+
+
+async def test_a_stream_that_is_not_known_is_silent_in_the_url(autojump_clock: MockClock) -> None:
+    """ccxt opens /ws/0 and /stream/0, and subscribes then."""
+    async with usdm() as stack, socket(stack, "/binance_usdm/ws/0") as client:
+        await client.ask("SUBSCRIBE", "btcusdt@aggTrade")
+        assert await client.next() == {"result": None, "id": 1}
+        event = await client.next()
+        assert (event["e"], event["s"], event["st"]) == ("aggTrade", "BTCUSDT", 1)
+
+
+async def test_requests_and_their_errors(autojump_clock: MockClock) -> None:
+    async with usdm() as stack, socket(stack, "/binance_usdm/ws") as client:
+        uuid = "9a7c1e0e-7f2c-4f8e-a5f4-1d9c1b6a2f10"
+        for number in (7, -1, "seven", uuid, None):
+            await client.ask("LIST_SUBSCRIPTIONS", number=number)
+            assert await client.answer() == {"result": [], "id": number}
+        await client.ask("SUBSCRIBE", "btcusdt@markPrice", "ethusdt@trade")
+        assert await client.answer() == {
+            "error": {
+                "code": 2,
+                "msg": "Invalid request: invalid stream ethusdt@trade: trade of ETHUSDT " + NOT_FED,
+            },
+            "id": 1,
+        }
+        await client.ask("LIST_SUBSCRIPTIONS")
+        assert (await client.answer())["result"] == []  # all of them, or none
+        for text, code, problem in (
+            ("{", 3, "Invalid JSON"),
+            ("[]", 2, "expected an object"),
+            ('{"id":1}', 2, "missing field `method`"),
+            ('{"method":"subscribe","id":1}', 2, "unknown variant `subscribe`"),
+            ('{"method":"SUBSCRIBE","params":["a"],"id":1.5}', 2, "request ID must be"),
+            ('{"method":"SUBSCRIBE","params":[5],"id":1}', 2, "must be a string"),
+            ('{"method":"SUBSCRIBE","params":{},"id":1}', 2, "params must be an array"),
+            ('{"method":"SUBSCRIBE","params":["btcusdt@kline_1s"],"id":1}', 2, "1s candles"),
+            ('{"method":"SUBSCRIBE","params":["btcusdt@kline_30s"],"id":1}', 2, "no stream"),
+            ('{"method":"SUBSCRIBE","params":["BTCUSDT"],"id":1}', 2, "no stream"),
+            ('{"method":"GET_PROPERTY","params":["x"],"id":1}', 0, "Unknown property"),
+            ('{"method":"GET_PROPERTY","params":[1],"id":1}', 2, "property name must be"),
+            ('{"method":"SET_PROPERTY","params":["combined",1],"id":1}', 1, "expected Boolean"),
+            ('{"method":"SET_PROPERTY","params":["combined",true,1],"id":1}', 2, "too many"),
+        ):
+            await client.send(text)
+            error = (await client.answer())["error"]
+            assert (error["code"], problem in error["msg"]) == (code, True), (text, error)
+
+
+async def test_properties_and_unsubscribing(autojump_clock: MockClock) -> None:
+    async with usdm() as stack, socket(stack, "/binance_usdm/ws/btcusdt@aggTrade") as client:
+        assert (await client.next())["e"] == "aggTrade"
+        await client.ask("SET_PROPERTY", "combined", True)
+        assert await client.answer() == {"result": None, "id": 1}
+        event = await client.next()
+        assert (event["stream"], event["data"]["e"]) == ("btcusdt@aggTrade", "aggTrade")
+        await client.ask("GET_PROPERTY", "combined")
+        assert await client.answer() == {"result": True, "id": 1}
+        await client.ask("SUBSCRIBE", "btcusdt@trade")
+        await client.answer()
+        await client.ask("UNSUBSCRIBE", "btcusdt@aggTrade", "never@trade")
+        assert await client.answer() == {"result": None, "id": 1}
+        await client.ask("LIST_SUBSCRIPTIONS")
+        assert (await client.answer())["result"] == ["btcusdt@trade"]
+        for _ in range(5):
+            assert (await client.next())["stream"] == "btcusdt@trade"
+
+
+async def test_too_many_streams(autojump_clock: MockClock) -> None:
+    async with usdm("kline.max_subscriptions_per_client=1") as stack:
+        async with socket(stack, "/binance_usdm/ws/btcusdt@ticker") as client:
+            await client.ask("SUBSCRIBE", "btcusdt@ticker")  # has it already
+            assert (await client.answer())["result"] is None
+            await client.ask("SUBSCRIBE", "btcusdt@trade")
+            assert (await client.answer())["error"] == {
+                "code": 4,
+                "msg": "Too many subscriptions: 1 are allowed",
+            }
+
+
+async def test_events_of_an_account_are_not_here(autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        host, _, port = stack.ready.address.rpartition(":")
+        stream = await stack.network.dial(host, int(port))
+        path = b"/binance_usdm/private/ws?listenKey=abc"
+        await stream.send_all(get(UPGRADE, KEY, path=path).replace(b"Host: x", b"Host: push"))
+        refused = await until_closed(stream)
+        assert refused.startswith(b"HTTP/1.1 400")
+        assert b'"code":-1125' in refused
+        async with socket(stack, "/binance_usdm/private/stream") as idle:  # SDKs open all three
+            await idle.ask("LIST_SUBSCRIPTIONS")
+            assert (await idle.answer())["result"] == []
+
+
+async def ask(stack: Stack, target: str) -> tuple[int, Any, str]:
+    async with http(stack) as client:
+        status, head, body = await client.ask(target)
+        return status, json.loads(body), head.decode().lower()
+
+
+async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -> None:
+    """Spot: U is the u before it + 1, and the snapshot's id is the u of an event."""
+    async with spot() as stack, socket(stack, "/binance/ws/btcusdt@depth@100ms") as client:
+        events = [await client.next() for _ in range(3)]
+        _, snapshot, _ = await ask(stack, "/binance/api/v3/depth?symbol=BTCUSDT&limit=1000")
+        last = snapshot["lastUpdateId"]
+        book = {side: dict(snapshot[side]) for side in ("bids", "asks")}
+        while events[-1]["u"] < last + 20:
+            events.append(await client.next())
+        for before, event in pairwise(events):
+            assert event["U"] == before["u"] + 1
+        assert last in [event["u"] for event in events]
+        for event in events:
+            if event["u"] <= last:
+                continue
+            for side, rows in (("bids", event["b"]), ("asks", event["a"])):
+                for price, size in rows:
+                    book[side][price] = size
+                    if not float(size):
+                        del book[side][price]
+        shown = await ask(stack, "/binance/api/v3/depth?symbol=BTCUSDT&limit=1000")
+        while shown[1]["lastUpdateId"] != events[-1]["u"]:
+            event = await client.next()
+            events.append(event)
+            for side, rows in (("bids", event["b"]), ("asks", event["a"])):
+                for price, size in rows:
+                    book[side][price] = size
+                    if not float(size):
+                        del book[side][price]
+        assert {side: dict(shown[1][side]) for side in book} == book
+
+
+KLINES = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
+
+
+async def test_candles_by_rest(autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        status, rows, head = await ask(stack, KLINES)
+        assert status == 200
+        assert "x-mbx-used-weight-1m: 5" in head
+        opens = [row[0] for row in rows]
+        assert opens == [opens[0] + 60_000 * n for n in range(len(rows))]
+        assert len(rows) >= 20
+        assert [row[6] - row[0] for row in rows] == [59_999] * len(rows)
+        assert {len(row) for row in rows} == {12}
+        assert opens[-1] <= START_MS + trio.current_time() * 1000 < rows[-1][6]  # the open one
+        start, end = opens[3], opens[6]
+        assert [r[0] for r in (await ask(stack, f"{KLINES}&limit=2"))[1]] == opens[-2:]
+        both = f"{KLINES}&startTime={start}&endTime={end}"
+        assert [r[0] for r in (await ask(stack, both))[1]] == opens[3:7]
+        assert [r[0] for r in (await ask(stack, f"{both}&limit=2"))[1]] == opens[3:5]
+        assert [r[0] for r in (await ask(stack, f"{KLINES}&startTime=0&limit=3"))[1]] == opens[:3]
+        before = f"{KLINES}&endTime={end - 1}&limit=2"
+        assert [r[0] for r in (await ask(stack, before))[1]] == opens[4:6]
+        pair = "/binance_usdm/fapi/v1/continuousKlines?pair=BTCUSDT&contractType=PERPETUAL"
+        assert (await ask(stack, f"{pair}&interval=1m&startTime={start}&endTime={end}"))[1] == (
+            await ask(stack, both)
+        )[1]
+
+
+ERRORS = {
+    "klines?interval=1m": (-1102, "Mandatory parameter 'symbol' was not sent"),
+    "klines?symbol=&interval=1m": (-1102, "Mandatory parameter 'symbol'"),
+    "klines?symbol=XYZ&interval=1m": (-1121, "Invalid symbol."),
+    "klines?symbol=btcusdt&interval=1m": (-1100, "Illegal characters found in parameter 'symbol'"),
+    "klines?symbol=BTCUSDT&interval=1s": (-1120, "Invalid interval."),
+    "klines?symbol=BTCUSDT&interval=7m": (-1120, "Invalid interval."),
+    "klines?symbol=BTCUSDT&interval=1w": (-1020, "not fed"),
+    "klines?symbol=BTCUSDT&interval=1m&limit=abc": (-1100, "parameter 'limit'"),
+    "klines?symbol=BTCUSDT&interval=1m&limit=1501": (-1130, "parameter 'limit' is not valid"),
+    "klines?symbol=BTCUSDT&interval=1m&startTime=": (-1105, "Parameter 'startTime' was empty."),
+    "klines?symbol=BTCUSDT&symbol=BTCUSDT&interval=1m": (-1101, "Duplicate"),
+    "depth?symbol=BTCUSDT&limit=3": (-4021, "3 is not valid depth limit"),
+    "aggTrades?symbol=BTCUSDT&fromId=-1": (-1100, "parameter 'fromId'"),
+    "aggTrades?symbol=BTCUSDT&startTime=1": (-1020, "the oldest kept here is"),
+    "ticker/24hr?symbol=BTCUSDT&type=X": (-1139, "type"),
+}
+
+
+async def test_errors_by_rest(autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        await ask(stack, "/binance_usdm/fapi/v1/aggTrades?symbol=BTCUSDT")
+        for target, (code, problem) in ERRORS.items():
+            status, error, head = await ask(stack, f"/binance_usdm/fapi/v1/{target}")
+            assert (status, error["code"]) == (400, code), (target, error)
+            assert problem in error["msg"]
+            assert "content-type: application/json" in head
+        status, error, _ = await ask(stack, "/binance_usdm/fapi/v2/account")
+        assert (status, error["code"]) == (404, -1020)
+
+
+async def test_the_other_questions(autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        base = "/binance_usdm/fapi/v1"
+        assert (await ask(stack, f"{base}/ping"))[1] == {}
+        now = (await ask(stack, f"{base}/time"))[1]["serverTime"]
+        assert abs(now - START_MS - trio.current_time() * 1000) < 1000
+        _, info, _ = await ask(stack, f"{base}/exchangeInfo?symbol=NONE")
+        (listed,) = info["symbols"]
+        assert (listed["symbol"], listed["contractType"]) == ("BTCUSDT", "PERPETUAL")
+        assert listed["filters"][0]["filterType"] == "PRICE_FILTER"
+        assert float(listed["filters"][0]["tickSize"]) > 0
+        _, ticker, _ = await ask(stack, f"{base}/ticker/24hr?symbol=BTCUSDT")
+        assert float(ticker["lastPrice"]) > 0
+        assert "bidPrice" not in ticker
+        _, prices, _ = await ask(stack, f"{base}/ticker/price")
+        assert [row["symbol"] for row in prices] == ["BTCUSDT"]
+        _, premium, _ = await ask(stack, f"{base}/premiumIndex?symbol=BTCUSDT")
+        assert float(premium["markPrice"]) > 0
+        async with socket(stack, "/binance_usdm/ws/btcusdt@aggTrade") as client:
+            seen = [(await client.next())["a"] for _ in range(5)]
+        _, trades, _ = await ask(stack, f"{base}/aggTrades?symbol=BTCUSDT")
+        assert seen == [row["a"] for row in trades][-len(seen) :]
+
+
+async def test_a_bind_of_its_own(autojump_clock: MockClock) -> None:
+    own = ("dialects.binance_usdm.host=bots", "dialects.binance_usdm.port=81")
+    async with usdm(*own) as stack:
+        (address,) = stack.ready.dialects.values()
+        assert address == "bots:81"
+        async with socket(stack, "/ws/btcusdt@trade", address) as client:
+            assert (await client.next())["e"] == "trade"
+
+
+async def test_a_dialect_that_is_off_is_no_page(autojump_clock: MockClock) -> None:
+    async with usdm("dialects.binance_usdm.enabled=false") as stack:
+        status, _, _ = await ask(stack, "/binance_usdm/fapi/v1/ping")
+        assert status == 404

@@ -1,0 +1,1 @@
+"""Binance's dialect, spot and USD-M: WebSocket streams and REST."""

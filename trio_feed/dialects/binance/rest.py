@@ -1,0 +1,269 @@
+"""Binance's REST market data out of our store and hub.
+
+What is not kept here (trades of long ago, funding history, accounts) is no path of this table and
+gets the exchange's own "not supported".  Time rule of lists: chronological; without bounds the
+newest, with ``startTime`` the oldest from there, both bounds inclusive.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import frozen
+
+from ...errors import StoreError
+from ...model import Channel, Instrument, Interval, MarkPrice, Ticker, Trade, plain
+from ...push.fanout.topics import Topic
+from ...push.mounts import Answerer, Question, Reply, Work
+from ...push.protocol import quote
+from ..market import MarketData
+from . import encoders, errors
+from .depth import number_of
+from .errors import BadParameter
+from .exchange_info import exchange_info
+from .parameters import Parameters, check_symbol
+from .profile import Profile
+from .weight import UsedWeight
+
+_DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
+_WEIGHTS = ((100, 1), (500, 2), (1001, 5))
+"""USD-M candles and books: below so many rows a question weighs so much; else 10."""
+_MOST_TRADES = 1000
+
+Answer = Callable[[Parameters], Work | Reply]
+
+
+def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[str, Answerer]:
+    """By path."""
+    rest = _Rest(profile, market)
+    spot = profile.spot
+    table: dict[str, tuple[int, Answer]] = {
+        "ping": (1, lambda _: Reply("{}")),
+        "time": (1, rest.time),
+        "exchangeInfo": (20 if spot else 1, rest.exchange_info),
+        "klines": (2 if spot else 0, rest.klines),
+        "depth": (5 if spot else 0, rest.depth),
+        "trades": (25 if spot else 5, rest.trades),
+        "aggTrades": (4 if spot else 20, rest.agg_trades),
+        "ticker/24hr": (2 if spot else 1, rest.statistics),
+        "ticker/price": (2 if spot else 1, rest.price),
+    }
+    if spot:
+        table["uiKlines"] = table["klines"]
+    else:
+        table["continuousKlines"] = (0, rest.continuous)
+        table["premiumIndex"] = (1, rest.premium_index)
+    found = {f"{profile.api}/{name}": row for name, row in table.items()}
+    if not spot:
+        found["/fapi/v2/ticker/price"] = table["ticker/price"]
+    return {path: rest.answerer(row, used) for path, row in found.items()}
+
+
+@frozen
+class _Rest:
+    profile: Profile
+    market: MarketData
+
+    def answerer(self, row: tuple[int, Answer], used: UsedWeight) -> Answerer:
+        weight, answer = row
+
+        def answered(question: Question) -> Work | Reply:
+            now_ms = self.market.context.now_ms()
+            try:
+                if self.market.withheld:
+                    return errors.simulated(self.market.venue)
+                if question.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND":
+                    raise BadParameter(errors.UNSUPPORTED, "This operation is not supported.")
+                parameters = Parameters(question.query)
+                used.add(question.host, weight or _weight(parameters), now_ms)
+                return answer(parameters)
+            except BadParameter as problem:
+                return errors.error(problem.code, str(problem), problem.status)
+
+        return answered
+
+    def time(self, _: Parameters) -> Reply:
+        return Reply(f'{{"serverTime":{int(self.market.context.now_ms())}}}')
+
+    def exchange_info(self, parameters: Parameters) -> Work:
+        """USD-M ignores ``symbol``: it always lists all."""
+        wanted = self._wanted(parameters) if self.profile.spot else None
+        listed = self.market.instruments() if wanted is None else wanted
+        text = exchange_info(self.profile, listed, int(self.market.context.now_ms()))
+        return _now(text, len(listed))
+
+    # Candles
+
+    def klines(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        return self._candles(instrument, parameters)
+
+    def continuous(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("pair"))
+        if parameters.mandatory("contractType") != "PERPETUAL":
+            raise BadParameter(-1121, "Invalid symbol.")
+        return self._candles(instrument, parameters)
+
+    def _candles(self, instrument: Instrument, parameters: Parameters) -> Work:
+        interval = parameters.interval(seconds=self.profile.spot)
+        zone = parameters.text("timeZone")
+        if zone not in (None, "0", "00:00", "+00:00"):
+            raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        limit = parameters.limit(500, self.profile.rows, clamps=self.profile.clamps)
+        start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
+        topic = self._topic(instrument, interval)
+
+        async def answer() -> Reply:
+            try:
+                found = await self.market.candles(
+                    topic, limit=limit, start_ms=start, end_ms=None if end is None else end + 1
+                )
+            except StoreError as problem:
+                return errors.error(-1001, f"Internal error; {problem}", 503)
+            return Reply("[" + ",".join(encoders.row(interval, kline) for kline in found) + "]")
+
+        return Work(limit, answer)
+
+    # Books and trades
+
+    def depth(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        limit = parameters.number("limit")
+        if self.profile.spot:
+            limit = parameters.limit(100, 5000, clamps=True)
+        elif limit is None:
+            limit = 500
+        elif limit not in _DEPTH_LIMITS:
+            raise BadParameter(-4021, f"{limit} is not valid depth limit")
+        topic = self._topic(instrument, Channel.BOOK)
+        topic.stream.keep()  # changes from here on have their predecessor
+        last = self.market.latest(instrument.symbol, Channel.BOOK)
+        if last is None:
+            raise BadParameter(-1001, "Internal error; the book is not there yet", 503)
+        view, number = last.data, number_of(last.epoch, last.offset)
+        assert not isinstance(view, (Ticker, Trade)), "the topic is a book"
+        bids, asks = encoders.levels(view.bids[:limit]), encoders.levels(view.asks[:limit])  # type: ignore[union-attr]
+        at_ms = view.event_ms or int(last.received_ms)  # type: ignore[union-attr]
+        times = "" if self.profile.spot else f'"E":{at_ms},"T":{at_ms},'
+        return _now(f'{{"lastUpdateId":{number},{times}"bids":{bids},"asks":{asks}}}', limit)
+
+    def trades(self, parameters: Parameters) -> Work:
+        spot = self.profile.spot
+        limit = parameters.limit(500, _MOST_TRADES, clamps=spot)
+        rows = [encoders.trade_row(t, spot=spot) for t in self._trades(parameters)[-limit:]]
+        return _now("[" + ",".join(rows) + "]", len(rows))
+
+    def agg_trades(self, parameters: Parameters) -> Work:
+        """Of those that are kept here; older ones are refused, not left out in silence."""
+        spot = self.profile.spot
+        limit = parameters.limit(500, _MOST_TRADES, clamps=spot)
+        since, from_id = parameters.time_ms("startTime"), parameters.number("fromId")
+        until = parameters.time_ms("endTime")
+        found = self._trades(parameters)
+        early = bool(found) and (
+            (since is not None and since < found[0].time_ms)
+            or (from_id is not None and from_id < found[0].trade_id)
+        )
+        if early:
+            oldest = f"the oldest kept here is {found[0].trade_id} at {found[0].time_ms}"
+            raise BadParameter(errors.UNSUPPORTED, f"This operation is not supported. ({oldest})")
+        if from_id is not None:
+            found = [t for t in found if t.trade_id >= from_id]
+        if since is not None:
+            found = [t for t in found if t.time_ms >= since]
+        if until is not None:
+            found = [t for t in found if t.time_ms <= until]
+        bounded = since is not None or from_id is not None
+        chosen = found[:limit] if bounded else found[-limit:]
+        rows = [encoders.agg_row(t, spot=spot) for t in chosen]
+        return _now("[" + ",".join(rows) + "]", len(rows))
+
+    def _trades(self, parameters: Parameters) -> list[Trade]:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        topic = self._topic(instrument, Channel.TRADE)
+        kept = [m for m in self.market.kept(topic) if not self.market.hides(m.source)]
+        return [message.data for message in kept if isinstance(message.data, Trade)]
+
+    # Tickers
+
+    def statistics(self, parameters: Parameters) -> Work:
+        kind = parameters.text("type") or "FULL"
+        if kind not in ("FULL", "MINI"):
+            raise BadParameter(-1139, "Invalid ticker type.")
+        now_ms, spot, full = int(self.market.context.now_ms()), self.profile.spot, kind == "FULL"
+
+        def write(instrument: Instrument) -> str | None:
+            last = self.market.latest(instrument.symbol, Channel.TICKER)
+            if last is None or not isinstance(last.data, Ticker):
+                return None
+            return encoders.statistics(instrument.native, last.data, now_ms, spot=spot, full=full)
+
+        return self._each(parameters, write)
+
+    def price(self, parameters: Parameters) -> Work:
+        def write(instrument: Instrument) -> str | None:
+            for channel in (Channel.TRADE, Channel.TICKER):
+                last = self.market.latest(instrument.symbol, channel)
+                data = None if last is None else last.data
+                price = getattr(data, "price", None) or getattr(data, "last", None)
+                if price is not None:
+                    at = encoders.event_ms(data)
+                    time = "" if self.profile.spot else f',"time":{at}'
+                    return f'{{"symbol":{quote(instrument.native)},"price":"{plain(price)}"{time}}}'
+            return None
+
+        return self._each(parameters, write)
+
+    def premium_index(self, parameters: Parameters) -> Work:
+        def write(instrument: Instrument) -> str | None:
+            last = self.market.latest(instrument.symbol, Channel.MARK_PRICE)
+            if last is None or not isinstance(last.data, MarkPrice):
+                return None
+            return encoders.premium_index(instrument.native, last.data)
+
+        return self._each(parameters, write)
+
+    def _each(self, parameters: Parameters, write: Callable[[Instrument], str | None]) -> Work:
+        """One object for ``symbol``, a list for ``symbols`` or none; what nothing is known of yet
+        is left out of a list, and refused alone."""
+        alone = "symbol" in parameters
+        wanted = self._wanted(parameters)
+        listed = self.market.instruments() if wanted is None else wanted
+        found = [text for text in map(write, listed) if text is not None]
+        if alone and not found:
+            raise BadParameter(-1001, "Internal error; nothing of it is here (yet)", 503)
+        return _now(found[0] if alone else "[" + ",".join(found) + "]", len(listed))
+
+    # Names
+
+    def _wanted(self, parameters: Parameters) -> Sequence[Instrument] | None:
+        names = parameters.symbols()
+        if names is None and "symbol" in parameters:
+            names = [parameters.mandatory("symbol")]
+        return None if names is None else [self._instrument(name) for name in names]
+
+    def _instrument(self, name: str) -> Instrument:
+        found = self.market.of_native(name)
+        if found is None:
+            check_symbol(name)
+            raise AssertionError("it raises")
+        return found
+
+    def _topic(self, instrument: Instrument, what: Channel | Interval) -> Topic:
+        topic = self.market.topic(instrument.symbol, what)
+        if topic is None:
+            problem = f"{what.value} of {instrument.symbol} is not fed by trio_feed"
+            raise BadParameter(errors.UNSUPPORTED, f"This operation is not supported. ({problem})")
+        return topic
+
+
+def _weight(parameters: Parameters) -> int:
+    limit = parameters.number("limit") or 500
+    return next((weight for below, weight in _WEIGHTS if limit < below), 10)
+
+
+def _now(text: str, rows: int) -> Work:
+    """The text is made already, but whoever asks for much has to wait as for other answers."""
+
+    async def answer() -> Reply:
+        return Reply(text)
+
+    return Work(rows, answer)

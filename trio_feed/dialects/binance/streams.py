@@ -1,0 +1,285 @@
+"""Binance's stream names and what their messages are made of.
+
+A name is looked up once per subscription (:meth:`Streams.find`) and gives the topic and a form.
+Clients with the same stream in the same wrapping share the form, so that each message is written
+once for all of them.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from attrs import define, frozen
+
+from ...model import BookView, Channel, ChannelMessage, Interval, KlineMessage, Source, Ticker
+from ...push.fanout.encoded import EncodedMessage, StreamForm
+from ...push.fanout.frames import text_frame
+from ...push.fanout.topics import Topic
+from ...push.protocol import Target, quote
+from ..market import MarketData
+from . import encoders
+from .depth import DepthChanges, number_of
+from .profile import Profile
+
+_INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
+_NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
+_CONTRACT = "_perpetual"
+_SPEEDS = {"", "@100ms", "@250ms", "@500ms", "@0ms"}
+_LEVELS = (5, 10, 20)
+
+Encode = Callable[[EncodedMessage], str | None]
+
+
+@define(eq=False)
+class BinanceForm:
+    """A :class:`.StreamForm`.  ``head`` names it; ``wrapped``: events of ``/stream``."""
+
+    head: bytes
+    name: str
+    encode: Encode
+    wrapped: bool
+    hides: Callable[[Source], bool]
+    conflates: bool = True
+
+    def frame(
+        self, message: EncodedMessage, left_out: int = 0, *, snapshot: bool = False
+    ) -> bytes | None:
+        """See :meth:`.StreamForm.frame`; Binance counts nothing that is left out."""
+        news = message.message
+        source = news.kline.source if isinstance(news, KlineMessage) else news.source
+        text = None if self.hides(source) else self.encode(message)
+        if text is None:
+            return None
+        if self.wrapped:
+            text = f'{{"stream":{quote(self.name)},"data":{text}}}'
+        return text_frame(text.encode())
+
+
+@frozen
+class Found:
+    """A stream that is fed."""
+
+    name: str
+    topic: Topic
+    target: Target
+    make: Callable[[], Encode]
+    conflates: bool = True
+
+
+@frozen
+class Kind:
+    """A kind of stream: what of ``rest`` (behind its name) is allowed, and what it is made of."""
+
+    channel: Channel
+    make: Callable[["Streams", str, str], Callable[[], Encode] | None]
+    conflates: bool = True
+    spot: bool = True
+    futures: bool = True
+
+
+class Streams:
+    """Of one market.  ``find`` and ``form`` at any time; forms live as long as somebody has one."""
+
+    def __init__(self, profile: Profile, market: MarketData) -> None:
+        self.profile, self.market = profile, market
+        self._forms: WeakValueDictionary[tuple[str, bool], BinanceForm] = WeakValueDictionary()
+
+    def find(self, name: str) -> Found | str:
+        """The stream with this name; in words why there is none."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return "no stream of this market"
+        lower, kind, rest = match["symbol"], match["kind"], match["rest"]
+        if kind in ("kline", "continuousKline"):
+            return self._candles(name, lower, kind, rest)
+        if kind == "depth" and (not rest or rest.startswith("@")):
+            return self._changes(name, lower, rest)
+        row = KINDS.get(kind)
+        spot = self.profile.spot
+        made = None if row is None else row.make(self, self._native(lower), rest)
+        if row is None or made is None or not (row.spot if spot else row.futures):
+            return "no stream of this market"
+        symbol = self._symbol(lower)
+        topic = self.market.topic(symbol, row.channel)
+        if topic is None:
+            return self._not_fed(symbol, row.channel.value, "channels")
+        target = Target(symbol, row.channel, None, "", self.profile.venue)
+        return Found(name, topic, target, made, row.conflates)
+
+    def form(self, found: Found, *, wrapped: bool) -> StreamForm:
+        """The form that all clients of this stream share."""
+        key = found.name, wrapped
+        form = self._forms.get(key)
+        if form is None:
+            head = f"{self.profile.venue} {found.name} {wrapped:d}".encode()
+            form = BinanceForm(
+                head, found.name, found.make(), wrapped, self.market.hides, found.conflates
+            )
+            self._forms[key] = form
+        return form
+
+    def _candles(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
+        interval = _INTERVALS.get(rest.removeprefix("_")) if rest.startswith("_") else None
+        continuous = kind == "continuousKline"
+        if interval is None or (continuous and (self.profile.spot or _CONTRACT not in lower)):
+            return "no stream of this market"
+        if continuous:
+            lower = lower.removesuffix(_CONTRACT)
+        symbol, native = self._symbol(lower), self._native(lower)
+        topic = self.market.topic(symbol, interval)
+        if topic is None:
+            return self._not_fed(symbol, f"{interval.value} candles", "intervals")
+        write = encoders.continuous_kline if continuous else encoders.kline
+
+        def encode(encoded: EncodedMessage) -> str | None:
+            message = encoded.message
+            assert isinstance(message, KlineMessage), "the topic has candles"
+            if message.revision:  # a second close of a candle: the exchange sends none
+                return None
+            return write(native, interval, message.kline, int(encoded.sent_ms))
+
+        target = Target(symbol, Channel.KLINE, interval, interval.value, self.profile.venue)
+        return Found(name, topic, target, lambda: encode)
+
+    def _changes(self, name: str, lower: str, speed: str) -> Found | str:
+        """Diff depth, which is useless with one of its messages left out."""
+        if speed not in _SPEEDS:
+            return "no stream of this market"
+        symbol, native = self._symbol(lower), self._native(lower)
+        topic = self.market.topic(symbol, Channel.BOOK)
+        if topic is None:
+            return self._not_fed(symbol, "books", "channels")
+        target = Target(symbol, Channel.BOOK, None, "", self.profile.venue)
+        spot = self.profile.spot
+        return Found(name, topic, target, lambda: DepthChanges(native, topic, spot), False)
+
+    def _symbol(self, lower: str) -> str:
+        found = self.market.of_lower(lower)
+        return lower.upper() if found is None else found.symbol
+
+    def _native(self, lower: str) -> str:
+        found = self.market.of_lower(lower)
+        return lower.upper() if found is None else found.native
+
+    def _not_fed(self, symbol: str, what: str, key: str) -> str:
+        venue = self.profile.venue
+        return f"{what} of {symbol} are not fed: see exchanges.{venue}.symbols and .{key}"
+
+
+def _plainly(
+    write: Callable[[str, Any, int], str],
+) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
+    """A stream without anything behind its name, one message for each of ours."""
+
+    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
+        def encode(encoded: EncodedMessage) -> str | None:
+            return write(native, _data(encoded), int(encoded.sent_ms))
+
+        return None if rest else lambda: encode
+
+    return make
+
+
+def _by_market(
+    write: Callable[..., str],
+) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
+    """The same with a form for each market."""
+
+    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
+        spot = streams.profile.spot
+
+        def encode(encoded: EncodedMessage) -> str | None:
+            return write(native, _data(encoded), int(encoded.sent_ms), spot=spot)
+
+        return None if rest else lambda: encode
+
+    return make
+
+
+def _tickers(
+    write: Callable[..., str],
+) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
+    """Our tickers also come with each best bid and ask; these want the statistics only."""
+
+    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
+        spot = streams.profile.spot
+        return None if rest else lambda: _Statistics(native, write, spot)
+
+    return make
+
+
+@define(eq=False)
+class _Statistics:
+    """Leaves out messages with the statistics of the one before."""
+
+    native: str
+    write: Callable[..., str]
+    spot: bool
+    _number: tuple[int, int] = (0, 0)
+    _last: tuple[Any, ...] = ()
+    _text: str | None = None
+
+    def __call__(self, encoded: EncodedMessage) -> str | None:
+        number = encoded.epoch, encoded.offset
+        if number == self._number and self._text is not None:
+            return self._text
+        ticker: Ticker = _data(encoded)
+        said = (
+            ticker.last, ticker.open, ticker.high, ticker.low, ticker.volume, ticker.quote_volume,
+            ticker.details,
+        )  # fmt: skip
+        fresh = said != self._last
+        text = self.write(self.native, ticker, int(encoded.sent_ms), spot=self.spot)
+        self._number, self._last, self._text = number, said, text if fresh else None
+        return self._text
+
+
+def _mark(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
+    """``@1s`` and the 3 s form are as fast as what we take."""
+
+    def encode(encoded: EncodedMessage) -> str | None:
+        return encoders.mark_price(native, _data(encoded))
+
+    return None if rest not in ("", "@1s") else lambda: encode
+
+
+def _depth(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
+    """``depth5``, ``depth@100ms`` and so on; every speed is that of our book."""
+    count, _, speed = rest.partition("@")
+    if (f"@{speed}" if speed else "") not in _SPEEDS:
+        return None
+    if count not in map(str, _LEVELS):
+        return None
+    most, spot = int(count), streams.profile.spot
+
+    def encode(encoded: EncodedMessage) -> str | None:
+        view: BookView = _data(encoded)
+        if view.stale:
+            return None
+        last = number_of(encoded.epoch, encoded.offset)
+        if spot:
+            return encoders.partial_depth(view, most, last)
+        at_ms = view.event_ms or int(encoded.sent_ms)
+        bids, asks = view.bids[:most], view.asks[:most]
+        return encoders.depth_update(native, bids, asks, last - 1, last, at_ms, last - 1)
+
+    return lambda: encode
+
+
+def _data(encoded: EncodedMessage) -> Any:
+    message = encoded.message
+    assert isinstance(message, ChannelMessage), "the topic is a channel"
+    return message.data
+
+
+KINDS: dict[str, Kind] = {
+    "aggTrade": Kind(Channel.TRADE, _by_market(encoders.agg_trade)),
+    "trade": Kind(Channel.TRADE, _by_market(encoders.trade)),
+    "miniTicker": Kind(Channel.TICKER, _tickers(encoders.mini_ticker)),
+    "ticker": Kind(Channel.TICKER, _tickers(encoders.ticker)),
+    "depth": Kind(Channel.BOOK, _depth),
+    "markPrice": Kind(Channel.MARK_PRICE, _mark, spot=False),
+    "forceOrder": Kind(Channel.LIQUIDATION, _plainly(encoders.force_order), spot=False),
+}
+"""By what stands behind the ``@``, besides candles, which have an interval."""

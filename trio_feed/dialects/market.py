@@ -1,0 +1,115 @@
+"""What a dialect serves from: one venue's topics, candles and instruments, read only."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from attrs import frozen
+
+from ..model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    Instrument,
+    Interval,
+    Kline,
+    KlineMessage,
+    Series,
+    Source,
+)
+from ..push.fanout import history
+from ..push.fanout.topics import Topic
+from ..push.session import SessionContext
+
+Listing = Callable[[str], Iterable[Instrument]]
+"""A venue's name -> the instruments that are fed of it, as far as its list is known."""
+
+
+@frozen
+class MarketData:
+    """One venue as its dialect sees it.  ``simulated``: what it says is made up.
+
+    ``simulated_ok``: such data is served all the same."""
+
+    venue: str
+    context: SessionContext
+    listing: Listing
+    simulated: bool = False
+    simulated_ok: bool = False
+
+    @property
+    def withheld(self) -> bool:
+        """Nothing is served: all of it is made up, and the forms cannot say so."""
+        return self.simulated and not self.simulated_ok
+
+    def hides(self, source: Source) -> bool:
+        """Whether what has this source is left out, such as a fallback's."""
+        return source is Source.SIMULATED and not self.simulated_ok
+
+    def instruments(self) -> list[Instrument]:
+        """Those that are fed, by symbol."""
+        return sorted(self.listing(self.venue), key=lambda found: found.symbol)
+
+    def of_native(self, native: str) -> Instrument | None:
+        """The fed instrument with the venue's own name ``native``."""
+        return next((found for found in self.listing(self.venue) if found.native == native), None)
+
+    def of_lower(self, lower: str) -> Instrument | None:
+        """The same by its name in lower case."""
+        found = self.listing(self.venue)
+        return next((each for each in found if each.native.lower() == lower), None)
+
+    def topic(self, symbol: str, what: Channel | Interval) -> Topic | None:
+        """The topic of a channel or of candles; None: it is not fed."""
+        if isinstance(what, Interval):
+            return self.context.hub.topic(Series(self.venue, symbol, what))
+        return self.context.hub.topic(ChannelKey(self.venue, symbol, what))
+
+    def latest(self, symbol: str, channel: Channel) -> ChannelMessage | None:
+        """The last message of a channel; None: nothing came yet, or it is not fed."""
+        topic = self.topic(symbol, channel)
+        last = None if topic is None else topic.stream.latest
+        message = None if last is None else last.message
+        if not isinstance(message, ChannelMessage) or self.hides(message.source):
+            return None
+        return message
+
+    def kept(self, topic: Topic) -> list[ChannelMessage]:
+        """The last messages of a channel, oldest first; from the first call on they are kept, up
+        to a bound (``kline.resume_messages``)."""
+        stream = topic.stream
+        stream.keep()
+        found = [published.message for published in stream.after(0)]
+        if not found and stream.latest is not None:
+            found = [stream.latest.message]
+        return [message for message in found if isinstance(message, ChannelMessage)]
+
+    async def candles(
+        self, topic: Topic, *, limit: int, start_ms: int | None = None, end_ms: int | None = None
+    ) -> list[Kline]:
+        """The last ``limit`` candles with start_ms <= open < end_ms, ascending, the open one too;
+        with ``start_ms`` the first ones from there.  Raises StoreError."""
+        store, stream = self.context.store, topic.stream
+        if start_ms is None:
+            rows = await history.rows(store, stream, limit, None, end_ms)
+        else:
+            rows = await history.rows(store, stream, limit, start_ms, None)
+        found = [kline for kline, _ in rows if end_ms is None or kline.open_ms < end_ms]
+        found = [kline for kline in found if not self.hides(kline.source)]
+        # Nothing waits from here on, so that the open candle follows what was read.
+        ahead = self.running(topic)
+        if ahead is not None and (not found or ahead.open_ms > found[-1].open_ms):
+            fits = start_ms is None or (ahead.open_ms >= start_ms and len(found) < limit)
+            if fits and (end_ms is None or ahead.open_ms < end_ms):
+                found.append(ahead)
+        return found[-limit:] if start_ms is None else found[:limit]
+
+    def running(self, topic: Topic) -> Kline | None:
+        """The open candle, where there is one and nothing before it is missing."""
+        last = topic.stream.latest
+        message = None if last is None else last.message
+        if not isinstance(message, KlineMessage) or self.hides(message.kline.source):
+            return None
+        return message.kline
+
+    def intervals(self, symbol: str) -> Sequence[Interval]:
+        """Of the candles that are fed, shortest first."""
+        return [interval for interval in Interval if self.topic(symbol, interval) is not None]

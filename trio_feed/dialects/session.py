@@ -1,0 +1,144 @@
+"""One client of a dialect: a sibling of :class:`trio_feed.push.session.Session`.
+
+What it asks and how it is answered is the business of a :class:`Control`, made for each client; the
+rest (the one send queue, subscriptions at the hub, farewells) is the same for all dialects.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from ..model import StatusMessage
+from ..push.fanout.encoded import StreamForm
+from ..push.fanout.send_queue import SendQueue
+from ..push.fanout.sender import ClientSender, ClientTimeouts, Close
+from ..push.fanout.topics import Subscription, Topic
+from ..push.fanout.voice import Farewell
+from ..push.mounts import Opening
+from ..push.protocol import Subscribe, Target
+from ..push.session import Receive, SessionContext
+
+
+class Control(Protocol):
+    """The conversation with one client, in its dialect.  Synchronous."""
+
+    def opened(self) -> None:
+        """The client is there."""
+
+    def take(self, text: str | bytes) -> None:
+        """A message of the client."""
+
+    def too_many(self, text: str | bytes) -> None:
+        """The same for one beyond its rate, which is refused."""
+
+    def restarting(self) -> Farewell:
+        """The service ends."""
+
+
+@frozen
+class QuietVoice:
+    """Exchanges say nothing of their upstreams, and close on who is too slow without a word."""
+
+    code: int
+    reason: str
+
+    def status(self, subscription: Subscription, status: StatusMessage) -> str | None:
+        return None
+
+    def slow(self, since: Sequence[dict[str, Any]]) -> Farewell:
+        return Farewell(self.code, self.reason)
+
+
+POLICY = 1008
+
+
+class DialectSession:
+    """A connected client: see :class:`trio_feed.push.mounts.Conversation`."""
+
+    def __init__(
+        self,
+        context: SessionContext,
+        opening: Opening,
+        make_control: Callable[["DialectSession"], Control],
+    ) -> None:
+        limits = context.limits
+        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, opening.account)
+        self.context = context
+        self._sender = ClientSender(
+            context.hub,
+            queue,
+            context.now_ms,
+            context.metrics,
+            opening.transport,
+            QuietVoice(POLICY, "slow consumer"),
+            deflated=opening.deflated,
+        )
+        self._control = make_control(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self._control).__name__} {self.client_id} {len(self.names)} streams>"
+
+    @property
+    def client_id(self) -> str:
+        return self._sender.client_id
+
+    @property
+    def engaged(self) -> bool:
+        """Exchanges do not close connections without streams, and clients keep such."""
+        return True
+
+    async def run(self, receive: Receive, close: Close) -> None:
+        """See :meth:`trio_feed.push.mounts.Conversation.run`."""
+        async with self._sender.serving(close):
+            self._control.opened()
+            while (text := await receive()) is not None and not self._sender.leaving:
+                self._control.take(text)
+                await self._sender.wait_capacity()
+
+    def statistics(self) -> dict[str, Any]:
+        return {**self._sender.statistics(), "authenticated": False}
+
+    def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
+        return self._sender.sweep(now, timeouts)
+
+    def end_if_revoked(self) -> None:
+        """Nothing here is private."""
+
+    def too_many(self, problem: str, text: str | bytes) -> None:
+        self._control.too_many(text)
+
+    def flooded(self, problem: str, text: str | bytes) -> None:
+        self._sender.leave(POLICY, "Too many requests", None)
+
+    def unused(self, problem: str) -> None:
+        self._sender.leave(POLICY, problem, None)
+
+    def restarting(self, after_ms: int) -> None:
+        farewell = self._control.restarting()
+        self._sender.leave(farewell.code, farewell.reason, farewell.text)
+
+    # For the control
+
+    @property
+    def names(self) -> list[str]:
+        """The streams that the client has, in the order of their subscription."""
+        return [subscription.name for subscription in self._sender.subscriptions.values()]
+
+    def reply(self, text: str) -> None:
+        """An answer, behind what waits already."""
+        self._sender.reply(text)
+
+    def subscribe(self, name: str, topic: Topic, target: Target, form: StreamForm) -> None:
+        """From now on the client gets the topic's messages in this form; again, in another."""
+        request = Subscribe(target, None, None, None)
+        self._sender.subscribe(Subscription(self._sender, topic, request, form, name))
+
+    def unsubscribe(self, name: str) -> bool:
+        """False: there was no such stream."""
+        return self._sender.unsubscribe(name)
+
+    def reform(self, change: Callable[[str], StreamForm | None]) -> None:
+        """Give streams, by name, another form; None: it stays."""
+        for subscription in self._sender.subscriptions.values():
+            subscription.form = change(subscription.name) or subscription.form
