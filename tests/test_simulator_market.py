@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -230,6 +231,27 @@ def test_known_digits() -> None:
         for k in [market.candle(s, Interval.M1, NOW)]
     }
     assert got == PINNED
+
+
+def test_turning_prices_do_not_stand_still_at_a_bound() -> None:
+    """Days are those of the recorded market; what lies between them moves."""
+
+    def longest_rest(*, turning: bool) -> int:
+        market, longest, rest = Market(1, ["ETHUSDT"], 240, turning=turning), 0, 0
+        start = NOW - NOW % DAY
+        closes = [
+            market.candle("ETHUSDT", Interval.M1, start + n * MINUTE).close for n in range(1440)
+        ]
+        for before, after in pairwise(closes):
+            rest = rest + 1 if before == after else 0
+            longest = max(longest, rest)
+        return longest
+
+    assert longest_rest(turning=False) > 5
+    assert longest_rest(turning=True) <= 2
+    old, new = (Market(1, ["ETHUSDT"], 240, turning=turning) for turning in (False, True))
+    day = NOW - NOW % DAY
+    assert old.candle("ETHUSDT", Interval.D1, day) == new.candle("ETHUSDT", Interval.D1, day)
 
 
 def test_nothing_depends_on_what_was_asked_before() -> None:

@@ -54,7 +54,9 @@ def settings_of(
         }
         if simulated:
             # Its market has what is asked for: the names are wrong or right as they are live.
-            tree["simulator"] = {"enabled": True, "venue": venue, "symbols": table["symbols"]}
+            tree["simulator"] = {
+                "enabled": True, "venue": venue, "symbols": table["symbols"], "turning": True,
+            }  # fmt: skip
         settings = complete(structure(tree))
         check(settings)
     except SettingsError as error:

@@ -228,6 +228,9 @@ class SimulatorSettings:
     """0 = any free port."""
     seed: int = 1
     """Same seed, same prices."""
+    turning: bool = False
+    """True: a price that reaches the bound of its hour turns back; False: it may stand there for
+    minutes, as in recorded runs."""
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
     """What it lists."""
     trades_per_minute: int = field(default=240, validator=_between(1, 60_000))

@@ -48,7 +48,11 @@ async def serve_exchange(
     exchange: SimulatedExchange[Any]
     if settings.venue in _MAKERS:
         market = Market(
-            settings.seed, settings.symbols, settings.trades_per_minute, settings.book_levels
+            settings.seed,
+            settings.symbols,
+            settings.trades_per_minute,
+            settings.book_levels,
+            turning=settings.turning,
         )
         exchange = _MAKERS[settings.venue](market, now_ms, settings)
     else:

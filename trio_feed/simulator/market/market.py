@@ -49,7 +49,10 @@ class Market:
         symbols: Iterable[str],
         trades_per_minute: int,
         book_levels: int = BOOK_LEVELS,
+        *,
+        turning: bool = False,
     ) -> None:
+        self._turning = turning
         self.book_levels = book_levels
         self.trades_per_minute = max(_FEWEST_TRADES, trades_per_minute)
         self.listings: dict[str, Listing] = {}
@@ -74,7 +77,7 @@ class Market:
         listing = self.listings[symbol] = listing_of(symbol)
         first = LISTED_MS if listed_ms is None else listed_ms
         line = self._symbols[symbol] = SymbolMarket(
-            self._seed, listing, self.trades_per_minute, first
+            self._seed, listing, self.trades_per_minute, first, turning=self._turning
         )
         self.grids[symbol], self.halts[symbol] = Grid(first), []
         if listed_ms is not None:

@@ -124,23 +124,25 @@ def fewest_units(trades_per_minute: int) -> int:
     return -(-trades_per_minute // _FEWEST_LOTS_PER_UNIT)
 
 
-def hours_of(day: Bar, key: bytes, units: int) -> Path:
+def hours_of(day: Bar, key: bytes, units: int, turning: bool = False) -> Path:
     """A day's 24 hours.  ``key`` is noise of at least 49 bytes."""
     turn = key[48] % 24
     shape = _DAY_SHAPE[turn:] + _DAY_SHAPE[:turn]
-    return _split(day, key, [units * sum(_HOUR_SHAPE) * weight for weight in shape])
+    lots = [units * sum(_HOUR_SHAPE) * weight for weight in shape]
+    return _split(day, key, lots, turning)
 
 
-def minutes_of(hour: Bar, key: bytes) -> Path:
+def minutes_of(hour: Bar, key: bytes, turning: bool = False) -> Path:
     """An hour's 60 minutes.  ``key`` is noise of at least 121 bytes."""
     unit = hour.lots // sum(_HOUR_SHAPE)
     turn = key[120] % 60
     shape = _HOUR_SHAPE[turn:] + _HOUR_SHAPE[:turn]
-    return _split(hour, key, [unit * weight for weight in shape])
+    return _split(hour, key, [unit * weight for weight in shape], turning)
 
 
-def _split(bar: Bar, key: bytes, lots: list[int]) -> Path:
-    """Split a candle into ``len(lots)`` candles that roll up to it."""
+def _split(bar: Bar, key: bytes, lots: list[int], turning: bool) -> Path:
+    """Split a candle into ``len(lots)`` candles that roll up to it.  ``turning``: a price beyond a
+    bound turns back from it; else it stays at it, which is how recorded runs have it."""
     parts = len(lots)
     walk = list(accumulate(2 * byte - 255 for byte in key[:parts]))
     bridge = [value * parts - walk[-1] * (i + 1) for i, value in enumerate(walk)]
@@ -148,9 +150,10 @@ def _split(bar: Bar, key: bytes, lots: list[int]) -> Path:
     low, high, rise, room = bar.low, bar.high, bar.close - bar.open, 7 * (bar.high - bar.low)
     points = [bar.open]
     for i, value in enumerate(bridge):
-        points.append(
-            _folded(bar.open + rise * (i + 1) // parts + value * room // spread, low, high)
-        )
+        point = bar.open + rise * (i + 1) // parts + value * room // spread
+        if turning and not low <= point <= high:
+            point = 2 * (low if point < low else high) - point
+        points.append(low if point < low else high if point > high else point)
     wicks = [byte * (high - low) // (64 * parts) for byte in key[parts : 2 * parts]]
     pairs = list(zip(points, points[1:], wicks, strict=False))
     highs = [min(high, max(a, b) + wick) for a, b, wick in pairs]
@@ -158,16 +161,6 @@ def _split(bar: Bar, key: bytes, lots: list[int]) -> Path:
     highs[highs.index(max(highs))] = high
     lows[lows.index(min(lows))] = low
     return Path(points, highs, lows, lots)
-
-
-def _folded(price: int, low: int, high: int) -> int:
-    """A price beyond a bound turns back from it by as much: held at it, it would stand still there
-    for as long as the walk is outside, and the chart with it."""
-    if price < low:
-        price = 2 * low - price
-    elif price > high:
-        price = 2 * high - price
-    return low if price < low else high if price > high else price
 
 
 def trades_of(minute: Bar, key: bytes, count: int) -> Ticks:

@@ -38,9 +38,12 @@ class SymbolMarket:
     Below it *raw* numbers count all trades that the prices would give, silenced ones too.
     """
 
-    def __init__(self, seed: int, listing: Listing, count: int, listed_ms: int) -> None:
+    def __init__(
+        self, seed: int, listing: Listing, count: int, listed_ms: int, *, turning: bool = False
+    ) -> None:
         self.listed_ms = listed_ms
         self._key = (seed, listing.symbol)
+        self._turning = turning
         self._listing = listing
         self._count = count
         self._units = max(listing.units, prices.fewest_units(count))
@@ -274,12 +277,14 @@ class SymbolMarket:
 
     def _make_hours(self, day: int) -> Path:
         units = self._units_of(prices.number(*self._key, "busy", day))
-        return prices.hours_of(self._day(day), prices.noise(49, *self._key, "hours", day), units)
+        key = prices.noise(49, *self._key, "hours", day)
+        return prices.hours_of(self._day(day), key, units, self._turning)
 
     def _make_minutes(self, hour: int) -> Path:
         day, at = divmod(hour, 24)
         bar = self._hours(day).bar(at, at + 1, reference=0, count=0)
-        return prices.minutes_of(bar, prices.noise(121, *self._key, "minutes", hour))
+        key = prices.noise(121, *self._key, "minutes", hour)
+        return prices.minutes_of(bar, key, self._turning)
 
     def _make_ticks(self, minute: int) -> Ticks:
         hour, at = divmod(minute, 60)
