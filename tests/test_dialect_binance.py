@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,8 @@ from support.stack import START_MS, Stack, open_stack, settings_for_tests
 from test_app import http
 from test_server import KEY, UPGRADE, get, until_closed
 from trio.testing import MockClock
+
+from trio_feed.dialects.binance import encoders
 
 ALL = ".channels=['kline','trade','ticker','book','mark_price','liquidation']"
 SPOT = ".channels=['kline','trade','ticker','book']"
@@ -204,6 +206,7 @@ async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -
         events = [await client.next() for _ in range(3)]
         _, snapshot, _ = await ask(stack, "/binance/api/v3/depth?symbol=BTCUSDT&limit=1000")
         last = snapshot["lastUpdateId"]
+        assert last < 2**53  # JavaScript's whole numbers, and 64 bits
         book = {side: dict(snapshot[side]) for side in ("bids", "asks")}
         while events[-1]["u"] < last + 20:
             events.append(await client.next())
@@ -326,3 +329,75 @@ async def test_a_dialect_that_is_off_is_no_page(autojump_clock: MockClock) -> No
     async with usdm("dialects.binance_usdm.enabled=false") as stack:
         status, _, _ = await ask(stack, "/binance_usdm/fapi/v1/ping")
         assert status == 404
+
+
+async def test_usdm_ids_follow_by_pu(autojump_clock: MockClock) -> None:
+    """U is the u before it, which passes U <= lastUpdateId <= u and pu == u alike."""
+    async with usdm() as stack, socket(stack, "/binance_usdm/ws/btcusdt@depth") as client:
+        events = [await client.next() for _ in range(5)]
+        for before, event in pairwise(events):
+            assert before["u"] == event["pu"] == event["U"] == event["u"] - 1
+
+
+async def test_simulated_data_is_not_served_unasked(autojump_clock: MockClock) -> None:
+    own = ("simulator.enabled=true", "simulator.host=box", "simulator.port=82")
+    async with usdm(*own) as stack:
+        status, error, head = await ask(stack, "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT")
+        assert (status, error["code"]) == (403, -1020)
+        assert "dialects.binance_usdm.simulated_ok = true" in error["msg"]
+        assert "x-trio-feed-source: simulated" in head
+        host, _, port = stack.ready.address.rpartition(":")
+        stream = await stack.network.dial(host, int(port))
+        request = get(UPGRADE, KEY, path=b"/binance_usdm/ws").replace(b"Host: x", b"Host: push")
+        await stream.send_all(request)
+        assert (await until_closed(stream)).startswith(b"HTTP/1.1 403")
+
+
+async def test_simulated_data_that_is_asked_for_is_labelled(autojump_clock: MockClock) -> None:
+    own = ("simulator.enabled=true", "simulator.host=box", "simulator.port=82")
+    async with usdm(*own, "dialects.binance_usdm.simulated_ok=true") as stack:
+        status, _, head = await ask(stack, "/binance_usdm/fapi/v1/ping")
+        assert (status, "x-trio-feed-source: simulated" in head) == (200, True)
+        async with socket(stack, "/binance_usdm/ws/btcusdt@aggTrade") as client:
+            assert (await client.next())["e"] == "aggTrade"
+
+
+async def test_a_farewell_of_spot(autojump_clock: MockClock) -> None:
+    async with spot() as stack, socket(stack, "/binance/stream?streams=btcusdt@kline_1m") as client:
+        stack.ready.app.disconnect_all(lambda: 5)
+        while (message := await client.next())["stream"] != "!serverShutdown":
+            pass
+        assert message["data"]["e"] == "serverShutdown"
+        with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+            await client.next()
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 1012
+
+
+async def test_clients_beyond_their_rate(autojump_clock: MockClock) -> None:
+    limits = ("websocket.requests_per_second=1", "websocket.request_burst=2")
+    async with usdm(*limits) as stack, socket(stack, "/binance_usdm/ws") as client:
+        for number in range(3):
+            await client.ask("LIST_SUBSCRIPTIONS", number=number)
+        assert [(await client.answer()).get("result") for _ in range(2)] == [[], []]
+        refused = {"error": {"code": 4, "msg": "Too many requests"}, "id": 2}
+        assert await client.answer() == refused
+
+
+async def test_a_message_is_written_once_for_all_clients(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    written: list[object] = []
+    write = encoders.kline
+
+    def counted(*words: Any) -> str:
+        written.append(words)
+        return write(*words)
+
+    monkeypatch.setattr(encoders, "kline", counted)
+    async with usdm() as stack, AsyncExitStack() as clients:
+        path = "/binance_usdm/ws/btcusdt@kline_1m"
+        opened = [await clients.enter_async_context(socket(stack, path)) for _ in range(5)]
+        got = [[await client.next() for _ in range(2)] for client in opened]
+        assert all(each == got[0] for each in got)
+        assert len(written) == 2

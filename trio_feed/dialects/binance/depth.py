@@ -23,13 +23,14 @@ from ...push.fanout.encoded import EncodedMessage
 from ...push.fanout.topics import Topic
 from . import encoders
 
-_EPOCH = 2**32
-"""Ids of one epoch; 2**53, the most that JavaScript holds, is two million epochs."""
+_PER_EPOCH = 1000
+"""An epoch is the unix time in ms of a start, so ids grow over a restart unless there were more
+than a million messages a second; they stay below 2**53, the most that JavaScript holds."""
 
 
 def number_of(epoch: int, offset: int) -> int:
     """The update id of a book message."""
-    return epoch * _EPOCH + offset
+    return epoch * _PER_EPOCH + offset
 
 
 def changes(before: Iterable[Level], after: Iterable[Level]) -> list[Level]:
