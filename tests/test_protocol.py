@@ -51,6 +51,7 @@ def test_ping_and_list() -> None:
     assert request(type="ping") == Ping(None)
     assert request(type="ping", id=5) == Ping(5)
     assert request(type="ping", id="a") == Ping("a")
+    assert request(type="ping", timestamp=1_760_000_000_000, pad="x") == Ping(None)
     assert request(type="list") == ListSubscriptions()
 
 
@@ -110,7 +111,7 @@ SUB = {"type": "subscribe", "symbol": "BTCUSDT", "interval": "1m"}
         (json.dumps({**SUB, "SYMBOL": "x"}), "; did you mean symbol?"),
         (json.dumps({**SUB, "from": 5}), "'from': no field of subscribe"),
         (json.dumps({**SUB, "type": "history", "since": {}}), "'since': no field of history"),
-        (json.dumps({"type": "ping", "x" * 1000: 1}), "'" + "x" * 59 + "...: no field of ping"),
+        (json.dumps({"type": "list", "x" * 1000: 1}), "'" + "x" * 59 + "...: no field of list"),
         (json.dumps({"type": "list", "exchnge": "okx"}), "'exchnge': no field of list; one of"),
         (json.dumps({"type": "auth", "tokn": "hunter2"}), "did you mean token?"),
         (
@@ -227,8 +228,8 @@ def test_brackets_in_strings_are_no_nesting() -> None:
     deep: object = 1
     for _ in range(15):
         deep = [deep]
-    with pytest.raises(RequestError, match="'x': no field of ping"):  # which is looked at behind it
-        parsing.parse_request(json.dumps({"type": "ping", "x": deep, "y": "]["}))
+    with pytest.raises(RequestError, match="'x': no field of list"):  # which is looked at behind it
+        parsing.parse_request(json.dumps({"type": "list", "x": deep, "y": "]["}))
 
 
 BASE = {"symbol": "BTCUSDT", "interval": "1m"}
