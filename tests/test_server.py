@@ -1,6 +1,7 @@
 """The server over memory streams, on virtual time: hostile clients, crashing apps, shutdown."""
 
 import errno
+import gc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +19,7 @@ from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.clients import ALIVE, Probes
-from trio_feed.push.edge.connection import CLOSE_S
+from trio_feed.push.edge.connection import CLOSE_S, Connection
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
 from trio_feed.push.fanout.waiting import WaitingBytes
@@ -930,3 +931,36 @@ async def test_requests_of_an_address_on_all_its_connections_have_a_rate(
             assert trio.current_time() - began < 0.1
         assert 3 <= trio.current_time() - began <= 5
         assert await running.ask(get()) == b"200"
+
+
+async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
+    autojump_clock: MockClock,
+) -> None:
+    """A collection stops everybody, so it comes seldom; what has gone must not wait for it."""
+
+    async def come_and_go(server: Served) -> None:
+        stream = await server.dial()
+        async with trio.open_nursery() as nursery:
+            socket = trio_websocket.wrap_client_stream(nursery, stream, "x", "/")
+            async with await socket as opened:
+                await opened.send_message("a")
+                assert await opened.get_message() == "a"
+            nursery.cancel_scope.cancel()
+        assert await server.ask(get()) == b"200"
+        await trio.testing.wait_all_tasks_blocked()
+
+    def left() -> list[str]:
+        return [type(one).__name__ for one in gc.get_objects() if isinstance(one, Connection)]
+
+    app = App()
+    async with served(app) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await come_and_go(server)
+            await trio.sleep(CLOSE_S)
+            app.scopes.clear()
+            assert left() == []
+        finally:
+            gc.enable()

@@ -44,7 +44,7 @@ def run(quick: bool) -> Result:
                 pairs[impl] = stack.enter_context(connected(impl, number, sizes))
             except RuntimeError as error:
                 result.skip(impl, str(error))
-        for _ in range(3 if quick else 7):
+        for _ in range(3 if quick else 5):
             for size in sizes:
                 for impl, (server, clients) in pairs.items():
                     symbol = f"ALL{size}" if size < max(sizes) else "ALL"

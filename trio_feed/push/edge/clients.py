@@ -145,6 +145,7 @@ class Clients:
                 self._open.add(connection)
                 self._per_ip[group] += 1
                 clients.start_soon(self._serve, connection, group, name=f"client {stream.peer}")
+                del stream, connection  # gone when the client is, and not when the next one comes
                 await _let_others_run()
 
     def _too_many(self, group: str) -> str:

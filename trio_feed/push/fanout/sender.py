@@ -137,7 +137,8 @@ class ClientSender:
         """A push.  Never waits; a client that does not read is disconnected (4408)."""
         if self._writer.write(frame):
             return
-        if self._queue.conflate(subscription, message, subscription.form):
+        queue = self._queue
+        if queue and queue.conflate(subscription, message, subscription.form):
             self._conflated += 1
             self._metrics.conflated.inc()
         else:
