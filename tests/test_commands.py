@@ -93,6 +93,13 @@ def test_a_venue_out_of_reach_is_explained_once_and_then_counted() -> None:
     assert "okx cannot be reached" in told.take(UNREACHABLE, LATER_S + 3)
 
 
+def test_a_proxy_that_is_not_in_force_is_named() -> None:
+    told = narrator(idle_proxies=frozenset({"okx"}))
+    words = " ".join(told.take(UNREACHABLE, 0.0).split())
+    assert "set exchanges.okx.connection.proxy.enabled = true" in words
+    assert "no proxy is set" not in words
+
+
 def test_a_proxy_that_is_down_beside_others_is_told_once() -> None:
     told = narrator()
     down = {
@@ -244,6 +251,20 @@ async def test_check_connect_names_each_step_with_its_time(autojump_clock: trio.
     ]  # fmt: skip
     assert "1 instruments; request weight:" in text
     assert text.endswith("1 of 1 ways lead to data\n")
+
+
+async def test_check_connect_shows_that_the_proxy_is_reached_before_it_fails(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    proxy = ConnectProxy(MemoryNetwork())
+    proxy.fail_next("hang", 1)
+    _code, text = await probed(".connection.proxy='http://proxy:3128'", proxy=proxy)
+    reached, failed = text.splitlines()[1:3]
+    assert reached.startswith("  ok  ")
+    assert "proxy reached" in reached
+    assert failed.endswith("CONNECT")
+    _code, text = await probed(".connection.proxy='http://nowhere:3128'")
+    assert "proxy reached" not in text
 
 
 @pytest.mark.parametrize(
@@ -469,14 +490,28 @@ def test_scripts_of_the_checkout_are_commands_there(
         checkout.program("soak", tmp_path, own_environment=False)
 
 
+def test_check_connect_of_the_demo_says_that_it_is_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--connect"]) == 2
+    said = capsys.readouterr().out
+    assert "nothing was dialled: these settings are the simulated market" in said
+    assert "--config FILE" in said
+    assert "trio-feed init" in said
+    assert "0 of 0" not in said
+    assert main(["check", "--connect", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["dialled"] == 0
+
+
 def test_proxy_test_is_check_connect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["proxy-test"]) == 0
+    assert main(["proxy-test"]) == 2
     told = capsys.readouterr().out
     assert "simulated, nothing to dial" in told
-    assert main(["check", "--connect"]) == 0
+    assert main(["check", "--connect"]) == 2
     assert capsys.readouterr().out == told
     assert main(["proxy-test", "--for", "soon"]) == 2
 
