@@ -68,7 +68,7 @@ SETTINGS: list[tuple[str, str, list[str], str]] = [
         "interval that nobody has",
         GOOD + 'intervals = ["1min"]\n',
         [],
-        "'1min' is not one of 1s 30s 1m",
+        "'1min' is not one of 1m 3m 5m",
     ),
     (
         "channel that the venue lacks",
@@ -232,6 +232,7 @@ async def test_a_port_in_use(autojump_clock: trio.abc.Clock) -> None:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     assert str(found).startswith("server.port: cannot listen on push:80")
+    assert "--set server.port=81" in str(found)
     shown("port in use", f"trio_feed: {found}")
 
 
