@@ -19,12 +19,13 @@ from support.stack import open_stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import errors, service
 from trio_feed.cli import main
-from trio_feed.commands import checkout, init, klines, run, tail
+from trio_feed.commands import checkout, init, klines, remote, run, tail
 from trio_feed.commands.advice import advise
 from trio_feed.commands.options import DEMO_CONFIG, Refused
 from trio_feed.commands.probe_report import probe_all
 from trio_feed.commands.startup import box, narrate
 from trio_feed.commands.status import text as status_text
+from trio_feed.commands.status import watch
 from trio_feed.commands.terminal import REPEAT_S, Narrator
 from trio_feed.environment import Environment
 from trio_feed.settings import load
@@ -91,6 +92,13 @@ def test_a_venue_out_of_reach_is_explained_once_and_then_counted() -> None:
     assert "warning connection.lost" in told.take(lost, LATER_S + 1)
     assert told.take(lost, LATER_S + 2) == "", "lost now and then is not out of reach"
     assert "okx cannot be reached" in told.take(UNREACHABLE, LATER_S + 3)
+
+
+def test_a_proxy_that_is_not_in_force_is_named() -> None:
+    told = narrator(idle_proxies=frozenset({"okx"}))
+    words = " ".join(told.take(UNREACHABLE, 0.0).split())
+    assert "set exchanges.okx.connection.proxy.enabled = true" in words
+    assert "no proxy is set" not in words
 
 
 def test_a_proxy_that_is_down_beside_others_is_told_once() -> None:
@@ -246,6 +254,20 @@ async def test_check_connect_names_each_step_with_its_time(autojump_clock: trio.
     assert text.endswith("1 of 1 ways lead to data\n")
 
 
+async def test_check_connect_shows_that_the_proxy_is_reached_before_it_fails(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    proxy = ConnectProxy(MemoryNetwork())
+    proxy.fail_next("hang", 1)
+    _code, text = await probed(".connection.proxy='http://proxy:3128'", proxy=proxy)
+    reached, failed = text.splitlines()[1:3]
+    assert reached.startswith("  ok  ")
+    assert "proxy reached" in reached
+    assert failed.endswith("CONNECT")
+    _code, text = await probed(".connection.proxy='http://nowhere:3128'")
+    assert "proxy reached" not in text
+
+
 @pytest.mark.parametrize(
     ("fault", "step", "advice"),
     [
@@ -346,6 +368,55 @@ async def test_klines_tail_and_status(autojump_clock: trio.abc.Clock) -> None:
     assert "1 series (0 behind, 0 held)" in shown
 
 
+async def test_status_is_watched_until_it_ends(autojump_clock: trio.abc.Clock) -> None:
+    shown: list[str] = []
+    with trio.fail_after(300):
+        async with open_stack(settings_for_tests()) as stack, trio.open_nursery() as nursery:
+            outside = evolve(stack.environment, random=random.Random(1))
+            nursery.start_soon(watch, URL, shown.append, outside)
+            await trio.sleep(9)
+            nursery.cancel_scope.cancel()
+    assert len(shown) in (4, 5)
+    assert "binance_usdm" in shown[0]
+    network = MemoryNetwork()
+    nowhere = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
+    with pytest.raises(Refused, match="is the service running"):
+        await watch(URL, shown.append, nowhere)
+
+
+async def test_the_status_of_a_service_with_an_admin_port_names_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests("server.admin_host=admin", "server.admin_port=90")
+    with trio.fail_after(300):
+        async with open_stack(settings) as stack:
+            with pytest.raises(Refused, match=r"404 .*on the admin port only, such as --url"):
+                await remote.get(URL, "/api/v1/status", {}, stack.environment)
+            page = await remote.get("admin:90", "/api/v1/status", {}, stack.environment)
+    assert page["venues"]
+
+
+async def test_nobody_is_asked_for_a_proxy_to_a_service_of_this_machine() -> None:
+    async def refused(*_: object) -> trio.SocketStream:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    network = MemoryNetwork()
+    nowhere = Environment(refused, network.listen, virtual_now_ms, random.Random(1))
+    for url in ("127.0.0.1:8080", "localhost:8080", "http://[::1]:8080"):
+        with pytest.raises(Refused) as caught:
+            await remote.get(url, "/api/v1/status", {}, nowhere)
+        assert "is a proxy needed" not in str(caught.value)
+    with pytest.raises(Refused, match="is a proxy needed"):
+        await remote.get("elsewhere:8080", "/api/v1/status", {}, nowhere)
+
+
+def test_a_url_with_a_path_is_refused_and_not_cut() -> None:
+    for url in ("ws://h:1/ws", "h:1", "http://h:1/"):
+        assert remote.http_url(url) == "http://h:1"
+    with pytest.raises(Refused, match=r"/foo is too much; http://h is enough"):
+        remote.http_url("http://h/foo")
+
+
 def test_times_as_people_write_them() -> None:
     assert klines.seconds("2026-11-29", "--from") == 1795910400
     assert klines.seconds("2026-11-29T10:00+08:00", "--from") == 1795917600
@@ -384,6 +455,42 @@ def test_init_does_not_write_over_a_file(
     assert "spinpet" in init.written("spinpet", ["*"], "")
 
 
+def piped(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_init_reads_its_answers_from_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.toml"
+    piped(monkeypatch, "okx\nSOLUSDT\nsocks5://127.0.0.1:7890\n")
+    assert main(["init", "--output", str(file)]) == 0
+    exchange = load([file]).exchanges["okx"]
+    assert exchange.symbols == ("SOLUSDT",)
+    assert exchange.connection.proxy.address == "127.0.0.1:7890"
+    assert "no answer" not in capsys.readouterr().err
+    piped(monkeypatch, "")
+    assert main(["init", "--output", str(file), "--force"]) == 0
+    said = capsys.readouterr().err
+    assert said == (
+        "trio_feed: no answer, so taken: Venue binance_usdm; Symbols BTCUSDT,ETHUSDT; Proxy none\n"
+    )
+    piped(monkeypatch, "kraken\n")
+    assert main(["init", "--output", str(file), "--force"]) == 2
+    assert "Venue: 'kraken' is none; one of binance, " in capsys.readouterr().err
+    piped(monkeypatch, "")
+    assert main(["init", "--venue", "spinpet", "--output", str(file), "--force"]) == 2
+    assert "--program ID" in capsys.readouterr().err
+
+
+def test_init_names_what_is_to_be_written_for_a_bare_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--venue", "okx", "--symbols", "BTCUSDT", "--proxy", "127.0.0.1:7890"]
+    assert main(["init", *words, "--output", str(tmp_path / "own.toml")]) == 2
+    assert "write http://127.0.0.1:7890 or socks5://127.0.0.1:7890" in capsys.readouterr().err
+
+
 def test_the_demo_is_the_default_but_in_memory() -> None:
     demo = tomllib.loads(DEMO_CONFIG.read_text())
     default = tomllib.loads((ROOT / "config/default.toml").read_text())
@@ -417,6 +524,7 @@ def test_an_empty_folder_gets_the_demo_and_its_own_file_wins(
         (["proxytest"], "did you mean proxy-test?"),
         (["zzz"], "No such command 'zzz'; one of run, init, check"),
         (["check", "--conect"], "'--connect'"),
+        (["status", "--watch", "--json"], "--watch is a table; it does not go with --json"),
         (["tail", "BTCUSDT"], "Missing argument 'INTERVAL'"),
         (["exchange", "--port", "99999"], "99999 is not in the range"),
     ],
@@ -469,16 +577,38 @@ def test_scripts_of_the_checkout_are_commands_there(
         checkout.program("soak", tmp_path, own_environment=False)
 
 
+def test_check_connect_of_the_demo_says_that_it_is_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--connect"]) == 2
+    said = capsys.readouterr().out
+    assert "nothing was dialled: these settings are the simulated market" in said
+    assert "--config FILE" in said
+    assert "trio-feed init" in said
+    assert "0 of 0" not in said
+    assert main(["check", "--connect", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["dialled"] == 0
+
+
 def test_proxy_test_is_check_connect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["proxy-test"]) == 0
+    assert main(["proxy-test"]) == 2
     told = capsys.readouterr().out
     assert "simulated, nothing to dial" in told
-    assert main(["check", "--connect"]) == 0
+    assert main(["check", "--connect"]) == 2
     assert capsys.readouterr().out == told
     assert main(["proxy-test", "--for", "soon"]) == 2
+    capsys.readouterr()
+    assert main(["check", "--for", "soon"]) == 2
+    assert "--for: 'soon'" in capsys.readouterr().err
+    assert main(["check", "--for", "5s"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "trio_feed: --for: counts messages after --connect; write both\n",
+    )
 
 
 def test_what_commands_print_is_json_where_it_is_asked_for(

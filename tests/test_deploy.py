@@ -194,7 +194,10 @@ def test_compose_fits_the_image_and_the_folders() -> None:
         for port in service["ports"]:
             assert port.startswith("127.0.0.1:"), "nothing is open to the world by itself"
     ours = services["trio_feed"]
-    assert ours["ports"] == [f"127.0.0.1:8080:{load([PRODUCTION]).server.port}"]
+    port, admin = load([PRODUCTION]).server.port, admin_port()
+    assert ours["ports"] == [f"127.0.0.1:8080:{port}", f"127.0.0.1:9090:{admin}"]
+    published = [port.rpartition(":")[0] for s in services.values() for port in s["ports"]]
+    assert len(set(published)) == len(published)
     assert int(ours["ulimits"]["nofile"]) >= 10_000 + 192
 
 
@@ -244,6 +247,29 @@ def test_prometheus_and_grafana_find_each_other() -> None:
     (provider,) = documents(ROOT / "deploy/grafana/provisioning/dashboards/trio_feed.yml")
     folder = provider["providers"][0]["options"]["path"]
     assert f"./deploy/grafana/dashboards:{folder}:ro" in compose["services"]["grafana"]["volumes"]
+
+
+def test_alerts_go_to_somebody_who_can_be_filled_in() -> None:
+    (compose,) = documents(COMPOSE)
+    (prometheus,) = documents(ROOT / "deploy/prometheus/prometheus.yml")
+    service = compose["services"]["alertmanager"]
+    (there,) = prometheus["alerting"]["alertmanagers"]
+    assert there["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert service["ports"] == ["127.0.0.1:9093:9093"]
+    file = service["command"][0].partition("=")[2]
+    assert f"./deploy/prometheus/alertmanager.yml:{file}:ro" in service["volumes"]
+    path = ROOT / "deploy/prometheus/alertmanager.yml"
+    (config,) = documents(path)
+    names = {each["name"] for each in config["receivers"]}
+    routes = [config["route"], *config["route"]["routes"]]
+    assert {each["receiver"] for each in routes} == names
+    assert [rule.name for rule in deployment.rules() if rule.name == "TrioFeedDown"]
+    # What is to be filled in is a receiver when the # is taken away.
+    yaml = pytest.importorskip("yaml")
+    text = re.sub(r"^    # ", "    ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (filled,) = yaml.safe_load(text)["receivers"]
+    assert filled["webhook_configs"][0]["url"].startswith("https://")
+    assert filled["email_configs"][0].keys() >= {"to", "from", "smarthost"}
 
 
 def test_panels_of_the_dashboard_do_not_overlap() -> None:
@@ -302,6 +328,7 @@ def test_kubernetes_probes_ports_and_volumes_fit() -> None:
     }
     assert {each["name"] for each in container["volumeMounts"]} == volumes
     assert pod["spec"]["securityContext"]["runAsUser"] == 10001  # the image's user
+    assert container["imagePullPolicy"] == "IfNotPresent", "an image that was loaded by hand"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 

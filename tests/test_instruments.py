@@ -259,6 +259,21 @@ async def test_it_is_asked_for_until_it_comes(autojump_clock: trio.abc.Clock) ->
     assert source.calls == 4
 
 
+async def test_a_first_start_has_no_line_about_its_missing_copy(
+    tmp_path: Path, autojump_clock: trio.abc.Clock
+) -> None:
+    """It was one line per try, eight in a minute; one that cannot be read is said once."""
+    cache = tmp_path / "list.json"
+    with capture_logs() as events:
+        await load(Source(info("BTCUSDT"), failures=5), cache)
+    told = [e["log_level"] for e in events if e["event"] == "instruments.no_copy"]
+    assert set(told) == {"debug"}
+    cache.write_text("{")
+    with capture_logs() as events:
+        await load(Source(info("BTCUSDT"), failures=5), cache)
+    assert [e["log_level"] for e in events if e["event"] == "instruments.no_copy"] == ["info"]
+
+
 async def test_an_empty_list_is_no_list(tmp_path: Path, autojump_clock: trio.abc.Clock) -> None:
     """It ended all streams until the next refresh, and took the place of the copy on the disk."""
     cache = tmp_path / "list.json"

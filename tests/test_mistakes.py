@@ -7,9 +7,11 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +27,7 @@ from trio_feed.cli import main
 from trio_feed.commands.probe_report import probe_all
 from trio_feed.environment import Environment
 from trio_feed.errors import StartError
+from trio_feed.settings.load import structure
 from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +51,9 @@ def table() -> Iterator[None]:
 
 # Before anything starts: settings, files, the command line
 
+SAMPLE = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+TABLE = f'\n[{USDM}.connection]\nproxy = "socks5://127.0.0.1:7890"\n'
+
 SETTINGS: list[tuple[str, str, list[str], str]] = [
     # mistake, text of the file, more words, what the line has to say
     ("lower-case symbol", GOOD.replace("BTCUSDT", "btcusdt"), [], "did you mean BTCUSDT?"),
@@ -62,7 +68,7 @@ SETTINGS: list[tuple[str, str, list[str], str]] = [
         "interval that nobody has",
         GOOD + 'intervals = ["1min"]\n',
         [],
-        "'1min' is not one of 1s 30s 1m",
+        "'1min' is not one of 1m 3m 5m",
     ),
     (
         "channel that the venue lacks",
@@ -89,12 +95,31 @@ SETTINGS: list[tuple[str, str, list[str], str]] = [
         "not a venue; one of binance, binance_usdm, okx, spinpet",
     ),
     ("TOML syntax", f"[{USDM}\n", [], "not TOML: Expected ']' at the end of a table"),
+    (
+        "a key and a table of one name",
+        GOOD + f'[{USDM}.connection.proxy]\naddress = "a:1"\n{TABLE}',
+        [],
+        f"not TOML: {USDM}.connection.proxy in line 7 stands there already:"
+        f" [{USDM}.connection.proxy] in line 3",
+    ),
+    (
+        "a table twice",
+        GOOD + TABLE + TABLE,
+        [],
+        f"[{USDM}.connection] in line 7 stands there already: [{USDM}.connection] in line 4",
+    ),
+    (
+        "a key twice in the second of two rows",
+        "[[a.b]]\nx = 1\n[[a.b]]\nx = 1\nx = 2\n",
+        [],
+        "a.b.x in line 5 stands there already: a.b.x in line 4",
+    ),
     ("text where a number belongs", GOOD + "[server]\nport = true\n", [], "server.port"),
     (
         "proxy without http:// or socks5://",
         GOOD + f'[{USDM}.connection]\nproxy = "a:7890"\n',
         [],
-        "is not a proxy URL such as http://user:password@host:3128",
+        "connection.proxy: has no type in front of it: write http://a:7890 or socks5://a:7890",
     ),
     (
         "proxy of a kind that nobody speaks",
@@ -207,6 +232,7 @@ async def test_a_port_in_use(autojump_clock: trio.abc.Clock) -> None:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     assert str(found).startswith("server.port: cannot listen on push:80")
+    assert "--set server.port=81" in str(found)
     shown("port in use", f"trio_feed: {found}")
 
 
@@ -229,6 +255,34 @@ def test_a_python_that_is_too_old(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 # On the way to the exchange: what `check --connect` says of the step that fails
+
+
+async def test_a_plain_proxy_behind_https_wants_http(autojump_clock: trio.abc.Clock) -> None:
+    line = await failed_step("https://proxy:3128", http_proxy)
+    assert "try: this proxy speaks no TLS itself: write http://" in line
+
+
+async def test_a_proxy_table_that_is_not_enabled(autojump_clock: trio.abc.Clock) -> None:
+    table = "{address='127.0.0.1:7890'}"
+    asked = settings_for_tests(f".connection.proxy={table}")
+    network, out = MemoryNetwork(), io.StringIO()
+    outside = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
+    assert await probe_all(asked, out, True, outside) == 2
+    advice = json.loads(out.getvalue().splitlines()[-1])["advice"]
+    assert advice.endswith("set exchanges.binance_usdm.connection.proxy.enabled = true")
+
+
+def test_the_live_file_takes_the_proxy_of_the_readme() -> None:
+    """By taking the # away, and by writing a table of one's own at its end."""
+    live = (ROOT / "config/live.toml").read_text("utf-8")
+    assert SAMPLE is not None
+    said = SAMPLE[1].partition("     #")[0].strip()
+    assert said in (ROOT / "docs/README.zh.md").read_text("utf-8")
+    for text in (live.replace(f"# {said}\n", f"{said}\n", 1), live + TABLE):
+        proxy = structure(tomllib.loads(text)).exchanges["binance_usdm"].connection.proxy
+        assert (proxy.enabled, proxy.proxy_type, proxy.address) == (
+            True, "socks5", "127.0.0.1:7890",
+        )  # fmt: skip
 
 
 async def failed_step(proxy: str, run: Callable[[MemoryNetwork], Awaitable[None]] | None) -> str:
@@ -259,6 +313,20 @@ async def http_proxy(network: MemoryNetwork) -> None:
     await stream.aclose()
 
 
+async def silent_proxy(network: MemoryNetwork) -> None:
+    """It waits for a line's end, which TLS does not send."""
+    (listener,) = await network.listen("proxy", 3128)
+    await listener.accept()
+    await trio.sleep_forever()
+
+
+async def portal(network: MemoryNetwork) -> None:
+    proxy = ConnectProxy(network)
+    proxy.fail_next(302, 9)
+    (listener,) = await network.listen("proxy", 3128)
+    await proxy.run(listener)
+
+
 async def http_proxy_with_password(network: MemoryNetwork) -> None:
     proxy = ConnectProxy(network)
     proxy.fail_next(407, 9)
@@ -280,6 +348,10 @@ async def http_proxy_with_rules(network: MemoryNetwork) -> None:
         ("socks5:// for an HTTP proxy", "socks5://proxy:3128", http_proxy, "proxy_type"),
         ("wrong password", "http://me:secret@proxy:3128", http_proxy_with_password,
          "correct username and password"),
+        ("https:// for an HTTP proxy", "https://proxy:3128", http_proxy,
+         "TLS with the proxy: proxy TLS handshake with proxy proxy:3128 for exchange:80 failed"),
+        ("https:// and a silent proxy", "https://proxy:3128", silent_proxy, "write http://"),
+        ("a captive portal's proxy", "http://proxy:3128", portal, "open a browser and log in"),
         ("a proxy's rules", "http://proxy:3128", http_proxy_with_rules, "do its rules allow"),
     ],
 )  # fmt: skip

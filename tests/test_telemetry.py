@@ -159,7 +159,7 @@ async def test_it_is_off_unless_somebody_wants_it(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_is_installed", lambda: False)
-    with pytest.raises(SettingsError, match=r'otel.enabled: .* pip install "trio_feed\[otel\]"'):
+    with pytest.raises(SettingsError, match=r'otel.enabled: .* pip install "\.\[otel\]"'):
         is_wanted(OtelSettings(enabled=True), {})
     assert not is_wanted(OtelSettings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"})
     with pytest.raises(SettingsError, match=r"otel.endpoint: is not an http"):

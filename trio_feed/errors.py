@@ -134,6 +134,14 @@ class TlsReset(TunnelError):
         self.plain = plain
 
 
+class ProxyTlsFailed(TlsReset):
+    """The TLS handshake with the proxy itself failed: most plain proxies do not speak it."""
+
+
+class ProxyTlsUntrusted(TlsUntrusted):
+    """The certificate of the proxy itself does not verify."""
+
+
 class UpgradeRefused(NetworkError):
     """The exchange answered the WebSocket upgrade with an HTTP error.  ``blocked``: it shuts out
     the address that we come from (a region, a firewall); another one may be let in."""

@@ -68,13 +68,15 @@ def is_wanted(settings: OtelSettings, environ: Mapping[str, str] | None) -> bool
     installed = _is_installed()
     if settings.enabled:
         if not installed:
-            raise SettingsError("otel.enabled", 'needs a library: pip install "trio_feed[otel]"')
+            raise SettingsError(
+                "otel.enabled", 'needs a library: pip install ".[otel]" in the checkout'
+            )
         return True
     if environ is None or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     named = next((name for name in _VARIABLES if environ.get(name)), "")
     if named and not installed:
-        log.warning("otel.missing", variable=named, advice='pip install "trio_feed[otel]"')
+        log.warning("otel.missing", variable=named, advice='pip install ".[otel]" in the checkout')
     return bool(named) and installed
 
 

@@ -1,5 +1,6 @@
 """What can be wrong with settings beyond their form, and what a simulator brings along to them."""
 
+import re
 from collections.abc import Iterable
 
 from attrs import evolve
@@ -15,6 +16,7 @@ from .settings import ConnectionSettings, ExchangeSettings, Settings
 from .settings.exchanges import FROM_TRADES
 from .venues import NAMES, Venue, make_venue
 
+_ROLLED_UP = set(Interval) - {Interval.S1, Interval.S30, Interval.M1}
 _DEFAULT_CHANNELS = ExchangeSettings().channels
 
 
@@ -46,6 +48,19 @@ def check(settings: Settings) -> None:
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
     check_server(settings.server)
+
+
+def of_venue(error: SettingsError) -> SettingsError:
+    """The same error; of an unknown interval with those that its venue, or that list, can have."""
+    found = re.fullmatch(r"exchanges\.(\w+)\.(|trade_|rollup_)intervals", error.path)
+    said = re.fullmatch(r"('.*') is not one of [\w ]+?( \(.*\))?", error.problem)
+    if found is None or said is None or found[1] not in NAMES:
+        return error
+    had: Iterable[Interval] = make_venue(found[1], ExchangeSettings()).INTERVALS
+    if found[2]:
+        had = FROM_TRADES if found[2] == "trade_" else _ROLLED_UP
+    known = " ".join(each for each in Interval if each in had)
+    return SettingsError(error.path, f"{said[1]} is not one of {known}{said[2] or ''}")
 
 
 def _check_exchange(name: str, exchange: ExchangeSettings) -> None:

@@ -321,7 +321,10 @@ async def _bind(
     except OSError as error:
         if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
             key = key.removesuffix("port") + "host"
-        raise StartError(f"{key}: cannot listen on {host}:{port}: {error}") from None
+        hint = ""
+        if error.errno == errno.EADDRINUSE:
+            hint = f"; is it running already?  Another port: --set {key}={port + 1}"
+        raise StartError(f"{key}: cannot listen on {host}:{port}: {error}{hint}") from None
 
 
 async def sweep(app: PushApp, settings: Settings) -> Never:

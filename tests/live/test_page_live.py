@@ -224,6 +224,7 @@ async def test_it_resumes_when_the_service_starts_again(tmp_path: Path) -> None:
             assert [said for said in page.complaints if refused not in said] == []
 
 
+NOTICE = "document.querySelector('#notice').textContent"
 BOUNDS = """(async () => {
   const { Tape, Latency } = await import("/web/market.js");
   const { Candles } = await import("/web/candles.js");
@@ -258,6 +259,11 @@ async def test_with_an_admin_bind_each_port_shows_its_part(tmp_path: Path) -> No
     chosen = ("server.admin_host=127.0.0.1", "server.admin_port=0")
     async with running(tmp_path, *chosen) as service, shown(tmp_path, service) as page:
         await page.until(CANDLES, CANDLES_WITHIN_S)
+        await page.evaluate("location.hash = 'binance_usdm/NOPE/1m'")
+        await page.until(f"{NOTICE}.includes('no symbol NOPE of binance_usdm here')", 10)
+        await page.until("!location.hash.includes('NOPE')", 10)
+        await page.evaluate("location.hash = 'binance_usdm/ETHUSDT/1m'")
+        await page.until(f"{NOTICE} === ''", 10)
         where = await page.evaluate("document.querySelector('#no-connections').textContent")
         assert "server.admin_host" in where
         await page.call("Page.navigate", url=await url_of(service, "admin"))

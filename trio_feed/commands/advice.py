@@ -8,7 +8,16 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from ..errors import NetworkError, TunnelTimeout
+from ..errors import (
+    NetworkError,
+    ProxyRefused,
+    ProxyTlsFailed,
+    RestRefused,
+    TlsReset,
+    TunnelTimeout,
+    UpgradeRefused,
+)
+from ..settings import Settings
 
 
 @frozen
@@ -20,6 +29,8 @@ class Advice:
 
 
 _PROXY_TABLE = "exchanges.<venue>.connection.proxy"
+IDLE_PROXY = f"the proxy of the settings is not in force: set {_PROXY_TABLE}.enabled = true"
+_HTTP_INSTEAD = f"this proxy speaks no TLS itself: write http:// in {_PROXY_TABLE}"
 _BY_TYPE: Mapping[str, Advice] = {
     "HostUnreachable": Advice(
         "dial the exchange",
@@ -29,8 +40,8 @@ _BY_TYPE: Mapping[str, Advice] = {
     ),
     "ProxyUnreachable": Advice(
         "reach the proxy",
-        f"start the proxy program, or correct {_PROXY_TABLE}.address (Clash listens on 7890,"
-        " sing-box on 2080, v2ray on 10808 by default)",
+        f"start the proxy program, or correct host and port in {_PROXY_TABLE} (Clash listens on"
+        " 7890, sing-box on 2080, v2ray on 10808 by default)",
     ),
     "ProxyAuthRequired": Advice(
         "log in at the proxy",
@@ -45,7 +56,13 @@ _BY_TYPE: Mapping[str, Advice] = {
     ),
     "ProxyProtocolError": Advice(
         "speak with the proxy",
-        f"{_PROXY_TABLE}.proxy_type does not fit that port: try http, https or socks5",
+        f"that port speaks another protocol: write http:// or socks5:// in {_PROXY_TABLE} (in a"
+        " table: proxy_type)",
+    ),
+    "ProxyTlsFailed": Advice("TLS with the proxy", f"{_HTTP_INSTEAD} (in a table: proxy_type)"),
+    "ProxyTlsUntrusted": Advice(
+        "TLS with the proxy",
+        f"name the proxy's CA in {_PROXY_TABLE}.ca_file, or write http:// if it speaks no TLS",
     ),
     "TunnelTimeout": Advice(
         "open the way",
@@ -54,7 +71,8 @@ _BY_TYPE: Mapping[str, Advice] = {
     ),
     "TlsNameMismatch": Advice(
         "TLS with the exchange",
-        "something in between answers in the exchange's name: take another way out",
+        "something in between answers in the exchange's name. In a hotel or office network: open a"
+        " browser and log in; else take another way out",
     ),
     "TlsUntrusted": Advice(
         "TLS with the exchange",
@@ -85,22 +103,45 @@ _BY_TYPE: Mapping[str, Advice] = {
     "NoProxyAvailable": Advice("choose a proxy", "see what each proxy says"),
     "BadMessage": Advice(
         "read the answer",
-        "this is not the exchange: a captive portal or a filter answers, or rest_url is wrong",
+        "this is not the exchange: a captive portal (open a browser and log in) or a filter"
+        " answers, or rest_url is wrong",
     ),
 }
+_LOG_IN = "a captive portal (hotel, office) may answer instead: open a browser and log in"
+_PORTAL_CODES = (302, 303, 307, 511)
 _UNKNOWN = Advice("connect", "trio-feed check --connect shows each step")
 
 
-def advise(reason: str) -> Advice:
-    """By the name of an error's type."""
-    return _BY_TYPE.get(reason, _UNKNOWN)
+def idle_proxies(settings: Settings) -> frozenset[str]:
+    """The venues that are dialled directly although a proxy's address is in their settings."""
+    return frozenset(
+        name
+        for name, exchange in settings.exchanges.items()
+        if exchange.connection.proxy.address
+        and not exchange.connection.proxy.enabled
+        and not exchange.connection.proxies
+    )
 
 
-def advise_error(error: Exception) -> Advice:
-    """The same; of a deadline also what was waited for."""
-    found = advise(type(error).__name__)
+def advise(reason: str, *, idle: bool = False) -> Advice:
+    """By the name of an error's type.  ``idle``: the settings have a proxy that is not in force."""
+    found = _BY_TYPE.get(reason, _UNKNOWN)
+    return Advice(found.step, IDLE_PROXY) if idle and reason == "HostUnreachable" else found
+
+
+def advise_error(error: Exception, *, idle: bool = False) -> Advice:
+    """The same; of a deadline also what was waited for, of a captive portal that it is one."""
+    found = advise(type(error).__name__, idle=idle)
     if isinstance(error, TunnelTimeout):
-        return Advice(error.step, found.do)
+        if error.step == "proxy TLS handshake":
+            return advise("ProxyTlsFailed")
+        return Advice(error.step, IDLE_PROXY if idle else found.do)
+    if isinstance(error, ProxyRefused) and error.code in _PORTAL_CODES:
+        return Advice(found.step, _LOG_IN)
+    if isinstance(error, UpgradeRefused | RestRefused) and error.status in _PORTAL_CODES:
+        return Advice(found.step, _LOG_IN)
+    if isinstance(error, TlsReset) and error.plain and not isinstance(error, ProxyTlsFailed):
+        return Advice(found.step, f"{_LOG_IN}; or the port is wrong")
     if isinstance(error, NetworkError) and type(error).__name__ not in _BY_TYPE:
         return _UNKNOWN
     return found

@@ -29,21 +29,29 @@ def command(
     wanted = wanted.joined(files, assignments)
     if dial:
         return connect(wanted, watch, as_json=as_json)
+    if watch is not None:
+        _seconds(watch)
+        raise Refused("--for: counts messages after --connect; write both")
     return print_settings(wanted)
 
 
 def connect(wanted: Wanted, watch: str | None, *, as_json: bool) -> int:
     """Raises SettingsError, Refused."""
-    try:
-        watch_s = Duration(watch).seconds if watch else 0.0
-    except ValueError as error:
-        raise Refused(f"--for: {error}") from None
+    watch_s = _seconds(watch)
     warn_of_misspelt()
     from .probe_report import connect_all
 
     settings = wanted.load()
     say_notes(settings)
     return connect_all(settings, sys.stdout, as_json=as_json, watch_s=watch_s)
+
+
+def _seconds(watch: str | None) -> float:
+    """Raises Refused."""
+    try:
+        return Duration(watch).seconds if watch is not None else 0.0
+    except ValueError as error:
+        raise Refused(f"--for: {error}") from None
 
 
 def print_settings(wanted: Wanted) -> int:

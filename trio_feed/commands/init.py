@@ -34,15 +34,19 @@ def command(
 ) -> int:  # fmt: skip
     if os.path.exists(output) and not force:
         raise Refused(f"{output}: is there already; --force writes over it")
-    asking = sys.stdin.isatty()
+    ask = _Questions()
     if venue is None:
-        venue = _ask("Venue", "binance_usdm", asking, click.Choice(NAMES))
+        venue = ask("Venue", "binance_usdm", click.Choice(NAMES))
     if symbols is None:
-        symbols = _ask("Symbols", _SYMBOLS.get(venue, "BTCUSDT,ETHUSDT"), asking)
-    if venue == "spinpet" and program is None:
-        program = _ask("Program id", "", asking)
+        symbols = ask("Symbols", _SYMBOLS.get(venue, "BTCUSDT,ETHUSDT"))
+    if venue == "spinpet" and not program:
+        program = ask("Program id", "")
+        if not program:
+            raise Refused("spinpet reads one Solana program: name it with --program ID")
     if proxy is None:
-        proxy = _ask("Proxy (http://host:port, socks5://host:port, none)", "none", asking)
+        proxy = ask("Proxy (http://host:port, socks5://host:port, none)", "none")
+    if ask.taken:
+        click.echo(f"trio_feed: no answer, so taken: {'; '.join(ask.taken)}", err=True)
     named = [symbol.strip() for symbol in symbols.split(",") if symbol.strip()]
     text = written(venue, named, "" if proxy == "none" else proxy, program or "")
     try:
@@ -68,10 +72,32 @@ def command(
     )
 
 
-def _ask(question: str, default: str, asking: bool, kind: click.Choice[str] | None = None) -> str:
-    if not asking:
-        return default
-    return str(click.prompt(question, default=default, type=kind, err=True))
+class _Questions:
+    """Asks on a terminal; elsewhere the answers are lines of stdin, and what they lack is
+    ``taken``: the default, said afterwards."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def __call__(self, question: str, default: str, kind: click.Choice[str] | None = None) -> str:
+        if sys.stdin is not None and sys.stdin.isatty():
+            return str(click.prompt(question, default=default, type=kind, err=True))
+        answer = self._line()
+        if answer is None:
+            self.taken.append(f"{question.partition(' (')[0]} {default}".rstrip())
+            return default
+        found = answer or default
+        if kind is not None and found not in kind.choices:
+            raise Refused(f"{question}: {found!r} is none; one of {', '.join(kind.choices)}")
+        return found
+
+    def _line(self) -> str | None:
+        """None: there is none any more."""
+        try:
+            line = sys.stdin.readline() if sys.stdin is not None else ""
+        except (OSError, UnicodeDecodeError):  # closed, or no text
+            return None
+        return line.strip() if line else None
 
 
 def written(venue: str, symbols: list[str], proxy: str, program: str = "") -> str:
@@ -80,7 +106,8 @@ def written(venue: str, symbols: list[str], proxy: str, program: str = "") -> st
     chain = venue == "spinpet"
     intervals = "[]" if chain else '["1m", "5m", "1h", "1d"]'
     lines = [
-        "# Written by trio-feed init.  All settings: README.  Try it: trio-feed check --connect",
+        "# Written by trio-feed init.  Try it: trio-feed check --connect",
+        "# All settings: docs/settings-reference.md of the source; trio-feed check prints yours.",
         "",
         f"[exchanges.{venue}]",
         f"symbols = [{listed}]",

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..errors import SettingsError, StartError
 from ..settings import Settings, load_with_origins, misspelt
-from ..validate import check, complete, notes
+from ..validate import check, complete, notes, of_venue
 
 DEFAULT_CONFIG = "config/default.toml"
 OWN_CONFIG = "trio_feed.toml"
@@ -50,7 +50,11 @@ class Wanted:
 
     def load(self) -> Settings:
         """Complete and checked.  Raises SettingsError, which names the file or the variable."""
-        settings, origins = load_with_origins(self.found_files(), os.environ, self.assignments)
+        try:
+            found = load_with_origins(self.found_files(), os.environ, self.assignments)
+        except SettingsError as error:
+            raise of_venue(error) from None
+        settings, origins = found
         try:
             settings = complete(settings)
             check(settings)

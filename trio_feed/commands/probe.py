@@ -58,7 +58,7 @@ class Failed(Exception):
 
 class Probe:
     """One venue by one exit.  ``proxy`` None: directly.  ``watch_s``: how long the messages are
-    counted when all else went well."""
+    counted when all else went well.  ``idle``: a proxy is in the settings and not in force."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class Probe:
         environment: Environment,
         say: Callable[[Step], None],
         watch_s: float = 0.0,
+        *,
+        idle: bool = False,
     ) -> None:
-        self._say, self._watch_s = say, watch_s
+        self._say, self._watch_s, self._idle = say, watch_s, idle
         self._venue, self._settings, self._proxy = venue, settings, proxy
         self._environment = environment
         self.exit = "direct" if proxy is None else f"{proxy.kind} proxy {proxy.name}"
-        self._dialled_s = 0.0
+        self._dialled_s: float | None = None
         connection = settings.connection
         self._url = connection.websocket_url or venue.WEBSOCKET_URL
         self._timeout_s = connection.tunnel_timeout_s
@@ -106,13 +108,15 @@ class Probe:
         host, port = parts.hostname or "", parts.port or (443 if tls else 80)
         began = trio.current_time()
         name = "tunnel" if self._proxy else "dial"
-        stream, took_ms = await self._timed(name, self._tunnel(host, port))
+        self._dialled_s = None
+        try:
+            stream, took_ms = await self._timed(name, self._tunnel(host, port))
+        except Failed as failed:
+            raise Failed(self._after_dial(failed.step, began)) from None
         try:
             if self._proxy is not None:
-                first = (*self._proxy.via, self._proxy)[0]
-                dialled_ms = max(self._dialled_s - began, 0) * 1000
-                self._note("proxy reached", dialled_ms, first.address)
-                self._note("tunnel", took_ms - dialled_ms, f"to {host}:{port}")
+                step = self._step("tunnel", took_ms, f"to {host}:{port}")
+                self._say(self._after_dial(step, began))
             else:
                 self._note("dial", took_ms, f"{host}:{port}")
             if tls:
@@ -121,6 +125,15 @@ class Probe:
                 self._note("TLS", took_ms, f"certificate by {issuers[0]}")
         finally:
             await trio.aclose_forcefully(stream)
+
+    def _after_dial(self, step: Step, began_s: float) -> Step:
+        """Says that the first proxy is reached, if it is; ``step``, without the time of that."""
+        if self._proxy is None or self._dialled_s is None:
+            return step
+        first = (*self._proxy.via, self._proxy)[0]
+        dialled_ms = round((self._dialled_s - began_s) * 1000, 1)
+        self._note("proxy reached", dialled_ms, first.address)
+        return evolve(step, took_ms=round(step.took_ms - dialled_ms, 1))
 
     async def _tunnel(self, host: str, port: int) -> trio.abc.Stream:
         async def dial(to: str, at: int) -> trio.abc.Stream:
@@ -272,7 +285,7 @@ class Probe:
         return Step(self._venue.NAME, self.exit, name, True, round(took_ms, 1), detail)
 
     def _failed(self, name: str, took_ms: float, error: Exception) -> Failed:
-        advice = advise_error(error)
+        advice = advise_error(error, idle=self._idle)
         venue = self._venue.NAME
         do = advice.do.replace("<venue>", venue).replace("<VENUE>", venue.upper())
         step = Step(venue, self.exit, name, False, round(took_ms, 1), _line(error), do)

@@ -17,7 +17,13 @@ from ..net.proxy import Proxy, choose_proxy, proxy_of
 from ..net.urls import WebSocketUrl
 from ..settings import ExchangeSettings, Settings
 from ..venues import make_venue
+from .advice import idle_proxies
 from .probe import Probe, Step
+
+_NOTHING_BUT_SIMULATED = (
+    "nothing was dialled: these settings are the simulated market; name yours with --config FILE"
+    " (config/live.toml in a checkout), or write some with trio-feed init"
+)
 
 
 def exits_of(settings: Settings, name: str, exchange: ExchangeSettings) -> Sequence[Proxy | None]:
@@ -60,7 +66,8 @@ def connect_all(
     watch_s: float = 0.0,
     environment: Environment | None = None,
 ) -> int:
-    """Returns 0 where every venue can be reached by every exit, else 2."""
+    """Returns 0 where every venue can be reached by every exit, else 2 (also where there is nothing
+    to dial)."""
     with logs.only_errors():  # the steps say what went wrong
         return trio.run(
             probe_all, settings, out, as_json, environment or real_environment(), watch_s
@@ -79,19 +86,31 @@ async def probe_all(
         print(text, file=out, flush=True)
 
     failed = reached = 0
+    idle = idle_proxies(settings)
+    simulated = False
     for name, exchange in settings.exchanges.items():
         if not exchange.enabled:
             continue
         if settings.simulator.enabled and settings.simulator.venue == name:
+            simulated = True
             if not as_json:
                 print(f"{name}: simulated, nothing to dial", file=out)
             continue
         for proxy in exits_of(settings, name, exchange):
-            probe = Probe(make_venue(name, exchange), exchange, proxy, environment, say, watch_s)
+            probe = Probe(
+                make_venue(name, exchange), exchange, proxy, environment, say, watch_s,
+                idle=name in idle,
+            )  # fmt: skip
             if not as_json:
                 print(f"{name} through {probe.exit}", file=out, flush=True)
             good = await probe.run()
             failed, reached = failed + (not good), reached + good
+    if not failed + reached:
+        what = _NOTHING_BUT_SIMULATED if simulated else "no venue is enabled"
+        print(
+            json.dumps({"ok": False, "dialled": 0, "advice": what}) if as_json else what, file=out
+        )
+        return 2
     if not as_json:
         print(f"{reached} of {reached + failed} ways lead to data", file=out)
     return 2 if failed else 0

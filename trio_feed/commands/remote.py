@@ -8,7 +8,7 @@ import click
 import trio
 
 from ..environment import Environment, real_environment
-from ..errors import NetworkError
+from ..errors import NetworkError, RestRefused
 from ..net.budgets import Weights
 from ..net.rest import open_rest
 from ..net.route import Route
@@ -17,6 +17,10 @@ from .options import Refused
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 _TIMEOUT_S = 10.0
+_WHERE_ADMIN = (
+    ": with server.admin_host set it is on the admin port only, such as --url http://127.0.0.1:9090"
+    " (service.ready names it as urls.admin)"
+)
 
 
 def url_option(command: Any) -> Any:
@@ -31,9 +35,13 @@ def url_option(command: Any) -> Any:
 
 
 def http_url(url: str) -> str:
-    """``ws://host:1/ws``, ``host:1`` and ``http://host:1`` all mean the same service."""
+    """``ws://host:1/ws``, ``host:1`` and ``http://host:1`` all mean the same service.  Raises
+    Refused: a service has no path before its own."""
     text = url if "://" in url else f"http://{url}"
     parts = urlsplit(text)
+    if parts.path.rstrip("/") not in ("", "/ws") or parts.query:
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        raise Refused(f"--url {url}: {path} is too much; {parts.scheme}://{parts.netloc} is enough")
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     return f"{scheme}://{parts.netloc}"
 
@@ -57,6 +65,8 @@ async def get(
             answer = await rest.get(path, params)
     except NetworkError as error:
         text = " ".join(str(error).split())
+        if isinstance(error, RestRefused) and error.status == 404:
+            raise Refused(f"{base}{path}: {text}{_WHERE_ADMIN}") from None
         target = f"{path}?{urlencode(params, quote_via=quote)}" if params else path
         raise Refused(f"{base}{target}: {text} (is the service running? --url names it)") from None
     try:

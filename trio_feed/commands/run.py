@@ -16,6 +16,7 @@ from .. import logs, service
 from ..environment import real_environment
 from ..settings import Settings
 from ..supervise import described, root_cause
+from .advice import idle_proxies
 from .options import Refused, Wanted, put, settings_options, warn_of_misspelt
 from .startup import box, narrate
 from .terminal import Narrator
@@ -80,6 +81,7 @@ def make_narrator(settings: Settings, *, demo: bool) -> Narrator | None:
         colours=logs.shows_colours(os.environ, sys.platform, terminal=sys.stdout.isatty()),
         every=settings.logging.level == "debug",
         began_s=time.monotonic(),
+        idle_proxies=idle_proxies(settings),
     )
 
 

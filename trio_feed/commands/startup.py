@@ -76,7 +76,7 @@ def _what(settings: Settings) -> str:
 def _how_to_go_live(*, demo: bool) -> str:
     if demo:
         return "trio-feed init, which writes trio_feed.toml; then trio-feed run"
-    return "scripts/run --config config/live.toml (behind a firewall: its proxy table)"
+    return "scripts/run --config config/live.toml (behind a firewall: its line connection.proxy)"
 
 
 async def narrate(

@@ -2,16 +2,19 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
 import click
 import trio
 
-from .options import put
-from .remote import get, http_url, url_option
+from ..environment import Environment
+from .options import Refused, put
+from .remote import get, http_url, url_option, wait_for_signal
 
 _PATH = "/api/v1/status"
+_EVERY_S = 2.0
 
 
 @click.command(
@@ -20,10 +23,47 @@ _PATH = "/api/v1/status"
     help="How a running service stands: venues, connections, proxies, clients.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The status page as it is.")
+@click.option("--watch", "watching", is_flag=True, help="Every two seconds, until Ctrl-C.")
 @url_option
-def command(as_json: bool, url: str) -> int:
+def command(as_json: bool, watching: bool, url: str) -> int:
+    if watching:
+        if as_json:
+            raise click.UsageError("--watch is a table; it does not go with --json")
+        trio.run(_watch_terminal, url)
+        return 0
     page = trio.run(get, url, _PATH, {})
     return put(json.dumps(page, indent=2) if as_json else text(page, http_url(url)))
+
+
+async def _watch_terminal(url: str) -> None:
+    """Until Ctrl-C.  Without a terminal one table after the other."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_signal, nursery.cancel_scope)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            await watch(url, put)
+        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            await watch(url, lambda said: live.update(Text(said), refresh=True))
+
+
+async def watch(
+    url: str, show: Callable[[str], object], environment: Environment | None = None
+) -> None:
+    """The table again and again, until cancelled; what is not answered is said below the last one
+    and asked again.  Raises Refused where the first question fails."""
+    shown = text(await get(url, _PATH, {}, environment), http_url(url))
+    show(shown)
+    while True:
+        await trio.sleep(_EVERY_S)
+        try:
+            shown = text(await get(url, _PATH, {}, environment), http_url(url))
+            show(shown)
+        except Refused as error:
+            show(f"{shown}\n{error}; asked again")
 
 
 def rows(page: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -31,7 +31,11 @@ _STATES = {UpdateKind.REALTIME: "open", UpdateKind.FINAL: "closed", UpdateKind.R
 @click.option("--exchange", help="Where the symbol exists on several.")
 @click.option("--history", type=click.IntRange(0, 1000), default=10, show_default=True)
 @click.option("--closed", is_flag=True, help="Closed candles only.")
-@click.option("--count", type=click.IntRange(1), help="Stop after so many lines of news.")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="Stop after so many lines behind the history (of open candles too, without --closed).",
+)
 @click.option("--csv", "form", flag_value="csv", help="Comma-separated values.")
 @click.option("--json", "form", flag_value="json", help="A JSON object per line.")
 @url_option

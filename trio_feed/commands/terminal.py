@@ -56,6 +56,8 @@ class Narrator:
     colours: bool = False
     every: bool = False
     began_s: float = 0.0
+    idle_proxies: frozenset[str] = frozenset()
+    """Venues with a proxy in the settings that is not in force."""
     _history: History | None = field(factory=History)
     _repeats: dict[tuple[str, ...], _Repeat] = field(factory=dict)
     _proxies_down: dict[str, tuple[str, str]] = field(factory=dict)
@@ -152,7 +154,7 @@ class Narrator:
     def _explained(self, venue: str, reason: str, problem: str) -> str:
         lines = [self._coloured("31", f"{venue} cannot be reached; it is tried again and again")]
         for cause, said in self._causes(reason, problem):
-            advice = advise(cause)
+            advice = advise(cause, idle=venue in self.idle_proxies)
             do = advice.do.replace("<venue>", venue).replace("<VENUE>", venue.upper())
             for label, text in (("step", advice.step), ("problem", said), ("try", do)):
                 lines.append(self._wrapped(f"  {label:<8} {text}", indent=11))

@@ -86,6 +86,7 @@ async def load(
     """The table at start, and whether it is the venue's of now: from ``cache`` while the venue is
     out of reach; without both, tried until it succeeds."""
     log = structlog.get_logger().bind(venue=venue.NAME)
+    first = True
     while True:
         try:
             copy = await fetch(venue, rest, environment.now_ms, note_date)
@@ -93,7 +94,8 @@ async def load(
         except (NetworkError, BadMessage) as error:
             delay_s = backoff.next_delay_s(environment.random)
             troubles.say(error, retry_s=round(delay_s, 3))
-            old = await _read(venue, cache)
+            old = await _read(venue, cache, is_news=first)
+            first = False
             if old is not None:
                 return old, False
             await trio.sleep(delay_s)
@@ -139,7 +141,8 @@ async def write(cache: Path | None, copy: Copy) -> None:
         structlog.get_logger().warning("instruments.not_kept", path=str(cache), problem=str(error))
 
 
-async def _read(venue: Venue, cache: Path | None) -> Instruments | None:
+async def _read(venue: Venue, cache: Path | None, *, is_news: bool) -> Instruments | None:
+    """``is_news``: a copy of no use has not been said yet."""
     log = structlog.get_logger().bind(venue=venue.NAME)
     if cache is None:
         return None
@@ -147,8 +150,12 @@ async def _read(venue: Venue, cache: Path | None) -> Instruments | None:
         kept = json.loads(await trio.Path(cache).read_text(encoding="utf-8"))
         copy = Copy(float(kept["fetched_ms"]), [str(body) for body in kept["bodies"]])
         table = parse(venue, copy)
+    except FileNotFoundError as error:  # a first start
+        log.debug("instruments.no_copy", path=str(cache), problem=str(error))
+        return None
     except (OSError, ValueError, KeyError, TypeError, BadMessage) as error:
-        log.info("instruments.no_copy", path=str(cache), problem=str(error))
+        if is_news:
+            log.info("instruments.no_copy", path=str(cache), problem=str(error))
         return None
     log.warning("instruments.from_disk", instruments=len(table), fetched_ms=copy.fetched_ms)
     return table

@@ -9,6 +9,8 @@ import trio
 
 from ..errors import (
     ProxyProtocolError,
+    ProxyTlsFailed,
+    ProxyTlsUntrusted,
     SettingsError,
     TlsNameMismatch,
     TlsReset,
@@ -134,7 +136,9 @@ def step_deadline(step: Step, where: str, timeout_s: float) -> Iterator[None]:
         with trio.fail_after(timeout_s):
             yield
     except trio.TooSlowError:
-        raise TunnelTimeout(f"{where}: no {step} within {timeout_s:g} s", step) from None
+        hint = ": a proxy without TLS of its own wants http://" if step.startswith("proxy") else ""
+        problem = f"{where}: no {step} within {timeout_s:g} s{hint}"
+        raise TunnelTimeout(problem, step) from None
     except trio.BrokenResourceError:
         if step.endswith("TLS handshake"):
             raise
@@ -147,6 +151,9 @@ def one_line(exc: BaseException) -> str:
 
 
 def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelError:
+    to_proxy = step == "proxy TLS handshake"
+    untrusted: type[TlsUntrusted] = ProxyTlsUntrusted if to_proxy else TlsUntrusted
+    reset: type[TlsReset] = ProxyTlsFailed if to_proxy else TlsReset
     if isinstance(cause, ssl.SSLCertVerificationError):
         issuer = "".join(getattr(cause, "__notes__", ()))
         by = f", issued by {issuer!r}" if issuer else ""
@@ -158,20 +165,22 @@ def _tls_error(cause: BaseException | None, host: str, step: Step) -> TunnelErro
                 f"the form of the certificate is refused ({cause.verify_message}{by}), as Python"
                 " 3.13 does with those of many company CAs: tls_strict = false takes it"
             )
-            return TlsUntrusted(f"{step} with {host}: {problem}")
+            return untrusted(f"{step} with {host}: {problem}")
         problem = f"the certificate is not trusted ({cause.verify_message}{by}): check ca_file"
         if issuer:
             problem += ", or something in between inspects TLS"
-        return TlsUntrusted(f"{step} with {host}: {problem}")
+        return untrusted(f"{step} with {host}: {problem}")
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         hint = "is TLS spoken there?"
         plain = cause.reason in _PLAIN_TEXT
         if plain:
             hint = "no TLS is spoken there: " + (
-                "is proxy_type right?"
-                if step == "proxy TLS handshake"
+                "is proxy_type right?  http:// is for a proxy without TLS of its own"
+                if to_proxy
                 else "the port is wrong, or a captive portal or filter answers instead"
             )
-        return TlsReset(f"{step} with {host} failed ({cause.reason}): {hint}", plain=plain)
+        return reset(f"{step} with {host} failed ({cause.reason}): {hint}", plain=plain)
     problem = "cut off in between; a firewall that reads the name does this"
-    return TlsReset(f"{step} with {host}: {problem}")
+    if to_proxy:
+        problem = "cut off; a proxy without TLS of its own does this, and wants http://"
+    return reset(f"{step} with {host}: {problem}")

@@ -25,6 +25,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 
 import h11
 import trio
@@ -179,8 +180,10 @@ async def _dial(
         if step == "dial proxy":
             problem = f"{where} cannot be reached ({one_line(exc)}): is it running, is it allowed?"
             raise ProxyUnreachable(problem) from None
-        problem = f"{where} cannot be reached directly ({one_line(exc)}): is a proxy needed?"
-        raise HostUnreachable(problem) from None
+        hint = "" if _is_loopback(host) else ": is a proxy needed?"
+        raise HostUnreachable(
+            f"{where} cannot be reached directly ({one_line(exc)}){hint}"
+        ) from None
 
 
 async def _http_connect(stream: trio.abc.Stream, target: str, proxy: Proxy, where: str) -> bytes:
@@ -328,6 +331,15 @@ def _harmless(text: str, proxy: Proxy) -> str:
     if any(secret and secret in text for secret in ours):
         return ""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _ascii_host(host: str) -> str:

@@ -17,6 +17,7 @@ from .fields import Duration, FieldError, Secret, masked_url
 from .origins import ENV_PREFIX, Origins
 from .proxies import ProxySettings, is_url, proxy_table
 from .tables import Settings
+from .twice import written_twice
 
 Tree = dict[str, Any]
 
@@ -154,8 +155,11 @@ def _read(file: Path) -> Tree:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(str(file), error.strerror or "cannot be read") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(str(file), f"not TOML: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        twice = written_twice(file.read_text(encoding="utf-8"), str(error))
+        raise SettingsError(str(file), f"not TOML: {twice or error}") from None
 
 
 _COLLECTED = ("api_keys", "publishers")

@@ -5,6 +5,7 @@ a list of both: a chain, the first of which is dialled and the last of which the
 """
 
 import re
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -122,11 +123,11 @@ def table_of_url(url: str, *, usual_ports: bool = False) -> dict[str, Any]:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, unquote(parts.hostname or ""), parts.port
     except ValueError:
-        raise ValueError(NOT_A_PROXY_URL) from None
+        raise ValueError(_no_scheme(url) or NOT_A_PROXY_URL) from None
     tail = parts.path not in ("", "/") or parts.query or parts.fragment
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if scheme not in _SCHEMES or not host or tail or port == 0 or (password and not user):
-        raise ValueError(NOT_A_PROXY_URL)
+        raise ValueError(_no_scheme(url) or NOT_A_PROXY_URL)
     kind, usual = _SCHEMES[scheme]
     if port is None and kind != "socks5" and not usual_ports:
         raise ValueError(NO_PORT)  # 80 to some programs, 1080 to curl, and hardly ever right
@@ -138,6 +139,15 @@ def table_of_url(url: str, *, usual_ports: bool = False) -> dict[str, Any]:
         "username": user,
         "password": password,
     }
+
+
+def _no_scheme(text: str) -> str:
+    """What to write for a bare ``host:port``; empty: it is none."""
+    with suppress(ValueError):
+        if "//" not in text and "@" not in text:
+            split_address(text)
+            return f"has no type in front of it: write http://{text} or socks5://{text}"
+    return ""
 
 
 def is_url(text: object) -> bool:

@@ -77,7 +77,19 @@ class Picker {
     }
   }
 
-  #choose([venue, symbol, interval = "1m"]) {
+  /** What is asked for and not there is said, not replaced in silence. */
+  #lacking([venue, symbol, interval]) {
+    const symbols = this.#catalogue.get(venue);
+    const found = symbols?.get(symbol);
+    if (venue && !symbols) return `venue ${venue}`;
+    if (symbol && !found) return `symbol ${symbol} of ${venue}`;
+    if (interval && found && !found.intervals.includes(interval)) return `interval ${interval} of ${symbol}`;
+    return "";
+  }
+
+  #choose(wanted) {
+    const [venue, symbol, interval = "1m"] = wanted;
+    const lacking = this.#lacking(wanted);
     options(byId("venue"), [...this.#catalogue.keys()], venue);
     const symbols = this.#catalogue.get(byId("venue").value) ?? new Map();
     options(byId("symbol"), [...symbols.keys()], symbol);
@@ -88,6 +100,7 @@ class Picker {
     history.replaceState(null, "", `#${this.#shown().map(encodeURIComponent).join("/")}`);
     const [exchange, name, chosen] = this.#shown();
     this.#onChoice({ exchange, symbol: name, interval: chosen, channels: found.channels });
+    if (lacking) notice(`There is no ${lacking.slice(0, 80)} here; this is ${this.#shown().join("/")}.`);
   }
 }
 

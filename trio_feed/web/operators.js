@@ -43,12 +43,12 @@ function connectionRows(status, rates, serverNow) {
         String(one.lane ?? "–"),
         { text: one.exit ?? "–", title: String(one.url ?? "") },
         stateCell(String(one.status)),
+        { text: one.problem || "–", className: "words" },
         { text: String(names.length), title: names.slice(0, MOST_NAMES).join("\n") + more, className: "n" },
         number(whole(one.message_count)),
         number(Number.isFinite(rate) ? rate.toFixed(1) : "–"),
-        { text: Number.isFinite(age) ? `${whole(age / 1000)} s` : "–", className: ageClass(age) },
+        { text: Number.isFinite(age) ? whole(age / 1000) : "–", className: ageClass(age) },
         number(whole(one.attempts)),
-        { text: one.problem || "–", className: "words" },
       ]);
     }
   }

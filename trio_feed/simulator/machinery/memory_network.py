@@ -1,5 +1,6 @@
 """A network of memory streams: listen and dial by (host, port), no sockets, virtual time."""
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ class MemoryNetwork:
             self._next_port += 1
             port = self._next_port
         if (host, port) in self.listeners:
-            raise OSError(f"memory address already in use: {host}:{port}")
+            raise OSError(errno.EADDRINUSE, f"memory address already in use: {host}:{port}")
         listener = self.listeners[host, port] = MemoryListener(self, host, port)
         return [listener]
 
