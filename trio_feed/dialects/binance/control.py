@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import structlog
+import trio
 from attrs import define
 
 from ...push.fanout.encoded import StreamForm
@@ -61,7 +62,9 @@ class BinanceControl:
                 unfed.append(name)
         if unfed:
             some = [name[:64] for name in unfed[:10]]
-            log.info("dialect.silent_streams", venue=self.streams.profile.venue, streams=some)
+            lines, venue = self.session.context.hub.lines, self.streams.profile.venue
+            now = trio.current_time()
+            lines.say(log.info, "dialect.silent_streams", now, venue=venue, streams=some)
 
     def take(self, text: str | bytes) -> None:
         number: Any = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import structlog
+import trio
 
 from ...push.mounts import Mount, Opening, Question, Reply, SocketPath
 from ..market import MarketData
@@ -61,7 +62,8 @@ def _opener(streams: Streams, *, combined: bool) -> Callable[[Opening, Question]
         listed = [names for key, names in question.query if key == "streams"]
         names = [name for each in [question.rest, *listed] for name in each.split("/") if name]
         if market.simulated:
-            log.info("dialect.simulated", venue=market.venue, client=opening.host)
+            lines, now = market.context.hub.lines, trio.current_time()
+            lines.say(log.info, "dialect.simulated", now, venue=market.venue, client=opening.host)
         return DialectSession(
             market.context,
             opening,
