@@ -16,8 +16,8 @@ from trio.testing import MockClock
 
 from trio_feed.dialects.binance import encoders
 
-ALL = ".channels=['kline','trade','ticker','book','mark_price','liquidation']"
-SPOT = ".channels=['kline','trade','ticker','book']"
+ALL = ".channels=['kline','trade','ticker','book','bbo','mark_price','liquidation']"
+SPOT = ".channels=['kline','trade','ticker','book','bbo']"
 NOT_FED = "are not fed: see exchanges.binance_usdm.symbols and .channels"
 
 
@@ -85,6 +85,7 @@ USDM_STREAMS = {
     "btcusdt_perpetual@continuousKline_1m": "continuous_kline",
     "btcusdt@ticker": "24hrTicker",
     "btcusdt@miniTicker": "24hrMiniTicker",
+    "btcusdt@bookTicker": "bookTicker",
     "btcusdt@depth@100ms": "depthUpdate",
     "btcusdt@depth5@100ms": "depthUpdate",
     "btcusdt@markPrice@1s": "markPriceUpdate",
@@ -308,12 +309,28 @@ async def test_the_other_questions(autojump_clock: MockClock) -> None:
         assert "bidPrice" not in ticker
         _, prices, _ = await ask(stack, f"{base}/ticker/price")
         assert [row["symbol"] for row in prices] == ["BTCUSDT"]
+        _, top, _ = await ask(stack, f"{base}/ticker/bookTicker?symbol=BTCUSDT")
+        assert 0 < float(top["bidPrice"]) < float(top["askPrice"])
+        assert top["lastUpdateId"] > 0
         _, premium, _ = await ask(stack, f"{base}/premiumIndex?symbol=BTCUSDT")
         assert float(premium["markPrice"]) > 0
         async with socket(stack, "/binance_usdm/ws/btcusdt@aggTrade") as client:
             seen = [(await client.next())["a"] for _ in range(5)]
         _, trades, _ = await ask(stack, f"{base}/aggTrades?symbol=BTCUSDT")
         assert seen == [row["a"] for row in trades][-len(seen) :]
+
+
+async def test_the_best_bid_and_ask_of_spot(autojump_clock: MockClock) -> None:
+    """Without type and times, as the exchange writes it."""
+    async with spot() as stack:
+        async with socket(stack, "/binance/ws/btcusdt@bookTicker") as client:
+            first, second = await client.next(), await client.next()
+        assert list(first) == ["u", "s", "b", "B", "a", "A"]
+        assert first["u"] < second["u"]
+        assert 0 < float(second["b"]) < float(second["a"])
+        _, tops, _ = await ask(stack, "/binance/api/v3/ticker/bookTicker")
+        (top,) = tops
+        assert list(top) == ["symbol", "bidPrice", "bidQty", "askPrice", "askQty"]
 
 
 async def test_a_bind_of_its_own(autojump_clock: MockClock) -> None:

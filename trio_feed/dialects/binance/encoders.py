@@ -13,6 +13,7 @@ from decimal import Decimal
 from ...core import calendar
 from ...model import (
     EXACT,
+    BookTop,
     BookView,
     Interval,
     Kline,
@@ -99,6 +100,33 @@ def trade(symbol: str, t: Trade, sent_ms: int, *, spot: bool) -> str:
     if spot:
         return f'{head}"s":{quote(symbol)},{body},"T":{t.time_ms},{maker},"M":true}}'
     return f'{head}"T":{t.time_ms},"s":{quote(symbol)},{body},"X":"MARKET",{maker},"st":{_UM}}}'
+
+
+def book_ticker(symbol: str, t: BookTop, sent_ms: int, *, spot: bool) -> str:
+    """``bookTicker``; spot's has neither type nor times.  A side that is empty is 0."""
+    prices = f'"b":"{_or_zero(t.bid)}","B":"{_or_zero(t.bid_size)}",'
+    prices += f'"a":"{_or_zero(t.ask)}","A":"{_or_zero(t.ask_size)}"'
+    if spot:
+        return f'{{"u":{t.update_id},"s":{quote(symbol)},{prices}}}'
+    at_ms = t.event_ms or sent_ms
+    return (
+        f'{{"e":"bookTicker","u":{t.update_id},"E":{at_ms},"T":{at_ms},"s":{quote(symbol)},'
+        f'"ps":{quote(symbol)},{prices},"st":{_UM}}}'
+    )
+
+
+def book_ticker_row(symbol: str, t: BookTop, *, spot: bool) -> str:
+    """Of REST."""
+    tail = "" if spot else f',"time":{t.event_ms},"lastUpdateId":{t.update_id}'
+    return (
+        f'{{"symbol":{quote(symbol)},"bidPrice":"{_or_zero(t.bid)}",'
+        f'"bidQty":"{_or_zero(t.bid_size)}","askPrice":"{_or_zero(t.ask)}",'
+        f'"askQty":"{_or_zero(t.ask_size)}"{tail}}}'
+    )
+
+
+def _or_zero(value: Decimal | None) -> str:
+    return "0" if value is None else plain(value)
 
 
 def mini_ticker(symbol: str, t: Ticker, sent_ms: int, *, spot: bool) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import frozen
 
 from ...errors import StoreError
-from ...model import Channel, Instrument, Interval, MarkPrice, Ticker, Trade, plain
+from ...model import BookTop, Channel, Instrument, Interval, MarkPrice, Ticker, Trade, plain
 from ...push.fanout.topics import Topic
 from ...push.mounts import Answerer, Question, Reply, Work
 from ...push.protocol import quote
@@ -45,6 +45,7 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
         "aggTrades": (4 if spot else 20, rest.agg_trades),
         "ticker/24hr": (2 if spot else 1, rest.statistics),
         "ticker/price": (2 if spot else 1, rest.price),
+        "ticker/bookTicker": (2, rest.book_ticker),
     }
     if spot:
         table["uiKlines"] = table["klines"]
@@ -209,6 +210,15 @@ class _Rest:
                     time = "" if self.profile.spot else f',"time":{at}'
                     return f'{{"symbol":{quote(instrument.native)},"price":"{plain(price)}"{time}}}'
             return None
+
+        return self._each(parameters, write)
+
+    def book_ticker(self, parameters: Parameters) -> Work:
+        def write(instrument: Instrument) -> str | None:
+            last = self.market.latest(instrument.symbol, Channel.BBO)
+            if last is None or not isinstance(last.data, BookTop):
+                return None
+            return encoders.book_ticker_row(instrument.native, last.data, spot=self.profile.spot)
 
         return self._each(parameters, write)
 

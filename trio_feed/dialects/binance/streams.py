@@ -278,6 +278,7 @@ KINDS: dict[str, Kind] = {
     "trade": Kind(Channel.TRADE, _by_market(encoders.trade)),
     "miniTicker": Kind(Channel.TICKER, _tickers(encoders.mini_ticker)),
     "ticker": Kind(Channel.TICKER, _tickers(encoders.ticker)),
+    "bookTicker": Kind(Channel.BBO, _by_market(encoders.book_ticker)),
     "depth": Kind(Channel.BOOK, _depth),
     "markPrice": Kind(Channel.MARK_PRICE, _mark, spot=False),
     "forceOrder": Kind(Channel.LIQUIDATION, _plainly(encoders.force_order), spot=False),
