@@ -1,11 +1,12 @@
-"""What one message costs, in function calls: bounded, and the same however many symbols there are.
+"""What one message costs, in function calls: bounded, and the same however many symbols there are;
+what one delivery of it costs, the same however many clients there are.
 
 Calls are counted and not seconds, so the answer is the same on every machine.
 """
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,11 +16,19 @@ from attrs import evolve
 from support.bench import Bench
 from support.engine import CANDLES, TRADES, end_at, minute
 from support.make import T0, trade
+from support.node import TRADES as TRADES_KEY
+from support.node import Node
 
 from trio_feed.core.streams import Data, KlineUpdate
 from trio_feed.model import Channel, Interval
+from trio_feed.push.fanout.encoded import prefix_of
+from trio_feed.push.fanout.send_queue import SendQueue
+from trio_feed.push.fanout.sender import ClientSender
+from trio_feed.push.fanout.topics import Subscription
+from trio_feed.push.protocol import Subscribe, Target
 
 M1 = Interval.M1
+MOST_QUEUED = 11
 
 
 def calls(do: Callable[[], object]) -> int:
@@ -87,3 +96,61 @@ async def test_a_message_costs_the_same_with_five_symbols_and_with_five_hundred(
     few, many = (cost(driver_with(number, **settings), make) for number in (5, 500))
     assert few == many
     assert few <= most
+
+
+class Taker:
+    """A transport that takes everything at once and keeps nothing."""
+
+    peer, behind, unsent, bytes_out, last_received = "memory", False, 0, 0, 0.0
+
+    def write_now(self, frames: Sequence[bytes]) -> int:
+        return len(frames)
+
+    async def send_frames(self, frames: Sequence[bytes]) -> None:
+        raise AssertionError("nothing waits here")
+
+    def abort(self) -> None:
+        raise AssertionError("nobody is slow here")
+
+
+def node_with(clients: int) -> Node:
+    """So many subscribers of one stream of trades."""
+    node = Node()
+    node.bus.open(TRADES_KEY)
+    target = Target(TRADES_KEY.symbol, Channel.TRADE, None, "", None)
+    topic, request = node.hub.find(target), Subscribe(target, None, None, None)
+    for _ in range(clients):
+        queue = SendQueue(1000, 1 << 20)
+        sender = ClientSender(
+            node.hub, queue, lambda: float(T0), node.metrics, Taker(), deflated=False
+        )
+        prefix = prefix_of(target, None, deflated=False)
+        sender.subscribe(Subscription(sender, topic, request, prefix))
+    return node
+
+
+def per_delivery(clients: int, messages: int) -> float:
+    """Calls from publishing to the last write, and the coalescer's turns between; not the loop's."""
+    node = node_with(clients)
+
+    def publish() -> None:
+        for _ in range(messages):
+            node.trade()
+        while node.hub.coalescer.busy:
+            node.hub.coalescer.turn()
+
+    return calls(publish) / clients / messages
+
+
+async def test_a_delivery_costs_the_same_for_two_hundred_clients_and_for_four_thousand(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    few, many = per_delivery(200, 1), per_delivery(4_000, 1)
+    assert few <= 5.5  # the subscriber, its writer, the coalescer's leave, the transport
+    assert many <= few * 1.3
+
+
+async def test_a_delivery_that_is_written_together_with_others_is_bounded_as_well(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    assert per_delivery(200, 20) <= MOST_QUEUED

@@ -1,6 +1,7 @@
 """The server over memory streams, on virtual time: hostile clients, crashing apps, shutdown."""
 
 import errno
+import gc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from trio.testing import MockClock
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
-from trio_feed.push.edge.connection import CLOSE_S
+from trio_feed.push.edge.connection import CLOSE_S, Connection
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import check_hypercorn, serve
 from trio_feed.push.fanout.waiting import WaitingBytes
@@ -888,3 +889,25 @@ async def test_requests_of_an_address_on_all_its_connections_have_a_rate(
             assert trio.current_time() - began < 0.1
         assert 3 <= trio.current_time() - began <= 5
         assert await running.ask(get()) == b"200"
+
+
+async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
+    autojump_clock: MockClock,
+) -> None:
+    """A collection stops everybody, so it comes seldom; what has gone must not wait for it."""
+    gc.collect()
+    before = {id(one) for one in gc.get_objects() if isinstance(one, Connection)}
+    app = App()
+    async with served(app) as server:
+        gc.disable()
+        try:
+            async with websocket(server) as client:
+                await client.send_message("a")
+                assert await client.get_message() == "a"
+            assert await server.ask(get()) == b"200"
+            await trio.sleep(LIMITS.handshake_timeout_s + 2 * CLOSE_S)
+            app.scopes.clear()
+            left = [one for one in gc.get_objects() if isinstance(one, Connection)]
+            assert [one for one in left if id(one) not in before] == []
+        finally:
+            gc.enable()

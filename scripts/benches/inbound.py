@@ -81,7 +81,7 @@ _QUICK = ("websockets + json", "trio_feed, whole path, every update")
 
 def run(quick: bool) -> Result:
     """Rounds of every reader."""
-    rounds, seconds = (1, 0.8) if quick else (5, 2.0)
+    rounds, seconds = (1, 0.8) if quick else (5, 1.0)
     pin(LOADING)
     result = Result("inbound", "messages/s", _RATIOS, _TARGETS)
     with tempfile.TemporaryDirectory() as folder:

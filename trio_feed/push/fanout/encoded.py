@@ -1,5 +1,7 @@
 """One numbered message for many clients: encoded once, framed once per distinct prefix."""
 
+from functools import lru_cache
+
 from attrs import define, frozen
 
 from ...bus.base import Numbered, Published
@@ -34,7 +36,19 @@ class Prefix:
 
 
 def prefix_of(target: Target, subscription_id: str | None, *, deflated: bool) -> Prefix:
-    """The prefix of a subscription's messages."""
+    """The prefix of a subscription's messages; one object for all clients that ask in the same
+    words, unless they have an id of their own."""
+    if subscription_id is None:
+        return _shared_prefix(target, deflated)
+    return _make_prefix(target, subscription_id, deflated)
+
+
+@lru_cache(maxsize=8192)
+def _shared_prefix(target: Target, deflated: bool) -> Prefix:
+    return _make_prefix(target, None, deflated)
+
+
+def _make_prefix(target: Target, subscription_id: str | None, deflated: bool) -> Prefix:
     head = messages.data_head(target.channel) + target.splice(subscription_id)
     return Prefix(deflate(head.encode()) if deflated else head.encode(), deflated)
 

@@ -124,11 +124,19 @@ class SendQueue:
 
     def remove(self, number: int) -> None:
         """The first ``number`` of them have gone."""
+        size = pushes = push_bytes = 0  # counted together: there are many at a time
         for _ in range(number):
             entry = self._queue.popleft()
-            self._count(entry, -1)
+            length = len(entry.frame)
+            size += length
+            if entry.push:
+                pushes += 1
+                push_bytes += length
             if self._newest.get(entry.key) is entry:
                 del self._newest[entry.key]
+        self._pushes -= pushes
+        self._push_bytes -= push_bytes
+        self._count_bytes(-size)
 
     def taken(self, size: int) -> None:
         """So many bytes have left the queue and are being sent; 0: all of them are."""
@@ -141,9 +149,12 @@ class SendQueue:
 
     def _count(self, entry: QueuedFrame, sign: int) -> None:
         size = sign * len(entry.frame)
-        self._bytes += size
-        if self._account is not None:
-            self._account.add(size)
         if entry.push:
             self._pushes += sign
             self._push_bytes += size
+        self._count_bytes(size)
+
+    def _count_bytes(self, size: int) -> None:
+        self._bytes += size
+        if self._account is not None:
+            self._account.add(size)

@@ -121,7 +121,8 @@ class ClientSender:
         """A push.  Never waits; a client that does not read is disconnected (4408)."""
         if self._writer.write(frame):
             return
-        if self._queue.conflate(subscription, message, subscription.prefix):
+        queue = self._queue
+        if queue.waiting and queue.conflate(subscription, message, subscription.prefix):
             self._conflated += 1
             self._metrics.conflated.inc()
         else:
