@@ -141,12 +141,14 @@ class Clients:
                     self._refused(reason, stream.peer)
                     self._reject(stream, clients)
                     continue
-                connection = self._connect(stream)
-                self._open.add(connection)
-                self._per_ip[group] += 1
-                clients.start_soon(self._serve, connection, group, name=f"client {stream.peer}")
-                del stream, connection  # gone when the client is, and not when the next one comes
+                self._begin(stream, clients)
                 await _let_others_run()
+
+    def _begin(self, stream: ClientStream, clients: trio.Nursery) -> None:
+        connection, group = self._connect(stream), stream.group
+        self._open.add(connection)
+        self._per_ip[group] += 1
+        clients.start_soon(self._serve, connection, group, name=f"client {stream.peer}")
 
     def _too_many(self, group: str) -> str:
         if len(self._open) >= self._limits.max_connections:
