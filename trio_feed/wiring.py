@@ -149,15 +149,22 @@ def make_app(
 def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[str, Mount]:
     """Of the dialects whose venue is fed, by name."""
     made = {}
-    for name, mount in DIALECTS.items():
+    for name, dialect in DIALECTS.items():
         own: DialectSettings = getattr(settings.dialects, name)
-        exchange = settings.exchanges.get(name)
-        if own.enabled and exchange is not None and exchange.enabled:
-            simulated = settings.simulator.enabled and settings.simulator.venue == name
-            made[name] = mount(
-                MarketData(name, context, feeds.listing, simulated, own.simulated_ok)
+        markets = [
+            MarketData(
+                venue, context, feeds.listing, _is_simulated(settings, venue), own.simulated_ok
             )
+            for venue, exchange in settings.exchanges.items()
+            if exchange.enabled and dialect.venue in ("", venue)
+        ]
+        if own.enabled and markets:
+            made[name] = dialect.make(markets)
     return made
+
+
+def _is_simulated(settings: Settings, venue: str) -> bool:
+    return settings.simulator.enabled and settings.simulator.venue == venue
 
 
 def _store_status(store: StoreStatistics) -> dict[str, Any]:

@@ -1,15 +1,32 @@
-"""The dialects that there are: of each its name, its venue, and what makes its mount."""
+"""The dialects that there are: of each its name, whose data it serves, and what makes its mount."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import frozen
 
 from ..push.mounts import Mount
 from .binance.mount import binance_mount
-from .binance.profile import SPOT, USDM
+from .binance.profile import SPOT, USDM, Profile
 from .market import MarketData
+from .udf.mount import udf_mount
 
-DIALECTS: Mapping[str, Callable[[MarketData], Mount]] = {
-    "binance": partial(binance_mount, SPOT),
-    "binance_usdm": partial(binance_mount, USDM),
+
+@frozen
+class Dialect:
+    """``venue``: whose data it serves; empty: that of every venue.  ``make`` gets a market for each
+    of these that is fed, at least one."""
+
+    venue: str
+    make: Callable[[Sequence[MarketData]], Mount]
+
+
+def _binance(profile: Profile) -> Dialect:
+    return Dialect(profile.venue, lambda markets: binance_mount(profile, markets[0]))
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "binance": _binance(SPOT),
+    "binance_usdm": _binance(USDM),
+    "udf": Dialect("", udf_mount),
 }
-"""By the name in the settings, which is the venue's."""
+"""By the name in the settings, which is the path as well."""

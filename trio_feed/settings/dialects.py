@@ -11,7 +11,8 @@ class DialectSettings:
     """One dialect, under the path of its name on the push server (``/binance``)."""
 
     enabled: bool = True
-    """Only where the venue of that name is fed; admission and limits as for our own endpoint."""
+    """Only where the venue of that name is fed (``udf``: any); admission and limits as for our own
+    endpoint."""
     host: str = ""
     """A bind of its own beside, without the path, for clients that take host and port only."""
     port: int = field(default=0, validator=_between(0, 65535))
@@ -30,3 +31,5 @@ class DialectsSettings:
 
     binance: DialectSettings = DialectSettings()
     binance_usdm: DialectSettings = DialectSettings()
+    udf: DialectSettings = DialectSettings()
+    """TradingView's charts; of every venue."""

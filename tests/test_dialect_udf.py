@@ -1,0 +1,123 @@
+"""TradingView's UDF: what a Charting Library asks, over the whole service."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from support.stack import START_MS, Stack, open_stack, settings_for_tests
+from test_app import http
+from trio.testing import MockClock
+
+from trio_feed.model import Interval
+
+SYMBOL = "binance_usdm:BTCUSDT"
+MORE = (".channels=['kline','trade','ticker']", ".intervals=['1m','1d']", ".trade_intervals=['1s']")
+OK = "dialects.udf.simulated_ok=true"
+
+
+@asynccontextmanager
+async def charts(*more: str) -> AsyncIterator[Stack]:
+    async with open_stack(settings_for_tests(*MORE, *more), trades_per_minute=60) as stack:
+        await trio.sleep(200)
+        yield stack
+
+
+async def ask_whole(stack: Stack, target: str) -> tuple[str, Any]:
+    """The head in lower case, and the JSON of the body, whatever the status."""
+    async with http(stack) as client:
+        _, head, body = await client.ask(f"/udf{target}")
+        return head.decode().lower(), json.loads(body)
+
+
+async def ask(stack: Stack, target: str) -> Any:
+    return (await ask_whole(stack, target))[1]
+
+
+def now_s() -> int:
+    return int(START_MS / 1000 + trio.current_time())
+
+
+def history(first: int, end: int, **more: object) -> str:
+    extra = "".join(f"&{name}={value}" for name, value in more.items())
+    return f"/history?symbol={SYMBOL}&resolution=1&from={first}&to={end}{extra}"
+
+
+async def test_what_a_chart_asks_first(autojump_clock: MockClock) -> None:
+    async with charts() as stack:
+        config = await ask(stack, "/config")
+        assert config["supports_search"] is True
+        assert config["supported_resolutions"] == ["1", "1D"]  # no seconds: read as minutes
+        assert [each["value"] for each in config["exchanges"]] == ["", "binance_usdm"]
+        found = await ask(stack, f"/symbols?symbol={SYMBOL}")
+        assert found == await ask(stack, "/symbols?symbol=btcusdt")
+        assert (found["ticker"], found["session"], found["timezone"]) == (SYMBOL, "24x7", "Etc/UTC")
+        assert (found["minmov"], found["pricescale"], found["has_intraday"]) == (1, 10, True)
+        assert found["supported_resolutions"] == ["1", "1D"]
+        (match,) = await ask(stack, "/search?query=btc&type=&exchange=&limit=30")
+        assert (match["symbol"], match["ticker"]) == ("BTCUSDT", SYMBOL)
+        assert await ask(stack, "/search?query=doge&type=&exchange=&limit=30") == []
+        assert abs(await ask(stack, "/time") - now_s()) <= 1
+        quotes = await ask(stack, f"/quotes?symbols={SYMBOL},NOPE")
+        good, bad = quotes["d"]
+        assert (good["s"], good["n"], bad["s"]) == ("ok", SYMBOL, "error")
+        assert 0 < good["v"]["low_price"] <= good["v"]["lp"] <= good["v"]["high_price"]
+
+
+async def test_history_ends_before_to_and_has_the_exchanges_values(
+    autojump_clock: MockClock,
+) -> None:
+    async with charts() as stack:
+        end = now_s() // 60 * 60
+        bars = await ask(stack, history(end - 300, end))
+        assert (bars["s"], bars["t"]) == ("ok", [end - 300 + 60 * n for n in range(5)])
+        truth = stack.market.candle("BTCUSDT", Interval.M1, bars["t"][1] * 1000)
+        assert bars["o"][1] == float(truth.open)
+        assert bars["v"][1] == float(truth.volume)
+        running = await ask(stack, history(end - 60, end + 60))
+        assert running["t"] == [end - 60, end], "the open one comes as well"
+
+
+async def test_a_poller_gets_two_bars_and_a_hole_the_bars_before_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with charts() as stack:
+        end = now_s() // 60 * 60
+        polled = await ask(stack, history(end + 3600, end + 7200, countback=2))
+        assert polled["t"] == [end - 60, end], "older than `from`, as nothing is in it"
+        nothing = await ask(stack, history(end + 3600, end + 7200))
+        assert nothing == {"s": "no_data", "nextTime": end}
+        before_all = await ask(stack, history(0, 60_000, countback=300))
+        assert before_all == {"s": "no_data"}, "there the history begins, and the chart stops"
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("/symbols?symbol=NOPE", "unknown_symbol"),
+        ("/symbols", "unknown_symbol"),
+        (f"/history?symbol={SYMBOL}&resolution=7&from=1&to=2", "resolution: BTCUSDT has 1 1D"),
+        (f"/history?symbol={SYMBOL}&resolution=1&from=x&to=2", "from: not a whole number"),
+        (f"/history?symbol={SYMBOL}&resolution=1&from=5&to=5", "from: not before to"),
+        (f"/history?symbol={SYMBOL}&resolution=1&from=1&to={'9' * 5000}", "to: not a whole"),
+        ("/marks", "/udf/marks: not served"),
+    ],
+)
+async def test_errors_are_json(target: str, problem: str, autojump_clock: MockClock) -> None:
+    async with charts() as stack:
+        answer = await ask(stack, target)
+        assert answer["s"] == "error"
+        assert answer["errmsg"].startswith(problem)
+
+
+async def test_simulated_data_is_served_where_that_is_said(autojump_clock: MockClock) -> None:
+    simulated = ("simulator.enabled=true", "simulator.host=box", "simulator.port=82")
+    async with charts(*simulated) as stack:
+        answer = await ask(stack, "/config")
+        assert "dialects.udf.simulated_ok" in answer["errmsg"]
+    async with charts(*simulated, OK) as stack:
+        head, found = await ask_whole(stack, f"/symbols?symbol={SYMBOL}")
+        assert found["description"].endswith("(simulated)")
+        assert "x-trio-feed-source: simulated" in head
