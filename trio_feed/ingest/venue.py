@@ -27,7 +27,6 @@ from trio_util import wait_any
 from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
-from ..instants import Mono, Wall
 from ..metrics import ProxySample
 from ..model import Series, StreamKey
 from ..net.egress import make_egress, policy_of_one
@@ -38,14 +37,13 @@ from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
 from ..supervise import Backoff
 from ..transactions import Transaction
-from ..venues import AnyInstrument, Data, Instruments, Venue
+from ..venues import AnyInstrument, Instruments, Venue
 from ..venues.base import ChainVenue
 from . import instruments
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
-from .intake import Intake, Outlet
 from .newcomers import Newcomers
 from .pool import Pool
 from .readiness import why_not_ready
@@ -222,13 +220,10 @@ class VenueFeed:
         send_channel, receive_channel = trio.open_memory_channel[Incoming](
             max(1, self.settings.buffer_messages // BATCH)
         )
-        outlet: Outlet = send_channel
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._clients.open_rest(stack)
             self._chain = await self._open_chain(stack)
-            if self._chain is None and EVERY not in self.settings.symbols:
-                outlet = Intake(send_channel, self._take_now)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._process, receive_channel, name=f"{name} processor")
             nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
@@ -242,12 +237,12 @@ class VenueFeed:
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
-                self._apply(AnyInstrument(name, "token"), nursery, outlet, None)
+                self._apply(AnyInstrument(name, "token"), nursery, send_channel, None)
             else:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
                     nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
-                nursery.start_soon(self._keep_instruments, rest, nursery, outlet, fetcher)
+                nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
@@ -271,7 +266,7 @@ class VenueFeed:
         self,
         rest: RestClient,
         nursery: trio.Nursery,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher,
     ) -> Never:
         """The table at start, then again and again; what is listed or halted changes streams."""
@@ -283,7 +278,7 @@ class VenueFeed:
         )
         fresh: instruments.Copy | None = None
         while True:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
             if fresh is not None:  # it is in use before it is on the disk
                 await instruments.write(self._cache, fresh)
             settled = current and not self._symbols.awaited(table)
@@ -316,7 +311,7 @@ class VenueFeed:
         self,
         table: Instruments,
         nursery: trio.Nursery,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher | None,
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
@@ -325,10 +320,10 @@ class VenueFeed:
             fetcher.instruments = table
 
         def fit() -> None:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
 
         self._fit = fit
-        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, outlet)
+        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)
 
     async def _process(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> None:
         driver = self.driver
@@ -340,7 +335,7 @@ class VenueFeed:
 
     async def _take(self, incoming: Incoming) -> None:
         """What the messages of one read said, in order."""
-        mono, wall = incoming.mono, incoming.wall
+        driver, mono, wall = self.driver, incoming.mono, incoming.wall
         for message in incoming.messages:
             if self._chain is not None:
                 if isinstance(message, Transaction):
@@ -354,17 +349,8 @@ class VenueFeed:
             if EVERY in self.settings.symbols:
                 for event in message:
                     await self._newcomers.meet(event.symbol)
-            self._take_message(message, mono, wall)
-
-    def _take_now(self, incoming: Incoming) -> None:
-        """The same where nothing has to be waited for."""
-        for message in incoming.messages:
-            if message is not None and not isinstance(message, Transaction):
-                self._take_message(message, incoming.mono, incoming.wall)
-
-    def _take_message(self, events: Sequence[Data], mono: Mono, wall: Wall) -> None:
-        try:
-            self.driver.take(events, mono, wall)
-        except BadMessage as error:
-            self._metrics.bad_messages.labels(self.venue.NAME).inc()
-            self._log.warning("message.bad", problem=str(error))
+            try:
+                driver.take(message, mono, wall)
+            except BadMessage as error:
+                self._metrics.bad_messages.labels(self.venue.NAME).inc()
+                self._log.warning("message.bad", problem=str(error))
