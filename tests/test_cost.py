@@ -131,7 +131,7 @@ def node_with(clients: int) -> Node:
 
 
 def per_delivery(clients: int, messages: int) -> float:
-    """Calls from publishing to the last write, the coalescer's turns with them; not the loop's."""
+    """Calls from publishing to the last write, with the coalescer's turns, without the loop's."""
     node = node_with(clients)
 
     def publish() -> None:

@@ -35,8 +35,6 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
     monkeypatch.setattr(MemoryStore, "wait_capacity", lambda store: gate.wait_capacity(store))
-    is_full = property(lambda _store: not gate.opened.is_set())
-    monkeypatch.setattr(MemoryStore, "is_full", is_full)
     return gate
 
 

@@ -37,7 +37,7 @@ _CANDLE = (
 def run(quick: bool) -> Result:
     pin(LOADING)
     number = min(1_000 if quick else 10_000, open_files() - 200)
-    seconds, rounds = (4.0, 2) if quick else (10.0, 4)
+    seconds, rounds = (4.0, 1) if quick else (10.0, 2)
     result = Result(
         "scenario",
         "ms",

@@ -170,10 +170,6 @@ class _ReadersStore(MemoryStore):
         super().__init__(epoch, keep)
         self._inbox = inbox
 
-    @property
-    def is_full(self) -> bool:  # type: ignore[override]
-        return self._inbox.is_full
-
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         return await self._inbox.wait_room()

@@ -9,7 +9,7 @@ here; a connection on which more than a tenth of the messages are bad is given u
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Never, Protocol
+from typing import Any, Never, Protocol
 
 import structlog
 import trio
@@ -27,9 +27,6 @@ from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 from ..venues.base import ChainVenue
-
-if TYPE_CHECKING:
-    from .intake import Outlet
 
 BATCH = 64
 """At most so many messages are handed on at once: the processor lets others run after them."""
@@ -90,11 +87,11 @@ class ConnectionState:
 
 @frozen
 class ConnectionContext:
-    """What all connections of a pool share.  What they read goes into ``outlet``."""
+    """What all connections of a pool share.  What they read goes into ``send_channel``."""
 
     venue: Venue
     settings: ConnectionSettings
-    outlet: "Outlet"
+    send_channel: trio.MemorySendChannel[Incoming]
     now_ms: Callable[[], float]
     metrics: Metrics
 
@@ -346,7 +343,7 @@ class Connection:
 
     async def _hand_on(self, item: Incoming) -> None:
         try:
-            self.context.outlet.send_nowait(item)
+            self.context.send_channel.send_nowait(item)
         except trio.WouldBlock:
             self.context.metrics.reader_waits.labels(self.context.venue.NAME).inc()
-            await self.context.outlet.send(item)
+            await self.context.send_channel.send(item)

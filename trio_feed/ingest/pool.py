@@ -18,9 +18,8 @@ from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import supervise
 from ..venues import Instruments, Plan, Stream, Venue
-from .connection import Connection, ConnectionContext, ConnectionState
+from .connection import Connection, ConnectionContext, ConnectionState, Incoming
 from .driver import Driver
-from .intake import Outlet
 from .rotation import Generation, Rotation, keep
 
 PART_S = 60.0
@@ -110,7 +109,7 @@ class Pool:
         self,
         wanted: dict[Stream, None],
         nursery: trio.Nursery,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
     ) -> None:
         """Make the connections fit: new streams get new connections; a connection that carries a
         stream which is gone is succeeded by one without it, so that the others miss nothing."""
@@ -135,7 +134,9 @@ class Pool:
         for plan in self._venue.plan(base_url, new, most):
             slot = Slot(plan)
             self.slots.append(slot)
-            nursery.start_soon(self._keep, slot, outlet, name=f"{self._venue.NAME} connection slot")
+            nursery.start_soon(
+                self._keep, slot, send_channel, name=f"{self._venue.NAME} connection slot"
+            )
 
     def rotate(self, stream: Stream, why: str) -> None:
         """Replace what carries a stream, lane by lane; nothing where that is under way."""
@@ -171,13 +172,17 @@ class Pool:
         await trio.aclose_forcefully(stream)
         return exits[0]
 
-    async def _keep(self, slot: Slot, outlet: Outlet) -> None:
+    async def _keep(self, slot: Slot, send_channel: trio.MemorySendChannel[Incoming]) -> None:
         with slot.scope:
             async with trio.open_nursery() as nursery:
                 for lane in range(self._lanes):
-                    nursery.start_soon(self._keep_lane, slot, lane, outlet, name=f"lane {lane}")
+                    nursery.start_soon(
+                        self._keep_lane, slot, lane, send_channel, name=f"lane {lane}"
+                    )
 
-    async def _keep_lane(self, slot: Slot, lane: int, outlet: Outlet) -> None:
+    async def _keep_lane(
+        self, slot: Slot, lane: int, send_channel: trio.MemorySendChannel[Incoming]
+    ) -> None:
         settings = self._settings
         rotation = Rotation(
             settings.max_age_s,
@@ -185,7 +190,7 @@ class Pool:
             self._turn,
             self._environment.random.random,
         )
-        make = partial(self._make, slot, lane, outlet)
+        make = partial(self._make, slot, lane, send_channel)
         spans = self._metrics.spans
         await keep(make, rotation, retired=slot.states.remove, log=self._log, spans=spans)
 
@@ -193,7 +198,7 @@ class Pool:
         self,
         slot: Slot,
         lane: int,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
         generation: Generation,
     ) -> "_Carrier":
         self._made += 1
@@ -201,7 +206,7 @@ class Pool:
         slot.states.append(state)
         slot.rotate[lane] = generation.leave
         context = ConnectionContext(
-            self._venue, self._settings, outlet, self._environment.now_ms, self._metrics
+            self._venue, self._settings, send_channel, self._environment.now_ms, self._metrics
         )
         route = evolve(self._route, lane=lane, opened=partial(setattr, state, "exit"))
         carrier = _Carrier(self, slot, state, generation)

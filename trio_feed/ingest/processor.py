@@ -1,6 +1,5 @@
 """From what a venue's readers read to its driver, in order."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Never
 
 import structlog
@@ -8,10 +7,8 @@ import trio
 from attrs import define
 
 from ..errors import BadMessage
-from ..instants import Mono, Wall
 from ..store import KlineStore
 from ..transactions import Transaction
-from ..venues import Data
 from .connection import Incoming
 from .driver import EVERY, Driver
 from .newcomers import Newcomers
@@ -39,13 +36,8 @@ class Processor:
             driver.held = receive_channel.statistics().current_buffer_used > 0
             await self._take(await receive_channel.receive())
 
-    def take_now(self, incoming: Incoming) -> None:
-        """What the messages of one read said, where nothing has to be waited for."""
-        for message in incoming.messages:
-            if message is not None and not isinstance(message, Transaction):
-                self._take_message(message, incoming.mono, incoming.wall)
-
     async def _take(self, incoming: Incoming) -> None:
+        """What the messages of one read said."""
         mono, wall = incoming.mono, incoming.wall
         for message in incoming.messages:
             if self.chain is not None:
@@ -60,13 +52,13 @@ class Processor:
             if EVERY in self.driver.settings.symbols:
                 for event in message:
                     await self.newcomers.meet(event.symbol)
-            self._take_message(message, mono, wall)
+            try:
+                self.driver.take(message, mono, wall)
+            except BadMessage as error:
+                self._bad(error)
 
-    def _take_message(self, events: Sequence[Data], mono: Mono, wall: Wall) -> None:
-        try:
-            self.driver.take(events, mono, wall)
-        except BadMessage as error:
-            metrics, name = self.driver.metrics, self.driver.rules.venue
-            for counter in (metrics.failed, metrics.bad_messages):
-                counter.labels(name).inc()
-            structlog.get_logger().warning("message.bad", venue=name, problem=str(error))
+    def _bad(self, error: BadMessage) -> None:
+        metrics, name = self.driver.metrics, self.driver.rules.venue
+        for counter in (metrics.failed, metrics.bad_messages):
+            counter.labels(name).inc()
+        structlog.get_logger().warning("message.bad", venue=name, problem=str(error))

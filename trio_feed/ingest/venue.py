@@ -43,7 +43,6 @@ from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fetcher import Fetcher
-from .intake import Intake, Outlet
 from .newcomers import Newcomers
 from .pool import Pool
 from .processor import Processor
@@ -233,14 +232,11 @@ class VenueFeed:
         send_channel, receive_channel = trio.open_memory_channel[Incoming](
             max(1, self.settings.buffer_messages // BATCH)
         )
-        outlet: Outlet = send_channel
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._clients.open_rest(stack)
             self._chain = await self._open_chain(stack)
             processor = Processor(self.driver, self._store, self._newcomers, self._chain)
-            if self._chain is None and EVERY not in self.settings.symbols:
-                outlet = Intake(send_channel, self._store, processor.take_now)
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(processor.run, receive_channel, name=f"{name} processor")
             nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
@@ -254,12 +250,12 @@ class VenueFeed:
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
-                self._apply(AnyInstrument(name, "token"), nursery, outlet, None)
+                self._apply(AnyInstrument(name, "token"), nursery, send_channel, None)
             else:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
                     nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
-                nursery.start_soon(self._keep_instruments, rest, nursery, outlet, fetcher)
+                nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
@@ -283,7 +279,7 @@ class VenueFeed:
         self,
         rest: RestClient,
         nursery: trio.Nursery,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher,
     ) -> Never:
         """The table at start, then again and again; what is listed or halted changes streams."""
@@ -302,7 +298,7 @@ class VenueFeed:
         )
         fresh: instruments.Copy | None = None
         while True:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
             if fresh is not None:  # it is in use before it is on the disk
                 await instruments.write(self._cache, fresh)
             settled = current and not self._symbols.awaited(table)
@@ -335,7 +331,7 @@ class VenueFeed:
         self,
         table: Instruments,
         nursery: trio.Nursery,
-        outlet: Outlet,
+        send_channel: trio.MemorySendChannel[Incoming],
         fetcher: Fetcher | None,
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
@@ -344,7 +340,7 @@ class VenueFeed:
             fetcher.instruments = table
 
         def fit() -> None:
-            self._apply(table, nursery, outlet, fetcher)
+            self._apply(table, nursery, send_channel, fetcher)
 
         self._fit = fit
-        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, outlet)
+        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)

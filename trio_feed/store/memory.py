@@ -65,8 +65,6 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._cursors.get(name)
 
-    is_full = False
-
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         return False
