@@ -297,7 +297,7 @@ async def test_a_symbol_that_is_not_listed_is_said(autojump_clock: trio.abc.Cloc
         (
             "okx",
             {"proxy": "127.0.0.1:7890"},
-            "proxy: has no type in front of it: write http://127.0.0.1:7890 or socks5://127.0.0",
+            "proxy: has no type in front of it: write http://127.0.0.1:7890 or socks5://",
         ),
         ("okx", {"proxy": "socks4://127.0.0.1:1080"}, "proxy: is not a proxy URL"),
         ("okx", {"proxy": {"address": "a:99999", "enabled": True}}, "proxy.address: port 99999"),
