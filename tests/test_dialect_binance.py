@@ -333,6 +333,26 @@ async def test_the_best_bid_and_ask_of_spot(autojump_clock: MockClock) -> None:
         assert list(top) == ["symbol", "bidPrice", "bidQty", "askPrice", "askQty"]
 
 
+async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockClock) -> None:
+    """One upstream connection and no question more, also when all of them start again at once."""
+    async with usdm() as stack:
+        dials, asked = stack.exchange.dials, stack.exchange.requests
+        statuses = []
+
+        async def bot(number: int) -> None:
+            async with socket(stack, "/binance_usdm/ws/btcusdt@kline_1m/btcusdt@aggTrade") as bot:
+                target = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+                statuses.append((await ask(stack, target))[0])
+                assert (await bot.next())["s"] == "BTCUSDT"
+
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(bot, number)
+        assert statuses == [200] * 100
+        assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)
+
+
 async def test_a_bind_of_its_own(autojump_clock: MockClock) -> None:
     own = ("dialects.binance_usdm.host=bots", "dialects.binance_usdm.port=81")
     async with usdm(*own) as stack:
