@@ -181,6 +181,17 @@ async def test_too_many_streams(autojump_clock: MockClock) -> None:
             }
 
 
+async def test_a_path_that_is_none_is_said_in_the_dialects_words(autojump_clock: MockClock) -> None:
+    async with usdm() as stack:
+        host, _, port = stack.ready.address.rpartition(":")
+        stream = await stack.network.dial(host, int(port))
+        request = get(UPGRADE, KEY, path=b"/binance_usdm/ws-api/v3")
+        await stream.send_all(request.replace(b"Host: x", b"Host: push"))
+        refused = await until_closed(stream)
+        assert refused.startswith(b"HTTP/1.1 404")
+        assert b'"code":-1020' in refused
+
+
 async def test_events_of_an_account_are_not_here(autojump_clock: MockClock) -> None:
     async with usdm() as stack:
         host, _, port = stack.ready.address.rpartition(":")

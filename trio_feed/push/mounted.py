@@ -42,6 +42,7 @@ class MountedRoutes:
             for path, answerer in self.mount.answers.items()
         ]
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        sockets.append(WebSocketRoute("/{rest:path}", self._no_socket))
         return [*sockets, *found, Route("/{rest:path}", self._no_route, methods=methods)]
 
     async def _open(self, socket: SocketPath, websocket: WebSocket) -> None:
@@ -51,6 +52,10 @@ class MountedRoutes:
             await websocket.send_denial_response(self._response(refusal, websocket))
         else:
             await self.converse(websocket, lambda opening: socket.open(opening, question))
+
+    async def _no_socket(self, websocket: WebSocket) -> None:
+        reply = self.mount.no_route(_question(websocket), 404)
+        await websocket.send_denial_response(self._response(reply, websocket))
 
     async def _answer(self, answerer: Answerer, request: Request) -> Response:
         question = _question(request)
