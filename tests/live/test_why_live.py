@@ -115,7 +115,7 @@ SITUATIONS = [
     ),
     Situation("the proxy's rules", has_rules, ("open the tunnel", "403", "do its rules allow")),
     Situation(
-        "a SOCKS port as http://", is_socks, ("speak with the proxy", "write http:// or socks5:// in"),
+        "a SOCKS port as http://", is_socks, ("speak with the proxy", "write http:// or socks5://"),
     ),
     Situation(
         "a dead node behind the proxy", drops_everything,
