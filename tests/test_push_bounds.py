@@ -114,10 +114,7 @@ FIELDS = {"type": "ping", **{f"x{n}": n for n in range(63)}}
 def test_the_last_that_fits_and_the_first_that_does_not(
     fits: str, too_much: str, problem: str
 ) -> None:
-    if '"ping","x' in fits.replace(" ", ""):  # fields are looked at behind the form
-        assert "no field of ping" in refused(fits)
-    else:
-        parse(fits)
+    parse(fits)
     assert problem in refused(too_much)
 
 
@@ -125,8 +122,7 @@ def test_the_last_that_fits_and_the_first_that_does_not(
 def test_brackets_that_close_make_room_again(opened: str) -> None:
     """Sixteen levels at a time, not sixteen brackets: each closing one counts back."""
     inner = "[[[[]]]]" if opened == "[" else '{"a":{"a":{"a":{}}}}'
-    many = '{"type":"ping","x":[' + ",".join([inner] * 40) + "]}"
-    assert "no field of ping" in refused(many)  # which is looked at behind it
+    parse('{"type":"ping","x":[' + ",".join([inner] * 40) + "]}")
 
 
 def test_a_word_is_shown_up_to_sixty_characters() -> None:
