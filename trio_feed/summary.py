@@ -56,7 +56,7 @@ def numbers(feeds: Sequence[VenueFeed], app: PushApp) -> Numbers:
         live=sum(str(state) in _LIVE for state in states),
         streams=len(states),
         clients=len(app.sessions),
-        subscriptions=sum(session.statistics()["subscriptions"] for session in app.sessions),
+        subscriptions=int(total(metrics.subscriptions)),
         proxies_up=sum(proxy.up for proxy in proxies),
         proxies=len(proxies),
     )
