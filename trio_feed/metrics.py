@@ -374,7 +374,13 @@ class Metrics:
         return generate_latest(page)
 
 
-def total(counter: Counter) -> float:
+def total(instrument: Counter | Gauge) -> float:
     """Over all labels."""
-    samples = (sample for metric in counter.collect() for sample in metric.samples)
-    return float(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+    return float(
+        sum(
+            sample.value
+            for metric in instrument.collect()
+            for sample in metric.samples
+            if sample.name in (metric.name, f"{metric.name}_total")
+        )
+    )
