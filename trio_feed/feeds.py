@@ -20,13 +20,14 @@ from .environment import mono
 from .fallback import run_fallback
 from .ingest.context import FeedContext
 from .ingest.driver import EVERY
+from .ingest.fed import FedInstruments
 from .ingest.venue import VenueFeed
-from .model import Instrument, Kline, Series, StreamKey
+from .model import Kline, Series, StreamKey
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .store.base import StoredEnd
 from .supervise import Backoff, BugCount, described, root_cause
-from .venues import Kind, make_venue
+from .venues import Instruments, Kind, make_venue
 
 log = structlog.get_logger()
 
@@ -75,10 +76,10 @@ class Feeds:
     def names(self) -> list[str]:
         return list(self._feeds)
 
-    def listing(self, name: str) -> Iterable[Instrument]:
+    def listing(self, name: str) -> FedInstruments:
         """The instruments that are fed of a venue, as far as its list is known."""
         own = self._feeds.get(name)
-        return () if own is None else own.feed.instruments()
+        return FedInstruments(Instruments(), ()) if own is None else own.feed.instruments()
 
     def clock_errors_ms(self) -> dict[str, float | None]:
         """By how much our calendar is ahead of each venue's; None while unknown."""

@@ -1,6 +1,7 @@
 """What a dialect serves from: one venue's topics, candles and instruments, read only."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from attrs import frozen
 
@@ -19,8 +20,17 @@ from ..push.fanout import history
 from ..push.fanout.topics import Topic
 from ..push.session import SessionContext
 
-Listing = Callable[[str], Iterable[Instrument]]
-"""A venue's name -> the instruments that are fed of it, as far as its list is known."""
+
+class Listing(Protocol):
+    """The instruments that are fed of a venue, as far as its list is known."""
+
+    def __iter__(self) -> Iterator[Instrument]: ...
+
+    def of_native(self, native: str) -> Instrument | None:
+        """By the venue's own name."""
+
+    def of_lower(self, lower: str) -> Instrument | None:
+        """The same in lower case."""
 
 
 @frozen
@@ -31,7 +41,7 @@ class MarketData:
 
     venue: str
     context: SessionContext
-    listing: Listing
+    listing: Callable[[str], Listing]
     simulated: bool = False
     simulated_ok: bool = False
 
@@ -50,12 +60,11 @@ class MarketData:
 
     def of_native(self, native: str) -> Instrument | None:
         """The fed instrument with the venue's own name ``native``."""
-        return next((found for found in self.listing(self.venue) if found.native == native), None)
+        return self.listing(self.venue).of_native(native)
 
     def of_lower(self, lower: str) -> Instrument | None:
         """The same by its name in lower case."""
-        found = self.listing(self.venue)
-        return next((each for each in found if each.native.lower() == lower), None)
+        return self.listing(self.venue).of_lower(lower)
 
     def topic(self, symbol: str, what: Channel | Interval) -> Topic | None:
         """The topic of a channel or of candles; None: it is not fed."""

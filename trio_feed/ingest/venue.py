@@ -28,7 +28,7 @@ from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
-from ..model import Instrument, Series, StreamKey
+from ..model import Series, StreamKey
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
 from ..net.rest import RestClient
@@ -42,6 +42,7 @@ from . import instruments
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
+from .fed import FedInstruments
 from .fetcher import Fetcher
 from .newcomers import Newcomers
 from .pool import Pool
@@ -128,11 +129,10 @@ class VenueFeed:
         """Everything that one can subscribe to."""
         return self.driver.stream_keys()
 
-    def instruments(self) -> list[Instrument]:
+    def instruments(self) -> FedInstruments:
         """Those that are fed, as far as the venue's list is known."""
-        table = self._table
-        found = [table.of_symbol(symbol) for symbol in self.driver.engines] if table else []
-        return [instrument for instrument in found if instrument is not None]
+        table = Instruments() if self._table is None else self._table
+        return FedInstruments(table, self.driver.engines)
 
     def proxies(self) -> list[ProxySample]:
         """A snapshot for the metrics."""
