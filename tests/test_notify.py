@@ -1,4 +1,4 @@
-"""What the service manager is told, under virtual time; ``live/test_notify_live.py``: sockets."""
+"""What the service manager gets, under virtual time; ``live/test_notify_live.py``: sockets."""
 
 import math
 import os

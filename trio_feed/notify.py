@@ -1,4 +1,4 @@
-"""What the service manager is told: sd_notify(3), spoken by ourselves.
+"""sd_notify(3): what the service says to its manager, without a library.
 
 The manager names a datagram socket in ``NOTIFY_SOCKET``, a path or, with ``@`` in front, an
 abstract name; ``WATCHDOG_USEC`` says within what time it wants to hear from the process that

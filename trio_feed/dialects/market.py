@@ -32,6 +32,9 @@ class Listing(Protocol):
     def of_lower(self, lower: str) -> Instrument | None:
         """The same in lower case."""
 
+    def of_symbol(self, symbol: str) -> Instrument | None:
+        """By the unified name."""
+
 
 @frozen
 class MarketData:

@@ -26,5 +26,8 @@ class FedInstruments:
     def of_lower(self, lower: str) -> Instrument | None:
         return self._fed(self.table.of_lower(lower))
 
+    def of_symbol(self, symbol: str) -> Instrument | None:
+        return self._fed(self.table.of_symbol(symbol))
+
     def _fed(self, found: Instrument | None) -> Instrument | None:
         return found if found is not None and found.symbol in self.symbols else None

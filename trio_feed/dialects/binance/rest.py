@@ -271,7 +271,7 @@ def _weight(parameters: Parameters) -> int:
 
 
 def _now(text: str, rows: int) -> Work:
-    """The text is made already, but whoever asks for much has to wait as for other answers."""
+    """The text is made already; a client that asks for much waits as for other answers."""
 
     async def answer() -> Reply:
         return Reply(text)

@@ -150,12 +150,13 @@ class _Udf:
     def _find(self, name: str) -> tuple[MarketData, Instrument]:
         """``venue:SYMBOL``, or the symbol alone, of the first venue that has it."""
         venue, _, rest = name.rpartition(":")
-        wanted = rest.upper()
         for market in self.served:
             if venue.lower() in ("", market.venue):
-                for found in market.instruments():
-                    if wanted in (found.symbol.upper(), found.native.upper()):
-                        return market, found
+                listing = market.listing(market.venue)
+                for known in (listing.of_symbol(rest), listing.of_lower(rest.lower()),
+                              listing.of_symbol(rest.upper())):  # fmt: skip
+                    if known is not None:
+                        return market, known
         raise BadQuestion("unknown_symbol", 404)
 
 
