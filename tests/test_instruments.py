@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from support.stack import open_stack, push_client, settings_for_tests
 from trio_feed.environment import Environment
 from trio_feed.errors import BadMessage, RestError
 from trio_feed.ingest import instruments
+from trio_feed.ingest.fed import FedInstruments
 from trio_feed.ingest.troubles import Troubles
 from trio_feed.instants import Mono
 from trio_feed.model import Instrument, Interval, Series
@@ -366,3 +368,19 @@ async def test_a_poller_that_goes_on_failing_says_what_is_new(
     said = [line["problem"] for line in logs if line["log_level"] == "warning"]
     assert said == ["a", "c", "e", "f"]
     assert [line["problem"] for line in logs if line["log_level"] == "debug"] == ["b", "d"]
+
+
+class Unwalked(set[str]):
+    """Symbols that may be asked for, but not gone through."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("a name is one look-up")
+
+
+def test_a_fed_instrument_is_looked_up_by_each_of_its_names() -> None:
+    """A stranger's request may have a thousand names, and a venue hundreds of symbols."""
+    btc, eth = (Instrument("okx", f"{base}USDT", f"{base}-USDT", "spot") for base in ("BTC", "ETH"))
+    fed = FedInstruments(Instruments([btc, eth]), Unwalked({"BTCUSDT"}))
+    assert fed.of_native("BTC-USDT") == fed.of_lower("btc-usdt") == fed.of_symbol("BTCUSDT") == btc
+    assert fed.of_native("ETH-USDT") is fed.of_lower("eth-usdt") is fed.of_symbol("ETHUSDT") is None
+    assert [*FedInstruments(Instruments([btc, eth]), ["ETHUSDT", "NONE"])] == [eth]
