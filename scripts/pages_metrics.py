@@ -32,7 +32,7 @@ def shown_name(name: str, kind: str) -> str:
 
 _HEAD = """# Metrics
 
-<!-- Made by scripts/pages of trio_feed/metrics.py; edit that, not this. -->
+<!-- Made by scripts/pages of trio_feed/metrics; edit that, not this. -->
 
 `GET /metrics` in the Prometheus text format, on the admin port if there is one. Histograms have
 `_bucket`, `_sum` and `_count`, a summary `_sum` and `_count`. Alerts:

@@ -9,7 +9,8 @@ from io import StringIO
 import pytest
 import structlog
 
-from trio_feed.logs import LineQueue, LogThread, configure, shows_colours
+from trio_feed.log_lines import LineQueue, LogThread
+from trio_feed.logs import configure, shows_colours
 from trio_feed.settings import LoggingSettings
 
 

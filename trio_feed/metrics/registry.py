@@ -1,4 +1,4 @@
-"""Counters and gauges, and their Prometheus text.  Sole importer of prometheus_client.
+"""Counters and gauges, and their Prometheus text.
 
 One :class:`Metrics` per service, with a registry of its own, given to all who count; nothing is
 global, so tests run side by side.
@@ -6,9 +6,7 @@ global, so tests run side by side.
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import inf
 
-from attrs import frozen
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -17,156 +15,29 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
 from prometheus_client.registry import Collector
 
-from . import __version__
-from .telemetry import Sample, Spans
+from .. import __version__
+from ..telemetry import Sample, Spans
+from .collectors import (
+    BROADCAST,
+    FAILURES,
+    LAG,
+    LOST_LINES,
+    SUCCESSES,
+    UP,
+    Broadcast,
+    Instrument,
+    Latency,
+    LoopTurns,
+    Proxies,
+    ProxySample,
+    Read,
+    Turns,
+    WithoutTimesOfCreation,
+)
 
-_PER_PROXY = ("venue", "number", "kind", "proxy")
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-
-
-@frozen
-class Instrument:
-    """What a metric is, for people: :attr:`Metrics.instruments`."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    text: str
-
-
-_UP = Instrument(
-    "trio_feed_proxy_up", "gauge", _PER_PROXY, "1: the proxy may be used, 0: it cools down"
-)
-_FAILURES = Instrument(
-    "trio_feed_proxy_failures", "counter", _PER_PROXY, "Attempts through the proxy that failed"
-)
-_SUCCESSES = Instrument(
-    "trio_feed_proxy_successes", "counter", _PER_PROXY, "Attempts through the proxy that succeeded"
-)
-_LAG = Instrument(
-    "trio_feed_loop_lag_seconds",
-    "histogram",
-    (),
-    "Turns of the event loop: so long whatever had become ready waited at most",
-)
-_LOST_LINES = Instrument(
-    "trio_feed_log_lines_lost", "counter", (), "Lines of the log that stdout did not take"
-)
-_BROADCAST = Instrument(
-    "trio_feed_broadcast_latency_seconds",
-    "summary",
-    (),
-    "From a message published to written to all clients that took it at once; the average is"
-    " sum / count",
-)
-
-
-@frozen(eq=False)
-class _Read(Collector):
-    """A counter that is kept elsewhere, and read when the page is asked for."""
-
-    instrument: Instrument
-    read: Callable[[], float]
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self.instrument.name, self.instrument.text, value=self.read())
-
-
-@frozen
-class ProxySample:
-    """One proxy of a venue, the ``number``-th of its settings; ``address`` without credentials."""
-
-    venue: str
-    number: int
-    kind: str
-    address: str
-    up: bool
-    failures: int
-    successes: int
-
-
-@frozen(eq=False)
-class _Proxies(Collector):
-    """Read when the page is asked for."""
-
-    read: Callable[[], Iterable[ProxySample]]
-
-    def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily(_UP.name, _UP.text, labels=_UP.labels)
-        failures, successes = (
-            CounterMetricFamily(each.name, each.text, labels=each.labels)
-            for each in (_FAILURES, _SUCCESSES)
-        )
-        for each in self.read():
-            names = (each.venue, str(each.number), each.kind, each.address)
-            up.add_metric(names, float(each.up))
-            failures.add_metric(names, each.failures)
-            successes.add_metric(names, each.successes)
-        yield from (up, failures, successes)
-
-
-@frozen
-class LoopTurns:
-    """How long turns of the event loop took: how many at most each of ``bounds``, those of the
-    bound before not among them, and at the end how many took longer."""
-
-    bounds: Sequence[float]
-    counts: Sequence[int]
-    sum_s: float
-
-
-@frozen(eq=False)
-class _Turns(Collector):
-    read: Callable[[], LoopTurns]
-
-    def collect(self) -> Iterator[Metric]:
-        turns, so_far, buckets = self.read(), 0, []
-        for bound, count in zip((*turns.bounds, inf), turns.counts, strict=True):
-            so_far += count
-            buckets.append(("+Inf" if bound == inf else str(bound), float(so_far)))
-        yield HistogramMetricFamily(_LAG.name, _LAG.text, buckets=buckets, sum_value=turns.sum_s)
-
-
-@frozen
-class Latency:
-    """Of ``count`` messages together."""
-
-    count: int
-    sum_s: float
-
-
-@frozen(eq=False)
-class _Broadcast(Collector):
-    read: Callable[[], Latency]
-
-    def collect(self) -> Iterator[Metric]:
-        found = self.read()
-        yield SummaryMetricFamily(_BROADCAST.name, _BROADCAST.text, found.count, found.sum_s)
-
-
-@frozen(eq=False)
-class _WithoutTimesOfCreation(Collector):
-    """prometheus_client says of each counter and histogram when it was made, which doubles the
-    page for nothing; its own switch is global."""
-
-    registry: CollectorRegistry
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self.registry.collect():
-            kept = [each for each in metric.samples if not each.name.endswith("_created")]
-            if len(kept) != len(metric.samples):
-                samples, metric = kept, Metric(metric.name, metric.documentation, metric.type)
-                metric.samples = samples
-            yield metric
 
 
 class Metrics:
@@ -304,8 +175,8 @@ class Metrics:
             " clients that took it at once; queued, of the others: from then to written, sampled",
             "stage",
         )
-        registry.register(_Broadcast(self.broadcast_latency))
-        self.instruments.append(_BROADCAST)
+        registry.register(Broadcast(self.broadcast_latency))
+        self.instruments.append(BROADCAST)
         self.parsed = self.push_latency.labels("parsed")
 
         self.auths = counter("auths", "Tokens of clients by result", "result")
@@ -335,15 +206,15 @@ class Metrics:
 
     def follow_lost_lines(self, read: Callable[[], float]) -> None:
         """``read`` is the number of log lines that were never written, from any thread."""
-        self._follow(_Read(_LOST_LINES, read), _LOST_LINES)
+        self._follow(Read(LOST_LINES, read), LOST_LINES)
 
     def follow_proxies(self, read: Callable[[], Iterable[ProxySample]]) -> None:
         """``read`` gives every proxy that there is now."""
-        self._follow(_Proxies(read), _UP, _FAILURES, _SUCCESSES)
+        self._follow(Proxies(read), UP, FAILURES, SUCCESSES)
 
     def follow_loop(self, read: Callable[[], LoopTurns]) -> None:
         """``read`` gives the turns of the event loop since the start."""
-        self._follow(_Turns(read), _LAG)
+        self._follow(Turns(read), LAG)
 
     def _follow(self, collector: Collector, *instruments: Instrument) -> None:
         self._registry.register(collector)
@@ -362,7 +233,7 @@ class Metrics:
 
     def samples(self) -> Iterator[Sample]:
         """Every number of the page; a histogram is counters, its buckets one by ``le``."""
-        for metric in _WithoutTimesOfCreation(self._registry).collect():
+        for metric in WithoutTimesOfCreation(self._registry).collect():
             kind = "gauge" if metric.type == "gauge" else "counter"
             for each in metric.samples:
                 yield Sample(each.name, metric.documentation, kind, each.labels, each.value)
@@ -370,7 +241,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
         page = CollectorRegistry()
-        page.register(_WithoutTimesOfCreation(self._registry))
+        page.register(WithoutTimesOfCreation(self._registry))
         return generate_latest(page)
 
 
