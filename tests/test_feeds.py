@@ -284,7 +284,12 @@ async def test_who_subscribes_before_anything_comes_hears_why_and_then_that_it_i
             network.down.clear()
             status = (await client.of_type("stream_status"))["data"]
             assert (status["status"], status["interval"]) == ("live", "1m")
-            await trio.sleep(100)
+            async with push_client(stack) as later:
+                await later.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+                confirmed = (await later.of_type("subscription_confirmed"))["data"]
+                assert (confirmed["upstream"], "problem" in confirmed) == ("live", False)
+                await trio.sleep(100)
+                assert not any(m["type"] == "stream_status" for m in later.messages)
             assert sum(m["type"] == "stream_status" for m in client.messages) == 1
 
 

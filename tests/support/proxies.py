@@ -1,5 +1,6 @@
 """HTTP CONNECT proxies over memory streams, that can die and come back."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
@@ -8,6 +9,20 @@ from attrs import define, field
 from .memory import MemoryNetwork
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+async def _serve(
+    network: MemoryNetwork,
+    host: str,
+    port: int,
+    carry: Callable[[trio.abc.Stream], Awaitable[None]],
+    task_status: trio.TaskStatus[None],
+) -> None:
+    (listener,) = await network.listen(host, port)
+    async with trio.open_nursery() as nursery:
+        task_status.started()
+        while True:
+            nursery.start_soon(carry, await listener.accept())
 
 
 @define(eq=False)
@@ -21,11 +36,7 @@ class MemoryProxy:
     _open: set[trio.CancelScope] = field(factory=set)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        (listener,) = await self.network.listen(self.host, self.port)
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                nursery.start_soon(self._carry, await listener.accept())
+        await _serve(self.network, self.host, self.port, self._carry, task_status)
 
     def die(self) -> None:
         """Every tunnel ends, and nobody gets in."""
@@ -79,11 +90,7 @@ class MemorySocks:
     carried: list[str] = field(factory=list)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        (listener,) = await self.network.listen(self.host, self.port)
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                nursery.start_soon(self._carry, await listener.accept())
+        await _serve(self.network, self.host, self.port, self._carry, task_status)
 
     async def _carry(self, client: trio.abc.Stream) -> None:
         with suppress(*_GONE):
