@@ -19,8 +19,10 @@ from trio_feed import logs
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.limits import ServerLimits
-from trio_feed.push.edge.server import serve
+from trio_feed.push.edge.server import Application, serve
 from trio_feed.push.edge.stream import bound_address
+from trio_feed.push.edge.websocket import ClientWebSocket
+from trio_feed.push.fanout.frames import text_frame
 from trio_feed.settings import LoggingSettings
 
 REPORT = Path("build/conformance")
@@ -45,20 +47,22 @@ RUN = (
 )
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application that sends back what it gets."""
-    if scope["type"] == "lifespan":
-        while (kind := (await receive())["type"]) != "lifespan.shutdown":
-            await send({"type": f"{kind}.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] != "websocket.disconnect":
-        content = {
-            name: message[name] for name in ("text", "bytes") if message.get(name) is not None
-        }
-        await send({"type": "websocket.send", **content})
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that has no pages."""
+    assert scope["type"] == "lifespan", "Autobahn opens WebSockets"
+    while (kind := (await receive())["type"]) != "lifespan.shutdown":
+        await send({"type": f"{kind}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def echo(client: ClientWebSocket) -> None:
+    """Sends back what it gets."""
+    while (message := await client.receive()) is not None:
+        if isinstance(message, str):
+            frame = text_frame(message.encode())
+        else:
+            frame = b"\x82" + text_frame(message)[1:]
+        await client.stream.send_frames((frame,))
 
 
 async def judge(python2: str, folder: str) -> None:
@@ -72,7 +76,8 @@ async def judge(python2: str, folder: str) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(
             partial(
-                serve, echo, listeners=listeners, limits=LIMITS, rules=AdmissionRules(),
+                serve, Application(lifespan, lambda _: echo), listeners=listeners, limits=LIMITS,
+                rules=AdmissionRules(),
                 metrics=Metrics(), stop_accepting=trio.Event(),
             )
         )  # fmt: skip

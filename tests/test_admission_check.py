@@ -44,7 +44,7 @@ async def test_only_known_hosts_and_origins_come_in(kind: bytes, autojump_clock:
         request = from_page(b"localhost:8080") + embedded + kind + b"\r\n"
         assert await running.ask(request) == b"403"
         assert running.refused()["cross_site"] == 1
-    assert len(app.scopes) == 3  # the app never saw the others
+    assert len(app.seen) == 3  # the app never saw the others
 
 
 async def test_every_request_of_a_connection_is_checked(autojump_clock: MockClock) -> None:
@@ -102,7 +102,7 @@ async def test_a_body_whose_end_is_a_matter_of_opinion(
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert answer.count(b"HTTP/1.1") == 1
         assert running.refused() == {"malformed": 1}
-    assert app.scopes == []
+    assert app.seen == []
 
 
 @pytest.mark.parametrize("size", [1000, 1001])
@@ -160,7 +160,7 @@ async def test_an_upgrade_has_no_body(
     app = App()
     async with served(app) as running:
         assert await running.ask(get(UPGRADE, KEY, body)) == status
-    assert len(app.scopes) == (status == b"101")
+    assert len(app.seen) == (status == b"101")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ async def test_compression_is_agreed_to_where_it_is_on(autojump_clock: MockClock
         bad = await running.dial()
         await bad.send_all(get(UPGRADE, KEY, OFFER.replace(b"bits", b"bits=abc")))
         assert b"extensions" not in (await head(bad)).lower()
-    assert [scope["state"]["deflate"] for scope in app.scopes] == [True, False, False]
+    assert [client.deflated for client in app.clients] == [True, False, False]
 
 
 async def test_offers_in_several_fields_are_one_list(autojump_clock: MockClock) -> None:

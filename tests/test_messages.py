@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.wire import payload_of
 
 from trio_feed.bus.base import Published, Upstream
 from trio_feed.model import (
@@ -25,7 +26,7 @@ from trio_feed.model import (
 )
 from trio_feed.push import messages
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, encoded_once, prefix_of
-from trio_feed.push.fanout.frames import payload_of, reply_frame
+from trio_feed.push.fanout.frames import reply_frame
 from trio_feed.push.protocol import Since, Subscribe, Target, Unsubscribe
 
 TARGET = Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None)

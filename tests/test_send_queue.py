@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.make import MINUTE, T0, kline, message
+from support.wire import payload_of
 
 from trio_feed.model import Channel, Interval
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
-from trio_feed.push.fanout.frames import payload_of, text_frame
+from trio_feed.push.fanout.frames import text_frame
 from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
 from trio_feed.push.protocol import Target
 

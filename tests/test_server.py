@@ -5,6 +5,7 @@ import gc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,11 +18,15 @@ from trio.testing import MockClock
 
 from trio_feed.errors import StartError
 from trio_feed.metrics import Metrics
+from trio_feed.push.edge.accepted import Accepted
 from trio_feed.push.edge.admission_check import AdmissionRules
 from trio_feed.push.edge.clients import ALIVE, Probes
-from trio_feed.push.edge.connection import CLOSE_S, Connection
+from trio_feed.push.edge.connection import Connection
 from trio_feed.push.edge.limits import ServerLimits
-from trio_feed.push.edge.server import check_hypercorn, serve
+from trio_feed.push.edge.question import Question, Reply
+from trio_feed.push.edge.server import Application, check_hypercorn, serve
+from trio_feed.push.edge.websocket import CLOSE_S, ClientWebSocket, Handler
+from trio_feed.push.fanout.frames import text_frame
 from trio_feed.push.fanout.waiting import WaitingBytes
 
 LIMITS = ServerLimits(
@@ -68,29 +73,40 @@ HOSTILE = {
 class App:
     """Echoes on a WebSocket, answers ``fine`` over HTTP; ``/crash`` raises.
 
-    ``handlers`` replace that for a path; ``ended`` counts the WebSockets that were left.
+    ``handlers`` replace that for a path (ASGI), and ``sockets``; ``seen`` are the scopes and
+    questions that came in, ``clients`` the WebSockets, and ``ended`` counts those that were left.
     """
 
     def __init__(self) -> None:
         self.handlers: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {}
-        self.scopes: list[dict[str, Any]] = []
+        self.sockets: dict[str, Handler] = {}
+        self.seen: list[Any] = []
+        self.clients: list[ClientWebSocket] = []
         self.ended = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return
-        self.scopes.append(scope)
+        self.seen.append(scope)
         if scope["path"] == "/crash":
             raise RuntimeError("the application\nis broken")
         if scope["path"] in self.handlers:
             await self.handlers[scope["path"]](scope, receive, send)
-        elif scope["type"] == "http":
-            await respond(send)
         else:
-            try:
-                await echo(receive, send)
-            finally:
-                self.ended += 1
+            await respond(send)
+
+    def websocket(self, question: Question) -> Handler | Reply:
+        self.seen.append(question)
+        if question.path == "/crash":
+            raise RuntimeError("the application\nis broken")
+        return partial(self._converse, self.sockets.get(question.path, echo))
+
+    async def _converse(self, handler: Handler, client: ClientWebSocket) -> None:
+        self.clients.append(client)
+        try:
+            await handler(client)
+        finally:
+            self.ended += 1
 
 
 async def respond(send: Any, body: bytes = b"fine", status: int = 200) -> None:
@@ -99,11 +115,18 @@ async def respond(send: Any, body: bytes = b"fine", status: int = 200) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def echo(receive: Any, send: Any) -> None:
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": message["text"]})
+async def echo(client: ClientWebSocket) -> None:
+    while (message := await client.receive()) is not None:
+        assert isinstance(message, str)
+        await client.stream.send_frames((text_frame(message.encode()),))
+
+
+def nobody(_question: Question) -> Reply:
+    return Reply("nobody is here", 404)
+
+
+def application(app: Any) -> Application:
+    return Application(app, getattr(app, "websocket", nobody))
 
 
 class Served:
@@ -163,7 +186,7 @@ async def served(
     async def run(task_status: trio.TaskStatus[None]) -> None:
         with running.scope:
             await serve(
-                app,
+                application(app),
                 listeners=[listener],
                 limits=limits,
                 rules=rules,
@@ -250,7 +273,7 @@ async def test_echo_keep_alive_and_what_the_app_gets(autojump_clock: MockClock) 
     async with served(app) as running:
         async with websocket(running) as client:
             assert await says(client, "hello") == "hello"
-            stream = app.scopes[0]["state"]["stream"]
+            stream = app.clients[0].stream
             assert (stream.bytes_in > 100, stream.bytes_out > 100) == (True, True)
         http = await running.dial()
         for _ in range(3):
@@ -305,14 +328,12 @@ async def test_unforeseen_exception_stays_in_its_connection(autojump_clock: Mock
 
 
 async def test_crash_of_the_app_stays_in_its_connection(autojump_clock: MockClock) -> None:
-    async def crash_later(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
+    async def crash_later(_client: ClientWebSocket) -> None:
         async with trio.open_nursery():
             raise RuntimeError("later")
 
     app = App()
-    app.handlers["/later"] = crash_later
+    app.sockets["/later"] = crash_later
     with structlog.testing.capture_logs() as logs:
         async with served(app) as running, websocket(running) as other:
             assert await running.ask(get(path=b"/crash")) == b"500"
@@ -439,12 +460,12 @@ async def test_other_probes_are_answered_when_there_is_no_place(
 
 
 async def test_place_is_free_when_the_app_ends(autojump_clock: MockClock) -> None:
-    async def linger(scope: Any, receive: Any, send: Any) -> None:
-        await echo(receive, send)
+    async def linger(client: ClientWebSocket) -> None:
+        await echo(client)
         await trio.sleep(0.5)
 
     app = App()
-    app.handlers["/"] = linger
+    app.sockets["/"] = linger
     async with served(app, evolve(LIMITS, max_connections=1)) as running:
         await (await upgraded(running)).aclose()
         await trio.sleep(0.4)
@@ -508,7 +529,7 @@ async def test_frozen_client_does_not_delay_the_exit(autojump_clock: MockClock) 
     accepted, note = freezing()
     async with served(App(), tamper=note) as running:
         await frozen_client(running, accepted)
-        assert await running.stop() == pytest.approx(LIMITS.shutdown_grace_s, abs=0.1)
+        assert await running.stop() == 0
 
 
 async def test_frozen_client_is_dropped_after_the_send_timeout(autojump_clock: MockClock) -> None:
@@ -558,15 +579,15 @@ async def test_what_is_being_finished_has_the_grace(autojump_clock: MockClock) -
 
 
 async def test_app_may_say_goodbye_when_it_is_cancelled(autojump_clock: MockClock) -> None:
-    async def polite(scope: Any, receive: Any, send: Any) -> None:
+    async def polite(client: ClientWebSocket) -> None:
         try:
-            await echo(receive, send)
+            await echo(client)
         finally:
             with trio.move_on_after(1, shield=True):
-                await send({"type": "websocket.close", "code": 1012})
+                await client.close(1012)
 
     app = App()
-    app.handlers["/"] = polite
+    app.sockets["/"] = polite
     async with served(app) as running:
         stream = await upgraded(running)
         await running.stop()
@@ -629,13 +650,12 @@ async def test_client_that_does_not_answer_a_close_is_not_waited_for(
 
 
 async def test_the_last_word_of_an_app_is_read_before_the_end(autojump_clock: MockClock) -> None:
-    async def polite(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
+    async def polite(client: ClientWebSocket) -> None:
         await trio.sleep(1)
-        await send({"type": "websocket.close", "code": 4000})
+        await client.close(4000)
 
     app = App()
-    app.handlers["/"] = polite
+    app.sockets["/"] = polite
     async with served(app) as running:
         stream = await upgraded(running)
         await trio.sleep(1.1)
@@ -667,7 +687,7 @@ async def test_compressed_messages_are_inflated_with_a_bound(autojump_clock: Moc
                 await stream.send_all(frame(rest, opcode, final=final))
             streams.append(stream)
         answer = await read_until(streams[0], b"hello" * 50)
-        assert b"\x81\x7e\x00\xfa" in answer  # sent by hypercorn, so not compressed
+        assert b"\x81\x7e\x00\xfa" in answer  # the echo does not compress
         assert close_code(await until_closed(streams[1])) == 1009
 
 
@@ -694,12 +714,11 @@ async def test_crashes_are_counted_and_sampled(autojump_clock: MockClock) -> Non
 async def test_websocket_app_that_leaves_messages_unread_can_end(
     autojump_clock: MockClock,
 ) -> None:
-    async def deaf(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
+    async def deaf(_client: ClientWebSocket) -> None:
         await trio.sleep(1)
 
     app = App()
-    app.handlers["/deaf"] = deaf
+    app.sockets["/deaf"] = deaf
     async with served(app) as running:
         stream = await upgraded(running, b"/deaf")
         await stream.send_all(frame(b"hello?") * 100)
@@ -730,48 +749,63 @@ async def test_http_app_that_leaves_the_body_unread_can_end(autojump_clock: Mock
         assert trio.current_time() <= 1 + CLOSE_S + 0.1
 
 
-async def test_frame_before_the_handshake_is_done_leaks_nothing(
-    autojump_clock: MockClock,
+@pytest.mark.parametrize("before", [b"", get()])
+async def test_frames_before_the_handshake_is_done(
+    before: bytes, autojump_clock: MockClock
 ) -> None:
-    async def slow_to_accept(scope: Any, receive: Any, send: Any) -> None:
-        await trio.sleep(1)
-        try:
-            await echo(receive, send)
-        finally:
-            app.ended += 1
-
+    """Also behind another request, while which more is read than the upgrade's head."""
     app = App()
-    app.handlers["/"] = slow_to_accept
     async with served(app) as running:
-        assert await running.ask(get(UPGRADE, KEY) + frame(b"too early")) == b"400"
-        assert app.scopes == []
         stream = await running.dial()
-        await stream.send_all(get(UPGRADE, KEY))
-        await trio.sleep(0.5)
-        await stream.send_all(frame(b"too early"))
-        assert (await head(stream))[9:12] == b"400"
-        await stream.aclose()
-        await trio.sleep(CLOSE_S + 0.6)
-        assert app.ended == 1
+        await stream.send_all(before + get(UPGRADE, KEY) + frame(b"too early"))
+        answer = await until_closed(stream)
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+        assert len(app.seen) == bool(before)
+        assert running.refused() == {"too_early": 1}
 
 
-async def test_app_that_does_not_listen_is_ended_after_its_client(
+async def test_an_app_that_does_not_listen_is_ended_after_its_client(
     autojump_clock: MockClock,
 ) -> None:
-    async def stay(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await send({"type": "websocket.accept"})
+    async def work(client: ClientWebSocket) -> None:
+        await client.receive()
+        async with client.reading_ahead():
             await trio.sleep_forever()
-        finally:
-            app.ended += 1
 
     app = App()
-    app.handlers["/stay"] = stay
+    app.sockets["/work"] = work
     async with served(app) as running:
-        stream = await upgraded(running, b"/stay")
+        stream = await upgraded(running, b"/work")
+        await stream.send_all(frame(b"work") + frame(b"and more"))
+        await trio.sleep(1)
+        await stream.send_all(frame(b"are you there", opcode=9))
+        assert b"are you there" in await stream.receive_some()
         await stream.aclose()
         await trio.sleep(CLOSE_S + 0.1)
         assert app.ended == 1
+
+
+async def test_what_is_read_ahead_is_received_later(autojump_clock: MockClock) -> None:
+    """And no more of it than a few messages."""
+    got: list[Any] = []
+
+    async def work(client: ClientWebSocket) -> None:
+        got.append(await client.receive())
+        async with client.reading_ahead():
+            await trio.sleep(1)
+        for _ in range(29):
+            got.append(await client.receive())
+        assert not client.more
+
+    app = App()
+    app.sockets["/work"] = work
+    async with served(app) as running:
+        stream = await upgraded(running, b"/work")
+        for number in range(30):
+            await stream.send_all(frame(b"%d" % number))
+            await trio.testing.wait_all_tasks_blocked()
+        assert close_code(await until_closed(stream)) == 1000
+        assert got == [str(number) for number in range(30)]
 
 
 @pytest.mark.parametrize("leaving", ["closes", "resets", "says too much"])
@@ -780,17 +814,18 @@ async def test_app_that_only_sends_notices_that_its_client_has_gone(
 ) -> None:
     ended = trio.Event()
 
-    async def torrent(scope: Any, receive: Any, send: Any) -> None:
+    async def torrent(client: ClientWebSocket) -> None:
         try:
-            await send({"type": "websocket.accept"})
-            for _ in range(10_000):  # without a checkpoint of its own
-                await send({"type": "websocket.send", "text": "more"})
+            async with client.reading_ahead():
+                for _ in range(10_000):
+                    await client.stream.send_frames((text_frame(b"more"),))
+                    await trio.sleep(0.001)
             pytest.fail("the app was left sending to nobody")
         finally:
             ended.set()
 
     app = App()
-    app.handlers["/torrent"] = torrent
+    app.sockets["/torrent"] = torrent
     with structlog.testing.capture_logs() as logs:
         async with served(app) as running:
             stream = await upgraded(running, b"/torrent")
@@ -815,7 +850,7 @@ async def test_client_leaving_tells_the_app(autojump_clock: MockClock) -> None:
 
 async def serve_plainly(app: Any, listeners: Any) -> None:
     rest = {"rules": RULES, "metrics": Metrics(), "stop_accepting": trio.Event()}
-    await serve(app, listeners=listeners, limits=LIMITS, **rest)
+    await serve(application(app), listeners=listeners, limits=LIMITS, **rest)
 
 
 class WithLifespan(App):
@@ -843,7 +878,7 @@ async def test_lifespan(autojump_clock: MockClock) -> None:
     async with served(app) as running:
         assert app.said == ["lifespan.startup"]
         await running.ask(get())
-        assert app.scopes[0]["state"]["shared"] == "by all"
+        assert app.seen[0]["state"]["shared"] == "by all"
         assert await running.stop() == pytest.approx(1)
     assert app.said == ["lifespan.startup", "lifespan.shutdown"]
 
@@ -938,7 +973,8 @@ async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
 ) -> None:
     """A collection stops everybody, so it comes seldom; what has gone must not wait for it."""
     gc.collect()
-    before = {id(one) for one in gc.get_objects() if isinstance(one, Connection)}
+    kinds = (Accepted, Connection, ClientWebSocket)
+    before = {id(one) for one in gc.get_objects() if isinstance(one, kinds)}
     app = App()
     async with served(app) as server:
         gc.disable()
@@ -948,8 +984,9 @@ async def test_nothing_of_a_connection_is_left_for_the_garbage_collector(
                 assert await client.get_message() == "a"
             assert await server.ask(get()) == b"200"
             await trio.sleep(LIMITS.handshake_timeout_s + 2 * CLOSE_S)
-            app.scopes.clear()
-            left = [one for one in gc.get_objects() if isinstance(one, Connection)]
+            app.seen.clear()
+            app.clients.clear()
+            left = [one for one in gc.get_objects() if isinstance(one, kinds)]
             assert [one for one in left if id(one) not in before] == []
         finally:
             gc.enable()

@@ -34,7 +34,7 @@ from .push.edge.configuration import (
     work_limits,
 )
 from .push.edge.routes import ServiceReport
-from .push.edge.server import ASGIApp, serve
+from .push.edge.server import Application, serve
 from .push.edge.stream import bound_address
 from .push.edge.tls import Certificate, with_tls
 from .push.edge.work import WorkGate
@@ -213,14 +213,14 @@ async def start_server(
     certificate: Certificate,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
-    asgi, key = app.asgi(with_admin=not settings.server.admin_host), "server.port"
-    return await _serve(nursery, app, asgi, settings, environment, draining, certificate, key)
+    whole, key = app.whole(with_admin=not settings.server.admin_host), "server.port"
+    return await _serve(nursery, app, whole, settings, environment, draining, certificate, key)
 
 
 async def _serve(
     nursery: trio.Nursery,
     app: PushApp,
-    asgi: ASGIApp,
+    served: Application,
     settings: Settings,
     environment: Environment,
     draining: trio.Event,
@@ -237,7 +237,7 @@ async def _serve(
     per_ip = clients_per_ip(settings.websocket.max_connections_per_ip, allowed, server.host)
     start = partial(
         serve,
-        asgi,
+        served,
         listeners=with_tls(listeners, certificate),
         limits=evolve(limits, max_connections=allowed, max_connections_per_ip=per_ip),
         rules=admission_rules(settings),
@@ -284,9 +284,8 @@ async def start_dialects(
             server = evolve(settings.server, host=own.host, port=own.port)
             alone = evolve(settings, server=server)
             key = f"dialects.{name}.port"
-            asgi = app.mount_asgi(mount)
             bound[name] = await _serve(
-                nursery, app, asgi, alone, environment, draining, certificate, key
+                nursery, app, app.alone(mount), alone, environment, draining, certificate, key
             )
     return bound
 
@@ -301,7 +300,7 @@ async def start_admin(
     listeners = await _bind(environment, server.admin_host, server.admin_port, "server.admin_port")
     start = partial(
         serve,
-        app.admin_asgi(),
+        app.admin(),
         listeners=listeners,
         limits=admin_limits(settings.websocket),
         rules=admin_rules(server),

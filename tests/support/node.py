@@ -21,13 +21,14 @@ from trio_feed.model import (
     Ticker,
 )
 from trio_feed.push.edge.work import WorkGate, WorkLimits
-from trio_feed.push.fanout.frames import PING, payload_of
+from trio_feed.push.fanout.frames import PING
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.session import Session, SessionContext, SessionLimits
 from trio_feed.store import MemoryStore
 
 from .make import MINUTE, SERIES, T0, kline, message, trade
 from .private import no_access
+from .wire import payload_of
 
 LIMITS = SessionLimits(
     max_subscriptions=2, history_rows=5, max_queued=10, max_queued_bytes=1_000_000

@@ -1,10 +1,10 @@
-"""The ASGI application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
+"""The application: the WebSocket endpoint with its sessions, and the HTTP routes beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Never
 
-import structlog
 import trio
 from attrs import define, field
 from starlette.applications import Starlette
@@ -14,27 +14,27 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.routing import BaseRoute, Route
 
 from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
+from .edge.question import Question, Reply
 from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
+from .edge.shared import Application
 from .edge.throttle import RequestLimits, Verdict
+from .edge.websocket import ClientWebSocket, Handler
 from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
-from .fanout.transport import TextTransport, Transport
 from .fanout.waiting import WaitingBytes
-from .mounted import MountedRoutes
+from .mounted import MountedRoutes, opened_at
 from .mounts import Conversation, Mount, Opening
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
+from .problems import problem
 from .protocol import RequestError
 from .session import Receive, Session, SessionContext
-
-log = structlog.get_logger()
 
 _SWEPT_AT_ONCE = 128
 _PROBE_KEPT_S = 0.25
@@ -64,40 +64,41 @@ class PushApp:
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _unused_since: dict[Conversation, float] = field(factory=dict)
 
-    def asgi(self, *, with_admin: bool = True) -> Starlette:
-        """The ASGI application.  Every request is served until it ends or is cancelled.
+    def whole(self, *, with_admin: bool = True) -> Application:
+        """The clients' port.  Every request is served until it ends or is cancelled.
 
-        ``with_admin`` False: metrics and status are only where :meth:`admin_asgi` is served.
+        ``with_admin`` False: metrics and status are only where :meth:`admin` is served.
         """
         pages = self._pages(self.context.work)
-        endpoint = (
-            [WebSocketRoute("/ws", self._websocket), Route("/ws", _no_upgrade)]
-            if self.klines
-            else []
-        )
-        return Starlette(
-            routes=[
-                *endpoint,
-                *Dashboard(klines=self.klines, operators=with_admin).routes(),
-                *pages.probes(),
-                *(pages.admin() if with_admin else []),
-                *pages.data(),
-                Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
-                *(self._mounted(mount).under_prefix() for mount in self.mounts.values()),
-                WebSocketRoute("/{path:path}", _no_endpoint),
-            ],
-            middleware=self._middleware(),
-            exception_handlers=_HANDLERS,
-        )
+        routes = [
+            *([Route("/ws", _no_upgrade)] if self.klines else []),
+            *Dashboard(klines=self.klines, operators=with_admin).routes(),
+            *pages.probes(),
+            *(pages.admin() if with_admin else []),
+            *pages.data(),
+            Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
+            *(self._mounted(mount).under_prefix() for mount in self.mounts.values()),
+        ]
+        return Application(self._starlette(routes, self._middleware()), self._any_websocket)
 
-    def mount_asgi(self, mount: Mount) -> Starlette:
-        """The ASGI application of one mount on a bind of its own, without its prefix."""
-        routes = self._mounted(mount).at_root()
-        middleware = self._middleware()
+    def alone(self, mount: Mount) -> Application:
+        """One mount on a bind of its own, without its prefix."""
+        asgi = self._starlette(self._mounted(mount).at_root(), self._middleware())
+        return Application(asgi, partial(self._mount_websocket, mount, prefix=""))
+
+    def admin(self) -> Application:
+        """The operators' port: probes, metrics and status, which no client keeps from its turn,
+        and the dashboard's part for operators."""
+        pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
+        dashboard = Dashboard(klines=False, operators=True)
+        routes = [*dashboard.routes(), *pages.probes(), *pages.admin()]
+        return Application(self._starlette(routes, []), _no_endpoint)
+
+    def _starlette(self, routes: Sequence[BaseRoute], middleware: list[Middleware]) -> Starlette:
         return Starlette(routes=routes, middleware=middleware, exception_handlers=_HANDLERS)
 
     def _mounted(self, mount: Mount) -> MountedRoutes:
-        return MountedRoutes(mount, self.context.work, self._converse)
+        return MountedRoutes(mount, self.context.work)
 
     def _middleware(self) -> list[Middleware]:
         cors = Middleware(
@@ -107,15 +108,6 @@ class PushApp:
             expose_headers=("Retry-After",),
         )
         return [cors]
-
-    def admin_asgi(self) -> Starlette:
-        """The ASGI application of the operators' port: probes, metrics and status, which no client
-        keeps from its turn, and the dashboard's part for operators."""
-        pages = self._pages(WorkGate(WorkLimits(), self.context.metrics))
-        dashboard = Dashboard(klines=False, operators=True)
-        nowhere = WebSocketRoute("/{path:path}", _no_endpoint)
-        routes = [*dashboard.routes(), *pages.probes(), *pages.admin(), nowhere]
-        return Starlette(routes=routes, exception_handlers=_HANDLERS)
 
     def probes(self) -> Probes:
         """For the server, which answers them also where it has no place for a client: strangers may
@@ -182,32 +174,23 @@ class PushApp:
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
                     session.unused(f"neither subscribed nor authenticated for {after_s:g} s")
 
-    def _throttled(self, websocket: WebSocket, session: Conversation) -> Receive:
-        """The client's messages within its rate limit; those beyond it are refused."""
-        bucket = self.requests.bucket()
+    def _any_websocket(self, question: Question) -> Handler | Reply:
+        if self.klines and question.path == "/ws":
+            return self._own_websocket(question)
+        for mount in self.mounts.values():
+            if question.path.startswith(f"{mount.prefix}/"):
+                return self._mount_websocket(mount, question, prefix=mount.prefix)
+        return _no_endpoint(question)
 
-        async def receive() -> str | bytes | None:
-            while (text := await _next(websocket)) is not None:
-                verdict = bucket.take(trio.current_time())
-                if verdict is Verdict.SERVE:
-                    break
-                problem = f"more than {self.requests.per_s:g} requests a second"
-                if verdict is Verdict.REFUSE:
-                    session.too_many(problem, text)
-                else:
-                    session.flooded(problem, text)
-            return text
-
-        return receive
-
-    async def _websocket(self, websocket: WebSocket) -> None:
-        if names_token(websocket.query_params):
+    def _own_websocket(self, question: Question) -> Handler | Reply:
+        if names_token(dict(question.query)):
             text = "a token does not belong into a URL; send it in an auth request"
-            denial = problem_response(400, text, protocol.AUTH_FAILED)
-            await websocket.send_denial_response(denial)
-            return
-        parsing.check_parameters(websocket.query_params.multi_items())
-        await self._converse(websocket, self._native)
+            return Reply(problem(400, text, protocol.AUTH_FAILED), 400)
+        try:
+            parsing.check_parameters(question.query)
+        except RequestError as error:
+            return Reply(problem(400, str(error), error.code), 400)
+        return partial(self._converse, self._native, question.host)
 
     def _native(self, opening: Opening) -> Session:
         return Session(
@@ -216,31 +199,52 @@ class PushApp:
             deflated=opening.deflated,
             host=opening.host,
             account=opening.account,
+            inbox=opening.inbox,
         )
 
+    def _mount_websocket(self, mount: Mount, question: Question, prefix: str) -> Handler | Reply:
+        opened = opened_at(mount, question, prefix)
+        if isinstance(opened, Reply):
+            return opened
+        return partial(self._converse, opened, question.host)
+
     async def _converse(
-        self, websocket: WebSocket, make: Callable[[Opening], Conversation]
+        self, make: Callable[[Opening], Conversation], host: str, websocket: ClientWebSocket
     ) -> None:
-        """Accept, and serve the client until it has gone."""
-        await websocket.accept()
-        stream: Transport | None = getattr(websocket.state, "stream", None)
+        """Serve the client until it has gone."""
         opening = Opening(
-            TextTransport(websocket.send_text) if stream is None else stream,
-            deflated=stream is not None and getattr(websocket.state, "deflate", False),
-            host=websocket.client.host if websocket.client else "",
-            account=getattr(websocket.state, "account", None),
+            websocket.stream,
+            deflated=websocket.deflated,
+            host=host,
+            account=websocket.account,
+            inbox=websocket,
         )
         session = make(opening)
-        receive = self._throttled(websocket, session)
         self.sessions.add(session)
         try:
-            await session.run(receive, websocket.close)
-        except* (WebSocketDisconnect, trio.BrokenResourceError, trio.ClosedResourceError):
-            log.debug("client.broken", client_id=session.client_id)
+            await session.run(self._throttled(websocket, session), websocket.close)
         finally:
             self.sessions.discard(session)
             self._unused_since.pop(session, None)
             self._left.unpark_all()
+
+    def _throttled(self, websocket: ClientWebSocket, session: Conversation) -> Receive:
+        """The client's messages within its rate limit; those beyond it are refused."""
+        bucket = self.requests.bucket()
+
+        async def receive() -> str | bytes | None:
+            while (text := await websocket.receive()) is not None:
+                verdict = bucket.take(trio.current_time())
+                if verdict is Verdict.SERVE:
+                    break
+                why = f"more than {self.requests.per_s:g} requests a second"
+                if verdict is Verdict.REFUSE:
+                    session.too_many(why, text)
+                else:
+                    session.flooded(why, text)
+            return text
+
+        return receive
 
     async def _settlement(self, request: Request) -> Response:
         headers = request.headers
@@ -273,15 +277,6 @@ async def _no_upgrade(_request: Request) -> Response:
     return problem_response(426, text, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
-async def _no_endpoint(websocket: WebSocket) -> None:
-    text = f"{websocket.url.path[:100]}: no WebSocket endpoint; it is /ws on the clients' port"
-    await websocket.send_denial_response(problem_response(404, text))
-
-
-async def _next(websocket: WebSocket) -> str | bytes | None:
-    """The client's next message; None: it has gone."""
-    message = await websocket.receive()
-    if message["type"] == "websocket.disconnect":
-        return None
-    text: str | bytes | None = message.get("text")
-    return text if text is not None else message.get("bytes") or b""
+def _no_endpoint(question: Question) -> Reply:
+    text = f"{question.path[:100]}: no WebSocket endpoint; it is /ws on the clients' port"
+    return Reply(problem(404, text), 404)

@@ -1,23 +1,44 @@
-"""The tables of :mod:`.mounts` as starlette routes."""
+"""The tables of :mod:`.mounts`: answers as starlette routes, and who serves a WebSocket."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route
 from starlette.routing import Mount as StarletteMount
-from starlette.websockets import WebSocket
 
 from .edge.error_boundary import ClientGone
 from .edge.turns import asker_at
 from .edge.work import Busy, WorkGate
-from .mounts import Answerer, Conversation, Mount, Opening, Question, Reply, SocketPath, Work
+from .mounts import Answerer, Conversation, Mount, Opening, Question, Reply, Work
 
-Converse = Callable[[WebSocket, Callable[[Opening], Conversation]], Awaitable[None]]
-"""Accept the WebSocket and run a conversation over it."""
+
+def opened_at(
+    mount: Mount, question: Question, prefix: str
+) -> Callable[[Opening], Conversation] | Reply:
+    """Who converses with the client that asks for a WebSocket of the mount, or why nobody does.
+    ``prefix`` is what its paths stand behind."""
+    path = question.path.removeprefix(prefix)
+    for socket in mount.sockets:
+        stem, any_rest, _ = socket.path.partition("*")
+        if path == stem or (any_rest and path.startswith(stem)):
+            asked = evolve(question, rest=path.removeprefix(stem))
+            refusal = socket.refusal(asked)
+            if refusal is None:
+                return partial(_opened, socket.open, asked)
+            break
+    else:
+        refusal = mount.no_route(evolve(question, rest=path.removeprefix("/")), 404)
+    return evolve(refusal, headers={**mount.headers(question.host), **refusal.headers})
+
+
+def _opened(
+    make: Callable[[Opening, Question], Conversation], question: Question, opening: Opening
+) -> Conversation:
+    return make(opening, question)
 
 
 @frozen
@@ -26,36 +47,18 @@ class MountedRoutes:
 
     mount: Mount
     work: WorkGate
-    converse: Converse
 
     def under_prefix(self) -> BaseRoute:
         return StarletteMount(self.mount.prefix, routes=self.at_root())
 
     def at_root(self) -> list[BaseRoute]:
         """For a bind of its own."""
-        sockets: list[BaseRoute] = []
-        for socket in self.mount.sockets:
-            path = socket.path.replace("*", "{rest:path}")
-            sockets.append(WebSocketRoute(path, partial(self._open, socket)))
         found: list[BaseRoute] = [
             Route(path, partial(self._answer, answerer), methods=["GET"])
             for path, answerer in self.mount.answers.items()
         ]
         methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-        sockets.append(WebSocketRoute("/{rest:path}", self._no_socket))
-        return [*sockets, *found, Route("/{rest:path}", self._no_route, methods=methods)]
-
-    async def _open(self, socket: SocketPath, websocket: WebSocket) -> None:
-        question = _question(websocket)
-        refusal = socket.refusal(question)
-        if refusal is not None:
-            await websocket.send_denial_response(self._response(refusal, websocket))
-        else:
-            await self.converse(websocket, lambda opening: socket.open(opening, question))
-
-    async def _no_socket(self, websocket: WebSocket) -> None:
-        reply = self.mount.no_route(_question(websocket), 404)
-        await websocket.send_denial_response(self._response(reply, websocket))
+        return [*found, Route("/{rest:path}", self._no_route, methods=methods)]
 
     async def _answer(self, answerer: Answerer, request: Request) -> Response:
         question = _question(request)

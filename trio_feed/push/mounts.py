@@ -7,13 +7,19 @@ farewells) is done by :mod:`.app` and :mod:`.mounted` for all of them.  Pure val
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
+from .edge.question import Question, Reply
+from .edge.websocket import NOTHING_AHEAD, Inbox
 from .edge.work import Busy
 from .fanout.sender import ClientTimeouts, Close
 from .fanout.transport import Transport
 from .fanout.waiting import Account
 from .session import Receive
+
+__all__ = [
+    "Answerer", "Conversation", "Mount", "Opening", "Question", "Reply", "SocketPath", "Work",
+]  # fmt: skip
 
 
 class Conversation(Protocol):
@@ -62,29 +68,7 @@ class Opening:
     deflated: bool = False
     host: str = ""
     account: Account | None = None
-
-
-@frozen
-class Question:
-    """An HTTP request, or the one that opens a WebSocket.  ``query``: its parameters in order.
-    ``rest``: what stands in the place of ``*``.  Headers have lower-case names."""
-
-    path: str
-    rest: str = ""
-    query: Sequence[tuple[str, str]] = ()
-    headers: Mapping[str, str] = field(factory=dict)
-    host: str = ""
-    """The client's IP address; empty: it has none."""
-
-
-@frozen
-class Reply:
-    """An HTTP response; ``body`` is JSON unless ``media_type`` says something else."""
-
-    body: str = ""
-    status: int = 200
-    headers: Mapping[str, str] = field(factory=dict)
-    media_type: str = "application/json"
+    inbox: Inbox = NOTHING_AHEAD
 
 
 @frozen

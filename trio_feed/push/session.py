@@ -14,6 +14,7 @@ from ..metrics import Metrics
 from ..store import KlineStore
 from . import messages, parsing
 from .edge.turns import asker_at
+from .edge.websocket import NOTHING_AHEAD, Inbox
 from .edge.work import Busy, WorkGate
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
@@ -83,7 +84,7 @@ class Session:
 
     ``deflated``: the client has agreed to permessage-deflate without context takeover.
     ``host``: the IP address that its budget belongs to;
-    ``account``: where the bytes are counted that wait for it.
+    ``account``: where the bytes are counted that wait for it; ``inbox``: its messages.
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class Session:
         deflated: bool = False,
         host: str = "",
         account: Account | None = None,
+        inbox: Inbox = NOTHING_AHEAD,
     ) -> None:
-        self._context = context
+        self._context, self._inbox = context, inbox
         hub, limits, now_ms = context.hub, context.limits, context.now_ms
         queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
         voice = NativeVoice(now_ms)
@@ -179,9 +181,20 @@ class Session:
                 self.refuse(error.code, str(error), error.echo)
             else:
                 await self._serve(request)
-            await self.sender.wait_capacity()
+            # What came together is answered together: a client asks for all its streams at once.
+            if not self._inbox.more or self.sender.full:
+                self.sender.flush()
+                await self.sender.wait_capacity()
 
     async def _serve(self, request: Request) -> None:
+        if not _waits(request):
+            await self._try(request)
+            return
+        self.sender.flush()
+        async with self._inbox.reading_ahead():
+            await self._try(request)
+
+    async def _try(self, request: Request) -> None:
         try:
             await self._answer(request)
         except RequestError as error:
@@ -255,7 +268,8 @@ class Session:
     def _begin(
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
     ) -> None:
-        """Queue the history, the confirmation, then what was missed or the present state."""
+        """Queue the history, the confirmation, then what was missed or the present state; ``_read``
+        writes them."""
         if self.sender.leaving:
             return
         sender = self.sender
@@ -283,7 +297,6 @@ class Session:
         sender.subscribe(subscription)
         if stream.status is not None:
             sender.send_status(subscription, stream.status)
-        sender.flush()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         topic = self._context.hub.find(request.target)
@@ -315,6 +328,13 @@ _KINDS = {
     Ping: "ping",
     ListSubscriptions: "list",
 }
+
+
+def _waits(request: Request) -> bool:
+    """Whether its answer may have to wait for the store or for others' work."""
+    if isinstance(request, Subscribe):
+        return request.target.interval is not None or request.since is not None
+    return isinstance(request, History | Authenticate)
 
 
 def _entry(subscription: Subscription) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The admission check of request heads, between h11 and hypercorn.
 
 It refuses unknown hosts and origins and bodies beyond their bound, and keeps from hypercorn what it
-fails on or accepts against our will: HTTP/2, compression, bytes that are not ASCII.
+fails on or accepts against our will (HTTP/2, bytes that are not ASCII), and requests for
+WebSockets, which hypercorn has no part in.
 """
 
 import binascii
@@ -15,6 +16,7 @@ from .admission import Admission
 from .extensions import accept_deflate
 from .limits import ServerLimits
 
+_Event = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 _KEY_BYTES = 16
 _VERSION = b"13"  # RFC 6455, 4.2.1
 _NAMES = {"host": "Host", "origin": "Origin", "cross_site": "Sec-Fetch-Site", "version": "upgrade"}
@@ -42,16 +44,19 @@ class CheckedH11(h11.Connection):
     a close, after a call of ``refused(reason, value)``; ``problem`` is then for the client, and
     ``bodiless`` says that its request takes no body for an answer.
 
-    ``deflate`` is the answer to the last request's offer of compression, None: none;
-    ``expects_body`` whether that request has a body still to come.
+    ``expects_body``: the last request has a body still to come.  ``upgrade`` is the request for a
+    WebSocket that was admitted, after which no more is read; ``deflate`` the answer to its offer
+    of compression, None: none.
     """
 
     def __init__(
         self, rules: AdmissionRules, refused: Callable[[str, str], None], limits: ServerLimits
     ) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
+        self.upgrade: h11.Request | None = None
         self.deflate: str | None = None
         self.expects_body = False
+        self._looked_at: _Event | h11.RemoteProtocolError | None = None
         self.problem = "the request is not HTTP/1.1"
         self.bodiless = False
         self._rules, self._refused = rules, refused
@@ -64,7 +69,39 @@ class CheckedH11(h11.Connection):
         self._unread += len(data)
         super().receive_data(data)
 
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+    def look(self) -> bool:
+        """Whether anything has come that is to be dealt with: an ``upgrade``, or else the next
+        event."""
+        try:
+            self._looked_at = self.next_event()
+        except h11.RemoteProtocolError as error:
+            self._looked_at = error
+        if self._looked_at is h11.NEED_DATA:
+            self._looked_at = None
+        return self._looked_at is not None or self.upgrade is not None
+
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        """Not before their request has been dealt with."""
+        waiting: bool = super().they_are_waiting_for_100_continue
+        return waiting and self._looked_at is None
+
+    def next_event(self) -> _Event:
+        """See h11; once there is an ``upgrade`` nothing comes any more."""
+        looked_at, self._looked_at = self._looked_at, None
+        if isinstance(looked_at, h11.RemoteProtocolError):
+            raise looked_at
+        if looked_at is not None:
+            return looked_at
+        if self.upgrade is not None:
+            return h11.NEED_DATA
+        event = self._next_event()
+        if isinstance(event, h11.Request) and self._is_upgrade(event):
+            self.upgrade = event
+            return h11.NEED_DATA
+        return event
+
+    def _next_event(self) -> _Event:
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
@@ -83,6 +120,13 @@ class CheckedH11(h11.Connection):
             self.expects_body = False
             self._unread = len(self.trailing_data[0])
         return event
+
+    def _is_upgrade(self, request: h11.Request) -> bool:
+        """Of a request that has passed the checks (RFC 6455, 4.1)."""
+        if request.method != b"GET":
+            return False
+        fields = dict(request.headers)
+        return b"upgrade" in fields and _names_upgrade(fields)
 
     def _check_head(self) -> None:
         """h11 applies its bound to a head that is incomplete, not to one that comes in one read."""
@@ -146,12 +190,11 @@ class CheckedH11(h11.Connection):
             raise self._refusal("malformed", 400, b"Transfer-Encoding in HTTP/1.0")
 
     def _check_upgrade(self, fields: dict[bytes, bytes], request: h11.Request) -> None:
-        """RFC 6455, 4.2.1.  Where hypercorn sees no upgrade (another method, no ``Connection``)
-        only what is there has to be right."""
+        """RFC 6455, 4.2.1.  Where it is no upgrade (another method, no ``Connection``) only what is
+        there has to be right."""
         if self.expects_body:  # its bytes would be taken for frames
             raise self._refusal("malformed", 400, b"an upgrade with a body")
-        tokens = fields.get(b"connection", b"").lower().split(b",")
-        whole = request.method == b"GET" and b"upgrade" in [token.strip() for token in tokens]
+        whole = request.method == b"GET" and _names_upgrade(fields)
         if whole and request.http_version != b"1.1":
             raise self._refusal("malformed", 400, b"an upgrade in HTTP/1.0")
         version = fields.get(b"sec-websocket-version", b"is missing" if whole else _VERSION)
@@ -177,6 +220,11 @@ class CheckedH11(h11.Connection):
         self._refused(reason, said)
         self.problem = f"{_NAMES.get(reason, reason)}: {said}{_HINTS.get(reason, '')}"
         return h11.RemoteProtocolError(f"{reason}: {said}", error_status_hint=status)
+
+
+def _names_upgrade(fields: dict[bytes, bytes]) -> bool:
+    tokens = fields.get(b"connection", b"").lower().split(b",")
+    return b"upgrade" in [token.strip() for token in tokens]
 
 
 def _is_key(value: bytes) -> bool:

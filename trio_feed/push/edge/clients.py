@@ -77,17 +77,21 @@ def _probe_answer(said: bytes, probes: Probes) -> bytes:
 
 
 class Connection(Protocol):
-    """One accepted connection, as ``server`` makes it.
+    """One accepted connection, as ``server`` makes it, or what one goes on as.
 
     ``finishing``: it should be given the grace when the server ends.  ``scope`` is shielded;
     cancelling it ends the connection.
     """
 
-    stream: ClientStream
-    finishing: bool
-    scope: trio.CancelScope
+    @property
+    def stream(self) -> ClientStream: ...
+    @property
+    def finishing(self) -> bool: ...
+    @property
+    def scope(self) -> trio.CancelScope: ...
 
-    async def serve(self) -> None: ...
+    async def serve(self) -> "Connection | None":
+        """What it goes on as, None: it is over."""
 
 
 class Clients:
@@ -158,16 +162,23 @@ class Clients:
         return ""
 
     async def _serve(self, connection: Connection, group: str) -> None:
+        stream, going_on = connection.stream, True
         try:
-            with self._boundary.around(connection.stream.peer):
-                await connection.serve()
+            while going_on:
+                going_on = False
+                with self._boundary.around(stream.peer):
+                    following = await connection.serve()
+                    if following is not None:
+                        self._open.discard(connection)
+                        self._open.add(following)
+                        connection, going_on = following, True
         finally:
             self._open.discard(connection)
             self._per_ip[group] -= 1
             if not self._per_ip[group]:
                 del self._per_ip[group]
             self._left.unpark_all()
-            await trio.aclose_forcefully(connection.stream)
+            await trio.aclose_forcefully(stream)
 
     def _reject(self, stream: ClientStream, clients: trio.Nursery) -> None:
         if self._refusing < _BUSY_AT_ONCE:

@@ -1,4 +1,4 @@
-"""One accepted connection: hypercorn's protocol code with our checks and deadlines around it."""
+"""One connection's HTTP: hypercorn's protocol code with our checks and deadlines around it."""
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import closing, contextmanager, suppress
@@ -8,57 +8,35 @@ from typing import Any
 
 import h11
 import trio
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
-from wsproto.events import CloseConnection
 
 from ..problems import problem
 from .admission_check import CheckedH11
-from .error_boundary import ClientGone, last_line
-from .inflate import FrameRefused, InboundFrames
 from .lifespan import Message, Receive, Send
 from .shared import Shared
 from .stream import ClientStream
-from .throttle import TokenBucket
+from .switching import switched
+from .websocket import CLOSE_S, ClientWebSocket
 
-CLOSE_S = 2.0
-"""For the last message and hypercorn's clean-up, after the app has ended."""
-_WEBSOCKET_CLOSE = b"\x88"
-"""First byte of a Close frame (RFC 6455, 5.2: FIN and opcode 8); servers do not mask."""
 _MAX_RECEIVE = 64 * 1024
-_MAX_FRAMES_RECEIVE = 2 * 1024
-"""Looked at in one go: of the smallest frames these are three hundred, two milliseconds."""
 _LONGEST_PACE_S = 1.0
 _BODY_PIECE = 32 * 1024
-_NO_UPGRADE = {
-    400: "frames before the 101",
-    403: "the WebSocket is refused",
-    500: "a bug ended the WebSocket before it began; the log says which",
-}
-"""What hypercorn refuses an upgrade for by itself, after the head was checked."""
-_SKIP_PAUSE_S = 0.01
-"""Between two reads of what follows our Close frame: TCP then slows down a client that floods."""
 
 
 class Connection(TCPServer):
-    """One accepted connection.  Used once; the caller closes ``stream``.
+    """A connection whose first request has been looked at and is no upgrade.  Used once; the
+    caller closes ``stream``, unless the connection goes on as something else.
 
-    ``finishing``: an HTTP exchange is under way, or the app has begun to close the WebSocket.
-    ``scope`` is shielded so that the server's end does not cut those; ``Clients`` cancels it within
-    the grace, so it always has an end.
+    ``finishing``: an HTTP exchange is under way.  ``scope`` is shielded so that the server's end
+    does not cut that; ``Clients`` cancels it within the grace, so it always has an end.
     """
 
     stream: ClientStream  # type: ignore[assignment]
 
-    def __init__(self, shared: Shared, stream: ClientStream) -> None:
+    def __init__(self, shared: Shared, stream: ClientStream, head: CheckedH11) -> None:
         account = shared.waiting.open(self._drop)
-        own_state = {
-            **shared.state,
-            "stream": stream,
-            "account": account,
-            "while_there": self._while_there,
-        }
+        own_state = {**shared.state, "while_there": self._while_there}
         super().__init__(
             self._run_app,  # type: ignore[arg-type]
             shared.config,
@@ -69,35 +47,28 @@ class Connection(TCPServer):
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
         self._shared, self._account, self._body_bytes = shared, account, 0
-        self._head = CheckedH11(shared.rules, shared.refusals.note, shared.limits)
-        self._frames: InboundFrames | None = None
+        self._head = head
+        self._next: ClientWebSocket | None = None
         self._running = 0
         self._waiting_for = "slow_head"
-        self._receiving = trio.CancelScope()
-        self._close_by = inf
         self._ahead = bytearray()
         self._gone = False
         self._waited_for = trio.CancelScope()
         self._input_over = trio.Event()
 
-    async def serve(self) -> None:
-        """Serve requests until either side is done.  May raise anything a client can provoke."""
+    async def serve(self) -> ClientWebSocket | None:
+        """Serve requests until either side is done, or the client asks for a WebSocket, as which
+        the connection then goes on.  May raise anything a client can provoke."""
         self._expect_request()
         with self.scope, closing(self._account):
-            try:
-                await self.stream.secure()
-            except trio.BrokenResourceError as error:
-                self._shared.refusals.note(
-                    "tls", f"{self.stream.peer}: {last_line(error.__cause__)}"
-                )
-                return
             try:
                 await self.run()
             finally:
                 self._untie()
-        expired = self.scope.cancelled_caught and trio.current_time() >= self.scope.deadline
-        if expired and self._waiting_for:
+            return self._next
+        if trio.current_time() >= self.scope.deadline and self._waiting_for:
             self._shared.refusals.note(self._waiting_for, self.stream.peer)
+        return None
 
     def _untie(self) -> None:
         """Hypercorn's objects hold methods of ours and we hold them.  Untied, all of a connection
@@ -115,29 +86,40 @@ class Connection(TCPServer):
         protocol: Any = self.protocol.protocol
         protocol.connection = self._head
         protocol._send_error_response = self._answer_refusal
-        while (data := await self._receive()) is not None:
-            if protocol.connection is self._head:
-                await self._take_requests(data)
-                if not data:
-                    break
-            elif not data or not await self._take_frames(data):
+        await self._take_requests(None)
+        while self._head.upgrade is None and (data := await self._receive()) is not None:
+            await self._take_requests(data)
+            if not data:
                 break
+        if self._head.upgrade is not None:
+            await self.idle_task.stop()
+            early = bool(self._ahead)
+            self._next = await switched(self._shared, self.stream, self._head, early=early)
+            return
         self._input_over.set()
-        if self._frames is not None:  # hypercorn does not always tell the app of the end
-            self.scope.deadline = trio.current_time() + CLOSE_S
         await self.protocol.handle(Closed())
         if not self._running:
             self.scope.cancel()
 
-    async def _take_requests(self, data: bytes | bytearray) -> None:
-        """Hypercorn waits in here while a request is served and the next one has come already.  It
-        is read on meanwhile, for a client that goes away should be noticed."""
-        if not data:
+    async def _take_requests(self, data: bytes | bytearray | None) -> None:
+        """``data`` None: the head has something already.  Hypercorn waits in here while a request
+        is served and the next one has come already.  It is read on meanwhile, for a client that
+        goes away should be noticed."""
+        protocol: Any = self.protocol.protocol
+        if data is not None and not data:
             self._client_gone()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_ahead, name="read ahead")
-            await self.protocol.handle(RawData(bytes(data)))
+            if data is None:
+                await protocol._handle_events()
+            else:
+                await self.protocol.handle(RawData(bytes(data)))
             nursery.cancel_scope.cancel()
+
+    async def _close(self) -> None:
+        """Hypercorn's own end of the connection."""
+        if self._next is None:
+            await super()._close()
 
     async def _read_ahead(self) -> None:
         while not self._gone and len(self._ahead) < _MAX_RECEIVE:
@@ -160,13 +142,10 @@ class Connection(TCPServer):
                 self._waited_for.cancel()
             yield
 
-    async def _refuse_upgrade(self, status: int) -> None:
-        await self._answer_refusal(status, _NO_UPGRADE.get(status, "the upgrade is refused"))
-
-    async def _answer_refusal(self, status: int, message: str = "") -> None:
+    async def _answer_refusal(self, status: int) -> None:
         """In place of hypercorn's own, which has no body."""
         protocol: Any = self.protocol.protocol
-        body = problem(status, message or self._head.problem).encode()
+        body = problem(status, self._head.problem).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -192,82 +171,28 @@ class Connection(TCPServer):
 
     async def _receive_some(self) -> bytes | bytearray | None:
         """What came in, empty at the end of the stream; None: nothing can come any more."""
-        deadline = min(trio.current_time() + self._shared.limits.receive_timeout_s, self._close_by)
-        with trio.CancelScope(deadline=deadline) as self._receiving:
+        with trio.move_on_after(self._shared.limits.receive_timeout_s):
             with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
-                return await self.stream.receive_some(
-                    _MAX_RECEIVE if self._frames is None else _MAX_FRAMES_RECEIVE
-                )
+                return await self.stream.receive_some(_MAX_RECEIVE)
         return None
-
-    async def _take_frames(self, data: bytes | bytearray) -> bool:
-        """Pass on what is in order.  False: the client has closed.
-
-        What comes after our own Close frame is only looked through for the client's.
-        """
-        if self._frames is None:  # before the app runs; hypercorn answers it with 400
-            await self.protocol.handle(RawData(bytes(data)))
-            return True
-        if self._close_by < inf:
-            self._frames.skip(data)
-            await trio.sleep(_SKIP_PAUSE_S)
-            return not self._frames.closed
-        try:
-            plain = self._frames.feed(data, trio.current_time())
-        except FrameRefused as refusal:
-            self._shared.refusals.note(f"frame_{refusal.code}", self.stream.peer)
-            await self._close_websocket(refusal)
-        else:
-            await self.protocol.handle(RawData(plain))
-        return True
-
-    async def _close_websocket(self, refusal: FrameRefused) -> None:
-        """Say why, then tell the app that its client is gone."""
-        websocket: Any = getattr(self.protocol.protocol, "stream", None)
-        if isinstance(websocket, WSStream) and websocket.handshake.accepted:
-            event = CloseConnection(code=refusal.code, reason=str(refusal))
-            await websocket._send_wsproto_event(event)
-        self._expect_close()
-        self.scope.deadline = trio.current_time() + 2 * CLOSE_S
-        await self.protocol.handle(Closed())
-
-    async def protocol_send(self, event: Event) -> None:
-        opened = self._frames is not None
-        if opened and isinstance(event, RawData) and event.data[:1] == _WEBSOCKET_CLOSE:
-            self._expect_close()
-        await super().protocol_send(event)
-
-    def _expect_close(self) -> None:
-        """We send a Close frame: the client has ``CLOSE_S`` to answer it, nothing else counts."""
-        self._close_by = min(self._close_by, trio.current_time() + CLOSE_S)
-        self._receiving.deadline = min(self._receiving.deadline, self._close_by)
 
     async def _run_app(
         self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *_threads: Any
     ) -> None:
-        websocket = scope["type"] == "websocket"
-        if websocket:
-            self._open_websocket(scope)
         if self._shared.rules.admission.scheme == "https":
             scope["scheme"] += "s"
-        self.finishing = not websocket
+        self.finishing = True
         self._running += 1
         self.scope.deadline, self._waiting_for = inf, ""
         if self._head.expects_body:
             receive = self._await_body(receive)
         with self._shared.boundary.around(self.stream.peer):
-            if not websocket:
-                await self._pace()
-            await self._shared.app(scope, receive, partial(self._send, send))
+            await self._pace()
+            await self._shared.app.http(scope, receive, partial(self._send, send))
         self._count_body(0)
-        self.finishing = True
-        if self._close_by < inf:
-            await self._linger()
         await self._conclude(send, None)
         self._running -= 1
-        if websocket:
-            self.scope.cancel()  # nothing that hypercorn still waits for will come
-        elif not self._running:
+        if not self._running:
             self.finishing = False
             self._expect_request()
             if self._input_over.is_set():
@@ -280,18 +205,6 @@ class Connection(TCPServer):
         if wait_s := requests.wait_s(address, trio.current_time()):
             await trio.sleep(min(wait_s, _LONGEST_PACE_S))
         requests.spend(address, 1, trio.current_time())
-
-    def _open_websocket(self, scope: MutableMapping[str, Any]) -> None:
-        protocol: Any = self.protocol.protocol
-        protocol.stream._send_error_response = self._refuse_upgrade
-        limits, deflate = self._shared.limits, self._head.deflate is not None
-        self._frames = InboundFrames(
-            limits.max_message_bytes,
-            TokenBucket(limits.frames_per_s, limits.frame_burst),
-            TokenBucket(limits.controls_per_s, limits.control_burst),
-            deflate=deflate,
-        )
-        scope["state"]["deflate"] = deflate
 
     def _await_body(self, receive: Receive) -> Receive:
         """The app's ``receive``, whose connection is dropped unless the body arrives in time."""
@@ -307,21 +220,8 @@ class Connection(TCPServer):
         return receive_in_time
 
     async def _send(self, send: Send, message: Message) -> None:
-        """The app's ``send``: raises ClientGone, and bounds the step where hypercorn may hang."""
-        if message["type"] == "websocket.accept" and self._head.deflate is not None:
-            answer = (b"sec-websocket-extensions", self._head.deflate.encode())
-            message = {**message, "headers": [*message.get("headers", []), answer]}
-        if message["type"] in ("websocket.accept", "websocket.send"):
-            before = self.stream.bytes_out
-            await send(message)
-            # On a connection that is over, hypercorn returns at once and without a checkpoint: an
-            # app that sends in a loop would never let anybody else run.
-            if self.stream.bytes_out == before:
-                raise ClientGone(f"{self.stream.peer}: the client has gone")
-            return
-        if message["type"] == "websocket.close":
-            self.finishing = True
-        elif message["type"] == "http.response.start":
+        """The app's ``send``, which bounds the step where hypercorn may hang."""
+        if message["type"] == "http.response.start":
             # The body is there already, and has to wait for its head.
             self._count_body(int(dict(message.get("headers", ())).get(b"content-length", 0)))
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
@@ -343,15 +243,6 @@ class Connection(TCPServer):
         """So much of a response's body waits."""
         change, self._body_bytes = size - self._body_bytes, size
         self._account.add(change)
-
-    async def _linger(self) -> None:
-        """Our Close frame is sent: read on until the client's, or the end of the stream, came.
-
-        Closing with bytes unread would make the kernel reset the connection, and the client might
-        lose the Close frame.
-        """
-        with trio.move_on_after(CLOSE_S):
-            await self._input_over.wait()
 
     async def _conclude(self, send: Send, last: Message | None) -> None:
         """Tell hypercorn that the app is done (``None``: altogether).

@@ -16,7 +16,6 @@ from hypercorn.config import Config
 from hypercorn.logging import Logger
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -56,8 +55,6 @@ def _options(limits: ServerLimits) -> dict[str, Any]:
         "include_server_header": False,
         "h11_max_incomplete_size": limits.max_head_bytes,
         "keep_alive_timeout": limits.handshake_timeout_s,
-        "websocket_max_message_size": limits.max_message_bytes,
-        "websocket_ping_interval": None,  # a task per connection; the sessions' sweep does it
     }
 
 
@@ -88,21 +85,21 @@ class _HypercornLog(Logger):
 _REQUIRED: dict[type, Sequence[str]] = {
     Config: tuple(_options(ServerLimits())),
     Logger: ("warning", "exception"),
-    TCPServer: ("run", "_read_data", "protocol_send"),
-    WSStream: ("_send_wsproto_event", "_send_error_response"),
-    H11Protocol: ("_send_error_response", "_send_h11_event"),
+    TCPServer: ("run", "_read_data", "_close"),
+    H11Protocol: ("_handle_events", "_send_error_response", "_send_h11_event"),
 }
 _SET_IN_INIT: dict[type, Sequence[str]] = {
     H11Protocol: ("connection", "stream"),
     ProtocolWrapper: ("protocol",),
+    TCPServer: ("idle_task",),
     WorkerContext: ("terminated",),
 }
 _SIGNATURES: dict[Callable[..., Any], Sequence[str]] = {
     TCPServer: ["app", "config", "context", "state", "stream"],
     TCPServer._read_data: ["self"],
-    TCPServer.protocol_send: ["self", "event"],
+    TCPServer._close: ["self"],
+    H11Protocol._handle_events: ["self"],
     H11Protocol._send_error_response: ["self", "status_code"],
     H11Protocol._send_h11_event: ["self", "event"],
-    WSStream._send_error_response: ["self", "status_code"],
     WorkerContext: ["max_requests"],
 }

@@ -1,12 +1,12 @@
-"""Checks each WebSocket frame of a client before hypercorn sees it, and inflates.  Pure.
+"""A client's bytes -> its messages and control frames, each frame checked.  Pure.
 
-Hypercorn's own parser inflates without a bound, counts characters where bytes are meant, and ends
-a connection with a protocol error without saying so.  So every rule of RFC 6455 that a client can
-break, the bound of a message in bytes, and RFC 7692's inflation are here; what comes out are plain
-frames that hypercorn has nothing to object to.
+Every rule of RFC 6455 that a client can break is here, the bound of a message in bytes (once
+inflated), and RFC 7692's inflation.
 """
 
 import zlib
+
+from attrs import frozen
 
 from .throttle import TokenBucket, Verdict
 
@@ -32,12 +32,32 @@ class FrameRefused(Exception):
         self.code = code
 
 
+@frozen
+class Control:
+    """A ping, a pong or a Close frame, in order."""
+
+    opcode: int
+    payload: bytes
+
+    @property
+    def is_ping(self) -> bool:
+        return self.opcode == _PING
+
+    @property
+    def is_close(self) -> bool:
+        return self.opcode == _CLOSE
+
+
 class InboundFrames:
-    """One connection's frames -> its messages, each in one frame, and control frames between them.
+    """One connection's frames -> its messages, and control frames between them.
 
     Holds at most one message and one frame, which are no larger than a message may be.
     ``deflate``: the client may compress its messages.  ``data`` and ``control`` count its frames.
     """
+
+    __slots__ = (
+        "_buffer", "_control", "_data", "_deflate", "_message", "_most", "_to_skip", "closed",
+    )  # fmt: skip
 
     def __init__(
         self, max_message_bytes: int, data: TokenBucket, control: TokenBucket, *, deflate: bool
@@ -50,15 +70,16 @@ class InboundFrames:
         self.closed = False
         """The client's Close frame was there."""
 
-    def feed(self, data: bytes | bytearray, now: float) -> bytes:
-        """The client's bytes -> plain frames.  Raises FrameRefused.
+    def feed(self, data: bytes | bytearray, now: float) -> list[str | bytes | Control]:
+        """What the client's bytes complete, in order: texts, binary messages and control frames.
+        Raises FrameRefused.
 
         After its Close frame nothing is looked at any more (RFC 6455, 5.5.1).
         """
+        items: list[str | bytes | Control] = []
         if self.closed:
-            return b""
+            return items
         self._buffer += data
-        plain = bytearray()
         position = 0
         try:
             while not self.closed:
@@ -69,11 +90,13 @@ class InboundFrames:
                 bucket = self._control if frame[0] & 8 else self._data
                 if bucket.take(now) is not Verdict.SERVE:
                     raise FrameRefused(FLOODING, "too many frames")
-                plain += self._frame(frame)
+                item = self._frame(frame)
+                if item is not None:
+                    items.append(item)
                 position += size
         finally:
             del self._buffer[:position]
-        return bytes(plain)
+        return items
 
     def skip(self, data: bytes | bytearray) -> None:
         """After our own Close frame: notice the client's, and keep nothing else."""
@@ -126,8 +149,8 @@ class InboundFrames:
         if so_far + length > most:
             raise FrameRefused(TOO_BIG, f"a message may have {self._most} bytes")
 
-    def _frame(self, frame: bytes) -> bytes:
-        """A whole frame -> what is passed on of it."""
+    def _frame(self, frame: bytes) -> str | bytes | Control | None:
+        """A whole frame -> what it completes."""
         first, length = frame[0], frame[1] & 0x7F
         at = 2 + (0 if length < 126 else 2 if length == 126 else 8)
         payload = unmasked(frame[at + 4 :], frame[at : at + 4])
@@ -135,14 +158,14 @@ class InboundFrames:
             if first & 0x0F == _CLOSE:
                 _check_close(payload)
                 self.closed = True
-            return frame
+            return Control(first & 0x0F, payload)
         message = self._message
         if message is None:
             message = _Message(self._most, first & 0x0F, compressed=first & _RSV1 > 0)
         final = bool(first & _FIN)
         self._message = None if final else message
         message.take(payload, final=final)
-        return plain_frame(_FIN | message.opcode, message.plain) if final else b""
+        return message.content() if final else None
 
 
 def _frame_size(head: bytes | bytearray) -> tuple[int, int] | None:
@@ -180,11 +203,15 @@ class _Message:
         if self._inflate is not None:
             payload = self._inflated(self._inflate, payload + _TAIL if final else payload)
         self.plain += payload
-        if final and self.opcode == _TEXT:
-            try:
-                self.plain.decode()
-            except UnicodeDecodeError:
-                raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
+
+    def content(self) -> str | bytes:
+        """All of it, once the last piece was taken.  Raises FrameRefused."""
+        if self.opcode != _TEXT:
+            return bytes(self.plain)
+        try:
+            return self.plain.decode()
+        except UnicodeDecodeError:
+            raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
 
     def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> bytes:
         left = self._most - len(self.plain)
@@ -205,18 +232,6 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
-
-
-def plain_frame(first: int, payload: bytes | bytearray) -> bytes:
-    """A client's frame whose mask is zero, so that its payload stays as it is."""
-    size = len(payload)
-    if size < 126:
-        length = bytes((_MASKED | size,))
-    elif size < 65536:
-        length = b"\xfe" + size.to_bytes(2)
-    else:
-        length = b"\xff" + size.to_bytes(8)
-    return b"".join((bytes((first,)), length, bytes(4), payload))
 
 
 def _check_close(payload: bytes) -> None:

@@ -1,6 +1,6 @@
-"""Serve an ASGI app with hypercorn's protocol code and our own supervision.
+"""Serve an application: HTTP with hypercorn's protocol code, WebSockets by ourselves.
 
-Only this file, ``connection`` and ``hypercorn_contract`` import hypercorn.
+Only this file, ``shared``, ``connection`` and ``hypercorn_contract`` import hypercorn.
 
 Hypercorn's own ``serve`` makes every connection a child of one nursery, so an error
 that one client provokes ends the service for all, and its sends cannot be cancelled, so one frozen
@@ -10,12 +10,13 @@ client blocks the exit.  We put its parts together differently:
 * its bytes go through a :class:`ClientStream`, which can always be aborted;
 * each request head is checked between h11 and hypercorn (``admission_check``): Host, Origin, no
   HTTP/2, no h2c, and nothing in the fields over which hypercorn 0.18 stumbles;
-* each WebSocket frame is checked before hypercorn sees it (``inflate``): size, form, compression;
-* whatever waits has a deadline, which :class:`ServerLimits` or a constant of ``connection`` names.
+* a connection is ``accepted`` first and looked at: what asks for a WebSocket (``switching``) goes
+  on as one (``websocket``) and as nothing else, so that a client costs memory only for that;
+  anything else goes on as hypercorn's (``connection``), which may still ask for a WebSocket later;
+* each WebSocket frame is checked (``inflate``): size, form, compression;
+* whatever waits has a deadline, which :class:`ServerLimits` or a constant of its file names.
 
-Sessions find their byte stream in ``scope["state"]["stream"]``, whether their client takes
-compressed messages in ``["deflate"]``, and in ``["account"]`` where what waits for it is counted;
-requests find in ``["while_there"]`` a context for work that ends with their client.
+Requests find in ``scope["state"]["while_there"]`` a context for work that ends with their client.
 """
 
 from collections.abc import Sequence
@@ -29,22 +30,22 @@ from hypercorn.trio.worker_context import WorkerContext
 from ...errors import StartError
 from ...metrics import Metrics
 from ..fanout.waiting import WaitingBytes
+from .accepted import Accepted
 from .admission_check import AdmissionRules
 from .clients import ALIVE, Clients, Probes
-from .connection import Connection
 from .error_boundary import ErrorBoundary
 from .hypercorn_contract import check_hypercorn, hypercorn_config
-from .lifespan import ASGIApp, Lifespan
+from .lifespan import Lifespan
 from .limits import ServerLimits
 from .refusals import Refusals
-from .shared import Shared
+from .shared import Application, Shared
 from .throttle import RowBudgets
 
-__all__ = ["ASGIApp", "check_hypercorn", "serve"]
+__all__ = ["Application", "check_hypercorn", "serve"]
 
 
 async def serve(
-    app: ASGIApp,
+    app: Application,
     *,
     listeners: Sequence[trio.abc.Listener[Any]],
     limits: ServerLimits,
@@ -73,7 +74,7 @@ async def serve(
             await stack.enter_async_context(listener)
         check_hypercorn()
         life = Lifespan(
-            app,
+            app.http,
             startup_timeout_s=limits.startup_timeout_s,
             shutdown_grace_s=limits.shutdown_grace_s,
         )
@@ -90,7 +91,7 @@ async def serve(
             waiting=WaitingBytes() if waiting is None else waiting,
         )
         clients = Clients(
-            partial(Connection, shared),
+            partial(Accepted, shared),
             limits,
             shared.boundary,
             shared.refusals.note,

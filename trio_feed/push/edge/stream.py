@@ -31,9 +31,10 @@ log = structlog.get_logger()
 _PIECE = 16 * 1024
 """Bytes offered at a time to a transport that does not tell how many it took."""
 
+_MAX_RECEIVE = 64 * 1024
 _ACCEPT_PAUSE_S = 0.1
-_writev = getattr(os, "writev", None)
-"""None on Windows, where frames are sent by tasks instead."""
+_writev: Callable[[int, Sequence[bytes]], int] = getattr(os, "writev", lambda _fd, _frames: 0)
+"""Not on Windows, where frames are sent by tasks instead."""
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -107,6 +108,12 @@ class ClientStream(trio.abc.HalfCloseableStream):
     begun by ``write_now``, and a call of ``send_frames`` has to send its rest.
     """
 
+    __slots__ = (
+        "_fd", "_last", "_listen_until", "_out", "_over", "_read_fd", "_receiving", "_rest",
+        "_send_timeout_s", "_transport", "_under_way", "_write", "behind", "bytes_in", "bytes_out",
+        "group", "last_received", "peer", "socket",
+    )  # fmt: skip
+
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
         self.socket = _endpoint(transport)
         self.peer = str(self.socket)
@@ -115,12 +122,14 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self.last_received = trio.current_time()
         self._transport = transport
         self._write = _writer(transport)
-        self._fd = transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+        self._fd = _descriptor(transport)
+        self._read_fd = self._fd
         self._rest = b""
         self.behind = False
         self._send_timeout_s = send_timeout_s
         self._out = trio.StrictFIFOLock()
-        self._under_way: set[trio.CancelScope] = set()
+        self._last = False
+        self._under_way: list[trio.CancelScope] = []
         self._over: type[trio.BrokenResourceError | trio.ClosedResourceError] | None = None
         self._receiving: trio.CancelScope | None = None
         self._listen_until = inf
@@ -152,16 +161,11 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many of the frames (at most 1024) as can be without waiting; says how many.
 
-        Takes none while anything else is being written, after ``finish``, and where the transport
-        is no plain socket.  A frame that was begun counts.  A broken connection is aborted.
+        Takes none while anything else is being written, after ``send_last``, and where the
+        transport is no plain socket.  A frame that was begun counts.  A broken connection is
+        aborted.
         """
-        if (
-            _writev is None
-            or self._fd < 0
-            or self.behind
-            or self._over is not None
-            or self._out.locked()
-        ):
+        if self._fd < 0 or self.behind or self._over is not None or self._out.locked():
             return 0
         try:  # nearly always it is one, and a plain write is cheaper
             alone = len(frames) == 1
@@ -183,12 +187,22 @@ class ClientStream(trio.abc.HalfCloseableStream):
         return len(frames)
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
-        """``send_all`` for frames of the application: none follows ``finish``.
-        Raises as the class says, and ClosedResourceError after ``finish``."""
+        """``send_all`` for frames of the application: none follows the last one.
+        Raises as the class says, and ClosedResourceError after ``send_last``."""
         async with self._out:
-            if self._listen_until < inf:
-                raise trio.ClosedResourceError(f"{self.peer}: nothing is sent after finish")
+            self._check_last()
             await self._send_next(b"".join(frames))
+
+    async def send_last(self, frame: bytes) -> None:
+        """Send a frame behind which there is none.  Raises as ``send_frames``."""
+        async with self._out:
+            self._check_last()
+            self._last, self._fd = True, -1
+            await self._send_next(frame)
+
+    def _check_last(self) -> None:
+        if self._last:
+            raise trio.ClosedResourceError(f"{self.peer}: nothing is sent behind the last frame")
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send would begin at once; no deadline of its own."""
@@ -205,6 +219,8 @@ class ClientStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """At most ``max_bytes`` (None: as many as are there); empty at the end of the stream."""
+        if self._read_fd >= 0 and self._listen_until == inf:
+            return await self._receive_plainly(max_bytes or _MAX_RECEIVE)
         while True:
             data: bytes | bytearray = b""
             with self._operation(self._listen_until) as self._receiving:
@@ -216,6 +232,29 @@ class ClientStream(trio.abc.HalfCloseableStream):
             if not data or self._listen_until == inf:
                 return data
 
+    async def _receive_plainly(self, max_bytes: int) -> bytes:
+        """From the socket itself: a client waits here for nearly all of its life, so each object
+        that takes counts.  ``abort`` and ``aclose`` close the socket, which wakes who waits."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            self._check()
+            try:
+                data = os.read(self._read_fd, max_bytes)
+                break
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError(f"{self.peer}: {error}") from error
+            try:
+                await trio.lowlevel.wait_readable(self._read_fd)
+            except trio.ClosedResourceError:
+                self._check()
+                raise
+        self.bytes_in += len(data)
+        if data:
+            self.last_received = trio.current_time()
+        return data
+
     def finish(self, within_s: float) -> None:
         """Our last bytes are sent: what still arrives is thrown away.
 
@@ -223,7 +262,6 @@ class ClientStream(trio.abc.HalfCloseableStream):
         ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
         connection, and the peer might lose our last bytes.
         """
-        self._fd = -1
         self._listen_until = min(self._listen_until, trio.current_time() + within_s)
         if self._receiving is not None:
             self._receiving.deadline = self._listen_until
@@ -266,7 +304,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         """A scope that ``abort`` and ``aclose`` cancel, and the errors of the class."""
         self._check()
         with trio.CancelScope(deadline=deadline) as scope:
-            self._under_way.add(scope)
+            self._under_way.append(scope)
             try:
                 yield scope
             except OSError as error:
@@ -276,7 +314,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
                 self._check()
                 raise
             finally:
-                self._under_way.discard(scope)
+                self._under_way.remove(scope)
         self._check()
 
     def _check(self) -> None:
@@ -301,6 +339,13 @@ def _endpoint(transport: trio.abc.Stream) -> Endpoint:
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return Endpoint()
     return Endpoint(sock.family, peer[:2], own[:2])
+
+
+def _descriptor(transport: trio.abc.Stream) -> int:
+    """Of a plain socket, where the system has calls that take one; else -1."""
+    if not hasattr(os, "writev") or not isinstance(transport, trio.SocketStream):
+        return -1
+    return transport.socket.fileno()
 
 
 def _writer(transport: trio.abc.SendStream) -> Callable[[memoryview], Awaitable[int]]:

@@ -11,7 +11,10 @@ from struct import pack
 
 PING = b"\x89\x00"
 
-_TEXT = 0x81
+NO_CODE = 1005
+
+_TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A
+_MOST_REASON = 123
 _COMPRESSED = 0x40
 _LEVEL, _WINDOW_BITS, _MEMORY = 6, -12, 5
 """A window of 4 KiB, because messages are short and a larger one costs time to set up."""
@@ -48,7 +51,14 @@ def deflate(piece: bytes) -> bytes:
     return packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
-def payload_of(frame: bytes) -> bytes:
-    """What :func:`text_frame` was given, for servers that make their own frames (plain only)."""
-    length = frame[1]
-    return frame[10 if length == 127 else 4 if length == 126 else 2 :]
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping with this ``payload``, of at most 125 bytes."""
+    return pack("!BB", _PONG, len(payload)) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """``code`` 1005: a Close frame without one (RFC 6455, 7.4.1).  ``reason`` is cut to fit."""
+    if code == NO_CODE:
+        return pack("!BB", _CLOSE, 0)
+    said = reason.encode()[:_MOST_REASON].decode(errors="ignore").encode()
+    return pack("!BBH", _CLOSE, 2 + len(said), code) + said

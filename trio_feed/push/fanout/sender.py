@@ -202,6 +202,11 @@ class ClientSender:
         """Write what waits, as far as the socket takes it."""
         self._writer.flush()
 
+    @property
+    def full(self) -> bool:
+        """Too much is queued."""
+        return self._queue.full
+
     async def wait_capacity(self) -> None:
         """Wait while too much is queued."""
         await self._writer.wait_capacity()

@@ -1,9 +1,7 @@
-"""Where a session's frames go: the client's byte stream, or a server that has none to offer."""
+"""Where a session's frames go: the client's byte stream."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
-
-from .frames import payload_of
 
 
 class Transport(Protocol):
@@ -29,27 +27,3 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """Drop the connection."""
-
-
-class TextTransport:
-    """Sends the frames' text through a server that frames and pings by itself."""
-
-    behind = False
-    unsent = 0
-    peer = "asgi"
-
-    def __init__(self, send_text: Callable[[str], Awaitable[None]]) -> None:
-        self._send_text = send_text
-        self.bytes_out = 0
-        self.last_received = float("inf")
-
-    def write_now(self, frames: Sequence[bytes]) -> int:
-        return 0
-
-    async def send_frames(self, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            await self._send_text(payload_of(frame).decode())
-            self.bytes_out += len(frame)
-
-    def abort(self) -> None:
-        """The server watches over its connections by itself."""
