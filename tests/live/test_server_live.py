@@ -15,7 +15,18 @@ import trio
 import trustme
 import websockets.sync.client
 from attrs import evolve, frozen
-from test_server import HOSTILE, KEY, LIMITS, RULES, UPGRADE, App, get, head, until_closed
+from test_server import (
+    HOSTILE,
+    KEY,
+    LIMITS,
+    RULES,
+    UPGRADE,
+    App,
+    application,
+    get,
+    head,
+    until_closed,
+)  # fmt: skip
 
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission import Admission
@@ -24,6 +35,8 @@ from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import serve
 from trio_feed.push.edge.stream import bound_address
 from trio_feed.push.edge.tls import Certificate, server_context, with_tls
+from trio_feed.push.edge.websocket import ClientWebSocket
+from trio_feed.push.fanout.frames import text_frame
 
 SHORT = evolve(LIMITS, max_connections=50, shutdown_grace_s=0.3, handshake_timeout_s=2)
 
@@ -70,7 +83,7 @@ async def served(
     async def run(task_status: trio.TaskStatus[None]) -> None:
         with running.scope:
             await serve(
-                app,
+                application(app),
                 listeners=with_tls(listeners, Certificate(context)),
                 limits=limits,
                 rules=rules,
@@ -104,9 +117,9 @@ async def test_a_client_that_we_did_not_write() -> None:
     async with served(app) as running:
         answers = await trio.to_thread.run_sync(echo_with_websockets, running.port, 20)
         assert answers == [f"{number}" * 100 for number in range(20)]
-    [scope] = app.scopes
-    assert scope["client"][0] == "127.0.0.1"
-    assert scope["state"]["stream"].peer == f"127.0.0.1:{scope['client'][1]}"
+    [question] = app.seen
+    assert question.host == "127.0.0.1"
+    assert app.clients[0].stream.peer.startswith("127.0.0.1:")
 
 
 async def test_hostile_handshakes() -> None:
@@ -121,15 +134,14 @@ async def test_hostile_handshakes() -> None:
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == []
 
 
-async def flood(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "websocket.accept"})
+async def flood(client: ClientWebSocket) -> None:
     while True:
-        await send({"type": "websocket.send", "bytes": bytes(1024 * 1024)})
+        await client.stream.send_frames((text_frame(bytes(1024 * 1024)),))
 
 
 async def test_client_that_stops_reading_does_not_delay_the_exit() -> None:
     app = App()
-    app.handlers["/flood"] = flood
+    app.sockets["/flood"] = flood
     async with served(app) as running:
         frozen_one = await running.dial()
         await frozen_one.send_all(get(UPGRADE, KEY, path=b"/flood"))
@@ -138,7 +150,7 @@ async def test_client_that_stops_reading_does_not_delay_the_exit() -> None:
         while stream is None or stream.bytes_out > last:  # until the kernel takes no more
             last = stream.bytes_out if stream is not None else -1
             await trio.sleep(0.1)
-            stream = app.scopes[0]["state"]["stream"] if app.scopes else None
+            stream = app.clients[0].stream if app.clients else None
         assert await running.ask(get()) == b"200"
         await running.stop()
         assert "BrokenResourceError" in repr(stream)
@@ -146,14 +158,14 @@ async def test_client_that_stops_reading_does_not_delay_the_exit() -> None:
 
 async def test_client_that_stops_reading_is_reset_after_the_send_timeout() -> None:
     app = App()
-    app.handlers["/flood"] = flood
+    app.sockets["/flood"] = flood
     async with served(app, evolve(SHORT, send_timeout_s=0.3)) as running:
         frozen_one = await running.dial()
         await frozen_one.send_all(get(UPGRADE, KEY, path=b"/flood"))
         stream = None
         while stream is None or "open" in repr(stream):
             await trio.sleep(0.05)
-            stream = app.scopes[0]["state"]["stream"] if app.scopes else None
+            stream = app.clients[0].stream if app.clients else None
         with pytest.raises(trio.BrokenResourceError):
             await until_closed(frozen_one)
 
@@ -223,8 +235,7 @@ async def test_tls_with_a_client_that_we_did_not_write(
     async with served_with_tls(app, authority, tmp_path) as running:
         answer = await trio.to_thread.run_sync(echo_over_tls, running.port, context)
         assert answer == "hello" * 100
-    assert app.scopes[0]["scheme"] == "wss"
-    assert app.scopes[0]["state"]["stream"].peer.startswith("127.0.0.1:")
+    assert app.clients[0].stream.peer.startswith("127.0.0.1:")
 
 
 def old_context(authority: trustme.CA) -> ssl.SSLContext:
@@ -261,7 +272,7 @@ async def test_frozen_client_under_tls_does_not_delay_the_exit(
     authority: trustme.CA, tmp_path: Path
 ) -> None:
     app = App()
-    app.handlers["/flood"] = flood
+    app.sockets["/flood"] = flood
     async with served_with_tls(app, authority, tmp_path) as running:
         under = await running.dial()
         frozen_one = trio.SSLStream(under, trusting(authority), server_hostname="localhost")
@@ -271,7 +282,7 @@ async def test_frozen_client_under_tls_does_not_delay_the_exit(
         while stream is None or stream.bytes_out > last:  # until the kernel takes no more
             last = stream.bytes_out if stream is not None else -1
             await trio.sleep(0.1)
-            stream = app.scopes[0]["state"]["stream"] if app.scopes else None
+            stream = app.clients[0].stream if app.clients else None
         await running.stop()
         assert "BrokenResourceError" in repr(stream)
 
