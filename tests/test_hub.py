@@ -139,7 +139,7 @@ async def test_with_too_much_under_way_it_goes_into_the_queues(
     async with AsyncExitStack() as stack:
         clients = await crowd(node, stack, 4)
         for client in clients:
-            client.session.sender._queue._max_messages = 1_000
+            client.session.sender.send_queue._max_messages = 1_000
         for n in range(100):
             node.publish(n)
         await trio.testing.wait_all_tasks_blocked()

@@ -42,6 +42,17 @@ class Socket:
     def abort(self) -> None: ...
 
 
+class Spying(Writer):
+    """``refused`` are the frames that found no room."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.refused: list[bytes] = []
+
+    def too_slow(self, entry: QueuedFrame) -> None:
+        self.refused.append(entry.frame)
+
+
 class Kit:
     def __init__(self, socket: Socket, *, at_once: int = 100, most: int = 10_000) -> None:
         self.socket, self.coalescer = socket, WriteCoalescer(at_once=at_once)
@@ -49,12 +60,23 @@ class Kit:
         self.send_queue = SendQueue(most, 100_000_000, account=self.account)
         self.told: list[bytes] = []
         transport: Any = socket
-        self.writer = Writer(
+        self.writer = Spying(
             transport, self.send_queue, self.coalescer, lambda entry: self.told.append(entry.frame)
         )
 
-    def push(self, *frames: bytes) -> list[bool]:
-        return [self.writer.push(QueuedFrame(frame, 0.0, True)) for frame in frames]
+    def push(self, *frames: bytes) -> None:
+        """Pushes while it is too much to write at once."""
+        left = self.coalescer._left
+        while self.coalescer.may_write():
+            pass
+        for frame in frames:
+            self.writer.push(QueuedFrame(frame, 0.0, True))
+        self.coalescer._left = left
+
+    def write(self, frame: bytes) -> bool:
+        """One push; whether it was written at once."""
+        self.writer.push(QueuedFrame(frame, 0.0, True))
+        return self.socket.written[-1:] == [[frame]]
 
 
 @contextmanager
@@ -68,13 +90,13 @@ async def test_at_once_only_where_nothing_is_before_it() -> None:
     kit = Kit(Socket(), at_once=2)
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
-            assert kit.writer.write(b"a")
+            assert kit.write(b"a")
             kit.push(b"b")
-            assert not kit.writer.write(b"c")  # b is before it
+            assert not kit.write(b"c")  # b is before it
             kit.writer.flush()
-            assert kit.writer.write(b"d")
-            assert not kit.writer.write(b"e")  # two at once are enough
-            assert kit.socket.written == [[b"a"], [b"b"], [b"d"]]
+            assert kit.write(b"d")
+            assert not kit.write(b"e")  # two at once are enough
+            assert kit.socket.written == [[b"a"], [b"b", b"c"], [b"d"]]
             assert not kit.writer.stuck
 
 
@@ -82,7 +104,7 @@ async def test_a_frame_that_the_socket_does_not_take_was_not_written() -> None:
     kit = Kit(Socket(room=0))
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
-            assert not kit.writer.write(b"a")
+            assert not kit.write(b"a")
             assert not kit.writer.stuck
 
 
@@ -92,7 +114,7 @@ async def test_the_coalescer_is_asked_once_and_writes_together(
     kit = Kit(Socket())
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
-            assert kit.push(b"a", b"b", b"c") == [True] * 3
+            kit.push(b"a", b"b", b"c")
             assert len(kit.coalescer._scheduled) == 1
             nursery.start_soon(kit.coalescer.run)
             await trio.testing.wait_all_tasks_blocked()
@@ -105,13 +127,14 @@ async def test_the_coalescer_is_asked_once_and_writes_together(
 
 
 async def test_no_room_is_said_and_owes_nothing() -> None:
-    kit = Kit(Socket(), most=1)
+    kit = Kit(Socket(room=1), most=1)
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
-            assert kit.push(b"a") == [True]
-            assert kit.push(b"b") == [False]
-            kit.writer.flush()
-            assert kit.socket.written == [[b"a"]]
+            kit.push(b"a", b"b")  # the coalescer has not had its turn
+            assert (kit.socket.written, kit.writer.refused) == ([[b"a"]], [])
+            kit.push(b"c")
+            assert kit.writer.refused == [b"c"]
+            assert [entry.frame for entry in kit.send_queue] == [b"b"]
 
 
 async def test_what_a_full_socket_does_not_take_is_drained(
@@ -127,18 +150,18 @@ async def test_what_a_full_socket_does_not_take_is_drained(
             assert (kit.writer.stuck, kit.told) == (True, [b"a"])
             await trio.testing.wait_all_tasks_blocked()
             kit.socket.room = 99
-            assert not kit.writer.write(b"e")  # the task is still at c and d
+            assert not kit.write(b"e")  # the task is still at c and d
             kit.push(b"f")
             kit.writer.flush()
             assert len(kit.socket.written) == 1
             # What the task has taken is not sent yet: it waits as well.
-            assert (kit.send_queue.statistics().bytes, kit.account.bytes) == (3, 3)
+            assert (kit.send_queue.statistics().bytes, kit.account.bytes) == (4, 4)
             kit.socket.free.set()
             await trio.testing.wait_all_tasks_blocked()
-            assert kit.socket.sent == [[b"c", b"d"], [b"f"]]
+            assert kit.socket.sent == [[b"c", b"d"], [b"e", b"f"]]
             assert (kit.send_queue.statistics().bytes, kit.account.bytes) == (0, 0)
             assert not kit.writer.stuck
-            assert kit.writer.write(b"g")
+            assert kit.write(b"g")
 
 
 async def test_nothing_taken_is_nothing_told(autojump_clock: trio.abc.Clock) -> None:
@@ -159,7 +182,7 @@ async def test_a_frame_that_was_begun_is_finished_by_the_task(
     async with trio.open_nursery() as nursery:
         with started(kit, nursery):
             kit.socket.behind, kit.socket.unsent = True, 5
-            assert kit.writer.write(b"a")
+            assert kit.write(b"a")
             assert kit.writer.stuck
             assert kit.account.bytes == 5
             await trio.testing.wait_all_tasks_blocked()

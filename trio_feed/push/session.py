@@ -4,6 +4,7 @@ Requests are answered one after the other.  What is sent goes through :mod:`.fan
 """
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from attrs import evolve, frozen
@@ -42,6 +43,7 @@ from .protocol import (
     RequestError,
     Since,
     Subscribe,
+    Target,
     Unsubscribe,
     echo_of,
 )
@@ -86,6 +88,8 @@ class Session:
     ``host``: the IP address that its budget belongs to;
     ``account``: where the bytes are counted that wait for it; ``inbox``: its messages.
     """
+
+    __slots__ = ("__weakref__", "_asker", "_context", "_inbox", "_private", "sender")
 
     def __init__(
         self,
@@ -274,7 +278,7 @@ class Session:
             return
         sender = self.sender
         form = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
-        subscription = Subscription(sender, topic, request, form)
+        subscription = Subscription(sender, topic, _kept(request), form)
         stream, now = topic.stream, self._context.now_ms()
         if body is not None:
             sender.queue(messages.history_data(body, now, request.id), subscription)
@@ -286,14 +290,14 @@ class Session:
         sender.queue(confirmed, subscription)
         for message, left_out in back.messages if back is not None else ():
             frame = form.frame(message, left_out)
-            sender.queue_frame(QueuedFrame(frame, now, False, subscription, message, left_out))
+            sender.queue_frame(QueuedFrame(frame, now, False, form, message, left_out))
         if back is None and stream.latest is not None:
             frame = form.frame(encoded_once(stream.latest), snapshot=True)
             sender.queue_frame(QueuedFrame(frame, now, key=subscription))
         if request.provisional and stream.provisional is not None:
             ahead = encoded_once(stream.provisional)
             frame = form.frame(ahead, snapshot=True)
-            sender.queue_frame(QueuedFrame(frame, now, False, subscription, ahead))
+            sender.queue_frame(QueuedFrame(frame, now, False, form, ahead))
         sender.subscribe(subscription)
         if stream.status is not None:
             sender.send_status(subscription, stream.status)
@@ -335,6 +339,19 @@ def _waits(request: Request) -> bool:
     if isinstance(request, Subscribe):
         return request.target.interval is not None or request.since is not None
     return isinstance(request, History | Authenticate)
+
+
+def _kept(request: Subscribe) -> Subscribe:
+    """What stays of a request as long as its subscription; one object for all clients that ask in
+    the same words, unless they have an id of their own."""
+    if request.subscription_id is not None:
+        return request
+    return _shared_request(request.target, request.provisional)
+
+
+@lru_cache(maxsize=8192)
+def _shared_request(target: Target, provisional: bool) -> Subscribe:
+    return Subscribe(target, None, None, None, provisional)
 
 
 def _entry(subscription: Subscription) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The error boundary: errors of one client end at its own connection."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 
 import structlog
 import trio
@@ -26,19 +27,12 @@ class ErrorBoundary:
         self._crashed = crashed
         self._sampler = Sampler(_LINES, _WINDOW_S)
 
-    @contextmanager
-    def around(self, peer: str) -> Iterator[None]:
+    def around(self, peer: str) -> AbstractContextManager[None]:
         """Errors of one client and its session end here.  Cancellation passes."""
-        try:
-            yield
-        except* ClientGone:
-            log.debug("client.gone", peer=peer)
-        # Catching everything is right here and nowhere else: hypercorn lets unforeseen bytes
-        # surface as any exception, and past this line it would end the service for all clients.
-        except* Exception as group:  # noqa: BLE001
-            self._note(peer, first_of(group))
+        return _Around(self.note, peer)
 
-    def _note(self, peer: str, error: BaseException) -> None:
+    def note(self, peer: str, error: BaseException) -> None:
+        """A bug, or something that a client provoked and nobody foresaw."""
         self._crashed()
         left_out = self._sampler.admit(trio.current_time())
         if left_out is not None:
@@ -50,6 +44,36 @@ class ErrorBoundary:
                 at=place(error),
                 left_out=left_out,
             )
+
+
+class _Around:
+    """A block of :meth:`ErrorBoundary.around`; each client is in one for all of its life."""
+
+    __slots__ = ("_note", "_peer")
+
+    def __init__(self, note: Callable[[str, BaseException], None], peer: str) -> None:
+        self._note, self._peer = note, peer
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if error is None:
+            return False
+        try:
+            raise error
+        except* ClientGone:
+            log.debug("client.gone", peer=self._peer)
+        # Catching everything is right here and nowhere else: hypercorn lets unforeseen bytes
+        # surface as any exception, and past this line it would end the service for all clients.
+        except* Exception as group:  # noqa: BLE001
+            self._note(self._peer, first_of(group))
+        return True
 
 
 def first_of(error: BaseException) -> BaseException:

@@ -25,6 +25,8 @@ class TokenBucket:
     pause stays refused; a debt of ``debt`` is flooding.
     """
 
+    __slots__ = ("_burst", "_debt", "_left", "_per_s", "_updated")
+
     def __init__(self, per_s: float, burst: float, debt: float = 1) -> None:
         self._per_s, self._burst, self._debt = per_s, float(burst), debt
         self._left = self._burst

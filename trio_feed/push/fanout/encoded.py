@@ -14,7 +14,8 @@ from .frames import deflate, text_frame
 
 
 class StreamForm(Protocol):
-    """How a subscription's messages are written, the same for all that have the same ``head``.
+    """How a subscription's messages are written: one object, compared by identity, for all that
+    want the same; ``head`` is how they begin.
 
     ``conflates``: a newer message may go in place of one that waits.
     """
@@ -33,7 +34,7 @@ class StreamForm(Protocol):
         news."""
 
 
-@frozen
+@frozen(eq=False)
 class Prefix:
     """Our own form: the type and the stream in the client's notation, then what all share."""
 

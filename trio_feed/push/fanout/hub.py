@@ -144,12 +144,18 @@ class Hub:
         client to the same topic, under the same name, replaces the first."""
         topic = subscription.topic
         topic.stream.keep()
-        if subscription.at_topic not in topic.subscriptions:
+        at_topic = subscription.at_topic
+        replaced = topic.subscriptions.get(at_topic)
+        if replaced is None:
             self._metrics.subscriptions.inc()
-        topic.subscriptions[subscription.at_topic] = subscription
+        else:
+            replaced.active = False
+        topic.subscriptions[at_topic] = subscription
+        subscription.active = True
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """It gets no more; nothing happens where it is none of its topic's any more."""
+        subscription.active = False
         if subscription.topic.subscriptions.pop(subscription.at_topic, None) is not None:
             self._metrics.subscriptions.dec()
 

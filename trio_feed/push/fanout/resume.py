@@ -5,7 +5,7 @@ store, which has the closed ones and the revisions, also those of earlier runs o
 updates of open candles in between are left out, and the messages say how many.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -83,14 +83,14 @@ def resume_points(
 ) -> list[dict[str, Any]]:
     """Where a disconnected client may resume: for each subscription the last message before
     those that are ``unwritten`` (in order).  One whose history has not been written has none."""
-    first: dict[Subscription, QueuedFrame] = {}
-    for waiting in unwritten:
+    first: dict[object, tuple[int, QueuedFrame]] = {}
+    for place, waiting in enumerate(unwritten):
         numbered = waiting.message is not None and not waiting.message.ephemeral
         if waiting.key is not None and (numbered or (waiting.message is None and not waiting.push)):
-            first.setdefault(waiting.key, waiting)
+            first.setdefault(waiting.key, (place, waiting))
     points = []
     for subscription in subscriptions:
-        topic, entry = subscription.topic, first.get(subscription)
+        topic, entry = subscription.topic, _first_of(subscription, first)
         number = topic.stream.epoch, topic.stream.offset
         for fan_out in reversed(topic.under_way):
             if subscription in fan_out.rest and not fan_out.message.ephemeral:
@@ -102,3 +102,11 @@ def resume_points(
         names = {**subscription.request.target.about, "exchange": topic.stream_key.venue}
         points.append({**names, "epoch": number[0], "offset": number[1]})
     return points
+
+
+def _first_of(
+    subscription: Subscription, first: Mapping[object, tuple[int, QueuedFrame]]
+) -> QueuedFrame | None:
+    """Replies belong to the subscription, published messages to its form."""
+    there = [first[key] for key in (subscription, subscription.form) if key in first]
+    return min(there)[1] if there else None

@@ -16,7 +16,6 @@ from attrs import frozen
 
 from ...metrics import Metrics
 from ...model import StatusMessage
-from .encoded import EncodedMessage
 from .frames import PING, reply_frame
 from .hub import Hub
 from .resume import resume_points
@@ -50,13 +49,19 @@ class ClientTimeouts:
         return min(self.ping_s / 4, self.silence_s / 4, self.stall_s / 10)
 
 
-class ClientSender:
+class ClientSender(Writer):
     """Made by the session, which serves its client inside of :meth:`serving`.
 
-    ``queue`` holds what the socket does not take at once.  ``voice`` has the words for what the
-    sender says by itself.  ``deflated``: the client has agreed to permessage-deflate without
-    context takeover.  ``leaving``: its last message is queued.
+    ``queue`` holds what the socket does not take at once (:class:`.Writer`).  ``voice`` has the
+    words for what the sender says by itself.  ``deflated``: the client has agreed to
+    permessage-deflate without context takeover.  ``leaving``: its last message is queued.
     """
+
+    __slots__ = (
+        "_close", "_counted", "_hub", "_metrics", "_moved_at", "_moved_bytes", "_now_ms",
+        "_number_conflated", "_nursery", "_pinged_at", "_reading", "_voice", "client_id",
+        "deflated", "leaving", "subscriptions",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -69,18 +74,17 @@ class ClientSender:
         *,
         deflated: bool,
     ) -> None:
+        super().__init__(transport, queue, hub.coalescer, hub.sample)
         self.client_id = str(uuid4())
         self.subscriptions: dict[object, Subscription] = {}
         """By :attr:`.Subscription.at_client`."""
         self.leaving = False
         self.deflated = deflated
-        self._hub, self._queue, self._now_ms, self._metrics = hub, queue, now_ms, metrics
-        self._transport, self._voice = transport, voice
-        self._writer = Writer(transport, queue, hub.coalescer, hub.sample)
+        self._hub, self._now_ms, self._metrics, self._voice = hub, now_ms, metrics, voice
         self._nursery: trio.Nursery
         self._reading: trio.CancelScope
         self._close: Close
-        self._conflated = self._counted = 0
+        self._number_conflated = self._counted = 0
         self._pinged_at = self._moved_at = trio.current_time()
         self._moved_bytes = 0
 
@@ -98,7 +102,7 @@ class ClientSender:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._writer.start(nursery)
+                self.start(nursery)
                 try:
                     with self._reading:
                         yield nursery
@@ -106,7 +110,7 @@ class ClientSender:
                     self._end()
         finally:
             self.count_bytes()
-            self._metrics.push_failed.inc(self._queue.pushes)  # what never will be written
+            self._metrics.push_failed.inc(self.send_queue.pushes)  # what never will be written
             self._metrics.clients.dec()
             log.debug("client.gone", client_id=self.client_id)
 
@@ -118,7 +122,7 @@ class ClientSender:
 
     def statistics(self) -> dict[str, Any]:
         """Its part of the status page; ``queued_age_ms`` of the oldest message that waits."""
-        queued = self._queue.statistics()
+        queued = self.send_queue.statistics()
         age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
         return {
             "client_id": self.client_id,
@@ -127,29 +131,27 @@ class ClientSender:
             "queued_messages": queued.messages,
             "queued_bytes": queued.bytes,
             "queued_age_ms": round(max(0.0, age_ms), 3),
-            "conflated": self._conflated,
+            "conflated": self._number_conflated,
             "bytes_out": self._transport.bytes_out,
         }
 
-    # From the hub: see topics.Subscriber
+    # From the hub: see topics.Subscriber; ``push`` is the writer's
 
-    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
-        """A push.  Never waits; a client that does not read is disconnected (4408)."""
-        if self._writer.write(frame):
-            return
-        queue = self._queue
-        if queue and queue.conflate(subscription, message, subscription.form):
-            self._conflated += 1
-            self._metrics.conflated.inc()
-        else:
-            self._push(QueuedFrame(frame, message.sent_ms, True, subscription, message))
+    def too_slow(self, entry: QueuedFrame) -> None:
+        """See :meth:`.Writer.too_slow`: a client that does not read is disconnected (4408)."""
+        self.disconnect_slow("its queue is full", entry)
+
+    def conflated(self) -> None:
+        """See :meth:`.Writer.conflated`."""
+        self._number_conflated += 1
+        self._metrics.conflated.inc()
 
     def send_status(self, subscription: Subscription, status: StatusMessage) -> None:
         """The upstream of a stream changed its state."""
         text = self._voice.status(subscription, status)
-        if text is not None:
+        if text is not None and not self.leaving:
             frame = reply_frame(text, deflated=self.deflated)
-            self._push(QueuedFrame(frame, self._now_ms(), True, subscription))
+            self.push(QueuedFrame(frame, self._now_ms(), True, subscription))
 
     def topic_closed(self, subscription: Subscription) -> None:
         """A topic that the client subscribed to exists no more."""
@@ -178,9 +180,9 @@ class ClientSender:
 
     def deliver(self, text: str) -> None:
         """A private event: taken now or the client is disconnected, never left out."""
-        frame = reply_frame(text, deflated=self.deflated)
-        if not self.leaving and not self._writer.write(frame):
-            self._push(QueuedFrame(frame, self._now_ms(), True))
+        if not self.leaving:
+            frame = reply_frame(text, deflated=self.deflated)
+            self.push(QueuedFrame(frame, self._now_ms(), True))
 
     def reply(self, text: str) -> None:
         """An answer, queued in any case; a caller with many of them waits for
@@ -192,24 +194,16 @@ class ClientSender:
         """An answer that the next :meth:`flush` writes; ``subscription``: what it belongs to."""
         if not self.leaving:
             frame = reply_frame(text, deflated=self.deflated)
-            self._queue.put(QueuedFrame(frame, self._now_ms(), key=subscription))
+            self.send_queue.put(QueuedFrame(frame, self._now_ms(), key=subscription))
 
     def queue_frame(self, frame: QueuedFrame) -> None:
         """The same for a frame that is made already."""
-        self._queue.put(frame)
-
-    def flush(self) -> None:
-        """Write what waits, as far as the socket takes it."""
-        self._writer.flush()
+        self.send_queue.put(frame)
 
     @property
     def full(self) -> bool:
         """Too much is queued."""
-        return self._queue.full
-
-    async def wait_capacity(self) -> None:
-        """Wait while too much is queued."""
-        await self._writer.wait_capacity()
+        return self.send_queue.full
 
     def leave(self, code: int, reason: str, last_message: str | None) -> None:
         """Send ``last_message``, if any, after what is queued, then close with ``code``."""
@@ -220,17 +214,17 @@ class ClientSender:
         self.leaving = True
         self.unsubscribe_all()
         self._reading.cancel()
-        self._writer.finish(partial(self._close, code, reason))
+        self.finish(partial(self._close, code, reason))
 
     def disconnect_slow(self, why: str, unsent: QueuedFrame | None = None) -> None:
         """The client is too slow: forget what waits, say where to resume, close."""
         self._metrics.slow_clients.inc()
         now, facts = trio.current_time(), self.statistics()
         self._hub.lines.say(log.warning, "client.slow", now, why=why, **facts)
-        waiting = [*self._queue, unsent] if unsent is not None else list(self._queue)
+        waiting = [*self.send_queue, unsent] if unsent is not None else list(self.send_queue)
         since = resume_points(self.subscriptions.values(), waiting)
-        self._metrics.push_failed.inc(self._queue.pushes + (unsent is not None))
-        self._queue.clear()
+        self._metrics.push_failed.inc(self.send_queue.pushes + (unsent is not None))
+        self.send_queue.clear()
         farewell = self._voice.slow(since)
         self.leave(farewell.code, farewell.reason, farewell.text)
         self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
@@ -242,7 +236,7 @@ class ClientSender:
         if self.leaving:
             return 0
         moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
-        if moved != self._moved_bytes or not self._writer.stuck:
+        if moved != self._moved_bytes or not self.stuck:
             self._moved_at, self._moved_bytes = now, moved
         if silent_s > timeouts.silence_s:
             facts = {"client_id": self.client_id, "silent_s": round(silent_s, 3)}
@@ -252,9 +246,9 @@ class ClientSender:
             self.disconnect_slow(f"it took no byte for {timeouts.stall_s:g} s")
         elif min(silent_s, now - self._pinged_at) >= timeouts.ping_s:
             self._pinged_at = now
-            self._queue.put(QueuedFrame(PING, self._now_ms()))
+            self.send_queue.put(QueuedFrame(PING, self._now_ms()))
             self.flush()
-        return self._queue.size
+        return self.send_queue.size
 
     def count_bytes(self) -> None:
         """Add to the metric what was written since the last time."""
@@ -262,10 +256,3 @@ class ClientSender:
         if written != self._counted:  # the metric has a lock, and most clients got nothing
             self._metrics.push_bytes.inc(written - self._counted)
             self._counted = written
-
-    def _push(self, frame: QueuedFrame) -> None:
-        if self.leaving or self._writer.push(frame):
-            return
-        self.flush()  # the coalescer may not have had its turn
-        if not self._writer.push(frame):
-            self.disconnect_slow("its queue is full", frame)

@@ -12,13 +12,14 @@ from ...bus.base import Stream
 from ...model import ChannelKey, Interval, Series, StatusMessage, StreamKey
 from ..protocol import REFUSED, RequestError, Subscribe, Target
 from .encoded import EncodedMessage, StreamForm
+from .send_queue import QueuedFrame
 
 
 class Subscriber(Protocol):
     """One connected client.  Nothing here waits; a client that is too slow is dropped."""
 
-    def push(self, subscription: "Subscription", message: EncodedMessage, frame: bytes) -> None:
-        """A message, framed in the subscription's form."""
+    def push(self, entry: QueuedFrame) -> None:
+        """A message, framed in the subscription's form, which is its key."""
 
     def send_status(self, subscription: "Subscription", status: StatusMessage) -> None:
         """The stream's upstream changed its state."""
@@ -40,6 +41,8 @@ class Subscription:
     request: Subscribe
     form: StreamForm
     name: str = ""
+    active: bool = False
+    """It is one of its topic's."""
 
     @property
     def at_topic(self) -> object:
@@ -60,22 +63,33 @@ class FanOut:
     message: EncodedMessage
     rest: deque[Subscription]
     timed: bool
-    _frames: dict[bytes, bytes | None] = field(factory=dict)
+    _entries: dict[StreamForm, QueuedFrame | None] = field(factory=dict)
 
     def step(self, most: int) -> bool:
         """Hand it to ``most`` more of them.  True: that was the last."""
-        for _ in range(min(most, len(self.rest))):
-            subscription = self.rest.popleft()
-            form, there = subscription.form, subscription.topic.subscriptions
-            if there.get(subscription.at_topic) is not subscription:
+        rest, entries = self.rest, self._entries
+        for _ in range(min(most, len(rest))):
+            subscription = rest.popleft()
+            if not subscription.active:
                 continue
-            if form.head in self._frames:
-                frame = self._frames[form.head]
-            else:
-                frame = self._frames[form.head] = form.frame(self.message)
-            if frame is not None:
-                subscription.subscriber.push(subscription, self.message, frame)
-        return not self.rest
+            form = subscription.form
+            entry = entries.get(form)
+            if entry is None:
+                if form in entries:  # such clients do not get this message
+                    continue
+                entry = entries[form] = self._entry(form)
+                if entry is None:
+                    continue
+            subscription.subscriber.push(entry)
+        return not rest
+
+    def _entry(self, form: StreamForm) -> QueuedFrame | None:
+        """The one entry of all subscribers with this form, in whose send queues it may wait."""
+        message = self.message
+        frame = form.frame(message)
+        if frame is None:
+            return None
+        return QueuedFrame(frame, message.sent_ms, True, form, message)
 
 
 @define(eq=False)

@@ -7,25 +7,33 @@ dropped, which is one of theirs and nobody who reads.
 """
 
 from collections.abc import Callable
+from math import inf
 
 MAX_TOTAL = 64 * 2**20
 
 
 class Account:
-    """What waits for one client.  ``close`` it when the client has gone."""
+    """What waits for one client.  ``close`` it when the client has gone.
+
+    The send queue counts in place: ``bytes`` and the ``total`` of ``everything``.
+    """
+
+    __slots__ = ("bytes", "drop", "everything")
 
     def __init__(self, everything: "WaitingBytes", drop: Callable[[], None]) -> None:
         self.bytes = 0
         self.drop = drop
-        self._everything = everything
+        self.everything = everything
 
     def add(self, size: int) -> None:
         """``size`` more are waiting; negative: less.  May drop a client, this one too."""
         self.bytes += size
-        self._everything.changed(self, size)
+        self.everything.total += size
+        if self.everything.total > self.everything.most:
+            self.everything.drop()
 
     def close(self) -> None:
-        self._everything.forget(self)
+        self.everything.forget(self)
         self.drop = _nobody  # a method of who holds this, as a rule
 
 
@@ -34,11 +42,10 @@ def _nobody() -> None:
 
 
 class WaitingBytes:
-    """One per process.  ``most`` may wait for all clients together."""
+    """One per process.  ``most`` may wait for all clients together; ``total`` does."""
 
-    def __init__(self, most: int = MAX_TOTAL) -> None:
-        self.total = 0
-        self._most = most
+    def __init__(self, most: float = MAX_TOTAL) -> None:
+        self.total, self.most = 0, most
         self._accounts: dict[Account, None] = {}
 
     def open(self, drop: Callable[[], None]) -> Account:
@@ -47,16 +54,28 @@ class WaitingBytes:
         self._accounts[account] = None
         return account
 
-    def changed(self, account: Account, size: int) -> None:
-        if account not in self._accounts:  # dropped; what it had is counted no more
-            return
-        self.total += size
-        while self.total > self._most:
-            worst = max(self._accounts, key=lambda each: each.bytes)
+    def drop(self) -> None:
+        """It is too much: drop those with the most."""
+        while self.total > self.most and self._accounts:
+            worst = max(self._accounts, key=_bytes_of)
             self.forget(worst)
             worst.drop()
 
     def forget(self, account: Account) -> None:
+        """What it has is counted no more, and neither what is still done with it."""
         if account in self._accounts:
             del self._accounts[account]
             self.total -= account.bytes
+            account.everything = _NOTHING
+
+
+def unbounded() -> Account:
+    """Of who is not counted."""
+    return Account(_NOTHING, _nobody)
+
+
+def _bytes_of(account: Account) -> int:
+    return account.bytes
+
+
+_NOTHING = WaitingBytes(inf)

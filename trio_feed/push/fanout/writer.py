@@ -20,7 +20,22 @@ Close = Callable[[], Awaitable[None]]
 
 
 class Writer:
-    """``written`` is called with the first of the queued frames that were written together."""
+    """``written`` is called with the first of the queued frames that were written together.
+
+    A client's sender is one, so that a message is one call away from its subscriber.
+    """
+
+    __slots__ = (
+        "_close_last",
+        "_coalescer",
+        "_drainers",
+        "_draining",
+        "_room",
+        "_scheduled",
+        "_transport",
+        "_written",
+        "send_queue",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -30,12 +45,11 @@ class Writer:
         written: Callable[[QueuedFrame], None],
     ) -> None:
         self.send_queue = send_queue
-        self._waiting = send_queue.waiting
         self._transport, self._coalescer, self._written = transport, coalescer, written
         self._scheduled = self._draining = False
-        self._room = trio.lowlevel.ParkingLot()
-        self._nursery: trio.Nursery
-        self._close: Close | None = None
+        self._room: trio.lowlevel.ParkingLot | None = None
+        self._drainers: trio.Nursery
+        self._close_last: Close | None = None
 
     @property
     def stuck(self) -> bool:
@@ -45,36 +59,58 @@ class Writer:
     def start(self, nursery: trio.Nursery) -> None:
         """Before anything else: where the draining task goes.  What the transport raises comes
         out of there."""
-        self._nursery = nursery
+        self._drainers = nursery
 
-    def write(self, frame: bytes) -> bool:
-        """Write it at once if nothing is before it and it is not too much for now.
+    def push(self, entry: QueuedFrame) -> None:
+        """A push: written at once if nothing is before it and it is not too much for now, else it
+        waits for the coalescer.  Never waits itself; see :meth:`too_slow`.
 
         Every message passes here once per subscriber; its calls are counted (tests/test_cost.py).
         """
-        if self._waiting or self._draining or not self._coalescer.may_write():
-            return False
-        taken = self._transport.write_now((frame,))
-        if self._transport.behind:
-            self._note_begun()
-        return taken == 1
-
-    def push(self, entry: QueuedFrame) -> bool:
-        """Queue for the coalescer.  False: there is no room."""
-        if not self.send_queue.put(entry):
-            return False
+        queue = self.send_queue
+        if not queue.entries and not self._draining:
+            if self._coalescer.may_write():
+                taken = self._transport.write_now((entry.frame,))
+                if self._transport.behind:
+                    self._note_begun()
+                if taken:
+                    return
+        elif queue.newest and self._gives_way(entry):
+            return
+        if not queue.put(entry):
+            self.flush()  # the coalescer may not have had its turn
+            if not queue.put(entry):
+                self.too_slow(entry)
+                return
         if not (self._scheduled or self._draining):
             self._scheduled = True
             self._coalescer.schedule(self)
+
+    def too_slow(self, entry: QueuedFrame) -> None:
+        """There is no room for it."""
+        raise NotImplementedError
+
+    def conflated(self) -> None:
+        """A push has gone in place of an older one."""
+
+    def _gives_way(self, entry: QueuedFrame) -> bool:
+        """Whether an older one that waits has given way to it."""
+        message, form = entry.message, entry.key
+        if message is None or not self.send_queue.conflate(form, message, form):
+            return False
+        self.conflated()
         return True
 
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it."""
         self._scheduled = False
-        while self.send_queue and not self._draining:
-            first = next(iter(self.send_queue))
-            frames = self.send_queue.first(_FRAMES, _FLUSH_BYTES)
-            taken = self._write_now(frames)
+        queue = self.send_queue
+        while queue.entries and not self._draining:
+            first = queue.entries[0]
+            frames = queue.first(_FRAMES, _FLUSH_BYTES)
+            taken = self._transport.write_now(frames)
+            if self._transport.behind:
+                self._note_begun()
             self._remove(taken)
             if taken < len(frames):
                 self._drain_soon()
@@ -85,18 +121,14 @@ class Writer:
         """Wait while the send_queue is full."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while self.send_queue.full:
+            if self._room is None:
+                self._room = trio.lowlevel.ParkingLot()
             await self._room.park()
 
     def finish(self, close: Close) -> None:
         """Write what waits, then ``close``, and then cancel the nursery."""
-        self._close = close
+        self._close_last = close
         self._drain_soon()
-
-    def _write_now(self, frames: list[bytes]) -> int:
-        taken = self._transport.write_now(frames)
-        if self._transport.behind:
-            self._note_begun()
-        return taken
 
     def _note_begun(self) -> None:
         """The kernel took a part of a frame: its rest goes as soon as there is room."""
@@ -105,13 +137,16 @@ class Writer:
 
     def _remove(self, number: int) -> None:
         self.send_queue.remove(number)
-        if self._room:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
             self._room.unpark_all()
 
     def _drain_soon(self) -> None:
         if not self._draining:
             self._draining = True
-            self._nursery.start_soon(self._drain, name="client writer")
+            self._drainers.start_soon(self._drain, name="client writer")
 
     async def _drain(self) -> None:
         while self.send_queue or self._transport.behind:
@@ -121,8 +156,8 @@ class Writer:
             self._remove(len(frames))
             await self._transport.send_frames(frames)
             self.send_queue.taken(0)
-            self._room.unpark_all()
+            self._make_room()
         self._draining = False
-        if self._close is not None:
-            await self._close()
-            self._nursery.cancel_scope.cancel()
+        if self._close_last is not None:
+            await self._close_last()
+            self._drainers.cancel_scope.cancel()

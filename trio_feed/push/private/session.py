@@ -42,6 +42,11 @@ class PrivateSession:
     session's own.
     """
 
+    __slots__ = (
+        "_access", "_client", "_entered", "_failures", "_feed", "_identity", "_nursery",
+        "_subscription", "_watch",
+    )  # fmt: skip
+
     def __init__(self, access: PrivateAccess, client: Client, nursery: trio.Nursery) -> None:
         self._access, self._client, self._nursery = access, client, nursery
         self._feed = access.feed
@@ -49,7 +54,7 @@ class PrivateSession:
         self._subscription: UserSubscription | None = None
         self._failures = 0
         self._entered = False
-        self._watch = trio.CancelScope()
+        self._watch: trio.CancelScope | None = None
 
     @property
     def authenticated(self) -> bool:
@@ -139,7 +144,7 @@ class PrivateSession:
 
     def _end(self) -> None:
         """The private part is over; public subscriptions stay."""
-        self._watch.cancel()
+        self._stop_watching()
         self._identity = None
         if self._subscription is not None:
             self._feed.unsubscribe(self._subscription)
@@ -166,12 +171,16 @@ class PrivateSession:
         self._client.reply(messages.error(code, text, self._access.now_ms(), echo))
 
     def _watch_expiry(self, identity: Identity) -> None:
-        self._watch.cancel()
+        self._stop_watching()
         if identity.ends_ms is not None:
             self._watch = trio.CancelScope()
             self._nursery.start_soon(
                 self._expire, identity, identity.ends_ms, self._watch, name="token expiry"
             )
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
 
     async def _expire(self, identity: Identity, ends_ms: float, watch: trio.CancelScope) -> None:
         with watch:
