@@ -38,6 +38,7 @@ from trio_feed.model import (
     Trade,
 )
 from trio_feed.simulator.binance.statistics import Statistics
+from trio_feed.simulator.okx.mark_sources import FUNDING_MS, funding_rate
 from trio_feed.validate import check
 
 D = Decimal
@@ -200,7 +201,7 @@ def test_a_mark_price_that_stops_while_the_market_moves_is_stale() -> None:
 @pytest.mark.parametrize(
     ("venue", "channel", "problem"),
     [
-        ("okx", "mark_price", "okx has no mark prices"),
+        ("okx", "liquidation", "okx has no liquidations"),
         ("binance", "liquidation", "no liquidations"),
     ],
 )
@@ -242,6 +243,40 @@ async def test_the_best_bid_and_offer_reach_a_client(
         assert update.bbo.bid < update.bbo.ask
     seen = {(u.bbo.bid, u.bbo.ask) for u in tops}
     assert not beside or any((u.ticker.bid, u.ticker.ask) in seen for u in tickers)
+
+
+async def test_mark_prices_of_okx_are_completed_by_the_funding(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Two streams of the exchange are one channel, and spot pairs have neither."""
+    more = (".symbols=['BTCUSDT','BTCUSDTSWAP']", ".channels=['kline','mark_price']")
+    settings = settings_for_tests(*more, venue="okx")
+    marks: list[MarkPriceUpdate] = []
+    with trio.fail_after(3_600):
+        async with (
+            open_stack(settings, trades_per_minute=60) as stack,
+            open_client("ws://push:80/ws", environment=stack.environment) as client,
+        ):
+            await client.subscribe("BTCUSDTSWAP", channel="mark_price")
+            async for message in client:
+                if isinstance(message, MarkPriceUpdate):
+                    marks.append(message)
+                if len(marks) >= 100:
+                    break
+            connections = stack.exchange.connections
+            names = {
+                (channel.name, channel.inst_id)
+                for connection in connections
+                for channel in connection.control.subscribed
+            }
+            wanted = {("mark-price", "BTC-USDT-SWAP"), ("funding-rate", "BTC-USDT-SWAP")}
+            assert {name for name in names if not name[0].startswith("candle")} == wanted
+    for update in marks:
+        found, period = update.mark_price, update.origin.event_ms // FUNDING_MS
+        rate = funding_rate(stack.market, "BTCUSDT", period)
+        assert found.mark > 0
+        assert found.funding_rate == rate
+        assert found.next_funding_ms == (period + 1) * FUNDING_MS
 
 
 async def test_mark_prices_and_liquidations_reach_a_client(

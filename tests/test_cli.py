@@ -40,8 +40,8 @@ def config(tmp_path: Path) -> str:
         ([f'{USDM}.intervals=["1m","1s"]', f"{USDM}.trade_intervals=[]"], "has no 1s candles; 1s"
          " can be made from trades: trade_intervals; it has 1m 3m"),
         ([SPINPET, 'exchanges.spinpet.symbols=["*"]'], "it has none of its own"),
-        ([f'{OKX}.channels=["kline","mark_price","liquidation"]'], "okx has no mark prices and"
-         ' liquidations; write channels = ["kline"]'),
+        ([f'{OKX}.channels=["kline","mark_price","liquidation"]'], "okx has no liquidations;"
+         ' write channels = ["kline", "mark_price"]'),
         ([f"{USDM}.connection.websocket_url=https://x"], f"{USDM}.connection.websocket_url: is not"
          " a ws:// or wss:// URL"),
         ([f"{USDM}.connection.rest_url=x/KEY"], f"{USDM}.connection.rest_url: is not an http://"),

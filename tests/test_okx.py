@@ -17,9 +17,12 @@ from trio_feed.errors import BadMessage
 from trio_feed.model import (
     BookTop,
     BookUpdate,
+    DayOpens,
+    Funding,
     Instrument,
     Interval,
     Kline,
+    MarkPrice,
     Source,
     Ticker,
     Trade,
@@ -234,7 +237,7 @@ def test_ticker_of_spot() -> None:
         "BTCUSDT", last=D("63707.3"), open=D("63958.9"), high=D("64496.9"), low=D("63309.4"),
         volume=D("3601.1585121"), quote_volume=D("229576048.730317321"),
         bid=D("63707.2"), bid_size=D("1.70080521"), ask=D("63707.3"), ask_size=D("0.15455902"),
-        event_ms=1786613174873,
+        event_ms=1786613174873, opens=DayOpens(D("0.00164251"), D("63484.7"), D("63445.9")),
     )  # fmt: skip
 
 
@@ -243,6 +246,42 @@ def test_ticker_of_a_derivative() -> None:
     event = parsed(frame("tickers", row, native="BTC-USDT-SWAP"))
     assert (event.volume, event.quote_volume) == (D("2620.289"), None)
     assert plain(event.bid_size) == "0.04"
+    assert plain(event.opens.last_size) == "0.0000164251"
+    inverse = parsed(frame("tickers", row, native="BTC-USD-SWAP"))
+    assert (inverse.volume, inverse.quote_volume) == (D("2620.289"), D("77957300"))
+
+
+FUNDING = {
+    "formulaType": "noRate", "fundingRate": "0.0001875391284828",
+    "fundingTime": "1700726400000", "impactValue": "", "instId": "BTC-USDT-SWAP",
+    "instType": "SWAP", "interestRate": "0.0001", "method": "next_period",
+    "maxFundingRate": "0.00375", "minFundingRate": "-0.00375", "nextFundingRate": "",
+    "nextFundingTime": "1700755200000", "premium": "-0.00012", "prevFundingTime": "1700697600000",
+    "settFundingRate": "0.0001418433662153", "settState": "settled", "ts": "1700724675402",
+}  # fmt: skip
+
+
+def test_mark_price_and_funding_of_a_swap() -> None:
+    row = {
+        "instType": "SWAP",
+        "instId": "BTC-USDT-SWAP",
+        "markPx": "63700.1",
+        "ts": "1700724675401",
+    }
+    assert parsed(frame("mark-price", row, native="BTC-USDT-SWAP")) == MarkPrice(
+        "BTCUSDTSWAP", D("63700.1"), None, None, 0, 1700724675401
+    )
+    assert parsed(frame("funding-rate", FUNDING, native="BTC-USDT-SWAP")) == Funding(
+        "BTCUSDTSWAP", rate=D("0.0001875391284828"), time_ms=1700726400000,
+        next_ms=1700755200000, event_ms=1700724675402, previous_ms=1700697600000,
+        settled=D("0.0001418433662153"), premium=D("-0.00012"), interest=D("0.0001"),
+        lowest=D("-0.00375"), highest=D("0.00375"),
+    )  # fmt: skip
+    bare = {name: FUNDING[name] for name in ("fundingRate", "fundingTime", "ts")}
+    event = parsed(frame("funding-rate", bare, native="BTC-USDT-SWAP"))
+    assert (event.next_ms, event.settled, event.highest) == (0, None, None)
+    event = parsed(frame("funding-rate", {**FUNDING, "fundingRate": ""}, native="BTC-USDT-SWAP"))
+    assert isinstance(event, Ignored)
 
 
 def test_ticker_without_bid_or_ask() -> None:
@@ -497,6 +536,8 @@ def test_streams_and_where_they_are_pushed() -> None:
         Kind.BOOK: ("public", "books:BTC-USDT"),
         Kind.BOOK_LEVELS: ("public", "books5:BTC-USDT"),
         Kind.TOP: ("public", "bbo-tbt:BTC-USDT"),
+        Kind.MARK_PRICE: ("public", "mark-price:BTC-USDT"),
+        Kind.FUNDING: ("public", "funding-rate:BTC-USDT"),
     }
 
 

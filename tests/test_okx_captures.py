@@ -94,7 +94,7 @@ def test_okx_trade_ids_are_consecutive() -> None:
 def test_okx_volumes_of_an_inverse_future_are_in_base() -> None:
     events = events_of("OKX", Instruments(instruments("OKX")))
     ticker = next(e for e in events if isinstance(e, Ticker) and e.symbol == "BTCUSD220527")
-    assert (ticker.volume, ticker.quote_volume) == (Decimal("2620.289"), None)
+    assert (ticker.volume, ticker.quote_volume) == (Decimal("2620.289"), Decimal(77957300))
     assert ticker.volume is not None
     assert abs(779_573 * 100 / ticker.volume - ticker.last) < 1_000  # contracts of 100 USD each
     assert ticker.bid_size == 400

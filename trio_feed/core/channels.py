@@ -17,6 +17,7 @@ from ..model import (
     BookTop,
     BookView,
     Channel,
+    Funding,
     Level,
     Liquidation,
     MarkPrice,
@@ -48,7 +49,7 @@ class ChannelRow:
     conflated: bool = False
 
 
-def _event_ms(event: Ticker | MarkPrice) -> int:
+def _event_ms(event: Ticker | MarkPrice | Funding) -> int:
     return event.event_ms
 
 
@@ -68,7 +69,11 @@ CHANNELS: dict[Channel, ChannelRow] = {
     ),
     Channel.BOOK: ChannelRow((Kind.BOOK,), conflated=True),
     Channel.BBO: ChannelRow((Kind.TOP,), {BookTop: _top_order}, conflated=True),
-    Channel.MARK_PRICE: ChannelRow((Kind.MARK_PRICE,), {MarkPrice: _event_ms}, conflated=True),
+    Channel.MARK_PRICE: ChannelRow(
+        (Kind.MARK_PRICE, Kind.FUNDING),
+        {MarkPrice: _event_ms, Funding: _event_ms},
+        conflated=True,
+    ),
     Channel.LIQUIDATION: ChannelRow((Kind.LIQUIDATION,), {Liquidation: _time_ms}),
 }
 BY_KIND: dict[Kind, tuple[Channel, ...]] = {

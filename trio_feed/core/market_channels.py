@@ -12,6 +12,7 @@ from .arbitration import Arbitration
 from .books import BookChannel
 from .channels import BY_EVENT, CHANNELS
 from .effects import ChannelNews, Effect, Fetch, Report, Resubscribe
+from .mark_prices import MarkPriceChannel
 from .questions import Need
 from .scope import Scope
 from .streams import Data, Kind, Stream
@@ -30,7 +31,9 @@ class MarketChannels:
         two = settings.connection.redundancy > 1
         self._arbitration = Arbitration(_HOLD_BOOKS_S if two else 0.0)
         ticker, book = scope.channel_keys.get(Channel.TICKER), scope.channel_keys.get(Channel.BOOK)
+        mark = scope.channel_keys.get(Channel.MARK_PRICE)
         self._ticker = None if ticker is None else TickerChannel(ticker, scope.source)
+        self._mark = None if mark is None else MarkPriceChannel(mark, scope.source)
         self.book: BookChannel | None = None
         if book is not None and scope.rules.book_rule is not None:
             self.book = BookChannel(scope.rules, book, settings.book_levels, scope.source)
@@ -51,6 +54,8 @@ class MarketChannels:
         for channel in wanted:
             if channel is Channel.TICKER and self._ticker is not None:
                 out += self._ticker.take(event, now)  # type: ignore[arg-type]
+            elif channel is Channel.MARK_PRICE and self._mark is not None:
+                out += self._mark.take(event, now)  # type: ignore[arg-type]
             else:
                 source, received_ms = self._scope.source, float(now.wall)
                 out.append(ChannelNews(keys[channel], event, source, received_ms))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from attrs import define, field, frozen
 from ..model import (
     BookTop,
     BookUpdate,
+    Funding,
     Interval,
     Kline,
     Liquidation,
@@ -30,6 +31,7 @@ _TYPES: dict[Kind, type] = {
     Kind.BOOK: BookUpdate,
     Kind.PRICE: Price,
     Kind.MARK_PRICE: MarkPrice,
+    Kind.FUNDING: Funding,
     Kind.LIQUIDATION: Liquidation,
 }
 Told = Kline | Trade

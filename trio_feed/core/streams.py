@@ -8,6 +8,7 @@ from attrs import frozen
 from ..model import (
     BookTop,
     BookUpdate,
+    Funding,
     Interval,
     Kline,
     Liquidation,
@@ -30,12 +31,15 @@ class Kind(StrEnum):
     BOOK = "book"
     BOOK_LEVELS = "book_levels"
     MARK_PRICE = "mark_price"
+    FUNDING = "funding"
     LIQUIDATION = "liquidation"
     PRICE = "price"
 
 
-SPORADIC = frozenset({Kind.LIQUIDATION})
+SPORADIC = frozenset({Kind.LIQUIDATION, Kind.FUNDING})
 """Kinds that may have nothing to tell for hours: only their connection can be dead."""
+DERIVATIVES_ONLY = frozenset({Kind.LIQUIDATION, Kind.MARK_PRICE, Kind.FUNDING})
+"""Kinds that spot pairs do not have."""
 
 
 @frozen(order=True)
@@ -59,7 +63,9 @@ class KlineUpdate:
     kline: Kline
 
 
-Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
+Data = (
+    KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Funding | Liquidation
+)
 """What the core takes."""
 
 

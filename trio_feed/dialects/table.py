@@ -8,6 +8,7 @@ from ..push.mounts import Mount
 from .binance.mount import binance_mount
 from .binance.profile import SPOT, USDM, Profile
 from .market import MarketData
+from .okx.mount import okx_mount
 from .udf.mount import udf_mount
 
 
@@ -27,6 +28,7 @@ def _binance(profile: Profile) -> Dialect:
 DIALECTS: Mapping[str, Dialect] = {
     "binance": _binance(SPOT),
     "binance_usdm": _binance(USDM),
+    "okx": Dialect("okx", lambda markets: okx_mount(markets[0])),
     "udf": Dialect("", udf_mount),
 }
 """By the name in the settings, which is the path as well."""

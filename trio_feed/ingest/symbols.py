@@ -4,6 +4,7 @@ import structlog
 
 from ..bus.base import Publisher
 from ..core.channels import CHANNELS, kinds_of
+from ..core.streams import DERIVATIVES_ONLY
 from ..model import Channel, Instrument
 from ..settings import ExchangeSettings
 from ..venues import Instruments, Kind, Stream, Venue
@@ -79,4 +80,6 @@ class WantedSymbols:
             if channel in wanted
             for kind in kinds_of(channel, venue.KINDS, venue.TRADE_KIND)
         )
+        spot = instrument.kind == "spot"
+        kinds = (kind for kind in kinds if not (spot and kind in DERIVATIVES_ONLY))
         return streams + [venue.stream(kind, instrument) for kind in kinds]

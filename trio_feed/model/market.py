@@ -84,6 +84,16 @@ class TickerDetails:
 
 
 @frozen
+class DayOpens:
+    """What OKX's tickers say beyond what every venue does: the last trade's quantity, and the price
+    at which the day began in UTC and in UTC+8."""
+
+    last_size: Decimal | None
+    utc: Decimal | None
+    utc8: Decimal | None
+
+
+@frozen
 class Ticker:
     """Rolling 24 h statistics; None where the venue does not say.  Volumes: base and quote."""
 
@@ -100,6 +110,7 @@ class Ticker:
     ask_size: Decimal | None = None
     event_ms: int = 0
     details: TickerDetails | None = None
+    opens: DayOpens | None = None
 
 
 @frozen
@@ -141,9 +152,30 @@ class BookUpdate:
 
 
 @frozen
+class Funding:
+    """What the next funding of a perpetual contract is going to be.  ``time_ms``: when it is,
+    ``next_ms``: the one after it, ``previous_ms``: the last one (0: not said).  Rates are fractions
+    of the position's worth; ``settled`` is that of the last one.  None where the venue does not
+    say."""
+
+    symbol: str
+    rate: Decimal
+    time_ms: int
+    next_ms: int
+    event_ms: int
+    previous_ms: int = 0
+    settled: Decimal | None = None
+    premium: Decimal | None = None
+    interest: Decimal | None = None
+    lowest: Decimal | None = None
+    highest: Decimal | None = None
+
+
+@frozen
 class MarkPrice:
     """Mark price of a derivative, its index, and the next funding.  ``settle``: the settlement
-    price that is estimated now, where the venue says it."""
+    price that is estimated now, where the venue says it.  ``funding``: what a stream of its own
+    says of it beyond rate and time."""
 
     symbol: str
     mark: Decimal
@@ -152,6 +184,7 @@ class MarkPrice:
     next_funding_ms: int
     event_ms: int
     settle: Decimal | None = None
+    funding: Funding | None = None
 
 
 @frozen

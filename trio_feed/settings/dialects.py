@@ -31,5 +31,6 @@ class DialectsSettings:
 
     binance: DialectSettings = DialectSettings()
     binance_usdm: DialectSettings = DialectSettings()
+    okx: DialectSettings = DialectSettings()
     udf: DialectSettings = DialectSettings()
     """TradingView's charts; of every venue."""

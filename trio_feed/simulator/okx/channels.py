@@ -6,6 +6,7 @@ from .bars import BARS
 from .book_sources import BookSource, TopFiveSource
 from .data import MarketData
 from .listing import OkxInstrument, find_instrument
+from .mark_sources import MarkSource
 from .rows import Channel
 from .sources import CandleSource, ChannelSource, TopSource, TradesSource
 
@@ -16,6 +17,8 @@ PUBLIC: dict[str, MakeSource] = {
     "books5": TopFiveSource,
     "tickers": TopSource,
     "trades": TradesSource,
+    "mark-price": MarkSource,
+    "funding-rate": MarkSource,
 }
 """Channels of ``/public``, in OKX's fixed order of pushes."""
 BUSINESS: dict[str, MakeSource] = {
@@ -37,5 +40,6 @@ def source_of(data: MarketData, channel: Channel, now_ms: int) -> ChannelSource 
 def exists(data: MarketData, channel: Channel) -> bool:
     """Whether such a channel can be subscribed to now."""
     instrument = find_instrument(data.market, channel.inst_id)
-    listed = instrument is not None and instrument.symbol not in data.market.delisted
-    return channel.name in _ALL and listed
+    if instrument is None or instrument.symbol in data.market.delisted:
+        return False
+    return channel.name in _ALL and not (channel.name == "funding-rate" and instrument.is_spot)

@@ -52,6 +52,27 @@ class TickerRow(Form):
     bidSz: str = ""
     askPx: str = ""
     askSz: str = ""
+    lastSz: str = ""
+    sodUtc0: str = ""
+    sodUtc8: str = ""
+
+
+class MarkPriceRow(Form):
+    markPx: str
+    ts: str
+
+
+class FundingRow(Form):
+    fundingRate: str
+    fundingTime: str
+    ts: str
+    nextFundingTime: str = ""
+    prevFundingTime: str = ""
+    settFundingRate: str = ""
+    premium: str = ""
+    interestRate: str = ""
+    minFundingRate: str = ""
+    maxFundingRate: str = ""
 
 
 class CandleRow(msgspec.Struct, array_like=True):
@@ -110,6 +131,8 @@ decode_candles = msgspec.json.Decoder(list[CandleRow]).decode
 decode_candle = msgspec.json.Decoder(CandleRow).decode
 decode_books = msgspec.json.Decoder(list[BookRow]).decode
 decode_tickers = msgspec.json.Decoder(list[TickerRow]).decode
+decode_marks = msgspec.json.Decoder(list[MarkPriceRow]).decode
+decode_fundings = msgspec.json.Decoder(list[FundingRow]).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 decode_listed = msgspec.json.Decoder(list[Listed]).decode

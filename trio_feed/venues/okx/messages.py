@@ -22,10 +22,13 @@ from ...model import (
     MOST_AGGREGATED,
     BookTop,
     BookUpdate,
+    DayOpens,
+    Funding,
     Instrument,
     Interval,
     Kline,
     Level,
+    MarkPrice,
     Source,
     Ticker,
     Trade,
@@ -41,12 +44,16 @@ from .forms import (
     BookRow,
     CandleRow,
     Envelope,
+    FundingRow,
     LevelRow,
+    MarkPriceRow,
     TickerRow,
     TradeRow,
     decode_books,
     decode_candles,
     decode_envelope,
+    decode_fundings,
+    decode_marks,
     decode_tickers,
     decode_trades,
 )
@@ -203,12 +210,58 @@ def _ticker(instrument: Instrument, row: TickerRow) -> Event:
         high=_maybe(row.high24h),
         low=_maybe(row.low24h),
         volume=_maybe(row.vol24h if spot else row.volCcy24h),
-        quote_volume=_maybe(row.volCcy24h) if spot else None,
+        quote_volume=_quote_volume(instrument, row),
         bid=_maybe(row.bidPx),
         bid_size=_quantity(row.bidSz, size) if row.bidSz else None,
         ask=_maybe(row.askPx),
         ask_size=_quantity(row.askSz, size) if row.askSz else None,
         event_ms=_time_ms(row.ts),
+        opens=DayOpens(
+            _quantity(row.lastSz, size) if row.lastSz else None,
+            _maybe(row.sodUtc0),
+            _maybe(row.sodUtc8),
+        ),
+    )
+
+
+def _quote_volume(instrument: Instrument, row: TickerRow) -> Decimal | None:
+    """What an inverse contract counts is quote currency; of a linear one it is not said."""
+    if instrument.kind == "spot":
+        return _maybe(row.volCcy24h)
+    if instrument.kind.startswith("inverse_") and row.vol24h:
+        return _quantity(row.vol24h, instrument.contract_size)
+    return None
+
+
+def _marks(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
+    return [_mark(instrument, row) for row in decode_marks(envelope.data)]
+
+
+def _mark(instrument: Instrument, row: MarkPriceRow) -> MarkPrice:
+    """Index and funding are streams of their own."""
+    return MarkPrice(instrument.symbol, parse_decimal(row.markPx), None, None, 0, _time_ms(row.ts))
+
+
+def _fundings(instrument: Instrument, envelope: Envelope) -> Sequence[Event]:
+    return [_funding(instrument, row) for row in decode_fundings(envelope.data)]
+
+
+def _funding(instrument: Instrument, row: FundingRow) -> Event:
+    """``fundingTime`` is the coming one."""
+    if not row.fundingRate:
+        return Ignored("funding without a rate")
+    return Funding(
+        symbol=instrument.symbol,
+        rate=parse_decimal(row.fundingRate),
+        time_ms=_time_ms(row.fundingTime),
+        next_ms=_time_ms(row.nextFundingTime) if row.nextFundingTime else 0,
+        event_ms=_time_ms(row.ts),
+        previous_ms=_time_ms(row.prevFundingTime) if row.prevFundingTime else 0,
+        settled=_maybe(row.settFundingRate),
+        premium=_maybe(row.premium),
+        interest=_maybe(row.interestRate),
+        lowest=_maybe(row.minFundingRate),
+        highest=_maybe(row.maxFundingRate),
     )
 
 
@@ -265,6 +318,8 @@ _MAKERS: dict[str, Callable[[Instrument, Envelope], Sequence[Event]]] = {
     "books": _books,
     "books5": _books5,
     "bbo-tbt": _tops,
+    "mark-price": _marks,
+    "funding-rate": _fundings,
 }
 
 

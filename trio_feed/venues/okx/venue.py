@@ -62,6 +62,8 @@ _STREAMS = {
     Kind.BOOK: (_PUBLIC, "books"),
     Kind.BOOK_LEVELS: (_PUBLIC, "books5"),
     Kind.TOP: (_PUBLIC, "bbo-tbt"),
+    Kind.MARK_PRICE: (_PUBLIC, "mark-price"),
+    Kind.FUNDING: (_PUBLIC, "funding-rate"),
 }
 KINDS = frozenset(_STREAMS)
 

@@ -1,0 +1,1 @@
+"""OKX v5: WebSocket and REST, spot and perpetual contracts."""
