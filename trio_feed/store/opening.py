@@ -11,7 +11,7 @@ import trio
 
 from ..errors import StartError
 from ..metrics import Metrics
-from ..settings import SettlementSettings, StoreSettings
+from ..settings import DatabaseUrl, SettlementSettings, StoreSettings
 from .backend import Backend
 from .base import Keep, KlineStore
 from .buffered import BufferedStore, BufferLimits
@@ -89,10 +89,28 @@ def _postgres(key: str) -> ModuleType:
 
 @asynccontextmanager
 async def open_journal(
-    settings: SettlementSettings, path: str, *, now_ms: Callable[[], float], metrics: Metrics
+    settings: SettlementSettings,
+    path: str,
+    *,
+    now_ms: Callable[[], float],
+    metrics: Metrics,
+    url: DatabaseUrl | None = None,
 ) -> AsyncIterator[Journal]:
-    """Open the journal of private events in the file ``path``, or in memory, and close it on the
-    way out.  Raises StartError when the path cannot be used."""
+    """Open the journal of private events in the database ``url``, else in the file ``path``, or in
+    memory, and close it on the way out.  Raises StartError when that cannot be used."""
+    if url:
+        key = "settlement.url" if settings.url else "store.url"
+        postgres = _postgres(key)
+        shared = await trio.to_thread.run_sync(
+            lambda: postgres.open_postgres_journal(url, key, now_ms=now_ms())
+        )
+        try:
+            yield Journal(
+                shared, settings, in_threads=True, now_ms=now_ms, metrics=metrics, shared=shared
+            )
+        finally:
+            shared.close()
+        return
     if path == MEMORY:
         backend = MemoryJournalBackend(int(now_ms()))
         yield Journal(backend, settings, in_threads=False, now_ms=now_ms, metrics=metrics)
