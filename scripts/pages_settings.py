@@ -17,6 +17,7 @@ import attrs
 
 from trio_feed.model import Interval
 from trio_feed.settings import Settings
+from trio_feed.settings.databases import DatabaseUrl
 from trio_feed.settings.fields import RELOADED, Duration, Secret
 
 
@@ -110,6 +111,8 @@ def _kind(kind: Any, validator: Any) -> str:
     if isinstance(kind, type) and kind in _NAMES:
         low, high = getattr(validator, "low", None), getattr(validator, "high", None)
         return _NAMES[kind] if low is None else f"{_NAMES[kind]}, {_number(low)} to {_number(high)}"
+    if kind is DatabaseUrl:
+        return "URL, its password secret"
     if kind is Secret:
         return "text, secret"
     if kind is Duration:

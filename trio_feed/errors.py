@@ -58,7 +58,13 @@ class StoreError(TrioFeedError):
 
 
 class JournalError(TrioFeedError):
-    """Private events cannot be kept, or read, now."""
+    """Private events cannot be kept, or read, now.  ``advice``: what to do about it."""
+
+    def __init__(
+        self, problem: str, advice: str = "check disk space and the file's permissions"
+    ) -> None:
+        super().__init__(problem)
+        self.advice = advice
 
 
 class BadMessage(TrioFeedError):

@@ -38,6 +38,7 @@ from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
 from .wiring import (
     journal_path,
+    journal_url,
     make_app,
     make_bus,
     make_hub,
@@ -164,6 +165,7 @@ async def run(
         open_journal(
             settings.settlement,
             journal_path(settings),
+            url=journal_url(settings),
             now_ms=environment.now_ms,
             metrics=metrics,
         ) as journal,
@@ -190,6 +192,8 @@ async def run(
             monitor = make_clock_monitor()
             app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
+            if journal.shared:
+                edge.start_soon(app.context.access.feed.follow, name="journal follower")
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
             address = await start_server(servers, *serving)

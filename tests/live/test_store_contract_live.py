@@ -1,8 +1,9 @@
-"""The contract of stores on SQLite: with all rows unwritten, and with all on the disk."""
+"""The contract of stores on SQLite and PostgreSQL: with all rows unwritten, and with all on the
+disk."""
 
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,18 +11,46 @@ import pytest
 import trio
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.postgres import PostgresServer, postgres_server
 from support.store_contract import CHECKS, EPOCH, KEEP, OTHER, Kit
 
 from trio_feed.metrics import Metrics
 from trio_feed.model import Hole, Interval
-from trio_feed.settings import StoreSettings
+from trio_feed.settings import DatabaseUrl, StoreSettings
 from trio_feed.store import BufferedStore, KlineStore, MemoryStore, open_store
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
+    """Of an empty store."""
+    if request.param == "sqlite":
+        return StoreSettings(path=str(tmp_path / "a.db"), keep=KEEP)
+    server = request.getfixturevalue("server")
+    server.sql("DROP SCHEMA IF EXISTS trio_feed CASCADE")
+    return StoreSettings(url=DatabaseUrl(server.url()), keep=KEEP)
+
+
+def rows(settings: StoreSettings, question: str) -> list[tuple[int, ...]]:
+    if settings.url:
+        import psycopg
+
+        with psycopg.connect(settings.url.reveal(), options="-csearch_path=trio_feed") as db:
+            return db.execute(question).fetchall()
+    with closing(sqlite3.connect(settings.path)) as connection:
+        return connection.execute(question).fetchall()
 
 
 @pytest.mark.parametrize("kind", ["unwritten", "written"])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_contract(check: Callable[[Kit], Awaitable[None]], kind: str, tmp_path: Path) -> None:
-    settings = StoreSettings(path=str(tmp_path / "a.db"), keep=KEEP)
+async def test_contract(
+    check: Callable[[Kit], Awaitable[None]], kind: str, settings: StoreSettings
+) -> None:
     with trio.fail_after(30):
         async with open_store(settings, simulated=False, now_ms=EPOCH, metrics=Metrics()) as store:
             assert isinstance(store, BufferedStore)
@@ -49,11 +78,10 @@ async def answers(store: KlineStore) -> list[object]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_memory_and_sqlite_are_twins(seed: int, tmp_path: Path) -> None:
+async def test_memory_and_databases_are_twins(seed: int, settings: StoreSettings) -> None:
     """Whatever is put and deleted, in whatever batches; and the table of ends is what a scan of
     the candles would say."""
     chance = random.Random(seed)
-    settings = StoreSettings(path=str(tmp_path / "a.db"), keep=KEEP)
     with trio.fail_after(60):
         async with open_store(settings, simulated=False, now_ms=EPOCH, metrics=Metrics()) as store:
             assert isinstance(store, BufferedStore)
@@ -91,7 +119,6 @@ async def test_memory_and_sqlite_are_twins(seed: int, tmp_path: Path) -> None:
             assert await answers(store) == await answers(twin)
             assert store.statistics().sizes.rows == twin.statistics().sizes.rows
             assert store.statistics().pruned == twin.statistics().pruned > 0
-    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
-        kept = "SELECT series_id, first_open_ms, last_open_ms, candles FROM ends ORDER BY 1"
-        scan = "SELECT series_id, min(open_ms), max(open_ms), count(*) FROM klines GROUP BY 1"
-        assert connection.execute(kept).fetchall() == connection.execute(scan).fetchall()
+    kept = "SELECT series_id, first_open_ms, last_open_ms, candles FROM ends ORDER BY 1"
+    scan = "SELECT series_id, min(open_ms), max(open_ms), count(*) FROM klines GROUP BY 1"
+    assert rows(settings, kept) == rows(settings, f"{scan} ORDER BY 1")

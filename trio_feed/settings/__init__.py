@@ -1,5 +1,6 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
+from .databases import DatabaseUrl
 from .exchanges import (
     ChainEndpointSettings,
     ChainSettings,
@@ -35,6 +36,7 @@ __all__ = [
     "ApiKeySettings",
     "AuthSettings",
     "ConnectionSettings",
+    "DatabaseUrl",
     "EgressSettings",
     "ExchangeSettings",
     "JwtSettings",

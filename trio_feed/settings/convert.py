@@ -10,6 +10,7 @@ from cattrs import ClassValidationError, IterableValidationError, IterableValida
 from cattrs.gen import make_dict_structure_fn
 
 from ..model import Channel, Interval
+from .databases import DatabaseUrl
 from .fields import Duration, FieldError, Secret
 from .proxies import ProxySettings, proxy_table
 
@@ -67,6 +68,10 @@ def _secret(value: Any, _type: Any) -> Secret:
     if not isinstance(value, str):
         raise TypeError("the secret is not a string")
     return Secret(value)
+
+
+def _database_url(value: Any, kind: Any) -> DatabaseUrl:
+    return DatabaseUrl(_secret(value, kind).reveal())
 
 
 def _interval(value: Any, _type: Any) -> Interval:
@@ -151,6 +156,7 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Secret, _secret)
+    converter.register_structure_hook(DatabaseUrl, _database_url)
     converter.register_structure_hook(Interval, _interval)
     converter.register_structure_hook(Channel, _channel)
     converter.register_structure_hook_func(is_tuple, _structure_tuple)

@@ -13,6 +13,7 @@ from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValida
 
 from ..errors import SettingsError
 from .convert import CONVERTER, Raw, is_lengths, is_tuple, plain, read_value
+from .databases import DatabaseUrl
 from .fields import Duration, FieldError, Secret, masked_url
 from .origins import ENV_PREFIX, Origins
 from .proxies import ProxySettings, is_url, proxy_table
@@ -130,6 +131,8 @@ def masked(settings: Settings) -> Tree:
     """The effective settings as a plain tree, secrets as ``***``, and so are keys in URLs."""
 
     def shown(_owner: type, attribute: "attrs.Attribute[Any] | None", value: Any) -> Any:
+        if isinstance(value, DatabaseUrl):
+            return value.shown
         if isinstance(value, Secret):
             return "***" if value else ""
         if isinstance(value, Duration):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import attrs
 from attrs import field, frozen
 
+from .databases import DatabaseUrl, only_one
 from .fields import RELOADED, FieldError, Secret, between
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -116,6 +117,8 @@ class SettlementSettings:
     """Keys of those who may report events."""
     path: str = ""
     """SQLite file; empty: beside the store.  ":memory:" keeps nothing over a restart."""
+    url: DatabaseUrl = field(factory=DatabaseUrl, validator=only_one)
+    """PostgreSQL in the place of the file; empty: that of the store, unless `path` is set."""
     max_body_bytes: int = field(default=1024 * 1024, validator=between(1024, 2**28))
     """A larger request is answered 413."""
     max_events: int = field(default=1000, validator=between(1, 100_000))

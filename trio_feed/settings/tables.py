@@ -10,6 +10,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from ..model import Interval
+from .databases import DatabaseUrl
 from .dialects import DialectsSettings
 from .exchanges import ExchangeSettings, SimulatorSettings
 from .fields import RELOADED, Duration, FieldError
@@ -138,6 +139,9 @@ class StoreSettings:
 
     path: str = "data/trio_feed.db"
     """SQLite file; ":memory:" keeps it in memory only."""
+    url: DatabaseUrl = field(factory=DatabaseUrl)
+    """PostgreSQL in the place of the file, e.g. postgresql://feed@127.0.0.1:5432/candles, with the
+    extra `trio_feed[cluster]`; the password better in PGPASSWORD or ~/.pgpass."""
     flush_interval_s: float = field(default=0.2, validator=_between(0.001, 60))
     """Closed candles are written at once, and then in batches this often."""
     max_pending_rows: int = field(default=100_000, validator=_between(100, 10_000_000))

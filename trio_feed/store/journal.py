@@ -4,12 +4,13 @@ An event is on the disk before it is published or the reporter is answered, so n
 was acknowledged or delivered is ever forgotten.  Requests that arrive while a batch is being
 written wait for the next one together (group commit): one thread hop and one sync for all.
 
-A *backend* (SQLite, or memory) keeps the rows and is blocking; :class:`Journal` is the queue before
-it; ``journal_plan`` decides, without any I/O, what becomes of an event.
+A *backend* (SQLite, PostgreSQL, or memory) keeps the rows and is blocking; :class:`Journal` is the
+queue before it; ``journal_plan`` decides, without any I/O, what becomes of an event.  A *shared*
+backend is written by other processes as well; its listener says whose events they wrote.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Never, Protocol, TypeVar
 
 import structlog
@@ -63,18 +64,41 @@ class JournalBackend(Protocol):
     def close(self) -> None: ...
 
 
+class Listener(Protocol):
+    """Says whose events other processes wrote; it may say too much, and nothing for a second."""
+
+    async def run(self) -> Never:
+        """Listen until cancelled."""
+
+    def look_again(self, user_id: int) -> None:
+        """Say this user, too."""
+
+    async def news(self) -> Collection[int] | None:
+        """Wait for what is new.  Returns whose events; None: look at everybody's."""
+
+
+class SharedJournalBackend(JournalBackend, Protocol):
+    """One that other processes write, too."""
+
+    listener: Listener
+
+    def heads(self, users: Collection[int]) -> Mapping[int, int]:
+        """The offsets of their last events; who has none may be missing."""
+
+
 @define
 class _Append:
     events: Sequence[Settlement]
     done: trio.Event = field(factory=trio.Event)
     outcomes: list[AppendResult] | None = None
     """None after ``done``: it failed."""
-    problem: str = ""
+    problem: JournalError | None = None
 
 
 class Journal:
     """The one writer's queue, and readers beside it.  Made by ``store.open_journal``, which
-    closes the backend.  ``in_threads`` False: the backend never blocks."""
+    closes the backend.  ``in_threads`` False: the backend never blocks.  ``shared``: the same
+    backend, where other processes write it, too."""
 
     def __init__(
         self,
@@ -84,10 +108,12 @@ class Journal:
         in_threads: bool,
         now_ms: Callable[[], float],
         metrics: Metrics,
+        shared: SharedJournalBackend | None = None,
     ) -> None:
         self.epoch, self.shared_epoch = backend.epoch, backend.shared_epoch
         self._backend, self._settings = backend, settings
         self._now_ms, self._metrics = now_ms, metrics
+        self._shared = shared
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None
         self._read_turn = trio.CapacityLimiter(1) if in_threads else None
         self._appends: deque[_Append] = deque()
@@ -102,7 +128,7 @@ class Journal:
         self._work.set()
         await append.done.wait()
         if append.outcomes is None:
-            raise JournalError(append.problem)
+            raise JournalError(str(append.problem))
         return append.outcomes
 
     def meet(self, user_id: int) -> None:
@@ -110,6 +136,29 @@ class Journal:
         fails, with what is written next."""
         self._met.add(user_id)
         self._work.set()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes write it, too."""
+        return self._shared is not None
+
+    async def news(self) -> Collection[int] | None:
+        """Of a shared journal: wait, for a second at most, until others may have written; whose
+        events, None: anybody's."""
+        assert self._shared is not None, "nobody else writes it"
+        return await self._shared.listener.news()
+
+    def look_again(self, user_id: int) -> None:
+        """Of a shared journal: let :meth:`news` name this user."""
+        assert self._shared is not None, "nobody else writes it"
+        self._shared.listener.look_again(user_id)
+
+    async def heads(self, users: Collection[int]) -> Mapping[int, int]:
+        """Of a shared journal: the offsets of their last events, in one question.  Raises
+        JournalError."""
+        shared = self._shared
+        assert shared is not None, "nobody else writes it"
+        return await self._hop(self._read_turn, lambda: shared.heads(users))
 
     async def head(self, user_id: int) -> int:
         """The offset of a user's last event.  Raises JournalError."""
@@ -130,6 +179,8 @@ class Journal:
         """Write until cancelled; ``publish`` gets what is new after it is durable, in order."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._prune, name="journal pruning")
+            if self._shared is not None:
+                nursery.start_soon(self._shared.listener.run, name="journal listener")
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
@@ -165,10 +216,10 @@ class Journal:
                 "journal.write_failed",
                 problem=str(error),
                 events=len(events),
-                advice="check disk space and the file's permissions",
+                advice=error.advice,
             )
             for append in batch:
-                append.problem = str(error)
+                append.problem = error
                 append.done.set()
             return
         for first in range(0, len(settled.messages), _PUBLISH_AT_ONCE):

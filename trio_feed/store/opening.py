@@ -4,12 +4,15 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
 import structlog
 import trio
 
+from ..errors import StartError
 from ..metrics import Metrics
-from ..settings import SettlementSettings, StoreSettings
+from ..settings import DatabaseUrl, SettlementSettings, StoreSettings
+from .backend import Backend
 from .base import Keep, KlineStore
 from .buffered import BufferedStore, BufferLimits
 from .journal import Journal
@@ -22,6 +25,7 @@ from .sqlite import open_sqlite
 log = structlog.get_logger()
 
 MEMORY = ":memory:"
+NO_LIBRARY = 'PostgreSQL needs a library: pip install ".[cluster]" in the checkout'
 _LAST_FLUSH_S = 3.0
 
 
@@ -35,33 +39,78 @@ async def open_store(
     another process writes there.
     """
     keep = _keep_ms(settings)
+    if settings.url:
+        postgres = _postgres("store.url")
+        backend = await trio.to_thread.run_sync(
+            lambda: postgres.open_postgres(
+                settings.url, "store.url", simulated=simulated, now_ms=now_ms
+            )
+        )
+        async with _buffered(backend, settings, keep, metrics) as store:
+            yield store
+        return
     if settings.path == MEMORY:
         yield MemoryStore(int(now_ms), keep)
         return
     path = Path(settings.path)
     with sole_writer(path, "store.path"):
-        backend = await trio.to_thread.run_sync(
+        file = await trio.to_thread.run_sync(
             lambda: open_sqlite(path, simulated=simulated, now_ms=now_ms)
         )
-        limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
-        store = BufferedStore(backend, limits, metrics)
-        try:
+        async with _buffered(file, settings, keep, metrics) as store:
             yield store
-        finally:
-            with trio.move_on_after(_LAST_FLUSH_S, shield=True):
-                await store.last_flush()
-            with trio.move_on_after(_LAST_FLUSH_S, shield=True):
-                await store.close()
-            if (rows := store.pending()) > 0:
-                log.error("store.rows_lost", rows=rows, advice="they are fetched at start")
+
+
+@asynccontextmanager
+async def _buffered(
+    backend: Backend, settings: StoreSettings, keep: Keep, metrics: Metrics
+) -> AsyncIterator[BufferedStore]:
+    limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
+    store = BufferedStore(backend, limits, metrics)
+    try:
+        yield store
+    finally:
+        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+            await store.last_flush()
+        with trio.move_on_after(_LAST_FLUSH_S, shield=True):
+            await store.close()
+        if (rows := store.pending()) > 0:
+            log.error("store.rows_lost", rows=rows, advice="they are fetched at start")
+
+
+def _postgres(key: str) -> ModuleType:
+    """The one room with psycopg in it, loaded where it is wanted.  Raises StartError."""
+    try:
+        from . import postgres
+    except ImportError:
+        raise StartError(f"{key}: {NO_LIBRARY}") from None
+    return postgres
 
 
 @asynccontextmanager
 async def open_journal(
-    settings: SettlementSettings, path: str, *, now_ms: Callable[[], float], metrics: Metrics
+    settings: SettlementSettings,
+    path: str,
+    *,
+    now_ms: Callable[[], float],
+    metrics: Metrics,
+    url: DatabaseUrl | None = None,
 ) -> AsyncIterator[Journal]:
-    """Open the journal of private events in the file ``path``, or in memory, and close it on the
-    way out.  Raises StartError when the path cannot be used."""
+    """Open the journal of private events in the database ``url``, else in the file ``path``, or in
+    memory, and close it on the way out.  Raises StartError when that cannot be used."""
+    if url:
+        key = "settlement.url" if settings.url else "store.url"
+        postgres = _postgres(key)
+        shared = await trio.to_thread.run_sync(
+            lambda: postgres.open_postgres_journal(url, key, now_ms=now_ms())
+        )
+        try:
+            yield Journal(
+                shared, settings, in_threads=True, now_ms=now_ms, metrics=metrics, shared=shared
+            )
+        finally:
+            shared.close()
+        return
     if path == MEMORY:
         backend = MemoryJournalBackend(int(now_ms()))
         yield Journal(backend, settings, in_threads=False, now_ms=now_ms, metrics=metrics)

@@ -5,19 +5,28 @@ which its replay has caught up (a resumed one), so it sees neither gap nor overl
 the journal before :meth:`PrivateFeed.publish` is called, so a client that was disconnected reads
 the rest there, also after a crash.  They are never dropped: a client that cannot take one is
 disconnected.
+
+Where other processes write the journal too, :meth:`PrivateFeed.follow` reads what they wrote for
+users who are here; what this process wrote behind such an event waits until that was read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
-from typing import Protocol
+from typing import Never, Protocol
 
+import structlog
+import trio
 from attrs import define, field
 
+from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import PrivateMessage
 from ...store import Journal
+from ...store.pending import Complaint
 from .. import messages
 from ..protocol import HISTORY_FAILED, SLOW_CLIENT, Since
+
+log = structlog.get_logger()
 
 _PAGE = 100
 """Events read from the journal at a time while a client catches up."""
@@ -70,6 +79,7 @@ class PrivateFeed:
         self._epoch, self._shared_epoch = journal.epoch, journal.shared_epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
         self._streams: dict[int, _Stream] = {}
+        self._complaint = Complaint()
 
     def epoch_of(self, user_id: int) -> int:
         """The epoch of a user's offsets.  Each user has another, so that a ``since`` from one
@@ -89,6 +99,9 @@ class PrivateFeed:
         last = stream.offset
         if last is not None and message.offset <= last:
             return  # it was there when the stream's end was looked up
+        if last is not None and message.offset > last + 1 and self._journal.shared:
+            self._journal.look_again(stream.user_id)  # another process wrote what is between
+            return
         stream.offset = message.offset
         live = [subscription for subscription in stream.subscriptions if subscription.live]
         if not live:
@@ -101,6 +114,36 @@ class PrivateFeed:
                 self._cut_off(subscription, "private events were missed; resume with since", now)
         self._metrics.private_messages.inc(len(live))
         self._metrics.private_latency.observe(max(0.0, now - message.received_ms) / 1000)
+
+    async def follow(self) -> Never:
+        """Hand out what other processes write, for a journal that they share, until cancelled."""
+        while True:
+            users = await self._journal.news()
+            here = self._streams.keys() if users is None else self._streams.keys() & users
+            if not here:
+                continue
+            try:
+                await self._read_on(list(here))
+            except JournalError as error:
+                # Everybody is looked at again in a second, so nothing is lost.
+                if self._complaint.is_news(str(error), trio.current_time()):
+                    log.error("journal.read_failed", problem=str(error), advice=error.advice)
+            else:
+                self._complaint.over()
+
+    async def _read_on(self, users: Collection[int]) -> None:
+        for user_id, head in (await self._journal.heads(users)).items():
+            while (stream := self._streams.get(user_id)) and stream.offset is not None:
+                if stream.offset >= head:
+                    break
+                rows = await self._journal.read(user_id, stream.offset, head, _PAGE)
+                if rows:
+                    self.publish(rows)
+                elif stream.offset < head and self._streams.get(user_id) is stream:
+                    stream.offset = head
+                    for subscription in [each for each in stream.subscriptions if each.live]:
+                        problem = "private events are not kept for so long"
+                        self._cut_off(subscription, problem, self._now_ms())
 
     async def subscribe(self, client: Client, user_id: int) -> UserSubscription:
         """A subscription to the user's events, not live yet; the caller gives it up with

@@ -1,0 +1,96 @@
+"""What an error of PostgreSQL means to the person who runs the service.
+
+Its own messages are of several lines, name addresses and users, and are translated on some
+servers; so the code decides where there is one.  libpq gives none for a connection that was not
+opened: there its words are looked at.  Nothing here quotes a URL or a password.
+"""
+
+import psycopg
+from psycopg import errors
+
+from .connection import Overdue
+
+_PASSWORD = "correct the password: in the URL, in PGPASSWORD or in ~/.pgpass"
+_BY_CODE = {
+    "08": "is the server running, and does a firewall let it be reached?",
+    "25006": "name the primary: a standby takes nothing",
+    "28": _PASSWORD,
+    "28P01": _PASSWORD,
+    "3D000": "create it: createdb -O USER DATABASE",
+    "42501": "give the user the rights: see docs/postgresql.md",
+    "42P01": "a table is gone: restart the service, which makes it anew",
+    "42703": "a column is gone: the tables were changed by something else",
+    "53100": "make room on the server's disk",
+    "53200": "give the server more memory",
+    "53300": "raise max_connections of the server, or end other clients",
+    "57014": "is the server slow or busy?",
+    "57P01": "it is tried again until the server is back",
+    "57P02": "it is tried again until the server is back",
+    "57P03": "it is tried again until the server is back",
+    "58": "check the server's disk",
+    "XX": "see the server's log",
+}
+_REACH = "is the server running, and are host and port right?"
+_BY_WORDS = (
+    ("password authentication failed", "it refuses the password", _PASSWORD),
+    ("no password supplied", "it wants a password", _PASSWORD),
+    ("authentication failed", "it refuses the user", "see its pg_hba.conf"),
+    ("no pg_hba.conf entry", "it lets nobody in from here", "add a line to its pg_hba.conf"),
+    ("Connection refused", "nothing listens there", _REACH),
+    ("No such file or directory", "nothing listens at that socket", _REACH),
+    ("could not translate host name", "no such host", "correct the host in the URL"),
+    ("failed to resolve host", "no such host", "correct the host in the URL"),
+    ("name or service not known", "no such host", "correct the host in the URL"),
+    ("timeout expired", "no answer", _REACH),
+    ("No route to host", "no way to that host", _REACH),
+    ("Network is unreachable", "no way to that host", _REACH),
+    ("starting up", "the server is starting", _BY_CODE["57P03"]),
+    ("shutting down", "the server is shutting down", _BY_CODE["57P03"]),
+    ("in recovery mode", "the server recovers from a crash", _BY_CODE["57P03"]),
+    ("not yet accepting connections", "the server is starting", _BY_CODE["57P03"]),
+    ("too many clients", "it has no connection left", _BY_CODE["53300"]),
+    ("remaining connection slots", "it has no connection left", _BY_CODE["53300"]),
+    ("too many connections", "it has no connection left", _BY_CODE["53300"]),
+    ("server does not support SSL", "it speaks no TLS", "give it a certificate, or no sslmode"),
+    ("certificate", "its certificate does not verify", "see sslrootcert and sslmode of libpq"),
+    ("closed the connection", "the connection was lost", _BY_CODE["57P01"]),
+    ("consuming input failed", "the connection was lost", _BY_CODE["57P01"]),
+    ("connection is lost", "the connection was lost", _BY_CODE["57P01"]),
+    ("Connection reset", "the connection was lost", _BY_CODE["57P01"]),
+    ("connection socket closed", "the connection was lost", _BY_CODE["57P01"]),
+)
+STARTING = ("the server is starting", "the server recovers from a crash")
+"""Problems that end by themselves, soon."""
+
+
+def explain(error: psycopg.Error) -> tuple[str, str]:
+    """What is wrong, and what to do about it: a line each."""
+    if isinstance(error, Overdue | errors.QueryCanceled):
+        return "it took too long", _BY_CODE["57014"]
+    text = str(error)
+    if (code := error.sqlstate) is not None:
+        advice = _BY_CODE.get(code) or _BY_CODE.get(code[:2], "see the server's log")
+        return _first_line(text), advice
+    if isinstance(error, psycopg.ProgrammingError):
+        # Of a URL that libpq does not take; it quotes parts of it.
+        key = text.partition('invalid URI query parameter: "')[2].rstrip().rstrip('"')
+        what = f"libpq knows no {key}" if key.isidentifier() else "libpq does not take the URL"
+        return what, "correct the URL"
+    if "database" in text and "does not exist" in text:
+        return "there is no such database", _BY_CODE["3D000"]
+    if "role" in text and "does not exist" in text:
+        return "there is no such user", "create it: createuser --pwprompt USER"
+    for words, problem, advice in _BY_WORDS:
+        if words.lower() in text.lower():
+            return problem, advice
+    return _last_reason(text), _REACH
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _last_reason(text: str) -> str:
+    """Of ``connection to server at "h", port 1 failed: FATAL: why``: why."""
+    line = _first_line(text)
+    return line.rpartition("failed: ")[2].removeprefix("FATAL:").strip() or "the connection failed"
