@@ -129,6 +129,16 @@ class VenueFeed:
         """Everything that one can subscribe to."""
         return self.driver.stream_keys()
 
+    @property
+    def rest(self) -> RestClient | None:
+        """What asks the venue, while it is open."""
+        return self._clients.rest
+
+    @property
+    def route(self) -> Route:
+        """Its way out."""
+        return self._route
+
     def instruments(self) -> FedInstruments:
         """Those that are fed, as far as the venue's list is known."""
         table = Instruments() if self._table is None else self._table

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from attrs import frozen
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.routing import Mount as StarletteMount
@@ -14,7 +14,17 @@ from starlette.websockets import WebSocket
 from .edge.error_boundary import ClientGone
 from .edge.turns import asker_at
 from .edge.work import Busy, WorkGate
-from .mounts import Answerer, Conversation, Mount, Opening, Question, Reply, SocketPath, Work
+from .mounts import (
+    Answerer,
+    Conversation,
+    Errand,
+    Mount,
+    Opening,
+    Question,
+    Reply,
+    SocketPath,
+    Work,
+)
 
 Converse = Callable[[WebSocket, Callable[[Opening], Conversation]], Awaitable[None]]
 """Accept the WebSocket and run a conversation over it."""
@@ -38,6 +48,10 @@ class MountedRoutes:
             path = socket.path.replace("*", "{rest:path}")
             sockets.append(WebSocketRoute(path, partial(self._open, socket)))
         found: list[BaseRoute] = [
+            Route(path, partial(self._run_errand, errand), methods=[method])
+            for (method, path), errand in self.mount.errands.items()
+        ]
+        found += [
             Route(path, partial(self._answer, answerer), methods=["GET"])
             for path, answerer in self.mount.answers.items()
         ]
@@ -66,6 +80,14 @@ class MountedRoutes:
             reply = self.mount.busy(busy)
         return self._response(reply, request)
 
+    async def _run_errand(self, errand: Errand, request: Request) -> Response:
+        found = errand(_question(request))
+        try:
+            reply = found if isinstance(found, Reply) else await found(await request.body())
+        except ClientDisconnect:
+            reply = Reply(status=400)
+        return self._response(reply, request)
+
     async def _in_turn(self, request: Request, work: Work) -> Reply:
         if request.method == "HEAD":
             return Reply()
@@ -84,14 +106,25 @@ class MountedRoutes:
     def _response(self, reply: Reply, connection: HTTPConnection) -> Response:
         host = connection.client.host if connection.client else ""
         headers: Mapping[str, str] = {**self.mount.headers(host), **reply.headers}
-        return Response(reply.body, reply.status, headers, reply.media_type)
+        if reply.fields is None:
+            return Response(reply.body, reply.status, headers, reply.media_type)
+        response = Response(reply.body, reply.status)
+        response.raw_headers += reply.fields
+        return response
 
 
 def _question(connection: HTTPConnection) -> Question:
+    scope = connection.scope
+    target: bytes = scope.get("raw_path", b"")
+    target = target.removeprefix(scope.get("root_path", "").encode())
+    query: bytes = scope.get("query_string", b"")
     return Question(
         connection.url.path,
         connection.path_params.get("rest", ""),
         connection.query_params.multi_items(),
         dict(connection.headers.items()),
         connection.client.host if connection.client else "",
+        scope.get("method", "WS"),
+        target + b"?" + query if query else target,
+        scope["headers"],
     )

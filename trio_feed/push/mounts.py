@@ -75,16 +75,25 @@ class Question:
     headers: Mapping[str, str] = field(factory=dict)
     host: str = ""
     """The client's IP address; empty: it has none."""
+    method: str = "GET"
+    """WS: it opens a WebSocket."""
+    target: bytes = field(default=b"", repr=False)
+    """Path, without the mount's prefix, and query as the client wrote them."""
+    fields: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    """Its header fields as they came."""
 
 
 @frozen
 class Reply:
-    """An HTTP response; ``body`` is JSON unless ``media_type`` says something else."""
+    """An HTTP response; ``body`` is JSON unless ``media_type`` says something else.
 
-    body: str = ""
+    ``fields``: these and no others are its header fields."""
+
+    body: str | bytes = ""
     status: int = 200
     headers: Mapping[str, str] = field(factory=dict)
     media_type: str = "application/json"
+    fields: Sequence[tuple[bytes, bytes]] | None = field(default=None, repr=False)
 
 
 @frozen
@@ -97,6 +106,11 @@ class Work:
 
 Answerer = Callable[[Question], Work | Reply]
 """Checks a question at once: a Reply needs no turn at the work gate."""
+
+
+Errand = Callable[[Question], "Reply | Callable[[bytes], Awaitable[Reply]]"]
+"""Checks a question at once; what it returns is given the body and asks somebody else, so that no
+turn at the work gate is held meanwhile: it bounds itself."""
 
 
 @frozen
@@ -122,3 +136,5 @@ class Mount:
     busy: Callable[[Busy], Reply]
     no_route: Callable[[Question, int], Reply]
     headers: Callable[[str], Mapping[str, str]] = lambda _host: {}
+    errands: Mapping[tuple[str, str], Errand] = field(factory=dict)
+    """By method and path; before ``answers``."""
