@@ -197,7 +197,8 @@ def test_ccxt_signed(venue: str, tmp_path: Path) -> None:
                 number = version.lower() or "v1"
                 api[f"fapiPrivate{version}"] = f"{base}/fapi/{number}"
         client.apiKey, client.secret = API_KEY, SECRET
-        client.has["fetchCurrencies"] = False  # asks an endpoint that is not passed on
+        client.has["fetchCurrencies"] = False  # these ask endpoints that are not passed on
+        client.options["fetchMargins"] = False
         try:
             await client.load_markets()
             balance = await client.fetch_balance()
