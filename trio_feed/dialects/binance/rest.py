@@ -15,7 +15,7 @@ from ...push.fanout.topics import Topic
 from ...push.mounts import Answerer, Question, Reply, Work
 from ...push.protocol import quote
 from ..market import MarketData
-from . import encoders, errors
+from . import encoders, errors, rest_windows
 from .depth import number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
@@ -49,6 +49,8 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
     }
     if spot:
         table["uiKlines"] = table["klines"]
+        table["avgPrice"] = (2, rest.average_price)
+        table["ticker"] = (4, rest.window)
     else:
         table["continuousKlines"] = (0, rest.continuous)
         table["premiumIndex"] = (1, rest.premium_index)
@@ -198,6 +200,17 @@ class _Rest:
             return encoders.statistics(instrument.native, last.data, now_ms, spot=spot, full=full)
 
         return self._each(parameters, write)
+
+    def window(self, parameters: Parameters) -> Work:
+        """Of a rolling window of minutes."""
+        wanted = self._wanted(parameters)
+        if wanted is None:
+            parameters.mandatory("symbol")
+        return rest_windows.tickers(self.market, parameters, wanted or ())
+
+    def average_price(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        return rest_windows.average_price(self.market, instrument)
 
     def price(self, parameters: Parameters) -> Work:
         def write(instrument: Instrument) -> str | None:
