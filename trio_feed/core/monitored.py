@@ -10,6 +10,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     StreamState,
     Ticker,
@@ -31,6 +32,7 @@ _TYPES: dict[Kind, type] = {
     Kind.PRICE: Price,
     Kind.MARK_PRICE: MarkPrice,
     Kind.LIQUIDATION: Liquidation,
+    Kind.OPEN_INTEREST: OpenInterest,
 }
 Told = Kline | Trade
 Key = tuple[type, Interval | None]

@@ -12,6 +12,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     Ticker,
     Trade,
@@ -31,11 +32,14 @@ class Kind(StrEnum):
     BOOK_LEVELS = "book_levels"
     MARK_PRICE = "mark_price"
     LIQUIDATION = "liquidation"
+    OPEN_INTEREST = "open_interest"
     PRICE = "price"
 
 
-SPORADIC = frozenset({Kind.LIQUIDATION})
-"""Kinds that may have nothing to tell for hours: only their connection can be dead."""
+POLLED = frozenset({Kind.OPEN_INTEREST})
+"""Kinds that no connection carries: they are asked for by REST again and again."""
+SPORADIC = POLLED | {Kind.LIQUIDATION}
+"""Kinds that may have nothing to tell for hours: only what brings them can be dead."""
 
 
 @frozen(order=True)
@@ -59,7 +63,10 @@ class KlineUpdate:
     kline: Kline
 
 
-Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
+Data = (
+    KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
+    | OpenInterest
+)  # fmt: skip
 """What the core takes."""
 
 

@@ -155,6 +155,17 @@ class MarkPrice:
 
 
 @frozen
+class OpenInterest:
+    """Contracts that are open, as an amount of the base currency.  ``worth``: in US dollars, where
+    the venue says it.  ``time_ms``: of the venue's count."""
+
+    symbol: str
+    amount: Decimal
+    worth: Decimal | None
+    time_ms: int
+
+
+@frozen
 class Liquidation:
     """A forced order; ``sold`` True: a long position was closed."""
 

@@ -20,6 +20,7 @@ from ...model import (
     Level,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Ticker,
     Trade,
     plain,
@@ -268,6 +269,11 @@ def premium_index(symbol: str, m: MarkPrice) -> str:
         f'{{"symbol":{quote(symbol)},"markPrice":"{plain(m.mark)}",{index}{settle}'
         f'"lastFundingRate":{rate},"nextFundingTime":{m.next_funding_ms},"time":{m.event_ms}}}'
     )
+
+
+def open_interest(symbol: str, i: OpenInterest) -> str:
+    """``openInterest`` of REST."""
+    return f'{{"openInterest":"{plain(i.amount)}","symbol":{quote(symbol)},"time":{i.time_ms}}}'
 
 
 def force_order(symbol: str, f: Liquidation, sent_ms: int, *, wide: bool = False) -> str:

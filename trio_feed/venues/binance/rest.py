@@ -10,7 +10,16 @@ import attrs
 import msgspec
 
 from ...errors import BadMessage
-from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
+from ...model import (
+    BookUpdate,
+    Instrument,
+    Kline,
+    OpenInterest,
+    Source,
+    Trade,
+    parse_decimal,
+    parse_time_ms,
+)
 from ...rest_dialects import MALFORMED
 from ..rows import Rows, read_rows
 from .events import CONTRACTS, aggregate, decode_depth, snapshot
@@ -49,6 +58,12 @@ class _Row(msgspec.Struct, array_like=True):
     unused: Any
 
 
+class _OpenInterest(Form):
+    openInterest: str
+    time: Whole
+
+
+_open_interest = msgspec.json.Decoder(_OpenInterest).decode
 _rows = msgspec.json.Decoder(list[_Row]).decode
 _row = msgspec.json.Decoder(_Row).decode
 _trade_rows = msgspec.json.Decoder(list[AggRow]).decode
@@ -131,3 +146,13 @@ def _instrument(row: _Listed, venue: str) -> Instrument:
 
 
 _COIN_M = "a COIN-M contract: its volumes are contracts, not base currency"
+
+
+def parse_open_interest(body: bytes, instrument: Instrument) -> OpenInterest:
+    """Of one contract.  Raises BadMessage."""
+    try:
+        found = _open_interest(body)
+        amount, time_ms = parse_decimal(found.openInterest), parse_time_ms(found.time)
+    except MALFORMED as error:
+        raise BadMessage(f"malformed answer: {error}", sample(body)) from None
+    return OpenInterest(instrument.symbol, amount, None, time_ms)

@@ -104,6 +104,12 @@ class Listed(Form):
     lotSz: str = ""
 
 
+class OpenInterestRow(Form):
+    oiCcy: str
+    ts: str
+    oiUsd: str = ""
+
+
 decode_trades = msgspec.json.Decoder(list[TradeRow]).decode
 decode_trade = msgspec.json.Decoder(TradeRow).decode
 decode_candles = msgspec.json.Decoder(list[CandleRow]).decode
@@ -112,5 +118,6 @@ decode_books = msgspec.json.Decoder(list[BookRow]).decode
 decode_tickers = msgspec.json.Decoder(list[TickerRow]).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_open_interest = msgspec.json.Decoder(list[OpenInterestRow]).decode
 decode_listed = msgspec.json.Decoder(list[Listed]).decode
 decode_listed_row = msgspec.json.Decoder(Listed).decode
