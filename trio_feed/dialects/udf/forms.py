@@ -103,7 +103,8 @@ _COLUMNS = {
     "exchange-listed": "listed_exchange", "exchange-traded": "exchange", "minmovement": "minmov",
     "pricescale": "pricescale", "has-intraday": "has_intraday", "has-daily": "has_daily",
     "has-weekly-and-monthly": "has_weekly_and_monthly", "volume-precision": "volume_precision",
-    "supported-resolutions": "supported_resolutions", "intraday-multipliers": "intraday_multipliers",
+    "supported-resolutions": "supported_resolutions",
+    "intraday-multipliers": "intraday_multipliers",
 }  # fmt: skip
 """What they are called there, and in ``/symbols``."""
 

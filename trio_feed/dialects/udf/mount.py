@@ -30,7 +30,8 @@ class BadQuestion(Exception):
 
 
 def udf_mount(markets: Sequence[MarketData]) -> Mount:
-    """``/config``, ``/symbols``, ``/symbol_info``, ``/search``, ``/history``, ``/quotes``, ``/time``."""
+    """``/config``, ``/symbols``, ``/symbol_info``, ``/search``, ``/history``, ``/quotes``,
+    ``/time``."""
     server = _Udf(markets)
     label = _SIMULATED if any(market.simulated for market in server.served) else {}
     return Mount("/udf", server.answers(), (), _busy, _no_route, lambda _host: label)
@@ -64,7 +65,8 @@ class _Udf:
     def answers(self) -> dict[str, Callable[[Question], Work | Reply]]:
         table: dict[str, Answer] = {
             "/config": self.config, "/symbols": self.symbols, "/search": self.search,
-            "/symbol_info": self.symbol_info, "/history": self.history, "/quotes": self.quotes, "/time": self.time,
+            "/symbol_info": self.symbol_info,
+            "/history": self.history, "/quotes": self.quotes, "/time": self.time,
         }  # fmt: skip
         return {path: self._checked(answer) for path, answer in table.items()}
 
