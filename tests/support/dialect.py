@@ -49,11 +49,11 @@ class Desk:
         limits = SimpleNamespace(history_rows=100, max_subscriptions=100)
         context = SimpleNamespace(hub=self._hub, now_ms=lambda: self.now_ms, limits=limits)
         fed = FedInstruments(table, [each.symbol for each in table])
-        market = MarketData(
+        self.market = market = MarketData(
             profile.venue, cast(SessionContext, context), lambda _: fed, simulated=simulated
         )
         self.streams = Streams(profile, market)
-        self._answers = answers(profile, market, UsedWeight())
+        self.answers = answers(profile, market, UsedWeight())
         self._api = profile.api
 
     def open(self, key: StreamKey) -> Topic:
@@ -81,7 +81,7 @@ class Desk:
     def ask(self, name: str, **query: object) -> tuple[int, Any]:
         """Status and body of a question of REST that waits for nothing."""
         words = [(key, str(value)) for key, value in query.items()]
-        found = self._answers[f"{self._api}/{name}"](Question(f"{self._api}/{name}", query=words))
+        found = self.answers[f"{self._api}/{name}"](Question(f"{self._api}/{name}", query=words))
         reply = _at_once(found) if isinstance(found, Work) else found
         return reply.status, json.loads(reply.body)
 
