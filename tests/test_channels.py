@@ -53,11 +53,12 @@ FORCE_LINE = ChannelKey("binance_usdm", "BTCUSDT", Channel.LIQUIDATION)
 def test_the_table_is_whole() -> None:
     assert [*CHANNELS] == [
         Channel.KLINE, Channel.TRADE, Channel.TICKER, Channel.BOOK, Channel.BBO,
-        Channel.MARK_PRICE, Channel.LIQUIDATION,
+        Channel.MARK_PRICE, Channel.LIQUIDATION, Channel.OPEN_INTEREST,
     ]  # fmt: skip
     assert set(CHANNELS) == set(Channel)
     assert [c for c, row in CHANNELS.items() if row.conflated] == [
         Channel.TICKER, Channel.BOOK, Channel.BBO, Channel.MARK_PRICE,
+        Channel.OPEN_INTEREST,
     ]  # fmt: skip
     assert BY_KIND[Kind.TOP] == (Channel.TICKER, Channel.BBO)
     assert BY_EVENT[BookTop] == (Channel.TICKER, Channel.BBO)

@@ -199,8 +199,8 @@ async def test_events_of_an_account_are_not_here(autojump_clock: MockClock) -> N
         path = b"/binance_usdm/private/ws?listenKey=abc"
         await stream.send_all(get(UPGRADE, KEY, path=path).replace(b"Host: x", b"Host: push"))
         refused = await until_closed(stream)
-        assert refused.startswith(b"HTTP/1.1 400")
-        assert b'"code":-1125' in refused
+        assert refused.startswith(b"HTTP/1.1 404")
+        assert b'"code":-1020' in refused
         async with socket(stack, "/binance_usdm/private/stream") as idle:  # SDKs open all three
             await idle.ask("LIST_SUBSCRIPTIONS")
             assert (await idle.answer())["result"] == []

@@ -81,6 +81,11 @@ class Feeds:
         own = self._feeds.get(name)
         return FedInstruments(Instruments(), ()) if own is None else own.feed.instruments()
 
+    def feed(self, name: str) -> VenueFeed | None:
+        """The feed of a venue that runs now."""
+        own = self._feeds.get(name)
+        return None if own is None else own.feed
+
     def clock_errors_ms(self) -> dict[str, float | None]:
         """By how much our calendar is ahead of each venue's; None while unknown."""
         return {name: own.feed.clock_error_ms() for name, own in self._feeds.items()}

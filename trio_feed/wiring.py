@@ -15,11 +15,13 @@ from . import __version__
 from .bus.local import LocalBus
 from .core.clock_monitor import ClockMonitor
 from .dialects.market import MarketData
+from .dialects.passing import Passing
 from .dialects.table import DIALECTS
 from .environment import Environment
 from .errors import StartError
 from .feeds import Feeds
 from .metrics import Metrics
+from .outside import VenueOutside
 from .push.app import PushApp
 from .push.edge.configuration import (
     RESERVED_FILES,
@@ -161,7 +163,12 @@ def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[s
         own: DialectSettings = getattr(settings.dialects, name)
         markets = [
             MarketData(
-                venue, context, feeds.listing, _is_simulated(settings, venue), own.simulated_ok
+                venue,
+                context,
+                feeds.listing,
+                _is_simulated(settings, venue),
+                own.simulated_ok,
+                _passing(settings, context, feeds, venue, own),
             )
             for venue, exchange in settings.exchanges.items()
             if exchange.enabled and dialect.venue in ("", venue)
@@ -169,6 +176,15 @@ def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[s
         if own.enabled and markets:
             made[name] = dialect.make(markets)
     return made
+
+
+def _passing(
+    settings: Settings, context: SessionContext, feeds: Feeds, venue: str, own: DialectSettings
+) -> Passing | None:
+    if not own.passthrough:
+        return None
+    outside = VenueOutside(partial(feeds.feed, venue), _is_simulated(settings, venue))
+    return Passing(venue, own.passed_on(), outside, context, own.websocket_api_url)
 
 
 def _is_simulated(settings: Settings, venue: str) -> bool:

@@ -20,9 +20,20 @@ from typing import Any
 import pytest
 from support.judges import judge, run
 
+from trio_feed.simulator.binance.accounts import API_KEY, SECRET
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
 ROOT = Path(__file__).parent.parent.parent
 VENUES = ("binance", "binance_usdm")
+PASSED = {
+    "binance": [
+        "GET /api/v3/account",
+        "POST /api/v3/order",
+        "GET /api/v3/openOrders",
+        "WS /ws-api/v3",
+    ],
+    "binance_usdm": ["GET /fapi/v2/account", "GET /fapi/v3/account", "POST /fapi/v1/order"],
+}
 
 
 @contextmanager
@@ -42,6 +53,7 @@ def served(venue: str, tmp_path: Path) -> Iterator[str]:
         f"{table}.channels={json.dumps(channels)}",
         f"{table}.book_levels=1000",
         f"dialects.{venue}.simulated_ok=true",
+        f"dialects.{venue}.passthrough={json.dumps(PASSED[venue])}",
         "server.port=0",
         "store.path=:memory:",
         "logging.format=json",
@@ -166,6 +178,64 @@ def test_ccxt_pro(venue: str, tmp_path: Path) -> None:
         assert ticker["low"] <= ticker["last"] <= ticker["high"]
 
     with served(venue, tmp_path) as address:
+        run(main)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_ccxt_signed(venue: str, tmp_path: Path) -> None:
+    """Balance and an order, signed by ccxt, through us to the simulated exchange."""
+    judge("ccxt.pro")
+
+    async def main() -> None:
+        client, symbol = ccxt_client(venue, address)
+        api = client.urls["api"]
+        base = f"http://{address}/{venue}"
+        if venue == "binance":
+            api["private"] = f"{base}/api/v3"
+        else:
+            for version in ("", "V2", "V3"):
+                number = version.lower() or "v1"
+                api[f"fapiPrivate{version}"] = f"{base}/fapi/{number}"
+        client.apiKey, client.secret = API_KEY, SECRET
+        client.has["fetchCurrencies"] = False  # these ask endpoints that are not passed on
+        client.options["fetchMargins"] = False
+        try:
+            await client.load_markets()
+            balance = await client.fetch_balance()
+            assert balance["USDT"]["total"] == 1000
+            order = await client.create_order(symbol, "market", "buy", 1)
+            assert order["status"] == "closed"
+            client.secret = "wrong"
+            with pytest.raises(judge("ccxt").AuthenticationError):
+                await client.create_order(symbol, "market", "buy", 1)
+        finally:
+            await client.close()
+
+    with served(venue, tmp_path) as address:
+        run(main)
+
+
+def test_python_binance_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge("binance")
+
+    async def main() -> None:
+        binance = judge("binance")
+        monkeypatch.setattr(binance.AsyncClient, "API_URL", f"http://{address}/binance/api")
+        client = binance.AsyncClient(API_KEY, SECRET)
+        try:
+            account = await client.get_account()
+            assert account["balances"][0]["asset"] == "USDT"
+            order = await client.create_order(
+                symbol="BTCUSDT", side="BUY", type="MARKET", quantity=1
+            )
+            assert order["status"] == "FILLED"
+            with pytest.raises(judge("binance.exceptions").BinanceAPIException) as refused:
+                await client.get_my_trades(symbol="BTCUSDT")  # is not passed on
+            assert refused.value.code == -1020
+        finally:
+            await client.close_connection()
+
+    with served("binance", tmp_path) as address:
         run(main)
 
 

@@ -14,6 +14,7 @@ from .messages import (
     ConnectionState,
     LiquidationUpdate,
     MarkPriceUpdate,
+    OpenInterestUpdate,
     Origin,
     Stream,
     TickerUpdate,
@@ -69,6 +70,7 @@ _MESSAGES: dict[Channel, Callable[[Stream, Any, Origin], ClientMessage]] = {
     Channel.BBO: BboUpdate,
     Channel.MARK_PRICE: MarkPriceUpdate,
     Channel.LIQUIDATION: LiquidationUpdate,
+    Channel.OPEN_INTEREST: OpenInterestUpdate,
 }
 _EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
 """Each message is an event; what came before is not repeated by how things stand now."""

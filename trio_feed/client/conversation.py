@@ -184,6 +184,7 @@ class Conversation:
                 | wire.BboData()
                 | wire.MarkPriceData()
                 | wire.LiquidationData()
+                | wire.OpenInterestData()
             ):
                 return self._update(message)
             case wire.HistoryData(page):

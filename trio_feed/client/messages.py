@@ -14,6 +14,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     StreamState,
     Ticker,
@@ -150,6 +151,15 @@ class LiquidationUpdate:
 
 
 @frozen
+class OpenInterestUpdate:
+    """Contracts that are open, asked for again and again."""
+
+    stream: Stream
+    open_interest: OpenInterest
+    origin: Origin
+
+
+@frozen
 class StreamStatus:
     """The server's own upstream of a stream changed its state.  ``first_s`` and ``last_s``: open
     times (unix seconds) of the first and the last candle concerned, where known."""
@@ -231,6 +241,7 @@ ClientMessage = (
     | BboUpdate
     | MarkPriceUpdate
     | LiquidationUpdate
+    | OpenInterestUpdate
     | TradeUpdate
     | BookUpdate
     | StreamStatus

@@ -12,6 +12,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     Source,
     StreamState,
@@ -147,6 +148,17 @@ class LiquidationRow(msgspec.Struct):
         )
 
 
+class OpenInterestRow(msgspec.Struct):
+    """``amount`` in base currency, ``worth`` in US dollars; ``time`` in unix milliseconds."""
+
+    amount: Decimal
+    time: int
+    worth: Decimal | None = None
+
+    def value(self, symbol: str, _event_ms: int) -> OpenInterest:
+        return OpenInterest(symbol, self.amount, self.worth, self.time)
+
+
 class Numbered(msgspec.Struct, Generic[T]):
     """One message of a stream: ``conflated`` so many before it were left out; ``snapshot``: it is
     no news, it says how things stand."""
@@ -202,6 +214,10 @@ class MarkPriceData(_Tagged, tag="mark_price_data"):
 
 class LiquidationData(_Tagged, tag="liquidation_data"):
     data: Numbered[LiquidationRow]
+
+
+class OpenInterestData(_Tagged, tag="open_interest_data"):
+    data: Numbered[OpenInterestRow]
 
 
 class Page(msgspec.Struct):
@@ -289,7 +305,10 @@ class Reconnect(_Tagged, tag="reconnect"):
     after_ms: int
 
 
-Update = KlineData | TickerData | TradeData | BookData | BboData | MarkPriceData | LiquidationData
+Update = (
+    KlineData | TickerData | TradeData | BookData | BboData | MarkPriceData | LiquidationData
+    | OpenInterestData
+)  # fmt: skip
 Private = OrderUpdate | PrivateTrade | BalanceUpdate | Broadcast
 Incoming = (
     Update | HistoryData | Confirmed | Unsubscribed | StreamStatusData | Error | AuthSuccess

@@ -21,6 +21,7 @@ from ..model import (
     Level,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     Ticker,
     Trade,
@@ -57,7 +58,7 @@ def _top_order(top: BookTop) -> int:
     return top.update_id or top.event_ms
 
 
-def _time_ms(event: Liquidation) -> int:
+def _time_ms(event: Liquidation | OpenInterest) -> int:
     return event.time_ms
 
 
@@ -75,6 +76,9 @@ CHANNELS: dict[Channel, ChannelRow] = {
         conflated=True,
     ),
     Channel.LIQUIDATION: ChannelRow((Kind.LIQUIDATION,), {Liquidation: _time_ms}),
+    Channel.OPEN_INTEREST: ChannelRow(
+        (Kind.OPEN_INTEREST,), {OpenInterest: _time_ms}, conflated=True
+    ),
 }
 BY_KIND: dict[Kind, tuple[Channel, ...]] = {
     kind: tuple(channel for channel, row in CHANNELS.items() if kind in row.kinds)
@@ -96,7 +100,7 @@ def kinds_of(channel: Channel, has: Iterable[Kind], trade_kind: Kind) -> tuple[K
 
 # How the ``data`` of a message is written.  Numbers have the exchange's own decimals.
 
-ChannelData = Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation
+ChannelData = Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation | OpenInterest
 
 
 def body(data: ChannelData) -> str:
@@ -175,6 +179,10 @@ def _liquidation(f: Liquidation) -> str:
     )
 
 
+def _open_interest(i: OpenInterest) -> str:
+    return f'{{"amount":{plain(i.amount)},"worth":{number(i.worth)},"time":{i.time_ms}}}'
+
+
 _BODIES: dict[type, Callable[[Any], str]] = {
     Ticker: _ticker,
     Trade: _trade,
@@ -183,4 +191,5 @@ _BODIES: dict[type, Callable[[Any], str]] = {
     BookTop: _bbo,
     MarkPrice: _mark_price,
     Liquidation: _liquidation,
+    OpenInterest: _open_interest,
 }

@@ -11,6 +11,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     StreamState,
     Ticker,
@@ -33,6 +34,7 @@ _TYPES: dict[Kind, type] = {
     Kind.MARK_PRICE: MarkPrice,
     Kind.FUNDING: Funding,
     Kind.LIQUIDATION: Liquidation,
+    Kind.OPEN_INTEREST: OpenInterest,
 }
 Told = Kline | Trade
 Key = tuple[type, Interval | None]

@@ -13,6 +13,7 @@ from ..model import (
     Kline,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Price,
     Ticker,
     Trade,
@@ -33,11 +34,14 @@ class Kind(StrEnum):
     MARK_PRICE = "mark_price"
     FUNDING = "funding"
     LIQUIDATION = "liquidation"
+    OPEN_INTEREST = "open_interest"
     PRICE = "price"
 
 
-SPORADIC = frozenset({Kind.LIQUIDATION, Kind.FUNDING})
-"""Kinds that may have nothing to tell for hours: only their connection can be dead."""
+POLLED = frozenset({Kind.OPEN_INTEREST})
+"""Kinds that no connection carries: they are asked for by REST again and again."""
+SPORADIC = POLLED | {Kind.LIQUIDATION, Kind.FUNDING}
+"""Kinds that may have nothing to tell for hours: only what brings them can be dead."""
 DERIVATIVES_ONLY = frozenset({Kind.LIQUIDATION, Kind.MARK_PRICE, Kind.FUNDING})
 """Kinds that spot pairs do not have."""
 
@@ -65,7 +69,8 @@ class KlineUpdate:
 
 Data = (
     KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Funding | Liquidation
-)
+    | OpenInterest
+)  # fmt: skip
 """What the core takes."""
 
 

@@ -19,6 +19,7 @@ from ..model import (
 from ..push.fanout import history
 from ..push.fanout.topics import Topic
 from ..push.session import SessionContext
+from .passing import Passing
 
 
 class Listing(Protocol):
@@ -40,13 +41,15 @@ class Listing(Protocol):
 class MarketData:
     """One venue as its dialect sees it.  ``simulated``: what it says is made up.
 
-    ``simulated_ok``: such data is served all the same."""
+    ``simulated_ok``: such data is served all the same.  ``passing``: what goes to the exchange as
+    it is; None: nothing does."""
 
     venue: str
     context: SessionContext
     listing: Callable[[str], Listing]
     simulated: bool = False
     simulated_ok: bool = False
+    passing: Passing | None = None
 
     @property
     def withheld(self) -> bool:

@@ -51,6 +51,13 @@ class QuietVoice:
 
 
 POLICY = 1008
+_PART = "\n"
+"""No stream has it in its name."""
+
+
+def _public(subscription: Subscription) -> str:
+    """What the client calls it."""
+    return subscription.name.partition(_PART)[0]
 
 
 class DialectSession:
@@ -123,22 +130,30 @@ class DialectSession:
     @property
     def names(self) -> list[str]:
         """The streams that the client has, in the order of their subscription."""
-        return [subscription.name for subscription in self._sender.subscriptions.values()]
+        return list(dict.fromkeys(map(_public, self._sender.subscriptions.values())))
 
     def reply(self, text: str) -> None:
         """An answer, behind what waits already."""
         self._sender.reply(text)
 
-    def subscribe(self, name: str, topic: Topic, target: Target, form: StreamForm) -> None:
-        """From now on the client gets the topic's messages in this form; again, in another."""
+    def subscribe(
+        self, name: str, topic: Topic, target: Target, form: StreamForm, part: str = ""
+    ) -> None:
+        """From now on the client gets the topic's messages in this form; again, in another.
+        ``part``: which of the topics that one stream is made of."""
         request = Subscribe(target, None, None, None)
-        self._sender.subscribe(Subscription(self._sender, topic, request, form, name))
+        own = f"{name}{_PART}{part}" if part else name
+        self._sender.subscribe(Subscription(self._sender, topic, request, form, own))
 
     def unsubscribe(self, name: str) -> bool:
         """False: there was no such stream."""
-        return self._sender.unsubscribe(name)
+        held = self._sender.subscriptions
+        found = [at for at, subscription in held.items() if _public(subscription) == name]
+        for at in found:
+            self._sender.unsubscribe(at)
+        return bool(found)
 
     def reform(self, change: Callable[[str], StreamForm | None]) -> None:
         """Give streams, by name, another form; None: it stays."""
         for subscription in self._sender.subscriptions.values():
-            subscription.form = change(subscription.name) or subscription.form
+            subscription.form = change(_public(subscription)) or subscription.form

@@ -19,6 +19,7 @@ from ..client.messages import (
     CandleUpdate,
     LiquidationUpdate,
     MarkPriceUpdate,
+    OpenInterestUpdate,
     Origin,
     StreamStatus,
     TickerUpdate,
@@ -34,6 +35,7 @@ from ..model import (
     KlineMessage,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Series,
     StatusMessage,
     StreamKey,
@@ -48,6 +50,7 @@ FeedMessage = (
     | BboUpdate
     | MarkPriceUpdate
     | LiquidationUpdate
+    | OpenInterestUpdate
     | StreamStatus
 )
 """The messages of :mod:`trio_feed.client`, so that a program may be moved from one to the other."""
@@ -156,7 +159,8 @@ def _is_whole(message: FeedMessage) -> bool:
     """The next state says everything that this one says."""
     if isinstance(message, CandleUpdate):
         return message.kind is UpdateKind.REALTIME
-    return isinstance(message, TickerUpdate | BookUpdate | BboUpdate | MarkPriceUpdate)
+    whole = TickerUpdate | BookUpdate | BboUpdate | MarkPriceUpdate | OpenInterestUpdate
+    return isinstance(message, whole)
 
 
 def _subscribed(key: StreamKey) -> Subscribed:
@@ -181,6 +185,8 @@ def _converted(published: Published) -> FeedMessage:
         return MarkPriceUpdate(stream, data, origin)
     if isinstance(data, Liquidation):
         return LiquidationUpdate(stream, data, origin)
+    if isinstance(data, OpenInterest):
+        return OpenInterestUpdate(stream, data, origin)
     return TradeUpdate(stream, data, origin)
 
 

@@ -115,7 +115,8 @@ async def feed(
 
     ``intervals``: of candles, ``1m`` or ``m1``; what the venue does not offer is made of its trades
     or minutes.  ``channels``: ``trade``, ``ticker``, ``book``, ``bbo``, ``mark_price``,
-    ``liquidation``.  ``proxy``: a URL, a table, or a list of both that is a chain; nothing goes
+    ``liquidation``, ``open_interest``.
+    ``proxy``: a URL, a table, or a list of both that is a chain; nothing goes
     around it.  None: direct, or with ``proxy_from_env`` as HTTPS_PROXY, ALL_PROXY and NO_PROXY say.
     ``history``: so many closed candles are fetched: the last 99 come first, all are in
     :meth:`Feed.history`.  ``statuses``: what became stale, repaired or is unrepairable comes among

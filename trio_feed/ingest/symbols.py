@@ -4,11 +4,12 @@ import structlog
 
 from ..bus.base import Publisher
 from ..core.channels import CHANNELS, kinds_of
-from ..core.streams import DERIVATIVES_ONLY
+from ..core.streams import DERIVATIVES_ONLY, POLLED
 from ..model import Channel, Instrument
 from ..settings import ExchangeSettings
 from ..venues import Instruments, Kind, Stream, Venue
 from .driver import EVERY, Driver
+from .polls import is_polled, polled_stream
 from .rules import problem_of
 
 _UNSEEN = "the venue has no list of symbols, and nothing of this one has come yet"
@@ -36,7 +37,7 @@ class WantedSymbols:
         streams: dict[Stream, None] = {}
         for symbol in self._settings.symbols:
             streams.update(dict.fromkeys(self._use(table, symbol)))
-        return list(streams)
+        return [stream for stream in streams if stream.kind not in POLLED]
 
     def awaited(self, table: Instruments) -> bool:
         """A symbol that is wanted does not trade (yet, or at the moment)."""
@@ -81,5 +82,11 @@ class WantedSymbols:
             for kind in kinds_of(channel, venue.KINDS, venue.TRADE_KIND)
         )
         spot = instrument.kind == "spot"
-        kinds = (kind for kind in kinds if not (spot and kind in DERIVATIVES_ONLY))
-        return streams + [venue.stream(kind, instrument) for kind in kinds]
+        for kind in kinds:
+            if spot and kind in DERIVATIVES_ONLY:
+                continue
+            if kind not in POLLED:
+                streams.append(venue.stream(kind, instrument))
+            elif is_polled(venue, kind, instrument):
+                streams.append(polled_stream(kind, instrument))
+        return streams

@@ -28,7 +28,7 @@ from ..core.opening import End
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
-from ..model import Series, StreamKey
+from ..model import Channel, Series, StreamKey
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
 from ..net.rest import RestClient
@@ -37,7 +37,7 @@ from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
 from ..supervise import Backoff
 from ..venues import AnyInstrument, Instruments, Venue
-from ..venues.base import ChainVenue
+from ..venues.base import ChainVenue, OpenInterestVenue
 from . import instruments
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
@@ -45,6 +45,7 @@ from .driver import EVERY, Driver
 from .fed import FedInstruments
 from .fetcher import Fetcher
 from .newcomers import Newcomers
+from .polls import OpenInterestPoll
 from .pool import Pool
 from .processor import Processor
 from .readiness import why_not_ready
@@ -129,10 +130,19 @@ class VenueFeed:
         """Everything that one can subscribe to."""
         return self.driver.stream_keys()
 
+    @property
+    def rest(self) -> RestClient | None:
+        """What asks the venue, while it is open."""
+        return self._clients.rest
+
+    @property
+    def route(self) -> Route:
+        """Its way out."""
+        return self._route
+
     def instruments(self) -> FedInstruments:
         """Those that are fed, as far as the venue's list is known."""
-        table = Instruments() if self._table is None else self._table
-        return FedInstruments(table, self.driver.engines)
+        return FedInstruments(self._listed(), self.driver.engines)
 
     def proxies(self) -> list[ProxySample]:
         """A snapshot for the metrics."""
@@ -255,9 +265,19 @@ class VenueFeed:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
                     nursery.start_soon(fetcher.work, name=f"{name} fetcher {number}")
+                if Channel.OPEN_INTEREST in self.settings.channels and isinstance(
+                    self.venue, OpenInterestVenue
+                ):
+                    poll = OpenInterestPoll(
+                        self.venue, self.driver, rest, self._listed, self._metrics
+                    )
+                    nursery.start_soon(poll.run, name=f"{name} open interest")
                 nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
+
+    def _listed(self) -> Instruments:
+        return Instruments() if self._table is None else self._table
 
     async def _open_chain(self, stack: AsyncExitStack) -> "ChainFeed | None":
         """The repair of a venue that can be repaired."""

@@ -5,7 +5,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from .candles import Kline, Series, Source
-from .market import BookTop, Level, Liquidation, MarkPrice, Price, Ticker, Trade
+from .market import BookTop, Level, Liquidation, MarkPrice, OpenInterest, Price, Ticker, Trade
 
 
 class Channel(StrEnum):
@@ -19,6 +19,8 @@ class Channel(StrEnum):
     """Best bid and offer."""
     MARK_PRICE = "mark_price"
     LIQUIDATION = "liquidation"
+    OPEN_INTEREST = "open_interest"
+    """Asked for by REST again and again."""
 
 
 @frozen(order=True)
@@ -55,7 +57,7 @@ class ChannelMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
     key: ChannelKey
-    data: Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation
+    data: Ticker | Trade | Price | BookView | BookTop | MarkPrice | Liquidation | OpenInterest
     source: Source
     epoch: int
     offset: int

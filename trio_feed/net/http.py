@@ -11,13 +11,13 @@ Nothing of an answer is acted on here: no cookies, no redirects, and its body st
 
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import httpcore
 import httpx
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from ..environment import mono
 from ..errors import RestError, TunnelError
@@ -66,6 +66,17 @@ class Response:
     received: Mono
 
 
+@frozen
+class Passed:
+    """A client's request and then its answer, as they are: ``fields`` are the header fields in
+    order, with those of the hop left out.  ``status`` is the answer's."""
+
+    fields: Sequence[tuple[bytes, bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
+    status: int = 0
+    received: Mono = Mono(0.0)
+
+
 class HttpPool:
     """The connections to one host that leave by one exit.  The caller closes it."""
 
@@ -77,6 +88,7 @@ class HttpPool:
             keepalive_expiry=_KEEPALIVE_S,
             network_backend=_Network(route, exit_),
         )
+        self._pool = pool
         self._client = httpx.AsyncClient(
             transport=_Transport(pool),
             headers={"User-Agent": "trio_feed", "Accept-Encoding": "gzip", **headers},
@@ -100,6 +112,42 @@ class HttpPool:
         except _FOREIGN as error:
             problem = " ".join(str(error).split())[:200] or type(error).__name__
             raise RestError(f"{request.where}: {problem}") from None
+
+    async def pass_on(self, method: str, target: bytes, asked: Passed) -> Passed:
+        """One request as it is, with nothing of ours but ``Host``, and its whole answer, packed as
+        it came.  Only a GET may be sent twice.  Raises TunnelError where nothing was sent,
+        RestError (without a word of the request) where that is not known."""
+        try:
+            try:
+                return await self._pass_on(method, target, asked)
+            except httpcore.RemoteProtocolError:
+                if method != "GET":
+                    raise
+                return await self._pass_on(method, target, asked)
+        except _FOREIGN as error:
+            raise RestError(f"no whole answer came ({type(error).__name__})") from None
+
+    async def _pass_on(self, method: str, target: bytes, asked: Passed) -> Passed:
+        url = self._url
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=method,
+                url=httpcore.URL(
+                    scheme=b"https" if url.tls else b"http",
+                    host=url.host.encode("ascii"),
+                    port=url.port,
+                    target=target,
+                ),
+                headers=[(b"Host", url.host_header.encode("ascii")), *asked.fields],
+                content=_Sent(asked.body),
+            )
+        )
+        received = mono()
+        try:
+            body = b"".join([part async for part in answer.aiter_stream()])
+        finally:
+            await answer.aclose()
+        return Passed(answer.headers, body, answer.status, received)
 
     async def _send(self, request: Request) -> Response:
         url, sent = self._url, mono()

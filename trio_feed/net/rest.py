@@ -26,7 +26,7 @@ from ..model.escapes import with_whole_characters
 from ..rest_dialects import MALFORMED, MOST_WEIGHT, HttpDialect, Limited, Refusal, RestDialect
 from ..telemetry import Spans
 from .budgets import Weights
-from .http import HttpPool, Request, Response, unpack
+from .http import HttpPool, Passed, Request, Response, unpack
 from .limits import LONGEST_BAN_S, LONGEST_PAUSE_S, status_hint
 from .route import Exit, Route
 from .urls import RestUrl
@@ -119,6 +119,7 @@ class RestClient:
         self._url, self._route, self._settings, self._stack = url, route, settings, stack
         self._weights, self._dialect = settings.weights, settings.dialect
         self._pools: dict[Exit, HttpPool] = {}
+        self._passing: dict[Exit, HttpPool] = {}  # apart, so that clients keep nobody from asking
         self._odd_again: dict[str, Mono] = {}
         self.problem = ""
 
@@ -142,6 +143,46 @@ class RestClient:
         """
         request = Request(f"{self._url.host} {name}", "POST", self._url.itself, body)
         return await self._answer(request, weight)
+
+    async def pass_on(self, method: str, target: bytes, asked: Passed, *, weight: int) -> Passed:
+        """A client's own request (``target``: below the base URL, as the client wrote it) and the
+        answer, of any status; its 429 and 418 count for everybody who asks this exchange.
+
+        It waits for no budget.  Raises RateLimited (nothing was sent; ``until``: when there is
+        room), TunnelError (nothing was sent), RestError: nobody knows whether it arrived.
+        """
+        target = self._url.path.rstrip("/").encode("ascii") + target
+
+        async def admit(exit_: Exit, _still: Callable[[], bool]) -> bool:
+            self._refuse_while_banned()
+            now = mono()
+            if delay_s := self._weights.at(exit_.name).delay_s(weight, now):
+                problem = f"{self._url.host}: the budget has no room for {delay_s:.0f} s"
+                raise RateLimited(problem, now + delay_s)
+            return True
+
+        async def use(exit_: Exit) -> tuple[Exit, Passed]:
+            pool = self._pool(self._passing, exit_, {})
+            try:
+                with trio.fail_after(self._settings.timeout_s):
+                    return exit_, await pool.pass_on(method, target, asked)
+            except trio.TooSlowError:
+                problem = f"no answer within {self._settings.timeout_s:g} s"
+                raise RestError(problem) from None
+
+        exit_, answer = await self._route.by_exits(
+            self._url.host, self._url.port, tls=self._url.tls, use=use, admit=admit
+        )
+        headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in answer.fields}
+        dialect, status, body = self._dialect, answer.status, answer.body
+        self._count(exit_, self._read("weight", lambda: dialect.used_weight(headers), None))
+        limited = self._read("limit", lambda: dialect.limited(status, headers, body), None)
+        if limited is not None:
+            date_ms = self._read("date", lambda: _date_ms(headers), None)
+            response = Response(status, headers, body, answer.received, answer.received)
+            self._banned(limited, response, date_ms, f"{self._url.host} (passed on)")
+        # Its other refusals are the client's: a 403 may be about what it sent, not about our exit.
+        return answer
 
     async def _answer(self, request: Request, weight: int) -> Answer:
         began, result = mono(), "cancelled"
@@ -192,17 +233,22 @@ class RestClient:
 
     async def _ask(self, exit_: Exit, request: Request) -> Response:
         """One request by one exit, and its whole answer."""
-        if exit_ not in self._pools:
-            pool = HttpPool(self._url, self._route, exit_, self._settings.headers)
-            self._pools[exit_] = pool
-            self._stack.push_async_callback(pool.aclose)
+        pool = self._pool(self._pools, exit_, self._settings.headers)
         try:
             with trio.fail_after(self._settings.timeout_s):
-                return await self._pools[exit_].send(request)
+                return await pool.send(request)
         except trio.TooSlowError:
             problem = f"{request.where}: no answer within {self._settings.timeout_s:g} s"
             self._route.blame_exit(exit_, TunnelTimeout(problem, "TLS handshake"))  # or behind it
             raise RestError(problem) from None
+
+    def _pool(
+        self, pools: dict[Exit, HttpPool], exit_: Exit, headers: Mapping[str, str]
+    ) -> HttpPool:
+        if exit_ not in pools:
+            pools[exit_] = HttpPool(self._url, self._route, exit_, headers)
+            self._stack.push_async_callback(pools[exit_].aclose)
+        return pools[exit_]
 
     def _read(self, part: str, read: Callable[[], _T], otherwise: _T) -> _T:
         """The edge where text of the remote is parsed: what cannot be read is ``otherwise``."""

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from attrs import evolve, frozen
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.routing import Mount as StarletteMount
@@ -13,7 +13,7 @@ from starlette.routing import Mount as StarletteMount
 from .edge.error_boundary import ClientGone
 from .edge.turns import asker_at
 from .edge.work import Busy, WorkGate
-from .mounts import Answerer, Conversation, Mount, Opening, Question, Reply, Work
+from .mounts import Answerer, Conversation, Errand, Mount, Opening, Question, Reply, Work
 
 
 def opened_at(
@@ -25,7 +25,8 @@ def opened_at(
     for socket in mount.sockets:
         stem, any_rest, _ = socket.path.partition("*")
         if path == stem or (any_rest and path.startswith(stem)):
-            asked = evolve(question, rest=path.removeprefix(stem))
+            target = question.target.removeprefix(prefix.encode())
+            asked = evolve(question, rest=path.removeprefix(stem), target=target)
             refusal = socket.refusal(asked)
             if refusal is None:
                 return partial(_opened, socket.open, asked)
@@ -54,6 +55,10 @@ class MountedRoutes:
     def at_root(self) -> list[BaseRoute]:
         """For a bind of its own."""
         found: list[BaseRoute] = [
+            Route(path, partial(self._run_errand, errand), methods=[method])
+            for (method, path), errand in self.mount.errands.items()
+        ]
+        found += [
             Route(path, partial(self._answer, answerer), methods=["GET"])
             for path, answerer in self.mount.answers.items()
         ]
@@ -67,6 +72,14 @@ class MountedRoutes:
             reply = work if isinstance(work, Reply) else await self._in_turn(request, work)
         except Busy as busy:
             reply = self.mount.busy(busy)
+        return self._response(reply, request)
+
+    async def _run_errand(self, errand: Errand, request: Request) -> Response:
+        found = errand(_question(request))
+        try:
+            reply = found if isinstance(found, Reply) else await found(await request.body())
+        except ClientDisconnect:
+            reply = Reply(status=400)
         return self._response(reply, request)
 
     async def _in_turn(self, request: Request, work: Work) -> Reply:
@@ -87,14 +100,25 @@ class MountedRoutes:
     def _response(self, reply: Reply, connection: HTTPConnection) -> Response:
         host = connection.client.host if connection.client else ""
         headers: Mapping[str, str] = {**self.mount.headers(host), **reply.headers}
-        return Response(reply.body, reply.status, headers, reply.media_type)
+        if reply.fields is None:
+            return Response(reply.body, reply.status, headers, reply.media_type)
+        response = Response(reply.body, reply.status)
+        response.raw_headers += reply.fields
+        return response
 
 
 def _question(connection: HTTPConnection) -> Question:
+    scope = connection.scope
+    target: bytes = scope.get("raw_path", b"")
+    target = target.removeprefix(scope.get("root_path", "").encode())
+    query: bytes = scope.get("query_string", b"")
     return Question(
         connection.url.path,
         connection.path_params.get("rest", ""),
         connection.query_params.multi_items(),
         dict(connection.headers.items()),
         connection.client.host if connection.client else "",
+        scope["method"],
+        target + b"?" + query if query else target,
+        scope["headers"],
     )

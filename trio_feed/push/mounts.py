@@ -7,7 +7,7 @@ farewells) is done by :mod:`.app` and :mod:`.mounted` for all of them.  Pure val
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .edge.question import Question, Reply
 from .edge.websocket import NOTHING_AHEAD, Inbox
@@ -18,7 +18,8 @@ from .fanout.waiting import Account
 from .session import Receive
 
 __all__ = [
-    "Answerer", "Conversation", "Mount", "Opening", "Question", "Reply", "SocketPath", "Work",
+    "Answerer", "Conversation", "Errand", "Mount", "Opening", "Question", "Reply", "SocketPath",
+    "Work",
 ]  # fmt: skip
 
 
@@ -83,6 +84,11 @@ Answerer = Callable[[Question], Work | Reply]
 """Checks a question at once: a Reply needs no turn at the work gate."""
 
 
+Errand = Callable[[Question], "Reply | Callable[[bytes], Awaitable[Reply]]"]
+"""Checks a question at once; what it returns is given the body and asks somebody else, so that no
+turn at the work gate is held meanwhile: it bounds itself."""
+
+
 @frozen
 class SocketPath:
     """``path`` ends in ``/*`` where anything may follow.  ``refusal``: why a client that opens it
@@ -106,3 +112,5 @@ class Mount:
     busy: Callable[[Busy], Reply]
     no_route: Callable[[Question, int], Reply]
     headers: Callable[[str], Mapping[str, str]] = lambda _host: {}
+    errands: Mapping[tuple[str, str], Errand] = field(factory=dict)
+    """By method and path; before ``answers``."""

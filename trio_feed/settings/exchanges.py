@@ -154,6 +154,8 @@ class ExchangeSettings:
     """Candles rolled up from the 1m candles, 3m to 1M; for what a venue does not offer."""
     channels: tuple[Channel, ...] = (Channel.KLINE, Channel.TRADE)
     """What clients can subscribe to, as far as the venue has it."""
+    open_interest_s: float = field(default=30.0, validator=_between(1, 86400))
+    """Channel open_interest: each symbol is asked for it this often, as the budget allows."""
     book_levels: int = field(default=20, validator=_between(1, 1000))
     """Levels a side that a book message shows."""
     close: Literal["exchange", "proven"] = "exchange"

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from attrs import frozen
 
 from ..core.streams import BookRule, Data, Kind, Stream, TradeIds
-from ..model import BookUpdate, Instrument, Interval, Kline, Trade
+from ..model import BookUpdate, Instrument, Interval, Kline, OpenInterest, Trade
 from ..rest_dialects import RestDialect
 from ..transactions import Answer, Question, Transaction
 from .instruments import Instruments
@@ -114,12 +114,23 @@ class ChainVenue(Protocol):
     def parse_answer(self, question: Question, body: bytes, instruments: Instruments) -> Answer: ...
 
 
+@runtime_checkable
+class OpenInterestVenue(Protocol):
+    """A venue that is asked for open interest; ``question`` None: of this instrument there is none.
+    ``parse_open_interest`` raises BadMessage."""
+
+    def open_interest_question(self, instrument: Instrument) -> RestQuestion | None: ...
+
+    def parse_open_interest(self, body: bytes, instrument: Instrument) -> OpenInterest: ...
+
+
 class Venue(Protocol):
     """A venue module.
 
     ``INTERVALS`` are the candles it streams and answers by REST.  ``KINDS`` are the streams it
-    has; ``stream`` raises ValueError for another, so that a stream of unknown kind is refused
-    before anything is dialled.  ``BOOK_RULE`` None: no books.  ``LISTED`` False: it has no list of
+    has, and what it is asked for again and again (:data:`.POLLED`); ``stream`` raises ValueError
+    for another than these streams, so that one of unknown kind is refused before anything is
+    dialled.  ``BOOK_RULE`` None: no books.  ``LISTED`` False: it has no list of
     instruments, any symbol goes.  ``parse`` and the ``parse_*`` raise BadMessage only; those that
     read lists return :class:`Rows`, with the rows that cannot be read beside the others.
     """

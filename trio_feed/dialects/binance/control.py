@@ -143,7 +143,9 @@ class BinanceControl:
 
     def _subscribe(self, found: Found) -> None:
         form = self.streams.form(found, wrapped=self.combined)
-        self.session.subscribe(found.name, found.topic, found.target, form)
+        for part in found.parts or (found,):
+            own = part.target.symbol if found.parts else ""
+            self.session.subscribe(found.name, part.topic, part.target, form, own)
 
     def _set(self, params: list[Any]) -> None:
         _property(params, 2)

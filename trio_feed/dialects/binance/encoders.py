@@ -20,6 +20,7 @@ from ...model import (
     Level,
     Liquidation,
     MarkPrice,
+    OpenInterest,
     Ticker,
     Trade,
     plain,
@@ -270,15 +271,22 @@ def premium_index(symbol: str, m: MarkPrice) -> str:
     )
 
 
-def force_order(symbol: str, f: Liquidation, sent_ms: int) -> str:
-    """``forceOrder``; liquidations are limit orders that are filled or killed, and what is told of
-    one is its last state (the page's own words), so these fields are the same in each."""
+def open_interest(symbol: str, i: OpenInterest) -> str:
+    """``openInterest`` of REST."""
+    return f'{{"openInterest":"{plain(i.amount)}","symbol":{quote(symbol)},"time":{i.time_ms}}}'
+
+
+def force_order(symbol: str, f: Liquidation, sent_ms: int, *, wide: bool = False) -> str:
+    """``forceOrder``; ``wide``: of ``!forceOrder@arr``.  Liquidations are limit orders that are
+    filled or killed, and what is told of one is its last state (the page's own words), so these
+    fields are the same in each."""
     size = plain(f.quantity)
+    tail = f',"ps":{quote(symbol)},"st":{_UM}' if wide else ""
     return (
         f'{{"e":"forceOrder","E":{sent_ms},"o":{{"s":{quote(symbol)},'
         f'"S":"{"SELL" if f.sold else "BUY"}","o":"LIMIT","f":"IOC","q":"{size}",'
         f'"p":"{plain(f.price)}","ap":"{plain(f.average_price)}","X":"FILLED","l":"{size}",'
-        f'"z":"{size}","T":{f.time_ms}}},"ps":{quote(symbol)},"st":{_UM}}}'
+        f'"z":"{size}","T":{f.time_ms}}}{tail}}}'
     )
 
 

@@ -1,11 +1,13 @@
 """Binance's REST errors: ``{"code":-1121,"msg":".."}``.  Texts as of dialect-facts, section 1."""
 
+from collections.abc import Callable
 from math import ceil
 
 import msgspec
 
 from ...push.edge.work import Busy
 from ...push.mounts import Question, Reply
+from .profile import Profile
 
 UNSUPPORTED = -1020
 
@@ -30,10 +32,50 @@ def busy(problem: Busy) -> Reply:
     return error(-1003, text, 429, Retry_After=str(ceil(problem.retry_after_s)))
 
 
-def no_route(question: Question, status: int) -> Reply:
+def no_route(profile: Profile) -> Callable[[Question, int], Reply]:
     """What is not served: orders and accounts, data that is not kept here, unknown paths."""
-    path = question.path[:100]
-    return error(UNSUPPORTED, f"This operation is not supported. (trio_feed: {path})", status)
+
+    def refusal(question: Question, status: int) -> Reply:
+        path = question.path.removeprefix(profile.prefix)
+        return not_passed(profile, question.method, path, status)
+
+    return refusal
+
+
+def not_passed(profile: Profile, method: str, path: str, status: int = 404) -> Reply:
+    """It would go to the exchange as it is, if the settings said so."""
+    named = f"{method} {path[:100]}"
+    setting = f"dialects.{profile.venue}.passthrough = ['{named}']"
+    problem = f"trio_feed does not serve {named}; {setting} passes it on to the exchange"
+    return error(UNSUPPORTED, f"This operation is not supported. ({problem})", status)
+
+
+class Signed:
+    """What the client of a signed question hears of us: see :class:`..passing.Words`.
+
+    The texts are the exchange's own, but that of 503, where it documents none."""
+
+    def no_room(self, after_s: int) -> Reply:
+        text = (
+            f"Too much request weight used; trio_feed has no room for {after_s} s. Please use "
+            "WebSocket Streams for live updates to avoid polling the API."
+        )
+        return error(-1003, text, 429, Retry_After=str(after_s))
+
+    def not_sent(self, problem: str) -> Reply:
+        text = f"Internal error; unable to process your request. Not sent: {problem}"
+        return error(-1001, text, 503)
+
+    def unknown(self) -> Reply:
+        text = "Timeout waiting for response from backend server. Send status unknown; "
+        return error(-1007, f"{text}execution status unknown.", 504)
+
+    def not_let_in(self, problem: str) -> Reply:
+        text = f"Invalid API-key, IP, or permissions for action. (trio_feed: {problem})"
+        return error(-2015, text, 401)
+
+    def too_large(self) -> Reply:
+        return error(-1000, "An unknown error occurred while processing the request. (413)", 413)
 
 
 def simulated(venue: str) -> Reply:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 import structlog
 import trio
 
-from ...push.mounts import Mount, Opening, Question, Reply, SocketPath
+from ...push.mounts import Conversation, Mount, Opening, Question, Reply, SocketPath
 from ..market import MarketData
 from ..session import DialectSession
 from . import errors
 from .control import BinanceControl
 from .profile import Profile
 from .rest import answers
+from .signed import AccountSockets, account_path, weight_of
 from .streams import Streams
 from .weight import UsedWeight
 
@@ -22,43 +23,55 @@ SIMULATED = {"X-Trio-Feed-Source": "simulated"}
 
 def binance_mount(profile: Profile, market: MarketData) -> Mount:
     """``/ws``, ``/ws/<stream>/<stream>``, ``/stream?streams=``, behind each path of the market."""
-    streams, used = Streams(profile, market), UsedWeight()
+    streams, used, passing = Streams(profile, market), UsedWeight(), market.passing
 
     def headers(host: str) -> Mapping[str, str]:
         label = SIMULATED if market.simulated else {}
         return {"x-mbx-used-weight-1m": str(used.of(host, market.context.now_ms())), **label}
 
-    sockets = []
+    accounts = AccountSockets(profile, market)
+    api = profile.api_socket
+    sockets = [
+        SocketPath(
+            api,
+            lambda opening, question: accounts.open(opening, question, api),
+            lambda question: accounts.refusal(question, api),
+        )
+    ]
     for path in profile.paths:
         for combined, base in ((False, f"{path}/ws"), (True, f"{path}/stream")):
-            make = _opener(streams, combined=combined)
-            sockets += [SocketPath(base, make, _refusal(market))]
-            sockets += [SocketPath(f"{base}/*", make, _refusal(market))]
+            make, refusal = _opener(streams, accounts, combined=combined), _refusal(accounts)
+            sockets += [SocketPath(base, make, refusal), SocketPath(f"{base}/*", make, refusal)]
     return Mount(
         profile.prefix,
         answers(profile, market, used),
         sockets,
         errors.busy,
-        errors.no_route,
+        errors.no_route(profile),
         headers,
+        {} if passing is None or market.withheld else passing.errands(errors.Signed(), weight_of),
     )
 
 
-def _refusal(market: MarketData) -> Callable[[Question], Reply | None]:
+def _refusal(accounts: AccountSockets) -> Callable[[Question], Reply | None]:
     def refusal(question: Question) -> Reply | None:
-        if market.withheld:
-            return errors.simulated(market.venue)
-        if any(name == "listenKey" for name, _ in question.query):  # events of an account
-            return errors.error(-1125, "This listenKey does not exist.")
-        return None
+        path = account_path(question)
+        if path is not None:
+            return accounts.refusal(question, path)
+        return errors.simulated(accounts.market.venue) if accounts.market.withheld else None
 
     return refusal
 
 
-def _opener(streams: Streams, *, combined: bool) -> Callable[[Opening, Question], DialectSession]:
+def _opener(
+    streams: Streams, accounts: AccountSockets, *, combined: bool
+) -> Callable[[Opening, Question], Conversation]:
     market = streams.market
 
-    def make(opening: Opening, question: Question) -> DialectSession:
+    def make(opening: Opening, question: Question) -> Conversation:
+        path = account_path(question)
+        if path is not None:
+            return accounts.open(opening, question, path)
         listed = [names for key, names in question.query if key == "streams"]
         names = [name for each in [question.rest, *listed] for name in each.split("/") if name]
         if market.simulated:

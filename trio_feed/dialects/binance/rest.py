@@ -10,12 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import frozen
 
 from ...errors import StoreError
-from ...model import BookTop, Channel, Instrument, Interval, MarkPrice, Ticker, Trade, plain
+from ...model import (
+    BookTop,
+    Channel,
+    Instrument,
+    Interval,
+    MarkPrice,
+    OpenInterest,
+    Ticker,
+    Trade,
+    plain,
+)
 from ...push.fanout.topics import Topic
 from ...push.mounts import Answerer, Question, Reply, Work
 from ...push.protocol import quote
 from ..market import MarketData
-from . import encoders, errors
+from . import encoders, errors, rest_windows
 from .depth import number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
@@ -49,8 +59,11 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
     }
     if spot:
         table["uiKlines"] = table["klines"]
+        table["avgPrice"] = (2, rest.average_price)
+        table["ticker"] = (4, rest.window)
     else:
         table["continuousKlines"] = (0, rest.continuous)
+        table["openInterest"] = (1, rest.open_interest)
         table["premiumIndex"] = (1, rest.premium_index)
     found = {f"{profile.api}/{name}": row for name, row in table.items()}
     if not spot:
@@ -199,6 +212,17 @@ class _Rest:
 
         return self._each(parameters, write)
 
+    def window(self, parameters: Parameters) -> Work:
+        """Of a rolling window of minutes."""
+        wanted = self._wanted(parameters)
+        if wanted is None:
+            parameters.mandatory("symbol")
+        return rest_windows.tickers(self.market, parameters, wanted or ())
+
+    def average_price(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        return rest_windows.average_price(self.market, instrument)
+
     def price(self, parameters: Parameters) -> Work:
         def write(instrument: Instrument) -> str | None:
             for channel in (Channel.TRADE, Channel.TICKER):
@@ -228,6 +252,18 @@ class _Rest:
             if last is None or not isinstance(last.data, MarkPrice):
                 return None
             return encoders.premium_index(instrument.native, last.data)
+
+        return self._each(parameters, write)
+
+    def open_interest(self, parameters: Parameters) -> Work:
+        instrument = self._instrument(parameters.mandatory("symbol"))
+        self._topic(instrument, Channel.OPEN_INTEREST)
+
+        def write(instrument: Instrument) -> str | None:
+            last = self.market.latest(instrument.symbol, Channel.OPEN_INTEREST)
+            if last is None or not isinstance(last.data, OpenInterest):
+                return None
+            return encoders.open_interest(instrument.native, last.data)
 
         return self._each(parameters, write)
 

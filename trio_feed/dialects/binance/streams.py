@@ -7,10 +7,11 @@ once for all of them.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from ...model import BookView, Channel, ChannelMessage, Interval, KlineMessage, Source, Ticker
 from ...push.fanout.encoded import EncodedMessage, StreamForm
@@ -18,9 +19,10 @@ from ...push.fanout.frames import text_frame
 from ...push.fanout.topics import Topic
 from ...push.protocol import Target, quote
 from ..market import MarketData
-from . import encoders
+from . import encoders, windows
 from .depth import DepthChanges, number_of
 from .profile import Profile
+from .wide import WIDE, Wide, WideForm
 
 _INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
 _NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
@@ -65,6 +67,9 @@ class Found:
     target: Target
     make: Callable[[], Encode]
     conflates: bool = True
+    parts: tuple["Found", ...] = ()
+    """Of a stream of the whole market: each symbol's own."""
+    every_ms: int | None = None
 
 
 @frozen
@@ -83,10 +88,13 @@ class Streams:
 
     def __init__(self, profile: Profile, market: MarketData) -> None:
         self.profile, self.market = profile, market
-        self._forms: WeakValueDictionary[tuple[str, bool], BinanceForm] = WeakValueDictionary()
+        self._forms: WeakValueDictionary[tuple[str, bool], StreamForm] = WeakValueDictionary()
 
     def find(self, name: str) -> Found | str:
         """The stream with this name; in words why there is none."""
+        wide = WIDE.get(name)
+        if wide is not None and (wide.spot if self.profile.spot else wide.futures):
+            return self._wide(name, wide)
         match = _NAME.fullmatch(name)
         if match is None:
             return "no stream of this market"
@@ -95,8 +103,10 @@ class Streams:
             return self._candles(name, lower, kind, rest)
         if kind == "depth" and (not rest or rest.startswith("@")):
             return self._changes(name, lower, rest)
-        row = KINDS.get(kind)
         spot = self.profile.spot
+        if spot and (kind == "avgPrice" or (kind == "ticker" and rest)):
+            return self._minutes(name, lower, kind, rest)
+        row = KINDS.get(kind)
         made = None if row is None else row.make(self, self._native(lower), rest)
         if row is None or made is None or not (row.spot if spot else row.futures):
             return "no stream of this market"
@@ -113,11 +123,59 @@ class Streams:
         form = self._forms.get(key)
         if form is None:
             head = f"{self.profile.venue} {found.name} {wrapped:d}".encode()
-            form = BinanceForm(
-                head, found.name, found.make(), wrapped, self.market.hides, found.conflates
-            )
+            hides = self.market.hides
+            if found.parts:
+                encoders = {part.target.symbol: part.make() for part in found.parts}
+                form = WideForm(head, found.name, encoders, found.every_ms, wrapped, hides)
+            else:
+                form = BinanceForm(head, found.name, found.make(), wrapped, hides, found.conflates)
             self._forms[key] = form
         return form
+
+    def _wide(self, name: str, wide: Wide) -> Found | str:
+        """Of the symbols that are fed now."""
+        found = [
+            self.find(f"{instrument.native.lower()}@{wide.stream}")
+            for instrument in self.market.instruments()
+        ]
+        parts = tuple(each for each in found if isinstance(each, Found))
+        if wide.stream == "forceOrder":  # with two fields more than the symbol's own
+            parts = tuple(evolve(part, make=_forced(self, part.target.symbol)) for part in parts)
+        if not parts:
+            venue = self.profile.venue
+            return f"no symbol has {wide.stream}: see exchanges.{venue}.symbols and .channels"
+        first = parts[0]
+        return Found(
+            name, first.topic, first.target, first.make, False, parts, every_ms=wide.every_ms
+        )
+
+    def _minutes(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
+        """What is made of our minutes: the average price, and windows as long as the minutes that
+        are at hand."""
+        length = rest.removeprefix("_")
+        minutes = windows.STREAMED.get(length) if kind == "ticker" else windows.AVERAGE_MINUTES
+        if minutes is None or (rest and kind == "avgPrice"):
+            return "no stream of this market"
+        symbol, native = self._symbol(lower), self._native(lower)
+        topic = self.market.topic(symbol, Interval.M1)
+        if topic is None:
+            return self._not_fed(symbol, "1m candles", "intervals")
+        if minutes > self.market.context.limits.history_rows:
+            return f"a window of {length} needs kline.history_data_limit = {minutes} or more"
+
+        def encode(encoded: EncodedMessage) -> str | None:
+            message = encoded.message
+            assert isinstance(message, KlineMessage), "the topic has candles"
+            if message.revision:
+                return None
+            recent = [each for each, _ in topic.stream.recent]
+            sent_ms = int(encoded.sent_ms)
+            if kind == "avgPrice":
+                return windows.streamed_average(native, recent, message.kline, sent_ms)
+            return windows.streamed(native, length, recent, message.kline, sent_ms)
+
+        target = Target(symbol, Channel.KLINE, Interval.M1, "1m", self.profile.venue)
+        return Found(name, topic, target, lambda: encode)
 
     def _candles(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
         interval = _INTERVALS.get(rest.removeprefix("_")) if rest.startswith("_") else None
@@ -153,6 +211,11 @@ class Streams:
         target = Target(symbol, Channel.BOOK, None, "", self.profile.venue)
         spot = self.profile.spot
         return Found(name, topic, target, lambda: DepthChanges(native, topic, spot), False)
+
+    def native_of(self, symbol: str) -> str:
+        """The venue's own name of a symbol that is fed."""
+        found = self.market.listing(self.market.venue).of_symbol(symbol)
+        return symbol if found is None else found.native
 
     def _symbol(self, lower: str) -> str:
         found = self.market.of_lower(lower)
@@ -265,6 +328,13 @@ def _depth(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | N
         return encoders.depth_update(native, bids, asks, last - 1, last, at_ms, last - 1)
 
     return lambda: encode
+
+
+def _forced(streams: Streams, symbol: str) -> Callable[[], Encode]:
+    write = partial(encoders.force_order, wide=True)
+    made = _plainly(write)(streams, streams.native_of(symbol), "")
+    assert made is not None, "there is nothing behind its name"
+    return made
 
 
 def _data(encoded: EncodedMessage) -> Any:

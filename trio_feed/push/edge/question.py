@@ -16,13 +16,22 @@ class Question:
     headers: Mapping[str, str] = field(factory=dict)
     host: str = ""
     """The client's IP address; empty: it has none."""
+    method: str = "GET"
+    """WS: it opens a WebSocket."""
+    target: bytes = field(default=b"", repr=False)
+    """Path, without a mount's prefix, and query as the client wrote them."""
+    fields: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    """Its header fields as they came."""
 
 
 @frozen
 class Reply:
-    """An HTTP response; ``body`` is JSON unless ``media_type`` says something else."""
+    """An HTTP response; ``body`` is JSON unless ``media_type`` says something else.
 
-    body: str = ""
+    ``fields``: these and no others are its header fields."""
+
+    body: str | bytes = ""
     status: int = 200
     headers: Mapping[str, str] = field(factory=dict)
     media_type: str = "application/json"
+    fields: Sequence[tuple[bytes, bytes]] | None = field(default=None, repr=False)

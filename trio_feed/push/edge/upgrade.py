@@ -20,6 +20,9 @@ def question_of(request: h11.Request, host: str) -> Question:
         query=parse_qsl(query, keep_blank_values=True),
         headers={name.decode("latin-1"): v.decode("latin-1") for name, v in request.headers},
         host=host,
+        method="WS",
+        target=request.target,
+        fields=list(request.headers.raw_items()),
     )
 
 
@@ -35,7 +38,7 @@ def switching(key: bytes, extensions: str | None) -> bytes:
 
 def denial(reply: Reply) -> bytes:
     """The response with which a WebSocket is not opened; the connection ends behind it."""
-    body = reply.body.encode()
+    body = reply.body.encode() if isinstance(reply.body, str) else reply.body
     fields = {
         **reply.headers,
         "Content-Type": reply.media_type,

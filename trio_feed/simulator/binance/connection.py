@@ -50,11 +50,14 @@ class BinanceConnection(Connection):
             if len(recent) > most and recent[-1] - recent[0] < 1.0:
                 self.close(1008, "Too many requests")
             elif incoming.kind == "pong":
-                self._last_pong = trio.current_time()
+                self._note_pong()
             elif incoming.kind == "text":
                 before = set(self.subscriptions.names)
                 self.queue.put(text_frame(self.subscriptions.handle(incoming.data).encode()))
                 self._subscribe(before)
+
+    def _note_pong(self) -> None:
+        self._last_pong = trio.current_time()
 
     def _subscribe(self, before: set[str]) -> None:
         """Pass on to the publisher what changed since ``before``."""

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ...settings import SimulatorSettings
 from ..machinery.publisher import Publisher, Source
@@ -17,6 +17,7 @@ from ..machinery.rest import front_end_page
 from ..machinery.server import MarketExchange
 from ..machinery.wire import Request, Response, WebSocketPeer, text_frame
 from ..market.market import Market
+from .accounts import AccountConnection, Accounts
 from .connection import BinanceConnection
 from .control import MAX_STREAMS, Subscriptions
 from .dialect import Dialect, MarketData, parse_stream
@@ -44,6 +45,7 @@ class _Route:
 class BinanceExchange(MarketExchange[BinanceConnection]):
     off_grid_candles = True
     data: MarketData
+    accounts: Accounts = field(factory=Accounts)
 
     def announce_shutdown(self) -> None:
         """Push ``serverShutdown`` to every open WebSocket, and close none."""
@@ -53,6 +55,8 @@ class BinanceExchange(MarketExchange[BinanceConnection]):
             connection.offer(text_frame(wrapped))
 
     def admit(self, request: Request) -> Response | Callable[[WebSocketPeer], BinanceConnection]:
+        if self.accounts.is_socket(request):
+            return self._account
         route = _route(request, self.data.dialect)
         if route is None:
             return front_end_page(404)
@@ -64,6 +68,10 @@ class BinanceExchange(MarketExchange[BinanceConnection]):
             return BinanceConnection(peer, self.publisher, self.data, route.path, asked)
 
         return connect
+
+    def _account(self, peer: WebSocketPeer) -> BinanceConnection:
+        none, own = Subscriptions(False, {}), self.accounts
+        return AccountConnection(peer, self.publisher, self.data, "", none, accounts=own)
 
 
 def _route(request: Request, dialect: Dialect) -> _Route | None:
@@ -99,4 +107,6 @@ def binance_exchange(
         return None if stream is None else source_of(data, stream, at_ms)
 
     publisher = Publisher(now_ms, make_source, market.delisted, combined)
-    return BinanceExchange(now_ms, faults, market, publisher, BinanceRest(faults, data), data)
+    accounts = Accounts()
+    rest = BinanceRest(faults, data, accounts)
+    return BinanceExchange(now_ms, faults, market, publisher, rest, data, accounts)

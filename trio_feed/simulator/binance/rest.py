@@ -10,15 +10,20 @@ from attrs import define, field
 
 from ..machinery.rest import RestEndpoint, front_end_page
 from ..machinery.wire import Request, Response
+from .accounts import Accounts
 from .dialect import MarketData
 from .payloads import encode
 from .query import BinanceError
 from .weight import Weight
 
+_SIGNED = 10
+"""The weight of each request of an account, about what they weigh."""
+
 
 @define
 class BinanceRest(RestEndpoint):
     data: MarketData
+    accounts: Accounts = field(factory=Accounts)
     _weight: Weight = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -35,6 +40,9 @@ class BinanceRest(RestEndpoint):
         status = self.faults.next_rest()
         if status is not None:
             return self._weight.refusal(status, now_ms) or front_end_page(status)
+        signed = self.accounts.answer(request, now_ms)
+        if signed is not None:
+            return self._weight.take(_SIGNED, now_ms) or signed
         endpoint = self.data.dialect.endpoints.get(request.path)
         if endpoint is None or request.method != "GET":
             what = f"Path {request.path}, Method {request.method} is invalid"

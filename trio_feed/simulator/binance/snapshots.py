@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ...model import plain
 from ..market.books import best_of
+from ..market.interest import held
 from .dialect import MarketData, Payload, Query, book_id
 from .payloads import day_row, rows
 from .query import BinanceError, integer, symbol_of
@@ -102,6 +103,17 @@ def premium_index(data: MarketData, query: Query, now_ms: int) -> object:
         }
 
     return _each(data, query, now_ms, one)
+
+
+def open_interest(data: MarketData, query: Query, now_ms: int) -> object:
+    """Contracts that are open; counted anew every 10 s."""
+    symbol = symbol_of(data, query)
+    at_ms = now_ms - now_ms % 10_000
+    return {
+        "symbol": symbol,
+        "openInterest": plain(held(data.market, symbol, at_ms)),
+        "time": at_ms,
+    }
 
 
 def _each(data: MarketData, query: Query, now_ms: int, one: Callable[[str], Payload]) -> object:

@@ -241,6 +241,7 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/fapi/v1/ticker/24hr": (per_symbol(1, 40), snapshots.day),
     "/fapi/v1/ticker/price": (per_symbol(1, 2), snapshots.price),
     "/fapi/v1/ticker/bookTicker": (per_symbol(2, 5), snapshots.top),
+    "/fapi/v1/openInterest": (constant(1), snapshots.open_interest),
     "/fapi/v1/premiumIndex": (per_symbol(1, 10), snapshots.premium_index),
 }
 

@@ -57,6 +57,8 @@ class Request:
     headers: Mapping[str, str] = field(factory=dict)
     """Lower-case names."""
     body: bytes = b""
+    target: bytes = b""
+    """Path and query as they came."""
 
 
 @frozen
@@ -280,6 +282,7 @@ def _request(head: h11.Request, body: bytes) -> Request:
         query={name: values[-1] for name, values in query.items()},
         headers={n.decode("latin-1"): v.decode("latin-1") for n, v in head.headers},
         body=body,
+        target=head.target,
     )
 
 

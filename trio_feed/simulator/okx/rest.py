@@ -16,11 +16,12 @@ from attrs import define, field
 from ..machinery.rest import ApiError, RestEndpoint, front_end_page
 from ..machinery.wire import Request, Response
 from ..market.books import STEP_MS
+from ..market.interest import held
 from .bars import BARS
 from .book_sources import BOOK_LEVELS
 from .data import MarketData
-from .listing import OkxInstrument, find_instrument, instruments_of
-from .rows import book_row, candle_row, single_row, ticker_row
+from .listing import OkxInstrument, digits, find_instrument, instruments_of
+from .rows import book_row, candle_row, last_trade, single_row, ticker_row
 
 _WINDOW_MS = 2_000
 _RECENT_BARS = 1_440
@@ -102,6 +103,21 @@ def _tickers(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
 def _ticker_row(data: MarketData, instrument: OkxInstrument, now_ms: int) -> object:
     bids, asks = data.levels(instrument, now_ms // STEP_MS, 1)
     return ticker_row(instrument, data.candles, bids + asks, now_ms)
+
+
+def _open_interest(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
+    """Of contracts; counted anew every 10 s."""
+    kind = _kind(query)
+    at_ms = now_ms - now_ms % 10_000
+    for each in instruments_of(data.market):
+        if each.inst_type == kind != "SPOT" and query.get("instId", each.inst_id) == each.inst_id:
+            amount = held(data.market, each.symbol, at_ms)
+            last = last_trade(data.market, each.symbol, now_ms)
+            worth = "" if last is None else digits(amount * last.price)
+            yield {
+                "instType": kind, "instId": each.inst_id, "oi": each.size(amount),
+                "oiCcy": digits(amount), "oiUsd": worth, "ts": str(at_ms),
+            }  # fmt: skip
 
 
 def _books(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
@@ -235,6 +251,7 @@ def _not_found() -> Response:
 _ENDPOINTS: dict[str, tuple[int, _Handle]] = {
     "/api/v5/public/time": (10, _time),
     "/api/v5/public/instruments": (20, _instruments),
+    "/api/v5/public/open-interest": (20, _open_interest),
     "/api/v5/market/candles": (40, _candles),
     "/api/v5/market/history-candles": (20, _history_candles),
     "/api/v5/market/books": (40, _books),

@@ -4,13 +4,25 @@ A candle's row is final once a later row stands behind it, whatever any clock sa
 last row of an answer that reaches the present is the running candle.
 """
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import attrs
 import msgspec
 
 from ...errors import BadMessage
-from ...model import BookUpdate, Instrument, Kline, Source, Trade, parse_decimal, parse_time_ms
+from ...model import (
+    BookUpdate,
+    Bounds,
+    Instrument,
+    Kline,
+    OpenInterest,
+    Source,
+    Trade,
+    parse_decimal,
+    parse_time_ms,
+)
 from ...rest_dialects import MALFORMED
 from ..rows import Rows, read_rows
 from .events import CONTRACTS, aggregate, decode_depth, snapshot
@@ -49,6 +61,12 @@ class _Row(msgspec.Struct, array_like=True):
     unused: Any
 
 
+class _OpenInterest(Form):
+    openInterest: str
+    time: Whole
+
+
+_open_interest = msgspec.json.Decoder(_OpenInterest).decode
 _rows = msgspec.json.Decoder(list[_Row]).decode
 _row = msgspec.json.Decoder(_Row).decode
 _trade_rows = msgspec.json.Decoder(list[AggRow]).decode
@@ -127,7 +145,42 @@ def _instrument(row: _Listed, venue: str) -> Instrument:
         step_size=parse_decimal(filters.get("LOT_SIZE", {}).get("stepSize", "0")),
         trading=row.status == "TRADING",
         unavailable="" if row.contractSize is None else _COIN_M,
+        bounds=_bounds(filters),
     )
 
 
+def _bounds(filters: Mapping[str, dict[str, Any]]) -> Bounds:
+    """The names of filters are those of both markets ("Filters" of spot, 2026-07-21)."""
+    price, lot = filters.get("PRICE_FILTER", {}), filters.get("LOT_SIZE", {})
+    market = filters.get("MARKET_LOT_SIZE", {})
+    worth = filters.get("NOTIONAL", filters.get("MIN_NOTIONAL", {}))
+    return Bounds(
+        min_price=_bound(price, "minPrice"),
+        max_price=_bound(price, "maxPrice"),
+        min_size=_bound(lot, "minQty"),
+        max_size=_bound(lot, "maxQty"),
+        market_min=_bound(market, "minQty"),
+        market_max=_bound(market, "maxQty"),
+        min_worth=_bound(worth, "minNotional" if "minNotional" in worth else "notional"),
+    )
+
+
+def _bound(entry: dict[str, Any], name: str) -> Decimal:
+    """One that cannot be read does not spoil the instrument."""
+    try:
+        return parse_decimal(entry.get(name, "0"))
+    except (TypeError, *MALFORMED, BadMessage):
+        return Decimal(0)
+
+
 _COIN_M = "a COIN-M contract: its volumes are contracts, not base currency"
+
+
+def parse_open_interest(body: bytes, instrument: Instrument) -> OpenInterest:
+    """Of one contract.  Raises BadMessage."""
+    try:
+        found = _open_interest(body)
+        amount, time_ms = parse_decimal(found.openInterest), parse_time_ms(found.time)
+    except MALFORMED as error:
+        raise BadMessage(f"malformed answer: {error}", sample(body)) from None
+    return OpenInterest(instrument.symbol, amount, None, time_ms)

@@ -11,7 +11,7 @@ another contract after each delivery, so its candles would change from one to th
 
 from collections.abc import Sequence
 
-from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...core.streams import POLLED, BookRule, Kind, Stream, TradeIds
 from ...model import Instrument, Interval
 from ...rest_dialects import RestDialect
 from ..base import Event, Heartbeat, Plan, RestQuestion
@@ -61,7 +61,7 @@ _STREAMS = {
     Kind.TRADE: (_PUBLIC, "{pair}@trade"),
 }
 """Path and name of each kind.  ``@trade`` is undocumented on USD-M, but seen on /public."""
-KINDS = frozenset(_STREAMS)
+KINDS = frozenset(_STREAMS) | POLLED
 _CONTRACTS = {kind: contract for contract, kind in CONTRACTS.items()}
 _DATED = "{pair}@kline_{interval}"
 _WEIGHTS = ((100, 1), (500, 2), (1001, 5))
@@ -71,6 +71,7 @@ _TRADE_PAGE = 1000
 parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
 parse_book = rest.parse_book
+parse_open_interest = rest.parse_open_interest
 
 
 own_form = joined
@@ -159,3 +160,8 @@ def latest_question(instrument: Instrument, interval: Interval | None) -> RestQu
 def book_question(instrument: Instrument) -> RestQuestion | None:
     params: dict[str, str | int] = {"symbol": instrument.native, "limit": BOOK_SNAPSHOT_LEVELS or 0}
     return RestQuestion("/fapi/v1/depth", params, 20)
+
+
+def open_interest_question(instrument: Instrument) -> RestQuestion | None:
+    """Weight 1 a symbol; there is no list of all."""
+    return RestQuestion("/fapi/v1/openInterest", {"symbol": instrument.native})

@@ -125,6 +125,12 @@ class Listed(Form):
     lotSz: str = ""
 
 
+class OpenInterestRow(Form):
+    oiCcy: str
+    ts: str
+    oiUsd: str = ""
+
+
 decode_trades = msgspec.json.Decoder(list[TradeRow]).decode
 decode_trade = msgspec.json.Decoder(TradeRow).decode
 decode_candles = msgspec.json.Decoder(list[CandleRow]).decode
@@ -135,5 +141,6 @@ decode_marks = msgspec.json.Decoder(list[MarkPriceRow]).decode
 decode_fundings = msgspec.json.Decoder(list[FundingRow]).decode
 decode_envelope = msgspec.json.Decoder(Envelope).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_open_interest = msgspec.json.Decoder(list[OpenInterestRow]).decode
 decode_listed = msgspec.json.Decoder(list[Listed]).decode
 decode_listed_row = msgspec.json.Decoder(Listed).decode

@@ -15,9 +15,18 @@ from decimal import Decimal
 import msgspec
 
 from ...core.calendar import length_ms
-from ...core.streams import BookRule, Kind, Stream, TradeIds
+from ...core.streams import POLLED, BookRule, Kind, Stream, TradeIds
 from ...errors import BadMessage
-from ...model import BookUpdate, Instrument, Interval, Kline, Source, Trade, parse_decimal
+from ...model import (
+    BookUpdate,
+    Instrument,
+    Interval,
+    Kline,
+    OpenInterest,
+    Source,
+    Trade,
+    parse_decimal,
+)
 from ...rest_dialects import MALFORMED, RestDialect
 from ..base import Frame, Heartbeat, Plan, RestQuestion
 from ..names import dashed
@@ -52,6 +61,7 @@ PAGE = 300
 BEGAN_MS = 1_483_228_800_000
 """2017-01-01: the year of the first candles."""
 
+_WITH_INTEREST = {"perpetual": "SWAP", "future": "FUTURES"}
 _PUBLIC = "/ws/v5/public"
 _BUSINESS = "/ws/v5/business"
 _STREAMS = {
@@ -65,7 +75,7 @@ _STREAMS = {
     Kind.MARK_PRICE: (_PUBLIC, "mark-price"),
     Kind.FUNDING: (_PUBLIC, "funding-rate"),
 }
-KINDS = frozenset(_STREAMS)
+KINDS = frozenset(_STREAMS) | POLLED
 
 STREAMS_MAX = 400
 """Streams per connection: OKX allows 480 subscriptions an hour, and some are kept for repairs."""
@@ -303,6 +313,28 @@ def parse_book(body: bytes, instrument: Instrument) -> BookUpdate:
     if len(rows) != 1:
         raise BadMessage(f"{len(rows)} books in an answer", messages.sample(body))
     return messages.book(instrument, rows[0], snapshot=True)
+
+
+def open_interest_question(instrument: Instrument) -> RestQuestion | None:
+    """Of a contract; spot has none."""
+    kind = _WITH_INTEREST.get(instrument.kind.removeprefix("inverse_"))
+    if kind is None:
+        return None
+    params: dict[str, str | int] = {"instType": kind, "instId": instrument.native}
+    return RestQuestion("/api/v5/public/open-interest", params, _ONE_20TH)
+
+
+def parse_open_interest(body: bytes, instrument: Instrument) -> OpenInterest:
+    """``oiCcy`` is an amount of coins, ``oiUsd`` its worth.  Raises BadMessage."""
+    try:
+        rows = forms.decode_open_interest(_data(body))
+        if len(rows) != 1:
+            raise BadMessage(f"{len(rows)} rows in an answer", messages.sample(body))
+        (row,) = rows
+        worth = parse_decimal(row.oiUsd) if row.oiUsd else None
+        return OpenInterest(instrument.symbol, parse_decimal(row.oiCcy), worth, int(row.ts))
+    except MALFORMED as error:
+        raise BadMessage(f"malformed answer: {error}", messages.sample(body)) from None
 
 
 def _data(body: bytes) -> msgspec.Raw:
