@@ -808,6 +808,30 @@ async def test_what_is_read_ahead_is_received_later(autojump_clock: MockClock) -
         assert got == [str(number) for number in range(30)]
 
 
+async def test_a_pong_under_way_is_finished_when_reading_ahead_ends(
+    autojump_clock: MockClock,
+) -> None:
+    """Half of it would end the connection."""
+    accepted, note = freezing()
+
+    async def work(client: ClientWebSocket) -> None:
+        async with client.reading_ahead():
+            await trio.sleep(1)
+        await echo(client)
+
+    app = App()
+    app.sockets["/work"] = work
+    async with served(app, tamper=note) as running:
+        stream = await upgraded(running, b"/work")
+
+        async def slowly() -> None:
+            await trio.sleep(2)
+
+        accepted[-1].send_stream.send_all_hook = slowly
+        await stream.send_all(frame(b"ping", opcode=9) + frame(b"still here"))
+        assert await read_until(stream, b"still here") == b"\x8a\x04ping\x81\x0astill here"
+
+
 @pytest.mark.parametrize("leaving", ["closes", "resets", "says too much"])
 async def test_app_that_only_sends_notices_that_its_client_has_gone(
     leaving: str, autojump_clock: MockClock

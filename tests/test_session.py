@@ -1,11 +1,12 @@
 """Sessions and hub together, over a fake transport on virtual time."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import pytest
 import trio
 from support.make import MINUTE, SERIES, T0
-from support.node import LIMITS, Client, Node, connected, times
+from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, times
 
 from trio_feed.errors import StoreError
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
@@ -22,6 +23,41 @@ async def test_history_then_confirmation_then_updates(autojump_clock: trio.abc.C
         update = await client.next("kline_data")
         assert update["data"]["subscription_id"] == "s1"
         assert times([update["data"]["data"]]) == [0]
+
+
+class Together:
+    """While ``more`` is set, the next message is there already."""
+
+    more = False
+
+    def reading_ahead(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+async def test_what_is_asked_together_is_answered_together(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    node, inbox = Node(), Together()
+    node.bus.open(TRADES)
+    node.bus.open(TICKERS)
+    async with connected(node, inbox=inbox) as client:
+        inbox.more, before = True, client.writes
+        await client.request(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.writes == before
+        inbox.more = False
+        await client.request(type="subscribe", symbol="BTCUSDT", channel="ticker")
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.writes == before + 1
+        assert [m["data"]["channel"] for m in client.take()] == ["trade", "ticker"]
+        # What waits for the store, or for others' work, keeps nothing back.
+        inbox.more = True
+        await client.request(type="unsubscribe", symbol="BTCUSDT", channel="trade")
+        await client.request(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await client.request(type="history", symbol="BTCUSDT", interval="1m")
+        await trio.testing.wait_all_tasks_blocked()
+        kinds = [m["type"] for m in client.take()]
+        assert kinds == ["unsubscribe_confirmed", "subscription_confirmed", "history_data"]
 
 
 async def test_a_running_candle_is_sent_at_once(autojump_clock: trio.abc.Clock) -> None:
@@ -584,3 +620,20 @@ async def test_a_subscriber_learns_that_its_symbol_is_waited_for(
         confirmed = (await client.next("subscription_confirmed"))["data"]
         assert (confirmed["success"], confirmed["upstream"]) == (True, "waiting")
         assert confirmed["problem"] == "not in the venue's list"
+
+
+async def test_only_the_last_of_two_subscriptions_to_a_stream_is_active(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """A message that is on its way to the first is not handed to it any more."""
+    node = Node()
+    async with connected(node) as client:
+        subscriptions = client.session.sender.subscriptions
+        await client.subscribe()
+        [first] = subscriptions.values()
+        await client.subscribe()
+        [second] = subscriptions.values()
+        assert (first.active, second.active) == (False, True)
+        await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+        await client.next("unsubscribe_confirmed")
+        assert not second.active

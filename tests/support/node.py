@@ -20,6 +20,7 @@ from trio_feed.model import (
     Source,
     Ticker,
 )
+from trio_feed.push.edge.websocket import NOTHING_AHEAD, Inbox
 from trio_feed.push.edge.work import WorkGate, WorkLimits
 from trio_feed.push.fanout.frames import PING
 from trio_feed.push.fanout.hub import Hub
@@ -206,13 +207,17 @@ def text_of(frame: bytes) -> bytes:
 
 @asynccontextmanager
 async def connected(
-    node: Node, limits: SessionLimits = LIMITS, *, deflated: bool = False
+    node: Node,
+    limits: SessionLimits = LIMITS,
+    *,
+    deflated: bool = False,
+    inbox: Inbox = NOTHING_AHEAD,
 ) -> AsyncIterator[Client]:
     client = Client()
     context = SessionContext(
         node.hub, node.store, limits, now_ms, node.metrics, no_access(), node.work, node.why_not
     )
-    session = Session(context, client, deflated=deflated)
+    session = Session(context, client, deflated=deflated, inbox=inbox)
     client.session = session
     async with trio.open_nursery() as nursery:
         if not node.flushing:

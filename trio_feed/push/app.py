@@ -30,6 +30,7 @@ from .fanout.sender import ClientTimeouts
 from .fanout.waiting import WaitingBytes
 from .mounted import MountedRoutes, opened_at
 from .mounts import Conversation, Mount, Opening
+from .portions import in_portions
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .problems import problem
@@ -155,11 +156,9 @@ class PushApp:
     async def sweep(self, timeouts: ClientTimeouts) -> None:
         """Ping, abort or disconnect each client whose timeouts have passed; measure the queues."""
         now, total, most = trio.current_time(), 0, 0
-        for number, session in enumerate(list(self.sessions), 1):
+        async for session in in_portions(list(self.sessions), _SWEPT_AT_ONCE):
             waiting = session.sweep(now, timeouts)
             total, most = total + waiting, max(most, waiting)
-            if number % _SWEPT_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
         self.context.metrics.queued_bytes.set(total)
         self.context.metrics.most_queued_bytes.set(most)
 
@@ -168,9 +167,11 @@ class PushApp:
         while True:
             await trio.sleep(after_s / 10)
             now = trio.current_time()
-            for session in list(self.sessions):
+            async for session in in_portions(list(self.sessions), _SWEPT_AT_ONCE):
                 if session.engaged:
                     self._unused_since.pop(session, None)
+                elif session not in self.sessions:  # it has gone meanwhile
+                    continue
                 elif now - self._unused_since.setdefault(session, now) >= after_s:
                     session.unused(f"neither subscribed nor authenticated for {after_s:g} s")
 

@@ -10,6 +10,7 @@ can, so neither list replaces authentication.
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -88,6 +89,7 @@ def admission(
     return Admission(hosts, frozenset(allowed_origins), "https" if tls else "http")
 
 
+@lru_cache(maxsize=4096)  # asked with each connection, and many come from the same address
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -122,6 +124,7 @@ def origin_problem(origin: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=4096)
 def ip_group(ip: str) -> str:
     """What the cap per IP counts: an IPv4 address, or an IPv6 /64 (one customer has that many)."""
     try:

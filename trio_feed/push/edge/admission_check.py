@@ -161,6 +161,8 @@ class CheckedH11(h11.Connection):
         self.deflate = None
         if self._rules.deflate and upgrade:
             self.deflate = accept_deflate(offers.decode("latin-1"))
+        if len(kept) == len(names):
+            return request
         return h11.Request(
             method=request.method,
             target=request.target,

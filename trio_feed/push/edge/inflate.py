@@ -83,6 +83,15 @@ class InboundFrames:
         position = 0
         try:
             while not self.closed:
+                if (end := self._short_text(position)) is not None:
+                    if self._data.take(now) is not Verdict.SERVE:
+                        raise FrameRefused(FLOODING, "too many frames")
+                    payload = bytes(self._buffer[position + 6 : end])
+                    items.append(
+                        _text(unmasked(payload, self._buffer[position + 2 : position + 6]))
+                    )
+                    position = end
+                    continue
                 size = self._frame_size(position)
                 if size is None or len(self._buffer) - position < size:
                     break
@@ -110,6 +119,18 @@ class InboundFrames:
                 return
             self._to_skip = sum(size)
             self.closed = self._buffer[0] & 0x0F == _CLOSE
+
+    def _short_text(self, at: int) -> int | None:
+        """Where the frame ends, if it is what nearly every request is: there as a whole, one
+        message, plain, below 126 bytes.  None: it is not, or not known yet."""
+        buffer = self._buffer
+        if len(buffer) < at + 6 or buffer[at] != _FIN | _TEXT or self._message is not None:
+            return None
+        length = buffer[at + 1] - _MASKED
+        end = at + 6 + length
+        if not 0 <= length < 126 or length > self._most or end > len(buffer):
+            return None
+        return end
 
     def _frame_size(self, at: int) -> int | None:
         """The whole frame's size, once its head says so; checks all that the head tells."""
@@ -206,12 +227,7 @@ class _Message:
 
     def content(self) -> str | bytes:
         """All of it, once the last piece was taken.  Raises FrameRefused."""
-        if self.opcode != _TEXT:
-            return bytes(self.plain)
-        try:
-            return self.plain.decode()
-        except UnicodeDecodeError:
-            raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
+        return _text(self.plain) if self.opcode == _TEXT else bytes(self.plain)
 
     def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> bytes:
         left = self._most - len(self.plain)
@@ -227,7 +243,14 @@ class _Message:
         return plain
 
 
-def unmasked(payload: bytes, mask: bytes) -> bytes:
+def _text(payload: bytes | bytearray) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise FrameRefused(BAD_PAYLOAD, "a text that is not UTF-8") from None
+
+
+def unmasked(payload: bytes, mask: bytes | bytearray) -> bytes:
     """RFC 6455, 5.3; its own inverse."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]

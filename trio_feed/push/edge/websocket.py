@@ -107,7 +107,7 @@ class ClientWebSocket:
         """Answer the request, run the handler, and close."""
         try:
             with self.scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.stream.send_all(self._switching)
+                await self._send(self._switching)
                 self._switching = b""
                 code = _INTERNAL_ERROR
                 with self._boundary.around(self.stream.peer):
@@ -193,6 +193,7 @@ class ClientWebSocket:
                     await self.close(int.from_bytes(control.payload[:2]) or _NO_CODE)
 
     async def _send(self, frame: bytes) -> None:
+        """Behind what others are writing."""
         if not self.stream.write_now((frame,)):
             await self.stream.send_frames((frame,))
         elif self.stream.behind:

@@ -52,8 +52,8 @@ class SendQueue:
     """
 
     __slots__ = (
-        "_account", "_burst", "_bytes", "_gone", "_max_bytes", "_max_messages", "_push_bytes",
-        "_pushes", "_taken", "entries", "newest",
+        "_account", "_burst", "_gone", "_max_bytes", "_max_messages", "_replies", "_reply_bytes",
+        "_taken", "entries", "newest",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +68,8 @@ class SendQueue:
         """Where the last message of a stream waits that may give way to a newer one, counted from
         the first that ever waited."""
         self._gone = 0  # of those, with nothing more in ``entries``
-        self._bytes = self._pushes = self._push_bytes = 0
+        # What waits is in the account already; of it only the replies are counted, which are few.
+        self._replies = self._reply_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self.entries)
@@ -78,18 +79,17 @@ class SendQueue:
 
     @property
     def full(self) -> bool:
-        waiting = self._bytes + self._taken
-        return waiting >= self._max_bytes or len(self.entries) >= self._max_messages
+        return self.size >= self._max_bytes or len(self.entries) >= self._max_messages
 
     @property
     def pushes(self) -> int:
         """Pushes that wait."""
-        return self._pushes
+        return len(self.entries) - self._replies
 
     @property
     def size(self) -> int:
         """Bytes: those that wait, and those that were taken out and are not sent yet."""
-        return self._bytes + self._taken
+        return self._account.bytes
 
     def statistics(self) -> QueueStatistics:
         at_ms = self.entries[0].at_ms if self.entries else None
@@ -101,20 +101,15 @@ class SendQueue:
         Every message that cannot be written at once passes here once per subscriber; its calls
         are counted (tests/test_cost.py), and so the accounts are kept in place.
         """
-        entries, size = self.entries, len(entry.frame)
-        if entry.push:
-            if self._pushes and (
-                self._pushes >= self._max_messages or self._push_bytes + size > self._max_bytes
-            ):
-                fresh = entry.at_ms - entries[0].at_ms < BURST_MS
-                most = self._burst if fresh else 1
-                if (
-                    self._pushes >= self._max_messages * most
-                    or self._push_bytes + size > self._max_bytes * most
-                ):
-                    return False
-            self._pushes += 1
-            self._push_bytes += size
+        entries, account, size = self.entries, self._account, len(entry.frame)
+        waiting = account.bytes + size
+        if not entry.push:
+            self._replies += 1
+            self._reply_bytes += size
+        elif (
+            len(entries) >= self._max_messages or waiting > self._max_bytes
+        ) and not self._has_room(entry):
+            return False
         if entry.key is not None:
             if entry.message is None:
                 self.newest.clear()  # behind a reply that belongs to a stream, nothing goes back
@@ -123,9 +118,7 @@ class SendQueue:
             elif self.newest:
                 self.newest.pop(entry.key, None)
         entries.append(entry)
-        self._bytes += size
-        account = self._account
-        account.bytes += size
+        account.bytes = waiting
         everything = account.everything
         everything.total += size
         if everything.total > everything.most:
@@ -147,16 +140,16 @@ class SendQueue:
         frame = form.frame(message, left_out) or b""
         self.entries[at] = QueuedFrame(frame, entry.at_ms, entry.push, key, message, left_out)
         more = len(frame) - len(entry.frame)
-        if entry.push:
-            self._push_bytes += more
+        if not entry.push:
+            self._reply_bytes += more
         if not message.whole:
             del self.newest[key]
-        self._count_bytes(more)
+        self._account.add(more)
         return True
 
     def first(self, max_messages: int, max_bytes: int) -> list[bytes]:
         """The frames that are to be written next, at least one if any waits."""
-        if len(self.entries) <= max_messages and self._bytes <= max_bytes:
+        if len(self.entries) <= max_messages and self.size <= max_bytes:
             return [entry.frame for entry in self.entries]
         frames: list[bytes] = []
         size = 0
@@ -172,16 +165,16 @@ class SendQueue:
         entries = self.entries
         self._gone += number
         if number == len(entries):
-            size, self._pushes, self._push_bytes = self._bytes, 0, 0
+            size, self._replies, self._reply_bytes = self.size - self._taken, 0, 0
             entries.clear()
             self.newest.clear()
         else:
             gone = entries[:number]
             del entries[:number]
             size = sum(len(entry.frame) for entry in gone)
-            self._pushes -= sum(entry.push for entry in gone)
-            self._push_bytes -= sum(len(entry.frame) for entry in gone if entry.push)
-        self._count_bytes(-size)
+            self._replies -= sum(not entry.push for entry in gone)
+            self._reply_bytes -= sum(len(entry.frame) for entry in gone if not entry.push)
+        self._account.add(-size)
 
     def taken(self, size: int) -> None:
         """So many bytes have left the queue and are being sent; 0: all of them are."""
@@ -192,6 +185,11 @@ class SendQueue:
     def clear(self) -> None:
         self.remove(len(self.entries))
 
-    def _count_bytes(self, size: int) -> None:
-        self._bytes += size
-        self._account.add(size)
+    def _has_room(self, entry: QueuedFrame) -> bool:
+        """For a push, next to others that wait; replies take no room from it."""
+        pushes = self.pushes
+        if not pushes:
+            return True
+        most = self._burst if entry.at_ms - self.entries[0].at_ms < BURST_MS else 1
+        size = self.size - self._taken - self._reply_bytes + len(entry.frame)
+        return pushes < self._max_messages * most and size <= self._max_bytes * most

@@ -232,10 +232,12 @@ class ClientSender(Writer):
     def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
         """``now`` is trio's clock: ping or abort a silent client, disconnect one that takes
         nothing.  Returns the bytes that wait."""
-        self.count_bytes()
+        moved = self._transport.bytes_out
+        if moved != self._counted:
+            self.count_bytes()
         if self.leaving:
             return 0
-        moved, silent_s = self._transport.bytes_out, now - self._transport.last_received
+        silent_s = now - self._transport.last_received
         if moved != self._moved_bytes or not self.stuck:
             self._moved_at, self._moved_bytes = now, moved
         if silent_s > timeouts.silence_s:

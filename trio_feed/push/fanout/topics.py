@@ -115,6 +115,7 @@ class Topics:
         self._by_symbol: dict[str, dict[StreamKey, Topic]] = {}
         self._aliases: dict[str, str] = {}
         self._intervals: Counter[Interval] = Counter()
+        self._there: list[Interval] | None = None
         self._default_venue = default_venue
 
     @property
@@ -123,7 +124,10 @@ class Topics:
 
     @property
     def intervals(self) -> list[Interval]:
-        return [interval for interval in Interval if self._intervals[interval]]
+        """From the shortest to the longest.  Every client is told them."""
+        if self._there is None:
+            self._there = [interval for interval in Interval if self._intervals[interval]]
+        return self._there
 
     def add(self, topic: Topic) -> None:
         stream_key = topic.stream_key
@@ -131,6 +135,7 @@ class Topics:
         self._by_symbol.setdefault(stream_key.symbol, {})[stream_key] = topic
         if isinstance(stream_key, Series):
             self._intervals[stream_key.interval] += 1
+            self._there = None
 
     def remove(self, topic: Topic) -> None:
         stream_key = topic.stream_key
@@ -141,6 +146,7 @@ class Topics:
             del self._by_symbol[stream_key.symbol]
         if isinstance(stream_key, Series):
             self._intervals[stream_key.interval] -= 1
+            self._there = None
 
     def name(self, alias: str, symbol: str) -> None:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
