@@ -1,7 +1,7 @@
 """The store of the settings, as a context manager: opened first, flushed and closed last."""
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -122,6 +122,16 @@ async def open_journal(
             yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
         finally:
             kept.close()
+
+
+async def look_at_database(url: DatabaseUrl, parts: Collection[str]) -> tuple[str, str, str]:
+    """What a start would find there, without making anything: what it is, else what is wrong and
+    what to do.  ``parts``: "store", "journal".  Raises StartError without the library."""
+    postgres = _postgres("store.url")
+    found: tuple[str, str, str] = await trio.to_thread.run_sync(
+        lambda: postgres.look_at(url, parts)
+    )
+    return found
 
 
 def _keep_ms(settings: StoreSettings) -> Keep:

@@ -3,5 +3,6 @@
 
 from .journal import open_postgres_journal
 from .opening import open_postgres
+from .probe import look_at
 
-__all__ = ["open_postgres", "open_postgres_journal"]
+__all__ = ["look_at", "open_postgres", "open_postgres_journal"]
