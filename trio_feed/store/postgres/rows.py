@@ -72,10 +72,19 @@ def from_row(row: Sequence[Any]) -> Kline:
     """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
     arguments go by position."""
     return Kline(
-        *row[:8],
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        row[7],
         True,  # closed
         _SOURCES[row[8]],
-        *row[9:12],
+        row[9],
+        row[10],
+        row[11],
         row[14],
         row[15],
         row[12],
