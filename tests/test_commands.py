@@ -559,7 +559,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for command in (
         "run", "init", "check", "proxy-test", "status", "tail", "chart", "klines", "exchange",
-        "key", "token",
+        "key", "token", "copy-store",
     ):  # fmt: skip
         assert f"\n  {command} " in text
         assert main([command, "--help"]) == 0

@@ -22,7 +22,7 @@ from .supervise import root_cause
 
 _COMMANDS = (
     "run", "init", "check", "proxy-test", "status", "tail", "chart", "klines", "exchange", "key",
-    "token", "simulate", "soak", "bench",
+    "token", "copy-store", "simulate", "soak", "bench",
 )  # fmt: skip
 
 

@@ -38,7 +38,6 @@ from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
 from .wiring import (
     journal_path,
-    journal_url,
     make_app,
     make_bus,
     make_hub,
@@ -165,7 +164,7 @@ async def run(
         open_journal(
             settings.settlement,
             journal_path(settings),
-            url=journal_url(settings),
+            url=settings.journal_url,
             now_ms=environment.now_ms,
             metrics=metrics,
         ) as journal,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from attrs import evolve
 
@@ -14,6 +15,7 @@ from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ConnectionSettings, ExchangeSettings, Settings
 from .settings.exchanges import FROM_TRADES
+from .store import NO_LIBRARY
 from .venues import NAMES, Venue, make_venue
 
 _ROLLED_UP = set(Interval) - {Interval.S1, Interval.S30, Interval.M1}
@@ -48,6 +50,12 @@ def check(settings: Settings) -> None:
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
     check_server(settings.server)
+    for key, url in (
+        ("store.url", settings.store.url),
+        ("settlement.url", settings.settlement.url),
+    ):
+        if url and find_spec("psycopg") is None:
+            raise SettingsError(key, NO_LIBRARY)
 
 
 def of_venue(error: SettingsError) -> SettingsError:

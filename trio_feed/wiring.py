@@ -49,7 +49,7 @@ from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
-from .settings import DatabaseUrl, ExchangeSettings, Settings
+from .settings import ExchangeSettings, Settings
 from .settings.dialects import DialectSettings
 from .store import MEMORY, Journal, KlineStore, StoreStatistics
 
@@ -88,14 +88,6 @@ def journal_path(settings: Settings) -> str:
     if settings.settlement.path or settings.store.path == MEMORY:
         return settings.settlement.path or MEMORY
     return str(Path(settings.store.path).with_suffix(".private.db"))
-
-
-def journal_url(settings: Settings) -> DatabaseUrl:
-    """Private events are in the database of the candles, where nothing else is said."""
-    if not settings.auth.enabled and not settings.settlement.publishers:
-        return DatabaseUrl()
-    own = settings.settlement
-    return own.url or (DatabaseUrl() if own.path else settings.store.url)
 
 
 def make_app(
@@ -194,6 +186,7 @@ def _is_simulated(settings: Settings, venue: str) -> bool:
 def _store_status(store: StoreStatistics) -> dict[str, Any]:
     sizes = store.sizes
     return {
+        "place": store.place,
         "pending_rows": store.pending,
         "problem": store.problem,
         "file_bytes": sizes.file_bytes,

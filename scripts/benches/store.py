@@ -3,6 +3,10 @@
 Beside the store: the same rows, made before, through ``sqlite3.executemany`` into a table with the
 same columns and key, in transactions of the same size: what Python's SQLite can do at most.  Wall
 time, for the disk belongs to it.
+
+And the same through PostgreSQL, where a server is installed: one of the bench's own, with its
+defaults (each batch is on the disk when it is answered, which SQLite in WAL mode leaves to the next
+checkpoint).
 """
 
 import sqlite3
@@ -16,10 +20,11 @@ import trio
 
 from trio_feed.metrics import Metrics
 from trio_feed.model import Interval, KlineMessage, Series
-from trio_feed.settings import StoreSettings
+from trio_feed.settings import DatabaseUrl, StoreSettings
 from trio_feed.store import BufferedStore, open_store
 from trio_feed.store.sqlite.rows import NAMES, to_row
 
+from ..postgres_server import postgres_server, why_not
 from .core import candle
 from .processes import MEASURED, pin
 from .result import Result, Target
@@ -29,6 +34,7 @@ _READ = 1_000
 _T0 = 1_700_000_040_000
 _UPSERTS, _RAW = "trio_feed: upserts", "sqlite3.executemany, rows made before"
 _LAST, _RAW_LAST = f"trio_feed: last {_READ} candles of a series", f"sqlite3: last {_READ} rows"
+_POSTGRES, _POSTGRES_LAST = "PostgreSQL: upserts", f"PostgreSQL: last {_READ} candles of a series"
 _SHARE = "upserts / executemany"
 
 
@@ -48,8 +54,18 @@ def run(quick: bool) -> Result:
             _RAW: partial(_raw_upserts, series, candles),
         },
     )
-    result.units |= {_LAST: "ms", _RAW_LAST: "ms"}
+    result.units |= {_LAST: "ms", _RAW_LAST: "ms", _POSTGRES_LAST: "ms"}
     trio.run(_reads, result, series, _READ + 200)
+    if why := why_not():
+        result.skip("PostgreSQL", why)
+        return result
+    with postgres_server(fsync=True) as server:
+        url = server.url()
+        for _ in range(rounds):
+            server.sql("DROP SCHEMA IF EXISTS trio_feed CASCADE")
+            result.add(_POSTGRES, trio.run(_upserts, series, candles, url))
+        server.sql("DROP SCHEMA IF EXISTS trio_feed CASCADE")
+        trio.run(_postgres_reads, result, series, _READ + 200, url)
     return result
 
 
@@ -68,15 +84,16 @@ def messages(series: int, candles: int) -> Iterator[list[KlineMessage]]:
         yield batch
 
 
-def settings_of(folder: str) -> StoreSettings:
-    return StoreSettings(path=str(Path(folder, "bench.db")), max_pending_rows=1_000_000)
+def settings_of(folder: str, url: str = "") -> StoreSettings:
+    path = str(Path(folder, "bench.db"))
+    return StoreSettings(path=path, url=DatabaseUrl(url), max_pending_rows=1_000_000)
 
 
-async def _upserts(series: int, candles: int) -> float:
+async def _upserts(series: int, candles: int, url: str = "") -> float:
     took = 0.0
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(
-            settings_of(folder), simulated=False, now_ms=1.0, metrics=Metrics()
+            settings_of(folder, url), simulated=False, now_ms=1.0, metrics=Metrics()
         ) as store:
             assert isinstance(store, BufferedStore)
             for batch in messages(series, candles):
@@ -136,6 +153,23 @@ async def _reads(result: Result, series: int, candles: int) -> None:
                 assert len(found) == _READ
                 result.add(_RAW_LAST, _timed_ms(partial(_select, db, number + 1)))
             db.close()
+
+
+async def _postgres_reads(result: Result, series: int, candles: int, url: str) -> None:
+    """The same questions to the same candles."""
+    series, settings = min(series, 100), settings_of("", url)
+    async with open_store(settings, simulated=False, now_ms=1.0, metrics=Metrics()) as store:
+        assert isinstance(store, BufferedStore)
+        for batch in messages(series, candles):
+            for message in batch:
+                store.put(message)
+            await store.flush()
+        for number in range(20):
+            key = Series("bench", f"S{number * 7 % series}USDT", Interval.M1)
+            began = time.perf_counter()
+            found = await store.history(key, limit=_READ)
+            result.add(_POSTGRES_LAST, (time.perf_counter() - began) * 1000)
+            assert len(found) == _READ
 
 
 def _select(db: sqlite3.Connection, key: int) -> Sequence[object]:

@@ -77,7 +77,10 @@ async def answers(store: KlineStore) -> list[object]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(6))
+SEEDS = [*(("sqlite", n) for n in range(6)), ("postgres", 0), ("postgres", 1)]
+
+
+@pytest.mark.parametrize(("settings", "seed"), SEEDS, indirect=["settings"])
 async def test_memory_and_databases_are_twins(seed: int, settings: StoreSettings) -> None:
     """Whatever is put and deleted, in whatever batches; and the table of ends is what a scan of
     the candles would say."""

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TextIO
 
@@ -15,7 +15,8 @@ from .. import logs
 from ..environment import Environment, real_environment
 from ..net.proxy import Proxy, choose_proxy, proxy_of
 from ..net.urls import WebSocketUrl
-from ..settings import ExchangeSettings, Settings
+from ..settings import DatabaseUrl, ExchangeSettings, Settings
+from ..store import look_at_database
 from ..venues import make_venue
 from .advice import idle_proxies
 from .probe import Probe, Step
@@ -105,6 +106,7 @@ async def probe_all(
                 print(f"{name} through {probe.exit}", file=out, flush=True)
             good = await probe.run()
             failed, reached = failed + (not good), reached + good
+    databases = await probe_databases(settings, say)
     if not failed + reached:
         what = _NOTHING_BUT_SIMULATED if simulated else "no venue is enabled"
         print(
@@ -113,4 +115,22 @@ async def probe_all(
         return 2
     if not as_json:
         print(f"{reached} of {reached + failed} ways lead to data", file=out)
-    return 2 if failed else 0
+    return 0 if databases and not failed else 2
+
+
+async def probe_databases(settings: Settings, say: Callable[[Step], None]) -> bool:
+    """A step for each that the settings name; whether a start would find them as it wants them.
+    Raises StartError without the library."""
+    parts: dict[DatabaseUrl, list[str]] = {}
+    for name, url in (("store", settings.store.url), ("journal", settings.journal_url)):
+        if url:
+            parts.setdefault(url, []).append(name)
+    good = True
+    for url, names in parts.items():
+        began = trio.current_time()
+        found, problem, advice = await look_at_database(url, names)
+        took_ms = round((trio.current_time() - began) * 1000, 1)
+        detail = f"{url.shown}: {found or problem}"
+        say(Step("", "", "database", not problem, took_ms, detail, advice))
+        good = good and not problem
+    return good

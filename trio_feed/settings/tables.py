@@ -229,3 +229,12 @@ class Settings:
     proxy: ProxyEnvSettings = ProxyEnvSettings()
     dialects: DialectsSettings = field(factory=DialectsSettings)
     service: ServiceSettings = ServiceSettings()
+
+    @property
+    def journal_url(self) -> DatabaseUrl:
+        """Private events are in the database of the candles, where nothing else is said; empty: in
+        no database, as where nobody may report or have any."""
+        own = self.settlement
+        if not self.auth.enabled and not own.publishers:
+            return DatabaseUrl()
+        return own.url or (DatabaseUrl() if own.path else self.store.url)

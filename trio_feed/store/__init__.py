@@ -12,10 +12,11 @@ from .buffered import BufferedStore
 from .journal import Journal
 from .journal_plan import AppendResult, AppendStatus
 from .memory import MemoryStore
-from .opening import MEMORY, open_journal, open_store
+from .opening import MEMORY, NO_LIBRARY, look_at_database, open_journal, open_store
 
 __all__ = [
     "MEMORY",
+    "NO_LIBRARY",
     "BufferedStore",
     "AppendStatus",
     "Journal",
@@ -26,6 +27,7 @@ __all__ = [
     "Sizes",
     "StoreStatistics",
     "StoredEnd",
+    "look_at_database",
     "open_journal",
     "open_store",
     "why_unfit",

@@ -105,7 +105,7 @@ class BufferedStore:
     def statistics(self) -> StoreStatistics:
         problem, pending = self._write_complaint.problem, self.pending()
         counts = self._sizes, self._pruned, self._refused
-        return StoreStatistics(pending, *counts, problem, self._is_full)
+        return StoreStatistics(pending, *counts, problem, self._is_full, self.backend.place)
 
     @property
     def _is_full(self) -> bool:

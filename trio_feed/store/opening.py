@@ -1,7 +1,7 @@
 """The store of the settings, as a context manager: opened first, flushed and closed last."""
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +40,7 @@ async def open_store(
     """
     keep = _keep_ms(settings)
     if settings.url:
-        postgres = _postgres("store.url")
+        postgres = postgres_room("store.url")
         backend = await trio.to_thread.run_sync(
             lambda: postgres.open_postgres(
                 settings.url, "store.url", simulated=simulated, now_ms=now_ms
@@ -78,7 +78,7 @@ async def _buffered(
             log.error("store.rows_lost", rows=rows, advice="they are fetched at start")
 
 
-def _postgres(key: str) -> ModuleType:
+def postgres_room(key: str) -> ModuleType:
     """The one room with psycopg in it, loaded where it is wanted.  Raises StartError."""
     try:
         from . import postgres
@@ -100,7 +100,7 @@ async def open_journal(
     memory, and close it on the way out.  Raises StartError when that cannot be used."""
     if url:
         key = "settlement.url" if settings.url else "store.url"
-        postgres = _postgres(key)
+        postgres = postgres_room(key)
         shared = await trio.to_thread.run_sync(
             lambda: postgres.open_postgres_journal(url, key, now_ms=now_ms())
         )
@@ -122,6 +122,16 @@ async def open_journal(
             yield Journal(kept, settings, in_threads=True, now_ms=now_ms, metrics=metrics)
         finally:
             kept.close()
+
+
+async def look_at_database(url: DatabaseUrl, parts: Collection[str]) -> tuple[str, str, str]:
+    """What a start would find there, without making anything: what it is, else what is wrong and
+    what to do.  ``parts``: "store", "journal".  Raises StartError without the library."""
+    postgres = postgres_room("store.url")
+    found: tuple[str, str, str] = await trio.to_thread.run_sync(
+        lambda: postgres.look_at(url, parts)
+    )
+    return found
 
 
 def _keep_ms(settings: StoreSettings) -> Keep:

@@ -1,7 +1,9 @@
 """Candles and private events in PostgreSQL.  The only importer of psycopg, which is the extra
 ``cluster``."""
 
+from .importing import fill
 from .journal import open_postgres_journal
 from .opening import open_postgres
+from .probe import look_at
 
-__all__ = ["open_postgres", "open_postgres_journal"]
+__all__ = ["fill", "look_at", "open_postgres", "open_postgres_journal"]

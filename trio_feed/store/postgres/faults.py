@@ -71,6 +71,8 @@ def explain(error: psycopg.Error) -> tuple[str, str]:
     if (code := error.sqlstate) is not None:
         advice = _BY_CODE.get(code) or _BY_CODE.get(code[:2], "see the server's log")
         return _first_line(text), advice
+    if isinstance(error, psycopg.DataError):
+        return _first_line(text), "report it"
     if isinstance(error, psycopg.ProgrammingError):
         # Of a URL that libpq does not take; it quotes parts of it.
         key = text.partition('invalid URI query parameter: "')[2].rstrip().rstrip('"')

@@ -171,7 +171,7 @@ def _owners(db: Connection, orders: Sequence[int]) -> dict[int, int]:
 
 def _known(db: Connection, events: Sequence[Settlement]) -> dict[EventKey, Stored]:
     """What became of those of the events that were kept before."""
-    rows = db.execute(_KNOWN, (sorted({_kept(event.event_id) for event in events}),)).fetchall()
+    rows = db.execute(_KNOWN, (sorted({kept_id(event.event_id) for event in events}),)).fetchall()
     if not rows:
         return {}
     delivered: dict[int, list[tuple[int, str]]] = {row[0]: [] for row in rows}
@@ -182,11 +182,11 @@ def _known(db: Connection, events: Sequence[Settlement]) -> dict[EventKey, Store
 
 def _stored(known: Mapping[EventKey, Stored], key: EventKey) -> Stored | None:
     publisher, event_id = key
-    found = known.get((publisher, _kept(event_id)))
-    return known.get((ANY_PUBLISHER, _kept(event_id))) if found is None else found
+    found = known.get((publisher, kept_id(event_id)))
+    return known.get((ANY_PUBLISHER, kept_id(event_id))) if found is None else found
 
 
-def _kept(event_id: str) -> str:
+def kept_id(event_id: str) -> str:
     """As it is kept: text here has no NUL, so one with it (or one that looks so) is in hex."""
     if "\0" in event_id or event_id.startswith("\\x"):
         return "\\x" + event_id.encode().hex()
@@ -199,7 +199,7 @@ def _write(db: Connection, plan: BatchPlan, heads: Mapping[int, int]) -> None:
     numbers = [row[0] for row in db.execute(_NEXT_IDS, (len(plan.events),))]
     rows, deliveries = [], []
     for number, (key, (at_ms, messages)) in zip(numbers, plan.events.items(), strict=True):
-        rows.append((_kept(key[1]), key[0], number, int(at_ms)))
+        rows.append((kept_id(key[1]), key[0], number, int(at_ms)))
         deliveries += [(number, m.user_id, m.offset, m.body) for m in messages]
     # By their keys, as every process does: so that two with the same events never wait for each
     # other.

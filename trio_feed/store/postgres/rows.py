@@ -40,14 +40,12 @@ def casts(types: Iterable[str]) -> str:
 
 def to_row(k: Kline) -> tuple[Any, ...]:
     taker, taker_quote = k.taker_buy_volume, k.taker_buy_quote_volume
+    texts = list(map(str, (k.open, k.high, k.low, k.close, k.volume, k.quote_volume)))
+    if "E" in "".join(texts):  # looked at together, for hardly any has an exponent
+        texts = list(map(plain, (k.open, k.high, k.low, k.close, k.volume, k.quote_volume)))
     return (
         k.open_ms,
-        plain(k.open),
-        plain(k.high),
-        plain(k.low),
-        plain(k.close),
-        plain(k.volume),
-        plain(k.quote_volume),
+        *texts,
         k.trades,
         k.source.value,
         k.event_ms,
@@ -71,23 +69,27 @@ _DECIMALS = tuple(at for at, name in enumerate(NAMES) if TYPES[name].startswith(
 
 
 def from_row(row: Sequence[Any]) -> Kline:
-    """The first columns of ``row`` -> a closed candle."""
+    """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
+    arguments go by position."""
     return Kline(
-        open_ms=row[0],
-        open=row[1],
-        high=row[2],
-        low=row[3],
-        close=row[4],
-        volume=row[5],
-        quote_volume=row[6],
-        trades=row[7],
-        closed=True,
-        source=Source(row[8]),
-        event_ms=row[9],
-        complete=row[10],
-        last_stream_id=row[11],
-        first_trade_id=row[14],
-        last_trade_id=row[15],
-        taker_buy_volume=row[12],
-        taker_buy_quote_volume=row[13],
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        row[6],
+        row[7],
+        True,  # closed
+        _SOURCES[row[8]],
+        row[9],
+        row[10],
+        row[11],
+        row[14],
+        row[15],
+        row[12],
+        row[13],
     )
+
+
+_SOURCES = {source.value: source for source in Source}
