@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from attrs import define, field
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_feed.bus.local import LocalBus
@@ -134,7 +134,12 @@ steps = st.lists(
 )
 
 
+ONE, TWO, THREE = (("publish", {1: n}, {2: n}, False) for n in (1, 2, 3))
+
+
 @given(steps)
+@example([ONE, ("join",), TWO, ("join",), ("leave", 0), ("hand_out",), THREE])
+@example([ONE, ("join",), ("publish", {}, {}, True), ("join",), TWO])
 def test_every_client_has_our_book(done: list[Any]) -> None:
     """Whenever they come and go, also while messages are under way; a fallback's are hidden."""
     world = World()
