@@ -10,6 +10,7 @@ of the view is removed, and one that comes into it is set, so that a client's bo
 """
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 
 from attrs import define, field, frozen
 
@@ -20,6 +21,7 @@ from ...push.fanout.topics import Topic
 from . import encoders
 
 MOST_LEVELS = 400
+_NONE = Decimal(0)
 _PER_EPOCH = 1000
 """An epoch is the unix time in ms of a start, so ids grow over a restart unless there were more
 than a million messages a second; they stay below 2**53, the most that JavaScript holds."""
@@ -91,7 +93,8 @@ class BookForm:
         if before.number < 0:
             text = self._text("snapshot", state, state.bids, state.asks, -1)
         else:
-            bids, asks = changes(before.bids, state.bids), changes(before.asks, state.asks)
+            bids = changes(before.bids, state.bids, best=1)
+            asks = changes(before.asks, state.asks, best=-1)
             text = self._text("update", state, bids, asks, before.number)
         return text_frame(text.encode())
 
@@ -136,8 +139,10 @@ def _state_of(message: ChannelMessage, sent_ms: float) -> _State:
     return _State(message.epoch, message.offset, bids, asks, view.event_ms or int(sent_ms))
 
 
-def changes(before: Iterable[Level], after: Iterable[Level]) -> list[Level]:
-    """The levels that differ, with their quantity in ``after``; 0: it is not there."""
+def changes(before: Iterable[Level], after: Iterable[Level], *, best: int) -> list[Level]:
+    """The levels that differ, with their quantity in ``after``, 0: it is not there; the best price
+    first, which is the highest (``best`` 1) or the lowest (-1)."""
     old, new = dict(before), dict(after)
-    gone = [(price, size * 0) for price, size in old.items() if price not in new]
-    return [*gone, *((price, size) for price, size in new.items() if old.get(price) != size)]
+    found = [(price, _NONE) for price in old if price not in new]
+    found += [(price, size) for price, size in new.items() if old.get(price) != size]
+    return sorted(found, key=lambda level: level[0], reverse=best > 0)
