@@ -58,6 +58,11 @@ class KlineUpdate:
     interval: Interval
     kline: Kline
 
+    @property
+    def event_ms(self) -> int:
+        """The exchange's time of it, 0 where it gives none; every event has one."""
+        return self.kline.event_ms
+
 
 Data = KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Liquidation
 """What the core takes."""

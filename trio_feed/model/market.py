@@ -66,6 +66,11 @@ class Price:
     time_ms: int = 0
     position: int = 0
 
+    @property
+    def event_ms(self) -> int:
+        """It is not said when it was sent."""
+        return 0
+
 
 @frozen
 class TickerDetails:
@@ -164,3 +169,8 @@ class Liquidation:
     average_price: Decimal
     quantity: Decimal
     time_ms: int
+
+    @property
+    def event_ms(self) -> int:
+        """It is not said when it was sent."""
+        return 0
