@@ -79,9 +79,7 @@ def run(quick: bool) -> Result:
     return result
 
 
-async def _measure(
-    make: Make, settings: dict[str, Any], number: int, at_once: int = 1
-) -> float:
+async def _measure(make: Make, settings: dict[str, Any], number: int, at_once: int = 1) -> float:
     driver = driver_with(_SYMBOLS, **settings)
     return cost_us(driver, make, number, at_once=at_once)
 
@@ -89,7 +87,8 @@ async def _measure(
 def cost_us(
     driver: Driver, make: Make, number: int, each_ms: float = 2.0, at_once: int = 1
 ) -> float:
-    """CPU per event of all symbols in turn, ``at_once`` of them in one read, each of which has one every ``each_ms`` milliseconds.
+    """CPU per event of all symbols in turn, ``at_once`` of them in one read; each symbol has one
+    every ``each_ms`` milliseconds.
     The clock is turned by hand, and the driver woken when it wants to be; a tenth of the events
     come before, so that what is made once has been made."""
     clock = trio.lowlevel.current_clock()

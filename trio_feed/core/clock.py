@@ -133,7 +133,8 @@ class ExchangeClock:
             latest, middle = max(events_ms), self._offset_ms + float(mono) * 1000
             if middle - TOLERANCE_MS <= min(events_ms) and latest <= middle + TOLERANCE_MS:
                 return self.note(latest, mono)  # it was the fastest, and nothing is odd
-        return any([self.note(each, mono) for each in events_ms])
+        moved = [self.note(each, mono) for each in events_ms]
+        return any(moved)
 
     def note_date(self, date_ms: float, sent: Mono, received: Mono) -> bool:
         """The ``Date`` of an HTTP answer, in whole seconds, to a request that was sent at ``sent``

@@ -18,12 +18,14 @@ from ..model import (
     StatusMessage,
     Trade,
 )
+from ..model.quick import quick
 from .channels import ChannelData
 from .questions import Need
 from .streams import Stream
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class CandleNews:
     """A candle state that subscribers get.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OF_CHAINS = (Transaction, NoneType)
 
+
 @define(eq=False)
 class Processor:
     """``chain``: what repairs a venue of transactions; None: it is an exchange.  ``newcomers``:

@@ -4,6 +4,8 @@ from decimal import Decimal
 
 from attrs import frozen
 
+from .quick import quick
+
 
 @frozen
 class Instrument:
@@ -31,7 +33,8 @@ MOST_AGGREGATED = 1_000_000
 """More trades in one aggregate are a misread number: the order books do not hold so many orders."""
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class Trade:
     """A trade, or an aggregate of those of one taker order at one price.
 
@@ -107,7 +110,8 @@ class Ticker:
     details: TickerDetails | None = None
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class BookTop:
     """Best bid and ask; None on a side that is empty.  ``update_id`` grows with each one."""
 

@@ -6,6 +6,7 @@ from attrs import frozen
 
 from .candles import Kline, Series, Source
 from .market import BookTop, Level, Liquidation, MarkPrice, Price, Ticker, Trade
+from .quick import quick
 
 
 class Channel(StrEnum):
@@ -50,7 +51,8 @@ class BookView:
     event_ms: int
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class ChannelMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
@@ -62,7 +64,8 @@ class ChannelMessage:
     received_ms: float
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class KlineMessage:
     """A state of one candle with the number that the bus gave it.
 

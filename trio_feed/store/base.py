@@ -151,7 +151,7 @@ def why_unfit(entry: SeriesEntry) -> str:
     integers = (k.open_ms, k.trades, k.event_ms, k.last_stream_id, first_id, last_id)
     ours = (entry.epoch, entry.offset)
     least, most = min(*integers, *ours), max(*integers, *ours)
-    if -_INT_MAX <= least and most <= _INT_MAX and -_INT_MAX <= entry.received_ms <= _INT_MAX:
+    if -_INT_MAX <= least <= most <= _INT_MAX and -_INT_MAX <= entry.received_ms <= _INT_MAX:
         return ""
     return _beyond(
         open_ms=k.open_ms,

@@ -41,9 +41,7 @@ def to_row(k: Kline) -> tuple[Any, ...]:
         texts = _texts(k.open, k.high, k.low, k.close, k.volume, k.quote_volume)
         takers = [None if each is None else plain(each) for each in (taker, taker_quote)]
     else:
-        texts = _texts(
-            k.open, k.high, k.low, k.close, k.volume, k.quote_volume, taker, taker_quote
-        )
+        texts = _texts(k.open, k.high, k.low, k.close, k.volume, k.quote_volume, taker, taker_quote)
         takers = [texts.pop(6), texts.pop()]
     return (
         k.open_ms,
@@ -68,10 +66,16 @@ def _texts(*values: Decimal) -> list[Any]:
 def from_row(row: tuple[Any, ...]) -> Kline:
     """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
     arguments go by position."""
+    o, high, low, close, volume, quote = map(Decimal, row[1:7])
     taker, taker_quote, first_id, last_id = row[12:16]
     return Kline(
         row[0],
-        *map(Decimal, row[1:7]),
+        o,
+        high,
+        low,
+        close,
+        volume,
+        quote,
         row[7],
         True,  # closed
         _SOURCES.get(row[8]) or Source(row[8]),
