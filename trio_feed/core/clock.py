@@ -127,9 +127,9 @@ class ExchangeClock:
 
     def note_all(self, events_ms: Sequence[int], mono: Mono) -> bool:
         """As :meth:`note`, of messages that were received together."""
-        if not events_ms:
-            return False
-        if len(events_ms) > 1:
+        if len(events_ms) == 1:
+            return self.note(events_ms[0], mono)
+        if events_ms:
             latest, middle = max(events_ms), self._offset_ms + float(mono) * 1000
             if middle - TOLERANCE_MS <= min(events_ms) and latest <= middle + TOLERANCE_MS:
                 return self.note(latest, mono)  # it was the fastest, and nothing is odd

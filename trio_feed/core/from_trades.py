@@ -70,7 +70,7 @@ class TradeCandles:
         while trades:
             plain = self.trades.take_plain(trades, now)
             if plain:
-                self._took(Taken(plain), now, out)
+                self._tell(plain, now, out)
             else:
                 trade = trades[0]
                 if abs(trade.event_ms - float(now.exchange)) > ODD_TIME_MS and trade.event_ms:
@@ -182,16 +182,17 @@ class TradeCandles:
             out.append(Report("trades.missing", "warning", fields))
             if key is not None:
                 out += scope.status.hole(key, (each.first_ms, each.last_ms))
-        trades = taken.trades if self.known_to is None else self._unknown(taken)
-        if key is not None and trades:
-            out.append(TradeNews(key, trades, scope.source, float(now.wall)))
+            self.known_to = None  # ids may have begun anew
+        self._tell(taken.trades, now, out)
 
-    def _unknown(self, taken: Taken) -> Sequence[Trade]:
+    def _tell(self, trades: Sequence[Trade], now: Now, out: list[Effect]) -> None:
         known_to = self.known_to
-        fresh = [t for t in taken.trades if known_to is None or t.trade_id > known_to]
-        if fresh or taken.breaks:  # ids may have begun anew
-            self.known_to = None
-        return taken.trades if taken.breaks else fresh
+        if known_to is not None:
+            trades = [trade for trade in trades if trade.trade_id > known_to]
+            if trades:
+                self.known_to = None
+        if self._key is not None and trades:
+            out.append(TradeNews(self._key, trades, self._scope.source, float(now.wall)))
 
     def _repaired(self, out: list[Effect]) -> None:
         """Nothing is missing any more, whatever times the trades of the gap had."""

@@ -106,8 +106,8 @@ class Driver:
             if own is None:
                 own = by_symbol[event.symbol] = []
             own.append(event)
-            if event.event_ms:
-                events_ms.append(event.event_ms)
+            if event_ms := event.event_ms:
+                events_ms.append(event_ms)
         if self.clock.note_all(events_ms, at):
             self._replan()
         now = Now(at, wall, self.clock.at(at))
