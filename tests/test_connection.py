@@ -106,8 +106,7 @@ class Bench:
     def events(self) -> list[Any]:
         found = []
         while self.receive_channel.statistics().current_buffer_used:
-            for message in self.receive_channel.receive_nowait().messages:
-                found += message
+            found += self.receive_channel.receive_nowait().events
         return found
 
 

@@ -76,7 +76,7 @@ def running(n: int) -> KlineUpdate:
 
 
 MESSAGES = {
-    "kline": (running, {}, 55),
+    "kline": (running, {}, 54),
     "trade": (
         lambda n: trade(n, T0 + n),
         {"channels": (Channel.TRADE,), "trade_intervals": ()},
@@ -85,7 +85,7 @@ MESSAGES = {
     "trade_of_candles": (
         lambda n: trade(n, T0 + n),
         {"trade_intervals": (Interval.S1, Interval.S30)},
-        51,
+        46,
     ),
 }
 
@@ -98,6 +98,16 @@ async def test_a_message_costs_the_same_with_five_symbols_and_with_five_hundred(
     few, many = (cost(driver_with(number, **settings), make) for number in (5, 500))
     assert few == many
     assert few <= most
+
+
+async def test_trades_of_one_read_cost_together_little_more_than_one(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    bench = driver_with(5, **MESSAGES["trade_of_candles"][1])
+    bench.take(*(trade(n, T0 + n) for n in range(1, 20)))
+    engine, now = bench.driver.engines["BTCUSDT"], bench.driver.now()
+    several = [trade(n, T0 + n) for n in range(20, 84)]
+    assert calls(lambda: engine.take(several, now)) <= 22
 
 
 class Taker:

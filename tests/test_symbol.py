@@ -25,7 +25,7 @@ from support.engine import (
 from support.make import MINUTE, T0, kline, trade
 
 from trio_feed.core.calendar import grid_of
-from trio_feed.core.effects import ChannelNews, Report
+from trio_feed.core.effects import Report, TradeNews
 from trio_feed.core.questions import (
     BookQuestion,
     LatestQuestion,
@@ -147,9 +147,11 @@ def test_what_it_does_not_take_is_counted() -> None:
 def test_trades_are_published_in_order_and_labelled() -> None:
     engine = building(simulated=True)
     out = engine.take(trade(1, T0), trade(2, T0 + 1))
-    assert [e for e in out if isinstance(e, ChannelNews)] == [
-        ChannelNews(TRADE_KEY, trade(n + 1, T0 + n), Source.SIMULATED, T0 + 7_000.0) for n in (0, 1)
-    ]
+    told = [e for e in out if isinstance(e, TradeNews)]
+    assert [one for e in told for one in e.trades] == [trade(1, T0), trade(2, T0 + 1)]
+    assert {(e.key, e.source, e.received_ms) for e in told} == {
+        (TRADE_KEY, Source.SIMULATED, T0 + 7_000.0)
+    }
     quiet = building(channels=(Channel.KLINE,))
     assert news(quiet.take(trade(1, T0)), Channel.TRADE) == []
 

@@ -22,6 +22,7 @@ from trio_feed.core.opening import End
 from trio_feed.core.questions import Rules
 from trio_feed.core.streams import Data, Kind, KlineUpdate, Stream
 from trio_feed.environment import Environment, mono
+from trio_feed.ingest.connection import BATCH
 from trio_feed.ingest.context import FeedContext
 from trio_feed.ingest.driver import Driver
 from trio_feed.instants import Wall
@@ -68,40 +69,46 @@ def run(quick: bool) -> Result:
         for row, settings in _TRADES.items()
     }
     klines, tops = _OTHERS
+    both = _TRADES["aggTrade -> both"]
+    kinds[f"aggTrade -> both, {BATCH} in a read"] = partial(
+        virtual, _measure, trades, both, number, BATCH
+    )
     kinds[klines] = partial(virtual, _measure, candles, _OTHERS[klines], number)
     kinds[tops] = partial(virtual, _measure, best_prices, _OTHERS[tops], number)
     result.rounds(rounds, kinds)
     return result
 
 
-async def _measure(make: Make, settings: dict[str, Any], number: int) -> float:
+async def _measure(make: Make, settings: dict[str, Any], number: int, at_once: int = 1) -> float:
     driver = driver_with(_SYMBOLS, **settings)
-    return cost_us(driver, make, number)
+    return cost_us(driver, make, number, at_once=at_once)
 
 
-def cost_us(driver: Driver, make: Make, number: int, each_ms: float = 2.0) -> float:
-    """CPU per event of all symbols in turn, each of which has one every ``each_ms`` milliseconds.
+def cost_us(
+    driver: Driver, make: Make, number: int, each_ms: float = 2.0, at_once: int = 1
+) -> float:
+    """CPU per event of all symbols in turn, ``at_once`` of them in one read; each symbol has one
+    every ``each_ms`` milliseconds.
     The clock is turned by hand, and the driver woken when it wants to be; a tenth of the events
     come before, so that what is made once has been made."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     names = list(driver.engines)
     step_s, before = each_ms / 1000 / len(names), max(len(names) * 2, number // 10)
-    events = [(event,) for event in make(names, before + number, _wall_ms(), step_s * 1000)]
+    events = list(make(names, before + number, _wall_ms(), step_s * 1000))
     gc.collect()
     gc.freeze()  # as a service does that has started
-    due, began = driver.wake_due(), 0.0
-    for place, event in enumerate(events):
-        if place == before:
-            began = time.process_time()
-        if not place % 10:
-            clock.jump(step_s * 10)
-            if float(due) <= trio.current_time() or driver.queues.earlier.is_set():
-                due = driver.wake_due()
-        driver.take(event, mono(), Wall(_wall_ms()))
+    due, began, counted = driver.wake_due(), 0.0, 0
+    for place in range(0, len(events), at_once):
+        if not counted and place >= before:
+            began, counted = time.process_time(), len(events) - place
+        clock.jump(step_s * at_once)
+        if float(due) <= trio.current_time() or driver.queues.earlier.is_set():
+            due = driver.wake_due()
+        driver.take(events[place : place + at_once], mono(), Wall(_wall_ms()))
     took = time.process_time() - began
     gc.unfreeze()
-    return took / number * 1e6
+    return took / counted * 1e6
 
 
 def _wall_ms() -> float:

@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .exchange import MEAN_FRAME
@@ -253,9 +253,9 @@ def _whole(interval_ms: int) -> Callable[[Job, Count], None]:
 
         take = Driver.take
 
-        def counted(self: Driver, *given: Any) -> None:
-            take(self, *given)
-            count.one()
+        def counted(self: Driver, events: Sequence[Any], *given: Any) -> None:
+            take(self, events, *given)
+            count.add(len(events))
 
         Driver.take = counted  # type: ignore[method-assign, assignment]
         settings = load(assignments=_settings(job, interval_ms))

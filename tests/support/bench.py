@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from trio_feed.core.effects import CandleNews, ChannelNews, News
+from trio_feed.core.effects import CandleNews, ChannelNews, News, TradeNews
 from trio_feed.environment import Environment, mono
 from trio_feed.ingest.context import FeedContext
 from trio_feed.ingest.driver import Driver
@@ -64,6 +64,10 @@ class Bus:
     def set_waiting(self, venue: str, symbol: str, problem: str) -> None: ...
 
     def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
+        if isinstance(news, TradeNews):
+            for one in news.trades:
+                self.publish(ChannelNews(news.key, one, news.source, news.received_ms))
+            return None
         self.published.append(news)
         number = len(self.published)
         match news:

@@ -11,6 +11,7 @@ from trio_feed.core.effects import (
     Load,
     Report,
     Resubscribe,
+    TradeNews,
 )
 from trio_feed.core.opening import End
 from trio_feed.core.questions import Need, Question, Rules
@@ -182,7 +183,14 @@ def closes(effects: Sequence[Effect], interval: Interval = Interval.M1) -> list[
 
 
 def news(effects: Sequence[Effect], channel: Channel) -> list[Any]:
-    return [e.data for e in effects if isinstance(e, ChannelNews) and e.key.channel is channel]
+    """What of one channel is published."""
+    found: list[Any] = []
+    for each in effects:
+        if isinstance(each, TradeNews) and each.key.channel is channel:
+            found += each.trades
+        elif isinstance(each, ChannelNews) and each.key.channel is channel:
+            found.append(each.data)
+    return found
 
 
 def fetches(effects: Sequence[Effect]) -> list[tuple[Need, Interval | None]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import CandleNews, ChannelNews, News
+from trio_feed.core.effects import CandleNews, ChannelNews, News, TradeNews
 from trio_feed.model import ChannelMessage, KlineMessage
 
 
@@ -16,6 +16,10 @@ class Recorder(LocalBus):
 
     def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
         match news:
+            case TradeNews():
+                for one in news.trades:
+                    self.publish(ChannelNews(news.key, one, news.source, news.received_ms))
+                return None
             case CandleNews():
                 self.open(news.series)
             case ChannelNews():

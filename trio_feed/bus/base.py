@@ -50,13 +50,13 @@ class Publisher(Protocol):
         """Number it, keep it, hand it out.  Returns the numbered message, of which a closed candle
         has to be stored in the same synchronous step.
 
-        None for what has no number: a status (the last one is remembered) and a provisional
-        candle.
+        None for what is not to be stored: a status (the last one is remembered), a provisional
+        candle, and trades, each of which has a number.
         """
 
     def publish_ephemeral(self, news: News) -> None:
         """Hand it out without a trace: no number, in no history.  A status goes nowhere, nor does
-        news of a stream key that is not open."""
+        news of a stream key that is not open, nor do trades."""
 
 
 @frozen
@@ -132,7 +132,8 @@ class Stream(Protocol):
     def upstream(self) -> Upstream: ...
 
     def keep(self) -> None:
-        """Somebody subscribes: from now on keep the messages for those who come back."""
+        """Somebody subscribes: from now on keep the messages for those who come back, and hand out
+        every one; of trades that come at once to nobody only the last one is."""
 
     def continues(self, epoch: int, offset: int) -> bool:
         """Whether every message after that number is kept, or there was none."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import define
 
-from ..core.effects import CandleNews, ChannelNews, News
+from ..core.effects import CandleNews, ChannelNews, News, TradeNews
 from ..model import (
     ChannelMessage,
     Kline,
@@ -205,20 +205,41 @@ class LocalBus:
             for listener in self._listeners:
                 listener.status_changed(stream, news)
             return None
+        if isinstance(news, TradeNews):
+            self._publish_trades(news)
+            return None
         stream = self._streams[_stream_key(news)]
         if isinstance(news, CandleNews) and news.provisional:
             stream.connected = True
             stream.provisional = self._show(stream, news)
             return None
         message = _numbered(news, stream.epoch, stream.offset + 1)
-        published = Published(message, self._now_ms())
+        self._hand_out(stream, Published(message, self._now_ms()))
+        return message
+
+    def _publish_trades(self, news: TradeNews) -> None:
+        """Each gets its number; only where somebody has subscribed, or for who comes next, there is
+        a message of it."""
+        stream = self._streams[news.key]
+        offset, sent_ms = stream.offset, self._now_ms()
+        trades = news.trades
+        if stream.ring is None:
+            offset += len(trades) - 1
+            trades = trades[-1:]
+        for trade in trades:
+            offset += 1
+            message = ChannelMessage(
+                news.key, trade, news.source, stream.epoch, offset, news.received_ms
+            )
+            self._hand_out(stream, Published(message, sent_ms))
+
+    def _hand_out(self, stream: LocalStream, published: Published) -> None:
         stream.note(published)
         for listener in self._listeners:
             listener.published(stream, published)
-        return message
 
     def publish_ephemeral(self, news: News) -> None:
-        if isinstance(news, StatusMessage):
+        if isinstance(news, StatusMessage | TradeNews):
             return
         stream = self._streams.get(_stream_key(news))
         if stream is not None:

@@ -23,14 +23,14 @@ One trade's time is not believed where it contradicts its neighbours, which are 
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from attrs import define, field
 
 from ..model import Interval, Kline, Trade
 from . import calendar
-from .bar import EMPTY, Bar, flat_bar, quote_of
+from .bar import Bar, flat_bar, lump_of
 from .clock import TOLERANCE_MS
 
 Built = tuple[Interval, Kline]
@@ -44,6 +44,8 @@ moves our idea of that time.  So one that is dated too late, and believed, is so
 at most, and so near to each other lie some that are misdated together."""
 _MOST_FLAT = 10_000
 """A longer silence is a hole and not so many flat candles."""
+_MOST_TOGETHER = 1_000
+"""Plain trades that are added up at once."""
 
 
 @define(eq=False)
@@ -65,6 +67,8 @@ class TradeBars:
     _closed: list[Built] = field(factory=list)
     _revised: dict[tuple[Interval, int], Bar] = field(factory=dict)
     _touched: bool = False
+    _run: list[Trade] = field(factory=list)
+    """Plain trades that the running candles do not have yet."""
     _far: list[Trade] = field(factory=list)
     _fell: bool = False
     """The last trade lay before the one before it."""
@@ -82,6 +86,7 @@ class TradeBars:
     def volume_of(self, interval: Interval, open_ms: int) -> Decimal | None:
         """What was traded in a candle as far as we know, None where that is not known: before the
         first trade, and while the candle before it is open."""
+        self._put_run()
         bar = self._bars.get(interval)
         if bar is not None and open_ms == bar.open_ms:
             return bar.volume if bar.complete else None
@@ -114,6 +119,26 @@ class TradeBars:
         for bar in self._bars.values():
             bar.complete = False
         self._incomplete_from_here = True
+
+    def plain_span(self) -> tuple[int, float]:
+        """A trade of a time in [first, second) that follows the last one is plain: it goes into
+        every running candle and ends none."""
+        if self._far or self._fell or self._incomplete_from_here:
+            return 0, 0
+        if len(self._bars) < len(self.intervals):
+            return 0, 0
+        return self.last_ms, self._next_end_ms
+
+    def add_plain(self, trades: Sequence[Trade]) -> None:
+        """Plain ones, none of which lies before the one before it.  They are added up when somebody
+        wants to know what became of the candles."""
+        if self.intervals:
+            self._run += trades
+        last = trades[-1]
+        self.last_ms, self.last_trade_id = last.time_ms, last.last_id
+        self._touched = True
+        if len(self._run) > _MOST_TOGETHER:
+            self._put_run()
 
     def add(self, trade: Trade, limit_ms: float) -> None:
         """The next trade.  ``limit_ms``: later times have not come."""
@@ -165,6 +190,7 @@ class TradeBars:
         open_ones: list[Built] = []
         if self._touched and running:
             self._touched = False
+            self._put_run()
             open_ones = [(bar.interval, bar.kline(closed=False)) for bar in self._bars.values()]
         return closed, revised, open_ones
 
@@ -187,7 +213,15 @@ class TradeBars:
             self._put(each, max(trade.time_ms, self.last_ms), sure=False)
         self._put(trade, trade.time_ms, sure=True)
 
+    def _put_run(self) -> None:
+        """The plain ones that came since, into each candle at once."""
+        if self._run:
+            lump, self._run = lump_of(self._run), []
+            for bar in self._bars.values():
+                bar.add(lump)
+
     def _put(self, trade: Trade, time_ms: float, *, sure: bool) -> None:
+        self._put_run()
         time_ms = int(time_ms)
         falls = time_ms < self.last_ms
         if falls:
@@ -199,7 +233,7 @@ class TradeBars:
             self._roll(time_ms)
         if not falls:
             self.last_ms = time_ms
-        quote = quote_of(trade) if self.intervals else EMPTY
+        lump = lump_of((trade,))
         for interval in self.intervals:
             bar = self._bars.get(interval)
             if bar is None:
@@ -209,7 +243,7 @@ class TradeBars:
                 continue
             if self._incomplete_from_here or not sure:
                 bar.complete = False
-            bar.add(trade, quote)
+            bar.add(lump)
         self._incomplete_from_here = False
         self.last_trade_id = trade.last_id
         self._touched = True
@@ -250,9 +284,9 @@ class TradeBars:
             # Too late for its own candle: it must not get lost, so it marks this one.
             self.misdated += 1
             bar.complete = False
-            bar.add(trade, quote_of(trade))
+            bar.add(lump_of((trade,)))
             return
-        own.add(trade, quote_of(trade))
+        own.add(lump_of((trade,)))
         own.complete = own.complete and sure
         self._revised[interval, own.open_ms] = own
         for later in (*(b for b in done if b.open_ms > own.open_ms), bar):
@@ -266,6 +300,7 @@ class TradeBars:
     def _roll(self, time_ms: int, *, sure: bool = True) -> None:
         """Close every candle that ends by ``time_ms``; flat ones follow while nothing is
         missing."""
+        self._put_run()
         for interval, bar in list(self._bars.items()):
             if bar.end_ms > time_ms:
                 continue

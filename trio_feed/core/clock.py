@@ -8,6 +8,7 @@ later, so at its receipt the exchange is at least there, and the smallest delay 
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 from attrs import define, field
 
@@ -123,6 +124,17 @@ class ExchangeClock:
         if is_late and mono - self._supported < FALL_AFTER_S:
             return False
         return self._step_to(max(self._frames), mono)
+
+    def note_all(self, events_ms: Sequence[int], mono: Mono) -> bool:
+        """As :meth:`note`, of messages that were received together."""
+        if len(events_ms) == 1:
+            return self.note(events_ms[0], mono)
+        if events_ms:
+            latest, middle = max(events_ms), self._offset_ms + float(mono) * 1000
+            if middle - TOLERANCE_MS <= min(events_ms) and latest <= middle + TOLERANCE_MS:
+                return self.note(latest, mono)  # it was the fastest, and nothing is odd
+        moved = [self.note(each, mono) for each in events_ms]
+        return any(moved)
 
     def note_date(self, date_ms: float, sent: Mono, received: Mono) -> bool:
         """The ``Date`` of an HTTP answer, in whole seconds, to a request that was sent at ``sent``

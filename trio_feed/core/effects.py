@@ -3,7 +3,7 @@
 Nothing here carries a number: only the bus gives epoch and offset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -16,13 +16,16 @@ from ..model import (
     Series,
     Source,
     StatusMessage,
+    Trade,
 )
+from ..model.quick import quick
 from .channels import ChannelData
 from .questions import Need
 from .streams import Stream
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class CandleNews:
     """A candle state that subscribers get.
 
@@ -43,8 +46,18 @@ class CandleNews:
 
 
 @frozen
+class TradeNews:
+    """Trades of one symbol that came at once, in order; each is a message of its own."""
+
+    key: ChannelKey
+    trades: Sequence[Trade]
+    source: Source
+    received_ms: float
+
+
+@frozen
 class ChannelNews:
-    """News of a line (trades, tickers, books)."""
+    """News of another line (tickers, books, prices)."""
 
     key: ChannelKey
     data: ChannelData
@@ -52,7 +65,7 @@ class ChannelNews:
     received_ms: float
 
 
-News = CandleNews | ChannelNews | StatusMessage
+News = CandleNews | TradeNews | ChannelNews | StatusMessage
 """What is published.  A closed candle that is published is stored with the number it was given."""
 
 

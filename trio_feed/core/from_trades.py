@@ -4,22 +4,19 @@ Order, holes and proofs are :mod:`.trades`; here their results become candles of
 messages, and comparisons with the exchange's own minutes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve
 
 from ..instants import NEVER, Mono, Now
 from ..model import Channel, Interval, Kline, Trade
 from .early import EarlyClose
-from .effects import CandleNews, ChannelNews, Effect, Fetch, Report
+from .effects import CandleNews, Effect, Fetch, Report, TradeNews
 from .health import Span
 from .opening import End
 from .questions import LatestQuestion, Need, TradeQuestion
 from .scope import Scope
-from .trades import Difference, Match, OneSided, SymbolTrades, Taken, Verdict
-
-ODD_TIME_MS = 60_000
-"""An event's time that is further from the exchange's than this orders nothing."""
+from .trades import ODD_TIME_MS, Difference, Match, OneSided, SymbolTrades, Taken, Verdict
 
 
 class TradeCandles:
@@ -56,15 +53,30 @@ class TradeCandles:
         """When the running candles are to be shown; NEVER: no trade came since they were."""
         return self._next_open_at if self.trades.bars.touched else NEVER
 
-    def take(self, trade: Trade, now: Now, out: list[Effect]) -> None:
-        """A live trade."""
-        if abs(trade.event_ms - float(now.exchange)) > ODD_TIME_MS and trade.event_ms:
-            trade = evolve(trade, event_ms=0)
-        self._took(self.trades.take(trade, now), now, out)
+    def take(self, trades: Sequence[Trade], now: Now, out: list[Effect]) -> None:
+        """Live trades, in the order in which they came."""
+        if self._publish_interval_s or len(trades) == 1:
+            self._take(trades, now, out)
+        else:  # every state of a candle is shown
+            for trade in trades:
+                self._take((trade,), now, out)
+                self.collect(now, out)
         due = self.trades.sequence.due
         if due is not None:
             self._scope.alarm.want(due)
         self.built = True
+
+    def _take(self, trades: Sequence[Trade], now: Now, out: list[Effect]) -> None:
+        while trades:
+            plain = self.trades.take_plain(trades, now)
+            if plain:
+                self._tell(plain, now, out)
+            else:
+                trade = trades[0]
+                if abs(trade.event_ms - float(now.exchange)) > ODD_TIME_MS and trade.event_ms:
+                    trade = evolve(trade, event_ms=0)
+                self._took(self.trades.take(trade, now), now, out)
+            trades = trades[len(plain) or 1 :]
 
     def collect(self, now: Now, out: list[Effect]) -> None:
         """What the trades have made of the candles."""
@@ -170,17 +182,17 @@ class TradeCandles:
             out.append(Report("trades.missing", "warning", fields))
             if key is not None:
                 out += scope.status.hole(key, (each.first_ms, each.last_ms))
-        if key is not None:
-            wall = float(now.wall)
-            trades = taken.trades if self.known_to is None else self._unknown(taken)
-            out += [ChannelNews(key, trade, scope.source, wall) for trade in trades]
+            self.known_to = None  # ids may have begun anew
+        self._tell(taken.trades, now, out)
 
-    def _unknown(self, taken: Taken) -> Iterable[Trade]:
+    def _tell(self, trades: Sequence[Trade], now: Now, out: list[Effect]) -> None:
         known_to = self.known_to
-        fresh = [t for t in taken.trades if known_to is None or t.trade_id > known_to]
-        if fresh or taken.breaks:  # ids may have begun anew
-            self.known_to = None
-        return taken.trades if taken.breaks else fresh
+        if known_to is not None:
+            trades = [trade for trade in trades if trade.trade_id > known_to]
+            if trades:
+                self.known_to = None
+        if self._key is not None and trades:
+            out.append(TradeNews(self._key, trades, self._scope.source, float(now.wall)))
 
     def _repaired(self, out: list[Effect]) -> None:
         """Nothing is missing any more, whatever times the trades of the gap had."""

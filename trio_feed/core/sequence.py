@@ -11,7 +11,7 @@ old sequence goes on.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import define, field, frozen
 
@@ -96,6 +96,22 @@ class TradeSequence:
             return None
         first_ms = self._waiting[0].time_ms
         return (self._lost_from(first_ms), first_ms)
+
+    @property
+    def plain_from_ms(self) -> int | None:
+        """A trade with the next id that is not before this time is plain: all that it does is to
+        follow.  None: it would do more, because others wait or are odd."""
+        if self.last_id is None or self._waiting or self._other:
+            return None
+        return max(self.reached_ms, self._newest_ms)
+
+    def accept_plain(self, trades: Sequence[Trade]) -> None:
+        """Plain ones, none of which lies before the one before it."""
+        last, before_ms = trades[-1], self._newest_ms
+        if len(trades) > 1 or not before_ms:
+            before_ms = trades[max(0, len(trades) - 2)].time_ms
+        self.last_id, self._newest_ms, self._before = last.trade_id, last.time_ms, 0
+        self.reached_ms = max(self.reached_ms, before_ms)
 
     def resume(self, last_id: int, last_ms: int) -> None:
         """Go on after a stored id: what was traded since shows as missing, and is fetched."""

@@ -66,6 +66,11 @@ class KlineUpdate:
     interval: Interval
     kline: Kline
 
+    @property
+    def event_ms(self) -> int:
+        """The exchange's time of it, 0 where it gives none; every event has one."""
+        return self.kline.event_ms
+
 
 Data = (
     KlineUpdate | Trade | Price | Ticker | BookTop | BookUpdate | MarkPrice | Funding | Liquidation

@@ -13,6 +13,7 @@ brings what was asked for back with :meth:`answer`, :meth:`failed` or :meth:`loa
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
 from attrs import evolve
 
@@ -21,7 +22,7 @@ from ..model import BookUpdate, Channel, Interval, Kline, Price, Source, StreamK
 from ..settings import ExchangeSettings
 from .effects import Effect, Fetch, Load
 from .from_prices import PriceCandles
-from .from_trades import ODD_TIME_MS, TradeCandles
+from .from_trades import TradeCandles
 from .market_channels import MarketChannels, ignored
 from .monitored import Flows
 from .opening import End
@@ -37,6 +38,7 @@ from .questions import (
 from .scope import Alarm, Scope
 from .series import CandleSeries
 from .streams import Data, Kind, KlineUpdate, Stream
+from .trades import ODD_TIME_MS
 from .upstream import Upstream
 
 
@@ -122,21 +124,19 @@ class SymbolEngine:
         """What the streams said, in the order in which it came."""
         out: list[Effect] = []
         began: list[Flows] = []
-        trades, prices, heard = self.trades, self.prices, self.upstream.liveness.heard
-        for event in events:
-            kind = type(event)
-            if kind is Trade:
+        trades, heard = self.trades, self.upstream.liveness.heard
+        for kind, alike in groupby(events, type):
+            several = list(alike)
+            if kind is Trade:  # by the thousand: what can be done once for all of them is
                 if trades is not None:
-                    trades.take(event, now, out)  # type: ignore[arg-type]
-            elif kind is KlineUpdate:
-                self._kline(event, now, out)  # type: ignore[arg-type]
-            elif kind is Price and prices is not None:
-                prices.take(event, now, out)  # type: ignore[arg-type]
-            else:
-                out += self.channels.take(event, now)
-            first = heard(event, now.mono)
-            if first is not None:
-                began.append(first)
+                    trades.take(several, now, out)  # type: ignore[arg-type]
+                several = several[-1:]
+            for event in several:
+                if kind is not Trade:
+                    self._take_one(event, now, out)
+                first = heard(event, now.mono)
+                if first is not None:
+                    began.append(first)
         if trades is not None and trades.built:
             trades.collect(now, out)
             # To see what is quiet since.
@@ -147,6 +147,15 @@ class SymbolEngine:
         if self.upstream.liveness.wake_at < self._alarm.at:
             self._alarm.at = self.upstream.liveness.wake_at
         return out
+
+    def _take_one(self, event: Data, now: Now, out: list[Effect]) -> None:
+        kind = type(event)
+        if kind is KlineUpdate:
+            self._kline(event, now, out)  # type: ignore[arg-type]
+        elif kind is Price and self.prices is not None:
+            self.prices.take(event, now, out)  # type: ignore[arg-type]
+        else:
+            out += self.channels.take(event, now)
 
     def hear(self, price: Price, now: Now) -> list[Effect]:
         """A price whose time is only estimated (:mod:`.chain_placing`)."""

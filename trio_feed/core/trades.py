@@ -23,6 +23,8 @@ from .bars import FAR_MS, Built, TradeBars
 from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
 from .sequence import Break, TradeSequence
 
+ODD_TIME_MS = 60_000
+"""An event's time that is further from the exchange's than this orders nothing."""
 _IN_FLIGHT_MS = 250
 """Trades come in batches of 100 ms: a candle's state may know a trade that is on its way."""
 _WITNESS_GRACE_S = 65.0
@@ -35,9 +37,9 @@ behind the stream."""
 
 @frozen
 class Taken:
-    """What became of a message: trades in order, losses, and the state of the candles."""
+    """What became of what came: trades in order, and losses."""
 
-    trades: tuple[Trade, ...] = ()
+    trades: Sequence[Trade] = ()
     breaks: tuple[Break, ...] = ()
 
 
@@ -73,8 +75,37 @@ class SymbolTrades:
                 self.sequence.resume(last.last_stream_id, last.event_ms)
                 self.bars.resume(last, interval)
 
+    def take_plain(self, trades: Sequence[Trade], now: Now) -> Sequence[Trade]:
+        """Take as many of the first ones as are plain, which nearly all are: the next id each, no
+        time before the last one's or one that has not come, no candle that ends.  Returns them."""
+        from_ms = self.sequence.plain_from_ms
+        if from_ms is None:
+            return ()
+        exchange_ms = float(now.exchange)
+        begin_ms, until_ms = self.bars.plain_span()
+        from_ms, until_ms = max(from_ms, begin_ms), min(until_ms, int(exchange_ms + FAR_MS) + 1)
+        oldest_ms, newest_ms = exchange_ms - ODD_TIME_MS, exchange_ms + ODD_TIME_MS
+        due = first = (self.sequence.last_id or 0) + 1
+        for trade in trades:
+            time_ms, event_ms = trade.time_ms, trade.event_ms
+            if (
+                trade.trade_id != due
+                or not from_ms <= time_ms < until_ms
+                or (event_ms and not oldest_ms <= event_ms <= newest_ms)
+            ):
+                break
+            from_ms = time_ms
+            due += 1
+        if due == first:
+            return ()
+        plain = trades if due - first == len(trades) else trades[: due - first]
+        self._quiet = 0
+        self.sequence.accept_plain(plain)
+        self.bars.add_plain(plain)
+        return plain
+
     def take(self, trade: Trade, now: Now) -> Taken:
-        """A live trade."""
+        """A live trade, whatever it does."""
         steps = self.sequence.take(trade, now)
         if len(steps) == 1 and steps[0] is trade:
             self._quiet = 0

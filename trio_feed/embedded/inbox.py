@@ -83,6 +83,7 @@ class Inbox:
 
     def opened(self, stream: Stream) -> None:
         """Nothing has come of it yet: the bus is as old as we are."""
+        stream.keep()  # no trade is left out
 
     def closed(self, stream: Stream) -> None:
         """The symbols do not change."""

@@ -26,18 +26,19 @@ from ..settings import ConnectionSettings, masked_url
 from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
-from ..venues.base import ChainVenue
+from ..venues.base import ChainVenue, Event
 
+_OF_THE_CONNECTION = frozenset({Ack, Ignored, GoingAway, Pong})
 BATCH = 64
-"""At most so many messages are handed on at once: the processor lets others run after them."""
+"""At most so many events are handed on at once: the processor lets others run after them."""
 
 
 @frozen
 class Incoming:
-    """What the messages of one read said, each its events in order, and when their bytes came in.
-    None: the streams are confirmed from here on; only of venues whose messages are transactions."""
+    """What the messages of one read said, in order, and when their bytes came in.  None: the
+    streams are confirmed from here on; only of venues whose messages are transactions."""
 
-    messages: Sequence[Sequence[Data] | Transaction | None]
+    events: Sequence[Data | Transaction | None]
     mono: Mono
     wall: Wall
 
@@ -265,7 +266,7 @@ class Connection:
         state.message_count += len(messages)
         self._messages += len(messages)
         context.metrics.messages.labels(context.venue.NAME).inc(len(messages))
-        said: list[Sequence[Data] | Transaction] = []
+        said: list[Data | Transaction] = []
         instruments = self.owner.instruments
         try:
             for raw in messages:
@@ -280,7 +281,7 @@ class Connection:
         self,
         raw: str | bytes,
         instruments: Instruments,
-        said: list[Sequence[Data] | Transaction],
+        said: list[Data | Transaction],
     ) -> None:
         """One message: what it says about the market goes into ``said``."""
         try:
@@ -288,25 +289,23 @@ class Connection:
         except BadMessage as error:
             self._note_bad_message(error)
             return
-        data: list[Data] = []
         for event in events:
-            match event:
-                case Ack():
-                    self._acknowledge(event)
-                case Ignored(kind):
-                    name = self.context.venue.NAME
-                    self.context.metrics.ignored_messages.labels(name, kind).inc()
-                case GoingAway():
-                    self._log.info("connection.leaving")
-                    self.owner.leaving()
-                case Pong():
-                    pass
-                case Transaction():
-                    said.append(event)
-                case _:
-                    data.append(event)
-        if data:
-            said.append(data)
+            if type(event) in _OF_THE_CONNECTION:
+                self._note(event)
+            else:
+                said.append(event)  # type: ignore[arg-type]
+
+    def _note(self, event: Event) -> None:
+        """What the exchange says about the connection."""
+        match event:
+            case Ack():
+                self._acknowledge(event)
+            case Ignored(kind):
+                name = self.context.venue.NAME
+                self.context.metrics.ignored_messages.labels(name, kind).inc()
+            case GoingAway():
+                self._log.info("connection.leaving")
+                self.owner.leaving()
 
     def _note_data(self, received: Wall, mono: Mono) -> None:
         self.state.last_message_ms = float(received)

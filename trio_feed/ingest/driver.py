@@ -25,12 +25,14 @@ from ..core.effects import (
     Resubscribe,
     StoreHole,
     StoreRows,
+    TradeNews,
 )
 from ..core.opening import End
 from ..core.questions import Rules
-from ..core.streams import Data, Kind, KlineUpdate, Stream
+from ..core.streams import Data, Kind, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import mono
+from ..errors import BadMessage
 from ..instants import NEVER, Mono, Now, Wall
 from ..model import KlineMessage, Price, StatusMessage, StreamKey, StreamState
 from ..net.rest import Answer
@@ -92,27 +94,40 @@ class Driver:
     # What comes in
 
     def take(self, events: Sequence[Data], at: Mono, wall: Wall) -> None:
-        """What one message said, in the order in which it came."""
-        event_ms = _event_ms(events[0])
-        if event_ms and self.clock.note(event_ms, at):
+        """What the messages of one read said, in the order in which they came.
+
+        It is put together by symbol: what there is to do once for all that a symbol said, is done
+        once.  Between symbols there is no order.
+        """
+        by_symbol: dict[str, list[Data]] = {}
+        events_ms: list[int] = []
+        for event in events:
+            own = by_symbol.get(event.symbol)
+            if own is None:
+                own = by_symbol[event.symbol] = []
+            own.append(event)
+            if event_ms := event.event_ms:
+                events_ms.append(event_ms)
+        if self.clock.note_all(events_ms, at):
             self._replan()
         now = Now(at, wall, self.clock.at(at))
-        symbol = events[0].symbol
-        if all(event.symbol == symbol for event in events):
-            self._take(symbol, events, now)
-            return
-        by_symbol: dict[str, list[Data]] = {}
-        for event in events:
-            by_symbol.setdefault(event.symbol, []).append(event)
-        for each, own in by_symbol.items():
-            self._take(each, own, now)
+        for symbol, own in by_symbol.items():
+            self._take(symbol, own, now)
 
     def _take(self, symbol: str, events: Sequence[Data], now: Now) -> None:
         engine = self.engines.get(symbol) or self._welcome(symbol, events)
         if engine is None:
-            self.metrics.ignored_messages.labels(self.rules.venue, "other symbol").inc()
+            ignored = self.metrics.ignored_messages.labels(self.rules.venue, "other symbol")
+            ignored.inc(len(events))
             return
-        self.perform(engine, engine.take(events, now))
+        try:
+            effects = engine.take(events, now)
+        except BadMessage as error:
+            for counter in (self.metrics.failed, self.metrics.bad_messages):
+                counter.labels(self.rules.venue).inc()
+            self._log.warning("message.bad", problem=str(error))
+            return
+        self.perform(engine, effects)
 
     def hear(self, price: Price, at: Mono, wall: Wall) -> None:
         """A price whose time is only estimated: news of it, no part of a candle yet."""
@@ -224,7 +239,7 @@ class Driver:
             kind = type(effect)
             if kind is CandleNews:
                 self._publish(effect)  # type: ignore[arg-type]
-            elif kind is ChannelNews:
+            elif kind is TradeNews or kind is ChannelNews:
                 self._bus.publish(effect)  # type: ignore[arg-type]
             elif isinstance(effect, StatusMessage):
                 self._bus.publish(effect)
@@ -322,10 +337,3 @@ class Driver:
         for engine in self.engines.values():
             found.update(engine.upstream.liveness.statistics(now))
         return found
-
-
-def _event_ms(event: Data) -> int:
-    """The exchange's time of a message, 0 where it gives none."""
-    if isinstance(event, KlineUpdate):
-        return event.kline.event_ms
-    return getattr(event, "event_ms", 0)

@@ -1,12 +1,12 @@
 """From what a venue's readers read to its driver, in order."""
 
+from types import NoneType
 from typing import TYPE_CHECKING, Never
 
-import structlog
 import trio
 from attrs import define
 
-from ..errors import BadMessage
+from ..core.streams import Data
 from ..store import KlineStore
 from ..transactions import Transaction
 from .connection import Incoming
@@ -15,6 +15,8 @@ from .newcomers import Newcomers
 
 if TYPE_CHECKING:
     from .chain import ChainFeed
+
+_OF_CHAINS = (Transaction, NoneType)
 
 
 @define(eq=False)
@@ -39,26 +41,16 @@ class Processor:
     async def _take(self, incoming: Incoming) -> None:
         """What the messages of one read said."""
         mono, wall = incoming.mono, incoming.wall
-        for message in incoming.messages:
-            if self.chain is not None:
-                if isinstance(message, Transaction):
-                    self.chain.heard(message, mono, wall)
-                elif message is None:
+        if self.chain is not None:
+            for event in incoming.events:
+                if isinstance(event, Transaction):
+                    self.chain.heard(event, mono, wall)
+                elif event is None:
                     self.chain.confirmed(mono, wall)
                 await self.chain.prices.apply()
-                continue
-            if message is None or isinstance(message, Transaction):
-                continue
-            if EVERY in self.driver.settings.symbols:
-                for event in message:
-                    await self.newcomers.meet(event.symbol)
-            try:
-                self.driver.take(message, mono, wall)
-            except BadMessage as error:
-                self._bad(error)
-
-    def _bad(self, error: BadMessage) -> None:
-        metrics, name = self.driver.metrics, self.driver.rules.venue
-        for counter in (metrics.failed, metrics.bad_messages):
-            counter.labels(name).inc()
-        structlog.get_logger().warning("message.bad", venue=name, problem=str(error))
+            return
+        events: list[Data] = [e for e in incoming.events if not isinstance(e, _OF_CHAINS)]
+        if EVERY in self.driver.settings.symbols:
+            for symbol in dict.fromkeys(event.symbol for event in events):
+                await self.newcomers.meet(symbol)
+        self.driver.take(events, mono, wall)

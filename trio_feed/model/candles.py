@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from attrs import frozen
 
+from .quick import quick
+
 
 class Interval(StrEnum):
     """A candle's length.  The value is the common notation (``1m``), ``alias`` is ``m1``."""
@@ -65,7 +67,8 @@ class Series:
         return f"{self.venue}:{self.symbol}:{self.interval}"
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class Kline:
     """One candle, open or closed.
 

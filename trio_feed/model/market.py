@@ -4,6 +4,8 @@ from decimal import Decimal
 
 from attrs import frozen
 
+from .quick import quick
+
 
 @frozen
 class Bounds:
@@ -46,7 +48,8 @@ MOST_AGGREGATED = 1_000_000
 """More trades in one aggregate are a misread number: the order books do not hold so many orders."""
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class Trade:
     """A trade, or an aggregate of those of one taker order at one price.
 
@@ -80,6 +83,11 @@ class Price:
     key: str
     time_ms: int = 0
     position: int = 0
+
+    @property
+    def event_ms(self) -> int:
+        """It is not said when it was sent."""
+        return 0
 
 
 @frozen
@@ -128,7 +136,8 @@ class Ticker:
     opens: DayOpens | None = None
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class BookTop:
     """Best bid and ask; None on a side that is empty.  ``update_id`` grows with each one."""
 
@@ -223,3 +232,8 @@ class Liquidation:
     average_price: Decimal
     quantity: Decimal
     time_ms: int
+
+    @property
+    def event_ms(self) -> int:
+        """It is not said when it was sent."""
+        return 0

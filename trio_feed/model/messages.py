@@ -6,6 +6,7 @@ from attrs import frozen
 
 from .candles import Kline, Series, Source
 from .market import BookTop, Level, Liquidation, MarkPrice, OpenInterest, Price, Ticker, Trade
+from .quick import quick
 
 
 class Channel(StrEnum):
@@ -52,7 +53,8 @@ class BookView:
     event_ms: int
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class ChannelMessage:
     """News of a line, numbered like :class:`KlineMessage`."""
 
@@ -64,7 +66,8 @@ class ChannelMessage:
     received_ms: float
 
 
-@frozen
+@quick
+@frozen(weakref_slot=False)
 class KlineMessage:
     """A state of one candle with the number that the bus gave it.
 

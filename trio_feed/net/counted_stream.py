@@ -39,15 +39,33 @@ class CountedStream(trio.abc.Stream):
         self.last_received = trio.current_time()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._receive(max_bytes)
-        while not self.upgraded and self._before is not None and data:
-            found = self._without_interim(self._before + data)
-            if found:
-                return found
-            if self.ended.is_set():
-                raise trio.BrokenResourceError(self.end)
-            data = await self._receive(max_bytes)
-        return data
+        while True:
+            try:
+                data = await self._stream.receive_some(max_bytes)
+            except trio.BrokenResourceError:
+                self._end("the connection was reset")
+                raise
+            if not data:
+                self._end("the peer hung up without a close frame")
+            self.received_bytes += len(data)
+            self.last_received = trio.current_time()
+            if self.upgraded or (answer := self._of_the_answer(data)) is None:
+                return data
+            if answer:
+                return answer
+
+    def _of_the_answer(self, data: bytes | bytearray) -> bytes | None:
+        """What of it belongs to the answer to the upgrade; empty: that has not begun.  None: all,
+        for it has begun before, or nothing more comes."""
+        self._head = (self._head + data)[:16]
+        if self.received_bytes > MAX_REFUSAL_BYTES:
+            self._end("the peer sent too much")
+        if self._before is None or not data:
+            return None
+        found = self._without_interim(self._before + data)
+        if not found and self.ended.is_set():
+            raise trio.BrokenResourceError(self.end)
+        return found
 
     def _without_interim(self, data: bytes) -> bytes:
         """``data`` from the answer proper on; empty: that has not begun.
@@ -64,22 +82,6 @@ class CountedStream(trio.abc.Stream):
         self._head = data[:16]
         if not data.startswith(b"HTTP/"):  # h11 would wait for the end of it
             self._end("the peer sent what is no HTTP")
-        return data
-
-    async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            self._end("the connection was reset")
-            raise
-        if not data:
-            self._end("the peer hung up without a close frame")
-        self.received_bytes += len(data)
-        self.last_received = trio.current_time()
-        if not self.upgraded:
-            self._head = (self._head + data)[:16]
-            if self.received_bytes > MAX_REFUSAL_BYTES:
-                self._end("the peer sent too much")
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

@@ -16,6 +16,8 @@ _MOST_CONTROL_BYTES = 125
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 """Of those that the protocol defines, the ones that may stand in a frame (RFC 6455, 7.4, and the
 registry of IANA); 3000 to 4999 are free to use."""
+_NOT_SHORTEST = "a length that is not written in the shortest form"
+_NOT_UTF8 = "a text that is not UTF-8"
 
 
 class FrameError(Exception):
@@ -81,9 +83,9 @@ class FrameSplitter:
         return messages
 
     def _split(self, data: bytes | bytearray, messages: list[str | bytes]) -> None:
-        at, size = 0, len(data)
+        at, size, needed = 0, len(data), 0
         while not self._closed:
-            self._needed = needed = at + 2
+            needed = at + 2
             if needed > size:
                 break
             first, length = data[at], data[at + 1]
@@ -92,24 +94,32 @@ class FrameSplitter:
                 if length > 127:
                     raise FrameError("a masked frame from a server")
                 start += 2 if length == 126 else 8
-                self._needed = start
+                needed = start
                 if start > size:
                     break
-                length = _extended(data[needed:start])
+                if length == 126:  # nearly every frame of a busy stream
+                    length = data[at + 2] << 8 | data[at + 3]
+                    if length < 126:
+                        raise FrameError(_NOT_SHORTEST)
+                else:
+                    length = _long_length(data[at + 2 : start])
             if length > self._most:
                 raise FrameError(f"a frame of {length} bytes", 1009)
-            self._needed = end = start + length
+            needed = end = start + length
             if end > size:
                 break
             at = end
             if first == _WHOLE_TEXT and self._parts is None:
-                messages.append(_text(data[start:end]))
+                try:
+                    messages.append(data[start:end].decode())
+                except UnicodeDecodeError as error:
+                    raise FrameError(_NOT_UTF8, 1007) from error
             elif (message := self._take(first, bytes(data[start:end]))) is not None:
                 messages.append(message)
         else:
             return
         self._rest += data[at:]
-        self._needed -= at
+        self._needed = needed - at
 
     def _take(self, first: int, payload: bytes) -> str | bytes | None:
         """Any frame but a whole text message -> the message that it completes."""
@@ -173,17 +183,17 @@ def close_frame(code: int, mask: bytes, reason: str = "") -> bytes:
     return client_frame(_CLOSE, payload, mask)
 
 
-def _text(payload: bytes | bytearray) -> str:
+def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:
-        raise FrameError("a text that is not UTF-8", 1007) from error
+        raise FrameError(_NOT_UTF8, 1007) from error
 
 
-def _extended(field: bytes | bytearray) -> int:
+def _long_length(field: bytes | bytearray) -> int:
     length = int.from_bytes(field)
-    if length < (126 if len(field) == 2 else 65536) or length >= 1 << 63:
-        raise FrameError("a length that is not written in the shortest form")
+    if not 65536 <= length < 1 << 63:
+        raise FrameError(_NOT_SHORTEST)
     return length
 
 

@@ -10,8 +10,8 @@ on unread messages allows: pings are answered meanwhile, and an end is seen.
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Never
 
 import h11
@@ -128,9 +128,9 @@ class FastTransport:
     async def receive(self) -> Sequence[str | bytes]:
         # No await lies between taking messages out and returning them: a cancel loses none.
         self._receiving = True
-        self._attended.cancel()  # it reads no further, and leaves what it has
         try:
             if self._reading.locked():
+                self._attended.cancel()  # it reads no further, and leaves what it has
                 await self._reading.acquire()
             else:
                 self._reading.acquire_nowait()  # without a turn of the event loop
@@ -165,8 +165,9 @@ class FastTransport:
         if self._closed is not None:
             raise TransportEnded
         self._unread += self._splitter.feed(await self._read())
-        with suppress(TransportEnded):  # the next read says so
-            await self._answer()
+        if self._splitter.controls:
+            with suppress(TransportEnded):  # the next read says so
+                await self._answer()
 
     async def send(self, text: str) -> None:
         if self._close_sent or self._closed is not None:
@@ -222,22 +223,21 @@ class FastTransport:
                 answered.set()
 
     async def _read(self) -> bytes | bytearray:
-        with self._ending():
+        try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
+        except _GONE:
+            raise self._end() from None
         if not data:
-            self._closed = self._closed or (1006, "")
-            raise TransportEnded
+            raise self._end()
         return data
 
     async def _send(self, frame: bytes) -> None:
-        with self._ending():
+        try:
             async with self._turn:
                 await self._stream.send_all(frame)
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        try:
-            yield
         except _GONE:
-            self._closed = self._closed or (1006, "")
-            raise TransportEnded from None
+            raise self._end() from None
+
+    def _end(self) -> TransportEnded:
+        self._closed = self._closed or (1006, "")
+        return TransportEnded()

@@ -6,6 +6,7 @@ its own number, the time we learned of it, and the values before.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Protocol
 
 from attrs import define, evolve, frozen
@@ -139,28 +140,35 @@ class End:
 
 def why_unfit(entry: SeriesEntry) -> str:
     """What a store cannot hold of this; empty: nothing.  Decimals of any size are fine."""
-    numbers: dict[str, float]
     if isinstance(entry, HoleEntry):
-        numbers = {"first_ms": entry.hole.first_ms, "last_ms": entry.hole.last_ms}
-    elif isinstance(entry, LostEntry):
-        numbers = {"epoch": entry.epoch, "offset": entry.offset}
-    else:
-        k = entry.kline
-        numbers = {
-            "open_ms": k.open_ms,
-            "trades": k.trades,
-            "event_ms": k.event_ms,
-            "last_stream_id": k.last_stream_id,
-            "first_trade_id": k.first_trade_id or 0,
-            "last_trade_id": k.last_trade_id or 0,
-            "epoch": entry.epoch,
-            "offset": entry.offset,
-            "received_ms": entry.received_ms,
-        }
-        decimals = (k.open, k.high, k.low, k.close, k.volume, k.quote_volume)
-        optional = (k.taker_buy_volume, k.taker_buy_quote_volume)
-        if not all(d.is_finite() for d in (*decimals, *(d for d in optional if d is not None))):
-            return "a value that is no number"
+        return _beyond(first_ms=entry.hole.first_ms, last_ms=entry.hole.last_ms)
+    if isinstance(entry, LostEntry):
+        return _beyond(epoch=entry.epoch, offset=entry.offset)
+    k = entry.kline
+    taker, taker_quote = k.taker_buy_volume or k.volume, k.taker_buy_quote_volume or k.volume
+    decimals = (k.open, k.high, k.low, k.close, k.volume, k.quote_volume, taker, taker_quote)
+    if not all(map(Decimal.is_finite, decimals)):
+        return "a value that is no number"
+    first_id, last_id = k.first_trade_id or 0, k.last_trade_id or 0
+    integers = (k.open_ms, k.trades, k.event_ms, k.last_stream_id, first_id, last_id)
+    ours = (entry.epoch, entry.offset)
+    least, most = min(*integers, *ours), max(*integers, *ours)
+    if -_INT_MAX <= least <= most <= _INT_MAX and -_INT_MAX <= entry.received_ms <= _INT_MAX:
+        return ""
+    return _beyond(
+        open_ms=k.open_ms,
+        trades=k.trades,
+        event_ms=k.event_ms,
+        last_stream_id=k.last_stream_id,
+        first_trade_id=first_id,
+        last_trade_id=last_id,
+        epoch=entry.epoch,
+        offset=entry.offset,
+        received_ms=entry.received_ms,
+    )
+
+
+def _beyond(**numbers: float) -> str:
     for name, number in numbers.items():
         if not -_INT_MAX <= number <= _INT_MAX:  # false for NaN as well
             return f"{name} {number} is beyond 64 bits"

@@ -180,6 +180,8 @@ class BufferedStore:
             rows = await self._ask(
                 self.backend.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
             )
+        if not unwritten.entries:
+            return rows
         merged = {kline.open_ms: kline for kline in rows}
         for message in unwritten.messages():
             if _inside(message.kline.open_ms, start_ms, end_ms):

@@ -155,7 +155,7 @@ class _Rest:
         view, number = last.data, number_of(last.epoch, last.offset)
         assert not isinstance(view, (Ticker, Trade)), "the topic is a book"
         bids, asks = encoders.levels(view.bids[:limit]), encoders.levels(view.asks[:limit])  # type: ignore[union-attr]
-        at_ms = view.event_ms or int(last.received_ms)  # type: ignore[union-attr]
+        at_ms = view.event_ms or int(last.received_ms)
         times = "" if self.profile.spot else f'"E":{at_ms},"T":{at_ms},'
         return _now(f'{{"lastUpdateId":{number},{times}"bids":{bids},"asks":{asks}}}', limit)
 

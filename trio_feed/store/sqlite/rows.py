@@ -25,6 +25,7 @@ NAMES = (
 )
 """Columns of a candle, in the order of :func:`to_row` and :func:`from_row`."""
 COLUMNS = ", ".join(NAMES)
+_SOURCES = {source.value: source for source in Source}
 BEFORE_NAMES = tuple(f"before_{name}" for name in NAMES[1:])
 """Columns of a revision that hold the values before."""
 
@@ -36,46 +37,53 @@ def columns_of(table: str) -> str:
 
 def to_row(k: Kline) -> tuple[Any, ...]:
     taker, taker_quote = k.taker_buy_volume, k.taker_buy_quote_volume
+    if taker is None or taker_quote is None:
+        texts = _texts(k.open, k.high, k.low, k.close, k.volume, k.quote_volume)
+        takers = [None if each is None else plain(each) for each in (taker, taker_quote)]
+    else:
+        texts = _texts(k.open, k.high, k.low, k.close, k.volume, k.quote_volume, taker, taker_quote)
+        takers = [texts.pop(6), texts.pop()]
     return (
         k.open_ms,
-        plain(k.open),
-        plain(k.high),
-        plain(k.low),
-        plain(k.close),
-        plain(k.volume),
-        plain(k.quote_volume),
+        *texts,
         k.trades,
         k.source.value,
         k.event_ms,
         int(k.complete),
         k.last_stream_id,
-        None if taker is None else plain(taker),
-        None if taker_quote is None else plain(taker_quote),
+        *takers,
         k.first_trade_id,
         k.last_trade_id,
     )
 
 
+def _texts(*values: Decimal) -> list[Any]:
+    """:func:`plain` of each; looked at together, for hardly any has an exponent."""
+    texts = list(map(str, values))
+    return list(map(plain, values)) if "E" in "".join(texts) else texts
+
+
 def from_row(row: tuple[Any, ...]) -> Kline:
-    """The first columns of ``row`` -> a closed candle."""
-    o, h, low, c, volume, quote = map(Decimal, row[1:7])
-    taker, taker_quote = row[12], row[13]
+    """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
+    arguments go by position."""
+    o, high, low, close, volume, quote = map(Decimal, row[1:7])
+    taker, taker_quote, first_id, last_id = row[12:16]
     return Kline(
-        open_ms=row[0],
-        open=o,
-        high=h,
-        low=low,
-        close=c,
-        volume=volume,
-        quote_volume=quote,
-        trades=row[7],
-        closed=True,
-        source=Source(row[8]),
-        event_ms=row[9],
-        complete=bool(row[10]),
-        last_stream_id=row[11],
-        first_trade_id=row[14],
-        last_trade_id=row[15],
-        taker_buy_volume=None if taker is None else Decimal(taker),
-        taker_buy_quote_volume=None if taker_quote is None else Decimal(taker_quote),
+        row[0],
+        o,
+        high,
+        low,
+        close,
+        volume,
+        quote,
+        row[7],
+        True,  # closed
+        _SOURCES.get(row[8]) or Source(row[8]),
+        row[9],
+        bool(row[10]),
+        row[11],
+        first_id,
+        last_id,
+        None if taker is None else Decimal(taker),
+        None if taker_quote is None else Decimal(taker_quote),
     )
