@@ -221,6 +221,11 @@ class OpenInterest:
     worth: Decimal | None
     time_ms: int
 
+    @property
+    def event_ms(self) -> int:
+        """An answer has no such time: when it counted is no time of sending."""
+        return 0
+
 
 @frozen
 class Liquidation:
