@@ -8,6 +8,7 @@ from typing import Any, cast
 from attrs import define, field
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.wire import payload_of
 
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import ChannelNews
@@ -18,7 +19,6 @@ from trio_feed.metrics import Metrics
 from trio_feed.model import BookView, Channel, ChannelKey, Instrument, Source
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.encoded import EncodedMessage
-from trio_feed.push.fanout.frames import payload_of
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from attrs import define, field
+from support.wire import payload_of
 from test_okx_captures import instruments, recording
 
 from trio_feed.bus.local import LocalBus
@@ -33,7 +34,6 @@ from trio_feed.model import (
     Trade,
 )
 from trio_feed.push.fanout.encoded import EncodedMessage
-from trio_feed.push.fanout.frames import payload_of
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe
