@@ -40,6 +40,7 @@ from .wiring import (
     journal_path,
     make_app,
     make_bus,
+    make_demands,
     make_hub,
     start_admin,
     start_dialects,
@@ -185,10 +186,12 @@ async def run(
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_exchange(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
+            demands = make_demands(venues, settings, metrics)
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
-            app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
+            made = settings, environment, store, journal, hub, venues, demands, monitor, metrics
+            app = make_app(*made)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
@@ -208,6 +211,7 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
+            feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
             found = urls(settings, address, admin) | {

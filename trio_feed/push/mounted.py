@@ -4,15 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 
-from attrs import frozen
+from attrs import field, frozen
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.routing import Mount as StarletteMount
 from starlette.websockets import WebSocket
 
+from .demand import Desk
 from .edge.error_boundary import ClientGone
-from .edge.turns import asker_at
+from .edge.turns import Asker, asker_at
 from .edge.work import Busy, WorkGate
 from .mounts import Answerer, Conversation, Mount, Opening, Question, Reply, SocketPath, Work
 
@@ -22,11 +23,13 @@ Converse = Callable[[WebSocket, Callable[[Opening], Conversation]], Awaitable[No
 
 @frozen
 class MountedRoutes:
-    """The routes of one mount.  ``work`` is the gate that orders of all clients pass."""
+    """The routes of one mount.  ``work`` is the gate that orders of all clients pass, ``desk``
+    where symbols on demand are asked for."""
 
     mount: Mount
     work: WorkGate
     converse: Converse
+    desk: Desk = field(factory=Desk)
 
     def under_prefix(self) -> BaseRoute:
         return StarletteMount(self.mount.prefix, routes=self.at_root())
@@ -60,7 +63,8 @@ class MountedRoutes:
     async def _answer(self, answerer: Answerer, request: Request) -> Response:
         question = _question(request)
         try:
-            work = answerer(question)
+            make = partial(answerer, question)
+            work = await self.desk.serve(_asker(request), make, patient=True)
             reply = work if isinstance(work, Reply) else await self._in_turn(request, work)
         except Busy as busy:
             reply = self.mount.busy(busy)
@@ -69,8 +73,7 @@ class MountedRoutes:
     async def _in_turn(self, request: Request, work: Work) -> Reply:
         if request.method == "HEAD":
             return Reply()
-        client = request.client
-        asker = asker_at(client.host, str(client.port)) if client else asker_at("", "")
+        asker = _asker(request)
         with getattr(request.state, "while_there", nullcontext)():
             async with self.work.turn(asker, work.rows):
                 return await work.answer()
@@ -85,6 +88,11 @@ class MountedRoutes:
         host = connection.client.host if connection.client else ""
         headers: Mapping[str, str] = {**self.mount.headers(host), **reply.headers}
         return Response(reply.body, reply.status, headers, reply.media_type)
+
+
+def _asker(request: Request) -> Asker:
+    client = request.client
+    return asker_at(client.host, str(client.port)) if client else asker_at("", "")
 
 
 def _question(connection: HTTPConnection) -> Question:
