@@ -41,9 +41,11 @@ _AGAIN_S = 5.0
 
 @define(eq=False)
 class _VenueDemand:
-    """Of one venue.  ``fed``: what is held and there; ``named``: what its settings name."""
+    """Of one venue.  ``on``: more than its settings name may be asked for; ``fed``: what is held
+    and there; ``named``: what they name."""
 
     book: OnDemand
+    on: bool = False
     named: Collection[str] = ()
     fed: set[str] = field(factory=set)
 
@@ -178,12 +180,14 @@ class Demands:
 
     def _demanded(self, name: str, exchange: ExchangeSettings) -> Collection[str]:
         """From the feeds: what is to be fed beside what these settings of a venue name."""
-        if not exchange.on_demand:
-            self._venues.pop(name, None)
-            return ()
         limits = limits_of(exchange)
         own = self._venues.setdefault(name, _VenueDemand(OnDemand(limits)))
-        own.book.limits = limits
+        own.book.limits, own.on = limits, exchange.on_demand
+        if not own.on:
+            own.book.held.clear()
+            own.fed.clear()
+            own.named = exchange.named
+            return ()
         for symbol in set(own.named).difference(exchange.named):
             if self._count(name, symbol):  # it goes on for those who have it
                 own.book.adopt(symbol, float(mono()))
@@ -218,7 +222,8 @@ class Demands:
 
     def _of(self, name: str) -> _VenueDemand | None:
         own = self._venues.get(name)
-        return own if own is not None and self._feeds.feed_of(name) is not None else None
+        there = own is not None and own.on and self._feeds.feed_of(name) is not None
+        return own if there else None
 
     def _is_held(self, name: str, symbol: str) -> bool:
         own = self._of(name)

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from . import logs
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
+from .demands import Demands
 from .environment import Environment
 from .errors import SettingsError
 from .feeds import Feeds, Redirect
@@ -75,6 +76,7 @@ class Ready:
     app: PushApp
     bus: LocalBus
     venues: Feeds
+    demands: Demands
     dialects: Mapping[str, str] = {}
     """host:port of those that have a bind of their own."""
 
@@ -220,7 +222,7 @@ async def run(
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
-            task_status.started(Ready(address, admin, store, app, bus, venues, dialects))
+            task_status.started(Ready(address, admin, store, app, bus, venues, demands, dialects))
         await ending.say_goodbye()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()

@@ -47,6 +47,7 @@ class Step:
     detail: str = ""
     advice: str = ""
 
+
 _ON_DEMAND = "BTCUSDT"
 """What is tried where no symbol is named, because clients ask for them."""
 

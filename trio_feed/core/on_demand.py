@@ -15,6 +15,7 @@ from ..model.demand import Refused
 
 RETURN_S = 60.0
 WINDOW_S = 300.0
+_ROUNDING_S = 1e-6
 _FULL_S = 30.0
 """When to ask again where every place is in use."""
 
@@ -62,12 +63,6 @@ class OnDemand:
         if self.touch(symbol, now_s):
             return Let()
         limits = self.limits
-        rates = ((asker, limits.per_asker), (None, limits.most))
-        for who, most in rates:
-            wait_s = self._wait_s(who, most, now_s)
-            if wait_s > 0:
-                problem = f"too many new symbols are being asked for; try again in {wait_s:.0f} s"
-                return Refused("too_many", problem, wait_s)
         gone = ""
         own = [each for each, held in self.held.items() if held.asker == asker]
         if len(own) >= limits.per_asker:
@@ -80,6 +75,12 @@ class OnDemand:
             if not gone:
                 problem = f"{limits.most} symbols are fed on demand, and all of them are in use"
                 return Refused("no_room", problem, _FULL_S)
+        rates = ((asker, limits.per_asker), (None, limits.most))
+        for who, most in rates:
+            wait_s = self._wait_s(who, most, now_s)
+            if wait_s > 0:
+                problem = f"too many new symbols are being asked for; try again in {wait_s:.0f} s"
+                return Refused("too_many", problem, wait_s)
         if gone:
             del self.held[gone]
         for who, most in rates:
@@ -113,7 +114,8 @@ class OnDemand:
     def _wait_s(self, who: str | None, most: int, now_s: float) -> float:
         """Until one more start of ``who`` is within its rate."""
         ahead_s = self._starts.get(who, now_s) - now_s
-        return max(0.0, ahead_s + WINDOW_S / most - WINDOW_S - 1e-6)
+        wait_s = ahead_s + WINDOW_S / most - WINDOW_S
+        return wait_s if wait_s > _ROUNDING_S else 0.0
 
     def _idlest(self, symbols: Collection[str], wanted: Collection[str], now_s: float) -> str:
         """Of these the one that nobody has wanted for longest; empty: all are in use."""

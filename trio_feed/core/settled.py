@@ -1,7 +1,7 @@
 """Whether the past of a symbol is here: for those who ask for it right after its start.  Pure."""
 
 from ..instants import Now
-from ..model import Interval
+from ..model import Channel, Interval
 from .symbol import SymbolEngine
 
 
@@ -14,6 +14,9 @@ def has_candles(engine: SymbolEngine, interval: Interval, now: Now) -> bool:
     return not (ledger.fresh or ledger.behind(now) or candles.history.wants(interval))
 
 
-def delivers(engine: SymbolEngine) -> bool:
-    """Each of its streams has said something, or needs not to."""
-    return "new" not in engine.upstream.liveness.states()
+def has_news(engine: SymbolEngine, channel: Channel) -> bool:
+    """The first word of a channel."""
+    book = engine.channels.book
+    if channel is Channel.BOOK and book is not None and book.book.stale:
+        return False
+    return engine.upstream.delivers(channel)

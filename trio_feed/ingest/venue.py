@@ -25,7 +25,7 @@ from attrs import asdict, evolve
 from trio_util import wait_any
 
 from ..core.opening import End
-from ..core.settled import delivers, has_candles
+from ..core.settled import has_candles, has_news
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
@@ -153,7 +153,7 @@ class VenueFeed:
         if engine is None or kind == SUBSCRIBE:
             return engine is not None
         if kind in list(Channel):
-            return delivers(engine)
+            return has_news(engine, Channel(kind))
         return has_candles(engine, Interval(kind), self.driver.now())
 
     def proxies(self) -> list[ProxySample]:
