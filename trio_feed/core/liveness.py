@@ -89,11 +89,6 @@ class Liveness:
             if s.kind is kind and s.interval == interval
         )
 
-    def delivers(self, stream: Stream) -> bool:
-        """It has said something since it was opened."""
-        monitor = self._monitors.get(stream)
-        return monitor is not None and monitor.up and not monitor.waiting
-
     def is_quiet(self, stream: Stream, now: Mono) -> bool:
         """The exchange has confirmed that there is nothing to tell, and nothing speaks against it
         since."""

@@ -1,7 +1,7 @@
 """Whether the past of a symbol is here: for those who ask for it right after its start.  Pure."""
 
 from ..instants import Now
-from ..model import Channel, Interval
+from ..model import Interval
 from .symbol import SymbolEngine
 
 
@@ -12,11 +12,3 @@ def has_candles(engine: SymbolEngine, interval: Interval, now: Now) -> bool:
     if ledger is None or interval not in candles.rules.intervals:
         return True
     return not (ledger.fresh or ledger.behind(now) or candles.history.wants(interval))
-
-
-def has_news(engine: SymbolEngine, channel: Channel) -> bool:
-    """The first word of a channel."""
-    book = engine.channels.book
-    if channel is Channel.BOOK and book is not None and book.book.stale:
-        return False
-    return engine.upstream.delivers(channel)

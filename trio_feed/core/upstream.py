@@ -7,7 +7,7 @@ it are to know; here the one is put to the other.  Pure.
 from collections.abc import Iterable
 
 from ..instants import Now
-from ..model import Channel, ChannelKey, Interval, Kline, Series, StreamKey, Trade
+from ..model import Channel, Interval, Kline, Series, StreamKey, Trade
 from .channels import BY_KIND
 from .effects import Effect, Fetch, Report, Resubscribe
 from .from_trades import TradeCandles
@@ -72,14 +72,6 @@ class Upstream:
         scope.candles.resumed(self._intervals.get(stream, ()), now)
         scope.alarm.want(now.mono)
         return [*out, *scope.status.flows(stream, self._missing(stream, now))]
-
-    def delivers(self, channel: Channel) -> bool:
-        """All streams that the channel is made of have said something."""
-        return all(
-            self.liveness.delivers(stream)
-            for stream, keys in self._scope.status.stream_keys.items()
-            if any(isinstance(key, ChannelKey) and key.channel is channel for key in keys)
-        )
 
     def nothing_missing(self) -> list[Effect]:
         """All that its streams told so far is here."""

@@ -59,6 +59,7 @@ class MarketData:
 
     def instruments(self) -> list[Instrument]:
         """Those that are fed, and those that may be asked for, by symbol."""
+        self.context.desk.wait_for_list(self.venue, lambda: any(self.listing(self.venue)))
         return sorted(self.listing(self.venue), key=lambda found: found.symbol)
 
     def of_native(self, native: str) -> Instrument | None:
@@ -90,8 +91,10 @@ class MarketData:
         """The topic of a channel or of candles, with what a single answer needs of it; None: it is
         not fed."""
         topic = self._topic(symbol, what)
-        if topic is not None:
-            self.context.desk.wait_for(self.venue, symbol, what.value)
+        if topic is not None and isinstance(what, Interval):
+            self.context.desk.wait_for(self.venue, symbol, what)
+        elif topic is not None:
+            self.context.desk.wait_for_news(topic)
         return topic
 
     def _topic(self, symbol: str, what: Channel | Interval) -> Topic | None:
@@ -102,9 +105,9 @@ class MarketData:
     def latest(self, symbol: str, channel: Channel) -> ChannelMessage | None:
         """The last message of a channel; None: nothing came yet, or it is not fed."""
         topic = self._topic(symbol, channel)
+        if topic is not None and self.context.desk.is_named(self.venue, symbol):
+            self.context.desk.wait_for_news(topic)
         last = None if topic is None else topic.stream.latest
-        if topic is not None and last is None and self.context.desk.is_named(self.venue, symbol):
-            self.context.desk.wait_for(self.venue, symbol, channel.value)
         message = None if last is None else last.message
         if not isinstance(message, ChannelMessage) or self.hides(message.source):
             return None

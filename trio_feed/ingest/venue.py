@@ -25,11 +25,11 @@ from attrs import asdict, evolve
 from trio_util import wait_any
 
 from ..core.opening import End
-from ..core.settled import has_candles, has_news
+from ..core.settled import has_candles
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
-from ..model import Channel, Interval, Series, StreamKey
+from ..model import Interval, Series, StreamKey
 from ..model.demand import SUBSCRIBE
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
@@ -152,8 +152,6 @@ class VenueFeed:
         engine = self.driver.engines.get(symbol)
         if engine is None or kind == SUBSCRIBE:
             return engine is not None
-        if kind in list(Channel):
-            return has_news(engine, Channel(kind))
         return has_candles(engine, Interval(kind), self.driver.now())
 
     def proxies(self) -> list[ProxySample]:

@@ -16,8 +16,7 @@ class Wish:
 
     ``venue`` None: any that lists it.  ``symbol``: the unified name or the venue's own, in any
     case.  ``kind`` is what the client waits for: ``subscribe`` for nothing but that it may
-    subscribe, an interval such as ``1m`` for its candles, a channel such as ``ticker`` for the
-    first word of the streams.  ``asker``: whose account it is on.
+    subscribe, an interval such as ``1m`` for its candles.  ``asker``: whose account it is on.
     """
 
     venue: str | None

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import trio
 from attrs import define, evolve, field
 
+from ..model import Interval
 from ..model.demand import Granted, Refused, Wish
 from .edge.turns import Asker
 from .edge.work import Busy
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 _MOST_ROUNDS = 64
 _AT_ONCE = 64
+_NEWS_S, _LOOK_S = 8.0, 0.05
+"""So long the first word of a channel is waited for, from its beginning on."""
 _UNASKED = Refused("too_many", "too many new symbols in one request", 1.0)
 
 
@@ -43,16 +46,23 @@ class Demand(Protocol):
         ...
 
 
+def _at_once() -> bool:
+    return True
+
+
 class NoRoom(Busy):
     """A symbol is not fed for want of a place."""
 
 
 class Lacking(Exception):
-    """Symbols have to be asked for before the function can go on."""
+    """Before the function can go on, symbols have to be asked for, or something here has to be
+    ``ready``, which is waited for until ``until_s`` on trio's clock."""
 
-    def __init__(self, wishes: Sequence[Wish]) -> None:
+    def __init__(
+        self, wishes: Sequence[Wish] = (), ready: Callable[[], bool] = _at_once, until_s: float = 0
+    ) -> None:
         super().__init__(", ".join(wish.symbol for wish in wishes))
-        self.wishes = wishes
+        self.wishes, self.ready, self.until_s = wishes, ready, until_s
 
 
 @define(eq=False)
@@ -63,6 +73,7 @@ class _Request:
     patient: bool
     told: dict[Wish, Granted | Refused] = field(factory=dict)
     named: set[tuple[str, str]] = field(factory=set)
+    began_s: float = field(factory=trio.current_time)
     rounds: int = 0
 
 
@@ -85,10 +96,12 @@ class Desk:
             try:
                 return work()
             except Lacking as lacking:
-                wishes = lacking.wishes
+                wishes, ready, until_s = lacking.wishes, lacking.ready, lacking.until_s
             finally:
                 self._request = None
             request.rounds += 1
+            with trio.move_on_at(until_s):
+                await _look(ready)
             for first in range(0, len(wishes), _AT_ONCE):
                 async with trio.open_nursery() as nursery:
                     for wish in wishes[first : first + _AT_ONCE]:
@@ -125,11 +138,29 @@ class Desk:
             raise NoRoom(answer.problem, answer.retry_after_s)
         return answer
 
-    def wait_for(self, venue: str, symbol: str, kind: str) -> None:
-        """A patient client wants this ``kind`` of a symbol: be sure that it is here.  Raises as
+    def wait_for(self, venue: str, symbol: str, interval: Interval) -> None:
+        """A patient client wants the candles of a symbol: be sure that they are here.  Raises as
         :meth:`look_up`."""
         if self._request is not None and self._request.patient:
-            self.look_up(venue, symbol, kind)
+            self.look_up(venue, symbol, interval.value)
+
+    def wait_for_news(self, topic: Topic) -> None:
+        """A patient client wants the last word of a channel, which may have been opened just now.
+        Raises Lacking."""
+        until_s = topic.since_s + _NEWS_S
+        self._wait(topic.stream_key.venue, lambda: _has_news(topic), until_s)
+
+    def wait_for_list(self, venue: str, known: Callable[[], bool]) -> None:
+        """A patient client wants the list of what may be asked for.  Raises Lacking."""
+        if self._request is not None:
+            self._wait(venue, known, self._request.began_s + _NEWS_S)
+
+    def _wait(self, venue: str, ready: Callable[[], bool], until_s: float) -> None:
+        request, demand = self._request, self._demand
+        if request is None or demand is None or not request.patient or not demand.serves(venue):
+            return
+        if not ready() and trio.current_time() < until_s:
+            raise Lacking(ready=ready, until_s=until_s)
 
     def is_named(self, venue: str, symbol: str) -> bool:
         """The request named this symbol, by its unified name, and it is fed."""
@@ -156,6 +187,19 @@ class Desk:
         raise Lacking(wishes)
 
 
+async def _look(ready: Callable[[], bool]) -> None:
+    while True:
+        if ready():
+            return
+        await trio.sleep(_LOOK_S)
+
+
+def _has_news(topic: Topic) -> bool:
+    latest = topic.stream.latest
+    data = getattr(latest.message, "data", None) if latest is not None else None
+    return latest is not None and not getattr(data, "stale", False)
+
+
 async def find_topic(
     hub: Hub, desk: Desk, target: Target, asker: Asker, code: int, *, patient: bool
 ) -> Topic:
@@ -163,7 +207,6 @@ async def find_topic(
 
     ``patient``: with what the request wants of it.  Raises RequestError with ``code``, and NoRoom.
     """
-    kind = target.channel if target.interval is None else target.interval
 
     def find() -> Topic:
         answer = desk.look_up(hub.venue_of(target) or target.exchange, target.symbol)
@@ -175,7 +218,8 @@ async def find_topic(
             raise RequestError(code, f"symbol: {answer.problem}")
         fed = evolve(target, symbol=answer.symbol, exchange=answer.venue)
         topic = hub.find(fed, code=code)
-        desk.wait_for(answer.venue, answer.symbol, kind.value)
+        if target.interval is not None:
+            desk.wait_for(answer.venue, answer.symbol, target.interval)
         return topic
 
     return await desk.serve(asker, find, patient=patient)
