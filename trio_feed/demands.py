@@ -49,6 +49,10 @@ class _VenueDemand:
     named: Collection[str] = ()
     fed: set[str] = field(factory=set)
 
+    def names(self, symbol: str) -> str:
+        """The named symbol that is meant, which needs no list of the venue; empty: none is."""
+        return next((name for name in (symbol, symbol.upper()) if name in self.named), "")
+
 
 class Demands:
     """A :class:`.push.demand.Demand`; :meth:`run` once.
@@ -78,35 +82,45 @@ class Demands:
         return any(True for _ in self._asked_of(venue))
 
     def fed(self, wish: Wish) -> Granted | None:
-        for name, _ in self._asked_of(wish.venue):
+        for name, own in self._asked_of(wish.venue):
             feed = self._feeds.feed_of(name)
-            found = None if feed is None else _find(feed.table, wish.symbol)
-            if feed is not None and found is not None:
-                if self._is_fed(name, found.symbol) and feed.is_settled(found.symbol, wish.kind):
-                    return Granted(name, found.symbol)
-                return None
+            if feed is None:
+                continue
+            if named := own.names(wish.symbol):
+                return Granted(name, named)
+            found = _find(feed.table, wish.symbol)
+            if found is not None:
+                there = self._is_fed(name, found.symbol)
+                settled = there and feed.is_settled(found.symbol, wish.kind)
+                return Granted(name, found.symbol) if settled else None
         return None
 
     async def ask(self, wish: Wish) -> Granted | Refused:
-        with trio.move_on_after(ANSWER_S):
-            answer = await self._answer(wish)
-            if isinstance(answer, Refused):
-                venue = wish.venue or ""
-                self._metrics.demands.labels(venue, answer.reason).inc()
-                self._lines.say(
-                    log.info, "symbol.refused", trio.current_time(), venue=venue,
-                    symbol=wish.symbol[:64], asker=wish.asker, problem=answer.problem,
-                )  # fmt: skip
+        deadline = trio.current_time() + ANSWER_S
+        answer: Granted | Refused | None = None
+        with trio.move_on_at(deadline):
+            answer = await self._start(wish)
+        if isinstance(answer, Granted):
+            with trio.move_on_at(deadline):
+                await self._settle(answer, wish.kind)
+            feed = self._feeds.feed_of(answer.venue)
+            # What is stored is served, even if nobody can be asked what came since.
+            if feed is not None and feed.is_begun(answer.symbol, wish.kind):
+                return answer
+        if isinstance(answer, Refused):
+            self._note_refused(wish, answer)
             return answer
-        self._metrics.demands.labels(wish.venue or "", "starting").inc()
-        again = f"; try again in {_AGAIN_S:.0f} s"
         what = "it is being started" if wish.kind == SUBSCRIBE else f"its {wish.kind} is on its way"
-        return Refused("starting", what + again, _AGAIN_S)
+        late = Refused("starting", f"{what}; try again in {_AGAIN_S:.0f} s", _AGAIN_S)
+        self._note_refused(wish, late)
+        return late
 
-    async def _answer(self, wish: Wish) -> Granted | Refused:
+    async def _start(self, wish: Wish) -> Granted | Refused:
         """Waits for as long as it takes."""
         found, problem = None, ""
-        for name, _ in self._asked_of(wish.venue):
+        for name, own in self._asked_of(wish.venue):
+            if named := own.names(wish.symbol):
+                return Granted(name, named)
             table = await self._table(name)
             found = _find(table, wish.symbol)
             if found is not None and not (problem := problem_of(found)):
@@ -122,11 +136,21 @@ class Demands:
             await self._passed.wait()
             if not self._is_held(name, found.symbol):
                 return Refused("no_room", "its place was needed for another one", _AGAIN_S)
-        while (feed := self._feeds.feed_of(name)) is not None:
-            if feed.is_settled(found.symbol, wish.kind):
-                break
-            await trio.sleep(_LOOK_S)
         return Granted(name, found.symbol)
+
+    async def _settle(self, granted: Granted, kind: str) -> None:
+        while (feed := self._feeds.feed_of(granted.venue)) is not None:
+            if feed.is_settled(granted.symbol, kind):
+                return
+            await trio.sleep(_LOOK_S)
+
+    def _note_refused(self, wish: Wish, refused: Refused) -> None:
+        venue = wish.venue or ""
+        self._metrics.demands.labels(venue, refused.reason).inc()
+        self._lines.say(
+            log.info, "symbol.refused", trio.current_time(), venue=venue,
+            symbol=wish.symbol[:64], asker=wish.asker, problem=refused.problem,
+        )  # fmt: skip
 
     def _let(self, name: str, symbol: str, asker: str) -> Let | Refused:
         """What is decided at once."""

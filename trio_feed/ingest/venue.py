@@ -154,6 +154,14 @@ class VenueFeed:
             return engine is not None
         return has_candles(engine, Interval(kind), self.driver.now())
 
+    def is_begun(self, symbol: str, kind: str) -> bool:
+        """Some of it is there, so that an answer is no guess."""
+        engine = self.driver.engines.get(symbol)
+        if engine is None or kind == SUBSCRIBE:
+            return engine is not None
+        ledger = engine.candles.ledgers.get(Interval(kind))
+        return ledger is None or not ledger.fresh
+
     def proxies(self) -> list[ProxySample]:
         """A snapshot for the metrics."""
         name = self.venue.NAME
