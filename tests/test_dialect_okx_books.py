@@ -18,8 +18,8 @@ from trio_feed.dialects.okx.channels import Channels, Found
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookView, Channel, ChannelKey, Instrument, Source
 from trio_feed.push.fanout.coalescing import WriteCoalescer
-from trio_feed.push.fanout.encoded import EncodedMessage
 from trio_feed.push.fanout.hub import Hub
+from trio_feed.push.fanout.send_queue import QueuedFrame
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe
 from trio_feed.push.session import SessionContext
@@ -57,8 +57,8 @@ class Client:
                 if size != "0":
                     held[price] = size
 
-    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
-        self.take(payload_of(frame))
+    def push(self, entry: QueuedFrame) -> None:
+        self.take(payload_of(entry.frame))
 
     def send_status(self, subscription: Subscription, status: object) -> None: ...
 

@@ -33,8 +33,8 @@ from trio_feed.model import (
     Ticker,
     Trade,
 )
-from trio_feed.push.fanout.encoded import EncodedMessage
 from trio_feed.push.fanout.hub import Hub
+from trio_feed.push.fanout.send_queue import QueuedFrame
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe
 from trio_feed.push.session import SessionContext
@@ -58,8 +58,8 @@ class Client:
 
     got: list[Any] = field(factory=list)
 
-    def push(self, subscription: Subscription, message: EncodedMessage, frame: bytes) -> None:
-        self.got.append(json.loads(payload_of(frame)))
+    def push(self, entry: QueuedFrame) -> None:
+        self.got.append(json.loads(payload_of(entry.frame)))
 
     def send_status(self, subscription: Subscription, status: object) -> None: ...
 

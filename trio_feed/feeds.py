@@ -7,7 +7,7 @@ means a new feed, which goes on where the old one ended.  So does a bug in a ven
 neither the others nor the clients.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -32,7 +32,11 @@ from .venues import Instruments, Kind, make_venue
 log = structlog.get_logger()
 
 Redirect = Callable[[ExchangeSettings], ExchangeSettings]
+Demanded = Callable[[str, ExchangeSettings], Collection[str]]
+"""The symbols that clients want of a venue beside those that its settings name."""
 
+_NONE: frozenset[str] = frozenset()
+_STARTING = "it was just asked for; its streams are being opened"
 _RESTART_MIN_S, _RESTART_MAX_S = 1.0, 60.0
 """Waits before a venue that broke off begins anew."""
 
@@ -52,7 +56,8 @@ class Feeds:
     """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time.
 
     ``redirect`` gives the settings of the venue that is simulated the simulator's addresses; None:
-    none is.
+    none is.  ``demanded`` is asked whenever the symbols of a venue are taken from its settings;
+    :meth:`refresh` takes them once more.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Feeds:
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
         self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
+        self.demanded: Demanded = lambda _name, _exchange: ()
 
     def __repr__(self) -> str:
         return f"<Feeds {' '.join(self._feeds)}>"
@@ -79,7 +85,18 @@ class Feeds:
     def listing(self, name: str) -> FedInstruments:
         """The instruments that are fed of a venue, as far as its list is known."""
         own = self._feeds.get(name)
-        return FedInstruments(Instruments(), ()) if own is None else own.feed.instruments()
+        if own is None:
+            return FedInstruments(Instruments(), ())
+        return own.feed.instruments(every=own.settings.on_demand)
+
+    def settings_of(self, name: str) -> ExchangeSettings | None:
+        """Of a venue that is fed."""
+        own = self._feeds.get(name)
+        return None if own is None else own.settings
+
+    def feed_of(self, name: str) -> VenueFeed | None:
+        own = self._feeds.get(name)
+        return None if own is None else own.feed
 
     def feed(self, name: str) -> VenueFeed | None:
         """The feed of a venue that runs now."""
@@ -182,11 +199,22 @@ class Feeds:
                     continue  # nothing else has changed
                 if _only_symbols_differ(own.settings, exchange):
                     await self._change(own, exchange)
+                    log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
                 else:
                     ended = await self._end(name)
                     feed = await self._start(name, exchange, instead_of=ended)
                     self._close(set(ended.stream_keys()) - set(feed.stream_keys()))
             log.info("settings.applied", venues=list(self._feeds), need_restart=restart)
+
+    async def refresh(self, name: str) -> Collection[str]:
+        """Feed what is ``demanded`` of a venue now; returns all symbols that are fed of it.  Raises
+        StoreError; then nothing has changed."""
+        async with self._turn:
+            own = self._feeds.get(name)
+            if own is None:
+                return ()
+            await self._change(own, own.settings)
+            return own.feed.settings.symbols
 
     def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         """Requests that wait already are sent by the new budget too."""
@@ -224,26 +252,41 @@ class Feeds:
     async def _change(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         feed, own.settings = own.feed, exchange
         name = feed.venue.NAME
-        new = [symbol for symbol in exchange.symbols if symbol not in feed.settings.symbols]
-        stored_ends = await self._remember(name, evolve(exchange, symbols=tuple(new)))
+        wanted = self._wanted(name, exchange)
+        new = [symbol for symbol in wanted.symbols if symbol not in feed.settings.symbols]
+        stored_ends = await self._remember(name, evolve(wanted, symbols=tuple(new)))
         before = set(feed.stream_keys())
-        self._close(feed.change(self._redirected(name, exchange), stored_ends))
+        found, demanded = self._redirected(name, wanted), _demanded(exchange, wanted)
+        self._close(feed.change(found, stored_ends, demanded))
         for stream_key in feed.stream_keys():
             if stream_key not in before:
                 self._announce(feed, stream_key)
-        log.info("venue.changed", venue=name, symbols=list(exchange.symbols))
+        for symbol in demanded.intersection(new):
+            self._context.bus.set_waiting(name, symbol, _STARTING)
 
     async def _make(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         """A feed that goes on where the store ends, and its topics."""
-        stored_ends = await self._remember(name, exchange)
-        found = self._redirected(name, exchange)
+        wanted = self._wanted(name, exchange)
+        stored_ends = await self._remember(name, wanted)
+        found = self._redirected(name, wanted)
         context = evolve(self._context, simulated=self._is_simulated(name))
         feed = VenueFeed(
-            make_venue(name, found), found, context, stored_ends, _cache(self._settings, name)
+            make_venue(name, found),
+            found,
+            context,
+            stored_ends,
+            _cache(self._settings, name),
+            _demanded(exchange, wanted),
         )
         for stream_key in feed.stream_keys():
             self._announce(feed, stream_key)
         return feed
+
+    def _wanted(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
+        """The settings with the symbols that are to be fed now."""
+        named = exchange.named
+        more = [symbol for symbol in self.demanded(name, exchange) if symbol not in named]
+        return evolve(exchange, symbols=(*named, *more)) if exchange.on_demand else exchange
 
     def _is_simulated(self, name: str) -> bool:
         return self._redirect is not None and name == self._settings.simulator.venue
@@ -274,8 +317,18 @@ def _enabled(settings: Settings) -> dict[str, ExchangeSettings]:
 
 
 def _only_symbols_differ(old: ExchangeSettings, new: ExchangeSettings) -> bool:
-    same = evolve(new, symbols=old.symbols) == old
+    same = old == evolve(
+        new,
+        symbols=old.symbols,
+        max_symbols=old.max_symbols,
+        max_symbols_per_client=old.max_symbols_per_client,
+        linger_s=old.linger_s,
+    )
     return same and EVERY not in (*old.symbols, *new.symbols)
+
+
+def _demanded(exchange: ExchangeSettings, wanted: ExchangeSettings) -> frozenset[str]:
+    return frozenset(wanted.symbols).difference(exchange.named) if exchange.on_demand else _NONE
 
 
 def _cache(settings: Settings, venue: str) -> Path | None:

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 from . import logs
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
+from .demands import Demands
 from .environment import Environment
 from .errors import SettingsError
 from .feeds import Feeds, Redirect
@@ -40,6 +41,7 @@ from .wiring import (
     journal_path,
     make_app,
     make_bus,
+    make_demands,
     make_hub,
     start_admin,
     start_dialects,
@@ -74,6 +76,7 @@ class Ready:
     app: PushApp
     bus: LocalBus
     venues: Feeds
+    demands: Demands
     dialects: Mapping[str, str] = {}
     """host:port of those that have a bind of their own."""
 
@@ -186,10 +189,12 @@ async def run(
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_exchange(feeds, settings, environment) if simulated else None
             venues = Feeds(settings, context, redirect)
+            demands = make_demands(venues, settings, metrics)
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
-            app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
+            made = settings, environment, store, journal, hub, venues, demands, monitor, metrics
+            app = make_app(*made)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
             if journal.shared:
                 edge.start_soon(app.context.access.feed.follow, name="journal follower")
@@ -211,6 +216,7 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
+            feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
             found = urls(settings, address, admin) | {
@@ -219,7 +225,7 @@ async def run(
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
-            task_status.started(Ready(address, admin, store, app, bus, venues, dialects))
+            task_status.started(Ready(address, admin, store, app, bus, venues, demands, dialects))
         await ending.say_goodbye()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()

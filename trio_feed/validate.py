@@ -14,7 +14,7 @@ from .net.urls import RestUrl, WebSocketUrl
 from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ConnectionSettings, ExchangeSettings, Settings
-from .settings.exchanges import FROM_TRADES
+from .settings.exchanges import FROM_TRADES, ON_DEMAND
 from .store import NO_LIBRARY
 from .venues import NAMES, Venue, make_venue
 
@@ -97,7 +97,19 @@ def _check_exchange(name: str, exchange: ExchangeSettings) -> None:
     if exchange.fallback == "simulated" and not (_is_simulated(name) and venue.LISTED):
         raise SettingsError(f"{key}.fallback", "there is no simulation of what it sends")
     if EVERY in exchange.symbols and venue.LISTED:
-        raise SettingsError(f"{key}.symbols", f"{name} has a list; name the symbols of it")
+        raise SettingsError(
+            f"{key}.symbols", f'{name} has a list; name the symbols of it, or write "on_demand"'
+        )
+    if exchange.on_demand and exchange.fallback != "none":
+        raise SettingsError(f"{key}.fallback", "not with symbols on demand")
+    if exchange.on_demand and not venue.LISTED:
+        raise SettingsError(
+            f"{key}.symbols", f'{name} has no list to look symbols up in; write ["*"] for all'
+        )
+    if exchange.on_demand and exchange.max_symbols_per_client > exchange.most_symbols:
+        raise SettingsError(
+            f"{key}.max_symbols_per_client", f"more than max_symbols ({exchange.most_symbols})"
+        )
 
 
 def _is_simulated(name: str) -> bool:
@@ -135,7 +147,7 @@ def _check_symbols(venue: Venue, symbols: Iterable[str], key: str) -> None:
     for symbol in symbols:
         meant = symbol.partition(":")[0].replace("/", "").upper()  # BTC/USDT:USDT
         meant = venue.own_form(meant)
-        if symbol not in (meant, EVERY):
+        if symbol not in (meant, EVERY, ON_DEMAND):
             raise SettingsError(key, f"{symbol!r} is no symbol; did you mean {meant}?")
 
 

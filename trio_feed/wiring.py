@@ -14,6 +14,7 @@ from attrs import evolve
 from . import __version__
 from .bus.local import LocalBus
 from .core.clock_monitor import ClockMonitor
+from .demands import Demands
 from .dialects.market import MarketData
 from .dialects.passing import Passing
 from .dialects.table import DIALECTS
@@ -23,6 +24,7 @@ from .feeds import Feeds
 from .metrics import Metrics
 from .outside import VenueOutside
 from .push.app import PushApp
+from .push.demand import Desk
 from .push.edge.configuration import (
     RESERVED_FILES,
     admin_limits,
@@ -71,11 +73,19 @@ def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalB
     )
 
 
-def make_hub(bus: LocalBus, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
+def make_demands(feeds: Feeds, settings: Settings, metrics: Metrics) -> Demands:
+    return Demands(feeds, metrics, _default_venue(settings))
+
+
+def _default_venue(settings: Settings) -> str:
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
+    return settings.service.default_venue or enabled[0]
+
+
+def make_hub(bus: LocalBus, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
     return Hub(
         bus,
-        default_venue=settings.service.default_venue or enabled[0],
+        default_venue=_default_venue(settings),
         now_ms=environment.now_ms,
         metrics=metrics,
     )
@@ -97,6 +107,7 @@ def make_app(
     journal: Journal,
     hub: Hub,
     feeds: Feeds,
+    demands: Demands,
     monitor: ClockMonitor,
     metrics: Metrics,
 ) -> PushApp:
@@ -110,7 +121,10 @@ def make_app(
             "epoch": store.epoch,
             "store_pending_rows": store.pending(),
             "store": _store_status(store.statistics()),
-            "venues": {feed.venue.NAME: feed.status() for feed in feeds.running},
+            "venues": {
+                feed.venue.NAME: {**feed.status(), "on_demand": demands.status(feed.venue.NAME)}
+                for feed in feeds.running
+            },
         }
 
     def why_not(venue: str) -> str:
@@ -135,7 +149,9 @@ def make_app(
     waiting = WaitingBytes(settings.limits.waiting_bytes)
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
-    context = SessionContext(hub, store, limits, environment.now_ms, metrics, access, work, why_not)
+    demands.watch(hub.wanted)
+    now_ms, desk = environment.now_ms, Desk(demands)
+    context = SessionContext(hub, store, limits, now_ms, metrics, access, work, why_not, desk)
     return PushApp(
         context,
         ServiceReport(status, not_ready, monitor.explain),

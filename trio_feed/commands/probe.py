@@ -48,6 +48,10 @@ class Step:
     advice: str = ""
 
 
+_ON_DEMAND = "BTCUSDT"
+"""What is tried where no symbol is named, because clients ask for them."""
+
+
 class Failed(Exception):
     """A step went wrong; the later ones are not tried."""
 
@@ -217,7 +221,7 @@ class Probe:
         connection, venue, settings = self._settings.connection, self._venue, self._settings
         streams: list[Stream] = []
         missing = []
-        for symbol in settings.symbols:
+        for symbol in settings.named or (_ON_DEMAND,):
             instrument = table.of_symbol(symbol)
             if instrument is None:
                 missing.append(symbol)

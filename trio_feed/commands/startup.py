@@ -56,7 +56,7 @@ def _here(url: str) -> str:
 
 
 def _symbol(settings: Settings) -> str:
-    symbols = [s for e in settings.exchanges.values() if e.enabled for s in e.symbols if s != "*"]
+    symbols = [s for e in settings.exchanges.values() if e.enabled for s in e.named if s != "*"]
     interval = [i.value for e in settings.exchanges.values() if e.enabled for i in e.intervals]
     first = symbols[0] if symbols else "SYMBOL"
     return f"{first}&interval={interval[0] if interval else '1s'}"

@@ -101,6 +101,9 @@ def sums(page: dict[str, Any]) -> list[str]:
             f"{venue}: {facts['series']} series ({facts['series_behind']} behind,"
             f" {facts['series_held']} held), streams: {shown}, {facts['questions']} questions wait"
         )
+        if (asked := facts.get("on_demand")) is not None:
+            names = " ".join(asked["symbols"]) or "none"
+            lines.append(f"  on demand, at most {asked['max_symbols']}: {names}")
         for proxy in facts["proxies"]:
             problem = f": {proxy['problem']}" if proxy["state"] != "healthy" else ""
             lines.append(f"  {proxy['kind']} proxy {proxy['address']} {proxy['state']}{problem}")

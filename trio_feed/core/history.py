@@ -48,6 +48,10 @@ class History:
         if short and (first_ms is None or ledger.grid.count(first_ms, running) < bars):
             self._wanted[interval] = (bars, now.mono)
 
+    def wants(self, interval: Interval) -> bool:
+        """Some of its past is still to be fetched."""
+        return interval in self._wanted
+
     def dues(self) -> Iterator[tuple[Interval, Mono]]:
         for interval, (_bars, at) in self._wanted.items():
             yield interval, at

@@ -45,7 +45,7 @@ class CandleSeries:
         self.ledgers: dict[Interval, Ledger] = {}
         self.audits: dict[Interval, Audit] = {}
         self._simulated = simulated
-        self._history = History(rules, settings.history_bars)
+        self.history = History(rules, settings.history_bars)
         self._noted: dict[Interval, int] = {}
         self._unusual: set[Interval] = set()
         self._built = frozenset(settings.trade_intervals)
@@ -77,14 +77,14 @@ class CandleSeries:
             self._want_history(interval, now)
 
     def _want_history(self, interval: Interval, now: Now, *, known: bool = True) -> None:
-        self._history.want(interval, self.ledgers[interval], now, known=known)
+        self.history.want(interval, self.ledgers[interval], now, known=known)
 
     def _first_bars(self, interval: Interval, now: Now) -> int:
         """How many closed candles a series without history begins with."""
         if interval not in self.rules.intervals:
             return 0
         # The grid is not known yet: one more, so that none is missing where it is another one.
-        bars = self._history.bars(interval, now)
+        bars = self.history.bars(interval, now)
         more = interval is Interval.D3 and bars > 0
         return min(bars, FIRST_PAGE) + more
 
@@ -206,7 +206,7 @@ class CandleSeries:
     def deepen(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:
         """The exchange's answer to :attr:`.Need.HISTORY`: what lies before the line's beginning."""
         ledger = self.ledgers[interval]
-        older = self._history.answered(interval, ledger, map(self._labelled, rows), now)
+        older = self.history.answered(interval, ledger, map(self._labelled, rows), now)
         if not older:
             return []
         report = reports.filled("history.filled", ledger.series, older)
@@ -270,7 +270,7 @@ class CandleSeries:
             return None if wanted is None else CandleQuestion(interval, wanted[0], wanted[1])
         if fetch.need is Need.GRID:
             return self.rolled.question(interval, grid, now)
-        return self._history.ask(interval, ledger, now)
+        return self.history.ask(interval, ledger, now)
 
     def failed(self, fetch: Fetch, now: Now) -> None:
         """There was no answer, or one that cannot be used."""
@@ -284,7 +284,7 @@ class CandleSeries:
             case Need.GRID:
                 self.rolled.not_answered(interval, now)
             case _:
-                self._history.failed(interval, now)
+                self.history.failed(interval, now)
 
     def behind(self, now: Now) -> int:
         """Series of which a closed candle is overdue that the exchange can supply."""
@@ -299,7 +299,7 @@ class CandleSeries:
             ledger = self.ledgers[interval]
             yield Fetch(Need.CANDLES, self.symbol, interval), ledger.due(now)
             yield Fetch(Need.AUDIT, self.symbol, interval), audit.due(ledger.grid, now)
-        for interval, at in self._history.dues():
+        for interval, at in self.history.dues():
             if self.ledgers[interval].first_ms is not None:
                 yield Fetch(Need.HISTORY, self.symbol, interval), at
         for interval, at in self.rolled.dues():

@@ -23,9 +23,13 @@ from .passing import Passing
 
 
 class Listing(Protocol):
-    """The instruments that are fed of a venue, as far as its list is known."""
+    """The instruments of a venue that are fed, as far as its list is known."""
 
-    def __iter__(self) -> Iterator[Instrument]: ...
+    def __iter__(self) -> Iterator[Instrument]:
+        """With those that may be asked for."""
+
+    def fed(self) -> Iterator[Instrument]:
+        """Without them."""
 
     def of_native(self, native: str) -> Instrument | None:
         """By the venue's own name."""
@@ -61,26 +65,59 @@ class MarketData:
         return source is Source.SIMULATED and not self.simulated_ok
 
     def instruments(self) -> list[Instrument]:
-        """Those that are fed, by symbol."""
+        """Those that are fed, and those that may be asked for, by symbol."""
+        self.context.desk.wait_for_list(self.venue, lambda: any(self.listing(self.venue)))
         return sorted(self.listing(self.venue), key=lambda found: found.symbol)
 
+    def fed(self) -> list[Instrument]:
+        """Those that are fed now, by symbol."""
+        return sorted(self.listing(self.venue).fed(), key=lambda found: found.symbol)
+
     def of_native(self, native: str) -> Instrument | None:
-        """The fed instrument with the venue's own name ``native``."""
+        """The fed instrument with the venue's own name ``native``; where that is on demand it is
+        fed from now on.  This and what follows is for within :meth:`.Desk.serve`."""
+        self.context.desk.look_up(self.venue, native)
         return self.listing(self.venue).of_native(native)
 
     def of_lower(self, lower: str) -> Instrument | None:
         """The same by its name in lower case."""
+        self.context.desk.look_up(self.venue, lower)
         return self.listing(self.venue).of_lower(lower)
 
+    def of_symbol(self, symbol: str) -> Instrument | None:
+        """The same by the unified name."""
+        self.context.desk.look_up(self.venue, symbol)
+        return self.listing(self.venue).of_symbol(symbol)
+
+    def expect(self, names: Sequence[str]) -> None:
+        """These are going to be looked up, so that all are asked for at once."""
+        self.context.desk.expect(self.venue, names)
+
+    def why_not(self, name: str) -> str:
+        """Why the symbol that was looked up by this name is not fed on demand; empty: it is not
+        for a refusal."""
+        return self.context.desk.refusal(self.venue, name)
+
     def topic(self, symbol: str, what: Channel | Interval) -> Topic | None:
-        """The topic of a channel or of candles; None: it is not fed."""
+        """The topic of a channel or of candles, with what a single answer needs of it; None: it is
+        not fed."""
+        topic = self._topic(symbol, what)
+        if topic is not None and isinstance(what, Interval):
+            self.context.desk.wait_for(self.venue, symbol, what)
+        elif topic is not None:
+            self.context.desk.wait_for_news(topic)
+        return topic
+
+    def _topic(self, symbol: str, what: Channel | Interval) -> Topic | None:
         if isinstance(what, Interval):
             return self.context.hub.topic(Series(self.venue, symbol, what))
         return self.context.hub.topic(ChannelKey(self.venue, symbol, what))
 
     def latest(self, symbol: str, channel: Channel) -> ChannelMessage | None:
         """The last message of a channel; None: nothing came yet, or it is not fed."""
-        topic = self.topic(symbol, channel)
+        topic = self._topic(symbol, channel)
+        if topic is not None and self.context.desk.is_named(self.venue, symbol):
+            self.context.desk.wait_for_news(topic)
         last = None if topic is None else topic.stream.latest
         message = None if last is None else last.message
         if not isinstance(message, ChannelMessage) or self.hides(message.source):
@@ -127,4 +164,4 @@ class MarketData:
 
     def intervals(self, symbol: str) -> Sequence[Interval]:
         """Of the candles that are fed, shortest first."""
-        return [interval for interval in Interval if self.topic(symbol, interval) is not None]
+        return [interval for interval in Interval if self._topic(symbol, interval) is not None]

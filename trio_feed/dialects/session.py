@@ -5,11 +5,13 @@ rest (the one send queue, subscriptions at the hub, farewells) is the same for a
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from attrs import frozen
 
 from ..model import StatusMessage
+from ..push.edge.turns import asker_at
 from ..push.fanout.encoded import StreamForm
 from ..push.fanout.send_queue import SendQueue
 from ..push.fanout.sender import ClientSender, ClientTimeouts, Close
@@ -21,7 +23,10 @@ from ..push.session import Receive, SessionContext
 
 
 class Control(Protocol):
-    """The conversation with one client, in its dialect.  Synchronous."""
+    """The conversation with one client, in its dialect.  Synchronous.
+
+    ``opened`` and ``take`` are called again where they look up a symbol that is fed on demand
+    (:class:`trio_feed.push.demand.Desk`): what comes before the look-up has to bear that."""
 
     def opened(self) -> None:
         """The client is there."""
@@ -82,6 +87,7 @@ class DialectSession:
             deflated=opening.deflated,
         )
         self._control = make_control(self)
+        self._asker = asker_at(opening.host, self._sender.client_id)
 
     def __repr__(self) -> str:
         return f"<{type(self._control).__name__} {self.client_id} {len(self.names)} streams>"
@@ -98,10 +104,13 @@ class DialectSession:
     async def run(self, receive: Receive, close: Close) -> None:
         """See :meth:`trio_feed.push.mounts.Conversation.run`."""
         async with self._sender.serving(close):
-            self._control.opened()
+            await self._serve(self._control.opened)
             while (text := await receive()) is not None and not self._sender.leaving:
-                self._control.take(text)
+                await self._serve(partial(self._control.take, text))
                 await self._sender.wait_capacity()
+
+    async def _serve(self, work: Callable[[], None]) -> None:
+        await self.context.desk.serve(self._asker, work, patient=False)
 
     def statistics(self) -> dict[str, Any]:
         return {**self._sender.statistics(), "authenticated": False}

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import SettingsError
 from ..model import Channel, Interval
 from ..settings import ExchangeSettings, Settings
-from ..settings.exchanges import FROM_TRADES
+from ..settings.exchanges import FROM_TRADES, ON_DEMAND
 from ..settings.load import structure
 from ..store import MEMORY
 from ..validate import check, complete
@@ -35,6 +35,8 @@ def settings_of(
     if proxy is not None:
         table["connection"] = {**_table(table.get("connection", {}), "connection"), "proxy": proxy}
     table["symbols"] = list(_words(symbols))
+    if ON_DEMAND in table["symbols"]:
+        raise SettingsError("symbols", "nobody can ask for more here; name the symbols")
     table["history_bars"] = history
     wanted = list(dict.fromkeys(_words(channels)))
     lengths = [_interval(each) for each in dict.fromkeys(_words(intervals))]

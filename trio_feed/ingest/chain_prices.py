@@ -180,7 +180,7 @@ class ChainPrices:
             problem=gap.reason,
         )
         engines = self._driver.engines
-        full = len(engines) >= self._driver.settings.max_symbols
+        full = len(engines) >= self._driver.settings.most_symbols
         if self.began_ms is not None and (gap.accounts is None or full):
             self.began_ms = max(self.began_ms, until_ms)
         touched = [e for e in engines.values() if gap.accounts is None or e.symbol in gap.accounts]

@@ -8,7 +8,7 @@ Questions go into a heap, the most urgent first, and :mod:`.fetcher` takes them 
 want to be woken later are in another one, and :mod:`.venue` sleeps until the earliest.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -52,6 +52,8 @@ class Driver:
         self.engines: dict[str, SymbolEngine] = {}
         self.queues = Queues()
         self.held = False
+        self.demanded: Collection[str] = frozenset()
+        """Symbols that are fed because clients asked: the others come first."""
         self._environment, self._bus, self._store = context.environment, context.bus, context.store
         self.metrics, self._simulated = context.metrics, context.simulated
         self.clock = ExchangeClock(mono(), self._environment.wall())
@@ -141,7 +143,7 @@ class Driver:
         settings = self.settings
         if symbol in self.engines or EVERY not in settings.symbols:
             return False
-        return len(self.engines) < settings.max_symbols
+        return len(self.engines) < settings.most_symbols
 
     def meet(
         self, symbol: str, ends: Mapping[Any, End], firsts: Mapping[StreamKey, int | None]
@@ -273,7 +275,7 @@ class Driver:
     def _do(self, engine: SymbolEngine, effect: Effect) -> None:
         match effect:
             case Fetch():
-                self.queues.put_fetch(effect, engine)
+                self.put_fetch(effect, engine)
             case Load():
                 self.queues.loads.append((effect, engine))
                 self.queues.more_loads.set()
@@ -286,6 +288,10 @@ class Driver:
             case Resubscribe():
                 self.queues.rotations.append(effect)
                 self.queues.more_rotations.set()
+
+    def put_fetch(self, fetch: Fetch, engine: SymbolEngine) -> None:
+        """Ask it when its turn has come."""
+        self.queues.put_fetch(fetch, engine, later=engine.symbol in self.demanded)
 
     def report(self, report: Report) -> None:
         """Log it and count it."""
@@ -313,10 +319,15 @@ class Driver:
         """Series whose live candles wait for a hole to be filled."""
         return sum(engine.candles.holding() for engine in self.engines.values())
 
-    def behind(self) -> int:
-        """Series of which a closed candle is overdue that the exchange can supply."""
+    def behind(self, *, beside: Collection[str] = ()) -> int:
+        """Series of which a closed candle is overdue that the exchange can supply; ``beside``:
+        symbols that do not count."""
         now = self.now()
-        return sum(e.candles.behind(now) for e in self.engines.values() if e.trading)
+        return sum(
+            engine.candles.behind(now)
+            for symbol, engine in self.engines.items()
+            if engine.trading and symbol not in beside
+        )
 
     def stale_books(self) -> int:
         """Books that stand still."""

@@ -6,17 +6,26 @@ from attrs import frozen
 
 from ..model import Instrument
 from ..venues import Instruments
+from .rules import problem_of
 
 
 @frozen
 class FedInstruments:
     """Of a venue's ``table`` those with a symbol in ``symbols``.  A view; each name is one look-up,
-    so that a request with a thousand of them costs no walk through the list for each."""
+    so that a request with a thousand of them costs no walk through the list for each.
+
+    ``every``: iterating gives all that trade, because whoever wants one of them may have it."""
 
     table: Instruments
     symbols: Collection[str]
+    every: bool = False
 
     def __iter__(self) -> Iterator[Instrument]:
+        if self.every:
+            return (each for each in self.table if not problem_of(each))
+        return self.fed()
+
+    def fed(self) -> Iterator[Instrument]:
         found = map(self.table.of_symbol, self.symbols)
         return (each for each in found if each is not None)
 

@@ -98,7 +98,7 @@ class Fetcher:
             # Nobody was asked: the question stands, and all workers wait.
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()
             self._wait(error)
-            driver.queues.put_fetch(fetch, engine)
+            driver.put_fetch(fetch, engine)
             return
         except (NetworkError, BadMessage) as error:
             self._metrics.rest_calls.labels(name, type(error).__name__).inc()

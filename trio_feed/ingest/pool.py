@@ -1,6 +1,6 @@
 """The connections of one venue: which there are, each restarted by itself and rotated in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Never
 from urllib.parse import urlsplit
@@ -33,7 +33,12 @@ class Slot:
     plan: Plan
     states: list[ConnectionState] = field(factory=list)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    demanded: bool = False
+    """It carries symbols that clients asked for, and others join them."""
+    since_ms: float = 0.0
     carrying: int = 0
+    carried: dict[Stream, set[int]] = field(factory=dict)
+    """The connections, by id, that each stream of the plan comes over now."""
     rotate: dict[int, Callable[[str], None]] = field(factory=dict)
     """Lane -> asks for a successor of the newest connection of that lane, and says why."""
 
@@ -112,7 +117,10 @@ class Pool:
         send_channel: trio.MemorySendChannel[Incoming],
     ) -> None:
         """Make the connections fit: new streams get new connections; a connection that carries a
-        stream which is gone is succeeded by one without it, so that the others miss nothing."""
+        stream which is gone is succeeded by one without it, so that the others miss nothing.
+
+        What clients ask for has connections of its own, so that they cannot make those of other
+        streams change."""
         base_url = self._settings.websocket_url or self._venue.WEBSOCKET_URL
         most = self._settings.streams_per_connection
         kept: set[Stream] = set()
@@ -122,6 +130,8 @@ class Pool:
             if len(left) == len(slot.plan.streams):
                 continue
             gone = [stream.name for stream in slot.plan.streams if stream not in wanted]
+            for stream in set(slot.carried).difference(left):
+                del slot.carried[stream]
             self._log.info("streams.gone", connection=slot.name, streams=gone)
             if left:
                 (slot.plan,) = self._venue.plan(base_url, left, most)
@@ -130,13 +140,35 @@ class Pool:
             else:
                 self.slots.remove(slot)
                 slot.scope.cancel()
+        demanded = self._driver.demanded
         new = [stream for stream in wanted if stream not in kept]
-        for plan in self._venue.plan(base_url, new, most):
-            slot = Slot(plan)
+        plans = self._venue.plan(base_url, [s for s in new if s.symbol not in demanded], most)
+        slots = [Slot(plan) for plan in plans]
+        for plan in self._venue.plan(base_url, [s for s in new if s.symbol in demanded], most):
+            rest = self._join(base_url, plan.streams, most)
+            slots += [Slot(p, demanded=True) for p in self._venue.plan(base_url, rest, most)]
+        for slot in slots:
+            slot.since_ms = self._environment.now_ms()
             self.slots.append(slot)
             nursery.start_soon(
                 self._keep, slot, send_channel, name=f"{self._venue.NAME} connection slot"
             )
+
+    def _join(self, base_url: str, new: Sequence[Stream], most: int) -> Sequence[Stream]:
+        """Streams that clients asked for join others of the kind: whose connection has room is
+        succeeded by one that carries them too.  Returns those for which there is none."""
+        for slot in self.slots:
+            there = slot.plan.streams
+            joining = new[: max(0, most - len(there))]
+            if not slot.demanded or not joining:
+                continue
+            plans = self._venue.plan(base_url, [*there, *joining], most)
+            if len(plans) == 1:  # else they cannot share one, whatever the room
+                (slot.plan,) = plans
+                new = new[len(joining) :]
+                for rotate in slot.rotate.values():
+                    rotate("streams added")
+        return new
 
     def rotate(self, stream: Stream, why: str) -> None:
         """Replace what carries a stream, lane by lane; nothing where that is under way."""
@@ -227,17 +259,31 @@ class Pool:
             on_lost=partial(self._lost, carrier),
         )
 
-    def up(self, slot: Slot) -> None:
+    def up(self, slot: Slot, state: ConnectionState) -> None:
+        """This connection delivers."""
         slot.carrying += 1
         if slot.carrying == 1:
             self.carrying.value += 1
-            self._driver.up(slot.plan.streams)
+        wanted, new = set(slot.plan.streams), []
+        for stream in state.plan.streams:
+            if stream in wanted:  # the plan may have changed since it was opened
+                carriers = slot.carried.setdefault(stream, set())
+                if not carriers:
+                    new.append(stream)
+                carriers.add(state.id)
+        self._driver.up(new)
 
-    def down(self, slot: Slot) -> None:
+    def down(self, slot: Slot, state: ConnectionState) -> None:
+        """It does not any more."""
         slot.carrying -= 1
         if slot.carrying == 0:
             self.carrying.value -= 1
-            self._driver.down(slot.plan.streams)
+        for carriers in slot.carried.values():
+            carriers.discard(state.id)
+        lost = [stream for stream, carriers in slot.carried.items() if not carriers]
+        for stream in lost:
+            del slot.carried[stream]
+        self._driver.down(lost)
 
     def reconnected(self, carrier: "_Carrier") -> None:
         """It delivers again: how long that took, from the first loss on."""
@@ -282,11 +328,11 @@ class _Carrier:
         return self.pool.instruments
 
     def up(self) -> None:
-        self.pool.up(self.slot)
+        self.pool.up(self.slot, self.state)
         self.pool.reconnected(self)
 
     def down(self) -> None:
-        self.pool.down(self.slot)
+        self.pool.down(self.slot, self.state)
 
     def delivered(self) -> None:
         self.generation.delivered.set()

@@ -17,7 +17,7 @@ class Queues:
     """Bounded by the number of series: each has at most one question and one load of a kind under
     way."""
 
-    fetches: list[tuple[Fetch, int, SymbolEngine]] = field(factory=list)
+    fetches: list[tuple[bool, Fetch, int, SymbolEngine]] = field(factory=list)
     loads: deque[tuple[Load, SymbolEngine]] = field(factory=deque)
     rotations: deque[Resubscribe] = field(factory=deque)
     more_fetches: trio.Event = field(factory=trio.Event)
@@ -27,8 +27,9 @@ class Queues:
     """Set when an engine wants to be woken before the time that is slept for."""
     _numbers: "count[int]" = field(factory=count)
 
-    def put_fetch(self, fetch: Fetch, engine: SymbolEngine) -> None:
-        heapq.heappush(self.fetches, (fetch, next(self._numbers), engine))
+    def put_fetch(self, fetch: Fetch, engine: SymbolEngine, *, later: bool = False) -> None:
+        """``later``: behind every question that is not."""
+        heapq.heappush(self.fetches, (later, fetch, next(self._numbers), engine))
         self.more_fetches.set()
 
     def next_fetch(self) -> tuple[Fetch, SymbolEngine] | None:
@@ -36,7 +37,7 @@ class Queues:
         if not self.fetches:
             self.more_fetches = trio.Event()
             return None
-        fetch, _, engine = heapq.heappop(self.fetches)
+        _, fetch, _, engine = heapq.heappop(self.fetches)
         return fetch, engine
 
 

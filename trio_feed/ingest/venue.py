@@ -13,7 +13,7 @@ venue
 └─ pool             connections, each restarted by itself
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,12 @@ from attrs import asdict, evolve
 from trio_util import wait_any
 
 from ..core.opening import End
+from ..core.settled import has_candles
 from ..environment import mono
 from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
-from ..model import Channel, Series, StreamKey
+from ..model import Channel, Interval, Series, StreamKey
+from ..model.demand import SUBSCRIBE
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
 from ..net.rest import RestClient
@@ -62,7 +64,8 @@ if TYPE_CHECKING:
 class VenueFeed:
     """One venue of the settings.  Made from the store's ends, run once with :meth:`run`.
 
-    ``cache`` is where the instrument table is kept on disk; None: nowhere.
+    ``cache`` is where the instrument table is kept on disk; None: nowhere.  ``demanded``: those of
+    the symbols that are fed because clients asked for them.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class VenueFeed:
         context: FeedContext,
         stored_ends: Mapping[Series, StoredEnd],
         cache: Path | None = None,
+        demanded: Collection[str] = (),
     ) -> None:
         self.venue, self.settings = venue, settings
         self._environment, self._store = context.environment, context.store
@@ -79,6 +83,8 @@ class VenueFeed:
         self._metrics.expect(venue.NAME)
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
+        self.listed = trio.Event()
+        """Set when the venue's list is known."""
         self._fit: Callable[[], None] = lambda: None
         self._chain: ChainFeed | None = None
         self._ask_again = trio.Event()
@@ -101,6 +107,7 @@ class VenueFeed:
             dials=self._dials,
         )
         self.driver = Driver(rules_of(venue, context.keep), settings, context)
+        self.driver.demanded = frozenset(demanded)
         self.pool = Pool(
             venue,
             connection,
@@ -140,9 +147,31 @@ class VenueFeed:
         """Its way out."""
         return self._route
 
-    def instruments(self) -> FedInstruments:
-        """Those that are fed, as far as the venue's list is known."""
-        return FedInstruments(self._listed(), self.driver.engines)
+    @property
+    def table(self) -> Instruments | None:
+        """The venue's list; None: it is not known yet."""
+        return self._table
+
+    def instruments(self, *, every: bool = False) -> FedInstruments:
+        """Those that are fed, as far as the venue's list is known.  ``every``: see
+        :class:`.FedInstruments`."""
+        table = Instruments() if self._table is None else self._table
+        return FedInstruments(table, self.driver.engines, every)
+
+    def is_settled(self, symbol: str, kind: str) -> bool:
+        """What a client that asks for this ``kind`` (see :class:`.Wish`) waits for is there."""
+        engine = self.driver.engines.get(symbol)
+        if engine is None or kind == SUBSCRIBE:
+            return engine is not None
+        return has_candles(engine, Interval(kind), self.driver.now())
+
+    def is_begun(self, symbol: str, kind: str) -> bool:
+        """Some of it is there, so that an answer is no guess."""
+        engine = self.driver.engines.get(symbol)
+        if engine is None or kind == SUBSCRIBE:
+            return engine is not None
+        ledger = engine.candles.ledgers.get(Interval(kind))
+        return ledger is None or not ledger.fresh
 
     def proxies(self) -> list[ProxySample]:
         """A snapshot for the metrics."""
@@ -177,7 +206,12 @@ class VenueFeed:
         rest, oldest_ms = self._clients.rest, self._environment.now_ms() - fresh_s * 1000
         asked = "" if rest is None else rest.problem
         why = self._broke_off or why_not_ready(
-            self.pool, self.driver, self._symbols.problems, asked, oldest_ms
+            self.pool,
+            self.driver,
+            self._symbols.problems,
+            asked,
+            oldest_ms,
+            idle=self._table is not None and not self.settings.symbols,
         )
         return f"{self.venue.NAME}: {why}" if why else ""
 
@@ -192,6 +226,7 @@ class VenueFeed:
     def broke_off(self, reason: str) -> None:
         """It is given up: subscribers that do not know of its lost connections hear of them now."""
         self._broke_off = reason
+        self._fit = lambda: None  # its nursery is closed
         for engine in self.driver.engines.values():
             self.driver.perform(engine, engine.broke_off(reason))
 
@@ -202,12 +237,15 @@ class VenueFeed:
                 engine.take_over(before)
 
     def change(
-        self, settings: ExchangeSettings, stored_ends: Mapping[Series, StoredEnd]
+        self,
+        settings: ExchangeSettings,
+        stored_ends: Mapping[Series, StoredEnd],
+        demanded: Collection[str] = (),
     ) -> list[StreamKey]:
-        """Take other symbols; ``settings`` differ in nothing else.  New ones go on where their
-        stored series end.  Returns what there is no more."""
+        """Take other symbols; ``settings`` differ in nothing that is of concern here.  New ones go
+        on where their stored series end.  Returns what there is no more."""
         old, self.settings = self.settings.symbols, settings
-        self.driver.settings = settings
+        self.driver.settings, self.driver.demanded = settings, frozenset(demanded)
         gone = [symbol for symbol in old if symbol not in settings.symbols]
         closed = [stream_key for symbol in gone for stream_key in self.driver.close(symbol)]
         if self._chain is not None:  # prices of symbols that are new now were ignored before
@@ -225,7 +263,7 @@ class VenueFeed:
         named = [symbol for symbol in self.settings.symbols if symbol != EVERY]
         if EVERY in self.settings.symbols:
             known = dict.fromkeys(s.symbol for s in stored_ends if s.venue == self.venue.NAME)
-            named += list(known)[: self.settings.max_symbols]
+            named += list(known)[: self.settings.most_symbols]
         return list(dict.fromkeys(named))
 
     def _open(self, symbol: str, stored_ends: Mapping[Series, StoredEnd]) -> None:
@@ -356,6 +394,7 @@ class VenueFeed:
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
         self._table = self.pool.instruments = table
+        self.listed.set()
         if fetcher is not None:
             fetcher.instruments = table
 

@@ -88,6 +88,12 @@ class Metrics:
         self.venue_crashes = counter(
             "venue_crashes", "Times that a bug made a venue begin anew", "venue"
         )
+        self.demands = counter(
+            "symbol_demands", "Symbols on demand, by what became of the asking", "venue", "result"
+        )
+        """Results: started, dropped (nobody wants it, or its place was needed), unlisted, no_room,
+        too_many, starting (not there in time)."""
+        self.demanded_symbols = gauge("demanded_symbols", "Symbols fed on demand", "venue")
         self.connections_lost = counter(
             "connections_lost", "Exchange connections lost or not opened", "venue", "reason"
         )

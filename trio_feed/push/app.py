@@ -18,15 +18,18 @@ from starlette.routing import BaseRoute, Route
 
 from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
+from .demand import find_topic
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
 from .edge.question import Question, Reply
 from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
 from .edge.shared import Application
 from .edge.throttle import RequestLimits, Verdict
+from .edge.turns import Asker
 from .edge.websocket import ClientWebSocket, Handler
 from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
+from .fanout.topics import Topic
 from .fanout.waiting import WaitingBytes
 from .mounted import MountedRoutes, opened_at
 from .mounts import Conversation, Mount, Opening
@@ -34,7 +37,7 @@ from .portions import in_portions
 from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .problems import problem
-from .protocol import RequestError
+from .protocol import HISTORY_FAILED, RequestError, Target
 from .session import Receive, Session, SessionContext
 
 _SWEPT_AT_ONCE = 128
@@ -99,7 +102,7 @@ class PushApp:
         return Starlette(routes=routes, middleware=middleware, exception_handlers=_HANDLERS)
 
     def _mounted(self, mount: Mount) -> MountedRoutes:
-        return MountedRoutes(mount, self.context.work)
+        return MountedRoutes(mount, self.context.work, self.context.desk)
 
     def _middleware(self) -> list[Middleware]:
         cors = Middleware(
@@ -132,8 +135,13 @@ class PushApp:
             context.metrics,
             work,
             self.report,
+            self._find,
             lambda: list(self.sessions),
         )
+
+    async def _find(self, target: Target, asker: Asker) -> Topic:
+        hub, desk = self.context.hub, self.context.desk
+        return await find_topic(hub, desk, target, asker, HISTORY_FAILED, patient=True)
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""

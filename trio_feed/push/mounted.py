@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.routing import Mount as StarletteMount
 
+from .demand import Desk
 from .edge.error_boundary import ClientGone
-from .edge.turns import asker_at
+from .edge.turns import Asker, asker_at
 from .edge.work import Busy, WorkGate
 from .mounts import Answerer, Conversation, Errand, Mount, Opening, Question, Reply, Work
 
@@ -44,10 +45,12 @@ def _opened(
 
 @frozen
 class MountedRoutes:
-    """The routes of one mount.  ``work`` is the gate that orders of all clients pass."""
+    """The routes of one mount.  ``work`` is the gate that orders of all clients pass, ``desk``
+    where symbols on demand are asked for."""
 
     mount: Mount
     work: WorkGate
+    desk: Desk = field(factory=Desk)
 
     def under_prefix(self) -> BaseRoute:
         return StarletteMount(self.mount.prefix, routes=self.at_root())
@@ -68,7 +71,8 @@ class MountedRoutes:
     async def _answer(self, answerer: Answerer, request: Request) -> Response:
         question = _question(request)
         try:
-            work = answerer(question)
+            make = partial(answerer, question)
+            work = await self.desk.serve(_asker(request), make, patient=True)
             reply = work if isinstance(work, Reply) else await self._in_turn(request, work)
         except Busy as busy:
             reply = self.mount.busy(busy)
@@ -87,8 +91,7 @@ class MountedRoutes:
     async def _in_turn(self, request: Request, work: Work) -> Reply:
         if request.method == "HEAD":
             return Reply()
-        client = request.client
-        asker = asker_at(client.host, str(client.port)) if client else asker_at("", "")
+        asker = _asker(request)
         with getattr(request.state, "while_there", nullcontext)():
             async with self.work.turn(asker, work.rows):
                 return await work.answer()
@@ -107,6 +110,11 @@ class MountedRoutes:
         response = Response(reply.body, reply.status)
         response.raw_headers += reply.fields
         return response
+
+
+def _asker(request: Request) -> Asker:
+    client = request.client
+    return asker_at(client.host, str(client.port)) if client else asker_at("", "")
 
 
 def _question(connection: HTTPConnection) -> Question:

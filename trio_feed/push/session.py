@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ..bus.base import Stream, Upstream
 from ..errors import StoreError
 from ..metrics import Metrics
 from ..store import KlineStore
 from . import messages, parsing
+from .demand import Desk, NoRoom, find_topic
 from .edge.turns import asker_at
 from .edge.websocket import NOTHING_AHEAD, Inbox
 from .edge.work import Busy, WorkGate
@@ -68,7 +69,8 @@ class SessionLimits:
 class SessionContext:
     """What all sessions share: where the messages and the candles are, and who may see what.
 
-    ``why_not``: why a venue's data is not fresh now, empty when it is.
+    ``why_not``: why a venue's data is not fresh now, empty when it is.  ``desk``: where symbols on
+    demand are asked for.
     """
 
     hub: Hub
@@ -79,6 +81,7 @@ class SessionContext:
     access: PrivateAccess
     work: WorkGate
     why_not: Callable[[str], str]
+    desk: Desk = field(factory=Desk)
 
 
 class Session:
@@ -203,6 +206,8 @@ class Session:
             await self._answer(request)
         except RequestError as error:
             self.refuse(error.code, str(error), echo_of(request))
+        except NoRoom as error:
+            self.refuse(REFUSED, str(error), echo_of(request))
         except Busy as error:
             self.refuse(TOO_MANY, str(error), echo_of(request))
         except StoreError as error:
@@ -235,7 +240,7 @@ class Session:
 
     async def _subscribe(self, request: Subscribe) -> None:
         target = request.target
-        topic = self._context.hub.find(target)
+        topic = await self._find(target, REFUSED)
         allowed = self._context.limits.max_subscriptions
         subscribed = self.sender.subscriptions
         if topic not in subscribed and len(subscribed) >= allowed:
@@ -252,6 +257,12 @@ class Session:
                 body = await history.latest(self._context.store, topic.stream, own, limit)
         # Nothing below waits, so no candle can fall between the history and the subscription.
         self._begin(request, topic, body, back)
+
+    async def _find(self, target: Target, code: int, *, patient: bool = False) -> Topic:
+        """The topic, fed from now on where that is on demand.  Raises RequestError with ``code``
+        and Busy."""
+        hub, desk = self._context.hub, self._context.desk
+        return await find_topic(hub, desk, target, self._asker, code, patient=patient)
 
     def _upstream_of(self, stream: Stream) -> Upstream:
         """How its source stands; where nothing comes, with the cause that is known by now."""
@@ -310,7 +321,7 @@ class Session:
 
     async def _history(self, request: History) -> None:
         target = request.target
-        topic = self._context.hub.find(target, code=HISTORY_FAILED)
+        topic = await self._find(target, HISTORY_FAILED, patient=True)
         own = target.splice(request.subscription_id)
         limit = request.limit or self._context.limits.history_rows
         async with self._context.work.turn(self._asker, limit):

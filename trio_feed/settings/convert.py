@@ -11,6 +11,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from ..model import Channel, Interval
 from .databases import DatabaseUrl
+from .exchanges import ON_DEMAND, ExchangeSettings
 from .fields import Duration, FieldError, Secret
 from .proxies import ProxySettings, proxy_table
 
@@ -150,6 +151,13 @@ def plain(value: Any) -> Any:
     return read_value(value)
 
 
+def _exchange_table(value: Any) -> Any:
+    """``symbols = "on_demand"`` without brackets."""
+    if isinstance(value, dict) and read_text(value.get("symbols")) == ON_DEMAND:
+        return {**value, "symbols": [ON_DEMAND]}
+    return value
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (str, int, bool):
@@ -167,6 +175,12 @@ def _make_converter() -> cattrs.Converter:
     )
     converter.register_structure_hook(
         ProxySettings, lambda value, kind: structure_proxy(proxy_table(plain(value)), kind)
+    )
+    structure_exchange = make_dict_structure_fn(
+        ExchangeSettings, converter, _cattrs_forbid_extra_keys=True
+    )
+    converter.register_structure_hook(
+        ExchangeSettings, lambda value, kind: structure_exchange(_exchange_table(value), kind)
     )
     return converter
 

@@ -9,6 +9,9 @@ from .fields import FieldError, Secret
 from .fields import between as _between
 from .proxies import EgressSettings, ProxySettings
 
+ON_DEMAND = "on_demand"
+"""In ``symbols``: whatever clients ask for."""
+_MOST_ON_DEMAND, _MOST_OF_EVERY = 50, 1000
 FROM_TRADES = frozenset({Interval.S1, Interval.S30, Interval.M1, Interval.M5})
 """Candles that can be built from trades."""
 
@@ -137,7 +140,8 @@ class ExchangeSettings:
     enabled: bool = True
     """False: the table is there, and nothing is taken from the venue."""
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-    """Unified symbols, e.g. BTCUSDT."""
+    """Unified symbols, e.g. BTCUSDT.  "on_demand", alone or among them: also what clients ask for,
+    as long as somebody wants it; not for spinpet, which has "*": whatever comes."""
     intervals: tuple[Interval, ...] = (
         Interval.M1,
         Interval.M5,
@@ -167,8 +171,15 @@ class ExchangeSettings:
     revision.  0 = never."""
     reconcile: bool = True
     """Compare the 1m candles with those built from the trades, where both are taken."""
-    max_symbols: int = field(default=1000, validator=_between(1, 100_000))
-    """With symbols = ["*"]: how many are made known as they come."""
+    max_symbols: int = field(default=0, validator=_between(0, 100_000))
+    """On demand: so many are fed at once beside those that are named; with "*": so many are made
+    known as they come.  0: 50 on demand, 1000 with "*"."""
+    max_symbols_per_client: int = field(default=0, validator=_between(0, 100_000))
+    """Of these one client (an address; on this machine a connection) may have so many started, and
+    starts no more within five minutes.  0: half of them."""
+    linger_s: float = field(default=300.0, validator=_between(60, 30 * 86400))
+    """On demand: a symbol that nobody wants is fed for so long; sooner, but not within a minute,
+    another takes its place where there is none left."""
     history_bars: int = field(default=1000, validator=_between(0, 100_000))
     """Closed candles fetched for a series that the store knows nothing of."""
     publish_interval_ms: int = field(default=100, validator=_between(0, 60_000))
@@ -194,6 +205,21 @@ class ExchangeSettings:
     with its next price."""
     solana: ChainSettings = ChainSettings()
     """For venue spinpet only."""
+
+    @property
+    def on_demand(self) -> bool:
+        """Clients may ask for more symbols than are named."""
+        return ON_DEMAND in self.symbols
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The symbols that are fed whoever asks."""
+        return tuple(symbol for symbol in self.symbols if symbol != ON_DEMAND)
+
+    @property
+    def most_symbols(self) -> int:
+        """``max_symbols`` with its default."""
+        return self.max_symbols or (_MOST_ON_DEMAND if self.on_demand else _MOST_OF_EVERY)
 
     def __attrs_post_init__(self) -> None:
         origins = [*self.intervals, *self.trade_intervals, *self.rollup_intervals]

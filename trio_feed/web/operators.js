@@ -66,6 +66,17 @@ function proxyRows(status) {
   return Object.entries(status.venues ?? {}).flatMap(of);
 }
 
+/** What clients asked for, the idlest first; null where nothing is on demand. */
+function demandRows(status) {
+  const asked = Object.entries(status.venues ?? {}).filter(([, { on_demand }]) => on_demand);
+  const of = ([venue, { on_demand }]) => Object.entries(on_demand.symbols).map(([symbol, one]) => [
+    venue, symbol, { text: one.fed ? "fed" : "starting", className: "state" }, number(whole(one.subscriptions)),
+    number(whole(one.since_s)), number(whole(one.idle_s)), one.idle_s,
+  ]);
+  const rows = asked.flatMap(of).sort((a, b) => b.at(-1) - a.at(-1));
+  return asked.length ? rows.map((row) => row.slice(0, -1)) : null;
+}
+
 function clientRows(status) {
   const clients = [...(status.clients ?? [])].sort((a, b) => b.queued_bytes - a.queued_bytes);
   return clients.slice(0, MOST_ROWS).map((one) => [
@@ -89,6 +100,9 @@ function show(status, rates, serverNow) {
   const proxies = proxyRows(status);
   byId("proxies-panel").hidden = proxies.length === 0;
   fill(byId("proxies").tBodies[0], proxies.slice(0, MOST_ROWS));
+  const demand = demandRows(status);
+  byId("demand-panel").hidden = demand === null;
+  fill(byId("demand").tBodies[0], (demand ?? []).slice(0, MOST_ROWS));
   byId("clients-panel").hidden = false;
   say(byId("clients-number"), String(status.clients?.length ?? 0));
   fill(byId("clients").tBodies[0], clientRows(status));

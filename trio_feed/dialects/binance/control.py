@@ -52,6 +52,7 @@ class BinanceControl:
     combined: bool
 
     def opened(self) -> None:
+        self.streams.expect(self.names)
         unfed = []
         for name in dict.fromkeys(self.names):
             found = self.streams.find(name)
@@ -128,8 +129,10 @@ class BinanceControl:
 
     def _subscribe_all(self, names: Iterable[str]) -> None:
         """All of them, or none with the reason."""
+        names = list(dict.fromkeys(names))
+        self.streams.expect(names)
         found: list[Found] = []
-        for name in dict.fromkeys(names):
+        for name in names:
             stream = self.streams.find(name)
             if isinstance(stream, str):
                 raise Refused(2, f"Invalid request: invalid stream {name[:64]}: {stream}")

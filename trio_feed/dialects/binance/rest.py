@@ -87,8 +87,9 @@ class _Rest:
                 if question.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND":
                     raise BadParameter(errors.UNSUPPORTED, "This operation is not supported.")
                 parameters = Parameters(question.query)
+                made = answer(parameters)
                 used.add(question.host, weight or _weight(parameters), now_ms)
-                return answer(parameters)
+                return made
             except BadParameter as problem:
                 return errors.error(problem.code, str(problem), problem.status)
 

@@ -6,7 +6,7 @@ once for all of them.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -113,9 +113,15 @@ class Streams:
         symbol = self._symbol(lower)
         topic = self.market.topic(symbol, row.channel)
         if topic is None:
-            return self._not_fed(symbol, row.channel.value, "channels")
+            return self._not_fed(lower, symbol, row.channel.value, "channels")
         target = Target(symbol, row.channel, None, "", self.profile.venue)
         return Found(name, topic, target, made, row.conflates)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """These are going to be found; see :meth:`.MarketData.expect`."""
+        matches = map(_NAME.fullmatch, names)
+        lowers = [match["symbol"].removesuffix(_CONTRACT) for match in matches if match]
+        self.market.expect(lowers)
 
     def form(self, found: Found, *, wrapped: bool) -> StreamForm:
         """The form that all clients of this stream share."""
@@ -136,7 +142,7 @@ class Streams:
         """Of the symbols that are fed now."""
         found = [
             self.find(f"{instrument.native.lower()}@{wide.stream}")
-            for instrument in self.market.instruments()
+            for instrument in self.market.fed()
         ]
         parts = tuple(each for each in found if isinstance(each, Found))
         if wide.stream == "forceOrder":  # with two fields more than the symbol's own
@@ -159,7 +165,7 @@ class Streams:
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, Interval.M1)
         if topic is None:
-            return self._not_fed(symbol, "1m candles", "intervals")
+            return self._not_fed(lower, symbol, "1m candles", "intervals")
         if minutes > self.market.context.limits.history_rows:
             return f"a window of {length} needs kline.history_data_limit = {minutes} or more"
 
@@ -187,7 +193,7 @@ class Streams:
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, interval)
         if topic is None:
-            return self._not_fed(symbol, f"{interval.value} candles", "intervals")
+            return self._not_fed(lower, symbol, f"{interval.value} candles", "intervals")
         write = encoders.continuous_kline if continuous else encoders.kline
 
         def encode(encoded: EncodedMessage) -> str | None:
@@ -207,7 +213,7 @@ class Streams:
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, Channel.BOOK)
         if topic is None:
-            return self._not_fed(symbol, "books", "channels")
+            return self._not_fed(lower, symbol, "books", "channels")
         target = Target(symbol, Channel.BOOK, None, "", self.profile.venue)
         spot = self.profile.spot
         return Found(name, topic, target, lambda: DepthChanges(native, topic, spot), False)
@@ -225,8 +231,10 @@ class Streams:
         found = self.market.of_lower(lower)
         return lower.upper() if found is None else found.native
 
-    def _not_fed(self, symbol: str, what: str, key: str) -> str:
+    def _not_fed(self, lower: str, symbol: str, what: str, key: str) -> str:
         venue = self.profile.venue
+        if refused := self.market.why_not(lower):
+            return refused
         return f"{what} of {symbol} are not fed: see exchanges.{venue}.symbols and .{key}"
 
 

@@ -170,7 +170,7 @@ class _Udf:
         for market in self.served:
             if venue.lower() in ("", market.venue):
                 listing = market.listing(market.venue)
-                for known in (listing.of_symbol(rest), listing.of_lower(rest.lower()),
+                for known in (market.of_symbol(rest), listing.of_lower(rest.lower()),
                               listing.of_symbol(rest.upper())):  # fmt: skip
                     if known is not None:
                         return market, known

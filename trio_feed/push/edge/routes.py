@@ -19,12 +19,13 @@ from ...store import KlineStore
 from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
+from ..fanout.topics import Topic
 from ..portions import in_portions
 from ..problems import problem
-from ..protocol import RequestError
+from ..protocol import RequestError, Target
 from .clients import ALIVE
 from .error_boundary import ClientGone
-from .turns import asker_at
+from .turns import Asker, asker_at
 from .work import Busy, WorkGate
 
 _JSON_TYPE = "application/json"
@@ -59,7 +60,8 @@ class Listed(Protocol):
 
 @frozen
 class HttpRoutes:
-    """``history_rows`` is the default limit; ``clients`` are those of the status page.
+    """``history_rows`` is the default limit; ``clients`` are those of the status page.  ``find``
+    gives the topic that is asked for; it raises RequestError and Busy.
 
     What takes work waits for its turn (``work``), and a HEAD does none of it."""
 
@@ -69,6 +71,7 @@ class HttpRoutes:
     metrics: Metrics
     work: WorkGate
     report: ServiceReport
+    find: Callable[[Target, Asker], Awaitable[Topic]]
     clients: Callable[[], Sequence[Listed]]
 
     def probes(self) -> list[Route]:
@@ -130,7 +133,7 @@ class HttpRoutes:
             _check_parameters(request, *parsing.HISTORY_PARAMETERS)
             question = parsing.parse_query(request.query_params)
             target = question.target
-            topic = self.hub.find(target, code=protocol.HISTORY_FAILED)
+            topic = await self.find(target, _asker(request))
             own = target.splice()
             limit = question.limit or self.history_rows
 
@@ -139,6 +142,8 @@ class HttpRoutes:
                 return Response(body, media_type=_JSON_TYPE)
 
             return await self._ordered(request, limit, page)
+        except Busy as busy:
+            return _again(busy)
         except StoreError as error:
             return problem_response(503, str(error), protocol.HISTORY_FAILED)
 
@@ -154,16 +159,23 @@ class HttpRoutes:
             head = Response(media_type=media_type)
             del head.headers["content-length"]  # only the work would tell
             return head
-        client = request.client
-        asker = asker_at(client.host, str(client.port)) if client else asker_at("", "")
         try:
             with getattr(request.state, "while_there", nullcontext)():
-                async with self.work.turn(asker, rows):
+                async with self.work.turn(_asker(request), rows):
                     return await page()
             raise ClientGone("the client has gone")
         except Busy as busy:
-            again = {"Retry-After": str(ceil(busy.retry_after_s))}
-            return problem_response(429, str(busy), headers=again)
+            return _again(busy)
+
+
+def _asker(request: Request) -> Asker:
+    client = request.client
+    return asker_at(client.host, str(client.port)) if client else asker_at("", "")
+
+
+def _again(busy: Busy) -> Response:
+    again = {"Retry-After": str(ceil(busy.retry_after_s))}
+    return problem_response(429, str(busy), headers=again)
 
 
 def problem_response(

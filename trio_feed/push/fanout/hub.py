@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Never
 
+import trio
 from attrs import frozen
 
 from ...bus.base import Published, Reader, Stream
@@ -69,7 +70,7 @@ class Hub:
     # From the bus
 
     def opened(self, stream: Stream) -> None:
-        topic = self._topics[stream] = Topic(stream)
+        topic = self._topics[stream] = Topic(stream, trio.current_time())
         self._all.add(topic)
 
     def closed(self, stream: Stream) -> None:
@@ -106,9 +107,17 @@ class Hub:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         return self._all.find(target, code=code)
 
+    def venue_of(self, target: Target) -> str | None:
+        """The venue that answers for a request; None: nothing of its symbol is here."""
+        return self._all.venue_of(target)
+
     def topic(self, stream_key: StreamKey) -> Topic | None:
         """The topic of this very key."""
         return self._all.by_key.get(stream_key)
+
+    def wanted(self, venue: str, symbol: str) -> int:
+        """Subscriptions to anything of a symbol."""
+        return self._all.wanted(venue, symbol)
 
     def _fan_out(self, topic: Topic, fan_out: FanOut) -> None:
         self._metrics.pushed.inc(len(fan_out.rest))

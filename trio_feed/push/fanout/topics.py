@@ -1,7 +1,7 @@
 """What can be subscribed to: topics, and the names by which requests find them."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -95,9 +95,11 @@ class FanOut:
 @define(eq=False)
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
-    ``under_way``: messages that some have not been given yet."""
+    ``under_way``: messages that some have not been given yet.  ``since_s``: when it was opened, on
+    trio's clock."""
 
     stream: Stream
+    since_s: float = 0.0
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
 
@@ -152,6 +154,11 @@ class Topics:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
         self._aliases[alias] = symbol
 
+    def wanted(self, venue: str, symbol: str) -> int:
+        """Subscriptions to anything of a symbol."""
+        there = self._by_symbol.get(symbol, {})
+        return sum(len(t.subscriptions) for key, t in there.items() if key.venue == venue)
+
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""
         symbol = self._resolve(target.symbol)
@@ -160,9 +167,7 @@ class Topics:
             raise RequestError(code, f"symbol: {target.symbol!r} is not one of {known}")
         there = self._by_symbol[symbol]
         venues = list(dict.fromkeys(stream_key.venue for stream_key in there))
-        venue = target.exchange
-        if venue is None:
-            venue = self._default_venue if self._default_venue in venues else venues[0]
+        venue = self._venue_of(target, venues)
         if venue not in venues:
             known = _some(nearest(venue, venues))
             raise RequestError(code, f"exchange: {venue!r} has no {symbol}; one of {known}")
@@ -171,6 +176,18 @@ class Topics:
             have = [stream_key for stream_key in there if stream_key.venue == venue]
             raise RequestError(code, f"{_absent(target, have)} for {symbol}")
         return topic
+
+    def venue_of(self, target: Target) -> str | None:
+        """The venue that answers for a request; None: nothing of its symbol is here."""
+        symbol = self._resolve(target.symbol)
+        if symbol is None:
+            return None
+        return self._venue_of(target, [stream_key.venue for stream_key in self._by_symbol[symbol]])
+
+    def _venue_of(self, target: Target, venues: Sequence[str]) -> str:
+        if target.exchange is not None:
+            return target.exchange
+        return self._default_venue if self._default_venue in venues else venues[0]
 
     def _resolve(self, name: str) -> str | None:
         """A unified symbol, in any case, or a venue's own name -> the unified symbol."""
