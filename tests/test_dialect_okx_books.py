@@ -140,7 +140,7 @@ ONE, TWO, THREE = (("publish", {1: n}, {2: n}, False) for n in (1, 2, 3))
 @given(steps)
 @example([ONE, ("join",), TWO, ("join",), ("leave", 0), ("hand_out",), THREE])
 @example([ONE, ("join",), ("publish", {}, {}, True), ("join",), TWO])
-def test_every_client_has_our_book(done: list[Any]) -> None:
+async def test_every_client_has_our_book(done: list[Any]) -> None:
     """Whenever they come and go, also while messages are under way; a fallback's are hidden."""
     world = World()
     for name, *words in done:

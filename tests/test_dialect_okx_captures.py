@@ -165,7 +165,7 @@ def as_kept(channel: str, row: Any) -> Any:
         ("OKCOIN", {"books": 6, "tickers": 8, "trades": 4, "candle1m": 12}),
     ],
 )
-def test_recorded_frames_come_out_equal(name: str, frames: dict[str, int]) -> None:
+async def test_recorded_frames_come_out_equal(name: str, frames: dict[str, int]) -> None:
     replay, seen = Replay(Instruments(instruments(name))), Counter[str]()
     books: dict[str, Held] = {}
     for _, raw in recording(name).received:
@@ -197,7 +197,7 @@ def test_recorded_frames_come_out_equal(name: str, frames: dict[str, int]) -> No
         assert "needless removals" in left_out
 
 
-def test_what_differs_is_in_the_table() -> None:
+async def test_what_differs_is_in_the_table() -> None:
     """The allowed differences are differences, so that the table does not outlive them."""
     replay = Replay(Instruments(instruments("OKX")))
     received = [json.loads(raw) for _, raw in recording("OKX").received]
