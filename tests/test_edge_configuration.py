@@ -186,4 +186,4 @@ def test_what_clients_may_order_comes_from_its_settings() -> None:
     found = with_http_rate(ServerLimits(), limits.http_requests_per_second)
     assert (found.http_per_s, found.http_burst) == (17, 85)
     assert work_limits(load(assignments=[]).limits) == WorkLimits()
-    assert WaitingBytes()._most == load(assignments=[]).limits.waiting_bytes
+    assert WaitingBytes().most == load(assignments=[]).limits.waiting_bytes

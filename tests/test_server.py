@@ -695,7 +695,9 @@ async def read_until(stream: MemoryStream, wanted: bytes) -> bytes:
     received = b""
     with trio.fail_after(1000):
         while wanted not in received:
-            received += await stream.receive_some()
+            data = await stream.receive_some()
+            assert data, received
+            received += data
     return received
 
 
