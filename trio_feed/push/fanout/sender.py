@@ -114,6 +114,7 @@ class ClientSender:
         self.unsubscribe_all()
         if not self.leaving:
             self.leaving = True
+            self._writer.stop()
             self._nursery.cancel_scope.cancel()
 
     def statistics(self) -> dict[str, Any]:

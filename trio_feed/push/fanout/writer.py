@@ -32,7 +32,7 @@ class Writer:
         self.send_queue = send_queue
         self._waiting = send_queue.waiting
         self._transport, self._coalescer, self._written = transport, coalescer, written
-        self._scheduled = self._draining = False
+        self._scheduled = self._draining = self._stopped = False
         self._room = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery
         self._close: Close | None = None
@@ -71,6 +71,8 @@ class Writer:
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it."""
         self._scheduled = False
+        if self._stopped:  # the coalescer's turn came after the client had gone
+            return
         while self.send_queue and not self._draining:
             first = next(iter(self.send_queue))
             frames = self.send_queue.first(_FRAMES, _FLUSH_BYTES)
@@ -86,6 +88,10 @@ class Writer:
         await trio.lowlevel.checkpoint_if_cancelled()
         while self.send_queue.full:
             await self._room.park()
+
+    def stop(self) -> None:
+        """The client has gone and the nursery ends: what waits stays unwritten."""
+        self._stopped = True
 
     def finish(self, close: Close) -> None:
         """Write what waits, then ``close``, and then cancel the nursery."""
