@@ -17,6 +17,7 @@ from trio_feed.dialects.okx.books import number_of
 from trio_feed.dialects.okx.channels import Channels, Found
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookView, Channel, ChannelKey, Instrument, Source
+from trio_feed.push.demand import Desk
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.send_queue import QueuedFrame
@@ -80,7 +81,7 @@ class World:
         self.bus = LocalBus(epoch=7, history_rows=1, resume_messages=100, now_ms=lambda: 0.0)
         self.hub = Hub(self.bus, default_venue="okx", now_ms=lambda: 0.0, metrics=Metrics())
         self.hub.coalescer = WriteCoalescer(at_once=0)
-        context = cast("SessionContext", SimpleNamespace(hub=self.hub))
+        context = cast("SessionContext", SimpleNamespace(hub=self.hub, desk=Desk()))
         table = cast("Listing", Instruments([SWAP]))
         self.channels = Channels(MarketData("okx", context, lambda _: table))
         self.bus.open(KEY)
@@ -140,6 +141,8 @@ ONE, TWO, THREE = (("publish", {1: n}, {2: n}, False) for n in (1, 2, 3))
 @given(steps)
 @example([ONE, ("join",), TWO, ("join",), ("leave", 0), ("hand_out",), THREE])
 @example([ONE, ("join",), ("publish", {}, {}, True), ("join",), TWO])
+@example([("join",), ONE, ("publish", {}, {}, True), ("join",), TWO])
+@example([("join",), ONE, TWO, ("hand_out",), ("publish", {}, {}, True), ("join",)])
 async def test_every_client_has_our_book(done: list[Any]) -> None:
     """Whenever they come and go, also while messages are under way; a fallback's are hidden."""
     world = World()

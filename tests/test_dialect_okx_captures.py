@@ -33,6 +33,7 @@ from trio_feed.model import (
     Ticker,
     Trade,
 )
+from trio_feed.push.demand import Desk
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.send_queue import QueuedFrame
 from trio_feed.push.fanout.topics import Subscription
@@ -73,7 +74,7 @@ class Replay:
         self.table = table
         self.bus = LocalBus(epoch=1, history_rows=5, resume_messages=5, now_ms=lambda: 0.0)
         hub = Hub(self.bus, default_venue="okx", now_ms=lambda: 0.0, metrics=Metrics())
-        context = cast("SessionContext", SimpleNamespace(hub=hub))
+        context = cast("SessionContext", SimpleNamespace(hub=hub, desk=Desk()))
         self.hub = hub
         self.channels = Channels(MarketData("okx", context, lambda _: cast("Listing", table)))
         self.clients: dict[tuple[str, str], Client] = {}

@@ -94,6 +94,7 @@ def _asked(url: str, tls: ssl.SSLContext | None) -> Any:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    judge("ccxt")  # without the judges no service is started
     with served(tmp_path_factory.mktemp("okx")) as found:
         yield found
 
@@ -101,6 +102,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a service that speaks TLS, and the file of whom to trust."""
+    judge("ccxt")
     folder = tmp_path_factory.mktemp("okx-tls")
     authority = judge("trustme").CA()
     authority.cert_pem.write_to_path(str(folder / CA))

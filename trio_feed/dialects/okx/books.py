@@ -11,6 +11,7 @@ of the view is removed, and one that comes into it is set, so that a client's bo
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from math import inf
 
 from attrs import define, field, frozen
 
@@ -71,9 +72,9 @@ class BookForm:
     def present(self) -> str | None:
         """The snapshot for who comes now; None: there is no book yet, and the first message of it
         will be one."""
-        # Not how it stood when a message was written last: one may be on its way to others, and
-        # who comes now does not get it.
-        state = self._latest() or self._state
+        # Not how it stood when a message was written last: some may be on their way to others, and
+        # who comes now does not get those.
+        state = self._latest() or self._before(inf)
         if state.number < 0:
             return None
         if self._snapshot[0] != state:
@@ -88,7 +89,7 @@ class BookForm:
         assert isinstance(news, ChannelMessage), "the topic is a book"
         if self.hides(news.source):
             return None
-        before = self._before(news)
+        before = self._before(news.offset) if news.epoch == self._state.epoch else self._state
         self._state = state = _state_of(news, message.sent_ms)
         if before.number < 0:
             text = self._text("snapshot", state, state.bids, state.asks, -1)
@@ -98,16 +99,17 @@ class BookForm:
             text = self._text("update", state, bids, asks, before.number)
         return text_frame(text.encode())
 
-    def _before(self, news: ChannelMessage) -> _State:
-        """The book before ``news``: as it was written last, unless the only client left before its
-        turn and another came: the stream keeps its last messages for such cases."""
+    def _before(self, offset: float) -> _State:
+        """The book before the message with this number: as it was written last, unless the only
+        client left before its turn and another came, or what came last is hidden: the stream keeps
+        its last messages for such cases."""
         state = self._state
-        if state.epoch != news.epoch or state.offset >= news.offset - 1:
+        if state.offset >= offset - 1:
             return state
         for kept in self.topic.stream.after(state.offset):
             earlier = kept.message
             assert isinstance(earlier, ChannelMessage), "the topic is a book"
-            if earlier.offset < news.offset and not self.hides(earlier.source):
+            if earlier.offset < offset and not self.hides(earlier.source):
                 state = _state_of(earlier, kept.sent_ms)
         return state
 

@@ -118,6 +118,7 @@ class ClientSender(Writer):
         self.unsubscribe_all()
         if not self.leaving:
             self.leaving = True
+            self.stop()
             self._nursery.cancel_scope.cancel()
 
     def statistics(self) -> dict[str, Any]:

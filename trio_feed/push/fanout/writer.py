@@ -32,6 +32,7 @@ class Writer:
         "_draining",
         "_room",
         "_scheduled",
+        "_stopped",
         "_transport",
         "_written",
         "send_queue",
@@ -46,7 +47,7 @@ class Writer:
     ) -> None:
         self.send_queue = send_queue
         self._transport, self._coalescer, self._written = transport, coalescer, written
-        self._scheduled = self._draining = False
+        self._scheduled = self._draining = self._stopped = False
         self._room: trio.lowlevel.ParkingLot | None = None
         self._drainers: trio.Nursery
         self._close_last: Close | None = None
@@ -104,6 +105,8 @@ class Writer:
     def flush(self) -> None:
         """Write what waits, as far as the socket takes it."""
         self._scheduled = False
+        if self._stopped:  # the coalescer's turn came after the client had gone
+            return
         queue = self.send_queue
         while queue.entries and not self._draining:
             first = queue.entries[0]
@@ -124,6 +127,10 @@ class Writer:
             if self._room is None:
                 self._room = trio.lowlevel.ParkingLot()
             await self._room.park()
+
+    def stop(self) -> None:
+        """The client has gone and the nursery ends: what waits stays unwritten."""
+        self._stopped = True
 
     def finish(self, close: Close) -> None:
         """Write what waits, then ``close``, and then cancel the nursery."""
