@@ -113,6 +113,15 @@ async def test_a_password_file_is_read(
         pass
 
 
+async def test_a_socket_will_do(server: PostgresServer, url: str) -> None:
+    there = f"postgresql://feed@/postgres?host={server.folder}&port={server.port}"
+    async with opened(there) as store:
+        put(store, 0, 1)
+        assert store.statistics().place == "postgresql://feed@/postgres"
+    async with opened(url) as store:
+        assert len(await store.history(SERIES, limit=5)) == 1
+
+
 async def test_the_journal_names_its_setting(server: PostgresServer, url: str) -> None:
     away = DatabaseUrl(url.replace(str(server.port), "1"))
     for settings, key in (
