@@ -1,13 +1,14 @@
 # docker build -t trio_feed .
 # docker run -p 127.0.0.1:8080:8080 -v trio_feed:/data trio_feed
+# requirements-cluster.lock is requirements.lock with psycopg, so PostgreSQL works without a new image.
 # tests/live/test_packaging_live.py runs these steps without a container.
 FROM python:3.12-slim AS build
 
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements.lock ./
+COPY requirements-cluster.lock ./
 RUN python -m venv /opt/trio_feed && \
-    /opt/trio_feed/bin/pip install --require-hashes --no-deps -r requirements.lock
+    /opt/trio_feed/bin/pip install --require-hashes --no-deps -r requirements-cluster.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY trio_feed trio_feed

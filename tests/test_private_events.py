@@ -707,3 +707,158 @@ async def test_lines_about_tokens_are_sampled(autojump_clock: trio.abc.Clock) ->
     assert said.count("client.auth_failed") == 3
     assert said.count("client.authenticated") == 1
     assert said.count("client.authenticated_again") == 3
+
+
+class Bell:
+    """A listener that says everything at once, or nothing but once a second."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.deaf, self._users, self._event = deaf, set[int](), trio.Event()
+
+    async def run(self) -> Any:
+        await trio.sleep_forever()
+
+    def look_again(self, user_id: int) -> None:
+        self._users.add(user_id)
+        self._event.set()
+
+    def hear(self, users: set[int]) -> None:
+        if not self.deaf:
+            self._users |= users
+            self._event.set()
+
+    async def news(self) -> set[int] | None:
+        with trio.move_on_after(1):
+            await self._event.wait()
+        found, self._users, self._event = self._users, set[int](), trio.Event()
+        return found or None
+
+
+class SharedMemory:
+    """One journal in memory, as a process sees it that is not alone with it."""
+
+    def __init__(self, rows: MemoryJournalBackend, bells: list[Bell], *, deaf: bool) -> None:
+        self._rows, self._bells, self.listener = rows, bells, Bell(deaf=deaf)
+        bells.append(self.listener)
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    def settle(self, events: Any) -> Any:
+        settled = self._rows.settle(events)
+        for bell in self._bells:
+            if bell is not self.listener:
+                bell.hear({message.user_id for message in settled.messages})
+        return settled
+
+    def heads(self, users: Any) -> dict[int, int]:
+        if self.broken:
+            raise JournalError("away")
+        return {user: self._rows.head(user) for user in users}
+
+
+class SharedNode(PrivateNode):
+    """One of several processes on one journal."""
+
+    def __init__(
+        self, rows: MemoryJournalBackend, bells: list[Bell], *, deaf: bool = False
+    ) -> None:
+        super().__init__()
+        self.shared: Any = SharedMemory(rows, bells, deaf=deaf)
+        self.journal = Lagging(
+            self.shared, SettlementSettings(), in_threads=False, now_ms=now_ms,
+            metrics=self.metrics, shared=self.shared,
+        )  # fmt: skip
+        self.feed = PrivateFeed(self.journal, now_ms, self.metrics)
+        self.access = PrivateAccess(Authenticator(AUTH), self.feed, AUTH, now_ms, self.metrics)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.journal.run, self.publish)
+            nursery.start_soon(self.feed.follow)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_several_processes_take_in_reaches_every_client_in_order(
+    seed: int, deaf: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    """Two processes number one user's events in turn, everything takes its time, and clients come
+    in between; notifications come, or none does."""
+    chance = random.Random(seed)
+    rows, bells = MemoryJournalBackend(T_MS), list[Bell]()
+    nodes = [SharedNode(rows, bells, deaf=deaf) for _ in range(2)]
+    for number, each in enumerate(nodes):
+        each.journal.lag = lambda: chance.random() * 0.05
+        each._number = number * 1000
+    boxes: list[Box] = []
+
+    async def publish(node: SharedNode) -> None:
+        for _ in range(60):
+            await trio.sleep(chance.random() * 0.1)
+            await node.settle(*chance.choices((1, 1, 2), k=2))
+
+    async def sit(node: SharedNode, after_s: float) -> None:
+        await trio.sleep(after_s)
+        async with node.session() as (box, session):
+            boxes.append(box)
+            await session.authenticate(ask(1))
+            await trio.sleep(30)
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            nursery.start_soon(node.run)
+        async with trio.open_nursery() as clients:
+            for node in nodes:
+                clients.start_soon(publish, node)
+                for _ in range(3):
+                    clients.start_soon(sit, node, chance.random() * 4)
+        nursery.cancel_scope.cancel()
+    assert rows.head(1) > 60
+    for box in boxes:
+        assert box.left == []
+        (began,) = [m["offset"] for m in box.of("auth.success")]
+        assert box.offsets == list(range(began + 1, rows.head(1) + 1))
+    assert len(boxes) == 6
+
+
+async def test_a_journal_that_cannot_be_read_is_said_once_and_tried_again(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    rows, bells = MemoryJournalBackend(T_MS), list[Bell]()
+    one, two = SharedNode(rows, bells), SharedNode(rows, bells)
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.run)
+            nursery.start_soon(two.run)
+            async with one.session() as (box, session):
+                await session.authenticate(ask(1))
+                one.shared.broken = True
+                await two.settle(1)
+                await trio.sleep(10)
+                assert box.offsets == []
+                one.shared.broken = False
+                await trio.sleep(2)
+                assert box.offsets == [1]
+            nursery.cancel_scope.cancel()
+    assert [line["event"] for line in logs if "journal" in line["event"]] == ["journal.read_failed"]
+
+
+async def test_what_others_wrote_and_is_gone_ends_the_connection(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    rows, bells = MemoryJournalBackend(T_MS), list[Bell]()
+    one, two = SharedNode(rows, bells, deaf=True), SharedNode(rows, bells)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        async with one.session() as (box, session):
+            await session.authenticate(ask(1))
+            one.shared.broken = True
+            await two.settle(1, 1)
+            rows.prune(float("inf"), 0, 1)
+            one.shared.broken = False
+            await trio.sleep(2)
+            assert box.left == [(4408, "private events are not kept for so long")]
+        nursery.cancel_scope.cancel()

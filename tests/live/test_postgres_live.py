@@ -1,6 +1,7 @@
 """PostgreSQL as the store: what an operator can get wrong, and a server that goes away."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,6 +111,15 @@ async def test_a_password_file_is_read(
     monkeypatch.setenv("PGPASSFILE", str(file))
     async with opened(server.url(user="locked")):
         pass
+
+
+async def test_a_socket_will_do(server: PostgresServer, url: str) -> None:
+    there = f"postgresql://feed@/postgres?host={server.folder}&port={server.port}"
+    async with opened(there) as store:
+        put(store, 0, 1)
+        assert store.statistics().place == "postgresql://feed@/postgres"
+    async with opened(url) as store:
+        assert len(await store.history(SERIES, limit=5)) == 1
 
 
 async def test_the_journal_names_its_setting(server: PostgresServer, url: str) -> None:
@@ -336,6 +346,22 @@ async def test_candles_can_be_asked_for_in_sql(server: PostgresServer, url: str)
     )
     assert (venue, symbol, interval) == (SERIES.venue, SERIES.symbol, SERIES.interval)
     assert (at.replace(tzinfo=UTC).timestamp() * 1000, close) == (T0, "100.50")
+
+
+async def test_what_the_page_shows_can_be_asked(server: PostgresServer, url: str) -> None:
+    async with opened(url) as store:
+        put(store, 0, 1)
+    server.sql("DROP ROLE IF EXISTS analyst", "CREATE ROLE analyst LOGIN")
+    page = (ROOT / "docs" / "postgresql.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        for statement in filter(str.strip, block.split(";")):
+            server.sql(statement)
+    with pytest.raises(Exception, match="permission denied"):
+        server.sql("SET ROLE analyst", "DELETE FROM trio_feed.klines")
+    assert server.sql("SET ROLE analyst", "SELECT count(*) FROM trio_feed.candles") == [(1,)]
+    server.sql("DROP OWNED BY analyst", "DROP ROLE analyst")
 
 
 async def test_every_question_reaches_its_rows_by_an_index(

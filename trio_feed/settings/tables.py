@@ -141,7 +141,8 @@ class StoreSettings:
     """SQLite file; ":memory:" keeps it in memory only."""
     url: DatabaseUrl = field(factory=DatabaseUrl)
     """PostgreSQL in the place of the file, e.g. postgresql://feed@127.0.0.1:5432/candles, with the
-    extra `trio_feed[cluster]`; the password better in PGPASSWORD or ~/.pgpass."""
+    extra `trio_feed[cluster]`; the password better in PGPASSWORD or ~/.pgpass.  Copies of lists of
+    instruments stay beside `path`."""
     flush_interval_s: float = field(default=0.2, validator=_between(0.001, 60))
     """Closed candles are written at once, and then in batches this often."""
     max_pending_rows: int = field(default=100_000, validator=_between(100, 10_000_000))

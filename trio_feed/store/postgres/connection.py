@@ -1,9 +1,9 @@
 """Connections to a PostgreSQL server: dialled when they are needed, and again when they were lost.
 
 Blocking, for threads of trio.  Nothing waits without end: each use of a connection has a deadline
-here and one at the server, dialling has one, and a task that is cancelled gets its thread back
-within a tenth of a second.  After a dial that failed, all links to that server leave it alone for a
-moment that doubles, so that what asks meanwhile is answered at once.
+here and one at the server, and dialling has one; a task that is cancelled gets its thread back
+within a tenth of a second, or when the dial has ended.  After a dial that failed, all links to that
+server leave it alone for a moment that doubles, so that what asks meanwhile is answered at once.
 
 The server must see one session per connection (no PgBouncer in transaction mode): locks and
 settings are a session's.
@@ -201,6 +201,15 @@ class Link:
             self._connection = connection
         connection.deadline = time.monotonic() + self._deadline_s
         return connection
+
+
+def pause(seconds: float) -> None:
+    """Sleep, in a thread, unless the task that waits for it is cancelled."""
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        with suppress(RuntimeError):  # of a thread that is not trio's
+            trio.from_thread.check_cancelled()
+        time.sleep(min(rest, 0.1))
 
 
 def _is_alive(connection: Connection) -> bool:

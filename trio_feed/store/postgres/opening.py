@@ -8,7 +8,7 @@ import structlog
 from ...errors import StartError, StoreError
 from ...settings import DatabaseUrl
 from .backend import WRITE_S, PostgresBackend
-from .connection import Connection, Link, Server, dial
+from .connection import Connection, Link, Server, dial, pause
 from .faults import STARTING, explain
 from .schema import STORE, Part, create_or_migrate, why_no_tables, why_unusable
 from .writer import be_sole_writer
@@ -77,7 +77,7 @@ def first_dial(url: DatabaseUrl, key: str, deadline_s: float) -> Connection:
             if not said:
                 log.warning("store.waiting", path=url.shown, problem=problem, advice=advice)
             said = True
-        time.sleep(_PAUSE_S)
+        pause(_PAUSE_S)
 
 
 def refused(key: str, url: DatabaseUrl, error: Exception) -> StartError:
@@ -94,7 +94,7 @@ def _be_sole_writer(db: Connection) -> None:
         except StoreError:
             if time.monotonic() > end:
                 raise
-            time.sleep(_PAUSE_S)
+            pause(_PAUSE_S)
         else:
             return
 
