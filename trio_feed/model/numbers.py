@@ -41,6 +41,7 @@ def _parse(text: str) -> Decimal:
     return Decimal(plain(Decimal(text)))
 
 
+@lru_cache(_KNOWN)
 def parse_price(text: str) -> Decimal:
     """The price of a trade, above 0.  Raises BadMessage."""
     price = parse_decimal(text)
@@ -49,6 +50,7 @@ def parse_price(text: str) -> Decimal:
     return price
 
 
+@lru_cache(_KNOWN)
 def parse_quantity(text: str) -> Decimal:
     """The quantity of a trade, not below 0.  Raises BadMessage."""
     quantity = parse_decimal(text)

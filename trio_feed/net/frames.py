@@ -16,8 +16,7 @@ _MOST_CONTROL_BYTES = 125
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 """Of those that the protocol defines, the ones that may stand in a frame (RFC 6455, 7.4, and the
 registry of IANA); 3000 to 4999 are free to use."""
-_NOT_SHORTEST = "a length that is not written in the shortest form"
-_NOT_UTF8 = "a text that is not UTF-8"
+_USUAL_HEADER = struct.Struct("!BBH")
 
 
 class FrameError(Exception):
@@ -67,6 +66,8 @@ class FrameSplitter:
 
     def feed(self, data: bytes | bytearray) -> list[str | bytes]:
         """The messages that ``data`` completes, up to the first bad frame."""
+        if self._closed:
+            return []
         if self._rest:
             # Appending and one look per frame: a peer that sends a large frame byte by byte costs
             # what the frame costs, not its square.
@@ -77,49 +78,57 @@ class FrameSplitter:
             self._rest.clear()
         messages: list[str | bytes] = []
         try:
-            self._split(data, messages)
+            at: int | None = 0
+            while at is not None:
+                if self._parts is None:
+                    at = self._split_usual(data, at, messages)
+                at = self._split_one(data, at, messages)
         except FrameError as error:
             self.failure, self._closed = error, True
         return messages
 
-    def _split(self, data: bytes | bytearray, messages: list[str | bytes]) -> None:
-        at, size, needed = 0, len(data), 0
-        while not self._closed:
-            needed = at + 2
-            if needed > size:
+    def _split_usual(self, data: bytes | bytearray, at: int, messages: list[str | bytes]) -> int:
+        """Whole text messages of 126 to 65,535 bytes, by the hundred: nearly all of a busy stream.
+        Returns where something else begins."""
+        size, most = len(data), min(self._most, 65_535)
+        last = size - _USUAL_HEADER.size
+        while at <= last:
+            first, length, longer = _USUAL_HEADER.unpack_from(data, at)
+            start = at + _USUAL_HEADER.size
+            end = start + longer
+            if first != _WHOLE_TEXT or length != 126 or end > size or not 126 <= longer <= most:
                 break
+            messages.append(_text(data[start:end]))
+            at = end
+        return at
+
+    def _split_one(
+        self, data: bytes | bytearray, at: int, messages: list[str | bytes]
+    ) -> int | None:
+        """Any frame.  Returns where the next one begins, None: there is no more to split."""
+        size = len(data)
+        needed = start = at + 2
+        if needed <= size:
             first, length = data[at], data[at + 1]
-            start = needed
+            if length > 127:
+                raise FrameError("a masked frame from a server")
             if length > 125:
-                if length > 127:
-                    raise FrameError("a masked frame from a server")
                 start += 2 if length == 126 else 8
                 needed = start
-                if start > size:
-                    break
-                if length == 126:  # nearly every frame of a busy stream
-                    length = data[at + 2] << 8 | data[at + 3]
-                    if length < 126:
-                        raise FrameError(_NOT_SHORTEST)
-                else:
-                    length = _long_length(data[at + 2 : start])
-            if length > self._most:
-                raise FrameError(f"a frame of {length} bytes", 1009)
-            needed = end = start + length
-            if end > size:
-                break
-            at = end
-            if first == _WHOLE_TEXT and self._parts is None:
-                try:
-                    messages.append(data[start:end].decode())
-                except UnicodeDecodeError as error:
-                    raise FrameError(_NOT_UTF8, 1007) from error
-            elif (message := self._take(first, bytes(data[start:end]))) is not None:
-                messages.append(message)
-        else:
-            return
+                if start <= size:
+                    length = _extended(data[at + 2 : start])
+            if start <= size:
+                if length > self._most:
+                    raise FrameError(f"a frame of {length} bytes", 1009)
+                needed = end = start + length
+                if end <= size:
+                    message = self._take(first, bytes(data[start:end]))
+                    if message is not None:
+                        messages.append(message)
+                    return None if self._closed else end
         self._rest += data[at:]
         self._needed = needed - at
+        return None
 
     def _take(self, first: int, payload: bytes) -> str | bytes | None:
         """Any frame but a whole text message -> the message that it completes."""
@@ -183,17 +192,17 @@ def close_frame(code: int, mask: bytes, reason: str = "") -> bytes:
     return client_frame(_CLOSE, payload, mask)
 
 
-def _text(payload: bytes) -> str:
+def _text(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError as error:
-        raise FrameError(_NOT_UTF8, 1007) from error
+        raise FrameError("a text that is not UTF-8", 1007) from error
 
 
-def _long_length(field: bytes | bytearray) -> int:
+def _extended(field: bytes | bytearray) -> int:
     length = int.from_bytes(field)
-    if not 65536 <= length < 1 << 63:
-        raise FrameError(_NOT_SHORTEST)
+    if length < (126 if len(field) == 2 else 65536) or length >= 1 << 63:
+        raise FrameError("a length that is not written in the shortest form")
     return length
 
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from ...core.streams import BookRule, Kind, Stream, TradeIds
 from ...model import Instrument, Interval
 from ...rest_dialects import RestDialect
-from ..base import Event, Heartbeat, Plan, RestQuestion
-from ..instruments import Instruments
+from ..base import Heartbeat, Plan, RestQuestion
 from ..names import joined
 from ..rows import Rows
 from . import connections, messages, rest
@@ -57,6 +56,7 @@ _TRADE_PAGE = 1000
 parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
 parse_book = rest.parse_book
+parse = messages.parse
 
 
 own_form = joined
@@ -73,11 +73,6 @@ def stream(kind: Kind, instrument: Instrument, interval: Interval | None = None)
 def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
     """Streams -> connections."""
     return connections.plan(base_url, "", streams, limit)
-
-
-def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
-    """One WebSocket message.  Raises BadMessage."""
-    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:

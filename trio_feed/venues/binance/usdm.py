@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from ...core.streams import POLLED, BookRule, Kind, Stream, TradeIds
 from ...model import Instrument, Interval
 from ...rest_dialects import RestDialect
-from ..base import Event, Heartbeat, Plan, RestQuestion
-from ..instruments import Instruments
+from ..base import Heartbeat, Plan, RestQuestion
 from ..names import joined
 from ..rows import Rows
 from . import connections, messages, rest
@@ -72,6 +71,7 @@ parse_klines = rest.parse_klines
 parse_trades = rest.parse_trades
 parse_book = rest.parse_book
 parse_open_interest = rest.parse_open_interest
+parse = messages.parse
 
 
 own_form = joined
@@ -103,11 +103,6 @@ def plan(base_url: str, streams: Sequence[Stream], limit: int) -> list[Plan]:
         group = [stream for stream in streams if stream.path == path]
         plans += connections.plan(base_url, path, group, limit)
     return plans
-
-
-def parse(raw: str | bytes, instruments: Instruments) -> Sequence[Event]:
-    """One WebSocket message.  Raises BadMessage."""
-    return messages.parse(raw, instruments)
 
 
 def instruments_questions() -> list[RestQuestion]:

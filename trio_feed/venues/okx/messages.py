@@ -85,7 +85,7 @@ _GOING_AWAY = "64008"
 _UNUSED_EVENTS = frozenset({"login", "channel-conn-count", "channel-conn-count-error"})
 _UNKNOWN_INSTRUMENT = (Ignored("an instrument that is not in the table"),)
 _NAMED = re.compile(r"\bchannel:(?P<channel>[\w-]+)(?:,\w+:[\w-]+)*?,instId:(?P<native>[\w-]+)")
-_INTEGER = re.compile(r"\d{1,19}", re.ASCII)
+_MOST_DIGITS = 19
 _EXACT = Context(prec=200)
 _INVERSE = Context(prec=20)
 """For USD / price: off by 5e-21 of the quantity at most, far below the digits of a candle."""
@@ -350,9 +350,11 @@ def _time_ms(text: str) -> int:
 
 
 def _integer(text: str) -> int:
-    if _INTEGER.fullmatch(text) is None or int(text) > INT_MAX:
-        raise BadMessage(f"not a whole number: {text[:40]!r}")
-    return int(text)
+    if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit():
+        number = int(text)
+        if number <= INT_MAX:
+            return number
+    raise BadMessage(f"not a whole number: {text[:40]!r}")
 
 
 def stream_name(channel: str, native: str) -> str:
