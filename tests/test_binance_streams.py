@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trio_feed.core.streams import POLLED
 from trio_feed.errors import BadMessage
 from trio_feed.model import (
     BookTop,
@@ -164,7 +165,7 @@ def test_strangers_are_not_guessed() -> None:
 PUBLIC = {Kind.TOP, Kind.BOOK, Kind.BOOK_LEVELS, Kind.TRADE}
 
 
-@pytest.mark.parametrize("kind", sorted(binance_usdm.KINDS))
+@pytest.mark.parametrize("kind", sorted(binance_usdm.KINDS - POLLED))
 def test_each_stream_goes_to_its_path(kind: Kind) -> None:
     """On the wrong path a stream is acknowledged and silent, since 2026-04-23."""
     stream = binance_usdm.stream(kind, BNB, Interval.M1)
@@ -174,7 +175,9 @@ def test_each_stream_goes_to_its_path(kind: Kind) -> None:
 
 
 def test_paths_are_never_mixed_on_one_connection() -> None:
-    streams = [binance_usdm.stream(kind, BNB, Interval.M1) for kind in sorted(binance_usdm.KINDS)]
+    streams = [
+        binance_usdm.stream(kind, BNB, Interval.M1) for kind in sorted(binance_usdm.KINDS - POLLED)
+    ]
     plans = binance_usdm.plan("wss://host", streams, 1024)
     assert [{stream.path for stream in plan.streams} for plan in plans] == [
         {"/market"}, {"/public"},

@@ -389,6 +389,11 @@ async def test_nothing_but_method_path_and_status_is_logged(
         assert secret not in said
 
 
+def test_charts_sign_nothing() -> None:
+    with pytest.raises(SettingsError, match=r"dialects.udf.passthrough: charts"):
+        load(assignments=["dialects.udf.passthrough=['GET /x']"])
+
+
 @pytest.mark.parametrize(
     "entry", ["/api/v3/order", "PATCH /x", "GET /a?b", "GET /a/../b%2f", "get /a", "GET "]
 )

@@ -22,7 +22,7 @@ async def closed_with(websocket: WebSocketConnection) -> int:
     return caught.value.reason.code
 
 
-@pytest.mark.parametrize("path", ["/market/ws", "/public/stream", "/private/ws", "/ws-api/v3"])
+@pytest.mark.parametrize("path", ["/market/ws", "/public/stream", "/private/ws", "/ws-api/v2"])
 async def test_spot_has_no_routes(path: str, autojump_clock: MockClock) -> None:
     async with open_box(venue="binance") as box:
         with pytest.RaisesGroup(ConnectionRejected):

@@ -9,6 +9,7 @@ import pytest
 from support.exchange import START, Box, collect, open_box
 from trio.testing import MockClock
 
+from trio_feed.core.streams import POLLED
 from trio_feed.model import Instrument, Interval
 from trio_feed.simulator.binance.spot import SPOT
 from trio_feed.simulator.binance.statistics import Statistics
@@ -253,6 +254,6 @@ def our_streams(venue: str) -> list[Stream]:
     client: Any = CLIENTS[venue]
     return [
         client.stream(kind, BTC, interval)
-        for kind in client.KINDS
+        for kind in client.KINDS - POLLED
         for interval in (client.INTERVALS if kind == "kline" else [None])
     ]

@@ -36,9 +36,11 @@ async def dialled(port: int) -> AsyncIterator[trio.SocketStream]:
 
 
 @asynccontextmanager
-async def upgraded(port: int, *headers: bytes) -> AsyncIterator[trio.SocketStream]:
+async def upgraded(
+    port: int, *headers: bytes, path: bytes = b"/ws"
+) -> AsyncIterator[trio.SocketStream]:
     async with dialled(port) as stream:
-        await stream.send_all(get(UPGRADE, KEY, *headers))
+        await stream.send_all(get(UPGRADE, KEY, *headers, path=path))
         answer = await head(stream)
         assert answer.startswith(b"HTTP/1.1 101 "), answer[:100]
         yield stream
@@ -77,7 +79,10 @@ def _told(data: bytes) -> tuple[Counter[Any], int | None]:
             if compressed:
                 payload = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
             message = json.loads(payload)
-            seen[message.get("code", message["type"])] += 1
+            if "type" in message:
+                seen[message.get("code", message["type"])] += 1
+            elif "error" in message:  # of a dialect
+                seen["error", message["error"]["code"]] += 1
     return seen, None
 
 
@@ -230,6 +235,72 @@ async def subscription_bombs(port: int) -> Seen:
     return seen + await many(4, one)
 
 
+async def dialect_bombs(port: int) -> Seen:
+    """Requests of Binance's dialect, right and wrong, faster than anybody may send them."""
+    seen: Seen = Counter()
+    names = ["btcusdt@aggTrade", "!ticker@arr", "no@trade", "", "x" * 500]
+    methods = ["SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "nothing"]
+
+    async def one() -> Any:
+        path = b"/binance_usdm/stream?streams=" + b"btcusdt@kline_1m/" * 300
+        async with upgraded(port, path=path) as stream, trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                for number in range(5000):
+                    words = {
+                        "method": methods[number % 5],
+                        "params": names[: number % 6],
+                        "id": number if number % 7 else {"a": 1},
+                    }
+                    text = json.dumps(words).encode() if number % 11 else b"[" * 3000
+                    if not await send(stream, frame(text)):
+                        return
+
+            nursery.start_soon(ask)
+            told, code = await ending(stream)
+            nursery.cancel_scope.cancel()
+        seen.update({what: 1 for what in told if isinstance(what, tuple)})
+        return code or "reset"
+
+    return seen + await many(4, one)
+
+
+async def dialect_questions(port: int) -> Seen:
+    """Questions of the dialects' REST, hundreds on one connection: statuses."""
+    seen: Seen = Counter()
+    targets = [
+        b"/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=1500",
+        b"/binance_usdm/fapi/v1/klines?symbol=%FF&interval=" + b"9" * 4000,
+        b"/binance_usdm/fapi/v1/depth?symbol=BTCUSDT&limit=" + b"9" * 30,
+        b"/binance_usdm/fapi/v1/ticker/24hr?symbols=" + b"%5B" * 2000,
+        b"/binance_usdm/fapi/v1/order?signature=x",
+        b"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to=99999999999&countback=99999999999",
+        b"/udf/quotes?symbols=" + b"BTCUSDT," * 1000,
+    ]
+
+    async def one() -> Any:
+        data = bytearray()
+        async with dialled(port) as stream, trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                for number in range(100):
+                    close = [b"Connection: close\r\n"] if number == 99 else []
+                    path = targets[number % len(targets)]
+                    if not await send(stream, get(*close, path=path)):
+                        return
+
+            nursery.start_soon(ask)
+            with suppress(*GONE), trio.move_on_after(30):
+                while more := await stream.receive_some():
+                    data += more
+            nursery.cancel_scope.cancel()
+        for status in bytes(data).split(b"HTTP/1.1 ")[1:]:
+            seen[status[:3]] += 1
+        return "answered"
+
+    return await many(4, one) + seen
+
+
 async def connects(port: int, per_s: int = 1000, seconds: int = 3) -> Seen:
     """A thousand connections a second: every second one asks for an upgrade and is gone."""
     seen: Seen = Counter()
@@ -264,5 +335,7 @@ ATTACKS: list[Callable[[int], Awaitable[Seen]]] = [
     zip_bombs,
     deep_json,
     subscription_bombs,
+    dialect_bombs,
+    dialect_questions,
     connects,
 ]

@@ -25,6 +25,8 @@ SETTINGS = (
     "websocket.compression=true",
     "websocket.handshake_timeout_s=2",
     "logging.level=info",
+    "dialects.binance_usdm.simulated_ok=true",
+    "dialects.udf.simulated_ok=true",
 )
 
 EXPECTED: dict[Callable[[int], Awaitable[Seen]], Callable[[Seen], bool]] = {
@@ -43,6 +45,13 @@ EXPECTED: dict[Callable[[int], Awaitable[Seen]], Callable[[Seen], bool]] = {
         }
     ),
     attacks.subscription_bombs: lambda seen: seen[1008] == 4 and seen[1002] > 0,
+    attacks.dialect_bombs: lambda seen: (
+        seen[1008] + seen["reset"] == 4 and {("error", 2), ("error", 4)} <= set(seen)
+    ),
+    attacks.dialect_questions: lambda seen: (
+        seen["answered"] == 4
+        and {b"200", b"400", b"404"} <= set(seen) <= {b"200", b"400", b"404", b"429", "answered"}
+    ),
     attacks.connects: lambda seen: seen["connected"] + seen[b"101"] > 2900,
 }
 """What each attack must have seen."""

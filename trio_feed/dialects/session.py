@@ -86,6 +86,8 @@ class DialectSession:
             QuietVoice(POLICY, "slow consumer"),
             deflated=opening.deflated,
         )
+        self._keys: dict[str, dict[str, None]] = {}
+        """By what the client calls a stream: the names of its subscriptions."""
         self._control = make_control(self)
         self._asker = asker_at(opening.host, self._sender.client_id)
 
@@ -139,7 +141,8 @@ class DialectSession:
     @property
     def names(self) -> list[str]:
         """The streams that the client has, in the order of their subscription."""
-        return list(dict.fromkeys(map(_public, self._sender.subscriptions.values())))
+        held = self._sender.subscriptions
+        return [name for name, keys in self._keys.items() if any(key in held for key in keys)]
 
     def reply(self, text: str) -> None:
         """An answer, behind what waits already."""
@@ -152,15 +155,13 @@ class DialectSession:
         ``part``: which of the topics that one stream is made of."""
         request = Subscribe(target, None, None, None)
         own = f"{name}{_PART}{part}" if part else name
+        self._keys.setdefault(name, {})[own] = None
         self._sender.subscribe(Subscription(self._sender, topic, request, form, own))
 
     def unsubscribe(self, name: str) -> bool:
         """False: there was no such stream."""
-        held = self._sender.subscriptions
-        found = [at for at, subscription in held.items() if _public(subscription) == name]
-        for at in found:
-            self._sender.unsubscribe(at)
-        return bool(found)
+        found = [self._sender.unsubscribe(key) for key in self._keys.pop(name, ())]
+        return any(found)
 
     def reform(self, change: Callable[[str], StreamForm | None]) -> None:
         """Give streams, by name, another form; None: it stays."""

@@ -54,3 +54,7 @@ class DialectsSettings:
     okx: DialectSettings = DialectSettings()
     udf: DialectSettings = DialectSettings()
     """TradingView's charts; of every venue."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.udf.passthrough:
+            raise FieldError("udf.passthrough", "charts have nothing that a client signs")

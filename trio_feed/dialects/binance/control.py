@@ -53,12 +53,12 @@ class BinanceControl:
 
     def opened(self) -> None:
         self.streams.expect(self.names)
-        unfed = []
+        unfed, taken = [], 0
         for name in dict.fromkeys(self.names):
             found = self.streams.find(name)
-            room = len(self.session.names) < self._most
-            if isinstance(found, Found) and room:
+            if isinstance(found, Found) and taken < self._most:
                 self._subscribe(found)
+                taken += 1
             else:
                 unfed.append(name)
         if unfed:
