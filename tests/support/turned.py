@@ -1,0 +1,94 @@
+"""The judges turned round: the whole service in a process of its own, a simulated exchange behind
+it, for clients that are told its dialects' addresses."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .judges import WITHIN_S
+
+ROOT = Path(__file__).parent.parent.parent
+VENUES = ("binance", "binance_usdm")
+_SHARED = ["kline", "trade", "ticker", "book", "bbo"]
+CHANNELS = {
+    "binance": _SHARED,
+    "binance_usdm": [*_SHARED, "mark_price", "liquidation", "open_interest"],
+}
+
+
+@contextmanager
+def turned(venue: str, tmp_path: Path, *more: str) -> Iterator[str]:
+    """host:port of a service with this venue, simulated, synchronous and 500 minutes old.
+    ``more``: settings beside these."""
+    table = f"exchanges.{venue}"
+    settings = (
+        "simulator.enabled=true",
+        f"simulator.venue={venue}",
+        "simulator.trades_per_minute=600",
+        "simulator.symbols=['BTCUSDT','ETHUSDT']",
+        f"{table}.symbols=['BTCUSDT','ETHUSDT']",
+        f"{table}.intervals=['1m','5m','1h']",
+        f"{table}.channels={json.dumps(CHANNELS[venue])}",
+        f"{table}.book_levels=1000",
+        f"dialects.{venue}.simulated_ok=true",
+        "server.port=0",
+        "store.path=:memory:",
+        "logging.format=json",
+        *more,
+    )
+    words = [word for each in settings for word in ("--set", each)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "trio_feed", *words]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            lines = map(json.loads, process.stdout)
+            ready = next(line for line in lines if line["event"] == "service.ready")
+            next(line for line in lines if line["event"] == "book.synced")
+            address = ready["urls"]["http"].removeprefix("http://")
+            question = "api/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
+            _until(lambda: len(_asked(f"http://{address}/{question}")["data"]) == 500)
+            _until(lambda: len(_asked(f"http://{address}/{_tickers(venue)}")) == 2)
+            yield address
+        finally:
+            process.kill()
+
+
+def _tickers(venue: str) -> str:
+    """Its last channel to come, 2 s after the others."""
+    return "binance/api/v3/ticker/24hr" if venue == "binance" else "binance_usdm/fapi/v1/ticker/24hr"
+
+
+def _asked(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=WITHIN_S) as answer:
+        return json.load(answer)
+
+
+def _until(there: Any) -> None:
+    end = time.monotonic() + WITHIN_S
+    while not there():
+        assert time.monotonic() < end, "the service does not get its market"
+        time.sleep(0.05)
+
+
+def in_other_python(folder: str, script: Path, *words: str, within_s: float = 60) -> Any:
+    """What a client prints that lives in a virtual environment of its own; a visible skip without
+    it."""
+    python = ROOT / folder / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"{folder} is not there: scripts/judges --heavy")
+    answer = subprocess.run(
+        [str(python), str(script), *words],
+        capture_output=True, text=True, timeout=within_s, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr[-4000:] + answer.stdout[-4000:]
+    return json.loads(answer.stdout.splitlines()[-1])
