@@ -310,6 +310,10 @@ async def test_the_other_questions(autojump_clock: MockClock) -> None:
         assert (await ask(stack, f"{base}/ping"))[1] == {}
         now = (await ask(stack, f"{base}/time"))[1]["serverTime"]
         assert abs(now - START_MS - trio.current_time() * 1000) < 1000
+        for old in ("ping", "time"):  # clients of both markets ask spot's at their start
+            status, answer, head = await ask(stack, f"/binance_usdm/api/v3/{old}")
+            assert (status, answer.keys()) == (200, {"time": {"serverTime"}, "ping": set()}[old])
+            assert "x-mbx-used-weight: " in head  # the one that unicorn's depth cache reads
         _, info, _ = await ask(stack, f"{base}/exchangeInfo?symbol=NONE")
         (listed,) = info["symbols"]
         assert (listed["symbol"], listed["contractType"]) == ("BTCUSDT", "PERPETUAL")
