@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from .judges import WITHIN_S
 
@@ -27,7 +28,7 @@ CHANNELS = {
 
 @contextmanager
 def turned(venue: str, tmp_path: Path, *more: str) -> Iterator[str]:
-    """host:port of a service with this venue, simulated, synchronous and 500 minutes old.
+    """host:port of a service with this venue, simulated, synchronised and 500 minutes old.
     ``more``: settings beside these."""
     table = f"exchanges.{venue}"
     settings = (
@@ -54,13 +55,27 @@ def turned(venue: str, tmp_path: Path, *more: str) -> Iterator[str]:
             lines = map(json.loads, process.stdout)
             ready = next(line for line in lines if line["event"] == "service.ready")
             next(line for line in lines if line["event"] == "book.synced")
-            address = ready["urls"]["http"].removeprefix("http://")
+            url = ready["urls"]["http"]
             question = "api/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
-            _until(lambda: len(_asked(f"http://{address}/{question}")["data"]) == 500)
-            _until(lambda: len(_asked(f"http://{address}/{_tickers(venue)}")) == 2)
-            yield address
+            _until(lambda: len(_asked(f"{url}/{question}")["data"]) == 500)
+            _until(lambda: len(_asked(f"{url}/{_tickers(venue)}")) == 2)
+            yield url.partition("//")[2]
         finally:
             process.kill()
+
+
+@pytest.fixture
+def own_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
+    """Settings with a certificate that this process trusts, and nobody else's, for a test's time."""
+    authority, names = trustme.CA(), ("ca.pem", "own.pem", "own.key")
+    ca, cert, key = (str(tmp_path / name) for name in names)
+    own = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(ca)
+    own.private_key_pem.write_to_path(key)
+    own.cert_chain_pems[0].write_to_path(cert)
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, ca)
+    return f"server.tls_cert_file={cert}", f"server.tls_key_file={key}"
 
 
 def _tickers(venue: str) -> str:
@@ -80,15 +95,20 @@ def _until(there: Any) -> None:
         time.sleep(0.05)
 
 
-def in_other_python(folder: str, script: Path, *words: str, within_s: float = 60) -> Any:
-    """What a client prints that lives in a virtual environment of its own; a visible skip without
-    it."""
-    python = ROOT / folder / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{folder} is not there: scripts/judges --heavy")
+def says(script: str, *words: str, program: str = sys.executable, within_s: float = 60) -> Any:
+    """What a client prints that is a program of its own (in ``tests/live``): one JSON line."""
     answer = subprocess.run(
-        [str(python), str(script), *words],
+        [program, str(ROOT / "tests" / "live" / script), *words],
         capture_output=True, text=True, timeout=within_s, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-4000:] + answer.stdout[-4000:]
     return json.loads(answer.stdout.splitlines()[-1])
+
+
+def heavy(package: str) -> str:
+    """The interpreter that has the clients of requirements-judges-heavy.lock, or a visible skip."""
+    venv = Path(os.environ.get("JUDGES_HEAVY", ROOT / ".venv-judges-heavy"))
+    for python in (venv / "bin" / "python", venv / "Scripts" / "python.exe"):
+        if python.exists():
+            return str(python)
+    pytest.skip(f"the judge {package} is not installed: scripts/judges --heavy")
