@@ -206,6 +206,17 @@ async def test_a_path_written_otherwise_is_not_passed_on(
         assert arrived == []
 
 
+async def test_only_the_method_that_is_listed(
+    arrived: list[Request], autojump_clock: MockClock
+) -> None:
+    async with spot() as stack:
+        for method in ("HEAD", "DELETE", "PUT"):
+            words = f"{method} {account_target()}", f"X-MBX-APIKEY: {API_KEY}", BEARER
+            head, _ = await ask(stack, *words)
+            assert head.startswith((b"HTTP/1.1 404", b"HTTP/1.1 405")), head
+        assert arrived == []
+
+
 async def test_no_room_in_the_budget(arrived: list[Request], autojump_clock: MockClock) -> None:
     async with spot(".connection.rest_weight_per_minute=60") as stack:
         words = f"GET {account_target()}", f"X-MBX-APIKEY: {API_KEY}", BEARER

@@ -121,3 +121,22 @@ async def test_simulated_data_is_served_where_that_is_said(autojump_clock: MockC
         head, found = await ask_whole(stack, f"/symbols?symbol={SYMBOL}")
         assert found["description"].endswith("(simulated)")
         assert "x-trio-feed-source: simulated" in head
+
+
+async def test_a_group_of_symbols_says_the_same_as_each(autojump_clock: MockClock) -> None:
+    async with charts() as stack:
+        table = await ask(stack, "/symbol_info?group=binance_usdm")
+        one = await ask(stack, f"/symbols?symbol={SYMBOL}")
+        assert table["symbol"] == [one["name"]]
+        assert table["ticker"] == [one["ticker"]]
+        assert table["minmovement"] == [one["minmov"]]
+        assert table["pricescale"] == [one["pricescale"]]
+        assert table["has-intraday"] == [one["has_intraday"]]
+        assert table["supported-resolutions"] == [one["supported_resolutions"]]
+        assert (table["session-regular"], table["timezone"]) == (one["session"], one["timezone"])
+        assert table["type"] == one["type"]
+        assert {len(column) for column in table.values() if isinstance(column, list)} == {1}
+        assert await ask(stack, "/symbol_info") == table
+        head, error = await ask_whole(stack, "/symbol_info?group=NYSE")
+        assert head.startswith("http/1.1 404")
+        assert error == {"s": "error", "errmsg": "group: one of binance_usdm"}

@@ -9,6 +9,7 @@ from .market import (
     MOST_AGGREGATED,
     BookTop,
     BookUpdate,
+    Bounds,
     Instrument,
     Level,
     Liquidation,
@@ -43,6 +44,7 @@ from .private import Delivery, PrivateMessage, Settlement
 
 __all__ = [
     "BookTop",
+    "Bounds",
     "BookUpdate",
     "BookView",
     "Channel",

@@ -6,6 +6,20 @@ from attrs import frozen
 
 
 @frozen
+class Bounds:
+    """What the venue takes in one order; 0: it does not say, or does not check.  ``market_*``: of
+    market orders.  ``min_worth``: price x quantity."""
+
+    min_price: Decimal = Decimal(0)
+    max_price: Decimal = Decimal(0)
+    min_size: Decimal = Decimal(0)
+    max_size: Decimal = Decimal(0)
+    market_min: Decimal = Decimal(0)
+    market_max: Decimal = Decimal(0)
+    min_worth: Decimal = Decimal(0)
+
+
+@frozen
 class Instrument:
     """Something that is traded.  ``symbol`` is the unified name (``BTCUSDT``), ``native`` the
     venue's own (``BTC-USDT``).  ``contract_size`` is how much of the base one unit of quantity is
@@ -25,6 +39,7 @@ class Instrument:
     step_size: Decimal = Decimal(0)
     trading: bool = True
     unavailable: str = ""
+    bounds: Bounds = Bounds()
 
 
 MOST_AGGREGATED = 1_000_000

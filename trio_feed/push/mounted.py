@@ -81,6 +81,8 @@ class MountedRoutes:
         return self._response(reply, request)
 
     async def _run_errand(self, errand: Errand, request: Request) -> Response:
+        if request.method == "HEAD":  # starlette's own addition to GET
+            return await self._no_route(request)
         found = errand(_question(request))
         try:
             reply = found if isinstance(found, Reply) else await found(await request.body())

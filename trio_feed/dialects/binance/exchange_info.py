@@ -1,11 +1,12 @@
 """``exchangeInfo`` of what is fed.  Pure.
 
-PRICE_FILTER comes first (cryptofeed takes ``filters[0]``); no filter, order type or limit type is
-named that strict clients do not know.  Bounds that our table does not have are 0, the exchange's
-own way to say that a bound is not checked.
+PRICE_FILTER comes first (cryptofeed takes ``filters[0]``); no filter, order type, status or limit
+type is named that strict clients do not know.  Bounds are those of the exchange's list; 0, its own
+way to say that one is not checked, where the list has none.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,9 @@ from .profile import Profile
 _ORDERS = ["LIMIT", "LIMIT_MAKER", "MARKET"]
 _FUTURES_ORDERS = ["LIMIT", "MARKET"]
 _CONTRACTS = {"perpetual": "PERPETUAL", "tradifi_perpetual": "TRADIFI_PERPETUAL"}
+_DELIVERY_HOUR_MS = 8 * 3_600_000
+_NO_MOST = "9000000"
+"""What the exchange gives nearly all of its pairs."""
 _NEVER_MS = 4_133_404_800_000
 """The delivery date that the exchange gives perpetual contracts (2100-12-25)."""
 
@@ -61,7 +65,7 @@ def _spot(instrument: Instrument) -> dict[str, Any]:
         "cancelReplaceAllowed": False,
         "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False,
-        "filters": _filters(instrument),
+        "filters": _filters(instrument, spot=True),
         "permissions": [],
         "permissionSets": [["SPOT"]],
         "defaultSelfTradePreventionMode": "NONE",
@@ -74,9 +78,9 @@ def _future(instrument: Instrument) -> dict[str, Any]:
         "symbol": instrument.native,
         "pair": instrument.native.partition("_")[0],
         "contractType": _CONTRACTS.get(instrument.kind, "CURRENT_QUARTER"),
-        "deliveryDate": _NEVER_MS,
+        "deliveryDate": _delivery_ms(instrument.native),
         "onboardDate": 0,
-        "status": "TRADING" if instrument.trading else "BREAK",
+        "status": "TRADING" if instrument.trading else "SETTLING",
         "maintMarginPercent": "0",
         "requiredMarginPercent": "0",
         "baseAsset": instrument.base,
@@ -91,19 +95,63 @@ def _future(instrument: Instrument) -> dict[str, Any]:
         "triggerProtect": "0",
         "liquidationFee": "0",
         "marketTakeBound": "0",
-        "filters": _filters(instrument),
+        "filters": _filters(instrument, spot=False),
         "orderTypes": _FUTURES_ORDERS,
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
         "permissionSets": [],
     }
 
 
-def _filters(instrument: Instrument) -> list[dict[str, str]]:
-    tick, step = plain(instrument.tick_size), plain(instrument.step_size)
-    return [
-        {"filterType": "PRICE_FILTER", "minPrice": "0", "maxPrice": "0", "tickSize": tick},
-        {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "0", "stepSize": step},
+def _filters(instrument: Instrument, *, spot: bool) -> list[dict[str, Any]]:
+    """Those that the venue's list has bounds for; price and lot in any case."""
+    tick, step, own = plain(instrument.tick_size), plain(instrument.step_size), instrument.bounds
+    least = own.min_size or instrument.step_size
+    found: list[dict[str, Any]] = [
+        {
+            "filterType": "PRICE_FILTER",
+            "minPrice": plain(own.min_price),
+            "maxPrice": plain(own.max_price),
+            "tickSize": tick,
+        },
+        {
+            "filterType": "LOT_SIZE",
+            "minQty": plain(least),
+            "maxQty": plain(own.max_size),
+            "stepSize": step,
+        },
     ]
+    if own.market_max:
+        found.append(
+            {
+                "filterType": "MARKET_LOT_SIZE",
+                "minQty": plain(own.market_min),
+                "maxQty": plain(own.market_max),
+                "stepSize": step,
+            }
+        )
+    if own.min_worth and spot:
+        found.append(
+            {
+                "filterType": "NOTIONAL",
+                "minNotional": plain(own.min_worth),
+                "applyMinToMarket": True,
+                "maxNotional": _NO_MOST,
+                "applyMaxToMarket": False,
+                "avgPriceMins": 5,
+            }
+        )
+    elif own.min_worth:
+        found.append({"filterType": "MIN_NOTIONAL", "notional": plain(own.min_worth)})
+    return found
+
+
+def _delivery_ms(native: str) -> int:
+    """Of a dated contract, ``BTCUSDT_261225``: 08:00 UTC of that day; else that of perpetuals."""
+    try:
+        day = datetime.strptime(native.rpartition("_")[2], "%y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return _NEVER_MS
+    return int(day.timestamp() * 1000) + _DELIVERY_HOUR_MS
 
 
 def _decimals(step: Decimal) -> int:

@@ -90,6 +90,25 @@ def match(found: Instrument, *, simulated: bool) -> dict[str, Any]:
     }
 
 
+def symbol_info(listed: Sequence[tuple[Instrument, Sequence[Interval], bool]]) -> dict[str, Any]:
+    """``/symbol_info``: a list per column, or one value that all rows have; of each instrument the
+    candles that are fed, and whether it is simulated."""
+    rows = [symbol(found, fed, simulated=simulated) for found, fed, simulated in listed]
+    columns = {name: [row[own] for row in rows] for name, own in _COLUMNS.items()}
+    return columns | {"type": "crypto", "timezone": "Etc/UTC", "session-regular": "24x7"}
+
+
+_COLUMNS = {
+    "symbol": "name", "ticker": "ticker", "description": "description",
+    "exchange-listed": "listed_exchange", "exchange-traded": "exchange", "minmovement": "minmov",
+    "pricescale": "pricescale", "has-intraday": "has_intraday", "has-daily": "has_daily",
+    "has-weekly-and-monthly": "has_weekly_and_monthly", "volume-precision": "volume_precision",
+    "supported-resolutions": "supported_resolutions",
+    "intraday-multipliers": "intraday_multipliers",
+}  # fmt: skip
+"""What they are called there, and in ``/symbols``."""
+
+
 def ticker_of(found: Instrument) -> str:
     return f"{found.venue}:{found.symbol}"
 

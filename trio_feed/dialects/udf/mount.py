@@ -30,7 +30,8 @@ class BadQuestion(Exception):
 
 
 def udf_mount(markets: Sequence[MarketData]) -> Mount:
-    """``/config``, ``/symbols``, ``/search``, ``/history``, ``/quotes``, ``/time``."""
+    """``/config``, ``/symbols``, ``/symbol_info``, ``/search``, ``/history``, ``/quotes``,
+    ``/time``."""
     server = _Udf(markets)
     label = _SIMULATED if any(market.simulated for market in server.served) else {}
     return Mount("/udf", server.answers(), (), _busy, _no_route, lambda _host: label)
@@ -64,6 +65,7 @@ class _Udf:
     def answers(self) -> dict[str, Callable[[Question], Work | Reply]]:
         table: dict[str, Answer] = {
             "/config": self.config, "/symbols": self.symbols, "/search": self.search,
+            "/symbol_info": self.symbol_info,
             "/history": self.history, "/quotes": self.quotes, "/time": self.time,
         }  # fmt: skip
         return {path: self._checked(answer) for path, answer in table.items()}
@@ -94,6 +96,21 @@ class _Udf:
         market, found = self._find(query.get("symbol", ""))
         fed = market.intervals(found.symbol)
         return _now(forms.symbol(found, fed, simulated=market.simulated), 1)
+
+    def symbol_info(self, query: Mapping[str, str]) -> Work:
+        """Groups are venues; without one all of them.  What the library resolves by where a server
+        wants it; we do not (``supports_group_request``), others may ask."""
+        group = query.get("group", "")
+        markets = [market for market in self.served if group.lower() in ("", market.venue)]
+        if not markets:
+            known = " ".join(market.venue for market in self.served)
+            raise BadQuestion(f"group: one of {known}", 404)
+        listed = [
+            (found, market.intervals(found.symbol), market.simulated)
+            for market in markets
+            for found in market.instruments()
+        ]
+        return _now(forms.symbol_info(listed), len(listed))
 
     def search(self, query: Mapping[str, str]) -> Work:
         text, venue = query.get("query", "").upper(), query.get("exchange", "")

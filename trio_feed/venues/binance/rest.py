@@ -4,6 +4,8 @@ A candle's row is final once a later row stands behind it, whatever any clock sa
 last row of an answer that reaches the present is the running candle.
 """
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -12,6 +14,7 @@ import msgspec
 from ...errors import BadMessage
 from ...model import (
     BookUpdate,
+    Bounds,
     Instrument,
     Kline,
     OpenInterest,
@@ -142,7 +145,32 @@ def _instrument(row: _Listed, venue: str) -> Instrument:
         step_size=parse_decimal(filters.get("LOT_SIZE", {}).get("stepSize", "0")),
         trading=row.status == "TRADING",
         unavailable="" if row.contractSize is None else _COIN_M,
+        bounds=_bounds(filters),
     )
+
+
+def _bounds(filters: Mapping[str, dict[str, Any]]) -> Bounds:
+    """The names of filters are those of both markets ("Filters" of spot, 2026-07-21)."""
+    price, lot = filters.get("PRICE_FILTER", {}), filters.get("LOT_SIZE", {})
+    market = filters.get("MARKET_LOT_SIZE", {})
+    worth = filters.get("NOTIONAL", filters.get("MIN_NOTIONAL", {}))
+    return Bounds(
+        min_price=_bound(price, "minPrice"),
+        max_price=_bound(price, "maxPrice"),
+        min_size=_bound(lot, "minQty"),
+        max_size=_bound(lot, "maxQty"),
+        market_min=_bound(market, "minQty"),
+        market_max=_bound(market, "maxQty"),
+        min_worth=_bound(worth, "minNotional" if "minNotional" in worth else "notional"),
+    )
+
+
+def _bound(entry: dict[str, Any], name: str) -> Decimal:
+    """One that cannot be read does not spoil the instrument."""
+    try:
+        return parse_decimal(entry.get(name, "0"))
+    except (TypeError, *MALFORMED, BadMessage):
+        return Decimal(0)
 
 
 _COIN_M = "a COIN-M contract: its volumes are contracts, not base currency"
