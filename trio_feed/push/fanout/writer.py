@@ -111,7 +111,10 @@ class Writer:
     def _drain_soon(self) -> None:
         if not self._draining:
             self._draining = True
-            self._nursery.start_soon(self._drain, name="client writer")
+            # A client that has gone may still stand in the coalescer's queue, and its nursery is
+            # closed then: what waits for it is not written any more.
+            if not self._nursery.cancel_scope.cancel_called:
+                self._nursery.start_soon(self._drain, name="client writer")
 
     async def _drain(self) -> None:
         while self.send_queue or self._transport.behind:
