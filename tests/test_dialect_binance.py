@@ -245,6 +245,16 @@ async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -
         assert {side: dict(shown[1][side]) for side in book} == book
 
 
+async def test_no_event_of_a_book_is_empty(autojump_clock: MockClock) -> None:
+    """Of what changed below the levels that are shown.  nautilus fails with an event of nothing,
+    and ids have to follow each other, so that none can be left out."""
+    few = spot(".book_levels=1")
+    async with few as stack, socket(stack, "/binance/ws/btcusdt@depth@100ms") as client:
+        events = [await client.next() for _ in range(100)]
+        assert [event["u"] for event in events if not event["b"] + event["a"]] == []
+        assert {after["U"] - before["u"] for before, after in pairwise(events)} == {1}
+
+
 KLINES = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 
 
