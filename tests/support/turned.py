@@ -95,14 +95,19 @@ def _until(there: Any) -> None:
         time.sleep(0.05)
 
 
-def says(script: str, *words: str, program: str = sys.executable, within_s: float = 60) -> Any:
-    """What a client prints that is a program of its own (in ``tests/live``): one JSON line."""
+def says(
+    script: str, *words: str, program: str = sys.executable, within_s: float = 60, never: str = "\n\n"
+) -> Any:
+    """What a client prints last that is a program of its own (in ``tests/live``): a JSON line.
+    ``never``: what is not to be in the lines before."""
     answer = subprocess.run(
         [program, str(ROOT / "tests" / "live" / script), *words],
         capture_output=True, text=True, timeout=within_s, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-4000:] + answer.stdout[-4000:]
-    return json.loads(answer.stdout.splitlines()[-1])
+    *before, last = answer.stdout.splitlines()
+    assert [line for line in before if never in line] == []
+    return json.loads(last)
 
 
 def heavy(package: str) -> str:
