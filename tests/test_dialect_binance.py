@@ -245,6 +245,16 @@ async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -
         assert {side: dict(shown[1][side]) for side in book} == book
 
 
+async def test_no_event_of_a_book_is_empty(autojump_clock: MockClock) -> None:
+    """Of what changed below the levels that are shown.  nautilus fails with an event of nothing,
+    and ids have to follow each other, so that none can be left out."""
+    few = spot(".book_levels=1")
+    async with few as stack, socket(stack, "/binance/ws/btcusdt@depth@100ms") as client:
+        events = [await client.next() for _ in range(100)]
+        assert [event["u"] for event in events if not event["b"] + event["a"]] == []
+        assert {after["U"] - before["u"] for before, after in pairwise(events)} == {1}
+
+
 KLINES = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m"
 
 
@@ -310,6 +320,10 @@ async def test_the_other_questions(autojump_clock: MockClock) -> None:
         assert (await ask(stack, f"{base}/ping"))[1] == {}
         now = (await ask(stack, f"{base}/time"))[1]["serverTime"]
         assert abs(now - START_MS - trio.current_time() * 1000) < 1000
+        for old in ("ping", "time"):  # clients of both markets ask spot's at their start
+            status, answer, head = await ask(stack, f"/binance_usdm/api/v3/{old}")
+            assert (status, answer.keys()) == (200, {"time": {"serverTime"}, "ping": set()}[old])
+            assert "x-mbx-used-weight: " in head  # the one that unicorn's depth cache reads
         _, info, _ = await ask(stack, f"{base}/exchangeInfo?symbol=NONE")
         (listed,) = info["symbols"]
         assert (listed["symbol"], listed["contractType"]) == ("BTCUSDT", "PERPETUAL")

@@ -11,7 +11,8 @@ it + 1) and a snapshot's id is the ``u`` of an event; USD-M's ``pu`` is the ``u`
 that ends there was missed.
 
 The book is what its channel shows (``book_levels`` a side): a level that is pushed out of the view
-is removed, and one that comes into it is set, so that the client's book equals our view.
+is removed, and one that comes into it is set, so that the client's book equals our view.  Where the
+view stays as it is, its best levels are said again: no event is empty, and none is left out.
 """
 
 from collections.abc import Iterable
@@ -68,6 +69,8 @@ class DepthChanges:
         last = number_of(*number)
         bids = changes(before.bids if before else (), view.bids)
         asks = changes(before.asks if before else (), view.asks)
+        if not bids and not asks:  # nautilus fails with an event of nothing: repeat a level
+            bids, asks = [*view.bids[:1]], [*view.asks[:1]]
         at_ms = view.event_ms or int(encoded.sent_ms)
         if self.spot:
             self._text = encoders.depth_update(self.native, bids, asks, last, last, at_ms)

@@ -27,7 +27,8 @@ def binance_mount(profile: Profile, market: MarketData) -> Mount:
 
     def headers(host: str) -> Mapping[str, str]:
         label = SIMULATED if market.simulated else {}
-        return {"x-mbx-used-weight-1m": str(used.of(host, market.context.now_ms())), **label}
+        weight = str(used.of(host, market.context.now_ms()))
+        return {"x-mbx-used-weight": weight, "x-mbx-used-weight-1m": weight, **label}
 
     accounts = AccountSockets(profile, market)
     api = profile.api_socket

@@ -68,6 +68,8 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
     found = {f"{profile.api}/{name}": row for name, row in table.items()}
     if not spot:
         found["/fapi/v2/ticker/price"] = table["ticker/price"]
+        for name in ("ping", "time"):  # python-binance and unicorn ask spot's, whatever the market
+            found[f"/api/v3/{name}"] = table[name]
     return {path: rest.answerer(row, used) for path, row in found.items()}
 
 
