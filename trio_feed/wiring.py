@@ -150,7 +150,8 @@ def make_app(
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
     demands.watch(hub.wanted)
-    now_ms, desk = environment.now_ms, Desk(demands)
+    now_ms = environment.now_ms
+    desk = Desk(demands, now_ms)
     context = SessionContext(hub, store, limits, now_ms, metrics, access, work, why_not, desk)
     return PushApp(
         context,

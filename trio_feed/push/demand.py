@@ -7,6 +7,7 @@ is fed already costs one call.
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol, TypeVar
 
 import trio
@@ -78,10 +79,12 @@ class _Request:
 
 
 class Desk:
-    """One per process.  ``demand`` None: nothing is on demand."""
+    """One per process.  ``demand`` None: nothing is on demand, and no time is looked at."""
 
-    def __init__(self, demand: Demand | None = None) -> None:
-        self._demand = demand
+    def __init__(
+        self, demand: Demand | None = None, now_ms: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._demand, self._now_ms = demand, now_ms
         self._request: _Request | None = None
         """Whose function runs at this moment; never across an await."""
 
@@ -147,18 +150,20 @@ class Desk:
     def wait_for_news(self, topic: Topic) -> None:
         """A patient client wants the last word of a channel, which may have been opened just now.
         Raises Lacking."""
-        until_s = topic.since_s + _NEWS_S
+        age_s = max(0.0, (self._now_ms() - topic.since_ms) / 1000)
+        until_s = trio.current_time() + _NEWS_S - age_s
         self._wait(topic.stream_key.venue, lambda: _has_news(topic), until_s)
 
     def wait_for_list(self, venue: str, known: Callable[[], bool]) -> None:
         """A patient client wants the list of what may be asked for.  Raises Lacking."""
         if self._request is not None:
-            self._wait(venue, known, self._request.began_s + _NEWS_S)
+            self._wait(venue, known, inf)
 
     def _wait(self, venue: str, ready: Callable[[], bool], until_s: float) -> None:
         request, demand = self._request, self._demand
         if request is None or demand is None or not request.patient or not demand.serves(venue):
             return
+        until_s = min(until_s, request.began_s + _NEWS_S)
         if not ready() and trio.current_time() < until_s:
             raise Lacking(ready=ready, until_s=until_s)
 

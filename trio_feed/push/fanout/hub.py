@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Never
 
-import trio
 from attrs import frozen
 
 from ...bus.base import Published, Reader, Stream
@@ -70,7 +69,7 @@ class Hub:
     # From the bus
 
     def opened(self, stream: Stream) -> None:
-        topic = self._topics[stream] = Topic(stream, trio.current_time())
+        topic = self._topics[stream] = Topic(stream, self._now_ms())
         self._all.add(topic)
 
     def closed(self, stream: Stream) -> None:

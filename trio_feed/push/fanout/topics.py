@@ -95,11 +95,10 @@ class FanOut:
 @define(eq=False)
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
-    ``under_way``: messages that some have not been given yet.  ``since_s``: when it was opened, on
-    trio's clock."""
+    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened."""
 
     stream: Stream
-    since_s: float = 0.0
+    since_ms: float = 0.0
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
 
