@@ -83,9 +83,13 @@ async def test_several_frames_of_which_some_go() -> None:
             assert await read(peer, 1004 * 1000) == b"".join(frames)
 
 
-async def test_nothing_after_the_last_word() -> None:
+@pytest.mark.parametrize("end", ["finish", "send_last"])
+async def test_nothing_after_the_last_word(end: str) -> None:
     async with pair() as (ours, _peer):
-        ours.finish(1)
+        if end == "finish":
+            ours.finish(1)
+        else:
+            await ours.send_last(b"\x88\x00")
         assert ours.write_now([text_frame(b"too late")]) == 0
         with pytest.raises(trio.ClosedResourceError):
             await ours.send_frames([text_frame(b"too late")])

@@ -262,6 +262,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
         connection, and the peer might lose our last bytes.
         """
+        self._last, self._fd = True, -1
         self._listen_until = min(self._listen_until, trio.current_time() + within_s)
         if self._receiving is not None:
             self._receiving.deadline = self._listen_until
