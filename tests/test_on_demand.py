@@ -81,6 +81,11 @@ def carriers(stack: Stack) -> list[int]:
     return [len(state.plan.streams) for state in stack.ready.feeds[0].connections]
 
 
+def states(stack: Stack) -> list[object]:
+    """Of each stream."""
+    return [each["state"] for each in stack.ready.feeds[0].status()["streams"].values()]
+
+
 @pytest.mark.parametrize("venue", VENUES)
 async def test_a_symbol_that_a_client_asks_for_is_fed_from_its_history_on(
     venue: str, autojump_clock: trio.abc.Clock
@@ -382,10 +387,29 @@ async def test_named_symbols_and_others_share_no_connection(
         await trio.sleep(5 * MINUTE)
         for symbol in SYMBOLS:
             check_whole(stack, symbol, closed(client, symbol))
+        assert states(stack) == ["live"] * 4
         _, page, _ = await get(stack, "/api/v1/status")
         told = page["venues"][USDM]["on_demand"]
         assert (told["max_symbols"], set(told["symbols"])) == (50, set(SYMBOLS[1:]))
         assert told["symbols"]["ETHUSDT"]["subscriptions"] == 1
+
+
+async def test_it_comes_back_onto_the_connection_that_is_just_being_replaced_without_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with (
+        open_stack(on_demand(".linger_s=60"), symbols=SYMBOLS) as stack,
+        push_client(stack) as client,
+    ):
+        assert isinstance(await stack.ready.demands.ask(Wish(USDM, "SOLUSDT")), Granted)
+        await subscribe(client, "ETHUSDT")
+        for _ in range(2_000):
+            if fed(stack) == {"ETHUSDT"}:
+                break
+            await trio.sleep(0.1)
+        assert (await subscribe(client, "SOLUSDT"))["type"] == "subscription_confirmed"
+        await trio.sleep(50)
+        assert (carriers(stack), states(stack)) == ([2], ["live"] * 2)
 
 
 async def test_the_exchange_cuts_its_connections_meanwhile(autojump_clock: trio.abc.Clock) -> None:
