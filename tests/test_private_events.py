@@ -823,6 +823,25 @@ async def test_what_several_processes_take_in_reaches_every_client_in_order(
     assert len(boxes) == 6
 
 
+async def test_an_own_event_behind_one_of_others_brings_both_at_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    rows, bells = MemoryJournalBackend(T_MS), list[Bell]()
+    one, two = SharedNode(rows, bells, deaf=True), SharedNode(rows, bells)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+        async with one.session() as (box, session):
+            await session.authenticate(ask(1))
+            one._number = 500  # event ids of its own
+            await trio.sleep(1.01)  # the next look at everybody is a second away
+            await two.settle(1)
+            await one.settle(1)
+            await trio.sleep(0.1)
+            assert box.offsets == [1, 2]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_journal_that_cannot_be_read_is_said_once_and_tried_again(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -17,7 +17,6 @@ from trio_feed.model import Hole, Interval, Series
 from trio_feed.settings import DatabaseUrl, SettlementSettings, StoreSettings
 from trio_feed.store import BufferedStore, KlineStore, open_journal, open_store
 from trio_feed.store.journal_sqlite import open_journal_backend
-from trio_feed.store.postgres import open_postgres_journal
 
 OTHER = Series("okx", "ETH\tUSDT\\N", Interval.H1)
 
@@ -94,6 +93,8 @@ async def test_a_file_of_an_earlier_version(url: str, tmp_path: Path, schema: st
 
 
 async def test_private_events(url: str, tmp_path: Path) -> None:
+    from trio_feed.store.postgres import open_postgres_journal
+
     path = tmp_path / "a.private.db"
     with trio.fail_after(60):
         file = open_journal_backend(path, now_ms=77)
@@ -119,7 +120,7 @@ async def test_private_events(url: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_copied_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.db").write_bytes(b"nothing of the kind" * 500)
     away = "postgresql://feed:s3cret@127.0.0.1:1/x"

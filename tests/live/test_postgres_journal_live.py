@@ -4,6 +4,7 @@ and events that reach the clients of another process."""
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import test_journal as contract
@@ -142,6 +143,31 @@ async def test_many_writers_at_once_number_without_holes(url: DatabaseUrl) -> No
             rows = backends[0].read(user, 0, 10_000, 10_000)
             assert [row.offset for row in rows] == list(range(1, backends[0].head(user) + 1))
             assert len({row.body for row in rows}) == len(rows)
+    finally:
+        for backend in backends:
+            backend.close()
+
+
+async def test_an_order_that_two_processes_hear_of_at_once_has_one_owner(url: DatabaseUrl) -> None:
+    backends = [opened(url) for _ in range(4)]
+    owners: dict[int, list[int]] = {}
+
+    async def write(backend: JournalBackend, user: int) -> None:
+        backend.meet([user])
+        for order in range(1, 101):
+            settle = partial(backend.settle, [contract.event(f"{user}-{order}", (user, order))])
+            (outcome,) = (await trio.to_thread.run_sync(settle)).outcomes
+            if outcome.status is AppendStatus.ACCEPTED:
+                owners.setdefault(order, []).append(user)
+
+    try:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for user, backend in enumerate(backends, 1):
+                    nursery.start_soon(write, backend, user)
+        assert {order: len(users) for order, users in owners.items()} == dict.fromkeys(
+            range(1, 101), 1
+        )
     finally:
         for backend in backends:
             backend.close()

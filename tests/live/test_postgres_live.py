@@ -236,6 +236,10 @@ async def test_rows_wait_while_the_server_is_away(server: PostgresServer, url: s
                 await trio.sleep(0.01)
             assert store.statistics().problem == ""
             assert len(await store.history(SERIES, limit=500)) == 50
+            # And one that was away while nobody asked is not noticed at all.
+            await trio.to_thread.run_sync(server.stop)
+            await trio.to_thread.run_sync(server.start)
+            assert len(await store.history(SERIES, limit=500)) == 50
             nursery.cancel_scope.cancel()
     names = [line["event"] for line in logs]
     assert names.count("store.write_failed") in (1, 2)  # nothing listens, then it starts
@@ -297,8 +301,9 @@ async def test_a_writer_that_lost_its_lock_writes_nothing(server: PostgresServer
                 ]:  # type: ignore[index]
                     await trio.sleep(0.01)
                 put(store, 1, 2)
-                await store.last_flush()
-                assert store.pending() == 1
+                for _ in range(3):
+                    await store.last_flush()
+                    assert store.pending() == 1
             while store.pending():  # until the server has seen the other one's end
                 await store.last_flush()
                 await trio.sleep(0.05)
@@ -335,6 +340,25 @@ async def test_rows_that_the_ends_do_not_know(server: PostgresServer, url: str) 
         put(store, 1, 2)
         await store.flush()
         assert [k.open_ms for k in await store.history(SERIES, limit=9)] == [T0 + MINUTE]
+
+
+async def test_retention_goes_in_bounded_steps_the_oldest_first(url: str) -> None:
+    keep = {Interval.M1: 50.0 * MINUTE}
+    async with opened(url) as store:
+        assert isinstance(store, BufferedStore)
+        others = [evolve(SERIES, symbol=f"S{n}") for n in range(3)]
+        for series in others:
+            for n in range(100):
+                put(store, n, n + 1, series)
+        await store.flush()
+        steps = []
+        while not steps or steps[-1]:
+            steps.append(await store.backend.prune(keep, 1e15, 20))
+            for series in others:
+                opens = [k.open_ms for k in await store.history(series, limit=500)]
+                assert opens == list(range(opens[0], T0 + 100 * MINUTE, MINUTE)), "a hole"
+        assert sum(steps) == 3 * 49
+        assert steps[:-2] == [20] * 7
 
 
 async def test_candles_can_be_asked_for_in_sql(server: PostgresServer, url: str) -> None:

@@ -1,4 +1,5 @@
-"""Candle history and private events: SQLite for the service, memory twins for virtual time."""
+"""Candle history and private events: SQLite or PostgreSQL for the service, memory twins for virtual
+time."""
 
 from .base import (
     KlineStore,

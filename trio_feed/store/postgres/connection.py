@@ -28,6 +28,8 @@ from ...settings import DatabaseUrl
 SCHEMA = "trio_feed"
 """Where the tables are, in whatever database."""
 _DIAL_S = 3
+_LOOKS = 8
+"""At an idle connection on which something has come: a notice; or last words, and then the end."""
 _BACKOFF_MIN_S = 0.2
 _BACKOFF_MAX_S = 5.0
 _ALIVE = {
@@ -213,16 +215,15 @@ def pause(seconds: float) -> None:
 
 
 def _is_alive(connection: Connection) -> bool:
-    """Whether nothing is known of its end: a server that goes away says so, or its socket does."""
+    """Whether nothing is known of its end: a server that goes away says so, then closes."""
     if connection.closed:
         return False
+    libpq = connection.pgconn
     try:
-        if select([connection.pgconn.socket], [], [], 0)[0]:
-            connection.pgconn.consume_input()
+        for _ in range(_LOOKS):
+            if not select([libpq.socket], [], [], 0)[0]:
+                return True
+            libpq.consume_input()
     except (psycopg.Error, OSError, ValueError):
-        return False
-    return not connection.broken and not _has_ended(connection)
-
-
-def _has_ended(connection: Connection) -> bool:
-    return connection.pgconn.status != psycopg.pq.ConnStatus.OK
+        pass
+    return False
