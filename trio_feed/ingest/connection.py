@@ -29,7 +29,7 @@ from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Ven
 from ..venues.base import ChainVenue, Event
 
 _OF_THE_CONNECTION = frozenset({Ack, Ignored, GoingAway, Pong})
-BATCH = 64
+BATCH = 128
 """At most so many events are handed on at once: the processor lets others run after them."""
 
 
