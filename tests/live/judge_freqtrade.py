@@ -1,5 +1,5 @@
-"""freqtrade as a whole, in dry-run, with a service of ours as its exchange: a program of its own, in a
-virtual environment of its own.  ``judge_freqtrade.py binance|binance_usdm host:port folder``
+"""freqtrade as a whole, in dry-run, with a service of ours as its exchange: a program of its own,
+in a virtual environment of its own.  ``judge_freqtrade.py binance|binance_usdm host:port folder``
 
 Prints one JSON line: the candles that its strategy got, and the trade that it opened at our prices.
 Told: addresses, as docs/dialects.md says it.
@@ -21,7 +21,7 @@ from freqtrade.freqtradebot import FreqtradeBot
 from freqtrade.persistence import Trade
 
 WITHIN_S = 80
-STRATEGY = '''
+STRATEGY = """
 from freqtrade.strategy import IStrategy
 
 
@@ -42,7 +42,7 @@ class Buys(IStrategy):
 
     def populate_exit_trend(self, dataframe, metadata):
         return dataframe
-'''
+"""
 
 
 def ccxt_config(venue: str, address: str) -> dict[str, Any]:
@@ -93,7 +93,9 @@ def settings(venue: str, address: str, folder: Path) -> Path:
 def main(venue: str, address: str, folder: str) -> dict[str, Any]:
     file = settings(venue, address, Path(folder))
     words = ["trade", "--config", str(file), "--userdir", folder]
-    bot = FreqtradeBot(Configuration(Arguments(words).get_parsed_arg(), RunMode.DRY_RUN).get_config())
+    bot = FreqtradeBot(
+        Configuration(Arguments(words).get_parsed_arg(), RunMode.DRY_RUN).get_config()
+    )
     bot.startup()
     end = time.monotonic() + WITHIN_S
     while not Trade.get_open_trades() and time.monotonic() < end:

@@ -287,7 +287,9 @@ def test_python_binance(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     first(sockets.symbol_ticker_socket("BTCUSDT"), 1),
                 )
                 assert [rows[0]["e"] for rows in got] == ["kline", "trade", "24hrTicker"]
-                await depth_cache(binance.DepthCacheManager(client, "BTCUSDT", bm=sockets, limit=1000))
+                await depth_cache(
+                    binance.DepthCacheManager(client, "BTCUSDT", bm=sockets, limit=1000)
+                )
             else:
                 assert len(await client.futures_klines(symbol="BTCUSDT", interval="1m")) == 500
                 got = await asyncio.gather(
