@@ -93,6 +93,44 @@ async def test_a_poller_gets_two_bars_and_a_hole_the_bars_before_it(
         assert before_all == {"s": "no_data"}, "there the history begins, and the chart stops"
 
 
+async def walk(stack: Stack, end: int, most: int) -> list[int]:
+    """The bars that a strict chart has when it is scrolled to the left as far as that goes.
+
+    By TradingView's page on PeriodParams (2025-06-22), not by the library, which is not free:
+    ``from`` inclusive, ``to`` exclusive, at least ``countback`` bars before ``to``; on ``no_data``
+    it goes on at ``nextTime``, and without one it never asks for older bars again."""
+    have: list[int] = []
+    while True:
+        got = await ask(stack, history(end - 60 * most, end, countback=most))
+        if got["s"] == "no_data":
+            if "nextTime" not in got:
+                return have
+            assert got["nextTime"] < end, "a step to the left"
+            end = got["nextTime"] + 1
+            continue
+        bars = got["t"]
+        assert got["s"] == "ok"
+        assert bars == sorted(set(bars))
+        assert bars[-1] < end
+        assert {len(got[name]) for name in "ohlcv"} == {len(bars)}
+        assert all(
+            low <= min(first, last) and max(first, last) <= high
+            for first, high, low, last in zip(got["o"], got["h"], got["l"], got["c"], strict=True)
+        )
+        have = [*bars, *have]
+        end = bars[0]
+
+
+async def test_a_chart_can_be_scrolled_to_where_the_history_begins(
+    autojump_clock: MockClock,
+) -> None:
+    async with charts(".history_bars=100") as stack:
+        whole = await walk(stack, now_s() + 3600, 30)
+        assert len(whole) >= 100
+        assert whole == [whole[0] + 60 * n for n in range(len(whole))]
+        assert whole[-1] == now_s() // 60 * 60
+
+
 @pytest.mark.parametrize(
     ("target", "problem"),
     [

@@ -1,5 +1,6 @@
-"""nautilus_trader's Binance adapter in a live node with a service of ours as its exchange: a program
-of its own, in a virtual environment of its own.  ``judge_nautilus.py binance|binance_usdm host:port``
+"""nautilus_trader's Binance adapter in a live node with a service of ours as its exchange: a
+program of its own, in a virtual environment of its own.
+``judge_nautilus.py binance|binance_usdm host:port``
 
 Prints one JSON line: what came of each kind, and which bars history had.  Told: addresses.
 """

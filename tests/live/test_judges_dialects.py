@@ -128,6 +128,10 @@ def test_ccxt_rest(venue: str, tmp_path: Path) -> None:
             since = rows[10][0]
             page = await client.fetch_ohlcv(symbol, "1m", since=since, limit=20)
             assert [row[0] for row in page] == [row[0] for row in rows[10:30]]
+            since = rows[-1][0] - 249 * 60_000
+            pages = {"paginate": True, "paginationCalls": 3, "maxEntriesPerRequest": 100}
+            paged = await client.fetch_ohlcv(symbol, "1m", since=since, limit=250, params=pages)
+            assert [row[0] for row in paged] == [since + n * 60_000 for n in range(250)]
             book = await client.fetch_order_book(symbol, limit=100)
             assert book["bids"][0][0] < book["asks"][0][0]
             assert len(await client.fetch_trades(symbol, limit=5))
@@ -151,7 +155,7 @@ def test_ccxt_pro(venue: str, tmp_path: Path) -> None:
         try:
             await client.load_markets()
             await asyncio.gather(
-                *(watch(client, symbol) for watch in (candles, trades, books, day))
+                *(watch(client, symbol) for watch in (candles, trades, books, day, days))
             )
         finally:
             await client.close()
@@ -172,6 +176,14 @@ def test_ccxt_pro(venue: str, tmp_path: Path) -> None:
         for _ in range(30):
             book = await client.watch_order_book(symbol, 1000)
             assert book["bids"][0][0] < book["asks"][0][0]
+
+    async def days(client: Any, symbol: str) -> None:
+        """All that are fed, and those named."""
+        named = [symbol, symbol.replace("BTC", "ETH")]
+        for asked in (None, named):
+            seen: set[str] = set()
+            while not seen.issuperset(named):
+                seen |= (await client.watch_tickers(asked)).keys()
 
     async def day(client: Any, symbol: str) -> None:
         ticker = await client.watch_ticker(symbol)
@@ -261,10 +273,10 @@ def test_python_binance(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             monkeypatch.setattr(asynchronous, "API_URL", f"http://{base}/api")
             monkeypatch.setattr(manager, "STREAM_URL", f"ws://{base}/")
         else:
-            monkeypatch.setattr(asynchronous, "API_URL", f"http://{base}/fapi")
+            monkeypatch.setattr(asynchronous, "API_URL", f"http://{base}/api")
             monkeypatch.setattr(asynchronous, "FUTURES_URL", f"http://{base}/fapi")
             monkeypatch.setattr(manager, "FSTREAM_URL", f"ws://{base}/")
-        client = asynchronous()
+        client = await asynchronous.create()  # asks ping and time of spot's API, here as well
         sockets = manager(client)
         try:
             if spot:
@@ -275,7 +287,9 @@ def test_python_binance(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                     first(sockets.symbol_ticker_socket("BTCUSDT"), 1),
                 )
                 assert [rows[0]["e"] for rows in got] == ["kline", "trade", "24hrTicker"]
-                await depth_cache(client, sockets)
+                await depth_cache(
+                    binance.DepthCacheManager(client, "BTCUSDT", bm=sockets, limit=1000)
+                )
             else:
                 assert len(await client.futures_klines(symbol="BTCUSDT", interval="1m")) == 500
                 got = await asyncio.gather(
@@ -285,13 +299,15 @@ def test_python_binance(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 )
                 kinds = [rows[0]["e"] for rows in got]
                 assert kinds == ["continuous_kline", "aggTrade", "markPriceUpdate"]
+                await depth_cache(
+                    binance.FuturesDepthCacheManager(client, "BTCUSDT", bm=sockets, limit=10)
+                )
         finally:
             await client.close_connection()
 
-    async def depth_cache(client: Any, sockets: Any) -> None:
-        """It keeps a book by the documented rules."""
-        manager = judge("binance").DepthCacheManager
-        async with manager(client, "BTCUSDT", bm=sockets, limit=1000) as open_cache:
+    async def depth_cache(manager: Any) -> None:
+        """It keeps a book by the documented rules; that of futures gets ten levels each time."""
+        async with manager as open_cache:
             for _ in range(5):
                 cache = await open_cache.recv()
                 assert cache.get_bids()[0][0] < cache.get_asks()[0][0]

@@ -66,7 +66,7 @@ def turned(venue: str, tmp_path: Path, *more: str) -> Iterator[str]:
 
 @pytest.fixture
 def own_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
-    """Settings with a certificate that this process trusts, and nobody else's, for a test's time."""
+    """Settings with a certificate that this process and its children trust, for a test's time."""
     authority, names = trustme.CA(), ("ca.pem", "own.pem", "own.key")
     ca, cert, key = (str(tmp_path / name) for name in names)
     own = authority.issue_cert("127.0.0.1")
@@ -102,7 +102,7 @@ def says(
     *words: str,
     program: str = sys.executable,
     within_s: float = 60,
-    never: str = "\n\n",
+    never: str | None = None,
 ) -> Any:
     """What a client prints last that is a program of its own (in ``tests/live``): a JSON line.
     ``never``: what is not to be in the lines before."""
@@ -112,12 +112,13 @@ def says(
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-4000:] + answer.stdout[-4000:]
     *before, last = answer.stdout.splitlines()
-    assert [line for line in before if never in line] == []
+    assert [line for line in before if never is not None and never in line] == []
     return json.loads(last)
 
 
 def heavy(package: str) -> str:
-    """The interpreter that has the clients of requirements-judges-heavy.lock, or a visible skip."""
+    """The interpreter that has the clients of requirements-judges-heavy.lock, or a visible skip.
+    ``JUDGES_HEAVY`` names another folder for it."""
     venv = Path(os.environ.get("JUDGES_HEAVY", ROOT / ".venv-judges-heavy"))
     for python in (venv / "bin" / "python", venv / "Scripts" / "python.exe"):
         if python.exists():

@@ -1,7 +1,8 @@
 """The request weight that an address has used in the running minute.  Pure.
 
 It is counted with the exchange's own weights and shown in ``x-mbx-used-weight-1m``, because clients
-slow down by it, and in the old ``x-mbx-used-weight``, without which unicorn's depth cache fails.  What is really refused is the work gate's decision.
+slow down by it, and in the old ``x-mbx-used-weight``, without which unicorn's depth cache fails.
+What is really refused is the work gate's decision.
 """
 
 from ...push.edge.admission import ip_group
