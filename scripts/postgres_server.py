@@ -53,6 +53,8 @@ class PostgresServer:
     port: int
     fsync: bool = False
     _process: subprocess.Popen[bytes] | None = None
+    _watch: subprocess.Popen[bytes] | None = None
+    """Ends the server where this process was killed and could not."""
 
     def url(self, database: str = "postgres", *, user: str = USER, password: str = "") -> str:
         secret = f":{password}" if password else ""
@@ -65,11 +67,16 @@ class PostgresServer:
             # After a kill the old server's children need a moment to see that it is gone.
             with (self.folder / "log").open("ab") as log:
                 self._process = _popen(self._words(), stdout=log, stderr=log, cwd=self.folder)
+            self._watch = subprocess.Popen(
+                ["sh", "-c", 'cat >/dev/null; kill -INT "$0"', str(self._process.pid)],
+                stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
             while self._process.poll() is None:
                 if self.takes_connections():
                     return
                 assert time.monotonic() < end, self.log()
                 time.sleep(0.05)
+            self._unwatch()
             assert time.monotonic() < end, self.log()
             time.sleep(0.2)
 
@@ -98,9 +105,18 @@ class PostgresServer:
     def stop(self, how: int = signal.SIGINT) -> None:
         """SIGINT: in order, and at once; SIGKILL: the power is out."""
         assert self._process is not None
+        self._unwatch()
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(how)
         self._process.wait(30)
+
+    def _unwatch(self) -> None:
+        """Before its number may be another process's."""
+        if self._watch is not None and self._watch.stdin is not None:
+            self._watch.kill()
+            self._watch.wait()
+            self._watch.stdin.close()
+            self._watch = None
 
     def pause(self, *, on: bool) -> None:
         """SIGSTOP, or SIGCONT, to all of its processes."""
