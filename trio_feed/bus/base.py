@@ -16,9 +16,12 @@ Numbered = KlineMessage | ChannelMessage
 
 
 class Publisher(Protocol):
-    """The side of the drivers.  Synchronous; nothing waits.
+    """The side of the drivers, in six calls.  Synchronous; nothing waits.
 
-    ``publish`` raises KeyError for a stream key that is not open.
+    ``open``, ``close`` and ``alias``: what there is.  ``deepen`` and ``set_waiting``: what a new
+    subscriber is told of it that no message says, how far its history reaches and why nothing
+    comes; both ignore what is not open, since answers of the exchange outlive a symbol.
+    ``publish``: what is new.
     """
 
     def open(
@@ -46,17 +49,15 @@ class Publisher(Protocol):
     def deepen(self, series: Series, first_ms: int) -> None:
         """The store has older candles of the series now, from this open time on."""
 
-    def publish(self, news: News) -> Numbered | None:
+    def publish(self, news: News, *, ephemeral: bool = False) -> Numbered | None:
         """Number it, keep it, hand it out.  Returns the numbered message, of which a closed candle
-        has to be stored in the same synchronous step.
+        has to be stored in the same synchronous step.  Raises KeyError for a stream key that is
+        not open.
 
-        None for what has no number: a status (the last one is remembered) and a provisional
-        candle.
+        None for what has no number: a status (the last one is remembered), a provisional candle,
+        and what is ``ephemeral``: handed out without a trace, in no history; a status goes nowhere
+        then, nor does news of a stream key that is not open.
         """
-
-    def publish_ephemeral(self, news: News) -> None:
-        """Hand it out without a trace: no number, in no history.  A status goes nowhere, nor does
-        news of a stream key that is not open."""
 
 
 @frozen
@@ -153,6 +154,9 @@ class Listener(Protocol):
     def published(self, stream: Stream, published: Published) -> None: ...
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None: ...
+
+    def described(self, stream: Stream) -> None:
+        """What only new subscribers get has changed: ``first_ms``, or why it waits."""
 
 
 class Reader(Protocol):

@@ -18,7 +18,7 @@ from .edge.work import Busy, WorkGate
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
 from .fanout.hub import Hub
-from .fanout.resume import Missed, missed
+from .fanout.resume import Missed, caught_up, missed
 from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
@@ -247,6 +247,7 @@ class Session:
         return evolve(upstream, problem=f"{own} ({why})")
 
     async def _missed(self, topic: Topic, since: Since) -> Missed | None:
+        await caught_up(topic.stream, since)
         async with self._context.work.turn(self._asker, 0):  # most have missed little
             back = await missed(self._context.store, topic, since, self._context.now_ms())
             self._context.work.spend(self._asker, len(back.messages) if back else 0)

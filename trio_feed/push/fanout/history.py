@@ -131,8 +131,7 @@ async def _rows(
     end_ms: int | None,
     kept: _Kept,
 ) -> Rows:
-    """Without a hole between store and bus.  From a store that stays behind come fewer rows: those
-    on the one side of the hole from which the range is counted.
+    """Without a hole between store and bus.  Raises StoreError where the store stays behind.
 
     Waits for nothing while what is ``kept`` of the store still counts."""
     series, first_ones = _series(stream), start_ms is not None and end_ms is None
@@ -164,9 +163,8 @@ async def _rows(
         deadline = now + BEHIND_S if deadline is None else deadline
         if now >= deadline and outdated:
             raise StoreError("history changes faster than it can be read; ask again")
-        if now >= deadline:
-            stored, recent = (stored, []) if first_ones else ([], recent)
-            break
+        if now >= deadline:  # an answer with a hole, or only one side of it, would look whole
+            raise StoreError("the history is being written and is not whole yet; ask again")
         if apart:
             await trio.sleep(min(_AGAIN_S, deadline - now))
     merged = {kline.open_ms: (kline, 1) for kline in stored}

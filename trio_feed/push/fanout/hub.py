@@ -90,6 +90,9 @@ class Hub:
         for subscription in list(self._topics[stream].subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
 
+    def described(self, stream: Stream) -> None:
+        """A new subscriber reads it from the stream."""
+
     def published(self, stream: Stream, published: Published) -> None:
         topic, message = self._topics[stream], published.message
         subscriptions: Iterable[Subscription] = topic.subscriptions.values()

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any
 
+import trio
 from attrs import frozen
 
+from ...bus.base import Stream
 from ...model import Series
 from ...store import KlineStore
 from ..portions import in_portions
@@ -20,6 +22,8 @@ from .send_queue import QueuedFrame
 from .topics import Subscription, Topic
 
 _MOST_ROWS = 1500
+_LOOK_S, _LOOKS = 0.01, 100
+"""Nodes differ by milliseconds: a client that comes from another may know more than this one."""
 _TRIES = 5
 
 
@@ -30,6 +34,15 @@ class Missed:
 
     messages: list[tuple[EncodedMessage, int]]
     source: str
+
+
+async def caught_up(stream: Stream, since: Since) -> None:
+    """Wait for a moment where ``since`` is ahead of this node.  It holds no turn meanwhile, so
+    that invented numbers cost nobody but their client."""
+    for _ in range(_LOOKS):
+        if (since.epoch, since.offset) <= (stream.epoch, stream.offset):
+            return
+        await trio.sleep(_LOOK_S)
 
 
 async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
