@@ -4,15 +4,24 @@ Only the bus gives epoch and offset.  It keeps, per stream key, the last message
 closed candles; who subscribed to what is the business of each node's hub, its :class:`Listener`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from attrs import define, frozen
 
 from ..core.effects import News
-from ..model import ChannelMessage, Kline, KlineMessage, Series, StatusMessage, StreamKey
+from ..model import (
+    ChannelMessage,
+    Kline,
+    KlineMessage,
+    Series,
+    StatusMessage,
+    StreamKey,
+    StreamState,
+)
 
 Numbered = KlineMessage | ChannelMessage
+_NOTHING_CAME = "nothing has come from its source yet"
 
 
 class Publisher(Protocol):
@@ -70,6 +79,17 @@ class Upstream:
     problem: str = ""
 
 
+def upstream_of(status: StatusMessage | None, waiting: str, *, connected: bool) -> Upstream:
+    """``connected``: a message came live, or a status other than stale.  ``waiting``: for what."""
+    stale = status is not None and status.state is StreamState.STALE
+    problem = status.reason if stale and status is not None else ""
+    if not connected and waiting:
+        return Upstream("waiting", waiting)
+    if not connected:
+        return Upstream("never_connected", problem or _NOTHING_CAME)
+    return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
+
+
 @define(eq=False)
 class Published:
     """A message on its way to the nodes.  ``sent_ms``: unix ms when it was published.
@@ -79,11 +99,18 @@ class Published:
     ``encoded`` belongs to the hub: what it made of the message, once for all who get it.
     """
 
-    message: Numbered
+    _message: Numbered | Callable[[], Numbered]
+    """Or what reads it, once."""
     sent_ms: float
     ephemeral: bool = False
     provisional: bool = False
     encoded: Any = None
+
+    @property
+    def message(self) -> Numbered:
+        if callable(self._message):
+            self._message = self._message()
+        return self._message
 
 
 class Stream(Protocol):

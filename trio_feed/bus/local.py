@@ -16,10 +16,9 @@ from ..model import (
     StreamKey,
     StreamState,
 )
-from .base import Listener, Numbered, Published, Upstream
+from .base import Listener, Numbered, Published, Upstream, upstream_of
 
 _NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
-_NOTHING_CAME = "nothing has come from its source yet"
 
 
 @define(eq=False)
@@ -46,13 +45,7 @@ class LocalStream:
 
     @property
     def upstream(self) -> Upstream:
-        stale = self.status is not None and self.status.state is StreamState.STALE
-        problem = self.status.reason if stale and self.status is not None else ""
-        if not self.connected and self.waiting:
-            return Upstream("waiting", self.waiting)
-        if not self.connected:
-            return Upstream("never_connected", problem or _NOTHING_CAME)
-        return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
+        return upstream_of(self.status, self.waiting, connected=self.connected)
 
     def keep(self) -> None:
         if self.ring is None:
