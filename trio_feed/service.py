@@ -47,6 +47,7 @@ from .wiring import (
     start_simulator,
     sweep,
     urls,
+    view_of,
 )
 
 log = structlog.get_logger()
@@ -188,7 +189,8 @@ async def run(
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
-            app = make_app(settings, environment, store, journal, hub, venues, monitor, metrics)
+            view = view_of(settings, store, venues, monitor)
+            app = make_app(settings, environment, store, journal, hub, view, metrics)
             edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate

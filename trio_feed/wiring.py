@@ -9,18 +9,20 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import evolve
+from attrs import evolve, frozen
 
 from . import __version__
+from .bus.base import Reader
 from .bus.local import LocalBus
 from .core.clock_monitor import ClockMonitor
-from .dialects.market import MarketData
+from .dialects.market import Listing, MarketData
 from .dialects.table import DIALECTS
 from .environment import Environment
 from .errors import StartError
 from .feeds import Feeds
 from .metrics import Metrics
 from .push.app import PushApp
+from .push.edge.clients import Places
 from .push.edge.configuration import (
     RESERVED_FILES,
     admin_limits,
@@ -49,15 +51,33 @@ from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
 from .settings.dialects import DialectSettings
-from .store import MEMORY, Journal, KlineStore, StoreStatistics
+from .store import MEMORY, CandleReader, EventJournal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
+
+MakePlaces = Callable[[str], Places | None]
+"""By the setting of a port: places for clients that other processes give away as well."""
+
+
+def _only_here(_key: str) -> None:
+    """This process is the only one."""
+
 
 _OF_THE_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _UNSWEPT_S = 30.0
 """The server's own limit for a silent client stands so far behind the sweep's."""
 _BURST = 32
 """Trades of a minute's outage come back within moments: 8 MiB at most by default."""
+
+
+@frozen
+class UpstreamView:
+    """What the push side knows of the feeds: the status page and the probes, why a venue's data is
+    not fresh (empty: it is), and a venue's instruments."""
+
+    report: ServiceReport
+    why_not: Callable[[str], str]
+    listing: Callable[[str], Listing]
 
 
 def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalBus:
@@ -69,7 +89,7 @@ def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalB
     )
 
 
-def make_hub(bus: LocalBus, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
+def make_hub(bus: Reader, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
     enabled = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
     return Hub(
         bus,
@@ -91,16 +111,46 @@ def journal_path(settings: Settings) -> str:
 def make_app(
     settings: Settings,
     environment: Environment,
-    store: KlineStore,
-    journal: Journal,
+    store: CandleReader,
+    journal: EventJournal,
     hub: Hub,
-    feeds: Feeds,
-    monitor: ClockMonitor,
+    upstream: UpstreamView,
     metrics: Metrics,
 ) -> PushApp:
+    """The push side, from what answers questions and what is known of the feeds."""
     kline = settings.kline
-    fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
     auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics)
+    limits = SessionLimits(
+        max_subscriptions=kline.max_subscriptions_per_client,
+        history_rows=kline.history_data_limit,
+        max_queued=kline.broadcast_buffer_size,
+        max_queued_bytes=settings.websocket.queue_bytes,
+        burst=_BURST,
+    )
+    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    waiting = WaitingBytes(settings.limits.waiting_bytes)
+    metrics.waiting_bytes.set_function(lambda: waiting.total)
+    work = WorkGate(work_limits(settings.limits), metrics)
+    context = SessionContext(
+        hub, store, limits, environment.now_ms, metrics, access, work, upstream.why_not
+    )
+    return PushApp(
+        context,
+        upstream.report,
+        request_limits(settings.websocket),
+        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
+        klines=kline.enable_kline_service,
+        mounts=_mounts(settings, context, upstream.listing),
+        waiting=waiting,
+        origins=settings.server.allowed_origins,
+    )
+
+
+def view_of(
+    settings: Settings, store: KlineStore, feeds: Feeds, monitor: ClockMonitor
+) -> UpstreamView:
+    """The feeds of this process."""
+    fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
 
     def status() -> dict[str, Any]:
         return {
@@ -122,39 +172,18 @@ def make_app(
             return monitor.explain()
         return next((why for feed in feeds.running if (why := feed.not_ready(fresh_s))), "")
 
-    limits = SessionLimits(
-        max_subscriptions=kline.max_subscriptions_per_client,
-        history_rows=kline.history_data_limit,
-        max_queued=kline.broadcast_buffer_size,
-        max_queued_bytes=settings.websocket.queue_bytes,
-        burst=_BURST,
-    )
-    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
-    waiting = WaitingBytes(settings.limits.waiting_bytes)
-    metrics.waiting_bytes.set_function(lambda: waiting.total)
-    work = WorkGate(work_limits(settings.limits), metrics)
-    context = SessionContext(hub, store, limits, environment.now_ms, metrics, access, work, why_not)
-    return PushApp(
-        context,
-        ServiceReport(status, not_ready, monitor.explain),
-        request_limits(settings.websocket),
-        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
-        klines=kline.enable_kline_service,
-        mounts=_mounts(settings, context, feeds),
-        waiting=waiting,
-        origins=settings.server.allowed_origins,
-    )
+    return UpstreamView(ServiceReport(status, not_ready, monitor.explain), why_not, feeds.listing)
 
 
-def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[str, Mount]:
+def _mounts(
+    settings: Settings, context: SessionContext, listing: Callable[[str], Listing]
+) -> dict[str, Mount]:
     """Of the dialects whose venue is fed, by name."""
     made = {}
     for name, dialect in DIALECTS.items():
         own: DialectSettings = getattr(settings.dialects, name)
         markets = [
-            MarketData(
-                venue, context, feeds.listing, _is_simulated(settings, venue), own.simulated_ok
-            )
+            MarketData(venue, context, listing, _is_simulated(settings, venue), own.simulated_ok)
             for venue, exchange in settings.exchanges.items()
             if exchange.enabled and dialect.venue in ("", venue)
         ]
@@ -211,10 +240,13 @@ async def start_server(
     environment: Environment,
     draining: trio.Event,
     certificate: Certificate,
+    places: MakePlaces = _only_here,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     asgi, key = app.asgi(with_admin=not settings.server.admin_host), "server.port"
-    return await _serve(nursery, app, asgi, settings, environment, draining, certificate, key)
+    return await _serve(
+        nursery, app, asgi, settings, environment, draining, certificate, key, places
+    )
 
 
 async def _serve(
@@ -226,6 +258,7 @@ async def _serve(
     draining: trio.Event,
     certificate: Certificate,
     key: str,
+    places: MakePlaces,
 ) -> str:
     server = settings.server
     listeners = await _bind(environment, server.host, server.port, key)
@@ -245,6 +278,7 @@ async def _serve(
         stop_accepting=draining,
         waiting=app.waiting,
         probes=app.probes(),
+        places=places(key),
     )
     await nursery.start(start, name=f"push server {key}")
     return bound_address(listeners[0])
@@ -274,6 +308,7 @@ async def start_dialects(
     environment: Environment,
     draining: trio.Event,
     certificate: Certificate,
+    places: MakePlaces = _only_here,
 ) -> dict[str, str]:
     """The dialects that have a bind of their own; returns host:port by name.  They have the limits
     of the clients' port, each for itself."""
@@ -286,7 +321,7 @@ async def start_dialects(
             key = f"dialects.{name}.port"
             asgi = app.mount_asgi(mount)
             bound[name] = await _serve(
-                nursery, app, asgi, alone, environment, draining, certificate, key
+                nursery, app, asgi, alone, environment, draining, certificate, key, places
             )
     return bound
 

@@ -21,7 +21,16 @@ from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
-from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
+from .edge.routes import (
+    HttpRoutes,
+    OperatorPages,
+    OwnPages,
+    ServiceReport,
+    crashed,
+    no_route,
+    problem_response,
+    refused,
+)
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
 from .fanout.sender import ClientTimeouts
@@ -59,6 +68,8 @@ class PushApp:
     klines: bool = True
     mounts: Mapping[str, Mount] = field(factory=dict)
     waiting: WaitingBytes = field(factory=WaitingBytes)
+    operators: OperatorPages | None = None
+    """What the operators' pages say; None: of this process."""
     origins: tuple[str, ...] = ()
     sessions: set[Conversation] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -139,8 +150,12 @@ class PushApp:
             context.metrics,
             work,
             self.report,
-            lambda: list(self.sessions),
+            self._clients,
+            self.operators or OwnPages(context.metrics, self.report, self._clients),
         )
+
+    def _clients(self) -> list[Conversation]:
+        return list(self.sessions)
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""

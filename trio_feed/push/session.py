@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from ..bus.base import Stream, Upstream
 from ..errors import StoreError
 from ..metrics import Metrics
-from ..store import KlineStore
+from ..store import CandleReader
 from . import messages, parsing
 from .edge.turns import asker_at
 from .edge.work import Busy, WorkGate
@@ -69,7 +69,7 @@ class SessionContext:
     """
 
     hub: Hub
-    store: KlineStore
+    store: CandleReader
     limits: SessionLimits
     now_ms: Callable[[], float]
     metrics: Metrics

@@ -1,6 +1,7 @@
 """Candle history and private events: SQLite for the service, memory twins for virtual time."""
 
 from .base import (
+    CandleReader,
     KlineStore,
     Revision,
     Sizes,
@@ -9,7 +10,7 @@ from .base import (
     why_unfit,
 )
 from .buffered import BufferedStore
-from .journal import Journal
+from .journal import EventJournal, Journal
 from .journal_plan import AppendResult, AppendStatus
 from .memory import MemoryStore
 from .opening import MEMORY, open_journal, open_store
@@ -18,6 +19,8 @@ __all__ = [
     "MEMORY",
     "BufferedStore",
     "AppendStatus",
+    "CandleReader",
+    "EventJournal",
     "Journal",
     "KlineStore",
     "MemoryStore",

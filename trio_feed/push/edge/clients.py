@@ -76,6 +76,17 @@ def _probe_answer(said: bytes, probes: Probes) -> bytes:
     return head + body if method == b"GET" else head
 
 
+class Places(Protocol):
+    """Places for clients that other processes give away as well."""
+
+    async def take(self, group: str) -> str:
+        """Why there is none for a client of this address group; empty: it has one, until
+        :meth:`leave`."""
+
+    def leave(self, group: str) -> None:
+        """The client has gone."""
+
+
 class Connection(Protocol):
     """One accepted connection, as ``server`` makes it.
 
@@ -91,7 +102,9 @@ class Connection(Protocol):
 
 
 class Clients:
-    """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
+    """``places``: what there is room for in all processes together; None: this is the only one.
+
+    ``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
     called for each refused client; ``ending`` is awaited when the end begins.  ``probes`` are
     answered also where there is no place, within a bound of their own."""
 
@@ -103,12 +116,13 @@ class Clients:
         refused: Callable[[str, str], None],
         ending: Callable[[], Awaitable[None]],
         probes: Probes,
+        places: Places | None = None,
     ) -> None:
         self._connect, self._limits, self._boundary = connect, limits, boundary
         self._refused, self._ending = refused, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
-        self._probes = probes
+        self._probes, self._places = probes, places
         self._refusing = self._answering = 0
         self._looked_at: dict[ClientStream, None] = {}  # in the order of their coming
         self._left = trio.lowlevel.ParkingLot()
@@ -160,7 +174,10 @@ class Clients:
     async def _serve(self, connection: Connection, group: str) -> None:
         try:
             with self._boundary.around(connection.stream.peer):
-                await connection.serve()
+                if self._places is None:
+                    await connection.serve()
+                else:
+                    await self._serve_in_place(connection, group, self._places)
         finally:
             self._open.discard(connection)
             self._per_ip[group] -= 1
@@ -168,6 +185,19 @@ class Clients:
                 del self._per_ip[group]
             self._left.unpark_all()
             await trio.aclose_forcefully(connection.stream)
+
+    async def _serve_in_place(self, connection: Connection, group: str, places: Places) -> None:
+        reason = await places.take(group)
+        if reason:
+            self._refused(reason, connection.stream.peer)
+            stream = connection.stream
+            with trio.move_on_after(_BUSY_S):
+                await self._end_with(stream, await self._first_words(stream) or _BUSY)
+            return
+        try:
+            await connection.serve()
+        finally:
+            places.leave(group)
 
     def _reject(self, stream: ClientStream, clients: trio.Nursery) -> None:
         if self._refusing < _BUSY_AT_ONCE:

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from ...bus.base import Stream
 from ...model import Series
-from ...store import KlineStore
+from ...store import CandleReader
 from ..portions import in_portions
 from ..protocol import Since
 from .encoded import EncodedMessage, encoded, encoded_once
@@ -45,7 +45,7 @@ async def caught_up(stream: Stream, since: Since) -> None:
         await trio.sleep(_LOOK_S)
 
 
-async def missed(store: KlineStore, topic: Topic, since: Since, now_ms: float) -> Missed | None:
+async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float) -> Missed | None:
     """What was published after ``since``; None where that is not known exactly.
 
     Up to date at the moment of return, as :func:`.history.latest` is; the stream's

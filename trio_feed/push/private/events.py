@@ -15,7 +15,7 @@ from attrs import define, field
 
 from ...metrics import Metrics
 from ...model import PrivateMessage
-from ...store import Journal
+from ...store import EventJournal
 from .. import messages
 from ..protocol import HISTORY_FAILED, SLOW_CLIENT, Since
 
@@ -66,7 +66,9 @@ class UserSubscription:
 class PrivateFeed:
     """All users with a session.  Synchronous but for looking things up in the journal."""
 
-    def __init__(self, journal: Journal, now_ms: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(
+        self, journal: EventJournal, now_ms: Callable[[], float], metrics: Metrics
+    ) -> None:
         self._epoch, self._shared_epoch = journal.epoch, journal.shared_epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
         self._streams: dict[int, _Stream] = {}
