@@ -1,6 +1,7 @@
 """What can be wrong with settings beyond their form, and what a simulator brings along to them."""
 
 import re
+import socket
 from collections.abc import Iterable
 
 from attrs import evolve
@@ -48,6 +49,9 @@ def check(settings: Settings) -> None:
     if default and default not in enabled:
         raise SettingsError("service.default_venue", f"one of {', '.join(enabled)}")
     check_server(settings.server)
+    if settings.server.workers > 1 and not hasattr(socket, "AF_UNIX"):
+        problem = "more than one needs Unix sockets, which this system has not"
+        raise SettingsError("server.workers", problem)
 
 
 def of_venue(error: SettingsError) -> SettingsError:

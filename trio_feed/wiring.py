@@ -361,12 +361,17 @@ async def _bind(
     try:
         return await environment.listen(host, port)
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
-            key = key.removesuffix("port") + "host"
-        hint = ""
-        if error.errno == errno.EADDRINUSE:
-            hint = f"; is it running already?  Another port: --set {key}={port + 1}"
-        raise StartError(f"{key}: cannot listen on {host}:{port}: {error}{hint}") from None
+        raise bind_error(error, host, port, key) from None
+
+
+def bind_error(error: OSError, host: str, port: int, key: str) -> StartError:
+    """Why the service cannot listen there; ``key`` is the setting of the port."""
+    if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
+        key = key.removesuffix("port") + "host"
+    hint = ""
+    if error.errno == errno.EADDRINUSE:
+        hint = f"; is it running already?  Another port: --set {key}={port + 1}"
+    return StartError(f"{key}: cannot listen on {host}:{port}: {error}{hint}")
 
 
 async def sweep(app: PushApp, settings: Settings) -> Never:

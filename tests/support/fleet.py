@@ -1,0 +1,82 @@
+"""Workers in the process of the test: each a task, over memory streams, at a host of its own."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+import trio.testing
+from attrs import define, evolve, field
+
+from trio_feed.environment import Environment
+from trio_feed.workers import frames
+from trio_feed.workers.processes import Bind
+from trio_feed.workers.worker import run_worker
+
+from .memory import MemoryNetwork
+
+
+@define(eq=False)
+class Spawned:
+    stream: trio.abc.Stream
+    pid: int
+    binds: list[tuple[str, int, list[int]]]
+    theirs: Any
+    gone: trio.Event = field(factory=trio.Event)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    problem: str = "killed"
+
+    async def ended(self) -> str:
+        await self.gone.wait()
+        return self.problem
+
+
+@define(eq=False)
+class MemoryFleet:
+    """The worker ``n`` serves at ``<host>-<n>``."""
+
+    network: MemoryNetwork
+    environment: Environment
+    binds: Sequence[Bind] = ()
+    running: dict[int, Spawned] = field(factory=dict)
+    started: int = 0
+
+    @contextmanager
+    def opened(self, binds: Sequence[Bind]) -> Iterator["MemoryFleet"]:
+        self.binds = binds
+        yield self
+
+    async def open(self) -> list[str]:
+        return [f"{host}:{port}" for host, port in self.binds]
+
+    @asynccontextmanager
+    async def start(self, worker: int) -> AsyncIterator[Spawned]:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.started += 1
+        binds = [(host, port, list[int]()) for host, port in self.binds]
+        spawned = Spawned(ours, 1000 + self.started, binds, theirs)
+        self.running[worker] = spawned
+
+        def environment(_hello: frames.Hello, _put: Callable[[Any], None]) -> Environment:
+            async def listen(host: str, port: int) -> Any:
+                return await self.network.listen(f"{host}-{worker}", port)
+
+            return evolve(self.environment, listen=listen)
+
+        async def run() -> None:
+            with spawned.scope:
+                spawned.problem = await run_worker(theirs, environment)
+            await trio.aclose_forcefully(theirs)
+            spawned.gone.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, name=f"worker {worker}")
+            yield spawned
+            await trio.aclose_forcefully(ours)
+            with trio.move_on_after(2):
+                await spawned.gone.wait()
+            nursery.cancel_scope.cancel()
+
+    def kill(self, worker: int) -> None:
+        """At once, in the middle of whatever it does."""
+        self.running[worker].scope.cancel()
