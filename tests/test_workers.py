@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -12,11 +13,13 @@ import trio
 import trio_websocket
 from support.fleet import MemoryFleet
 from support.memory import MemoryNetwork
+from support.private import balance, event, keys_for
 from support.stack import PushClient, Stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.errors import StartError
+from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
 
@@ -65,22 +68,24 @@ async def client_of(stack: Stack, worker: int) -> AsyncIterator[PushClient]:
         await trio.aclose_forcefully(stream)
 
 
-async def ask(stack: Stack, worker: int, path: str) -> tuple[int, str]:
-    """GET over a connection of its own -> status and body."""
+async def ask(
+    stack: Stack, worker: int, path: str, head: str = "", body: bytes = b""
+) -> tuple[int, str]:
+    """GET (with a body: POST) over a connection of its own -> status and body."""
+    method = "POST" if body else "GET"
     stream = await stack.network.dial(f"push-{worker}", 80)
     await stream.send_all(
-        f"GET {path} HTTP/1.1\r\nHost: push\r\nConnection: close\r\n\r\n".encode()
+        f"{method} {path} HTTP/1.1\r\nHost: push\r\n{head}Connection: close\r\n\r\n".encode() + body
     )
     data = b""
     with trio.fail_after(30):
         while piece := await stream.receive_some(65536):
             data += piece
     await trio.aclose_forcefully(stream)
-    head, _, body = data.partition(b"\r\n\r\n")
-    if b"chunked" in head:
-        parts = body.split(b"\r\n")
-        body = b"".join(parts[1::2])
-    return int(head.split()[1]), body.decode()
+    start, _, rest = data.partition(b"\r\n\r\n")
+    if b"chunked" in start:
+        rest = b"".join(rest.split(b"\r\n")[1::2])
+    return int(start.split()[1]), rest.decode()
 
 
 async def metric(stack: Stack, worker: int, name: str) -> float:
@@ -273,3 +278,68 @@ async def test_a_worker_of_another_version_does_not_serve(
     ):
         async with open_workers():
             pytest.fail("it must not come up")
+
+
+async def test_private_events_reach_every_worker(autojump_clock: trio.abc.Clock) -> None:
+    """Reported at one, delivered at another, resumed at any."""
+    publisher, publisher_sha = new_key(PUBLISHER_KEY)
+    keys, auth = keys_for(1001)
+    (row,) = auth.api_keys
+    settings = (
+        f"auth.api_keys=[{{name='{row.name}', user_id=1001, sha256='{row.sha256}'}}]",
+        f"settlement.publishers=[{{name='engine', sha256='{publisher_sha}'}}]",
+    )
+
+    async def post(stack: Stack, worker: int, *events: Any) -> Any:
+        body = json.dumps(events).encode()
+        head = f"Authorization: Bearer {publisher}\r\nContent-Length: {len(body)}\r\n"
+        return await ask(stack, worker, "/api/v1/settlement/events", head, body)
+
+    async with open_workers(*settings) as (stack, fleet):
+        async with client_of(stack, 2) as two:
+            await two.ask(type="auth", token=keys[1001])
+            epoch = (await two.of_type("auth.success"))["epoch"]
+            code, text = await post(stack, 1, event("a", "balance.update", balance(), 1001))
+            assert (code, json.loads(text)["accepted"]) == (200, 1)
+            assert (await two.of_type("balance.update"))["offset"] == 1
+            code, text = await post(stack, 2, event("a", "balance.update", balance(), 1001))
+            assert json.loads(text)["duplicates"] == 1
+            fleet.kill(2)
+        await post(stack, 1, event("b", "balance.update", balance(), 1001))
+        await trio.sleep(2)
+        for worker in (1, 2):
+            async with client_of(stack, worker) as again:
+                since = {"epoch": epoch, "offset": 0}
+                await again.ask(type="auth", token=keys[1001], since=since)
+                await again.wait_for(lambda m: m.get("offset") == 2 and "balance" in m["type"])
+                told = [m["offset"] for m in again.messages if m["type"] == "balance.update"]
+                assert told == [1, 2]
+
+
+async def test_dialects_are_served_by_every_worker(autojump_clock: trio.abc.Clock) -> None:
+    more = ("dialects.binance_usdm.enabled=true", "dialects.udf.enabled=true")
+    async with open_workers(*more) as (stack, _):
+        await trio.sleep(130)
+        for worker in (1, 2):
+            code, text = await ask(stack, worker, "/binance_usdm/fapi/v1/exchangeInfo")
+            assert (code, [s["symbol"] for s in json.loads(text)["symbols"]]) == (200, ["BTCUSDT"])
+            path = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=2"
+            code, text = await ask(stack, worker, path)
+            assert (code, len(json.loads(text))) == (200, 2)
+            code, text = await ask(stack, worker, "/udf/symbols?symbol=BTCUSDT")
+            assert (code, json.loads(text)["name"]) == (200, "BTCUSDT")
+
+
+async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) -> None:
+    """Clients of all workers are asked to come back, and then the service ends in order."""
+    async with open_workers() as (stack, fleet):
+        async with client_of(stack, 1) as one, client_of(stack, 2) as two:
+            await trio.sleep(1)
+            signal.raise_signal(signal.SIGTERM)
+            for client in (one, two):
+                with trio.fail_after(4):
+                    await client.of_type("reconnect")
+        await trio.sleep(10)
+        assert all(spawned.gone.is_set() for spawned in fleet.running.values())
+        assert [spawned.problem for spawned in fleet.running.values()] == ["drained"] * 2
+        assert fleet.started == 2

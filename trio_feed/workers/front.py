@@ -216,6 +216,7 @@ class Front:
         match frame:
             case frames.Ready():
                 link.ready.set()
+                link.pipe.stall_s = _STALL_S
             case frames.Failed(problem):
                 link.problem = problem
             case frames.Report():
@@ -417,7 +418,7 @@ class Front:
                 lambda frame: self._handle(link, frame),
                 answer,
                 max_bytes=_MAX_BYTES,
-                stall_s=_STALL_S,
+                stall_s=_START_S,  # it loads its program first
             )
             link = _Link(worker, spawned.pid, pipe)
             self._links[worker] = link

@@ -1,7 +1,8 @@
 """A socket between parent and worker: frames in order, questions and answers, everything bounded.
 
 What is put waits in a buffer that one task sends.  The other side is given up (:class:`PipeLost`)
-where it takes nothing for ``stall_s``, where more than ``max_bytes`` wait for it, or when it ends.
+where it takes nothing for ``stall_s`` (which may change meanwhile), where more than ``max_bytes``
+wait for it, or when it ends.
 Answers come in order with everything else: what was put before an answer is there before it.
 """
 
@@ -60,7 +61,7 @@ class Pipe:
     ) -> None:
         self._stream, self._handle, self._answer = stream, handle, answer
         self._decoder = frames.Decoder(kind)
-        self._max_bytes, self._stall_s = max_bytes, stall_s
+        self._max_bytes, self.stall_s = max_bytes, stall_s
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._more, self._room = trio.Event(), trio.Event()
@@ -155,13 +156,13 @@ class Pipe:
 
     async def _sent(self, piece: memoryview) -> bool:
         try:
-            with trio.move_on_after(self._stall_s) as deadline:
+            with trio.move_on_after(self.stall_s) as deadline:
                 await self._stream.send_all(piece)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.give_up("it has ended")
             return False
         if deadline.cancelled_caught:
-            self.give_up(f"it took nothing for {self._stall_s:g} s", "slow")
+            self.give_up(f"it took nothing for {self.stall_s:g} s", "slow")
             return False
         return True
 
