@@ -33,7 +33,9 @@ async def open_workers(*more: str) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
     fleet = MemoryFleet(network, environment)
-    box = SimulatorSettings(venue="binance_usdm", symbols=("BTCUSDT",), kline_push_ms=5_000)
+    box = SimulatorSettings(
+        venue="binance_usdm", symbols=("BTCUSDT",), kline_push_ms=10_000, trades_per_minute=20
+    )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         await nursery.start(

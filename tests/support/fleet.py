@@ -64,10 +64,12 @@ class MemoryFleet:
             return evolve(self.environment, listen=listen)
 
         async def run() -> None:
-            with spawned.scope:
-                spawned.problem = await run_worker(theirs, environment)
-            await trio.aclose_forcefully(theirs)
-            spawned.gone.set()
+            try:
+                with spawned.scope:
+                    spawned.problem = await run_worker(theirs, environment)
+            finally:
+                spawned.gone.set()
+                await trio.aclose_forcefully(theirs)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run, name=f"worker {worker}")
