@@ -237,6 +237,17 @@ async def test_limits_hold_for_all_workers_together(autojump_clock: trio.abc.Clo
             assert (await ask(stack, 1, "/api/v1/symbols"))[0] == 200  # their places are free
 
 
+async def test_a_machine_without_another_process_is_tried_again(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_workers() as (stack, fleet):
+        fleet.refuses = 3
+        fleet.kill(1)
+        await trio.sleep(10)
+        assert (fleet.started, fleet.refuses) == (3, 0)
+        assert await metric(stack, 1, "trio_feed_worker_ends_total") == 4
+
+
 async def test_a_worker_that_says_nothing_is_replaced(autojump_clock: trio.abc.Clock) -> None:
     async with open_workers() as (stack, fleet):
         await trio.sleep(5)

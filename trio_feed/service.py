@@ -215,10 +215,10 @@ async def run(
             if front is None:
                 address = await start_server(servers, *serving)
                 dialects = await start_dialects(servers, *serving)
+                edge.start_soon(sweep, app, settings, name="client sweeper")
+                unused_s = settings.websocket.unused_timeout_s
+                edge.start_soon(app.close_unused, unused_s, name="unused clients")
             admin = await start_admin(servers, app, settings, environment) or address
-            edge.start_soon(sweep, app, settings, name="client sweeper")
-            unused_s = settings.websocket.unused_timeout_s
-            edge.start_soon(app.close_unused, unused_s, name="unused clients")
             edge.start_soon(
                 run_clock_monitor,
                 monitor,

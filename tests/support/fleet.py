@@ -1,6 +1,7 @@
 """Workers in the process of the test: each a task, over memory streams, at a host of its own."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import errno
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -37,20 +38,26 @@ class MemoryFleet:
 
     network: MemoryNetwork
     environment: Environment
-    binds: Sequence[Bind] = ()
+    binds: list[Bind] = field(factory=list)
+    refuses: int = 0
+    """So many starts fail."""
     running: dict[int, Spawned] = field(factory=dict)
     started: int = 0
 
     @contextmanager
-    def opened(self, binds: Sequence[Bind]) -> Iterator["MemoryFleet"]:
-        self.binds = binds
+    def opened(self) -> Iterator["MemoryFleet"]:
         yield self
 
-    async def open(self) -> list[str]:
-        return [f"{host}:{port}" for host, port in self.binds]
+    async def open(self, host: str, port: int) -> str:
+        await trio.lowlevel.checkpoint()
+        self.binds.append((host, port))
+        return f"{host}:{port}"
 
     @asynccontextmanager
     async def start(self, worker: int) -> AsyncIterator[Spawned]:
+        if self.refuses:
+            self.refuses -= 1
+            raise OSError(errno.EAGAIN, "no process is left")
         ours, theirs = trio.testing.memory_stream_pair()
         self.started += 1
         binds = [(host, port, list[int]()) for host, port in self.binds]

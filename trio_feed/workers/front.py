@@ -384,7 +384,10 @@ class Front:
         while not self._draining:
             began = trio.current_time()
             told = task_status if first else None
-            problem, reason, was_ready = await self._run_once(worker, told)
+            try:
+                problem, reason, was_ready = await self._run_once(worker, told)
+            except* OSError as errors:  # no process, no descriptor, no memory for another
+                problem, reason, was_ready = str(errors.exceptions[0]), "ended", False
             if self._draining:
                 return
             if first and not was_ready:

@@ -47,31 +47,29 @@ class Process:
 
 @define(eq=False)
 class Processes:
-    """The :class:`.front.Fleet` of a service.  :meth:`open` once, :meth:`close` at the end."""
+    """The :class:`.front.Fleet` of a service.  :meth:`open` each address, then start workers;
+    :meth:`close` at the end."""
 
-    binds: Sequence[Bind]
+    _binds: list[Bind] = field(factory=list)
     _held: list[list[socket.socket]] = field(factory=list)
     """Per bind a socket for each of its addresses: keeps the port, or is what all accept from."""
     _closing: ExitStack = field(factory=ExitStack)
 
-    async def open(self) -> list[str]:
-        """Take the ports; host:port of each bind, in order.  Raises OSError."""
-        for host, port in self.binds:
-            # Without SO_REUSEPORT this fails where another service has the port already.
-            listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-            sockets = [_plain(listener.socket) for listener in listeners]
-            if _SPREADS:
-                names = [each.getsockname() for each in sockets]
-                families = [each.family for each in sockets]
-                for each in sockets:
-                    each.close()
-                sockets = [
-                    _reusing(family, name) for family, name in zip(families, names, strict=True)
-                ]
+    async def open(self, host: str, port: int) -> str:
+        """Take the port for all workers; host:port.  Raises OSError."""
+        # Without SO_REUSEPORT this fails where another service has the port already.
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+        sockets = [_plain(listener.socket) for listener in listeners]
+        if _SPREADS:
+            found = [(each.family, each.getsockname()) for each in sockets]
             for each in sockets:
-                self._closing.enter_context(each)
-            self._held.append(sockets)
-        return [_shown(sockets[0].getsockname()) for sockets in self._held]
+                each.close()
+            sockets = [_reusing(family, name) for family, name in found]
+        for each in sockets:
+            self._closing.enter_context(each)
+        self._binds.append((host, port))
+        self._held.append(sockets)
+        return _shown(sockets[0].getsockname())
 
     def close(self) -> None:
         self._closing.close()
@@ -83,7 +81,7 @@ class Processes:
         with ExitStack() as inherited:
             inherited.enter_context(theirs)
             binds: list[tuple[str, int, list[int]]] = []
-            for (host, port), held in zip(self.binds, self._held, strict=True):
+            for (host, port), held in zip(self._binds, self._held, strict=True):
                 sockets = held
                 if _SPREADS:
                     sockets = [_reusing(each.family, each.getsockname()) for each in held]

@@ -19,20 +19,20 @@ from .processes import Bind, Processes
 
 
 class BoundFleet(Fleet, Protocol):
-    """Starts workers that serve at some addresses."""
+    """Starts workers that serve at the addresses that were opened."""
 
-    async def open(self) -> Sequence[str]:
-        """Take the addresses; host:port of each, in order.  Raises OSError."""
+    async def open(self, host: str, port: int) -> str:
+        """Take an address for all workers; host:port.  Raises OSError."""
 
 
-OpenFleet = Callable[[Sequence[Bind]], AbstractContextManager[BoundFleet]]
-"""A fleet for these addresses; what it holds is given back at the end of the block."""
+OpenFleet = Callable[[], AbstractContextManager[BoundFleet]]
+"""A fleet; what it holds is given back at the end of the block."""
 
 
 @contextmanager
-def open_processes(binds: Sequence[Bind]) -> Iterator[Processes]:
+def open_processes() -> Iterator[Processes]:
     """See :data:`OpenFleet`."""
-    made = Processes(binds)
+    made = Processes()
     try:
         yield made
     finally:
@@ -54,11 +54,13 @@ async def start_workers(
     addresses: Sequence[str]
 
     async def run(task_status: trio.TaskStatus[tuple[Front, Sequence[str]]]) -> None:
-        with open_fleet(binds) as fleet:
-            try:
-                addresses = await fleet.open()
-            except OSError as error:
-                raise bind_error(error, *binds[0], keys[0]) from None
+        with open_fleet() as fleet:
+            addresses = []
+            for key, bind in zip(keys, binds, strict=True):
+                try:
+                    addresses.append(await fleet.open(*bind))
+                except OSError as error:
+                    raise bind_error(error, *bind, key) from None
             front = Front(settings, environment, fleet, sources, rooms)
             async with trio.open_nursery() as inner:
                 await inner.start(front.run)

@@ -20,7 +20,7 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from .. import __version__
 from ..bus import wire
@@ -44,6 +44,7 @@ REPORT_S = 1.0
 _STALL_S = 10.0
 _MAX_BYTES = 64 * 2**20
 _FAREWELL_S = 1.0
+_LEAST_WAITING = 2**22
 _RETURN_MS = (500, 5_000)
 
 MakeEnvironment = Callable[[frames.Hello, Callable[[Any], None]], Environment]
@@ -189,7 +190,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     if (hello.version, hello.wire) != (__version__, wire.VERSION):
         problem = f"the program is {__version__} now, the service {hello.version}: restart it"
         raise _Refused(problem)
-    settings: Settings = pickle.loads(hello.settings)
+    settings = _share_of(pickle.loads(hello.settings))
     environment, pipe = worker.make_environment(hello, worker.pipe.put), worker.pipe
     bus = RemoteBus(
         history_rows=settings.kline.history_data_limit,
@@ -222,6 +223,13 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
             await app.wait_empty()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()
+
+
+def _share_of(settings: Settings) -> Settings:
+    """What bounds the memory of all clients together is divided."""
+    limits = settings.limits
+    share = max(_LEAST_WAITING, limits.waiting_bytes // settings.server.workers)
+    return evolve(settings, limits=evolve(limits, waiting_bytes=share))
 
 
 def _apply(parts: _Parts, settings: Settings) -> None:
