@@ -12,11 +12,9 @@ M = 60_000
 A = 1
 
 
-def item(
-    k: int, offset: int, *, epoch: int = 1, closed: bool = True, more: Flags | int = 0
-) -> Candle:
+def item(k: int, offset: int, *, epoch: int = 1, closed: bool = True, more: int = 0) -> Candle:
     flags = (Flags.CLOSED if closed else 0) | more
-    return Candle(A, epoch, offset, k * M, (k - 1) * M, int(flags), 1, 0.0, 0.0, b"")
+    return Candle(A, epoch, offset, k * M, (k - 1) * M, flags, 1, 0.0, 0.0, b"")
 
 
 def follower(closed: int | None = 0, offset: int = 1) -> Follower:

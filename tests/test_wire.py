@@ -92,7 +92,7 @@ def test_how_a_candle_stands_is_in_its_head(
     )
     assert isinstance(item, wire.Candle)
     assert (item.epoch, item.offset, item.open_ms, item.after_ms) == (3, 4, T0, T0 - 60_000)
-    flags = wire.Flags(item.flags)
+    flags = item.flags
     assert bool(flags & wire.Flags.CLOSED) is closed
     assert bool(flags & wire.Flags.REVISION) is revision
     assert bool(flags & wire.Flags.PROVISIONAL) is provisional
