@@ -39,6 +39,8 @@ class MemoryFleet:
     network: MemoryNetwork
     environment: Environment
     binds: list[Bind] = field(factory=list)
+    bare: bool = False
+    """Nobody is at the other end: the test is the worker, with ``theirs``."""
     refuses: int = 0
     """So many starts fail."""
     running: dict[int, Spawned] = field(factory=dict)
@@ -79,7 +81,8 @@ class MemoryFleet:
                 await trio.aclose_forcefully(theirs)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, name=f"worker {worker}")
+            if not self.bare:
+                nursery.start_soon(run, name=f"worker {worker}")
             yield spawned
             await trio.aclose_forcefully(ours)
             with trio.move_on_after(2):

@@ -194,7 +194,8 @@ class Front:
                 spawned.binds,
             )
         )
-        self.flush()
+        self.flush()  # what was opened before is in the snapshot
+        self._links[link.worker] = link
         link.pipe.put(frames.Feed(list(self._outgoing.aliases())))
         for stream in self._outgoing.streams:
             self.flush()
@@ -424,7 +425,6 @@ class Front:
                 stall_s=_START_S,  # it loads its program first
             )
             link = _Link(worker, spawned.pid, pipe)
-            self._links[worker] = link
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._introduce, link, spawned, name="snapshot")
@@ -453,7 +453,7 @@ class Front:
             task_status.started()
 
     def _forget(self, link: _Link) -> None:
-        del self._links[link.worker]
+        self._links.pop(link.worker, None)
         self._places.forget(link.worker)
         for gauge in (
             self._metrics.worker_memory,

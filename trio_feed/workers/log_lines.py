@@ -51,7 +51,7 @@ def say_again(event: bytes, worker: int) -> None:
     try:
         fields: dict[str, Any] = json.loads(event)
         name, level = str(fields.pop("event")), str(fields.pop("level"))
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         log.warning("worker.unreadable", worker=worker)
         return
     if level not in _LEVELS:
