@@ -169,7 +169,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_clients_resume_anywhe
             last, had = await last_of(one), one.candles(final=True)
             (trade, *_) = [m["data"] for m in reversed(one.messages) if m["type"] == "trade_data"]
             fleet.kill(1)
-            await trio.sleep(2)
+            await trio.sleep(20)  # some trades
             assert fleet.started == 3
             for worker in (1, 2):  # all workers keep the trades that one's clients wanted
                 async with client_of(stack, worker) as again:

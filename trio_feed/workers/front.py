@@ -199,7 +199,7 @@ class Front:
         link.pipe.put(frames.Feed(list(self._outgoing.aliases())))
         for stream in self._outgoing.streams:
             self.flush()
-            item = None if stream in link.opened else self._outgoing.snapshot(stream)
+            item = self._outgoing.snapshot(stream)
             if item is not None:
                 link.pipe.put(frames.Feed([item]))
                 link.opened.add(stream)
