@@ -101,6 +101,29 @@ async def test_it_serves_when_it_knows_all_streams(autojump_clock: trio.abc.Cloc
         assert made.network.listeners
 
 
+async def test_pages_that_the_parent_does_not_give(autojump_clock: trio.abc.Clock) -> None:
+    async with parent() as made:
+
+        async def never(_what: str, _body: bytes) -> bytes:
+            await trio.sleep_forever()
+            raise AssertionError("for ever")
+
+        async def place(what: str, body: bytes) -> bytes:
+            return b"" if what == "take" else await never(what, body)
+
+        made.pipe._answer = place
+        made.hello()
+        made.pipe.put(VIEW)
+        await trio.sleep(1)
+        for path in ("/metrics", "/api/v1/status"):
+            stream = await made.network.dial("push", 80)
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: push\r\n\r\n".encode())
+            with trio.fail_after(15):
+                said = await stream.receive_some()
+            assert said.startswith(b"HTTP/1.1 503 ")
+        assert not made.ended
+
+
 async def test_it_reports_each_second(autojump_clock: trio.abc.Clock) -> None:
     async with parent() as made:
         made.hello()

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..errors import StoreError
 from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
 from .edge.clients import ALIVE, Probes
@@ -30,6 +31,7 @@ from .edge.routes import (
     no_route,
     problem_response,
     refused,
+    unavailable,
 )
 from .edge.throttle import RequestLimits, Verdict
 from .edge.work import WorkGate, WorkLimits
@@ -48,7 +50,12 @@ log = structlog.get_logger()
 _SWEPT_AT_ONCE = 128
 _PROBE_KEPT_S = 0.25
 _OF_A_BODY = ("content-length", "content-type")
-_HANDLERS = {RequestError: refused, HTTPException: no_route, Exception: crashed}
+_HANDLERS = {
+    RequestError: refused,
+    StoreError: unavailable,
+    HTTPException: no_route,
+    Exception: crashed,
+}
 
 
 @define

@@ -58,7 +58,7 @@ class Listed(Protocol):
 
 
 class OperatorPages(Protocol):
-    """What the pages for operators say."""
+    """What the pages for operators say.  Both raise StoreError where that cannot be had now."""
 
     async def metrics(self) -> bytes:
         """The text of ``/metrics``."""
@@ -204,6 +204,11 @@ async def refused(_request: Request, error: Exception) -> Response:
     """The answer to a question that cannot be served."""
     assert isinstance(error, RequestError), "it is registered for no other"
     return problem_response(400, str(error), error.code)
+
+
+async def unavailable(_request: Request, error: Exception) -> Response:
+    """The answer where what a page is made of cannot be had now."""
+    return problem_response(503, str(error))
 
 
 async def crashed(_request: Request, _error: Exception) -> Response:
