@@ -28,7 +28,8 @@ from trio_feed.store import MemoryStore
 from trio_feed.validate import check
 from trio_feed.wiring import UpstreamView
 from trio_feed.workers import frames, questions
-from trio_feed.workers.front import Front, Sources
+from trio_feed.workers.front import Front
+from trio_feed.workers.link import Sources
 from trio_feed.workers.log_lines import say_again
 from trio_feed.workers.pipe import NoAnswer, Pipe, PipeLost
 from trio_feed.workers.places import Room

@@ -49,7 +49,8 @@ from .wiring import (
     urls,
     view_of,
 )
-from .workers.front import Front, Sources
+from .workers.front import Front
+from .workers.link import Sources
 from .workers.start import OpenFleet, open_processes, start_workers
 
 log = structlog.get_logger()
@@ -209,7 +210,7 @@ async def run(
                 front, address, dialects = await start_workers(
                     servers, settings, environment, sources, app.mounts, fleet
                 )
-                app.operators = ending.front = front
+                app.operators, ending.front = front.pages, front
             publish = app.context.access.feed.publish if front is None else front.publish
             edge.start_soon(journal.run, publish, name="journal writer")
             if front is None:

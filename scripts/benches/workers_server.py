@@ -22,7 +22,7 @@ from trio_feed.environment import real_environment
 from trio_feed.metrics import total
 from trio_feed.model import Channel, ChannelKey, Source, Trade
 from trio_feed.settings import load
-from trio_feed.workers.front import Front
+from trio_feed.workers.pages import AllPages
 
 from .processes import cpu_s, rss_kb
 from .servers_ours import _SETTINGS
@@ -38,27 +38,28 @@ class Publisher:
         self.keys = [ChannelKey("bench", f"S{n}USDT", Channel.TRADE) for n in range(STREAMS)]
         for key in self.keys:
             ready.bus.open(key)
-        self.front = ready.app.operators if isinstance(ready.app.operators, Front) else None
+        pages = ready.app.operators
+        self.pages = pages if isinstance(pages, AllPages) else None
 
     async def pids(self) -> list[int]:
-        if self.front is None:
+        if self.pages is None:
             return []
-        status = json.loads(await self.front.status())
+        status = json.loads(await self.pages.status())
         return [worker["pid"] for worker in status["workers"]]
 
     async def delivered(self) -> float:
-        if self.front is not None:
-            await self.front.metrics()
+        if self.pages is not None:
+            await self.pages.metrics()
         return total(self.ready.app.context.metrics.pushed)
 
     async def room(self) -> None:
         """Until nothing waits for the workers."""
         await trio.lowlevel.checkpoint()
-        if self.front is None:
+        if self.pages is None:
             while self.ready.app.context.hub.coalescer.busy:
                 await trio.lowlevel.checkpoint()
             return
-        while max(link.pipe.bytes_waiting for link in self.front._links.values()) > _AHEAD_BYTES:
+        while max(link.pipe.bytes_waiting for link in self.pages.links.values()) > _AHEAD_BYTES:
             await trio.sleep(0.0005)
 
     async def stream(self, seconds: float) -> dict[str, Any]:

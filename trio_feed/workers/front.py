@@ -13,31 +13,27 @@ An answer follows on the pipe everything that was published before it was given.
 """
 
 import pickle
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Never, Protocol
+from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define, field, frozen
 
 from .. import __version__
 from ..bus import wire
-from ..bus.base import Reader
 from ..bus.outgoing import Outgoing
 from ..environment import Environment
-from ..errors import StartError, StoreError
-from ..metrics import Metrics
-from ..model import Instrument, PrivateMessage
-from ..push.edge.routes import ServiceReport, with_list
+from ..errors import StartError
+from ..model import PrivateMessage
 from ..settings import Settings
-from ..store import Journal, KlineStore
 from ..supervise import Backoff
-from ..wiring import UpstreamView
-from . import frames, questions
+from . import frames
+from .answers import Answers
+from .link import Fleet, Link, Sources, Spawned
 from .log_lines import say_again
-from .pipe import NoAnswer, Pipe, PipeLost
+from .pages import AllPages
+from .pipe import Pipe, PipeLost
 from .places import Places, Room
 
 log = structlog.get_logger()
@@ -50,70 +46,11 @@ _SILENT_LOOKS = 6
 are counted, not seconds: a parent that was paused itself has heard nobody."""
 _START_S = 30.0
 _RESTART_MIN_S, _RESTART_MAX_S = 0.1, 30.0
-_PAGE_S = 2.0
 _SNAPSHOT_BYTES = 2**20
-
-Demand = Callable[[str, str], Awaitable[str]]
-"""Venue and symbol that a client wants and nobody feeds -> why not; empty: it will be fed."""
-
-
-class Spawned(Protocol):
-    """A worker that was started.  ``binds``: see :class:`.frames.Hello`."""
-
-    @property
-    def stream(self) -> trio.abc.Stream: ...
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def binds(self) -> list[tuple[str, int, list[int]]]: ...
-
-    async def ended(self) -> str:
-        """Wait until it is gone; how, for the log."""
-
-
-class Fleet(Protocol):
-    """Starts workers."""
-
-    def start(self, worker: int) -> AbstractAsyncContextManager[Spawned]:
-        """One worker; at the end of the block it is gone, however it felt about that."""
-
-
-@frozen
-class Sources:
-    """What the workers are fed and answered from."""
-
-    bus: Reader
-    store: KlineStore
-    journal: Journal
-    view: UpstreamView
-    venues: Callable[[], Sequence[str]]
-    metrics: Metrics
-    demand: Demand | None = None
-
-
-@define(eq=False)
-class _Link:
-    """One worker of now.  ``opened``: its streams, until it knows all (``whole``)."""
-
-    worker: int
-    pid: int
-    pipe: Pipe
-    opened: set[int] = field(factory=set)
-    whole: bool = False
-    ready: trio.Event = field(factory=trio.Event)
-    problem: str = ""
-    silent: int = 0
-    gauges: tuple[float, float, float, float, float] = (0.0,) * 5
-    memory_bytes: float = 0.0
-    cpu_s: float = 0.0
-    listings: dict[str, Sequence[Instrument]] = field(factory=dict)
-    """As it was told last."""
 
 
 class Front:
-    """All workers.  :meth:`run` it as a task; it is :class:`.OperatorPages` as well."""
+    """All workers.  :meth:`run` it as a task; ``pages`` are the operators' over all of them."""
 
     def __init__(
         self,
@@ -126,7 +63,7 @@ class Front:
         self._settings, self._environment, self._fleet = settings, environment, fleet
         self._sources, self._metrics = sources, sources.metrics
         self._places = Places(dict(rooms))
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, Link] = {}
         self._batch: list[wire.Item] = []
         self._news = trio.Event()
         self._left = trio.Event()
@@ -134,17 +71,15 @@ class Front:
         self._failure = ""
         self._outgoing = Outgoing(self._put)
         sources.bus.listen(self._outgoing)
-        self._metrics.waiting_bytes.set_function(lambda: self._sum(4))
+        self.pages = AllPages(self._links, sources)
+        self._answers = Answers(sources, self._places, self.pages)
 
     def __repr__(self) -> str:
         return f"<Front {len(self._links)} workers, {self.clients} clients>"
 
     @property
     def clients(self) -> int:
-        return int(self._sum(0))
-
-    def _sum(self, gauge: int) -> float:
-        return sum(link.gauges[gauge] for link in self._links.values())
+        return int(self.pages.sum(0))
 
     # What is published
 
@@ -179,7 +114,7 @@ class Front:
             self._news = trio.Event()
             self.flush()
 
-    async def _introduce(self, link: _Link, spawned: Spawned) -> None:
+    async def _introduce(self, link: Link, spawned: Spawned) -> None:
         """Tell a worker everything, stream by stream; news of those that it knows go on."""
         sources = self._sources
         link.pipe.put(
@@ -212,7 +147,7 @@ class Front:
 
     # What workers say
 
-    def _handle(self, link: _Link, frame: Any) -> None:
+    def _handle(self, link: Link, frame: Any) -> None:
         link.silent = 0
         match frame:
             case frames.Ready():
@@ -221,7 +156,7 @@ class Front:
             case frames.Failed(problem):
                 link.problem = problem
             case frames.Report():
-                self._take_report(link, frame)
+                self.pages.note(link, frame)
             case frames.Keep(stream):
                 self._outgoing.keep(stream)
             case frames.Left(key, group):
@@ -231,108 +166,10 @@ class Front:
             case frames.Line(event):
                 say_again(event, link.worker)
 
-    def _take_report(self, link: _Link, report: frames.Report) -> None:
-        link.gauges = report.gauges
-        link.memory_bytes, link.cpu_s = report.memory_bytes, report.cpu_s
-        metrics, name = self._metrics, str(link.worker)
-        metrics.absorb(report.counts)
-        metrics.worker_memory.labels(name).set(report.memory_bytes)
-        metrics.worker_cpu.labels(name).set(report.cpu_s)
-        metrics.worker_clients.labels(name).set(report.gauges[0])
-        self._sum_up()
-
-    def _sum_up(self) -> None:
-        metrics = self._metrics
-        metrics.clients.set(self._sum(0))
-        metrics.subscriptions.set(self._sum(1))
-        metrics.queued_bytes.set(self._sum(2))
-        most = (link.gauges[3] for link in self._links.values())
-        metrics.most_queued_bytes.set(max(most, default=0.0))
-        metrics.workers.set(sum(link.ready.is_set() for link in self._links.values()))
-
-    async def _answer(self, link: _Link, what: str, body: bytes) -> bytes:
-        answer = await self._answer_of(link, what, body)
+    async def _answer(self, link: Link, what: str, body: bytes) -> bytes:
+        answer = await self._answers.of(link, what, body)
         self.flush()
         return answer
-
-    async def _answer_of(self, link: _Link, what: str, body: bytes) -> bytes:
-        store, journal = self._sources.store, self._sources.journal
-        match what:
-            case questions.HISTORY:
-                asked = questions.history_of(body)
-                rows = await store.history(
-                    asked.series, limit=asked.limit, start_ms=asked.start_ms, end_ms=asked.end_ms
-                )
-                return questions.write_candles(rows)
-            case questions.AFTER:
-                asked = questions.after_of(body)
-                found = await store.after(
-                    asked.series,
-                    asked.epoch,
-                    asked.offset,
-                    closed_ms=asked.closed_ms,
-                    limit=asked.limit,
-                )
-                return questions.write_messages(found)
-            case questions.APPEND:
-                return questions.encode(await journal.append(questions.settlements_of(body)))
-            case questions.HEAD:
-                return questions.encode(await journal.head(questions.user_of(body)))
-            case questions.READ:
-                return questions.encode(await journal.read(*questions.page_of(body)))
-            case questions.TAKE:
-                return self._places.take(link.worker, *questions.place_of(body)).encode()
-            case questions.METRICS:
-                return await self.metrics()
-            case questions.STATUS:
-                return (await self.status()).encode()
-            case questions.DEMAND:
-                venue, symbol = questions.place_of(body)
-                if self._sources.demand is None:
-                    return b"symbols are not fed on demand"
-                return (await self._sources.demand(venue, symbol)).encode()
-        raise StoreError(f"{what}: no such question")
-
-    # The operators' pages, over all workers
-
-    async def metrics(self) -> bytes:
-        """See :class:`.OperatorPages`.  A worker that does not answer counts as it last did."""
-        await self._ask_all(questions.REPORT)
-        return self._metrics.exposition()
-
-    async def status(self) -> str:
-        """See :class:`.OperatorPages`."""
-        found = await self._ask_all(questions.CLIENTS)
-        entries = [text for body in found.values() for text in questions.texts_of(body)]
-        report: ServiceReport = self._sources.view.report
-        workers = [
-            {
-                "worker": link.worker,
-                "pid": link.pid,
-                "clients": int(link.gauges[0]),
-                "subscriptions": int(link.gauges[1]),
-                "memory_bytes": int(link.memory_bytes),
-                "cpu_s": round(link.cpu_s, 2),
-                "ready": link.ready.is_set(),
-            }
-            for _, link in sorted(self._links.items())
-        ]
-        return with_list({**report.status(), "workers": workers}, "clients", entries)
-
-    async def _ask_all(self, what: str) -> dict[int, bytes]:
-        found: dict[int, bytes] = {}
-
-        async def ask(link: _Link) -> None:
-            try:
-                found[link.worker] = await link.pipe.ask(what, b"", _PAGE_S)
-            except NoAnswer as error:
-                log.warning("worker.no_answer", worker=link.worker, what=what, problem=str(error))
-
-        async with trio.open_nursery() as nursery:
-            for link in self._links.values():
-                if link.ready.is_set():
-                    nursery.start_soon(ask, link)
-        return {worker: found[worker] for worker in sorted(found)}
 
     # How the feeds stand
 
@@ -345,7 +182,7 @@ class Front:
             {venue: list(view.listing(venue)) for venue in venues},
         )
 
-    def _tell_view(self, link: _Link, view: frames.View) -> None:
+    def _tell_view(self, link: Link, view: frames.View) -> None:
         changed = {
             venue: listed
             for venue, listed in view.listings.items()
@@ -411,7 +248,7 @@ class Front:
     ) -> tuple[str, str, bool]:
         """Returns why it ended, that in one word, and whether it has served."""
         async with self._fleet.start(worker) as spawned:
-            link: _Link
+            link: Link
 
             async def answer(what: str, body: bytes) -> bytes:
                 return await self._answer(link, what, body)
@@ -424,7 +261,7 @@ class Front:
                 max_bytes=_MAX_BYTES,
                 stall_s=_START_S,  # it loads its program first
             )
-            link = _Link(worker, spawned.pid, pipe)
+            link = Link(worker, spawned.pid, pipe)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._introduce, link, spawned, name="snapshot")
@@ -441,27 +278,21 @@ class Front:
                     problem = link.problem or await spawned.ended()
         return problem, pipe.reason, link.ready.is_set()
 
-    async def _await_ready(self, link: _Link, task_status: trio.TaskStatus[None] | None) -> None:
+    async def _await_ready(self, link: Link, task_status: trio.TaskStatus[None] | None) -> None:
         with trio.move_on_after(_START_S) as deadline:
             await link.ready.wait()
         if deadline.cancelled_caught:
             link.pipe.give_up(f"it did not serve within {_START_S:g} s", "silent")
             return
         log.info("worker.ready", worker=link.worker, pid=link.pid)
-        self._sum_up()
+        self.pages.sum_up()
         if task_status is not None:
             task_status.started()
 
-    def _forget(self, link: _Link) -> None:
+    def _forget(self, link: Link) -> None:
         self._links.pop(link.worker, None)
         self._places.forget(link.worker)
-        for gauge in (
-            self._metrics.worker_memory,
-            self._metrics.worker_cpu,
-            self._metrics.worker_clients,
-        ):
-            gauge.labels(str(link.worker)).set(0)
-        self._sum_up()
+        self.pages.forget(link)
         self._left.set()
 
     def apply(self, settings: Settings) -> None:

@@ -31,7 +31,7 @@ Bind = tuple[str, int]
 
 @frozen
 class Process:
-    """See :class:`.front.Spawned`."""
+    """See :class:`.link.Spawned`."""
 
     stream: trio.SocketStream
     pid: int
@@ -47,7 +47,7 @@ class Process:
 
 @define(eq=False)
 class Processes:
-    """The :class:`.front.Fleet` of a service.  :meth:`open` each address, then start workers;
+    """The :class:`.link.Fleet` of a service.  :meth:`open` each address, then start workers;
     :meth:`close` at the end."""
 
     _binds: list[Bind] = field(factory=list)
@@ -76,7 +76,7 @@ class Processes:
 
     @asynccontextmanager
     async def start(self, worker: int) -> AsyncIterator[Process]:
-        """See :class:`.front.Fleet`."""
+        """See :class:`.link.Fleet`."""
         ours, theirs = socket.socketpair()
         with ExitStack() as inherited:
             inherited.enter_context(theirs)

@@ -13,7 +13,8 @@ from ..settings import Settings
 from ..settings.dialects import DialectSettings
 from ..supervise import root_cause
 from ..wiring import bind_error
-from .front import Fleet, Front, Sources
+from .front import Front
+from .link import Fleet, Sources
 from .places import Room
 from .processes import Bind, Processes
 
