@@ -29,6 +29,7 @@ BENCHES = (
     "startup",
     "growth",
     "private",
+    "workers",
 )
 """Each is a module of :mod:`scripts.benches` with ``run(quick) -> Result``."""
 

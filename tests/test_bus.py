@@ -38,6 +38,9 @@ class Node:
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         self.heard.append(status)
 
+    def described(self, stream: Stream) -> None:
+        self.heard.append(("described", stream.stream_key))
+
 
 def made(**more: int) -> tuple[LocalBus, Node]:
     bus, node = LocalBus(epoch=7, now_ms=lambda: 5.0, **LIMITS | more), Node()
@@ -76,7 +79,7 @@ def test_a_subject_that_comes_back_goes_on_counting() -> None:
     bus.close(SERIES)
     with pytest.raises(KeyError):
         bus.publish(candle(1))
-    bus.publish_ephemeral(candle(1))
+    bus.publish(candle(1), ephemeral=True)
     bus.open(SERIES, [kline(T0)], T0)
     assert node.streams[SERIES].offset == 1
     assert node.streams[SERIES].upstream.state == "never_connected"
@@ -175,8 +178,8 @@ def test_what_was_fetched_says_nothing_about_the_stream(source: Source, state: s
 
 def test_what_is_shown_only_says_nothing_either() -> None:
     bus, node = made()
-    bus.publish_ephemeral(candle(0))
-    bus.publish_ephemeral(status(StreamState.STALE))
+    bus.publish(candle(0), ephemeral=True)
+    bus.publish(status(StreamState.STALE), ephemeral=True)
     stream = node.streams[SERIES]
     assert node.heard == [("opened", SERIES), ("ephemeral", 0)]
     assert (stream.offset, list(stream.recent), stream.upstream.state, stream.status) == (

@@ -272,7 +272,9 @@ async def test_what_is_only_shown_leaves_no_trace(autojump_clock: trio.abc.Clock
         await trio.testing.wait_all_tasks_blocked()
         node.publish(0, closed=False)
         for _ in range(2):
-            node.bus.publish_ephemeral(CandleNews(SERIES, kline(T0, closed=False), 1, float(T0)))
+            node.bus.publish(
+                CandleNews(SERIES, kline(T0, closed=False), 1, float(T0)), ephemeral=True
+            )
         node.publish(0)
         client.reading.set()
         await trio.testing.wait_all_tasks_blocked()

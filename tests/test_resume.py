@@ -207,17 +207,38 @@ async def test_across_a_restart(autojump_clock: trio.abc.Clock) -> None:
 async def test_what_is_not_known_begins_afresh(
     since: tuple[int, int], autojump_clock: trio.abc.Clock
 ) -> None:
-    """A number of the future, of a later start, of an epoch that nobody remembers."""
-    node = Node()
+    """A number of the future, of a later start, of an epoch that nobody remembers.  One that is
+    ahead is waited for: it may come from another node."""
+    node, ahead = Node(), since > (1, 2)
     async with connected(node) as client:
         node.publish(0)
         node.publish(1, closed=False)
         told = await client.resume(*since)
+        if ahead:
+            assert not told
+            await trio.sleep(0.9)
+            assert not client.take()
+            await trio.sleep(0.2)
+            told = client.take()
         kinds = [m["type"] for m in told]
         assert kinds == ["history_data", "subscription_confirmed", "kline_data"]
         assert recovered(told) is False
         assert told[1]["data"]["offset"] == 2
         assert count(node, "fresh") == 1
+
+
+async def test_a_node_that_is_behind_its_client_catches_up(autojump_clock: trio.abc.Clock) -> None:
+    node = Node()
+    async with connected(node) as client:
+        await kept(node, client)
+        node.publish(0)
+        assert not await client.resume(1, 2)
+        node.publish(1)
+        await trio.sleep(0.02)
+        told = client.take()
+        assert (recovered(told), numbers(told)) == (True, [])
+        node.publish(2)
+        assert numbers(client.take()) == [(3, 0)]
 
 
 async def test_too_much_begins_afresh(autojump_clock: trio.abc.Clock) -> None:

@@ -99,8 +99,9 @@ class _Shown:
 
     def deepen(self, series: Series, first_ms: int) -> None: ...
 
-    def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
-        self._bus.publish_ephemeral(news)
+    def publish(
+        self, news: News, *, ephemeral: bool = False
+    ) -> KlineMessage | ChannelMessage | None:
+        if not ephemeral:
+            self._bus.publish(news, ephemeral=True)
         return None
-
-    def publish_ephemeral(self, news: News) -> None: ...

@@ -49,11 +49,17 @@ from .wiring import (
     start_simulator,
     sweep,
     urls,
+    view_of,
 )
+from .workers.front import Front
+from .workers.link import Sources
+from .workers.start import OpenFleet, open_processes, start_workers
 
 log = structlog.get_logger()
 
 _FAREWELL_S = 1.0
+_DRAIN_S = 3.0
+"""Workers say goodbye to their clients and end within it, or are ended."""
 _CLIENT_RETURN_MS = (500, 5_000)
 """Clients are asked to come back after a time between these two, so that not all come at once."""
 StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
@@ -94,6 +100,7 @@ class _Ending:
     timeout_s: float
     draining: trio.Event = field(factory=trio.Event)
     app: PushApp | None = None
+    front: Front | None = None
 
     async def say_goodbye(self) -> None:
         """Ask the clients to come back, and wait for a moment until they have gone."""
@@ -102,6 +109,9 @@ class _Ending:
             self.app.disconnect_all(partial(self.environment.random.randint, *_CLIENT_RETURN_MS))
             with trio.move_on_after(_FAREWELL_S):
                 await self.app.wait_empty()
+        if self.front is not None:
+            with trio.move_on_after(min(_DRAIN_S, self.timeout_s / 2)):
+                await self.front.drain()
 
     @asynccontextmanager
     async def in_order(self, servers: trio.CancelScope) -> AsyncIterator[None]:
@@ -136,6 +146,7 @@ async def run(
     reload: Callable[[], Settings] | None = None,
     start_exchange: StartExchange = start_simulator,
     exporters: Exporters | None = None,
+    fleet: OpenFleet = open_processes,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
@@ -143,7 +154,8 @@ async def run(
     ``environ`` is where proxy variables are read, if at all.
     ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
     ``start_exchange`` starts the simulated exchange, where the settings want one; ``exporters``
-    take spans and metrics in the place of those of the settings."""
+    take spans and metrics in the place of those of the settings; ``fleet`` starts the workers,
+    where the settings want any."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -193,19 +205,29 @@ async def run(
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
-            made = settings, environment, store, journal, hub, venues, demands, monitor, metrics
-            app = make_app(*made)
-            edge.start_soon(journal.run, app.context.access.feed.publish, name="journal writer")
-            if journal.shared:
-                edge.start_soon(app.context.access.feed.follow, name="journal follower")
+            view = view_of(settings, store, venues, monitor, demands)
+            app = make_app(settings, environment, store, journal, hub, view, metrics)
+            demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
-            address = await start_server(servers, *serving)
-            dialects = await start_dialects(servers, *serving)
+            front = None
+            if settings.server.workers > 1:
+                sources = Sources(bus, store, journal, view, lambda: venues.names, metrics)
+                front, address, dialects = await start_workers(
+                    servers, settings, environment, sources, app.mounts, fleet
+                )
+                app.operators, ending.front = front.pages, front
+            publish = app.context.access.feed.publish if front is None else front.publish
+            edge.start_soon(journal.run, publish, name="journal writer")
+            if journal.shared:
+                edge.start_soon(app.context.access.feed.follow, name="journal follower")
+            if front is None:
+                address = await start_server(servers, *serving)
+                dialects = await start_dialects(servers, *serving)
+                edge.start_soon(sweep, app, settings, name="client sweeper")
+                unused_s = settings.websocket.unused_timeout_s
+                edge.start_soon(app.close_unused, unused_s, name="unused clients")
             admin = await start_admin(servers, app, settings, environment) or address
-            edge.start_soon(sweep, app, settings, name="client sweeper")
-            unused_s = settings.websocket.unused_timeout_s
-            edge.start_soon(app.close_unused, unused_s, name="unused clients")
             edge.start_soon(
                 run_clock_monitor,
                 monitor,
@@ -218,7 +240,7 @@ async def run(
             feeds.start_soon(venues.run, name="venues")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
-            await feeds.start(_reload_on_signal, venues, app, certificate, reload, manager)
+            await feeds.start(_reload_on_signal, venues, app, front, certificate, reload, manager)
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
             }
@@ -248,6 +270,7 @@ async def _end_on_signal(
 async def _reload_on_signal(
     venues: Feeds,
     app: PushApp,
+    front: Front | None,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
     manager: Manager,
@@ -271,6 +294,8 @@ async def _reload_on_signal(
                 log.error("settings.refused", problem=str(error))
             else:
                 certificate.replace(context)
+                if front is not None:
+                    front.apply(settings)
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
                 await venues.apply(settings)

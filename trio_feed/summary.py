@@ -55,7 +55,7 @@ def numbers(feeds: Sequence[VenueFeed], app: PushApp) -> Numbers:
         broadcast_s=broadcast.sum_s,
         live=sum(str(state) in _LIVE for state in states),
         streams=len(states),
-        clients=len(app.sessions),
+        clients=int(total(metrics.clients)),
         subscriptions=int(total(metrics.subscriptions)),
         proxies_up=sum(proxy.up for proxy in proxies),
         proxies=len(proxies),

@@ -1,10 +1,11 @@
 """What can be wrong with settings beyond their form, and what a simulator brings along to them."""
 
 import re
+import socket
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from attrs import evolve
+from attrs import evolve, fields
 
 from .core.channels import kinds_of
 from .errors import SettingsError
@@ -14,6 +15,7 @@ from .net.urls import RestUrl, WebSocketUrl
 from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ConnectionSettings, ExchangeSettings, Settings
+from .settings.dialects import DialectsSettings
 from .settings.exchanges import FROM_TRADES, ON_DEMAND
 from .store import NO_LIBRARY
 from .venues import NAMES, Venue, make_venue
@@ -56,6 +58,28 @@ def check(settings: Settings) -> None:
     ):
         if url and find_spec("psycopg") is None:
             raise SettingsError(key, NO_LIBRARY)
+    if settings.server.workers > 1 and not hasattr(socket, "AF_UNIX"):
+        problem = "more than one needs Unix sockets, which this system has not"
+        raise SettingsError("server.workers", problem)
+    if settings.server.workers > 1:
+        _check_alone(settings)
+
+
+def _check_alone(settings: Settings) -> None:
+    """What only a service of one process does, so far."""
+    alone = {
+        f"exchanges.{name}.symbols": "symbols on demand"
+        for name, exchange in settings.exchanges.items()
+        if exchange.enabled and exchange.on_demand
+    }
+    for field in fields(DialectsSettings):
+        own = getattr(settings.dialects, field.name)
+        if own.enabled and own.passthrough:
+            alone[f"dialects.{field.name}.passthrough"] = "pass-through"
+    if settings.journal_url:
+        alone["settlement.url"] = "a journal that other services write too"
+    for key, what in alone.items():
+        raise SettingsError("server.workers", f"more than one do not go with {what} ({key}) yet")
 
 
 def of_venue(error: SettingsError) -> SettingsError:

@@ -9,13 +9,15 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import evolve
+from attrs import evolve, frozen
 
 from . import __version__
+from .bus.base import Reader
 from .bus.local import LocalBus
 from .core.clock_monitor import ClockMonitor
 from .demands import Demands
-from .dialects.market import MarketData
+from .dialects.market import Listing, MarketData
+from .dialects.outside import Outside
 from .dialects.passing import Passing
 from .dialects.table import DIALECTS
 from .environment import Environment
@@ -24,7 +26,8 @@ from .feeds import Feeds
 from .metrics import Metrics
 from .outside import VenueOutside
 from .push.app import PushApp
-from .push.demand import Desk
+from .push.demand import Demand, Desk
+from .push.edge.clients import Places
 from .push.edge.configuration import (
     RESERVED_FILES,
     admin_limits,
@@ -53,15 +56,36 @@ from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
 from .settings.dialects import DialectSettings
-from .store import MEMORY, Journal, KlineStore, StoreStatistics
+from .store import MEMORY, CandleReader, EventJournal, Journal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
+
+MakePlaces = Callable[[str], Places | None]
+"""By the setting of a port: places for clients that other processes give away as well."""
+
+
+def _only_here(_key: str) -> None:
+    """This process is the only one."""
+
 
 _OF_THE_HOST = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _UNSWEPT_S = 30.0
 """The server's own limit for a silent client stands so far behind the sweep's."""
 _BURST = 32
 """Trades of a minute's outage come back within moments: 8 MiB at most by default."""
+
+
+@frozen
+class UpstreamView:
+    """What the push side knows of the feeds: the status page and the probes, why a venue's data is
+    not fresh (empty: it is), and a venue's instruments.  ``demand``: who feeds symbols on demand;
+    ``outside``: a venue's exchange, for what passes through.  Workers have neither yet."""
+
+    report: ServiceReport
+    why_not: Callable[[str], str]
+    listing: Callable[[str], Listing]
+    demand: Demand | None = None
+    outside: Callable[[str], Outside] | None = None
 
 
 def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalBus:
@@ -82,7 +106,7 @@ def _default_venue(settings: Settings) -> str:
     return settings.service.default_venue or enabled[0]
 
 
-def make_hub(bus: LocalBus, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
+def make_hub(bus: Reader, settings: Settings, environment: Environment, metrics: Metrics) -> Hub:
     return Hub(
         bus,
         default_venue=_default_venue(settings),
@@ -103,17 +127,49 @@ def journal_path(settings: Settings) -> str:
 def make_app(
     settings: Settings,
     environment: Environment,
-    store: KlineStore,
-    journal: Journal,
+    store: CandleReader,
+    journal: EventJournal,
     hub: Hub,
-    feeds: Feeds,
-    demands: Demands,
-    monitor: ClockMonitor,
+    upstream: UpstreamView,
     metrics: Metrics,
 ) -> PushApp:
+    """The push side, from what answers questions and what is known of the feeds."""
     kline = settings.kline
+    others = journal if isinstance(journal, Journal) and journal.shared else None
+    auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics, others)
+    limits = SessionLimits(
+        max_subscriptions=kline.max_subscriptions_per_client,
+        history_rows=kline.history_data_limit,
+        max_queued=kline.broadcast_buffer_size,
+        max_queued_bytes=settings.websocket.queue_bytes,
+        burst=_BURST,
+    )
+    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    waiting = WaitingBytes(settings.limits.waiting_bytes)
+    metrics.waiting_bytes.set_function(lambda: waiting.total)
+    work = WorkGate(work_limits(settings.limits), metrics)
+    now_ms = environment.now_ms
+    desk = Desk(upstream.demand, now_ms)
+    context = SessionContext(
+        hub, store, limits, now_ms, metrics, access, work, upstream.why_not, desk
+    )
+    return PushApp(
+        context,
+        upstream.report,
+        request_limits(settings.websocket),
+        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
+        klines=kline.enable_kline_service,
+        mounts=_mounts(settings, context, upstream),
+        waiting=waiting,
+        origins=settings.server.allowed_origins,
+    )
+
+
+def view_of(
+    settings: Settings, store: KlineStore, feeds: Feeds, monitor: ClockMonitor, demands: Demands
+) -> UpstreamView:
+    """The feeds of this process."""
     fresh_s, clock_s = settings.service.ready_after_s, settings.service.clock_error_max_s
-    auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics)
 
     def status() -> dict[str, Any]:
         return {
@@ -138,34 +194,18 @@ def make_app(
             return monitor.explain()
         return next((why for feed in feeds.running if (why := feed.not_ready(fresh_s))), "")
 
-    limits = SessionLimits(
-        max_subscriptions=kline.max_subscriptions_per_client,
-        history_rows=kline.history_data_limit,
-        max_queued=kline.broadcast_buffer_size,
-        max_queued_bytes=settings.websocket.queue_bytes,
-        burst=_BURST,
-    )
-    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
-    waiting = WaitingBytes(settings.limits.waiting_bytes)
-    metrics.waiting_bytes.set_function(lambda: waiting.total)
-    work = WorkGate(work_limits(settings.limits), metrics)
-    demands.watch(hub.wanted)
-    now_ms = environment.now_ms
-    desk = Desk(demands, now_ms)
-    context = SessionContext(hub, store, limits, now_ms, metrics, access, work, why_not, desk)
-    return PushApp(
-        context,
+    return UpstreamView(
         ServiceReport(status, not_ready, monitor.explain),
-        request_limits(settings.websocket),
-        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
-        klines=kline.enable_kline_service,
-        mounts=_mounts(settings, context, feeds),
-        waiting=waiting,
-        origins=settings.server.allowed_origins,
+        why_not,
+        feeds.listing,
+        demands,
+        lambda venue: VenueOutside(partial(feeds.feed, venue), _is_simulated(settings, venue)),
     )
 
 
-def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[str, Mount]:
+def _mounts(
+    settings: Settings, context: SessionContext, upstream: UpstreamView
+) -> dict[str, Mount]:
     """Of the dialects whose venue is fed, by name."""
     made = {}
     for name, dialect in DIALECTS.items():
@@ -174,10 +214,10 @@ def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[s
             MarketData(
                 venue,
                 context,
-                feeds.listing,
+                upstream.listing,
                 _is_simulated(settings, venue),
                 own.simulated_ok,
-                _passing(settings, context, feeds, venue, own),
+                _passing(context, upstream, venue, own),
             )
             for venue, exchange in settings.exchanges.items()
             if exchange.enabled and dialect.venue in ("", venue)
@@ -188,11 +228,11 @@ def _mounts(settings: Settings, context: SessionContext, feeds: Feeds) -> dict[s
 
 
 def _passing(
-    settings: Settings, context: SessionContext, feeds: Feeds, venue: str, own: DialectSettings
+    context: SessionContext, upstream: UpstreamView, venue: str, own: DialectSettings
 ) -> Passing | None:
-    if not own.passthrough:
+    if not own.passthrough or upstream.outside is None:
         return None
-    outside = VenueOutside(partial(feeds.feed, venue), _is_simulated(settings, venue))
+    outside = upstream.outside(venue)
     return Passing(venue, own.passed_on(), outside, context, own.websocket_api_url)
 
 
@@ -245,10 +285,13 @@ async def start_server(
     environment: Environment,
     draining: trio.Event,
     certificate: Certificate,
+    places: MakePlaces = _only_here,
 ) -> str:
     """Bind and serve; returns host:port.  Raises StartError where the port is taken."""
     whole, key = app.whole(with_admin=not settings.server.admin_host), "server.port"
-    return await _serve(nursery, app, whole, settings, environment, draining, certificate, key)
+    return await _serve(
+        nursery, app, whole, settings, environment, draining, certificate, key, places
+    )
 
 
 async def _serve(
@@ -260,6 +303,7 @@ async def _serve(
     draining: trio.Event,
     certificate: Certificate,
     key: str,
+    places: MakePlaces,
 ) -> str:
     server = settings.server
     listeners = await _bind(environment, server.host, server.port, key)
@@ -279,6 +323,7 @@ async def _serve(
         stop_accepting=draining,
         waiting=app.waiting,
         probes=app.probes(),
+        places=places(key),
     )
     await nursery.start(start, name=f"push server {key}")
     return bound_address(listeners[0])
@@ -308,6 +353,7 @@ async def start_dialects(
     environment: Environment,
     draining: trio.Event,
     certificate: Certificate,
+    places: MakePlaces = _only_here,
 ) -> dict[str, str]:
     """The dialects that have a bind of their own; returns host:port by name.  They have the limits
     of the clients' port, each for itself."""
@@ -319,7 +365,15 @@ async def start_dialects(
             alone = evolve(settings, server=server)
             key = f"dialects.{name}.port"
             bound[name] = await _serve(
-                nursery, app, app.alone(mount), alone, environment, draining, certificate, key
+                nursery,
+                app,
+                app.alone(mount),
+                alone,
+                environment,
+                draining,
+                certificate,
+                key,
+                places,
             )
     return bound
 
@@ -359,12 +413,17 @@ async def _bind(
     try:
         return await environment.listen(host, port)
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
-            key = key.removesuffix("port") + "host"
-        hint = ""
-        if error.errno == errno.EADDRINUSE:
-            hint = f"; is it running already?  Another port: --set {key}={port + 1}"
-        raise StartError(f"{key}: cannot listen on {host}:{port}: {error}{hint}") from None
+        raise bind_error(error, host, port, key) from None
+
+
+def bind_error(error: OSError, host: str, port: int, key: str) -> StartError:
+    """Why the service cannot listen there; ``key`` is the setting of the port."""
+    if isinstance(error, socket.gaierror) or error.errno in _OF_THE_HOST:
+        key = key.removesuffix("port") + "host"
+    hint = ""
+    if error.errno == errno.EADDRINUSE:
+        hint = f"; is it running already?  Another port: --set {key}={port + 1}"
+    return StartError(f"{key}: cannot listen on {host}:{port}: {error}{hint}")
 
 
 async def sweep(app: PushApp, settings: Settings) -> Never:

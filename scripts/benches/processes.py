@@ -53,7 +53,7 @@ class Child:
     """A module of this folder as a process, pinned to ``core``: a job (JSON) on its command line,
     then a line of JSON for each line that it is sent.  RuntimeError: it has ended instead."""
 
-    def __init__(self, module: str, job: Any, core: int, **environ: str) -> None:
+    def __init__(self, module: str, job: Any, core: int | str, **environ: str) -> None:
         # A pipe that nobody reads would fill.
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in end()
         command = [sys.executable, "-m", f"scripts.benches.{module}", json.dumps(job)]
@@ -94,7 +94,7 @@ class Child:
 
 
 @contextmanager
-def child(module: str, job: Any, core: int, **environ: str) -> Iterator[Child]:
+def child(module: str, job: Any, core: int | str, **environ: str) -> Iterator[Child]:
     """A :class:`Child`, ended with the block."""
     made = Child(module, job, core, **environ)
     try:

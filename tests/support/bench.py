@@ -63,10 +63,15 @@ class Bus:
 
     def set_waiting(self, venue: str, symbol: str, problem: str) -> None: ...
 
-    def publish(self, news: News) -> KlineMessage | ChannelMessage | None:
+    def publish(
+        self, news: News, *, ephemeral: bool = False
+    ) -> KlineMessage | ChannelMessage | None:
         if isinstance(news, TradeNews):
             for one in news.trades:
                 self.publish(ChannelNews(news.key, one, news.source, news.received_ms))
+            return None
+        if ephemeral:
+            self.ephemeral.append(news)
             return None
         self.published.append(news)
         number = len(self.published)
@@ -79,9 +84,6 @@ class Bus:
             case ChannelNews():
                 return ChannelMessage(news.key, news.data, news.source, 7, number, news.received_ms)
         return None
-
-    def publish_ephemeral(self, news: News) -> None:
-        self.ephemeral.append(news)
 
     def deepen(self, series: Series, first_ms: int) -> None:
         self.first_ms[series] = first_ms

@@ -4,21 +4,33 @@ Only the bus gives epoch and offset.  It keeps, per stream key, the last message
 closed candles; who subscribed to what is the business of each node's hub, its :class:`Listener`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from attrs import define, frozen
 
 from ..core.effects import News
-from ..model import ChannelMessage, Kline, KlineMessage, Series, StatusMessage, StreamKey
+from ..model import (
+    ChannelMessage,
+    Kline,
+    KlineMessage,
+    Series,
+    StatusMessage,
+    StreamKey,
+    StreamState,
+)
 
 Numbered = KlineMessage | ChannelMessage
+_NOTHING_CAME = "nothing has come from its source yet"
 
 
 class Publisher(Protocol):
-    """The side of the drivers.  Synchronous; nothing waits.
+    """The side of the drivers, in six calls.  Synchronous; nothing waits.
 
-    ``publish`` raises KeyError for a stream key that is not open.
+    ``open``, ``close`` and ``alias``: what there is.  ``deepen`` and ``set_waiting``: what a new
+    subscriber is told of it that no message says, how far its history reaches and why nothing
+    comes; both ignore what is not open, since answers of the exchange outlive a symbol.
+    ``publish``: what is new.
     """
 
     def open(
@@ -46,17 +58,16 @@ class Publisher(Protocol):
     def deepen(self, series: Series, first_ms: int) -> None:
         """The store has older candles of the series now, from this open time on."""
 
-    def publish(self, news: News) -> Numbered | None:
+    def publish(self, news: News, *, ephemeral: bool = False) -> Numbered | None:
         """Number it, keep it, hand it out.  Returns the numbered message, of which a closed candle
-        has to be stored in the same synchronous step.
+        has to be stored in the same synchronous step.  Raises KeyError for a stream key that is
+        not open.
 
         None for what is not to be stored: a status (the last one is remembered), a provisional
-        candle, and trades, each of which has a number.
+        candle, trades, each of which has a number, and what is ``ephemeral``: handed out without a
+        trace, in no history; a status goes nowhere then, nor do trades, nor does news of a stream
+        key that is not open.
         """
-
-    def publish_ephemeral(self, news: News) -> None:
-        """Hand it out without a trace: no number, in no history.  A status goes nowhere, nor does
-        news of a stream key that is not open, nor do trades."""
 
 
 @frozen
@@ -69,6 +80,17 @@ class Upstream:
     problem: str = ""
 
 
+def upstream_of(status: StatusMessage | None, waiting: str, *, connected: bool) -> Upstream:
+    """``connected``: a message came live, or a status other than stale.  ``waiting``: for what."""
+    stale = status is not None and status.state is StreamState.STALE
+    problem = status.reason if stale and status is not None else ""
+    if not connected and waiting:
+        return Upstream("waiting", waiting)
+    if not connected:
+        return Upstream("never_connected", problem or _NOTHING_CAME)
+    return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
+
+
 @define(eq=False)
 class Published:
     """A message on its way to the nodes.  ``sent_ms``: unix ms when it was published.
@@ -78,11 +100,18 @@ class Published:
     ``encoded`` belongs to the hub: what it made of the message, once for all who get it.
     """
 
-    message: Numbered
+    _message: Numbered | Callable[[], Numbered]
+    """Or what reads it, once."""
     sent_ms: float
     ephemeral: bool = False
     provisional: bool = False
     encoded: Any = None
+
+    @property
+    def message(self) -> Numbered:
+        if callable(self._message):
+            self._message = self._message()
+        return self._message
 
 
 class Stream(Protocol):
@@ -154,6 +183,9 @@ class Listener(Protocol):
     def published(self, stream: Stream, published: Published) -> None: ...
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None: ...
+
+    def described(self, stream: Stream) -> None:
+        """What only new subscribers get has changed: ``first_ms``, or why it waits."""
 
 
 class Reader(Protocol):

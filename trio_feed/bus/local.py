@@ -16,10 +16,9 @@ from ..model import (
     StreamKey,
     StreamState,
 )
-from .base import Listener, Numbered, Published, Upstream
+from .base import Listener, Numbered, Published, Upstream, upstream_of
 
 _NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
-_NOTHING_CAME = "nothing has come from its source yet"
 
 
 @define(eq=False)
@@ -46,13 +45,7 @@ class LocalStream:
 
     @property
     def upstream(self) -> Upstream:
-        stale = self.status is not None and self.status.state is StreamState.STALE
-        problem = self.status.reason if stale and self.status is not None else ""
-        if not self.connected and self.waiting:
-            return Upstream("waiting", self.waiting)
-        if not self.connected:
-            return Upstream("never_connected", problem or _NOTHING_CAME)
-        return Upstream("stale", problem or "it delivers nothing") if stale else Upstream("live")
+        return upstream_of(self.status, self.waiting, connected=self.connected)
 
     def keep(self) -> None:
         if self.ring is None:
@@ -192,13 +185,18 @@ class LocalBus:
         for stream_key, stream in self._streams.items():
             if stream_key.venue == venue and stream_key.symbol == symbol:
                 stream.waiting = problem
+                self._describe(stream)
 
     def deepen(self, series: Series, first_ms: int) -> None:
         stream = self._streams.get(series)
         if stream is not None and (stream.first_ms is None or first_ms < stream.first_ms):
             stream.first_ms = first_ms
+            self._describe(stream)
 
-    def publish(self, news: News) -> Numbered | None:
+    def publish(self, news: News, *, ephemeral: bool = False) -> Numbered | None:
+        if ephemeral:
+            self._pass_on(news)
+            return None
         if isinstance(news, StatusMessage):
             stream = self._streams[news.stream_key]
             stream.note_status(news)
@@ -211,10 +209,11 @@ class LocalBus:
         stream = self._streams[_stream_key(news)]
         if isinstance(news, CandleNews) and news.provisional:
             stream.connected = True
-            stream.provisional = self._show(stream, news)
+            shown = stream.provisional = self._shown(stream, news)
+            self._hand_out(stream, shown)
             return None
         message = _numbered(news, stream.epoch, stream.offset + 1)
-        self._hand_out(stream, Published(message, self._now_ms()))
+        self._keep(stream, Published(message, self._now_ms()))
         return message
 
     def _publish_trades(self, news: TradeNews) -> None:
@@ -231,27 +230,31 @@ class LocalBus:
             message = ChannelMessage(
                 news.key, trade, news.source, stream.epoch, offset, news.received_ms
             )
-            self._hand_out(stream, Published(message, sent_ms))
+            self._keep(stream, Published(message, sent_ms))
 
-    def _hand_out(self, stream: LocalStream, published: Published) -> None:
+    def _keep(self, stream: LocalStream, published: Published) -> None:
         stream.note(published)
-        for listener in self._listeners:
-            listener.published(stream, published)
+        self._hand_out(stream, published)
 
-    def publish_ephemeral(self, news: News) -> None:
+    def _pass_on(self, news: News) -> None:
         if isinstance(news, StatusMessage | TradeNews):
             return
         stream = self._streams.get(_stream_key(news))
         if stream is not None:
-            self._show(stream, news)
+            self._hand_out(stream, self._shown(stream, news))
 
-    def _show(self, stream: LocalStream, news: CandleNews | ChannelNews) -> Published:
+    def _shown(self, stream: LocalStream, news: CandleNews | ChannelNews) -> Published:
         provisional = isinstance(news, CandleNews) and news.provisional
         message = _numbered(news, stream.epoch, stream.offset)
-        shown = Published(message, self._now_ms(), ephemeral=True, provisional=provisional)
+        return Published(message, self._now_ms(), ephemeral=True, provisional=provisional)
+
+    def _hand_out(self, stream: LocalStream, published: Published) -> None:
         for listener in self._listeners:
-            listener.published(stream, shown)
-        return shown
+            listener.published(stream, published)
+
+    def _describe(self, stream: LocalStream) -> None:
+        for listener in self._listeners:
+            listener.described(stream)
 
 
 def _stream_key(news: CandleNews | ChannelNews) -> StreamKey:

@@ -126,6 +126,7 @@ async def serve(
         async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
             await begin(task_status=task_status)
             nursery.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint()  # ended by a signal before it was up: no bug
 
         ready = await nursery.start(run)
         spare_collector()

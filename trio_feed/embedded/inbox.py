@@ -91,6 +91,9 @@ class Inbox:
     def aliased(self, native: str, symbol: str) -> None:
         """Messages carry the unified name."""
 
+    def described(self, stream: Stream) -> None:
+        """:attr:`.Feed.problem` says why nothing comes."""
+
     def published(self, stream: Stream, published: Published) -> None:
         if published.provisional:
             return  # its own values are right, but something before it is missing

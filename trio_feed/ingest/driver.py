@@ -266,7 +266,7 @@ class Driver:
 
     def _publish(self, news: CandleNews) -> None:
         if news.provisional:
-            self._bus.publish_ephemeral(news)
+            self._bus.publish(news, ephemeral=True)
             return
         message = self._bus.publish(news)
         if news.kline.closed and isinstance(message, KlineMessage):

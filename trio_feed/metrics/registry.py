@@ -5,7 +5,8 @@ global, so tests run side by side.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -51,25 +52,31 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.instruments: list[Instrument] = []
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
 
         def note(name: str, kind: str, text: str, labels: Sequence[str]) -> str:
             self.instruments.append(Instrument(f"trio_feed_{name}", kind, tuple(labels), text))
             return f"trio_feed_{name}"
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(note(name, "counter", text, labels), text, labels, registry=registry)
+            made = Counter(note(name, "counter", text, labels), text, labels, registry=registry)
+            self._counters[f"trio_feed_{name}_total"] = made
+            return made
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(note(name, "gauge", text, labels), text, labels, registry=registry)
 
         def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(
+            made = Histogram(
                 note(name, "histogram", text, labels),
                 text,
                 labels,
                 buckets=_LATENCY_BUCKETS,
                 registry=registry,
             )
+            self._histograms[f"trio_feed_{name}"] = made
+            return made
 
         gauge("build_info", "What runs here", "version", "python").labels(
             __version__, platform.python_version()
@@ -175,6 +182,16 @@ class Metrics:
         self.orders_refused = counter(
             "orders_refused", "Requests for rows that were too many: budget, queue", "reason"
         )
+        self.worker_ends = counter(
+            "worker_ends", "Workers that ended or were ended without being asked to", "reason"
+        )
+        """Reasons: ended, silent (gave no sign of life), slow (took nothing off its socket)."""
+        self.workers = gauge("workers", "Workers that serve clients; 0: the one process does")
+        self.worker_memory = gauge("worker_memory_bytes", "Memory of a worker", "worker")
+        self.worker_cpu = gauge(
+            "worker_cpu_seconds", "Processor time of a worker since it began", "worker"
+        )
+        self.worker_clients = gauge("worker_clients", "Push clients of a worker", "worker")
         self.push_latency = histogram(
             "push_latency_seconds",
             "From the bytes of the exchange to its message parsed, published, and written to the"
@@ -198,6 +215,27 @@ class Metrics:
         self.private_latency = histogram(
             "private_latency_seconds", "Request with an event complete to event handed to clients"
         )
+
+    def absorb(self, grown: Iterable[tuple[str, Mapping[str, str], float]]) -> None:
+        """Add what the same counters and histograms of another process have grown by: name of the
+        sample, labels, amount.  What is not known here is left out."""
+        buckets: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
+        for name, labels, amount in grown:
+            counter, (metric, _, part) = self._counters.get(name), name.rpartition("_")
+            if counter is not None:
+                (counter.labels(**labels) if labels else counter).inc(amount)
+            elif metric in self._histograms and part == "sum":
+                _child(self._histograms[metric], labels)._sum.inc(amount)
+            elif metric in self._histograms and part == "bucket":
+                own = tuple((key, text) for key, text in labels.items() if key != "le")
+                buckets.setdefault((metric, own), {})[float(labels["le"])] = amount
+        for (metric, own), found in buckets.items():
+            child, below = _child(self._histograms[metric], dict(own)), 0.0
+            # prometheus_client gives no other way; tests/test_metrics.py holds it.
+            for bound, bucket in zip(child._upper_bounds, child._buckets, strict=True):
+                so_far = found.get(bound, below)
+                bucket.inc(so_far - below)
+                below = so_far
 
     def broadcast_latency(self) -> Latency:
         """What lies between two stages of the push latency, which are measured together."""
@@ -249,6 +287,10 @@ class Metrics:
         page = CollectorRegistry()
         page.register(WithoutTimesOfCreation(self._registry))
         return generate_latest(page)
+
+
+def _child(histogram: Histogram, labels: Mapping[str, str]) -> Any:
+    return histogram.labels(**labels) if labels else histogram
 
 
 def total(instrument: Counter | Gauge) -> float:

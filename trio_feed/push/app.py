@@ -16,13 +16,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ..errors import StoreError
 from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
 from .demand import find_topic
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
 from .edge.question import Question, Reply
-from .edge.routes import HttpRoutes, ServiceReport, crashed, no_route, problem_response, refused
+from .edge.routes import (
+    HttpRoutes,
+    OperatorPages,
+    OwnPages,
+    ServiceReport,
+    crashed,
+    no_route,
+    problem_response,
+    refused,
+    unavailable,
+)
 from .edge.shared import Application
 from .edge.throttle import RequestLimits, Verdict
 from .edge.turns import Asker
@@ -43,7 +54,12 @@ from .session import Receive, Session, SessionContext
 _SWEPT_AT_ONCE = 128
 _PROBE_KEPT_S = 0.25
 _OF_A_BODY = ("content-length", "content-type")
-_HANDLERS = {RequestError: refused, HTTPException: no_route, Exception: crashed}
+_HANDLERS = {
+    RequestError: refused,
+    StoreError: unavailable,
+    HTTPException: no_route,
+    Exception: crashed,
+}
 
 
 @define
@@ -63,6 +79,8 @@ class PushApp:
     klines: bool = True
     mounts: Mapping[str, Mount] = field(factory=dict)
     waiting: WaitingBytes = field(factory=WaitingBytes)
+    operators: OperatorPages | None = None
+    """What the operators' pages say; None: of this process."""
     origins: tuple[str, ...] = ()
     sessions: set[Conversation] = field(factory=set)
     _left: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -136,12 +154,16 @@ class PushApp:
             work,
             self.report,
             self._find,
-            lambda: list(self.sessions),
+            self._clients,
+            self.operators or OwnPages(context.metrics, self.report, self._clients),
         )
 
     async def _find(self, target: Target, asker: Asker) -> Topic:
         hub, desk = self.context.hub, self.context.desk
         return await find_topic(hub, desk, target, asker, HISTORY_FAILED, patient=True)
+
+    def _clients(self) -> list[Conversation]:
+        return list(self.sessions)
 
     def disconnect_all(self, after_ms: Callable[[], int]) -> None:
         """Tell every client to come back (``after_ms`` from now) and close with 1012."""

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 from ..bus.base import Stream, Upstream
 from ..errors import StoreError
 from ..metrics import Metrics
-from ..store import KlineStore
+from ..store import CandleReader
 from . import messages, parsing
 from .demand import Desk, NoRoom, find_topic
 from .edge.turns import asker_at
@@ -21,7 +21,7 @@ from .edge.work import Busy, WorkGate
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
 from .fanout.hub import Hub
-from .fanout.resume import Missed, missed
+from .fanout.resume import Missed, caught_up, missed
 from .fanout.send_queue import QueuedFrame, SendQueue
 from .fanout.sender import ClientSender, ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
@@ -74,7 +74,7 @@ class SessionContext:
     """
 
     hub: Hub
-    store: KlineStore
+    store: CandleReader
     limits: SessionLimits
     now_ms: Callable[[], float]
     metrics: Metrics
@@ -275,6 +275,7 @@ class Session:
         return evolve(upstream, problem=f"{own} ({why})")
 
     async def _missed(self, topic: Topic, since: Since) -> Missed | None:
+        await caught_up(topic.stream, since)
         async with self._context.work.turn(self._asker, 0):  # most have missed little
             back = await missed(self._context.store, topic, since, self._context.now_ms())
             self._context.work.spend(self._asker, len(back.messages) if back else 0)

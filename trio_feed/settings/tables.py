@@ -88,6 +88,9 @@ class ServerSettings:
     """Where /metrics and /api/v1/status are; empty: on the port of the clients."""
     admin_port: int = field(default=0, validator=_between(0, 65535))
     """With admin_host.  0 = any free port; plain HTTP."""
+    workers: int = field(default=1, validator=_between(1, 256))
+    """Processes that serve clients behind one port, about one per core; 1: the service itself
+    does.  Not on Windows."""
     tls_cert_file: str = field(default="", metadata=RELOADED)
     """PEM file of the certificate and its chain; empty: no TLS."""
     tls_key_file: str = field(default="", metadata=RELOADED)

@@ -2,6 +2,7 @@
 time."""
 
 from .base import (
+    CandleReader,
     KlineStore,
     Revision,
     Sizes,
@@ -10,7 +11,7 @@ from .base import (
     why_unfit,
 )
 from .buffered import BufferedStore
-from .journal import Journal
+from .journal import EventJournal, Journal
 from .journal_plan import AppendResult, AppendStatus
 from .memory import MemoryStore
 from .opening import MEMORY, NO_LIBRARY, look_at_database, open_journal, open_store
@@ -20,6 +21,8 @@ __all__ = [
     "NO_LIBRARY",
     "BufferedStore",
     "AppendStatus",
+    "CandleReader",
+    "EventJournal",
     "Journal",
     "KlineStore",
     "MemoryStore",

@@ -175,6 +175,18 @@ def _beyond(**numbers: float) -> str:
     return ""
 
 
+class CandleReader(Protocol):
+    """What clients are answered from: see :class:`KlineStore`, which is one."""
+
+    async def history(
+        self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None
+    ) -> Sequence[Kline]: ...
+
+    async def after(
+        self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
+    ) -> Sequence[KlineMessage] | None: ...
+
+
 class KlineStore(Protocol):
     """Closed candles by series.  Times are unix milliseconds.
 

@@ -36,6 +36,23 @@ _PRUNE_PAUSE_S = 0.05
 Publish = Callable[[Sequence[PrivateMessage]], None]
 
 
+class EventJournal(Protocol):
+    """What the push side uses of a :class:`Journal`, which is one."""
+
+    epoch: int
+    shared_epoch: int | None
+
+    async def append(self, events: Sequence[Settlement]) -> Sequence[AppendResult]: ...
+
+    def meet(self, user_id: int) -> None: ...
+
+    async def head(self, user_id: int) -> int: ...
+
+    async def read(
+        self, user_id: int, after: int, until: int, limit: int = 500
+    ) -> list[PrivateMessage]: ...
+
+
 class JournalBackend(Protocol):
     """Rows of a journal.  Every call blocks and may raise JournalError.  ``meet``, ``settle``
     and ``prune`` are made by one thread at a time, ``head`` and ``read`` by another."""

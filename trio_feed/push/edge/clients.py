@@ -76,6 +76,17 @@ def _probe_answer(said: bytes, probes: Probes) -> bytes:
     return head + body if method == b"GET" else head
 
 
+class Places(Protocol):
+    """Places for clients that other processes give away as well."""
+
+    async def take(self, group: str) -> str:
+        """Why there is none for a client of this address group; empty: it has one, until
+        :meth:`leave`."""
+
+    def leave(self, group: str) -> None:
+        """The client has gone."""
+
+
 class Connection(Protocol):
     """One accepted connection, as ``server`` makes it, or what one goes on as.
 
@@ -95,7 +106,9 @@ class Connection(Protocol):
 
 
 class Clients:
-    """``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
+    """``places``: what there is room for in all processes together; None: this is the only one.
+
+    ``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
     called for each refused client; ``ending`` is awaited when the end begins.  ``probes`` are
     answered also where there is no place, within a bound of their own."""
 
@@ -107,12 +120,13 @@ class Clients:
         refused: Callable[[str, str], None],
         ending: Callable[[], Awaitable[None]],
         probes: Probes,
+        places: Places | None = None,
     ) -> None:
         self._connect, self._limits, self._boundary = connect, limits, boundary
         self._refused, self._ending = refused, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
-        self._probes = probes
+        self._probes, self._places = probes, places
         self._refusing = self._answering = 0
         self._looked_at: dict[ClientStream, None] = {}  # in the order of their coming
         self._left = trio.lowlevel.ParkingLot()
@@ -162,8 +176,15 @@ class Clients:
         return ""
 
     async def _serve(self, connection: Connection, group: str) -> None:
-        stream, going_on = connection.stream, True
+        stream, going_on, placed = connection.stream, True, False
         try:
+            if self._places is not None:
+                with self._boundary.around(stream.peer):
+                    reason = await self._places.take(group)
+                    placed = not reason
+                    if reason:
+                        await self._turn_away(stream, reason)
+                going_on = placed
             while going_on:
                 going_on = False
                 with self._boundary.around(stream.peer):
@@ -173,12 +194,19 @@ class Clients:
                         self._open.add(following)
                         connection, going_on = following, True
         finally:
+            if placed and self._places is not None:
+                self._places.leave(group)
             self._open.discard(connection)
             self._per_ip[group] -= 1
             if not self._per_ip[group]:
                 del self._per_ip[group]
             self._left.unpark_all()
             await trio.aclose_forcefully(stream)
+
+    async def _turn_away(self, stream: ClientStream, reason: str) -> None:
+        self._refused(reason, stream.peer)
+        with trio.move_on_after(_BUSY_S):
+            await self._end_with(stream, await self._first_words(stream) or _BUSY)
 
     def _reject(self, stream: ClientStream, clients: trio.Nursery) -> None:
         if self._refusing < _BUSY_AT_ONCE:

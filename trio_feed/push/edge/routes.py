@@ -15,7 +15,7 @@ from starlette.routing import Route
 from ...errors import StoreError
 from ...metrics import Metrics
 from ...model import Series, StreamKey
-from ...store import KlineStore
+from ...store import CandleReader
 from .. import parsing, protocol
 from ..fanout import history
 from ..fanout.hub import Hub
@@ -58,21 +58,49 @@ class Listed(Protocol):
     def statistics(self) -> dict[str, Any]: ...
 
 
+class OperatorPages(Protocol):
+    """What the pages for operators say.  Both raise StoreError where that cannot be had now."""
+
+    async def metrics(self) -> bytes:
+        """The text of ``/metrics``."""
+
+    async def status(self) -> str:
+        """The JSON of ``/api/v1/status``."""
+
+
+@frozen
+class OwnPages:
+    """Those of one process."""
+
+    registry: Metrics
+    report: ServiceReport
+    clients: Callable[[], Sequence[Listed]]
+
+    async def metrics(self) -> bytes:
+        return self.registry.exposition()
+
+    async def status(self) -> str:
+        clients = self.clients()
+        entries = [json.dumps(c.statistics()) async for c in in_portions(clients)]
+        return with_list(self.report.status(), "clients", entries)
+
+
 @frozen
 class HttpRoutes:
-    """``history_rows`` is the default limit; ``clients`` are those of the status page.  ``find``
+    """``history_rows`` is the default limit; ``clients`` are those of this process.  ``find``
     gives the topic that is asked for; it raises RequestError and Busy.
 
     What takes work waits for its turn (``work``), and a HEAD does none of it."""
 
     hub: Hub
-    store: KlineStore
+    store: CandleReader
     history_rows: int
     metrics: Metrics
     work: WorkGate
     report: ServiceReport
     find: Callable[[Target, Asker], Awaitable[Topic]]
     clients: Callable[[], Sequence[Listed]]
+    pages: OperatorPages
 
     def probes(self) -> list[Route]:
         """Alive and ready, for load balancers and supervisors."""
@@ -104,19 +132,17 @@ class HttpRoutes:
         _check_parameters(request)
 
         async def page() -> Response:
-            return Response(self.metrics.exposition(), media_type=_METRICS_TYPE)
+            return Response(await self.pages.metrics(), media_type=_METRICS_TYPE)
 
         return await self._ordered(request, _PAGE_ROWS, page, _METRICS_TYPE)
 
     async def _status_page(self, request: Request) -> Response:
         _check_parameters(request)
-        clients = self.clients()
 
         async def page() -> Response:
-            entries = [json.dumps(c.statistics()) async for c in in_portions(clients)]
-            return _page(self.report.status(), "clients", entries)
+            return Response(await self.pages.status(), media_type=_JSON_TYPE)
 
-        return await self._ordered(request, _PAGE_ROWS + len(clients), page)
+        return await self._ordered(request, _PAGE_ROWS + len(self.clients()), page)
 
     async def _symbols(self, request: Request) -> Response:
         _check_parameters(request)
@@ -124,7 +150,8 @@ class HttpRoutes:
 
         async def page() -> Response:
             entries = [json.dumps(_entry(key)) async for key in in_portions(keys)]
-            return _page({"symbols": self.hub.symbols}, "series", entries)
+            text = with_list({"symbols": self.hub.symbols}, "series", entries)
+            return Response(text, media_type=_JSON_TYPE)
 
         return await self._ordered(request, len(keys), page)
 
@@ -191,6 +218,11 @@ async def refused(_request: Request, error: Exception) -> Response:
     return problem_response(400, str(error), error.code)
 
 
+async def unavailable(_request: Request, error: Exception) -> Response:
+    """The answer where what a page is made of cannot be had now."""
+    return problem_response(503, str(error))
+
+
 async def crashed(_request: Request, _error: Exception) -> Response:
     """The answer where a bug comes out of a route; Starlette raises it again behind the answer."""
     return problem_response(500, "a bug of the server; its log says which")
@@ -218,7 +250,7 @@ def _entry(stream_key: StreamKey) -> dict[str, str]:
     return {"exchange": stream_key.venue, "symbol": stream_key.symbol, **what}
 
 
-def _page(value: dict[str, Any], name: str, entries: Sequence[str]) -> Response:
-    """``value`` with one list more, whose entries are JSON already."""
+def with_list(value: dict[str, Any], name: str, entries: Sequence[str]) -> str:
+    """``value`` as JSON with one list more, whose entries are JSON already."""
     text = json.dumps({**value, name: []}).removesuffix("]}")
-    return PlainTextResponse(f"{text}{', '.join(entries)}]}}", media_type=_JSON_TYPE)
+    return f"{text}{', '.join(entries)}]}}"

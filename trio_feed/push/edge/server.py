@@ -32,7 +32,7 @@ from ...metrics import Metrics
 from ..fanout.waiting import WaitingBytes
 from .accepted import Accepted
 from .admission_check import AdmissionRules
-from .clients import ALIVE, Clients, Probes
+from .clients import ALIVE, Clients, Places, Probes
 from .error_boundary import ErrorBoundary
 from .hypercorn_contract import check_hypercorn, hypercorn_config
 from .lifespan import Lifespan
@@ -54,6 +54,7 @@ async def serve(
     stop_accepting: trio.Event,
     waiting: WaitingBytes | None = None,
     probes: Probes = ALIVE,
+    places: Places | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
@@ -65,7 +66,8 @@ async def serve(
     aborted.  An app sends its last messages before, or in a shielded, bounded ``finally``.
 
     ``waiting`` counts the bytes that wait for clients, those of other servers too.  ``probes`` are
-    answered also where ``max_connections`` is reached.
+    answered also where ``max_connections`` is reached.  ``places`` are asked for each client, where
+    other processes serve the same port.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -97,6 +99,7 @@ async def serve(
             shared.refusals.note,
             ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
             probes=probes,
+            places=places,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.run, name="lifespan")

@@ -17,7 +17,7 @@ from ...bus.base import Stream
 from ...core.flat import fill_flat
 from ...errors import StoreError
 from ...model import Kline, Series
-from ...store import KlineStore
+from ...store import CandleReader
 from .. import messages
 from ..portions import PORTION, in_portions
 from ..protocol import History
@@ -29,7 +29,7 @@ _AGAIN_S = 0.05
 Rows = list[tuple[Kline, int]]
 
 
-async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str:
+async def latest(store: CandleReader, stream: Stream, own: str, limit: int) -> str:
     """The last ``limit`` closed candles as the ``data`` of a ``history_data`` message.
 
     Up to date at the moment of return: between looking at the stream and returning nothing waits,
@@ -38,14 +38,16 @@ async def latest(store: KlineStore, stream: Stream, own: str, limit: int) -> str
     return await _written(store, stream, own, limit, None, None)
 
 
-async def answer(store: KlineStore, stream: Stream, own: str, request: History, limit: int) -> str:
+async def answer(
+    store: CandleReader, stream: Stream, own: str, request: History, limit: int
+) -> str:
     """A ``history`` request's answer: the last ``limit`` closed candles of the range, or the
     first ones where only ``from`` is given.  Raises StoreError."""
     return await _written(store, stream, own, limit, request.start_ms, request.end_ms)
 
 
 async def rows(
-    store: KlineStore, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
+    store: CandleReader, stream: Stream, limit: int, start_ms: int | None, end_ms: int | None
 ) -> Rows:
     """The same as values, each with its update_count; up to date at the moment of return, too.
     Raises StoreError."""
@@ -61,7 +63,7 @@ class _Kept:
 
 
 async def _written(
-    store: KlineStore,
+    store: CandleReader,
     stream: Stream,
     own: str,
     limit: int,
@@ -94,7 +96,7 @@ async def _written(
 
 
 async def _whole(
-    store: KlineStore,
+    store: CandleReader,
     stream: Stream,
     limit: int,
     start_ms: int | None,
@@ -124,15 +126,14 @@ async def _whole(
 
 
 async def _rows(
-    store: KlineStore,
+    store: CandleReader,
     stream: Stream,
     limit: int,
     start_ms: int | None,
     end_ms: int | None,
     kept: _Kept,
 ) -> Rows:
-    """Without a hole between store and bus.  From a store that stays behind come fewer rows: those
-    on the one side of the hole from which the range is counted.
+    """Without a hole between store and bus.  Raises StoreError where the store stays behind.
 
     Waits for nothing while what is ``kept`` of the store still counts."""
     series, first_ones = _series(stream), start_ms is not None and end_ms is None
@@ -164,9 +165,8 @@ async def _rows(
         deadline = now + BEHIND_S if deadline is None else deadline
         if now >= deadline and outdated:
             raise StoreError("history changes faster than it can be read; ask again")
-        if now >= deadline:
-            stored, recent = (stored, []) if first_ones else ([], recent)
-            break
+        if now >= deadline:  # an answer with a hole, or only one side of it, would look whole
+            raise StoreError("the history is being written and is not whole yet; ask again")
         if apart:
             await trio.sleep(min(_AGAIN_S, deadline - now))
     merged = {kline.open_ms: (kline, 1) for kline in stored}

@@ -90,12 +90,16 @@ class Hub:
         for subscription in list(self._topics[stream].subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
 
+    def described(self, stream: Stream) -> None:
+        """A new subscriber reads it from the stream."""
+
     def published(self, stream: Stream, published: Published) -> None:
-        topic, message = self._topics[stream], published.message
+        topic = self._topics[stream]
         subscriptions: Iterable[Subscription] = topic.subscriptions.values()
         if published.provisional:
             subscriptions = [each for each in subscriptions if each.request.provisional]
-        if subscriptions:
+        if subscriptions:  # else its values are not even read
+            message = published.message
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
             timed = live and not published.ephemeral
             self._fan_out(topic, FanOut(encoded_once(published), deque(subscriptions), timed))

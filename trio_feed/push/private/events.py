@@ -21,7 +21,7 @@ from attrs import define, field
 from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import PrivateMessage
-from ...store import Journal
+from ...store import EventJournal, Journal
 from ...store.pending import Complaint
 from .. import messages
 from ..protocol import HISTORY_FAILED, SLOW_CLIENT, Since
@@ -73,13 +73,20 @@ class UserSubscription:
 
 
 class PrivateFeed:
-    """All users with a session.  Synchronous but for looking things up in the journal."""
+    """All users with a session.  Synchronous but for looking things up in the journal.
+    ``others``: the journal, where other processes write it too."""
 
-    def __init__(self, journal: Journal, now_ms: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        journal: EventJournal,
+        now_ms: Callable[[], float],
+        metrics: Metrics,
+        others: Journal | None = None,
+    ) -> None:
         self._epoch, self._shared_epoch = journal.epoch, journal.shared_epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
         self._streams: dict[int, _Stream] = {}
-        self._complaint = Complaint()
+        self._others, self._complaint = others, Complaint()
 
     def epoch_of(self, user_id: int) -> int:
         """The epoch of a user's offsets.  Each user has another, so that a ``since`` from one
@@ -99,8 +106,8 @@ class PrivateFeed:
         last = stream.offset
         if last is not None and message.offset <= last:
             return  # it was there when the stream's end was looked up
-        if last is not None and message.offset > last + 1 and self._journal.shared:
-            self._journal.look_again(stream.user_id)  # another process wrote what is between
+        if last is not None and message.offset > last + 1 and self._others is not None:
+            self._others.look_again(stream.user_id)  # another process wrote what is between
             return
         stream.offset = message.offset
         live = [subscription for subscription in stream.subscriptions if subscription.live]
@@ -116,14 +123,15 @@ class PrivateFeed:
         self._metrics.private_latency.observe(max(0.0, now - message.received_ms) / 1000)
 
     async def follow(self) -> Never:
-        """Hand out what other processes write, for a journal that they share, until cancelled."""
+        """Hand out what the other processes write, until cancelled."""
+        assert self._others is not None, "there are others"
         while True:
-            users = await self._journal.news()
+            users = await self._others.news()
             here = self._streams.keys() if users is None else self._streams.keys() & users
             if not here:
                 continue
             try:
-                await self._read_on(list(here))
+                await self._read_on(self._others, list(here))
             except JournalError as error:
                 # Everybody is looked at again in a second, so nothing is lost.
                 if self._complaint.is_news(str(error), trio.current_time()):
@@ -131,8 +139,8 @@ class PrivateFeed:
             else:
                 self._complaint.over()
 
-    async def _read_on(self, users: Collection[int]) -> None:
-        for user_id, head in (await self._journal.heads(users)).items():
+    async def _read_on(self, journal: Journal, users: Collection[int]) -> None:
+        for user_id, head in (await journal.heads(users)).items():
             while (stream := self._streams.get(user_id)) and stream.offset is not None:
                 if stream.offset >= head:
                     break

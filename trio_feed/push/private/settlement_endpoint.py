@@ -17,7 +17,7 @@ from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import Settlement
 from ...settings import PublisherSettings, SettlementSettings
-from ...store import AppendStatus, Journal
+from ...store import AppendStatus, EventJournal
 from ..portions import in_portions
 from ..problems import problem
 from ..protocol import TOO_MANY
@@ -45,7 +45,7 @@ class SettlementEndpoint:
     def __init__(
         self,
         settings: SettlementSettings,
-        journal: Journal,
+        journal: EventJournal,
         now_ms: Callable[[], float],
         metrics: Metrics,
     ) -> None:

@@ -1,0 +1,115 @@
+"""The follower: each closed candle once, in order, whatever the log has lost or has again."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from trio_feed.bus.follower import Follower, Missing
+from trio_feed.bus.wire import Candle, Flags
+
+M = 60_000
+A = 1
+
+
+def item(k: int, offset: int, *, epoch: int = 1, closed: bool = True, more: int = 0) -> Candle:
+    flags = (Flags.CLOSED if closed else 0) | more
+    return Candle(A, epoch, offset, k * M, (k - 1) * M, flags, 1, 0.0, 0.0, b"")
+
+
+def follower(closed: int | None = 0, offset: int = 1) -> Follower:
+    made = Follower()
+    made.open(A, None if closed is None else closed * M, (1, offset))
+    return made
+
+
+def minutes(items: Sequence[Candle]) -> list[int]:
+    return [each.open_ms // M for each in items]
+
+
+def test_what_follows_passes_and_what_was_there_does_not() -> None:
+    node = follower()
+    assert minutes(node.take(item(1, 2, closed=False), 0)) == [1]
+    assert minutes(node.take(item(1, 3), 0)) == [1]
+    assert minutes(node.take(item(1, 3, epoch=2), 0)) == []
+    assert minutes(node.take(item(1, 9, closed=False), 0)) == []
+    assert minutes(node.take(item(1, 4, more=Flags.REVISION), 0)) == [1]
+    assert minutes(node.take(item(2, 5), 0)) == [2]
+    assert not node.missing
+
+
+def test_what_is_missing_is_named_and_comes_first() -> None:
+    node = follower()
+    assert not node.take(item(4, 8, closed=False), 10.0)
+    assert not node.take(item(4, 9), 10.0)
+    assert list(node.missing) == [Missing(A, 0, 3 * M)]
+    assert minutes(node.repair(A, [item(1, 3)], 10.5)) == [1]  # the store is behind
+    assert list(node.missing) == [Missing(A, 1 * M, 3 * M)]
+    rows = [item(0, 1), item(1, 3), item(2, 5), item(3, 7), item(4, 9)]
+    out = node.repair(A, rows, 11.0)
+    assert [(row.open_ms // M, row.offset) for row in out] == [(2, 5), (3, 7), (4, 8), (4, 9)]
+    assert not node.missing
+    assert not node.repair(A, rows, 11.0)
+    assert minutes(node.take(item(5, 10), 11.0)) == [5]
+
+
+def test_numbers_without_a_hole_say_that_nothing_is_missing() -> None:
+    """Silent candles of a sparse series are stored and never published."""
+    node = follower(0, 1)
+    assert minutes(node.take(item(9, 2), 0)) == [9]
+    other = follower(0, 1)
+    assert not other.take(item(9, 2, epoch=2), 0)
+    assert other.missing
+
+
+def test_a_series_that_is_not_known_begins_anywhere() -> None:
+    node = follower(None)
+    assert minutes(node.take(item(7, 40), 0)) == [7]
+    assert not node.take(item(9, 44), 0)
+
+
+def test_what_is_ephemeral_passes_at_any_time() -> None:
+    node = follower()
+    assert not node.take(item(4, 9), 0)
+    assert minutes(node.take(item(5, 9, closed=False, more=Flags.EPHEMERAL), 0)) == [5]
+
+
+@pytest.mark.parametrize("too_much", [True, False])
+def test_a_series_that_waits_too_long_is_given_up(too_much: bool) -> None:
+    node = follower()
+    for n in range(1_100 if too_much else 2):
+        node.take(item(4, 9 + n, closed=False), 5.0)
+    assert list(node.overdue(5.0 if too_much else 14.9)) == ([A] if too_much else [])
+    if not too_much:
+        assert list(node.overdue(15.0)) == [A]
+    assert not node.missing
+    with pytest.raises(KeyError):
+        node.take(item(5, 99), 15.0)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_log_that_forgets_and_repeats_gives_each_candle_once(seed: int) -> None:
+    chance, node, got = random.Random(seed), follower(), [0]
+    log = [item(k, 2 * k - 1 + c, closed=bool(c)) for k in range(1, 20) for c in (0, 1)]
+    table = {row.open_ms // M: row for row in log if row.flags & Flags.CLOSED}
+
+    def hand_out(items: Sequence[Candle]) -> None:
+        for each in items:
+            if each.flags & Flags.CLOSED:
+                got.append(each.open_ms // M)
+            else:
+                assert each.open_ms // M == got[-1] + 1
+
+    at = 0
+    while at < len(log):
+        hand_out(node.take(log[at], 0))
+        at += chance.choice([1, 1, 1, 1, 2, 5, -3]) if at > 3 else 1
+        if chance.random() < 0.3 and node.missing:
+            behind = chance.randrange(3)
+            for missing in node.missing:
+                upto = missing.until_ms // M - behind
+                hand_out(node.repair(A, [table[k] for k in sorted(table) if k <= upto], 0))
+    while node.missing:
+        hand_out(node.repair(A, list(table.values()), 0))
+    assert got == list(range(got[-1] + 1))
+    assert got[-1] > 15

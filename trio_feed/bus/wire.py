@@ -1,0 +1,351 @@
+"""Messages of the bus as MessagePack.  Pure.
+
+An item is an array whose first element says what it is.  Its head has what every node needs of
+every stream: number, times, how a candle stands.  The values are in ``body``, MessagePack inside of
+bytes, which is read only where somebody subscribed; decimals in it are strings, digit by digit.
+``stream`` is a number that the sender gave the stream key in :class:`Opened`.
+
+A reader takes messages of its own ``VERSION`` only.  It changes with the arrays here and with the
+fields of the models in a body, which are written in the order of the class.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+import attrs
+import msgspec
+from attrs import frozen
+
+from ..model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    Interval,
+    Kline,
+    KlineMessage,
+    Series,
+    Source,
+    StatusMessage,
+    StreamKey,
+    StreamState,
+)
+
+VERSION = 1
+T = TypeVar("T")
+_BIG = b"\xc1"
+"""MessagePack never begins with it: what follows is JSON, for numbers beyond 64 bits."""
+
+
+class BadItem(ValueError):
+    """Bytes that are not what this version writes."""
+
+
+class Flags:
+    """How a message stands, beside its values: bits of an int (an IntFlag costs a microsecond with
+    each look)."""
+
+    CLOSED = 1
+    REVISION = 2
+    PROVISIONAL = 4
+    EPHEMERAL = 8
+    BACKFILL = 16
+    REMEMBERED = 32
+    """A provisional candle that new subscribers get, too."""
+
+
+class Candle(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A :class:`~trio_feed.model.KlineMessage`; ``body`` is its candle."""
+
+    stream: int
+    epoch: int
+    offset: int
+    open_ms: int
+    after_ms: int | None
+    flags: int
+    update_count: int
+    received_ms: float
+    sent_ms: float
+    body: bytes
+
+
+class Line(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """A :class:`~trio_feed.model.ChannelMessage`; ``form`` says what is in its ``body``."""
+
+    stream: int
+    epoch: int
+    offset: int
+    flags: int
+    source: Source
+    received_ms: float
+    sent_ms: float
+    form: int
+    body: bytes
+
+
+class Status(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    stream: int
+    state: StreamState
+    reason: str
+    first_ms: int | None
+    last_ms: int | None
+
+
+Sent = Candle | Line
+
+
+class Opened(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """A stream as it stands, for a node that knows nothing of it.  ``recent``: (candle,
+    update_count), ascending; ``ring`` None: nobody has subscribed yet."""
+
+    stream: int
+    venue: str
+    symbol: str
+    what: str
+    is_series: bool
+    epoch: int
+    offset: int
+    first_ms: int | None
+    sparse: bool
+    revisions: int
+    connected: bool
+    waiting: str
+    recent: list[tuple[bytes, int]]
+    latest: Sent | None
+    provisional: Sent | None
+    status: Status | None
+    ring: list[Sent] | None
+
+    @property
+    def stream_key(self) -> StreamKey:
+        if self.is_series:
+            return Series(self.venue, self.symbol, Interval(self.what))
+        return ChannelKey(self.venue, self.symbol, Channel(self.what))
+
+
+class Closed(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    stream: int
+
+
+class Aliased(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    native: str
+    symbol: str
+
+
+class Described(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    stream: int
+    first_ms: int | None
+    waiting: str
+
+
+class Kept(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Somebody subscribed somewhere: all nodes keep the stream's messages from now on."""
+
+    stream: int
+
+
+Item = Candle | Line | Status | Opened | Closed | Aliased | Described | Kept
+
+
+@frozen
+class _Form(Generic[T]):
+    """One class of values as an array of its fields, in their order."""
+
+    make: Callable[..., T]
+    fields: Callable[[Any], tuple[Any, ...]]
+    binary: "msgspec.msgpack.Decoder[Any]"
+    text: "msgspec.json.Decoder[Any]"
+
+    def write(self, value: T) -> bytes:
+        row = self.fields(value)
+        try:
+            return msgspec.msgpack.encode(row)
+        except OverflowError:
+            return _BIG + msgspec.json.encode(row)
+
+    def read(self, body: bytes) -> T:
+        try:
+            if body[:1] == _BIG:
+                return self.make(*self.text.decode(body[1:]))
+            return self.make(*self.binary.decode(body))
+        except msgspec.MsgspecError as error:
+            raise BadItem(f"{self.make}: {error}") from None
+
+
+def _form(made: type[T]) -> _Form[T]:
+    names = [field.name for field in attrs.fields(made)]  # type: ignore[arg-type]
+    hints = get_type_hints(made)
+    row: Any = tuple[tuple(hints[name] for name in names)]  # type: ignore[misc]
+    return _Form(made, attrgetter(*names), msgspec.msgpack.Decoder(row), msgspec.json.Decoder(row))
+
+
+_KLINE = _form(Kline)
+_LINES = [_form(made) for made in get_args(get_type_hints(ChannelMessage)["data"])]
+_PLACES = {form.make: place for place, form in enumerate(_LINES)}
+_items = msgspec.msgpack.Decoder(list[Item])
+
+
+def written(items: Sequence[Item]) -> bytes:
+    """Items in order.  Raises OverflowError for an epoch, offset or time beyond 64 bits."""
+    return msgspec.msgpack.encode(items)
+
+
+def read(data: bytes) -> list[Item]:
+    """The items of :func:`written`; bodies stay as they are.  Raises BadItem."""
+    try:
+        return _items.decode(data)
+    except msgspec.MsgspecError as error:
+        raise BadItem(str(error)) from None
+
+
+def candle_bytes(kline: Kline) -> bytes:
+    return _KLINE.write(kline)
+
+
+def candle_of(body: bytes) -> Kline:
+    """Raises BadItem."""
+    return _KLINE.read(body)
+
+
+def sent(
+    stream: int,
+    message: KlineMessage | ChannelMessage,
+    sent_ms: float,
+    *,
+    ephemeral: bool = False,
+    provisional: bool = False,
+    remembered: bool = False,
+) -> Sent:
+    """A message of the bus as an item."""
+    flags = Flags.EPHEMERAL if ephemeral else 0
+    if isinstance(message, ChannelMessage):
+        place = _PLACES[type(message.data)]
+        return Line(
+            stream,
+            message.epoch,
+            message.offset,
+            flags,
+            message.source,
+            message.received_ms,
+            sent_ms,
+            place,
+            _LINES[place].write(message.data),
+        )
+    kline = message.kline
+    flags |= (
+        (Flags.CLOSED if kline.closed else 0)
+        | (Flags.REVISION if message.revision else 0)
+        | (Flags.PROVISIONAL if provisional else 0)
+        | (Flags.BACKFILL if kline.source is Source.BACKFILL else 0)
+        | (Flags.REMEMBERED if remembered else 0)
+    )
+    return Candle(
+        stream,
+        message.epoch,
+        message.offset,
+        kline.open_ms,
+        message.after_ms,
+        flags,
+        message.update_count,
+        message.received_ms,
+        sent_ms,
+        _KLINE.write(kline),
+    )
+
+
+def message_of(stream_key: StreamKey, item: Sent) -> KlineMessage | ChannelMessage:
+    """The message of :func:`sent`.  Raises BadItem."""
+    if isinstance(item, Line):
+        assert isinstance(stream_key, ChannelKey), "the sender opened it so"
+        if not 0 <= item.form < len(_LINES):
+            raise BadItem(f"form {item.form} is not known")
+        data = _LINES[item.form].read(item.body)
+        return ChannelMessage(
+            stream_key, data, item.source, item.epoch, item.offset, item.received_ms
+        )
+    assert isinstance(stream_key, Series), "the sender opened it so"
+    return KlineMessage(
+        stream_key,
+        _KLINE.read(item.body),
+        item.epoch,
+        item.offset,
+        item.update_count,
+        item.received_ms,
+        bool(item.flags & Flags.REVISION),
+        item.after_ms,
+        bool(item.flags & Flags.PROVISIONAL),
+    )
+
+
+def status_item(stream: int, status: StatusMessage) -> Status:
+    return Status(stream, status.state, status.reason, status.first_ms, status.last_ms)
+
+
+def status_of(stream_key: StreamKey, item: Status) -> StatusMessage:
+    return StatusMessage(stream_key, item.state, item.reason, item.first_ms, item.last_ms)
+
+
+def opened(
+    stream: int,
+    stream_key: StreamKey,
+    *,
+    epoch: int,
+    offset: int,
+    first_ms: int | None,
+    sparse: bool,
+    revisions: int,
+    connected: bool,
+    waiting: str,
+    recent: Sequence[tuple[Kline, int]],
+    latest: Sent | None,
+    provisional: Sent | None,
+    status: Status | None,
+    ring: Sequence[Sent] | None,
+) -> Opened:
+    is_series = isinstance(stream_key, Series)
+    what = stream_key.interval if isinstance(stream_key, Series) else stream_key.channel
+    return Opened(
+        stream,
+        stream_key.venue,
+        stream_key.symbol,
+        what.value,
+        is_series,
+        epoch,
+        offset,
+        first_ms,
+        sparse,
+        revisions,
+        connected,
+        waiting,
+        [(candle_bytes(kline), count) for kline, count in recent],
+        latest,
+        provisional,
+        status,
+        None if ring is None else list(ring),
+    )
+
+
+__all__ = [
+    "VERSION",
+    "Aliased",
+    "BadItem",
+    "Candle",
+    "Closed",
+    "Described",
+    "Flags",
+    "Item",
+    "Kept",
+    "Line",
+    "Opened",
+    "Sent",
+    "Status",
+    "candle_bytes",
+    "candle_of",
+    "message_of",
+    "opened",
+    "read",
+    "sent",
+    "status_item",
+    "status_of",
+    "written",
+]

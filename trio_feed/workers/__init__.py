@@ -1,0 +1,1 @@
+"""More than one process behind one port: the parent feeds and stores, workers serve clients."""

@@ -1,0 +1,48 @@
+"""What workers ask and only the parent knows."""
+
+from ..errors import StoreError
+from . import questions
+from .link import Link, Sources
+from .pages import AllPages
+from .places import Places
+
+
+class Answers:
+    """Of one service.  What was published meanwhile the caller sends before an answer."""
+
+    def __init__(self, sources: Sources, places: Places, pages: AllPages) -> None:
+        self._sources, self._places, self._pages = sources, places, pages
+
+    async def of(self, link: Link, what: str, body: bytes) -> bytes:
+        """The answer to a worker's question.  Raises StoreError and JournalError."""
+        store, journal = self._sources.store, self._sources.journal
+        match what:
+            case questions.HISTORY:
+                asked = questions.history_of(body)
+                rows = await store.history(
+                    asked.series, limit=asked.limit, start_ms=asked.start_ms, end_ms=asked.end_ms
+                )
+                return questions.write_candles(rows)
+            case questions.AFTER:
+                asked = questions.after_of(body)
+                found = await store.after(
+                    asked.series,
+                    asked.epoch,
+                    asked.offset,
+                    closed_ms=asked.closed_ms,
+                    limit=asked.limit,
+                )
+                return questions.write_messages(found)
+            case questions.APPEND:
+                return questions.encode(await journal.append(questions.settlements_of(body)))
+            case questions.HEAD:
+                return questions.encode(await journal.head(questions.user_of(body)))
+            case questions.READ:
+                return questions.encode(await journal.read(*questions.page_of(body)))
+            case questions.TAKE:
+                return self._places.take(link.worker, *questions.place_of(body)).encode()
+            case questions.METRICS:
+                return await self._pages.metrics()
+            case questions.STATUS:
+                return (await self._pages.status()).encode()
+        raise StoreError(f"{what}: no such question")

@@ -1,0 +1,69 @@
+"""One worker as the parent sees it, and what starts workers and feeds them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+from attrs import define, field, frozen
+
+from ..bus.base import Reader
+from ..metrics import Metrics
+from ..model import Instrument
+from ..store import Journal, KlineStore
+from ..wiring import UpstreamView
+from .pipe import Pipe
+
+
+class Spawned(Protocol):
+    """A worker that was started.  ``binds``: see :class:`.frames.Hello`."""
+
+    @property
+    def stream(self) -> trio.abc.Stream: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def binds(self) -> list[tuple[str, int, list[int]]]: ...
+
+    async def ended(self) -> str:
+        """Wait until it is gone; how, for the log."""
+
+
+class Fleet(Protocol):
+    """Starts workers."""
+
+    def start(self, worker: int) -> AbstractAsyncContextManager[Spawned]:
+        """One worker; at the end of the block it is gone, however it felt about that."""
+
+
+@frozen
+class Sources:
+    """What the workers are fed and answered from."""
+
+    bus: Reader
+    store: KlineStore
+    journal: Journal
+    view: UpstreamView
+    venues: Callable[[], Sequence[str]]
+    metrics: Metrics
+
+
+@define(eq=False)
+class Link:
+    """One worker of now.  ``opened``: its streams, until it knows all (``whole``)."""
+
+    worker: int
+    pid: int
+    pipe: Pipe
+    opened: set[int] = field(factory=set)
+    whole: bool = False
+    ready: trio.Event = field(factory=trio.Event)
+    problem: str = ""
+    silent: int = 0
+    gauges: tuple[float, float, float, float, float] = (0.0,) * 5
+    memory_bytes: float = 0.0
+    cpu_s: float = 0.0
+    listings: dict[str, Sequence[Instrument]] = field(factory=dict)
+    """As it was told last."""

@@ -1,0 +1,90 @@
+"""Questions and their answers as bytes.  Pure.
+
+Candles are written as in a feed; everything else is MessagePack of the values themselves.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from ..bus import wire
+from ..model import Interval, Kline, KlineMessage, PrivateMessage, Series, Settlement
+from ..store import AppendResult
+
+HISTORY, AFTER = "history", "after"
+APPEND, HEAD, READ = "append", "head", "read"
+TAKE, METRICS, STATUS = "take", "metrics", "status"
+CLIENTS, REPORT = "clients", "report"
+"""From the parent: the lines of the status page, and a report before its time."""
+
+encode = msgspec.msgpack.encode
+
+
+@frozen
+class HistoryQuestion:
+    venue: str
+    symbol: str
+    interval: Interval
+    limit: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @property
+    def series(self) -> Series:
+        return Series(self.venue, self.symbol, self.interval)
+
+
+@frozen
+class AfterQuestion:
+    venue: str
+    symbol: str
+    interval: Interval
+    epoch: int
+    offset: int
+    closed_ms: int | None
+    limit: int
+
+    @property
+    def series(self) -> Series:
+        return Series(self.venue, self.symbol, self.interval)
+
+
+def _reader(kind: Any) -> Any:
+    return msgspec.msgpack.Decoder(kind).decode
+
+
+history_of = _reader(HistoryQuestion)
+after_of = _reader(AfterQuestion)
+settlements_of = _reader(list[Settlement])
+results_of = _reader(list[AppendResult])
+messages_of = _reader(list[PrivateMessage])
+user_of = _reader(int)
+place_of = _reader(tuple[str, str])
+page_of = _reader(tuple[int, int, int, int])
+texts_of = _reader(list[str])
+_bodies_of = _reader(list[bytes])
+_sent_of = _reader(list[wire.Candle] | None)
+
+
+def write_candles(rows: Sequence[Kline]) -> bytes:
+    return encode([wire.candle_bytes(row) for row in rows])
+
+
+def candles_of(data: bytes) -> list[Kline]:
+    return [wire.candle_of(body) for body in _bodies_of(data)]
+
+
+def write_messages(found: Sequence[KlineMessage] | None) -> bytes:
+    if found is None:
+        return encode(None)
+    return encode([wire.sent(0, message, 0.0) for message in found])
+
+
+def kline_messages_of(series: Series, data: bytes) -> list[KlineMessage] | None:
+    items = _sent_of(data)
+    if items is None:
+        return None
+    found = [wire.message_of(series, item) for item in items]
+    return [message for message in found if isinstance(message, KlineMessage)]
