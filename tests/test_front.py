@@ -90,13 +90,8 @@ class Worker:
         return [item for f in self.came if isinstance(f, frames.Feed) for item in f.items]
 
 
-async def demand(venue: str, symbol: str) -> str:
-    await trio.lowlevel.checkpoint()
-    return "" if symbol == "DOGEUSDT" else f"{venue} has no {symbol}"
-
-
 @asynccontextmanager
-async def bench(*more: str, wanted: bool = True) -> AsyncIterator[Bench]:
+async def bench(*more: str) -> AsyncIterator[Bench]:
     settings: Settings = settings_for_tests("server.workers=2", *more)
     network, metrics = MemoryNetwork(), Metrics()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
@@ -107,7 +102,7 @@ async def bench(*more: str, wanted: bool = True) -> AsyncIterator[Bench]:
     report = ServiceReport(lambda: {"version": "x"}, lambda: ready[0], lambda: "")
     view: Any = UpstreamView(report, lambda venue: "why", lambda venue: iter(listed))
     journal: Any = NoJournal()
-    sources = Sources(bus, store, journal, view, lambda: ["v"], metrics, demand if wanted else None)
+    sources = Sources(bus, store, journal, view, lambda: ["v"], metrics)
     async with trio.open_nursery() as nursery:
         front = Front(settings, environment, fleet, sources, {"server.port": Room(1, 0)})
         made = Bench(front, bus, store, fleet, listed, ready, nursery)
@@ -220,20 +215,11 @@ async def test_what_changes_is_told_each_second(autojump_clock: trio.abc.Clock) 
         assert one.came[-1].listings == {}
 
 
-async def test_a_symbol_on_demand(autojump_clock: trio.abc.Clock) -> None:
-    for wanted, answers in (
-        (True, ["", "v has no X"]),
-        (False, ["symbols are not fed on demand"] * 2),
-    ):
-        async with bench(wanted=wanted) as made:
-            one, _ = await begun(made)
-            got = [
-                (await one.pipe.ask(questions.DEMAND, questions.encode(("v", name)), 5)).decode()
-                for name in ("DOGEUSDT", "X")
-            ]
-            assert got == answers
-            with pytest.raises(NoAnswer, match="no such question"):
-                await one.pipe.ask("strange", b"", 5)
+async def test_a_strange_question_is_refused(autojump_clock: trio.abc.Clock) -> None:
+    async with bench() as made:
+        one, _ = await begun(made)
+        with pytest.raises(NoAnswer, match="no such question"):
+            await one.pipe.ask("strange", b"", 5)
 
 
 async def test_a_store_that_cannot_answer_says_why(autojump_clock: trio.abc.Clock) -> None:

@@ -770,7 +770,7 @@ class SharedNode(PrivateNode):
             self.shared, SettlementSettings(), in_threads=False, now_ms=now_ms,
             metrics=self.metrics, shared=self.shared,
         )  # fmt: skip
-        self.feed = PrivateFeed(self.journal, now_ms, self.metrics)
+        self.feed = PrivateFeed(self.journal, now_ms, self.metrics, self.journal)
         self.access = PrivateAccess(Authenticator(AUTH), self.feed, AUTH, now_ms, self.metrics)
 
     async def run(self) -> None:
