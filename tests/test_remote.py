@@ -12,10 +12,11 @@ from trio_feed.bus.base import Published, Stream
 from trio_feed.bus.local import LocalBus
 from trio_feed.bus.outgoing import Outgoing
 from trio_feed.bus.remote import OutOfStep, RemoteBus
-from trio_feed.core.effects import CandleNews, ChannelNews
+from trio_feed.core.effects import CandleNews, ChannelNews, TradeNews
 from trio_feed.model import (
     Channel,
     ChannelKey,
+    ChannelMessage,
     Interval,
     Series,
     Source,
@@ -220,3 +221,17 @@ def test_keeping_is_told_once() -> None:
     assert [type(item) for item in pair.items] == [wire.Kept]
     pair.outgoing.keep(99)
     pair.check()
+
+
+def test_trades_that_nobody_wants_yet_are_carried_one_by_one() -> None:
+    """A client behind the wire has subscribed before that is known at the bus."""
+    pair = Pair()
+    pair.bus.open(TRADES)
+    pair.carry()
+    three = tuple(trade(number, T0 + number) for number in (1, 2, 3))
+    pair.bus.publish(TradeNews(TRADES, three, Source.EXCHANGE, 0.0))
+    pair.carry()
+    got = [
+        facts[0].data.trade_id for facts in pair.there.heard if isinstance(facts[0], ChannelMessage)
+    ]
+    assert got == [1, 2, 3]

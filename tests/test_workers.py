@@ -18,10 +18,11 @@ from support.stack import PushClient, Stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.environment import Environment
-from trio_feed.errors import StartError
+from trio_feed.errors import SettingsError, StartError
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
-from trio_feed.settings import SimulatorSettings
+from trio_feed.settings import SimulatorSettings, load
 from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.validate import check
 
 MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.workers=2")
 
@@ -356,3 +357,21 @@ async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) ->
         assert all(spawned.gone.is_set() for spawned in fleet.running.values())
         assert [spawned.problem for spawned in fleet.running.values()] == ["drained"] * 2
         assert fleet.started == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (["exchanges.binance_usdm.symbols='on_demand'"], "symbols on demand"),
+        (
+            [
+                "exchanges.binance_usdm.symbols=['BTCUSDT']",
+                "dialects.binance_usdm.passthrough=['GET /fapi/v2/account']",
+            ],
+            "pass-through",
+        ),
+    ],
+)
+def test_what_only_one_process_does_is_refused(more: list[str], what: str) -> None:
+    with pytest.raises(SettingsError, match=f"server.workers: more than one do not go with {what}"):
+        check(load(assignments=["server.workers=2", *more]))
