@@ -126,6 +126,7 @@ def test_its_subjects() -> None:
         *(ChannelKey(NAME, "BTCUSDT", c) for c in (Channel.BOOK, Channel.BBO)),
         ChannelKey(NAME, "BTCUSDT", Channel.MARK_PRICE),
         ChannelKey(NAME, "BTCUSDT", Channel.LIQUIDATION),
+        ChannelKey(NAME, "BTCUSDT", Channel.OPEN_INTEREST),
     ]  # fmt: skip
     assert repr(engine.core) == "<SymbolEngine binance_usdm:BTCUSDT>"
 

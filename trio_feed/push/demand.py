@@ -7,7 +7,6 @@ is fed already costs one call.
 """
 
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import Protocol, TypeVar
 
 import trio
@@ -151,19 +150,18 @@ class Desk:
         """A patient client wants the last word of a channel, which may have been opened just now.
         Raises Lacking."""
         age_s = max(0.0, (self._now_ms() - topic.since_ms) / 1000)
-        until_s = trio.current_time() + _NEWS_S - age_s
-        self._wait(topic.stream_key.venue, lambda: _has_news(topic), until_s)
+        self._wait(topic.stream_key.venue, lambda: _has_news(topic), _NEWS_S - age_s)
 
     def wait_for_list(self, venue: str, known: Callable[[], bool]) -> None:
         """A patient client wants the list of what may be asked for.  Raises Lacking."""
         if self._request is not None:
-            self._wait(venue, known, inf)
+            self._wait(venue, known, _NEWS_S)
 
-    def _wait(self, venue: str, ready: Callable[[], bool], until_s: float) -> None:
+    def _wait(self, venue: str, ready: Callable[[], bool], for_s: float) -> None:
         request, demand = self._request, self._demand
         if request is None or demand is None or not request.patient or not demand.serves(venue):
             return
-        until_s = min(until_s, request.began_s + _NEWS_S)
+        until_s = min(trio.current_time() + for_s, request.began_s + _NEWS_S)
         if not ready() and trio.current_time() < until_s:
             raise Lacking(ready=ready, until_s=until_s)
 
