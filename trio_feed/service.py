@@ -31,26 +31,14 @@ from .notify import READY, STOPPING, Manager, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
+from .serving import start_admin, start_dialects, start_server, start_simulator, sweep, urls
 from .settings import Settings
 from .store import KlineStore, open_journal, open_store
 from .summary import run_summary
 from .supervise import described, root_cause
 from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
-from .wiring import (
-    journal_path,
-    make_app,
-    make_bus,
-    make_demands,
-    make_hub,
-    start_admin,
-    start_dialects,
-    start_server,
-    start_simulator,
-    sweep,
-    urls,
-    view_of,
-)
+from .wiring import journal_path, make_app, make_bus, make_demands, make_hub, view_of
 from .workers.front import Front
 from .workers.link import Sources
 from .workers.start import OpenFleet, open_processes, start_workers

@@ -50,7 +50,7 @@ async def start_chaos(
     settings: Settings,
     environment: Environment,
 ) -> Callable[[ExchangeSettings], ExchangeSettings]:
-    """In the place of :func:`trio_feed.wiring.start_simulator`: the exchange in a box behind its
+    """In the place of :func:`trio_feed.serving.start_simulator`: the exchange in a box behind its
     faults, reached through a CONNECT proxy that has faults of its own."""
     box = settings.simulator
     listeners = await environment.listen(box.host, box.port)

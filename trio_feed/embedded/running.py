@@ -143,7 +143,7 @@ async def feed(
         async with HelperNursery() as nursery:
             redirect = None
             if simulated:
-                from ..wiring import start_simulator  # it brings the push server's libraries
+                from ..serving import start_simulator  # it brings the push server's libraries
 
                 redirect = await start_simulator(nursery, found, environment)
             store = _ReadersStore(inbox, int(environment.now_ms()), _keep_ms())

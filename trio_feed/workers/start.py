@@ -9,10 +9,10 @@ import trio
 from ..environment import Environment
 from ..errors import StartError
 from ..push.edge.configuration import clients_per_ip
+from ..serving import bind_error
 from ..settings import Settings
 from ..settings.dialects import DialectSettings
 from ..supervise import root_cause
-from ..wiring import bind_error
 from .front import Front
 from .link import Fleet, Sources
 from .places import Room

@@ -31,8 +31,9 @@ from ..metrics import Metrics, total
 from ..push.app import PushApp
 from ..push.edge.configuration import tls_context
 from ..push.edge.tls import Certificate
+from ..serving import start_dialects, start_server, sweep
 from ..settings import Settings
-from ..wiring import UpstreamView, make_app, make_hub, start_dialects, start_server, sweep
+from ..wiring import UpstreamView, make_app, make_hub
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
