@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, Any, Never
 import structlog
 import trio
 from attrs import asdict, evolve
-from trio_util import wait_any
 
 from ..core.opening import End
 from ..core.settled import has_candles
 from ..environment import mono
-from ..errors import BadMessage, NetworkError
 from ..metrics import ProxySample
 from ..model import Channel, Interval, Series, StreamKey
 from ..model.demand import SUBSCRIBE
@@ -37,15 +35,14 @@ from ..net.rest import RestClient
 from ..net.route import Route
 from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
-from ..supervise import Backoff
 from ..venues import AnyInstrument, Instruments, Venue
 from ..venues.base import ChainVenue, OpenInterestVenue
-from . import instruments
 from .connection import BATCH, ConnectionState, Incoming
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fed import FedInstruments
 from .fetcher import Fetcher
+from .listing import ListKeeper
 from .newcomers import Newcomers
 from .polls import OpenInterestPoll
 from .pool import Pool
@@ -55,7 +52,6 @@ from .rest_clients import RestClients
 from .rules import rules_of
 from .symbols import WantedSymbols
 from .tasks import run_gauges, run_loader, run_rotator, run_timer
-from .troubles import Troubles
 
 if TYPE_CHECKING:
     from .chain import ChainFeed
@@ -79,7 +75,7 @@ class VenueFeed:
     ) -> None:
         self.venue, self.settings = venue, settings
         self._environment, self._store = context.environment, context.store
-        self._metrics, self._cache = context.metrics, cache
+        self._metrics = context.metrics
         self._metrics.expect(venue.NAME)
         self._log = structlog.get_logger().bind(venue=venue.NAME)
         self._table: Instruments | None = None
@@ -87,7 +83,6 @@ class VenueFeed:
         """Set when the venue's list is known."""
         self._fit: Callable[[], None] = lambda: None
         self._chain: ChainFeed | None = None
-        self._ask_again = trio.Event()
         connection = settings.connection
         self._dials = context.budgets.dials(venue.SHARES, *venue.DIALS)
         if connection.proxy.address and not connection.proxy.enabled:
@@ -120,6 +115,15 @@ class VenueFeed:
             venue, settings, evolve(self._route, dials=None), context.budgets, self.driver
         )
         self._symbols = WantedSymbols(venue, self.driver, context.bus)
+        self._keeper = ListKeeper(
+            venue,
+            settings,
+            context.environment,
+            cache,
+            self.driver.note_answer,
+            self._symbols.awaited,
+            self.pool.carrying,
+        )
         self._newcomers = Newcomers(self.driver, context.store, context.bus)
         self._broke_off = ""
         for symbol in self._first_symbols(stored_ends):
@@ -255,7 +259,7 @@ class VenueFeed:
                 self._open(symbol, stored_ends)
         self._fit()
         if self._table is not None and self._symbols.awaited(self._table):
-            self._ask_again.set()  # listed since it was fetched, perhaps
+            self._keeper.ask_again()  # listed since it was fetched, perhaps
         return closed
 
     def _first_symbols(self, stored_ends: Mapping[Series, StoredEnd]) -> list[str]:
@@ -310,7 +314,10 @@ class VenueFeed:
                         self.venue, self.driver, rest, self._listed, self._metrics
                     )
                     nursery.start_soon(poll.run, name=f"{name} open interest")
-                nursery.start_soon(self._keep_instruments, rest, nursery, send_channel, fetcher)
+                use = partial(
+                    self._apply, nursery=nursery, send_channel=send_channel, fetcher=fetcher
+                )
+                nursery.start_soon(self._keeper.run, rest, use, name=f"{name} instruments")
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
 
@@ -332,58 +339,6 @@ class VenueFeed:
         self.driver.prices_quiet = chain.is_quiet
         self._newcomers.chain = chain.prices
         return chain
-
-    async def _keep_instruments(
-        self,
-        rest: RestClient,
-        nursery: trio.Nursery,
-        send_channel: trio.MemorySendChannel[Incoming],
-        fetcher: Fetcher,
-    ) -> Never:
-        """The table at start, then again and again; what is listed or halted changes streams."""
-        connection = self.settings.connection
-        backoff = Backoff(connection.backoff_min_s, connection.backoff_max_s)
-        refresh = instruments.Refresh(self.settings.instruments_refresh_s)
-        troubles = Troubles(self._log, "instruments.failed")
-        table, current = await instruments.load(
-            self.venue,
-            rest,
-            self._environment,
-            self._cache,
-            backoff,
-            self.driver.note_answer,
-            troubles,
-        )
-        fresh: instruments.Copy | None = None
-        while True:
-            self._apply(table, nursery, send_channel, fetcher)
-            if fresh is not None:  # it is in use before it is on the disk
-                await instruments.write(self._cache, fresh)
-            settled = current and not self._symbols.awaited(table)
-            with trio.move_on_after(refresh.delay_s(settled=settled)):
-                await self._worth_asking(current=current)
-            self._ask_again = trio.Event()
-            try:
-                copy = await instruments.fetch(
-                    self.venue, rest, self._environment.now_ms, self.driver.note_answer
-                )
-                table = instruments.parse(self.venue, copy, table)
-            except (NetworkError, BadMessage) as error:
-                current, fresh = False, None
-                troubles.say(error)
-            else:
-                troubles.over()
-                current, fresh = True, copy
-
-    async def _worth_asking(self, *, current: bool) -> None:
-        """Return when the venue's list is wanted sooner: for a symbol that is new in the settings,
-        or because an old list is in use and the venue is in reach again."""
-        if current or self.pool.carrying.value:
-            await self._ask_again.wait()
-        else:
-            await wait_any(
-                self._ask_again.wait, partial(self.pool.carrying.wait_value, lambda live: live > 0)
-            )
 
     def _apply(
         self,
