@@ -204,7 +204,7 @@ async def follow_ours(address: str, told: Told) -> None:
 
 
 def write_settings(server: Server, folder: Path, *, secure: bool) -> Path:
-    path = folder / "trio_feed.toml"
+    path = folder / f"of-{server.address.rpartition(':')[2]}.toml"  # several run at once
     files = f'tls_cert_file = "{folder}/own.pem"\ntls_key_file = "{folder}/own.key"'
     path.write_text(
         f"""
@@ -268,7 +268,7 @@ async def fault_a(name: str, authority: trustme.CA, folder: Path) -> dict[str, A
         return {
             "trades": len(wanted),
             "lost": lost_of(wanted, told),
-            "candles": len(candles),
+            "candles_wanted": len(candles),
             "candles_lost": wrong_of(candles, told),
             "doubled": sum(told.ids[number] > 1 for number in wanted),
             "connections": server.exchange.upgrades,
@@ -303,7 +303,7 @@ async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) 
         with trio.move_on_after(KIND_S):
             while lost_of(wanted, told):
                 await trio.sleep(0.5)
-        lost = {"silence_lost": lost_of(wanted, told), "silence_trades": len(wanted)}
+        lost = {"silence_lost": lost_of(wanted, told), "silence_wanted": len(wanted)}
         return {"noticed_s": noticed_s, "data_again_s": again, **lost}
 
 
@@ -363,10 +363,15 @@ async def one_of_b(
         print(f"B {name}: {row}", file=sys.stderr, flush=True)
 
 
+def part_of(row: dict[str, Any], what: str) -> str:
+    lost = row.get(f"{what}_lost")
+    return "-" if lost is None else f"{lost} of {row[f'{what}_wanted']}"
+
+
 def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
     lines = [
-        "| client | version | A: trades lost | of | doubled | candles lost | B: silence noticed after |"
-        " data again after | lost meanwhile |",
+        "| client | version | A: trades lost | of | doubled | candles lost |"
+        " B: silence noticed after | data again after | lost meanwhile |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
@@ -380,8 +385,8 @@ def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
         again = row.get("data_again_s")
         cells = [
             name, row["version"] or "-", lost, row.get("trades", "-"), row.get("doubled", "-"),
-            f"{row['candles_lost']} of {row['candles']}" if "lost" in row else "-", noticed, "-" if again is None else f"{again} s",
-            f"{row['silence_lost']} of {row['silence_trades']}" if "silence_lost" in row else "-",
+            part_of(row, "candles"), noticed, "-" if again is None else f"{again} s",
+            part_of(row, "silence"),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
