@@ -51,7 +51,7 @@ OURS = "trio_feed"
 BEHIND = " behind trio_feed"
 TRADES_PER_S = 500
 CUTS_S, CUT_EVERY_S, KIND_S = 20.0, 3.0, 15.0
-START_S = 30.0
+START_S = 60.0
 """Until the first trade is received."""
 QUIET_AFTER_S = 3.0
 

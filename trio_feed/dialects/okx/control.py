@@ -89,6 +89,9 @@ class OkxControl:
         notice = {"event": "notice", "code": "64008", "msg": _UPGRADE, "connId": self._conn_id}
         return Farewell(RESTARTING, "service upgrade", msgspec.json.encode(notice).decode())
 
+    def gone(self) -> None:
+        """Nothing is kept of it."""
+
     @property
     def _most(self) -> int:
         return self.session.context.limits.max_subscriptions
