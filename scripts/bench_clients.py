@@ -2,16 +2,17 @@
 
     python scripts/bench_clients.py NAME HOST:PORT TLS-HOST:PORT
 
-follows the trades of BTCUSDT at Binance spot, and prints the id of each trade as it is handed to
-the user, a line each, for ever.  Told are addresses (cryptofeed's WebSocket speaks TLS only; it
-trusts SSL_CERT_FILE) and nothing else: deadlines, retries and queues are what the library ships
-with.  Where a library raises, its user asks again, as its examples do.
+follows the trades and the 1s candles of BTCUSDT at Binance spot, and prints, a line each, for ever,
+the id of each trade and ``k OPEN_MS CLOSE VOLUME`` of each candle as they are handed to the user.
+Told are addresses (cryptofeed's WebSocket speaks TLS only; it trusts SSL_CERT_FILE) and nothing
+else: deadlines, retries and queues are what the library ships with.  Where a library raises, its
+user asks again, as its examples do.  An address with a path is that of trio_feed's dialect.
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -21,6 +22,21 @@ def told(trade_id: Any) -> None:
     sys.stdout.flush()
 
 
+def candle(open_ms: Any, close: Any, volume: Any) -> None:
+    sys.stdout.write(f"k {int(open_ms)} {close} {volume}\n")
+    sys.stdout.flush()
+
+
+def event(message: Any) -> None:
+    """One of a stream."""
+    if message.get("e") == "aggTrade":
+        told(message["a"])
+    elif message.get("e") == "kline":
+        candle(message["k"]["t"], message["k"]["c"], message["k"]["v"])
+    else:
+        complain(message)
+
+
 def ccxt(address: str, _tls: str) -> NoReturn:
     import ccxt.pro as pro
 
@@ -28,13 +44,27 @@ def ccxt(address: str, _tls: str) -> NoReturn:
         client = pro.binance({"enableRateLimit": False})
         client.options["fetchMarkets"] = {"types": ["spot"]}
         client.urls["api"]["public"] = f"http://{address}/api/v3"
-        client.urls["api"]["ws"]["spot"] = f"ws://{address}/ws"
-        while True:
-            try:
-                for trade in await client.watch_trades("BTC/USDT"):
-                    told(trade["id"])
-            except pro.NetworkError as error:
-                complain(error)
+        behind = "/stream" if "/" in address else ""
+        client.urls["api"]["ws"]["spot"] = f"ws://{address}/ws{behind}"
+        await client.load_markets()
+
+        async def trades() -> None:
+            for trade in await client.watch_trades("BTC/USDT"):
+                told(trade["id"])
+
+        async def candles() -> None:
+            for row in await client.watch_ohlcv("BTC/USDT", "1s"):
+                candle(row[0], row[4], row[5])
+
+        async def forever(watch: Callable[[], Awaitable[None]]) -> NoReturn:
+            while True:
+                try:
+                    await watch()
+                except pro.NetworkError as error:
+                    complain(error)
+
+        await asyncio.gather(forever(trades), forever(candles))
+        raise AssertionError
 
     asyncio.run(main())
     raise AssertionError
@@ -48,18 +78,22 @@ def python_binance(address: str, _tls: str) -> NoReturn:
         client.API_URL = f"http://{address}/api"
         sockets = binance.BinanceSocketManager(client)
         sockets.STREAM_URL = f"ws://{address}/"
-        while True:
-            try:
-                async with sockets.aggtrade_socket("BTCUSDT") as socket:
-                    while True:
-                        message = await socket.recv()
-                        if message.get("e") == "aggTrade":
-                            told(message["a"])
-                        else:
-                            complain(message)
-            except (OSError, binance.exceptions.BinanceWebsocketUnableToConnect) as error:
-                complain(error)
-                await asyncio.sleep(1)
+
+        async def forever(open_socket: Callable[[], Any]) -> NoReturn:
+            while True:
+                try:
+                    async with open_socket() as socket:
+                        while True:
+                            event(await socket.recv())
+                except (OSError, binance.exceptions.BinanceWebsocketUnableToConnect) as error:
+                    complain(error)
+                    await asyncio.sleep(1)
+
+        await asyncio.gather(
+            forever(lambda: sockets.aggtrade_socket("BTCUSDT")),
+            forever(lambda: sockets.kline_socket("BTCUSDT", "1s")),
+        )
+        raise AssertionError
 
     asyncio.run(main())
     raise AssertionError
@@ -73,11 +107,19 @@ def cryptofeed(address: str, tls: str) -> NoReturn:
     async def on_trade(trade: Any, _received: float) -> None:
         told(trade.raw["a"])
 
-    Binance.rest_endpoints[0].address = f"http://{address}"
+    async def on_candle(found: Any, _received: float) -> None:
+        candle(found.raw["k"]["t"], found.close, found.volume)
+
+    Binance.rest_endpoints[0].address = f"{'https' if address == tls else 'http'}://{address}"
     Binance.websocket_endpoints = [WebsocketEndpoint(f"wss://{tls}")]
     handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
     handler.add_feed(
-        Binance(symbols=["BTC-USDT"], channels=["trades"], callbacks={"trades": on_trade})
+        Binance(
+            symbols=["BTC-USDT"],
+            channels=["trades", "candles"],
+            candle_interval="1s",
+            callbacks={"trades": on_trade, "candles": on_candle},
+        )
     )
     handler.run()
     raise AssertionError
@@ -94,13 +136,13 @@ def unicorn(address: str, _tls: str) -> NoReturn:
         disable_colorama=True,
         output_default="dict",
     )
-    manager.create_stream(["aggTrade"], ["btcusdt"])
+    manager.create_stream(["aggTrade", "kline_1s"], ["btcusdt"])
     while True:
         message = manager.pop_stream_data_from_stream_buffer()
         if not message:
             time.sleep(0.002)
         elif "data" in message:
-            told(message["data"]["a"])
+            event(message["data"])
 
 
 def complain(problem: object) -> None:

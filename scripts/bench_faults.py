@@ -1,10 +1,15 @@
 """The same two faults for trio_feed and for the clients that people would pick instead.
 
 A: for 20 s the server cuts every TCP connection (a reset) each 3 s, at 500 trades a second; then it
-is kind for 15 s.  What counts are the trades of those 20 s, by id, that the user never gets.
+is kind for 15 s.  What counts are the trades of those 20 s, by id, and their 1s candles, as they
+were at their end, that the user never gets.
 
 B: from one moment on the server sends no data, but answers every ping.  What counts are the seconds
-until the client has given that connection up, as the server sees it.
+until the client has given that connection up, as the server sees it, and, where it has, the trades
+from the silence's beginning until data comes again that the user never gets.
+
+"... behind trio_feed" is the same client, told trio_feed's dialect as its exchange's address;
+trio_feed has the connections that are cut or silent.
 
 The server is the simulated Binance spot exchange in this process, on loopback, with REST beside it
 (aggTrades by id), so that those that repair can.  Each client is a process of its own.  Those of A
@@ -37,14 +42,16 @@ from attrs import define, field
 
 from scripts.bench_clients import CLIENTS, installed
 from trio_feed import __version__
+from trio_feed.model import Interval
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import Market, binance_exchange, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "trio_feed"
+BEHIND = " behind trio_feed"
 TRADES_PER_S = 500
 CUTS_S, CUT_EVERY_S, KIND_S = 20.0, 3.0, 15.0
-START_S = 30.0
+START_S = 60.0
 """Until the first trade is received."""
 QUIET_AFTER_S = 3.0
 
@@ -54,11 +61,21 @@ class Told:
     """The ids that a client has handed to its user, and how often each."""
 
     ids: Counter[int] = field(factory=Counter)
+    candles: dict[int, tuple[float, float]] = field(factory=dict)
+    """By open time: close and volume, as they were told last."""
     _first: trio.Event = field(factory=trio.Event)
 
     def note(self, first: int, last: int) -> None:
         self.ids.update(range(first, last + 1))
         self._first.set()
+
+    def line(self, line: bytes) -> None:
+        """What scripts/bench_clients.py prints."""
+        if line.isdigit():
+            self.note(int(line), int(line))
+        elif line.startswith(b"k "):
+            _, open_ms, close, volume = line.split()
+            self.candles[int(open_ms)] = float(close), float(volume)
 
     async def first(self) -> None:
         await self._first.wait()
@@ -76,6 +93,12 @@ class Server:
     def next_id(self) -> int:
         """Of the first trade that has not happened yet."""
         return self.market.first_id("BTCUSDT", time.time() * 1000)
+
+    def candles_since(self, began_ms: float) -> dict[int, tuple[float, float]]:
+        """The 1s candles that are over, as :class:`Told` has them."""
+        first, end = (int(ms // 1000) * 1000 for ms in (began_ms, time.time() * 1000))
+        found = [self.market.candle("BTCUSDT", Interval.S1, at) for at in range(first, end, 1000)]
+        return {each.open_ms: (float(each.close), float(each.volume)) for each in found}
 
 
 @asynccontextmanager
@@ -100,7 +123,10 @@ async def open_server(authority: trustme.CA) -> AsyncIterator[Server]:
 async def open_client(name: str, server: Server, folder: Path) -> AsyncIterator[Told]:
     """A started client; killed on the way out."""
     told = Told()
-    run = run_ours if name == OURS else partial(run_peer, name)
+    own = name.removesuffix(BEHIND)
+    run = run_ours if name == OURS else partial(run_peer, own)
+    if own != name:
+        run = partial(run_behind, own)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, server, folder, told)
         yield told
@@ -108,25 +134,50 @@ async def open_client(name: str, server: Server, folder: Path) -> AsyncIterator[
 
 
 async def run_peer(name: str, server: Server, folder: Path, told: Told) -> None:
-    command = [sys.executable, "scripts/bench_clients.py", name, server.address, server.tls]
+    await follow_peer(name, server.address, server.tls, folder, told)
+
+
+async def run_behind(name: str, server: Server, folder: Path, told: Told) -> None:
+    """The service, and a client of its dialect."""
+    secure = name == "cryptofeed"  # takes wss only
+    async with open_ours(server, folder, secure=secure) as url:
+        address = f"{url.partition('://')[2]}/binance"
+        await follow_peer(name, address, address, folder, told)
+
+
+async def follow_peer(name: str, address: str, tls: str, folder: Path, told: Told) -> None:
+    command = [sys.executable, "scripts/bench_clients.py", name, address, tls]
     environ = os.environ | {"SSL_CERT_FILE": str(folder / "ca.pem")}
     with open(folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - for its stderr
         async with process(command, stderr=log, env=environ) as lines:
             async for line in lines:
-                if line.isdigit():
-                    told.note(int(line), int(line))
+                told.line(line)
 
 
 async def run_ours(server: Server, folder: Path, told: Told) -> None:
     """The service, and a client of its push endpoint."""
-    command = [
-        *(sys.executable, "-m", "trio_feed", "--config", str(write_settings(server, folder)))
-    ]
+    async with open_ours(server, folder) as url:
+        await follow_ours(url, told)
+
+
+@asynccontextmanager
+async def open_ours(server: Server, folder: Path, *, secure: bool = False) -> AsyncIterator[str]:
+    """The service; its URL, once it is ready.  ``secure``: with TLS."""
+    settings = str(write_settings(server, folder, secure=secure))
+    command = [sys.executable, "-m", "trio_feed", "--config", settings]
     async with trio.open_nursery() as nursery, process(command) as lines:
         async for line in lines:
             event = json.loads(line)
             if event["event"] == "service.ready":
-                nursery.start_soon(follow_ours, event["urls"]["http"], told)
+                nursery.start_soon(drain, lines)
+                yield event["urls"]["http"]
+                break
+        nursery.cancel_scope.cancel()
+
+
+async def drain(lines: AsyncIterator[bytes]) -> None:
+    async for _ in lines:
+        pass
 
 
 async def follow_ours(address: str, told: Told) -> None:
@@ -139,28 +190,34 @@ async def follow_ours(address: str, told: Told) -> None:
         connection = await trio_websocket.wrap_client_stream(
             nursery, stream, address, "/ws", message_queue_size=10_000
         )
-        ask = {"type": "subscribe", "symbol": "BTCUSDT", "channel": "trade"}
-        await connection.send_message(json.dumps(ask))
+        for what in ({"channel": "trade"}, {"interval": "1s"}):
+            ask = {"type": "subscribe", "symbol": "BTCUSDT", **what}
+            await connection.send_message(json.dumps(ask))
         while True:
             message = json.loads(await connection.get_message())
             if message["type"] == "trade_data":
                 trade = message["data"]["data"]
                 told.note(trade["first_id"], trade["last_id"])
+            elif message["type"] == "kline_data":
+                row = message["data"]["data"]
+                told.candles[row["time"] * 1000] = row["close"], row["volume"]
 
 
-def write_settings(server: Server, folder: Path) -> Path:
-    path = folder / "trio_feed.toml"
+def write_settings(server: Server, folder: Path, *, secure: bool) -> Path:
+    path = folder / f"of-{server.address.rpartition(':')[2]}.toml"  # several run at once
+    files = f'tls_cert_file = "{folder}/own.pem"\ntls_key_file = "{folder}/own.key"'
     path.write_text(
         f"""
 [server]
 port = 0
+{files if secure else ""}
 [store]
 path = ":memory:"
 [logging]
 format = "json"
 [exchanges.binance]
 symbols = ["BTCUSDT"]
-intervals = ["1m"]
+intervals = ["1s", "1m"]
 trade_intervals = []
 channels = ["kline", "trade"]
 history_bars = 20
@@ -198,22 +255,32 @@ async def fault_a(name: str, authority: trustme.CA, folder: Path) -> dict[str, A
     async with open_server(authority) as server, open_client(name, server, folder) as told:
         if not await begins(told):
             return {"A": not_begun(name, folder)}
-        first, began = server.next_id(), trio.current_time()
+        first, began, began_ms = server.next_id(), trio.current_time(), time.time() * 1000
         for cut in range(1, int(CUTS_S // CUT_EVERY_S) + 1):
             await trio.sleep_until(began + cut * CUT_EVERY_S)
             for connection in [*server.exchange.connections]:
                 connection.abort()
         await trio.sleep_until(began + CUTS_S)
-        wanted = range(first, server.next_id())
+        wanted, candles = range(first, server.next_id()), server.candles_since(began_ms)
         with trio.move_on_after(KIND_S):
-            while any(number not in told.ids for number in wanted):
+            while lost_of(wanted, told) or wrong_of(candles, told):
                 await trio.sleep(0.5)
         return {
             "trades": len(wanted),
-            "lost": sum(number not in told.ids for number in wanted),
+            "lost": lost_of(wanted, told),
+            "candles_wanted": len(candles),
+            "candles_lost": wrong_of(candles, told),
             "doubled": sum(told.ids[number] > 1 for number in wanted),
             "connections": server.exchange.upgrades,
         }
+
+
+def lost_of(wanted: range, told: Told) -> int:
+    return sum(number not in told.ids for number in wanted)
+
+
+def wrong_of(candles: dict[int, tuple[float, float]], told: Told) -> int:
+    return sum(told.candles.get(open_ms) != values for open_ms, values in candles.items())
 
 
 async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) -> dict[str, Any]:
@@ -221,6 +288,7 @@ async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) 
         if not await begins(told):
             return {"B": not_begun(name, folder)}
         await trio.sleep(QUIET_AFTER_S)
+        first = server.next_id()
         silent, began = [*server.exchange.connections], trio.current_time()
         for connection in silent:
             connection.mute()
@@ -231,7 +299,12 @@ async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) 
             return {"noticed_s": None}
         last = max(told.ids)
         again = await seconds_until(lambda: max(told.ids) > last, began, noticed_s + 30)
-        return {"noticed_s": noticed_s, "data_again_s": again}
+        wanted = range(first, server.next_id())
+        with trio.move_on_after(KIND_S):
+            while lost_of(wanted, told):
+                await trio.sleep(0.5)
+        lost = {"silence_lost": lost_of(wanted, told), "silence_wanted": len(wanted)}
+        return {"noticed_s": noticed_s, "data_again_s": again, **lost}
 
 
 async def begins(told: Told) -> bool:
@@ -261,8 +334,11 @@ async def bench(names: Sequence[str], faults: str, cap_s: float) -> dict[str, di
     with tempfile.TemporaryDirectory(prefix="trio_feed_bench_") as word:
         folder = Path(word)
         authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        own = authority.issue_cert("127.0.0.1")
+        own.private_key_pem.write_to_path(str(folder / "own.key"))
+        own.cert_chain_pems[0].write_to_path(str(folder / "own.pem"))
         for name in names:
-            row = rows[name] = {"version": __version__ if name == OURS else installed(name)}
+            row = rows[name] = {"version": version_of(name)}
             if not row["version"]:
                 row["A"] = row["B"] = "cannot be installed here: see requirements-bench.lock"
             elif "A" in faults:
@@ -275,6 +351,10 @@ async def bench(names: Sequence[str], faults: str, cap_s: float) -> dict[str, di
     return rows
 
 
+def version_of(name: str) -> str:
+    return __version__ if name == OURS else installed(name.removesuffix(BEHIND))
+
+
 async def one_of_b(
     name: str, authority: trustme.CA, folder: Path, cap_s: float, row: dict[str, Any]
 ) -> None:
@@ -283,11 +363,16 @@ async def one_of_b(
         print(f"B {name}: {row}", file=sys.stderr, flush=True)
 
 
+def part_of(row: dict[str, Any], what: str) -> str:
+    lost = row.get(f"{what}_lost")
+    return "-" if lost is None else f"{lost} of {row[f'{what}_wanted']}"
+
+
 def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
     lines = [
-        "| client | version | A: trades lost | of | doubled | B: silence noticed after |"
-        " data again after |",
-        "|---|---|---|---|---|---|---|",
+        "| client | version | A: trades lost | of | doubled | candles lost |"
+        " B: silence noticed after | data again after | lost meanwhile |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         lost = row.get("A", "-")
@@ -300,7 +385,8 @@ def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
         again = row.get("data_again_s")
         cells = [
             name, row["version"] or "-", lost, row.get("trades", "-"), row.get("doubled", "-"),
-            noticed, "-" if again is None else f"{again} s",
+            part_of(row, "candles"), noticed, "-" if again is None else f"{again} s",
+            part_of(row, "silence"),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -308,7 +394,7 @@ def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 when every client that is asked for could be measured."""
-    names = [OURS, *CLIENTS]
+    names = [OURS, *CLIENTS, *(name + BEHIND for name in CLIENTS)]
     parser = argparse.ArgumentParser(prog="scripts/bench_faults", description=__doc__)
     parser.add_argument("--only", default=",".join(names), help=", ".join(names))
     parser.add_argument("--faults", default="AB", choices=["A", "B", "AB"])

@@ -295,7 +295,7 @@ async def test_a_large_body_is_refused(arrived: list[Request], autojump_clock: M
 
 
 async def until(there: Callable[[], bool]) -> None:
-    with trio.fail_after(100):
+    with trio.fail_after(300):
         while True:
             if there():
                 return

@@ -11,6 +11,7 @@ import pytest
 import trio
 from support.stack import START_MS, Stack, open_stack, settings_for_tests
 from test_dialect_binance import ask, socket
+from test_dialect_passing import until
 from trio.testing import MockClock
 
 from trio_feed.dialects.binance import encoders, windows
@@ -226,3 +227,57 @@ def test_names_of_windows() -> None:
     assert {name: windows.minutes_of(name) for name in named} == named
     for name in ("0m", "60m", "24h", "8d", "1w", "m", "", "01m", "1m\n", "-1m"):
         assert windows.minutes_of(name) is None
+
+
+@pytest.mark.parametrize("name", ["!ticker@arr", "!bookTicker", "!ticker_1h@arr"])
+async def test_a_symbol_that_is_fed_later_joins_them(name: str, autojump_clock: MockClock) -> None:
+    """By the settings (SIGHUP); for clients that are there already, with and without wrapping."""
+    symbols, more = ".symbols=['BTCUSDT']", (f".channels={SPOT}", ".history_bars=80")
+    settings = settings_for_tests(symbols, *more, venue="binance")
+    kinds = {"symbols": SYMBOLS, "trades_per_minute": 60, "push_ms": 2000}
+    async with open_stack(settings, **kinds) as stack:
+        await trio.sleep(30)
+        async with (
+            socket(stack, f"/binance/ws/{name}") as bare,
+            socket(stack, f"/binance/stream?streams={name}") as wrapped,
+        ):
+            assert await named_by(bare) == await named_by(wrapped) == {"BTCUSDT"}
+            await stack.ready.venues.apply(
+                settings_for_tests(f".symbols={json.dumps(SYMBOLS)}", *more, venue="binance")
+            )
+            for client in (bare, wrapped):
+                with trio.fail_after(120):
+                    while "ETHUSDT" not in await named_by(client):
+                        pass
+            await bare.ask("UNSUBSCRIBE", name)
+            await bare.connection.aclose()
+            await wrapped.connection.aclose()
+        await trio.sleep(10)
+        topics = stack.ready.app.context.hub
+        assert all(not topic.subscriptions for topic in topics._topics.values())
+
+
+async def named_by(client: Any) -> set[str]:
+    """The symbols of the next message."""
+    message = await client.next()
+    events = message["data"] if "stream" in message else message
+    return {event["s"] for event in (events if isinstance(events, list) else [events])}
+
+
+async def test_they_take_what_others_ask_for_and_keep_none_of_it(autojump_clock: MockClock) -> None:
+    settings = settings_for_tests(
+        ".symbols='on_demand'", f".channels={SPOT}", ".linger_s=60", venue="binance"
+    )
+    async with open_stack(settings, symbols=SYMBOLS, trades_per_minute=60) as stack:
+        await trio.sleep(30)
+        async with socket(stack, "/binance/ws/btcusdt@ticker") as other:
+            await other.next()
+            async with socket(stack, "/binance/ws/!ticker@arr") as client:
+                assert await named_by(client) == {"BTCUSDT"}
+                for _ in range(2):  # once more after it was dropped
+                    async with socket(stack, "/binance/ws/ethusdt@ticker") as second:
+                        await second.next()
+                        with trio.fail_after(60):
+                            while "ETHUSDT" not in await named_by(client):
+                                pass
+                    await until(lambda: "ETHUSDT" not in stack.ready.feeds[0].settings.symbols)

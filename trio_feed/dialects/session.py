@@ -40,6 +40,9 @@ class Control(Protocol):
     def restarting(self) -> Farewell:
         """The service ends."""
 
+    def gone(self) -> None:
+        """The client is no longer there."""
+
 
 @frozen
 class QuietVoice:
@@ -105,11 +108,14 @@ class DialectSession:
 
     async def run(self, receive: Receive, close: Close) -> None:
         """See :meth:`trio_feed.push.mounts.Conversation.run`."""
-        async with self._sender.serving(close):
-            await self._serve(self._control.opened)
-            while (text := await receive()) is not None and not self._sender.leaving:
-                await self._serve(partial(self._control.take, text))
-                await self._sender.wait_capacity()
+        try:
+            async with self._sender.serving(close):
+                await self._serve(self._control.opened)
+                while (text := await receive()) is not None and not self._sender.leaving:
+                    await self._serve(partial(self._control.take, text))
+                    await self._sender.wait_capacity()
+        finally:
+            self._control.gone()
 
     async def _serve(self, work: Callable[[], None]) -> None:
         await self.context.desk.serve(self._asker, work, patient=False)
@@ -152,11 +158,18 @@ class DialectSession:
         self, name: str, topic: Topic, target: Target, form: StreamForm, part: str = ""
     ) -> None:
         """From now on the client gets the topic's messages in this form; again, in another.
-        ``part``: which of the topics that one stream is made of."""
+        ``part``: which of the topics that one stream is made of, as far as these are fed.  Nothing
+        happens where the client is leaving."""
+        if self._sender.leaving:
+            return
         request = Subscribe(target, None, None, None)
         own = f"{name}{_PART}{part}" if part else name
         self._keys.setdefault(name, {})[own] = None
-        self._sender.subscribe(Subscription(self._sender, topic, request, form, own))
+        self._sender.subscribe(Subscription(self._sender, topic, request, form, own, asks=not part))
+
+    def has(self, name: str, part: str) -> bool:
+        """The stream has this part already."""
+        return f"{name}{_PART}{part}" in self._sender.subscriptions
 
     def unsubscribe(self, name: str) -> bool:
         """False: there was no such stream."""

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 import trio
-from attrs import define
+from attrs import define, field
 
 from ...push.fanout.encoded import StreamForm
 from ...push.fanout.voice import Farewell
@@ -50,6 +50,8 @@ class BinanceControl:
     streams: Streams
     names: list[str]
     combined: bool
+    _wide: dict[str, None] = field(factory=dict)
+    """Its streams of the whole market."""
 
     def opened(self) -> None:
         self.streams.expect(self.names)
@@ -91,6 +93,17 @@ class BinanceControl:
         spot = self.streams.profile.spot
         return Farewell(RESTARTING, "service restart", text if spot else None)
 
+    def gone(self) -> None:
+        self.streams.followers.pop(self, None)
+
+    def joined(self, symbol: str) -> None:
+        """A symbol is fed from now on, or known by its name."""
+        for name in self._wide:
+            part = self.streams.part(name, symbol)
+            if part is not None and not self.session.has(name, symbol):
+                form = self.streams.wide_form(name, [part], wrapped=self.combined)
+                self.session.subscribe(name, part.topic, part.target, form, symbol)
+
     @property
     def _most(self) -> int:
         return min(MOST_STREAMS, self.session.context.limits.max_subscriptions)
@@ -117,6 +130,7 @@ class BinanceControl:
                 self._subscribe_all(_names(params))
             case "UNSUBSCRIBE":
                 for name in _names(params):
+                    self._wide.pop(name, None)
                     self.session.unsubscribe(name)
             case "LIST_SUBSCRIPTIONS":
                 return self.session.names
@@ -146,6 +160,9 @@ class BinanceControl:
 
     def _subscribe(self, found: Found) -> None:
         form = self.streams.form(found, wrapped=self.combined)
+        if found.parts:
+            self._wide[found.name] = None
+            self.streams.followers[self] = None
         for part in found.parts or (found,):
             own = part.target.symbol if found.parts else ""
             self.session.subscribe(found.name, part.topic, part.target, form, own)

@@ -8,7 +8,7 @@ once for all of them.
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from attrs import define, evolve, frozen
@@ -69,7 +69,13 @@ class Found:
     conflates: bool = True
     parts: tuple["Found", ...] = ()
     """Of a stream of the whole market: each symbol's own."""
-    every_ms: int | None = None
+
+
+class Follower(Protocol):
+    """Who has streams of the whole market."""
+
+    def joined(self, symbol: str) -> None:
+        """A symbol is fed from now on, or known by its name."""
 
 
 @frozen
@@ -89,6 +95,9 @@ class Streams:
     def __init__(self, profile: Profile, market: MarketData) -> None:
         self.profile, self.market = profile, market
         self._forms: WeakValueDictionary[tuple[str, bool], StreamForm] = WeakValueDictionary()
+        self.followers: dict[Follower, None] = {}
+        """They take themselves out."""
+        market.context.hub.watch(self._joined)
 
     def find(self, name: str) -> Found | str:
         """The stream with this name; in words why there is none."""
@@ -125,35 +134,55 @@ class Streams:
 
     def form(self, found: Found, *, wrapped: bool) -> StreamForm:
         """The form that all clients of this stream share."""
+        if found.parts:
+            return self.wide_form(found.name, found.parts, wrapped=wrapped)
         key = found.name, wrapped
         form = self._forms.get(key)
         if form is None:
             head = f"{self.profile.venue} {found.name} {wrapped:d}".encode()
             hides = self.market.hides
-            if found.parts:
-                encoders = {part.target.symbol: part.make() for part in found.parts}
-                form = WideForm(head, found.name, encoders, found.every_ms, wrapped, hides)
-            else:
-                form = BinanceForm(head, found.name, found.make(), wrapped, hides, found.conflates)
+            form = BinanceForm(head, found.name, found.make(), wrapped, hides, found.conflates)
             self._forms[key] = form
         return form
 
+    def part(self, name: str, symbol: str) -> Found | None:
+        """What this symbol adds to a stream of the whole market, by its name; None: nothing."""
+        wide = WIDE[name]
+        instrument = self.market.listing(self.market.venue).of_symbol(symbol)
+        if instrument is None:
+            return None
+        found = self.find(f"{instrument.native.lower()}@{wide.stream}")
+        if not isinstance(found, Found):
+            return None
+        if wide.stream == "forceOrder":  # with two fields more than the symbol's own
+            return evolve(found, make=_forced(self, symbol))
+        return found
+
+    def wide_form(self, name: str, parts: Iterable[Found], *, wrapped: bool) -> StreamForm:
+        """The form that all clients of a stream of the whole market share, with these parts."""
+        form = self._forms.get((name, wrapped))
+        if not isinstance(form, WideForm):
+            head = f"{self.profile.venue} {name} {wrapped:d}".encode()
+            form = WideForm(head, name, WIDE[name].every_ms, wrapped, self.market.hides)
+            self._forms[name, wrapped] = form
+        for part in parts:
+            if form.topics.get(part.target.symbol) is not part.topic:
+                form.join(part.target.symbol, part.topic, part.make())
+        return form
+
+    def _joined(self, symbol: str) -> None:
+        for follower in list(self.followers):
+            follower.joined(symbol)
+
     def _wide(self, name: str, wide: Wide) -> Found | str:
         """Of the symbols that are fed now."""
-        found = [
-            self.find(f"{instrument.native.lower()}@{wide.stream}")
-            for instrument in self.market.fed()
-        ]
-        parts = tuple(each for each in found if isinstance(each, Found))
-        if wide.stream == "forceOrder":  # with two fields more than the symbol's own
-            parts = tuple(evolve(part, make=_forced(self, part.target.symbol)) for part in parts)
+        found = [self.part(name, instrument.symbol) for instrument in self.market.fed()]
+        parts = tuple(each for each in found if each is not None)
         if not parts:
             venue = self.profile.venue
             return f"no symbol has {wide.stream}: see exchanges.{venue}.symbols and .channels"
         first = parts[0]
-        return Found(
-            name, first.topic, first.target, first.make, False, parts, every_ms=wide.every_ms
-        )
+        return Found(name, first.topic, first.target, first.make, False, parts)
 
     def _minutes(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
         """What is made of our minutes: the average price, and windows as long as the minutes that

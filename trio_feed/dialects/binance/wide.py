@@ -1,8 +1,9 @@
 """Binance's streams of a whole market, ``!ticker@arr`` and such, over what is fed.
 
-A client has one subscription per symbol under the one name.  Single events pass as they come.  An
-array holds the newest of each symbol that changed, as at the exchange, and is sent with the first
-event that comes when its time is over: no task waits for it.
+A client has one subscription per symbol under the one name; symbols that are fed later join it, and
+none of them is a reason to go on feeding one that is on demand.  Single events pass as they come.
+An array holds the newest of each symbol that changed, as at the exchange, and is sent with the
+first event that comes when its time is over: no task waits for it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from attrs import define, field, frozen
 from ...model import KlineMessage, Source
 from ...push.fanout.encoded import EncodedMessage
 from ...push.fanout.frames import text_frame
+from ...push.fanout.topics import Topic
 from ...push.protocol import quote
 
 Encode = Callable[[EncodedMessage], str | None]
@@ -45,18 +47,25 @@ WIDE: Mapping[str, Wide] = {
 
 @define(eq=False)
 class WideForm:
-    """A :class:`trio_feed.push.fanout.encoded.StreamForm`; ``encoders`` by symbol."""
+    """A :class:`trio_feed.push.fanout.encoded.StreamForm`; ``encoders`` by symbol, of which there
+    may be more later."""
 
     head: bytes
     name: str
-    encoders: Mapping[str, Encode]
     every_ms: int | None
     wrapped: bool
     hides: Callable[[Source], bool]
+    encoders: dict[str, Encode] = field(factory=dict)
+    topics: dict[str, Topic] = field(factory=dict)
+    """Of the encoders."""
     _waiting: dict[str, str] = field(factory=dict)
     _sent_ms: float = 0.0
     _number: tuple[object, ...] = ()
     _frame: bytes | None = None
+
+    def join(self, symbol: str, topic: Topic, encode: Encode) -> None:
+        """It is fed from now on, or once more."""
+        self.topics[symbol], self.encoders[symbol] = topic, encode
 
     @property
     def conflates(self) -> bool:

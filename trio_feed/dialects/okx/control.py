@@ -34,7 +34,10 @@ _ORDERS = frozenset(
 )  # fmt: skip
 _WRONG = "Please use the correct URL, channel and parameters referring to API document."
 _LOG_IN = "Please log in."
-_NO_ACCOUNTS = "trio_feed serves market data, no accounts"
+_NO_ACCOUNTS = (
+    "trio_feed serves market data, no accounts; dialects.okx.passthrough = ['WS /ws/v5/private'] "
+    "passes that on to the exchange"
+)
 _UPGRADE = "The connection will soon be closed for a service upgrade. Please reconnect."
 _decode = msgspec.json.Decoder().decode
 
@@ -85,6 +88,9 @@ class OkxControl:
         """The exchange says this a minute before; clients reconnect at once."""
         notice = {"event": "notice", "code": "64008", "msg": _UPGRADE, "connId": self._conn_id}
         return Farewell(RESTARTING, "service upgrade", msgspec.json.encode(notice).decode())
+
+    def gone(self) -> None:
+        """Nothing is kept of it."""
 
     @property
     def _most(self) -> int:

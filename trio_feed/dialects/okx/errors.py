@@ -4,9 +4,8 @@ Sources: "Error Code" of www.okx.com/docs-v5 (2026-07-20); dialect-facts, sectio
 to say stands behind OKX's own words, in brackets.
 """
 
-from collections.abc import Mapping
-
 import msgspec
+from attrs import evolve
 
 from ...push.edge.work import Busy
 from ...push.mounts import Question, Reply
@@ -52,7 +51,7 @@ def no_route(question: Question, status: int) -> Reply:
     """Accounts and orders are not served; other paths are unknown."""
     room = question.path.partition("/api/v5/")[2].partition("/")[0]
     if room in _PRIVATE:
-        return _no_account(question.headers)
+        return _no_account(question)
     if status == 405:
         return error("50115", "Invalid request type.", status)
     names = {"error_code": "404", "error_message": "Not Found", "detailMsg": ""}
@@ -60,11 +59,41 @@ def no_route(question: Question, status: int) -> Reply:
     return Reply(msgspec.json.encode(body).decode(), status)
 
 
-def _no_account(headers: Mapping[str, str]) -> Reply:
-    if not headers.get("ok-access-key"):
-        return error("50103", 'Request header "OK-ACCESS-KEY" can not be empty.', 401)
-    reason = "trio_feed serves market data, no accounts"
+def _no_account(question: Question) -> Reply:
+    path = question.path.removeprefix("/okx")[:100]
+    setting = f"dialects.okx.passthrough = ['{question.method} {path}']"
+    reason = f"trio_feed serves market data, no accounts; {setting} passes it on to the exchange"
+    if not question.headers.get("ok-access-key"):
+        text = 'Request header "OK-ACCESS-KEY" can not be empty.'
+        return error("50103", f"{text} ({reason})", 401)
     return error("50111", f"Invalid OK-ACCESS-KEY ({reason})", 401)
+
+
+class Signed:
+    """What the client of a signed question hears of us: see :class:`..passing.Words`.
+
+    Codes and statuses are OKX's own ("Error Code - REST API", 2026-07-20), but for 413."""
+
+    def no_room(self, after_s: int) -> Reply:
+        text = f"Too Many Requests (trio_feed: no room for {after_s} s)"
+        reply = error("50011", text, 429)
+        return evolve(reply, headers={"Retry-After": str(after_s)})
+
+    def not_sent(self, problem: str) -> Reply:
+        return error("50001", f"{UNAVAILABLE} (trio_feed: not sent: {problem})", 503)
+
+    def unknown(self) -> Reply:
+        text = (
+            "API endpoint request timeout (does not mean that the request was successful or "
+            "failed, please check the request result)."
+        )
+        return error("50004", text, 400)
+
+    def not_let_in(self, problem: str) -> Reply:
+        return error("50111", f"Invalid OK-ACCESS-KEY (trio_feed: {problem})", 401)
+
+    def too_large(self) -> Reply:
+        return error("50002", "JSON syntax error (trio_feed: the body is too large)", 413)
 
 
 def simulated(venue: str) -> Reply:

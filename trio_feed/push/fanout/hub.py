@@ -48,6 +48,7 @@ class Hub:
         self._samples = 0
         self.lines = SampledLines()
         """What the log says of this node's clients."""
+        self._watchers: list[Callable[[str], None]] = []
         bus.listen(self)
 
     @property
@@ -71,6 +72,7 @@ class Hub:
     def opened(self, stream: Stream) -> None:
         topic = self._topics[stream] = Topic(stream, self._now_ms())
         self._all.add(topic)
+        self._tell(stream.stream_key.symbol)
 
     def closed(self, stream: Stream) -> None:
         """Its subscribers get a last status, and the topic is removed."""
@@ -85,6 +87,11 @@ class Hub:
     def aliased(self, native: str, symbol: str) -> None:
         """Requests may use either name."""
         self._all.name(native, symbol)
+        self._tell(symbol)
+
+    def _tell(self, symbol: str) -> None:
+        for watcher in self._watchers:
+            watcher(symbol)
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         for subscription in list(self._topics[stream].subscriptions.values()):
@@ -105,6 +112,10 @@ class Hub:
             self._fan_out(topic, FanOut(encoded_once(published), deque(subscriptions), timed))
 
     # For the clients
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """It is called, as long as the hub lives, with each symbol that has a new topic or name."""
+        self._watchers.append(watcher)
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""

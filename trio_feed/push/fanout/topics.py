@@ -33,7 +33,8 @@ class Subscription:
     """One client's subscription to one topic; ``form`` is how its messages are written.
 
     ``name``: what the client calls the stream, where it may have several of one topic; a second
-    subscription of the same name, or else to the same topic, replaces the first.
+    subscription of the same name, or else to the same topic, replaces the first.  ``asks`` False:
+    it takes what there is, and is no reason to go on feeding a symbol on demand.
     """
 
     subscriber: Subscriber
@@ -41,6 +42,7 @@ class Subscription:
     request: Subscribe
     form: StreamForm
     name: str = ""
+    asks: bool = True
     active: bool = False
     """It is one of its topic's."""
 
@@ -154,9 +156,10 @@ class Topics:
         self._aliases[alias] = symbol
 
     def wanted(self, venue: str, symbol: str) -> int:
-        """Subscriptions to anything of a symbol."""
+        """Subscriptions that ask for anything of a symbol."""
         there = self._by_symbol.get(symbol, {})
-        return sum(len(t.subscriptions) for key, t in there.items() if key.venue == venue)
+        topics = [topic for key, topic in there.items() if key.venue == venue]
+        return sum(each.asks for topic in topics for each in topic.subscriptions.values())
 
     def find(self, target: Target, *, code: int = REFUSED) -> Topic:
         """The topic that a request is about.  Raises RequestError with ``code``."""

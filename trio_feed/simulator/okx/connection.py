@@ -43,10 +43,18 @@ class OkxConnection(Connection):
             self.queue.put(text_frame(notice(self.control.conn_id).encode()))
         self._upgrade_at = trio.current_time() + UPGRADE_S
 
+    def tell(self, text: str) -> None:
+        """An order of the account."""
+        if "orders" in self.control.private:
+            self.offer(text_frame(text.encode()))
+
     async def run(self) -> None:
+        sockets = self.control.accounts.sockets
+        sockets.append(self.tell)
         try:
             await self.queue.run(self._end_when_idle, self._read)
         finally:
+            sockets.remove(self.tell)
             for channel in self.control.subscribed:
                 self.publisher.unsubscribe(channel, self)
 
@@ -63,8 +71,9 @@ class OkxConnection(Connection):
     def _obey(self, text: str) -> None:
         for step in self.control.handle(text, trio.current_time()):
             self.queue.put(text_frame(step.text.encode()))
-            if step.follow is not None:
+            if step.follow is not None or self.control.private:
                 self._subscribed = True
+            if step.follow is not None:
                 self.publisher.subscribe(step.follow, self)
             if step.leave is not None:
                 self.publisher.unsubscribe(step.leave, self)

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from .accounts import PRIVATE_CHANNELS, Accounts, login_problem
 from .channels import BUSINESS, PUBLIC
 from .rows import Channel
 
@@ -54,7 +55,11 @@ class Control:
     url: str
     conn_id: str
     has: Callable[[Channel], bool]
+    accounts: Accounts = field(factory=Accounts)
     subscribed: dict[Channel, None] = field(factory=dict)
+    private: set[str] = field(factory=set)
+    """Channels of the account, after a login."""
+    _logged_in: bool = False
     _requests: deque[float] = field(factory=deque)
 
     def handle(self, text: str, now_s: float) -> Iterator[Step]:
@@ -80,6 +85,8 @@ class Control:
         self, request: dict[str, Any], now_s: float
     ) -> Callable[[dict[str, Any], dict[str, Any]], Step]:
         op = request["op"]
+        if op == "order" and self._logged_in:
+            return self._place
         if op not in ("subscribe", "unsubscribe", "login"):
             raise _Refused(60019, f"Invalid op: {str(op)[:_TEXT_MAX]}")
         while self._requests and now_s - self._requests[0] >= _HOUR_S:
@@ -96,9 +103,20 @@ class Control:
                 "The current operation is not supported by this URL. "
                 "Please use the correct URL and try again.",
             )
-        raise _Refused(60005, "Invalid apiKey")
+        if (problem := login_problem(arg)) is not None:
+            raise _Refused(*problem)
+        self._logged_in = True
+        return Step(self._reply(request, {"event": "login", "code": "0", "msg": ""}))
+
+    def _place(self, request: dict[str, Any], arg: dict[str, Any]) -> Step:
+        row = self.accounts.place(arg)
+        said = {"id": request.get("id", ""), "op": "order", "code": "0", "msg": "", "data": [row]}
+        return Step(_dump(said))
 
     def _subscribe(self, request: dict[str, Any], arg: dict[str, Any]) -> Step:
+        if self._logged_in and arg["channel"] in PRIVATE_CHANNELS:
+            self.private.add(arg["channel"])
+            return Step(self._ack("subscribe", request, arg))
         channel = self._channel(arg)
         if channel in self.subscribed:
             return Step(self._ack("subscribe", request, arg))
@@ -164,7 +182,9 @@ def _args(request: dict[str, Any], text: str) -> list[dict[str, Any]]:
     if not isinstance(args, list) or not args:
         raise _Refused(60013, "Invalid args")
     fine = (isinstance(arg, dict) and isinstance(arg.get("channel", ""), str) for arg in args)
-    if not all(fine) or (request["op"] != "login" and any("channel" not in arg for arg in args)):
+    if not all(fine) or (
+        request["op"] not in ("login", "order") and any("channel" not in arg for arg in args)
+    ):
         raise _Refused(60013, "Invalid args")
     return args
 

@@ -20,6 +20,7 @@ from ..machinery.server import MarketExchange
 from ..machinery.wire import Limits, Request, Response, WebSocketPeer
 from ..market.books import Books
 from ..market.market import Market
+from .accounts import Accounts
 from .bars import Candles
 from .channels import exists, source_of
 from .connection import OkxConnection
@@ -38,6 +39,7 @@ class OkxExchange(MarketExchange[OkxConnection]):
     """A client that gets data need not say anything; one that gets none is closed by the idle
     rule.  Messages above 64 KB end the connection with 1009."""
     data: MarketData
+    accounts: Accounts = field(factory=Accounts)
     connects_per_s: int | None = None
     """Set it to OKX's 3 to refuse the fourth WebSocket within a second (HTTP 429)."""
     _connects: deque[float] = field(factory=deque)
@@ -66,7 +68,7 @@ class OkxExchange(MarketExchange[OkxConnection]):
 
         def connect(peer: WebSocketPeer) -> OkxConnection:
             conn_id = f"{0xA4D3AE55 * self.upgrades % 2**32:08x}"
-            control = Control(url, conn_id, partial(exists, self.data))
+            control = Control(url, conn_id, partial(exists, self.data), self.accounts)
             return OkxConnection(peer, self.publisher, control)
 
         return connect
@@ -102,4 +104,6 @@ def okx_exchange(
     books, candles = Books(market), Candles(market)
     data = MarketData(market, books, candles, Sequences(), push_ms, settings.book_push_ms)
     publisher = Publisher(now_ms, partial(source_of, data), market.delisted)
-    return OkxExchange(now_ms, faults, market, publisher, OkxRest(faults, data), data)
+    accounts = Accounts()
+    rest = OkxRest(faults, data, accounts)
+    return OkxExchange(now_ms, faults, market, publisher, rest, data, accounts)

@@ -17,6 +17,7 @@ from ..machinery.rest import ApiError, RestEndpoint, front_end_page
 from ..machinery.wire import Request, Response
 from ..market.books import STEP_MS
 from ..market.interest import held
+from .accounts import Accounts
 from .bars import BARS
 from .book_sources import BOOK_LEVELS
 from .data import MarketData
@@ -43,6 +44,7 @@ class OkxError(ApiError):
 @define
 class OkxRest(RestEndpoint):
     data: MarketData
+    accounts: Accounts = field(factory=Accounts)
     weight: int = 0
     """Requests so far: OKX has no weights, each counts once."""
     _recent: dict[str, deque[int]] = field(factory=dict)
@@ -52,12 +54,16 @@ class OkxRest(RestEndpoint):
         status = self.faults.next_rest()
         if status is not None and status != 429:
             return front_end_page(status)
+        if status == 429:
+            raise _too_many()
+        if (signed := self.accounts.answer(request)) is not None:
+            return signed
         endpoint = _ENDPOINTS.get(request.path)
         if endpoint is None or request.method != "GET":
             return _not_found()
         most, handle = endpoint
-        if status == 429 or not self._allowed(request.path, most, now_ms):
-            raise OkxError(50011, "Too Many Requests", 429)
+        if not self._allowed(request.path, most, now_ms):
+            raise _too_many()
 
         def read(at_ms: int) -> list[object]:
             return [*handle(self.data, request.query, at_ms)]
@@ -72,6 +78,10 @@ class OkxRest(RestEndpoint):
             return False
         recent.append(now_ms)
         return True
+
+
+def _too_many() -> OkxError:
+    return OkxError(50011, "Too Many Requests", 429)
 
 
 def _instruments(data: MarketData, query: Query, now_ms: int) -> Iterator[object]:
