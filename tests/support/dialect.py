@@ -18,6 +18,7 @@ from trio_feed.dialects.market import MarketData
 from trio_feed.ingest.fed import FedInstruments
 from trio_feed.metrics import Metrics
 from trio_feed.model import Instrument, Source, StatusMessage, StreamKey
+from trio_feed.push import demand
 from trio_feed.push.fanout.encoded import StreamForm, encoded_once
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.topics import Topic
@@ -48,7 +49,9 @@ class Desk:
         self._last: dict[Stream, Published] = {}
         self._bus.listen(_Noting(self._last))
         limits = SimpleNamespace(history_rows=100, max_subscriptions=100)
-        context = SimpleNamespace(hub=self._hub, now_ms=lambda: self.now_ms, limits=limits)
+        context = SimpleNamespace(
+            hub=self._hub, now_ms=lambda: self.now_ms, limits=limits, desk=demand.Desk()
+        )
         fed = FedInstruments(table, [each.symbol for each in table])
         self.market = market = MarketData(
             profile.venue, cast(SessionContext, context), lambda _: fed, simulated=simulated
