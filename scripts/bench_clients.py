@@ -107,19 +107,11 @@ def cryptofeed(address: str, tls: str) -> NoReturn:
     async def on_trade(trade: Any, _received: float) -> None:
         told(trade.raw["a"])
 
-    async def on_candle(found: Any, _received: float) -> None:
-        candle(found.raw["k"]["t"], found.close, found.volume)
-
     Binance.rest_endpoints[0].address = f"{'https' if address == tls else 'http'}://{address}"
     Binance.websocket_endpoints = [WebsocketEndpoint(f"wss://{tls}")]
     handler = FeedHandler(config={"log": {"disabled": True}, "uvloop": False})
     handler.add_feed(
-        Binance(
-            symbols=["BTC-USDT"],
-            channels=["trades", "candles"],
-            candle_interval="1s",
-            callbacks={"trades": on_trade, "candles": on_candle},
-        )
+        Binance(symbols=["BTC-USDT"], channels=["trades"], callbacks={"trades": on_trade})
     )
     handler.run()
     raise AssertionError
@@ -156,6 +148,10 @@ CLIENTS: dict[str, tuple[str, Callable[[str, str], NoReturn]]] = {
     "unicorn-binance-websocket-api": ("unicorn-binance-websocket-api", unicorn),
 }
 """By name: the distribution, and the program."""
+
+
+WITHOUT_SECONDS = {"cryptofeed"}
+"""They know no 1s candles."""
 
 
 def installed(name: str) -> str:

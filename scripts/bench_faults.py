@@ -40,7 +40,7 @@ import trio_websocket
 import trustme
 from attrs import define, field
 
-from scripts.bench_clients import CLIENTS, installed
+from scripts.bench_clients import CLIENTS, WITHOUT_SECONDS, installed
 from trio_feed import __version__
 from trio_feed.model import Interval
 from trio_feed.settings import SimulatorSettings
@@ -49,7 +49,6 @@ from trio_feed.simulator import Market, binance_exchange, serve
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "trio_feed"
 BEHIND = " behind trio_feed"
-TRADES_PER_S = 500
 CUTS_S, CUT_EVERY_S, KIND_S = 20.0, 3.0, 15.0
 START_S = 60.0
 """Until the first trade is received."""
@@ -102,10 +101,10 @@ class Server:
 
 
 @asynccontextmanager
-async def open_server(authority: trustme.CA) -> AsyncIterator[Server]:
+async def open_server(authority: trustme.CA, rate: int) -> AsyncIterator[Server]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    market = Market(7, ("BTCUSDT", "ETHUSDT"), TRADES_PER_S * 60)
+    market = Market(7, ("BTCUSDT", "ETHUSDT"), rate * 60)
     (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     (secret,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     exchange = binance_exchange(
@@ -147,9 +146,9 @@ async def run_behind(name: str, server: Server, folder: Path, told: Told) -> Non
 
 async def follow_peer(name: str, address: str, tls: str, folder: Path, told: Told) -> None:
     command = [sys.executable, "scripts/bench_clients.py", name, address, tls]
-    environ = os.environ | {"SSL_CERT_FILE": str(folder / "ca.pem")}
+    trusted = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(folder / "ca.pem"))
     with open(folder / f"{name}.log", "ab") as log:  # noqa: ASYNC230 - for its stderr
-        async with process(command, stderr=log, env=environ) as lines:
+        async with process(command, stderr=log, env=os.environ | trusted) as lines:
             async for line in lines:
                 told.line(line)
 
@@ -251,8 +250,8 @@ async def process(command: Sequence[str], **more: Any) -> AsyncIterator[AsyncIte
         await started.stdout.aclose()
 
 
-async def fault_a(name: str, authority: trustme.CA, folder: Path) -> dict[str, Any]:
-    async with open_server(authority) as server, open_client(name, server, folder) as told:
+async def fault_a(name: str, authority: trustme.CA, folder: Path, rate: int) -> dict[str, Any]:
+    async with open_server(authority, rate) as server, open_client(name, server, folder) as told:
         if not await begins(told):
             return {"A": not_begun(name, folder)}
         first, began, began_ms = server.next_id(), trio.current_time(), time.time() * 1000
@@ -262,6 +261,8 @@ async def fault_a(name: str, authority: trustme.CA, folder: Path) -> dict[str, A
                 connection.abort()
         await trio.sleep_until(began + CUTS_S)
         wanted, candles = range(first, server.next_id()), server.candles_since(began_ms)
+        if name.removesuffix(BEHIND) in WITHOUT_SECONDS:
+            candles = {}
         with trio.move_on_after(KIND_S):
             while lost_of(wanted, told) or wrong_of(candles, told):
                 await trio.sleep(0.5)
@@ -283,8 +284,10 @@ def wrong_of(candles: dict[int, tuple[float, float]], told: Told) -> int:
     return sum(told.candles.get(open_ms) != values for open_ms, values in candles.items())
 
 
-async def fault_b(name: str, authority: trustme.CA, folder: Path, cap_s: float) -> dict[str, Any]:
-    async with open_server(authority) as server, open_client(name, server, folder) as told:
+async def fault_b(
+    name: str, authority: trustme.CA, folder: Path, rate: int, cap_s: float
+) -> dict[str, Any]:
+    async with open_server(authority, rate) as server, open_client(name, server, folder) as told:
         if not await begins(told):
             return {"B": not_begun(name, folder)}
         await trio.sleep(QUIET_AFTER_S)
@@ -315,7 +318,7 @@ async def begins(told: Told) -> bool:
 
 
 def not_begun(name: str, folder: Path) -> str:
-    log = folder / f"{name}.log"
+    log = folder / f"{name.removesuffix(BEHIND)}.log"
     said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return f"no trade within {START_S:g} s" + (f": {said[-1][:120]}" if said else "")
 
@@ -328,7 +331,9 @@ async def seconds_until(condition: Callable[[], bool], began: float, cap_s: floa
     return None
 
 
-async def bench(names: Sequence[str], faults: str, cap_s: float) -> dict[str, dict[str, Any]]:
+async def bench(
+    names: Sequence[str], faults: str, rate: int, cap_s: float
+) -> dict[str, dict[str, Any]]:
     authority = trustme.CA()
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="trio_feed_bench_") as word:
@@ -342,12 +347,12 @@ async def bench(names: Sequence[str], faults: str, cap_s: float) -> dict[str, di
             if not row["version"]:
                 row["A"] = row["B"] = "cannot be installed here: see requirements-bench.lock"
             elif "A" in faults:
-                row |= await fault_a(name, authority, folder)
+                row |= await fault_a(name, authority, folder, rate)
                 print(f"A {name}: {row}", file=sys.stderr, flush=True)
         if "B" in faults:
             async with trio.open_nursery() as nursery:
                 for name in names:
-                    nursery.start_soon(one_of_b, name, authority, folder, cap_s, rows[name])
+                    nursery.start_soon(one_of_b, name, authority, folder, rate, cap_s, rows[name])
     return rows
 
 
@@ -356,16 +361,16 @@ def version_of(name: str) -> str:
 
 
 async def one_of_b(
-    name: str, authority: trustme.CA, folder: Path, cap_s: float, row: dict[str, Any]
+    name: str, authority: trustme.CA, folder: Path, rate: int, cap_s: float, row: dict[str, Any]
 ) -> None:
     if row["version"]:
-        row |= await fault_b(name, authority, folder, cap_s)
+        row |= await fault_b(name, authority, folder, rate, cap_s)
         print(f"B {name}: {row}", file=sys.stderr, flush=True)
 
 
 def part_of(row: dict[str, Any], what: str) -> str:
     lost = row.get(f"{what}_lost")
-    return "-" if lost is None else f"{lost} of {row[f'{what}_wanted']}"
+    return "-" if not row.get(f"{what}_wanted") else f"{lost} of {row[f'{what}_wanted']}"
 
 
 def table(rows: dict[str, dict[str, Any]], cap_s: float) -> str:
@@ -398,12 +403,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench_faults", description=__doc__)
     parser.add_argument("--only", default=",".join(names), help=", ".join(names))
     parser.add_argument("--faults", default="AB", choices=["A", "B", "AB"])
+    parser.add_argument("--rate", type=int, default=500, help="trades a second")
     parser.add_argument("--silence", type=float, default=180.0, help="seconds that B waits at most")
     options = parser.parse_args(arguments)
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(names):
         parser.error(f"no such client: {', '.join(sorted(unknown))}")
-    rows = trio.run(bench, chosen, options.faults, options.silence)
+    rows = trio.run(bench, chosen, options.faults, options.rate, options.silence)
     print(table(rows, options.silence))
     print(json.dumps(rows))
     return int(any("A" in row or "B" in row for row in rows.values()))

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from trio_feed.dialects.passing import Passing
 from trio_feed.errors import SettingsError
 from trio_feed.net.http import HttpPool
+from trio_feed.push.fanout.frames import binary_frame
 from trio_feed.push.mounts import Question
 from trio_feed.push.private.auth import AuthError, new_key
 from trio_feed.settings import load
@@ -351,6 +352,20 @@ async def test_a_tunnel_ends_with_the_exchanges_side(autojump_clock: MockClock) 
             await events.get_message()
         assert closed.value.reason is not None
         assert (closed.value.reason.code, closed.value.reason.reason) == (1001, "going away")
+
+
+async def test_binary_messages_stay_as_they_are(autojump_clock: MockClock) -> None:
+    async with spot() as stack, tunnel(stack, f"/binance/ws/{LISTEN_KEY}") as events:
+        await until(lambda: bool(stack.exchange.accounts.sockets))
+        for size in (0, 3, 200, 70_000):
+            data = (b"\xff\x00\x80" * (size // 3 + 1))[:size]
+            stack.exchange.accounts.sockets[0].offer(binary_frame(data))
+            assert await events.get_message() == data
+        await events.send_message(b"\xff")
+        with pytest.raises(trio_websocket.ConnectionClosed) as closed:
+            await events.get_message()
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 1003
 
 
 async def test_a_tunnel_to_nowhere_is_closed(autojump_clock: MockClock) -> None:

@@ -559,3 +559,64 @@ def test_a_venue_without_a_list_cannot_look_symbols_up() -> None:
     words = (".symbols='on_demand'", ".intervals=[]", ".trade_intervals=['1s']")
     with pytest.raises(SettingsError, match=r'has no list to look symbols up in; write \["\*"\]'):
         check(settings_for_tests(*words, f".solana.program_id='{'1' * 32}'", venue="spinpet"))
+
+
+BAD_REST = {
+    USDM: [
+        "klines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1m&limit=0",
+        "klines?symbol=ethusdt&interval=1m", "klines?symbol=ETHUSDT&interval=1m&startTime=x",
+        "continuousKlines?pair=ETHUSDT&contractType=NEXT&interval=1m",
+        "continuousKlines?pair=ETHUSDT&contractType=PERPETUAL&interval=7m",
+        "depth?symbol=ETHUSDT&limit=7", "trades?symbol=ETHUSDT&limit=0",
+        "aggTrades?symbol=ETHUSDT&fromId=x", "ticker/price?symbol=ethusdt",
+    ],
+    "binance": [
+        "ticker?symbol=ETHUSDT&windowSize=9x", 'ticker/price?symbols=["ETHUSDT","btcusdt"]',
+        "uiKlines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1m&timeZone=8",
+    ],
+    "okx": [
+        "candles?instId=ETH-USDT&bar=7m", "candles?instId=eth-usdt",
+        "history-candles?instId=ETH-USDT&after=x", "books?instId=ETH-USDT&sz=0",
+        "trades?instId=ETH-USDT&limit=0", "history-trades?instId=ETH-USDT&type=3",
+    ],
+}  # fmt: skip
+BAD_STREAMS = {
+    USDM: [
+        "ethusdt@kline_7m", "ethusdt@nonsense", "ethusdt@depth7", "ethusdt@depth@1s",
+        "ethusdt@aggTrade_1", "ETHUSDT@aggTrade", "ethusdt@avgPrice", "ethusdt@continuousKline_1m",
+    ],
+    "binance": ["ethusdt@markPrice", "ethusdt@ticker_2h", "ethusdt_perpetual@continuousKline_1m"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_what_is_refused_anyway_starts_nothing(
+    venue: str, autojump_clock: trio.abc.Clock
+) -> None:
+    channels = "['kline','trade','ticker','book']"
+    settings = on_demand(f".channels={channels}", venue=venue)
+    base = {USDM: "/binance_usdm/fapi/v1/", "binance": "/binance/api/v3/"}
+    async with open_stack(settings, symbols=SYMBOLS) as stack:
+        await trio.sleep(30)
+        for target in BAD_REST[venue]:
+            _, answer, _ = await get(stack, base.get(venue, "/okx/api/v5/market/") + target)
+            assert answer["code"] not in (0, "0"), target
+            assert fed(stack) == set(), target
+        query = f"symbol={venue}:ETHUSDT"
+        for rest in ("resolution=7", "resolution=1&from=x", "resolution=1&from=2&to=1"):
+            status, _, _ = await get(stack, f"/udf/history?{query}&{rest}")
+            assert status in (400, 404), rest
+            assert fed(stack) == set(), rest
+        if venue == "okx":
+            async with socket(stack, "/okx/ws/v5/public") as client:
+                for channel, name in (("candle7m", "ETH-USDT"), ("trades", "eth-usdt")):
+                    arg = {"channel": channel, "instId": name}
+                    await client.send(json.dumps({"op": "subscribe", "args": [arg]}))
+                    assert (await client.next())["code"] == "60018"
+                    assert fed(stack) == set(), arg
+            return
+        for name in BAD_STREAMS[venue]:
+            async with socket(stack, f"/{venue}/ws/{name}") as client:
+                await client.ask("SUBSCRIBE", name)
+                assert "no stream of this market" in (await client.answer())["error"]["msg"], name
+                assert fed(stack) == set(), name

@@ -1,7 +1,8 @@
 """A client's WebSocket to the exchange, through us: messages pass both ways as they are.
 
 Buffers are bounded on both sides: a side that does not read makes the other one wait, and it is
-closed with either of them.  What passes is neither read nor logged.
+closed with either of them.  What passes is neither read nor logged.  The exchange's binary messages
+stay binary; one of a client closes its tunnel (1003), as no exchange of ours takes such.
 """
 
 from collections.abc import Callable
@@ -120,8 +121,10 @@ class Tunnel:
     async def _downwards(self, line: Line) -> None:
         while True:
             for message in await line.receive_many():
-                text = message if isinstance(message, str) else message.decode(errors="replace")
-                self._sender.reply(text)
+                if isinstance(message, str):
+                    self._sender.reply(message)
+                else:
+                    self._sender.reply_bytes(message)
                 await self._sender.wait_capacity()
 
     async def _expire(self) -> None:

@@ -99,7 +99,7 @@ class PushApp:
             *(pages.admin() if with_admin else []),
             *pages.data(),
             Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
-            *(self._mounted(mount).under_prefix() for mount in self.mounts.values()),
+            *(each for m in self.mounts.values() for each in self._mounted(m).under_prefix()),
         ]
         return Application(self._starlette(routes, self._middleware()), self._any_websocket)
 
@@ -209,7 +209,7 @@ class PushApp:
         if self.klines and question.path == "/ws":
             return self._own_websocket(question)
         for mount in self.mounts.values():
-            if question.path.startswith(f"{mount.prefix}/"):
+            if f"{question.path}/".startswith(f"{mount.prefix}/"):
                 return self._mount_websocket(mount, question, prefix=mount.prefix)
         return _no_endpoint(question)
 

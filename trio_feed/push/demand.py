@@ -149,6 +149,8 @@ class Desk:
     def wait_for_news(self, topic: Topic) -> None:
         """A patient client wants the last word of a channel, which may have been opened just now.
         Raises Lacking."""
+        if self._request is None or self._demand is None:
+            return
         age_s = max(0.0, (self._now_ms() - topic.since_ms) / 1000)
         self._wait(topic.stream_key.venue, lambda: _has_news(topic), _NEWS_S - age_s)
 

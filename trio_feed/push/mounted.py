@@ -16,6 +16,8 @@ from .edge.turns import Asker, asker_at
 from .edge.work import Busy, WorkGate
 from .mounts import Answerer, Conversation, Errand, Mount, Opening, Question, Reply, Work
 
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
 
 def opened_at(
     mount: Mount, question: Question, prefix: str
@@ -52,8 +54,11 @@ class MountedRoutes:
     work: WorkGate
     desk: Desk = field(factory=Desk)
 
-    def under_prefix(self) -> BaseRoute:
-        return StarletteMount(self.mount.prefix, routes=self.at_root())
+    def under_prefix(self) -> list[BaseRoute]:
+        """The prefix alone is a path of the mount, too, and not redirected."""
+        prefix = self.mount.prefix
+        bare = Route(prefix, self._no_route, methods=_METHODS)
+        return [bare, StarletteMount(prefix, routes=self.at_root())]
 
     def at_root(self) -> list[BaseRoute]:
         """For a bind of its own."""
@@ -65,8 +70,7 @@ class MountedRoutes:
             Route(path, partial(self._answer, answerer), methods=["GET"])
             for path, answerer in self.mount.answers.items()
         ]
-        methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-        return [*found, Route("/{rest:path}", self._no_route, methods=methods)]
+        return [*found, Route("/{rest:path}", self._no_route, methods=_METHODS)]
 
     async def _answer(self, answerer: Answerer, request: Request) -> Response:
         question = _question(request)

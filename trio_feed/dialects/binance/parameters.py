@@ -87,6 +87,12 @@ class Parameters:
         return found
 
 
+def check_case(name: str) -> None:
+    """No symbol has small letters, so that none has to be looked up.  Raises BadParameter."""
+    if name != name.upper():
+        raise _illegal("symbol", _SYMBOL)
+
+
 def check_symbol(name: str) -> None:
     """For one that is not listed: its letters, then that it is unknown.  Raises BadParameter."""
     if not re.fullmatch(_SYMBOL, name, re.ASCII):

@@ -1,5 +1,8 @@
 """Binance's REST market data out of our store and hub.
 
+A question's other parameters are checked before its symbol is looked up, which may begin to be fed
+by that.
+
 What is not kept here (trades of long ago, funding history, accounts) is no path of this table and
 gets the exchange's own "not supported".  Time rule of lists: chronological; without bounds the
 newest, with ``startTime`` the oldest from there, both bounds inclusive.
@@ -29,7 +32,7 @@ from . import encoders, errors, rest_windows
 from .depth import number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
-from .parameters import Parameters, check_symbol
+from .parameters import Parameters, check_case, check_symbol
 from .profile import Profile
 from .weight import UsedWeight
 
@@ -110,23 +113,22 @@ class _Rest:
     # Candles
 
     def klines(self, parameters: Parameters) -> Work:
-        instrument = self._instrument(parameters.mandatory("symbol"))
-        return self._candles(instrument, parameters)
+        return self._candles(parameters.mandatory("symbol"), parameters)
 
     def continuous(self, parameters: Parameters) -> Work:
-        instrument = self._instrument(parameters.mandatory("pair"))
+        pair = parameters.mandatory("pair")
         if parameters.mandatory("contractType") != "PERPETUAL":
             raise BadParameter(-1121, "Invalid symbol.")
-        return self._candles(instrument, parameters)
+        return self._candles(pair, parameters)
 
-    def _candles(self, instrument: Instrument, parameters: Parameters) -> Work:
+    def _candles(self, name: str, parameters: Parameters) -> Work:
         interval = parameters.interval(seconds=self.profile.spot)
         zone = parameters.text("timeZone")
         if zone not in (None, "0", "00:00", "+00:00"):
             raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
         limit = parameters.limit(500, self.profile.rows, clamps=self.profile.clamps)
         start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
-        topic = self._topic(instrument, interval)
+        topic = self._topic(self._instrument(name), interval)
 
         async def answer() -> Reply:
             try:
@@ -142,14 +144,14 @@ class _Rest:
     # Books and trades
 
     def depth(self, parameters: Parameters) -> Work:
-        instrument = self._instrument(parameters.mandatory("symbol"))
-        limit = parameters.number("limit")
+        name, limit = parameters.mandatory("symbol"), parameters.number("limit")
         if self.profile.spot:
             limit = parameters.limit(100, 5000, clamps=True)
         elif limit is None:
             limit = 500
         elif limit not in _DEPTH_LIMITS:
             raise BadParameter(-4021, f"{limit} is not valid depth limit")
+        instrument = self._instrument(name)
         topic = self._topic(instrument, Channel.BOOK)
         topic.stream.keep()  # changes from here on have their predecessor
         last = self.market.latest(instrument.symbol, Channel.BOOK)
@@ -163,18 +165,18 @@ class _Rest:
         return _now(f'{{"lastUpdateId":{number},{times}"bids":{bids},"asks":{asks}}}', limit)
 
     def trades(self, parameters: Parameters) -> Work:
-        spot = self.profile.spot
+        spot, name = self.profile.spot, parameters.mandatory("symbol")
         limit = parameters.limit(500, _MOST_TRADES, clamps=spot)
-        rows = [encoders.trade_row(t, spot=spot) for t in self._trades(parameters)[-limit:]]
+        rows = [encoders.trade_row(t, spot=spot) for t in self._trades(name)[-limit:]]
         return _now("[" + ",".join(rows) + "]", len(rows))
 
     def agg_trades(self, parameters: Parameters) -> Work:
         """Of those that are kept here; older ones are refused, not left out in silence."""
-        spot = self.profile.spot
+        spot, name = self.profile.spot, parameters.mandatory("symbol")
         limit = parameters.limit(500, _MOST_TRADES, clamps=spot)
         since, from_id = parameters.time_ms("startTime"), parameters.number("fromId")
         until = parameters.time_ms("endTime")
-        found = self._trades(parameters)
+        found = self._trades(name)
         early = bool(found) and (
             (since is not None and since < found[0].time_ms)
             or (from_id is not None and from_id < found[0].trade_id)
@@ -193,9 +195,8 @@ class _Rest:
         rows = [encoders.agg_row(t, spot=spot) for t in chosen]
         return _now("[" + ",".join(rows) + "]", len(rows))
 
-    def _trades(self, parameters: Parameters) -> list[Trade]:
-        instrument = self._instrument(parameters.mandatory("symbol"))
-        topic = self._topic(instrument, Channel.TRADE)
+    def _trades(self, name: str) -> list[Trade]:
+        topic = self._topic(self._instrument(name), Channel.TRADE)
         kept = [m for m in self.market.kept(topic) if not self.market.hides(m.source)]
         return [message.data for message in kept if isinstance(message.data, Trade)]
 
@@ -217,6 +218,7 @@ class _Rest:
 
     def window(self, parameters: Parameters) -> Work:
         """Of a rolling window of minutes."""
+        rest_windows.check(parameters)
         wanted = self._wanted(parameters)
         if wanted is None:
             parameters.mandatory("symbol")
@@ -287,9 +289,14 @@ class _Rest:
         names = parameters.symbols()
         if names is None and "symbol" in parameters:
             names = [parameters.mandatory("symbol")]
-        return None if names is None else [self._instrument(name) for name in names]
+        if names is None:
+            return None
+        for name in names:
+            check_case(name)
+        return [self._instrument(name) for name in names]
 
     def _instrument(self, name: str) -> Instrument:
+        check_case(name)
         found = self.market.of_native(name)
         if found is None:
             check_symbol(name)

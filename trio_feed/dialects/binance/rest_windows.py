@@ -29,10 +29,8 @@ def tickers(market: MarketData, parameters: Parameters, listed: Sequence[Instrum
     if not listed or len(listed) > _MOST_SYMBOLS:
         problem = f"Too many symbols: {_MOST_SYMBOLS} are allowed."
         raise BadParameter(-1101, problem)
-    kind = parameters.text("type") or "FULL"
-    if kind not in ("FULL", "MINI"):
-        raise BadParameter(-1139, "Invalid ticker type.")
-    minutes, alone = window_length(parameters), "symbol" in parameters
+    kind, minutes = check(parameters)
+    alone = "symbol" in parameters
     rows = (minutes + 1) * len(listed)
     if rows > _MOST_MINUTES:
         raise _unsupported(f"{rows} minutes would be read, more than {_MOST_MINUTES}")
@@ -50,6 +48,14 @@ def tickers(market: MarketData, parameters: Parameters, listed: Sequence[Instrum
         return Reply(texts[0] if alone else "[" + ",".join(texts) + "]")
 
     return Work(rows, lambda: _readable(answer))
+
+
+def check(parameters: Parameters) -> tuple[str, int]:
+    """The type and the minutes that are asked for.  Raises BadParameter."""
+    kind = parameters.text("type") or "FULL"
+    if kind not in ("FULL", "MINI"):
+        raise BadParameter(-1139, "Invalid ticker type.")
+    return kind, window_length(parameters)
 
 
 def average_price(market: MarketData, instrument: Instrument) -> Work:

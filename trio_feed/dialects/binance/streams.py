@@ -29,6 +29,7 @@ _NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]
 _CONTRACT = "_perpetual"
 _SPEEDS = {"", "@100ms", "@250ms", "@500ms", "@0ms"}
 _LEVELS = (5, 10, 20)
+_NONE = "no stream of this market"
 
 Encode = Callable[[EncodedMessage], str | None]
 
@@ -105,20 +106,19 @@ class Streams:
         if wide is not None and (wide.spot if self.profile.spot else wide.futures):
             return self._wide(name, wide)
         match = _NAME.fullmatch(name)
-        if match is None:
-            return "no stream of this market"
+        if match is None or not self._exists(match):
+            return _NONE
         lower, kind, rest = match["symbol"], match["kind"], match["rest"]
         if kind in ("kline", "continuousKline"):
             return self._candles(name, lower, kind, rest)
         if kind == "depth" and (not rest or rest.startswith("@")):
-            return self._changes(name, lower, rest)
+            return self._changes(name, lower)
         spot = self.profile.spot
         if spot and (kind == "avgPrice" or (kind == "ticker" and rest)):
             return self._minutes(name, lower, kind, rest)
-        row = KINDS.get(kind)
-        made = None if row is None else row.make(self, self._native(lower), rest)
-        if row is None or made is None or not (row.spot if spot else row.futures):
-            return "no stream of this market"
+        row = KINDS[kind]
+        made = row.make(self, self._native(lower), rest)
+        assert made is not None, "it exists"
         symbol = self._symbol(lower)
         topic = self.market.topic(symbol, row.channel)
         if topic is None:
@@ -126,10 +126,32 @@ class Streams:
         target = Target(symbol, row.channel, None, "", self.profile.venue)
         return Found(name, topic, target, made, row.conflates)
 
+    def _exists(self, match: re.Match[str]) -> bool:
+        """Whether the market has such streams at all; the symbol, which may begin to be fed where
+        it is looked up, is not looked up."""
+        lower, kind, rest = match["symbol"], match["kind"], match["rest"]
+        spot = self.profile.spot
+        if lower != lower.lower():
+            return False
+        if kind in ("kline", "continuousKline"):
+            known = rest.startswith("_") and rest.removeprefix("_") in _INTERVALS
+            return known and (kind == "kline" or (not spot and _CONTRACT in lower))
+        if kind == "depth" and (not rest or rest.startswith("@")):
+            return rest in _SPEEDS
+        if spot and kind == "avgPrice":
+            return not rest
+        if spot and kind == "ticker" and rest:
+            return rest.removeprefix("_") in windows.STREAMED
+        row = KINDS.get(kind)
+        if row is None or not (row.spot if spot else row.futures):
+            return False
+        return row.make(self, "", rest) is not None
+
     def expect(self, names: Iterable[str]) -> None:
         """These are going to be found; see :meth:`.MarketData.expect`."""
         matches = map(_NAME.fullmatch, names)
-        lowers = [match["symbol"].removesuffix(_CONTRACT) for match in matches if match]
+        there = [match for match in matches if match and self._exists(match)]
+        lowers = [match["symbol"].removesuffix(_CONTRACT) for match in there]
         self.market.expect(lowers)
 
     def form(self, found: Found, *, wrapped: bool) -> StreamForm:
@@ -188,9 +210,7 @@ class Streams:
         """What is made of our minutes: the average price, and windows as long as the minutes that
         are at hand."""
         length = rest.removeprefix("_")
-        minutes = windows.STREAMED.get(length) if kind == "ticker" else windows.AVERAGE_MINUTES
-        if minutes is None or (rest and kind == "avgPrice"):
-            return "no stream of this market"
+        minutes = windows.STREAMED[length] if kind == "ticker" else windows.AVERAGE_MINUTES
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, Interval.M1)
         if topic is None:
@@ -213,10 +233,7 @@ class Streams:
         return Found(name, topic, target, lambda: encode)
 
     def _candles(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
-        interval = _INTERVALS.get(rest.removeprefix("_")) if rest.startswith("_") else None
-        continuous = kind == "continuousKline"
-        if interval is None or (continuous and (self.profile.spot or _CONTRACT not in lower)):
-            return "no stream of this market"
+        interval, continuous = _INTERVALS[rest.removeprefix("_")], kind == "continuousKline"
         if continuous:
             lower = lower.removesuffix(_CONTRACT)
         symbol, native = self._symbol(lower), self._native(lower)
@@ -235,10 +252,8 @@ class Streams:
         target = Target(symbol, Channel.KLINE, interval, interval.value, self.profile.venue)
         return Found(name, topic, target, lambda: encode)
 
-    def _changes(self, name: str, lower: str, speed: str) -> Found | str:
+    def _changes(self, name: str, lower: str) -> Found | str:
         """Diff depth, which is useless with one of its messages left out."""
-        if speed not in _SPEEDS:
-            return "no stream of this market"
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, Channel.BOOK)
         if topic is None:

@@ -126,7 +126,6 @@ class Channels:
 
     def find(self, channel: str, inst_id: str) -> Found | str:
         """The channel of this instrument; in words why there is none, empty: OKX has none."""
-        instrument = self.market.of_native(inst_id)
         kind, interval = KINDS.get(channel), BARS.get(channel.removeprefix("candle"))
         if channel.startswith("candle") and interval is not None:
             what: Channel | Interval = interval
@@ -136,6 +135,8 @@ class Channels:
             what = kind.channel
         else:
             return ""
+        # From here on the look-up may begin to feed it; no instrument has small letters.
+        instrument = self.market.of_native(inst_id) if inst_id == inst_id.upper() else None
         if instrument is None:
             return f"{inst_id} is not fed: see exchanges.{self.market.venue}.symbols"
         if kind is not None and kind.swaps_only and instrument.kind == "spot":

@@ -80,12 +80,12 @@ class _Rest:
 
     def _candles(self, parameters: Parameters, *, closed: bool) -> Work:
         """``closed``: without the open one."""
-        instrument = self._instrument(parameters)
         interval = BARS.get(parameters.text("bar") or "1m")
         if interval is None:
             raise wrong("bar")
         limit = parameters.limit(100, _MOST_CANDLES)
         after, before = parameters.number("after"), parameters.number("before")
+        instrument = self._instrument(parameters)
         topic = self._topic(instrument, interval, "bar")
 
         async def answer() -> Reply:
@@ -104,7 +104,7 @@ class _Rest:
     # Books and trades
 
     def books(self, parameters: Parameters) -> Work:
-        instrument, most = self._instrument(parameters), parameters.levels(MOST_LEVELS)
+        most, instrument = parameters.levels(MOST_LEVELS), self._instrument(parameters)
         topic = self._topic(instrument, Channel.BOOK, "instId")
         topic.stream.keep()  # changes from here on have their predecessor
         last = self.market.latest(instrument.symbol, Channel.BOOK)
@@ -116,19 +116,20 @@ class _Rest:
         return _now([f'{{{sides},"ts":"{ts}","seqId":{number}}}'], most)
 
     def trades(self, parameters: Parameters) -> Work:
-        instrument, limit = self._instrument(parameters), parameters.limit(100, 500)
+        limit, instrument = parameters.limit(100, 500), self._instrument(parameters)
         found = self._trades(instrument)[-limit:]
         return _now([encoders.trade(instrument, t, counted=False) for t in reversed(found)])
 
     def history_trades(self, parameters: Parameters) -> Work:
         """Of those that are kept here; the bounds are ids (``type`` 1) or times (2)."""
-        instrument, limit = self._instrument(parameters), parameters.limit(100, 100)
+        limit = parameters.limit(100, 100)
         kind = parameters.text("type") or "1"
         after, before = parameters.number("after"), parameters.number("before")
         if kind not in ("1", "2"):
             raise wrong("type")
         if kind == "2" and before is not None:
             raise wrong("before")
+        instrument = self._instrument(parameters)
         found = self._trades(instrument)
         places = [t.last_id if kind == "1" else t.time_ms for t in found]
         if after is not None and (not places or after <= places[0]):
@@ -216,7 +217,10 @@ class _Rest:
         return list(filter(fits, self.market.instruments()))
 
     def _instrument(self, parameters: Parameters) -> Instrument:
-        found = self.market.of_native(parameters.mandatory("instId"))
+        """No instrument has small letters, so that none of those is looked up, by which it might
+        begin to be fed."""
+        name = parameters.mandatory("instId")
+        found = self.market.of_native(name) if name == name.upper() else None
         if found is None:
             raise BadParameter("51001", errors.UNKNOWN_INSTRUMENT)
         return found

@@ -132,16 +132,18 @@ class _Udf:
     def history(self, query: Mapping[str, str]) -> Work:
         """``to`` is exclusive; ``countback`` bars before it are given even if they are older than
         ``from``: over a hole a chart gets the bars before it."""
-        market, found = self._find(query.get("symbol", ""))
         interval = forms.interval_of(query.get("resolution", ""))
-        topic = None if interval is None else market.topic(found.symbol, interval)
-        if interval is None or topic is None:
-            fed = " ".join(forms.resolutions(market.intervals(found.symbol)))
-            raise BadQuestion(f"resolution: {found.symbol} has {fed or 'no candles'}")
+        if interval is None:
+            market, found = self._find(query.get("symbol", ""), asks=False)
+            raise _no_candles(market, found)
         start_ms, end_ms = _whole(query, "from", 0) * 1000, _whole(query, "to", _LATEST_S) * 1000
         back = _whole(query, "countback", 0)
         if end_ms <= start_ms and not back:
             raise BadQuestion("from: not before to")
+        market, found = self._find(query.get("symbol", ""))  # it may begin to be fed by this
+        topic = market.topic(found.symbol, interval)
+        if topic is None:
+            raise _no_candles(market, found)
         between = max(0, end_ms - start_ms) // length_ms(interval) + 1
         limit = min(max(back, between), _MOST_ROWS)
         return Work(limit, lambda: _bars(market, topic, start_ms, end_ms, limit, back))
@@ -164,17 +166,24 @@ class _Udf:
                 answers.append(forms.quote(name, found, last.data, simulated=simulated))
         return _now({"s": "ok", "d": answers}, len(names))
 
-    def _find(self, name: str) -> tuple[MarketData, Instrument]:
-        """``venue:SYMBOL``, or the symbol alone, of the first venue that has it."""
+    def _find(self, name: str, *, asks: bool = True) -> tuple[MarketData, Instrument]:
+        """``venue:SYMBOL``, or the symbol alone, of the first venue that has it.  ``asks`` False:
+        one on demand does not begin to be fed by this."""
         venue, _, rest = name.rpartition(":")
         for market in self.served:
             if venue.lower() in ("", market.venue):
                 listing = market.listing(market.venue)
-                for known in (market.of_symbol(rest), listing.of_lower(rest.lower()),
+                there = market.of_symbol(rest) if asks else listing.of_symbol(rest)
+                for known in (there, listing.of_lower(rest.lower()),
                               listing.of_symbol(rest.upper())):  # fmt: skip
                     if known is not None:
                         return market, known
         raise BadQuestion("unknown_symbol", 404)
+
+
+def _no_candles(market: MarketData, found: Instrument) -> BadQuestion:
+    fed = " ".join(forms.resolutions(market.intervals(found.symbol)))
+    return BadQuestion(f"resolution: {found.symbol} has {fed or 'no candles'}")
 
 
 async def _bars(

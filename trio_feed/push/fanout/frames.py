@@ -13,7 +13,7 @@ PING = b"\x89\x00"
 
 NO_CODE = 1005
 
-_TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A
+_TEXT, _BINARY, _CLOSE, _PONG = 0x81, 0x82, 0x88, 0x8A
 _MOST_REASON = 123
 _COMPRESSED = 0x40
 _LEVEL, _WINDOW_BITS, _MEMORY = 6, -12, 5
@@ -35,6 +35,11 @@ def text_frame(*pieces: bytes, deflated: bool = False) -> bytes:
     if length < 65536:
         return pack("!BBH", first, 126, length) + payload
     return pack("!BBQ", first, 127, length) + payload
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """One whole binary frame."""
+    return pack("!B", _BINARY) + text_frame(payload)[1:]
 
 
 def reply_frame(text: str, *, deflated: bool) -> bytes:

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from ...metrics import Metrics
 from ...model import StatusMessage
-from .frames import PING, reply_frame
+from .frames import PING, binary_frame, reply_frame
 from .hub import Hub
 from .resume import resume_points
 from .send_queue import QueuedFrame, SendQueue
@@ -196,6 +196,12 @@ class ClientSender(Writer):
         if not self.leaving:
             frame = reply_frame(text, deflated=self.deflated)
             self.send_queue.put(QueuedFrame(frame, self._now_ms(), key=subscription))
+
+    def reply_bytes(self, data: bytes) -> None:
+        """The same as :meth:`reply` for a binary message."""
+        if not self.leaving:
+            self.send_queue.put(QueuedFrame(binary_frame(data), self._now_ms()))
+            self.flush()
 
     def queue_frame(self, frame: QueuedFrame) -> None:
         """The same for a frame that is made already."""
