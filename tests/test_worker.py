@@ -76,7 +76,7 @@ async def parent() -> AsyncIterator[Parent]:
         nursery.cancel_scope.cancel()
 
 
-VIEW = frames.View("", "", {}, {})
+VIEW = frames.View("", "", {}, [], {})
 
 
 def opened(stream: int = 1) -> frames.Feed:

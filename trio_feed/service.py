@@ -217,6 +217,7 @@ async def run(
                     servers, settings, environment, sources, app.mounts, fleet
                 )
                 app.operators, ending.front = front.pages, front
+                demands.watch(front.views.wanted)
             publish = app.context.access.feed.publish if front is None else front.publish
             edge.start_soon(journal.run, publish, name="journal writer")
             if journal.shared:

@@ -67,11 +67,7 @@ def check(settings: Settings) -> None:
 
 def _check_alone(settings: Settings) -> None:
     """What only a service of one process does, so far."""
-    alone = {
-        f"exchanges.{name}.symbols": "symbols on demand"
-        for name, exchange in settings.exchanges.items()
-        if exchange.enabled and exchange.on_demand
-    }
+    alone = {}
     for field in fields(DialectsSettings):
         own = getattr(settings.dialects, field.name)
         if own.enabled and own.passthrough:

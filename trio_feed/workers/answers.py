@@ -41,6 +41,10 @@ class Answers:
                 return questions.encode(await journal.read(*questions.page_of(body)))
             case questions.TAKE:
                 return self._places.take(link.worker, *questions.place_of(body)).encode()
+            case questions.DEMAND:
+                demand = self._sources.view.demand
+                assert demand is not None, "the feeds are of this process"
+                return questions.write_granted(await demand.ask(questions.wish_of(body)))
             case questions.METRICS:
                 return await self._pages.metrics()
             case questions.STATUS:

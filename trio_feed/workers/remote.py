@@ -1,32 +1,20 @@
-"""What a worker has in the place of store, journal and feeds: questions to the parent."""
+"""What a worker has in the place of store, journal and pages: questions to the parent."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-from attrs import define, field
+from attrs import define
 
 from ..errors import JournalError, StoreError
-from ..model import Instrument, Kline, KlineMessage, PrivateMessage, Series, Settlement
-from ..push.edge.routes import ServiceReport
+from ..model import Kline, KlineMessage, PrivateMessage, Series, Settlement
 from ..store import AppendResult
-from ..venues import Instruments
 from . import questions
-from .frames import Left, Meet, View
+from .frames import Left, Meet
 from .pipe import NoAnswer, Pipe
 
 _STORE_S = 10.0
 _JOURNAL_S = 15.0
 _PAGE_S = 10.0
 _PLACE_S = 5.0
-
-
-class Listed(Instruments):
-    """All of them are fed."""
-
-    def fed(self) -> Iterator[Instrument]:
-        return iter(self)
-
-
-_NOTHING = Listed()
 
 
 @define(eq=False)
@@ -129,28 +117,3 @@ class RemotePages:
             return await self.pipe.ask(what, b"", _PAGE_S)
         except NoAnswer as error:
             raise StoreError(str(error)) from None
-
-
-@define(eq=False)
-class KnownFeeds:
-    """How the feeds stand, as the parent said last."""
-
-    not_ready: str = "the worker has just begun"
-    clock: str = ""
-    why: Mapping[str, str] = field(factory=dict)
-    listings: dict[str, Listed] = field(factory=dict)
-
-    def take(self, view: View) -> None:
-        self.not_ready, self.clock, self.why = view.not_ready, view.clock, view.why_not
-        for venue, listed in view.listings.items():
-            self.listings[venue] = Listed(listed)
-
-    def why_not(self, venue: str) -> str:
-        return self.why.get(venue, "")
-
-    def listing(self, venue: str) -> Listed:
-        return self.listings.get(venue, _NOTHING)
-
-    @property
-    def report(self) -> ServiceReport:
-        return ServiceReport(dict, lambda: self.not_ready, lambda: self.clock)

@@ -36,7 +36,8 @@ from ..wiring import UpstreamView, make_app, make_hub, start_dialects, start_ser
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
-from .remote import KnownFeeds, RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote_feeds import KnownFeeds, RemoteDemand
 
 log = structlog.get_logger()
 
@@ -62,6 +63,7 @@ class _Parts:
 
     bus: RemoteBus
     app: PushApp
+    demand: RemoteDemand
     certificate: Certificate
 
 
@@ -144,7 +146,9 @@ class _Worker:
 
     async def report_on(self) -> Never:
         while True:
+            assert self.parts is not None, "it serves"
             self.pipe.put(self.report())
+            self.parts.demand.report()
             await trio.sleep(REPORT_S)
 
 
@@ -200,12 +204,13 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     )
     hub = make_hub(bus, settings, environment, worker.metrics)
     known = worker.known
-    view = UpstreamView(known.report, known.why_not, known.listing)
+    demand = RemoteDemand(pipe, known, hub)
+    view = UpstreamView(known.report, known.why_not, partial(known.listing, hub), demand)
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch)
     app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
-    worker.begin(_Parts(bus, app, certificate))
+    worker.begin(_Parts(bus, app, demand, certificate))
     async with trio.open_nursery() as servers, trio.open_nursery() as edge:
         edge.start_soon(hub.run, name="write coalescer")
         edge.start_soon(sweep, app, settings, name="client sweeper")
