@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import trio
 from structlog.testing import capture_logs
-from support.fleet import MemoryFleet
 from support.stack import PushClient, Stack
 from test_workers import ask, client_of, open_workers
 
-from trio_feed.core.on_demand import WINDOW_S
+from trio_feed.core.on_demand import RETURN_S, WINDOW_S
 from trio_feed.model.demand import Granted, Refused, Wish
+from trio_feed.workers import questions
 from trio_feed.workers.pipe import NoAnswer
 from trio_feed.workers.remote_feeds import RemoteDemand
 
@@ -154,33 +154,6 @@ async def test_a_symbol_that_comes_back_after_it_went_is_whole(
             check_whole([row["time"] for row in json.loads(text)["data"]], 25)
 
 
-async def test_coming_and_going_at_both_workers_costs_nobody_a_symbol(
-    autojump_clock: trio.abc.Clock,
-) -> None:
-    """Whoever was let in keeps what he has, however close to its end it was asked for again."""
-
-    async def visit(stack: Stack, fleet: MemoryFleet, worker: int, pause_s: float) -> None:
-        while True:
-            async with client_of(stack, worker) as client:
-                told = await subscribe(client, "ETHUSDT")
-                assert told["type"] == "subscription_confirmed", told
-                await trio.sleep(7)
-                removed = [
-                    m
-                    for m in client.messages
-                    if m["type"] == "stream_status" and "removed" in m["data"].get("problem", "")
-                ]
-                assert removed == []
-            await trio.sleep(pause_s)
-
-    async with open_workers(*ON_DEMAND, ".linger_s=60", symbols=SYMBOLS) as (stack, fleet):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(visit, stack, fleet, 1, 59.7)
-            nursery.start_soon(visit, stack, fleet, 2, 60.3)
-            await trio.sleep(1200)
-            nursery.cancel_scope.cancel()
-
-
 class Silent:
     """A pipe without anybody at its end."""
 
@@ -211,6 +184,37 @@ async def test_a_parent_that_does_not_answer_is_a_refusal_in_time(
         ("starting", 5.0)
     }
     assert pipe.asked < 200  # history and the journal have turns left
+
+
+class Granting:
+    """The parent, which needs a second for its answer; and a worker that has all streams."""
+
+    async def ask(self, _what: str, body: bytes, _within_s: float) -> bytes:
+        await trio.sleep(1)
+        return questions.write_granted(Granted(USDM, questions.wish_of(body).symbol))
+
+    def has(self, _venue: str, symbol: str) -> bool:
+        return symbol != "GONE"
+
+
+async def test_the_parents_word_counts_for_less_than_it_keeps_a_symbol(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """From when it was asked for: later a subscription could come too late."""
+    parent: Any = Granting()
+    demand = RemoteDemand(parent, None, parent)  # type: ignore[arg-type]
+    wish = Wish(None, "A", asker="one")
+    for symbol in ("A", "GONE"):
+        assert demand.fed(Wish(None, symbol)) is None
+        assert await demand.ask(Wish(None, symbol, asker="one")) == Granted(USDM, symbol)
+    assert demand.fed(Wish(None, "A", asker="other")) == Granted(USDM, "A")
+    assert demand.fed(Wish(None, "A", "1m")) is None  # that may not be there yet
+    assert demand.fed(Wish(None, "GONE")) is None
+    granted_s = 0.0
+    while demand.fed(wish):
+        await trio.sleep(0.5)
+        granted_s += 0.5
+    assert 10 < granted_s < RETURN_S / 2
 
 
 async def test_a_name_that_is_no_text_is_listed_nowhere(autojump_clock: trio.abc.Clock) -> None:
