@@ -48,7 +48,7 @@ class Listed:
 
 
 class NoJournal:
-    epoch, shared_epoch = 11, None
+    epoch, shared_epoch, others = 11, None, None
 
 
 @define(eq=False)

@@ -46,6 +46,7 @@ class Parent:
             "epoch": 7,
             "journal_epoch": 1,
             "shared_epoch": None,
+            "shared": False,
             "binds": [],
         }
         self.pipe.put(frames.Hello(**facts | more))

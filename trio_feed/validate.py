@@ -72,8 +72,6 @@ def _check_alone(settings: Settings) -> None:
         own = getattr(settings.dialects, field.name)
         if own.enabled and own.passthrough:
             alone[f"dialects.{field.name}.passthrough"] = "pass-through"
-    if settings.journal_url:
-        alone["settlement.url"] = "a journal that other services write too"
     for key, what in alone.items():
         raise SettingsError("server.workers", f"more than one do not go with {what} ({key}) yet")
 

@@ -56,7 +56,7 @@ from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import ExchangeSettings, Settings
 from .settings.dialects import DialectSettings
-from .store import MEMORY, CandleReader, EventJournal, Journal, KlineStore, StoreStatistics
+from .store import MEMORY, CandleReader, EventJournal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
 
@@ -135,8 +135,8 @@ def make_app(
 ) -> PushApp:
     """The push side, from what answers questions and what is known of the feeds."""
     kline = settings.kline
-    others = journal if isinstance(journal, Journal) and journal.shared else None
-    auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics, others)
+    now_ms, auth = environment.now_ms, settings.auth
+    private = PrivateFeed(journal, now_ms, metrics, journal.others)
     limits = SessionLimits(
         max_subscriptions=kline.max_subscriptions_per_client,
         history_rows=kline.history_data_limit,
@@ -144,11 +144,10 @@ def make_app(
         max_queued_bytes=settings.websocket.queue_bytes,
         burst=_BURST,
     )
-    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    access = PrivateAccess(Authenticator(auth), private, auth, now_ms, metrics)
     waiting = WaitingBytes(settings.limits.waiting_bytes)
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
-    now_ms = environment.now_ms
     desk = Desk(upstream.demand, now_ms)
     context = SessionContext(
         hub, store, limits, now_ms, metrics, access, work, upstream.why_not, desk
@@ -157,7 +156,7 @@ def make_app(
         context,
         upstream.report,
         request_limits(settings.websocket),
-        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
+        SettlementEndpoint(settings.settlement, journal, now_ms, metrics),
         klines=kline.enable_kline_service,
         mounts=_mounts(settings, context, upstream),
         waiting=waiting,

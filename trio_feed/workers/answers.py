@@ -37,6 +37,10 @@ class Answers:
                 return questions.encode(await journal.append(questions.settlements_of(body)))
             case questions.HEAD:
                 return questions.encode(await journal.head(questions.user_of(body)))
+            case questions.HEADS:
+                others = journal.others
+                assert others is not None, "only then they are asked for"
+                return questions.encode(dict(await others.heads(questions.users_of(body))))
             case questions.READ:
                 return questions.encode(await journal.read(*questions.page_of(body)))
             case questions.TAKE:

@@ -38,6 +38,7 @@ class Told(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """The first frame to a worker.  ``settings`` are pickled by the parent for its own child.
+    ``shared``: other processes write the journal, too.
     ``binds``: host, port and descriptors of each address to serve at, in order."""
 
     version: str
@@ -47,6 +48,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=3):
     epoch: int
     journal_epoch: int
     shared_epoch: int | None
+    shared: bool
     binds: list[tuple[str, int, list[int]]]
 
 
@@ -133,7 +135,13 @@ class Wanted(msgspec.Struct, array_like=True, frozen=True, tag=16):
     served: list[tuple[str, str]]
 
 
-ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain
+class Others(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Other processes may have written events of these users; None: of anybody."""
+
+    users: list[int] | None
+
+
+ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others
 ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted
 
 

@@ -27,6 +27,7 @@ from ..environment import Environment
 from ..errors import StartError
 from ..model import PrivateMessage
 from ..settings import Settings
+from ..store import OtherWriters
 from ..supervise import Backoff
 from . import frames, questions
 from .answers import Answers
@@ -111,6 +112,15 @@ class Front:
         for link in self._links.values():
             link.pipe.put_encoded(data)
 
+    async def pass_on_news(self, others: OtherWriters) -> Never:
+        """Of a journal that other processes write too: each worker reads what they wrote for its
+        own users.  Until cancelled."""
+        while True:
+            users = await others.news()
+            data = frames.encoded(frames.Others(None if users is None else sorted(users)))
+            for link in self._links.values():
+                link.pipe.put_encoded(data)
+
     async def _flush_turns(self) -> Never:
         while True:
             await self._news.wait()
@@ -129,6 +139,7 @@ class Front:
                 sources.store.epoch,
                 sources.journal.epoch,
                 sources.journal.shared_epoch,
+                sources.journal.others is not None,
                 spawned.binds,
             )
         )

@@ -15,7 +15,7 @@ from ..model.demand import Granted, Refused, Wish
 from ..store import AppendResult
 
 HISTORY, AFTER = "history", "after"
-APPEND, HEAD, READ = "append", "head", "read"
+APPEND, HEAD, HEADS, READ = "append", "head", "heads", "read"
 TAKE, METRICS, STATUS = "take", "metrics", "status"
 DEMAND = "demand"
 CLIENTS, REPORT = "clients", "report"
@@ -63,6 +63,8 @@ settlements_of = _reader(list[Settlement])
 results_of = _reader(list[AppendResult])
 messages_of = _reader(list[PrivateMessage])
 user_of = _reader(int)
+users_of = _reader(list[int])
+heads_of = _reader(dict[int, int])
 place_of = _reader(tuple[str, str])
 page_of = _reader(tuple[int, int, int, int])
 wish_of = _reader(Wish)

@@ -1,12 +1,13 @@
 """What a worker has in the place of store, journal and pages: questions to the parent."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from attrs import define
+import trio
+from attrs import define, field
 
 from ..errors import JournalError, StoreError
 from ..model import Kline, KlineMessage, PrivateMessage, Series, Settlement
-from ..store import AppendResult
+from ..store import AppendResult, OtherWriters
 from . import questions
 from .frames import Left, Meet
 from .pipe import NoAnswer, Pipe
@@ -50,11 +51,42 @@ class RemoteStore:
 @define(eq=False)
 class RemoteJournal:
     """A :class:`~trio_feed.store.EventJournal`.  An append that got no answer in time may have been
-    kept all the same; its publisher sends it again, and it counts once."""
+    kept all the same; its publisher sends it again, and it counts once.
+
+    Where other processes write it too (``shared``), the parent says so (:meth:`hear`), and this
+    worker reads what is for its users; as a :class:`~trio_feed.store.OtherWriters` it says whose
+    events those are."""
 
     pipe: Pipe
     epoch: int
     shared_epoch: int | None
+    shared: bool = False
+    _users: set[int] = field(factory=set)
+    _everybody: bool = False
+    _heard: trio.Event = field(factory=trio.Event)
+
+    @property
+    def others(self) -> OtherWriters | None:
+        return self if self.shared else None
+
+    def hear(self, users: Collection[int] | None) -> None:
+        """What the parent's journal was told of the others."""
+        self._users.update(users or ())
+        self._everybody |= users is None
+        self._heard.set()
+
+    def look_again(self, user_id: int) -> None:
+        self.hear((user_id,))
+
+    async def news(self) -> Collection[int] | None:
+        await self._heard.wait()
+        users, everybody = self._users, self._everybody
+        self._users, self._everybody, self._heard = set(), False, trio.Event()
+        return None if everybody else users
+
+    async def heads(self, users: Collection[int]) -> Mapping[int, int]:
+        found: dict[int, int] = questions.heads_of(await self._ask(questions.HEADS, list(users)))
+        return found
 
     async def append(self, events: Sequence[Settlement]) -> Sequence[AppendResult]:
         found: list[AppendResult] = questions.results_of(

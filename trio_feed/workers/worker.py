@@ -64,6 +64,7 @@ class _Parts:
     bus: RemoteBus
     app: PushApp
     demand: RemoteDemand
+    journal: RemoteJournal
     certificate: Certificate
 
 
@@ -108,6 +109,8 @@ class _Worker:
                     self.pipe.give_up(f"out of step: {error}")
             case frames.Private(messages):
                 parts.app.context.access.feed.publish(messages)
+            case frames.Others(users):
+                parts.journal.hear(users)
             case frames.Apply(settings):
                 _apply(parts, pickle.loads(settings))
 
@@ -206,13 +209,15 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     known = worker.known
     demand = RemoteDemand(pipe, known, hub)
     view = UpstreamView(known.report, known.why_not, partial(known.listing, hub), demand)
-    journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch)
+    journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
     app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
-    worker.begin(_Parts(bus, app, demand, certificate))
+    worker.begin(_Parts(bus, app, demand, journal, certificate))
     async with trio.open_nursery() as servers, trio.open_nursery() as edge:
         edge.start_soon(hub.run, name="write coalescer")
+        if journal.shared:
+            edge.start_soon(app.context.access.feed.follow, name="journal follower")
         edge.start_soon(sweep, app, settings, name="client sweeper")
         edge.start_soon(app.close_unused, settings.websocket.unused_timeout_s, name="unused")
         serving = app, settings, environment, worker.draining, certificate
