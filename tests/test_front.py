@@ -2,14 +2,14 @@
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from support.fleet import MemoryFleet
 from support.make import MINUTE, SERIES, T0, kline
 from support.memory import MemoryNetwork
@@ -35,8 +35,20 @@ from trio_feed.workers.pipe import NoAnswer, Pipe, PipeLost
 from trio_feed.workers.places import Room
 
 
+@frozen
+class Listed:
+    """All of it is fed."""
+
+    listed: list[Instrument]
+
+    def __iter__(self) -> Iterator[Instrument]:
+        return iter(self.listed)
+
+    fed = __iter__
+
+
 class NoJournal:
-    epoch, shared_epoch = 11, None
+    epoch, shared_epoch, others = 11, None, None
 
 
 @define(eq=False)
@@ -100,7 +112,7 @@ async def bench(*more: str) -> AsyncIterator[Bench]:
     listed: list[Instrument] = []
     ready = ["no data yet"]
     report = ServiceReport(lambda: {"version": "x"}, lambda: ready[0], lambda: "")
-    view: Any = UpstreamView(report, lambda venue: "why", lambda venue: iter(listed))
+    view: Any = UpstreamView(report, lambda venue: "why", lambda venue: Listed(listed))
     journal: Any = NoJournal()
     sources = Sources(bus, store, journal, view, lambda: ["v"], metrics)
     async with trio.open_nursery() as nursery:

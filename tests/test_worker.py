@@ -46,6 +46,7 @@ class Parent:
             "epoch": 7,
             "journal_epoch": 1,
             "shared_epoch": None,
+            "shared": False,
             "binds": [],
         }
         self.pipe.put(frames.Hello(**facts | more))
@@ -76,7 +77,7 @@ async def parent() -> AsyncIterator[Parent]:
         nursery.cancel_scope.cancel()
 
 
-VIEW = frames.View("", "", {}, {})
+VIEW = frames.View("", "", {}, [], {})
 
 
 def opened(stream: int = 1) -> frames.Feed:

@@ -28,14 +28,16 @@ MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.worke
 
 
 @asynccontextmanager
-async def open_workers(*more: str) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
+async def open_workers(
+    *more: str, symbols: tuple[str, ...] = ("BTCUSDT",)
+) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
     """The whole service with two workers."""
     settings = settings_for_tests(*MORE, *more)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
     fleet = MemoryFleet(network, environment)
     box = SimulatorSettings(
-        venue="binance_usdm", symbols=("BTCUSDT",), kline_push_ms=10_000, trades_per_minute=20
+        venue="binance_usdm", symbols=symbols, kline_push_ms=10_000, trades_per_minute=20
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
@@ -362,7 +364,6 @@ async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) ->
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        (["exchanges.binance_usdm.symbols='on_demand'"], "symbols on demand"),
         (
             [
                 "exchanges.binance_usdm.symbols=['BTCUSDT']",

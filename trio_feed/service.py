@@ -205,10 +205,14 @@ async def run(
                     servers, settings, environment, sources, app.mounts, fleet
                 )
                 app.operators, ending.front = front.pages, front
+                demands.watch(front.views.wanted)
             publish = app.context.access.feed.publish if front is None else front.publish
             edge.start_soon(journal.run, publish, name="journal writer")
-            if journal.shared:
-                edge.start_soon(app.context.access.feed.follow, name="journal follower")
+            if journal.others is not None:
+                follow = app.context.access.feed.follow
+                if front is not None:
+                    follow = partial(front.pass_on_news, journal.others)
+                edge.start_soon(follow, name="journal follower")
             if front is None:
                 address = await start_server(servers, *serving)
                 dialects = await start_dialects(servers, *serving)

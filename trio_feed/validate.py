@@ -67,17 +67,11 @@ def check(settings: Settings) -> None:
 
 def _check_alone(settings: Settings) -> None:
     """What only a service of one process does, so far."""
-    alone = {
-        f"exchanges.{name}.symbols": "symbols on demand"
-        for name, exchange in settings.exchanges.items()
-        if exchange.enabled and exchange.on_demand
-    }
+    alone = {}
     for field in fields(DialectsSettings):
         own = getattr(settings.dialects, field.name)
         if own.enabled and own.passthrough:
             alone[f"dialects.{field.name}.passthrough"] = "pass-through"
-    if settings.journal_url:
-        alone["settlement.url"] = "a journal that other services write too"
     for key, what in alone.items():
         raise SettingsError("server.workers", f"more than one do not go with {what} ({key}) yet")
 

@@ -39,7 +39,7 @@ from .push.private.settlement_endpoint import SettlementEndpoint
 from .push.session import SessionContext, SessionLimits
 from .settings import Settings
 from .settings.dialects import DialectSettings
-from .store import MEMORY, CandleReader, EventJournal, Journal, KlineStore, StoreStatistics
+from .store import MEMORY, CandleReader, EventJournal, KlineStore, StoreStatistics
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ _BURST = 32
 class UpstreamView:
     """What the push side knows of the feeds: the status page and the probes, why a venue's data is
     not fresh (empty: it is), and a venue's instruments.  ``demand``: who feeds symbols on demand;
-    ``outside``: a venue's exchange, for what passes through.  Workers have neither yet."""
+    ``outside``: a venue's exchange, for what passes through; workers have none yet."""
 
     report: ServiceReport
     why_not: Callable[[str], str]
@@ -107,8 +107,8 @@ def make_app(
 ) -> PushApp:
     """The push side, from what answers questions and what is known of the feeds."""
     kline = settings.kline
-    others = journal if isinstance(journal, Journal) and journal.shared else None
-    auth, private = settings.auth, PrivateFeed(journal, environment.now_ms, metrics, others)
+    now_ms, auth = environment.now_ms, settings.auth
+    private = PrivateFeed(journal, now_ms, metrics, journal.others)
     limits = SessionLimits(
         max_subscriptions=kline.max_subscriptions_per_client,
         history_rows=kline.history_data_limit,
@@ -116,11 +116,10 @@ def make_app(
         max_queued_bytes=settings.websocket.queue_bytes,
         burst=_BURST,
     )
-    access = PrivateAccess(Authenticator(auth), private, auth, environment.now_ms, metrics)
+    access = PrivateAccess(Authenticator(auth), private, auth, now_ms, metrics)
     waiting = WaitingBytes(settings.limits.waiting_bytes)
     metrics.waiting_bytes.set_function(lambda: waiting.total)
     work = WorkGate(work_limits(settings.limits), metrics)
-    now_ms = environment.now_ms
     desk = Desk(upstream.demand, now_ms)
     context = SessionContext(
         hub, store, limits, now_ms, metrics, access, work, upstream.why_not, desk
@@ -129,7 +128,7 @@ def make_app(
         context,
         upstream.report,
         request_limits(settings.websocket),
-        SettlementEndpoint(settings.settlement, journal, environment.now_ms, metrics),
+        SettlementEndpoint(settings.settlement, journal, now_ms, metrics),
         klines=kline.enable_kline_service,
         mounts=_mounts(settings, context, upstream),
         waiting=waiting,

@@ -11,7 +11,7 @@ from .base import (
     why_unfit,
 )
 from .buffered import BufferedStore
-from .journal import EventJournal, Journal
+from .journal import EventJournal, Journal, OtherWriters
 from .journal_plan import AppendResult, AppendStatus
 from .memory import MemoryStore
 from .opening import MEMORY, NO_LIBRARY, look_at_database, open_journal, open_store
@@ -26,6 +26,7 @@ __all__ = [
     "Journal",
     "KlineStore",
     "MemoryStore",
+    "OtherWriters",
     "AppendResult",
     "Revision",
     "Sizes",

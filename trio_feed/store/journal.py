@@ -36,11 +36,26 @@ _PRUNE_PAUSE_S = 0.05
 Publish = Callable[[Sequence[PrivateMessage]], None]
 
 
+class OtherWriters(Protocol):
+    """What the other processes that write a shared journal have written; see :class:`Journal`,
+    which is one."""
+
+    async def news(self) -> Collection[int] | None: ...
+
+    def look_again(self, user_id: int) -> None: ...
+
+    async def heads(self, users: Collection[int]) -> Mapping[int, int]: ...
+
+
 class EventJournal(Protocol):
-    """What the push side uses of a :class:`Journal`, which is one."""
+    """What the push side uses of a :class:`Journal`, which is one.  ``others``: who else writes
+    it; None: nobody."""
 
     epoch: int
     shared_epoch: int | None
+
+    @property
+    def others(self) -> OtherWriters | None: ...
 
     async def append(self, events: Sequence[Settlement]) -> Sequence[AppendResult]: ...
 
@@ -158,6 +173,11 @@ class Journal:
     def shared(self) -> bool:
         """Whether other processes write it, too."""
         return self._shared is not None
+
+    @property
+    def others(self) -> OtherWriters | None:
+        """See :class:`EventJournal`."""
+        return self if self.shared else None
 
     async def news(self) -> Collection[int] | None:
         """Of a shared journal: wait, for a second at most, until others may have written; whose

@@ -37,10 +37,18 @@ class Answers:
                 return questions.encode(await journal.append(questions.settlements_of(body)))
             case questions.HEAD:
                 return questions.encode(await journal.head(questions.user_of(body)))
+            case questions.HEADS:
+                others = journal.others
+                assert others is not None, "only then they are asked for"
+                return questions.encode(dict(await others.heads(questions.users_of(body))))
             case questions.READ:
                 return questions.encode(await journal.read(*questions.page_of(body)))
             case questions.TAKE:
                 return self._places.take(link.worker, *questions.place_of(body)).encode()
+            case questions.DEMAND:
+                demand = self._sources.view.demand
+                assert demand is not None, "the feeds are of this process"
+                return questions.write_granted(await demand.ask(questions.wish_of(body)))
             case questions.METRICS:
                 return await self._pages.metrics()
             case questions.STATUS:

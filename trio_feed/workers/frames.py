@@ -38,6 +38,7 @@ class Told(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """The first frame to a worker.  ``settings`` are pickled by the parent for its own child.
+    ``shared``: other processes write the journal, too.
     ``binds``: host, port and descriptors of each address to serve at, in order."""
 
     version: str
@@ -47,6 +48,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=3):
     epoch: int
     journal_epoch: int
     shared_epoch: int | None
+    shared: bool
     binds: list[tuple[str, int, list[int]]]
 
 
@@ -62,11 +64,13 @@ class Private(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
 class View(msgspec.Struct, array_like=True, frozen=True, tag=6):
     """How the feeds stand: why not ready, what is wrong with the clock, why a venue is not fresh;
-    ``listings``: those venues' instruments that have changed."""
+    ``on_demand``: the venues of which more may be asked for than is fed; ``listings``: the
+    instruments of those venues where they have changed, all that are fed or may be asked for."""
 
     not_ready: str
     clock: str
     why_not: dict[str, str]
+    on_demand: list[str]
     listings: dict[str, list[Instrument]]
 
 
@@ -123,8 +127,22 @@ class Line(msgspec.Struct, array_like=True, frozen=True, tag=15):
     event: bytes
 
 
-ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain
-ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line
+class Wanted(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """Of the venues on demand: all symbols with subscriptions at this worker and how many, and the
+    symbols that were served since the last time."""
+
+    subscriptions: list[tuple[str, str, int]]
+    served: list[tuple[str, str]]
+
+
+class Others(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Other processes may have written events of these users; None: of anybody."""
+
+    users: list[int] | None
+
+
+ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others
+ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted
 
 
 def encoded(frame: Any) -> bytes:

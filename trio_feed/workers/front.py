@@ -27,14 +27,16 @@ from ..environment import Environment
 from ..errors import StartError
 from ..model import PrivateMessage
 from ..settings import Settings
+from ..store import OtherWriters
 from ..supervise import Backoff
-from . import frames
+from . import frames, questions
 from .answers import Answers
 from .link import Fleet, Link, Sources, Spawned
 from .log_lines import say_again
 from .pages import AllPages
 from .pipe import Pipe, PipeLost
 from .places import Places, Room
+from .views import Views
 
 log = structlog.get_logger()
 
@@ -50,7 +52,8 @@ _SNAPSHOT_BYTES = 2**20
 
 
 class Front:
-    """All workers.  :meth:`run` it as a task; ``pages`` are the operators' over all of them."""
+    """All workers.  :meth:`run` it as a task; ``pages`` are the operators' over all of them,
+    ``views`` what they know and want of the feeds."""
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Front:
         self._outgoing = Outgoing(self._put)
         sources.bus.listen(self._outgoing)
         self.pages = AllPages(self._links, sources)
+        self.views = Views(self._links, sources)
         self._answers = Answers(sources, self._places, self.pages)
 
     def __repr__(self) -> str:
@@ -108,6 +112,15 @@ class Front:
         for link in self._links.values():
             link.pipe.put_encoded(data)
 
+    async def pass_on_news(self, others: OtherWriters) -> Never:
+        """Of a journal that other processes write too: each worker reads what they wrote for its
+        own users.  Until cancelled."""
+        while True:
+            users = await others.news()
+            data = frames.encoded(frames.Others(None if users is None else sorted(users)))
+            for link in self._links.values():
+                link.pipe.put_encoded(data)
+
     async def _flush_turns(self) -> Never:
         while True:
             await self._news.wait()
@@ -126,6 +139,7 @@ class Front:
                 sources.store.epoch,
                 sources.journal.epoch,
                 sources.journal.shared_epoch,
+                sources.journal.others is not None,
                 spawned.binds,
             )
         )
@@ -143,7 +157,7 @@ class Front:
             await trio.lowlevel.checkpoint()
         self.flush()
         link.whole = True
-        self._tell_view(link, self._view())
+        self.views.tell(link, self.views.now())
 
     # What workers say
 
@@ -163,41 +177,27 @@ class Front:
                 self._places.leave(link.worker, key, group)
             case frames.Meet(user_id):
                 self._sources.journal.meet(user_id)
+            case frames.Wanted():
+                self.views.note_wanted(link, frame)
             case frames.Line(event):
                 say_again(event, link.worker)
 
     async def _answer(self, link: Link, what: str, body: bytes) -> bytes:
         answer = await self._answers.of(link, what, body)
         self.flush()
+        if what == questions.DEMAND:  # the worker is to find by name what it was granted
+            self.views.note_answer(link, questions.granted_of(answer))
         return answer
 
-    # How the feeds stand
-
-    def _view(self) -> frames.View:
-        view, venues = self._sources.view, self._sources.venues()
-        return frames.View(
-            view.report.not_ready(),
-            view.report.clock(),
-            {venue: why for venue in venues if (why := view.why_not(venue))},
-            {venue: list(view.listing(venue)) for venue in venues},
-        )
-
-    def _tell_view(self, link: Link, view: frames.View) -> None:
-        changed = {
-            venue: listed
-            for venue, listed in view.listings.items()
-            if listed != link.listings.get(venue)
-        }
-        link.listings.update(changed)
-        link.pipe.put(frames.View(view.not_ready, view.clock, view.why_not, changed))
+    # How long they live
 
     async def _look(self) -> Never:
         while True:
             await trio.sleep(_LOOK_S)
-            view = self._view()
+            view = self.views.now()
             for link in self._links.values():
                 if link.whole:
-                    self._tell_view(link, view)
+                    self.views.tell(link, view)
                 link.silent += link.ready.is_set()
                 if link.silent >= _SILENT_LOOKS:
                     link.pipe.give_up("it gives no sign of life", "silent")

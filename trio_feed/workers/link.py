@@ -1,6 +1,6 @@
 """One worker as the parent sees it, and what starts workers and feeds them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -67,3 +67,19 @@ class Link:
     cpu_s: float = 0.0
     listings: dict[str, Sequence[Instrument]] = field(factory=dict)
     """As it was told last."""
+    listed: dict[str, frozenset[str]] = field(factory=dict)
+    """The symbols of them."""
+    wanted: dict[tuple[str, str], int] = field(factory=dict)
+    """Subscriptions of its clients by venue and symbol, where that is on demand."""
+
+    def changed(self, listings: Mapping[str, Sequence[Instrument]]) -> dict[str, list[Instrument]]:
+        """Those that it does not know so; it does from now on."""
+        found = {
+            venue: [*listed]
+            for venue, listed in listings.items()
+            if listed != self.listings.get(venue)
+        }
+        self.listings.update(listings)  # the same objects are quickly compared next time
+        for venue, listed in found.items():
+            self.listed[venue] = frozenset(each.symbol for each in listed)
+        return found

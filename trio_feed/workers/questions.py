@@ -11,11 +11,13 @@ from attrs import frozen
 
 from ..bus import wire
 from ..model import Interval, Kline, KlineMessage, PrivateMessage, Series, Settlement
+from ..model.demand import Granted, Refused, Wish
 from ..store import AppendResult
 
 HISTORY, AFTER = "history", "after"
-APPEND, HEAD, READ = "append", "head", "read"
+APPEND, HEAD, HEADS, READ = "append", "head", "heads", "read"
 TAKE, METRICS, STATUS = "take", "metrics", "status"
+DEMAND = "demand"
 CLIENTS, REPORT = "clients", "report"
 """From the parent: the lines of the status page, and a report before its time."""
 
@@ -61,8 +63,12 @@ settlements_of = _reader(list[Settlement])
 results_of = _reader(list[AppendResult])
 messages_of = _reader(list[PrivateMessage])
 user_of = _reader(int)
+users_of = _reader(list[int])
+heads_of = _reader(dict[int, int])
 place_of = _reader(tuple[str, str])
 page_of = _reader(tuple[int, int, int, int])
+wish_of = _reader(Wish)
+_granted_of = _reader(tuple[Granted | None, Refused | None])
 texts_of = _reader(list[str])
 _bodies_of = _reader(list[bytes])
 _sent_of = _reader(list[wire.Candle] | None)
@@ -74,6 +80,16 @@ def write_candles(rows: Sequence[Kline]) -> bytes:
 
 def candles_of(data: bytes) -> list[Kline]:
     return [wire.candle_of(body) for body in _bodies_of(data)]
+
+
+def write_granted(answer: Granted | Refused) -> bytes:
+    return encode((answer, None) if isinstance(answer, Granted) else (None, answer))
+
+
+def granted_of(data: bytes) -> Granted | Refused:
+    granted, refused = _granted_of(data)
+    found: Granted | Refused = granted or refused
+    return found
 
 
 def write_messages(found: Sequence[KlineMessage] | None) -> bytes:

@@ -1,32 +1,21 @@
-"""What a worker has in the place of store, journal and feeds: questions to the parent."""
+"""What a worker has in the place of store, journal and pages: questions to the parent."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import trio
 from attrs import define, field
 
 from ..errors import JournalError, StoreError
-from ..model import Instrument, Kline, KlineMessage, PrivateMessage, Series, Settlement
-from ..push.edge.routes import ServiceReport
-from ..store import AppendResult
-from ..venues import Instruments
+from ..model import Kline, KlineMessage, PrivateMessage, Series, Settlement
+from ..store import AppendResult, OtherWriters
 from . import questions
-from .frames import Left, Meet, View
+from .frames import Left, Meet
 from .pipe import NoAnswer, Pipe
 
 _STORE_S = 10.0
 _JOURNAL_S = 15.0
 _PAGE_S = 10.0
 _PLACE_S = 5.0
-
-
-class Listed(Instruments):
-    """All of them are fed."""
-
-    def fed(self) -> Iterator[Instrument]:
-        return iter(self)
-
-
-_NOTHING = Listed()
 
 
 @define(eq=False)
@@ -62,11 +51,42 @@ class RemoteStore:
 @define(eq=False)
 class RemoteJournal:
     """A :class:`~trio_feed.store.EventJournal`.  An append that got no answer in time may have been
-    kept all the same; its publisher sends it again, and it counts once."""
+    kept all the same; its publisher sends it again, and it counts once.
+
+    Where other processes write it too (``shared``), the parent says so (:meth:`hear`), and this
+    worker reads what is for its users; as a :class:`~trio_feed.store.OtherWriters` it says whose
+    events those are."""
 
     pipe: Pipe
     epoch: int
     shared_epoch: int | None
+    shared: bool = False
+    _users: set[int] = field(factory=set)
+    _everybody: bool = False
+    _heard: trio.Event = field(factory=trio.Event)
+
+    @property
+    def others(self) -> OtherWriters | None:
+        return self if self.shared else None
+
+    def hear(self, users: Collection[int] | None) -> None:
+        """What the parent's journal was told of the others."""
+        self._users.update(users or ())
+        self._everybody |= users is None
+        self._heard.set()
+
+    def look_again(self, user_id: int) -> None:
+        self.hear((user_id,))
+
+    async def news(self) -> Collection[int] | None:
+        await self._heard.wait()
+        users, everybody = self._users, self._everybody
+        self._users, self._everybody, self._heard = set(), False, trio.Event()
+        return None if everybody else users
+
+    async def heads(self, users: Collection[int]) -> Mapping[int, int]:
+        found: dict[int, int] = questions.heads_of(await self._ask(questions.HEADS, list(users)))
+        return found
 
     async def append(self, events: Sequence[Settlement]) -> Sequence[AppendResult]:
         found: list[AppendResult] = questions.results_of(
@@ -129,28 +149,3 @@ class RemotePages:
             return await self.pipe.ask(what, b"", _PAGE_S)
         except NoAnswer as error:
             raise StoreError(str(error)) from None
-
-
-@define(eq=False)
-class KnownFeeds:
-    """How the feeds stand, as the parent said last."""
-
-    not_ready: str = "the worker has just begun"
-    clock: str = ""
-    why: Mapping[str, str] = field(factory=dict)
-    listings: dict[str, Listed] = field(factory=dict)
-
-    def take(self, view: View) -> None:
-        self.not_ready, self.clock, self.why = view.not_ready, view.clock, view.why_not
-        for venue, listed in view.listings.items():
-            self.listings[venue] = Listed(listed)
-
-    def why_not(self, venue: str) -> str:
-        return self.why.get(venue, "")
-
-    def listing(self, venue: str) -> Listed:
-        return self.listings.get(venue, _NOTHING)
-
-    @property
-    def report(self) -> ServiceReport:
-        return ServiceReport(dict, lambda: self.not_ready, lambda: self.clock)

@@ -37,7 +37,8 @@ from ..wiring import UpstreamView, make_app, make_hub
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
-from .remote import KnownFeeds, RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote_feeds import KnownFeeds, RemoteDemand
 
 log = structlog.get_logger()
 
@@ -63,6 +64,8 @@ class _Parts:
 
     bus: RemoteBus
     app: PushApp
+    demand: RemoteDemand
+    journal: RemoteJournal
     certificate: Certificate
 
 
@@ -107,6 +110,8 @@ class _Worker:
                     self.pipe.give_up(f"out of step: {error}")
             case frames.Private(messages):
                 parts.app.context.access.feed.publish(messages)
+            case frames.Others(users):
+                parts.journal.hear(users)
             case frames.Apply(settings):
                 _apply(parts, pickle.loads(settings))
 
@@ -145,7 +150,9 @@ class _Worker:
 
     async def report_on(self) -> Never:
         while True:
+            assert self.parts is not None, "it serves"
             self.pipe.put(self.report())
+            self.parts.demand.report()
             await trio.sleep(REPORT_S)
 
 
@@ -201,14 +208,17 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     )
     hub = make_hub(bus, settings, environment, worker.metrics)
     known = worker.known
-    view = UpstreamView(known.report, known.why_not, known.listing)
-    journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch)
+    demand = RemoteDemand(pipe, known, hub)
+    view = UpstreamView(known.report, known.why_not, partial(known.listing, hub), demand)
+    journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
     app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
-    worker.begin(_Parts(bus, app, certificate))
+    worker.begin(_Parts(bus, app, demand, journal, certificate))
     async with trio.open_nursery() as servers, trio.open_nursery() as edge:
         edge.start_soon(hub.run, name="write coalescer")
+        if journal.shared:
+            edge.start_soon(app.context.access.feed.follow, name="journal follower")
         edge.start_soon(sweep, app, settings, name="client sweeper")
         edge.start_soon(app.close_unused, settings.websocket.unused_timeout_s, name="unused")
         serving = app, settings, environment, worker.draining, certificate

@@ -129,6 +129,14 @@ class Hub:
         """The topic of this very key."""
         return self._all.by_key.get(stream_key)
 
+    def has(self, venue: str, symbol: str) -> bool:
+        """Something of a symbol can be subscribed to."""
+        return self._all.has(venue, symbol)
+
+    def symbols_of(self, venue: str) -> list[str]:
+        """Those of a venue."""
+        return self._all.symbols_of(venue)
+
     def wanted(self, venue: str, symbol: str) -> int:
         """Subscriptions to anything of a symbol."""
         return self._all.wanted(venue, symbol)

@@ -155,6 +155,14 @@ class Topics:
         """``alias`` is a venue's own name of ``symbol``; requests may use either."""
         self._aliases[alias] = symbol
 
+    def has(self, venue: str, symbol: str) -> bool:
+        """Something of a symbol can be subscribed to."""
+        return any(key.venue == venue for key in self._by_symbol.get(symbol, ()))
+
+    def symbols_of(self, venue: str) -> list[str]:
+        """Those of a venue."""
+        return [symbol for symbol in self._by_symbol if self.has(venue, symbol)]
+
     def wanted(self, venue: str, symbol: str) -> int:
         """Subscriptions that ask for anything of a symbol."""
         there = self._by_symbol.get(symbol, {})

@@ -21,7 +21,7 @@ from attrs import define, field
 from ...errors import JournalError
 from ...metrics import Metrics
 from ...model import PrivateMessage
-from ...store import EventJournal, Journal
+from ...store import EventJournal, OtherWriters
 from ...store.pending import Complaint
 from .. import messages
 from ..protocol import HISTORY_FAILED, SLOW_CLIENT, Since
@@ -74,14 +74,14 @@ class UserSubscription:
 
 class PrivateFeed:
     """All users with a session.  Synchronous but for looking things up in the journal.
-    ``others``: the journal, where other processes write it too."""
+    ``others``: the journal's, where other processes write it too."""
 
     def __init__(
         self,
         journal: EventJournal,
         now_ms: Callable[[], float],
         metrics: Metrics,
-        others: Journal | None = None,
+        others: OtherWriters | None = None,
     ) -> None:
         self._epoch, self._shared_epoch = journal.epoch, journal.shared_epoch
         self._journal, self._now_ms, self._metrics = journal, now_ms, metrics
@@ -139,8 +139,8 @@ class PrivateFeed:
             else:
                 self._complaint.over()
 
-    async def _read_on(self, journal: Journal, users: Collection[int]) -> None:
-        for user_id, head in (await journal.heads(users)).items():
+    async def _read_on(self, others: OtherWriters, users: Collection[int]) -> None:
+        for user_id, head in (await others.heads(users)).items():
             while (stream := self._streams.get(user_id)) and stream.offset is not None:
                 if stream.offset >= head:
                     break
