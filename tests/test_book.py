@@ -236,6 +236,36 @@ def test_ids_that_begin_again_are_noticed_by_the_time(rule: BookRule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("gap", [False, True])
+def test_what_a_snapshot_without_a_time_holds_does_not_begin_again(
+    rule: BookRule, gap: bool
+) -> None:
+    """Spot's snapshots have no time, and may be ahead of the stream: the book's last time is that
+    of before it was lost."""
+    book = live(rule, 100)
+    if gap:
+        assert book.update(update(150, 150, 149)).outcome is RESYNC
+    else:
+        book.interrupt()
+    assert book.snapshot(whole(200)).outcome is APPLIED
+    later = book.event_ms + 20_000
+    overlap = evolve(update(198, 199, 197), event_ms=later)
+    assert book.update(overlap).outcome is IGNORED
+    assert book.update(evolve(update(201, 201, 200), event_ms=later + 100)).outcome is APPLIED
+    assert not book.stale
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_ids_that_begin_again_are_noticed_after_a_snapshot_without_a_time(rule: BookRule) -> None:
+    book = Book("BTCUSDT", rule)
+    assert book.snapshot(whole(1_000_000)).outcome is APPLIED
+    lower = evolve(update(5, 6, 4), event_ms=T0)
+    assert book.update(lower).outcome is IGNORED
+    assert book.update(evolve(lower, event_ms=T0 + 9_000)).outcome is IGNORED
+    assert book.update(evolve(lower, event_ms=T0 + 11_000)).outcome is RESYNC
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_a_gap_in_the_buffer_leaves_only_what_is_of_use(rule: BookRule) -> None:
     book = Book("BTCUSDT", rule)
     for row in [update(5, 6, 4), update(5, 6, 4), update(9, 9, 8), update(10, 10, 9)]:

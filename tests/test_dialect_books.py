@@ -22,7 +22,7 @@ from trio_feed.push.fanout.encoded import StreamForm
 from trio_feed.venues.binance import spot, usdm
 
 BTC = "BTCUSDT"
-SPEEDS = ("", "@100ms", "@250ms", "@500ms", "@0ms")
+SPEEDS = ("", "@100ms", "@250ms", "@500ms", "@0ms", "@1000ms")
 LEVELS = 4
 """What is shown: few, so that levels are pushed out of the view and come back."""
 NOW = Now(Mono(0.0), Wall(1_000.0), Exchange(1_000.0))

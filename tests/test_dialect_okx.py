@@ -212,6 +212,7 @@ async def test_arguments_are_answered_one_by_one(autojump_clock: MockClock) -> N
             arg("index-tickers"),
             {"channel": "tickers"},
             arg("funding-rate"),
+            arg("mark-price"),
             arg("orders"),
             arg("books-l2-tbt"),
             arg("tickers", instType="SPOT"),
@@ -220,8 +221,8 @@ async def test_arguments_are_answered_one_by_one(autojump_clock: MockClock) -> N
         got = [await bot.answer() for _ in odd]
         assert {each["id"] for each in got} == {"x"}
         assert [each.get("code", each["event"]) for each in got] == [
-            "60018", "60018", "60018", "60018", "60018", "60018", "60018", "60011", "60011",
-            "subscribe",
+            "60018", "60018", "60018", "60018", "60018", "60018", "60018", "60018", "60011",
+            "60011", "subscribe",
         ]  # fmt: skip
         exact = "Wrong URL or channel:{},instId:BTC-USDT doesn't exist. " + WRONG
         assert got[1]["msg"] == exact.format("candle1D")
@@ -492,6 +493,7 @@ ERRORS = {
     "public/funding-rate": (400, "50014", "Parameter instId can not be empty."),
     "public/funding-rate?instId=BTC-USDT": (200, "51000", "Parameter instId error."),
     "public/mark-price": (400, "50014", "Parameter instType can not be empty."),
+    "public/mark-price?instId=BTC-USDT": (200, "51000", "Parameter instId error. (trio_feed: spot"),
     "market/nothing": (404, 404, "Not Found"),
 }
 

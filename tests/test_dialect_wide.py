@@ -40,6 +40,8 @@ async def fed(venue: str, channels: str, *more: str) -> AsyncIterator[Stack]:
         ("binance_usdm", "!markPrice@arr", "markPriceUpdate", 3000),
         ("binance_usdm", "!markPrice@arr@1s", "markPriceUpdate", 1000),
         ("binance", "!miniTicker@arr", "24hrMiniTicker", 1000),
+        ("binance", "!miniTicker@arr@1000ms", "24hrMiniTicker", 1000),
+        ("binance", "!miniTicker@arr@3000ms", "24hrMiniTicker", 3000),
         ("binance", "!ticker_1h@arr", "1hTicker", 1000),
     ],
 )

@@ -153,6 +153,8 @@ class Book:
     _bids: Side = field(factory=lambda: Side(True))
     _asks: Side = field(factory=lambda: Side(False))
     _buffer: deque[BookUpdate] = field(factory=deque)
+    _since_ms: int = 0
+    """The time that ids are held from; 0: not known yet (a snapshot that says none)."""
     _first: bool = False
     _recording: bool = False
     _questions: int = 0
@@ -219,8 +221,9 @@ class Book:
         if where is Place.GAP:
             return self._lose(update, f"expected what follows {self.last_id}")
         if where is Place.OLD:
-            if self._restarted(self.event_ms, update):
+            if self._restarted(self._since_ms, update):
                 return self._lose(update, "the ids began again")
+            self._since_ms = self._since_ms or update.event_ms
             self.counts.ignored += 1
             return _IGNORED
         if self._recording:
@@ -283,6 +286,7 @@ class Book:
         self.state = State.LIVE
         self.last_id = snapshot.last_id
         self.event_ms = snapshot.event_ms or self.event_ms
+        self._since_ms = snapshot.event_ms  # not the time of the book before: it may be long ago
         self._first, self._recording = first, False
         self._buffer.clear()
         for side, levels in ((self._bids, snapshot.bids), (self._asks, snapshot.asks)):
@@ -294,7 +298,7 @@ class Book:
         if update.last_id < self.last_id:
             self.counts.resets += 1
         self.last_id = update.last_id
-        self.event_ms = update.event_ms
+        self.event_ms = self._since_ms = update.event_ms
         self._first = False
         for side, levels in ((self._bids, update.bids), (self._asks, update.asks)):
             if levels:

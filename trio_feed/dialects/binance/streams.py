@@ -27,7 +27,8 @@ from .wide import WIDE, Wide, WideForm
 _INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
 _NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
 _CONTRACT = "_perpetual"
-_SPEEDS = {"", "@100ms", "@250ms", "@500ms", "@0ms"}
+_SPEEDS = {"", "@100ms", "@250ms", "@500ms", "@0ms", "@1000ms"}
+"""The last one is what ``""`` is at spot; binance-connector says it."""
 _LEVELS = (5, 10, 20)
 _NONE = "no stream of this market"
 

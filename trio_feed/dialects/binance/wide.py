@@ -32,6 +32,8 @@ class Wide:
 
 WIDE: Mapping[str, Wide] = {
     "!miniTicker@arr": Wide("miniTicker", 1000),
+    "!miniTicker@arr@1000ms": Wide("miniTicker", 1000),
+    "!miniTicker@arr@3000ms": Wide("miniTicker", 3000),
     "!ticker@arr": Wide("ticker", 1000),
     "!ticker_1h@arr": Wide("ticker_1h", 1000, futures=False),
     "!ticker_4h@arr": Wide("ticker_4h", 1000, futures=False),
@@ -42,7 +44,8 @@ WIDE: Mapping[str, Wide] = {
     "!forceOrder@arr": Wide("forceOrder", None, spot=False),
 }
 """By name.  ``!bookTicker`` and ``!ticker@arr`` of spot are retired at the exchange (2022 and
-2026-03-26); here they work, for bots that still ask for them."""
+2026-03-26); here they work, for bots that still ask for them.  python-binance's
+``miniticker_socket`` names a speed, which no page has."""
 
 
 @define(eq=False)

@@ -259,7 +259,7 @@ KINDS: dict[str, Kind] = {
     "trades-all": Kind(Channel.TRADE, _single, conflates=False, silent=True),
     "books5": Kind(Channel.BOOK, _books5, _five),
     "bbo-tbt": Kind(Channel.BBO, _top),
-    "mark-price": Kind(Channel.MARK_PRICE, _mark, _marked),
+    "mark-price": Kind(Channel.MARK_PRICE, _mark, _marked, swaps_only=True),
     "funding-rate": Kind(Channel.MARK_PRICE, _funding, _funded, swaps_only=True),
 }
 """By OKX's name, besides ``candle<bar>`` and ``books``."""

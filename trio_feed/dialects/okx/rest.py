@@ -158,7 +158,10 @@ class _Rest:
     def mark_price(self, parameters: Parameters) -> Work:
         """``instType``, or an instrument alone."""
         if parameters.text("instId"):
-            return self._alone(self._instrument(parameters), Channel.MARK_PRICE, self._mark)
+            instrument = self._instrument(parameters)
+            if inst_type(instrument) != "SWAP":
+                raise wrong("instId", "spot pairs have no mark price here")
+            return self._alone(instrument, Channel.MARK_PRICE, self._mark)
         return _all(self._listed(parameters.inst_type(), parameters), self._mark)
 
     def funding_rate(self, parameters: Parameters) -> Work:
