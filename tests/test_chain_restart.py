@@ -182,10 +182,10 @@ async def test_a_price_is_told_once_over_restarts(
     told: list[tuple[float, str]] = []
     publish = LocalBus.publish
 
-    def noted(bus: LocalBus, news: Any) -> Any:
+    def noted(bus: LocalBus, news: Any, **how: Any) -> Any:
         if isinstance(news, ChannelNews) and isinstance(news.data, Price):
             told.append((trio.current_time(), news.data.key))
-        return publish(bus, news)
+        return publish(bus, news, **how)
 
     monkeypatch.setattr(LocalBus, "publish", noted)
     if ends == "killed":
