@@ -204,7 +204,7 @@ async def node(url: DatabaseUrl) -> AsyncIterator[tuple[Journal, PrivateFeed]]:
     async with open_journal(
         SettlementSettings(), "", url=url, now_ms=lambda: 1000.0, metrics=Metrics()
     ) as journal:
-        feed = PrivateFeed(journal, lambda: 1000.0, Metrics(), others=journal)
+        feed = PrivateFeed(journal, lambda: 1000.0, Metrics(), others=journal.others)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run, feed.publish)
             nursery.start_soon(feed.follow)
