@@ -146,6 +146,28 @@ async def test_no_room_and_an_exchange_out_of_reach(
         assert arrived == []
 
 
+async def test_room_that_comes_soon_is_waited_for(
+    arrived: list[Request], autojump_clock: MockClock
+) -> None:
+    """OKX counts by two seconds: one request in each, here."""
+    async with okx(".connection.rest_weight_per_minute=30") as stack:
+        words = f"GET /okx{BALANCE}", *signed("GET", BALANCE), BEARER
+        for _ in range(3):
+            began = trio.current_time()
+            assert (await ask(stack, *words))[0].startswith(b"HTTP/1.1 200")
+            assert trio.current_time() - began < 3
+        async with trio.open_nursery() as nursery:  # not for ever
+            heads: list[bytes] = []
+
+            async def one() -> None:
+                heads.append((await ask(stack, *words))[0][:12])
+
+            for _ in range(8):
+                nursery.start_soon(one)
+        assert {*heads} == {b"HTTP/1.1 200", b"HTTP/1.1 429"}
+        assert len(arrived) == 3 + heads.count(b"HTTP/1.1 200")
+
+
 async def test_a_large_body_is_refused(arrived: list[Request], autojump_clock: MockClock) -> None:
     async with okx() as stack:
         head, body = await ask(stack, f"POST /okx{ORDER}", BEARER, body=bytes(300_000))

@@ -24,11 +24,14 @@ from typing import Any
 import pytest
 from support.judges import WITHIN_S, judge, run
 
+from trio_feed.simulator.okx.accounts import API_KEY, PASSPHRASE, SECRET
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
 ROOT = Path(__file__).parent.parent.parent
 JS = Path(__file__).parent / "js"
 NODE = shutil.which("node")
 CA = "ca.pem"
+PASSED = ["GET /api/v5/account/balance", "POST /api/v5/trade/order", "WS /ws/v5/private"]
 SYMBOLS = ("BTC/USDT", "BTC/USDT:USDT")
 
 
@@ -47,6 +50,7 @@ def served(tmp_path: Path, *more: str) -> Iterator[str]:
         "exchanges.okx.book_levels=400",
         "exchanges.okx.history_bars=600",
         "dialects.okx.simulated_ok=true",
+        f"dialects.okx.passthrough={json.dumps(PASSED)}",
         "server.port=0",
         "store.path=:memory:",
         "logging.format=json",
@@ -254,6 +258,44 @@ def test_ccxt_pro_small_books_and_errors(address: str) -> None:
 
 
 # --- OKX's own ------------------------------------------------------------------------------------
+
+
+def test_ccxt_signed(address: str) -> None:
+    """Balance, an order and its event, signed by ccxt, through us to the simulated exchange."""
+
+    async def main() -> None:
+        client = ccxt_client(address)
+        client.apiKey, client.secret, client.password = API_KEY, SECRET, PASSPHRASE
+        client.has["fetchCurrencies"] = False  # these ask an endpoint that is not passed on
+        client.options["createOrder"] = "privatePostTradeOrder"
+        try:
+            await client.load_markets()
+            assert (await client.fetch_balance())["USDT"]["total"] == 1000
+            event = asyncio.ensure_future(client.watch_orders())
+            await asyncio.sleep(0.5)  # nothing says that it has subscribed
+            order = await client.create_order("BTC/USDT", "market", "sell", 1)
+            assert order["id"]
+            (told,) = await asyncio.wait_for(event, WITHIN_S)
+            assert (told["id"], told["status"]) == (order["id"], "closed")
+            client.secret = "wrong"
+            with pytest.raises(judge("ccxt").AuthenticationError):
+                await client.create_order("BTC/USDT", "market", "sell", 1)
+        finally:
+            await client.close()
+
+    run(main)
+
+
+def test_python_okx_signed(address: str) -> None:
+    judge("okx")
+    account = judge("okx.Account").AccountAPI(
+        API_KEY, SECRET, PASSPHRASE, flag="0", domain=f"http://{address}/okx"
+    )
+    found = account.get_account_balance("USDT")
+    assert (found["code"], found["data"][0]["totalEq"]) == ("0", "1000")
+    refused = account.get_positions()  # is not passed on
+    assert refused["code"] == "50111"
+    assert "dialects.okx.passthrough" in refused["msg"]
 
 
 def test_python_okx_rest(address: str) -> None:

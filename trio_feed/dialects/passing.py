@@ -25,6 +25,10 @@ from .outside import Answered, Outside, Signed
 log = structlog.get_logger()
 
 _AT_ONCE, _MOST_WAITING, _WAIT_S = 8, 64, 5.0
+_LOOK_S = 0.01
+_PATIENCE_S = 3.0
+"""So long room in the budget is waited for: where an exchange counts by the second there is some
+soon, and a bot would only ask again."""
 _MOST_TUNNELS = 64
 _BODY_BYTES = 256 * 1024
 _OF_THE_HOP = {
@@ -122,7 +126,7 @@ class Passing:
             async with self._places:
                 waiting.deadline = float("inf")
                 try:
-                    answer = await self.outside.ask(signed, weight)
+                    answer = await self._ask(signed, weight)
                 except RateLimited as limited:
                     return words.no_room(max(1, ceil(limited.until - mono())))
                 except TunnelError as error:
@@ -131,6 +135,17 @@ class Passing:
                     return words.unknown()
                 return Reply(answer.body, answer.status, fields=_returned(answer))
         return words.no_room(1)
+
+    async def _ask(self, signed: Signed, weight: int) -> Answered:
+        """Raises as :meth:`.Outside.ask`; that says what was not sent at all."""
+        latest = mono() + _PATIENCE_S
+        while True:
+            try:
+                return await self.outside.ask(signed, weight)
+            except RateLimited as limited:
+                if limited.until > latest:
+                    raise
+                await trio.sleep(max(_LOOK_S, limited.until - mono()))
 
 
 @frozen
