@@ -270,6 +270,12 @@ def test_a_line_of_a_worker_has_its_number() -> None:
     assert [line["event"] for line in lines[2:]] == ["worker.unreadable"] * 2
 
 
+def test_workers_do_what_one_process_does() -> None:
+    """Nothing of the settings is refused for their sake."""
+    passed = "dialects.binance_usdm.passthrough=['GET /fapi/v2/account', 'WS /ws-fapi/v1']"
+    check(settings_for_tests("server.workers=2", ".symbols='on_demand'", passed))
+
+
 def test_workers_want_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for_tests("server.workers=2")
     check(settings)

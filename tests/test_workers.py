@@ -18,34 +18,33 @@ from support.stack import PushClient, Stack, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.environment import Environment
-from trio_feed.errors import SettingsError, StartError
+from trio_feed.errors import StartError
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
-from trio_feed.settings import SimulatorSettings, load
+from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
-from trio_feed.validate import check
 
 MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.workers=2")
 
 
 @asynccontextmanager
 async def open_workers(
-    *more: str, symbols: tuple[str, ...] = ("BTCUSDT",)
+    *more: str, symbols: tuple[str, ...] = ("BTCUSDT",), venue: str = "binance_usdm"
 ) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
     """The whole service with two workers."""
-    settings = settings_for_tests(*MORE, *more)
+    settings = settings_for_tests(*MORE, *more, venue=venue)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
     fleet = MemoryFleet(network, environment)
     box = SimulatorSettings(
-        venue="binance_usdm", symbols=symbols, kline_push_ms=10_000, trades_per_minute=20
+        venue=venue, symbols=symbols, kline_push_ms=10_000, trades_per_minute=20
     )
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
-        await nursery.start(
+        exchange: Any = await nursery.start(
             partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(partial(service.run, settings, environment, fleet=fleet.opened))
-        stack: Any = Stack(network, None, None, ready, environment, None)  # type: ignore[arg-type]
+        stack = Stack(network, exchange.market, exchange, ready, environment, None)  # type: ignore[arg-type]
         yield stack, fleet
         nursery.cancel_scope.cancel()
 
@@ -359,20 +358,3 @@ async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) ->
         assert all(spawned.gone.is_set() for spawned in fleet.running.values())
         assert [spawned.problem for spawned in fleet.running.values()] == ["drained"] * 2
         assert fleet.started == 2
-
-
-@pytest.mark.parametrize(
-    ("more", "what"),
-    [
-        (
-            [
-                "exchanges.binance_usdm.symbols=['BTCUSDT']",
-                "dialects.binance_usdm.passthrough=['GET /fapi/v2/account']",
-            ],
-            "pass-through",
-        ),
-    ],
-)
-def test_what_only_one_process_does_is_refused(more: list[str], what: str) -> None:
-    with pytest.raises(SettingsError, match=f"server.workers: more than one do not go with {what}"):
-        check(load(assignments=["server.workers=2", *more]))

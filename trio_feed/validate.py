@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from attrs import evolve, fields
+from attrs import evolve
 
 from .core.channels import kinds_of
 from .errors import SettingsError
@@ -15,7 +15,6 @@ from .net.urls import RestUrl, WebSocketUrl
 from .push.edge.configuration import check_server
 from .push.private.auth import Authenticator
 from .settings import ConnectionSettings, ExchangeSettings, Settings
-from .settings.dialects import DialectsSettings
 from .settings.exchanges import FROM_TRADES, ON_DEMAND
 from .store import NO_LIBRARY
 from .venues import NAMES, Venue, make_venue
@@ -61,19 +60,6 @@ def check(settings: Settings) -> None:
     if settings.server.workers > 1 and not hasattr(socket, "AF_UNIX"):
         problem = "more than one needs Unix sockets, which this system has not"
         raise SettingsError("server.workers", problem)
-    if settings.server.workers > 1:
-        _check_alone(settings)
-
-
-def _check_alone(settings: Settings) -> None:
-    """What only a service of one process does, so far."""
-    alone = {}
-    for field in fields(DialectsSettings):
-        own = getattr(settings.dialects, field.name)
-        if own.enabled and own.passthrough:
-            alone[f"dialects.{field.name}.passthrough"] = "pass-through"
-    for key, what in alone.items():
-        raise SettingsError("server.workers", f"more than one do not go with {what} ({key}) yet")
 
 
 def of_venue(error: SettingsError) -> SettingsError:

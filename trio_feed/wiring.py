@@ -51,7 +51,7 @@ _BURST = 32
 class UpstreamView:
     """What the push side knows of the feeds: the status page and the probes, why a venue's data is
     not fresh (empty: it is), and a venue's instruments.  ``demand``: who feeds symbols on demand;
-    ``outside``: a venue's exchange, for what passes through; workers have none yet."""
+    ``outside``: a venue's exchange, for what passes through."""
 
     report: ServiceReport
     why_not: Callable[[str], str]

@@ -2,16 +2,19 @@
 disk, and a client that asks for what nobody configured."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from test_service_live import Running, running
 
 from trio_feed.client import CandleUpdate, History, open_client
 
+UNIX = pytest.mark.skipif(os.name == "nt", reason="no Unix sockets")
 ASKED = "XRPUSDT"
 WORDS = (
     'exchanges.binance_usdm.symbols=["BTCUSDT","on_demand"]',
@@ -40,13 +43,14 @@ async def fed(service: Running) -> set[str]:
     return set((await ask(service, "/api/v1/symbols"))[1]["symbols"])
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=UNIX)])
 async def test_a_client_asks_for_what_nobody_configured_and_again_after_a_restart(
-    tmp_path: Path,
+    workers: int, tmp_path: Path
 ) -> None:
     kept: list[int] = []
     with trio.fail_after(120):
         for _ in range(2):
-            async with running(tmp_path, *WORDS) as service:
+            async with running(tmp_path, *WORDS, f"server.workers={workers}") as service:
                 assert await fed(service) == {"BTCUSDT"}  # what was asked for before is not
                 url = (await service.event("service.ready"))["urls"]["websocket"]
                 async with open_client(url) as client:

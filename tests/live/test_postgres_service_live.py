@@ -88,12 +88,13 @@ async def test_without_the_library_it_says_what_to_install(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_private_events_reach_the_clients_of_another_process_through_kills(
-    server: PostgresServer, tmp_path: Path
+    workers: int, server: PostgresServer, tmp_path: Path
 ) -> None:
     """The publisher talks to one process, the client sits at another; processes and the server are
     killed in turn.  Every event that was accepted comes, once, in order."""
-    program = Program()
+    program, end = Program(), f"end{workers}"
     accepted: list[str] = []
     number = 0
     url = f"settlement.url={server.url()}"
@@ -101,7 +102,10 @@ async def test_private_events_reach_the_clients_of_another_process_through_kills
     async def publish(bases: list[str], until: trio.Event, done: trio.Event) -> None:
         nonlocal number
         while not until.is_set():
-            rows = [event(f"e{number + n}", "balance.update", balance(), 1001) for n in range(3)]
+            rows = [
+                event(f"{workers}e{number + n}", "balance.update", balance(), 1001)
+                for n in range(3)
+            ]
             if await post(bases[number // 3 % len(bases)], rows) is None:
                 await trio.sleep(0.02)  # no answer, or 503: it sends the same again
                 continue
@@ -120,13 +124,13 @@ async def test_private_events_reach_the_clients_of_another_process_through_kills
     for turn in range(2):
         async with (
             running(folders[0], url, FEW, *PRIVATE) as one,
-            running(folders[1], url, FEW, *PRIVATE) as two,
+            running(folders[1], url, FEW, *PRIVATE, f"server.workers={workers}") as two,
             trio.open_nursery() as nursery,
         ):
             bases = [(await s.event("service.ready"))["urls"] for s in (one, two)]
             stop, stopped = trio.Event(), trio.Event()
             with trio.fail_after(90):
-                last = "end" if turn else "never"
+                last = end if turn else "never"
                 follow = program.follow
                 nursery.start_soon(trio.to_thread.run_sync, follow, bases[1]["websocket"], last)
                 while len(program.recovered) <= turn:
@@ -139,14 +143,14 @@ async def test_private_events_reach_the_clients_of_another_process_through_kills
                 stop.set()
                 await stopped.wait()
                 if turn:
-                    done = [event("end", "balance.update", balance(), 1001)]
+                    done = [event(end, "balance.update", balance(), 1001)]
                     while await post(bases[0]["http"], done) is None:
                         await trio.sleep(0.02)
                 else:
                     two.process.send_signal(signal.SIGKILL)
                     one.process.send_signal(signal.SIGKILL)
     assert program.recovered == [None, True]
-    assert program.got.count("end") == 1
+    assert program.got.count(end) == 1
     assert len(set(program.got)) == len(program.got), "one came twice"
     assert set(accepted) <= set(program.got), "one that was accepted was lost"
     assert len(accepted) >= 120

@@ -2,6 +2,7 @@
 
 from ..errors import StoreError
 from . import questions
+from .lines import passed_on
 from .link import Link, Sources
 from .pages import AllPages
 from .places import Places
@@ -49,6 +50,15 @@ class Answers:
                 demand = self._sources.view.demand
                 assert demand is not None, "the feeds are of this process"
                 return questions.write_granted(await demand.ask(questions.wish_of(body)))
+            case questions.PASS:
+                passed = questions.pass_of(body)
+                return questions.encode(await passed_on(link.lines.outside(passed.venue), passed))
+            case questions.DIAL:
+                return questions.encode(await link.lines.open(questions.dial_of(body)))
+            case questions.RECEIVE:
+                return questions.encode(await link.lines.receive(questions.number_of(body)))
+            case questions.SEND:
+                return questions.encode(await link.lines.send(*questions.sent_of(body)))
             case questions.METRICS:
                 return await self._pages.metrics()
             case questions.STATUS:

@@ -141,8 +141,14 @@ class Others(msgspec.Struct, array_like=True, frozen=True, tag=17):
     users: list[int] | None
 
 
+class HangUp(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """The worker's client wants its WebSocket to the exchange no more."""
+
+    number: int
+
+
 ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others
-ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted
+ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted | HangUp
 
 
 def encoded(frame: Any) -> bytes:

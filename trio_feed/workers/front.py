@@ -23,6 +23,7 @@ import trio
 from .. import __version__
 from ..bus import wire
 from ..bus.outgoing import Outgoing
+from ..dialects.outside import Outside
 from ..environment import Environment
 from ..errors import StartError
 from ..model import PrivateMessage
@@ -31,6 +32,7 @@ from ..store import OtherWriters
 from ..supervise import Backoff
 from . import frames, questions
 from .answers import Answers
+from .lines import HeldLines
 from .link import Fleet, Link, Sources, Spawned
 from .log_lines import say_again
 from .pages import AllPages
@@ -127,6 +129,11 @@ class Front:
             self._news = trio.Event()
             self.flush()
 
+    def _outside(self, venue: str) -> Outside:
+        outside = self._sources.view.outside
+        assert outside is not None, "the feeds are of this process"
+        return outside(venue)
+
     async def _introduce(self, link: Link, spawned: Spawned) -> None:
         """Tell a worker everything, stream by stream; news of those that it knows go on."""
         sources = self._sources
@@ -179,6 +186,8 @@ class Front:
                 self._sources.journal.meet(user_id)
             case frames.Wanted():
                 self.views.note_wanted(link, frame)
+            case frames.HangUp(number):
+                link.lines.hang_up(number)
             case frames.Line(event):
                 say_again(event, link.worker)
 
@@ -261,9 +270,9 @@ class Front:
                 max_bytes=_MAX_BYTES,
                 stall_s=_START_S,  # it loads its program first
             )
-            link = Link(worker, spawned.pid, pipe)
             try:
                 async with trio.open_nursery() as nursery:
+                    link = Link(worker, spawned.pid, pipe, HeldLines(self._outside, nursery))
                     nursery.start_soon(self._introduce, link, spawned, name="snapshot")
                     nursery.start_soon(self._await_ready, link, task_status, name="ready")
                     try:
@@ -272,7 +281,7 @@ class Front:
                         problem = link.problem or str(lost)
                     nursery.cancel_scope.cancel()
             finally:
-                self._forget(link)
+                self._forget(worker)
             if pipe.reason == "ended":
                 with trio.move_on_after(_LOOK_S):
                     problem = link.problem or await spawned.ended()
@@ -289,10 +298,10 @@ class Front:
         if task_status is not None:
             task_status.started()
 
-    def _forget(self, link: Link) -> None:
-        self._links.pop(link.worker, None)
-        self._places.forget(link.worker)
-        self.pages.forget(link)
+    def _forget(self, worker: int) -> None:
+        self._links.pop(worker, None)
+        self._places.forget(worker)
+        self.pages.forget(worker)
         self._left.set()
 
     def apply(self, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from ..metrics import Metrics
 from ..model import Instrument
 from ..store import Journal, KlineStore
 from ..wiring import UpstreamView
+from .lines import HeldLines
 from .pipe import Pipe
 
 
@@ -57,6 +58,7 @@ class Link:
     worker: int
     pid: int
     pipe: Pipe
+    lines: HeldLines
     opened: set[int] = field(factory=set)
     whole: bool = False
     ready: trio.Event = field(factory=trio.Event)

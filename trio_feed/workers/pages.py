@@ -83,9 +83,9 @@ class AllPages:
         metrics.most_queued_bytes.set(max(most, default=0.0))
         metrics.workers.set(sum(link.ready.is_set() for link in self.links.values()))
 
-    def forget(self, link: Link) -> None:
-        """The worker is gone; what it counted stays."""
-        metrics, name = self._metrics, str(link.worker)
+    def forget(self, worker: int) -> None:
+        """It is gone; what it counted stays."""
+        metrics, name = self._metrics, str(worker)
         for gauge in (metrics.worker_memory, metrics.worker_cpu, metrics.worker_clients):
             gauge.labels(name).set(0)
         self.sum_up()

@@ -8,6 +8,7 @@ Answers come in order with everything else: what was put before an answer is the
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from itertools import count
 from typing import Any, Never
 
@@ -104,10 +105,11 @@ class Pipe:
             self._room = trio.Event()
             await self._room.wait()
 
-    async def ask(self, what: str, body: bytes, within_s: float) -> bytes:
-        """Raises NoAnswer: a refusal, nothing in time, or the pipe is lost."""
+    async def ask(self, what: str, body: bytes, within_s: float, *, in_turn: bool = True) -> bytes:
+        """Raises NoAnswer: a refusal, nothing in time, or the pipe is lost.  ``in_turn`` False: it
+        waits for no other; the caller bounds how many of them there are."""
         with trio.move_on_after(within_s):
-            async with self._turns:
+            async with self._turns if in_turn else nullcontext():
                 number, asked = next(self._numbers), _Asked()
                 if self._problem:
                     raise NoAnswer(self._problem)

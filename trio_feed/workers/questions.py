@@ -4,12 +4,13 @@ Candles are written as in a feed; everything else is MessagePack of the values t
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from ..bus import wire
+from ..dialects.outside import Signed
 from ..model import Interval, Kline, KlineMessage, PrivateMessage, Series, Settlement
 from ..model.demand import Granted, Refused, Wish
 from ..store import AppendResult
@@ -18,6 +19,7 @@ HISTORY, AFTER = "history", "after"
 APPEND, HEAD, HEADS, READ = "append", "head", "heads", "read"
 TAKE, METRICS, STATUS = "take", "metrics", "status"
 DEMAND = "demand"
+PASS, DIAL, RECEIVE, SEND = "pass", "dial", "receive", "send"
 CLIENTS, REPORT = "clients", "report"
 """From the parent: the lines of the status page, and a report before its time."""
 
@@ -53,6 +55,47 @@ class AfterQuestion:
         return Series(self.venue, self.symbol, self.interval)
 
 
+@frozen
+class PassQuestion:
+    """What a client signed for the exchange of a venue."""
+
+    venue: str
+    weight: int
+    signed: Signed
+
+
+@frozen
+class PassAnswer:
+    """``kind``: no_room (ask again in ``after_s``) and not_sent: nothing was sent; unknown: it may
+    have been."""
+
+    kind: Literal["answered", "no_room", "not_sent", "unknown"]
+    problem: str = ""
+    after_s: float = 0.0
+    status: int = 0
+    fields: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@frozen
+class DialQuestion:
+    """A WebSocket, which is called ``number`` from then on."""
+
+    number: int
+    venue: str
+    url: str
+    target: str = field(repr=False)
+
+
+@frozen
+class Lost:
+    """It is not, or no more, open.  ``code`` 0: it never was."""
+
+    problem: str
+    code: int = 0
+    reason: str = ""
+
+
 def _reader(kind: Any) -> Any:
     return msgspec.msgpack.Decoder(kind).decode
 
@@ -69,6 +112,13 @@ place_of = _reader(tuple[str, str])
 page_of = _reader(tuple[int, int, int, int])
 wish_of = _reader(Wish)
 _granted_of = _reader(tuple[Granted | None, Refused | None])
+pass_of = _reader(PassQuestion)
+passed_of = _reader(PassAnswer)
+dial_of = _reader(DialQuestion)
+lost_of = _reader(Lost | None)
+received_of = _reader(tuple[list[Any], Lost | None])  # texts and bytes
+number_of = _reader(int)
+sent_of = _reader(tuple[int, str])
 texts_of = _reader(list[str])
 _bodies_of = _reader(list[bytes])
 _sent_of = _reader(list[wire.Candle] | None)

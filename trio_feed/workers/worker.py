@@ -39,6 +39,7 @@ from .counts import Growth
 from .pipe import Pipe, PipeLost
 from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
 from .remote_feeds import KnownFeeds, RemoteDemand
+from .remote_outside import RemoteLines
 
 log = structlog.get_logger()
 
@@ -209,7 +210,13 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     hub = make_hub(bus, settings, environment, worker.metrics)
     known = worker.known
     demand = RemoteDemand(pipe, known, hub)
-    view = UpstreamView(known.report, known.why_not, partial(known.listing, hub), demand)
+    view = UpstreamView(
+        known.report,
+        known.why_not,
+        partial(known.listing, hub),
+        demand,
+        RemoteLines(pipe).outside,
+    )
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
     app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
     app.operators = RemotePages(pipe)

@@ -1,0 +1,213 @@
+"""Pass-through at a worker: the parent has the way out.  What holds of one process holds here."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import test_dialect_passing as alone
+import trio
+import trio_websocket
+from attrs import define, evolve, field
+from support.fleet import MemoryFleet
+from support.stack import Stack
+from test_dialect_passing import DIGEST, ENTRIES, LISTEN_KEY, api_request, arrived, tunnel, until
+from test_workers import open_workers
+from trio.testing import MockClock
+
+from trio_feed.dialects.outside import Signed
+from trio_feed.errors import ConnectionLost, RestError
+from trio_feed.workers.lines import HeldLines
+from trio_feed.workers.pipe import NoAnswer
+from trio_feed.workers.questions import DialQuestion
+from trio_feed.workers.remote_outside import RemoteLines
+
+__all__ = ["arrived"]
+
+
+@asynccontextmanager
+async def fleet_of_two(*more: str) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
+    settings = (
+        f"dialects.binance.passthrough={json.dumps(ENTRIES)}",
+        "dialects.binance.websocket_api_url=ws://exchange:80",
+        f"auth.api_keys=[{{name='bot', user_id=1, sha256='{DIGEST}'}}]",
+        ".channels=['kline']",
+    )
+    async with open_workers(*settings, *more, venue="binance") as (stack, fleet):
+        await trio.sleep(30)
+        stack.ready = evolve(stack.ready, address="push-2:80")
+        yield stack, fleet
+
+
+@asynccontextmanager
+async def spot(*more: str, entries: list[str] = ENTRIES) -> AsyncIterator[Stack]:
+    assert entries == ENTRIES
+    async with fleet_of_two(*more) as (stack, _):
+        yield stack
+
+
+ASKED: Sequence[Callable[..., Any]] = [
+    alone.test_a_signed_question_and_its_answer_are_passed_as_they_are,
+    alone.test_an_order_in_a_body,
+    alone.test_strangers_are_not_let_in,
+    alone.test_no_room_in_the_budget,
+    alone.test_a_large_body_is_refused,
+]
+OTHERS: Sequence[Callable[..., Any]] = [
+    alone.test_who_is_of_this_machine,
+    alone.test_an_exchange_that_is_not_in_reach,
+    alone.test_requests_and_an_accounts_events_over_tunnels,
+    alone.test_a_tunnel_ends_with_the_exchanges_side,
+    alone.test_a_tunnel_to_nowhere_is_closed,
+]
+
+
+@pytest.mark.parametrize("case", ASKED)
+async def test_as_in_one_process(
+    case: Callable[..., Any],
+    arrived: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+) -> None:
+    monkeypatch.setattr(alone, "spot", spot)
+    with trio.fail_after(1000):
+        await case(arrived, autojump_clock)
+
+
+@pytest.mark.parametrize("case", OTHERS)
+async def test_as_in_one_process_too(
+    case: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(alone, "spot", spot)
+    with trio.fail_after(1000):
+        await case(autojump_clock)
+
+
+async def test_what_may_have_arrived_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(alone, "spot", spot)
+    await alone.test_only_what_may_be_repeated_is_repeated(monkeypatch, autojump_clock)
+
+
+async def test_nothing_secret_is_logged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(alone, "spot", spot)
+    await alone.test_nothing_but_method_path_and_status_is_logged(capsys, autojump_clock)
+
+
+async def test_a_worker_that_dies_takes_its_tunnels_along(autojump_clock: MockClock) -> None:
+    async with fleet_of_two() as (stack, fleet):
+        stream = await stack.network.dial("push-2", 80)
+        name, _, value = alone.BEARER.partition(": ")
+        async with trio.open_nursery() as nursery:
+            await trio_websocket.wrap_client_stream(
+                nursery,
+                stream,
+                "push",
+                f"/binance/ws/{LISTEN_KEY}",
+                extra_headers=[(name.encode(), value.encode())],
+            )
+            await until(lambda: len(stack.exchange.accounts.sockets) == 1)
+            fleet.kill(2)
+            await until(lambda: not stack.exchange.accounts.sockets)
+            nursery.cancel_scope.cancel()
+        await trio.sleep(5)
+        async with tunnel(stack, "/binance/ws-api/v3") as api:  # at the one in its place
+            await api.send_message(api_request("ping", 1))
+            assert json.loads(await api.get_message())["id"] == 1
+
+
+async def test_an_account_that_is_silent_keeps_its_tunnel(
+    autojump_clock: MockClock,
+) -> None:
+    async with fleet_of_two() as (stack, _), tunnel(stack, f"/binance/ws/{LISTEN_KEY}") as events:
+        await trio.sleep(200)
+        async with tunnel(stack, "/binance/ws-api/v3") as api:
+            order = api_request("order.place", 2, symbol="BTCUSDT", side="BUY", quantity="1")
+            await api.send_message(order)
+            event = json.loads(await events.get_message())
+            assert event["e"] == "executionReport"
+
+
+@define(eq=False)
+class Speaking:
+    """An exchange that says numbers as fast as it is read, then ends."""
+
+    count: int
+    said: int = 0
+    sent: list[str] = field(factory=list)
+    dialled: int = 0
+
+    @asynccontextmanager
+    async def dial(self, _url: str, _target: str) -> AsyncIterator["Speaking"]:
+        self.dialled += 1
+        await trio.sleep(1)
+        yield self
+
+    async def receive_many(self) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        if self.said == self.count:
+            raise ConnectionLost("done", 1001, "bye")
+        first, self.said = self.said, min(self.count, self.said + 10)
+        return [f"{number} " + "x" * 100_000 for number in range(first, self.said)]
+
+    async def send(self, text: str) -> None:
+        self.sent.append(text)
+
+
+ASKED_FOR = DialQuestion(5, "v", "", "/x")
+
+
+async def test_a_line_is_read_no_faster_than_its_client_takes_it(autojump_clock: MockClock) -> None:
+    exchange: Any = Speaking(40)
+    async with trio.open_nursery() as nursery:
+        lines = HeldLines(lambda _venue: exchange, nursery)
+        assert await lines.open(ASKED_FOR) is None
+        found: list[str | bytes] = []
+        lost = None
+        while lost is None:
+            await trio.sleep(10)
+            assert exchange.said <= len(found) + 20
+            more, lost = await lines.receive(5)
+            found += more
+        assert [str(text).split()[0] for text in found] == [str(n) for n in range(40)]
+        assert (lost.code, lost.reason) == (1001, "bye")
+        lines.hang_up(5)
+        assert len(lines) == 0
+        assert (await lines.receive(5))[1] is not None
+        assert await lines.send(5, "x") is not None
+
+
+async def test_a_line_that_is_hung_up_before_it_is_open_ends(autojump_clock: MockClock) -> None:
+    """Also before the parent has begun with it."""
+    exchange: Any = Speaking(40)
+    async with trio.open_nursery() as nursery:
+        lines = HeldLines(lambda _venue: exchange, nursery)
+        lines.hang_up(5)
+        assert await lines.open(ASKED_FOR) is not None
+        assert exchange.dialled == 0
+        nursery.start_soon(lines.open, ASKED_FOR)
+        await trio.sleep(0.5)
+        lines.hang_up(5)
+        await trio.sleep(5)
+        assert (exchange.dialled, exchange.said, len(lines)) == (1, 0, 0)
+
+
+class Gone:
+    """A pipe that has ended."""
+
+    def put(self, _frame: Any) -> None:
+        """Nowhere."""
+
+    async def ask(self, *_: Any, **__: Any) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise NoAnswer("it has ended")
+
+
+async def test_without_a_parent_nobody_knows_whether_it_arrived() -> None:
+    pipe: Any = Gone()
+    with pytest.raises(RestError):
+        await RemoteLines(pipe).outside("v").ask(Signed("POST", b"/x"), 1)
