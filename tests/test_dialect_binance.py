@@ -3,18 +3,23 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
+from attrs import evolve
+from support.make import kline as candle
+from support.make import trade
 from support.stack import START_MS, Stack, open_stack, settings_for_tests
 from test_app import http
 from test_server import KEY, UPGRADE, get, until_closed
 from trio.testing import MockClock
 
 from trio_feed.dialects.binance import encoders
+from trio_feed.model import Interval
 
 ALL = ".channels=['kline','trade','ticker','book','bbo','mark_price','liquidation']"
 SPOT = ".channels=['kline','trade','ticker','book','bbo']"
@@ -463,3 +468,23 @@ async def test_a_message_is_written_once_for_all_clients(
         got = [[await client.next() for _ in range(2)] for client in opened]
         assert all(each == got[0] for each in got)
         assert len(written) == 2
+
+
+@pytest.mark.parametrize(
+    ("worth", "said"),
+    [
+        ("39415.0459000000000000", "39415.04590000"),  # a sum of ours, of spot
+        ("39415.04590000", "39415.04590000"),
+        ("2378729.92500", "2378729.92500"),  # USD-M has as many as its factors
+        ("0.0000000000120000", "0.0000000000120000"),  # nothing but zeros is cut
+        ("10000000000", "10000000000"),
+    ],
+)
+def test_worths_have_the_decimals_of_the_exchange(worth: str, said: str) -> None:
+    built = evolve(candle(), quote_volume=Decimal(worth), taker_buy_quote_volume=Decimal(worth))
+    row = json.loads(encoders.row(Interval.S1, built))
+    assert [row[7], row[10]] == [said, said]
+    pushed = json.loads(encoders.kline("BTCUSDT", Interval.S1, built, 0))["k"]
+    assert [pushed["q"], pushed["Q"]] == [said, said]
+    bought = evolve(trade(1, 1), quote_quantity=Decimal(worth))
+    assert json.loads(encoders.trade_row(bought, spot=True))["quoteQty"] == said

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+import structlog
 import trio
 import trio_websocket
 from support.stack import Stack, open_stack, settings_for_tests
@@ -293,6 +294,23 @@ async def test_a_large_body_is_refused(arrived: list[Request], autojump_clock: M
         )
         assert head.startswith(b"HTTP/1.1 413")
         assert arrived == []
+
+
+async def test_a_body_without_an_end_is_refused_once(
+    arrived: list[Request], autojump_clock: MockClock
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with spot() as stack:
+            host, _, port = stack.ready.address.rpartition(":")
+            stream = await stack.network.dial(host, int(port))
+            head = f"POST /binance/api/v3/order HTTP/1.1\r\nHost: {host}:{port}\r\n{BEARER}\r\n"
+            chunk = b"80000\r\n" + bytes(0x80000) + b"\r\n"
+            await stream.send_all(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + 3 * chunk)
+            answer = await until_closed(stream)
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert answer.count(b"HTTP/1.1") == 1
+    assert arrived == []
+    assert [line for line in logs if line["event"] == "client.crashed"] == []
 
 
 async def until(there: Callable[[], bool]) -> None:

@@ -98,6 +98,7 @@ def ccxt_client(venue: str, address: str) -> tuple[Any, str]:
         return pro.binance(told), "BTC/USDT"
     urls = {
         "fapiPublic": f"http://{base}/fapi/v1",
+        "fapiPublicV2": f"http://{base}/fapi/v2",
         "ws": {"linear": f"ws://{base}/ws", "future": f"ws://{base}/ws"},
     }
     options = {"fetchMarkets": {"types": ["linear"]}}

@@ -31,6 +31,7 @@ _UM = 1
 """``st`` of USD-M."""
 _PERCENT = Decimal("0.001")
 _DAY_MS = 86_400_000
+_DECIMALS = 8
 
 
 def kline(symbol: str, interval: Interval, k: Kline, sent_ms: int) -> str:
@@ -56,8 +57,8 @@ def _bar(interval: Interval, k: Kline, symbol: str | None) -> str:
         f'"f":{_id(k.first_trade_id)},"L":{_id(k.last_trade_id)},'
         f'"o":"{plain(k.open)}","c":"{plain(k.close)}","h":"{plain(k.high)}","l":"{plain(k.low)}",'
         f'"v":"{plain(k.volume)}","n":{k.trades},"x":{_bool(k.closed)},'
-        f'"q":"{plain(k.quote_volume)}","V":{_maybe(k.taker_buy_volume)},'
-        f'"Q":{_maybe(k.taker_buy_quote_volume)},"B":"0"}}'
+        f'"q":"{_worth(k.quote_volume)}","V":{_maybe(k.taker_buy_volume)},'
+        f'"Q":{_maybe_worth(k.taker_buy_quote_volume)},"B":"0"}}'
     )
 
 
@@ -65,8 +66,8 @@ def row(interval: Interval, k: Kline) -> str:
     """The 12 columns of REST."""
     return (
         f'[{k.open_ms},"{plain(k.open)}","{plain(k.high)}","{plain(k.low)}","{plain(k.close)}",'
-        f'"{plain(k.volume)}",{close_ms(interval, k)},"{plain(k.quote_volume)}",{k.trades},'
-        f'{_maybe(k.taker_buy_volume)},{_maybe(k.taker_buy_quote_volume)},"0"]'
+        f'"{plain(k.volume)}",{close_ms(interval, k)},"{_worth(k.quote_volume)}",{k.trades},'
+        f'{_maybe(k.taker_buy_volume)},{_maybe_worth(k.taker_buy_quote_volume)},"0"]'
     )
 
 
@@ -303,6 +304,18 @@ def _maybe(value: Decimal | None) -> str:
     return "null" if value is None else f'"{plain(value)}"'
 
 
+def _worth(value: Decimal) -> str:
+    """A price times a quantity: with the exchange's eight decimals, as far as only zeros follow
+    them.  Ours, of spot, has the sixteen of its factors."""
+    text = plain(value)
+    excess = len(text) - text.find(".") - 1 - _DECIMALS if "." in text else 0
+    return text[:-excess] if excess > 0 and text.endswith("0" * excess) else text
+
+
+def _maybe_worth(value: Decimal | None) -> str:
+    return "null" if value is None else f'"{_worth(value)}"'
+
+
 def _bool(value: bool) -> str:
     return "true" if value else "false"
 
@@ -315,7 +328,7 @@ def trade_row(t: Trade, *, spot: bool) -> str:
     flag = "isBestMatch" if spot else "isRPITrade"
     return (
         f'{{"id":{t.last_id},"price":"{plain(t.price)}","qty":"{plain(t.quantity)}",'
-        f'"quoteQty":"{plain(total)}","time":{t.time_ms},"isBuyerMaker":{_bool(t.buyer_is_maker)},'
+        f'"quoteQty":"{_worth(total)}","time":{t.time_ms},"isBuyerMaker":{_bool(t.buyer_is_maker)},'
         f'"{flag}":{_bool(spot)}}}'
     )
 

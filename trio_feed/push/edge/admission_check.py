@@ -62,12 +62,19 @@ class CheckedH11(h11.Connection):
         self._rules, self._refused = rules, refused
         self._max_body_bytes = limits.max_body_bytes
         self._body_bytes = 0
+        self._is_refused = False
         self._max_head_bytes = limits.max_head_bytes
         self._unread = 0  # bytes that came in since the last message
 
     def receive_data(self, data: bytes) -> None:
         self._unread += len(data)
         super().receive_data(data)
+
+    def send_with_data_passthrough(self, event: h11.Event) -> list[bytes] | None:
+        """See h11; what the app still answers to a request whose body was refused is left out."""
+        if self._is_refused and self.our_state is h11.MUST_CLOSE:
+            return []
+        return super().send_with_data_passthrough(event)
 
     def look(self) -> bool:
         """Whether anything has come that is to be dealt with: an ``upgrade``, or else the next
@@ -215,6 +222,7 @@ class CheckedH11(h11.Connection):
 
     def _check_body(self, size: int) -> None:
         if size > self._max_body_bytes:
+            self._is_refused = True
             raise self._refusal("body", 413, b"a body of more than %d bytes" % self._max_body_bytes)
 
     def _refusal(self, reason: str, status: int, value: bytes) -> h11.RemoteProtocolError:
