@@ -73,7 +73,7 @@ def _measure(result: Result, impl: str, number: int, seconds: float) -> None:
             }  # fmt: skip
             with child("clients", wanted, LOADING) as clients:
                 stayed = clients.read()["stayed"]
-                # This exchange closes no candle, so that behind the end of a minute the service would
+                # This exchange closes no candle: behind the end of a minute the service would
                 # rightly hold back what follows.
                 left_s = 60 - time.time() % 60
                 time.sleep(left_s if left_s < seconds + 3 else 0)
