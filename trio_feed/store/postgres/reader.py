@@ -4,12 +4,13 @@ Every question reaches its rows by an index and reads no more of them than its a
 plans are pinned by a test.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ...model import Interval, Kline, KlineMessage, Series
 from ..base import End, Revision
+from ..resumed import Number, Walk, messages_of, walk_back
 from .connection import SCHEMA, Connection, Link
 from .rows import BEFORE_NAMES, COLUMNS, columns_of, from_row
 from .schema import CURSOR, is_hypertable, timescale_schema
@@ -124,9 +125,10 @@ class PostgresReader:
             key, *forgotten = found
             if forgotten[0] is not None and number < tuple(forgotten):
                 return None
-            count, first, last_known = _walk_back(db, key, number, limit)
-            if exact or _is_known(db, key, number, last_known):
-                if count > limit:
+            walk = walk_back(_backwards(db, key, limit), number, limit)
+            first = walk.first
+            if exact or _is_known(db, key, number, walk):
+                if walk.count > limit:
                     return None
             else:
                 # The process was killed: its numbers say nothing, the open time does.
@@ -137,15 +139,7 @@ class PostgresReader:
             if first is not None:
                 candles = db.execute(FROM_OPEN, (key, first, limit + 1)).fetchall()
             again = db.execute(REVISED_AFTER, (key, *number, limit + 1)).fetchall()
-        # A revision of a candle that was unknown is both: one message, the revision.
-        rows = {row[-2:]: (row, False) for row in candles}
-        rows |= {row[-2:]: (row, True) for row in again}
-        if len(rows) > limit:
-            return None
-        return [
-            KlineMessage(series, from_row(row), row[-2], row[-1], 1, 0.0, revision)
-            for row, revision in rows.values()
-        ]
+        return messages_of(series, candles, again, from_row, limit)
 
     def revisions(
         self, series: Series, start_ms: int, end_ms: int | None, limit: int
@@ -200,32 +194,8 @@ class PostgresReader:
             yield db
 
 
-def _walk_back(
-    db: Connection, key: int, number: tuple[int, int], limit: int
-) -> tuple[int, int | None, int | None]:
-    """From the newest candle back to the first that is not after ``number``, or past ``limit``:
-    candles are published in the order of their opens.
-
-    Returns how many are after it, the open of the oldest of them, and the largest offset of the
-    epoch among those that were met.  What was never published is passed over, up to ``limit`` rows
-    of it: more count as too many."""
-    count, first, last_known, passed = 0, None, None, 0
-    for open_ms, epoch, offset in _backwards(db, key, limit):
-        if not offset:
-            passed += 1
-            if passed > limit:
-                count = limit + 1
-                break
-            continue
-        if epoch == number[0] and last_known is None:
-            last_known = offset
-        if (epoch, offset) <= number or count > limit:
-            break
-        count, first = count + 1, open_ms
-    return count, first, last_known
-
-
-def _backwards(db: Connection, key: int, limit: int) -> Iterator[Sequence[Any]]:
+def _backwards(db: Connection, key: int, limit: int) -> Iterator[tuple[int, int, int]]:
+    """Open, epoch and offset of the series' candles, the newest first."""
     before, size = _FOREVER, _FIRST_LOOK
     while True:
         rows = db.execute(NUMBERS, (key, before, size)).fetchall()
@@ -235,7 +205,7 @@ def _backwards(db: Connection, key: int, limit: int) -> Iterator[Sequence[Any]]:
         before, size = rows[-1][0], 2 * limit + 3
 
 
-def _is_known(db: Connection, key: int, number: tuple[int, int], last_known: int | None) -> bool:
+def _is_known(db: Connection, key: int, number: Number, walk: Walk) -> bool:
     """Whether everything up to that number was written."""
     epoch, offset = number
     ended = db.execute(
@@ -244,7 +214,7 @@ def _is_known(db: Connection, key: int, number: tuple[int, int], last_known: int
     if ended is None or ended[0]:
         return ended is not None
     ((revised,),) = db.execute(LAST_REVISION, (key, epoch))
-    return any(last is not None and offset <= last for last in (last_known, revised))
+    return walk.is_known(offset, revised)
 
 
 def _has_candle(db: Connection, key: int, open_ms: int) -> bool:

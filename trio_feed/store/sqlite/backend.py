@@ -6,28 +6,26 @@ up no other one, and each question has a deadline.  The log is moved into the fi
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TypeVar
 
 import structlog
 import trio
 
 from ...errors import StoreError
-from ...model import Kline, KlineMessage, Series
 from ..backend import StoreFault
-from ..base import End, Entry, Keep, Revision, Sizes
+from ..base import Entry, Keep, Sizes
+from ..threaded import ThreadedBackend
 from .file import Place, advice, set_up, wal_bytes
 from .reader import SqliteReader
 from .writer import SqliteWriter
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 _WAL_CUT_BYTES = 32 * 2**20
 
 
-class SqliteBackend:
+class SqliteBackend(ThreadedBackend[SqliteReader]):
     """See :class:`trio_feed.store.backend.Backend`.  Made by
     :func:`trio_feed.store.sqlite.open_sqlite`; owns its connections."""
 
@@ -38,13 +36,10 @@ class SqliteBackend:
         file: Place,
         epoch: int,
     ) -> None:
+        super().__init__([SqliteReader(connection) for connection in readers], _translated)
         self.epoch = epoch
         self.file = file
         self.writer = SqliteWriter(writer)
-        self.readers = [SqliteReader(connection) for connection in readers]
-        self._idle = list(self.readers)
-        self._reading = trio.CapacityLimiter(len(self.readers))
-        self._writing = trio.CapacityLimiter(1)
         self._cut_at = _WAL_CUT_BYTES
 
     @property
@@ -55,39 +50,6 @@ class SqliteBackend:
         if await self._in_writer(self.file.is_empty):
             await self._put_back()
         await self._in_writer(lambda: self._write(batch))
-
-    async def history(
-        self, series: Series, *, limit: int, start_ms: int | None, end_ms: int | None
-    ) -> list[Kline]:
-        return await self._ask(lambda reader: reader.history(series, limit, start_ms, end_ms))
-
-    async def ends(self, venue: str | None, symbols: Collection[str] | None) -> dict[Series, End]:
-        return await self._ask(lambda reader: reader.ends(venue, symbols))
-
-    async def first_open(self, series: Series) -> int | None:
-        return await self._ask(lambda reader: reader.first_open(series))
-
-    async def cursor(self, name: str) -> str | None:
-        return await self._ask(lambda reader: reader.cursor(name))
-
-    async def after(
-        self,
-        series: Series,
-        epoch: int,
-        offset: int,
-        *,
-        closed_ms: int | None,
-        limit: int,
-        exact: bool,
-    ) -> list[KlineMessage] | None:
-        return await self._ask(
-            lambda reader: reader.after(series, epoch, offset, closed_ms, limit, exact=exact)
-        )
-
-    async def revisions(
-        self, series: Series, *, start_ms: int, end_ms: int | None, limit: int
-    ) -> list[Revision]:
-        return await self._ask(lambda reader: reader.revisions(series, start_ms, end_ms, limit))
 
     async def prune(self, keep: Keep, wall_ms: float, limit: int) -> int:
         return await self._in_writer(lambda: self.writer.prune(keep, wall_ms, limit))
@@ -170,22 +132,6 @@ class SqliteBackend:
         finally:
             for token in taken:
                 self._reading.release_on_behalf_of(token)
-
-    async def _ask(self, question: Callable[[SqliteReader], T]) -> T:
-        def ask() -> T:
-            # There are as many places in the limiter as readers, so one is idle.
-            reader = self._idle.pop()
-            try:
-                return question(reader)
-            finally:
-                self._idle.append(reader)
-
-        with _translated():
-            return await trio.to_thread.run_sync(ask, limiter=self._reading)
-
-    async def _in_writer(self, work: Callable[[], T]) -> T:
-        with _translated():
-            return await trio.to_thread.run_sync(work, limiter=self._writing)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from ...model import Interval, Kline, KlineMessage, Series
 from ..base import End, Revision
+from ..resumed import Number, Walk, messages_of, walk_back
 from .rows import BEFORE_NAMES, COLUMNS, columns_of, from_row
 from .schema import CURSOR
 
@@ -133,9 +134,11 @@ class SqliteReader:
             key, *forgotten = found[:3]
             if forgotten[0] is not None and number < tuple(forgotten):
                 return None
-            count, first, last_known = self._walk_back(key, number, limit)
-            if exact or self._is_known(key, number, last_known):
-                if count > limit:
+            with closing(self.connection.execute(NUMBERS, (key,))) as numbers:
+                walk = walk_back(numbers, number, limit)
+            first = walk.first
+            if exact or self._is_known(key, number, walk):
+                if walk.count > limit:
                     return None
             else:
                 # The process was killed: its numbers say nothing, the open time does.
@@ -147,15 +150,7 @@ class SqliteReader:
                 question = FROM_OPEN, (key, first, limit + 1)
                 candles = self.connection.execute(*question).fetchall()
             again = self.connection.execute(REVISED_AFTER, (key, *number, limit + 1)).fetchall()
-        # A revision of a candle that was unknown is both: one message, the revision.
-        rows = {row[-2:]: (row, False) for row in candles}
-        rows |= {row[-2:]: (row, True) for row in again}
-        if len(rows) > limit:
-            return None
-        return [
-            KlineMessage(series, from_row(row), row[-2], row[-1], 1, 0.0, revision)
-            for row, revision in rows.values()
-        ]
+        return messages_of(series, candles, again, from_row, limit)
 
     def revisions(
         self, series: Series, start_ms: int, end_ms: int | None, limit: int
@@ -194,33 +189,7 @@ class SqliteReader:
             (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
         return int(size * free)
 
-    def _walk_back(
-        self, key: int, number: tuple[int, int], limit: int
-    ) -> tuple[int, int | None, int | None]:
-        """From the newest candle back to the first that is not after ``number``, or past
-        ``limit``: candles are published in the order of their opens.
-
-        Returns how many are after it, the open of the oldest of them, and the largest offset of
-        the epoch among those that were met.  What was never published is passed over, up to
-        ``limit`` rows of it: more count as too many."""
-        count, first, last_known, passed = 0, None, None, 0
-        cursor = self.connection.execute(NUMBERS, (key,))
-        for open_ms, epoch, offset in cursor:
-            if not offset:
-                passed += 1
-                if passed > limit:
-                    count = limit + 1
-                    break
-                continue
-            if epoch == number[0] and last_known is None:
-                last_known = offset
-            if (epoch, offset) <= number or count > limit:
-                break
-            count, first = count + 1, open_ms
-        cursor.close()
-        return count, first, last_known
-
-    def _is_known(self, key: int, number: tuple[int, int], last_known: int | None) -> bool:
+    def _is_known(self, key: int, number: Number, walk: Walk) -> bool:
         """Whether everything up to that number was written."""
         epoch, offset = number
         ended = self.connection.execute(
@@ -229,7 +198,7 @@ class SqliteReader:
         if ended is None or ended[0]:
             return ended is not None
         (revised,) = self.connection.execute(LAST_REVISION, (key, epoch)).fetchone()
-        return any(last is not None and offset <= last for last in (last_known, revised))
+        return walk.is_known(offset, revised)
 
     def _has_candle(self, key: int, open_ms: int) -> bool:
         return self.connection.execute(HAS_CANDLE, (key, open_ms)).fetchone() is not None
