@@ -17,13 +17,13 @@ from trio_feed.dialects.okx.books import number_of
 from trio_feed.dialects.okx.channels import Channels, Found
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookView, Channel, ChannelKey, Instrument, Source
+from trio_feed.push.context import SessionContext
 from trio_feed.push.demand import Desk
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.send_queue import QueuedFrame
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe
-from trio_feed.push.session import SessionContext
 from trio_feed.venues.instruments import Instruments
 
 KEY = ChannelKey("okx", "BTCUSDTSWAP", Channel.BOOK)

@@ -33,12 +33,12 @@ from trio_feed.model import (
     Ticker,
     Trade,
 )
+from trio_feed.push.context import SessionContext
 from trio_feed.push.demand import Desk
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.send_queue import QueuedFrame
 from trio_feed.push.fanout.topics import Subscription
 from trio_feed.push.protocol import Subscribe
-from trio_feed.push.session import SessionContext
 from trio_feed.venues.instruments import Instruments
 from trio_feed.venues.okx import venue as okx
 

@@ -22,6 +22,7 @@ from .feeds import Feeds
 from .metrics import Metrics
 from .outside import VenueOutside
 from .push.app import PushApp
+from .push.context import SessionContext, SessionLimits
 from .push.demand import Demand, Desk
 from .push.edge.configuration import (
     request_limits,
@@ -36,7 +37,6 @@ from .push.private.auth import Authenticator
 from .push.private.events import PrivateFeed
 from .push.private.session import PrivateAccess
 from .push.private.settlement_endpoint import SettlementEndpoint
-from .push.session import SessionContext, SessionLimits
 from .settings import Settings
 from .settings.dialects import DialectSettings
 from .store import MEMORY, CandleReader, EventJournal, KlineStore, StoreStatistics

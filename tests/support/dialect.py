@@ -19,11 +19,11 @@ from trio_feed.ingest.fed import FedInstruments
 from trio_feed.metrics import Metrics
 from trio_feed.model import Instrument, Source, StatusMessage, StreamKey
 from trio_feed.push import demand
+from trio_feed.push.context import SessionContext
 from trio_feed.push.fanout.encoded import StreamForm, encoded_once
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.topics import Topic
 from trio_feed.push.mounts import Question, Reply, Work
-from trio_feed.push.session import SessionContext
 from trio_feed.venues import Instruments
 
 from .wire import payload_of

@@ -20,11 +20,12 @@ from trio_feed.model import (
     Source,
     Ticker,
 )
+from trio_feed.push.context import SessionContext, SessionLimits
 from trio_feed.push.edge.websocket import NOTHING_AHEAD, Inbox
 from trio_feed.push.edge.work import WorkGate, WorkLimits
 from trio_feed.push.fanout.frames import PING
 from trio_feed.push.fanout.hub import Hub
-from trio_feed.push.session import Session, SessionContext, SessionLimits
+from trio_feed.push.session import Session
 from trio_feed.store import MemoryStore
 
 from .make import MINUTE, SERIES, T0, kline, message, trade

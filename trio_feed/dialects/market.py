@@ -16,9 +16,9 @@ from ..model import (
     Series,
     Source,
 )
+from ..push.context import SessionContext
 from ..push.fanout import history
 from ..push.fanout.topics import Topic
-from ..push.session import SessionContext
 from .passing import Passing
 
 

@@ -15,10 +15,10 @@ from attrs import define, field, frozen
 
 from ..environment import mono
 from ..errors import NetworkError, RateLimited, TunnelError
+from ..push.context import SessionContext
 from ..push.edge.admission import is_loopback
 from ..push.mounts import Errand, Question, Reply
 from ..push.private.auth import AuthError, Identity
-from ..push.session import SessionContext
 from ..settings import Secret
 from .outside import Answered, Outside, Signed
 

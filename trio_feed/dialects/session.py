@@ -11,15 +11,15 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from ..model import StatusMessage
+from ..push.context import SessionContext
 from ..push.edge.turns import asker_at
 from ..push.fanout.encoded import StreamForm
-from ..push.fanout.send_queue import SendQueue
-from ..push.fanout.sender import ClientSender, ClientTimeouts, Close
+from ..push.fanout.sender import ClientTimeouts, Close
 from ..push.fanout.topics import Subscription, Topic
 from ..push.fanout.voice import Farewell
 from ..push.mounts import Opening
 from ..push.protocol import Subscribe, Target
-from ..push.session import Receive, SessionContext
+from ..push.session import Receive
 
 
 class Control(Protocol):
@@ -77,17 +77,10 @@ class DialectSession:
         opening: Opening,
         make_control: Callable[["DialectSession"], Control],
     ) -> None:
-        limits = context.limits
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, opening.account)
         self.context = context
-        self._sender = ClientSender(
-            context.hub,
-            queue,
-            context.now_ms,
-            context.metrics,
-            opening.transport,
-            QuietVoice(POLICY, "slow consumer"),
-            deflated=opening.deflated,
+        voice = QuietVoice(POLICY, "slow consumer")
+        self._sender = context.sender(
+            opening.transport, opening.account, voice, deflated=opening.deflated
         )
         self._keys: dict[str, dict[str, None]] = {}
         """By what the client calls a stream: the names of its subscriptions."""

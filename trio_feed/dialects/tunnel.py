@@ -12,8 +12,7 @@ import structlog
 import trio
 
 from ..errors import ConnectionLost, NetworkError
-from ..push.fanout.send_queue import SendQueue
-from ..push.fanout.sender import ClientSender, ClientTimeouts, Close
+from ..push.fanout.sender import ClientTimeouts, Close
 from ..push.mounts import Opening
 from ..push.private.auth import Identity
 from ..push.protocol import RESTARTING
@@ -42,17 +41,10 @@ class Tunnel:
         shown: str,
     ) -> None:
         context = passing.context
-        limits = context.limits
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, opening.account)
         self._passing, self._identity, self._where, self._shown = passing, identity, where, shown
-        self._sender = ClientSender(
-            context.hub,
-            queue,
-            context.now_ms,
-            context.metrics,
-            opening.transport,
-            QuietVoice(POLICY, "slow consumer"),
-            deflated=opening.deflated,
+        voice = QuietVoice(POLICY, "slow consumer")
+        self._sender = context.sender(
+            opening.transport, opening.account, voice, deflated=opening.deflated
         )
 
     def __repr__(self) -> str:

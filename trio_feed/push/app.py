@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 from ..errors import StoreError
 from ..settings import AuthSettings, PublisherSettings
 from . import parsing, protocol
+from .context import SessionContext
 from .demand import find_topic
 from .edge.clients import ALIVE, Probes
 from .edge.pages import Dashboard
@@ -49,7 +50,7 @@ from .private.auth import names_token
 from .private.settlement_endpoint import SettlementEndpoint
 from .problems import problem
 from .protocol import HISTORY_FAILED, RequestError, Target
-from .session import Receive, Session, SessionContext
+from .session import Receive, Session
 
 _SWEPT_AT_ONCE = 128
 _PROBE_KEPT_S = 0.25

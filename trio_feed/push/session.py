@@ -7,28 +7,26 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from ..bus.base import Stream, Upstream
 from ..errors import StoreError
-from ..metrics import Metrics
-from ..store import CandleReader
 from . import messages, parsing
-from .demand import Desk, NoRoom, find_topic
+from .context import SessionContext
+from .demand import NoRoom, find_topic
 from .edge.turns import asker_at
 from .edge.websocket import NOTHING_AHEAD, Inbox
-from .edge.work import Busy, WorkGate
+from .edge.work import Busy
 from .fanout import history
 from .fanout.encoded import encoded_once, prefix_of
-from .fanout.hub import Hub
 from .fanout.resume import Missed, caught_up, missed
-from .fanout.send_queue import QueuedFrame, SendQueue
-from .fanout.sender import ClientSender, ClientTimeouts, Close
+from .fanout.send_queue import QueuedFrame
+from .fanout.sender import ClientTimeouts, Close
 from .fanout.topics import Subscription, Topic
 from .fanout.transport import Transport
 from .fanout.voice import NativeVoice
 from .fanout.waiting import Account
-from .private.session import PrivateAccess, PrivateSession
+from .private.session import PrivateSession
 from .protocol import (
     HISTORY_FAILED,
     POLICY,
@@ -53,37 +51,6 @@ Receive = Callable[[], Awaitable[str | bytes | None]]
 """The client's next message; None: it has gone."""
 
 
-@frozen
-class SessionLimits:
-    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for a moment
-    ``burst`` times as much: see :class:`.fanout.send_queue.SendQueue`."""
-
-    max_subscriptions: int
-    history_rows: int
-    max_queued: int
-    max_queued_bytes: int
-    burst: int = 1
-
-
-@frozen
-class SessionContext:
-    """What all sessions share: where the messages and the candles are, and who may see what.
-
-    ``why_not``: why a venue's data is not fresh now, empty when it is.  ``desk``: where symbols on
-    demand are asked for.
-    """
-
-    hub: Hub
-    store: CandleReader
-    limits: SessionLimits
-    now_ms: Callable[[], float]
-    metrics: Metrics
-    access: PrivateAccess
-    work: WorkGate
-    why_not: Callable[[str], str]
-    desk: Desk = field(factory=Desk)
-
-
 class Session:
     """A connected client.  Made by the app, and at once run with :meth:`run`.
 
@@ -105,12 +72,8 @@ class Session:
         inbox: Inbox = NOTHING_AHEAD,
     ) -> None:
         self._context, self._inbox = context, inbox
-        hub, limits, now_ms = context.hub, context.limits, context.now_ms
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
-        voice = NativeVoice(now_ms)
-        self.sender = ClientSender(
-            hub, queue, now_ms, context.metrics, transport, voice, deflated=deflated
-        )
+        voice = NativeVoice(context.now_ms)
+        self.sender = context.sender(transport, account, voice, deflated=deflated)
         self._asker = asker_at(host, self.sender.client_id)
         self._private: PrivateSession | None = None
 
