@@ -18,9 +18,9 @@ from scripts import conformance_client
 from trio_feed import logs
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.endpoint import bound_address
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import Application, serve
-from trio_feed.push.edge.stream import bound_address
 from trio_feed.push.edge.websocket import ClientWebSocket
 from trio_feed.push.fanout.frames import text_frame
 from trio_feed.settings import LoggingSettings

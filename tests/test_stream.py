@@ -8,7 +8,8 @@ import trio
 import trio.testing
 from support.memory import MemoryStream
 
-from trio_feed.push.edge.stream import ClientStream, accept, bound_address, join_address
+from trio_feed.push.edge.endpoint import bound_address, join_address
+from trio_feed.push.edge.stream import ClientStream, accept
 
 Pair = tuple[ClientStream, MemoryStream, MemoryStream]
 

@@ -24,8 +24,8 @@ from .push.edge.configuration import (
     server_limits,
     with_http_rate,
 )
+from .push.edge.endpoint import bound_address
 from .push.edge.server import Application, serve
-from .push.edge.stream import bound_address
 from .push.edge.tls import Certificate, with_tls
 from .push.fanout.sender import CLOSE_TIMEOUT_S, ClientTimeouts
 from .settings import ExchangeSettings, Settings

@@ -31,9 +31,9 @@ from test_server import (
 from trio_feed.metrics import Metrics
 from trio_feed.push.edge.admission import Admission
 from trio_feed.push.edge.admission_check import AdmissionRules
+from trio_feed.push.edge.endpoint import bound_address
 from trio_feed.push.edge.limits import ServerLimits
 from trio_feed.push.edge.server import serve
-from trio_feed.push.edge.stream import bound_address
 from trio_feed.push.edge.tls import Certificate, server_context, with_tls
 from trio_feed.push.edge.websocket import ClientWebSocket
 from trio_feed.push.fanout.frames import text_frame

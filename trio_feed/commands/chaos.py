@@ -8,7 +8,7 @@ import trio
 from attrs import evolve
 
 from ..environment import Environment
-from ..push.edge.stream import bound_address
+from ..push.edge.endpoint import bound_address
 from ..settings import ExchangeSettings, ProxySettings, Settings
 from ..simulator.chaos import FAULTS, OF_A_PROXY, OF_THE_CLIENT, Chaos, serve_with_faults
 from ..simulator.faults.clocks import Clocks

@@ -1,4 +1,4 @@
-"""Binance's stream names and what their messages are made of.
+"""Binance's stream names.
 
 A name is looked up once per subscription (:meth:`Streams.find`) and gives the topic and a form.
 Clients with the same stream in the same wrapping share the form, so that each message is written
@@ -8,56 +8,26 @@ once for all of them.
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
-from attrs import define, evolve, frozen
+from attrs import evolve, frozen
 
-from ...model import BookView, Channel, ChannelMessage, Interval, KlineMessage, Source, Ticker
+from ...model import Channel, Interval, KlineMessage
 from ...push.fanout.encoded import EncodedMessage, StreamForm
-from ...push.fanout.frames import text_frame
 from ...push.fanout.topics import Topic
-from ...push.protocol import Target, quote
+from ...push.protocol import Target
 from ..market import MarketData
 from . import encoders, windows
-from .depth import DepthChanges, number_of
+from .depth import DepthChanges
+from .kinds import KINDS, SPEEDS, BinanceForm, Encode, plainly
 from .profile import Profile
 from .wide import WIDE, Wide, WideForm
 
 _INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
 _NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
 _CONTRACT = "_perpetual"
-_SPEEDS = {"", "@100ms", "@250ms", "@500ms", "@0ms", "@1000ms"}
-"""The last one is what ``""`` is at spot; binance-connector says it."""
-_LEVELS = (5, 10, 20)
 _NONE = "no stream of this market"
-
-Encode = Callable[[EncodedMessage], str | None]
-
-
-@define(eq=False)
-class BinanceForm:
-    """A :class:`.StreamForm`.  ``head`` names it; ``wrapped``: events of ``/stream``."""
-
-    head: bytes
-    name: str
-    encode: Encode
-    wrapped: bool
-    hides: Callable[[Source], bool]
-    conflates: bool = True
-
-    def frame(
-        self, message: EncodedMessage, left_out: int = 0, *, snapshot: bool = False
-    ) -> bytes | None:
-        """See :meth:`.StreamForm.frame`; Binance counts nothing that is left out."""
-        news = message.message
-        source = news.kline.source if isinstance(news, KlineMessage) else news.source
-        text = None if self.hides(source) else self.encode(message)
-        if text is None:
-            return None
-        if self.wrapped:
-            text = f'{{"stream":{quote(self.name)},"data":{text}}}'
-        return text_frame(text.encode())
 
 
 @frozen
@@ -78,17 +48,6 @@ class Follower(Protocol):
 
     def joined(self, symbol: str) -> None:
         """A symbol is fed from now on, or known by its name."""
-
-
-@frozen
-class Kind:
-    """A kind of stream: what of ``rest`` (behind its name) is allowed, and what it is made of."""
-
-    channel: Channel
-    make: Callable[["Streams", str, str], Callable[[], Encode] | None]
-    conflates: bool = True
-    spot: bool = True
-    futures: bool = True
 
 
 class Streams:
@@ -118,7 +77,7 @@ class Streams:
         if spot and (kind == "avgPrice" or (kind == "ticker" and rest)):
             return self._minutes(name, lower, kind, rest)
         row = KINDS[kind]
-        made = row.make(self, self._native(lower), rest)
+        made = row.make(self._native(lower), rest, spot)
         assert made is not None, "it exists"
         symbol = self._symbol(lower)
         topic = self.market.topic(symbol, row.channel)
@@ -138,7 +97,7 @@ class Streams:
             known = rest.startswith("_") and rest.removeprefix("_") in _INTERVALS
             return known and (kind == "kline" or (not spot and _CONTRACT in lower))
         if kind == "depth" and (not rest or rest.startswith("@")):
-            return rest in _SPEEDS
+            return rest in SPEEDS
         if spot and kind == "avgPrice":
             return not rest
         if spot and kind == "ticker" and rest:
@@ -146,7 +105,7 @@ class Streams:
         row = KINDS.get(kind)
         if row is None or not (row.spot if spot else row.futures):
             return False
-        return row.make(self, "", rest) is not None
+        return row.make("", rest, spot) is not None
 
     def expect(self, names: Iterable[str]) -> None:
         """These are going to be found; see :meth:`.MarketData.expect`."""
@@ -283,127 +242,8 @@ class Streams:
         return f"{what} of {symbol} are not fed: see exchanges.{venue}.symbols and .{key}"
 
 
-def _plainly(
-    write: Callable[[str, Any, int], str],
-) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
-    """A stream without anything behind its name, one message for each of ours."""
-
-    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
-        def encode(encoded: EncodedMessage) -> str | None:
-            return write(native, _data(encoded), int(encoded.sent_ms))
-
-        return None if rest else lambda: encode
-
-    return make
-
-
-def _by_market(
-    write: Callable[..., str],
-) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
-    """The same with a form for each market."""
-
-    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
-        spot = streams.profile.spot
-
-        def encode(encoded: EncodedMessage) -> str | None:
-            return write(native, _data(encoded), int(encoded.sent_ms), spot=spot)
-
-        return None if rest else lambda: encode
-
-    return make
-
-
-def _tickers(
-    write: Callable[..., str],
-) -> Callable[[Streams, str, str], Callable[[], Encode] | None]:
-    """Our tickers also come with each best bid and ask; these want the statistics only."""
-
-    def make(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
-        spot = streams.profile.spot
-        return None if rest else lambda: _Statistics(native, write, spot)
-
-    return make
-
-
-@define(eq=False)
-class _Statistics:
-    """Leaves out messages with the statistics of the one before."""
-
-    native: str
-    write: Callable[..., str]
-    spot: bool
-    _number: tuple[int, int] = (0, 0)
-    _last: tuple[Any, ...] = ()
-    _text: str | None = None
-
-    def __call__(self, encoded: EncodedMessage) -> str | None:
-        number = encoded.epoch, encoded.offset
-        if number == self._number and self._text is not None:
-            return self._text
-        ticker: Ticker = _data(encoded)
-        said = (
-            ticker.last, ticker.open, ticker.high, ticker.low, ticker.volume, ticker.quote_volume,
-            ticker.details,
-        )  # fmt: skip
-        fresh = said != self._last
-        text = self.write(self.native, ticker, int(encoded.sent_ms), spot=self.spot)
-        self._number, self._last, self._text = number, said, text if fresh else None
-        return self._text
-
-
-def _mark(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
-    """``@1s`` and the 3 s form are as fast as what we take."""
-
-    def encode(encoded: EncodedMessage) -> str | None:
-        return encoders.mark_price(native, _data(encoded))
-
-    return None if rest not in ("", "@1s") else lambda: encode
-
-
-def _depth(streams: Streams, native: str, rest: str) -> Callable[[], Encode] | None:
-    """``depth5``, ``depth@100ms`` and so on; every speed is that of our book."""
-    count, _, speed = rest.partition("@")
-    if (f"@{speed}" if speed else "") not in _SPEEDS:
-        return None
-    if count not in map(str, _LEVELS):
-        return None
-    most, spot = int(count), streams.profile.spot
-
-    def encode(encoded: EncodedMessage) -> str | None:
-        view: BookView = _data(encoded)
-        if view.stale:
-            return None
-        last = number_of(encoded.epoch, encoded.offset)
-        if spot:
-            return encoders.partial_depth(view, most, last)
-        at_ms = view.event_ms or int(encoded.sent_ms)
-        bids, asks = view.bids[:most], view.asks[:most]
-        return encoders.depth_update(native, bids, asks, last - 1, last, at_ms, last - 1)
-
-    return lambda: encode
-
-
 def _forced(streams: Streams, symbol: str) -> Callable[[], Encode]:
     write = partial(encoders.force_order, wide=True)
-    made = _plainly(write)(streams, streams.native_of(symbol), "")
+    made = plainly(write)(streams.native_of(symbol), "", False)
     assert made is not None, "there is nothing behind its name"
     return made
-
-
-def _data(encoded: EncodedMessage) -> Any:
-    message = encoded.message
-    assert isinstance(message, ChannelMessage), "the topic is a channel"
-    return message.data
-
-
-KINDS: dict[str, Kind] = {
-    "aggTrade": Kind(Channel.TRADE, _by_market(encoders.agg_trade)),
-    "trade": Kind(Channel.TRADE, _by_market(encoders.trade)),
-    "miniTicker": Kind(Channel.TICKER, _tickers(encoders.mini_ticker)),
-    "ticker": Kind(Channel.TICKER, _tickers(encoders.ticker)),
-    "bookTicker": Kind(Channel.BBO, _by_market(encoders.book_ticker)),
-    "depth": Kind(Channel.BOOK, _depth),
-    "markPrice": Kind(Channel.MARK_PRICE, _mark, spot=False),
-    "forceOrder": Kind(Channel.LIQUIDATION, _plainly(encoders.force_order), spot=False),
-}
-"""By what stands behind the ``@``, besides candles, which have an interval."""

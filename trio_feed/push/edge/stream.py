@@ -22,9 +22,9 @@ from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
 
 from .admission import ip_group
+from .endpoint import endpoint_of
 
 log = structlog.get_logger()
 
@@ -36,41 +36,6 @@ _ACCEPT_PAUSE_S = 0.1
 _writev: Callable[[int, Sequence[bytes]], int] = getattr(os, "writev", lambda _fd, _frames: 0)
 """Not on Windows, where frames are sent by tasks instead."""
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-@frozen
-class Endpoint:
-    """The names of a connection's two ends; looks enough like a socket to ask for them.
-
-    ``family`` is AF_UNSPEC, and the names are empty, where there is no socket.
-    """
-
-    family: int = socket.AF_UNSPEC
-    peer: tuple[str, int] | tuple[()] = ()
-    own: tuple[str, int] | tuple[()] = ()
-
-    def getpeername(self) -> tuple[str, int] | tuple[()]:
-        return self.peer
-
-    def getsockname(self) -> tuple[str, int] | tuple[()]:
-        return self.own
-
-    def __str__(self) -> str:
-        return join_address(*self.peer) if self.peer else "memory"
-
-
-def join_address(host: str, port: int) -> str:
-    """``host:port``, or ``[v6]:port``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def bound_address(listener: trio.abc.Listener[Any]) -> str:
-    """``host:port`` that a listener is bound to (in memory: says it is)."""
-    if isinstance(listener, trio.SocketListener):
-        host, port = listener.socket.getsockname()[:2]
-        return join_address(host, port)
-    memory: Any = listener
-    return join_address(memory.host, memory.port)
 
 
 async def accept(listener: trio.abc.Listener[Any], *, send_timeout_s: float) -> "ClientStream":
@@ -115,7 +80,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
     )  # fmt: skip
 
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
-        self.socket = _endpoint(transport)
+        self.socket = endpoint_of(transport)
         self.peer = str(self.socket)
         self.group = ip_group(self.socket.peer[0]) if self.socket.peer else self.peer
         self.bytes_in = self.bytes_out = 0
@@ -325,21 +290,6 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def _wake_all(self) -> None:
         for scope in self._under_way:
             scope.cancel()
-
-
-def _endpoint(transport: trio.abc.Stream) -> Endpoint:
-    if isinstance(transport, trio.SSLStream):
-        return _endpoint(transport.transport_stream)
-    if not isinstance(transport, trio.SocketStream):
-        return Endpoint()
-    sock = transport.socket
-    try:
-        peer, own = sock.getpeername(), sock.getsockname()
-    except OSError:  # gone before we looked
-        return Endpoint()
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return Endpoint()
-    return Endpoint(sock.family, peer[:2], own[:2])
 
 
 def _descriptor(transport: trio.abc.Stream) -> int:
