@@ -67,7 +67,7 @@ def test_trades_that_come_at_once_mean_what_they_mean_one_by_one(
     several, single = several_at_once.out, one_by_one.out
     assert news(several, Channel.TRADE) == news(single, Channel.TRADE)
     for interval in intervals:
-        # A revision of what closed in the same read is told as that candle.
+        # A revision of what closed in the same read is published as that candle.
         assert dict(_values(several, interval)) == dict(_values(single, interval))
     assert statuses(several) == statuses(single)
     assert set(fetches(several)) == set(fetches(single))

@@ -195,7 +195,7 @@ class Demands:
         if there.difference(own.named) != set(own.book.held).difference(own.named):
             try:
                 there = set(await self._feeds.refresh(name))
-            except StoreError as error:  # who waits is told to come again
+            except StoreError as error:  # who waits has to come again
                 self._troubles.say(error, venue=name)
                 return
             self._troubles.over()

@@ -1,7 +1,7 @@
 """Whole trading programs that this project did not write have a service of ours for their exchange.
 
 Run by ``scripts/judges --heavy``, which installs them into a virtual environment of their own;
-without it every test here is skipped.  They are told addresses only.
+without it every test here is skipped.  They get addresses only.
 """
 
 from itertools import pairwise

@@ -1,5 +1,5 @@
 """The judges turned round: the whole service in a process of its own, a simulated exchange behind
-it, for clients that are told its dialects' addresses."""
+it, for clients that connect to its dialects."""
 
 import json
 import os

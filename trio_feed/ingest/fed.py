@@ -14,7 +14,7 @@ class FedInstruments:
     """Of a venue's ``table`` those with a symbol in ``symbols``.  A view; each name is one look-up,
     so that a request with a thousand of them costs no walk through the list for each.
 
-    ``every``: iterating gives all that trade, because whoever wants one of them may have it."""
+    ``every``: iterating gives all that trade, because a client may ask for each."""
 
     table: Instruments
     symbols: Collection[str]

@@ -21,7 +21,7 @@ from .troubles import Troubles
 
 class ListKeeper:
     """Of one venue.  ``cache`` is where the list is kept on disk; None: nowhere.  ``note_answer``
-    hears of every answer.  ``awaited``: the list lacks a symbol of the settings.  ``carrying``:
+    gets every answer.  ``awaited``: the list lacks a symbol of the settings.  ``carrying``:
     connections of the venue that live."""
 
     def __init__(

@@ -23,7 +23,7 @@ from .driver import Driver
 from .troubles import Troubles
 
 _LOST_AFTER = 3
-"""Questions of a symbol that fail in a row until its subscribers hear of it."""
+"""Questions of a symbol that fail in a row until its subscribers get a status."""
 _LOOK_AGAIN_S = 1.0
 _LONGEST_WAIT_S = 60.0
 

@@ -2,7 +2,7 @@
 
 A :class:`Desk` serves a client's request by a synchronous function.  Where that looks up a symbol
 that has to be asked for first, the look-up raises :class:`Lacking`; the desk asks the
-:class:`Demand` and calls the function again.  So whoever looks something up need not wait, and what
+:class:`Demand` and calls the function again.  So a look-up need not wait, and what
 is fed already costs one call.
 """
 

@@ -213,7 +213,7 @@ class ExchangeSettings:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The symbols that are fed whoever asks."""
+        """The symbols that are fed without being asked for."""
         return tuple(symbol for symbol in self.symbols if symbol != ON_DEMAND)
 
     @property

@@ -29,7 +29,7 @@ _ASKED_AT_ONCE = 256
 """Questions of one side that are not answered yet; further ones wait."""
 
 Answer = Callable[[str, bytes], Awaitable[bytes]]
-"""A question's name and body -> the answer.  StoreError and JournalError are told to who asked."""
+"""A question's name and body -> the answer.  StoreError and JournalError go to the asker."""
 
 
 class PipeLost(Exception):

@@ -22,7 +22,7 @@ _AT_ONCE = 128
 """Of the questions that may be under way; the others are for history, the journal and places."""
 _LEASE_S = 20.0
 """So long the parent's word that a symbol is fed is taken again.  It lets none go that was asked
-for within 60 s (:data:`.core.on_demand.RETURN_S`), and hears of subscriptions within a few."""
+for within 60 s (:data:`.core.on_demand.RETURN_S`), and gets the subscriptions within a few."""
 _MOST_LEASES = 4096
 
 _NOTHING = Instruments()

@@ -56,7 +56,7 @@ callable puts a frame for the parent."""
 
 
 class _Refused(Exception):
-    """The worker cannot serve; the parent is told why."""
+    """The worker cannot serve; it says to the parent why."""
 
 
 @define(eq=False)

@@ -279,7 +279,7 @@ def open_interest(symbol: str, i: OpenInterest) -> str:
 
 def force_order(symbol: str, f: Liquidation, sent_ms: int, *, wide: bool = False) -> str:
     """``forceOrder``; ``wide``: of ``!forceOrder@arr``.  Liquidations are limit orders that are
-    filled or killed, and what is told of one is its last state (the page's own words), so these
+    filled or killed, and a message of one has its last state (the page's own words), so these
     fields are the same in each."""
     size = plain(f.quantity)
     tail = f',"ps":{quote(symbol)},"st":{_UM}' if wide else ""

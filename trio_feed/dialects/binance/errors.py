@@ -51,7 +51,7 @@ def not_passed(profile: Profile, method: str, path: str, status: int = 404) -> R
 
 
 class Signed:
-    """What the client of a signed question hears of us: see :class:`..passing.Words`.
+    """Our own words to the client of a signed question: see :class:`..passing.Words`.
 
     The texts are the exchange's own, but that of 503, where it documents none."""
 

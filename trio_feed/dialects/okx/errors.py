@@ -70,7 +70,7 @@ def _no_account(question: Question) -> Reply:
 
 
 class Signed:
-    """What the client of a signed question hears of us: see :class:`..passing.Words`.
+    """Our own words to the client of a signed question: see :class:`..passing.Words`.
 
     Codes and statuses are OKX's own ("Error Code - REST API", 2026-07-20), but for 413."""
 

@@ -17,7 +17,7 @@ _LINES, _WINDOW_S = 10, 60.0
 
 
 class ClientGone(OSError):
-    """What an app's WebSocket ``send`` raises without a client (ASGI 2.4 asks for OSError)."""
+    """A request has nobody any more who waits for its answer: no bug."""
 
 
 class ErrorBoundary:

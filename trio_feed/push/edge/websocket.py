@@ -200,7 +200,7 @@ class ClientWebSocket:
             await self.stream.send_frames(())
 
     def _end(self) -> None:
-        """The handler is told at once, and has a moment for its own end."""
+        """The handler learns it at once, and has a moment for its own end."""
         self._over = True
         self.scope.deadline = trio.current_time() + CLOSE_S
 

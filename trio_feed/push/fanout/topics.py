@@ -127,7 +127,7 @@ class Topics:
 
     @property
     def intervals(self) -> list[Interval]:
-        """From the shortest to the longest.  Every client is told them."""
+        """From the shortest to the longest.  Every client gets them."""
         if self._there is None:
             self._there = [interval for interval in Interval if self._intervals[interval]]
         return self._there

@@ -2,7 +2,7 @@
 
 A signature is checked over the very bytes of time, method, target and body ("REST Authentication"
 and "Login" of www.okx.com/docs-v5, 2026-07-11); orders are filled at once and told to the account's
-WebSockets.  Its key, secret and passphrase are in the source: whoever reaches the box may trade.
+WebSockets.  Its key, secret and passphrase are in the source: anybody who reaches the box may trade.
 """
 
 import hmac
@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 @define(eq=False)
 class Accounts:
-    """``orders`` that were placed, as their parameters; ``sockets`` hear of them."""
+    """``orders`` that were placed, as their parameters; ``sockets`` get them."""
 
     orders: list[dict[str, Any]] = field(factory=list)
     sockets: list[Tell] = field(factory=list)
