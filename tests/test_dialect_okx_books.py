@@ -1,4 +1,4 @@
-"""OKX's ``books`` out of our book: a client that keeps one by the exchange's rules has ours.  Pure."""
+"""OKX's ``books`` out of our book: a client that keeps one by OKX's rules has ours.  Pure."""
 
 import json
 from decimal import Decimal

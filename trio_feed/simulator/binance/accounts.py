@@ -2,7 +2,7 @@
 
 A signature is checked over the very bytes of query and body ("SIGNED endpoint security" of the
 general REST page, 2026-07-21); orders are filled at once and told to the account's WebSockets.
-Its key and secret are in the source: anybody who reaches the box may trade here.
+Its key and secret are in the source: who reaches the box may trade here.
 """
 
 import hmac

@@ -2,7 +2,7 @@
 
 A signature is checked over the very bytes of time, method, target and body ("REST Authentication"
 and "Login" of www.okx.com/docs-v5, 2026-07-11); orders are filled at once and told to the account's
-WebSockets.  Its key, secret and passphrase are in the source: anybody who reaches the box may trade.
+WebSockets.  Its key, secret and passphrase are in the source: who reaches the box may trade.
 """
 
 import hmac
