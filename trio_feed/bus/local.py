@@ -60,8 +60,17 @@ class LocalStream:
             bool(self.ring) and self.ring is not None and self.ring[0].message.offset <= offset + 1
         )
 
-    def after(self, offset: int) -> list[Published]:
-        return [kept for kept in self.ring or () if kept.message.offset > offset]
+    def after(self, epoch: int, offset: int) -> list[Published]:
+        if epoch > self.epoch:
+            return []
+        least = offset if epoch == self.epoch else 0
+        return [kept for kept in self.ring or () if kept.message.offset > least]
+
+    def begin(self, epoch: int) -> None:
+        """Its numbers are of that epoch from now on."""
+        self.epoch, self.offset = epoch, 0
+        if self.ring is not None:
+            self.ring.clear()
 
     def note(self, published: Published) -> None:
         """A numbered message."""
