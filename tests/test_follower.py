@@ -1,4 +1,4 @@
-"""The guard of a series: each closed candle once, in order, whatever the log has lost or has again."""
+"""The guard of a series: each closed candle once, in order, whatever the log lost or has again."""
 
 import random
 from collections.abc import Sequence

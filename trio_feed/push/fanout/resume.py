@@ -53,7 +53,9 @@ async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float)
     """
     stream = topic.stream
     if stream.continues(since.epoch, since.offset):
-        return Missed([(encoded_once(kept), 0) for kept in stream.after(since.epoch, since.offset)], "ring")
+        return Missed(
+            [(encoded_once(kept), 0) for kept in stream.after(since.epoch, since.offset)], "ring"
+        )
     stream_key, ahead = stream.stream_key, (stream.epoch, stream.offset)
     if not isinstance(stream_key, Series) or (since.epoch, since.offset) > ahead:
         return None
