@@ -22,6 +22,7 @@ from .remote_stream import RemoteStream
 
 _EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
 """Each message is an event; of the other lines the last one says how things stand."""
+_BEGINS = "another node has taken it over and connects"
 _LOST = "another node feeds it now; what came between is not known"
 
 
@@ -133,9 +134,10 @@ class RemoteBus:
         """Nothing comes of the publisher: say so of every stream.  Whatever comes next ends it."""
         if self._silent:
             return
-        for stream in self._streams.values():
-            self._silent[stream] = stream.status
+        before = {stream: stream.status for stream in self._streams.values()}
+        for stream in before:
             self._tell(stream, StatusMessage(stream.stream_key, StreamState.STALE, reason))
+        self._silent = before
 
     def is_heard(self) -> None:
         """Something came of the publisher."""
@@ -158,6 +160,9 @@ class RemoteBus:
         )
         stream.restore(item)
         self._streams[item.stream], self._numbers[stream] = stream, item.stream
+        key = stream.stream_key
+        if self._repairs and isinstance(key, ChannelKey) and key.channel in _EVENTS:
+            stream.start_ring()  # clients of other nodes may come and want to go on
         for listener in self._listeners:
             listener.opened(stream)
         return stream
@@ -185,6 +190,7 @@ class RemoteBus:
         self._tell(stream, wire.status_of(stream.stream_key, item))
 
     def _tell(self, stream: RemoteStream, status: StatusMessage) -> None:
+        self._silent.pop(stream, None)
         stream.note_status(status)
         for listener in self._listeners:
             listener.status_changed(stream, status)
@@ -285,7 +291,11 @@ class RemoteBus:
             for listener in self._listeners:
                 listener.described(stream)
         status = None if opened.status is None else wire.status_of(stream.stream_key, opened.status)
-        if status != stream.status and stream not in self._silent:
+        if status is None and not opened.connected and not opened.waiting:
+            status = StatusMessage(stream.stream_key, StreamState.STALE, _BEGINS)
+        if stream in self._silent:
+            self._silent[stream] = status
+        elif status != stream.status:
             self._tell(stream, status or StatusMessage(stream.stream_key, StreamState.LIVE))
 
 

@@ -11,7 +11,7 @@ from zlib import crc32
 from attrs import field, frozen
 
 EntryId = tuple[int, int]
-"""(epoch, sequence): epochs grow with each owner of a shard, the sequence by one per entry."""
+"""(epoch, sequence): epochs grow with each owner of a shard, the sequence by one each entry."""
 EMPTY: EntryId = (0, 0)
 """The last id of a log without entries."""
 

@@ -54,6 +54,10 @@ class Owner:
     buffer_bytes: int = 64 * 2**20
     overflown: bool = False
     """More waited than may: what was published since is in no entry; a new epoch has to begin."""
+    is_started: bool = False
+    """The feed has opened the shard's streams, so that a checkpoint says what there is."""
+    is_sealed: bool = False
+    """Nothing more is put: what was put is still appended."""
     _items: list[wire.Item] = field(factory=list)
     _bytes: int = 0
     _sequence: int = 0
@@ -63,6 +67,7 @@ class Owner:
     _kept: deque[_Kept] = field(factory=deque)
     _kept_bytes: int = 0
     _asked: bool = False
+    _beat: bool = False
 
     @property
     def last(self) -> EntryId:
@@ -72,12 +77,12 @@ class Owner:
     @property
     def is_empty(self) -> bool:
         """Everything that was put is in the log."""
-        return self._opened and not (self._items or self._under_way or self._again or self._asked)
+        return not (self._items or self._under_way or self._again)
 
     def put(self, item: wire.Item) -> None:
         """Of the shard, in order.  Before the first append nothing is kept: it begins with how the
         streams stand then."""
-        if not self._opened or self.overflown:
+        if not self._opened or self.overflown or self.is_sealed:
             return
         self._items.append(item)
         self._bytes += _size_of(item)
@@ -91,8 +96,8 @@ class Owner:
 
     def beat(self) -> None:
         """Let readers hear something, also where nothing is published."""
-        if self.is_empty:
-            self._items.append(wire.Checkpoint(False, [], [], {}, [], []))
+        if self.is_empty and not self.is_sealed:
+            self._beat = True
 
     def next_append(self) -> Append | None:
         """What is to be tried now; None: nothing.  The same again until it was answered."""
@@ -115,11 +120,14 @@ class Owner:
 
     def _next_batch(self) -> Append | None:
         if not self._opened:
+            if not self.is_started:
+                return None
             self._opened = True
             opening = self.checkpoint(True)
             return self._append([opening], checkpoint=True)
-        if self.overflown or not (self._items or self._asked):
+        if self.overflown or not (self._items or self._asked or self._beat):
             return None
+        self._beat = False
         items, self._items = self._items[:_MOST_ITEMS], self._items[_MOST_ITEMS:]
         if asked := self._asked and not self._items:
             self._asked = False

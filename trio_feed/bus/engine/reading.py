@@ -70,5 +70,5 @@ class Reading:
             return
         items = wire.read_entry(entry.body)
         self._last, self.is_begun, self.heard_at = entry.entry_id, True, now
-        self.bus.is_heard()
         self.bus.take(items)
+        self.bus.is_heard()

@@ -36,7 +36,7 @@ class Writing:
         buffer_bytes: int,
         wake: Callable[[], None],
     ) -> None:
-        self._bus, self._shard_of, self._pending = bus, shard_of, oldest_pending
+        self._bus, self.shard_of, self._pending = bus, shard_of, oldest_pending
         self._keep_s, self._buffer_bytes, self._wake = keep_s, buffer_bytes, wake
         self.owners: dict[str, Owner] = {}
         self._shards: dict[int, str] = {}
@@ -65,22 +65,27 @@ class Writing:
         self._wake()
         return owner
 
+    def seal(self, shard: str) -> None:
+        """It is about to be given up: what the feed says when it ends is nobody's concern."""
+        if (owner := self.owners.get(shard)) is not None:
+            owner.is_sealed = True
+
     def end(self, shard: str) -> None:
         """It is not ours any more."""
         self.owners.pop(shard, None)
         self._heads.pop(shard, None)
-        for series in [s for s in self._unsaved if self._shard_of(s.venue, s.symbol) == shard]:
+        for series in [s for s in self._unsaved if self.shard_of(s.venue, s.symbol) == shard]:
             del self._unsaved[series]
 
     def epoch_of(self, stream_key: StreamKey) -> int:
         """That of new streams."""
-        owner = self.owners.get(self._shard_of(stream_key.venue, stream_key.symbol))
+        owner = self.owners.get(self.shard_of(stream_key.venue, stream_key.symbol))
         return 0 if owner is None else owner.epoch
 
     def _keys_of(self, shard: str) -> list[StreamKey]:
         streams = self._outgoing.numbered.values()
         keys = (stream.stream_key for stream in streams)
-        return [key for key in keys if self._shard_of(key.venue, key.symbol) == shard]
+        return [key for key in keys if self.shard_of(key.venue, key.symbol) == shard]
 
     def _put(self, item: wire.Item) -> None:
         if isinstance(item, wire.Aliased):
@@ -93,7 +98,7 @@ class Writing:
         shard = self._shards.get(number)
         if shard is None:
             key = self._outgoing.numbered[number].stream_key
-            shard = self._shards[number] = self._shard_of(key.venue, key.symbol)
+            shard = self._shards[number] = self.shard_of(key.venue, key.symbol)
         if isinstance(item, wire.Closed):
             del self._shards[number]
         if (owned := self.owners.get(shard)) is None:
@@ -129,7 +134,7 @@ class Writing:
         before, lost = dict[int, tuple[int, int]](), list[int]()
         for number, stream in self._outgoing.numbered.items():
             key = stream.stream_key
-            if self._shard_of(key.venue, key.symbol) != shard:
+            if self.shard_of(key.venue, key.symbol) != shard:
                 continue
             found = self._outgoing.snapshot(number)
             assert found is not None, "it is open"
