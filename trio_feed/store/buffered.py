@@ -101,6 +101,13 @@ class BufferedStore:
     def pending(self) -> int:
         return len(self._pending.entries) + len(self._writing.entries)
 
+    def oldest_pending(self) -> dict[Series, int]:
+        """Of each series with candles that are not on disk: open time of the oldest of them."""
+        found, pending = self._writing.oldest(), self._pending.oldest()
+        for series, open_ms in pending.items():
+            found[series] = min(open_ms, found.get(series, open_ms))
+        return found
+
     def statistics(self) -> StoreStatistics:
         problem, pending = self._write_complaint.problem, self.pending()
         counts = self._sizes, self._pruned, self._refused

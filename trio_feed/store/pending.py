@@ -36,6 +36,15 @@ class Batch:
                 self.add(entry)
         return len(before) - len(self.entries)
 
+    def oldest(self) -> dict[Series, int]:
+        """Open time of the oldest candle of each series."""
+        found: dict[Series, int] = {}
+        for series, entries in self._by_series.items():
+            opens = [e.kline.open_ms for e in entries if isinstance(e, KlineMessage)]
+            if opens:
+                found[series] = min(opens)
+        return found
+
     def of(self, series: Series | None) -> Sequence[Entry]:
         return self.entries if series is None else self._by_series.get(series, ())
 

@@ -23,6 +23,9 @@ class ShardStore(KlineStore, Protocol):
     """A store that several processes write.  What is put of a shard that is not claimed is dropped
     and counted.  ``epoch`` is 0: numbers belong to shards."""
 
+    def oldest_pending(self) -> dict[Series, int]:
+        """Of each series with candles that are not in the database: open time of the oldest."""
+
     async def claim(self, shard: str, now_ms: float) -> int:
         """Be the one that writes a shard.  Returns its epoch: larger than all before, those of
         other shards included, and at least ``now_ms``.  From then on no earlier claimant's write

@@ -45,9 +45,10 @@ _HANDOVER_S = 2.0
 
 @define(eq=False)
 class Feeding:
-    """``holder``: this node's name and what makes it another one after each start.  ``shards``: all there are.  ``refresh(venue)``: let the feed
-    open the symbols of the shards that are ours now (:attr:`own`) and close others.  ``nodes()``:
-    the names of all nodes that feed, as far as they are known.
+    """``holder``: this node's name, and behind a colon what makes it another one after each start.
+    ``shards``: all there are.  ``refresh(venue)``: let the feed open the symbols of the shards that
+    are ours now (:attr:`own`) and close others.  ``nodes()``: the names of all nodes that feed, as
+    far as they are known.  ``problem``: why the engine is not reached; empty: it is.
     """
 
     holder: str
@@ -168,7 +169,7 @@ class Feeding:
                 log.warning("engine.forgot", shard=owner.shard, last=last)
             case Told.FENCED:
                 log.warning("shard.fenced", shard=owner.shard, by="the engine", last=last)
-                owner.is_sealed = True
+                owner.seal()
                 self._leases.pop(owner.shard, None)
             case Told.FORGOTTEN:
                 log.warning("engine.forgot", shard=owner.shard, last=last, more_than_kept=True)
@@ -218,7 +219,7 @@ class Feeding:
             if not self._draining:
                 holders = await engine.holders(self._shards)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
-                for shard in plan.take:
+                for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
                     self._begin_change(shard, self._take, engine)
                 if plan.give:
                     self._begin_change(plan.give, self._give, engine)
@@ -227,7 +228,7 @@ class Feeding:
     def _begin_change(
         self, shard: str, change: Callable[..., Awaitable[None]], *args: object
     ) -> None:
-        """One change of a shard at a time; others do not wait for it.  What fails is tried again."""
+        """One change of a shard at a time; others do not wait.  What fails is tried again."""
         if shard in self._changing:
             return
         self._changing.add(shard)
@@ -244,7 +245,8 @@ class Feeding:
         self._changes.start_soon(make, name=f"change of {shard}")
 
     async def _fit(self, venue: str) -> None:
-        """Feed of a venue what is ours, and nothing else."""
+        """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
+        again no shard of the venue is taken, for a symbol has to begin where the database ends."""
         self._unfit.add(venue)
         if not self._draining:  # else its feed has ended
             await self._refresh(venue)
@@ -279,6 +281,7 @@ class Feeding:
         except (StoreError, EngineFault, wire.BadItem):
             self.own.discard(shard)
             self.writing.end(shard)
+            self._unfit.add(_venue_of(shard))
             if self._leases.pop(shard, None) is not None:
                 await engine.drop_lease(shard, self.holder)
             raise
@@ -312,12 +315,10 @@ class Feeding:
 
     async def _lose(self, shard: str) -> None:
         """Another node has it, or will have it."""
-        self.writing.seal(shard)
-        self.own.discard(shard)
-        self._unfit.add(_venue_of(shard))
-        await self._fit(_venue_of(shard))
         self.writing.end(shard)
+        self.own.discard(shard)
         log.info("shard.lost", shard=shard)
+        await self._fit(_venue_of(shard))
 
     async def _give(self, shard: str, engine: Engine) -> None:
         """Hand it over: nothing is said any more, everything that was said is kept, the lease is
@@ -326,7 +327,7 @@ class Feeding:
         owner = self.writing.owners.get(shard)
         self.writing.seal(shard)
         self.own.discard(shard)
-        await self._fit(_venue_of(shard))
+        self._unfit.add(_venue_of(shard))  # its feed closes the symbols in its own time
         if owner is not None:
             with trio.move_on_after(_HANDOVER_S):
                 while not owner.is_empty and shard in self._leases:
@@ -341,11 +342,14 @@ class Feeding:
 
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
-        Raises EngineFault, StoreError: then the leases run out."""
+        What cannot be handed over is free when its lease runs out."""
         self._draining = True
-        async with self._open() as engine:
-            for shard in list(self.own):
-                await self._give(shard, engine)
+        for shard in list(self.own):
+            try:
+                async with self._open() as engine:
+                    await self._give(shard, engine)
+            except (EngineFault, StoreError) as error:
+                log.warning("shard.not_given", shard=shard, problem=str(error))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

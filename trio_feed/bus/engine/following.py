@@ -129,6 +129,8 @@ class Following:
                     log.info("engine.resync", shard=shard, after=reading.position)
                     again = await engine.since_checkpoint(shard)
                     reading.resync(again, trio.current_time())
+                    if not again:
+                        await trio.sleep(_LOOK_S)  # its owner says soon how all stands
         if self.problem:
             log.info("engine.reading", shards=len(self.readings))
         self.problem = ""

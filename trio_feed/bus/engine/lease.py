@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from math import inf
+
 from attrs import define, field, frozen
 
 _SURE = 0.8
@@ -37,10 +39,13 @@ class Shares:
     """How the shards are divided between the nodes that feed.
 
     A free shard is taken at once by a node below its share, and after ``grace_s`` by any: nobody
-    waits long for a node that says it is there and takes nothing.
+    waits long for a node that says it is there and takes nothing.  Nor is anything given to it
+    again within ``settle_s``.
     """
 
     grace_s: float
+    settle_s: float = 30.0
+    _gave_at: float = -inf
     _free_since: dict[str, float] = field(factory=dict)
 
     def plan(
@@ -61,4 +66,7 @@ class Shares:
             if holder in counts:
                 counts[holder] += 1
         poor = any(count < len(holders) // len(counts) for count in counts.values())
-        return Plan(take, max(own) if poor else "")
+        if not poor or now - self._gave_at < self.settle_s:
+            return Plan(take)
+        self._gave_at = now
+        return Plan(take, max(own))

@@ -57,7 +57,7 @@ class Owner:
     is_started: bool = False
     """The feed has opened the shard's streams, so that a checkpoint says what there is."""
     is_sealed: bool = False
-    """Nothing more is put: what was put is still appended."""
+    """See :meth:`seal`."""
     _items: list[wire.Item] = field(factory=list)
     _bytes: int = 0
     _sequence: int = 0
@@ -90,9 +90,14 @@ class Owner:
             self._items.clear()
             self._bytes, self.overflown = 0, True
 
+    def seal(self) -> None:
+        """What was put is still appended, and nothing more is put: not how the streams stand
+        either, for the feed closes them."""
+        self.is_sealed, self._asked, self._beat = True, False, False
+
     def ask_checkpoint(self) -> None:
         """The next entry says how all streams stand."""
-        self._asked = True
+        self._asked = not self.is_sealed
 
     def beat(self) -> None:
         """Let readers hear something, also where nothing is published."""
@@ -120,7 +125,7 @@ class Owner:
 
     def _next_batch(self) -> Append | None:
         if not self._opened:
-            if not self.is_started:
+            if not self.is_started or self.is_sealed:
                 return None
             self._opened = True
             opening = self.checkpoint(True)

@@ -5,9 +5,10 @@ sequence grows by one; where it jumps, something was trimmed that this node has 
 begins again with the last checkpoint, which says where the streams stand.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
+import msgspec
 from attrs import define, field
 
 from .. import wire
@@ -45,11 +46,11 @@ class Reading:
             self._take(entry, now)
         return Read.ON
 
-    def resync(self, entries: Iterable[Entry], now: float) -> None:
-        """Begin with the last checkpoint; what was read already is passed over."""
+    def resync(self, entries: Sequence[Entry], now: float) -> None:
+        """Begin, or go on after a jump: with the last checkpoint and all after it."""
         for entry in entries:
-            if not self.is_begun or entry.checkpoint or entry.entry_id > self._last:
-                self._take(entry, now)
+            if entry.entry_id > self._last:
+                self._take(entry, now, again=entry is entries[0])
 
     def is_silent(self, now: float) -> bool:
         return now - self.heard_at >= SILENT_S
@@ -64,11 +65,27 @@ class Reading:
             epoch > self._last[0] and sequence == 1
         )
 
-    def _take(self, entry: Entry, now: float) -> None:
+    def _take(self, entry: Entry, now: float, *, again: bool = False) -> None:
         self.position = max(self.position, entry.entry_id)
         if entry.entry_id[0] < self._last[0]:
             return
         items = wire.read_entry(entry.body)
+        if again:
+            items = _from_checkpoint(items, same_epoch=entry.entry_id[0] == self._last[0])
         self._last, self.is_begun, self.heard_at = entry.entry_id, True, now
         self.bus.take(items)
         self.bus.is_heard()
+
+
+def _from_checkpoint(items: list[wire.Item], *, same_epoch: bool) -> list[wire.Item]:
+    """For a reader that missed what was before: it follows from what the checkpoint says, as from
+    one that opens an epoch.  Streams of which it missed nothing are told by their numbers, which
+    mean the same inside of an epoch only."""
+    at = next(n for n, item in enumerate(items) if isinstance(item, wire.Checkpoint))
+    found = items[at]
+    assert isinstance(found, wire.Checkpoint), "it was looked for"
+    if not found.opening:
+        known = {each.stream: (each.epoch, each.offset) for each in found.streams}
+        before = known if same_epoch else {}
+        found = msgspec.structs.replace(found, opening=True, before=before)
+    return [found, *items[at + 1 :]]

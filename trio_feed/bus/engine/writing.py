@@ -68,7 +68,7 @@ class Writing:
     def seal(self, shard: str) -> None:
         """It is about to be given up: what the feed says when it ends is nobody's concern."""
         if (owner := self.owners.get(shard)) is not None:
-            owner.is_sealed = True
+            owner.seal()
 
     def end(self, shard: str) -> None:
         """It is not ours any more."""
