@@ -51,7 +51,7 @@ class Running:
         """Every node has everything that is closed now."""
         until = closed_count() - 1
         with trio.fail_after(patience_s):
-            while not all(watcher.has_all(until) for watcher in watchers):
+            while not all(watcher.has_all(until) for watcher in watchers):  # noqa: ASYNC110
                 await trio.sleep(0.5)  # the market's time goes on
 
 
@@ -68,7 +68,7 @@ def owned(*feeders: Feeder) -> list[list[str]]:
 
 async def until(condition: Callable[[], bool], patience_s: float = 30.0) -> None:
     with trio.fail_after(patience_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  what changes is of several nodes
             await trio.sleep(0.1)
 
 

@@ -1,7 +1,6 @@
 """Who feeds which shard: leases by our own monotonic clock, and a fair share per node.  Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-
 from math import inf
 
 from attrs import define, field, frozen
