@@ -43,8 +43,10 @@ def _ssl_context(settings: EngineSettings) -> ssl.SSLContext | None:
         key = "engine.tls_cert_file"
         if settings.tls_cert_file:
             context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, lambda: b"")
+    except ssl.SSLError:
+        raise StartError(f"{key}: is no certificate in PEM form, or has not its key") from None
     except OSError as error:
-        raise StartError(f"{key}: {error.strerror or 'is not in PEM form'}") from None
+        raise StartError(f"{key}: {error.strerror}") from None
     return context
 
 

@@ -1,5 +1,6 @@
 """What an error of the server, or of the way to it, means to the person who runs the nodes."""
 
+import socket
 import ssl
 
 from coredis import exceptions as errors
@@ -16,6 +17,10 @@ _BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
     (errors.ReadOnlyError, "it is a replica, which takes nothing"),
 )
 _LONGEST = 150
+
+
+class HungUp(errors.ConnectionError):
+    """It was no connection yet.  Its cause is coredis' own error."""
 
 
 def fault(where: str, error: BaseException, secret: Secret) -> EngineFault:
@@ -49,6 +54,10 @@ def _lost(error: errors.ConnectionError) -> str:
         if deeper is None:
             break
         cause = deeper
-    if isinstance(cause, OSError):
+    if isinstance(cause, socket.gaierror):
+        return "no such host"
+    if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError | ConnectionResetError):
         return "it cannot be reached; does it run, and are host and port right?"
+    if isinstance(error, HungUp):
+        return "it hangs up at once; does it want TLS, or a certificate of ours?"
     return "the connection was lost"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define, field
 from coredis.connection import TCPConnection, TCPLocation
 from coredis.exceptions import (
@@ -23,7 +24,7 @@ from coredis.exceptions import (
 
 from ....settings import EngineSettings, EngineUrl, Secret
 from ..base import EngineFault
-from .faults import fault
+from .faults import HungUp, fault
 from .scripts import Script
 
 Command = Sequence[Any]
@@ -112,7 +113,10 @@ class Link:
             db=place.database,
             ssl_context=self._ssl,
         )
-        await self._nursery.start(_run, connection)
+        try:
+            await self._nursery.start(_run, connection)
+        except ConnectionError as error:
+            raise HungUp(str(error)) from error
         return connection
 
     async def _primary(self) -> EngineUrl:
@@ -176,7 +180,13 @@ async def _run(
     connection: TCPConnection, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Raises RedisError where it does not come to a connection; later it just ends."""
-    await connection.run(task_status=task_status)
+    try:
+        await connection.run(task_status=task_status)
+    finally:
+        # coredis leaves them open where the dial fails.
+        for each in vars(connection).values():
+            if isinstance(each, MemoryObjectSendStream | MemoryObjectReceiveStream):
+                each.close()
 
 
 async def _answers(connection: TCPConnection, commands: Sequence[Command]) -> list[Any]:
