@@ -99,7 +99,7 @@ async def nobody_listens() -> AsyncIterator[str]:
     await silent.aclose()
 
 
-async def test_who_is_not_there_is_said() -> None:
+async def test_who_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("coredis")
     with trio.fail_after(30):
         async with nobody_listens() as url:
@@ -110,6 +110,7 @@ async def test_who_is_not_there_is_said() -> None:
         assert re.search("no such host|no answer", line)
         for url in ("sentinel://127.0.0.1:1", "valkeys://127.0.0.1:1"):
             assert "cannot be reached" in await refused(of(url))
+    assert caplog.records == [], "what the library logs is in the line already"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ Keys: ``<prefix>:{<shard>}:log`` and ``:lease``, ``<prefix>:node:<name>`` with t
 log has its own id, and the fields ``b``, its body, and ``c``, where it is a checkpoint.
 """
 
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ async def open_valkey(settings: EngineSettings) -> AsyncIterator["ValkeyEngine"]
     """Dials nothing by itself; its connections end with the context.  Raises StartError where
     certificates cannot be read."""
     context = _ssl_context(settings)
+    # What it logs of a dial that failed, with a traceback each time, is in the EngineFault.
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)
     async with HelperNursery() as nursery:
         yield ValkeyEngine(Link(settings, nursery, context), settings.prefix)
 
