@@ -42,7 +42,8 @@ class Entry:
 
 class Engine(Protocol):
     """A node's way to the engine.  Every method raises EngineFault, and waits for no longer than
-    the engine's ``timeout_s`` (``read``: beside its own ``wait_s``)."""
+    the engine's ``timeout_s`` (``read``: beside its own ``wait_s``; ``since_checkpoint``: for each
+    part of a long answer)."""
 
     async def append(self, appends: Sequence[Append]) -> list[EntryId]:
         """Append each, in one round trip.  Returns for each the id that is last in its log then:
