@@ -117,6 +117,15 @@ async def test_a_slow_write_and_a_claim(
         assert (old.fenced == []) is landed
 
 
+@pytest.mark.parametrize("slowness", [(0.5, 0.0), (0.0, 0.5), (0.3, 0.2)])
+async def test_owners_that_take_a_shard_from_each_other_slowly(
+    slowness: tuple[float, float], autojump_clock: trio.testing.MockClock
+) -> None:
+    lag_s, commit_s = slowness
+    database = MemoryDatabase(lag_s=lag_s, commit_s=commit_s)
+    await shards.owners_that_take_a_shard_from_each_other(Twin(database))
+
+
 async def test_while_it_is_away_everything_waits(autojump_clock: trio.testing.MockClock) -> None:
     twin = Twin()
     async with twin.writer() as node, twin.reader() as reader, trio.open_nursery() as nursery:

@@ -381,6 +381,41 @@ async def a_series_is_pruned_by_its_owner_alone(cluster: Cluster) -> None:
         assert await after(two.store, (third, 0)) == [(501, (third, 1))]
 
 
+async def owners_that_take_a_shard_from_each_other(cluster: Cluster) -> None:
+    """Each goes on where the store ends, and writes until it is fenced: what it was not told of is
+    there, in one piece, and nothing of an older claim comes later."""
+    kept: dict[int, str] = {}
+
+    async with cluster.reader() as reader:
+
+        async def own(turns: int, batches: int) -> None:
+            async with cluster.writer() as node:
+                for _ in range(turns):
+                    epoch = await node.claim()
+                    node.fenced.clear()
+                    end = (await node.store.stored_ends()).get(SERIES)
+                    n = 0 if end is None else (end.kline.open_ms - T0) // MINUTE + 1
+                    for batch in range(batches):
+                        offset, close = 2 * batch + 1, f"{epoch}.{batch}"
+                        for k in range(2):
+                            node.put(n + k, (epoch, offset + k), close=close)
+                        await node.store.flush()
+                        if node.fenced:
+                            break
+                        kept.update({n: close, n + 1: close})
+                        n += 2
+
+        async with trio.open_nursery() as nursery:
+            for batches in (1, 3, 9):
+                nursery.start_soon(own, 12, batches)
+        rows = await reader.history(SERIES, limit=500)
+        assert [row.open_ms for row in rows] == [T0 + n * MINUTE for n in range(len(rows))]
+        assert {n: str(row.close) for n, row in enumerate(rows)} == kept
+        epochs = [int(row.close) for row in rows]
+        assert epochs == sorted(epochs)
+        assert len(set(epochs)) > 2
+
+
 async def one_process_alone_or_several(cluster: Cluster) -> None:
     async with cluster.writer(), cluster.writer(), cluster.reader():
         with pytest.raises(StartError, match="is being written by another trio_feed"):
@@ -410,5 +445,6 @@ CHECKS = [
     a_reader_sees_what_was_committed_and_writes_nothing,
     two_writers_do_not_disturb_each_other,
     a_series_is_pruned_by_its_owner_alone,
+    owners_that_take_a_shard_from_each_other,
     one_process_alone_or_several,
 ]

@@ -29,8 +29,6 @@ class Claims:
     _shard_of: Callable[[str, str], str]
     _epochs: dict[str, int] = field(factory=dict)
     _lost: list[str] = field(factory=list)
-    fenced_rows: int = 0
-    """Entries that were dropped."""
 
     def shard(self, entry: Entry) -> str:
         if isinstance(entry, CursorEntry):
@@ -58,6 +56,9 @@ class Claims:
     def give_up(self, shard: str) -> None:
         self._epochs.pop(shard, None)
 
+    def all(self) -> list[str]:
+        return sorted(self._epochs)
+
     def shards(self, batch: Iterable[Entry]) -> list[str]:
         return sorted({self.shard(entry) for entry in batch})
 
@@ -68,9 +69,7 @@ class Claims:
         if not lost:
             return batch
         self._lost += [shard for shard in lost if self._epochs.pop(shard, None) is not None]
-        ours = [entry for entry in batch if self.shard(entry) not in lost]
-        self.fenced_rows += len(batch) - len(ours)
-        return ours
+        return [entry for entry in batch if self.shard(entry) not in lost]
 
     def take_lost(self) -> list[str]:
         """The shards that were lost since the last call."""

@@ -27,14 +27,12 @@ class Batch:
         for entry in later.entries:
             self.add(entry)
 
-    def drop(self, unwanted: Callable[[Entry], bool]) -> int:
-        """Forget some; how many."""
+    def drop(self, unwanted: Callable[[Entry], bool]) -> None:
         before = self.entries
         self.entries, self._by_series = [], {}
         for entry in before:
             if not unwanted(entry):
                 self.add(entry)
-        return len(before) - len(self.entries)
 
     def oldest(self) -> dict[Series, int]:
         """Open time of the oldest candle of each series."""

@@ -97,22 +97,22 @@ class SharedStore(BufferedStore):
             self._metrics.store_fenced.inc()
 
     async def _flush(self) -> None:
-        before = self._claims.fenced_rows
+        batch = self._pending.entries
         try:
             await super()._flush()
         finally:
             if lost := self._claims.take_lost():
-                rows = self._claims.fenced_rows - before
-                self._metrics.store_fenced.inc(rows)
-                rows += self._drop_pending(lost)
+                # Of a batch that failed the entries are pending again; they count once.
+                put = {id(entry): entry for entry in (*batch, *self._pending.entries)}
+                rows = sum(self._claims.shard(entry) in lost for entry in put.values())
                 log.warning("store.fenced", shards=lost, rows=rows)
+                self._metrics.store_fenced.inc(rows)
+                self._drop_pending(lost)
                 self._fenced(lost)
 
     def _has_pending(self, shard: str) -> bool:
         return any(self._claims.shard(entry) == shard for entry in self._pending.entries)
 
-    def _drop_pending(self, shards: list[str]) -> int:
-        rows = self._pending.drop(lambda entry: self._claims.shard(entry) in shards)
-        self._metrics.store_fenced.inc(rows)
+    def _drop_pending(self, shards: list[str]) -> None:
+        self._pending.drop(lambda entry: self._claims.shard(entry) in shards)
         self._say_pending()
-        return rows
