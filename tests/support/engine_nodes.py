@@ -134,7 +134,6 @@ class Feeder:
                     self.store.oldest_pending,
                     keep_s=30.0,
                     buffer_bytes=100_000,
-                    wake=lambda: self.feeding.wake(),
                 )
                 writing_box.append(writing)
                 self.feeding = Feeding(

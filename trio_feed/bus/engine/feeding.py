@@ -81,6 +81,7 @@ class Feeding:
 
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
+        self.writing.wake = self.wake
 
     def owns(self, venue: str, symbol: str) -> bool:
         """Whether a symbol is fed here."""

@@ -82,6 +82,12 @@ class Following:
                 return f"shard {shard}: {_SILENT}"
         return ""
 
+    def closed_ms(self, series: Series) -> int | None:
+        """Open time of the last closed candle that was handed out; None: not known."""
+        streams = (s for reading in self.readings.values() for s in reading.bus.streams)
+        found = (s.guard.closed_ms for s in streams if s.stream_key == series)
+        return next(found, None)
+
     async def run(self) -> Never:
         """Until cancelled."""
         backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)

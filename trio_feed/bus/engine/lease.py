@@ -1,7 +1,6 @@
 """Who feeds which shard: leases by our own monotonic clock, and a fair share per node.  Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from math import inf
 
 from attrs import define, field, frozen
 
@@ -38,13 +37,13 @@ class Shares:
     """How the shards are divided between the nodes that feed.
 
     A free shard is taken at once by a node below its share, and after ``grace_s`` by any: nobody
-    waits long for a node that says it is there and takes nothing.  Nor is anything given to it
-    again within ``settle_s``.
+    waits long for a node that says it is there and takes nothing.  One is given away when a node
+    has had too few for ``settle_s``: one that has died is forgotten by then.
     """
 
     grace_s: float
-    settle_s: float = 30.0
-    _gave_at: float = -inf
+    settle_s: float = 12.0
+    _poor_since: float | None = None
     _free_since: dict[str, float] = field(factory=dict)
 
     def plan(
@@ -59,13 +58,19 @@ class Shares:
         late = [shard for shard in free if now - self._free_since[shard] >= self.grace_s]
         take = [*free[:room], *(shard for shard in late if shard not in free[:room])]
         if free or len(own) <= share:
+            self._poor_since = None
             return Plan(take)
         counts = dict.fromkeys(nodes, 0)
         for holder in holders.values():
             if holder in counts:
                 counts[holder] += 1
         poor = any(count < len(holders) // len(counts) for count in counts.values())
-        if not poor or now - self._gave_at < self.settle_s:
+        if not poor:
+            self._poor_since = None
             return Plan(take)
-        self._gave_at = now
+        if self._poor_since is None:
+            self._poor_since = now
+        if now - self._poor_since < self.settle_s:
+            return Plan(take)
+        self._poor_since = now
         return Plan(take, max(own))

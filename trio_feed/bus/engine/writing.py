@@ -34,10 +34,11 @@ class Writing:
         *,
         keep_s: float,
         buffer_bytes: int,
-        wake: Callable[[], None],
     ) -> None:
         self._bus, self.shard_of, self._pending = bus, shard_of, oldest_pending
-        self._keep_s, self._buffer_bytes, self._wake = keep_s, buffer_bytes, wake
+        self._keep_s, self._buffer_bytes = keep_s, buffer_bytes
+        self.wake: Callable[[], None] = lambda: None
+        """Called when something is to be appended."""
         self.owners: dict[str, Owner] = {}
         self._shards: dict[int, str] = {}
         """By number of a stream."""
@@ -62,7 +63,7 @@ class Writing:
             keep_s=self._keep_s,
             buffer_bytes=self._buffer_bytes,
         )
-        self._wake()
+        self.wake()
         return owner
 
     def seal(self, shard: str) -> None:
@@ -106,7 +107,7 @@ class Writing:
         if isinstance(item, wire.Candle):
             self._note_closed(item)
         owned.put(item)
-        self._wake()
+        self.wake()
 
     def _note_closed(self, item: wire.Candle) -> None:
         if item.flags & wire.Flags.CLOSED and not item.flags & wire.Flags.EPHEMERAL:
