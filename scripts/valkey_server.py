@@ -154,6 +154,13 @@ class ValkeyServer:
                 answer = _read(file)
         return answer
 
+    def role(self) -> str:
+        """master, slave or sentinel; empty where it hangs up, as who changes its role does."""
+        try:
+            return str(self.ask("ROLE")[0])
+        except OSError:
+            return ""
+
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-3000:]
 
@@ -255,7 +262,8 @@ def valkey_server(
 def valkey_cluster(
     kind: Kind | None = None, *, replicas: int = 2, password: str = "", down_after_ms: int = 1000
 ) -> Iterator[ValkeyCluster]:
-    """A primary with replicas that follow it, and three sentinels that know each other.  Raises
+    """A primary with replicas that follow it, and three sentinels that know each other; they all
+    have the password.  Raises
     RuntimeError: :func:`why_not`."""
     with _servers(kind) as servers:
         secret = {"requirepass": password, "masterauth": password} if password else {}
@@ -285,6 +293,7 @@ def _sentinel(primary: ValkeyServer, down_after_ms: int) -> dict[str, str]:
     }
     if password := primary.settings.get("requirepass"):
         found["sentinel auth-pass"] = f"{PRIMARY} {password}"
+        found["requirepass"] = found["sentinel sentinel-pass"] = password
     return found
 
 

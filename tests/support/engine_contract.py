@@ -117,8 +117,9 @@ async def an_owner_of_before_is_fenced(kit: Kit) -> None:
 
 async def an_id_that_does_not_grow_is_refused(kit: Kit) -> None:
     await kit.fill(3)
-    with pytest.raises(EngineFault):
-        await kit.engine.append([append((7, 3), (7, 2))])
+    for entry_id in [(7, 2), (7, 3)]:
+        with pytest.raises(EngineFault):
+            await kit.engine.append([append((7, 3), entry_id)])
     assert await kit.ids() == [(7, 1), (7, 2), (7, 3)]
 
 

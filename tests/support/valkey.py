@@ -9,8 +9,23 @@ import pytest
 
 from scripts import valkey_server as servers
 from scripts.valkey_server import KINDS, Kind, ValkeyCluster, ValkeyServer
+from trio_feed.bus.engine import make_engine
+from trio_feed.errors import StartError
+from trio_feed.settings import EngineSettings
 
-__all__ = ["KINDS", "Kind", "ValkeyCluster", "ValkeyServer", "valkey_cluster", "valkey_server"]
+__all__ = [
+    "KINDS",
+    "SECRET",
+    "Kind",
+    "ValkeyCluster",
+    "ValkeyServer",
+    "engine_of",
+    "refused",
+    "valkey_cluster",
+    "valkey_server",
+]
+
+SECRET = "hunter2hunter2"
 
 
 @contextmanager
@@ -27,3 +42,19 @@ def valkey_cluster(kind: Kind | None = None, **settings: Any) -> Iterator[Valkey
         pytest.skip(why)
     with servers.valkey_cluster(kind, **settings) as cluster:
         yield cluster
+
+
+def engine_of(*urls: str, **more: Any) -> EngineSettings:
+    more = {"timeout_s": 0.5, **more}
+    return EngineSettings("valkey", urls, **more)
+
+
+async def refused(settings: EngineSettings, cluster: bytes = b"one") -> str:
+    """The one line."""
+    with pytest.raises(StartError) as raised:
+        async with make_engine(settings, cluster):
+            raise AssertionError("it was let in")
+    line = str(raised.value)
+    assert "\n" not in line
+    assert SECRET not in line
+    return line

@@ -141,8 +141,8 @@ class EngineServer:
 
     def append(self, append: Append) -> EntryId:
         log = self._logs.setdefault(append.shard, _Log())
-        if log.last == append.previous != append.entry_id:
-            if append.entry_id < log.last:
+        if log.last == append.previous:
+            if append.entry_id <= log.last:
                 raise EngineFault("engine: the id of an entry is not beyond the last one")
             entry, before = Entry(append.entry_id, append.body, append.checkpoint), log.last
             log.entries.append(entry)

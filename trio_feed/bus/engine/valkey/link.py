@@ -52,7 +52,7 @@ class Link:
             connection = await self._for_commands()
             try:
                 return await _answers(connection, commands)
-            except (ConnectionError, ReadOnlyError):
+            except ReadOnlyError:  # it was the primary; who is it now?
                 connection.invalidate()
                 raise
             except trio.Cancelled:
@@ -116,6 +116,8 @@ class Link:
         try:
             await self._nursery.start(_run, connection)
         except ConnectionError as error:
+            # coredis has this in the place of a Cancelled that ends its handshake, too.
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise HungUp(str(error)) from error
         return connection
 
@@ -163,16 +165,12 @@ class Link:
     @contextmanager
     def _bounded(self, wait_s: float) -> Iterator[trio.CancelScope]:
         """Whatever goes wrong inside is an EngineFault."""
-        overdue = False
         with trio.move_on_after(self._settings.timeout_s + wait_s) as scope:
             try:
                 yield scope
             except RedisError as error:
-                # coredis has this in the place of a Cancelled that ended its handshake, too.
-                overdue = scope.cancel_called
-                if not overdue:
-                    raise fault(self._where, error, self._settings.password) from None
-        if overdue or scope.cancelled_caught:
+                raise fault(self._where, error, self._settings.password) from None
+        if scope.cancelled_caught:
             raise EngineFault(f"{self._where}: no answer in {self._settings.timeout_s:g} s")
 
 

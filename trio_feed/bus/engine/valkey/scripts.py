@@ -18,7 +18,7 @@ class Script:
 APPEND = Script("""
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local id = last and last[1] or '0-0'
-if id ~= ARGV[1] or id == ARGV[2] then return id end
+if id ~= ARGV[1] then return id end
 if ARGV[4] == '1' then
   redis.call('XADD', KEYS[1], ARGV[2], 'b', ARGV[3], 'c', '')
 else
