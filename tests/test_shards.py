@@ -7,10 +7,11 @@ import pytest
 import trio
 import trio.testing
 from attrs import define, field
+from structlog.testing import capture_logs
 from support import shard_contract as shards
 from support import store_contract
 from support.make import SERIES
-from support.shard_contract import BTC, Cluster, Node, after, opens, shard_of
+from support.shard_contract import BTC, ETH, ETHER, Cluster, Node, after, opens, shard_of
 
 from trio_feed.errors import StoreError
 from trio_feed.metrics import Metrics
@@ -36,12 +37,13 @@ class Twin:
 
     database: MemoryDatabase = field(factory=MemoryDatabase)
     of: Callable[[str, str], str] = shard_of
+    settings: StoreSettings = SETTINGS
 
     @asynccontextmanager
     async def writer(self) -> AsyncIterator[Node]:
         fenced: list[str] = []
         async with open_shared_store(
-            SETTINGS,
+            self.settings,
             Sharing(self.of, fenced.extend),
             simulated=False,
             metrics=Metrics(),
@@ -53,7 +55,7 @@ class Twin:
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[KlineStore]:
         async with open_reading_store(
-            SETTINGS, simulated=False, metrics=Metrics(), twin=self.database
+            self.settings, simulated=False, metrics=Metrics(), twin=self.database
         ) as store:
             yield store
 
@@ -124,6 +126,78 @@ async def test_owners_that_take_a_shard_from_each_other_slowly(
     lag_s, commit_s = slowness
     database = MemoryDatabase(lag_s=lag_s, commit_s=commit_s)
     await shards.owners_that_take_a_shard_from_each_other(Twin(database))
+
+
+async def test_what_is_put_while_a_shard_is_lost_is_dropped_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each entry is counted once, whether the batch landed or failed."""
+    for fails in (False, True):
+        twin = Twin()
+        async with twin.writer() as old, twin.writer() as new:
+            epochs = await old.claim(BTC), await old.claim(ETH)
+            await new.claim(BTC)
+            old.put(0, (epochs[0], 1))
+            old.put(0, (epochs[1], 1), series=ETHER)
+            twin.database.lag_s = twin.database.commit_s = 2.0
+            with capture_logs() as lines:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(old.store.last_flush)
+                    await trio.sleep(1)
+                    old.put(1, (epochs[0], 2))
+                    await trio.sleep(2)
+                    old.put(2, (epochs[0], 3))  # it is known to be lost
+                    twin.database.away = fails
+            (line,) = [line for line in lines if line["event"] == "store.fenced"]
+            assert (line["rows"], old.fenced) == (2, [BTC])
+            assert old.store.pending() == fails  # of the other shard
+            assert old.store._metrics.store_fenced._value.get() == 3
+            twin.database.away = False
+
+
+async def test_what_is_put_while_a_shard_is_claimed_again_is_dropped(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It belongs to the claim before.  Who waits for room goes on."""
+    twin = Twin(settings=StoreSettings(max_pending_rows=1000))
+    async with twin.writer() as one, twin.writer() as two, twin.reader() as reader:
+        first = await one.claim()
+        two.put(0, (await two.claim(), 1))
+        twin.database.commit_s = 5.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(two.store.flush)
+            await trio.sleep(1)
+            nursery.start_soon(one.claim)
+            await trio.sleep(1)
+            for n in range(1000):
+                one.put(n, (first, n + 1))
+            with trio.fail_after(60):
+                assert await one.store.wait_capacity()
+        assert one.store.pending() == 0
+        await one.store.flush()
+        assert await opens(reader) == [0]
+
+
+async def test_after_a_loss_the_writer_rests(autojump_clock: trio.testing.MockClock) -> None:
+    twin = Twin()
+    async with twin.writer() as old, twin.writer() as new, trio.open_nursery() as nursery:
+        first = await old.claim()
+        await new.claim()
+        flushes, flush = [], old.store.flush
+
+        async def counted() -> None:
+            flushes.append(trio.current_time())
+            await flush()
+
+        old.store.flush = counted  # type: ignore[method-assign]
+        nursery.start_soon(old.store.run)
+        twin.database.lag_s = 0.5
+        old.put(0, (first, 1))
+        await trio.sleep(0.2)
+        old.put(1, (first, 2))
+        await trio.sleep(60)
+        assert len(flushes) < 4
+        nursery.cancel_scope.cancel()
 
 
 async def test_while_it_is_away_everything_waits(autojump_clock: trio.testing.MockClock) -> None:
@@ -214,21 +288,11 @@ async def test_who_waits_for_capacity_goes_on_when_the_shard_is_lost(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     twin = Twin()
-    settings = StoreSettings(max_pending_rows=1000)
-    async with (
-        twin.writer() as new,
-        open_shared_store(
-            settings,
-            Sharing(shard_of, lambda shards: None),
-            simulated=False,
-            metrics=Metrics(),
-            twin=twin.database,
-        ) as store,
-    ):
-        assert isinstance(store, SharedStore)
-        node = Node(store)
+    twin.settings = StoreSettings(max_pending_rows=1000)
+    async with twin.writer() as new, twin.writer() as node:
+        store = node.store
         epoch = await node.claim()
-        for n in range(settings.max_pending_rows):
+        for n in range(1000):
             node.put(n, (epoch, n + 1))
         await new.claim()
         async with trio.open_nursery() as nursery:

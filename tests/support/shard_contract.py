@@ -288,6 +288,7 @@ async def only_the_last_claim_can_be_released(cluster: Cluster) -> None:
         assert not await new.store.release(BTC, first)
         new.put(1, (second, 1))
         await new.store.flush()
+        assert await opens(reader) == [0, 1]
         assert await new.store.release(BTC, second)
         assert await after(reader, (second, 5)) == []
 

@@ -208,7 +208,7 @@ class MemoryBackend:
         exact: bool,
     ) -> list[KlineMessage] | None:
         rows = await self._rows(series)
-        ended = self._database.epochs.get(epoch)
+        ended = self._database.epochs.get(epoch, False)
         return rows.after((epoch, offset), limit, exact=exact, ended=ended, closed_ms=closed_ms)
 
     async def revisions(

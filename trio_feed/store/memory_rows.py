@@ -65,11 +65,11 @@ class Rows:
         limit: int,
         *,
         exact: bool = True,
-        ended: bool | None = None,
+        ended: bool = False,
         closed_ms: int | None = None,
     ) -> list[KlineMessage] | None:
         """See :meth:`trio_feed.store.backend.Backend.after`.  ``ended``: whether the number's epoch
-        was written to its end, None where there was no such epoch."""
+        was written to its end."""
         if number < self.forgotten:
             return None
         walk = walk_back(self._backwards(), number, limit)
@@ -94,10 +94,10 @@ class Rows:
         for at in reversed(self.opens):
             yield at, self.messages[at].epoch, self.messages[at].offset
 
-    def _is_known(self, number: Number, walk: Walk, ended: bool | None) -> bool:
+    def _is_known(self, number: Number, walk: Walk, ended: bool) -> bool:
         epoch, offset = number
-        if ended is None or ended:
-            return ended is not None
+        if ended:
+            return True
         revised = [sent.offset for sent, _ in self.revisions if sent.epoch == epoch]
         return walk.is_known(offset, max(revised, default=None))
 
