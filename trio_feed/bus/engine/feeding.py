@@ -219,6 +219,8 @@ class Feeding:
                 self._begin_change(venue, self._fit)
             if not self._draining:
                 holders = await engine.holders(self._shards)
+                if not self._leases:
+                    self.problem = ""  # else the next append says so
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
                     self._begin_change(shard, self._take, engine)
