@@ -130,7 +130,6 @@ def settings_of(name: str, roles: str, *more: str) -> Settings:
         "engine.shards=2",
         f"node.name={name}",
         f"node.roles={roles}",
-        "store.path=klines.db",
         "store.url=postgresql://database/feed",
         f".symbols={list(SYMBOLS)}",
         ".channels=['kline', 'trade']",

@@ -89,9 +89,9 @@ class Feeding:
 
     def owns(self, venue: str, symbol: str) -> bool:
         """Whether a symbol is fed here: those of our shards, in hot standby all."""
-        if self.shadow is not None:
-            return (venue, symbol) not in self._held_back
-        return self.says(venue, symbol)
+        if (venue, symbol) in self._held_back:
+            return False
+        return self.shadow is not None or self.says(venue, symbol)
 
     def says(self, venue: str, symbol: str) -> bool:
         """Whether what is published of a symbol goes into the log."""
@@ -234,12 +234,19 @@ class Feeding:
                 self._begin_change(venue, self._fit)
             if not self._draining:
                 holders = await engine.holders(self._shards)
+                await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
                     self._begin_change(shard, self._take, engine)
                 if plan.give:
                     self._begin_change(plan.give, self._give, engine)
             await trio.sleep(_LOOK_S)
+
+    async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
+        """Leases that we got without hearing of it."""
+        for shard, holder in holders.items():
+            if holder == self.holder and shard not in self._leases.keys() | self._changing:
+                await engine.drop_lease(shard, self.holder)
 
     def _begin_change(
         self, shard: str, change: Callable[..., Awaitable[None]], *args: object
@@ -316,15 +323,17 @@ class Feeding:
                 self._store.put(again)
 
     async def _reopen(self, shard: str, ends: Mapping[Series, int]) -> None:
-        """Symbols of which the shadow lacks something begin anew where the database ends."""
+        """Symbols whose feed does not go on where the database ends begin anew there."""
         holes = self.writing.torn(shard, ends)
         if not holes:
             return
         log.info("shard.reopened", shard=shard, symbols=len(holes))
         venue = _venue_of(shard)
         self._held_back.update((venue, symbol) for symbol in holes)
-        await self._refresh(venue)
-        self._held_back.difference_update((venue, symbol) for symbol in holes)
+        try:
+            await self._refresh(venue)
+        finally:
+            self._held_back.difference_update((venue, symbol) for symbol in holes)
         await self._refresh(venue)
 
     async def _claim(self, shard: str, engine: Engine) -> tuple[Owner, Heads, Mapping[Series, int]]:
@@ -344,6 +353,7 @@ class Feeding:
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
         owner, heads, ends = await self._claim(shard, engine)
+        await self._reopen(shard, ends)
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
 

@@ -108,6 +108,8 @@ class Owner:
 
     def next_append(self) -> Append | None:
         """What is to be tried now; None: nothing.  The same again until it was answered."""
+        if self.overflown:
+            return None
         if self._again:
             return self._again[0]
         if self._under_way is None:
@@ -126,7 +128,7 @@ class Owner:
         return self._repeat(last)
 
     def _next_batch(self) -> Append | None:
-        if not self._opened or self.overflown or not (self._items or self._asked or self._beat):
+        if not self._opened or not (self._items or self._asked or self._beat):
             return None
         self._beat, first = False, self._sequence == 0
         items, self._items = self._items[:_MOST_ITEMS], self._items[_MOST_ITEMS:]

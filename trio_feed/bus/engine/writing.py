@@ -140,6 +140,7 @@ class Writing:
     def end(self, shard: str) -> None:
         """It is not ours any more."""
         self.owners.pop(shard, None)
+        self._bus.begin(self._keys_of(shard), 0)  # what is published on has no number that counts
         for series in [s for s in self._unsaved if self.shard_of(s.venue, s.symbol) == shard]:
             del self._unsaved[series]
 
@@ -153,18 +154,22 @@ class Writing:
         return self._bus.say_again(message)
 
     def torn(self, shard: str, ends: Mapping[Series, int]) -> set[str]:
-        """Symbols that are fed in hot standby, of which the shadow lacks closed candles between the
-        end of the database and what is published next."""
+        """Symbols that are fed already and do not go on where the database ends: what is published
+        next is not the candle behind it, and the shadow lacks those between; or it is one that has
+        got its number from an earlier owner."""
         series = [key for key in self._keys_of(shard) if isinstance(key, Series)]
         return {each.symbol for each in series if self._shadowed(each, ends) is None}
 
     def _shadowed(self, series: Series, ends: Mapping[Series, int]) -> Sequence[Numbered] | None:
         """What the shadow has behind the database's end; None: not all of it."""
-        if self.shadow is None:
-            return ()
         stream = next(s for s in self._outgoing.numbered.values() if s.stream_key == series)
-        until_ms = stream.recent[-1][0].open_ms if stream.recent else -1
-        return self.shadow.candles_after(series, ends.get(series, -1), until_ms)
+        until_ms, end_ms = (
+            stream.recent[-1][0].open_ms if stream.recent else -1,
+            ends.get(series, -1),
+        )
+        if until_ms < end_ms:
+            return None
+        return () if self.shadow is None else self.shadow.candles_after(series, end_ms, until_ms)
 
     def follow_shadow(self, shadow: Shadow) -> None:
         """Hot standby: it keeps what is published of the shards of others."""
