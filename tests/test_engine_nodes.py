@@ -56,9 +56,9 @@ class Running:
 
 
 @asynccontextmanager
-async def cluster(seed: int = 1) -> AsyncIterator[Running]:
+async def cluster(seed: int = 1, *, hot: bool = False) -> AsyncIterator[Running]:
     async with trio.open_nursery() as nursery:
-        yield Running(Cluster(chance=random.Random(seed)), nursery)
+        yield Running(Cluster(chance=random.Random(seed), hot=hot), nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -127,6 +127,35 @@ async def test_a_killed_owner_is_replaced_after_its_lease(
         lost = [status.stream_key for status in told(watcher, StreamState.UNREPAIRABLE)]
         assert trades_of("BTCUSDT") in lost
         assert watcher.is_calm()
+
+
+async def test_a_hot_standby_takes_over_without_asking_anybody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster(hot=True) as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        second = await run.feeder()
+        await trio.sleep(3.4 * PERIOD_S)
+        assert first.opened == second.opened == len(SYMBOLS)
+        first.kill()
+        began = trio.current_time()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 3.0 + 1.5 + 0.5
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert second.opened == len(SYMBOLS)
+        assert not told(watcher, StreamState.UNREPAIRABLE), "trades go on where they ended"
+        third = await run.feeder()
+        await trio.sleep(2 * PERIOD_S)
+        stale = len(told(watcher, StreamState.STALE))
+        began = trio.current_time()
+        await second.leave()
+        await until(lambda: owned(third) == [ALL_SHARDS])
+        assert trio.current_time() - began < 0.3
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert len(told(watcher, StreamState.STALE)) == stale, "nobody noticed"
+        assert not told(watcher, StreamState.UNREPAIRABLE)
 
 
 async def test_an_owner_that_was_cut_off_is_fenced(autojump_clock: trio.testing.MockClock) -> None:
@@ -222,10 +251,11 @@ class Trouble:
         await trio.sleep(chance.uniform(0, 15))
 
 
-@pytest.mark.parametrize("seeded", range(25), indirect=True)
-async def test_any_faults(seeded: int, autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("seeded", range(15), indirect=True)
+@pytest.mark.parametrize("hot", [False, True])
+async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
     chance = random.Random(seeded)
-    async with cluster(seeded) as run:
+    async with cluster(seeded, hot=hot) as run:
         feeders = [await run.feeder() for _ in range(2)]
         watchers = [await run.watcher() for _ in range(3)]
         await trio.sleep(2 * PERIOD_S)

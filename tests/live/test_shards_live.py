@@ -15,7 +15,7 @@ from attrs import define
 from structlog.testing import capture_logs
 from support import shard_contract as shards
 from support import store_contract
-from support.make import kline, message
+from support.make import MINUTE, SERIES, T0, kline, message
 from support.postgres import PostgresServer, postgres_server
 from support.shard_contract import BTC, ETH, ETHER, Cluster, Node, after, opens, shard_of
 
@@ -179,7 +179,8 @@ async def test_what_a_reader_may(server: PostgresServer, database: Database) -> 
     server.sql("UPDATE trio_feed.versions SET version = 1 WHERE part = 'store'")
     assert "its store has schema 1, not 2: start a node" in await problem(analyst.reader())
     server.sql("UPDATE trio_feed.versions SET version = 99")
-    assert "written by a newer version of trio_feed (schema 99" in await problem(database.reader())
+    for each in (database, analyst):
+        assert "written by a newer version of trio_feed (schema 99" in await problem(each.reader())
     server.sql("DROP OWNED BY analyst", "DROP ROLE analyst")
 
 
@@ -274,6 +275,75 @@ PAUSED = textwrap.dedent("""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     trio.run(main)
 """)
+
+
+KILLED = textwrap.dedent("""
+    import sys, trio
+    sys.path[:0] = {path!r}
+    from support.make import MINUTE, SERIES, T0, kline, message
+    from support.shard_contract import BTC, shard_of
+    from trio_feed.metrics import Metrics
+    from trio_feed.settings import DatabaseUrl, StoreSettings
+    from trio_feed.store import Sharing, open_shared_store
+
+    async def main():
+        settings = StoreSettings(url=DatabaseUrl({url!r}))
+        sharing = Sharing(shard_of, lambda shards: None)
+        async with open_shared_store(
+            settings, sharing, simulated=False, metrics=Metrics()
+        ) as store:
+            epoch = await store.claim(BTC, 1)
+            ends = await store.stored_ends()
+            n = 0 if not ends else (ends[SERIES].kline.open_ms - T0) // MINUTE + 1
+            for offset in range(1, 10**6, 20):
+                for k in range(20):
+                    row = kline(T0 + n * MINUTE)
+                    store.put(message(row, epoch=epoch, offset=offset + k))
+                    n += 1
+                await store.flush()
+                print(epoch, offset + 19, n, flush=True)
+
+    trio.run(main)
+""")
+
+
+async def test_kill_9_of_an_owner_and_a_claim_at_once(
+    server: PostgresServer, database: Database
+) -> None:
+    """What it said is written is there; when the claim is through nothing of it comes any more; its
+    epoch is known to its last row and not beyond."""
+    program = KILLED.format(path=[str(ROOT), str(ROOT / "tests")], url=server.url())
+    with trio.fail_after(120):
+        async with database.writer() as node, database.reader() as reader:
+            for turn in range(4):
+                with subprocess.Popen(
+                    [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+                ) as process:
+                    try:
+                        assert process.stdout is not None
+                        for _ in range(5 + turn):
+                            line = await trio.to_thread.run_sync(process.stdout.readline)
+                    finally:
+                        process.kill()
+                    epoch = await node.claim()
+                    found = await reader.stored_ends()
+                    words = f"{line} {process.stdout.read()}".split()
+                old, offset, count = map(int, words[-3:])
+                last = (found[SERIES].kline.open_ms - T0) // MINUTE
+                assert last + 1 in (count, count + 20)  # a COMMIT that it was not told of
+                number = old, offset + last + 1 - count
+                node.put(last + 1, (epoch, 1))
+                await node.store.flush()
+                assert await after(reader, number) == [(last + 1, (epoch, 1))]
+                assert await after(reader, (old, number[1] + 1)) is None
+                anchored = await after(reader, (old, number[1] + 1), closed=last + 1)
+                assert anchored == []
+                assert await store_is_whole(reader, last + 2)
+
+
+async def store_is_whole(store: KlineStore, count: int) -> bool:
+    rows = await store.history(SERIES, limit=count + 100)
+    return [row.open_ms for row in rows] == [T0 + n * MINUTE for n in range(count)]
 
 
 async def test_a_session_of_another_user_is_waited_for(

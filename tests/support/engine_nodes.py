@@ -19,6 +19,7 @@ from trio_feed.bus.engine.base import Engine, shard_of, shards_of
 from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.following import Following
 from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
+from trio_feed.bus.engine.shadow import Shadow
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.local import LocalBus
 from trio_feed.bus.remote import RemoteBus
@@ -76,6 +77,7 @@ class Cluster:
     chance: random.Random = field(factory=lambda: random.Random(1))
     feeders: dict[str, "Feeder"] = field(factory=dict)
     watchers: list["Watcher"] = field(factory=list)
+    hot: bool = False
 
 
 @define(eq=False)
@@ -104,6 +106,7 @@ class Feeder:
     store: Any = None
     next: dict[str, int] = field(factory=dict)
     """By symbol that is fed: the candle that is open."""
+    opened: int = 0
     turn: trio.Lock = field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -136,6 +139,10 @@ class Feeder:
                     buffer_bytes=100_000,
                 )
                 writing_box.append(writing)
+                if self.cluster.hot:
+                    writing.follow_shadow(
+                        Shadow(lambda v, s: self.feeding.says(v, s), trio.current_time)
+                    )
                 self.feeding = Feeding(
                     f"{self.name}:{self.cluster.chance.randrange(10**9)}",
                     self.reach.open,
@@ -148,6 +155,8 @@ class Feeder:
                     self.cluster.chance,
                 )
                 late.append(self.feeding)
+                if self.cluster.hot:
+                    await self.refresh(VENUE)
                 nursery.start_soon(self.store.run)
                 nursery.start_soon(self.feeding.run)
                 nursery.start_soon(self.feed)
@@ -188,6 +197,7 @@ class Feeder:
             self.bus.open(series_of(symbol), history, first)
             self.bus.open(trades_of(symbol))
             self.next[symbol] = 0 if end is None else end.kline.open_ms // STEP + 1
+            self.opened += 1
 
     async def feed(self) -> Never:
         number = 0

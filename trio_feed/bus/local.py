@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from attrs import define
+from attrs import define, evolve
 
 from ..core.effects import CandleNews, ChannelNews, News, TradeNews
 from ..model import (
@@ -159,6 +159,15 @@ class LocalBus:
         for stream_key in stream_keys:
             if (stream := self._streams.get(stream_key)) is not None:
                 stream.begin(epoch)
+
+    def say_again(self, message: Numbered) -> Numbered:
+        """Hand out, under the next number, what was numbered in another epoch and kept since."""
+        key = message.series if isinstance(message, KlineMessage) else message.key
+        stream = self._streams[key]
+        stream.offset += 1
+        again = evolve(message, epoch=stream.epoch, offset=stream.offset)
+        self._hand_out(stream, Published(again, self._now_ms()))
+        return again
 
     # Publisher
 

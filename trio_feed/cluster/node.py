@@ -22,6 +22,7 @@ from ..bus.engine.base import Engine, EngineFault, shard_of, shards_of
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following
 from ..bus.engine.opening import make_engine
+from ..bus.engine.shadow import Shadow
 from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
 from ..bus.remote import RemoteBus
@@ -146,7 +147,7 @@ class Node:
             keep_s=max(30.0, 3 * engine.lease_s),
             buffer_bytes=engine.buffer_bytes,
         )
-        return Feeding(
+        feeding = Feeding(
             self.holder,
             self._way,
             self.shards,
@@ -161,6 +162,9 @@ class Node:
             retain_s=engine.retain_s,
             retain_bytes=engine.retain_bytes,
         )
+        if engine.standby == "hot":
+            writing.follow_shadow(Shadow(feeding.says, trio.current_time))
+        return feeding
 
     def reader(self, bus: LocalBus, store: CandleReader) -> Reader:
         """What the hub of this node listens to."""

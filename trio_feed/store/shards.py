@@ -10,7 +10,7 @@ import structlog
 
 from ..errors import StoreError
 from ..metrics import Metrics
-from ..model import Series
+from ..model import KlineMessage, Series
 from .backend import Backend, StoreFault
 from .base import Entry, KlineStore
 from .buffered import BufferedStore, BufferLimits
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 class ShardStore(KlineStore, Protocol):
     """A store that several processes write.  What is put of a shard that is not claimed is dropped
-    and counted.  ``epoch`` is 0: numbers belong to shards."""
+    and counted; under a number of epoch 0, dropped.  ``epoch`` is 0: numbers belong to shards."""
 
     def oldest_pending(self) -> dict[Series, int]:
         """Of each series with candles that are not in the database: open time of the oldest."""
@@ -91,6 +91,9 @@ class SharedStore(BufferedStore):
         return self._claims.epoch_of(series) == epoch
 
     def _add(self, entry: Entry) -> None:
+        # A number of epoch 0 is that of a node in hot standby; who takes over says it again.
+        if isinstance(entry, KlineMessage) and entry.offset and not entry.epoch:
+            return
         if self._claims.has(entry):
             super()._add(entry)
         else:

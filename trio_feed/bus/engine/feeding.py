@@ -23,6 +23,7 @@ import trio
 from attrs import define, field
 
 from ...errors import NetworkError, StoreError
+from ...model import KlineMessage, Series
 from ...store import ShardStore
 from ...supervise import Backoff, supervise
 from .. import wire
@@ -31,6 +32,7 @@ from .following import EngineLost, OpenEngine
 from .heads import Heads, heads_of
 from .lease import Lease, Shares
 from .owner import Owner, Told
+from .shadow import Shadow
 from .writing import Writing
 
 log = structlog.get_logger()
@@ -71,6 +73,8 @@ class Feeding:
     _shares: Shares = field(init=False)
     _news: trio.Event = field(factory=trio.Event)
     _changes: trio.Nursery = field(init=False)
+    _held_back: set[tuple[str, str]] = field(factory=set)
+    """Symbols that are about to begin anew."""
     _unfit: set[str] = field(factory=set)
     """Venues whose feeds do not have the symbols that they should."""
     _changing: set[str] = field(factory=set)
@@ -84,8 +88,19 @@ class Feeding:
         self.writing.wake = self.wake
 
     def owns(self, venue: str, symbol: str) -> bool:
-        """Whether a symbol is fed here."""
+        """Whether a symbol is fed here: those of our shards, in hot standby all."""
+        if (venue, symbol) in self._held_back:
+            return False
+        return self.shadow is not None or self.says(venue, symbol)
+
+    def says(self, venue: str, symbol: str) -> bool:
+        """Whether what is published of a symbol goes into the log."""
         return self.writing.shard_of(venue, symbol) in self.own
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """In hot standby what would have been said of the shards of others."""
+        return self.writing.shadow
 
     def wake(self) -> None:
         """Something was published."""
@@ -221,12 +236,19 @@ class Feeding:
                 holders = await engine.holders(self._shards)
                 if not self._leases:
                     self.problem = ""  # else the next append says so
+                await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
                     self._begin_change(shard, self._take, engine)
                 if plan.give:
                     self._begin_change(plan.give, self._give, engine)
             await trio.sleep(_LOOK_S)
+
+    async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
+        """Leases that we got without hearing of it."""
+        for shard, holder in holders.items():
+            if holder == self.holder and shard not in self._leases.keys() | self._changing:
+                await engine.drop_lease(shard, self.holder)
 
     def _begin_change(
         self, shard: str, change: Callable[..., Awaitable[None]], *args: object
@@ -251,7 +273,7 @@ class Feeding:
         """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
         again no shard of the venue is taken, for a symbol has to begin where the database ends."""
         self._unfit.add(venue)
-        if not self._draining:  # else its feed has ended
+        if not self._draining and self.shadow is None:
             await self._refresh(venue)
         self._unfit.discard(venue)
 
@@ -278,9 +300,12 @@ class Feeding:
             return
         self._leases[shard] = Lease(self.lease_s, asked)
         try:
-            owner = await self._claim(shard, engine)
+            owner, heads, ends = await self._claim(shard, engine)
+            if self.shadow is not None:
+                await self._reopen(shard, ends)
             self.own.add(shard)
-            await self._fit(_venue_of(shard))
+            if self.shadow is None:
+                await self._fit(_venue_of(shard))
         except (StoreError, EngineFault, wire.BadItem):
             self.own.discard(shard)
             self.writing.end(shard)
@@ -288,32 +313,50 @@ class Feeding:
             if self._leases.pop(shard, None) is not None:
                 await engine.drop_lease(shard, self.holder)
             raise
-        owner.is_started = True
-        self.wake()
+        self._start(shard, heads, ends)
         took_s = round(trio.current_time() - asked, 3)
         log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
 
-    async def _claim(self, shard: str, engine: Engine) -> Owner:
-        """A new epoch, and everything that the log has is in the database."""
+    def _start(self, shard: str, heads: Heads, ends: Mapping[Series, int]) -> None:
+        """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
+        for message in self.writing.start(shard, heads, ends).messages:
+            again = self.writing.say_again(message)
+            if isinstance(again, KlineMessage):
+                self._store.put(again)
+
+    async def _reopen(self, shard: str, ends: Mapping[Series, int]) -> None:
+        """Symbols whose feed does not go on where the database ends begin anew there."""
+        holes = self.writing.torn(shard, ends)
+        if not holes:
+            return
+        log.info("shard.reopened", shard=shard, symbols=len(holes))
+        venue = _venue_of(shard)
+        self._held_back.update((venue, symbol) for symbol in holes)
+        try:
+            await self._refresh(venue)
+        finally:
+            self._held_back.difference_update((venue, symbol) for symbol in holes)
+        await self._refresh(venue)
+
+    async def _claim(self, shard: str, engine: Engine) -> tuple[Owner, Heads, Mapping[Series, int]]:
+        """A new epoch, and everything that the log has is in the database; where both end."""
         epoch = await self._store.claim(shard, self._now_ms())
         heads = heads_of(await engine.since_checkpoint(shard))
         tail = max(heads.tail, await engine.tail(shard))
-        await self._save(shard, heads)
-        return self.writing.begin(shard, epoch, tail, heads)
-
-    async def _save(self, shard: str, heads: Heads) -> None:
-        symbols = {message.series.symbol for message in heads.closed}
-        ends = await self._store.stored_ends(_venue_of(shard), symbols) if symbols else {}
+        stored = await self._store.stored_ends(_venue_of(shard))
+        ends = {series: end.kline.open_ms for series, end in stored.items()}
         for message in heads.closed:
-            end = ends.get(message.series)
-            if message.revision or end is None or message.kline.open_ms > end.kline.open_ms:
+            open_ms, end_ms = message.kline.open_ms, ends.get(message.series, -1)
+            if message.revision or open_ms > end_ms:
                 self._store.put(message)
+                ends[message.series] = max(open_ms, end_ms)
+        return self.writing.begin(shard, epoch, tail), heads, ends
 
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
-        owner = await self._claim(shard, engine)
-        owner.is_started = True
-        self.wake()
+        owner, heads, ends = await self._claim(shard, engine)
+        await self._reopen(shard, ends)
+        self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
 
     async def _lose(self, shard: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from ...model import KlineMessage, Series, StreamKey
+from ...model import ChannelMessage, KlineMessage, StreamKey, Trade
 from .. import wire
 from ..wire import Flags
 from .base import EMPTY, Entry, EntryId
@@ -18,6 +18,8 @@ class Heads:
     tail: EntryId = EMPTY
     numbers: dict[StreamKey, tuple[int, int]] = field(factory=dict)
     closed: list[KlineMessage] = field(factory=list)
+    _lines: dict[StreamKey, wire.Line] = field(factory=dict)
+    """The last one of each."""
     _keys: dict[int, StreamKey] = field(factory=dict)
 
     def take(self, entry: Entry) -> None:
@@ -40,21 +42,28 @@ class Heads:
     def _open(self, item: wire.Opened) -> None:
         key = self._keys[item.stream] = item.stream_key
         self.numbers[key] = max(self.numbers.get(key, (0, 0)), (item.epoch, item.offset))
+        if isinstance(item.latest, wire.Line):
+            self._lines[key] = item.latest
 
     def _note(self, item: wire.Sent) -> None:
         key = self._keys.get(item.stream)
         if key is None or item.flags & Flags.EPHEMERAL:
             return
         self.numbers[key] = max(self.numbers.get(key, (0, 0)), (item.epoch, item.offset))
-        if isinstance(item, wire.Candle) and item.flags & Flags.CLOSED:
+        if isinstance(item, wire.Line):
+            self._lines[key] = item
+        elif item.flags & Flags.CLOSED:
             message = wire.message_of(key, item)
             assert isinstance(message, KlineMessage), "a candle"
             self.closed.append(message)
 
-    def after_ms(self, series: Series) -> int | None:
-        """Open time of the newest closed candle in the log; None: it has none."""
-        opens = (m.kline.open_ms for m in self.closed if m.series == series and not m.revision)
-        return max(opens, default=None)
+    def trade_id(self, key: StreamKey) -> int | None:
+        """Of the last trade in the log; None: there is none."""
+        line = self._lines.get(key)
+        message = None if line is None else wire.message_of(key, line)
+        if isinstance(message, ChannelMessage) and isinstance(message.data, Trade):
+            return message.data.trade_id
+        return None
 
 
 def heads_of(entries: Iterable[Entry]) -> Heads:

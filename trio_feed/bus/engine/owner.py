@@ -41,21 +41,20 @@ class _Kept:
 class Owner:
     """Of a shard whose log ended with ``previous`` when its ``epoch`` began.
 
-    ``keep_s`` and ``keep_bytes`` bound what is kept for a log that forgets, ``buffer_bytes`` what
-    waits for an engine that is away.  ``checkpoint()``: how the shard's streams stand now.
+    It begins with :meth:`start`.  ``keep_s`` and ``keep_bytes`` bound what is kept for a log that
+    forgets, ``buffer_bytes`` what waits for an engine that is away.  ``checkpoint()``: how the
+    shard's streams stand now.
     """
 
     shard: str
     epoch: int
     previous: EntryId
-    checkpoint: "Callable[[bool], wire.Checkpoint]" = field(repr=False)
+    checkpoint: Callable[[], wire.Checkpoint] = field(repr=False)
     keep_s: float = 30.0
     keep_bytes: int = 64 * 2**20
     buffer_bytes: int = 64 * 2**20
     overflown: bool = False
     """More waited than may: what was published since is in no entry; a new epoch has to begin."""
-    is_started: bool = False
-    """The feed has opened the shard's streams, so that a checkpoint says what there is."""
     is_sealed: bool = False
     """See :meth:`seal`."""
     _items: list[wire.Item] = field(factory=list)
@@ -80,8 +79,7 @@ class Owner:
         return not (self._items or self._under_way or self._again)
 
     def put(self, item: wire.Item) -> None:
-        """Of the shard, in order.  Before the first append nothing is kept: it begins with how the
-        streams stand then."""
+        """Of the shard, in order.  Before :meth:`start` nothing is kept."""
         if not self._opened or self.overflown or self.is_sealed:
             return
         self._items.append(item)
@@ -89,6 +87,10 @@ class Owner:
         if self._bytes > self.buffer_bytes:
             self._items.clear()
             self._bytes, self.overflown = 0, True
+
+    def start(self, opening: wire.Checkpoint) -> None:
+        """The first entry says how the streams stand; what is put from now on follows it."""
+        self._items, self._opened = [opening], not self.is_sealed
 
     def seal(self) -> None:
         """What was put is still appended, and nothing more is put: not how the streams stand
@@ -106,6 +108,8 @@ class Owner:
 
     def next_append(self) -> Append | None:
         """What is to be tried now; None: nothing.  The same again until it was answered."""
+        if self.overflown:
+            return None
         if self._again:
             return self._again[0]
         if self._under_way is None:
@@ -124,21 +128,15 @@ class Owner:
         return self._repeat(last)
 
     def _next_batch(self) -> Append | None:
-        if not self._opened:
-            if not self.is_started or self.is_sealed:
-                return None
-            self._opened = True
-            opening = self.checkpoint(True)
-            return self._append([opening], checkpoint=True)
-        if self.overflown or not (self._items or self._asked or self._beat):
+        if not self._opened or not (self._items or self._asked or self._beat):
             return None
-        self._beat = False
+        self._beat, first = False, self._sequence == 0
         items, self._items = self._items[:_MOST_ITEMS], self._items[_MOST_ITEMS:]
         if asked := self._asked and not self._items:
             self._asked = False
-            items.append(self.checkpoint(False))
+            items.append(self.checkpoint())
         self._bytes = sum(map(_size_of, self._items))
-        return self._append(items, checkpoint=asked)
+        return self._append(items, checkpoint=asked or first)
 
     def _append(self, items: Sequence[wire.Item], *, checkpoint: bool) -> Append:
         self._sequence += 1

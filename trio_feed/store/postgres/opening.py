@@ -18,7 +18,7 @@ from .schema import (
     STORE,
     Part,
     create_or_migrate,
-    version_of,
+    known_version_of,
     why_no_tables,
     why_not_made,
     why_unreadable,
@@ -71,7 +71,7 @@ def open_reader(url: DatabaseUrl, key: str, *, simulated: bool) -> SharedPostgre
     try:
         with link.use() as db:
             why = why_unusable(db, reads=True)
-            whole = not why and version_of(db, STORE) == STORE.version
+            whole = not why and known_version_of(db, STORE) == STORE.version
             why = why or (why_unreadable(db) if whole else why_not_made(db, STORE))
             if why:
                 raise StoreError(why)

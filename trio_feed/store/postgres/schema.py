@@ -190,17 +190,23 @@ def version_of(db: Connection, part: Part) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+def known_version_of(db: Connection, part: Part) -> int:
+    """As :func:`version_of`.  Raises StartError where it is newer than this program."""
+    version = version_of(db, part)
+    if version > part.version:
+        raise StartError(
+            f"the {part.name} there was written by a newer version of trio_feed (schema {version},"
+            f" this one reads up to {part.version}); update, or name another database"
+        )
+    return version
+
+
 def create_or_migrate(db: Connection, part: Part) -> int:
     """Bring a part to its version, in the transaction that is open.  Returns the version before, 0
     where it was not there.  Raises StartError where it is newer than this program."""
     # Before everything else: who waits here sees the tables of who was first.
     db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCKS, MIGRATING))
-    before = version_of(db, part)
-    if before > part.version:
-        raise StartError(
-            f"the {part.name} there was written by a newer version of trio_feed (schema {before},"
-            f" this one reads up to {part.version}); update, or name another database"
-        )
+    before = known_version_of(db, part)
     if before == part.version:
         return before
     for statement in _BASE[1 if _has_schema(db) else 0 :]:
