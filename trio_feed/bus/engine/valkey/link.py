@@ -97,10 +97,13 @@ class Link:
     async def _dial(self) -> TCPConnection:
         place = await self._primary()
         connection = await self._open(place, self._settings.user, self._settings.password)
-        (role,) = await _answers(connection, [[b"ROLE"]])
-        if role[0] != b"master":
+        try:
+            (role,) = await _answers(connection, [[b"ROLE"]])
+            if role[0] != b"master":
+                raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+        except BaseException:
             connection.invalidate()
-            raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+            raise
         return connection
 
     async def _open(self, place: EngineUrl, user: str, password: Secret) -> TCPConnection:
@@ -119,6 +122,9 @@ class Link:
             # coredis has this in the place of a Cancelled that ends its handshake, too.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise HungUp(str(error)) from error
+        except BaseException:
+            connection.invalidate()  # which may be ready in this moment
+            raise
         return connection
 
     async def _primary(self) -> EngineUrl:
