@@ -1,6 +1,7 @@
 """The engine on real servers that are killed, paused, full and replaced."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -253,3 +254,34 @@ async def test_the_death_of_a_primary(kind: Any, how: str) -> None:
         urls = [url.replace("mymaster", "nobody") for url in cluster.urls[1:]]
         wrong = engine_of(*urls, password=Secret(SECRET))
         assert "no primary is named 'nobody' there" in await refused(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_primary_that_was_paused_is_left_before_it_knows(kind: Any) -> None:
+    """Its sentinels make it a replica ten seconds after it is back; until then it takes reads."""
+    with trio.fail_after(90), valkey_cluster(kind) as cluster:
+        settings = engine_of(*cluster.urls)
+        async with make_engine(settings, b"one") as reader, make_engine(settings, b"one") as writer:
+            old = cluster.primary()
+            assert old is not None
+            found: list[EntryId] = []
+
+            async def read() -> None:
+                while not found:
+                    with suppress(EngineFault):
+                        # Longer than the failover: it is not given up for its silence.
+                        rows = await reader.read({A: EMPTY}, wait_s=60, limit=10)
+                        found.extend(entry.entry_id for entry in rows.get(A, ()))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await patiently(lambda: writer.tail(A))
+                while connections(old) < 3:
+                    await trio.sleep(0.02)
+                old.pause(on=True)
+                while cluster.primary() in (None, old):
+                    await trio.sleep(0.05)
+                old.pause(on=False)
+                await patiently(lambda: writer.append([append(EMPTY, (7, 1))]))
+            assert found == [(7, 1)]
+            assert old.role() == "master"
