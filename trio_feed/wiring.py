@@ -115,6 +115,7 @@ def make_app(
         max_queued=kline.broadcast_buffer_size,
         max_queued_bytes=settings.websocket.queue_bytes,
         burst=_BURST,
+        behind_ms=settings.websocket.behind_s * 1000,
     )
     access = PrivateAccess(Authenticator(auth), private, auth, now_ms, metrics)
     waiting = WaitingBytes(settings.limits.waiting_bytes)

@@ -66,8 +66,11 @@ class WebSocketSettings:
     handshake_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """From the accept to the end of a request's head, TLS included; and for a request's body."""
     queue_bytes: int = field(default=256 * 1024, validator=_between(1024, 2**30))
-    """Pushes that may wait for one client; beyond, it gets the place to resume from and is
-    dropped."""
+    """Pushes that may wait for one client for longer than `behind_s`; beyond, it gets the place to
+    resume from and is dropped."""
+    behind_s: float = field(default=30.0, validator=_between(0.1, 600))
+    """So long a client may be behind with up to 32 times as much waiting: who keeps up on average
+    is not dropped for a burst or a busy moment."""
 
 
 @frozen

@@ -14,8 +14,6 @@ from attrs import define, frozen
 from .encoded import EncodedMessage, StreamForm
 from .waiting import Account, unbounded
 
-BURST_MS = 2_000
-
 
 @define(eq=False)
 class QueuedFrame:
@@ -47,19 +45,27 @@ class SendQueue:
     """``max_bytes`` and ``max_messages`` bound what pushes may queue.  ``account`` is where the
     client's waiting bytes are counted, with those that were taken out and are not sent yet.
 
-    A burst, such as trades that were missed and fetched, does not make a client slow: while
-    the oldest message has waited for less than ``BURST_MS``, ``burst`` times as much is allowed.
+    Neither a burst, such as trades that were missed and fetched, nor a client that is busy for a
+    moment makes it slow: while the oldest message has waited for less than ``behind_ms``, ``burst``
+    times as much is allowed.  A client that is dropped for less loses what waits, or what it
+    cannot resume, and is no faster afterwards.
     """
 
     __slots__ = (
-        "_account", "_burst", "_gone", "_max_bytes", "_max_messages", "_replies", "_reply_bytes",
-        "_taken", "entries", "newest",
+        "_account", "_behind_ms", "_burst", "_gone", "_max_bytes", "_max_messages", "_replies",
+        "_reply_bytes", "_taken", "entries", "newest",
     )  # fmt: skip
 
     def __init__(
-        self, max_messages: int, max_bytes: int, burst: int = 1, account: Account | None = None
+        self,
+        max_messages: int,
+        max_bytes: int,
+        burst: int = 1,
+        behind_ms: float = 0.0,
+        account: Account | None = None,
     ) -> None:
-        self._max_messages, self._max_bytes, self._burst = max_messages, max_bytes, burst
+        self._max_messages, self._max_bytes = max_messages, max_bytes
+        self._burst, self._behind_ms = burst, behind_ms
         self._account = unbounded() if account is None else account
         self._taken = 0
         self.entries: list[QueuedFrame] = []
@@ -190,6 +196,6 @@ class SendQueue:
         pushes = self.pushes
         if not pushes:
             return True
-        most = self._burst if entry.at_ms - self.entries[0].at_ms < BURST_MS else 1
+        most = self._burst if entry.at_ms - self.entries[0].at_ms < self._behind_ms else 1
         size = self.size - self._taken - self._reply_bytes + len(entry.frame)
         return pushes < self._max_messages * most and size <= self._max_bytes * most
