@@ -460,6 +460,33 @@ async def test_the_exchange_is_out_of_reach_and_the_client_hears_why(
             check_whole(stack, "ETHUSDT", closed(client, "ETHUSDT"))
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("/binance_usdm/fapi/v1/klines?symbol=SOLUSDT&interval=1m", 429, -1003),
+        ("/binance_usdm/fapi/v1/ticker/24hr?symbol=SOLUSDT", None, None),
+        ("/api/v1/klines?symbol=SOLUSDT&interval=1m", 429, 1005),
+    ],
+)
+async def test_an_answer_comes_before_http_clients_give_up(
+    target: str, status: int | None, code: int | None, listed: bool, autojump_clock: Any
+) -> None:
+    """httpx does after 5 s, ccxt and python-binance after 10 s."""
+    async with open_stack(on_demand(".channels=['kline','ticker']"), symbols=SYMBOLS) as stack:
+        if listed:
+            await trio.sleep(300)
+        stack.network.down.add(("exchange", 80))
+        for connection in [*stack.exchange.connections]:
+            connection.abort()
+        began = trio.current_time()
+        found, answer, head = await get(stack, target)
+        assert trio.current_time() - began <= 4.5
+        assert status in (None, found), answer
+        assert code in (None, answer["code"])
+        assert status is None or "retry-after: 5" in head
+
+
 async def test_what_is_stored_is_served_though_the_exchange_is_out_of_reach(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -50,8 +50,9 @@ class WebSocketSettings:
     """True: clients may agree on permessage-deflate, without context takeover."""
     max_message_bytes: int = field(default=64 * 1024, validator=_between(128, 2**24))
     """Largest message a client may send."""
-    send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
-    """A client that takes no byte for this long is dropped."""
+    send_timeout_s: float = field(default=30.0, validator=_between(0.1, 600))
+    """A client that takes no byte for this long is dropped.  One that reads slowly seems to take
+    none until a good part of the system's own buffers is free again."""
     max_connections_per_ip: int = field(default=-1, validator=_between(-1, 1_000_000))
     """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own.  -1: none on a
     loopback address, else a tenth of max_connections (behind a proxy all come from one: set 0)."""

@@ -15,8 +15,8 @@ from . import questions
 from .frames import View, Wanted
 from .pipe import NoAnswer, Pipe
 
-_DEMAND_S = 12.0
-"""The parent answers within 10 s (:data:`trio_feed.demands.ANSWER_S`)."""
+_LATE_S = 1.0
+"""The parent answers within the time of the question, and has so long to say so."""
 _AGAIN_S = 5.0
 _AT_ONCE = 128
 """Of the questions that may be under way; the others are for history, the journal and places."""
@@ -100,12 +100,16 @@ class RemoteDemand:
         return granted
 
     async def ask(self, wish: Wish) -> Granted | Refused:
-        problem = "the service is busy"
-        with trio.move_on_after(_DEMAND_S):
+        problem, began_s = "the service is busy", trio.current_time()
+        with trio.move_on_after(wish.within_s + _LATE_S):
             async with self._turns:
                 since_s = trio.current_time()
+                within_s = max(0.0, wish.within_s - (since_s - began_s))
+                question = evolve(wish, within_s=within_s)
                 try:
-                    body = await self.pipe.ask(questions.DEMAND, questions.encode(wish), _DEMAND_S)
+                    body = await self.pipe.ask(
+                        questions.DEMAND, questions.encode(question), within_s + _LATE_S
+                    )
                 except UnicodeEncodeError:  # half of a surrogate pair
                     return Refused("unlisted", f"{wish.symbol[:64]!r} is not listed by any venue")
                 except NoAnswer as error:
