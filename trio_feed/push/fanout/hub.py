@@ -89,6 +89,11 @@ class Hub:
         self._all.name(native, symbol)
         self._tell(symbol)
 
+    def listed(self, venue: str, symbol: str) -> None:
+        """Its instrument is known from now on, where that is told apart from its streams."""
+        if self.has(venue, symbol):
+            self._tell(symbol)
+
     def _tell(self, symbol: str) -> None:
         for watcher in self._watchers:
             watcher(symbol)
