@@ -154,7 +154,7 @@ class BinanceControl:
         held = set(self._held)
         new = [stream for stream in found if stream.name not in held]
         if len(held) + len(new) > self._most:
-            raise Refused(4, f"Too many subscriptions: {self._most} are allowed")
+            raise Refused(4, f"Too many subscriptions: the limit is {self._most}")
         for stream in new:
             self._subscribe(stream)
 

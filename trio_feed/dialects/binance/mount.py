@@ -49,6 +49,7 @@ def binance_mount(profile: Profile, market: MarketData) -> Mount:
         sockets,
         errors.busy,
         errors.no_route(profile),
+        errors.refuse,
         headers,
         {} if passing is None or market.withheld else passing.errands(errors.Signed(), weight_of),
     )

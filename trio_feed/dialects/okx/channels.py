@@ -135,6 +135,8 @@ class Channels:
             what = kind.channel
         else:
             return ""
+        if not inst_id:
+            return "instId is missing"
         # From here on the look-up may begin to feed it; no instrument has small letters.
         instrument = self.market.of_native(inst_id) if inst_id == inst_id.upper() else None
         if instrument is None:
