@@ -237,6 +237,10 @@ def _funding(instrument: Instrument, message: EncodedMessage) -> str | None:
     return encoders.funding_rate(instrument, found, int(message.sent_ms))
 
 
+def _interest(instrument: Instrument, message: EncodedMessage) -> str:
+    return encoders.open_interest(instrument, _data(message))
+
+
 def _data(message: EncodedMessage) -> Any:
     news = message.message
     assert isinstance(news, ChannelMessage), "the topic is a channel"
@@ -263,6 +267,7 @@ KINDS: dict[str, Kind] = {
     "bbo-tbt": Kind(Channel.BBO, _top),
     "mark-price": Kind(Channel.MARK_PRICE, _mark, _marked, swaps_only=True),
     "funding-rate": Kind(Channel.MARK_PRICE, _funding, _funded, swaps_only=True),
+    "open-interest": Kind(Channel.OPEN_INTEREST, _interest, swaps_only=True),
 }
 """By OKX's name, besides ``candle<bar>`` and ``books``."""
 PRIVATE = frozenset(
