@@ -2,8 +2,8 @@
 
 Sources: www.okx.com/docs-v5 "Tickers channel" (2026-07-09), "Trades channel" (2026-07-22), "All
 trades channel" (2026-08-09), "Candlesticks channel", "Order book channel" (2026-07-07), "Mark price
-channel", "Funding rate channel", "Open interest channel" (2026-07).  All numbers are strings but sequence ids; an empty
-string says nothing.  The order of fields is the pages'.
+channel", "Funding rate channel", "Open interest channel" (2026-07).  All numbers are strings but
+sequence ids; an empty string says nothing.  The order of fields is the pages'.
 
 What our values do not have is left out, never guessed; see docs/dialects.md for the list.
 """

@@ -107,6 +107,8 @@ class Hub:
 
     def published(self, stream: Stream, published: Published) -> None:
         topic = self._topics[stream]
+        for read in topic.readers:
+            read(published.message)
         subscriptions: Iterable[Subscription] = topic.subscriptions.values()
         if published.provisional:
             subscriptions = [each for each in subscriptions if each.request.provisional]
