@@ -226,7 +226,8 @@ async def test_arguments_are_answered_one_by_one(autojump_clock: MockClock) -> N
             "60011", "subscribe",
         ]  # fmt: skip
         exact = "Wrong URL or channel:{},instId:BTC-USDT doesn't exist. " + WRONG
-        assert got[1]["msg"] == exact.format("candle1D")
+        days = " (trio_feed: 1D opens on days of UTC+8, which are not kept here: ask for 1Dutc)"
+        assert got[1]["msg"] == exact.format("candle1D") + days
         assert got[2]["msg"].startswith(exact.format("candle5m") + " (trio_feed: 5m candles of")
         assert "exchanges.okx.intervals" in got[2]["msg"]
         assert got[4]["msg"] == exact.format("index-tickers")
@@ -477,7 +478,12 @@ ERRORS = {
     "market/candles?instId=": (400, "50014", "Parameter instId can not be empty."),
     "market/candles?instId=BTCUSDT": (200, "51001", "Instrument ID, Instrument ID code, or Spread"),
     "market/candles?instId=BTC-USDT&bar=1d": (200, "51000", "Parameter bar error."),
-    "market/candles?instId=BTC-USDT&bar=1D": (200, "51000", "Parameter bar error."),
+    "market/candles?instId=BTC-USDT&bar=1D": (
+        200,
+        "51000",
+        "Parameter bar error. (trio_feed: 1D opens on days of UTC+8, which are not kept here: ask ",
+    ),
+    "market/candles?instId=BTC-USDT&bar=2D": (200, "51000", "Parameter bar error."),
     "market/candles?instId=BTC-USDT&bar=5m": (200, "51000", "Parameter bar error. (trio_feed: 5m"),
     "market/candles?instId=BTC-USDT&limit=0": (200, "51000", "Parameter limit error."),
     "market/candles?instId=BTC-USDT&limit=abc": (200, "51000", "Parameter limit error."),

@@ -127,9 +127,7 @@ class _Rest:
 
     def _candles(self, name: str, parameters: Parameters) -> Work:
         interval = parameters.interval(seconds=self.profile.spot)
-        zone = parameters.text("timeZone")
-        if zone not in (None, "0", "00:00", "+00:00"):
-            raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        parameters.check_zone(interval)
         limit = parameters.limit(500, self.profile.rows, clamps=self.profile.clamps)
         start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
         topic = self._topic(self._instrument(name), interval)

@@ -18,14 +18,17 @@ from ...push.fanout.encoded import EncodedMessage, StreamForm
 from ...push.fanout.topics import Topic
 from ...push.protocol import Target
 from ..market import MarketData
-from . import encoders, windows
+from . import encoders, windows, zones
 from .depth import DepthChanges
 from .kinds import KINDS, SPEEDS, BinanceForm, Encode, plainly
 from .profile import Profile
 from .wide import WIDE, Wide, WideForm
 
 _INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
-_NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
+_NAME = re.compile(
+    r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)"
+    r"(?P<zone>@\+08:00)?"
+)
 _CONTRACT = "_perpetual"
 _NONE = "no stream of this market"
 
@@ -76,7 +79,7 @@ class Streams:
             return _NONE
         lower, kind, rest = match["symbol"], match["kind"], match["rest"]
         if kind in ("kline", "continuousKline"):
-            return self._candles(name, lower, kind, rest)
+            return self._candles(name, lower, kind, rest, match["zone"] or "")
         if kind == "depth" and (not rest or rest.startswith("@")):
             return self._changes(name, lower)
         spot = self.profile.spot
@@ -97,7 +100,7 @@ class Streams:
         it is looked up, is not looked up."""
         lower, kind, rest = match["symbol"], match["kind"], match["rest"]
         spot = self.profile.spot
-        if lower != lower.lower():
+        if lower != lower.lower() or (match["zone"] and not (spot and kind == "kline")):
             return False
         if kind in ("kline", "continuousKline"):
             known = rest.startswith("_") and rest.removeprefix("_") in _INTERVALS
@@ -207,8 +210,11 @@ class Streams:
             return ""
         return f"a window of {length} needs kline.history_data_limit = {minutes} or more"
 
-    def _candles(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
+    def _candles(self, name: str, lower: str, kind: str, rest: str, zone: str) -> Found | str:
+        """``zone``: that of the bars, which is not UTC's."""
         interval, continuous = _INTERVALS[rest.removeprefix("_")], kind == "continuousKline"
+        if zone and not zones.has_same_bars(interval, zones.offset_of(zone[1:]) or 0):
+            return zones.other_bars(interval, zone[1:])
         if continuous:
             lower = lower.removesuffix(_CONTRACT)
         symbol, native = self._symbol(lower), self._native(lower)

@@ -30,7 +30,7 @@ from ...push.protocol import Target
 from ..market import MarketData
 from . import encoders
 from .books import BookForm, number_of
-from .units import BARS
+from .units import BARS, other_days
 
 Write = Callable[[Instrument, EncodedMessage], str | None]
 """One row; None: such clients do not get this message."""
@@ -134,7 +134,8 @@ class Channels:
         elif kind is not None:
             what = kind.channel
         else:
-            return ""
+            is_bar = channel.startswith("candle")
+            return other_days(channel.removeprefix("candle")) if is_bar else ""
         if not inst_id:
             return "instId is missing"
         # From here on the look-up may begin to feed it; no instrument has small letters.

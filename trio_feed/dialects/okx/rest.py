@@ -19,7 +19,7 @@ from .channels import not_fed
 from .errors import BadParameter, wrong
 from .instruments import instrument_row
 from .parameters import Parameters
-from .units import BARS, family, inst_type
+from .units import BARS, family, inst_type, other_days
 
 Answer = Callable[[Parameters], Work | Reply]
 _MOST_CANDLES = 300
@@ -83,7 +83,7 @@ class _Rest:
         """``closed``: without the open one."""
         interval = BARS.get(parameters.text("bar") or "1m")
         if interval is None:
-            raise wrong("bar")
+            raise wrong("bar", other_days(parameters.text("bar")))
         limit = parameters.limit(100, _MOST_CANDLES)
         after, before = parameters.number("after"), parameters.number("before")
         instrument = self._instrument(parameters)
