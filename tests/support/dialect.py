@@ -66,6 +66,9 @@ class Desk:
         assert topic is not None
         return topic
 
+    def close(self, key: StreamKey) -> None:
+        self._bus.close(key)
+
     def publish(self, news: ChannelNews | CandleNews) -> None:
         self._bus.publish(news)
 

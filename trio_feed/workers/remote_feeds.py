@@ -55,11 +55,16 @@ class KnownFeeds:
     on_demand: Sequence[str] = ()
     tables: dict[str, Instruments] = field(factory=dict)
 
-    def take(self, view: View) -> None:
+    def take(self, view: View) -> list[tuple[str, str]]:
+        """Returns the symbols that are listed from now on, with their venues."""
         self.not_ready, self.clock, self.why = view.not_ready, view.clock, view.why_not
         self.on_demand = view.on_demand
+        fresh = []
         for venue, listed in view.listings.items():
+            before = self.tables.get(venue, _NOTHING)
+            fresh += [(venue, i.symbol) for i in listed if before.of_symbol(i.symbol) is None]
             self.tables[venue] = Instruments(listed)
+        return fresh
 
     def why_not(self, venue: str) -> str:
         return self.why.get(venue, "")

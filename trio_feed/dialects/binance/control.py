@@ -21,7 +21,7 @@ from ...push.fanout.encoded import StreamForm
 from ...push.fanout.voice import Farewell
 from ...push.protocol import RESTARTING
 from ..session import DialectSession
-from .streams import Found, Streams
+from .streams import Found, Streams, Whole
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class BinanceControl:
         unfed, taken = [], 0
         for name in dict.fromkeys(self.names):
             found = self.streams.find(name)
-            if isinstance(found, Found) and taken < self._most:
+            if not isinstance(found, str) and taken < self._most:
                 self._subscribe(found)
                 taken += 1
             else:
@@ -133,7 +133,7 @@ class BinanceControl:
                     self._wide.pop(name, None)
                     self.session.unsubscribe(name)
             case "LIST_SUBSCRIPTIONS":
-                return self.session.names
+                return self._held
             case "SET_PROPERTY":
                 self._set(params)
             case _:
@@ -145,26 +145,33 @@ class BinanceControl:
         """All of them, or none with the reason."""
         names = list(dict.fromkeys(names))
         self.streams.expect(names)
-        found: list[Found] = []
+        found: list[Found | Whole] = []
         for name in names:
             stream = self.streams.find(name)
             if isinstance(stream, str):
                 raise Refused(2, f"Invalid request: invalid stream {name[:64]}: {stream}")
             found.append(stream)
-        held = set(self.session.names)
+        held = set(self._held)
         new = [stream for stream in found if stream.name not in held]
         if len(held) + len(new) > self._most:
-            raise Refused(4, f"Too many subscriptions: {self._most} are allowed")
+            raise Refused(4, f"Too many subscriptions: the limit is {self._most}")
         for stream in new:
             self._subscribe(stream)
 
-    def _subscribe(self, found: Found) -> None:
+    @property
+    def _held(self) -> list[str]:
+        """Its streams, those of the whole market that nothing is fed of yet at the end."""
+        return [*dict.fromkeys([*self.session.names, *self._wide])]
+
+    def _subscribe(self, found: Found | Whole) -> None:
         form = self.streams.form(found, wrapped=self.combined)
-        if found.parts:
-            self._wide[found.name] = None
-            self.streams.followers[self] = None
-        for part in found.parts or (found,):
-            own = part.target.symbol if found.parts else ""
+        if isinstance(found, Found):
+            self.session.subscribe(found.name, found.topic, found.target, form)
+            return
+        self._wide[found.name] = None
+        self.streams.followers[self] = None
+        for part in found.parts:
+            own = part.target.symbol
             self.session.subscribe(found.name, part.topic, part.target, form, own)
 
     def _set(self, params: list[Any]) -> None:

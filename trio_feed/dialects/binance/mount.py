@@ -49,6 +49,7 @@ def binance_mount(profile: Profile, market: MarketData) -> Mount:
         sockets,
         errors.busy,
         errors.no_route(profile),
+        errors.refuse,
         headers,
         {} if passing is None or market.withheld else passing.errands(errors.Signed(), weight_of),
     )
@@ -73,7 +74,8 @@ def _opener(
         path = account_path(question)
         if path is not None:
             return accounts.open(opening, question, path)
-        listed = [names for key, names in question.query if key == "streams"]
+        # A plus that is not escaped comes as a space, which no name has.
+        listed = [text.replace(" ", "+") for key, text in question.query if key == "streams"]
         names = [name for each in [question.rest, *listed] for name in each.split("/") if name]
         if market.simulated:
             lines, now = market.context.hub.lines, trio.current_time()

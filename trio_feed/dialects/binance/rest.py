@@ -3,12 +3,13 @@
 A question's other parameters are checked before its symbol is looked up, which may begin to be fed
 by that.
 
-What is not kept here (trades of long ago, funding history, accounts) is no path of this table and
+What is not kept here (trades of long ago, accounts) is no path of this table and
 gets the exchange's own "not supported".  Time rule of lists: chronological; without bounds the
 newest, with ``startTime`` the oldest from there, both bounds inclusive.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from attrs import frozen
 
@@ -32,6 +33,7 @@ from . import encoders, errors, rest_windows
 from .depth import number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
+from .funding import FundingHistory
 from .parameters import Parameters, check_case, check_symbol
 from .profile import Profile
 from .weight import UsedWeight
@@ -40,6 +42,7 @@ _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 _WEIGHTS = ((100, 1), (500, 2), (1001, 5))
 """USD-M candles and books: below so many rows a question weighs so much; else 10."""
 _MOST_TRADES = 1000
+_MOST_FUNDINGS = 1000
 
 Answer = Callable[[Parameters], Work | Reply]
 
@@ -68,6 +71,7 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
         table["continuousKlines"] = (0, rest.continuous)
         table["openInterest"] = (1, rest.open_interest)
         table["premiumIndex"] = (1, rest.premium_index)
+        table["fundingRate"] = (1, partial(rest.funding_rate, FundingHistory(market)))
     found = {f"{profile.api}/{name}": row for name, row in table.items()}
     if not spot:
         found["/fapi/v2/ticker/price"] = table["ticker/price"]
@@ -123,9 +127,7 @@ class _Rest:
 
     def _candles(self, name: str, parameters: Parameters) -> Work:
         interval = parameters.interval(seconds=self.profile.spot)
-        zone = parameters.text("timeZone")
-        if zone not in (None, "0", "00:00", "+00:00"):
-            raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        parameters.check_zone(interval)
         limit = parameters.limit(500, self.profile.rows, clamps=self.profile.clamps)
         start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
         topic = self._topic(self._instrument(name), interval)
@@ -259,6 +261,24 @@ class _Rest:
             return encoders.premium_index(instrument.native, last.data)
 
         return self._each(parameters, write)
+
+    def funding_rate(self, history: FundingHistory, parameters: Parameters) -> Work:
+        """Those that were seen; 200 of them where nothing bounds the list."""
+        start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
+        default = 200 if start is None and end is None else 100
+        limit = parameters.limit(default, _MOST_FUNDINGS, clamps=False)
+        wanted = self._wanted(parameters)
+        for each in wanted or ():
+            self._topic(each, Channel.MARK_PRICE)
+        natives = {i.symbol: i.native for i in self.market.fed() if wanted is None or i in wanted}
+        found = [
+            (natives[symbol], paid)
+            for symbol, paid in history.of(natives)
+            if (start is None or paid.time_ms >= start) and (end is None or paid.time_ms <= end)
+        ]
+        chosen = found[-limit:] if start is None else found[:limit]
+        rows = [paid.row(name) for name, paid in chosen]
+        return _now("[" + ",".join(rows) + "]", len(found))
 
     def open_interest(self, parameters: Parameters) -> Work:
         instrument = self._instrument(parameters.mandatory("symbol"))

@@ -89,6 +89,11 @@ class Hub:
         self._all.name(native, symbol)
         self._tell(symbol)
 
+    def listed(self, venue: str, symbol: str) -> None:
+        """Its instrument is known from now on, where that is told apart from its streams."""
+        if self.has(venue, symbol):
+            self._tell(symbol)
+
     def _tell(self, symbol: str) -> None:
         for watcher in self._watchers:
             watcher(symbol)
@@ -102,6 +107,8 @@ class Hub:
 
     def published(self, stream: Stream, published: Published) -> None:
         topic = self._topics[stream]
+        for read in topic.readers:
+            read(published.message)
         subscriptions: Iterable[Subscription] = topic.subscriptions.values()
         if published.provisional:
             subscriptions = [each for each in subscriptions if each.request.provisional]

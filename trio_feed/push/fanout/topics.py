@@ -1,7 +1,7 @@
 """What can be subscribed to: topics, and the names by which requests find them."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -97,12 +97,14 @@ class FanOut:
 @define(eq=False)
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
-    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened."""
+    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened.
+    ``readers`` get each message as it is published, whether a client is there or not."""
 
     stream: Stream
     since_ms: float = 0.0
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
+    readers: list[Callable[[object], None]] = field(factory=list)
 
     @property
     def stream_key(self) -> StreamKey:
