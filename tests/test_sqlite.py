@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.old_stores import SCHEMAS
 
 from trio_feed.errors import StartError, StoreError
 from trio_feed.model import Hole, Interval, Kline, Series
@@ -17,7 +18,13 @@ from trio_feed.store.sqlite import file, open_sqlite, reader
 from trio_feed.store.sqlite.file import advice, set_up
 from trio_feed.store.sqlite.reader import SqliteReader
 from trio_feed.store.sqlite.rows import NAMES, from_row, to_row
-from trio_feed.store.sqlite.schema import VERSION, create_or_migrate, transaction, version_of
+from trio_feed.store.sqlite.schema import (
+    VERSION,
+    create_or_migrate,
+    is_clustered,
+    transaction,
+    version_of,
+)
 from trio_feed.store.sqlite.writer import SqliteWriter
 
 HOUR = Series("okx", "ETHUSDT", Interval.H1)
@@ -195,6 +202,13 @@ def test_a_row_and_back() -> None:
 def test_history_by_range(table: Table, where: dict[str, int], found: list[int]) -> None:
     table.write(put(0, 1), put(1, 2), put(2, 3), put(5, 4), put(1, 1, series=OTHER))
     assert table.opens(**where) == found
+
+
+def test_a_candle_twice_in_one_batch_has_the_later_values(table: Table) -> None:
+    """A batch is sorted on its way into the file."""
+    table.write(put(1, 1, "101"), put(2, 2), put(1, 1, "102"), put(0, 3))
+    assert table.opens() == [0, 1, 2]
+    assert str(table.reader.history(SERIES, 3, None, None)[1].close) == "102"
 
 
 def test_ends_by_venue_and_symbol(table: Table) -> None:
@@ -615,19 +629,22 @@ def test_the_size_of_the_log(tmp_path: Path) -> None:
     assert file.wal_bytes(tmp_path / "a.db") == 77
 
 
-@pytest.mark.parametrize(("free", "fits"), [(2.19, False), (2.21, True)])
-def test_a_file_of_old_is_made_able_to_shrink_where_there_is_place(
+@pytest.mark.parametrize(("free", "fits"), [(3.19, False), (3.21, True)])
+def test_a_file_of_old_is_written_anew_where_there_is_place(
     tmp_path: Path, free: float, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(SCHEMAS["2 with ids"])
+        create_or_migrate(db)
         db.execute("CREATE TABLE t (x)")
         db.execute("INSERT INTO t VALUES (zeroblob(3000000))")
         size = path.stat().st_size
         usage = type("Usage", (), {"free": int(size * free)})
         monkeypatch.setattr(file.shutil, "disk_usage", lambda _folder: usage)
-        why = file.make_shrinkable(db, path)
+        why = file.write_anew(db, path)
         assert pragma(db, "auto_vacuum") == (2 if fits else 0)
+        assert is_clustered(db) == fits
         problem = f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
         assert why == ("" if fits else problem)
-        assert file.make_shrinkable(db, path) == why
+        assert file.write_anew(db, path) == why
