@@ -204,13 +204,6 @@ def test_history_by_range(table: Table, where: dict[str, int], found: list[int])
     assert table.opens(**where) == found
 
 
-def test_a_candle_twice_in_one_batch_has_the_later_values(table: Table) -> None:
-    """A batch is sorted on its way into the file."""
-    table.write(put(1, 1, "101"), put(2, 2), put(1, 1, "102"), put(0, 3))
-    assert table.opens() == [0, 1, 2]
-    assert str(table.reader.history(SERIES, 3, None, None)[1].close) == "102"
-
-
 def test_ends_by_venue_and_symbol(table: Table) -> None:
     table.write(put(0, 1), put(0, 1, series=HOUR), put(3, 1, series=OTHER))
     table.write(HoleEntry(Series("okx", "BTCUSDT", Interval.M1), Hole(at(0), at(1))))

@@ -22,7 +22,6 @@ from trio_feed.model import Interval, Series
 from trio_feed.settings import StoreSettings
 from trio_feed.store import BufferedStore, open_store
 from trio_feed.store.sqlite import open_sqlite
-from trio_feed.store.sqlite.schema import is_clustered
 
 HOURS = Series("binance_usdm", "ETHUSDT", Interval.H1)
 
@@ -231,7 +230,7 @@ async def test_candles_come_into_the_order_of_their_series(tmp_path: Path, schem
         events = [line["event"] for line in lines]
         assert events.count("store.rewriting") == rewrites
         with closing(sqlite3.connect(path)) as connection:
-            assert is_clustered(connection)
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
-            assert not [name for (name,) in tables if "coming" in name]
+            found = connection.execute("SELECT sql FROM sqlite_master WHERE name LIKE 'klines%'")
+            ((text,),) = found.fetchall()
+            assert text.endswith("WITHOUT ROWID")

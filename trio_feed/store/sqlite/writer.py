@@ -200,7 +200,7 @@ class _Transfer:
 
     def _put_candles(self) -> None:
         if self._candles:
-            # Into a tree in this order; two of the same candle stay in the order of their coming.
+            # The tree has this order; one that comes by minutes would be all over it.
             self._candles.sort(key=_KEY)
             self._db.executemany(_PUT_CANDLE, self._candles)
             self._candles = []
