@@ -622,6 +622,21 @@ def test_the_size_of_the_log(tmp_path: Path) -> None:
     assert file.wal_bytes(tmp_path / "a.db") == 77
 
 
+def test_a_start_does_not_wait_for_the_candles_of_a_very_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.executescript(SCHEMAS["2 with ids"])
+        create_or_migrate(db)
+        size = path.stat().st_size
+        for limit, clustered in ((size - 1, False), (size, True)):
+            monkeypatch.setattr(file, "_CLUSTERED_BYTES", limit)
+            assert file.write_anew(db, path) == ""
+            assert is_clustered(db) == clustered
+
+
 @pytest.mark.parametrize(("free", "fits"), [(3.19, False), (3.21, True)])
 def test_a_file_of_old_is_written_anew_where_there_is_place(
     tmp_path: Path, free: float, fits: bool, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,9 @@ _WAL_LIMIT_BYTES = 16 * 2**20
 _REWRITE_SHARE = 3.2
 """What is needed beside the file, at most: it grows by a second table of candles, and then a VACUUM
 writes the half that is left twice, as a copy and into the log."""
+_CLUSTERED_BYTES = 8 * 2**30
+"""Candles of a larger file stay in the order of their coming: to move them takes minutes, and what
+waits for the start may end it for that, each time anew."""
 
 _ADVICE = {
     "SQLITE_FULL": "make room on the disk",
@@ -65,13 +68,13 @@ def set_up(connection: sqlite3.Connection) -> None:
 
 def write_anew(connection: sqlite3.Connection, path: Path) -> str:
     """Write a file of an earlier version anew where it lacks the order of its candles, or cannot
-    shrink.  Returns why it could not be; empty: it is as a new one.  Killed in the middle, the
+    shrink.  Returns why it could not be; empty: nothing is left to do.  Killed in the middle, the
     file is as it was."""
+    size = path.stat().st_size
     (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
-    clustered = is_clustered(connection)
+    clustered = is_clustered(connection) or size > _CLUSTERED_BYTES
     if mode and clustered:
         return ""
-    size = path.stat().st_size
     if shutil.disk_usage(path.parent).free < size * _REWRITE_SHARE:
         return f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
     log.info("store.rewriting", path=str(path), mib=size >> 20)
