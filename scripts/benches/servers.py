@@ -26,6 +26,9 @@ from typing import Any
 from .processes import open_files, rss_kb
 
 STREAMS = 500
+RING = 16
+"""Messages that ours keeps of each stream for those who resume: so few are there soon, and what
+grows then is a leak."""
 CONFIRMED = '{"type":"subscription_confirmed","data":{"symbol":"%s","success":true}}'
 _BATCH = 64
 _WELCOME = '{"type":"connection_success"}'

@@ -201,7 +201,7 @@ async def test_the_file_shrinks(tmp_path: Path, old: bool) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         before = path.stat().st_size
-        assert before > 3_000_000
+        assert before > 2_500_000
         await store.retain()
         sizes = store.statistics().sizes
         assert path.stat().st_size == sizes.file_bytes < before / 4
