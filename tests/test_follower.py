@@ -1,11 +1,11 @@
-"""The follower: each closed candle once, in order, whatever the log has lost or has again."""
+"""The guard of a series: each closed candle once, in order, whatever the log lost or has again."""
 
 import random
 from collections.abc import Sequence
 
 import pytest
 
-from trio_feed.bus.follower import Follower, Missing
+from trio_feed.bus.follower import Guard, Missing
 from trio_feed.bus.wire import Candle, Flags
 
 M = 60_000
@@ -17,10 +17,8 @@ def item(k: int, offset: int, *, epoch: int = 1, closed: bool = True, more: int 
     return Candle(A, epoch, offset, k * M, (k - 1) * M, flags, 1, 0.0, 0.0, b"")
 
 
-def follower(closed: int | None = 0, offset: int = 1) -> Follower:
-    made = Follower()
-    made.open(A, None if closed is None else closed * M, (1, offset))
-    return made
+def follower(closed: int | None = 0, offset: int = 1) -> Guard:
+    return Guard(None if closed is None else closed * M, (1, offset))
 
 
 def minutes(items: Sequence[Candle]) -> list[int]:
@@ -42,14 +40,14 @@ def test_what_is_missing_is_named_and_comes_first() -> None:
     node = follower()
     assert not node.take(item(4, 8, closed=False), 10.0)
     assert not node.take(item(4, 9), 10.0)
-    assert list(node.missing) == [Missing(A, 0, 3 * M)]
-    assert minutes(node.repair(A, [item(1, 3)], 10.5)) == [1]  # the store is behind
-    assert list(node.missing) == [Missing(A, 1 * M, 3 * M)]
+    assert node.missing == Missing(0, 3 * M)
+    assert minutes(node.repair([item(1, 3)], 10.5)) == [1]  # the store is behind
+    assert node.missing == Missing(1 * M, 3 * M)
     rows = [item(0, 1), item(1, 3), item(2, 5), item(3, 7), item(4, 9)]
-    out = node.repair(A, rows, 11.0)
+    out = node.repair(rows, 11.0)
     assert [(row.open_ms // M, row.offset) for row in out] == [(2, 5), (3, 7), (4, 8), (4, 9)]
     assert not node.missing
-    assert not node.repair(A, rows, 11.0)
+    assert not node.repair(rows, 11.0)
     assert minutes(node.take(item(5, 10), 11.0)) == [5]
 
 
@@ -75,16 +73,34 @@ def test_what_is_ephemeral_passes_at_any_time() -> None:
 
 
 @pytest.mark.parametrize("too_much", [True, False])
-def test_a_series_that_waits_too_long_is_given_up(too_much: bool) -> None:
+def test_a_series_that_waits_too_long_is_overdue(too_much: bool) -> None:
     node = follower()
     for n in range(1_100 if too_much else 2):
         node.take(item(4, 9 + n, closed=False), 5.0)
-    assert list(node.overdue(5.0 if too_much else 14.9)) == ([A] if too_much else [])
-    if not too_much:
-        assert list(node.overdue(15.0)) == [A]
+    assert node.overdue(5.0 if too_much else 15.0)
+    assert too_much or not node.overdue(14.9)
+    out = node.settle([], 15.0)
+    assert (len(out), node.missing) == (1_000 if too_much else 2, None)
+    assert not node.overdue(99.0)
+
+
+def test_silent_candles_of_a_sparse_series_are_not_waited_for() -> None:
+    node = follower()
+    assert not node.take(item(9, 8), 0)
+    assert minutes(node.settle([item(4, 3)], 0)) == [4, 9]
     assert not node.missing
-    with pytest.raises(KeyError):
-        node.take(item(5, 99), 15.0)
+
+
+def test_a_checkpoint_says_what_should_be_there() -> None:
+    node = follower()
+    node.want(0, 0.0)
+    assert not node.missing
+    node.want(2 * M, 0.0)
+    node.want(3 * M, 9.0)
+    node.want(1 * M, 9.0)
+    assert node.missing == Missing(0, 3 * M)
+    assert node.overdue(10.0)
+    assert minutes(node.repair([item(k, k + 1) for k in (1, 2, 3)], 9.0)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -106,10 +122,9 @@ def test_any_log_that_forgets_and_repeats_gives_each_candle_once(seed: int) -> N
         at += chance.choice([1, 1, 1, 1, 2, 5, -3]) if at > 3 else 1
         if chance.random() < 0.3 and node.missing:
             behind = chance.randrange(3)
-            for missing in node.missing:
-                upto = missing.until_ms // M - behind
-                hand_out(node.repair(A, [table[k] for k in sorted(table) if k <= upto], 0))
+            upto = node.missing.until_ms // M - behind
+            hand_out(node.repair([table[k] for k in sorted(table) if k <= upto], 0))
     while node.missing:
-        hand_out(node.repair(A, list(table.values()), 0))
+        hand_out(node.repair(list(table.values()), 0))
     assert got == list(range(got[-1] + 1))
     assert got[-1] > 15

@@ -78,7 +78,7 @@ def stands(stream: Stream) -> dict[str, Any]:
         "latest": facts_of(stream.latest),
         "provisional": facts_of(stream.provisional),
         "status": (stream.status, stream.upstream),
-        "ring": [facts_of(each) for each in stream.after(0)],
+        "ring": [facts_of(each) for each in stream.after(0, 0)],
         "reach": [stream.continues(7, offset) for offset in range(stream.offset + 2)],
     }
 

@@ -35,6 +35,9 @@ Redirect = Callable[[ExchangeSettings], ExchangeSettings]
 Demanded = Callable[[str, ExchangeSettings], Collection[str]]
 """The symbols that clients want of a venue beside those that its settings name."""
 
+Owned = Callable[[str, str], bool]
+"""Whether a symbol of a venue is fed by this node; others feed the others."""
+
 _NONE: frozenset[str] = frozenset()
 _STARTING = "it was just asked for; its streams are being opened"
 _RESTART_MIN_S, _RESTART_MAX_S = 1.0, 60.0
@@ -56,8 +59,8 @@ class Feeds:
     """The feeds of the service.  :meth:`open` once, then :meth:`run`; :meth:`apply` at any time.
 
     ``redirect`` gives the settings of the venue that is simulated the simulator's addresses; None:
-    none is.  ``demanded`` is asked whenever the symbols of a venue are taken from its settings;
-    :meth:`refresh` takes them once more.
+    none is.  ``demanded`` and ``owned`` are asked whenever the symbols of a venue are taken from
+    its settings; :meth:`refresh` takes them once more.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Feeds:
         self._turn = trio.Lock()
         self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
         self.demanded: Demanded = lambda _name, _exchange: ()
+        self.owned: Owned = lambda _name, _symbol: True
 
     def __repr__(self) -> str:
         return f"<Feeds {' '.join(self._feeds)}>"
@@ -207,14 +211,23 @@ class Feeds:
             log.info("settings.applied", venues=list(self._feeds), need_restart=restart)
 
     async def refresh(self, name: str) -> Collection[str]:
-        """Feed what is ``demanded`` of a venue now; returns all symbols that are fed of it.  Raises
-        StoreError; then nothing has changed."""
+        """Feed what is ``demanded`` and ``owned`` of a venue now; returns all symbols that are fed
+        of it.  Raises StoreError; then nothing has changed."""
         async with self._turn:
             own = self._feeds.get(name)
             if own is None:
                 return ()
-            await self._change(own, own.settings)
-            return own.feed.settings.symbols
+            if EVERY in own.settings.symbols:
+                await self._restart(own)  # symbols that come by themselves are not changed singly
+            else:
+                await self._change(own, own.settings)
+            return self._feeds[name].feed.settings.symbols
+
+    async def _restart(self, own: RunningFeed) -> None:
+        if self._wanted(own.name, own.settings).symbols != own.feed.settings.symbols:
+            ended = await self._end(own.name)
+            self._close(ended.stream_keys())
+            await self._start(own.name, own.settings)
 
     def _resize(self, own: RunningFeed, exchange: ExchangeSettings) -> None:
         """Requests that wait already are sent by the new budget too."""
@@ -284,9 +297,12 @@ class Feeds:
 
     def _wanted(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
         """The settings with the symbols that are to be fed now."""
+        if not exchange.on_demand:
+            owned = (symbol for symbol in exchange.symbols if self.owned(name, symbol))
+            return evolve(exchange, symbols=tuple(owned))
         named = exchange.named
         more = [symbol for symbol in self.demanded(name, exchange) if symbol not in named]
-        return evolve(exchange, symbols=(*named, *more)) if exchange.on_demand else exchange
+        return evolve(exchange, symbols=(*named, *more))
 
     def _is_simulated(self, name: str) -> bool:
         return self._redirect is not None and name == self._settings.simulator.venue

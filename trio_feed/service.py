@@ -17,8 +17,11 @@ import trio
 from attrs import define, field, frozen
 
 from . import logs
+from .bus.base import Reader
+from .bus.engine.opening import make_engine
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
+from .cluster import MakeEngine, open_node, open_stores
 from .demands import Demands
 from .environment import Environment
 from .errors import SettingsError
@@ -33,7 +36,7 @@ from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .serving import start_admin, start_dialects, start_server, start_simulator, sweep, urls
 from .settings import Settings
-from .store import KlineStore, open_journal, open_store
+from .store import CandleReader, KlineStore, MemoryDatabase, open_journal
 from .summary import run_summary
 from .supervise import described, root_cause
 from .telemetry import Exporters, open_telemetry
@@ -135,6 +138,8 @@ async def run(
     start_exchange: StartExchange = start_simulator,
     exporters: Exporters | None = None,
     fleet: OpenFleet = open_processes,
+    engine: MakeEngine = make_engine,
+    database: MemoryDatabase | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
@@ -142,8 +147,9 @@ async def run(
     ``environ`` is where proxy variables are read, if at all.
     ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
     ``start_exchange`` starts the simulated exchange, where the settings want one; ``exporters``
-    take spans and metrics in the place of those of the settings; ``fleet`` starts the workers,
-    where the settings want any."""
+    take spans and metrics in the place of those of the settings; ``fleet`` starts the workers and
+    ``engine`` opens the engine, where the settings want any; ``database`` takes the place of the
+    one that nodes share."""
     settings = complete(settings)
     check(settings)
     metrics = Metrics()
@@ -161,9 +167,8 @@ async def run(
             samples=metrics.samples,
             exporters=exporters,
         ) as metrics.spans,
-        open_store(
-            settings.store, simulated=simulated, now_ms=environment.now_ms(), metrics=metrics
-        ) as store,
+        open_node(settings, environment, engine) as node,
+        open_stores(settings, node, environment, metrics, database) as store,
         open_journal(
             settings.settlement,
             journal_path(settings),
@@ -176,8 +181,13 @@ async def run(
         trio.open_nursery() as edge,
     ):
         edge.start_soon(store.run, name="store writer")
-        bus = make_bus(settings, store.epoch, environment)
-        hub = make_hub(bus, settings, environment, metrics)
+        if node is None:
+            bus = make_bus(settings, store.epoch, environment)
+            reader: Reader = bus
+        else:
+            bus = node.make_bus(store)
+            reader = node.reader(bus, store)
+        hub = make_hub(reader, settings, environment, metrics)
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
             manager = environment.manager
@@ -188,13 +198,19 @@ async def run(
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_exchange(feeds, settings, environment) if simulated else None
-            venues = Feeds(settings, context, redirect)
+            fed = settings if node is None else node.fed_settings()
+            venues = Feeds(fed, context, redirect)
             demands = make_demands(venues, settings, metrics)
+            if node is not None:
+                node.own_feeds(venues)
             await venues.open()
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
             view = view_of(settings, store, venues, monitor, demands)
-            app = make_app(settings, environment, store, journal, hub, view, metrics)
+            stored: CandleReader = store
+            if node is not None:
+                view, stored = node.view(view, hub), node.reading_store(store)
+            app = make_app(settings, environment, stored, journal, hub, view, metrics)
             demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
@@ -230,6 +246,8 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
+            if node is not None:
+                edge.start_soon(node.run, view, lambda: len(app.sessions), name="node")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(_reload_on_signal, venues, app, front, certificate, reload, manager)
@@ -240,6 +258,8 @@ async def run(
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
             task_status.started(Ready(address, admin, store, app, bus, venues, demands, dialects))
+        if node is not None:
+            await node.drain()
         await ending.say_goodbye()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()

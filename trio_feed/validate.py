@@ -5,8 +5,10 @@ import socket
 from collections.abc import Iterable
 from importlib.util import find_spec
 
+import attrs
 from attrs import evolve
 
+from .bus.engine import NO_LIBRARY as NO_ENGINE_LIBRARY
 from .core.channels import kinds_of
 from .errors import SettingsError
 from .ingest.driver import EVERY
@@ -60,6 +62,33 @@ def check(settings: Settings) -> None:
     if settings.server.workers > 1 and not hasattr(socket, "AF_UNIX"):
         problem = "more than one needs Unix sockets, which this system has not"
         raise SettingsError("server.workers", problem)
+    if settings.engine.kind == "memory":
+        if len(settings.node.roles) < 2:
+            raise SettingsError("node.roles", "only some, and there is no [engine] for the others")
+    else:
+        _check_cluster(settings)
+
+
+def _check_cluster(settings: Settings) -> None:
+    """What several machines want, and what they cannot do yet."""
+    if not settings.node.name:
+        raise SettingsError("node.name", "missing: with an engine each node has one of its own")
+    if not settings.store.url:
+        raise SettingsError("store.url", "missing: with an engine all nodes share a PostgreSQL")
+    if settings.settlement.path:
+        raise SettingsError("settlement.path", "is of one machine; remove it: store.url is used")
+    if find_spec("coredis") is None:
+        raise SettingsError("engine.kind", NO_ENGINE_LIBRARY)
+    if settings.server.workers > 1:
+        raise SettingsError("server.workers", "not together with an engine; start more push nodes")
+    for name, exchange in settings.exchanges.items():
+        if exchange.enabled and exchange.on_demand:
+            raise SettingsError(
+                f"exchanges.{name}.symbols", "on demand is not for an engine; name the symbols"
+            )
+    for name, dialect in attrs.asdict(settings.dialects, recurse=False).items():
+        if dialect.passthrough:
+            raise SettingsError(f"dialects.{name}.passthrough", "not together with an engine")
 
 
 def of_venue(error: SettingsError) -> SettingsError:

@@ -1,6 +1,6 @@
 """What the nursery tree of :mod:`.service` is made of: each part from its settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,23 @@ class UpstreamView:
     listing: Callable[[str], Listing]
     demand: Demand | None = None
     outside: Callable[[str], Outside] | None = None
+
+
+@frozen
+class OpenSymbols(Collection[str]):
+    """The symbols of a venue of which the hub has streams."""
+
+    hub: Hub
+    venue: str
+
+    def __contains__(self, symbol: object) -> bool:
+        return isinstance(symbol, str) and self.hub.has(self.venue, symbol)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.hub.symbols_of(self.venue))
+
+    def __len__(self) -> int:
+        return len(self.hub.symbols_of(self.venue))
 
 
 def make_bus(settings: Settings, epoch: int, environment: Environment) -> LocalBus:

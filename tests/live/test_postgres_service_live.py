@@ -69,7 +69,7 @@ async def test_a_service_is_killed_and_goes_on(server: PostgresServer, tmp_path:
         assert SECRET not in text
         assert shown in " ".join(text.split()).replace("- ", "-")
         if "--connect" in words:
-            assert "store: schema 1" in " ".join(text.split())
+            assert "store: schema 2" in " ".join(text.split())
             assert "there is no such database" in " ".join(text.split())
             assert done.returncode == 2
 

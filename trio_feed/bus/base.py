@@ -167,8 +167,8 @@ class Stream(Protocol):
     def continues(self, epoch: int, offset: int) -> bool:
         """Whether every message after that number is kept, or there was none."""
 
-    def after(self, offset: int) -> list[Published]:
-        """The kept messages after that number of the present epoch, oldest first."""
+    def after(self, epoch: int, offset: int) -> list[Published]:
+        """The kept messages after that number, oldest first."""
 
 
 class Listener(Protocol):

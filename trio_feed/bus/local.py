@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from attrs import define
+from attrs import define, evolve
 
 from ..core.effects import CandleNews, ChannelNews, News, TradeNews
 from ..model import (
@@ -60,8 +60,17 @@ class LocalStream:
             bool(self.ring) and self.ring is not None and self.ring[0].message.offset <= offset + 1
         )
 
-    def after(self, offset: int) -> list[Published]:
-        return [kept for kept in self.ring or () if kept.message.offset > offset]
+    def after(self, epoch: int, offset: int) -> list[Published]:
+        if epoch > self.epoch:
+            return []
+        least = offset if epoch == self.epoch else 0
+        return [kept for kept in self.ring or () if kept.message.offset > least]
+
+    def begin(self, epoch: int) -> None:
+        """Its numbers are of that epoch from now on."""
+        self.epoch, self.offset = epoch, 0
+        if self.ring is not None:
+            self.ring.clear()
 
     def note(self, published: Published) -> None:
         """A numbered message."""
@@ -110,30 +119,31 @@ class LocalStream:
 class LocalBus:
     """Publisher and reader in one, see :mod:`.base`.
 
-    ``epoch`` is the store's: larger at each start.  Inside of it a stream key's offsets go on even
-    when it is closed and opened again.  ``history_rows`` closed candles are kept per series, and
-    the last ``resume_messages`` messages of each stream key that somebody subscribed to.
+    ``epoch`` is the store's: larger at each start; or what says it of a stream key that is opened.
+    Inside of it a stream key's offsets go on even when it is closed and opened again.
+    ``history_rows`` closed candles are kept per series, and the last ``resume_messages`` messages
+    of each stream key that somebody subscribed to.
     """
 
     def __init__(
         self,
         *,
-        epoch: int,
+        epoch: int | Callable[[StreamKey], int],
         history_rows: int,
         resume_messages: int,
         now_ms: Callable[[], float],
     ) -> None:
-        self.epoch = epoch
+        self._epoch = epoch
         self._history_rows, self._resume_messages = history_rows, resume_messages
         self._now_ms = now_ms
         self._streams: dict[StreamKey, LocalStream] = {}
-        self._offsets: dict[StreamKey, int] = {}
+        self._offsets: dict[StreamKey, tuple[int, int]] = {}
         """Where the numbers of closed stream keys ended."""
         self._aliases: dict[str, str] = {}
         self._listeners: list[Listener] = []
 
     def __repr__(self) -> str:
-        return f"<LocalBus epoch {self.epoch}, {len(self._streams)} stream keys>"
+        return f"<LocalBus {len(self._streams)} stream keys>"
 
     # Reader
 
@@ -143,6 +153,21 @@ class LocalBus:
             listener.opened(stream)
         for native, symbol in self._aliases.items():
             listener.aliased(native, symbol)
+
+    def begin(self, stream_keys: Iterable[StreamKey], epoch: int) -> None:
+        """These are numbered anew, in that epoch."""
+        for stream_key in stream_keys:
+            if (stream := self._streams.get(stream_key)) is not None:
+                stream.begin(epoch)
+
+    def say_again(self, message: Numbered) -> Numbered:
+        """Hand out, under the next number, what was numbered in another epoch and kept since."""
+        key = message.series if isinstance(message, KlineMessage) else message.key
+        stream = self._streams[key]
+        stream.offset += 1
+        again = evolve(message, epoch=stream.epoch, offset=stream.offset)
+        self._hand_out(stream, Published(again, self._now_ms()))
+        return again
 
     # Publisher
 
@@ -156,10 +181,12 @@ class LocalBus:
     ) -> None:
         if stream_key in self._streams:
             return
+        epoch = self._epoch(stream_key) if callable(self._epoch) else self._epoch
+        before = self._offsets.pop(stream_key, (0, 0))
         stream = self._streams[stream_key] = LocalStream(
             stream_key,
-            self.epoch,
-            self._offsets.pop(stream_key, 0),
+            epoch,
+            before[1] if before[0] == epoch else 0,
             deque(((kline, 1) for kline in history), self._history_rows),
             first_ms,
             self._resume_messages,
@@ -172,7 +199,7 @@ class LocalBus:
         stream = self._streams.pop(stream_key, None)
         if stream is None:
             return
-        self._offsets[stream_key] = stream.offset
+        self._offsets[stream_key] = stream.epoch, stream.offset
         for listener in self._listeners:
             listener.closed(stream)
 

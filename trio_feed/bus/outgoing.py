@@ -1,6 +1,6 @@
 """What the local bus says, as items of the wire for nodes in other processes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from ..model import Channel, StatusMessage
@@ -11,10 +11,11 @@ from .local import LocalStream
 
 class Outgoing:
     """A listener of the :class:`.local.LocalBus`.  ``put`` gets each item in the synchronous moment
-    of its event, in order."""
+    of its event, in order.  ``past`` False: nodes know where to find what was published before;
+    of it they get the last closed candle only, and no ring."""
 
-    def __init__(self, put: Callable[[wire.Item], None]) -> None:
-        self._put = put
+    def __init__(self, put: Callable[[wire.Item], None], *, past: bool = True) -> None:
+        self._put, self._past = put, past
         self._next = count(1)
         self._numbers: dict[Stream, int] = {}
         self._streams: dict[int, LocalStream] = {}
@@ -24,6 +25,11 @@ class Outgoing:
     def streams(self) -> list[int]:
         """The numbers of those that are open."""
         return list(self._streams)
+
+    @property
+    def numbered(self) -> Mapping[int, LocalStream]:
+        """Those that are open, by number."""
+        return self._streams
 
     def aliases(self) -> Iterator[wire.Aliased]:
         """All of them, for a node that knows nothing yet."""
@@ -35,7 +41,8 @@ class Outgoing:
         if stream is None:
             return None
         ring = None
-        if stream.ring is not None:
+        recent = list(stream.recent) if self._past else [*stream.recent][-1:]
+        if self._past and stream.ring is not None:
             ring = [self._sent(number, stream, published) for published in stream.ring]
         return wire.opened(
             number,
@@ -47,7 +54,7 @@ class Outgoing:
             revisions=stream.revisions,
             connected=stream.connected,
             waiting=stream.waiting,
-            recent=stream.recent,
+            recent=recent,
             latest=self._perhaps(number, stream, stream.latest),
             provisional=self._perhaps(number, stream, stream.provisional),
             status=None if stream.status is None else wire.status_item(number, stream.status),
@@ -77,8 +84,8 @@ class Outgoing:
 
     def closed(self, stream: Stream) -> None:
         number = self._numbers.pop(stream)
-        del self._streams[number]
         self._put(wire.Closed(number))
+        del self._streams[number]
 
     def aliased(self, native: str, symbol: str) -> None:
         self._aliases[native] = symbol

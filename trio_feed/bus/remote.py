@@ -4,160 +4,38 @@ Epoch and offset are the publisher's, so that a client may resume at any node.  
 subscribed to is only numbered here: its values stay bytes until somebody wants them.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
-from attrs import define, field
-
-from ..model import Kline, StatusMessage, StreamKey, StreamState
+from ..model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    KlineMessage,
+    StatusMessage,
+    StreamKey,
+    StreamState,
+    Trade,
+)
 from . import wire
-from .base import Listener, Published, Upstream, upstream_of
-from .follower import Follower
-from .wire import Flags
+from .base import Listener
+from .remote_stream import RemoteStream
 
-_NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
+_EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
+"""Each message is an event; of the other lines the last one says how things stand."""
+_BEGINS = "another node has taken it over and connects"
+_LOST = "another node feeds it now; what came between is not known"
 
 
 class OutOfStep(Exception):
     """Something is missing in what came: this node cannot go on."""
 
 
-@define(eq=False)
-class RemoteStream:
-    """See :class:`.base.Stream`.  ``tell_kept``: say that somebody subscribed here."""
-
-    number: int
-    stream_key: StreamKey
-    epoch: int
-    offset: int
-    first_ms: int | None
-    sparse: bool
-    revisions: int
-    connected: bool
-    waiting: str
-    history_rows: int
-    resume_messages: int
-    tell_kept: Callable[[int], None]
-    latest: Published | None = None
-    provisional: Published | None = None
-    status: StatusMessage | None = None
-    _ring: deque[tuple[int, Published]] | None = None
-    _recent: deque[tuple[Kline, int]] = field(init=False)
-    _unread: deque[tuple[bytes, int]] = field(init=False)
-    _ahead_ms: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self._recent = deque(maxlen=self.history_rows)
-        self._unread = deque(maxlen=self.history_rows)
-
-    @property
-    def recent(self) -> Sequence[tuple[Kline, int]]:
-        while self._unread:
-            body, count = self._unread.popleft()
-            self._recent.append((wire.candle_of(body), count))
-        return self._recent
-
-    @property
-    def upstream(self) -> Upstream:
-        return upstream_of(self.status, self.waiting, connected=self.connected)
-
-    def keep(self) -> None:
-        if self._ring is None:
-            self.start_ring()
-            self.tell_kept(self.number)
-
-    def start_ring(self) -> None:
-        """Keep the messages from now on."""
-        if self._ring is None:
-            self._ring = deque(maxlen=self.resume_messages)
-
-    def continues(self, epoch: int, offset: int) -> bool:
-        if epoch != self.epoch or offset > self.offset:
-            return False
-        if offset == self.offset:
-            return True
-        return bool(self._ring) and self._ring is not None and self._ring[0][0] <= offset + 1
-
-    def after(self, offset: int) -> list[Published]:
-        return [published for at, published in self._ring or () if at > offset]
-
-    def restore(self, item: wire.Opened) -> None:
-        """As it stood at the publisher."""
-        self._unread.extend(item.recent)
-        if item.latest is not None:
-            self.latest = self.published(item.latest)
-        if item.provisional is not None:
-            self._note_provisional(item.provisional, self.published(item.provisional))
-        if item.status is not None:
-            self.status = wire.status_of(self.stream_key, item.status)
-        if item.ring is not None:
-            self.start_ring()
-            for each in item.ring:
-                self._ring.append((each.offset, self.published(each)))  # type: ignore[union-attr]
-
-    def published(self, item: wire.Sent) -> Published:
-        """Its values are read when somebody asks for them."""
-        return Published(
-            partial(wire.message_of, self.stream_key, item),
-            item.sent_ms,
-            ephemeral=bool(item.flags & Flags.EPHEMERAL),
-            provisional=bool(item.flags & Flags.PROVISIONAL),
-        )
-
-    def note(self, item: wire.Sent, published: Published) -> None:
-        if item.flags & Flags.EPHEMERAL:
-            if item.flags & Flags.REMEMBERED and isinstance(item, wire.Candle):
-                self._note_provisional(item, published)
-            return
-        self.epoch, self.offset = item.epoch, item.offset
-        if self._ring is not None:
-            self._ring.append((item.offset, published))
-        if isinstance(item, wire.Candle):
-            self._note_candle(item, published)
-        else:
-            self.latest, self.connected = published, True
-
-    def note_status(self, status: StatusMessage) -> None:
-        self.status = None if status.state in _NOTHING_TO_TELL else status
-        self.connected |= status.state is not StreamState.STALE
-        self.waiting = ""
-
-    def _note_provisional(self, item: wire.Sent, published: Published) -> None:
-        self.connected = True
-        self.provisional = published
-        self._ahead_ms = item.open_ms if isinstance(item, wire.Candle) else 0
-
-    def _note_candle(self, item: wire.Candle, published: Published) -> None:
-        if not item.flags & Flags.BACKFILL:
-            self.connected = True
-        if item.flags & Flags.REVISION:
-            self._revise(wire.candle_of(item.body), item.update_count)
-            return
-        if self.provisional is not None and self._ahead_ms <= item.open_ms:
-            self.provisional = None
-        if not item.flags & Flags.CLOSED:
-            self.latest = published
-            return
-        self._unread.append((item.body, item.update_count))
-        self.latest = None
-        if self.first_ms is None:
-            self.first_ms = item.open_ms
-
-    def _revise(self, kline: Kline, count: int) -> None:
-        self.revisions += 1
-        there = self.recent
-        assert isinstance(there, deque), "it is ours"
-        for at in range(len(there) - 1, -1, -1):
-            if there[at][0].open_ms <= kline.open_ms:
-                if there[at][0].open_ms == kline.open_ms:
-                    there[at] = (kline, count)
-                return
-
-
 class RemoteBus:
-    """The :class:`.base.Reader` of such a node.  ``tell_kept(stream)`` asks the publisher that all
-    nodes keep a stream's messages from now on."""
+    """The :class:`.base.Reader` of such a node.  ``tell_kept(stream)``, with the publisher's number
+    of it, asks that all nodes keep a stream's messages from now on.
+
+    ``repairs``: what is missing before a candle is asked of the store by the caller
+    (:attr:`waiting`, :meth:`repair`); else it ends the node."""
 
     def __init__(
         self,
@@ -166,16 +44,32 @@ class RemoteBus:
         resume_messages: int,
         tell_kept: Callable[[int], None],
         now: Callable[[], float],
+        repairs: bool = False,
     ) -> None:
         self._history_rows, self._resume_messages = history_rows, resume_messages
-        self._tell_kept, self._now = tell_kept, now
+        self._tell_kept, self._now, self._repairs = tell_kept, now, repairs
         self._streams: dict[int, RemoteStream] = {}
+        """By the publisher's numbers."""
+        self._numbers: dict[RemoteStream, int] = {}
         self._aliases: dict[str, str] = {}
         self._listeners: list[Listener] = []
-        self._follower = Follower()
+        self._waiting: dict[RemoteStream, None] = {}
+        self._last_ids: dict[RemoteStream, int] = {}
+        """Of trades: what was handed out before another node took over."""
+        self._silent: dict[RemoteStream, StatusMessage | None] = {}
+        """How they stood when the publisher fell silent."""
 
     def __repr__(self) -> str:
         return f"<RemoteBus {len(self._streams)} stream keys>"
+
+    @property
+    def streams(self) -> Sequence[RemoteStream]:
+        return list(self._streams.values())
+
+    @property
+    def waiting(self) -> Sequence[RemoteStream]:
+        """Series whose guard misses something."""
+        return list(self._waiting)
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -192,48 +86,98 @@ class RemoteBus:
                 case wire.Candle():
                     self._take_candle(item)
                 case wire.Line():
-                    self._hand_out(self._streams[item.stream], item)
+                    self._take_line(item)
                 case wire.Status():
                     self._take_status(item)
                 case wire.Opened():
                     self._open(item)
                 case wire.Closed(stream):
-                    self._close(stream)
-                case wire.Aliased(native, symbol):
-                    self._aliases[native] = symbol
-                    for listener in self._listeners:
-                        listener.aliased(native, symbol)
+                    self._close(self._streams[stream])
+                case wire.Aliased():
+                    self._alias(item)
                 case wire.Described():
                     self._describe(item)
                 case wire.Kept(stream):
                     self._streams[stream].start_ring()
+                case wire.Checkpoint():
+                    self._compare(item)
 
-    def _open(self, item: wire.Opened) -> None:
-        stream = self._streams[item.stream] = RemoteStream(
-            item.stream,
+    def repair(self, stream: RemoteStream, rows: Iterable[KlineMessage]) -> None:
+        """All that was published of what is missing of a series, ascending."""
+        number = self._numbers.get(stream)
+        if number is None:
+            return  # closed meanwhile
+        items = [wire.sent(number, row, self._now() * 1000) for row in rows]
+        candles = [item for item in items if isinstance(item, wire.Candle)]
+        for each in stream.guard.settle(candles, self._now()):
+            self._hand_out(stream, each)
+        self._note_waiting(stream)
+
+    def give_up(self, stream: RemoteStream) -> None:
+        """What is missing of a series cannot be had; it goes on, and those who listen are told."""
+        missing = stream.guard.missing
+        if missing is None or stream not in self._numbers:
+            return
+        self._tell(
+            stream,
+            StatusMessage(
+                stream.stream_key,
+                StreamState.UNREPAIRABLE,
+                "the store does not have what this node missed",
+                missing.after_ms + 1,
+                missing.until_ms,
+            ),
+        )
+        self.repair(stream, ())
+
+    def fall_silent(self, reason: str) -> None:
+        """Nothing comes of the publisher: say so of every stream.  Whatever comes next ends it."""
+        if self._silent:
+            return
+        before = {stream: stream.status for stream in self._streams.values()}
+        for stream in before:
+            self._tell(stream, StatusMessage(stream.stream_key, StreamState.STALE, reason))
+        self._silent = before
+
+    def is_heard(self) -> None:
+        """Something came of the publisher."""
+        silent, self._silent = self._silent, {}
+        for stream, status in silent.items():
+            if stream in self._numbers:
+                again = StatusMessage(stream.stream_key, StreamState.LIVE)
+                self._tell(stream, again if status is None else status)
+
+    # What comes
+
+    def _open(self, item: wire.Opened) -> RemoteStream:
+        stream = RemoteStream(
             item.stream_key,
             item.epoch,
             item.offset,
-            item.first_ms,
-            item.sparse,
-            item.revisions,
-            item.connected,
-            item.waiting,
             self._history_rows,
             self._resume_messages,
-            self._tell_kept,
+            lambda kept: self._tell_kept(self._numbers[kept]),
         )
         stream.restore(item)
-        closed_ms = wire.candle_of(item.recent[-1][0]).open_ms if item.recent else None
-        self._follower.open(item.stream, closed_ms, (item.epoch, item.offset))
+        self._streams[item.stream], self._numbers[stream] = stream, item.stream
+        key = stream.stream_key
+        if self._repairs and isinstance(key, ChannelKey) and key.channel in _EVENTS:
+            stream.start_ring()  # clients of other nodes may come and want to go on
         for listener in self._listeners:
             listener.opened(stream)
+        return stream
 
-    def _close(self, number: int) -> None:
-        stream = self._streams.pop(number)
-        self._follower.close(number)
+    def _close(self, stream: RemoteStream) -> None:
+        del self._streams[self._numbers.pop(stream)]
+        self._waiting.pop(stream, None)
+        self._last_ids.pop(stream, None)
         for listener in self._listeners:
             listener.closed(stream)
+
+    def _alias(self, item: wire.Aliased) -> None:
+        self._aliases[item.native] = item.symbol
+        for listener in self._listeners:
+            listener.aliased(item.native, item.symbol)
 
     def _describe(self, item: wire.Described) -> None:
         stream = self._streams[item.stream]
@@ -243,20 +187,117 @@ class RemoteBus:
 
     def _take_status(self, item: wire.Status) -> None:
         stream = self._streams[item.stream]
-        status = wire.status_of(stream.stream_key, item)
+        self._tell(stream, wire.status_of(stream.stream_key, item))
+
+    def _tell(self, stream: RemoteStream, status: StatusMessage) -> None:
+        self._silent.pop(stream, None)
         stream.note_status(status)
         for listener in self._listeners:
             listener.status_changed(stream, status)
 
     def _take_candle(self, item: wire.Candle) -> None:
         stream = self._streams[item.stream]
-        for each in self._follower.take(item, self._now()):
+        for each in stream.guard.take(item, self._now()):
             self._hand_out(stream, each)
-        if self._follower.missing:
-            raise OutOfStep(f"{stream.stream_key}: a candle before {item.open_ms} is missing")
+        self._note_waiting(stream)
+
+    def _note_waiting(self, stream: RemoteStream) -> None:
+        missing = stream.guard.missing
+        if missing is None:
+            if self._waiting:
+                self._waiting.pop(stream, None)
+        elif self._repairs:
+            self._waiting[stream] = None
+        else:
+            where = f"a candle up to {missing.until_ms}"
+            raise OutOfStep(f"{stream.stream_key}: {where} is missing")
+
+    def _take_line(self, item: wire.Line) -> None:
+        stream = self._streams[item.stream]
+        if self._last_ids and (last := self._last_ids.get(stream)) is not None:
+            message = wire.message_of(stream.stream_key, item)
+            assert isinstance(message, ChannelMessage), "the stream is a line"
+            if isinstance(message.data, Trade) and message.data.trade_id <= last:
+                return
+            del self._last_ids[stream]
+        self._hand_out(stream, item)
 
     def _hand_out(self, stream: RemoteStream, item: wire.Sent) -> None:
         published = stream.published(item)
         stream.note(item, published)
         for listener in self._listeners:
             listener.published(stream, published)
+
+    # Checkpoints
+
+    def _compare(self, item: wire.Checkpoint) -> None:
+        """How the publisher's streams stand, and how they stand here."""
+        known: dict[StreamKey, RemoteStream] = {
+            stream.stream_key: stream for stream in self._numbers
+        }
+        if item.opening:  # its numbers of streams are another node's
+            self._streams = {}
+            self._numbers = dict.fromkeys(self._numbers, -1)
+        for alias in item.aliases:
+            if self._aliases.get(alias.native) != alias.symbol:
+                self._alias(alias)
+        for opened in item.streams:
+            stream = known.pop(opened.stream_key, None)
+            if stream is None:
+                stream = self._open(opened)
+                continue
+            self._streams[opened.stream], self._numbers[stream] = stream, opened.stream
+            if item.opening:
+                self._follow(stream, opened, item)
+            self._stand(stream, opened)
+        for stream in known.values():
+            if item.opening:
+                self._numbers[stream] = _GONE
+                self._streams[_GONE] = stream
+            self._close(stream)
+
+    def _follow(self, stream: RemoteStream, opened: wire.Opened, item: wire.Checkpoint) -> None:
+        """Another epoch begins."""
+        whole = item.before.get(opened.stream) == stream.number
+        if not whole:
+            stream.forget_ring()
+        key = stream.stream_key
+        if not isinstance(key, ChannelKey):
+            return
+        latest = None if stream.latest is None else stream.latest.message
+        if isinstance(latest, ChannelMessage) and isinstance(latest.data, Trade):
+            self._last_ids[stream] = latest.data.trade_id
+        stream.epoch, stream.offset = opened.epoch, opened.offset
+        if key.channel in _EVENTS and (opened.stream in item.lost or not whole):
+            since = None if latest is None else int(latest.received_ms)
+            self._tell(stream, StatusMessage(key, StreamState.UNREPAIRABLE, _LOST, since, None))
+
+    def _stand(self, stream: RemoteStream, opened: wire.Opened) -> None:
+        """A node that is ahead of a log that forgot keeps its number until the log is there."""
+        if opened.is_series and opened.recent:
+            closed_ms = wire.candle_of(opened.recent[-1][0]).open_ms
+            if stream.guard.closed_ms is None:
+                stream.guard.closed_ms = closed_ms
+            stream.guard.want(closed_ms, self._now())
+            self._note_waiting(stream)
+            if stream.guard.closed_ms == closed_ms and stream.number < (
+                opened.epoch,
+                opened.offset,
+            ):
+                stream.epoch, stream.offset = opened.epoch, opened.offset
+                stream.guard.number = stream.number
+                stream.note_latest(opened)
+        if stream.describe_again(opened):
+            for listener in self._listeners:
+                listener.described(stream)
+        status = None if opened.status is None else wire.status_of(stream.stream_key, opened.status)
+        if status is None and not opened.connected and not opened.waiting:
+            status = StatusMessage(stream.stream_key, StreamState.STALE, _BEGINS)
+        if stream in self._silent:
+            self._silent[stream] = status
+        elif status != stream.status:
+            self._tell(stream, status or StatusMessage(stream.stream_key, StreamState.LIVE))
+
+
+_GONE = -1
+"""The number of a stream that the new owner does not have."""

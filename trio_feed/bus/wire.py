@@ -9,13 +9,9 @@ A reader takes messages of its own ``VERSION`` only.  It changes with the arrays
 fields of the models in a body, which are written in the order of the class.
 """
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from collections.abc import Sequence
 
-import attrs
 import msgspec
-from attrs import frozen
 
 from ..model import (
     Channel,
@@ -30,15 +26,14 @@ from ..model import (
     StreamKey,
     StreamState,
 )
+from .forms import KLINE, LINES, PLACES, BadItem, candle_bytes, candle_of
 
 VERSION = 1
-T = TypeVar("T")
-_BIG = b"\xc1"
-"""MessagePack never begins with it: what follows is JSON, for numbers beyond 64 bits."""
+_VERSIONED = bytes([VERSION])
 
 
-class BadItem(ValueError):
-    """Bytes that are not what this version writes."""
+class OtherVersion(BadItem):
+    """A node of another version of the program wrote it."""
 
 
 class Flags:
@@ -144,44 +139,25 @@ class Kept(msgspec.Struct, array_like=True, frozen=True, tag=8):
     stream: int
 
 
-Item = Candle | Line | Status | Opened | Closed | Aliased | Described | Kept
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """How all streams of a shard stand at this place of its log.
+
+    ``opening``: the first entry of an epoch; streams that are not here are not there any more, and
+    numbers of streams count from here on.  Then ``before`` has, by stream, the last number that its
+    new owner found in the log, and ``lost`` the streams of events of which some may have come
+    between and are nowhere.  ``unsaved``: closed candles that the store may not have yet."""
+
+    opening: bool
+    streams: list[Opened]
+    aliases: list[Aliased]
+    before: dict[int, tuple[int, int]]
+    lost: list[int]
+    unsaved: list[Candle]
 
 
-@frozen
-class _Form(Generic[T]):
-    """One class of values as an array of its fields, in their order."""
-
-    make: Callable[..., T]
-    fields: Callable[[Any], tuple[Any, ...]]
-    binary: "msgspec.msgpack.Decoder[Any]"
-    text: "msgspec.json.Decoder[Any]"
-
-    def write(self, value: T) -> bytes:
-        row = self.fields(value)
-        try:
-            return msgspec.msgpack.encode(row)
-        except OverflowError:
-            return _BIG + msgspec.json.encode(row)
-
-    def read(self, body: bytes) -> T:
-        try:
-            if body[:1] == _BIG:
-                return self.make(*self.text.decode(body[1:]))
-            return self.make(*self.binary.decode(body))
-        except msgspec.MsgspecError as error:
-            raise BadItem(f"{self.make}: {error}") from None
+Item = Candle | Line | Status | Opened | Closed | Aliased | Described | Kept | Checkpoint
 
 
-def _form(made: type[T]) -> _Form[T]:
-    names = [field.name for field in attrs.fields(made)]  # type: ignore[arg-type]
-    hints = get_type_hints(made)
-    row: Any = tuple[tuple(hints[name] for name in names)]  # type: ignore[misc]
-    return _Form(made, attrgetter(*names), msgspec.msgpack.Decoder(row), msgspec.json.Decoder(row))
-
-
-_KLINE = _form(Kline)
-_LINES = [_form(made) for made in get_args(get_type_hints(ChannelMessage)["data"])]
-_PLACES = {form.make: place for place, form in enumerate(_LINES)}
 _items = msgspec.msgpack.Decoder(list[Item])
 
 
@@ -190,21 +166,24 @@ def written(items: Sequence[Item]) -> bytes:
     return msgspec.msgpack.encode(items)
 
 
+def entry(items: Sequence[Item]) -> bytes:
+    """The same for readers that may be of another version."""
+    return _VERSIONED + msgspec.msgpack.encode(items)
+
+
+def read_entry(data: bytes) -> list[Item]:
+    """The items of :func:`entry`.  Raises OtherVersion, BadItem."""
+    if data[:1] != _VERSIONED:
+        raise OtherVersion(f"version {data[0] if data else 0} of the wire, this one is {VERSION}")
+    return read(data[1:])
+
+
 def read(data: bytes) -> list[Item]:
     """The items of :func:`written`; bodies stay as they are.  Raises BadItem."""
     try:
         return _items.decode(data)
     except msgspec.MsgspecError as error:
         raise BadItem(str(error)) from None
-
-
-def candle_bytes(kline: Kline) -> bytes:
-    return _KLINE.write(kline)
-
-
-def candle_of(body: bytes) -> Kline:
-    """Raises BadItem."""
-    return _KLINE.read(body)
 
 
 def sent(
@@ -219,7 +198,7 @@ def sent(
     """A message of the bus as an item."""
     flags = Flags.EPHEMERAL if ephemeral else 0
     if isinstance(message, ChannelMessage):
-        place = _PLACES[type(message.data)]
+        place = PLACES[type(message.data)]
         return Line(
             stream,
             message.epoch,
@@ -229,7 +208,7 @@ def sent(
             message.received_ms,
             sent_ms,
             place,
-            _LINES[place].write(message.data),
+            LINES[place].write(message.data),
         )
     kline = message.kline
     flags |= (
@@ -249,7 +228,7 @@ def sent(
         message.update_count,
         message.received_ms,
         sent_ms,
-        _KLINE.write(kline),
+        KLINE.write(kline),
     )
 
 
@@ -257,16 +236,16 @@ def message_of(stream_key: StreamKey, item: Sent) -> KlineMessage | ChannelMessa
     """The message of :func:`sent`.  Raises BadItem."""
     if isinstance(item, Line):
         assert isinstance(stream_key, ChannelKey), "the sender opened it so"
-        if not 0 <= item.form < len(_LINES):
+        if not 0 <= item.form < len(LINES):
             raise BadItem(f"form {item.form} is not known")
-        data = _LINES[item.form].read(item.body)
+        data = LINES[item.form].read(item.body)
         return ChannelMessage(
             stream_key, data, item.source, item.epoch, item.offset, item.received_ms
         )
     assert isinstance(stream_key, Series), "the sender opened it so"
     return KlineMessage(
         stream_key,
-        _KLINE.read(item.body),
+        KLINE.read(item.body),
         item.epoch,
         item.offset,
         item.update_count,
@@ -330,6 +309,7 @@ __all__ = [
     "Aliased",
     "BadItem",
     "Candle",
+    "Checkpoint",
     "Closed",
     "Described",
     "Flags",
@@ -337,13 +317,16 @@ __all__ = [
     "Kept",
     "Line",
     "Opened",
+    "OtherVersion",
     "Sent",
     "Status",
     "candle_bytes",
     "candle_of",
+    "entry",
     "message_of",
     "opened",
     "read",
+    "read_entry",
     "sent",
     "status_item",
     "status_of",

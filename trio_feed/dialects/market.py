@@ -129,7 +129,7 @@ class MarketData:
         to a bound (``kline.resume_messages``)."""
         stream = topic.stream
         stream.keep()
-        found = [published.message for published in stream.after(0)]
+        found = [published.message for published in stream.after(0, 0)]
         if not found and stream.latest is not None:
             found = [stream.latest.message]
         return [message for message in found if isinstance(message, ChannelMessage)]

@@ -150,6 +150,9 @@ class Metrics:
         self.store_pending = gauge("store_pending_rows", "Closed candles not yet on disk")
         self.store_errors = counter("store_errors", "Batches that the disk did not take")
         self.store_refused = counter("store_refused_rows", "Candles that no store can hold")
+        self.store_fenced = counter(
+            "store_fenced_rows", "Candles that were not written: another node has their shard"
+        )
         self.store_pruned = counter("store_pruned_rows", "Candles deleted as [store] keep says")
         self.store_rows = gauge("store_rows", "Closed candles in the store", "interval")
         self.store_bytes = gauge(

@@ -1,6 +1,7 @@
 """Settings: typed tables, and loading them from files, environment and command line."""
 
 from .databases import DatabaseUrl
+from .engine import EngineSettings, EngineUrl, NodeSettings
 from .exchanges import (
     ChainEndpointSettings,
     ChainSettings,
@@ -38,10 +39,13 @@ __all__ = [
     "ConnectionSettings",
     "DatabaseUrl",
     "EgressSettings",
+    "EngineSettings",
+    "EngineUrl",
     "ExchangeSettings",
     "JwtSettings",
     "KlineSettings",
     "LoggingSettings",
+    "NodeSettings",
     "OtelSettings",
     "ProxyEnvSettings",
     "ProxySettings",

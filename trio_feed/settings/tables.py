@@ -12,6 +12,7 @@ from attrs import field, frozen
 from ..model import Interval
 from .databases import DatabaseUrl
 from .dialects import DialectsSettings
+from .engine import EngineSettings, NodeSettings
 from .exchanges import ExchangeSettings, SimulatorSettings
 from .fields import RELOADED, Duration, FieldError
 from .fields import between as _between
@@ -237,6 +238,8 @@ class Settings:
     proxy: ProxyEnvSettings = ProxyEnvSettings()
     dialects: DialectsSettings = field(factory=DialectsSettings)
     service: ServiceSettings = ServiceSettings()
+    engine: EngineSettings = field(factory=EngineSettings)
+    node: NodeSettings = field(factory=NodeSettings)
 
     @property
     def journal_url(self) -> DatabaseUrl:

@@ -19,7 +19,6 @@ from ..model import Hole, Kline, KlineMessage, Series
 from .backend import Backend, StoreFault
 from .base import (
     CursorEntry,
-    End,
     Entry,
     HoleEntry,
     Keep,
@@ -102,6 +101,13 @@ class BufferedStore:
     def pending(self) -> int:
         return len(self._pending.entries) + len(self._writing.entries)
 
+    def oldest_pending(self) -> dict[Series, int]:
+        """Of each series with candles that are not on disk: open time of the oldest of them."""
+        found, pending = self._writing.oldest(), self._pending.oldest()
+        for series, open_ms in pending.items():
+            found[series] = min(open_ms, found.get(series, open_ms))
+        return found
+
     def statistics(self) -> StoreStatistics:
         problem, pending = self._write_complaint.problem, self.pending()
         counts = self._sizes, self._pruned, self._refused
@@ -127,21 +133,29 @@ class BufferedStore:
     async def flush(self) -> None:
         """Write everything pending in one transaction.  Raises StoreFault; loses nothing."""
         async with self._turn:
-            if not self._pending.entries:
-                return
-            self._writing, self._pending = self._pending, Batch()
-            self._work = trio.Event()
-            try:
-                await self.backend.write(self._writing.entries)
-                self._writing = Batch()
-            finally:
-                if self._writing.entries:
-                    self._writing.extend(self._pending)
-                    self._pending, self._writing = self._writing, Batch()
-                    self._work.set()
-                self._metrics.store_pending.set(self.pending())
-                self._written.set()
-                self._written = trio.Event()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """In turn."""
+        self._work = trio.Event()
+        if not self._pending.entries:
+            return
+        self._writing, self._pending = self._pending, Batch()
+        try:
+            await self.backend.write(self._writing.entries)
+            self._writing = Batch()
+        finally:
+            if self._writing.entries:
+                self._writing.extend(self._pending)
+                self._pending, self._writing = self._writing, Batch()
+                self._work.set()
+            self._say_pending()
+
+    def _say_pending(self) -> None:
+        """It became less, or may have."""
+        self._metrics.store_pending.set(self.pending())
+        self._written.set()
+        self._written = trio.Event()
 
     async def last_flush(self) -> None:
         """Write what is pending, once; a failure is logged, not raised."""
@@ -180,34 +194,14 @@ class BufferedStore:
             rows = await self._ask(
                 self.backend.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
             )
-        if not unwritten.entries:
-            return rows
-        merged = {kline.open_ms: kline for kline in rows}
-        for message in unwritten.messages():
-            if _inside(message.kline.open_ms, start_ms, end_ms):
-                merged[message.kline.open_ms] = message.kline
-        ordered = [merged[at] for at in sorted(merged)]
-        if start_ms is not None and end_ms is None:
-            return ordered[:limit]
-        return ordered[max(0, len(ordered) - limit) :]
+        return unwritten.over_history(rows, limit, start_ms, end_ms)
 
     async def stored_ends(
         self, venue: str | None = None, symbols: Collection[str] | None = None
     ) -> dict[Series, StoredEnd]:
         with self._watch(None) as unwritten:
             ends = await self._ask(self.backend.ends(venue, symbols))
-        for entry in unwritten.entries:
-            if isinstance(entry, CursorEntry):
-                continue
-            series = entry.series
-            if venue not in (None, series.venue):
-                continue
-            if symbols is not None and series.symbol not in symbols:
-                continue
-            if isinstance(entry, KlineMessage):
-                ends.setdefault(series, End()).add(entry.kline)
-            elif isinstance(entry, HoleEntry):
-                ends.setdefault(series, End()).add_hole(entry.hole)
+        unwritten.over_ends(ends, venue, symbols)
         found = ((series, end.stored_end()) for series, end in ends.items())
         return {series: end for series, end in found if end is not None}
 
@@ -220,7 +214,7 @@ class BufferedStore:
     async def after(
         self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
     ) -> list[KlineMessage] | None:
-        known_here = epoch == self.epoch
+        known_here = self._is_own(series, epoch)
         with self._watch(series) as unwritten:
             stored = await self._ask(
                 self.backend.after(
@@ -252,6 +246,10 @@ class BufferedStore:
         return await self._ask(
             self.backend.revisions(series, start_ms=start_ms, end_ms=end_ms, limit=limit)
         )
+
+    def _is_own(self, series: Series, epoch: int) -> bool:
+        """Whether all numbers of that epoch are here, pending or in the database."""
+        return epoch == self.epoch
 
     async def _write(self) -> Never:
         failures = 0
@@ -346,7 +344,3 @@ class BufferedStore:
                 advice=error.advice,
                 pending=self.pending(),
             )
-
-
-def _inside(open_ms: int, start_ms: int | None, end_ms: int | None) -> bool:
-    return (start_ms is None or open_ms >= start_ms) and (end_ms is None or open_ms < end_ms)

@@ -12,13 +12,15 @@ import trio
 from ..errors import StartError
 from ..metrics import Metrics
 from ..settings import DatabaseUrl, SettlementSettings, StoreSettings
-from .backend import Backend
-from .base import Keep, KlineStore
+from .base import KlineStore
 from .buffered import BufferedStore, BufferLimits
+from .claims import Claims, Sharing
 from .journal import Journal
 from .journal_memory import MemoryJournalBackend
 from .journal_sqlite import open_journal_backend
 from .memory import MemoryStore
+from .memory_database import MemoryDatabase
+from .shards import ShardStore, SharedBackend, SharedStore
 from .sole_writer import sole_writer
 from .sqlite import open_sqlite
 
@@ -38,7 +40,7 @@ async def open_store(
     ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used, or
     another process writes there.
     """
-    keep = _keep_ms(settings)
+    limits = _limits(settings)
     if settings.url:
         postgres = postgres_room("store.url")
         backend = await trio.to_thread.run_sync(
@@ -46,29 +48,85 @@ async def open_store(
                 settings.url, "store.url", simulated=simulated, now_ms=now_ms
             )
         )
-        async with _buffered(backend, settings, keep, metrics) as store:
+        store = BufferedStore(backend, limits, metrics)
+        async with _flushed_and_closed(store):
             yield store
         return
     if settings.path == MEMORY:
-        yield MemoryStore(int(now_ms), keep)
+        yield MemoryStore(int(now_ms), limits.keep)
         return
     path = Path(settings.path)
     with sole_writer(path, "store.path"):
         file = await trio.to_thread.run_sync(
             lambda: open_sqlite(path, simulated=simulated, now_ms=now_ms)
         )
-        async with _buffered(file, settings, keep, metrics) as store:
+        store = BufferedStore(file, limits, metrics)
+        async with _flushed_and_closed(store):
             yield store
 
 
 @asynccontextmanager
-async def _buffered(
-    backend: Backend, settings: StoreSettings, keep: Keep, metrics: Metrics
-) -> AsyncIterator[BufferedStore]:
-    limits = BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
-    store = BufferedStore(backend, limits, metrics)
-    try:
+async def open_shared_store(
+    settings: StoreSettings,
+    sharing: Sharing,
+    *,
+    simulated: bool,
+    metrics: Metrics,
+    twin: MemoryDatabase | None = None,
+) -> AsyncIterator[ShardStore]:
+    """Open the database of ``store.url`` as one of several that write; closed as by
+    :func:`open_store`.  ``twin``: that in its place.  A claim that was not released ends as that
+    of a killed process does.  Raises StartError, also where a single process writes there."""
+    backend: SharedBackend
+    claims = Claims(sharing.shard_of)
+    if twin is not None:
+        backend = twin.open_shared(claims, simulated=simulated)
+    else:
+        postgres = postgres_room("store.url")
+        backend = await trio.to_thread.run_sync(
+            lambda: postgres.open_shared(settings.url, "store.url", claims, simulated=simulated)
+        )
+    store = SharedStore(backend, _limits(settings), metrics, sharing.fenced)
+    async with _flushed_and_closed(store):
         yield store
+
+
+@asynccontextmanager
+async def open_reading_store(
+    settings: StoreSettings,
+    *,
+    simulated: bool,
+    metrics: Metrics,
+    twin: MemoryDatabase | None = None,
+) -> AsyncIterator[KlineStore]:
+    """Open the database of ``store.url`` for questions alone, beside those who write.  What is put
+    is dropped; ``run`` looks at sizes.  Raises StartError."""
+    backend: SharedBackend
+    if twin is not None:
+        backend = twin.open_reader(simulated=simulated)
+    else:
+        postgres = postgres_room("store.url")
+        backend = await trio.to_thread.run_sync(
+            lambda: postgres.open_reader(settings.url, "store.url", simulated=simulated)
+        )
+    store = SharedStore(backend, _limits(settings), metrics)
+    async with _flushed_and_closed(store):
+        yield store
+
+
+def _limits(settings: StoreSettings) -> BufferLimits:
+    keep = {
+        interval: length.seconds * 1000
+        for interval, length in settings.keep.items()
+        if math.isfinite(length.seconds)
+    }
+    return BufferLimits(settings.flush_interval_s, settings.max_pending_rows, keep)
+
+
+@asynccontextmanager
+async def _flushed_and_closed(store: BufferedStore) -> AsyncIterator[None]:
+    try:
+        yield
     finally:
         with trio.move_on_after(_LAST_FLUSH_S, shield=True):
             await store.last_flush()
@@ -132,11 +190,3 @@ async def look_at_database(url: DatabaseUrl, parts: Collection[str]) -> tuple[st
         lambda: postgres.look_at(url, parts)
     )
     return found
-
-
-def _keep_ms(settings: StoreSettings) -> Keep:
-    return {
-        interval: length.seconds * 1000
-        for interval, length in settings.keep.items()
-        if math.isfinite(length.seconds)
-    }

@@ -322,7 +322,7 @@ class Front:
 
 def _concerns(opened: set[int], item: wire.Item) -> bool:
     """Whether a worker that knows these streams is to have the item; one more may be opened."""
-    if isinstance(item, wire.Aliased):
+    if isinstance(item, wire.Aliased | wire.Checkpoint):
         return True
     if isinstance(item, wire.Opened):
         opened.add(item.stream)

@@ -1,16 +1,17 @@
 """What a worker has in the place of feeds: how they stand, as the parent said last, and symbols on
 demand, which the parent is asked for."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from ..ingest.fed import FedInstruments
 from ..model.demand import Granted, Refused, Wish
 from ..push.edge.routes import ServiceReport
 from ..push.fanout.hub import Hub
 from ..venues import Instruments
+from ..wiring import OpenSymbols
 from . import questions
 from .frames import View, Wanted
 from .pipe import NoAnswer, Pipe
@@ -26,23 +27,6 @@ for within 60 s (:data:`.core.on_demand.RETURN_S`), and gets the subscriptions w
 _MOST_LEASES = 4096
 
 _NOTHING = Instruments()
-
-
-@frozen
-class _Open(Collection[str]):
-    """The symbols of a venue of which this worker has streams."""
-
-    hub: Hub
-    venue: str
-
-    def __contains__(self, symbol: object) -> bool:
-        return isinstance(symbol, str) and self.hub.has(self.venue, symbol)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.hub.symbols_of(self.venue))
-
-    def __len__(self) -> int:
-        return len(self.hub.symbols_of(self.venue))
 
 
 @define(eq=False)
@@ -72,7 +56,7 @@ class KnownFeeds:
     def listing(self, hub: Hub, venue: str) -> FedInstruments:
         """What is fed of a venue is what ``hub`` has streams of."""
         table = self.tables.get(venue, _NOTHING)
-        return FedInstruments(table, _Open(hub, venue), every=venue in self.on_demand)
+        return FedInstruments(table, OpenSymbols(hub, venue), every=venue in self.on_demand)
 
     @property
     def report(self) -> ServiceReport:

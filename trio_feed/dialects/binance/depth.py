@@ -87,7 +87,7 @@ class DepthChanges:
         another came: the stream keeps its last messages for such cases."""
         if self._number == (message.epoch, message.offset - 1):
             return self._view
-        for kept in self.topic.stream.after(message.offset - 2):
+        for kept in self.topic.stream.after(message.epoch, message.offset - 2):
             earlier = kept.message
             if earlier.offset == message.offset - 1 and isinstance(earlier, ChannelMessage):
                 return _view(earlier)

@@ -106,7 +106,7 @@ class BookForm:
         state = self._state
         if state.offset >= offset - 1:
             return state
-        for kept in self.topic.stream.after(state.offset):
+        for kept in self.topic.stream.after(self.topic.stream.epoch, state.offset):
             earlier = kept.message
             assert isinstance(earlier, ChannelMessage), "the topic is a book"
             if earlier.offset < offset and not self.hides(earlier.source):

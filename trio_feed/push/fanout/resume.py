@@ -53,7 +53,9 @@ async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float)
     """
     stream = topic.stream
     if stream.continues(since.epoch, since.offset):
-        return Missed([(encoded_once(kept), 0) for kept in stream.after(since.offset)], "ring")
+        return Missed(
+            [(encoded_once(kept), 0) for kept in stream.after(since.epoch, since.offset)], "ring"
+        )
     stream_key, ahead = stream.stream_key, (stream.epoch, stream.offset)
     if not isinstance(stream_key, Series) or (since.epoch, since.offset) > ahead:
         return None
@@ -75,7 +77,7 @@ async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float)
             if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
             messages = [ready[row.epoch, row.offset] for row in known]
-            messages += [encoded_once(kept) for kept in stream.after(last)]
+            messages += [encoded_once(kept) for kept in stream.after(stream.epoch, last)]
             return Missed(_counted(messages, since), "store")
     return None
 

@@ -3,7 +3,14 @@
 
 from .importing import fill
 from .journal import open_postgres_journal
-from .opening import open_postgres
+from .opening import open_postgres, open_reader, open_shared
 from .probe import look_at
 
-__all__ = ["fill", "look_at", "open_postgres", "open_postgres_journal"]
+__all__ = [
+    "fill",
+    "look_at",
+    "open_postgres",
+    "open_postgres_journal",
+    "open_reader",
+    "open_shared",
+]

@@ -13,9 +13,11 @@ import trio
 from ...errors import StoreError
 from ..backend import StoreFault
 from ..base import Entry, Keep, Sizes
+from ..claims import Claims
 from ..threaded import ThreadedBackend
 from .connection import Link, Server
 from .faults import explain
+from .locks import claim_shard, release_shard
 from .reader import PostgresReader
 from .writer import PostgresWriter
 
@@ -28,12 +30,12 @@ class PostgresBackend(ThreadedBackend[PostgresReader]):
     """See :class:`trio_feed.store.backend.Backend`.  Made by
     :func:`trio_feed.store.postgres.opening.open_postgres`; owns its connections."""
 
-    def __init__(self, server: Server, writer: Link, epoch: int) -> None:
+    def __init__(self, server: Server, writer: PostgresWriter, epoch: int) -> None:
         readers = [PostgresReader(Link(server, READ_S)) for _ in range(READERS)]
         super().__init__(readers, _translated)
         self.epoch = epoch
         self.place = server.url.shown
-        self.writer = PostgresWriter(writer)
+        self.writer = writer
 
     async def write(self, batch: Sequence[Entry]) -> None:
         await self._in_writer(lambda: self.writer.write(batch))
@@ -56,11 +58,26 @@ class PostgresBackend(ThreadedBackend[PostgresReader]):
         for reader in self.readers:
             reader.link.close()
         try:
-            if complete:
+            if complete and self.epoch:
                 with suppress(psycopg.Error, StoreError):  # then it counts as one that was killed
                     self.writer.end_epoch(self.epoch)
         finally:
             self.writer.link.close()
+
+
+class SharedPostgresBackend(PostgresBackend):
+    """See :class:`trio_feed.store.shards.SharedBackend`.  Made by
+    :func:`trio_feed.store.postgres.opening.open_shared`, or ``open_reader``."""
+
+    def __init__(self, server: Server, writer: Link, claims: Claims) -> None:
+        super().__init__(server, PostgresWriter(writer, claims), 0)
+        self.claims = claims
+
+    async def claim(self, shard: str, now_ms: float) -> int:
+        return await self._in_writer(lambda: claim_shard(self.writer.link, shard, now_ms))
+
+    async def release(self, shard: str, epoch: int) -> bool:
+        return await self._in_writer(lambda: release_shard(self.writer.link, shard, epoch))
 
 
 @contextmanager
@@ -70,4 +87,4 @@ def _translated() -> Iterator[None]:
     except psycopg.Error as error:
         raise StoreFault(*explain(error)) from None
     except StoreError as error:
-        raise StoreFault(str(error), "nothing is lost; one process writes to a database") from None
+        raise StoreFault(str(error), "nothing is lost; end the other one") from None

@@ -9,9 +9,9 @@ from ...errors import StoreError
 from ...settings import DatabaseUrl
 from .connection import Connection, Server
 from .journal import kept_id
+from .locks import be_sole_writer
 from .opening import open_part, refused
 from .schema import CURSOR, JOURNAL, STORE
-from .writer import be_sole_writer
 
 _DEADLINE_S = 6 * 3600.0
 _EMPTY = {"store": "SELECT 1 FROM series LIMIT 1", "journal": "SELECT 1 FROM users LIMIT 1"}

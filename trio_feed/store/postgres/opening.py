@@ -1,17 +1,30 @@
 """Open, create or migrate the tables of candles.  Blocking."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import structlog
 
 from ...errors import StartError, StoreError
 from ...settings import DatabaseUrl
-from .backend import WRITE_S, PostgresBackend
+from ..claims import Claims
+from .backend import READ_S, WRITE_S, PostgresBackend, SharedPostgresBackend
 from .connection import Connection, Link, Server, dial, pause
 from .faults import STARTING, explain
-from .schema import STORE, Part, create_or_migrate, why_no_tables, why_unusable
-from .writer import be_sole_writer
+from .locks import be_one_of_the_writers, be_sole_writer
+from .schema import (
+    STORE,
+    Part,
+    create_or_migrate,
+    known_version_of,
+    why_no_tables,
+    why_not_made,
+    why_unreadable,
+    why_unusable,
+)
+from .writer import PostgresWriter
 
 log = structlog.get_logger()
 
@@ -30,20 +43,68 @@ def open_postgres(url: DatabaseUrl, key: str, *, simulated: bool, now_ms: float)
     ``now_ms`` seeds the epoch.
     """
     server = Server(url)
+    with _writing(server, key, be_sole_writer) as link:
+        with link.transaction() as db:
+            _be_of_kind(db, simulated)
+            epoch = _begin_epoch(db, now_ms)
+    writer = Link(server, WRITE_S, be_sole_writer, link.handed_over())
+    return PostgresBackend(server, PostgresWriter(writer), epoch)
+
+
+def open_shared(
+    url: DatabaseUrl, key: str, claims: Claims, *, simulated: bool
+) -> SharedPostgresBackend:
+    """As :func:`open_postgres`, for one of several processes that write what they claim."""
+    server = Server(url)
+    with _writing(server, key, be_one_of_the_writers) as link:
+        with link.transaction() as db:
+            _be_of_kind(db, simulated)
+    writer = Link(server, WRITE_S, be_one_of_the_writers, link.handed_over())
+    return SharedPostgresBackend(server, writer, claims)
+
+
+def open_reader(url: DatabaseUrl, key: str, *, simulated: bool) -> SharedPostgresBackend:
+    """As :func:`open_shared`, for a process that only asks.  It makes or migrates tables only where
+    there are none of this version, and its user may."""
+    server = Server(url)
+    link = Link(server, WRITE_S, connection=first_dial(url, key, WRITE_S))
+    try:
+        with link.use() as db:
+            why = why_unusable(db, reads=True)
+            whole = not why and known_version_of(db, STORE) == STORE.version
+            why = why or (why_unreadable(db) if whole else why_not_made(db, STORE))
+            if why:
+                raise StoreError(why)
+        with link.transaction() as db:
+            if not whole:
+                create_or_migrate(db, STORE)
+            _check_kind(db, simulated)
+    except (psycopg.Error, StoreError, StartError) as error:
+        raise refused(key, url, error) from None
+    finally:
+        link.close()
+    nothing = Claims(lambda venue, symbol: "")
+    return SharedPostgresBackend(server, Link(server, READ_S, _write_nothing), nothing)
+
+
+def _write_nothing(db: Connection) -> None:
+    raise StoreError("it was opened for reading")
+
+
+@contextmanager
+def _writing(server: Server, key: str, be_writer: Callable[[Connection], None]) -> Iterator[Link]:
+    """A link that has the lock of a writer.  Raises StartError, also of what is raised inside."""
     link = open_part(server, key, STORE, WRITE_S)
     try:
         with link.use() as db:
-            _be_sole_writer(db)
-        with link.transaction() as db:
-            epoch = _begin_epoch(db, "simulated" if simulated else "real", now_ms)
+            _be_writer(db, be_writer)
+        yield link
     except (psycopg.Error, StoreError) as error:
         link.close()
-        raise refused(key, url, error) from None
+        raise refused(key, server.url, error) from None
     except BaseException:
         link.close()
         raise
-    writer = Link(server, WRITE_S, be_sole_writer, link.handed_over())
-    return PostgresBackend(server, writer, epoch)
 
 
 def open_part(server: Server, key: str, part: Part, deadline_s: float) -> Link:
@@ -86,11 +147,11 @@ def refused(key: str, url: DatabaseUrl, error: Exception) -> StartError:
     return StartError(f"{key}: {url.shown}: {text}")
 
 
-def _be_sole_writer(db: Connection) -> None:
+def _be_writer(db: Connection, be_writer: Callable[[Connection], None]) -> None:
     end = time.monotonic() + _HELD_S
     while True:
         try:
-            be_sole_writer(db)
+            be_writer(db)
         except StoreError:
             if time.monotonic() > end:
                 raise
@@ -99,19 +160,37 @@ def _be_sole_writer(db: Connection) -> None:
             return
 
 
-def _begin_epoch(db: Connection, kind: str, now_ms: float) -> int:
-    """This opening's epoch.  Raises StoreError where the candles are of another kind."""
-    meta = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('kind', 'epoch')").fetchall())
-    if meta.get("kind", kind) != kind:
+def _be_of_kind(db: Connection, simulated: bool) -> None:
+    """What is written from now on is of this kind.  Raises StoreError where it is of another."""
+    db.execute(
+        "INSERT INTO meta VALUES ('kind', %s) ON CONFLICT (key) DO NOTHING", (_kind(simulated),)
+    )
+    _check_kind(db, simulated)
+
+
+def _check_kind(db: Connection, simulated: bool) -> None:
+    found, kind = (
+        db.execute("SELECT value FROM meta WHERE key = 'kind'").fetchone(),
+        _kind(simulated),
+    )
+    if found is not None and found[0] != kind:
         raise StoreError(
-            f"it holds {meta['kind']} candles and this run has {kind} ones; name another database"
+            f"it holds {found[0]} candles and this run has {kind} ones; name another database"
         )
-    epoch = max(int(meta.get("epoch", "0")) + 1, int(now_ms))
-    for row in (("kind", kind), ("epoch", str(epoch))):
-        db.execute(
-            "INSERT INTO meta VALUES (%s, %s)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            row,
-        )
+
+
+def _kind(simulated: bool) -> str:
+    return "simulated" if simulated else "real"
+
+
+def _begin_epoch(db: Connection, now_ms: float) -> int:
+    """The epoch of an opening as the sole writer."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    epoch = max(int(row[0]) + 1 if row else 1, int(now_ms))
+    db.execute(
+        "INSERT INTO meta VALUES ('epoch', %s)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(epoch),),
+    )
     db.execute("INSERT INTO epochs VALUES (%s, false)", (epoch,))
     return epoch

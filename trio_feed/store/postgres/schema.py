@@ -6,7 +6,7 @@ that store and journal may be in different databases and more parts can come:
 =======  =======  ===============================================================================
 part     version  tables
 =======  =======  ===============================================================================
-store    1        series, klines, holes, revisions, epochs, ends, view candles
+store    2        series, klines, holes, revisions, epochs, ends, shards, view candles
 journal  1        events, deliveries, orders, users
 =======  =======  ===============================================================================
 
@@ -75,6 +75,8 @@ _STORE_1 = (
     f" {', '.join(f'k.{name}' for name in NAMES)}"
     " FROM klines k JOIN series s ON s.id = k.series_id",
 )
+# The epoch of the last claim of each; one process alone needs none.
+_STORE_2 = ("CREATE TABLE shards (shard text PRIMARY KEY, epoch bigint NOT NULL)",)
 _JOURNAL_1 = (
     "CREATE SEQUENCE event_ids",
     "CREATE TABLE events (id bigint PRIMARY KEY, publisher text NOT NULL, event_id text NOT NULL,"
@@ -101,12 +103,15 @@ class Part:
         return len(self.steps)
 
 
-STORE = Part("store", (_STORE_1,))
+STORE = Part("store", (_STORE_1, _STORE_2))
 JOURNAL = Part("journal", (_JOURNAL_1,))
+_READ = ["meta", "series", "klines", "holes", "revisions", "epochs", "ends"]
+"""The tables that questions about candles are answered from."""
 
 
-def why_unusable(db: Connection) -> str:
-    """What the server is or lacks, so that nothing can be kept in it; empty: nothing."""
+def why_unusable(db: Connection, *, reads: bool = False) -> str:
+    """What the server is or lacks, so that nothing can be kept in it; empty: nothing.  ``reads``:
+    so that it cannot be asked what it was just given; there a user without rights will do."""
     version = db.info.server_version // 10_000
     if version < MIN_VERSION:
         return f"PostgreSQL {version} is too old; it takes {MIN_VERSION} or newer"
@@ -116,10 +121,35 @@ def why_unusable(db: Connection) -> str:
             f"the database's encoding is {encoding}, not UTF8; make one with"
             " createdb --template=template0 --encoding=UTF8 DATABASE"
         )
-    ((read_only,),) = db.execute("SELECT current_setting('transaction_read_only')")
-    if read_only == "on":
+    ((standby, read_only),) = db.execute(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+    )
+    if standby or (read_only and not reads):
         return "it is a standby, or read-only; name the primary"
     return ""
+
+
+def why_not_made(db: Connection, part: Part) -> str:
+    """Why a process that only reads cannot make or migrate the tables itself; empty: it can."""
+    if why := why_unusable(db) or why_no_tables(db, part):
+        version = version_of(db, part)
+        there = f"its {part.name} has schema {version}, not {part.version}" if version else "empty"
+        return f"{there}: start a node that writes first ({why})"
+    return ""
+
+
+def why_unreadable(db: Connection) -> str:
+    """Which right is missing for reading the candles that are there; empty: none."""
+    rows = db.execute(
+        "SELECT current_user, relname FROM pg_class WHERE relnamespace = to_regnamespace(%s)"
+        " AND relkind = 'r' AND relname = ANY(%s) AND NOT has_table_privilege(oid, 'SELECT')",
+        (SCHEMA, _READ),
+    ).fetchall()
+    if not rows:
+        return ""
+    user = _quoted(rows[0][0])
+    grant = f"GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {user}"
+    return f"{user} may not read {rows[0][1]}; as owner: {grant}"
 
 
 def why_no_tables(db: Connection, part: Part) -> str:
@@ -156,17 +186,23 @@ def version_of(db: Connection, part: Part) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+def known_version_of(db: Connection, part: Part) -> int:
+    """As :func:`version_of`.  Raises StartError where it is newer than this program."""
+    version = version_of(db, part)
+    if version > part.version:
+        raise StartError(
+            f"the {part.name} there was written by a newer version of trio_feed (schema {version},"
+            f" this one reads up to {part.version}); update, or name another database"
+        )
+    return version
+
+
 def create_or_migrate(db: Connection, part: Part) -> int:
     """Bring a part to its version, in the transaction that is open.  Returns the version before, 0
     where it was not there.  Raises StartError where it is newer than this program."""
     # Before everything else: who waits here sees the tables of who was first.
     db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCKS, MIGRATING))
-    before = version_of(db, part)
-    if before > part.version:
-        raise StartError(
-            f"the {part.name} there was written by a newer version of trio_feed (schema {before},"
-            f" this one reads up to {part.version}); update, or name another database"
-        )
+    before = known_version_of(db, part)
     if before == part.version:
         return before
     for statement in _BASE[1 if _has_schema(db) else 0 :]:

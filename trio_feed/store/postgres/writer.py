@@ -5,20 +5,21 @@ change is made in memory (:mod:`.batch`), new candles go in by COPY, everything 
 of a list per column.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import structlog
 from psycopg import errors
 
-from ...errors import StoreError
 from ...model import Series
 from ..base import Entry, Keep, boundaries
+from ..claims import Claims
 from .batch import Change, StoredEnd, StoredRow, pairs_needed, series_of
 from .connection import Connection, Link
+from .locks import hold_shards
 from .rows import BEFORE_NAMES, COLUMNS, NAMES, TYPES, casts
-from .schema import CURSOR, LOCKS, WRITING
+from .schema import CURSOR
 
 log = structlog.get_logger()
 
@@ -82,7 +83,13 @@ _TOO_OLD = (
     " AND k.open_ms < least(e.last_open_ms, %(before)s::bigint) LIMIT %(limit)s) old)"
     " FROM ends e JOIN series s ON s.id = e.series_id WHERE s.interval = %(interval)s"
     " AND e.first_open_ms < %(before)s::bigint AND e.first_open_ms < e.last_open_ms"
+    " AND (%(ours)s::integer[] IS NULL OR e.series_id = ANY(%(ours)s))"
     " ORDER BY e.series_id LIMIT %(limit)s"
+)
+_ALL_TOO_OLD = (
+    "SELECT s.id, s.venue, s.symbol FROM ends e JOIN series s ON s.id = e.series_id"
+    " WHERE s.interval = %(interval)s"
+    " AND e.first_open_ms < %(before)s::bigint AND e.first_open_ms < e.last_open_ms"
 )
 _CUT = (
     "SELECT open_ms FROM klines WHERE series_id = %s AND open_ms < %s"
@@ -105,32 +112,13 @@ _FIRSTS = (
 )
 
 
-def be_sole_writer(db: Connection) -> None:
-    """Take the lock that this session keeps until it ends.  Raises StoreError, naming the other
-    one, where another process has it."""
-    ((mine,),) = db.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, WRITING))
-    if mine:
-        return
-    row = db.execute(
-        "SELECT coalesce(a.application_name, ''), host(a.client_addr) FROM pg_locks l"
-        " LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory'"
-        " AND l.classid = %s AND l.objid = %s AND l.granted"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (LOCKS, WRITING),
-    ).fetchone()
-    other = "" if row is None else " ".join(f"{row[0]} {row[1] or ''}".split())
-    raise StoreError(
-        f"it is being written by another trio_feed ({other.removeprefix('trio_feed ')}); end it,"
-        " or give each its own database"
-    )
-
-
 class PostgresWriter:
-    """Writes through a link that it owns, as the sole writer.  Everything may raise psycopg.Error
-    and StoreError, and then nothing was changed, or nobody knows (see :mod:`.batch`)."""
+    """Writes through a link that it owns: as the sole writer, or what its ``claims`` let it.
+    Everything may raise psycopg.Error and StoreError, and then nothing was changed, or nobody knows
+    (see :mod:`.batch`)."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, link: Link, claims: Claims | None = None) -> None:
+        self.link, self._claims = link, claims
         self._ids: dict[Series, int] = {}
 
     def write(self, batch: Sequence[Entry]) -> None:
@@ -144,6 +132,9 @@ class PostgresWriter:
 
     def _write(self, batch: Sequence[Entry], *, by_copy: bool) -> None:
         with self.link.transaction() as db:
+            if self._claims is not None:
+                stored = hold_shards(db, self._claims.shards(batch))
+                batch = self._claims.still_ours(batch, stored)
             ids = self._ids_of(db, series_of(batch))
             keys = [ids[series] for series in series_of(batch)]
             ends = {row[0]: StoredEnd.of_row(row[1:]) for row in db.execute(_GET_ENDS, (keys,))}
@@ -157,12 +148,16 @@ class PostgresWriter:
 
     def prune(self, keep: Keep, wall_ms: float, limit: int) -> int:
         """See :meth:`trio_feed.store.backend.Backend.prune`."""
+        if self._claims is not None and not self._claims.all():
+            return 0
         left = limit
         with self.link.transaction() as db:
             ((newest,),) = db.execute("SELECT max(last_open_ms) FROM ends")
             before = boundaries(keep, newest, wall_ms) if newest is not None else {}
+            stored = {} if self._claims is None else hold_shards(db, self._claims.all())
             for interval, before_ms in before.items():
-                wanted = {"interval": interval.value, "before": before_ms, "limit": left}
+                wanted: dict[str, Any] = {"interval": interval.value, "before": before_ms}
+                wanted |= {"limit": left, "ours": self._ours(db, wanted, stored)}
                 rows = db.execute(_TOO_OLD, wanted).fetchall() if left else []
                 cuts: dict[int, int] = {}
                 for key, cut_ms, count in rows:
@@ -176,6 +171,15 @@ class PostgresWriter:
                 if cuts:
                     _delete(db, cuts)
         return limit - left
+
+    def _ours(
+        self, db: Connection, wanted: Mapping[str, Any], stored: Mapping[str, int]
+    ) -> list[int] | None:
+        """The series that this process may prune; None: all."""
+        if self._claims is None:
+            return None
+        rows = db.execute(_ALL_TOO_OLD, wanted)
+        return [key for key, venue, symbol in rows if self._claims.writes(venue, symbol, stored)]
 
     def end_epoch(self, epoch: int) -> None:
         """Keep that every row of this epoch was written."""

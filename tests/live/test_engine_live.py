@@ -1,0 +1,186 @@
+"""The engine on real servers that let us in, or say in one line why not."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+from support.engine_contract import A, append
+from support.valkey import KINDS, SECRET, ValkeyServer, engine_of, refused, valkey_server
+
+from trio_feed.bus.engine import EMPTY, make_engine
+from trio_feed.settings import Secret
+
+
+def rights_of_the_page() -> list[str]:
+    page = (Path(__file__).parents[2] / "docs/engine.md").read_text("utf-8")
+    (line,) = [line for line in page.splitlines() if line.startswith("ACL SETUSER ")]
+    return line.replace("PASSWORD", SECRET).split()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    with valkey_server(request.param, requirepass=SECRET) as made:
+        made.ask(*rights_of_the_page())
+        made.ask("ACL", "SETUSER", "nobody", "on", f">{SECRET}", "~*", "+@connection")
+        yield made
+
+
+async def test_who_may_not_in_is_told_in_one_line(server: ValkeyServer) -> None:
+    with trio.fail_after(30):
+        where = f"engine.urls: 127.0.0.1:{server.port}: "
+        assert (
+            await refused(engine_of(server.url)) == f"{where}it wants a password: engine.password"
+        )
+        wrong = "engine.user or engine.password is wrong"
+        assert await refused(engine_of(server.url, password=Secret(SECRET + "x"))) == where + wrong
+        assert (
+            await refused(engine_of(server.url, user="x", password=Secret(SECRET))) == where + wrong
+        )
+        line = await refused(engine_of(server.url, user="nobody", password=Secret(SECRET)))
+        assert re.match(f"{where}it refuses: .*permissions", line)
+
+
+async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer) -> None:
+    with trio.fail_after(30):
+        settings = engine_of(server.url, user="feed", password=Secret(SECRET))
+        async with make_engine(settings, b"one") as engine:
+            await engine.append([append(EMPTY, (7, 1), checkpoint=True)])
+            assert await engine.read({A: EMPTY}, wait_s=0.1, limit=1)
+            assert len(await engine.since_checkpoint(A)) == 1
+            await engine.trim(A, (7, 1))
+            assert (await engine.bytes_of([A]))[A] > 0
+            assert await engine.take_lease(A, "one", 5)
+            assert await engine.renew_leases({A: "one"}, 5) == {A: True}
+            await engine.drop_lease(A, "one")
+            assert await engine.holders([A]) == {A: ""}
+            await engine.put_node("n", b"x", 5)
+            assert await engine.nodes() == {"n": b"x"}
+            await engine.put_value("v", b"x")
+            assert await engine.value("v") == b"x"
+        other = engine_of(server.url, user="feed", password=Secret(SECRET), prefix="other")
+        assert "permission" in await refused(other)
+
+
+async def test_two_clusters_on_one_engine(server: ValkeyServer) -> None:
+    with trio.fail_after(30):
+        settings = engine_of(server.url, password=Secret(SECRET), prefix="two")
+        async with make_engine(settings, b"shards 4"):
+            line = await refused(settings, b"shards 8")
+        assert line.startswith('engine.prefix: "two" is of another cluster there (shards 4, here')
+        async with make_engine(settings, b"shards 4"):
+            pass
+        async with make_engine(
+            engine_of(server.url, password=Secret(SECRET), prefix="3"), b"shards 8"
+        ):
+            pass
+
+
+@asynccontextmanager
+async def nobody_listens() -> AsyncIterator[str]:
+    """And one who says nothing."""
+    (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    yield f"valkey://127.0.0.1:{silent.socket.getsockname()[1]}"
+    await silent.aclose()
+
+
+async def test_who_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("coredis")
+    with trio.fail_after(30):
+        async with nobody_listens() as url:
+            assert (await refused(engine_of(url))).endswith(": no answer in 0.5 s")
+        line = await refused(engine_of(url))
+        assert line.endswith(": it cannot be reached; does it run, and are host and port right?")
+        line = await refused(engine_of("valkey://no-such-host.invalid", timeout_s=1.4))
+        assert re.search("no such host|no answer", line)
+        for url in ("sentinel://127.0.0.1:1", "valkeys://127.0.0.1:1"):
+            assert "cannot be reached" in await refused(engine_of(url))
+    assert caplog.records == [], "what the library logs is in the line already"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_its_configuration_lacks_is_said(kind: Any) -> None:
+    with (
+        trio.fail_after(60),
+        valkey_server(kind, appendonly="no", maxmemory_policy="allkeys-lru") as server,
+        valkey_server(kind, replicaof=f"127.0.0.1 {server.port}") as replica,
+    ):
+        line = await refused(engine_of(server.url))
+        assert "set appendonly yes" in line
+        assert "set maxmemory-policy noeviction, not allkeys-lru" in line
+        assert "it is a replica" in await refused(engine_of(replica.url))
+        server.ask("CONFIG", "SET", "appendonly", "yes")
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        while server.ask("ROLE")[2] == []:
+            await trio.sleep(0.05)
+        assert await refused(engine_of(server.url)) == (
+            "engine.urls: it takes writes that no replica has: set min-replicas-to-write 1"
+        )
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        async with make_engine(engine_of(server.url), b"one") as engine:
+            assert await engine.problems() == []
+
+
+@pytest.fixture(scope="module")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a server, of a client, of their authority and of a stranger."""
+    folder = tmp_path_factory.mktemp("papers")
+    authority, stranger = trustme.CA(), trustme.CA()
+    found = {}
+    for name, issued in (
+        ("server", authority.issue_cert("127.0.0.1")),
+        ("client", authority.issue_cert("feed")),
+    ):
+        for what, blob in (
+            ("key", issued.private_key_pem.bytes()),
+            ("cert", b"".join(each.bytes() for each in issued.cert_chain_pems)),
+        ):
+            found[f"{name}_{what}"] = str(folder / f"{name}_{what}.pem")
+            Path(found[f"{name}_{what}"]).write_bytes(blob)
+    for name, ca in (("ca", authority), ("stranger", stranger)):
+        found[name] = str(folder / f"{name}.pem")
+        ca.cert_pem.write_to_path(found[name])
+    (folder / "none.pem").write_text("x")
+    found["none"] = str(folder / "none.pem")
+    return found
+
+
+async def test_tls(papers: dict[str, str]) -> None:
+    words = {
+        "tls_cert_file": papers["server_cert"],
+        "tls_key_file": papers["server_key"],
+        "tls_ca_cert_file": papers["ca"],
+    }
+    ours = {"tls_cert_file": papers["client_cert"], "tls_key_file": papers["client_key"]}
+    with (
+        trio.fail_after(60),
+        valkey_server("redis", tls=True, requirepass=SECRET, **words) as server,
+        valkey_server("redis") as plain,
+    ):
+        right = {"password": Secret(SECRET), "ca_file": papers["ca"], **ours, "timeout_s": 1.4}
+        async with make_engine(engine_of(server.url, **right), b"one") as engine:
+            assert await engine.append([append(EMPTY, (7, 1))]) == [(7, 1)]
+            assert await engine.read({A: EMPTY}, wait_s=1, limit=1)
+            assert await engine.read({A: (7, 1)}, wait_s=0.05, limit=1) == {}
+        stranger = await refused(engine_of(server.url, **{**right, "ca_file": papers["stranger"]}))
+        assert "its certificate does not verify: " in stranger
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        assert "certificate does not verify" in await refused(engine_of(other_name, **right))
+        nobody = {**right, "tls_cert_file": "", "tls_key_file": ""}
+        # The alert that says so may be lost behind the end of the connection.
+        assert "a certificate of ours?" in await refused(engine_of(server.url, **nobody))
+        spoken = plain.url.replace("valkey:", "valkeys:")
+        assert "no answer" in await refused(
+            engine_of(spoken, **right)
+        )  # it waits for a line to end
+        silent = server.url.replace("valkeys:", "valkey:")
+        assert "hangs up at once; does it want TLS" in await refused(engine_of(silent))
+        for key, path in (("ca_file", "none"), ("tls_cert_file", "none")):
+            line = await refused(engine_of(server.url, **{**right, key: papers[path]}))
+            assert line == f"engine.{key}: is no certificate in PEM form, or has not its key"
+        line = await refused(engine_of(server.url, **{**right, "ca_file": "/nowhere.pem"}))
+        assert line == "engine.ca_file: No such file or directory"

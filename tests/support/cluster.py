@@ -1,0 +1,154 @@
+"""Several nodes of the whole service around one engine and one database, under virtual time."""
+
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import trio
+import trio_websocket
+from attrs import define, field
+
+from trio_feed import service
+from trio_feed.bus.engine.base import Engine
+from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
+from trio_feed.environment import Environment
+from trio_feed.settings import EngineSettings, Settings, SimulatorSettings
+from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.store import MemoryDatabase
+
+from .memory import MemoryNetwork
+from .stack import PushClient, settings_for_tests, virtual_now_ms
+
+VENUE = "binance_usdm"
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+
+
+@define(eq=False)
+class RunningNode:
+    """``kill``: as kill -9 does; ``leave``: as SIGTERM does."""
+
+    name: str
+    scope: trio.CancelScope
+    ready: service.Ready
+    fault: Fault = NO_FAULT
+
+    def faults(self, call: str) -> Fault:
+        return self.fault
+
+
+@define(eq=False)
+class RunningCluster:
+    nursery: trio.Nursery
+    network: MemoryNetwork
+    exchange: Any
+    server: EngineServer = field(factory=EngineServer)
+    database: MemoryDatabase = field(factory=MemoryDatabase)
+    nodes: dict[str, RunningNode] = field(factory=dict)
+
+    async def start(self, name: str, roles: str = "['ingest', 'push']", *more: str) -> RunningNode:
+        settings = settings_of(name, roles, *more)
+        environment = Environment(
+            self.network.dial, self.network.listen, virtual_now_ms, random.Random(name)
+        )
+        scope, box = trio.CancelScope(), list[RunningNode]()
+
+        @asynccontextmanager
+        async def engine(_settings: EngineSettings, _cluster: bytes) -> AsyncIterator[Engine]:
+            await trio.lowlevel.checkpoint()
+            yield MemoryEngine(
+                self.server, 1.0, lambda call: box[0].faults(call) if box else NO_FAULT
+            )
+
+        async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
+            with scope:
+                await service.run(
+                    settings,
+                    environment,
+                    engine=engine,
+                    database=self.database,
+                    task_status=task_status,
+                )
+
+        ready = await self.nursery.start(run)
+        node = self.nodes[name] = RunningNode(name, scope, ready)
+        box.append(node)
+        return node
+
+    def kill(self, name: str) -> None:
+        """What it had not written is lost."""
+        node = self.nodes.pop(name)
+        backend = getattr(node.ready.store, "backend", None)
+        if backend is not None:
+            backend.kill()
+        node.scope.cancel()
+
+    @asynccontextmanager
+    async def client(self, name: str) -> AsyncIterator[PushClient]:
+        stream = await self.network.dial(name, 80)
+        async with trio.open_nursery() as nursery:
+            connection = await trio_websocket.wrap_client_stream(
+                nursery, stream, name, "/ws", message_queue_size=1000
+            )
+            client = PushClient(connection)
+
+            async def collect() -> None:
+                with suppress(trio_websocket.ConnectionClosed):
+                    while True:
+                        client.messages.append(json.loads(await connection.get_message()))
+                        client.changed.set()
+                        client.changed = trio.Event()
+
+            nursery.start_soon(collect)
+            yield client
+            nursery.cancel_scope.cancel()
+            await trio.aclose_forcefully(stream)
+
+    async def get(self, name: str, path: str) -> tuple[int, Any]:
+        stream = await self.network.dial(name, 80)
+        await stream.send_all(
+            f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode()
+        )
+        data = b""
+        with trio.fail_after(30):
+            while piece := await stream.receive_some(65536):
+                data += piece
+        await trio.aclose_forcefully(stream)
+        head, _, body = data.partition(b"\r\n\r\n")
+        if b"chunked" in head:
+            body = b"".join(body.split(b"\r\n")[1::2])
+        return int(head.split()[1]), json.loads(body)
+
+
+def settings_of(name: str, roles: str, *more: str) -> Settings:
+    return settings_for_tests(
+        f"server.host={name}",
+        "engine.kind=valkey",
+        "engine.urls=['valkey://engine:6379']",
+        "engine.shards=2",
+        f"node.name={name}",
+        f"node.roles={roles}",
+        "store.url=postgresql://database/feed",
+        f".symbols={list(SYMBOLS)}",
+        ".channels=['kline', 'trade']",
+        *more,
+        venue=VENUE,
+    )
+
+
+@asynccontextmanager
+async def open_cluster(seed: int = 1) -> AsyncIterator[RunningCluster]:
+    """An exchange and what nodes share; nodes are started by who asks for them."""
+    network = MemoryNetwork()
+    box = SimulatorSettings(
+        venue=VENUE, seed=seed, symbols=SYMBOLS, kline_push_ms=10_000, trades_per_minute=20
+    )
+    async with trio.open_nursery() as nursery:
+        listeners = await network.listen("exchange", 80)
+        exchange: Any = await nursery.start(
+            partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
+        )
+        yield RunningCluster(nursery, network, exchange)
+        nursery.cancel_scope.cancel()

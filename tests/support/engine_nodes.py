@@ -1,0 +1,314 @@
+"""Nodes around one engine and one database, in virtual time: the real ones but for their feed.
+
+The feed is a market of minutes (of ten seconds each) that anybody can ask; it opens where the
+database ends, as the real one does, tells what was missed, and goes on.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from typing import Any, Never
+
+import trio
+from attrs import define, field
+
+from trio_feed.bus.base import Published, Stream
+from trio_feed.bus.engine.base import Engine, shard_of, shards_of
+from trio_feed.bus.engine.feeding import Feeding
+from trio_feed.bus.engine.following import Following
+from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
+from trio_feed.bus.engine.shadow import Shadow
+from trio_feed.bus.engine.writing import Writing
+from trio_feed.bus.local import LocalBus
+from trio_feed.bus.remote import RemoteBus
+from trio_feed.core.effects import CandleNews, TradeNews
+from trio_feed.metrics import Metrics
+from trio_feed.model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    Interval,
+    Kline,
+    KlineMessage,
+    Series,
+    Source,
+    StatusMessage,
+    StreamState,
+    Trade,
+)
+from trio_feed.settings import StoreSettings
+from trio_feed.store import MemoryDatabase, Sharing, open_reading_store, open_shared_store
+
+VENUE = "binance"
+SYMBOLS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT"]
+SHARDS = 2
+PERIOD_S = 10.0
+STEP = 60_000
+ALL_SHARDS = shards_of(VENUE, SHARDS)
+of_shard = partial(shard_of, shards=SHARDS)
+
+
+def series_of(symbol: str) -> Series:
+    return Series(VENUE, symbol, Interval.M1)
+
+
+def trades_of(symbol: str) -> ChannelKey:
+    return ChannelKey(VENUE, symbol, Channel.TRADE)
+
+
+def candle(k: int, *, closed: bool = True) -> Kline:
+    one = Decimal(k + 1)
+    return Kline(k * STEP, one, one, one, one, one, one, 1, closed, Source.EXCHANGE)
+
+
+def closed_count() -> int:
+    """So many candles the market has closed."""
+    return int(trio.current_time() / PERIOD_S)
+
+
+@define(eq=False)
+class Cluster:
+    """What nodes share."""
+
+    server: EngineServer = field(factory=EngineServer)
+    database: MemoryDatabase = field(factory=MemoryDatabase)
+    chance: random.Random = field(factory=lambda: random.Random(1))
+    feeders: dict[str, "Feeder"] = field(factory=dict)
+    watchers: list["Watcher"] = field(factory=list)
+    hot: bool = False
+
+
+@define(eq=False)
+class Reach:
+    """A node's way to the engine, which may be cut."""
+
+    cluster: Cluster
+    fault: Callable[[str], Fault] = lambda call: NO_FAULT
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Engine]:
+        await trio.lowlevel.checkpoint()
+        yield MemoryEngine(self.cluster.server, 0.5, lambda call: self.fault(call))
+
+
+@define(eq=False)
+class Feeder:
+    """A node that feeds.  ``scope`` cancelled: it is killed."""
+
+    name: str
+    cluster: Cluster
+    reach: Reach = field(init=False)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    feeding: Feeding = field(init=False)
+    bus: LocalBus = field(init=False)
+    store: Any = None
+    next: dict[str, int] = field(factory=dict)
+    """By symbol that is fed: the candle that is open."""
+    opened: int = 0
+    turn: trio.Lock = field(factory=trio.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self.reach = Reach(self.cluster)
+
+    async def run(self, task_status: trio.TaskStatus["Feeder"]) -> None:
+        late: list[Feeding] = []
+        sharing = Sharing(of_shard, lambda shards: late[0].fenced(shards))
+        settings = StoreSettings(flush_interval_s=0.2)
+        metrics = Metrics()
+        with self.scope:
+            async with (
+                open_shared_store(
+                    settings, sharing, simulated=False, metrics=metrics, twin=self.cluster.database
+                ) as self.store,
+                trio.open_nursery() as nursery,
+            ):
+                writing_box: list[Writing] = []
+                self.bus = LocalBus(
+                    epoch=lambda key: writing_box[0].epoch_of(key),
+                    history_rows=10,
+                    resume_messages=10,
+                    now_ms=self.now_ms,
+                )
+                writing = Writing(
+                    self.bus,
+                    of_shard,
+                    self.store.oldest_pending,
+                    keep_s=30.0,
+                    buffer_bytes=100_000,
+                )
+                writing_box.append(writing)
+                if self.cluster.hot:
+                    writing.follow_shadow(
+                        Shadow(lambda v, s: self.feeding.says(v, s), trio.current_time)
+                    )
+                self.feeding = Feeding(
+                    f"{self.name}:{self.cluster.chance.randrange(10**9)}",
+                    self.reach.open,
+                    ALL_SHARDS,
+                    self.store,
+                    writing,
+                    self.refresh,
+                    lambda: list(self.cluster.feeders),
+                    self.now_ms,
+                    self.cluster.chance,
+                )
+                late.append(self.feeding)
+                if self.cluster.hot:
+                    await self.refresh(VENUE)
+                nursery.start_soon(self.store.run)
+                nursery.start_soon(self.feeding.run)
+                nursery.start_soon(self.feed)
+                self.cluster.feeders[self.name] = self
+                task_status.started(self)
+
+    def now_ms(self) -> float:
+        return trio.current_time() * 1000
+
+    def kill(self) -> None:
+        """As kill -9 does: nothing that is pending is written."""
+        self.cluster.feeders.pop(self.name, None)
+        self.store.backend.kill()
+        self.scope.cancel()
+
+    async def leave(self) -> None:
+        """In order."""
+        self.cluster.feeders.pop(self.name, None)
+        await self.feeding.drain()
+        self.scope.cancel()
+
+    async def refresh(self, venue: str) -> None:
+        async with self.turn:
+            await self._refresh(venue)
+
+    async def _refresh(self, venue: str) -> None:
+        wanted = [symbol for symbol in SYMBOLS if self.feeding.owns(venue, symbol)]
+        new = [symbol for symbol in wanted if symbol not in self.next]
+        ends = await self.store.stored_ends(venue, new)
+        for symbol in [symbol for symbol in self.next if symbol not in wanted]:
+            del self.next[symbol]
+            self.bus.close(series_of(symbol))
+            self.bus.close(trades_of(symbol))
+        for symbol in new:
+            end = ends.get(series_of(symbol))
+            history = [] if end is None else [end.kline]
+            first = None if end is None else end.first_open_ms
+            self.bus.open(series_of(symbol), history, first)
+            self.bus.open(trades_of(symbol))
+            self.next[symbol] = 0 if end is None else end.kline.open_ms // STEP + 1
+            self.opened += 1
+
+    async def feed(self) -> Never:
+        number = 0
+        while True:
+            number += 1
+            for symbol in list(self.next):
+                self.tell(symbol)
+            await trio.sleep(self.cluster.chance.uniform(0.3, 1.5))
+
+    def tell(self, symbol: str) -> None:
+        series = series_of(symbol)
+        while self.next[symbol] < closed_count():
+            self._publish(series, self.next[symbol], closed=True)
+            self.next[symbol] += 1
+        self._publish(series, self.next[symbol], closed=False)
+        number = int(trio.current_time() * 10)
+        one = Decimal(1)
+        trade = Trade(symbol, number, number, number, one, one, number, False)
+        news = TradeNews(trades_of(symbol), (trade,), Source.EXCHANGE, self.now_ms())
+        self.bus.publish(news)
+
+    def _publish(self, series: Series, k: int, *, closed: bool) -> None:
+        after = (k - 1) * STEP if k else None
+        message = self.bus.publish(
+            CandleNews(series, candle(k, closed=closed), 1, self.now_ms(), after_ms=after)
+        )
+        if closed and isinstance(message, KlineMessage):
+            self.store.put(message)
+
+
+@define(eq=False)
+class Watcher:
+    """A node that serves, and a client with everything.  What breaks a promise raises."""
+
+    cluster: Cluster
+    reach: Reach = field(init=False)
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    following: Following = field(init=False)
+    ends: dict[Series, int] = field(factory=dict)
+    numbers: dict[Any, tuple[int, int]] = field(factory=dict)
+    trade_ids: dict[Any, int] = field(factory=dict)
+    told: list[StatusMessage] = field(factory=list)
+    closings: list[Any] = field(factory=list)
+    store: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        self.reach = Reach(self.cluster)
+
+    async def run(self, task_status: trio.TaskStatus["Watcher"]) -> None:
+        with self.scope:
+            async with open_reading_store(
+                StoreSettings(), simulated=False, metrics=Metrics(), twin=self.cluster.database
+            ) as self.store:
+                self.following = Following(
+                    self.reach.open, ALL_SHARDS, self.store, self._bus, self.cluster.chance
+                )
+                self.following.listen(self)
+                self.cluster.watchers.append(self)
+                task_status.started(self)
+                await self.following.run()
+
+    def _bus(self) -> RemoteBus:
+        return RemoteBus(
+            history_rows=10,
+            resume_messages=10,
+            tell_kept=lambda stream: None,
+            now=trio.current_time,
+            repairs=True,
+        )
+
+    # From the bus
+
+    def opened(self, stream: Stream) -> None:
+        key = stream.stream_key
+        if isinstance(key, Series) and stream.recent:
+            self.ends[key] = stream.recent[-1][0].open_ms // STEP
+        self.numbers[key] = stream.epoch, stream.offset
+
+    def closed(self, stream: Stream) -> None:
+        self.closings.append(stream.stream_key)
+
+    def aliased(self, native: str, symbol: str) -> None: ...
+
+    def described(self, stream: Stream) -> None: ...
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None:
+        self.told.append(status)
+
+    def published(self, stream: Stream, published: Published) -> None:
+        message, key = published.message, stream.stream_key
+        number = message.epoch, message.offset
+        assert number > self.numbers[key], f"{key}: {number} after {self.numbers[key]}"
+        self.numbers[key] = number
+        if isinstance(message, ChannelMessage):
+            assert isinstance(message.data, Trade), "only trades are fed"
+            assert message.data.trade_id > self.trade_ids.get(key, -1), "a trade came twice"
+            self.trade_ids[key] = message.data.trade_id
+            return
+        assert isinstance(key, Series), "a candle"
+        k, last = message.kline.open_ms // STEP, self.ends.get(key, -1)
+        assert k == last + 1, f"{key}: candle {k} after {last}"
+        if message.kline.closed:
+            self.ends[key] = k
+
+    def has_all(self, until: int) -> bool:
+        return all(self.ends.get(series_of(symbol), -1) >= until for symbol in SYMBOLS)
+
+    def is_calm(self) -> bool:
+        streams = [s for r in self.following.readings.values() for s in r.bus.streams]
+        return all(stream.upstream.state == "live" for stream in streams)
+
+
+def told(watcher: Watcher, state: StreamState) -> list[StatusMessage]:
+    return [status for status in watcher.told if status.state is state]

@@ -1,0 +1,98 @@
+"""The whole service as several nodes: any client at any node has what a single process gives."""
+
+import trio
+from support.cluster import SYMBOLS, RunningCluster, open_cluster
+from support.stack import PushClient
+
+MINUTE = 60
+
+
+async def subscribed(client: PushClient, symbol: str = "BTCUSDT") -> None:
+    await client.ask(type="subscribe", symbol=symbol, interval="1m", limit=5)
+    await client.of_type("subscription_confirmed")
+
+
+def times_of(client: PushClient) -> list[int]:
+    history = next(m for m in client.messages if m["type"] == "history_data")["data"]["data"]
+    return [row["time"] for row in [*history, *client.candles(final=True)]]
+
+
+def check_whole(client: PushClient, least: int) -> None:
+    times = times_of(client)
+    assert times == list(range(times[0], times[0] + MINUTE * len(times), MINUTE))
+    assert len(times) >= least
+
+
+async def until_ready(cluster: RunningCluster, name: str) -> None:
+    with trio.fail_after(60):
+        while (await cluster.get(name, "/ready"))[0] != 200:  # noqa: ASYNC110
+            await trio.sleep(0.5)
+
+
+async def test_a_client_of_a_push_node_gets_what_ingest_nodes_feed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await cluster.start("in2", "['ingest']")
+        await cluster.start("push1", "['push']")
+        await cluster.start("push2", "['push']")
+        await until_ready(cluster, "push1")
+        await until_ready(cluster, "push2")
+        async with cluster.client("push1") as one, cluster.client("push2") as two:
+            for symbol in SYMBOLS:
+                await one.ask(type="subscribe", symbol=symbol, interval="1m", limit=5)
+            await subscribed(two)
+            await trio.sleep(5 * MINUTE)
+            check_whole(two, 8)
+            rows = [m["data"] for m in one.messages if m["type"] == "kline_data"]
+            assert {row["symbol"] for row in rows} == set(SYMBOLS)
+        _, status = await cluster.get("push2", "/api/v1/status")
+        assert set(status["nodes"]) == {"in1", "in2", "push1", "push2"}
+        assert set(status["shards"].values()) == {"in1", "in2"}
+
+
+async def test_a_killed_ingest_node_costs_no_candle(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_cluster() as cluster:
+        await cluster.start("one")
+        await cluster.start("two")
+        await cluster.start("push", "['push']")
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            await subscribed(client)
+            await trio.sleep(2.5 * MINUTE)
+            cluster.kill("one")
+            await trio.sleep(2.5 * MINUTE)
+            await cluster.start("three")
+            cluster.kill("two")
+            await trio.sleep(3.2 * MINUTE)
+            check_whole(client, 10)
+            states = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
+            assert states.count("stale") <= 4
+            assert states[-1] == "live"
+
+
+async def test_a_client_moves_between_nodes_without_a_gap(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        for name in ("one", "two"):
+            await cluster.start(name)
+            await until_ready(cluster, name)
+        async with cluster.client("one") as client:
+            await subscribed(client)
+            await trio.sleep(2.5 * MINUTE)
+            check_whole(client, 5)
+            last = [m["data"] for m in client.messages if m["type"] == "kline_data"][-1]
+            times = times_of(client)
+        await trio.sleep(1.5 * MINUTE)
+        cluster.kill("one")
+        await trio.sleep(1.5 * MINUTE)
+        async with cluster.client("two") as again:
+            since = {"epoch": last["epoch"], "offset": last["offset"], "time": times[-1]}
+            await again.ask(type="subscribe", symbol="BTCUSDT", interval="1m", since=since)
+            answer = await again.of_type("subscription_confirmed")
+            assert answer["data"]["recovered"] is True
+            await trio.sleep(1.2 * MINUTE)
+            times += [row["time"] for row in again.candles(final=True)]
+            assert times == list(range(times[0], times[0] + MINUTE * len(times), MINUTE))

@@ -1,0 +1,281 @@
+"""Nodes around an engine that fails: each closed candle reaches each node once, in order."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio._core._run as scheduler
+from attrs import define, field
+from support.engine_nodes import (
+    ALL_SHARDS,
+    PERIOD_S,
+    SYMBOLS,
+    Cluster,
+    Feeder,
+    Watcher,
+    closed_count,
+    series_of,
+    told,
+    trades_of,
+)
+
+from trio_feed.bus.engine.memory import (
+    LOST_ANSWER,
+    LOST_REQUEST,
+    NO_FAULT,
+    Fault,
+    late_answer,
+    late_request,
+)
+from trio_feed.model import StreamState
+
+
+@define(eq=False)
+class Running:
+    cluster: Cluster
+    nursery: trio.Nursery
+    names: int = 0
+
+    async def feeder(self) -> Feeder:
+        self.names += 1
+        made: Feeder = await self.nursery.start(Feeder(f"node{self.names}", self.cluster).run)
+        return made
+
+    async def watcher(self) -> Watcher:
+        made: Watcher = await self.nursery.start(Watcher(self.cluster).run)
+        return made
+
+    async def until_all(self, watchers: list[Watcher], patience_s: float = 60.0) -> None:
+        """Every node has everything that is closed now."""
+        until = closed_count() - 1
+        with trio.fail_after(patience_s):
+            while not all(watcher.has_all(until) for watcher in watchers):  # noqa: ASYNC110
+                await trio.sleep(0.5)  # the market's time goes on
+
+
+@asynccontextmanager
+async def cluster(seed: int = 1, *, hot: bool = False) -> AsyncIterator[Running]:
+    async with trio.open_nursery() as nursery:
+        yield Running(Cluster(chance=random.Random(seed), hot=hot), nursery)
+        nursery.cancel_scope.cancel()
+
+
+def owned(*feeders: Feeder) -> list[list[str]]:
+    return [sorted(feeder.feeding.own) for feeder in feeders]
+
+
+async def until(condition: Callable[[], bool], patience_s: float = 30.0) -> None:
+    with trio.fail_after(patience_s):
+        while not condition():  # noqa: ASYNC110  what changes is of several nodes
+            await trio.sleep(0.1)
+
+
+async def test_one_feeds_and_two_serve(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster() as run:
+        one, two = await run.watcher(), await run.watcher()
+        assert "engine" in one.following.why_not()
+        feeder = await run.feeder()
+        await trio.sleep(5 * PERIOD_S)
+        await run.until_all([one, two])
+        assert owned(feeder) == [ALL_SHARDS]
+        assert one.following.why_not() == two.following.why_not() == ""
+        assert one.is_calm()
+        late = await run.watcher()
+        await until(lambda: late.has_all(closed_count() - 2))
+        assert late.is_calm()
+        assert not told(one, StreamState.UNREPAIRABLE)
+
+
+async def test_shards_are_shared_and_handed_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        second = await run.feeder()
+        await until(lambda: len(second.feeding.own) == 1 and len(first.feeding.own) == 1)
+        await trio.sleep(2 * PERIOD_S)
+        await first.leave()
+        began = trio.current_time()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 0.5
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert not watcher.closings
+        assert not told(watcher, StreamState.STALE) or watcher.is_calm()
+
+
+async def test_a_killed_owner_is_replaced_after_its_lease(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await trio.sleep(2.4 * PERIOD_S)
+        second = await run.feeder()
+        await trio.sleep(5.0)
+        first.kill()
+        began = trio.current_time()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 3.0 + 1.5 + 0.5
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        stale = [status.stream_key for status in told(watcher, StreamState.STALE)]
+        assert series_of("BTCUSDT") in stale
+        lost = [status.stream_key for status in told(watcher, StreamState.UNREPAIRABLE)]
+        assert trades_of("BTCUSDT") in lost
+        assert watcher.is_calm()
+
+
+async def test_a_hot_standby_takes_over_without_asking_anybody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster(hot=True) as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        second = await run.feeder()
+        await trio.sleep(3.4 * PERIOD_S)
+        assert first.opened == second.opened == len(SYMBOLS)
+        first.kill()
+        began = trio.current_time()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 3.0 + 1.5 + 0.5
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert second.opened == len(SYMBOLS)
+        assert not told(watcher, StreamState.UNREPAIRABLE), "trades go on where they ended"
+        third = await run.feeder()
+        await trio.sleep(2 * PERIOD_S)
+        stale = len(told(watcher, StreamState.STALE))
+        began = trio.current_time()
+        await second.leave()
+        await until(lambda: owned(third) == [ALL_SHARDS])
+        assert trio.current_time() - began < 0.3
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert len(told(watcher, StreamState.STALE)) == stale, "nobody noticed"
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
+async def test_an_owner_that_was_cut_off_is_fenced(autojump_clock: trio.testing.MockClock) -> None:
+    """It feeds on, and believes for a while that it owns what it owned."""
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await trio.sleep(2 * PERIOD_S)
+        first.reach.fault = lambda call: LOST_REQUEST
+        second = await run.feeder()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        first.reach.fault = lambda call: NO_FAULT
+        await until(lambda: len(first.feeding.own) == 1)
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert watcher.is_calm()
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Trio shuffles tasks that are ready; here by the seed."""
+    seed: int = request.param
+    monkeypatch.setattr(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    scheduler._r.seed(seed)
+    return seed
+
+
+FAULTS: list[Callable[[random.Random], Fault]] = [
+    lambda chance: NO_FAULT,
+    lambda chance: LOST_REQUEST,
+    lambda chance: LOST_ANSWER,
+    lambda chance: late_answer(chance.uniform(0, 5)),
+    lambda chance: late_request(chance.uniform(0, 5)),
+]
+
+
+@define(eq=False)
+class Trouble:
+    """What happens to a cluster, by a seed."""
+
+    run: Running
+    chance: random.Random
+    feeders: list[Feeder]
+    watchers: list[Watcher]
+    done: list[str] = field(factory=list)
+
+    async def happen(self) -> None:
+        run, chance = self.run, self.chance
+        server, database = run.cluster.server, run.cluster.database
+        node = chance.choice(self.feeders)
+        what = chance.randrange(11)
+        self.done.append(f"{trio.current_time():.1f} {what} {node.name}")
+        if what == 0:
+            node.kill()
+            self.feeders.remove(node)
+            self.feeders.append(await run.feeder())
+        elif what == 1:
+            server.fail_over(chance.randrange(0, 30))
+        elif what == 2:
+            server.stop()
+            await trio.sleep(chance.uniform(0, 20))
+            server.start()
+        elif what == 3:
+            server.empty()
+        elif what == 4:
+            shard = chance.choice(ALL_SHARDS)
+            if len(server.entries(shard)) > 1:
+                server.cut(shard, chance.randrange(1, 12))
+        elif what == 5:
+            database.away = True
+            await trio.sleep(chance.uniform(0, 15))
+            database.away = False
+        elif what == 6:
+            database.lag_s = chance.choice([0.0, 0.0, 0.5, 3.0])
+        elif what == 7:
+            watcher = chance.choice(self.watchers)
+            watcher.scope.cancel()
+            self.watchers.remove(watcher)
+            self.watchers.append(await run.watcher())
+        elif what == 8:
+            node.reach.fault = lambda call: LOST_REQUEST
+            await trio.sleep(chance.uniform(0, 12))
+            node.reach.fault = lambda call: NO_FAULT
+        elif what == 9:
+            watcher = chance.choice(self.watchers)
+            watcher.reach.fault = lambda call: LOST_REQUEST
+            await trio.sleep(chance.uniform(0, 40))
+            watcher.reach.fault = lambda call: NO_FAULT
+        else:
+            await node.leave()
+            self.feeders.remove(node)
+            self.feeders.append(await run.feeder())
+        await trio.sleep(chance.uniform(0, 15))
+
+
+@pytest.mark.parametrize("seeded", range(15), indirect=True)
+@pytest.mark.parametrize("hot", [False, True])
+async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
+    chance = random.Random(seeded)
+    async with cluster(seeded, hot=hot) as run:
+        feeders = [await run.feeder() for _ in range(2)]
+        watchers = [await run.watcher() for _ in range(3)]
+        await trio.sleep(2 * PERIOD_S)
+        trouble = Trouble(run, chance, feeders, watchers)
+
+        def at_random(call: str) -> Fault:
+            return chance.choice(FAULTS)(chance) if chance.random() < 0.03 else NO_FAULT
+
+        for _ in range(15):
+            for node in (*feeders, *watchers):
+                node.reach.fault = at_random
+            await trouble.happen()
+        for node in (*feeders, *watchers):
+            node.reach.fault = lambda call: NO_FAULT
+        run.cluster.database.lag_s = 0.0
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all(watchers, 120.0)
+        await until(lambda: all(watcher.is_calm() for watcher in watchers))
+        assert all(not watcher.closings for watcher in watchers)
+        for symbol in SYMBOLS:
+            rows = await watchers[0].store.history(series_of(symbol), limit=1000)
+            opens = [row.open_ms // 60_000 for row in rows]
+            assert opens == list(range(len(opens)))

@@ -1,0 +1,412 @@
+"""A node that feeds: which shards it owns, and what of them goes into their logs.
+
+::
+
+    run
+    └─ per attempt               a client of its own; a fault of the engine begins the next
+       ├─ appender               a round trip for all shards, at most every ``tick_s``
+       ├─ leases                 renews ours, takes free ones, gives one to a node with too few
+       └─ checkpoints            and signs of life, and what of the logs may go
+
+A takeover: the lease, then the epoch in the database (from here on an earlier owner's rows are
+refused), then what the log has and the database may lack, then the feed opens the shard's symbols
+where the database ends, then the opening checkpoint goes behind the log's last entry: only now it
+is sealed.  Did that entry move meanwhile, everything begins again with another epoch.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Never
+
+import structlog
+import trio
+from attrs import define, field
+
+from ...errors import NetworkError, StoreError
+from ...model import KlineMessage, Series
+from ...store import ShardStore
+from ...supervise import Backoff, supervise
+from .. import wire
+from .base import Engine, EngineFault, EntryId
+from .following import EngineLost, OpenEngine
+from .heads import Heads, heads_of
+from .lease import Lease, Shares
+from .owner import Owner, Told
+from .shadow import Shadow
+from .writing import Writing
+
+log = structlog.get_logger()
+
+_LOOK_S = 0.1
+_CHECKPOINT_S = 5.0
+_BEAT_S = 1.0
+_TRIM_S = 10.0
+_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
+_HANDOVER_S = 2.0
+
+
+@define(eq=False)
+class Feeding:
+    """``holder``: this node's name, and behind a colon what makes it another one after each start.
+    ``shards``: all there are.  ``refresh(venue)``: let the feed open the symbols of the shards that
+    are ours now (:attr:`own`) and close others.  ``nodes()``: the names of all nodes that feed, as
+    far as they are known.  ``problem``: why the engine is not reached; empty: it is.
+    """
+
+    holder: str
+    _open: OpenEngine
+    _shards: Sequence[str]
+    _store: ShardStore
+    writing: Writing
+    _refresh: Callable[[str], Awaitable[object]]
+    _nodes: Callable[[], Collection[str]]
+    _now_ms: Callable[[], float]
+    _chance: random.Random
+    tick_s: float = 0.005
+    lease_s: float = 3.0
+    retain_s: float = 120.0
+    retain_bytes: int = 256 * 2**20
+    own: set[str] = field(factory=set)
+    """Shards whose symbols are fed here."""
+    problem: str = "the engine was not reached yet"
+    _leases: dict[str, Lease] = field(factory=dict)
+    _shares: Shares = field(init=False)
+    _news: trio.Event = field(factory=trio.Event)
+    _changes: trio.Nursery = field(init=False)
+    _held_back: set[tuple[str, str]] = field(factory=set)
+    """Symbols that are about to begin anew."""
+    _unfit: set[str] = field(factory=set)
+    """Venues whose feeds do not have the symbols that they should."""
+    _changing: set[str] = field(factory=set)
+    """Shards that are being taken or given up."""
+    _draining: bool = False
+    _marks: dict[str, list[tuple[float, EntryId]]] = field(factory=dict)
+    """By shard: entries with a checkpoint, and when they were appended."""
+
+    def __attrs_post_init__(self) -> None:
+        self._shares = Shares(grace_s=self.lease_s / 2)
+        self.writing.wake = self.wake
+
+    def owns(self, venue: str, symbol: str) -> bool:
+        """Whether a symbol is fed here: those of our shards, in hot standby all."""
+        if (venue, symbol) in self._held_back:
+            return False
+        return self.shadow is not None or self.says(venue, symbol)
+
+    def says(self, venue: str, symbol: str) -> bool:
+        """Whether what is published of a symbol goes into the log."""
+        return self.writing.shard_of(venue, symbol) in self.own
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """In hot standby what would have been said of the shards of others."""
+        return self.writing.shadow
+
+    def wake(self) -> None:
+        """Something was published."""
+        self._news.set()
+
+    def fenced(self, shards: Collection[str]) -> None:
+        """The database refused rows: these shards are another node's."""
+        for shard in self.own.intersection(shards):
+            log.warning("shard.fenced", shard=shard, by="the database")
+            self.writing.seal(shard)
+            self._leases.pop(shard, None)
+
+    async def run(self) -> Never:
+        """Until cancelled."""
+        backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
+
+        async def attempt() -> None:
+            began = trio.current_time()
+            try:
+                await self._attempt()
+            finally:
+                backoff.succeeded(trio.current_time() - began)
+
+        async with trio.open_nursery() as self._changes:
+            await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
+        raise AssertionError("unreachable")
+
+    def _note_lost(self, error: NetworkError, delay_s: float) -> None:
+        if not self.problem:
+            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
+        self.problem = str(error)
+
+    async def _attempt(self) -> None:
+        lost: EngineLost | None = None
+        try:
+            async with self._open() as engine, trio.open_nursery() as nursery:
+                nursery.start_soon(self._append_news, engine, name="appender")
+                nursery.start_soon(self._keep_checkpoints, engine, name="checkpoints")
+                await self._keep_leases(engine)
+        except* EngineFault as group:
+            lost = EngineLost(str(_first(group)))
+        except* wire.BadItem as group:
+            lost = EngineLost(f"the log cannot be read: {_first(group)}")
+        if lost is not None:
+            raise lost
+
+    # The logs
+
+    async def _append_news(self, engine: Engine) -> Never:
+        self.wake()  # what waited while the engine was away
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            if await self._append(engine):
+                self.wake()
+            await trio.sleep(self.tick_s)
+
+    async def _append(self, engine: Engine) -> bool:
+        """One round trip.  False: nothing was to be appended."""
+        now = trio.current_time()
+        owners = [
+            owner
+            for shard, owner in self.writing.owners.items()
+            if (lease := self._leases.get(shard)) is not None and lease.is_sure(now)
+        ]
+        tried = [(owner, each) for owner in owners if (each := owner.next_append()) is not None]
+        if not tried:
+            return False
+        answers = await engine.append([each for _, each in tried])
+        now = trio.current_time()
+        for (owner, each), last in zip(tried, answers, strict=True):
+            self._note_answer(owner, each.checkpoint, last, now)
+        self.problem = ""
+        return True
+
+    def _note_answer(self, owner: Owner, checkpoint: bool, last: EntryId, now: float) -> None:
+        match owner.answered(last, now):
+            case Told.DONE:
+                if checkpoint:
+                    self._marks.setdefault(owner.shard, []).append((now, last))
+            case Told.AGAIN:
+                log.warning("engine.forgot", shard=owner.shard, last=last)
+            case Told.FENCED:
+                log.warning("shard.fenced", shard=owner.shard, by="the engine", last=last)
+                owner.seal()
+                self._leases.pop(owner.shard, None)
+            case Told.FORGOTTEN:
+                log.warning("engine.forgot", shard=owner.shard, last=last, more_than_kept=True)
+                owner.overflown = True
+
+    async def _keep_checkpoints(self, engine: Engine) -> Never:
+        beat = 0
+        while True:
+            for shard, owner in list(self.writing.owners.items()):
+                if beat % round(_CHECKPOINT_S / _BEAT_S) == 0:
+                    owner.ask_checkpoint()
+                else:
+                    owner.beat()
+                if beat % round(_TRIM_S / _BEAT_S) == 0:
+                    await self._trim(engine, shard)
+            self.wake()
+            beat += 1
+            await trio.sleep(_BEAT_S)
+
+    async def _trim(self, engine: Engine, shard: str) -> None:
+        """Before a checkpoint that is old enough nobody needs anything: it names what the database
+        lacks."""
+        marks, before = self._marks.get(shard, []), trio.current_time() - self.retain_s
+        old = [mark for mark in marks if mark[0] <= before]
+        if not old and (await engine.bytes_of([shard]))[shard] > self.retain_bytes:
+            old = marks[-1:]
+        if old:
+            await engine.trim(shard, old[-1][1])
+            self._marks[shard] = [mark for mark in marks if mark >= old[-1]]
+
+    # Ownership
+
+    async def _keep_leases(self, engine: Engine) -> Never:
+        renewed = -self.lease_s
+        while True:
+            now = trio.current_time()
+            if now - renewed >= self.lease_s / 3:
+                renewed = now
+                await self._renew(engine, now)
+            for shard in [s for s in self.own if s not in self._leases]:
+                self._begin_change(shard, self._lose)
+            for shard, owner in self.writing.owners.items():
+                if owner.overflown and shard in self._leases:
+                    self._begin_change(shard, self._begin_again, engine)
+            for venue in list(self._unfit):
+                self._begin_change(venue, self._fit)
+            if not self._draining:
+                holders = await engine.holders(self._shards)
+                await self._drop_unknown(engine, holders)
+                plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
+                for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
+                    self._begin_change(shard, self._take, engine)
+                if plan.give:
+                    self._begin_change(plan.give, self._give, engine)
+            await trio.sleep(_LOOK_S)
+
+    async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
+        """Leases that we got without hearing of it."""
+        for shard, holder in holders.items():
+            if holder == self.holder and shard not in self._leases.keys() | self._changing:
+                await engine.drop_lease(shard, self.holder)
+
+    def _begin_change(
+        self, shard: str, change: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """One change of a shard at a time; others do not wait.  What fails is tried again."""
+        if shard in self._changing:
+            return
+        self._changing.add(shard)
+
+        async def make() -> None:
+            try:
+                await change(shard, *args)
+            except (StoreError, EngineFault, wire.BadItem) as error:
+                log.warning("shard.not_changed", shard=shard, problem=str(error))
+                await trio.sleep(self.lease_s / 3)
+            finally:
+                self._changing.discard(shard)
+
+        self._changes.start_soon(make, name=f"change of {shard}")
+
+    async def _fit(self, venue: str) -> None:
+        """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
+        again no shard of the venue is taken, for a symbol has to begin where the database ends."""
+        self._unfit.add(venue)
+        if not self._draining and self.shadow is None:
+            await self._refresh(venue)
+        self._unfit.discard(venue)
+
+    async def _renew(self, engine: Engine, asked: float) -> None:
+        ours = dict.fromkeys(self._leases, self.holder)
+        if not ours:
+            return
+        for shard, kept in (await engine.renew_leases(ours, self.lease_s)).items():
+            lease = self._leases.get(shard)
+            if lease is None:
+                continue
+            # Free again: the engine forgot it, or was away; nobody took it, so that it is ours.
+            if kept or await engine.take_lease(shard, self.holder, self.lease_s):
+                lease.confirm(asked)
+                self.wake()
+            else:
+                log.warning("shard.lease_lost", shard=shard)
+                self.writing.seal(shard)
+                del self._leases[shard]
+
+    async def _take(self, shard: str, engine: Engine) -> None:
+        asked = trio.current_time()
+        if not await engine.take_lease(shard, self.holder, self.lease_s):
+            return
+        self._leases[shard] = Lease(self.lease_s, asked)
+        try:
+            owner, heads, ends = await self._claim(shard, engine)
+            if self.shadow is not None:
+                await self._reopen(shard, ends)
+            self.own.add(shard)
+            if self.shadow is None:
+                await self._fit(_venue_of(shard))
+        except (StoreError, EngineFault, wire.BadItem):
+            self.own.discard(shard)
+            self.writing.end(shard)
+            self._unfit.add(_venue_of(shard))
+            if self._leases.pop(shard, None) is not None:
+                await engine.drop_lease(shard, self.holder)
+            raise
+        self._start(shard, heads, ends)
+        took_s = round(trio.current_time() - asked, 3)
+        log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
+
+    def _start(self, shard: str, heads: Heads, ends: Mapping[Series, int]) -> None:
+        """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
+        for message in self.writing.start(shard, heads, ends).messages:
+            again = self.writing.say_again(message)
+            if isinstance(again, KlineMessage):
+                self._store.put(again)
+
+    async def _reopen(self, shard: str, ends: Mapping[Series, int]) -> None:
+        """Symbols whose feed does not go on where the database ends begin anew there."""
+        holes = self.writing.torn(shard, ends)
+        if not holes:
+            return
+        log.info("shard.reopened", shard=shard, symbols=len(holes))
+        venue = _venue_of(shard)
+        self._held_back.update((venue, symbol) for symbol in holes)
+        try:
+            await self._refresh(venue)
+        finally:
+            self._held_back.difference_update((venue, symbol) for symbol in holes)
+        await self._refresh(venue)
+
+    async def _claim(self, shard: str, engine: Engine) -> tuple[Owner, Heads, Mapping[Series, int]]:
+        """A new epoch, and everything that the log has is in the database; where both end."""
+        epoch = await self._store.claim(shard, self._now_ms())
+        heads = heads_of(await engine.since_checkpoint(shard))
+        tail = max(heads.tail, await engine.tail(shard))
+        stored = await self._store.stored_ends(_venue_of(shard))
+        ends = {series: end.kline.open_ms for series, end in stored.items()}
+        for message in heads.closed:
+            open_ms, end_ms = message.kline.open_ms, ends.get(message.series, -1)
+            if message.revision or open_ms > end_ms:
+                self._store.put(message)
+                ends[message.series] = max(open_ms, end_ms)
+        return self.writing.begin(shard, epoch, tail), heads, ends
+
+    async def _begin_again(self, shard: str, engine: Engine) -> None:
+        """The same feed goes on in a new epoch, for the log lacks too much of this one."""
+        owner, heads, ends = await self._claim(shard, engine)
+        await self._reopen(shard, ends)
+        self._start(shard, heads, ends)
+        log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
+
+    async def _lose(self, shard: str) -> None:
+        """Another node has it, or will have it."""
+        self.writing.end(shard)
+        self.own.discard(shard)
+        log.info("shard.lost", shard=shard)
+        await self._fit(_venue_of(shard))
+
+    async def _give(self, shard: str, engine: Engine) -> None:
+        """Hand it over: nothing is said any more, everything that was said is kept, the lease is
+        free."""
+        began = trio.current_time()
+        owner = self.writing.owners.get(shard)
+        self.writing.seal(shard)
+        self.own.discard(shard)
+        self._unfit.add(_venue_of(shard))  # its feed closes the symbols in its own time
+        if owner is not None:
+            with trio.move_on_after(_HANDOVER_S):
+                while not owner.is_empty and shard in self._leases:
+                    self.wake()
+                    await trio.sleep(self.tick_s)
+            if shard in self._leases and owner.is_empty:
+                await self._store.release(shard, owner.epoch)
+        self.writing.end(shard)
+        if self._leases.pop(shard, None) is not None:
+            await engine.drop_lease(shard, self.holder)
+        log.info("shard.given", shard=shard, took_s=round(trio.current_time() - began, 3))
+
+    async def drain(self) -> None:
+        """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
+        What cannot be handed over is free when its lease runs out."""
+        self._draining = True
+        for shard in list(self.own):
+            try:
+                async with self._open() as engine:
+                    await self._give(shard, engine)
+            except (EngineFault, StoreError) as error:
+                log.warning("shard.not_given", shard=shard, problem=str(error))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _venue_of(shard: str) -> str:
+    return shard.rpartition(".")[0]
+
+
+def _names(holders: Mapping[str, str]) -> dict[str, str]:
+    """The nodes' names out of what holds the leases."""
+    return {shard: holder.partition(":")[0] for shard, holder in holders.items()}

@@ -1,0 +1,184 @@
+"""A node that serves: the logs of all shards, into the streams that its hub listens to.
+
+::
+
+    run
+    └─ per attempt               a client of its own; a fault of the engine begins the next
+       ├─ reader                 one read for all shards
+       ├─ repairer               asks the store for candles that are missing
+       └─ watchman               who is silent; who waits too long
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Never
+
+import structlog
+import trio
+from attrs import define, field
+
+from ...errors import NetworkError, StoreError
+from ...model import KlineMessage, Series
+from ...store import CandleReader
+from ...supervise import Backoff, supervise
+from .. import wire
+from ..base import Listener
+from ..remote import RemoteBus
+from ..remote_stream import RemoteStream
+from .base import Engine, EngineFault
+from .reading import Read, Reading
+
+log = structlog.get_logger()
+
+OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
+"""A way to the engine of one's own, opened and closed by who calls it.  Raises EngineFault."""
+
+_READ_WAIT_S = 1.0
+_READ_ENTRIES = 500
+_LOOK_S = 0.25
+_REPAIR_EVERY_S = 0.1
+_REPAIR_ROWS = 1500
+_AWAY = "the engine cannot be read"
+_SILENT = "the node that feeds it is silent"
+_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
+
+
+class EngineLost(NetworkError):
+    """The engine gave no answer, or what this node cannot read; it tries again."""
+
+
+@define(eq=False)
+class Following:
+    """Of ``shards``, which are all there are; a :class:`..base.Reader` of them together.
+
+    ``problem``: why the engine is not read now; empty: it is."""
+
+    _open: OpenEngine
+    _shards: Sequence[str]
+    _store: CandleReader
+    _make_bus: Callable[[], RemoteBus]
+    _chance: random.Random
+    problem: str = "nothing was read of the engine yet"
+    readings: dict[str, Reading] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        now = trio.current_time()
+        self.readings = {shard: Reading(shard, self._make_bus(), now) for shard in self._shards}
+
+    def listen(self, listener: Listener) -> None:
+        for reading in self.readings.values():
+            reading.bus.listen(listener)
+
+    def why_not(self) -> str:
+        """Why this node's data is not fresh; empty: it is."""
+        if self.problem:
+            return f"engine: {self.problem}"
+        now = trio.current_time()
+        for shard, reading in self.readings.items():
+            if not reading.is_begun:
+                return f"shard {shard}: no node feeds it yet"
+            if reading.is_silent(now):
+                return f"shard {shard}: {_SILENT}"
+        return ""
+
+    def closed_ms(self, series: Series) -> int | None:
+        """Open time of the last closed candle that was handed out; None: not known."""
+        streams = (s for reading in self.readings.values() for s in reading.bus.streams)
+        found = (s.guard.closed_ms for s in streams if s.stream_key == series)
+        return next(found, None)
+
+    async def run(self) -> Never:
+        """Until cancelled."""
+        backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
+
+        async def attempt() -> None:
+            began = trio.current_time()
+            try:
+                await self._attempt()
+            finally:
+                backoff.succeeded(trio.current_time() - began)
+
+        await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
+
+    def _note_lost(self, error: NetworkError, delay_s: float) -> None:
+        if not self.problem:
+            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
+        self.problem = str(error)
+
+    async def _attempt(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._repair, name="engine repairer")
+            nursery.start_soon(self._watch, name="engine watchman")
+            try:
+                async with self._open() as engine:
+                    while True:
+                        await self._read(engine)
+            except (EngineFault, wire.BadItem) as error:
+                lost = EngineLost(str(error))
+            nursery.cancel_scope.cancel()
+        raise lost
+
+    async def _read(self, engine: Engine) -> None:
+        for reading in self.readings.values():
+            if not reading.is_begun:
+                reading.resync(await engine.since_checkpoint(reading.shard), trio.current_time())
+        begun = {s: r.position for s, r in self.readings.items() if r.is_begun}
+        wait_s = _READ_WAIT_S if len(begun) == len(self.readings) else _LOOK_S
+        if not begun:
+            await trio.sleep(wait_s)
+        else:
+            found = await engine.read(begun, wait_s=wait_s, limit=_READ_ENTRIES)
+            for shard, entries in found.items():
+                reading = self.readings[shard]
+                if reading.take(entries, trio.current_time()) is Read.JUMPED:
+                    log.info("engine.resync", shard=shard, after=reading.position)
+                    again = await engine.since_checkpoint(shard)
+                    reading.resync(again, trio.current_time())
+                    if not again:
+                        await trio.sleep(_LOOK_S)  # its owner says soon how all stands
+        if self.problem:
+            log.info("engine.reading", shards=len(self.readings))
+        self.problem = ""
+
+    async def _watch(self) -> Never:
+        while True:
+            now = trio.current_time()
+            for reading in self.readings.values():
+                if reading.is_begun and reading.is_silent(now):
+                    reading.bus.fall_silent(_AWAY if self.problem else _SILENT)
+                for stream in reading.bus.waiting:
+                    if stream.guard.overdue(now):
+                        log.warning("engine.gave_up", stream=str(stream.stream_key))
+                        reading.bus.give_up(stream)
+            await trio.sleep(_LOOK_S)
+
+    async def _repair(self) -> Never:
+        while True:
+            for reading in self.readings.values():
+                for stream in reading.bus.waiting:
+                    rows = await self._missing_of(stream)
+                    if rows is not None:
+                        reading.bus.repair(stream, rows)
+            await trio.sleep(_REPAIR_EVERY_S)
+
+    async def _missing_of(self, stream: RemoteStream) -> Sequence[KlineMessage] | None:
+        """What was published of what is missing; None: the store does not have all of it yet."""
+        missing, series = stream.guard.missing, stream.stream_key
+        if missing is None:
+            return None
+        assert isinstance(series, Series), "only series have a guard that misses something"
+        number = stream.guard.number
+        try:
+            newest = await self._store.history(series, limit=1, end_ms=missing.until_ms + 1)
+            if not newest or newest[-1].open_ms < missing.until_ms:
+                return None
+            rows = await self._store.after(
+                series, *number, closed_ms=missing.after_ms, limit=_REPAIR_ROWS
+            )
+        except StoreError:
+            return None  # the store says so itself; it is asked again
+        if rows is None or stream.guard.missing is None:
+            return None
+        until_ms = stream.guard.missing.until_ms
+        return [row for row in rows if row.kline.open_ms <= until_ms]

@@ -1,0 +1,124 @@
+"""What a node would have said of shards that others own, kept for a takeover without a question.
+
+A node in hot standby feeds all shards.  Of those that it does not own its bus numbers messages that
+go nowhere; here the last minute of closed candles and of events is kept.  Who takes a shard over
+says what follows the end of its log, if that is here without a hole.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from attrs import define, field, frozen
+
+from ...model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    KlineMessage,
+    Series,
+    StatusMessage,
+    StreamKey,
+    Trade,
+)
+from ..base import Numbered, Published, Stream
+
+EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
+"""Each message of theirs is an event; of the other lines the last one says how things stand."""
+_KEEP_S = 60.0
+_MOST = 5_000
+"""Of one stream."""
+
+
+@frozen
+class _Kept:
+    message: Numbered
+    at: float
+
+
+@define(eq=False)
+class Shadow:
+    """A listener of the local bus.  ``is_owned(venue, symbol)``: it says that itself; ``now``:
+    monotonic seconds."""
+
+    _is_owned: Callable[[str, str], bool]
+    _now: Callable[[], float]
+    _kept: dict[StreamKey, deque[_Kept]] = field(factory=dict)
+
+    def candles_after(
+        self, series: Series, closed_ms: int, until_ms: int
+    ) -> Sequence[KlineMessage] | None:
+        """The closed candles behind that one up to ``until_ms``, where the feed stands, in order;
+        None: some are missing."""
+        kept = [each.message for each in self._kept.get(series, ())]
+        found = [m for m in kept if isinstance(m, KlineMessage) and m.kline.open_ms > closed_ms]
+        last_ms = closed_ms
+        for message in found:
+            if message.after_ms is None or message.after_ms > last_ms:
+                return None
+            last_ms = message.kline.open_ms
+        return found if last_ms >= until_ms else None
+
+    def trades_after(self, key: ChannelKey, trade_id: int) -> Sequence[ChannelMessage] | None:
+        """The trades behind that one, in order; None: some may be missing."""
+        kept = [each.message for each in self._kept.get(key, ())]
+        trades = [m for m in kept if isinstance(m, ChannelMessage) and isinstance(m.data, Trade)]
+        found = [m for m in trades if m.data.trade_id > trade_id]  # type: ignore[union-attr]
+        reaches_back = len(found) < len(trades) or (
+            bool(found) and found[0].data.trade_id == trade_id + 1  # type: ignore[union-attr]
+        )
+        return found if reaches_back else None
+
+    # From the bus
+
+    def opened(self, stream: Stream) -> None:
+        self._kept.pop(stream.stream_key, None)
+
+    def closed(self, stream: Stream) -> None:
+        self._kept.pop(stream.stream_key, None)
+
+    def aliased(self, native: str, symbol: str) -> None: ...
+
+    def described(self, stream: Stream) -> None: ...
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None: ...
+
+    def published(self, stream: Stream, published: Published) -> None:
+        key = stream.stream_key
+        if published.ephemeral:
+            return
+        if isinstance(key, ChannelKey) and key.channel not in EVENTS:
+            return
+        if self._is_owned(key.venue, key.symbol):
+            self._kept.pop(key, None)
+            return
+        message = published.message
+        if isinstance(message, KlineMessage) and not message.kline.closed:
+            return
+        kept, now = self._kept.setdefault(key, deque(maxlen=_MOST)), self._now()
+        if isinstance(message, KlineMessage) and message.revision:
+            self._revise(kept, message)
+            return
+        kept.append(_Kept(message, now))
+        while len(kept) > 1 and kept[0].at < now - _KEEP_S:
+            kept.popleft()
+
+    def _revise(self, kept: deque[_Kept], revision: KlineMessage) -> None:
+        for place, each in enumerate(kept):
+            message = each.message
+            same = isinstance(message, KlineMessage) and (
+                message.kline.open_ms == revision.kline.open_ms
+            )
+            if same:
+                kept[place] = _Kept(_with_values(message, revision), each.at)  # type: ignore[arg-type]
+
+
+def _with_values(message: KlineMessage, revision: KlineMessage) -> KlineMessage:
+    return KlineMessage(
+        message.series,
+        revision.kline,
+        message.epoch,
+        message.offset,
+        message.update_count,
+        message.received_ms,
+        after_ms=message.after_ms,
+    )

@@ -1,0 +1,218 @@
+"""The ways to the primary: one connection for the commands of all tasks, and one for each read
+that waits.
+
+A connection that fails, or is silent for too long, is thrown away; the next call opens another one
+and asks the sentinels anew.  So nothing is repaired here, and no call has an earlier one's trouble.
+"""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from attrs import define, field
+from coredis.connection import TCPConnection, TCPLocation
+from coredis.exceptions import (
+    AuthenticationRequiredError,
+    ConnectionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+)
+
+from ....settings import EngineSettings, EngineUrl, Secret
+from ..base import EngineFault
+from .faults import HungUp, fault
+from .scripts import Script
+
+Command = Sequence[Any]
+"""Its name, or a :class:`Script` and the number of its keys; and what follows that."""
+_MOST_IDLE = 4
+
+
+@define(eq=False)
+class Link:
+    _settings: EngineSettings
+    _nursery: trio.Nursery
+    """In which connections run."""
+    _ssl: ssl.SSLContext | None
+    _commands: TCPConnection | None = None
+    _idle: list[TCPConnection] = field(factory=list)
+    """Those of reads that have had their answer."""
+    _dialling: trio.Lock = field(factory=trio.Lock)
+    _where: str = ""
+    """The server that was dialled last."""
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """Send them all at once.  Returns their answers.  Raises EngineFault where one fails; the
+        others may have been done then."""
+        with self._bounded(0) as scope:
+            connection = await self._for_commands()
+            try:
+                return await _answers(connection, commands)
+            except ReadOnlyError:  # it was the primary; who is it now?
+                connection.invalidate()
+                raise
+            except trio.Cancelled:
+                # Answers are matched by their order, so a caller that is cancelled costs the others
+                # nothing; but one that waited in vain speaks for all.
+                if scope.cancel_called:
+                    connection.invalidate()
+                raise
+
+    async def wait_for(self, command: Command, wait_s: float) -> Any:
+        """The answer to a command that blocks its connection for so long."""
+        with self._bounded(wait_s):
+            connection = self._one_idle() or await self._dial()
+            try:
+                (answer,) = await _answers(connection, [command])
+            except BaseException:  # an answer that comes now would be taken for the next one's
+                connection.invalidate()
+                raise
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.invalidate()
+            return answer
+
+    async def version(self) -> str:
+        with self._bounded(0):
+            return (await self._for_commands()).server_version or ""
+
+    async def _for_commands(self) -> TCPConnection:
+        async with self._dialling:
+            if self._commands is None or not self._commands.usable:
+                self._commands = None
+                self._commands = await self._dial()
+            return self._commands
+
+    def _one_idle(self) -> TCPConnection | None:
+        while self._idle:
+            if (connection := self._idle.pop()).usable:
+                return connection
+        return None
+
+    async def _dial(self) -> TCPConnection:
+        place = await self._primary()
+        connection = await self._open(place, self._settings.user, self._settings.password)
+        (role,) = await _answers(connection, [[b"ROLE"]])
+        if role[0] != b"master":
+            connection.invalidate()
+            raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+        return connection
+
+    async def _open(self, place: EngineUrl, user: str, password: Secret) -> TCPConnection:
+        """Raises RedisError."""
+        self._where = place.address
+        connection = TCPConnection(
+            TCPLocation(place.host, place.port),
+            username=user or None,
+            password=password.reveal() or None,
+            db=place.database,
+            ssl_context=self._ssl,
+        )
+        try:
+            await self._nursery.start(_run, connection)
+        except ConnectionError as error:
+            # coredis has this in the place of a Cancelled that ends its handshake, too.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise HungUp(str(error)) from error
+        return connection
+
+    async def _primary(self) -> EngineUrl:
+        """The server, or what the first sentinel that answers says that it is."""
+        places = self._settings.places
+        if not places[0].sentinel:
+            return places[0]
+        found: list[EngineUrl] = []
+        faults: list[EngineFault] = []
+
+        async def ask(place: EngineUrl) -> None:
+            try:
+                told = await self._told_by(place)
+            except RedisError as error:
+                faults.append(fault(place.address, error, self._settings.password))
+                return
+            if told is not None:
+                found.append(told)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for place in places:
+                nursery.start_soon(ask, place)
+        if found:
+            return found[0]
+        if faults:
+            raise faults[0]
+        raise EngineFault(f"{places[0].address}: no primary is named {places[0].primary!r} there")
+
+    async def _told_by(self, place: EngineUrl) -> EngineUrl | None:
+        """Raises RedisError."""
+        try:
+            connection = await self._open(place, "", Secret())
+        except AuthenticationRequiredError:
+            connection = await self._open(place, self._settings.user, self._settings.password)
+        try:
+            (told,) = await _answers(
+                connection, [[b"SENTINEL GET-MASTER-ADDR-BY-NAME", place.primary]]
+            )
+        finally:
+            connection.invalidate()
+        return None if told is None else EngineUrl(told[0].decode(), int(told[1]), place.tls)
+
+    @contextmanager
+    def _bounded(self, wait_s: float) -> Iterator[trio.CancelScope]:
+        """Whatever goes wrong inside is an EngineFault."""
+        with trio.move_on_after(self._settings.timeout_s + wait_s) as scope:
+            try:
+                yield scope
+            except RedisError as error:
+                raise fault(self._where, error, self._settings.password) from None
+        if scope.cancelled_caught:
+            raise EngineFault(f"{self._where}: no answer in {self._settings.timeout_s:g} s")
+
+
+async def _run(
+    connection: TCPConnection, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Raises RedisError where it does not come to a connection; later it just ends."""
+    try:
+        await connection.run(task_status=task_status)
+    finally:
+        # coredis leaves them open where the dial fails.
+        for each in vars(connection).values():
+            if isinstance(each, MemoryObjectSendStream | MemoryObjectReceiveStream):
+                each.close()
+
+
+async def _answers(connection: TCPConnection, commands: Sequence[Command]) -> list[Any]:
+    """Raises RedisError."""
+    answers = await _try(connection, [_by_sha(each) for each in commands])
+    if any(isinstance(answer, NoScriptError) for answer in answers):
+        # The server began anew, or is another one: it learns scripts by their text.
+        answers = await _try(connection, [_by_text(each) for each in commands])
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
+        if isinstance(answer, BaseException):
+            raise ConnectionError("lost") from answer
+    return answers
+
+
+async def _try(connection: TCPConnection, commands: Sequence[Command]) -> list[Any]:
+    requests = [
+        connection.create_request(name, *rest, raise_exceptions=False) for name, *rest in commands
+    ]
+    return [await request for request in requests]
+
+
+def _by_sha(command: Command) -> Command:
+    script, *rest = command
+    return [b"EVALSHA", script.sha, *rest] if isinstance(script, Script) else command
+
+
+def _by_text(command: Command) -> Command:
+    script, *rest = command
+    return [b"EVAL", script.text, *rest] if isinstance(script, Script) else command

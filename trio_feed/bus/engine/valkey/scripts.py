@@ -1,0 +1,41 @@
+"""What has to be done in one step, in Lua.  Each may be done twice without harm."""
+
+from hashlib import sha1
+
+from attrs import field, frozen
+
+
+@frozen
+class Script:
+    text: str
+    sha: str = field(init=False)
+
+    @sha.default
+    def _sha(self) -> str:
+        return sha1(self.text.encode()).hexdigest()  # the server's name for it
+
+
+APPEND = Script("""
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local id = last and last[1] or '0-0'
+if id ~= ARGV[1] then return id end
+if ARGV[4] == '1' then
+  redis.call('XADD', KEYS[1], ARGV[2], 'b', ARGV[3], 'c', '')
+else
+  redis.call('XADD', KEYS[1], ARGV[2], 'b', ARGV[3])
+end
+return ARGV[2]
+""")
+"""Keys: a log.  Then the id before, the entry's, its body, "1" for a checkpoint."""
+
+RENEW = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+""")
+"""Keys: a lease.  Then its holder, and the milliseconds for which it will be his."""
+
+DROP = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""")
+"""Keys: a lease.  Then its holder."""
