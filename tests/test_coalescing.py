@@ -1,10 +1,12 @@
-"""Whose turn it is: direct writes up to a bound, then portions; nothing is timed."""
+"""Whose turn it is: direct writes up to a bound, then portions."""
+
+from collections.abc import Callable
 
 import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, WriteCoalescer
+from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, COLLECT_S, WriteCoalescer
 
 
 class Flushable:
@@ -26,21 +28,75 @@ class Pieces:
         self.name, self.left, self.coalescer, self.log = name, pieces, coalescer, log
 
     def step(self, most: int) -> bool:
-        writes = 0
-        while self.coalescer.may_write():
-            writes += 1
-        self.log.append((self.name, most, writes))
+        self.log.append((self.name, most, self.coalescer.take(99)))
         self.left -= 1
         return not self.left
 
 
+def still(now: Callable[[], float] = lambda: 0.0, **more: int) -> WriteCoalescer:
+    """Its time stands, unless it is told."""
+    return WriteCoalescer(**more, clock=now)
+
+
+def turn(coalescer: WriteCoalescer, log: list[str]) -> str:
+    """What was written in one turn."""
+    log.clear()
+    coalescer.turn()
+    return "".join(log)
+
+
 def test_the_bounds_are_those_of_the_module() -> None:
-    assert (WriteCoalescer().at_once, AT_ONCE, CHUNK) == (256, 256, 128)
+    assert (WriteCoalescer().at_once, AT_ONCE, CHUNK, COLLECT_S) == (256, 256, 128, 0.03)
+
+
+def test_while_messages_come_what_waits_gathers() -> None:
+    coalescer, log = still(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    for _ in range(5):
+        coalescer.more()
+        assert turn(coalescer, log) == ""
+    # The task that publishes may have had its turn twice before.
+    assert turn(coalescer, log) == ""
+    coalescer.schedule(Flushable("b", log))
+    assert turn(coalescer, log) == "ab"
+
+
+def test_it_gathers_for_thirty_milliseconds_from_the_first_and_from_pass_to_pass() -> None:
+    now = 5.0
+    coalescer, log = still(lambda: now, chunk=1), list[str]()
+
+    def busy_turn() -> str:
+        coalescer.more()
+        return turn(coalescer, log)
+
+    for name in "ab":
+        coalescer.schedule(Flushable(name, log))
+    now += COLLECT_S - 0.001
+    assert busy_turn() == ""
+    now += 0.001
+    assert busy_turn() == "a"
+    coalescer.schedule(Flushable("a", log))  # comes after this pass, and waits for its own
+    now += COLLECT_S - 0.001
+    assert [busy_turn(), busy_turn()] == ["b", ""]
+    now += 0.001
+    assert busy_turn() == "a"
+    assert not coalescer.busy
+
+
+def test_of_several_tasks_a_client_gets_all_with_one_write() -> None:
+    coalescer, log, steps = still(), list[str](), list[tuple[str, int, int]]()
+    coalescer.schedule(Flushable("client", log))
+    for name in "abc":
+        coalescer.begin(Pieces(name, 1, coalescer, steps))
+    assert [turn(coalescer, log) for _ in range(3)] == ["", "", "client"]
+    assert "".join(name for name, _, _ in steps) == "abc"
 
 
 def test_so_many_direct_writes_and_no_more_before_its_turn() -> None:
-    coalescer = WriteCoalescer(at_once=3)
-    assert [coalescer.may_write() for _ in range(5)] == [True] * 3 + [False] * 2
+    coalescer = still(at_once=3)
+    assert coalescer.may_write()
+    assert [coalescer.take(2) for _ in range(3)] == [2, 1, 0]
+    assert not coalescer.may_write()
     assert not coalescer.busy  # a direct write owes nothing to anybody
 
 
@@ -52,7 +108,7 @@ async def test_after_its_turn_the_direct_writes_are_there_again(
         nursery.start_soon(coalescer.run)
         for _ in range(3):
             await trio.testing.wait_all_tasks_blocked()
-            assert [coalescer.may_write() for _ in range(3)] == [True, True, False]
+            assert coalescer.take(3) == 2
             coalescer.schedule(Flushable("a", log))
             assert coalescer.busy
         await trio.testing.wait_all_tasks_blocked()
@@ -132,7 +188,8 @@ async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
 async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    """With another task behind it what a client gets is written together: no direct writes."""
+    """With another task behind it what a client gets is written together: no direct writes, and
+    more clients in a turn, because to queue is cheap."""
     coalescer, steps = WriteCoalescer(at_once=9, chunk=4), list[tuple[str, int, int]]()
     coalescer.begin(Pieces("a", 2, coalescer, steps))
     coalescer.begin(Pieces("b", 2, coalescer, steps))
@@ -142,7 +199,7 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert steps == [("a", 4, 0), ("a", 4, 0), ("b", 4, 4), ("b", 4, 4)]
+    assert steps == [("a", 32, 0), ("a", 32, 0), ("b", 4, 4), ("b", 4, 4)]
 
 
 async def test_between_two_pieces_nothing_is_written_directly() -> None:
@@ -163,14 +220,14 @@ async def test_between_two_pieces_nothing_is_written_directly() -> None:
         for _ in range(100):
             await trio.lowlevel.checkpoint()
             if 0 < task.left < 3:
-                between.append(coalescer.may_write())
+                between.append(coalescer.take(1) > 0)
         nursery.cancel_scope.cancel()
     assert between
     assert not any(between)
 
 
 def test_it_is_full_with_thirty_two_tasks() -> None:
-    coalescer, steps = WriteCoalescer(), list[tuple[str, int, int]]()
+    coalescer, steps = still(), list[tuple[str, int, int]]()
     for n in range(32):
         assert not coalescer.full, n
         coalescer.begin(Pieces("a", 1, coalescer, steps))

@@ -59,6 +59,8 @@ class Client:
 
     got: list[Any] = field(factory=list)
 
+    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+
     def push(self, entry: QueuedFrame) -> None:
         self.got.append(json.loads(payload_of(entry.frame)))
 

@@ -135,6 +135,7 @@ class _Taker:
     """A transport that takes all at once."""
 
     peer, behind, unsent, bytes_out, last_received = "memory", False, 0, 0, 0.0
+    ready_fd = -1
 
     def write_now(self, frames: Sequence[bytes]) -> int:
         return len(frames)

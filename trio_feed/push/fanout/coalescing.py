@@ -3,14 +3,19 @@
 One ``write`` per message and client costs a system call each, and a burst of them holds up the
 whole loop.  So the first ``AT_ONCE`` messages are written directly; the rest waits in the clients'
 send queues until the coalescer's turn in the scheduler, which writes all that waits for a client
-with one call, some clients at a time.  There is no timer: when the coalescer has caught up,
-messages are written directly again.
+with one call, some clients at a time.  When it has caught up, messages are written directly again.
 
-A message for more clients than that is a task of the coalescer, which gives it to some clients at
-a time, so that other tasks run before ten thousand clients are served.
+Thirty frames in one call cost little more than one.  So the coalescer begins no pass over those
+who wait while more comes in each turn of the loop: it lets that gather, ``COLLECT_S`` at most.  A
+turn without a message, which is soon where the loop has time to spare, begins the pass at once; no
+timer is needed.
+
+A message for more clients than ``AT_ONCE`` is a task of the coalescer, which gives it to some
+clients at a time, so that other tasks run before ten thousand clients are served.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Never, Protocol
 
 import trio
@@ -18,6 +23,12 @@ import trio
 AT_ONCE = 256
 CHUNK = 128
 """Clients written to before others have their turn."""
+COLLECT_S = 0.03
+_QUEUED = 8
+"""So many frames are queued in the time that one takes to write, at least."""
+_QUIET = 2
+"""Turns without a message that end the collecting.  One is not enough: trio shuffles the tasks of a
+turn, so that one that publishes in each may run twice between two turns of the coalescer's."""
 _MOST_TASKS = 32
 
 
@@ -37,13 +48,28 @@ class Task(Protocol):
 
 class WriteCoalescer:
     """One per hub.  ``run`` is a task; all else is synchronous.  There are ``at_once`` direct
-    writes per turn; ``chunk`` clients are written to before others have theirs."""
+    writes per turn; ``chunk`` clients are written to before others have theirs.
 
-    def __init__(self, at_once: int = AT_ONCE, chunk: int = CHUNK) -> None:
-        self.at_once = self._left = at_once
-        self._chunk = chunk
+    ``spare``: direct writes that are left, of which a caller takes one for each.  ``clock``: in
+    seconds, trio's.
+    """
+
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        chunk: int = CHUNK,
+        *,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.at_once = at_once
+        self.spare = 0
+        self._chunk, self._clock = chunk, clock
         self._scheduled: deque[Flushable] = deque()
+        self._passing = 0  # of these are left in this pass
         self._tasks: deque[Task] = deque()
+        self._awake = self._more_came = False
+        self._quiet = _QUIET  # turns without a message
+        self._collect_until = 0.0
         self._work = trio.lowlevel.ParkingLot()
 
     @property
@@ -57,14 +83,21 @@ class WriteCoalescer:
         return len(self._tasks) >= _MOST_TASKS
 
     def may_write(self) -> bool:
-        """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
-        left = self._left
-        if left <= 0:
-            return False
-        if left == self.at_once:  # else the coalescer has been woken already
+        """Whether there is a direct write to be taken from ``spare``.  False: ``schedule``."""
+        if not self._awake:
             self._wake()
-        self._left = left - 1
-        return True
+            self.spare = self.at_once
+        return self.spare > 0
+
+    def take(self, number: int) -> int:
+        """Take up to ``number`` direct writes at once; returns how many there were."""
+        taken = min(number, self.spare) if self.may_write() else 0
+        self.spare -= taken
+        return taken
+
+    def more(self) -> None:
+        """A message came."""
+        self._more_came = True
 
     def schedule(self, client: Flushable) -> None:
         """``client`` has frames waiting: flush it soon.  Once per flush is enough."""
@@ -79,31 +112,39 @@ class WriteCoalescer:
     async def run(self) -> Never:
         """Flush the scheduled clients and step the tasks, until cancelled."""
         while True:
-            if self._idle:
+            if not self._awake:
                 await self._work.park()
             while self.busy:
                 self.turn()
                 await trio.lowlevel.checkpoint()
-            self._left = self.at_once
+            self.spare, self._awake = 0, False
 
     def turn(self) -> None:
         """What is done before others have their turn."""
         if self._tasks:
             self._step()
-        for _ in range(min(self._chunk, len(self._scheduled))):
+        self._quiet = 0 if self._more_came or len(self._tasks) > 1 else self._quiet + 1
+        self._more_came = False
+        if not self._passing and self._scheduled:
+            now = self._clock()
+            if self._quiet < _QUIET and now < self._collect_until:
+                return
+            self._passing, self._collect_until = len(self._scheduled), now + COLLECT_S
+        number = min(self._chunk, self._passing)
+        self._passing -= number
+        for _ in range(number):
             self._scheduled.popleft().flush()
 
     def _step(self) -> None:
         """With more to come, what a client gets of it is written together."""
-        self._left = self._chunk if len(self._tasks) == 1 else 0
-        if self._tasks[0].step(self._chunk):
+        alone = len(self._tasks) == 1
+        self.spare = self._chunk if alone else 0
+        if self._tasks[0].step(self._chunk if alone else self._chunk * _QUEUED):
             self._tasks.popleft()
-        self._left = 0
-
-    @property
-    def _idle(self) -> bool:
-        return not self.busy and self._left == self.at_once
+        self.spare = 0
 
     def _wake(self) -> None:
-        if self._idle:
+        if not self._awake:
+            self._awake = True
+            self._collect_until = self._clock() + COLLECT_S
             self._work.unpark_all()
