@@ -6,7 +6,13 @@ import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, COLLECT_S, WriteCoalescer
+from trio_feed.push.fanout.coalescing import (
+    AT_ONCE,
+    CHUNK,
+    COLLECT_S,
+    MOST_GATHERED,
+    WriteCoalescer,
+)
 
 
 class Flushable:
@@ -74,13 +80,54 @@ def test_it_gathers_for_thirty_milliseconds_from_the_first_and_from_pass_to_pass
     now += COLLECT_S - 0.001
     assert busy_turn() == ""
     now += 0.001
-    assert busy_turn() == "a"
+    assert busy_turn() == "ab"
     coalescer.schedule(Flushable("a", log))  # comes after this pass, and waits for its own
     now += COLLECT_S - 0.001
-    assert [busy_turn(), busy_turn()] == ["b", ""]
+    assert busy_turn() == ""
     now += 0.001
     assert busy_turn() == "a"
     assert not coalescer.busy
+
+
+def test_it_gathers_no_more_than_sixteen_mebibytes() -> None:
+    coalescer, log = still(), list[str]()
+    for name, size in (("a", MOST_GATHERED - 1), ("", 1), ("b", 0)):
+        if name:
+            coalescer.schedule(Flushable(name, log))
+        coalescer.gathered += size
+        coalescer.more()
+        assert turn(coalescer, log) == ("" if name else "a")
+    assert (MOST_GATHERED, coalescer.gathered) == (16 * 2**20, 0)
+
+
+def test_who_comes_in_a_pass_waits_for_the_next() -> None:
+    coalescer, log = still(chunk=1), list[str]()
+    for name in "ab":
+        coalescer.schedule(Flushable(name, log))
+    assert turn(coalescer, log) == "a"
+    coalescer.schedule(Flushable("a", log))
+    coalescer.more()
+    assert [turn(coalescer, log), turn(coalescer, log)] == ["b", ""]
+
+
+@pytest.mark.parametrize(("others_ms", "portions"), [(0, 1), (1.5, 2), (9, 4)])
+def test_it_takes_as_long_as_the_others_did_but_four_portions_at_most(
+    others_ms: float, portions: int
+) -> None:
+    now = 5.0
+    coalescer, log = still(lambda: now, chunk=1), list[str]()
+
+    class Slow(Flushable):
+        def flush(self) -> None:
+            nonlocal now
+            now += 0.001
+            super().flush()
+
+    for name in "abcdefghij":
+        coalescer.schedule(Slow(name, log))
+    for _ in range(2):
+        now += others_ms / 1000
+        assert len(turn(coalescer, log)) == portions
 
 
 def test_of_several_tasks_a_client_gets_all_with_one_write() -> None:
@@ -161,7 +208,7 @@ async def written(coalescer: WriteCoalescer, log: list[str]) -> str:
 
 
 async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
-    coalescer, log = WriteCoalescer(chunk=2), list[str]()
+    coalescer, log = still(chunk=2), list[str]()
     for name in "abcde":
         coalescer.schedule(Flushable(name, log))
     assert await written(coalescer, log) == "ab|cd|e"
@@ -169,7 +216,7 @@ async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
 
 async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
     """A long task keeps nobody waiting whose frame waits."""
-    coalescer, log = WriteCoalescer(chunk=1), list[str]()
+    coalescer, log = still(chunk=1), list[str]()
 
     class Task:
         left = 3
@@ -199,7 +246,10 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert steps == [("a", 32, 0), ("a", 32, 0), ("b", 4, 4), ("b", 4, 4)]
+    coalescer.begin(Pieces("c", 2, coalescer, steps))
+    coalescer.turn()
+    coalescer.turn()
+    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 4, 4)] * 2
 
 
 async def test_between_two_pieces_nothing_is_written_directly() -> None:

@@ -64,6 +64,8 @@ class Client:
     def push(self, entry: QueuedFrame) -> None:
         self.got.append(json.loads(payload_of(entry.frame)))
 
+    enqueue = push
+
     def send_status(self, subscription: Subscription, status: object) -> None: ...
 
     def topic_closed(self, subscription: Subscription) -> None: ...

@@ -164,6 +164,8 @@ class Receiver:
     def push(self, entry: QueuedFrame) -> None:
         self.log.append((self.name, entry.frame))
 
+    enqueue = push
+
 
 def subscribed(there: Topic, receiver: Any, subscription_id: str | None = None) -> Subscription:
     wanted = target()

@@ -24,6 +24,9 @@ AT_ONCE = 256
 CHUNK = 128
 """Clients written to before others have their turn."""
 COLLECT_S = 0.03
+MOST_GATHERED = 16 * 2**20
+"""Bytes, of all clients together, that may gather: far below what may wait (``waiting``)."""
+_MOST_PORTIONS = 4
 _QUEUED = 8
 """So many frames are queued in the time that one takes to write, at least."""
 _QUIET = 2
@@ -50,7 +53,8 @@ class WriteCoalescer:
     """One per hub.  ``run`` is a task; all else is synchronous.  There are ``at_once`` direct
     writes per turn; ``chunk`` clients are written to before others have theirs.
 
-    ``spare``: direct writes that are left, of which a caller takes one for each.  ``clock``: in
+    ``spare``: direct writes that are left, of which a caller takes one for each.  ``gathered``:
+    bytes that were queued since the last pass began, counted by who queues many.  ``clock``: in
     seconds, trio's.
     """
 
@@ -62,14 +66,14 @@ class WriteCoalescer:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.at_once = at_once
-        self.spare = 0
+        self.spare = self.gathered = 0
         self._chunk, self._clock = chunk, clock
         self._scheduled: deque[Flushable] = deque()
         self._passing = 0  # of these are left in this pass
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[tuple[Task, bool]] = deque()  # True: there was no other
         self._awake = self._more_came = False
         self._quiet = _QUIET  # turns without a message
-        self._collect_until = 0.0
+        self._collect_until = self._left_at = 0.0
         self._work = trio.lowlevel.ParkingLot()
 
     @property
@@ -107,7 +111,7 @@ class WriteCoalescer:
     def begin(self, task: Task) -> None:
         """Do it soon, behind those that were begun before."""
         self._wake()
-        self._tasks.append(task)
+        self._tasks.append((task, not self._tasks))
 
     async def run(self) -> Never:
         """Flush the scheduled clients and step the tasks, until cancelled."""
@@ -123,28 +127,47 @@ class WriteCoalescer:
         """What is done before others have their turn."""
         if self._tasks:
             self._step()
-        self._quiet = 0 if self._more_came or len(self._tasks) > 1 else self._quiet + 1
+        self._quiet = 0 if self._more_came else self._quiet + 1
         self._more_came = False
         if not self._passing and self._scheduled:
             now = self._clock()
-            if self._quiet < _QUIET and now < self._collect_until:
+            more = self._together or self._quiet < _QUIET
+            if more and now < self._collect_until and self.gathered < MOST_GATHERED:
+                self._left_at = now
                 return
             self._passing, self._collect_until = len(self._scheduled), now + COLLECT_S
-        number = min(self._chunk, self._passing)
-        self._passing -= number
-        for _ in range(number):
-            self._scheduled.popleft().flush()
+            self.gathered = 0
+        self._flush()
+
+    def _flush(self) -> None:
+        """A portion; and more of them for as long as the others' part of this turn was, for else
+        who publishes much in each turn keeps those waiting who come last."""
+        began = self._clock()
+        until = began + (began - self._left_at)
+        for _ in range(_MOST_PORTIONS):
+            number = min(self._chunk, self._passing)
+            self._passing -= number
+            for _ in range(number):
+                self._scheduled.popleft().flush()
+            self._left_at = self._clock()
+            if not self._passing or self._left_at >= until:
+                return
+
+    @property
+    def _together(self) -> bool:
+        """Several tasks came at once: what a client gets of them is written together."""
+        return len(self._tasks) > 1 or (bool(self._tasks) and not self._tasks[0][1])
 
     def _step(self) -> None:
-        """With more to come, what a client gets of it is written together."""
-        alone = len(self._tasks) == 1
-        self.spare = self._chunk if alone else 0
-        if self._tasks[0].step(self._chunk if alone else self._chunk * _QUEUED):
+        most = self._chunk * _QUEUED if self._together else self._chunk
+        self.spare = 0 if self._together else self._chunk
+        if self._tasks[0][0].step(most):
             self._tasks.popleft()
         self.spare = 0
 
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
-            self._collect_until = self._clock() + COLLECT_S
+            self._left_at = self._clock()
+            self._collect_until = self._left_at + COLLECT_S
             self._work.unpark_all()

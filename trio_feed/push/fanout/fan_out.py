@@ -13,7 +13,7 @@ from .send_queue import QueuedFrame
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .topics import Subscription
+    from .topics import Subscriber, Subscription
 
 
 @define(eq=False)
@@ -26,6 +26,7 @@ class Audience:
 
     form: StreamForm
     subscriptions: "list[Subscription]" = field(factory=list)
+    subscribers: "list[Subscriber]" = field(factory=list)
     transports: list[Transport] = field(factory=list)
     waiting: list[list[QueuedFrame]] = field(factory=list)
     stale: bool = False
@@ -40,6 +41,7 @@ def audiences(subscriptions: "Iterable[Subscription]") -> list[Audience]:
         if audience is None:
             audience = made[form] = Audience(form)
         audience.subscriptions.append(subscription)
+        audience.subscribers.append(subscriber)
         audience.transports.append(subscriber.transport)
         audience.waiting.append(subscriber.waiting)
     return list(made.values())
@@ -122,11 +124,16 @@ def deliver(
                 transport.bytes_out += size
                 continue
             if taken:
-                audience.subscriptions[place].subscriber.begun(frame, taken)
+                audience.subscribers[place].begun(frame, taken)
                 continue
         coalescer.spare += 1  # it was not used here
         if audience.subscriptions[place].active:
             audience.subscriptions[place].subscriber.push(entry)
-    for subscription in audience.subscriptions[direct:end]:
-        if subscription.active:
-            subscription.subscriber.push(entry)
+    coalescer.gathered += size * (end - direct)
+    if audience.stale:
+        for subscription in audience.subscriptions[direct:end]:
+            if subscription.active:
+                subscription.subscriber.enqueue(entry)
+        return
+    for subscriber in audience.subscribers[direct:end]:
+        subscriber.enqueue(entry)

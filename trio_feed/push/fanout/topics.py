@@ -30,6 +30,9 @@ class Subscriber(Protocol):
     def push(self, entry: QueuedFrame) -> None:
         """A message, framed in the subscription's form, which is its key."""
 
+    def enqueue(self, entry: QueuedFrame) -> None:
+        """The same, where there have been enough direct writes for now."""
+
     def begun(self, frame: bytes, taken: int) -> None:
         """So many bytes of a frame were written to its transport, and the rest was not taken."""
 

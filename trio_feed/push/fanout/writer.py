@@ -66,17 +66,20 @@ class Writer:
 
     def push(self, entry: QueuedFrame) -> None:
         """A push: written at once if nothing is before it and it is not too much for now, else it
-        waits for the coalescer.  Never waits itself; see :meth:`too_slow`.
+        waits for the coalescer.  Never waits itself; see :meth:`too_slow`."""
+        if not (self.waiting or self._draining) and self._coalescer.may_write():
+            self._coalescer.spare -= 1
+            if self._write_now((entry.frame,)):
+                return
+        self.enqueue(entry)
 
-        Every message passes here once per subscriber; its calls are counted (tests/test_cost.py).
+    def enqueue(self, entry: QueuedFrame) -> None:
+        """A push that waits for the coalescer, which may write it together with others.
+
+        Under load every message passes here once per subscriber; its calls are counted
+        (tests/test_cost.py).
         """
-        coalescer = self._coalescer
-        if not (self.waiting or self._draining):
-            if coalescer.spare or coalescer.may_write():
-                coalescer.spare -= 1
-                if self._write_now((entry.frame,)):
-                    return
-        elif self.send_queue.newest and self._gives_way(entry):
+        if self.send_queue.newest and self._gives_way(entry):
             return
         if not self.send_queue.put(entry):
             self.flush()  # the coalescer may not have had its turn
@@ -85,7 +88,7 @@ class Writer:
                 return
         if not (self._scheduled or self._draining):
             self._scheduled = True
-            coalescer.schedule(self)
+            self._coalescer.schedule(self)
 
     def begun(self, frame: bytes, taken: int) -> None:
         """See :class:`.topics.Subscriber`."""
