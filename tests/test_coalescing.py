@@ -55,8 +55,24 @@ def test_the_bounds_are_those_of_the_module() -> None:
     assert (WriteCoalescer().at_once, AT_ONCE, CHUNK, COLLECT_S) == (256, 256, 128, 0.03)
 
 
-def test_while_messages_come_what_waits_gathers() -> None:
+def passed(now: Callable[[], float] = lambda: 0.0, **more: int) -> WriteCoalescer:
+    """One that has just begun, and ended, a pass."""
+    coalescer = still(now, **more)
+    coalescer.schedule(Flushable("x", []))
+    coalescer.turn()
+    assert not coalescer.busy
+    return coalescer
+
+
+def test_the_first_pass_waits_for_nobody() -> None:
     coalescer, log = still(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    coalescer.more()
+    assert turn(coalescer, log) == "a"
+
+
+def test_soon_after_a_pass_what_waits_gathers_while_messages_come() -> None:
+    coalescer, log = passed(), list[str]()
     coalescer.schedule(Flushable("a", log))
     for _ in range(5):
         coalescer.more()
@@ -67,37 +83,43 @@ def test_while_messages_come_what_waits_gathers() -> None:
     assert turn(coalescer, log) == "ab"
 
 
-def test_it_gathers_for_thirty_milliseconds_from_the_first_and_from_pass_to_pass() -> None:
+def test_passes_begin_thirty_milliseconds_apart_where_messages_come_in_each_turn() -> None:
     now = 5.0
-    coalescer, log = still(lambda: now, chunk=1), list[str]()
+    coalescer, log = passed(lambda: now), list[str]()
 
     def busy_turn() -> str:
         coalescer.more()
         return turn(coalescer, log)
 
-    for name in "ab":
-        coalescer.schedule(Flushable(name, log))
-    now += COLLECT_S - 0.001
-    assert busy_turn() == ""
-    now += 0.001
-    assert busy_turn() == "ab"
-    coalescer.schedule(Flushable("a", log))  # comes after this pass, and waits for its own
-    now += COLLECT_S - 0.001
-    assert busy_turn() == ""
-    now += 0.001
-    assert busy_turn() == "a"
+    for _ in range(2):
+        coalescer.schedule(Flushable("a", log))
+        now += COLLECT_S - 0.001
+        assert busy_turn() == ""
+        now += 0.001
+        assert busy_turn() == "a"
     assert not coalescer.busy
 
 
 def test_it_gathers_no_more_than_sixteen_mebibytes() -> None:
-    coalescer, log = still(), list[str]()
-    for name, size in (("a", MOST_GATHERED - 1), ("", 1), ("b", 0)):
-        if name:
-            coalescer.schedule(Flushable(name, log))
+    coalescer, log = passed(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    for size, written in ((MOST_GATHERED - 1, ""), (1, "a")):
         coalescer.gathered += size
         coalescer.more()
-        assert turn(coalescer, log) == ("" if name else "a")
+        assert turn(coalescer, log) == written
     assert (MOST_GATHERED, coalescer.gathered) == (16 * 2**20, 0)
+
+
+def test_tasks_that_came_together_are_waited_for_but_not_longer() -> None:
+    now = 5.0
+    coalescer, log, steps = still(lambda: now), list[str](), list[tuple[str, int, int]]()
+    for name in "ab":
+        coalescer.begin(Pieces(name, 9, coalescer, steps))
+    coalescer.schedule(Flushable("client", log))
+    now += COLLECT_S - 0.001
+    assert turn(coalescer, log) == ""
+    now += 0.001
+    assert turn(coalescer, log) == "client"
 
 
 def test_who_comes_in_a_pass_waits_for_the_next() -> None:

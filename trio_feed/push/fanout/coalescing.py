@@ -5,10 +5,10 @@ whole loop.  So the first ``AT_ONCE`` messages are written directly; the rest wa
 send queues until the coalescer's turn in the scheduler, which writes all that waits for a client
 with one call, some clients at a time.  When it has caught up, messages are written directly again.
 
-Thirty frames in one call cost little more than one.  So the coalescer begins no pass over those
-who wait while more comes in each turn of the loop: it lets that gather, ``COLLECT_S`` at most.  A
-turn without a message, which is soon where the loop has time to spare, begins the pass at once; no
-timer is needed.
+Thirty frames in one call cost little more than one.  So a pass over those who wait that would begin
+soon after the one before is put off while more comes in each turn of the loop, until they lie
+``COLLECT_S`` apart.  Turns without a message, which come soon where the loop has time to spare,
+begin the pass at once; no timer is needed.
 
 A message for more clients than ``AT_ONCE`` is a task of the coalescer, which gives it to some
 clients at a time, so that other tasks run before ten thousand clients are served.
@@ -16,6 +16,7 @@ clients at a time, so that other tasks run before ten thousand clients are serve
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Never, Protocol
 
 import trio
@@ -73,7 +74,8 @@ class WriteCoalescer:
         self._tasks: deque[tuple[Task, bool]] = deque()  # True: there was no other
         self._awake = self._more_came = False
         self._quiet = _QUIET  # turns without a message
-        self._collect_until = self._left_at = 0.0
+        self._left_at = self._woken_at = 0.0
+        self._pass_began = -inf
         self._work = trio.lowlevel.ParkingLot()
 
     @property
@@ -131,13 +133,20 @@ class WriteCoalescer:
         self._more_came = False
         if not self._passing and self._scheduled:
             now = self._clock()
-            more = self._together or self._quiet < _QUIET
-            if more and now < self._collect_until and self.gathered < MOST_GATHERED:
+            if self._collecting(now):
                 self._left_at = now
                 return
-            self._passing, self._collect_until = len(self._scheduled), now + COLLECT_S
+            self._passing, self._pass_began = len(self._scheduled), now
             self.gathered = 0
         self._flush()
+
+    def _collecting(self, now: float) -> bool:
+        """More comes, and may be written together with what waits."""
+        if self.gathered >= MOST_GATHERED:
+            return False
+        if self._together:
+            return now < max(self._woken_at, self._pass_began) + COLLECT_S
+        return self._quiet < _QUIET and now < self._pass_began + COLLECT_S
 
     def _flush(self) -> None:
         """A portion; and more of them for as long as the others' part of this turn was, for else
@@ -168,6 +177,5 @@ class WriteCoalescer:
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
-            self._left_at = self._clock()
-            self._collect_until = self._left_at + COLLECT_S
+            self._left_at = self._woken_at = self._clock()
             self._work.unpark_all()
