@@ -7,12 +7,15 @@ its stream takes its place: a slow client gets fewer messages instead of older o
 
 from collections.abc import Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from attrs import define, frozen
 
 from .encoded import EncodedMessage, StreamForm
 from .waiting import Account, unbounded
+
+_FRAME = attrgetter("frame")
 
 
 @define(eq=False)
@@ -155,8 +158,8 @@ class SendQueue:
 
     def first(self, max_messages: int, max_bytes: int) -> list[bytes]:
         """The frames that are to be written next, at least one if any waits."""
-        if len(self.entries) <= max_messages and self.size <= max_bytes:
-            return [entry.frame for entry in self.entries]
+        if len(self.entries) <= max_messages and self._account.bytes <= max_bytes:
+            return list(map(_FRAME, self.entries))
         frames: list[bytes] = []
         size = 0
         for entry in islice(self.entries, max_messages):
@@ -171,16 +174,19 @@ class SendQueue:
         entries = self.entries
         self._gone += number
         if number == len(entries):
-            size, self._replies, self._reply_bytes = self.size - self._taken, 0, 0
+            account = self._account
+            size, self._replies, self._reply_bytes = account.bytes - self._taken, 0, 0
             entries.clear()
             self.newest.clear()
-        else:
+            account.bytes = self._taken
+            account.everything.total -= size
+        elif number:
             gone = entries[:number]
             del entries[:number]
             size = sum(len(entry.frame) for entry in gone)
             self._replies -= sum(not entry.push for entry in gone)
             self._reply_bytes -= sum(len(entry.frame) for entry in gone if not entry.push)
-        self._account.add(-size)
+            self._account.add(-size)
 
     def taken(self, size: int) -> None:
         """So many bytes have left the queue and are being sent; 0: all of them are."""
