@@ -29,7 +29,7 @@ class ReadPace:
         if not self.interval_s or sum(map(len, messages)) >= FULL:
             return
         if self._is_led:
-            # A deadline for each reader would cost as much as the wake-up that is saved.
+            # A deadline for each reader would make a message a fifth dearer.
             await self._followers.park()
             return
         self._is_led = True
