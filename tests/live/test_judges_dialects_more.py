@@ -49,7 +49,7 @@ def test_npm_binance(venue: str, tmp_path: Path) -> None:
     assert sorted(told["events"]) == EVENTS
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", [*VENUES, "okx"])
 def test_npm_ccxt(venue: str, tmp_path: Path) -> None:
     """It checks the ids of every book update itself and throws where they do not follow."""
     node = node_judge("ccxt")
