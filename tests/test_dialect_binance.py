@@ -250,6 +250,30 @@ async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -
         assert {side: dict(shown[1][side]) for side in book} == book
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_who_takes_a_snapshot_and_subscribes_then_misses_nothing(
+    asked: bool, autojump_clock: MockClock
+) -> None:
+    """python-binance: its first event has to begin right behind its snapshot."""
+    async with spot() as stack:
+        _, snapshot, _ = await ask(stack, "/binance/api/v3/depth?symbol=BTCUSDT&limit=1000")
+        await trio.sleep(2)
+        path = "/binance/stream" if asked else "/binance/ws/btcusdt@depth"
+        async with socket(stack, path) as client:
+            if asked:
+                await client.ask("SUBSCRIBE", "btcusdt@depth")
+                assert await client.next() == {"result": None, "id": 1}  # before its events
+            last, first = snapshot["lastUpdateId"], 0
+            for _ in range(30):
+                event = await client.event("depthUpdate")
+                event = event.get("data", event)
+                if event["u"] <= snapshot["lastUpdateId"]:
+                    continue
+                assert event["U"] == last + 1
+                first, last = first or event["u"], event["u"]
+            assert last > first + 10
+
+
 async def test_no_event_of_a_book_is_empty(autojump_clock: MockClock) -> None:
     """Of what changed below the levels that are shown.  nautilus fails with an event of nothing,
     and ids have to follow each other, so that none can be left out."""
@@ -363,23 +387,30 @@ async def test_the_best_bid_and_ask_of_spot(autojump_clock: MockClock) -> None:
         assert list(top) == ["symbol", "bidPrice", "bidQty", "askPrice", "askQty"]
 
 
+START = (
+    "exchangeInfo", "klines?symbol=BTCUSDT&interval=1m&limit=500", "ticker/24hr",
+    "depth?symbol=BTCUSDT&limit=1000", "premiumIndex?symbol=BTCUSDT",
+)  # fmt: skip
+
+
 async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockClock) -> None:
-    """One upstream connection and no question more, also when all of them start again at once."""
-    async with usdm() as stack:
+    """One upstream connection and no question more, also when all of them start again at once, with
+    all that a bot asks at its start, and from one address: nobody gets a 429."""
+    async with usdm(".history_bars=600") as stack:
         dials, asked = stack.exchange.dials, stack.exchange.requests
         statuses = []
 
         async def bot(number: int) -> None:
             async with socket(stack, "/binance_usdm/ws/btcusdt@kline_1m/btcusdt@aggTrade") as bot:
-                target = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
-                statuses.append((await ask(stack, target))[0])
+                for question in START:
+                    statuses.append((await ask(stack, f"/binance_usdm/fapi/v1/{question}"))[0])
                 assert (await bot.next())["s"] == "BTCUSDT"
 
         for _ in range(2):
             async with trio.open_nursery() as nursery:
                 for number in range(50):
                     nursery.start_soon(bot, number)
-        assert statuses == [200] * 100
+        assert statuses == [200] * 100 * len(START)
         assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)
 
 

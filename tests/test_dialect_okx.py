@@ -630,8 +630,9 @@ async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockCl
                 statuses.append((await ask(stack, target))[0])
                 assert (await bot.row("trades"))["instId"] == SPOT
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(one)
-        assert statuses == [200] * 50
+        for _ in range(2):  # all of them start again at once
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(one)
+        assert statuses == [200] * 100
         assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)

@@ -599,7 +599,7 @@ BAD_REST = {
     ],
     "binance": [
         "ticker?symbol=ETHUSDT&windowSize=9x", 'ticker/price?symbols=["ETHUSDT","btcusdt"]',
-        "uiKlines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1m&timeZone=8",
+        "uiKlines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1d&timeZone=8",
     ],
     "okx": [
         "candles?instId=ETH-USDT&bar=7m", "candles?instId=eth-usdt",

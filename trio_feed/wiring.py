@@ -219,7 +219,7 @@ def _mounts(
 def _passing(
     context: SessionContext, upstream: UpstreamView, venue: str, own: DialectSettings
 ) -> Passing | None:
-    if not own.passthrough or upstream.outside is None:
+    if upstream.outside is None:
         return None
     outside = upstream.outside(venue)
     return Passing(venue, own.passed_on(), outside, context, own.websocket_api_url)

@@ -57,7 +57,7 @@ class Desk:
             profile.venue, cast(SessionContext, context), lambda _: fed, simulated=simulated
         )
         self.streams = Streams(profile, market)
-        self.answers = answers(profile, market, UsedWeight())
+        self.answers = answers(profile, market, UsedWeight(), self.streams.shown)
         self._api = profile.api
 
     def open(self, key: StreamKey) -> Topic:

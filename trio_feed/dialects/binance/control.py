@@ -52,6 +52,8 @@ class BinanceControl:
     combined: bool
     _wide: dict[str, None] = field(factory=dict)
     """Its streams of the whole market."""
+    _missed: list[str] = field(factory=list)
+    """Events that go out behind the answer to its request."""
 
     def opened(self) -> None:
         self.streams.expect(self.names)
@@ -63,6 +65,7 @@ class BinanceControl:
                 taken += 1
             else:
                 unfed.append(name)
+        self._catch_up()
         if unfed:
             some = [name[:64] for name in unfed[:10]]
             lines, venue = self.session.context.hub.lines, self.streams.profile.venue
@@ -75,6 +78,7 @@ class BinanceControl:
             request = _object(text)
             number = _id(request)
             self._reply(self._answer(request, text), number)
+            self._catch_up()
         except Refused as refused:
             self._refuse(refused.code, str(refused), number)
 
@@ -167,12 +171,18 @@ class BinanceControl:
         form = self.streams.form(found, wrapped=self.combined)
         if isinstance(found, Found):
             self.session.subscribe(found.name, found.topic, found.target, form)
+            self._missed += self.streams.missed(found, form)
             return
         self._wide[found.name] = None
         self.streams.followers[self] = None
         for part in found.parts:
             own = part.target.symbol
             self.session.subscribe(found.name, part.topic, part.target, form, own)
+
+    def _catch_up(self) -> None:
+        missed, self._missed = self._missed, []
+        for text in missed:
+            self.session.reply(text)
 
     def _set(self, params: list[Any]) -> None:
         _property(params, 2)

@@ -9,7 +9,6 @@ newest, with ``startTime`` the oldest from there, both bounds inclusive.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from attrs import frozen
 
@@ -30,26 +29,24 @@ from ...push.mounts import Answerer, Question, Reply, Work
 from ...push.protocol import quote
 from ..market import MarketData
 from . import encoders, errors, rest_windows
-from .depth import number_of
+from .depth import Shown, number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
-from .funding import FundingHistory
 from .parameters import Parameters, check_case, check_symbol
 from .profile import Profile
-from .weight import UsedWeight
+from .weight import UsedWeight, candles_weight
 
 _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
-_WEIGHTS = ((100, 1), (500, 2), (1001, 5))
-"""USD-M candles and books: below so many rows a question weighs so much; else 10."""
 _MOST_TRADES = 1000
-_MOST_FUNDINGS = 1000
 
 Answer = Callable[[Parameters], Work | Reply]
 
 
-def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[str, Answerer]:
-    """By path."""
-    rest = _Rest(profile, market)
+def answers(
+    profile: Profile, market: MarketData, used: UsedWeight, shown: Shown
+) -> Mapping[str, Answerer]:
+    """By path.  ``shown`` is told the snapshots of books."""
+    rest = _Rest(profile, market, shown)
     spot = profile.spot
     table: dict[str, tuple[int, Answer]] = {
         "ping": (1, lambda _: Reply("{}")),
@@ -71,7 +68,6 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
         table["continuousKlines"] = (0, rest.continuous)
         table["openInterest"] = (1, rest.open_interest)
         table["premiumIndex"] = (1, rest.premium_index)
-        table["fundingRate"] = (1, partial(rest.funding_rate, FundingHistory(market)))
     found = {f"{profile.api}/{name}": row for name, row in table.items()}
     if not spot:
         found["/fapi/v2/ticker/price"] = table["ticker/price"]
@@ -84,6 +80,7 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
 class _Rest:
     profile: Profile
     market: MarketData
+    shown: Shown
 
     def answerer(self, row: tuple[int, Answer], used: UsedWeight) -> Answerer:
         weight, answer = row
@@ -159,6 +156,7 @@ class _Rest:
         last = self.market.latest(instrument.symbol, Channel.BOOK)
         if last is None:
             raise BadParameter(-1001, "Internal error; the book is not there yet", 503)
+        self.shown.note(instrument.symbol, last, self.market.context.now_ms())
         view, number = last.data, number_of(last.epoch, last.offset)
         assert not isinstance(view, (Ticker, Trade)), "the topic is a book"
         bids, asks = encoders.levels(view.bids[:limit]), encoders.levels(view.asks[:limit])  # type: ignore[union-attr]
@@ -262,24 +260,6 @@ class _Rest:
 
         return self._each(parameters, write)
 
-    def funding_rate(self, history: FundingHistory, parameters: Parameters) -> Work:
-        """Those that were seen; 200 of them where nothing bounds the list."""
-        start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
-        default = 200 if start is None and end is None else 100
-        limit = parameters.limit(default, _MOST_FUNDINGS, clamps=False)
-        wanted = self._wanted(parameters)
-        for each in wanted or ():
-            self._topic(each, Channel.MARK_PRICE)
-        natives = {i.symbol: i.native for i in self.market.fed() if wanted is None or i in wanted}
-        found = [
-            (natives[symbol], paid)
-            for symbol, paid in history.of(natives)
-            if (start is None or paid.time_ms >= start) and (end is None or paid.time_ms <= end)
-        ]
-        chosen = found[-limit:] if start is None else found[:limit]
-        rows = [paid.row(name) for name, paid in chosen]
-        return _now("[" + ",".join(rows) + "]", len(found))
-
     def open_interest(self, parameters: Parameters) -> Work:
         instrument = self._instrument(parameters.mandatory("symbol"))
         self._topic(instrument, Channel.OPEN_INTEREST)
@@ -332,8 +312,7 @@ class _Rest:
 
 
 def _weight(parameters: Parameters) -> int:
-    limit = parameters.number("limit") or 500
-    return next((weight for below, weight in _WEIGHTS if limit < below), 10)
+    return candles_weight(parameters.number("limit") or 500)
 
 
 def _now(text: str, rows: int) -> Work:

@@ -19,7 +19,7 @@ from ...push.fanout.topics import Topic
 from ...push.protocol import Target
 from ..market import MarketData
 from . import encoders, windows, zones
-from .depth import DepthChanges
+from .depth import DepthChanges, Shown
 from .kinds import KINDS, SPEEDS, BinanceForm, Encode, plainly
 from .profile import Profile
 from .wide import WIDE, Wide, WideForm
@@ -65,6 +65,7 @@ class Streams:
     def __init__(self, profile: Profile, market: MarketData) -> None:
         self.profile, self.market = profile, market
         self._forms: WeakValueDictionary[tuple[str, bool], StreamForm] = WeakValueDictionary()
+        self.shown = Shown()
         self.followers: dict[Follower, None] = {}
         """They take themselves out."""
         market.context.hub.watch(self._joined)
@@ -135,6 +136,14 @@ class Streams:
             form = BinanceForm(head, found.name, found.make(), wrapped, hides, found.conflates)
             self._forms[key] = form
         return form
+
+    def missed(self, found: Found, form: StreamForm) -> list[str]:
+        """What comes first for who subscribes to a diff stream now: see :class:`.Shown`."""
+        if not isinstance(form, BinanceForm) or not isinstance(form.encode, DepthChanges):
+            return []
+        lately = self.shown.lately(found.target.symbol, self.market.context.now_ms())
+        missed = next(filter(None, map(form.encode.since, lately)), [])
+        return [form.said(text) for text in missed]
 
     def part(self, name: str, symbol: str) -> Found | None:
         """What this symbol adds to a stream of the whole market, by its name; None: nothing."""
@@ -240,8 +249,8 @@ class Streams:
         if topic is None:
             return self._not_fed(lower, symbol, "books", "channels")
         target = Target(symbol, Channel.BOOK, None, "", self.profile.venue)
-        spot = self.profile.spot
-        return Found(name, topic, target, lambda: DepthChanges(native, topic, spot), False)
+        spot, hides = self.profile.spot, self.market.hides
+        return Found(name, topic, target, lambda: DepthChanges(native, topic, spot, hides), False)
 
     def native_of(self, symbol: str) -> str:
         """The venue's own name of a symbol that is fed."""

@@ -107,8 +107,6 @@ class Hub:
 
     def published(self, stream: Stream, published: Published) -> None:
         topic = self._topics[stream]
-        for read in topic.readers:
-            read(published.message)
         listening = topic.audiences
         if listening and published.provisional:
             there = topic.subscriptions.values()

@@ -1,7 +1,7 @@
 """What can be subscribed to: topics, and the names by which requests find them."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -76,14 +76,12 @@ class Subscription:
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
     ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened.
-    ``subscriptions`` are added and removed by the two methods.  ``readers`` get each message as it
-    is published, whether a client is there or not."""
+    ``subscriptions`` are added, removed and changed by methods."""
 
     stream: Stream
     since_ms: float = 0.0
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
-    readers: list[Callable[[object], None]] = field(factory=list)
     _audiences: list[Audience] = field(factory=list)
 
     @property
@@ -112,6 +110,11 @@ class Topic:
         subscription.active = False
         self._changed()
         return self.subscriptions.pop(subscription.at_topic, None) is not None
+
+    def reform(self, subscription: Subscription, form: StreamForm) -> None:
+        """Write its messages in another way from now on."""
+        subscription.form = form
+        self._changed()
 
     def _changed(self) -> None:
         for audience in self._audiences:
