@@ -43,6 +43,8 @@ _BEAT_S = 1.0
 _TRIM_S = 10.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
 _HANDOVER_S = 2.0
+_BETTER_FIRST = 2
+"""Lease times that a node without data leaves a free shard to others."""
 
 
 @define(eq=False)
@@ -73,6 +75,8 @@ class Feeding:
     _shares: Shares = field(init=False)
     _news: trio.Event = field(factory=trio.Event)
     _changes: trio.Nursery = field(init=False)
+    is_worse: Callable[[str], bool] = lambda venue: False
+    """Whether another node gets a venue's data and this one has had none for a while."""
     _held_back: set[tuple[str, str]] = field(factory=set)
     """Symbols that are about to begin anew."""
     _unfit: set[str] = field(factory=set)
@@ -238,11 +242,21 @@ class Feeding:
                 if not self._leases:
                     self.problem = ""  # else the next append says so
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
-                for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
+                for shard in [s for s in plan.take if self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
-                if plan.give:
-                    self._begin_change(plan.give, self._give, engine)
+                worse = (shard for shard in self.own if self.is_worse(_venue_of(shard)))
+                for shard in {plan.give, *worse} - {""}:
+                    self._begin_change(shard, self._give, engine)
             await trio.sleep(_LOOK_S)
+
+    def _may_take(self, shard: str, now: float) -> bool:
+        """Not while its feed closes symbols; nor, for a while, where another node does better."""
+        if _venue_of(shard) in self._unfit:
+            return False
+        patience_s = _BETTER_FIRST * self.lease_s
+        return not self.is_worse(_venue_of(shard)) or self._shares.is_free_for(
+            shard, patience_s, now
+        )
 
     async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
         """Leases that we got without hearing of it."""

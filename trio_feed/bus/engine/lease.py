@@ -46,6 +46,10 @@ class Shares:
     _poor_since: float | None = None
     _free_since: dict[str, float] = field(factory=dict)
 
+    def is_free_for(self, shard: str, for_s: float, now: float) -> bool:
+        """Whether nobody has had a shard for so long."""
+        return now - self._free_since.get(shard, now) >= for_s
+
     def plan(
         self, own: Collection[str], holders: Mapping[str, str], nodes: Collection[str], now: float
     ) -> Plan:
