@@ -30,6 +30,7 @@ BENCHES = (
     "growth",
     "private",
     "workers",
+    "engine",
 )
 """Each is a module of :mod:`scripts.benches` with ``run(quick) -> Result``."""
 

@@ -1,6 +1,7 @@
 """The engine on real servers that are killed, paused, full and replaced."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -144,15 +145,16 @@ async def test_names_of_nodes_that_are_gone_are_forgotten(server: ValkeyServer) 
 
 
 def connections(server: ValkeyServer) -> int:
-    """But for the one that asks."""
-    return len(server.ask("CLIENT", "LIST", "TYPE", "normal").splitlines()) - 1
+    """But for the one that asks, and those of sentinels."""
+    lines = server.ask("CLIENT", "LIST", "TYPE", "normal").splitlines()
+    return sum("name=sentinel-" not in line for line in lines) - 1
 
 
 async def test_no_connection_is_left(server: ValkeyServer) -> None:
     with trio.fail_after(30):
         async with make_engine(engine_of(server.url), b"one") as engine:
-            for _ in range(20):
-                with trio.move_on_after(0.01):
+            for number in range(60):  # in all steps of a dial, and behind it
+                with trio.move_on_after(number / 4000):
                     await engine.read({"none.0": EMPTY}, wait_s=10, limit=1)
             async with trio.open_nursery() as nursery:
                 for _ in range(9):
@@ -212,6 +214,9 @@ async def test_the_death_of_a_primary(kind: Any, how: str) -> None:
 
             await write_more(200)
             assert faults == []
+            for sentinel in cluster.sentinels:
+                while connections(sentinel) > 0:  # each dial asks, and hangs up
+                    await trio.sleep(0.02)
             old = cluster.primary()
             assert old is not None
             if how == "killed":
@@ -249,3 +254,34 @@ async def test_the_death_of_a_primary(kind: Any, how: str) -> None:
         urls = [url.replace("mymaster", "nobody") for url in cluster.urls[1:]]
         wrong = engine_of(*urls, password=Secret(SECRET))
         assert "no primary is named 'nobody' there" in await refused(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_primary_that_was_paused_is_left_before_it_knows(kind: Any) -> None:
+    """Its sentinels make it a replica ten seconds after it is back; until then it takes reads."""
+    with trio.fail_after(90), valkey_cluster(kind) as cluster:
+        settings = engine_of(*cluster.urls)
+        async with make_engine(settings, b"one") as reader, make_engine(settings, b"one") as writer:
+            old = cluster.primary()
+            assert old is not None
+            found: list[EntryId] = []
+
+            async def read() -> None:
+                while not found:
+                    with suppress(EngineFault):
+                        # Longer than the failover: it is not given up for its silence.
+                        rows = await reader.read({A: EMPTY}, wait_s=60, limit=10)
+                        found.extend(entry.entry_id for entry in rows.get(A, ()))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await patiently(lambda: writer.tail(A))
+                while connections(old) < 3:
+                    await trio.sleep(0.02)
+                old.pause(on=True)
+                while cluster.primary() in (None, old):
+                    await trio.sleep(0.05)
+                old.pause(on=False)
+                await patiently(lambda: writer.append([append(EMPTY, (7, 1))]))
+            assert found == [(7, 1)]
+            assert old.role() == "master"

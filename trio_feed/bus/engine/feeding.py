@@ -238,9 +238,9 @@ class Feeding:
                 self._begin_change(venue, self._fit)
             if not self._draining:
                 holders = await engine.holders(self._shards)
-                await self._drop_unknown(engine, holders)
                 if not self._leases:
                     self.problem = ""  # else the next append says so
+                await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)

@@ -34,7 +34,9 @@ async def open_valkey(settings: EngineSettings) -> AsyncIterator["ValkeyEngine"]
     # What it logs of a dial that failed, with a traceback each time, is in the EngineFault.
     logging.getLogger("coredis").setLevel(logging.CRITICAL)
     async with HelperNursery() as nursery:
-        yield ValkeyEngine(Link(settings, nursery, context), settings.prefix)
+        link = Link(settings, nursery, context)
+        nursery.start_soon(link.watch, name="engine sentinels")
+        yield ValkeyEngine(link, settings.prefix)
 
 
 def _ssl_context(settings: EngineSettings) -> ssl.SSLContext | None:

@@ -3,6 +3,9 @@ that waits.
 
 A connection that fails, or is silent for too long, is thrown away; the next call opens another one
 and asks the sentinels anew.  So nothing is repaired here, and no call has an earlier one's trouble.
+
+A primary that was paused comes back and thinks for ten seconds more that it still is one: who reads
+there hears nothing, and what is written there is lost.  So the sentinels are asked all the time.
 """
 
 import ssl
@@ -30,6 +33,9 @@ from .scripts import Script
 Command = Sequence[Any]
 """Its name, or a :class:`Script` and the number of its keys; and what follows that."""
 _MOST_IDLE = 4
+_LOOK_S = 1.0
+_OTHERS = 0.25
+"""Of ``timeout_s``: so long other sentinels may take after the first one answered."""
 
 
 @define(eq=False)
@@ -44,6 +50,25 @@ class Link:
     _dialling: trio.Lock = field(factory=trio.Lock)
     _where: str = ""
     """The server that was dialled last."""
+    _open_ones: list[tuple[TCPConnection, str]] = field(factory=list)
+    """Connections to the primary, and where it was."""
+
+    async def watch(self) -> None:
+        """Throw away what does not lead to the primary any more.  Until cancelled; ends where there
+        are no sentinels."""
+        while self._settings.places[0].sentinel:
+            await trio.sleep(_LOOK_S)
+            self._open_ones = [each for each in self._open_ones if each[0].usable]
+            if not self._open_ones:
+                continue
+            try:
+                with trio.fail_after(self._settings.timeout_s):
+                    place = await self._primary()
+            except (EngineFault, RedisError, trio.TooSlowError):
+                continue
+            for connection, address in self._open_ones:
+                if address != place.address:
+                    connection.invalidate()
 
     async def ask(self, *commands: Command) -> list[Any]:
         """Send them all at once.  Returns their answers.  Raises EngineFault where one fails; the
@@ -95,17 +120,22 @@ class Link:
         return None
 
     async def _dial(self) -> TCPConnection:
+        self._where = self._settings.places[0].address
         place = await self._primary()
+        self._where = place.address
         connection = await self._open(place, self._settings.user, self._settings.password)
-        (role,) = await _answers(connection, [[b"ROLE"]])
-        if role[0] != b"master":
+        try:
+            (role,) = await _answers(connection, [[b"ROLE"]])
+            if role[0] != b"master":
+                raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+        except BaseException:
             connection.invalidate()
-            raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+            raise
+        self._open_ones.append((connection, place.address))
         return connection
 
     async def _open(self, place: EngineUrl, user: str, password: Secret) -> TCPConnection:
         """Raises RedisError."""
-        self._where = place.address
         connection = TCPConnection(
             TCPLocation(place.host, place.port),
             username=user or None,
@@ -119,10 +149,13 @@ class Link:
             # coredis has this in the place of a Cancelled that ends its handshake, too.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise HungUp(str(error)) from error
+        except BaseException:
+            connection.invalidate()  # which may be ready in this moment
+            raise
         return connection
 
     async def _primary(self) -> EngineUrl:
-        """The server, or what the first sentinel that answers says that it is."""
+        """The server, or what most sentinels say that it is: one may not know of a failover yet."""
         places = self._settings.places
         if not places[0].sentinel:
             return places[0]
@@ -137,13 +170,18 @@ class Link:
                 return
             if told is not None:
                 found.append(told)
-                nursery.cancel_scope.cancel()
+                if found.count(told) > len(places) // 2:
+                    nursery.cancel_scope.cancel()
+                nursery.cancel_scope.deadline = min(
+                    nursery.cancel_scope.deadline,
+                    trio.current_time() + _OTHERS * self._settings.timeout_s,
+                )
 
         async with trio.open_nursery() as nursery:
             for place in places:
                 nursery.start_soon(ask, place)
         if found:
-            return found[0]
+            return max(found, key=found.count)
         if faults:
             raise faults[0]
         raise EngineFault(f"{places[0].address}: no primary is named {places[0].primary!r} there")

@@ -1,0 +1,150 @@
+"""A node of the engine's bench: the writing or the reading half, each with everything between what
+is published and the socket of a client, but no exchange and no database.
+
+The job: ``role`` (``write`` or ``read``), ``url``.  Prints ``{"port": ..}`` (of who reads) once it
+is up, then answers ``stream SECONDS RATE`` (who writes: trades, ``RATE`` a second over 500 symbols)
+or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+
+from trio_feed import service
+from trio_feed.bus import wire
+from trio_feed.bus.engine.base import Engine, shard_of, shards_of
+from trio_feed.bus.engine.feeding import Feeding
+from trio_feed.bus.engine.opening import make_engine
+from trio_feed.bus.engine.writing import Writing
+from trio_feed.bus.local import LocalBus
+from trio_feed.commands.run import spare_collector
+from trio_feed.core.effects import ChannelNews
+from trio_feed.environment import real_environment
+from trio_feed.metrics import Metrics
+from trio_feed.model import Channel, ChannelKey, Source, Trade
+from trio_feed.settings import EngineSettings, StoreSettings, load
+from trio_feed.store import MemoryDatabase, Sharing, open_shared_store
+
+from .servers_ours import _SETTINGS
+
+STREAMS = 500
+SHARDS = 8
+VENUE = "binance_usdm"
+_PACE_S = 0.001
+_BURST = 50
+_CLUSTER = f"wire {wire.VERSION}, {SHARDS} shards of each venue".encode()
+
+
+async def _write(url: str) -> None:
+    """The ingest side: a local bus, and what puts it into the logs."""
+    settings = EngineSettings("valkey", (url,), shards=SHARDS)
+    of_shard = partial(shard_of, shards=SHARDS)
+    async with (
+        make_engine(settings, _CLUSTER) as engine,
+        open_shared_store(
+            StoreSettings(), Sharing(of_shard, lambda _shards: None), simulated=True,
+            metrics=Metrics(), twin=MemoryDatabase(),
+        ) as store,
+        trio.open_nursery() as nursery,
+    ):  # fmt: skip
+        now_ms = real_environment().now_ms
+        made: list[Writing] = []
+        bus = LocalBus(
+            epoch=lambda key: made[0].epoch_of(key), history_rows=10, resume_messages=10,
+            now_ms=now_ms,
+        )  # fmt: skip
+        writing = Writing(bus, of_shard, store.oldest_pending, keep_s=30, buffer_bytes=2**26)
+        made.append(writing)
+        keys = [ChannelKey(VENUE, f"S{n}USDT", Channel.TRADE) for n in range(STREAMS)]
+        for key in keys:
+            bus.open(key)
+
+        @asynccontextmanager
+        async def way() -> AsyncIterator[Engine]:
+            await trio.lowlevel.checkpoint()
+            yield engine
+
+        feeding = Feeding(
+            "writer:1", way, shards_of(VENUE, SHARDS), store, writing, _nothing, lambda: ["writer"],
+            now_ms, random.Random(1), tick_s=settings.tick_ms / 1000, lease_s=settings.lease_s,
+        )  # fmt: skip
+        nursery.start_soon(feeding.run)
+        spare_collector()
+        while len(writing.owners) < SHARDS:
+            await trio.sleep(0.05)
+        _say({"port": 0})
+        async for line in trio.wrap_file(sys.stdin):
+            _, seconds, rate = line.split()
+            _say(await _stream(bus, keys, float(seconds), float(rate)))
+        nursery.cancel_scope.cancel()
+
+
+async def _nothing(_venue: str) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def _stream(
+    bus: LocalBus, keys: list[ChannelKey], seconds: float, rate: float
+) -> dict[str, Any]:
+    began, own, messages = time.perf_counter(), time.process_time(), 0
+    price, quantity = Decimal("85000.10"), Decimal("0.125")
+    while (passed := time.perf_counter() - began) < seconds:
+        due = min(messages + _BURST, int(passed * rate))
+        while messages < due:
+            key = keys[messages % STREAMS]
+            micros, now = time.monotonic_ns() // 1000, time.time() * 1000
+            data = Trade(key.symbol, micros, micros, micros, price, quantity, int(now), True)
+            bus.publish(ChannelNews(key, data, Source.SIMULATED, now))
+            messages += 1
+        await trio.sleep(_PACE_S)
+    return {
+        "messages": messages,
+        "seconds": time.perf_counter() - began,
+        "cpu_s": time.process_time() - own,
+    }
+
+
+async def _read(url: str) -> None:
+    """The push side: the whole service, whose database is one in memory."""
+    settings = load(
+        assignments=[
+            *(each for each in _SETTINGS if not each.startswith(("simulator.", "store."))),
+            "engine.kind=valkey", f"engine.urls=['{url}']", f"engine.shards={SHARDS}",
+            "node.name=reader", "node.roles=['push']", "store.url=postgresql://nowhere/none",
+        ]
+    )  # fmt: skip
+    async with trio.open_nursery() as nursery:
+        ready = await nursery.start(
+            partial(service.run, settings, real_environment(), database=MemoryDatabase())
+        )
+        spare_collector()
+        hub = ready.app.context.hub
+        while len(hub.symbols_of(VENUE)) < STREAMS:
+            await trio.sleep(0.05)
+        _say({"port": int(ready.address.rpartition(":")[2])})
+        began, own = time.perf_counter(), time.process_time()
+        async for _ in trio.wrap_file(sys.stdin):
+            now, used = time.perf_counter(), time.process_time()
+            _say({"seconds": now - began, "cpu_s": used - own})
+            began, own = time.perf_counter(), time.process_time()
+        nursery.cancel_scope.cancel()
+
+
+def _say(found: object) -> None:
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    job = json.loads(sys.argv[1])
+    trio.run(_write if job["role"] == "write" else _read, job["url"])
