@@ -31,6 +31,8 @@ import trio
 import trio_websocket
 from attrs import define, field
 
+from scripts import soak_cluster
+from scripts.soak_cluster import ClusterPlan
 from scripts.soak_record import SERIES, VALUES, Key, Plan, Record, Stored, Values, read_store
 from scripts.soak_seeds import simulate_many
 from trio_feed.core import calendar
@@ -416,6 +418,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(result))
         return int(bool(result["failed_seeds"]))
     minutes = 60 * options.hours if options.hours is not None else options.minutes
+    if options.cluster:
+        cluster = ClusterPlan(
+            minutes,
+            options.clients,
+            options.kill_every / 2,
+            options.seed,
+            options.engine,
+            standby=options.standby,
+            faults=tuple(options.fault),
+        )
+        return soak_cluster.main(cluster, end_on_signal)
     plan = Plan(
         minutes,
         options.kill_every,
@@ -453,6 +466,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-built", action="store_true", help="without the candles that are built from trades"
     )
+    parser.add_argument(
+        "--cluster", action="store_true",
+        help="two ingest and two push nodes, an engine with sentinels, and PostgreSQL",
+    )  # fmt: skip
+    parser.add_argument("--clients", type=int, default=200, help="of --cluster")
+    parser.add_argument("--engine", choices=("redis", "valkey"), help="of --cluster")
+    parser.add_argument("--standby", choices=("cold", "hot"), default="cold", help="of --cluster")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME",
+        help="of --cluster: only this one, once; may be given several times",
+    )  # fmt: skip
     parser.add_argument(
         "--simulate",
         type=int,

@@ -96,3 +96,27 @@ async def test_a_client_moves_between_nodes_without_a_gap(
             await trio.sleep(1.2 * MINUTE)
             times += [row["time"] for row in again.candles(final=True)]
             assert times == list(range(times[0], times[0] + MINUTE * len(times), MINUTE))
+
+
+async def test_a_node_that_owns_nothing_is_ready_and_nobody_repeats_old_reasons(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await until_ready(cluster, "in1")
+        await cluster.start("in2", "['ingest']")
+        await cluster.start("push", "['push']")
+        await trio.sleep(4)  # in2 gets its share later
+        _, status = await cluster.get("in2", "/api/v1/status")
+        assert set(status["shards"].values()) == {"in1"}
+        await until_ready(cluster, "push")
+        assert (await cluster.get("in2", "/ready"))[0] == 200
+        await trio.sleep(1.5)
+        _, status = await cluster.get("push", "/api/v1/status")
+        assert {node["venues"].get("binance_usdm", "") for node in status["nodes"].values()} == {""}
+        assert {node["not_ready"] for node in status["nodes"].values()} == {""}
+        await trio.sleep(MINUTE)
+        async with cluster.client("push") as client:
+            await subscribed(client)
+            answer = await client.of_type("subscription_confirmed")
+            assert answer["data"]["upstream"] == "live"

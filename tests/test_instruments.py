@@ -384,3 +384,10 @@ def test_a_fed_instrument_is_looked_up_by_each_of_its_names() -> None:
     assert fed.of_native("BTC-USDT") == fed.of_lower("btc-usdt") == fed.of_symbol("BTCUSDT") == btc
     assert fed.of_native("ETH-USDT") is fed.of_lower("eth-usdt") is fed.of_symbol("ETHUSDT") is None
     assert [*FedInstruments(Instruments([btc, eth]), ["ETHUSDT", "NONE"])] == [eth]
+
+
+async def test_the_copy_makes_its_own_folder(tmp_path: Path) -> None:
+    """With a database in the place of a file nobody else makes it."""
+    path = tmp_path / "data" / "x.instruments.json"
+    await instruments.write(path, instruments.Copy(1.0, ["{}"]))
+    assert json.loads(path.read_text()) == {"fetched_ms": 1.0, "bodies": ["{}"]}

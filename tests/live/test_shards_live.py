@@ -47,10 +47,11 @@ class Database:
     server: PostgresServer
     of: Callable[[str, str], str] = shard_of
     user: str = "feed"
+    name: str = "postgres"
 
     @property
     def settings(self) -> StoreSettings:
-        url = DatabaseUrl(self.server.url(user=self.user))
+        url = DatabaseUrl(self.server.url(self.name, user=self.user))
         return StoreSettings(url=url, keep=store_contract.KEEP)
 
     @asynccontextmanager
@@ -119,6 +120,24 @@ async def problem(opening: AbstractAsyncContextManager[object]) -> str:
     assert "\n" not in text
     assert text.startswith("store.url: postgresql://")
     return text
+
+
+async def test_nodes_that_start_together_make_the_tables_once(server: PostgresServer) -> None:
+    """Each asks what is there before it waits for the one that makes them."""
+
+    async def open_one(number: int) -> None:
+        opened = database.writer() if number % 2 else database.reader()
+        async with opened:
+            pass
+
+    for turn in range(5):
+        name = f"together{turn}"
+        server.sql(f"CREATE DATABASE {name}")
+        database = Database(server, name=name)
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(open_one, number)
 
 
 async def test_tables_of_the_first_version_get_theirs(

@@ -79,6 +79,7 @@ class Node:
     _started_ms: float = 0.0
     _store: ShardStore | None = None
     _venues: Feeds | None = None
+    _own_why_not: Callable[[str], str] = lambda _venue: ""
 
     @property
     def name(self) -> str:
@@ -238,7 +239,7 @@ class Node:
                 list(self.settings.node.roles),
                 sorted(self.feeding.own) if self.feeding is not None else [],
                 venues,
-                {venue: why for venue in venues if (why := view.why_not(venue))},
+                {venue: why for venue in venues if (why := self._why_not_here(venue))},
                 view.report.not_ready(),
                 clients(),
                 self._started_ms,
@@ -253,6 +254,11 @@ class Node:
                 pass  # those who feed and read say so
             looked += 1
             await trio.sleep(_SAY_S)
+
+    def _why_not_here(self, venue: str) -> str:
+        """Nothing is to be said of a venue of which this node owns nothing."""
+        own = set() if self.feeding is None else self.feeding.own
+        return self._own_why_not(venue) if _has(own, venue) else ""
 
     async def _read_listings(self) -> None:
         for venue, exchange in self.settings.exchanges.items():
@@ -293,6 +299,7 @@ class Node:
 
     def view(self, own: UpstreamView, hub: Hub) -> UpstreamView:
         """``own``: of this node's feeds."""
+        self._own_why_not = own.why_not
 
         def status() -> dict[str, Any]:
             return {
@@ -311,9 +318,10 @@ class Node:
             return "" if self.serves and not self.feeds else own.report.not_ready()
 
         def why_not(venue: str) -> str:
-            if own_why := own.why_not(venue):
+            if own_why := self._why_not_here(venue):
                 return own_why
-            said = (each.why_not.get(venue, "") for each in self.said.values())
+            others = (each for name, each in self.said.items() if name != self.name)
+            said = (each.why_not.get(venue, "") for each in others if _has(each.shards, venue))
             return next((why for why in said if why), "")
 
         def listing(venue: str) -> FedInstruments:
@@ -338,6 +346,10 @@ class Node:
         """By shard the node that feeds it."""
         owners = {shard: name for name, said in self.said.items() for shard in said.shards}
         return {shard: owners.get(shard, "") for shard in self.shards}
+
+
+def _has(shards: Collection[str], venue: str) -> bool:
+    return any(shard.rpartition(".")[0] == venue for shard in shards)
 
 
 def _kept(_stream: int) -> None:

@@ -135,6 +135,7 @@ async def write(cache: Path | None, copy: Copy) -> None:
     text = json.dumps({"fetched_ms": copy.fetched_ms, "bodies": copy.bodies})
     new = trio.Path(cache.with_suffix(".new"))
     try:
+        await new.parent.mkdir(parents=True, exist_ok=True)  # the store may be a database
         await new.write_text(text, encoding="utf-8")
         await new.replace(cache)
     except OSError as error:

@@ -248,6 +248,8 @@ class Feeding:
             if not self._draining:
                 holders = await engine.holders(self._shards)
                 await self._drop_unknown(engine, holders)
+                if not self._leases:
+                    self.problem = ""  # else the next append says so
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
                     self._begin_change(shard, self._take, engine)

@@ -179,8 +179,12 @@ def _quoted(name: str) -> str:
 
 def version_of(db: Connection, part: Part) -> int:
     """Of the tables that are there; 0: none are."""
-    ((there,),) = db.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.versions",))
-    if not there:
+    # Not to_regclass, which in this transaction may not know what another process has just made.
+    if not db.execute(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = 'versions'",
+        (SCHEMA,),
+    ).fetchall():
         return 0
     rows = db.execute("SELECT version FROM versions WHERE part = %s", (part.name,)).fetchall()
     return int(rows[0][0]) if rows else 0
@@ -220,8 +224,8 @@ def create_or_migrate(db: Connection, part: Part) -> int:
 
 
 def _has_schema(db: Connection) -> bool:
-    ((there,),) = db.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
-    return bool(there)
+    rows = db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchall()
+    return bool(rows)
 
 
 def _make_hypertable(db: Connection) -> None:

@@ -1,0 +1,392 @@
+"""``scripts/soak --cluster``: nodes, engine and database as processes, each killed and paused in
+turn, and a judge over all clients.
+
+The market is a function of seed and time, so what closed candles have to say is known.  Prints a
+line per fault (what was struck when, what clients saw) and at last one object of JSON.
+"""
+
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import trio
+from attrs import define, field, frozen
+
+from scripts.soak_cluster_clients import INTERVALS, Client, Publisher
+from scripts.soak_cluster_faults import FAULTS, Fault, aim
+from scripts.soak_cluster_judge import BROKEN
+from scripts.soak_cluster_nodes import (
+    NODES,
+    SYMBOLS,
+    TRADES_PER_MINUTE,
+    USERS,
+    Topology,
+    open_topology,
+    why_not,
+)
+from scripts.soak_record import VALUES, Values
+from scripts.valkey_server import Kind
+from trio_feed.model import Interval
+from trio_feed.simulator import Market
+
+MUST_BE_ZERO = (
+    *BROKEN, "wrong_values", "store_missing", "told_not_stored", "crashes", "never_recovered",
+    "frozen",
+)  # fmt: skip
+_READY_S = 60.0
+_FRESH_S = 5.0
+"""A client that heard nothing for longer has not recovered."""
+
+
+@frozen
+class ClusterPlan:
+    minutes: float = 30.0
+    clients: int = 200
+    every_s: float = 15.0
+    """From one fault to the next, at least."""
+    seed: int = 1
+    kind: Kind | None = None
+    lease_s: float = 3.0
+    standby: str = "cold"
+    faults: tuple[str, ...] = ()
+    """Their names; empty: all, in turn."""
+    settle_s: float = 60.0
+    """Everybody has recovered by then, and all that was accepted has arrived."""
+    down_after_ms: int = 1000
+
+    @property
+    def chosen(self) -> list[Fault]:
+        return [each for each in FAULTS if not self.faults or each.name in self.faults]
+
+
+@define(eq=False)
+class ClusterSoak:
+    plan: ClusterPlan
+    topology: Topology
+    clients: list[Client] = field(factory=list)
+    struck: list[dict[str, Any]] = field(factory=list)
+    crashes: list[str] = field(factory=list)
+    never_recovered: list[str] = field(factory=list)
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+
+    def pick(self, last: str) -> str:
+        """A push node, another than the last one."""
+        chance = random.Random(f"{last} {time.monotonic_ns()}")
+        found = [self.topology.address(name) for name in self.topology.of_role("push")]
+        return chance.choice([each for each in found if each != last] or found)
+
+    def note_crashes(self) -> None:
+        for process in (*self.topology.nodes.values(), self.topology.exchange):
+            if process.crashed:
+                process.expected = True
+                self.crashes.append(process.name)
+                self.log(f"{process.name} ended by itself with {process.returncode}")
+                process.start()
+
+
+async def run(plan: ClusterPlan, folder: Path) -> dict[str, Any]:
+    """The whole of it.  Raises RuntimeError: servers are missing."""
+    opened = open_topology(
+        folder,
+        seed=plan.seed,
+        kind=plan.kind,
+        lease_s=plan.lease_s,
+        standby=plan.standby,
+        down_after_ms=plan.down_after_ms,
+    )
+    topology = await trio.to_thread.run_sync(opened.__enter__)
+    try:
+        return await _run(ClusterSoak(plan, topology))
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
+            await trio.to_thread.run_sync(partial(opened.__exit__, None, None, None))
+
+
+async def _run(soak: ClusterSoak) -> dict[str, Any]:
+    plan, topology = soak.plan, soak.topology
+    began = trio.current_time()
+    for process in topology.nodes.values():
+        process.start()
+    if not await until(lambda: _all_ready(soak), _READY_S):
+        soak.never_recovered.append("start: " + "; ".join(await _not_ready(soak)))
+        return _result(soak, Counter(), 0.0)
+    ready_s = trio.current_time() - began
+    chance = random.Random(f"cluster {plan.seed}")
+    publisher = Publisher(topology.keys.publisher, USERS, soak.pick)
+    for number in range(plan.clients):
+        token = topology.keys.users[USERS[number // len(SYMBOLS) % len(USERS)]]
+        own = random.Random(f"client {plan.seed} {number}")
+        soak.clients.append(Client(SYMBOLS[number % len(SYMBOLS)], token, soak.pick, own))
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as publishing:
+            for client in soak.clients:
+                nursery.start_soon(client.run)
+            await until(_all_hear(soak), plan.settle_s)
+            await until(lambda: _true(all(c.authenticated for c in soak.clients)), plan.settle_s)
+            publishing.start_soon(publisher.run)
+            await _strike_all(soak, chance, began + plan.minutes * 60)
+            publishing.cancel_scope.cancel()
+        counts = await _judge(soak, publisher)
+        nursery.cancel_scope.cancel()
+    result = _result(soak, counts, ready_s)
+    result["private_accepted"] = sum(map(len, publisher.accepted.values()))
+    result["private_tries_refused"] = dict(publisher.refused)
+    result["private_worst_s"] = round(publisher.worst_s, 2)
+    return result
+
+
+async def _strike_all(soak: ClusterSoak, chance: random.Random, end: float) -> None:
+    number, turns = 0, 0
+    while trio.current_time() < end and not soak.never_recovered:
+        fault = soak.plan.chosen[number % len(soak.plan.chosen)]
+        if soak.plan.faults and number >= len(soak.plan.chosen):
+            break  # each once
+        victim = ""
+        if fault.role == "push":
+            victim = soak.topology.of_role("push")[turns % 2]
+            turns += 1
+        elif fault.role:
+            victim = await _busiest(soak)
+        await _strike(soak, fault, victim, await aim(chance, number))
+        number += 1
+        with trio.move_on_at(min(end, trio.current_time() + soak.plan.every_s)):
+            while True:
+                soak.note_crashes()
+                await trio.sleep(1)
+
+
+async def _busiest(soak: ClusterSoak) -> str:
+    """Who feeds the most shards."""
+    owned = Counter(dict.fromkeys(soak.topology.of_role("ingest"), 0))
+    for name in soak.topology.of_role("push"):
+        status, body = await get(soak.topology.address(name), "/api/v1/status")
+        if status == 200:
+            owned.update(owner for owner in json.loads(body)["shards"].values() if owner in owned)
+            break
+    return owned.most_common(1)[0][0]
+
+
+async def _strike(soak: ClusterSoak, fault: Fault, victim: str, moment: str) -> None:
+    began, when = trio.current_time(), time.strftime("%H:%M:%S")
+    before = sum((client.counts for client in soak.clients), Counter[str]())
+    statuses = sum((client.statuses for client in soak.clients), Counter[str]())
+    for client in soak.clients:
+        client.silence.take(began)
+    soak.note_crashes()
+    await fault.strike(soak.topology, victim)
+    done_s = trio.current_time() - began
+
+    async def recovered() -> bool:
+        return await _all_hear(soak)() and await _all_ready(soak)
+
+    if not await until(recovered, soak.plan.settle_s):
+        problem = "; ".join(await _not_ready(soak)) or "clients hear nothing"
+        soak.never_recovered.append(f"{fault.name} {victim}: {problem}")
+        soak.log(f"not recovered: {problem}")
+    now = trio.current_time()
+    after = sum((client.counts for client in soak.clients), Counter[str]())
+    told = sum((client.statuses for client in soak.clients), Counter[str]())
+    silences = sorted(client.silence.take(now) for client in soak.clients)
+    seen = {
+        "fault": f"{fault.name} {victim}".strip(),
+        "at": when,
+        "moment": moment,
+        "put_right_s": round(done_s, 1),
+        "recovered_s": round(now - began, 1),
+        "worst_silence_s": round(silences[-1], 2),
+        "median_silence_s": round(silences[len(silences) // 2], 2),
+        "moved": after["reconnects"] - before["reconnects"],
+        "told": {state: told[state] - statuses[state] for state in told},
+        "broken": {n: after[n] - before[n] for n in BROKEN if after[n] - before[n]},
+    }
+    soak.struck.append(seen)
+    soak.log(json.dumps(seen))
+
+
+def _all_hear(soak: ClusterSoak) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        now = trio.current_time()
+        return all(now - client.silence.heard_at < 2 for client in soak.clients)
+
+    for client in soak.clients:  # what came before does not count
+        client.silence.heard_at = min(client.silence.heard_at, trio.current_time())
+    return check
+
+
+async def _true(value: bool) -> bool:
+    await trio.lowlevel.checkpoint()
+    return value
+
+
+async def _all_ready(soak: ClusterSoak) -> bool:
+    soak.note_crashes()
+    return not await _not_ready(soak)
+
+
+async def _not_ready(soak: ClusterSoak) -> list[str]:
+    found = []
+    for name in NODES:
+        status, body = await get(soak.topology.address(name), "/ready")
+        if status != 200:
+            found.append(f"{name}: {body[-300:].decode(errors='replace') or 'no answer'}")
+    return found
+
+
+async def get(address: str, path: str) -> tuple[int, bytes]:
+    """Status and body; (0, nothing) where there is no answer."""
+    host, _, port = address.rpartition(":")
+    answer = b""
+    try:
+        with trio.fail_after(3):
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                ask = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+                await stream.send_all(ask.encode())
+                answer = b"".join([chunk async for chunk in stream])
+    except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+        return 0, b""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    return (int(words[1]) if len(words) > 1 else 0), body
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> bool:
+    with trio.move_on_after(within_s):
+        while True:
+            if await condition():
+                return True
+            await trio.sleep(0.1)
+    return False
+
+
+# The judge
+
+
+async def _judge(soak: ClusterSoak, publisher: Publisher) -> Counter[str]:
+    """Waits for what is under way, then counts."""
+    by_user = {soak.topology.keys.users[user]: user for user in USERS}
+
+    def missing(client: Client) -> int:
+        wanted = publisher.accepted.get(by_user[client.token], [])
+        return sum(event not in client.private.got for event in wanted)
+
+    async def arrived() -> bool:
+        await trio.lowlevel.checkpoint()
+        return not any(map(missing, soak.clients))
+
+    await until(arrived, soak.plan.settle_s)
+    await trio.sleep(3)  # what is seen last is told and on the disk
+    now = trio.current_time()
+    for client in soak.clients:
+        client.trades.settle(now + 10)
+    counts = sum((client.counts for client in soak.clients), Counter[str]())
+    counts["private_lost"] = sum(map(missing, soak.clients))
+    counts["frozen"] = sum(now - client.silence.heard_at > _FRESH_S for client in soak.clients)
+    newest = {c.symbol: max(w.last_s or 0 for w in [c.candles["1s"]]) for c in soak.clients}
+    for client in soak.clients:
+        last = client.candles["1s"].last_s or 0
+        counts["frozen"] += newest[client.symbol] - last > _FRESH_S or time.time() - last > 60
+    await _judge_values(soak, counts)
+    return counts
+
+
+async def _judge_values(soak: ClusterSoak, counts: Counter[str]) -> None:
+    """What clients were told, and what the database holds, against the market."""
+    market = Market(soak.plan.seed, SYMBOLS, TRADES_PER_MINUTE)
+    told: dict[tuple[str, str], dict[int, Values | None]] = {}
+    for client in soak.clients:
+        for name, watch in client.candles.items():
+            told.setdefault((client.symbol, name), {}).update(watch.told)
+    stored: dict[tuple[str, str], dict[int, Values | None]] = {}
+    names = ", ".join(VALUES)
+    rows = await trio.to_thread.run_sync(
+        soak.topology.database.sql,
+        f"SELECT symbol, interval, open_ms, complete, {names} FROM trio_feed.klines k"
+        " JOIN trio_feed.series s ON s.id = k.series_id ORDER BY 1, 2, 3",
+    )
+    for symbol, name, open_ms, complete, *values in rows:
+        kept = stored.setdefault((symbol, name), {})
+        kept[open_ms // 1000] = tuple(map(float, values)) if complete else None
+    for key, candles in told.items():
+        mine = stored.get(key, {})
+        lacks = [at for at in candles if at not in mine]
+        counts["told_not_stored"] += len(lacks)
+        if lacks:
+            soak.log(f"told, and not stored: {key} {sorted(lacks)[:10]}")
+    for key, candles in stored.items():
+        step, opens = INTERVALS[key[1]], sorted(candles)
+        gaps = [(a, b) for a, b in pairwise(opens) if b - a != step]
+        counts["store_missing"] += sum((b - a) // step - 1 for a, b in gaps)
+        if gaps:
+            soak.log(f"missing in the database: {key} {gaps[:10]}")
+        counts["stored"] += len(opens)
+        counts["stored_incomplete"] += sum(values is None for values in candles.values())
+    for found in (told, stored):
+        for (symbol, name), candles in found.items():
+            for at, values in candles.items():
+                if values is not None and values != _truth(market, symbol, name, at):
+                    counts["wrong_values"] += 1
+                    soak.log(f"wrong: {symbol} {name} {at} {values}")
+
+
+def _truth(market: Market, symbol: str, name: str, at: int) -> Values:
+    kline = market.candle(symbol, Interval(name), at * 1000)
+    return tuple(float(getattr(kline, value)) for value in VALUES)
+
+
+def _result(soak: ClusterSoak, counts: Counter[str], ready_s: float) -> dict[str, Any]:
+    totals = {name: counts[name] for name in MUST_BE_ZERO}
+    totals["crashes"] = len(soak.crashes)
+    totals["never_recovered"] = len(soak.never_recovered)
+    return {
+        **totals,
+        **{name: count for name, count in sorted(counts.items()) if name not in totals},
+        "clients": len(soak.clients),
+        "faults": len(soak.struck),
+        "ready_s": round(ready_s, 1),
+        "worst_silence_s": _worst(soak),
+        "problems": soak.never_recovered + [f"{name} ended by itself" for name in soak.crashes],
+        "seed": soak.plan.seed,
+    }
+
+
+def _worst(soak: ClusterSoak) -> dict[str, float]:
+    worst: dict[str, float] = {}
+    for each in soak.struck:
+        name = " ".join(word for word in each["fault"].split() if word not in NODES)
+        worst[name] = max(worst.get(name, 0.0), each["worst_silence_s"])
+    return worst
+
+
+def main(plan: ClusterPlan, end_on_signal: Callable[[trio.CancelScope], Awaitable[None]]) -> int:
+    """Returns the exit code."""
+    if why := why_not(plan.kind):
+        print(f"scripts/soak --cluster: {why}", file=sys.stderr)
+        return 2
+    folder = Path(tempfile.mkdtemp(prefix="trio_feed_soak_cluster_"))
+    result: dict[str, Any] = {}
+
+    async def whole() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end_on_signal, nursery.cancel_scope)
+            result.update(await run(plan, folder))
+            nursery.cancel_scope.cancel()
+
+    trio.run(whole)
+    if not result:
+        return 130
+    print(json.dumps(result))
+    failed = any(result[name] for name in MUST_BE_ZERO)
+    if failed:
+        print(f"logs of the nodes are kept in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
+    return int(failed)

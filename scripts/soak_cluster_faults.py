@@ -1,0 +1,135 @@
+"""What ``scripts/soak --cluster`` does to the processes, one after the other."""
+
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+import trio
+from attrs import frozen
+
+from scripts.soak_cluster_nodes import Process, Topology
+
+_NEAR_S = 0.05
+"""A kill in the moment of a close is that near to it."""
+_MINUTE_S = 25.0
+"""A minute's end that is further away is not waited for."""
+
+
+@frozen
+class Fault:
+    """``strike(topology, victim)``: does it and puts it right, but waits for nobody to recover;
+    ``role``: whose processes are victims in turn; empty: it is not about nodes."""
+
+    name: str
+    role: str
+    strike: Callable[[Topology, str], Awaitable[None]]
+
+
+async def _in_thread(do: Callable[..., object], *words: object) -> None:
+    await trio.to_thread.run_sync(do, *words)
+
+
+async def kill(topology: Topology, victim: str) -> None:
+    process = topology.nodes[victim]
+    await _in_thread(process.end)
+    await trio.sleep(topology.lease_s + 1)
+    process.start()
+
+
+async def pause(topology: Topology, victim: str) -> None:
+    await _paused(topology.nodes[victim], 2 * topology.lease_s)
+
+
+async def stop(topology: Topology, victim: str) -> None:
+    """As for an upgrade: in order, and again."""
+    process = topology.nodes[victim]
+    await _in_thread(process.end, signal.SIGTERM)
+    process.start()
+
+
+async def _paused(process: Process, seconds: float) -> None:
+    process.pause(on=True)
+    try:
+        await trio.sleep(seconds)
+    finally:
+        process.pause(on=False)
+
+
+async def kill_engine(topology: Topology, victim: str) -> None:
+    server = topology.primary()
+    await _in_thread(server.kill)
+    await _until_other_primary(topology, server.port)
+    await trio.sleep(1)
+    await _in_thread(server.start)
+
+
+async def pause_engine(topology: Topology, victim: str) -> None:
+    """The old primary comes back as one that thinks that it still is one."""
+    server = topology.primary()
+    server.pause(on=True)
+    try:
+        await _until_other_primary(topology, server.port)
+        await trio.sleep(1)
+    finally:
+        server.pause(on=False)
+
+
+async def _until_other_primary(topology: Topology, port: int) -> None:
+    with trio.move_on_after(15):
+        while True:
+            found = await trio.to_thread.run_sync(topology.engine.primary)
+            if found is not None and found.port != port:
+                return
+            await trio.sleep(0.1)
+
+
+async def kill_database(topology: Topology, victim: str) -> None:
+    await _database_away(topology, signal.SIGKILL, 2)
+
+
+async def stop_database(topology: Topology, victim: str) -> None:
+    await _database_away(topology, signal.SIGINT, 1)
+
+
+async def _database_away(topology: Topology, how: int, seconds: float) -> None:
+    await _in_thread(topology.database.stop, how)
+    await trio.sleep(seconds)
+    await _in_thread(topology.database.start)
+
+
+async def kill_with_database(topology: Topology, victim: str) -> None:
+    """No takeover can be until the database is back."""
+    await _in_thread(topology.database.stop, signal.SIGKILL)
+    await _in_thread(topology.nodes[victim].end)
+    await trio.sleep(topology.lease_s + 2)
+    await _in_thread(topology.database.start)
+    topology.nodes[victim].start()
+
+
+FAULTS = (
+    Fault("kill ingest", "ingest", kill),
+    Fault("kill push", "push", kill),
+    Fault("kill engine", "", kill_engine),
+    Fault("pause ingest", "ingest", pause),
+    Fault("kill database", "", kill_database),
+    Fault("pause push", "push", pause),
+    Fault("stop ingest", "ingest", stop),
+    Fault("pause engine", "", pause_engine),
+    Fault("stop push", "push", stop),
+    Fault("stop database", "", stop_database),
+    Fault("kill ingest and database", "ingest", kill_with_database),
+)
+
+
+async def aim(chance: random.Random, number: int) -> str:
+    """Wait for the moment of a fault; every second one strikes as candles close.  Returns which."""
+    if number % 2 == 0:
+        await trio.sleep(chance.uniform(0, 1))
+        return "any"
+    now_s = time.time()
+    to_minute = 60 - now_s % 60
+    aimed = to_minute if to_minute < _MINUTE_S else 2 - now_s % 1
+    spread = 0.5 if aimed == to_minute else _NEAR_S
+    await trio.sleep(max(0.0, aimed + chance.uniform(-spread, spread)))
+    return "minute" if aimed == to_minute else "second"
