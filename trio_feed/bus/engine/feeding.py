@@ -28,6 +28,7 @@ from ...store import ShardStore
 from ...supervise import Backoff, supervise
 from .. import wire
 from .base import Engine, EngineFault, EntryId
+from .counts import FeedingCounts
 from .following import EngineLost, OpenEngine
 from .heads import Heads, heads_of
 from .lease import Lease, Shares
@@ -71,6 +72,7 @@ class Feeding:
     own: set[str] = field(factory=set)
     """Shards whose symbols are fed here."""
     problem: str = "the engine was not reached yet"
+    counts: FeedingCounts = field(factory=FeedingCounts)
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
     _news: trio.Event = field(factory=trio.Event)
@@ -90,6 +92,10 @@ class Feeding:
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
         self.writing.wake = self.wake
+
+    def lease_age_s(self, now: float) -> float:
+        """Of the lease that was confirmed longest ago; 0: there is none."""
+        return max((now - lease.confirmed_at for lease in self._leases.values()), default=0.0)
 
     def owns(self, venue: str, symbol: str) -> bool:
         """Whether a symbol is fed here: those of our shards, in hot standby all."""
@@ -114,6 +120,7 @@ class Feeding:
         """The database refused rows: these shards are another node's."""
         for shard in self.own.intersection(shards):
             log.warning("shard.fenced", shard=shard, by="the database")
+            self.counts.changes["fenced"] += 1
             self.writing.seal(shard)
             self._leases.pop(shard, None)
 
@@ -174,7 +181,9 @@ class Feeding:
         if not tried:
             return False
         answers = await engine.append([each for _, each in tried])
-        now = trio.current_time()
+        began, now = now, trio.current_time()
+        self.counts.append.note(now - began)
+        self.counts.append_bytes += sum(len(each.body) for _, each in tried)
         for (owner, each), last in zip(tried, answers, strict=True):
             self._note_answer(owner, each.checkpoint, last, now)
         self.problem = ""
@@ -183,15 +192,19 @@ class Feeding:
     def _note_answer(self, owner: Owner, checkpoint: bool, last: EntryId, now: float) -> None:
         match owner.answered(last, now):
             case Told.DONE:
+                self.counts.appends += 1
                 if checkpoint:
                     self._marks.setdefault(owner.shard, []).append((now, last))
             case Told.AGAIN:
+                self.counts.forgot += 1
                 log.warning("engine.forgot", shard=owner.shard, last=last)
             case Told.FENCED:
+                self.counts.changes["fenced"] += 1
                 log.warning("shard.fenced", shard=owner.shard, by="the engine", last=last)
                 owner.seal()
                 self._leases.pop(owner.shard, None)
             case Told.FORGOTTEN:
+                self.counts.forgot += 1
                 log.warning("engine.forgot", shard=owner.shard, last=last, more_than_kept=True)
                 owner.overflown = True
 
@@ -277,6 +290,7 @@ class Feeding:
                 await change(shard, *args)
             except (StoreError, EngineFault, wire.BadItem) as error:
                 log.warning("shard.not_changed", shard=shard, problem=str(error))
+                self.counts.changes["not_changed"] += 1
                 await trio.sleep(self.lease_s / 3)
             finally:
                 self._changing.discard(shard)
@@ -305,6 +319,7 @@ class Feeding:
                 self.wake()
             else:
                 log.warning("shard.lease_lost", shard=shard)
+                self.counts.changes["lease_lost"] += 1
                 self.writing.seal(shard)
                 del self._leases[shard]
 
@@ -328,6 +343,7 @@ class Feeding:
                 await engine.drop_lease(shard, self.holder)
             raise
         self._start(shard, heads, ends)
+        self.counts.changes["taken"] += 1
         took_s = round(trio.current_time() - asked, 3)
         log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
 
@@ -344,6 +360,7 @@ class Feeding:
         if not holes:
             return
         log.info("shard.reopened", shard=shard, symbols=len(holes))
+        self.counts.changes["reopened"] += 1
         venue = _venue_of(shard)
         self._held_back.update((venue, symbol) for symbol in holes)
         try:
@@ -372,12 +389,14 @@ class Feeding:
         await self._reopen(shard, ends)
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
+        self.counts.changes["begun_again"] += 1
 
     async def _lose(self, shard: str) -> None:
         """Another node has it, or will have it."""
         self.writing.end(shard)
         self.own.discard(shard)
         log.info("shard.lost", shard=shard)
+        self.counts.changes["lost"] += 1
         await self._fit(_venue_of(shard))
 
     async def _give(self, shard: str, engine: Engine) -> None:
@@ -399,6 +418,7 @@ class Feeding:
         if self._leases.pop(shard, None) is not None:
             await engine.drop_lease(shard, self.holder)
         log.info("shard.given", shard=shard, took_s=round(trio.current_time() - began, 3))
+        self.counts.changes["given"] += 1
 
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
