@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -43,6 +44,8 @@ def ccxt(address: str, _tls: str) -> NoReturn:
     async def main() -> NoReturn:
         client = pro.binance({"enableRateLimit": False})
         client.options["fetchMarkets"] = {"types": ["spot"]}
+        # What comes at once after an outage: of more than 1000 trades it forgets the older ones.
+        client.options["tradesLimit"] = 100_000
         client.urls["api"]["public"] = f"http://{address}/api/v3"
         behind = "/stream" if "/" in address else ""
         client.urls["api"]["ws"]["spot"] = f"ws://{address}/ws{behind}"
@@ -137,6 +140,30 @@ def unicorn(address: str, _tls: str) -> NoReturn:
             event(message["data"])
 
 
+def ours(address: str, _tls: str) -> NoReturn:
+    import trio
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from trio_feed import client
+
+    async def main() -> None:
+        async with client.open_client(f"ws://{address}/ws") as connection:
+            await connection.subscribe("BTCUSDT", channel="trade")
+            await connection.subscribe("BTCUSDT", "1s", history=0)
+            async for message in connection:
+                match message:
+                    case client.TradeUpdate(trade=trade):
+                        for number in range(trade.first_id, trade.last_id + 1):
+                            told(number)
+                    case client.CandleUpdate(kline=kline):
+                        candle(kline.open_ms, kline.close, kline.volume)
+                    case client.ConnectionChange():
+                        complain(message)
+
+    trio.run(main)
+    raise AssertionError
+
+
 def complain(problem: object) -> None:
     print(str(problem)[:200], file=sys.stderr, flush=True)
 
@@ -148,6 +175,8 @@ CLIENTS: dict[str, tuple[str, Callable[[str, str], NoReturn]]] = {
     "unicorn-binance-websocket-api": ("unicorn-binance-websocket-api", unicorn),
 }
 """By name: the distribution, and the program."""
+OURS = "trio_feed"
+"""The client of our own push endpoint."""
 
 
 WITHOUT_SECONDS = {"cryptofeed"}
@@ -163,4 +192,5 @@ def installed(name: str) -> str:
 
 
 if __name__ == "__main__":
-    CLIENTS[sys.argv[1]][1](*sys.argv[2:4])
+    found = ours if sys.argv[1] == OURS else CLIENTS[sys.argv[1]][1]
+    found(*sys.argv[2:4])

@@ -98,4 +98,4 @@ def test_what_nobody_has_subscribed_is_numbered_and_only_the_last_is_a_message()
     stream.keep()
     bus.publish(TradeNews(TRADES, rows, Source.EXCHANGE, 1.0))
     assert (heard, stream.offset) == ([3, 4, 5, 6], 6)
-    assert [kept.message.data for kept in stream.after(3)] == rows
+    assert [kept.message.data for kept in stream.after(stream.epoch, 3)] == rows

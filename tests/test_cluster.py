@@ -120,3 +120,28 @@ async def test_a_node_that_owns_nothing_is_ready_and_nobody_repeats_old_reasons(
             await subscribed(client)
             answer = await client.of_type("subscription_confirmed")
             assert answer["data"]["upstream"] == "live"
+
+
+async def test_a_node_that_lost_the_exchange_leaves_its_shards_to_a_standby(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        hot = "engine.standby=hot"
+        await cluster.start("one", "['ingest', 'push']", hot)
+        await cluster.start("two", "['ingest', 'push']", hot)
+        await cluster.start("push", "['push']", hot)
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            await subscribed(client)
+            await trio.sleep(1.5 * MINUTE)
+            cluster.cut_off("one")
+            await trio.sleep(2.5 * MINUTE)
+            _, status = await cluster.get("push", "/api/v1/status")
+            assert set(status["shards"].values()) == {"two"}
+            await trio.sleep(1.2 * MINUTE)
+            check_whole(client, 9)
+            assert not [
+                m
+                for m in client.messages
+                if m["type"] == "stream_status" and m["data"]["status"] == "unrepairable"
+            ]

@@ -1,10 +1,18 @@
-"""Whose turn it is: direct writes up to a bound, then portions; nothing is timed."""
+"""Whose turn it is: direct writes up to a bound, then portions."""
+
+from collections.abc import Callable
 
 import pytest
 import trio
 import trio.testing
 
-from trio_feed.push.fanout.coalescing import AT_ONCE, CHUNK, WriteCoalescer
+from trio_feed.push.fanout.coalescing import (
+    AT_ONCE,
+    CHUNK,
+    COLLECT_S,
+    MOST_GATHERED,
+    WriteCoalescer,
+)
 
 
 class Flushable:
@@ -26,21 +34,138 @@ class Pieces:
         self.name, self.left, self.coalescer, self.log = name, pieces, coalescer, log
 
     def step(self, most: int) -> bool:
-        writes = 0
-        while self.coalescer.may_write():
-            writes += 1
-        self.log.append((self.name, most, writes))
+        self.log.append((self.name, most, self.coalescer.take(99)))
         self.left -= 1
         return not self.left
 
 
+def still(now: Callable[[], float] = lambda: 0.0, **more: int) -> WriteCoalescer:
+    """Its time stands, unless it is told."""
+    return WriteCoalescer(**more, clock=now)
+
+
+def turn(coalescer: WriteCoalescer, log: list[str]) -> str:
+    """What was written in one turn."""
+    log.clear()
+    coalescer.turn()
+    return "".join(log)
+
+
 def test_the_bounds_are_those_of_the_module() -> None:
-    assert (WriteCoalescer().at_once, AT_ONCE, CHUNK) == (256, 256, 128)
+    assert (WriteCoalescer().at_once, AT_ONCE, CHUNK, COLLECT_S) == (256, 256, 128, 0.03)
+
+
+def passed(now: Callable[[], float] = lambda: 0.0, **more: int) -> WriteCoalescer:
+    """One that has just begun, and ended, a pass."""
+    coalescer = still(now, **more)
+    coalescer.schedule(Flushable("x", []))
+    coalescer.turn()
+    assert not coalescer.busy
+    return coalescer
+
+
+def test_the_first_pass_waits_for_nobody() -> None:
+    coalescer, log = still(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    coalescer.more()
+    assert turn(coalescer, log) == "a"
+
+
+def test_soon_after_a_pass_what_waits_gathers_while_messages_come() -> None:
+    coalescer, log = passed(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    for _ in range(5):
+        coalescer.more()
+        assert turn(coalescer, log) == ""
+    # The task that publishes may have had its turn twice before.
+    assert turn(coalescer, log) == ""
+    coalescer.schedule(Flushable("b", log))
+    assert turn(coalescer, log) == "ab"
+
+
+def test_passes_begin_thirty_milliseconds_apart_where_messages_come_in_each_turn() -> None:
+    now = 5.0
+    coalescer, log = passed(lambda: now), list[str]()
+
+    def busy_turn() -> str:
+        coalescer.more()
+        return turn(coalescer, log)
+
+    for _ in range(2):
+        coalescer.schedule(Flushable("a", log))
+        now += COLLECT_S - 0.001
+        assert busy_turn() == ""
+        now += 0.001
+        assert busy_turn() == "a"
+    assert not coalescer.busy
+
+
+def test_it_gathers_no_more_than_sixteen_mebibytes() -> None:
+    coalescer, log = passed(), list[str]()
+    coalescer.schedule(Flushable("a", log))
+    for size, written in ((MOST_GATHERED - 1, ""), (1, "a")):
+        coalescer.gathered += size
+        coalescer.more()
+        assert turn(coalescer, log) == written
+    assert (MOST_GATHERED, coalescer.gathered) == (16 * 2**20, 0)
+
+
+def test_tasks_that_came_together_are_waited_for_but_not_longer() -> None:
+    now = 5.0
+    coalescer, log, steps = still(lambda: now), list[str](), list[tuple[str, int, int]]()
+    for name in "ab":
+        coalescer.begin(Pieces(name, 9, coalescer, steps))
+    coalescer.schedule(Flushable("client", log))
+    now += COLLECT_S - 0.001
+    assert turn(coalescer, log) == ""
+    now += 0.001
+    assert turn(coalescer, log) == "client"
+
+
+def test_who_comes_in_a_pass_waits_for_the_next() -> None:
+    coalescer, log = still(chunk=1), list[str]()
+    for name in "ab":
+        coalescer.schedule(Flushable(name, log))
+    assert turn(coalescer, log) == "a"
+    coalescer.schedule(Flushable("a", log))
+    coalescer.more()
+    assert [turn(coalescer, log), turn(coalescer, log)] == ["b", ""]
+
+
+@pytest.mark.parametrize(("others_ms", "portions"), [(0, 1), (1.5, 2), (9, 4)])
+def test_it_takes_as_long_as_the_others_did_but_four_portions_at_most(
+    others_ms: float, portions: int
+) -> None:
+    now = 5.0
+    coalescer, log = still(lambda: now, chunk=1), list[str]()
+
+    class Slow(Flushable):
+        def flush(self) -> None:
+            nonlocal now
+            now += 0.001
+            super().flush()
+
+    for name in "abcdefghij":
+        coalescer.schedule(Slow(name, log))
+    for _ in range(2):
+        now += others_ms / 1000
+        assert len(turn(coalescer, log)) == portions
+
+
+def test_of_several_tasks_a_client_gets_all_with_one_write() -> None:
+    coalescer, log, steps = still(), list[str](), list[tuple[str, int, int]]()
+    coalescer.schedule(Flushable("client", log))
+    for name in "abc":
+        coalescer.begin(Pieces(name, 1, coalescer, steps))
+    assert [turn(coalescer, log) for _ in range(3)] == ["", "", "client"]
+    assert "".join(name for name, _, _ in steps) == "abc"
 
 
 def test_so_many_direct_writes_and_no_more_before_its_turn() -> None:
-    coalescer = WriteCoalescer(at_once=3)
-    assert [coalescer.may_write() for _ in range(5)] == [True] * 3 + [False] * 2
+    coalescer = still(at_once=3)
+    assert coalescer.may_write()
+    assert [coalescer.take(2) for _ in range(3)] == [2, 1, 0]
+    assert not coalescer.may_write()
     assert not coalescer.busy  # a direct write owes nothing to anybody
 
 
@@ -52,7 +177,7 @@ async def test_after_its_turn_the_direct_writes_are_there_again(
         nursery.start_soon(coalescer.run)
         for _ in range(3):
             await trio.testing.wait_all_tasks_blocked()
-            assert [coalescer.may_write() for _ in range(3)] == [True, True, False]
+            assert coalescer.take(3) == 2
             coalescer.schedule(Flushable("a", log))
             assert coalescer.busy
         await trio.testing.wait_all_tasks_blocked()
@@ -105,7 +230,7 @@ async def written(coalescer: WriteCoalescer, log: list[str]) -> str:
 
 
 async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
-    coalescer, log = WriteCoalescer(chunk=2), list[str]()
+    coalescer, log = still(chunk=2), list[str]()
     for name in "abcde":
         coalescer.schedule(Flushable(name, log))
     assert await written(coalescer, log) == "ab|cd|e"
@@ -113,7 +238,7 @@ async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
 
 async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
     """A long task keeps nobody waiting whose frame waits."""
-    coalescer, log = WriteCoalescer(chunk=1), list[str]()
+    coalescer, log = still(chunk=1), list[str]()
 
     class Task:
         left = 3
@@ -132,7 +257,8 @@ async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
 async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    """With another task behind it what a client gets is written together: no direct writes."""
+    """With another task behind it what a client gets is written together: no direct writes, and
+    more clients in a turn, because to queue is cheap."""
     coalescer, steps = WriteCoalescer(at_once=9, chunk=4), list[tuple[str, int, int]]()
     coalescer.begin(Pieces("a", 2, coalescer, steps))
     coalescer.begin(Pieces("b", 2, coalescer, steps))
@@ -142,7 +268,10 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert steps == [("a", 4, 0), ("a", 4, 0), ("b", 4, 4), ("b", 4, 4)]
+    coalescer.begin(Pieces("c", 2, coalescer, steps))
+    coalescer.turn()
+    coalescer.turn()
+    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 4, 4)] * 2
 
 
 async def test_between_two_pieces_nothing_is_written_directly() -> None:
@@ -163,14 +292,14 @@ async def test_between_two_pieces_nothing_is_written_directly() -> None:
         for _ in range(100):
             await trio.lowlevel.checkpoint()
             if 0 < task.left < 3:
-                between.append(coalescer.may_write())
+                between.append(coalescer.take(1) > 0)
         nursery.cancel_scope.cancel()
     assert between
     assert not any(between)
 
 
 def test_it_is_full_with_thirty_two_tasks() -> None:
-    coalescer, steps = WriteCoalescer(), list[tuple[str, int, int]]()
+    coalescer, steps = still(), list[tuple[str, int, int]]()
     for n in range(32):
         assert not coalescer.full, n
         coalescer.begin(Pieces("a", 1, coalescer, steps))

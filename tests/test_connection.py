@@ -20,6 +20,7 @@ from trio_feed.core.effects import CandleNews
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
 from trio_feed.ingest.connection import Connection, ConnectionContext, ConnectionState, Incoming
+from trio_feed.ingest.read_pace import ReadPace
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.metrics import Metrics
 from trio_feed.model import BookTop, BookUpdate, Channel, Instrument, Interval, Trade
@@ -66,7 +67,12 @@ class Bench:
         self.connection = Connection(
             self.state,
             ConnectionContext(
-                venue, ConnectionSettings(), self.send_channel, virtual_now_ms, self.metrics
+                venue,
+                ConnectionSettings(),
+                self.send_channel,
+                virtual_now_ms,
+                self.metrics,
+                ReadPace(0),
             ),
             Route(
                 dial=network.dial,

@@ -336,6 +336,19 @@ def test_levels_are_changed_in_their_own_digits() -> None:
     assert bids.best(0) == ()
 
 
+@pytest.mark.parametrize("is_bid", [True, False])
+def test_what_is_shown_shares_what_did_not_change(is_bid: bool) -> None:
+    """Hundreds of views are kept for clients that come back; each with levels of its own they were
+    nearly all of the memory."""
+    made = side(is_bid, range(10, 30))
+    before = made.best(20)
+    made.apply(levels("15:7 12:0"))
+    after = made.best(20)
+    shared = [level for level in after if any(level is old for old in before)]
+    assert [price for price, _ in after if price not in (15,)] == [price for price, _ in shared]
+    assert len(shared) == 18
+
+
 @pytest.mark.parametrize(
     ("policy", "enough"),
     [(BookPolicy(), 50), (BookPolicy(snapshot_levels=20), 10), (BookPolicy(depth_kept=60), 30),

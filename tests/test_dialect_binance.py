@@ -182,7 +182,7 @@ async def test_too_many_streams(autojump_clock: MockClock) -> None:
             await client.ask("SUBSCRIBE", "btcusdt@trade")
             assert (await client.answer())["error"] == {
                 "code": 4,
-                "msg": "Too many subscriptions: 1 are allowed",
+                "msg": "Too many subscriptions: the limit is 1",
             }
 
 
@@ -248,6 +248,30 @@ async def test_a_book_kept_by_the_rules_equals_ours(autojump_clock: MockClock) -
                     if not float(size):
                         del book[side][price]
         assert {side: dict(shown[1][side]) for side in book} == book
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_who_takes_a_snapshot_and_subscribes_then_misses_nothing(
+    asked: bool, autojump_clock: MockClock
+) -> None:
+    """python-binance: its first event has to begin right behind its snapshot."""
+    async with spot() as stack:
+        _, snapshot, _ = await ask(stack, "/binance/api/v3/depth?symbol=BTCUSDT&limit=1000")
+        await trio.sleep(2)
+        path = "/binance/stream" if asked else "/binance/ws/btcusdt@depth"
+        async with socket(stack, path) as client:
+            if asked:
+                await client.ask("SUBSCRIBE", "btcusdt@depth")
+                assert await client.next() == {"result": None, "id": 1}  # before its events
+            last, first = snapshot["lastUpdateId"], 0
+            for _ in range(30):
+                event = await client.event("depthUpdate")
+                event = event.get("data", event)
+                if event["u"] <= snapshot["lastUpdateId"]:
+                    continue
+                assert event["U"] == last + 1
+                first, last = first or event["u"], event["u"]
+            assert last > first + 10
 
 
 async def test_no_event_of_a_book_is_empty(autojump_clock: MockClock) -> None:
@@ -363,23 +387,30 @@ async def test_the_best_bid_and_ask_of_spot(autojump_clock: MockClock) -> None:
         assert list(top) == ["symbol", "bidPrice", "bidQty", "askPrice", "askQty"]
 
 
+START = (
+    "exchangeInfo", "klines?symbol=BTCUSDT&interval=1m&limit=500", "ticker/24hr",
+    "depth?symbol=BTCUSDT&limit=1000", "premiumIndex?symbol=BTCUSDT",
+)  # fmt: skip
+
+
 async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockClock) -> None:
-    """One upstream connection and no question more, also when all of them start again at once."""
-    async with usdm() as stack:
+    """One upstream connection and no question more, also when all of them start again at once, with
+    all that a bot asks at its start, and from one address: nobody gets a 429."""
+    async with usdm(".history_bars=600") as stack:
         dials, asked = stack.exchange.dials, stack.exchange.requests
         statuses = []
 
         async def bot(number: int) -> None:
             async with socket(stack, "/binance_usdm/ws/btcusdt@kline_1m/btcusdt@aggTrade") as bot:
-                target = "/binance_usdm/fapi/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
-                statuses.append((await ask(stack, target))[0])
+                for question in START:
+                    statuses.append((await ask(stack, f"/binance_usdm/fapi/v1/{question}"))[0])
                 assert (await bot.next())["s"] == "BTCUSDT"
 
         for _ in range(2):
             async with trio.open_nursery() as nursery:
                 for number in range(50):
                     nursery.start_soon(bot, number)
-        assert statuses == [200] * 100
+        assert statuses == [200] * 100 * len(START)
         assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)
 
 
@@ -390,6 +421,87 @@ async def test_a_bind_of_its_own(autojump_clock: MockClock) -> None:
         assert address == "bots:81"
         async with socket(stack, "/ws/btcusdt@trade", address) as client:
             assert (await client.next())["e"] == "trade"
+
+
+async def asked_at(stack: Stack, address: str, request: bytes) -> bytes:
+    """The whole answer to one request on a connection of its own."""
+    host, _, port = address.rpartition(":")
+    stream = await stack.network.dial(host, int(port))
+    await stream.send_all(request)
+    return bytes(await until_closed(stream))
+
+
+def request_for(path: str, *more: str, method: str = "GET", host: str = "push") -> bytes:
+    head = "".join(f"{line}\r\n" for line in (f"Host: {host}", "Connection: close", *more))
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode()
+
+
+async def test_a_bind_of_its_own_takes_the_prefix_too(autojump_clock: MockClock) -> None:
+    """Who changes the port of a URL only leaves the path as it was."""
+    own = ("dialects.binance_usdm.host=bots", "dialects.binance_usdm.port=81")
+    async with usdm(*own) as stack:
+        for base in ("", "/binance_usdm"):
+            asked = [
+                (await asked_at(stack, "bots:81", request_for(path, method=method, host="bots")))
+                for path, method in (
+                    (f"{base}/fapi/v1/ping", "GET"),
+                    (f"{base}/fapi/v1/ping", "POST"),
+                    (f"{base}/fapi/v1/nothing", "GET"),
+                )
+            ]
+            assert [answer[9:12] for answer in asked] == [b"200", b"405", b"404"]
+            assert all(b'"code":-1020' in answer for answer in asked[1:])
+            async with socket(stack, f"{base}/ws/btcusdt@trade", "bots:81") as client:
+                assert (await client.next())["e"] == "trade"
+        twice = request_for("/binance_usdm/binance_usdm/fapi/v1/ping", host="bots")
+        assert (await asked_at(stack, "bots:81", twice))[9:12] == b"404"
+
+
+ORIGIN = "Origin: http://evil.example"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (request_for("/binance_usdm/fapi/v1/ping", ORIGIN), 403, -1002),
+        (request_for("/binance_usdm/fapi/v1/ping", host="evil.example"), 421, -1002),
+        (request_for("/binance_usdm/x", "Content-Length: 9999999", method="POST"), 413, -1000),
+        (
+            get(UPGRADE, KEY, b"Origin: http://evil.example\r\n", path=b"/binance_usdm/ws"),
+            403,
+            -1002,
+        ),
+        (request_for("/udf/time", ORIGIN), 403, "error"),
+        (request_for("/api/v1/symbols", ORIGIN), 403, 1002),
+    ],
+)
+async def test_who_is_not_let_in_is_told_in_the_dialects_form(
+    request_bytes: bytes, status: int, code: object, autojump_clock: MockClock
+) -> None:
+    async with usdm("server.allowed_hosts=['push','x']") as stack:
+        answer = await asked_at(stack, stack.ready.address, request_bytes)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert int(head[9:12]) == status
+        said = json.loads(body)
+        assert said.get("code", said.get("s")) == code
+
+
+async def test_one_client_too_many_is_told_in_the_dialects_form(autojump_clock: MockClock) -> None:
+    own = ("dialects.binance_usdm.host=bots", "dialects.binance_usdm.port=81")
+    async with usdm("websocket.max_connections=1", *own) as stack:
+        for address, path in (
+            (stack.ready.address, "/binance_usdm/fapi/v1/ping"),
+            ("bots:81", "/fapi/v1/ping"),
+        ):
+            host = address.partition(":")[0]
+            held = await stack.network.dial(host, int(address.partition(":")[2]))
+            await held.send_all(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            await held.receive_some(65536)
+            answer = await asked_at(stack, address, request_for(path, host=host))
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nRetry-After: 5\r\n" in answer
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == -1003
+            await held.aclose()
 
 
 async def test_a_dialect_that_is_off_is_no_page(autojump_clock: MockClock) -> None:

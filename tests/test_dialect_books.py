@@ -202,6 +202,104 @@ def test_it_is_ours(profile: Profile, speed: str, steps: list[tuple[str, Any]]) 
     assert checked or client is None
 
 
+CHANGES = st.lists(CHANGE, max_size=12)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("profile", [SPOT, USDM], ids=lambda p: p.venue)
+@settings(max_examples=40, deadline=None)
+@given(first=CHANGES, between=CHANGES, others=st.booleans(), cut=st.booleans())
+@example(first=[], between=[[(True, 0, 1)], [(True, 0, 0)]], others=False, cut=False)
+def test_a_snapshot_before_the_subscription(
+    profile: Profile, wrapped: bool, first: Any, between: Any, others: bool, cut: bool
+) -> None:
+    """As python-binance does it: every event behind the snapshot comes, whoever has the stream
+    already (``others``) and whatever happens to our connection (``cut``)."""
+    desk = Desk(profile, [Instrument(profile.venue, BTC, BTC, "spot")])
+    key = ChannelKey(profile.venue, BTC, Channel.BOOK)
+    topic = desk.open(key)
+    venue = spot if profile.spot else usdm
+    rules = Rules(
+        profile.venue, frozenset(), Kind.AGG_TRADE, book_rule=venue.BOOK_RULE,
+        book_snapshot_levels=None,
+    )  # fmt: skip
+    ours, theirs = BookChannel(rules, key, LEVELS, SOURCE), TheirExchange(profile)
+    form: StreamForm | None = None
+    client = TheirBook(profile.spot)
+    shown: BookView | None = None
+    live = False
+
+    def published(effects: list[Any]) -> None:
+        nonlocal shown
+        for effect in effects:
+            if isinstance(effect, ChannelNews):
+                desk.publish(effect)
+                shown = effect.data  # type: ignore[assignment]
+                text = None if form is None else desk.text(form, topic)
+                if live:
+                    taken(text or "")
+
+    def taken(text: str) -> None:
+        event = json.loads(text)
+        client.event(event["data"] if wrapped else event)
+
+    published(ours.update([theirs.change([])], NOW))
+    published(ours.snapshot(theirs.snapshot(), NOW))
+    if others:
+        form = desk.form("btcusdt@depth", wrapped=wrapped)
+    for changes in first:
+        published(ours.update([theirs.change(changes)], NOW))
+    desk.now_ms += 60_000
+    client.snapshot(desk.ask("depth", symbol=BTC, limit=1000)[1])
+    for changes in between:
+        published(ours.update([theirs.change(changes)], NOW))
+    if cut:
+        published(ours.lost(NOW))
+        published(ours.update([theirs.change([(True, 2, 5)])], NOW))
+        ours.asked(NOW)
+        published(ours.snapshot(theirs.snapshot(), NOW))
+    desk.now_ms += 4_000
+    form = desk.form("btcusdt@depth", wrapped=wrapped)
+    for text in desk.streams.missed(desk.found("btcusdt@depth"), form):
+        taken(text)
+    live = True
+    for size in (7, 8):
+        published(ours.update([theirs.change([(True, 1, size)])], NOW))
+        assert shown is not None
+        assert client.levels() == (list(shown.bids), list(shown.asks))
+
+
+def test_nobody_asked_so_nothing_old_is_sent() -> None:
+    """Nor where too much came since, or it is long ago."""
+    desk = Desk(SPOT, [Instrument("binance", BTC, BTC, "spot")])
+    key = ChannelKey("binance", BTC, Channel.BOOK)
+    desk.open(key)
+    form, found = desk.form("btcusdt@depth"), desk.found("btcusdt@depth")
+
+    def show(count: int) -> None:
+        for size in range(1, count + 1):
+            level = ((Decimal(1), Decimal(size)),)
+            desk.publish(ChannelNews(key, BookView(BTC, level, (), False, size, 0), SOURCE, 0.0))
+
+    show(3)
+    assert desk.streams.missed(found, form) == []
+    desk.ask("depth", symbol=BTC)
+    assert desk.streams.missed(found, form) == []
+    show(2)
+    assert len(desk.streams.missed(found, form)) == 2
+    desk.ask("depth", symbol=BTC)
+    show(63)
+    assert len(desk.streams.missed(found, form)) == 63  # since the second snapshot
+    show(2)
+    assert desk.streams.missed(found, form) == []
+    desk.ask("depth", symbol=BTC)
+    show(1)
+    desk.now_ms += 5_000
+    assert len(desk.streams.missed(found, form)) == 1
+    desk.now_ms += 1
+    assert desk.streams.missed(found, form) == []
+
+
 def test_it_can_fail() -> None:
     """A client that misses an event notices it by the ids."""
     for profile in (SPOT, USDM):

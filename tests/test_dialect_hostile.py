@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from trio_feed.core.effects import ChannelNews
 from trio_feed.dialects.binance.control import BinanceControl
 from trio_feed.dialects.binance.profile import SPOT, USDM, Profile
+from trio_feed.dialects.binance.streams import Whole
 from trio_feed.dialects.session import DialectSession
 from trio_feed.dialects.udf.mount import udf_mount
 from trio_feed.metrics import Metrics
@@ -120,7 +121,8 @@ def test_streams_of_any_name(venue: str, name: str) -> None:
         assert found
     else:
         assert found.name == name
-        assert found.make() is not None
+        parts = found.parts if isinstance(found, Whole) else [found]
+        assert all(part.make() is not None for part in parts)
 
 
 METRICS = Metrics()

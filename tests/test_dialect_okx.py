@@ -11,11 +11,12 @@ import pytest
 import trio
 import trio_websocket
 from support.stack import START_MS, Stack, open_stack, settings_for_tests
-from test_dialect_binance import Socket, ask, socket
+from test_dialect_binance import Socket, ask, asked_at, request_for, socket
 from test_server import KEY, UPGRADE, get, until_closed
 from trio.testing import MockClock
 
-from trio_feed.dialects.okx import encoders
+from trio_feed.dialects.okx import encoders, errors
+from trio_feed.push.edge.work import Busy
 
 MORE = (
     ".symbols=['BTCUSDT','BTCUSDTSWAP']",
@@ -225,11 +226,14 @@ async def test_arguments_are_answered_one_by_one(autojump_clock: MockClock) -> N
             "60011", "subscribe",
         ]  # fmt: skip
         exact = "Wrong URL or channel:{},instId:BTC-USDT doesn't exist. " + WRONG
-        assert got[1]["msg"] == exact.format("candle1D")
+        days = " (trio_feed: 1D opens on days of UTC+8, which are not kept here: ask for 1Dutc)"
+        assert got[1]["msg"] == exact.format("candle1D") + days
         assert got[2]["msg"].startswith(exact.format("candle5m") + " (trio_feed: 5m candles of")
         assert "exchanges.okx.intervals" in got[2]["msg"]
         assert got[4]["msg"] == exact.format("index-tickers")
-        assert got[5]["msg"].startswith("Wrong URL or channel:tickers doesn't exist.")
+        assert got[5]["msg"] == (
+            f"Wrong URL or channel:tickers doesn't exist. {WRONG} (trio_feed: instId is missing)"
+        )
         assert got[-1]["arg"] == arg("tickers", instType="SPOT")  # as it was sent
 
 
@@ -260,7 +264,7 @@ async def test_too_many_channels(autojump_clock: MockClock) -> None:
         await bot.op("subscribe", arg("trades"), arg("trades"), arg("tickers"))
         answers = [await bot.answer() for _ in range(3)]
         assert [each.get("code") for each in answers] == [None, None, "60013"]
-        assert "1 channels are allowed" in answers[2]["msg"]
+        assert "the limit of channels is 1" in answers[2]["msg"]
 
 
 async def test_clients_beyond_their_rate(autojump_clock: MockClock) -> None:
@@ -474,7 +478,12 @@ ERRORS = {
     "market/candles?instId=": (400, "50014", "Parameter instId can not be empty."),
     "market/candles?instId=BTCUSDT": (200, "51001", "Instrument ID, Instrument ID code, or Spread"),
     "market/candles?instId=BTC-USDT&bar=1d": (200, "51000", "Parameter bar error."),
-    "market/candles?instId=BTC-USDT&bar=1D": (200, "51000", "Parameter bar error."),
+    "market/candles?instId=BTC-USDT&bar=1D": (
+        200,
+        "51000",
+        "Parameter bar error. (trio_feed: 1D opens on days of UTC+8, which are not kept here: ask ",
+    ),
+    "market/candles?instId=BTC-USDT&bar=2D": (200, "51000", "Parameter bar error."),
     "market/candles?instId=BTC-USDT&bar=5m": (200, "51000", "Parameter bar error. (trio_feed: 5m"),
     "market/candles?instId=BTC-USDT&limit=0": (200, "51000", "Parameter limit error."),
     "market/candles?instId=BTC-USDT&limit=abc": (200, "51000", "Parameter limit error."),
@@ -518,6 +527,29 @@ async def test_a_channel_that_is_not_fed(autojump_clock: MockClock) -> None:
         _, error, _ = await ask(stack, f"/okx/api/v5/market/ticker?instId={SPOT}")
         assert error["code"] == "51000"
         assert "ticker of BTC-USDT are not fed: see exchanges.okx.channels" in error["msg"]
+
+
+async def test_who_is_not_served_is_told_in_okxs_form(autojump_clock: MockClock) -> None:
+    async with okx("websocket.max_connections=1") as stack:
+        path = "/okx/api/v5/public/time"
+        held = await stack.network.dial("push", 80)
+        await held.send_all(f"GET {path} HTTP/1.1\r\nHost: push\r\n\r\n".encode())
+        await held.receive_some(65536)
+        answer = await asked_at(stack, stack.ready.address, request_for(path))
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nRetry-After: 5\r\n" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "50011"
+        await held.aclose()
+        await trio.sleep(1)
+        strange = request_for(path, "Origin: http://evil.example")
+        answer = await asked_at(stack, stack.ready.address, strange)
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "50030"
+
+
+def test_no_turn_says_when_to_come_again() -> None:
+    reply = errors.busy(Busy("too many rows", 2.5))
+    assert (reply.status, reply.headers) == (429, {"Retry-After": "3"})
 
 
 async def test_a_farewell(autojump_clock: MockClock) -> None:
@@ -598,8 +630,9 @@ async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockCl
                 statuses.append((await ask(stack, target))[0])
                 assert (await bot.row("trades"))["instId"] == SPOT
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(one)
-        assert statuses == [200] * 50
+        for _ in range(2):  # all of them start again at once
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(one)
+        assert statuses == [200] * 100
         assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)

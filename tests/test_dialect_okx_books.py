@@ -58,8 +58,12 @@ class Client:
                 if size != "0":
                     held[price] = size
 
+    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+
     def push(self, entry: QueuedFrame) -> None:
         self.take(payload_of(entry.frame))
+
+    enqueue = push
 
     def send_status(self, subscription: Subscription, status: object) -> None: ...
 
@@ -80,7 +84,7 @@ class World:
     def __attrs_post_init__(self) -> None:
         self.bus = LocalBus(epoch=7, history_rows=1, resume_messages=100, now_ms=lambda: 0.0)
         self.hub = Hub(self.bus, default_venue="okx", now_ms=lambda: 0.0, metrics=Metrics())
-        self.hub.coalescer = WriteCoalescer(at_once=0)
+        self.hub.coalescer = WriteCoalescer(at_once=0, clock=lambda: 0.0)
         context = cast("SessionContext", SimpleNamespace(hub=self.hub, desk=Desk()))
         table = cast("Listing", Instruments([SWAP]))
         self.channels = Channels(MarketData("okx", context, lambda _: table))

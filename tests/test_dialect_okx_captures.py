@@ -59,8 +59,12 @@ class Client:
 
     got: list[Any] = field(factory=list)
 
+    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+
     def push(self, entry: QueuedFrame) -> None:
         self.got.append(json.loads(payload_of(entry.frame)))
+
+    enqueue = push
 
     def send_status(self, subscription: Subscription, status: object) -> None: ...
 

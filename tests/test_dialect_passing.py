@@ -15,6 +15,7 @@ from support.stack import Stack, open_stack, settings_for_tests
 from test_server import until_closed
 from trio.testing import MockClock
 
+from trio_feed.dialects.binance.signed import weight_of_request
 from trio_feed.dialects.passing import Passing
 from trio_feed.errors import SettingsError
 from trio_feed.net.http import HttpPool
@@ -360,6 +361,42 @@ async def test_requests_and_an_accounts_events_over_tunnels(autojump_clock: Mock
             assert (event["e"], event["X"]) == ("executionReport", "FILLED")
             assert len(stack.exchange.accounts.sockets) == 2
         await until(lambda: not stack.exchange.accounts.sockets)
+
+
+async def test_requests_in_a_tunnel_use_the_budget(
+    arrived: list[Request], autojump_clock: MockClock
+) -> None:
+    """They pass, whatever is left; what is asked by REST has to wait then."""
+    async with spot(".connection.rest_weight_per_minute=60") as stack:
+        await trio.sleep(60)
+        words = f"GET {account_target()}", f"X-MBX-APIKEY: {API_KEY}", BEARER
+        assert (await ask(stack, *words))[0].startswith(b"HTTP/1.1 200")
+        async with tunnel(stack, "/binance/ws-api/v3") as api:
+            for number in range(5):
+                await api.send_message(api_request("account.status", number))
+                assert json.loads(await api.get_message())["id"] == number
+        refused, body = await ask(stack, *words)
+        assert refused.startswith(b"HTTP/1.1 429")
+        assert json.loads(body)["code"] == -1003
+        await trio.sleep(121)  # no more than a minute of debt
+        assert (await ask(stack, *words))[0].startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("text", "spot", "usdm"),
+    [
+        ('{"method":"account.status","params":{"apiKey":"k"}}', 20, 5),
+        ('{"method":"order.place"}', 1, 1),
+        ('{"method":"no.such"}', 1, 1),
+        ("{", 1, 1),
+        ("[" * 5000, 1, 1),
+        ('{"method":5}', 1, 1),
+        ("\ud800", 1, 1),
+    ],
+)
+def test_what_a_request_weighs(text: str, spot: int, usdm: int) -> None:
+    assert weight_of_request(text, spot=True) == spot
+    assert weight_of_request(text, spot=False) == usdm
 
 
 async def test_a_tunnel_ends_with_the_exchanges_side(autojump_clock: MockClock) -> None:

@@ -283,3 +283,37 @@ async def test_they_take_what_others_ask_for_and_keep_none_of_it(autojump_clock:
                             while "ETHUSDT" not in await named_by(client):
                                 pass
                     await until(lambda: "ETHUSDT" not in stack.ready.feeds[0].settings.symbols)
+
+
+async def test_what_may_be_fed_later_is_silent_until_then(autojump_clock: MockClock) -> None:
+    """On demand: nobody has asked for a symbol yet, and the exchange refuses none of them."""
+    settings = settings_for_tests(
+        ".symbols='on_demand'", f".channels={SPOT}", ".linger_s=60", venue="binance"
+    )
+    async with open_stack(settings, symbols=SYMBOLS, trades_per_minute=60) as stack:
+        await trio.sleep(30)
+        async with socket(stack, "/binance/ws") as client:
+            for name in ("!ticker@arr", "!bookTicker"):
+                await client.ask("SUBSCRIBE", name)
+                assert await client.answer() == {"result": None, "id": 1}
+            await client.ask("UNSUBSCRIBE", "!bookTicker")
+            await client.answer()
+            await client.ask("LIST_SUBSCRIPTIONS")
+            assert (await client.answer())["result"] == ["!ticker@arr"]
+            await client.ask("SUBSCRIBE", "!ticker_4h@arr")  # more minutes than are at hand
+            error = (await client.answer())["error"]["msg"]
+            assert "kline.history_data_limit = 240" in error
+            await client.ask("SUBSCRIBE", "btcusdt@ticker")
+            await client.answer()
+            with trio.fail_after(60):
+                while not isinstance(array := await client.next(), list):
+                    pass
+            assert {event["s"] for event in array} == {"BTCUSDT"}
+
+
+async def test_a_channel_that_no_fed_symbol_has_is_refused(autojump_clock: MockClock) -> None:
+    async with fed("binance", "['kline']") as stack, socket(stack, "/binance/ws") as client:
+        await client.ask("SUBSCRIBE", "!bookTicker")
+        error = (await client.answer())["error"]
+        assert error["code"] == 2
+        assert "no symbol has bookTicker: see exchanges.binance.symbols" in error["msg"]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_feed.instants import Mono
 from trio_feed.net.limits import Bans, FrameBudget, WeightBudget, Window, status_hint
 
 
@@ -198,3 +199,15 @@ def test_subscriptions_are_counted_by_the_hour():
     assert budget.delay_s(2) == 0  # a ping is no subscription
     assert budget.delay_s(3_600, 400) == 0
     assert budget.delay_s(3_600, 401) == pytest.approx(1)
+
+
+def test_what_does_not_wait_is_taken_all_the_same() -> None:
+    """A debt is never more than a minute's refill."""
+    budget = WeightBudget(60)
+    budget.spent(50, Mono(0.0))
+    assert budget.delay_s(20, Mono(0.0)) == pytest.approx(10)
+    budget.spent(1000, Mono(0.0))
+    assert budget.delay_s(1, Mono(0.0)) == pytest.approx(61)
+    short = WeightBudget(60, burst_s=10)
+    short.spent(10, Mono(0.0))
+    assert short.delay_s(1, Mono(5.0)) > 0

@@ -288,7 +288,7 @@ async def test_no_room_is_said_in_everybodys_words(autojump_clock: trio.abc.Cloc
         await trio.sleep(2 * WINDOW_S)
         told = await subscribe(client, "SOLUSDT")
         assert (told["type"], told["code"]) == ("error", 1002)
-        assert "2 symbols" in told["message"]
+        assert "demand is 2" in told["message"]
         status, answer, head = await get(stack, "/api/v1/klines?symbol=SOLUSDT&interval=1m")
         assert (status, answer["code"], "retry-after: 30" in head) == (429, 1005, True)
         klines = "/binance_usdm/fapi/v1/klines?interval=1m&symbol="
@@ -299,7 +299,7 @@ async def test_no_room_is_said_in_everybodys_words(autojump_clock: trio.abc.Cloc
         async with socket(stack, "/binance_usdm/ws") as other:
             await other.ask("SUBSCRIBE", "solusdt@aggTrade")
             error = (await other.answer())["error"]
-            assert (error["code"], "2 symbols" in error["msg"]) == (2, True)
+            assert (error["code"], "demand is 2" in error["msg"]) == (2, True)
         assert fed(stack) == {"BTCUSDT", "ETHUSDT"}
         # What is fed is served all the while.
         assert (await get(stack, f"{klines}ETHUSDT"))[0] == 200
@@ -460,6 +460,33 @@ async def test_the_exchange_is_out_of_reach_and_the_client_hears_why(
             check_whole(stack, "ETHUSDT", closed(client, "ETHUSDT"))
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("/binance_usdm/fapi/v1/klines?symbol=SOLUSDT&interval=1m", 429, -1003),
+        ("/binance_usdm/fapi/v1/ticker/24hr?symbol=SOLUSDT", None, None),
+        ("/api/v1/klines?symbol=SOLUSDT&interval=1m", 429, 1005),
+    ],
+)
+async def test_an_answer_comes_before_http_clients_give_up(
+    target: str, status: int | None, code: int | None, listed: bool, autojump_clock: Any
+) -> None:
+    """httpx does after 5 s, ccxt and python-binance after 10 s."""
+    async with open_stack(on_demand(".channels=['kline','ticker']"), symbols=SYMBOLS) as stack:
+        if listed:
+            await trio.sleep(300)
+        stack.network.down.add(("exchange", 80))
+        for connection in [*stack.exchange.connections]:
+            connection.abort()
+        began = trio.current_time()
+        found, answer, head = await get(stack, target)
+        assert trio.current_time() - began <= 4.5
+        assert status in (None, found), answer
+        assert code in (None, answer["code"])
+        assert status is None or "retry-after: 5" in head
+
+
 async def test_what_is_stored_is_served_though_the_exchange_is_out_of_reach(
     autojump_clock: trio.abc.Clock,
 ) -> None:
@@ -572,7 +599,7 @@ BAD_REST = {
     ],
     "binance": [
         "ticker?symbol=ETHUSDT&windowSize=9x", 'ticker/price?symbols=["ETHUSDT","btcusdt"]',
-        "uiKlines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1m&timeZone=8",
+        "uiKlines?symbol=ETHUSDT&interval=7m", "klines?symbol=ETHUSDT&interval=1d&timeZone=8",
     ],
     "okx": [
         "candles?instId=ETH-USDT&bar=7m", "candles?instId=eth-usdt",

@@ -42,7 +42,7 @@ def test_what_is_wanted_never_makes_place() -> None:
     assert reason(refused) == "no_room"
     assert isinstance(refused, Refused)
     assert refused.retry_after_s > 0
-    assert "2 symbols" in refused.problem
+    assert "fed on demand is 2, and all are in use" in refused.problem
     assert set(own.held) == {"A", "B"}
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import trio
 from support.stack import START_MS, Stack, open_stack, push_client, settings_for_tests
-from test_dialect_binance import ask
+from test_dialect_binance import ask, socket
 from trio.testing import MockClock
 
 from trio_feed.client import OpenInterestUpdate, wire
 from trio_feed.client.messages import Stream as Subscribed
 from trio_feed.core.channels import body
+from trio_feed.dialects.okx import encoders
 from trio_feed.errors import BadMessage
 from trio_feed.model import Channel, Instrument, OpenInterest
 from trio_feed.simulator.market.interest import held
@@ -138,6 +139,41 @@ async def test_rest_of_the_dialect(autojump_clock: MockClock) -> None:
         assert START_MS <= answer["time"] <= START_MS + 25_000
         status, error, _ = await ask(stack, path)
         assert (status, error["code"]) == (400, -1102)
+
+
+async def test_of_okxs_dialect(autojump_clock: MockClock) -> None:
+    """The channel begins with the last word, REST has the same row; contracts and coins."""
+    async with fed("okx", "BTCUSDTSWAP") as stack:
+        await trio.sleep(25)
+        path = "/okx/api/v5/public/open-interest"
+        swap = f"{path}?instType=SWAP&instId=BTC-USDT-SWAP"
+        (row,) = (await ask(stack, swap))[1]["data"]
+        assert list(row) == ["instType", "instId", "oi", "oiCcy", "oiUsd", "ts"]
+        assert (row["instType"], row["instId"]) == ("SWAP", "BTC-USDT-SWAP")
+        assert D(row["oiCcy"]) == held(stack.market, "BTCUSDT", int(row["ts"]))
+        assert D(row["oi"]) == D(row["oiCcy"]) / D("0.01")
+        assert (await ask(stack, f"{path}?instType=SWAP"))[1]["data"] == [row]
+        for wrong, code in (("", "50014"), ("?instType=SPOT", "51000"), ("?instType=X", "51000"),
+                            ("?instType=FUTURES&instId=BTC-USDT-SWAP", "51000"),
+                            ("?instType=SWAP&instId=NO-NE", "51001")):  # fmt: skip
+            assert (await ask(stack, path + wrong))[1]["code"] == code
+        async with socket(stack, "/okx/ws/v5/public") as client:
+            arg = {"channel": "open-interest", "instId": "BTC-USDT-SWAP"}
+            await client.send(json.dumps({"op": "subscribe", "args": [arg]}))
+            assert (await client.next())["event"] == "subscribe"
+            said = [await client.next() for _ in range(2)]
+            assert [each["arg"] for each in said] == [arg, arg]
+            assert [list(each["data"][0]) for each in said] == [list(row)] * 2
+
+
+def test_contracts_of_an_inverse_one_are_dollars() -> None:
+    coin = Instrument("okx", "BTCUSDSWAP", "BTC-USD-SWAP", "inverse_perpetual", "BTC", "USD",
+                      contract_size=D(100))  # fmt: skip
+    told = OpenInterest("BTCUSDSWAP", D("12.5"), D("1300000"), 7)
+    row = json.loads(encoders.open_interest(coin, told))
+    assert (row["oi"], row["oiCcy"], row["oiUsd"], row["ts"]) == ("13000", "12.5", "1300000", "7")
+    unknown = OpenInterest("BTCUSDSWAP", D("12.5"), None, 7)
+    assert json.loads(encoders.open_interest(coin, unknown))["oi"] == ""
 
 
 async def test_without_the_channel_it_is_refused(autojump_clock: MockClock) -> None:

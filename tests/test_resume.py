@@ -93,6 +93,22 @@ async def test_open_updates_that_the_ring_has_lost_are_counted(
         assert numbers(await client.resume(1, 4)) == [(9, 4), (10, 0), (11, 0)]
 
 
+async def test_the_open_candle_is_told_where_nobody_had_its_messages_kept(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """At a node to which the first client comes from another node."""
+    node = Node()
+    node.publish(0)
+    for _ in range(3):
+        node.publish(1, closed=False)
+    async with connected(node) as client:
+        told = await client.resume(1, 1)
+        assert recovered(told) is True
+        assert numbers(told) == [(4, 2)]
+        node.publish(1)
+        assert numbers(client.take()) == [(5, 0)]
+
+
 async def test_while_the_store_reads_candles_close(autojump_clock: trio.abc.Clock) -> None:
     """More of them than the ring holds, so that it has to read again."""
     node = Node(ring=4)

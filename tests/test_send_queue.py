@@ -11,7 +11,7 @@ from support.wire import payload_of
 from trio_feed.model import Channel, Interval
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
 from trio_feed.push.fanout.frames import text_frame
-from trio_feed.push.fanout.send_queue import BURST_MS, QueuedFrame, SendQueue
+from trio_feed.push.fanout.send_queue import QueuedFrame, SendQueue
 from trio_feed.push.protocol import Target
 
 PREFIX = prefix_of(Target("BTCUSDT", Channel.KLINE, Interval.M1, "m1", None), "s", deflated=False)
@@ -150,10 +150,10 @@ def test_a_message_is_framed_alike_for_alike_words(deflated: bool) -> None:
 
 
 def test_much_at_once_is_no_slowness_and_the_same_later_is() -> None:
-    send_queue = SendQueue(3, 1_000, burst=4)
+    send_queue = SendQueue(3, 1_000, burst=4, behind_ms=2_000)
     assert all(send_queue.put(QueuedFrame(b"x", at_ms, True)) for at_ms in range(12))
     assert not send_queue.put(QueuedFrame(b"x", 12.0, True))
     send_queue.remove(8)
-    assert not send_queue.put(QueuedFrame(b"x", 8.0 + BURST_MS, True))
+    assert not send_queue.put(QueuedFrame(b"x", 2_008.0, True))
     send_queue.remove(2)
-    assert send_queue.put(QueuedFrame(b"x", 10.0 + BURST_MS, True))
+    assert send_queue.put(QueuedFrame(b"x", 2_010.0, True))

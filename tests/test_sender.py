@@ -22,7 +22,7 @@ KEY = ChannelKey("okx", "BTCUSDT", Channel.BBO)
 class OverTLS:
     """Takes nothing at once."""
 
-    peer, last_received, bytes_out, behind, unsent = "x", 0.0, 0, False, 0
+    peer, last_received, bytes_out, behind, unsent, ready_fd = "x", 0.0, 0, False, 0, -1
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

@@ -225,7 +225,7 @@ async def test_subscriptions_are_limited_and_replaceable(autojump_clock: trio.ab
         await client.subscribe(interval="5m")
         await client.subscribe(subscription_id="new")
         await client.request(type="subscribe", symbol="BTCUSDT", interval="1h")
-        assert "2 subscriptions" in (await client.next("error"))["message"]
+        assert "limit of subscriptions is 2" in (await client.next("error"))["message"]
         node.publish(0)
         assert (await client.next("kline_data"))["data"]["subscription_id"] == "new"
         await client.request(type="ping")

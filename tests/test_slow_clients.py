@@ -246,6 +246,28 @@ async def test_slow_is_not_stalled(autojump_clock: trio.abc.Clock) -> None:
         assert client.closed is None
 
 
+@pytest.mark.parametrize("behind_s", [2, 30])
+async def test_who_is_busy_for_a_while_is_behind_and_not_too_slow(
+    behind_s: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """Forty trades come meanwhile, ten times what may wait for good."""
+    node = Node()
+    node.bus.open(TRADES)
+    limits = evolve(LIMITS, max_queued=4, burst=32, behind_ms=behind_s * 1000)
+    async with connected(node, limits) as client:
+        await client.request(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await client.next("subscription_confirmed")
+        client.stall()
+        for _ in range(40):
+            node.trade()
+            await trio.sleep(0.2)
+        client.reading.set()
+        await trio.testing.wait_all_tasks_blocked()
+        got = [n for n, _ in numbers([m for m in client.take() if m["type"] == "trade_data"])]
+        assert (got == list(range(1, 41))) is (behind_s == 30)
+        assert node.metrics.slow_clients._value.get() == (behind_s == 2)
+
+
 async def test_the_quiet_are_pinged_and_the_silent_aborted(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with swept(node) as talker, swept(node) as quiet, swept(node) as silent:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
+from support.old_stores import SCHEMAS
 
 from trio_feed.errors import StartError, StoreError
 from trio_feed.model import Hole, Interval, Kline, Series
@@ -17,7 +18,13 @@ from trio_feed.store.sqlite import file, open_sqlite, reader
 from trio_feed.store.sqlite.file import advice, set_up
 from trio_feed.store.sqlite.reader import SqliteReader
 from trio_feed.store.sqlite.rows import NAMES, from_row, to_row
-from trio_feed.store.sqlite.schema import VERSION, create_or_migrate, transaction, version_of
+from trio_feed.store.sqlite.schema import (
+    VERSION,
+    create_or_migrate,
+    is_clustered,
+    transaction,
+    version_of,
+)
 from trio_feed.store.sqlite.writer import SqliteWriter
 
 HOUR = Series("okx", "ETHUSDT", Interval.H1)
@@ -615,19 +622,37 @@ def test_the_size_of_the_log(tmp_path: Path) -> None:
     assert file.wal_bytes(tmp_path / "a.db") == 77
 
 
-@pytest.mark.parametrize(("free", "fits"), [(2.19, False), (2.21, True)])
-def test_a_file_of_old_is_made_able_to_shrink_where_there_is_place(
+def test_a_start_does_not_wait_for_the_candles_of_a_very_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.executescript(SCHEMAS["2 with ids"])
+        create_or_migrate(db)
+        size = path.stat().st_size
+        for limit, clustered in ((size - 1, False), (size, True)):
+            monkeypatch.setattr(file, "_CLUSTERED_BYTES", limit)
+            assert file.write_anew(db, path) == ""
+            assert is_clustered(db) == clustered
+
+
+@pytest.mark.parametrize(("free", "fits"), [(3.19, False), (3.21, True)])
+def test_a_file_of_old_is_written_anew_where_there_is_place(
     tmp_path: Path, free: float, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(SCHEMAS["2 with ids"])
+        create_or_migrate(db)
         db.execute("CREATE TABLE t (x)")
         db.execute("INSERT INTO t VALUES (zeroblob(3000000))")
         size = path.stat().st_size
         usage = type("Usage", (), {"free": int(size * free)})
         monkeypatch.setattr(file.shutil, "disk_usage", lambda _folder: usage)
-        why = file.make_shrinkable(db, path)
+        why = file.write_anew(db, path)
         assert pragma(db, "auto_vacuum") == (2 if fits else 0)
+        assert is_clustered(db) == fits
         problem = f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
         assert why == ("" if fits else problem)
-        assert file.make_shrinkable(db, path) == why
+        assert file.write_anew(db, path) == why

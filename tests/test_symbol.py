@@ -273,6 +273,26 @@ def test_trades_since_the_stored_end_are_fetched_after_a_restart() -> None:
     assert {n.kline.complete for n in candles(out, S1)} == {True}
 
 
+@pytest.mark.parametrize("intervals", [(), (S1,)])
+def test_trades_that_were_missed_between_two_engines_are_fetched(
+    intervals: tuple[Interval, ...],
+) -> None:
+    """Also where no stored candle says which trade was the last."""
+    before = building(trade_intervals=intervals)
+    before.up()
+    at_ms(before, 4, 300)
+    at_ms(before, 5, 500)
+    engine = building(trade_intervals=intervals, now_s=1)
+    engine.core.take_over(before.core)
+    engine.up()
+    at_ms(engine, 9, 1_500)
+    assert news(engine.out, Channel.TRADE) == []
+    assert (Need.TRADES, None) in fetches(engine.wake())
+    assert engine.ask(Need.TRADES) == TradeQuestion(6)
+    engine.answer(Need.TRADES, [trade(n, T0 + 100 * n) for n in (6, 7, 8)])
+    assert [t.trade_id for t in news(engine.out, Channel.TRADE)] == [6, 7, 8, 9]
+
+
 def test_a_late_trade_revises_its_own_candle() -> None:
     engine = building()
     for number, after in ((1, 0), (2, 1_100), (3, 2_100), (4, 3_000)):

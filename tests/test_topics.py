@@ -1,18 +1,21 @@
 """How requests find topics, who gets a message of one, and where somebody sent away resumes."""
 
-from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 from support.make import MINUTE, SERIES, T0, kline, message
 
 from trio_feed.bus.local import LocalBus
 from trio_feed.core.effects import CandleNews
 from trio_feed.model import Channel, ChannelKey, Interval, Series, StreamKey
+from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.encoded import EncodedMessage, encoded, prefix_of
+from trio_feed.push.fanout.fan_out import FanOut, audiences
 from trio_feed.push.fanout.resume import resume_points
 from trio_feed.push.fanout.send_queue import QueuedFrame
-from trio_feed.push.fanout.topics import FanOut, Subscription, Topic, Topics, nearest
+from trio_feed.push.fanout.topics import Subscription, Topic, Topics, nearest
 from trio_feed.push.protocol import RequestError, Subscribe, Target
 
 HOUR = Series("binance_usdm", "BTCUSDT", Interval.H1)
@@ -153,19 +156,23 @@ def test_what_is_removed_is_not_found_any_more() -> None:
 
 
 class Receiver:
+    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+
     def __init__(self, name: str, log: list[tuple[str, bytes]]) -> None:
         self.name, self.log = name, log
 
     def push(self, entry: QueuedFrame) -> None:
         self.log.append((self.name, entry.frame))
 
+    enqueue = push
+
 
 def subscribed(there: Topic, receiver: Any, subscription_id: str | None = None) -> Subscription:
     wanted = target()
     request = Subscribe(wanted, subscription_id, None, None)
     own = prefix_of(wanted, subscription_id, deflated=False)
-    made = Subscription(receiver, there, request, own, active=True)
-    there.subscriptions[receiver] = made
+    made = Subscription(receiver, there, request, own)
+    there.add(made)
     return made
 
 
@@ -173,33 +180,36 @@ def numbered(offset: int = 1, *, epoch: int = 1, ephemeral: bool = False) -> Enc
     return encoded(message(kline(), offset=offset, epoch=epoch), 5.0, ephemeral=ephemeral)
 
 
-def test_portions_of_a_fan_out() -> None:
+async def test_portions_of_a_fan_out(autojump_clock: trio.abc.Clock) -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
     all_ = [subscribed(there, Receiver(name, log)) for name in "abcd"]
-    fan_out = FanOut(numbered(), deque(all_), timed=True)
-    assert fan_out.step(2) is False
+    fan_out, direct = FanOut(numbered(), there.audiences, timed=True), WriteCoalescer()
+    assert fan_out.step(2, direct) is False
     assert [name for name, _ in log] == ["a", "b"]
-    all_[2].active = False  # c has gone meanwhile
-    assert fan_out.step(2) is True
+    assert list(fan_out.rest) == all_[2:]
+    there.remove(all_[2])  # c has gone meanwhile
+    subscribed(there, Receiver("late", log))
+    assert fan_out.step(2, direct) is True
     assert [name for name, _ in log] == ["a", "b", "d"]
-    assert fan_out.step(2) is True
+    assert fan_out.step(2, direct) is True
     assert log[0][1] is log[1][1] is log[2][1]  # framed once for the same prefix
 
 
-def test_who_has_subscribed_anew_gets_it_not_twice() -> None:
+async def test_who_has_subscribed_anew_gets_it_not_twice(autojump_clock: trio.abc.Clock) -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
     receiver = Receiver("a", log)
-    old = subscribed(there, receiver)
-    old.active = False
+    subscribed(there, receiver)
+    fan_out = FanOut(numbered(), there.audiences, timed=True)
     subscribed(there, receiver, "new")
-    assert FanOut(numbered(), deque([old]), timed=True).step(9) is True
+    assert fan_out.step(9, WriteCoalescer()) is True
     assert log == []
 
 
-def test_each_has_its_own_words() -> None:
+async def test_each_has_its_own_words(autojump_clock: trio.abc.Clock) -> None:
     there, log = topic(SERIES), list[tuple[str, bytes]]()
-    both = [subscribed(there, Receiver("a", log)), subscribed(there, Receiver("b", log), "mine")]
-    FanOut(numbered(), deque(both), timed=True).step(9)
+    subscribed(there, Receiver("a", log))
+    subscribed(there, Receiver("b", log), "mine")
+    FanOut(numbered(), there.audiences, timed=True).step(9, WriteCoalescer())
     assert [b'"subscription_id":"mine"' in frame for _, frame in log] == [False, True]
 
 
@@ -282,7 +292,7 @@ def test_a_message_that_is_under_way_has_not_been_written() -> None:
     there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
     own, done = subscribed(there, Receiver("a", log)), subscribed(there, Receiver("b", log))
     for offset, ephemeral in ((7, False), (8, True), (8, False), (9, False)):
-        rest = deque([own]) if offset < 9 else deque([own, done])
+        rest = audiences([own] if offset < 9 else [own, done])
         there.under_way.append(FanOut(numbered(offset, ephemeral=ephemeral), rest, timed=True))
     points = resume_points([own, done], [])
     assert [point["offset"] for point in points] == [6, 8]
@@ -291,5 +301,5 @@ def test_a_message_that_is_under_way_has_not_been_written() -> None:
 def test_an_ephemeral_message_under_way_is_none() -> None:
     there, log = at(topic(SERIES), 9), list[tuple[str, bytes]]()
     own = subscribed(there, Receiver("a", log))
-    there.under_way.append(FanOut(numbered(9, ephemeral=True), deque([own]), timed=True))
+    there.under_way.append(FanOut(numbered(9, ephemeral=True), there.audiences, timed=True))
     assert [point["offset"] for point in resume_points([own], [])] == [9]

@@ -127,6 +127,32 @@ async def test_clients_of_all_workers_get_the_same(autojump_clock: trio.abc.Cloc
         assert fleet.started == 2
 
 
+async def test_streams_of_the_whole_market_at_a_worker_take_what_is_fed_later(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """The streams of a symbol come to a worker before the instrument does, by whose name a dialect
+    writes."""
+    more = (".channels=['kline','ticker']", ".history_bars=5")
+    symbols = ("BTCUSDT", "ETHUSDT")
+    async with open_workers(*more, symbols=symbols, venue="binance") as (stack, _):
+        stream = await stack.network.dial("push-1", 80)
+        async with trio.open_nursery() as nursery:
+            client = await trio_websocket.wrap_client_stream(
+                nursery, stream, "push", "/binance/ws/!ticker@arr", message_queue_size=1000
+            )
+            listed = json.loads(await client.get_message())
+            assert {event["s"] for event in listed} == {"BTCUSDT"}
+            both = settings_for_tests(
+                *MORE, *more, ".symbols=['BTCUSDT','ETHUSDT']", venue="binance"
+            )
+            await stack.ready.venues.apply(both)
+            with trio.fail_after(120):
+                while "ETHUSDT" not in {e["s"] for e in json.loads(await client.get_message())}:
+                    pass
+            nursery.cancel_scope.cancel()
+        await trio.aclose_forcefully(stream)
+
+
 async def resumed(client: PushClient, last: dict[str, Any]) -> list[dict[str, Any]]:
     since = {"epoch": last["epoch"], "offset": last["offset"], "time": last["data"]["time"]}
     await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", since=since)

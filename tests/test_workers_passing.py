@@ -52,6 +52,7 @@ ASKED: Sequence[Callable[..., Any]] = [
     alone.test_an_order_in_a_body,
     alone.test_strangers_are_not_let_in,
     alone.test_no_room_in_the_budget,
+    alone.test_requests_in_a_tunnel_use_the_budget,
     alone.test_a_large_body_is_refused,
 ]
 OTHERS: Sequence[Callable[..., Any]] = [
@@ -154,7 +155,7 @@ class Speaking:
         first, self.said = self.said, min(self.count, self.said + 10)
         return [f"{number} " + "x" * 100_000 for number in range(first, self.said)]
 
-    async def send(self, text: str) -> None:
+    async def send(self, text: str, weight: int = 0) -> None:
         self.sent.append(text)
 
 
@@ -178,7 +179,7 @@ async def test_a_line_is_read_no_faster_than_its_client_takes_it(autojump_clock:
         lines.hang_up(5)
         assert len(lines) == 0
         assert (await lines.receive(5))[1] is not None
-        assert await lines.send(5, "x") is not None
+        assert await lines.send(5, "x", 1) is not None
 
 
 async def test_a_line_that_is_hung_up_before_it_is_open_ends(autojump_clock: MockClock) -> None:

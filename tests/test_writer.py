@@ -17,7 +17,7 @@ from trio_feed.push.fanout.writer import Writer
 class Socket:
     """Takes ``room`` frames at once; ``send_frames`` waits while it is ``full``."""
 
-    peer, last_received, bytes_out = "x", 0.0, 0
+    peer, last_received, bytes_out, ready_fd = "x", 0.0, 0, -1
 
     def __init__(self, room: int = 1_000_000) -> None:
         self.room = room
@@ -66,12 +66,10 @@ class Kit:
 
     def push(self, *frames: bytes) -> None:
         """Pushes while it is too much to write at once."""
-        left = self.coalescer._left
-        while self.coalescer.may_write():
-            pass
+        left = self.coalescer.take(self.coalescer.at_once)
         for frame in frames:
             self.writer.push(QueuedFrame(frame, 0.0, True))
-        self.coalescer._left = left
+        self.coalescer.spare = left
 
     def write(self, frame: bytes) -> bool:
         """One push; whether it was written at once."""

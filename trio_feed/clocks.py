@@ -11,7 +11,7 @@ import trio
 
 from .core.clock_monitor import ClockMonitor
 from .environment import Environment, mono
-from .metrics import LoopTurns, Metrics
+from .metrics import Durations, Metrics
 
 LOOK_S = 5.0
 _TURN_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -39,9 +39,9 @@ class LoopLag(trio.abc.Instrument):
         self._counts[bisect_left(_TURN_BOUNDS_S, took_s)] += 1
         self._sum_s += took_s
 
-    def turns(self) -> LoopTurns:
+    def turns(self) -> Durations:
         """Since it was made."""
-        return LoopTurns(_TURN_BOUNDS_S, tuple(self._counts), self._sum_s)
+        return Durations(_TURN_BOUNDS_S, tuple(self._counts), self._sum_s)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from .ingest.troubles import Troubles
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .model import Instrument
-from .model.demand import SUBSCRIBE, Granted, Refused, Wish
+from .model.demand import ANSWER_S, SUBSCRIBE, Granted, Refused, Wish
 from .push.sampling import SampledLines
 from .settings import ExchangeSettings
 from .venues import Instruments
@@ -32,8 +32,6 @@ log = structlog.get_logger()
 Wanted = Callable[[str, str], int]
 """Venue and symbol -> how many subscriptions there are to it."""
 
-ANSWER_S = 10.0
-"""So long a client waits at most."""
 _SWEEP_S = 5.0
 _LOOK_S = 0.05
 _AGAIN_S = 5.0
@@ -96,7 +94,7 @@ class Demands:
         return None
 
     async def ask(self, wish: Wish) -> Granted | Refused:
-        deadline = trio.current_time() + ANSWER_S
+        deadline = trio.current_time() + min(wish.within_s, ANSWER_S)
         answer: Granted | Refused | None = None
         with trio.move_on_at(deadline):
             answer = await self._start(wish)

@@ -4,7 +4,7 @@ It fills the port :mod:`trio_feed.dialects.outside` with the feed that runs at t
 that is fed no more, or asks nothing by REST, leads nowhere.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from attrs import evolve, frozen
@@ -14,7 +14,7 @@ from .errors import HostUnreachable, SettingsError
 from .ingest.venue import VenueFeed
 from .net.http import Passed
 from .net.limits import FrameBudget
-from .net.websocket import Deadlines, open_websocket
+from .net.websocket import Deadlines, Socket, open_websocket
 
 _DIAL_WAIT_S = 10.0
 _UNREAD = 64
@@ -23,6 +23,24 @@ _FRAMES = 100, 1.0
 """For what has no bound of its own: the exchange counts these requests by their weight."""
 _LONGEST_SILENCE_S = 86_400.0
 """Whether the exchange is there is asked by pings: accounts are silent for hours."""
+
+
+@frozen
+class _WeighedLine:
+    """See :class:`.dialects.outside.Line`."""
+
+    socket: Socket
+    feed: VenueFeed
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        return await self.socket.receive_many()
+
+    async def send(self, text: str, weight: int = 0) -> None:
+        """An order is never held back for want of room: what waits then are our own questions."""
+        rest = self.feed.rest
+        if weight and rest is not None:
+            rest.spent(self.socket.exit_name, weight)
+        await self.socket.send(text)
 
 
 @frozen
@@ -68,7 +86,7 @@ class VenueOutside:
         )
         try:
             async with opening as socket:
-                yield socket
+                yield _WeighedLine(socket, feed)
         except SettingsError as error:  # a target that is no URL's
             raise HostUnreachable(str(error)) from None
 

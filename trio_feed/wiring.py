@@ -132,6 +132,7 @@ def make_app(
         max_queued=kline.broadcast_buffer_size,
         max_queued_bytes=settings.websocket.queue_bytes,
         burst=_BURST,
+        behind_ms=settings.websocket.behind_s * 1000,
     )
     access = PrivateAccess(Authenticator(auth), private, auth, now_ms, metrics)
     waiting = WaitingBytes(settings.limits.waiting_bytes)
@@ -218,7 +219,7 @@ def _mounts(
 def _passing(
     context: SessionContext, upstream: UpstreamView, venue: str, own: DialectSettings
 ) -> Passing | None:
-    if not own.passthrough or upstream.outside is None:
+    if upstream.outside is None:
         return None
     outside = upstream.outside(venue)
     return Passing(venue, own.passed_on(), outside, context, own.websocket_api_url)

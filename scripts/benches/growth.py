@@ -6,6 +6,7 @@ transport that takes everything and does nothing, so what is seen is our own boo
 """
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.send_queue import SendQueue
 from trio_feed.push.fanout.sender import ClientSender
 from trio_feed.push.fanout.topics import Subscription
+from trio_feed.push.fanout.voice import NativeVoice
 from trio_feed.push.protocol import Subscribe, Target
 
 from .core import BUILT, Make, candles, cost_us, driver_with, trades, virtual
@@ -135,9 +137,12 @@ class _Taker:
     """A transport that takes all at once."""
 
     peer, behind, unsent, bytes_out, last_received = "memory", False, 0, 0, 0.0
+    ready_fd = os.open(os.devnull, os.O_WRONLY)
 
     def write_now(self, frames: Sequence[bytes]) -> int:
         return len(frames)
+
+    def begun(self, frame: bytes, taken: int) -> None: ...
 
     async def send_frames(self, frames: Sequence[bytes]) -> None: ...
 
@@ -159,9 +164,10 @@ def _hub_with(clients: int) -> tuple[Hub, Callable[[], None]]:
     topic = hub.find(target)
     request = Subscribe(target, None, None, None)
     prefix = prefix_of(target, None, deflated=False)
+    voice = NativeVoice(now_ms)
     for _ in range(clients):
         sender = ClientSender(
-            hub, SendQueue(1000, 1 << 20), now_ms, metrics, _Taker(), deflated=False
+            hub, SendQueue(1000, 1 << 20), now_ms, metrics, _Taker(), voice, deflated=False
         )
         sender.subscribe(Subscription(sender, topic, request, prefix))
     number = 0

@@ -7,7 +7,8 @@ what it reaches is the ceiling of sender and machine, so the sender limits nobod
 it.  The same over TLS, ours through a CONNECT proxy (which the sender plays, on the same
 connection: a relay of its own would want a third core).
 
-*Paced*: 10,000 messages a second over fifty connections; what counts is CPU per message.
+*Paced*: 10,000 messages a second over fifty connections; what counts is CPU per message.  "Read
+each 10 ms" is ``read_batch_us = 10000``.
 """
 
 import ssl
@@ -42,6 +43,7 @@ _PACED = {
     "paced: uvloop protocol, nothing else": "bare_uvloop",
     "paced: trio_feed, into our type": "fast",
     "paced: trio_feed, whole path": "whole",
+    "paced: trio_feed, whole path, read each 10 ms": "whole_each_10_ms",
 }
 _PARSED = "received and parsed / cryptofeed's whole path"
 _PICOWS = "received and parsed / picows + uvloop into the same type"
@@ -49,6 +51,7 @@ _WHOLE = "whole path / cryptofeed's whole path"
 _TUNNEL = "TLS through CONNECT, received and parsed / cryptofeed's whole path, TLS, direct"
 _CPU = "paced: CPU received and parsed / bare receive_some"
 _CPU_WHOLE = "paced: CPU of the whole path / bare receive_some"
+_CPU_PACE = "paced: CPU of the whole path, read each 10 ms / bare receive_some"
 _RATIOS = {
     _PARSED: ("trio_feed, into our type", "cryptofeed, whole path"),
     _PICOWS: ("trio_feed, into our type", "picows + uvloop, into our type"),
@@ -65,6 +68,10 @@ _RATIOS = {
     "plain recv / received and parsed": ("plain recv", "trio_feed, into our type"),
     _CPU: ("paced: trio_feed, into our type", "paced: trio receive_some, nothing else"),
     _CPU_WHOLE: ("paced: trio_feed, whole path", "paced: trio receive_some, nothing else"),
+    _CPU_PACE: (
+        "paced: trio_feed, whole path, read each 10 ms",
+        "paced: trio receive_some, nothing else",
+    ),
 }
 _TARGETS = (
     Target(_PARSED, 2.0),
@@ -73,6 +80,7 @@ _TARGETS = (
     Target(_WHOLE, 1.0),
     Target(_CPU, 1.3, most=True),
     Target(_CPU_WHOLE, 1.3, most=True),
+    Target(_CPU_PACE, 1.3, most=True),
 )
 _CONNECTIONS, _PER_S = 50, 10_000
 _QUICK = ("websockets + json", "trio_feed, whole path, every update")

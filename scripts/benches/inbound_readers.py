@@ -240,7 +240,7 @@ def _ours(transport: str) -> Callable[[Job, Count], None]:
     return read
 
 
-def _whole(interval_ms: int) -> Callable[[Job, Count], None]:
+def _whole(interval_ms: int, read_batch_us: int = 0) -> Callable[[Job, Count], None]:
     """The service: socket, parser, core, memory store, bus, hub without subscribers."""
 
     def read(job: Job, count: Count) -> None:
@@ -258,14 +258,14 @@ def _whole(interval_ms: int) -> Callable[[Job, Count], None]:
             count.add(len(events))
 
         Driver.take = counted  # type: ignore[method-assign, assignment]
-        settings = load(assignments=_settings(job, interval_ms))
+        settings = load(assignments=_settings(job, interval_ms, read_batch_us))
         with logs.writing(settings.logging):
             trio.run(service.run, settings, real_environment())
 
     return read
 
 
-def _settings(job: Job, interval_ms: int) -> list[str]:
+def _settings(job: Job, interval_ms: int, read_batch_us: int) -> list[str]:
     quoted = ", ".join(f'"{symbol}"' for symbol in job["symbols"])
     name, secure = "exchanges.binance_usdm", bool(job["ca_file"])
     address = f"localhost:{job['port']}" if secure else f"127.0.0.1:{job['port']}"
@@ -276,6 +276,7 @@ def _settings(job: Job, interval_ms: int) -> list[str]:
         f'{name}.trade_intervals=["1s", "30s", "1m"]',
         f'{name}.channels=["kline", "trade"]',
         f"{name}.publish_interval_ms={interval_ms}",
+        f"{name}.connection.read_batch_us={read_batch_us}",
         f"{name}.connection.websocket_url={'wss' if secure else 'ws'}://{address}",
         f"{name}.connection.rest_url={'https' if secure else 'http'}://{address}",
         "server.port=0",
@@ -304,6 +305,7 @@ READERS: dict[str, Callable[[Job, Count], None]] = {
     "fast": _ours("fast"),
     "whole": _whole(100),
     "whole0": _whole(0),
+    "whole_each_10_ms": _whole(100, 10_000),
 }
 
 

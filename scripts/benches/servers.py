@@ -3,8 +3,8 @@
 A process prints ``{"port": ..}`` and then answers lines of standard input with a line of JSON each:
 
 ``publish SYMBOL TIMES``  so many messages, one after the other, each written before the next;
-``streams ROUNDS``        a message on each of the 500 streams, as fast as it goes, written before
-                          the next round; others have a turn after each 64, as in our ingest;
+``streams ROUNDS``        a message on each of the 500 streams, as fast as it goes; others have a
+                          turn after each 64, as in our ingest, and all is written at the end;
 ``paced RATE SECONDS``    messages on the 500 streams in turn, RATE a second;
 ``rss``                   KB in memory;
 ``stall``                 the longest time the event loop stood still since the last question (ms).
@@ -26,6 +26,9 @@ from typing import Any
 from .processes import open_files, rss_kb
 
 STREAMS = 500
+RING = 16
+"""Messages that ours keeps of each stream for those who resume: so few are there soon, and what
+grows then is a leak."""
 CONFIRMED = '{"type":"subscription_confirmed","data":{"symbol":"%s","success":true}}'
 _BATCH = 64
 _WELCOME = '{"type":"connection_success"}'
@@ -104,7 +107,7 @@ class Server(ABC):
                     deliveries += await self.publish(stream_name(number))
                     if not number % _BATCH:
                         await self.pause(0)
-                await self.settle()
+            await self.settle()
         elif word == "paced":
             deliveries = await self._paced(float(rest[0]), float(rest[1]))
         cpu_s, wall_s = time.process_time() - cpu, time.perf_counter() - began

@@ -15,7 +15,7 @@ from trio_feed.model import Channel, ChannelKey, Source, Trade
 from trio_feed.push.app import PushApp
 from trio_feed.settings import load
 
-from .servers import STREAMS, Server, answer_on_trio, reply, stream_name
+from .servers import RING, STREAMS, Server, answer_on_trio, reply, stream_name
 
 COMMON = ("ALL", "ALL1000", "ALL100")
 _SETTINGS = [
@@ -24,6 +24,9 @@ _SETTINGS = [
     "exchanges.binance_usdm.symbols=['BTCUSDT']", "exchanges.binance_usdm.history_bars=10",
     "websocket.max_connections=20000", "websocket.max_connections_per_ip=0",
     "kline.connection_timeout=3600", "websocket.ping_interval=3600000",
+    f"kline.resume_messages={RING}",
+    # The store in memory keeps each closed candle.
+    "exchanges.binance_usdm.trade_intervals=[]",
 ]  # fmt: skip
 
 

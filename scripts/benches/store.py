@@ -18,6 +18,7 @@ from pathlib import Path
 
 import trio
 
+from trio_feed.commands.run import spare_collector
 from trio_feed.metrics import Metrics
 from trio_feed.model import Interval, KlineMessage, Series
 from trio_feed.settings import DatabaseUrl, StoreSettings
@@ -40,6 +41,7 @@ _SHARE = "upserts / executemany"
 
 def run(quick: bool) -> Result:
     pin(MEASURED)
+    spare_collector()  # as a service has it
     rounds, series, candles = (2, 100, 200) if quick else (5, 500, 200)
     result = Result(
         "store",

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def ccxt_config(venue: str, address: str) -> dict[str, Any]:
     if venue == "binance":
         urls = {"public": f"http://{base}/api/v3", "ws": {"spot": f"ws://{base}/ws/stream"}}
         return {"urls": {"api": urls}, "options": {"fetchMarkets": {"types": ["spot"]}}}
-    urls = {"fapiPublic": f"http://{base}/fapi/v1"}
+    urls = {"fapiPublic": f"http://{base}/fapi/v1", "fapiPublicV2": f"http://{base}/fapi/v2"}
     return {"urls": {"api": urls}, "options": {"fetchMarkets": {"types": ["linear"]}}}
 
 
@@ -109,7 +110,9 @@ def main(venue: str, address: str, folder: str) -> dict[str, Any]:
     since = int(frame["date"].iloc[0].timestamp() * 1000) - 3_600_000
     history = bot.exchange.get_historic_ohlcv(pair, "1m", since, kind)
     (trade,) = Trade.get_open_trades()
-    bot.process()  # with an open trade: rates, fees of funding
+    bot.process()  # with an open trade: rates
+    bot.update_funding_fees()
+    day_ago = datetime.now(UTC) - timedelta(days=1)
     return {
         "candles": [int(at.timestamp()) for at in frame["date"]],
         "history": len(history),
@@ -118,6 +121,7 @@ def main(venue: str, address: str, folder: str) -> dict[str, Any]:
         "ticker": tickers[pair]["last"],
         "opened": trade.open_rate,
         "fee": trade.fee_open,
+        "funding": bot.exchange.get_funding_fees(pair, trade.amount, False, day_ago),
     }
 
 

@@ -8,22 +8,25 @@ overridden but addresses, and streams are read as strictly as REST answers.
 import asyncio
 import importlib
 import json
-import shutil
-import subprocess
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.box import real_now_ms
-from support.judges import TRADES_PER_MINUTE, WITHIN_S, binance_box, complete, judge, run
+from support.judges import (
+    TRADES_PER_MINUTE,
+    binance_box,
+    complete,
+    judge,
+    node_judge,
+    run,
+)
+from support.turned import says
 
 from trio_feed.simulator import Market
 from trio_feed.simulator.binance.statistics import Statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-JS = Path(__file__).parent / "js"
-NODE = shutil.which("node")
 
 
 def strict(model: Any) -> None:
@@ -157,18 +160,11 @@ def test_binance_sdk_futures_rest() -> None:
     complete(info.assets)
 
 
-@pytest.mark.skipif(NODE is None, reason="node is not installed")
 @pytest.mark.parametrize("venue", ["binance", "binance_usdm"])
 def test_npm_binance(venue: str) -> None:
-    if not (JS / "node_modules" / "binance").exists():
-        pytest.skip("the judge binance (npm) is not installed: scripts/judges")
+    node = node_judge("binance")
     with binance_box(venue) as served:
-        answer = subprocess.run(
-            [str(NODE), str(JS / "judge_binance.js"), venue, served.address],
-            capture_output=True, text=True, timeout=WITHIN_S, check=False,
-        )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr + answer.stdout
-    told = json.loads(answer.stdout)
+        told = says("js/judge_binance.js", venue, served.address, program=node)
     assert told["klines"] == 500
     assert Decimal(told["bid"]) < Decimal(told["ask"])
     assert sorted(told["events"]) == ["24hrTicker", "aggTrade", "depthUpdate", "kline"]

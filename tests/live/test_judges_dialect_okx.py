@@ -6,100 +6,28 @@ which installs the clients; without them every test here is skipped.
 
 import asyncio
 import json
-import os
-import shutil
 import ssl
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.judges import WITHIN_S, judge, run
+from support.judges import WITHIN_S, judge, node_judge, run
+from support.turned import CA, documented, passed_on, says, trusted_certificate, turned
 
 from trio_feed.simulator.okx.accounts import API_KEY, PASSPHRASE, SECRET
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-ROOT = Path(__file__).parent.parent.parent
-JS = Path(__file__).parent / "js"
-NODE = shutil.which("node")
-CA = "ca.pem"
-PASSED = ["GET /api/v5/account/balance", "POST /api/v5/trade/order", "WS /ws/v5/private"]
 SYMBOLS = ("BTC/USDT", "BTC/USDT:USDT")
-
-
-@contextmanager
-def served(tmp_path: Path, *more: str) -> Iterator[str]:
-    """host:port of a service with OKX simulated; its spot pairs and swaps."""
-    symbols = ["BTCUSDT", "ETHUSDT", "BTCUSDTSWAP", "ETHUSDTSWAP"]
-    settings = (
-        "simulator.enabled=true",
-        "simulator.venue=okx",
-        "simulator.trades_per_minute=600",
-        "simulator.symbols=['BTCUSDT','ETHUSDT']",
-        f"exchanges.okx.symbols={json.dumps(symbols)}",
-        "exchanges.okx.intervals=['1m','5m','1h']",
-        "exchanges.okx.channels=['kline','trade','ticker','book','bbo','mark_price']",
-        "exchanges.okx.book_levels=400",
-        "exchanges.okx.history_bars=600",
-        "dialects.okx.simulated_ok=true",
-        f"dialects.okx.passthrough={json.dumps(PASSED)}",
-        "server.port=0",
-        "store.path=:memory:",
-        "logging.format=json",
-        *more,
-    )
-    words = [word for each in settings for word in ("--set", each)]
-    command = [sys.executable, "-m", "trio_feed", *words]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    tls = ssl.create_default_context(cafile=str(tmp_path / CA)) if more else None
-    log = tmp_path / "log"
-    with (
-        log.open("w") as out,
-        subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out) as process,
-    ):
-        try:
-            while not (ready := _ready(log)):
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.05)
-            url = ready["urls"]["http"].replace("127.0.0.1", "localhost")
-            question = f"{url}/api/v1/klines?symbol=BTCUSDTSWAP&interval=1m&limit=500"
-            while len(_asked(question, tls)["data"]) < 500:
-                time.sleep(0.05)
-            for name in ("BTC-USDT", "ETH-USDT", "BTC-USDT-SWAP", "ETH-USDT-SWAP"):
-                for path in ("market/books", "market/ticker"):
-                    while _asked(f"{url}/okx/api/v5/{path}?instId={name}", tls)["code"] != "0":
-                        time.sleep(0.05)
-            yield url.partition("://")[2]
-        finally:
-            process.kill()
-
-
-def _ready(log: Path) -> Any:
-    lines = log.read_text().splitlines(keepends=True)
-    events = [json.loads(line) for line in lines if line.endswith("\n")]
-    return next((event for event in events if event["event"] == "service.ready"), None)
-
-
-def _asked(url: str, tls: ssl.SSLContext | None) -> Any:
-    try:
-        with urllib.request.urlopen(url, context=tls, timeout=5) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as problem:  # not there yet
-        return json.load(problem)
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     judge("ccxt")  # without the judges no service is started
-    with served(tmp_path_factory.mktemp("okx")) as found:
+    with turned("okx", tmp_path_factory.mktemp("okx"), passed_on("okx")) as found:
         yield found
 
 
@@ -108,12 +36,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a service that speaks TLS, and the file of whom to trust."""
     judge("ccxt")
     folder = tmp_path_factory.mktemp("okx-tls")
-    authority = judge("trustme").CA()
-    authority.cert_pem.write_to_path(str(folder / CA))
-    own = authority.issue_cert("localhost")
-    own.private_key_and_cert_chain_pem.write_to_path(str(folder / "own.pem"))
-    pem = str(folder / "own.pem")
-    with served(folder, f"server.tls_cert_file={pem}", f"server.tls_key_file={pem}") as found:
+    with trusted_certificate(folder) as settings, turned("okx", folder, *settings) as found:
         yield found, folder / CA
 
 
@@ -122,10 +45,8 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 
 def ccxt_client(address: str) -> Any:
     """As docs/dialects.md says it."""
-    urls = {"rest": f"http://{address}/okx", "ws": f"ws://{address}/okx/ws/v5"}
-    options = {"fetchMarkets": {"types": ["spot", "swap"]}}
-    told = {"urls": {"api": urls}, "options": options, "enableRateLimit": False}
-    return judge("ccxt.pro").okx(told)
+    told = documented("ccxt, ccxt.pro `okx`", address)
+    return judge("ccxt.pro").okx({**told, "enableRateLimit": False})
 
 
 async def eventually(ask: Any, *words: Any) -> Any:
@@ -425,18 +346,11 @@ def test_cryptofeed(tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> N
 # --- npm okx-api ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(NODE is None, reason="node is not installed")
 @pytest.mark.parametrize("path", ["public", "business"])
 def test_npm_okx_api(path: str, address: str) -> None:
-    if not (JS / "node_modules" / "okx-api").exists():
-        pytest.skip("the judge okx-api (npm) is not installed: scripts/judges")
+    node = node_judge("okx-api")
     urls = f"http://{address}/okx", f"ws://{address}/okx/ws/v5/{path}"
-    answer = subprocess.run(
-        [str(NODE), str(JS / "judge_okx_dialect.js"), *urls],
-        capture_output=True, text=True, timeout=WITHIN_S, check=False,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr + answer.stdout
-    told = json.loads(answer.stdout)
+    told = says("js/judge_okx_dialect.js", *urls, program=node)
     assert (told["candles"], told["history"], told["acks"]) == (300, 100, 10)
     assert Decimal(told["bid"]) < Decimal(told["ask"])
     assert len(told["channels"]) == 10

@@ -5,105 +5,32 @@ The service runs in a process of its own with a simulated exchange behind it.  R
 """
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.judges import judge, run
+from support.turned import VENUES, documented, passed_on, turned
 
 from trio_feed.simulator.binance.accounts import API_KEY, SECRET
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-ROOT = Path(__file__).parent.parent.parent
-VENUES = ("binance", "binance_usdm")
-PASSED = {
-    "binance": [
-        "GET /api/v3/account",
-        "POST /api/v3/order",
-        "GET /api/v3/openOrders",
-        "WS /ws-api/v3",
-    ],
-    "binance_usdm": ["GET /fapi/v2/account", "GET /fapi/v3/account", "POST /fapi/v1/order"],
-}
-
-
-@contextmanager
-def served(venue: str, tmp_path: Path) -> Iterator[str]:
-    """host:port of a service with this venue simulated."""
-    channels = ["kline", "trade", "ticker", "book"]
-    if venue == "binance_usdm":
-        channels.append("mark_price")
-    table = f"exchanges.{venue}"
-    settings = (
-        "simulator.enabled=true",
-        f"simulator.venue={venue}",
-        "simulator.trades_per_minute=600",
-        "simulator.symbols=['BTCUSDT','ETHUSDT']",
-        f"{table}.symbols=['BTCUSDT','ETHUSDT']",
-        f"{table}.intervals=['1m','5m','1h']",
-        f"{table}.channels={json.dumps(channels)}",
-        f"{table}.book_levels=1000",
-        f"dialects.{venue}.simulated_ok=true",
-        f"dialects.{venue}.passthrough={json.dumps(PASSED[venue])}",
-        "server.port=0",
-        "store.path=:memory:",
-        "logging.format=json",
-    )
-    words = [word for each in settings for word in ("--set", each)]
-    command = [sys.executable, "-m", "trio_feed", *words]
-    with subprocess.Popen(command, cwd=tmp_path, env=_environ(), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            lines = map(json.loads, process.stdout)
-            ready = next(line for line in lines if line["event"] == "service.ready")
-            next(line for line in lines if line["event"] == "book.synced")
-            address = ready["urls"]["http"].removeprefix("http://")
-            question = "api/v1/klines?symbol=BTCUSDT&interval=1m&limit=500"
-            while len(_asked(f"http://{address}/{question}")["data"]) < 500:
-                time.sleep(0.05)
-            yield address
-        finally:
-            process.kill()
-
-
-def _asked(url: str) -> Any:
-    with urllib.request.urlopen(url) as answer:
-        return json.load(answer)
-
-
-def _environ() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 # --- ccxt -----------------------------------------------------------------------------------------
 
 
+SYMBOL = {"binance": "BTC/USDT", "binance_usdm": "BTC/USDT:USDT"}
+
+
 def ccxt_client(venue: str, address: str) -> tuple[Any, str]:
     """As docs/dialects.md says it."""
     pro = judge("ccxt.pro")
-    base = f"{address}/{venue}"
-    if venue == "binance":
-        urls = {"public": f"http://{base}/api/v3", "ws": {"spot": f"ws://{base}/ws/stream"}}
-        options = {"fetchMarkets": {"types": ["spot"]}}
-        told = {"urls": {"api": urls}, "options": options, "enableRateLimit": False}
-        return pro.binance(told), "BTC/USDT"
-    urls = {
-        "fapiPublic": f"http://{base}/fapi/v1",
-        "fapiPublicV2": f"http://{base}/fapi/v2",
-        "ws": {"linear": f"ws://{base}/ws", "future": f"ws://{base}/ws"},
-    }
-    options = {"fetchMarkets": {"types": ["linear"]}}
-    told = {"urls": {"api": urls}, "options": options, "enableRateLimit": False}
-    return pro.binanceusdm(told), "BTC/USDT:USDT"
+    spot = venue == "binance"
+    name = "binance" if spot else "binanceusdm"
+    told = documented(f"ccxt, ccxt.pro `{name}`", address)
+    return getattr(pro, name)({**told, "enableRateLimit": False}), SYMBOL[venue]
 
 
 async def eventually(ask: Any, *words: Any) -> Any:
@@ -138,12 +65,25 @@ def test_ccxt_rest(venue: str, tmp_path: Path) -> None:
             assert len(await client.fetch_trades(symbol, limit=5))
             ticker = await eventually(client.fetch_ticker, symbol)
             assert ticker["low"] <= ticker["last"] <= ticker["high"]
+            assert (await client.fetch_last_prices([symbol]))[symbol]["price"] > 0
+            if venue == "binance_usdm":
+                await derivatives(client, symbol)
             with pytest.raises(judge("ccxt").BadSymbol):
                 await client.fetch_ohlcv("XYZ/USDT")
         finally:
             await client.close()
 
-    with served(venue, tmp_path) as address:
+    async def derivatives(client: Any, symbol: str) -> None:
+        """What a future has besides."""
+        assert (await eventually(client.fetch_funding_rate, symbol))["fundingRate"]
+        assert (await client.fetch_open_interest(symbol))["openInterestAmount"] > 0
+        past = await client.fetch_funding_rate_history(symbol, limit=5)
+        eight_hours = 8 * 3_600_000
+        assert {b["timestamp"] - a["timestamp"] for a, b in pairwise(past)} == {eight_hours}
+        rows = await client.fetch_ohlcv(symbol, "1h", limit=5, params={"price": "mark"})
+        assert {b[0] - a[0] for a, b in pairwise(rows)} == {3_600_000}
+
+    with turned(venue, tmp_path) as address:
         run(main)
 
 
@@ -190,7 +130,7 @@ def test_ccxt_pro(venue: str, tmp_path: Path) -> None:
         ticker = await client.watch_ticker(symbol)
         assert ticker["low"] <= ticker["last"] <= ticker["high"]
 
-    with served(venue, tmp_path) as address:
+    with turned(venue, tmp_path) as address:
         run(main)
 
 
@@ -224,7 +164,7 @@ def test_ccxt_signed(venue: str, tmp_path: Path) -> None:
         finally:
             await client.close()
 
-    with served(venue, tmp_path) as address:
+    with turned(venue, tmp_path, passed_on(venue)) as address:
         run(main)
 
 
@@ -248,11 +188,24 @@ def test_python_binance_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         finally:
             await client.close_connection()
 
-    with served("binance", tmp_path) as address:
+    with turned("binance", tmp_path, passed_on("binance")) as address:
         run(main)
 
 
 # --- python-binance -------------------------------------------------------------------------------
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, client: Any, name: str) -> list[Any]:
+    """What a method of the client is called with, from now on."""
+    calls: list[Any] = []
+    method = getattr(client, name)
+
+    def noted(**words: Any) -> Any:
+        calls.append(words)
+        return method(**words)
+
+    monkeypatch.setattr(client, name, noted)
+    return calls
 
 
 async def first(socket: Any, count: int = 3) -> list[Any]:
@@ -307,11 +260,14 @@ def test_python_binance(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             await client.close_connection()
 
     async def depth_cache(manager: Any) -> None:
-        """It keeps a book by the documented rules; that of futures gets ten levels each time."""
+        """It keeps a book by the documented rules, and takes another snapshot where the ids do not
+        follow; that of futures gets ten levels each time."""
+        snapshots = counted(monkeypatch, manager._client, "get_order_book")
         async with manager as open_cache:
-            for _ in range(5):
+            for _ in range(40):
                 cache = await open_cache.recv()
                 assert cache.get_bids()[0][0] < cache.get_asks()[0][0]
+        assert len(snapshots) == (venue == "binance")
 
-    with served(venue, tmp_path) as address:
+    with turned(venue, tmp_path) as address:
         run(main)

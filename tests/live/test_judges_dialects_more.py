@@ -3,18 +3,16 @@
 Run by ``scripts/judges``, which installs them; without them every test here is skipped.
 """
 
-import shutil
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.judges import judge
-from support.turned import ROOT, VENUES, own_certificate, says, turned
+from support.judges import judge, node_judge
+from support.turned import VENUES, own_certificate, says, turned
 
 __all__ = ["own_certificate"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-NODE = shutil.which("node")
 EVENTS = ["24hrTicker", "aggTrade", "depthUpdate", "kline"]
 
 
@@ -43,20 +41,20 @@ def test_cryptofeed(venue: str, tmp_path: Path, own_certificate: tuple[str, ...]
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_npm_binance(venue: str, tmp_path: Path) -> None:
-    installed("binance")
+    node = node_judge("binance")
     with turned(venue, tmp_path) as address:
-        told = says("js/judge_binance.js", venue, f"{address}/{venue}", program=str(NODE))
+        told = says("js/judge_binance.js", venue, f"{address}/{venue}", program=node)
     assert told["klines"] == 500
     assert Decimal(told["bid"]) < Decimal(told["ask"])
     assert sorted(told["events"]) == EVENTS
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", [*VENUES, "okx"])
 def test_npm_ccxt(venue: str, tmp_path: Path) -> None:
     """It checks the ids of every book update itself and throws where they do not follow."""
-    installed("ccxt")
+    node = node_judge("ccxt")
     with turned(venue, tmp_path) as address:
-        told = says("js/judge_ccxt.js", venue, address, program=str(NODE))
+        told = says("js/judge_ccxt.js", venue, address, program=node)
     rows = told["rows"]  # of three pages
     assert len(rows) == 250
     assert {after - before for before, after in pairwise(rows)} == {60_000}
@@ -64,9 +62,3 @@ def test_npm_ccxt(venue: str, tmp_path: Path) -> None:
     assert told["ids"] == sorted(set(told["ids"]))
     assert told["candle"][3] <= told["candle"][4] <= told["candle"][2]
     assert [name.partition("/")[0] for name in told["named"]] == ["BTC", "ETH"]
-
-
-def installed(package: str) -> None:
-    """The npm package, or a visible skip."""
-    if NODE is None or not (ROOT / "tests" / "live" / "js" / "node_modules" / package).exists():
-        pytest.skip(f"the judge {package} (npm) is not installed: scripts/judges")

@@ -7,9 +7,7 @@ else of it is changed.
 
 import asyncio
 import json
-import shutil
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -21,33 +19,16 @@ from typing import Any
 import pytest
 import trio
 from support.box import real_now_ms, running_box
+from support.judges import judge, node_judge, run
 from support.okx_box import BUSINESS, PUBLIC, running_okx
+from support.turned import says
 
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator import Market, okx_exchange
 from trio_feed.simulator import serve as serve_exchange
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-JS = Path(__file__).parent / "js"
-NODE = shutil.which("node")
-WITHIN_S = 19
 CA = "ca.pem"
-
-
-def judge(package: str) -> Any:
-    """The package, or a visible skip."""
-    reason = f"the judge {package} is not installed: scripts/judges"
-    return pytest.importorskip(package, reason=reason, exc_type=ImportError)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """An asyncio judge, bounded."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(WITHIN_S):
-            await main()
-
-    asyncio.run(bounded())
 
 
 @contextmanager
@@ -306,17 +287,10 @@ def test_cryptofeed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # --- npm okx-api ----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_npm_okx_api() -> None:
-    if not (JS / "node_modules" / "okx-api").exists():
-        pytest.skip("the judge okx-api (npm) is not installed: scripts/judges")
+    node = node_judge("okx-api")
     with running_okx() as box:
-        answer = subprocess.run(
-            [str(NODE), str(JS / "judge_okx.js"), box.address],
-            capture_output=True, text=True, timeout=WITHIN_S, check=False,
-        )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr + answer.stdout
-    told = json.loads(answer.stdout)
+        told = says("js/judge_okx.js", box.address, program=node)
     assert (told["candles"], told["history"], told["acks"]) == (300, 100, 8)
     assert Decimal(told["bid"]) < Decimal(told["ask"])
     assert len(told["channels"]) == 8

@@ -6,50 +6,16 @@ here is skipped.
 """
 
 import asyncio
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.judges import judge, run
-from test_judges_dialects import VENUES, _environ, ccxt_client, first
+from support.turned import VENUES, turned_on_demand
+from test_judges_dialects import ccxt_client, counted, first
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-
-
-@contextmanager
-def serving(venue: str, tmp_path: Path) -> Iterator[str]:
-    """host:port of a service that feeds nothing yet."""
-    table = f"exchanges.{venue}"
-    settings = (
-        "simulator.enabled=true",
-        f"simulator.venue={venue}",
-        "simulator.trades_per_minute=600",
-        "simulator.symbols=['BTCUSDT','ETHUSDT','SOLUSDT']",
-        f"{table}.symbols=on_demand",
-        f"{table}.intervals=['1m','5m','1h']",
-        f"{table}.channels=['kline','trade','ticker','book']",
-        f"{table}.book_levels=1000",
-        f"dialects.{venue}.simulated_ok=true",
-        "server.port=0",
-        "store.path=:memory:",
-        "logging.format=json",
-    )
-    words = [word for each in settings for word in ("--set", each)]
-    command = [sys.executable, "-m", "trio_feed", *words]
-    with subprocess.Popen(command, cwd=tmp_path, env=_environ(), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            lines = map(json.loads, process.stdout)
-            ready = next(line for line in lines if line["event"] == "service.ready")
-            yield ready["urls"]["http"].removeprefix("http://")
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -72,7 +38,7 @@ def test_ccxt_rest_gets_all_candles_at_once(venue: str, tmp_path: Path) -> None:
         finally:
             await client.close()
 
-    with serving(venue, tmp_path) as address:
+    with turned_on_demand(venue, tmp_path) as address:
         run(main)
 
 
@@ -100,7 +66,7 @@ def test_ccxt_pro_watches_what_nobody_configured(venue: str, tmp_path: Path) -> 
             seen += [int(t["id"]) for t in await client.watch_trades(symbol)]
         assert seen == sorted(set(seen))
 
-    with serving(venue, tmp_path) as address:
+    with turned_on_demand(venue, tmp_path) as address:
         run(main)
 
 
@@ -120,14 +86,16 @@ def test_python_binance_keeps_a_book_of_what_nobody_configured(
             rows = await first(sockets.kline_socket("ETHUSDT", interval="1m"))
             assert [row["s"] for row in rows] == ["ETHUSDT"] * 3
             assert len(await client.get_klines(symbol="ETHUSDT", interval="1m")) == 500
+            snapshots = counted(monkeypatch, client, "get_order_book")
             async with binance.DepthCacheManager(client, "SOLUSDT", bm=sockets, limit=1000) as own:
-                for _ in range(5):
+                for _ in range(40):
                     cache = await own.recv()
                     assert cache.get_bids()[0][0] < cache.get_asks()[0][0]
+            assert len(snapshots) == 1  # its first: the ids followed
             with pytest.raises(binance.exceptions.BinanceAPIException, match="Invalid symbol"):
                 await client.get_klines(symbol="NOPEUSDT", interval="1m")
         finally:
             await client.close_connection()
 
-    with serving("binance", tmp_path) as address:
+    with turned_on_demand("binance", tmp_path) as address:
         run(main)

@@ -13,14 +13,21 @@ import trio.lowlevel
 import websockets.exceptions
 import websockets.sync.client
 from support.make import T0, trade
-from support.node import TRADES
+from support.node import TRADES, Node
 
 from trio_feed import service
 from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
-from trio_feed.model import Source
+from trio_feed.model import Channel, Source
 from trio_feed.push.edge.stream import ClientStream
+from trio_feed.push.fanout.encoded import prefix_of
+from trio_feed.push.fanout.fan_out import deliver
 from trio_feed.push.fanout.frames import text_frame
+from trio_feed.push.fanout.send_queue import QueuedFrame, SendQueue
+from trio_feed.push.fanout.sender import ClientSender
+from trio_feed.push.fanout.topics import Subscription
+from trio_feed.push.fanout.voice import NativeVoice
+from trio_feed.push.protocol import Subscribe, Target
 from trio_feed.settings import load
 
 
@@ -102,6 +109,31 @@ async def test_a_broken_connection_is_found_by_the_write() -> None:
         assert ours.write_now([text_frame(b"x")]) == 0
         with pytest.raises(trio.BrokenResourceError):
             await ours.receive_some()
+
+
+async def test_a_frame_that_a_fan_out_began_is_finished_before_the_next() -> None:
+    async with pair() as (ours, peer), trio.open_nursery() as nursery:
+        node = Node()
+        node.bus.open(TRADES)
+        queue, voice = SendQueue(100, 1 << 20), NativeVoice(lambda: 0.0)
+        sender = ClientSender(
+            node.hub, queue, lambda: 0.0, node.metrics, ours, voice, deflated=False
+        )
+        sender.start(nursery)
+        target = Target(TRADES.symbol, Channel.TRADE, None, "", None)
+        topic, form = node.hub.find(target), prefix_of(target, None, deflated=False)
+        sender.subscribe(Subscription(sender, topic, Subscribe(target, None, None, None), form))
+        frames = [text_frame(b"%d" % n * size) for n, size in ((1, 9), (2, 10**6), (3, 9))]
+        for frame in frames:
+            entry = QueuedFrame(frame, 0.0, True, form)
+            deliver(entry, topic.audiences[0], 0, 1, node.hub.coalescer)
+        assert (ours.behind, ours.ready_fd, sender.stuck, len(queue.entries)) == (True, -1, True, 1)
+        assert len(frames[0]) < ours.bytes_out < len(frames[0]) + len(frames[1])
+        assert queue.size == sum(map(len, frames)) - ours.bytes_out
+        assert await read(peer, sum(map(len, frames))) == b"".join(frames)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (queue.size, ours.behind, ours.ready_fd >= 0) == (0, False, True)
+        nursery.cancel_scope.cancel()
 
 
 NUMBER = 12_000

@@ -30,7 +30,7 @@ from trio_feed.store.sqlite.backend import SqliteBackend
 from trio_feed.store.sqlite.writer import SqliteWriter
 
 T = TypeVar("T")
-M = 1_000_000
+ROWS = 200_000
 
 
 @asynccontextmanager
@@ -44,16 +44,16 @@ async def opened(path: Path, **more: object) -> AsyncIterator[tuple[BufferedStor
 
 
 @pytest.fixture(scope="module")
-def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a million candles of two series, as this version leaves it."""
-    path = tmp_path_factory.mktemp("million") / "a.db"
-    old_stores.make(path, "2 with ids", rows=M // 2)
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with 200,000 candles of two series, as this version leaves it."""
+    path = tmp_path_factory.mktemp("large") / "a.db"
+    old_stores.make(path, "2 with ids", rows=ROWS // 2)
     backend = open_sqlite(path, simulated=False, now_ms=1)
     backend._close(True)
     return path
 
 
-def test_a_start_does_not_read_the_candles(million: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_does_not_read_the_candles(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect, made = opening.connect, []
 
     def connect_counted(path: Path) -> sqlite3.Connection:
@@ -64,22 +64,22 @@ def test_a_start_does_not_read_the_candles(million: Path, monkeypatch: pytest.Mo
 
     steps: list[int] = []
     monkeypatch.setattr(opening, "connect", connect_counted)
-    backend = open_sqlite(million, simulated=False, now_ms=1)
+    backend = open_sqlite(large, simulated=False, now_ms=1)
     ends = backend.readers[0].ends(None, None)
     assert {series.symbol: end.last_stream_id for series, end in ends.items()} == {
-        "BTCUSDT": 7000 + M // 2 - 1,
-        "ETHUSDT": 7000 + M // 2 - 1,
+        "BTCUSDT": 7000 + ROWS // 2 - 1,
+        "ETHUSDT": 7000 + ROWS // 2 - 1,
     }
     assert backend.readers[0].first_open(SERIES) == old_stores.START
-    assert len(steps) < 50, "a scan of the candles is 50,000 and more"
+    assert len(steps) < 50, "a scan of the candles is 10,000 and more"
     assert len(made) > 2
     backend._close(True)
 
 
 def test_questions_cost_what_their_answers_are_long(
-    million: Path, monkeypatch: pytest.MonkeyPatch
+    large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = open_sqlite(million, simulated=False, now_ms=1)
+    backend = open_sqlite(large, simulated=False, now_ms=1)
     asked = backend.readers[0]
     monkeypatch.setattr(reader, "_STEPS_BETWEEN_LOOKS", 10)
     looks: list[int] = []
@@ -89,7 +89,7 @@ def test_questions_cost_what_their_answers_are_long(
         looks.clear()
         return question(), len(looks) * 10
 
-    last = M // 2
+    last = ROWS // 2
     epoch = old_stores.EPOCH
 
     def after(offset: int, limit: int = 1500, epoch: int = epoch, closed: int | None = None):  # type: ignore[no-untyped-def]
@@ -201,7 +201,7 @@ async def test_the_file_shrinks(tmp_path: Path, old: bool) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         before = path.stat().st_size
-        assert before > 3_000_000
+        assert before > 2_500_000
         await store.retain()
         sizes = store.statistics().sizes
         assert path.stat().st_size == sizes.file_bytes < before / 4

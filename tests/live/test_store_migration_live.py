@@ -170,11 +170,11 @@ async def test_a_disk_without_place_for_a_copy_is_said_and_used(
     old_stores.make(path, "2")
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch, capture_logs() as lines:
-        patch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, path.stat().st_size * 2))
+        patch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, path.stat().st_size * 3))
         async with opened(path) as store:
             assert len(await store.history(SERIES, limit=50)) == 10
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
-        "store.cannot_shrink"
+        "store.not_rewritten"
     ]
     assert shape(path)["mode"] == 0
     async with opened(path):  # there is place again
@@ -216,3 +216,21 @@ async def test_a_start_that_was_cut_off_before_its_version_was_written(tmp_path:
         store.put(message(kline(), epoch=store.epoch))
         await store.flush()
         assert len(await store.history(SERIES, limit=5)) == 1
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+async def test_candles_come_into_the_order_of_their_series(tmp_path: Path, schema: str) -> None:
+    """Once; and then each reads few pages, whatever came between."""
+    path = tmp_path / "a.db"
+    old_stores.make(path, schema, rows=300)
+    for rewrites in (1, 0):
+        with capture_logs() as lines:
+            async with opened(path) as store:
+                assert len(await store.history(SERIES, limit=500)) == 300
+        events = [line["event"] for line in lines]
+        assert events.count("store.rewriting") == rewrites
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            found = connection.execute("SELECT sql FROM sqlite_master WHERE name LIKE 'klines%'")
+            ((text,),) = found.fetchall()
+            assert text.endswith("WITHOUT ROWID")

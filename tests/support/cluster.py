@@ -34,6 +34,9 @@ class RunningNode:
     scope: trio.CancelScope
     ready: service.Ready
     fault: Fault = NO_FAULT
+    is_cut_off: bool = False
+    """From the exchange."""
+    lines: list[trio.abc.Stream] = field(factory=list)
 
     def faults(self, call: str) -> Fault:
         return self.fault
@@ -50,10 +53,17 @@ class RunningCluster:
 
     async def start(self, name: str, roles: str = "['ingest', 'push']", *more: str) -> RunningNode:
         settings = settings_of(name, roles, *more)
-        environment = Environment(
-            self.network.dial, self.network.listen, virtual_now_ms, random.Random(name)
-        )
         scope, box = trio.CancelScope(), list[RunningNode]()
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            if box and box[0].is_cut_off:
+                raise OSError("no route to host")
+            stream = await self.network.dial(host, port)
+            if box:
+                box[0].lines.append(stream)
+            return stream
+
+        environment = Environment(dial, self.network.listen, virtual_now_ms, random.Random(name))
 
         @asynccontextmanager
         async def engine(_settings: EngineSettings, _cluster: bytes) -> AsyncIterator[Engine]:
@@ -76,6 +86,13 @@ class RunningCluster:
         node = self.nodes[name] = RunningNode(name, scope, ready)
         box.append(node)
         return node
+
+    def cut_off(self, name: str) -> None:
+        """The node cannot reach the exchange any more."""
+        node = self.nodes[name]
+        node.is_cut_off = True
+        for stream in node.lines:
+            self.nursery.start_soon(trio.aclose_forcefully, stream)
 
     def kill(self, name: str) -> None:
         """What it had not written is lost."""

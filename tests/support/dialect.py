@@ -57,7 +57,7 @@ class Desk:
             profile.venue, cast(SessionContext, context), lambda _: fed, simulated=simulated
         )
         self.streams = Streams(profile, market)
-        self.answers = answers(profile, market, UsedWeight())
+        self.answers = answers(profile, market, UsedWeight(), self.streams.shown)
         self._api = profile.api
 
     def open(self, key: StreamKey) -> Topic:
@@ -65,6 +65,9 @@ class Desk:
         topic = self._hub.topic(key)
         assert topic is not None
         return topic
+
+    def close(self, key: StreamKey) -> None:
+        self._bus.close(key)
 
     def publish(self, news: ChannelNews | CandleNews) -> None:
         self._bus.publish(news)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from trio_feed.simulator import Market, binance_exchange, serve
 from .box import RunningBox, real_now_ms, running_box
 
 WITHIN_S = 19
+JS = Path(__file__).parent.parent / "live" / "js"
 TRADES_PER_MINUTE = 600
 
 
@@ -25,6 +27,16 @@ def judge(package: str) -> Any:
     """The package, or a visible skip."""
     reason = f"the judge {package} is not installed: scripts/judges"
     return pytest.importorskip(package, reason=reason, exc_type=ImportError)
+
+
+def node_judge(package: str) -> str:
+    """The program that runs the npm package, or a visible skip."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip(f"the judge {package} (npm) wants node, which is not installed")
+    if not (JS / "node_modules" / package).exists():
+        pytest.skip(f"the judge {package} (npm) is not installed: scripts/judges")
+    return node
 
 
 @contextmanager

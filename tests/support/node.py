@@ -113,6 +113,7 @@ class Client:
     peer = "192.0.2.1:5000"
     behind = False
     unsent = 0
+    ready_fd = -1
 
     def __init__(self) -> None:
         self.ask, self.requests = trio.open_memory_channel[str | bytes | None](100)

@@ -58,6 +58,8 @@ MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engin
 
 _SAY_S = 1.0
 _LIST_S = 5.0
+_PATIENCE_S = 10.0
+"""A node without a connection keeps its shards so long, where another one has data."""
 DRAIN_S = 3.0
 """At the end shards are handed over within it, or are free when their leases run out."""
 
@@ -77,6 +79,7 @@ class Node:
     """By name what all nodes said last."""
     tables: dict[str, Instruments] = field(factory=dict)
     _started_ms: float = 0.0
+    _stale_since: dict[str, float] = field(factory=dict)
     _store: ShardStore | None = None
     _venues: Feeds | None = None
     _own_why_not: Callable[[str], str] = lambda _venue: ""
@@ -194,6 +197,17 @@ class Node:
         self._venues = feeds
         if self.feeding is not None:
             feeds.owned = self.feeding.owns
+            if self.settings.engine.standby == "hot":
+                self.feeding.is_worse = self._is_worse
+
+    def _is_worse(self, venue: str) -> bool:
+        """Whether a venue has not been fresh here for a while, and is at another node in hot
+        standby, or at its owner."""
+        since = self._stale_since.get(venue)
+        if since is None or trio.current_time() - since < _PATIENCE_S:
+            return False
+        others = (said for name, said in self.said.items() if name != self.name)
+        return any(venue in said.venues and venue not in said.stale for said in others)
 
     async def _refresh(self, venue: str) -> None:
         if self._venues is not None:
@@ -232,6 +246,9 @@ class Node:
         looked = 0
         while True:
             venues = [] if self._venues is None else self._venues.names
+            now, before = trio.current_time(), self._stale_since
+            stale = [venue for venue in venues if self._own_why_not(venue)]
+            self._stale_since = {venue: before.get(venue, now) for venue in stale}
             said = Said(
                 self.name,
                 self.holder,
@@ -244,6 +261,7 @@ class Node:
                 clients(),
                 self._started_ms,
                 {},
+                stale,
             )
             try:
                 await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)

@@ -28,6 +28,8 @@ class Said:
     clients: int
     started_ms: float
     urls: Mapping[str, str]
+    stale: Sequence[str] = ()
+    """Venues that it feeds, in hot standby also for others, whose data is not fresh there."""
 
     @property
     def feeds(self) -> bool:

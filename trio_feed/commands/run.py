@@ -64,6 +64,8 @@ def start(wanted: Wanted, chaos: tuple[str, ...] = (), per_hour: float = 0.0) ->
     if chaos and settings.simulator.venue == "spinpet":
         raise Refused("--chaos: the outages of spinpet are in scripts/simulate only")
     narrator = make_narrator(settings, demo=wanted.is_demo)
+    # A start makes hundreds of thousands of candles, and frees next to nothing.
+    gc.set_threshold(*_COLLECT_AFTER)
     tell = None if narrator is None else lambda event: narrator.take(event, time.monotonic())
     with logs.writing(settings.logging, tell):
         trio.run(serve, settings, wanted, narrator, chaos, per_hour)

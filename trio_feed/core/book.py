@@ -257,8 +257,8 @@ class Book:
         if self.state is State.WAITING or self.crossed:
             return None
         bids, asks = self._bids, self._asks
-        bid, bid_size = (bids.prices[-1], bids.sizes[-1]) if bids.prices else (None, None)
-        ask, ask_size = (asks.prices[0], asks.sizes[0]) if asks.prices else (None, None)
+        bid, bid_size = bids.levels[-1] if bids.levels else (None, None)
+        ask, ask_size = asks.levels[0] if asks.levels else (None, None)
         return BookTop(self.symbol, bid, bid_size, ask, ask_size, self.last_id, self.event_ms)
 
     def levels(self, count: int) -> tuple[tuple[Level, ...], tuple[Level, ...]]:

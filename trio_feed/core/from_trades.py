@@ -43,6 +43,12 @@ class TradeCandles:
         self.trades = SymbolTrades(intervals, checks, settings.close_grace_s, scope.rules.refill)
         self.trades.resume((i, ends[i].kline) for i in intervals if i in ends)
 
+    def take_over(self, old: "TradeCandles") -> None:
+        """Go on where the engine before this one was, also where no stored candle says which trade
+        was the last: what was traded since then shows as missing, and is fetched."""
+        self.known_to = old.told_to
+        self.trades.go_on(old.trades.sequence)
+
     @property
     def gap_ms(self) -> Span | None:
         """What of the trades is missing now (unix ms)."""

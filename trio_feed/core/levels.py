@@ -1,5 +1,8 @@
 """One side of an order book: two parallel lists sorted by price, found by bisection.
 
+What is shown of it shares the levels with what was shown before: hundreds of views are kept for
+clients that come back, and few levels change between two of them.
+
 Measured with 10 changed levels per update and 1,000 per side: 215 thousand updates a second, a
 dict beside a sorted list 135, sortedcontainers 90 (hashing a Decimal costs more than ten
 comparisons).
@@ -22,7 +25,7 @@ class Side:
 
     is_bid: bool
     prices: list[Decimal] = field(factory=list)
-    sizes: list[Decimal] = field(factory=list)
+    levels: list[Level] = field(factory=list)
     horizon: Decimal | None = None
 
     def __len__(self) -> int:
@@ -30,23 +33,24 @@ class Side:
 
     def load(self, levels: Sequence[Level], limit: int | None) -> None:
         """Begin anew with a snapshot that holds ``limit`` levels at most."""
-        self.prices, self.sizes, self.horizon = [], [], None
+        self.prices, self.levels, self.horizon = [], [], None
         self.apply(sorted(levels, key=itemgetter(0)))
         if limit is not None and len(levels) >= limit and self.prices:
             self.horizon = self.prices[0 if self.is_bid else -1]
 
     def apply(self, levels: Iterable[Level]) -> None:
-        prices, sizes = self.prices, self.sizes
-        for price, size in levels:
+        prices, own = self.prices, self.levels
+        for level in levels:
+            price, size = level
             at = bisect_left(prices, price)
             if at < len(prices) and prices[at] == price:
                 if size:
-                    prices[at], sizes[at] = price, size  # the price too: its digits may differ
+                    prices[at], own[at] = price, level  # the price too: its digits may differ
                 else:
-                    del prices[at], sizes[at]
+                    del prices[at], own[at]
             elif size:
                 prices.insert(at, price)
-                sizes.insert(at, size)
+                own.insert(at, level)
 
     def cut(self, keep: int) -> None:
         """Forget the worst levels where there are a tenth more than ``keep``."""
@@ -54,7 +58,7 @@ class Side:
         if excess <= keep // 10:
             return
         worst = slice(None, excess) if self.is_bid else slice(keep, None)
-        del self.prices[worst], self.sizes[worst]
+        del self.prices[worst], self.levels[worst]
         edge = self.prices[0 if self.is_bid else -1]
         if self.horizon is None or (edge > self.horizon) is self.is_bid:
             self.horizon = edge
@@ -69,6 +73,6 @@ class Side:
 
     def best(self, count: int) -> tuple[Level, ...]:
         if not self.is_bid:
-            return tuple(zip(self.prices[:count], self.sizes[:count], strict=True))
-        start = max(0, len(self.prices) - count)
-        return tuple(zip(self.prices[start:], self.sizes[start:], strict=True))[::-1]
+            return tuple(self.levels[:count])
+        start = max(0, len(self.levels) - count)
+        return tuple(self.levels[start:])[::-1]

@@ -68,12 +68,12 @@ class OnDemand:
         if len(own) >= limits.per_asker:
             gone = self._idlest(own, wanted, now_s)
             if not gone:
-                problem = f"a client may have {limits.per_asker} symbols fed on demand"
+                problem = f"the limit of symbols fed on demand is {limits.per_asker} for a client"
                 return Refused("no_room", problem, _FULL_S)
         elif len(self.held) >= limits.most:
             gone = self._idlest(self.held, wanted, now_s)
             if not gone:
-                problem = f"{limits.most} symbols are fed on demand, and all of them are in use"
+                problem = f"the limit of symbols fed on demand is {limits.most}, and all are in use"
                 return Refused("no_room", problem, _FULL_S)
         rates = ((asker, limits.per_asker), (None, limits.most))
         for who, most in rates:

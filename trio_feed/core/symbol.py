@@ -109,7 +109,7 @@ class SymbolEngine:
         and which trades did before."""
         self._scope.status.interrupted(self.stream_keys)
         if self.trades is not None and old.trades is not None:
-            self.trades.known_to = old.trades.told_to
+            self.trades.take_over(old.trades)
 
     def use(self, streams: Iterable[Stream], now: Now, *, problem: str = "") -> list[Effect]:
         """These are its streams from now on.  ``problem``: why it does not trade."""

@@ -45,8 +45,8 @@ class Listing(Protocol):
 class MarketData:
     """One venue as its dialect sees it.  ``simulated``: what it says is made up.
 
-    ``simulated_ok``: such data is served all the same.  ``passing``: what goes to the exchange as
-    it is; None: nothing does."""
+    ``simulated_ok``: such data is served all the same.  ``passing``: the way to the exchange
+    for what is not served from here; None: there is none."""
 
     venue: str
     context: SessionContext

@@ -35,8 +35,9 @@ class Line(Protocol):
     async def receive_many(self) -> Sequence[str | bytes]:
         """The next messages, at least one."""
 
-    async def send(self, text: str) -> None:
-        """A message; it waits while the exchange takes no more."""
+    async def send(self, text: str, weight: int = 0) -> None:
+        """A message; it waits while the exchange takes no more.  ``weight``: what the exchange
+        counts for it, which is taken from the budget without a wait."""
 
 
 class Outside(Protocol):

@@ -172,4 +172,5 @@ class DialectSession:
     def reform(self, change: Callable[[str], StreamForm | None]) -> None:
         """Give streams, by name, another form; None: it stays."""
         for subscription in self._sender.subscriptions.values():
-            subscription.form = change(_public(subscription)) or subscription.form
+            form = change(_public(subscription)) or subscription.form
+            subscription.topic.reform(subscription, form)

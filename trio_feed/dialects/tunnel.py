@@ -1,8 +1,9 @@
 """A client's WebSocket to the exchange, through us: messages pass both ways as they are.
 
 Buffers are bounded on both sides: a side that does not read makes the other one wait, and it is
-closed with either of them.  What passes is neither read nor logged.  The exchange's binary messages
-stay binary; one of a client closes its tunnel (1003), as no exchange of ours takes such.
+closed with either of them.  What passes is not logged, and read only for what a request weighs at
+the exchange (``weigh``).  The exchange's binary messages stay binary; one of a client closes its
+tunnel (1003), as no exchange of ours takes such.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,10 @@ class Tunnel:
         identity: Identity | None,
         where: tuple[str, str],
         shown: str,
+        weigh: Callable[[str], int] = lambda _request: 0,
     ) -> None:
         context = passing.context
+        self._weigh = weigh
         self._passing, self._identity, self._where, self._shown = passing, identity, where, shown
         voice = QuietVoice(POLICY, "slow consumer")
         self._sender = context.sender(
@@ -108,7 +111,7 @@ class Tunnel:
             if not isinstance(message, str):
                 self._sender.leave(_NOT_TEXT, "text only", None)
                 return
-            await line.send(message)
+            await line.send(message, self._weigh(message))
 
     async def _downwards(self, line: Line) -> None:
         while True:

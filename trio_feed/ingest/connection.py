@@ -1,9 +1,10 @@
 """One connection to an exchange: opened, subscribed, read, and thrown away whole.
 
 The reader parses and hands on, all that one read brought at once: the clocks are read, metrics
-counted and the processor woken once per read.  It waits for the processor only when the bounded
-buffer is full, and says so in a metric.  A message that cannot be parsed is counted and dropped
-here; a connection on which more than a tenth of the messages are bad is given up.
+counted and the processor woken once per read, and when it reads again is the venue's pace.  It
+waits for the processor only when the bounded buffer is full, and says so in a metric.  A message
+that cannot be parsed is counted and dropped here; a connection on which more than a tenth of the
+messages are bad is given up.
 """
 
 from collections import deque
@@ -27,6 +28,7 @@ from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 from ..venues.base import ChainVenue, Event
+from .read_pace import ReadPace
 
 _OF_THE_CONNECTION = frozenset({Ack, Ignored, GoingAway, Pong})
 BATCH = 128
@@ -95,6 +97,7 @@ class ConnectionContext:
     send_channel: trio.MemorySendChannel[Incoming]
     now_ms: Callable[[], float]
     metrics: Metrics
+    pace: ReadPace
 
 
 class ConnectionOwner(Protocol):
@@ -211,7 +214,8 @@ class Connection:
             mono, wall = Mono(trio.current_time()), Wall(self.context.now_ms())
             await self._hand_on(Incoming((None,), mono, wall))
         while True:
-            await self._take(await self._receive(socket))
+            await self._take(messages := await self._receive(socket))
+            await self.context.pace.after(messages)
 
     async def _subscribe(self, socket: Socket) -> None:
         """Send the plan's frames, no faster than the venue allows, and wait for every answer.
@@ -278,10 +282,7 @@ class Connection:
                     await self._hand_on(Incoming(said[start : start + BATCH], mono, received))
 
     def _parse(
-        self,
-        raw: str | bytes,
-        instruments: Instruments,
-        said: list[Data | Transaction],
+        self, raw: str | bytes, instruments: Instruments, said: list[Data | Transaction]
     ) -> None:
         """One message: what it says about the market goes into ``said``."""
         try:

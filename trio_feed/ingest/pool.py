@@ -20,6 +20,7 @@ from ..supervise import supervise
 from ..venues import Instruments, Plan, Stream, Venue
 from .connection import Connection, ConnectionContext, ConnectionState, Incoming
 from .driver import Driver
+from .read_pace import ReadPace
 from .rotation import Generation, Rotation, keep
 
 PART_S = 60.0
@@ -88,7 +89,7 @@ class Pool:
         self._venue, self._settings, self._route = venue, settings, route
         self._environment, self._metrics, self._driver = environment, metrics, driver
         self._log = structlog.get_logger().bind(venue=venue.NAME)
-        self._turn = trio.Lock()
+        self._turn, self._pace = trio.Lock(), ReadPace(settings.read_batch_us / 1e6)
         self._made = 0
         self._lanes = settings.redundancy
         if self._lanes > 1 and not self._has_two_ways:
@@ -237,8 +238,9 @@ class Pool:
         state = ConnectionState(self._made, slot.plan, lane)
         slot.states.append(state)
         slot.rotate[lane] = generation.leave
+        venue, now_ms = self._venue, self._environment.now_ms
         context = ConnectionContext(
-            self._venue, self._settings, send_channel, self._environment.now_ms, self._metrics
+            venue, self._settings, send_channel, now_ms, self._metrics, self._pace
         )
         route = evolve(self._route, lane=lane, opened=partial(setattr, state, "exit"))
         carrier = _Carrier(self, slot, state, generation)

@@ -1,6 +1,6 @@
 """Figures that are kept elsewhere and read when the metrics page is asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from attrs import frozen
@@ -99,25 +99,58 @@ class Proxies(Collector):
 
 
 @frozen
-class LoopTurns:
-    """How long turns of the event loop took: how many at most each of ``bounds``, those of the
-    bound before not among them, and at the end how many took longer."""
+class Durations:
+    """How long something took, each time: how often at most each of ``bounds``, those of the bound
+    before not among them, and at the end how often longer."""
 
     bounds: Sequence[float]
     counts: Sequence[int]
     sum_s: float
 
 
+def _histogram(instrument: Instrument, found: Durations | None) -> HistogramMetricFamily:
+    if found is None:
+        return HistogramMetricFamily(instrument.name, instrument.text)
+    so_far, buckets = 0, []
+    for bound, count in zip((*found.bounds, inf), found.counts, strict=True):
+        so_far += count
+        buckets.append(("+Inf" if bound == inf else str(bound), float(so_far)))
+    return HistogramMetricFamily(
+        instrument.name, instrument.text, buckets=buckets, sum_value=found.sum_s
+    )
+
+
 @frozen(eq=False)
 class Turns(Collector):
-    read: Callable[[], LoopTurns]
+    read: Callable[[], Durations]
 
     def collect(self) -> Iterator[Metric]:
-        turns, so_far, buckets = self.read(), 0, []
-        for bound, count in zip((*turns.bounds, inf), turns.counts, strict=True):
-            so_far += count
-            buckets.append(("+Inf" if bound == inf else str(bound), float(so_far)))
-        yield HistogramMetricFamily(LAG.name, LAG.text, buckets=buckets, sum_value=turns.sum_s)
+        yield _histogram(LAG, self.read())
+
+
+Figures = Mapping[Instrument, Mapping[tuple[str, ...], float] | Durations]
+"""By instrument its values by their labels; of a histogram, which has none, all of it."""
+
+
+@frozen(eq=False)
+class Kept(Collector):
+    """Instruments whose figures are kept elsewhere; one without any is on the page by its name."""
+
+    instruments: Sequence[Instrument]
+    read: Callable[[], Figures]
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self.read()
+        for each in self.instruments:
+            found = figures.get(each, {})
+            if isinstance(found, Durations) or each.kind == "histogram":
+                yield _histogram(each, found if isinstance(found, Durations) else None)
+                continue
+            make = GaugeMetricFamily if each.kind == "gauge" else CounterMetricFamily
+            family = make(each.name, each.text, labels=each.labels)
+            for labels, value in found.items():
+                family.add_metric(labels, value)
+            yield family
 
 
 @frozen

@@ -28,9 +28,11 @@ from .collectors import (
     SUCCESSES,
     UP,
     Broadcast,
+    Durations,
+    Figures,
     Instrument,
+    Kept,
     Latency,
-    LoopTurns,
     Proxies,
     ProxySample,
     Read,
@@ -259,9 +261,13 @@ class Metrics:
         """``read`` gives every proxy that there is now."""
         self._follow(Proxies(read), UP, FAILURES, SUCCESSES)
 
-    def follow_loop(self, read: Callable[[], LoopTurns]) -> None:
+    def follow_loop(self, read: Callable[[], Durations]) -> None:
         """``read`` gives the turns of the event loop since the start."""
         self._follow(Turns(read), LAG)
+
+    def follow(self, instruments: Sequence[Instrument], read: Callable[[], Figures]) -> None:
+        """``read`` gives the figures of ``instruments``."""
+        self._follow(Kept(instruments, read), *instruments)
 
     def _follow(self, collector: Collector, *instruments: Instrument) -> None:
         self._registry.register(collector)

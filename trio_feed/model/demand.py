@@ -3,9 +3,11 @@ may cross a socket between processes."""
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 SUBSCRIBE = "subscribe"
+ANSWER_S = 10.0
+"""So long anybody waits at most."""
 
 Reason = Literal["unlisted", "no_room", "too_many", "starting"]
 
@@ -17,12 +19,14 @@ class Wish:
     ``venue`` None: any that lists it.  ``symbol``: the unified name or the venue's own, in any
     case.  ``kind`` is what the client waits for: ``subscribe`` for nothing but that it may
     subscribe, an interval such as ``1m`` for its candles.  ``asker``: whose account it is on.
+    ``within_s``: so long an answer is worth waiting for.
     """
 
     venue: str | None
     symbol: str
     kind: str = SUBSCRIBE
     asker: str = ""
+    within_s: float = field(default=ANSWER_S, eq=False)
 
 
 @frozen

@@ -106,6 +106,13 @@ class WeightBudget:
             return 0.0
         return (wanted - self._left) * 60 / self._per_minute
 
+    def spent(self, weight: int, now: Mono) -> None:
+        """Taken by what does not wait for room; a debt is never more than a minute's refill."""
+        self._refill(now)
+        self._left = max(self._left - weight, -self._per_minute)
+        if self._burst is not None:
+            self._burst.take(now, weight)
+
     def observed(self, used_weight: int, now: Mono) -> None:
         """The exchange counts ``used_weight`` this minute; adopted where above our own count.
 

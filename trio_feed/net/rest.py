@@ -144,6 +144,10 @@ class RestClient:
         request = Request(f"{self._url.host} {name}", "POST", self._url.itself, body)
         return await self._answer(request, weight)
 
+    def spent(self, exit_name: str, weight: int) -> None:
+        """So much of the budget of an exit was used by something else, which has been sent."""
+        self._weights.at(exit_name).spent(weight, mono())
+
     async def pass_on(self, method: str, target: bytes, asked: Passed, *, weight: int) -> Passed:
         """A client's own request (``target``: below the base URL, as the client wrote it) and the
         answer, of any status; its 429 and 418 count for everybody who asks this exchange.

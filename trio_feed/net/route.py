@@ -181,7 +181,7 @@ class Route:
 
     def accepted(self, stream: trio.abc.Stream) -> None:
         """The exchange lets in who comes as this ``stream`` of ours."""
-        self.accepted_by(Exit(self._through.get(stream)))
+        self.accepted_by(self.exit_of(stream))
 
     def accepted_by(self, exit_: Exit) -> None:
         """As :meth:`accepted`, for what was asked by ``exit_``."""
@@ -190,9 +190,13 @@ class Route:
             egress.accepted(exit_.proxy)
             self._log_changes(egress)
 
+    def exit_of(self, stream: trio.abc.Stream) -> Exit:
+        """By which a ``stream`` of ours leaves."""
+        return Exit(self._through.get(stream))
+
     def name_of(self, stream: trio.abc.Stream) -> str:
         """For messages about what a ``stream`` of ours leads to: " through proxy ..", or empty."""
-        return Exit(self._through.get(stream)).through
+        return self.exit_of(stream).through
 
     async def _attempt(
         self, egress: Egress, proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None

@@ -95,7 +95,8 @@ async def open_websocket(
         limits = Limits(max_message_bytes, queue_size, deadlines.pong_s)
         settings = _Settings(deadlines, limits, is_quiet, hints, blocking, _TRANSPORTS[transport])
         name = target.name + route.name_of(stream)
-        socket = Socket(target, name, CountedStream(stream, frames), frames, settings)
+        exit_name = route.exit_of(stream).name
+        socket = Socket(target, name, CountedStream(stream, frames), frames, settings, exit_name)
         async with HelperNursery() as nursery:
             try:
                 await socket._upgrade(nursery)
@@ -124,7 +125,8 @@ class _Settings:
 
 
 class Socket:
-    """An open WebSocket.  Made by :func:`open_websocket`; one task receives, any number send."""
+    """An open WebSocket.  Made by :func:`open_websocket`; one task receives, any number send.
+    ``exit_name``: what the exchange sees us behind."""
 
     def __init__(
         self,
@@ -133,8 +135,9 @@ class Socket:
         stream: CountedStream,
         frames: FrameBudget,
         settings: _Settings,
+        exit_name: str,
     ) -> None:
-        self._target, self._name = target, name
+        self._target, self._name, self.exit_name = target, name, exit_name
         self._stream, self._settings = stream, settings
         self._frames, self._sends = frames, WaitQueue()
         self._deadlines = settings.deadlines

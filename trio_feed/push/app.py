@@ -35,7 +35,7 @@ from .edge.routes import (
     refused,
     unavailable,
 )
-from .edge.shared import Application
+from .edge.shared import Application, refuse
 from .edge.throttle import RequestLimits, Verdict
 from .edge.turns import Asker
 from .edge.websocket import ClientWebSocket, Handler
@@ -102,12 +102,21 @@ class PushApp:
             Route("/api/v1/settlement/events", self._settlement, methods=["POST"]),
             *(each for m in self.mounts.values() for each in self._mounted(m).under_prefix()),
         ]
-        return Application(self._starlette(routes, self._middleware()), self._any_websocket)
+        asgi = self._starlette(routes, self._middleware())
+        return Application(asgi, self._any_websocket, self._refuse)
 
     def alone(self, mount: Mount) -> Application:
-        """One mount on a bind of its own, without its prefix."""
-        asgi = self._starlette(self._mounted(mount).at_root(), self._middleware())
-        return Application(asgi, partial(self._mount_websocket, mount, prefix=""))
+        """One mount on a bind of its own, without its prefix or with it."""
+        asgi = self._starlette(self._mounted(mount).on_own_bind(), self._middleware())
+
+        def refused(_path: str, status: int, problem: str) -> Reply:
+            return mount.refuse(status, problem)
+
+        def websocket(question: Question) -> Handler | Reply:
+            prefix = mount.prefix if _is_under(mount, question.path) else ""
+            return self._mount_websocket(mount, question, prefix)
+
+        return Application(asgi, websocket, refused)
 
     def admin(self) -> Application:
         """The operators' port: probes, metrics and status, which no client keeps from its turn,
@@ -209,10 +218,17 @@ class PushApp:
     def _any_websocket(self, question: Question) -> Handler | Reply:
         if self.klines and question.path == "/ws":
             return self._own_websocket(question)
-        for mount in self.mounts.values():
-            if f"{question.path}/".startswith(f"{mount.prefix}/"):
-                return self._mount_websocket(mount, question, prefix=mount.prefix)
-        return _no_endpoint(question)
+        mount = self._mount_of(question.path)
+        if mount is None:
+            return _no_endpoint(question)
+        return self._mount_websocket(mount, question, prefix=mount.prefix)
+
+    def _mount_of(self, path: str) -> Mount | None:
+        return next((each for each in self.mounts.values() if _is_under(each, path)), None)
+
+    def _refuse(self, path: str, status: int, problem: str) -> Reply:
+        mount = self._mount_of(path)
+        return refuse(path, status, problem) if mount is None else mount.refuse(status, problem)
 
     def _own_websocket(self, question: Question) -> Handler | Reply:
         if names_token(dict(question.query)):
@@ -290,6 +306,10 @@ class PushApp:
         return Response(
             reply.text, reply.status, dict(reply.headers), media_type="application/json"
         )
+
+
+def _is_under(mount: Mount, path: str) -> bool:
+    return f"{path}/".startswith(f"{mount.prefix}/")
 
 
 class _Cors(CORSMiddleware):

@@ -19,14 +19,15 @@ from .private.session import PrivateAccess
 
 @frozen
 class SessionLimits:
-    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for a moment
-    ``burst`` times as much: see :class:`.fanout.send_queue.SendQueue`."""
+    """``max_queued`` messages and ``max_queued_bytes`` may wait for one client, and for
+    ``behind_ms`` ``burst`` times as much: see :class:`.fanout.send_queue.SendQueue`."""
 
     max_subscriptions: int
     history_rows: int
     max_queued: int
     max_queued_bytes: int
     burst: int = 1
+    behind_ms: float = 0.0
 
 
 @frozen
@@ -53,7 +54,9 @@ class SessionContext:
         """What writes to one client, within these limits.  ``account``: where the bytes are
         counted that wait for it; None: nowhere."""
         limits = self.limits
-        queue = SendQueue(limits.max_queued, limits.max_queued_bytes, limits.burst, account)
+        queue = SendQueue(
+            limits.max_queued, limits.max_queued_bytes, limits.burst, limits.behind_ms, account
+        )
         return ClientSender(
             self.hub, queue, self.now_ms, self.metrics, transport, voice, deflated=deflated
         )

@@ -24,8 +24,10 @@ T = TypeVar("T")
 
 _MOST_ROUNDS = 64
 _AT_ONCE = 64
-_NEWS_S, _LOOK_S = 8.0, 0.05
-"""So long the first word of a channel is waited for, from its beginning on."""
+_PATIENT_S = 4.0
+"""So long a request that is answered once waits for all that it lacks.  HTTP clients give up after
+5 s (httpx) or 10 s (ccxt, python-binance); an error that says when to ask again comes before."""
+_LOOK_S = 0.05
 _UNASKED = Refused("too_many", "too many new symbols in one request", 1.0)
 
 
@@ -111,6 +113,9 @@ class Desk:
 
     async def _ask(self, request: _Request, wish: Wish) -> None:
         assert self._demand is not None, "only then something is lacking"
+        if request.patient:
+            left_s = request.began_s + _PATIENT_S - trio.current_time()
+            wish = evolve(wish, within_s=max(0.0, left_s))
         request.told[wish] = await self._demand.ask(wish)
 
     # Within the function
@@ -152,18 +157,18 @@ class Desk:
         if self._request is None or self._demand is None:
             return
         age_s = max(0.0, (self._now_ms() - topic.since_ms) / 1000)
-        self._wait(topic.stream_key.venue, lambda: _has_news(topic), _NEWS_S - age_s)
+        self._wait(topic.stream_key.venue, lambda: _has_news(topic), _PATIENT_S - age_s)
 
     def wait_for_list(self, venue: str, known: Callable[[], bool]) -> None:
         """A patient client wants the list of what may be asked for.  Raises Lacking."""
         if self._request is not None:
-            self._wait(venue, known, _NEWS_S)
+            self._wait(venue, known, _PATIENT_S)
 
     def _wait(self, venue: str, ready: Callable[[], bool], for_s: float) -> None:
         request, demand = self._request, self._demand
         if request is None or demand is None or not request.patient or not demand.serves(venue):
             return
-        until_s = min(trio.current_time() + for_s, request.began_s + _NEWS_S)
+        until_s = min(trio.current_time() + for_s, request.began_s + _PATIENT_S)
         if not ready() and trio.current_time() < until_s:
             raise Lacking(ready=ready, until_s=until_s)
 

@@ -60,8 +60,12 @@ class MountedRoutes:
         bare = Route(prefix, self._no_route, methods=_METHODS)
         return [bare, StarletteMount(prefix, routes=self.at_root())]
 
+    def on_own_bind(self) -> list[BaseRoute]:
+        """Without its prefix, and with it, for who changed the port of a URL only."""
+        return [*self.under_prefix(), *self.at_root()]
+
     def at_root(self) -> list[BaseRoute]:
-        """For a bind of its own."""
+        """Without its prefix."""
         found: list[BaseRoute] = [
             Route(path, partial(self._run_errand, errand), methods=[method])
             for (method, path), errand in self.mount.errands.items()

@@ -104,13 +104,15 @@ class Mount:
     """``prefix`` such as ``/binance``, under which ``answers`` (by path) and ``sockets`` are.
 
     ``busy`` and ``no_route`` are the dialect's own words for a turn that does not come and for a
-    path or a method that is none of its; ``headers`` are on every response."""
+    path or a method that is none of its, ``refuse`` those for a request that does not come so far
+    (:data:`.edge.shared.Refuse`); ``headers`` are on every response."""
 
     prefix: str
     answers: Mapping[str, Answerer]
     sockets: Sequence[SocketPath]
     busy: Callable[[Busy], Reply]
     no_route: Callable[[Question, int], Reply]
+    refuse: Callable[[int, str], Reply]
     headers: Callable[[str], Mapping[str, str]] = lambda _host: {}
     errands: Mapping[tuple[str, str], Errand] = field(factory=dict)
     """By method and path; before ``answers``."""

@@ -21,4 +21,11 @@ def problem(status: int, message: str, code: int | None = None) -> str:
     return json.dumps({"code": chosen, "message": message})
 
 
-BUSY = problem(503, "too many connections; come back in 5 s", TOO_MANY).encode()
+NO_PLACE_S = 5
+"""A client for whom there is no place comes back after so long."""
+NO_PLACE = f"too many connections; come back in {NO_PLACE_S} s"
+
+
+def refused_head(status: int, message: str) -> str:
+    """The body for a request that is refused by its head; 503: there is no place for its client."""
+    return problem(status, message, TOO_MANY if status == 503 else None)

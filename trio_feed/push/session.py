@@ -207,7 +207,7 @@ class Session:
         allowed = self._context.limits.max_subscriptions
         subscribed = self.sender.subscriptions
         if topic not in subscribed and len(subscribed) >= allowed:
-            raise RequestError(REFUSED, f"a client may have {allowed} subscriptions")
+            raise RequestError(REFUSED, f"the limit of subscriptions is {allowed} for a client")
         topic.stream.keep()
         back, body = None, None
         if request.since is not None:

@@ -34,6 +34,9 @@ class ConnectionSettings:
     the library of that name; "auto": fast for exchanges, the library for the rest."""
     streams_per_connection: int = field(default=50, validator=_between(1, 1024))
     """Streams on one WebSocket; 1 = one connection per stream (`/ws/<stream>`)."""
+    read_batch_us: int = field(default=0, validator=_between(0, 100_000))
+    """Busy connections are read together, once in so many microseconds: less CPU for each message,
+    which comes so much later at most.  0: each message is read at once."""
     tunnel_timeout_s: float = field(default=10.0, validator=_between(0.1, 120))
     """Each step of dial, proxy handshake and TLS handshake."""
     open_timeout_s: float = field(default=15.0, validator=_between(0.1, 120))

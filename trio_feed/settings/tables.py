@@ -52,7 +52,8 @@ class WebSocketSettings:
     max_message_bytes: int = field(default=64 * 1024, validator=_between(128, 2**24))
     """Largest message a client may send."""
     send_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
-    """A client that takes no byte for this long is dropped."""
+    """A client that takes no byte for this long is dropped.  One that reads slowly seems to take
+    none until a good part of the system's own buffers is free again."""
     max_connections_per_ip: int = field(default=-1, validator=_between(-1, 1_000_000))
     """Of one IPv4 address or IPv6 /64; more get 503.  0 = no bound of its own.  -1: none on a
     loopback address, else a tenth of max_connections (behind a proxy all come from one: set 0)."""
@@ -67,8 +68,11 @@ class WebSocketSettings:
     handshake_timeout_s: float = field(default=10.0, validator=_between(0.1, 600))
     """From the accept to the end of a request's head, TLS included; and for a request's body."""
     queue_bytes: int = field(default=256 * 1024, validator=_between(1024, 2**30))
-    """Pushes that may wait for one client; beyond, it gets the place to resume from and is
-    dropped."""
+    """Pushes that may wait for one client for longer than `behind_s`; beyond, it gets the place to
+    resume from and is dropped."""
+    behind_s: float = field(default=10.0, validator=_between(0.1, 600))
+    """So long a client may be behind with up to 32 times as much waiting: who keeps up on average
+    is not dropped for a burst or a busy moment."""
 
 
 @frozen

@@ -101,12 +101,12 @@ class HeldLines:
             held.room.set()
         return taken, None if taken else held.lost
 
-    async def send(self, number: int, text: str) -> Lost | None:
+    async def send(self, number: int, text: str, weight: int) -> Lost | None:
         held = self._held.get(number)
         if held is None or held.line is None:
             return _HUNG_UP
         try:
-            await held.line.send(text)
+            await held.line.send(text, weight)
         except NetworkError as error:
             return _lost(error)
         return None

@@ -16,8 +16,8 @@ from . import questions
 from .frames import View, Wanted
 from .pipe import NoAnswer, Pipe
 
-_DEMAND_S = 12.0
-"""The parent answers within 10 s (:data:`trio_feed.demands.ANSWER_S`)."""
+_LATE_S = 1.0
+"""The parent answers within the time of the question, and has so long to say so."""
 _AGAIN_S = 5.0
 _AT_ONCE = 128
 """Of the questions that may be under way; the others are for history, the journal and places."""
@@ -39,11 +39,16 @@ class KnownFeeds:
     on_demand: Sequence[str] = ()
     tables: dict[str, Instruments] = field(factory=dict)
 
-    def take(self, view: View) -> None:
+    def take(self, view: View) -> list[tuple[str, str]]:
+        """Returns the symbols that are listed from now on, with their venues."""
         self.not_ready, self.clock, self.why = view.not_ready, view.clock, view.why_not
         self.on_demand = view.on_demand
+        fresh = []
         for venue, listed in view.listings.items():
+            before = self.tables.get(venue, _NOTHING)
+            fresh += [(venue, i.symbol) for i in listed if before.of_symbol(i.symbol) is None]
             self.tables[venue] = Instruments(listed)
+        return fresh
 
     def why_not(self, venue: str) -> str:
         return self.why.get(venue, "")
@@ -84,12 +89,16 @@ class RemoteDemand:
         return granted
 
     async def ask(self, wish: Wish) -> Granted | Refused:
-        problem = "the service is busy"
-        with trio.move_on_after(_DEMAND_S):
+        problem, began_s = "the service is busy", trio.current_time()
+        with trio.move_on_after(wish.within_s + _LATE_S):
             async with self._turns:
                 since_s = trio.current_time()
+                within_s = max(0.0, wish.within_s - (since_s - began_s))
+                question = evolve(wish, within_s=within_s)
                 try:
-                    body = await self.pipe.ask(questions.DEMAND, questions.encode(wish), _DEMAND_S)
+                    body = await self.pipe.ask(
+                        questions.DEMAND, questions.encode(question), within_s + _LATE_S
+                    )
                 except UnicodeEncodeError:  # half of a surrogate pair
                     return Refused("unlisted", f"{wish.symbol[:64]!r} is not listed by any venue")
                 except NoAnswer as error:

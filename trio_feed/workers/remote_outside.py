@@ -92,8 +92,8 @@ class _RemoteLine:
             if found:
                 return list(found)
 
-    async def send(self, text: str) -> None:
-        body = await self._ask(questions.SEND, questions.encode((self.number, text)))
+    async def send(self, text: str, weight: int = 0) -> None:
+        body = await self._ask(questions.SEND, questions.encode((self.number, text, weight)))
         lost = questions.lost_of(body)
         if lost is not None:
             raise _error(lost)

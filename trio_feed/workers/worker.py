@@ -94,7 +94,10 @@ class _Worker:
             case frames.Drain():
                 self.draining.set()
             case frames.View():
-                self.known.take(frame)
+                listed = self.known.take(frame)
+                if self.parts is not None:  # a topic may have been opened before its name came
+                    for venue, symbol in listed:
+                        self.parts.app.context.hub.listed(venue, symbol)
                 self.whole.set()
             case _ if self.parts is None:
                 self.early.append(frame)

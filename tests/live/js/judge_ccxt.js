@@ -1,13 +1,19 @@
-// npm "ccxt" (with ccxt.pro) speaks to a dialect: node judge_ccxt.js binance|binance_usdm host:port
+// npm "ccxt" (with ccxt.pro) speaks to a dialect: node judge_ccxt.js binance|binance_usdm|okx host:port
 // Prints one JSON line: candles by pages, best bid and ask of its own book, ids of trades, tickers.
 // Told: addresses, as docs/dialects.md says it.
 const ccxt = require("ccxt");
 
 const [venue, address] = process.argv.slice(2);
-const spot = venue === "binance";
+const spot = venue !== "binance_usdm";
+const okx = venue === "okx";
 const base = `${address}/${venue}`;
 
 function client() {
+  if (okx)
+    return new ccxt.pro.okx({
+      urls: { api: { rest: `http://${base}`, ws: `ws://${base}/ws/v5` } },
+      options: { fetchMarkets: { types: ["spot", "swap"] } },
+    });
   if (spot)
     return new ccxt.pro.binance({
       urls: { api: { public: `http://${base}/api/v3`, ws: { spot: `ws://${base}/ws/stream` } } },
@@ -36,7 +42,7 @@ async function main() {
 
   const books = async () => {
     let book;
-    for (let n = 0; n < 20; n++) book = await exchange.watchOrderBook(symbol, 1000);
+    for (let n = 0; n < 20; n++) book = await exchange.watchOrderBook(symbol, okx ? 400 : 1000);
     return [book.bids[0][0], book.asks[0][0]];
   };
   const trades = async () => {

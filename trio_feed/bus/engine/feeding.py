@@ -29,6 +29,7 @@ from ...store import ShardStore
 from ...supervise import Backoff, supervise
 from .. import wire
 from .base import Engine, EngineFault, EntryId
+from .counts import FeedingCounts
 from .following import EngineLost, OpenEngine
 from .heads import Heads, heads_of
 from .lease import Lease, Shares
@@ -44,6 +45,8 @@ _BEAT_S = 1.0
 _TRIM_S = 10.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
 _HANDOVER_S = 2.0
+_BETTER_FIRST = 2
+"""Lease times that a node without data leaves a free shard to others."""
 
 
 @define(eq=False)
@@ -70,10 +73,13 @@ class Feeding:
     own: set[str] = field(factory=set)
     """Shards whose symbols are fed here."""
     problem: str = "the engine was not reached yet"
+    counts: FeedingCounts = field(factory=FeedingCounts)
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
     _news: trio.Event = field(factory=trio.Event)
     _changes: trio.Nursery = field(init=False)
+    is_worse: Callable[[str], bool] = lambda venue: False
+    """Whether another node gets a venue's data and this one has had none for a while."""
     _held_back: set[tuple[str, str]] = field(factory=set)
     """Symbols that are about to begin anew."""
     _unfit: set[str] = field(factory=set)
@@ -87,6 +93,10 @@ class Feeding:
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
         self.writing.wake = self.wake
+
+    def lease_age_s(self, now: float) -> float:
+        """Of the lease that was confirmed longest ago; 0: there is none."""
+        return max((now - lease.confirmed_at for lease in self._leases.values()), default=0.0)
 
     def owns(self, venue: str, symbol: str) -> bool:
         """Whether a symbol is fed here: those of our shards, in hot standby all."""
@@ -111,6 +121,7 @@ class Feeding:
         """The database refused rows: these shards are another node's."""
         for shard in self.own.intersection(shards):
             log.warning("shard.fenced", shard=shard, by="the database")
+            self.counts.changes["fenced"] += 1
             self.writing.seal(shard)
             self._leases.pop(shard, None)
 
@@ -171,7 +182,9 @@ class Feeding:
         if not tried:
             return False
         answers = await engine.append([each for _, each in tried])
-        now = trio.current_time()
+        began, now = now, trio.current_time()
+        self.counts.append.note(now - began)
+        self.counts.append_bytes += sum(len(each.body) for _, each in tried)
         for (owner, each), last in zip(tried, answers, strict=True):
             self._note_answer(owner, each.checkpoint, last, now)
         self.problem = ""
@@ -180,15 +193,19 @@ class Feeding:
     def _note_answer(self, owner: Owner, checkpoint: bool, last: EntryId, now: float) -> None:
         match owner.answered(last, now):
             case Told.DONE:
+                self.counts.appends += 1
                 if checkpoint:
                     self._marks.setdefault(owner.shard, []).append((now, last))
             case Told.AGAIN:
+                self.counts.forgot += 1
                 log.warning("engine.forgot", shard=owner.shard, last=last)
             case Told.FENCED:
+                self.counts.changes["fenced"] += 1
                 log.warning("shard.fenced", shard=owner.shard, by="the engine", last=last)
                 owner.seal()
                 self._leases.pop(owner.shard, None)
             case Told.FORGOTTEN:
+                self.counts.forgot += 1
                 log.warning("engine.forgot", shard=owner.shard, last=last, more_than_kept=True)
                 owner.overflown = True
 
@@ -239,11 +256,21 @@ class Feeding:
                     self.problem = ""  # else the next append says so
                 await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
-                for shard in [s for s in plan.take if _venue_of(s) not in self._unfit]:
+                for shard in [s for s in plan.take if self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
-                if plan.give:
-                    self._begin_change(plan.give, self._give, engine)
+                worse = (shard for shard in self.own if self.is_worse(_venue_of(shard)))
+                for shard in {plan.give, *worse} - {""}:
+                    self._begin_change(shard, self._give, engine)
             await trio.sleep(_LOOK_S)
+
+    def _may_take(self, shard: str, now: float) -> bool:
+        """Not while its feed closes symbols; nor, for a while, where another node does better."""
+        if _venue_of(shard) in self._unfit:
+            return False
+        patience_s = _BETTER_FIRST * self.lease_s
+        return not self.is_worse(_venue_of(shard)) or self._shares.is_free_for(
+            shard, patience_s, now
+        )
 
     async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
         """Leases that we got without hearing of it."""
@@ -264,6 +291,7 @@ class Feeding:
                 await change(shard, *args)
             except (StoreError, EngineFault, wire.BadItem) as error:
                 log.warning("shard.not_changed", shard=shard, problem=str(error))
+                self.counts.changes["not_changed"] += 1
                 await trio.sleep(self.lease_s / 3)
             finally:
                 self._changing.discard(shard)
@@ -292,6 +320,7 @@ class Feeding:
                 self.wake()
             else:
                 log.warning("shard.lease_lost", shard=shard)
+                self.counts.changes["lease_lost"] += 1
                 self.writing.seal(shard)
                 del self._leases[shard]
 
@@ -315,6 +344,7 @@ class Feeding:
                 await engine.drop_lease(shard, self.holder)
             raise
         self._start(shard, heads, ends)
+        self.counts.changes["taken"] += 1
         took_s = round(trio.current_time() - asked, 3)
         log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
 
@@ -331,6 +361,7 @@ class Feeding:
         if not holes:
             return
         log.info("shard.reopened", shard=shard, symbols=len(holes))
+        self.counts.changes["reopened"] += 1
         venue = _venue_of(shard)
         self._held_back.update((venue, symbol) for symbol in holes)
         try:
@@ -363,12 +394,14 @@ class Feeding:
             raise
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
+        self.counts.changes["begun_again"] += 1
 
     async def _lose(self, shard: str) -> None:
         """Another node has it, or will have it."""
         self.writing.end(shard)
         self.own.discard(shard)
         log.info("shard.lost", shard=shard)
+        self.counts.changes["lost"] += 1
         await self._fit(_venue_of(shard))
 
     async def _give(self, shard: str, engine: Engine) -> None:
@@ -391,6 +424,7 @@ class Feeding:
         if self._leases.pop(shard, None) is not None:
             await engine.drop_lease(shard, self.holder)
         log.info("shard.given", shard=shard, took_s=round(trio.current_time() - began, 3))
+        self.counts.changes["given"] += 1
 
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.

@@ -26,7 +26,8 @@ from .. import wire
 from ..base import Listener
 from ..remote import RemoteBus
 from ..remote_stream import RemoteStream
-from .base import Engine, EngineFault
+from .base import Engine, EngineFault, Entry
+from .counts import FollowingCounts
 from .reading import Read, Reading
 
 log = structlog.get_logger()
@@ -59,7 +60,10 @@ class Following:
     _store: CandleReader
     _make_bus: Callable[[], RemoteBus]
     _chance: random.Random
+    _now_ms: Callable[[], float] | None = None
+    """Unix ms; None: how late it reads is not measured."""
     problem: str = "nothing was read of the engine yet"
+    counts: FollowingCounts = field(factory=FollowingCounts)
     readings: dict[str, Reading] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,8 +135,12 @@ class Following:
             found = await engine.read(begun, wait_s=wait_s, limit=_READ_ENTRIES)
             for shard, entries in found.items():
                 reading = self.readings[shard]
-                if reading.take(entries, trio.current_time()) is Read.JUMPED:
+                reading.sent_ms = 0.0
+                read = reading.take(entries, trio.current_time())
+                self._count(entries, reading.sent_ms)
+                if read is Read.JUMPED:
                     log.info("engine.resync", shard=shard, after=reading.position)
+                    self.counts.resyncs += 1
                     again = await engine.since_checkpoint(shard)
                     reading.resync(again, trio.current_time())
                     if not again:
@@ -140,6 +148,12 @@ class Following:
         if self.problem:
             log.info("engine.reading", shards=len(self.readings))
         self.problem = ""
+
+    def _count(self, entries: Sequence[Entry], sent_ms: float) -> None:
+        self.counts.entries += len(entries)
+        self.counts.read_bytes += sum(len(entry.body) for entry in entries)
+        if sent_ms and self._now_ms is not None:
+            self.counts.lag.note(max(0.0, self._now_ms() - sent_ms) / 1000)
 
     async def _watch(self) -> Never:
         while True:
@@ -150,6 +164,7 @@ class Following:
                 for stream in reading.bus.waiting:
                     if stream.guard.overdue(now):
                         log.warning("engine.gave_up", stream=str(stream.stream_key))
+                        self.counts.gave_up += 1
                         reading.bus.give_up(stream)
             await trio.sleep(_LOOK_S)
 
@@ -159,6 +174,7 @@ class Following:
                 for stream in reading.bus.waiting:
                     rows = await self._missing_of(stream)
                     if rows is not None:
+                        self.counts.repaired += len(rows)
                         reading.bus.repair(stream, rows)
             await trio.sleep(_REPAIR_EVERY_S)
 

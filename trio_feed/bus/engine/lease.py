@@ -54,6 +54,10 @@ class Shares:
     """By shard the last node that was seen to have it."""
     _looked_at: float = -inf
 
+    def is_free_for(self, shard: str, for_s: float, now: float) -> bool:
+        """Whether nobody has had a shard for so long."""
+        return now - self._free_since.get(shard, now) >= for_s
+
     def plan(
         self, own: Collection[str], holders: Mapping[str, str], nodes: Collection[str], now: float
     ) -> Plan:

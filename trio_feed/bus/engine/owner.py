@@ -78,6 +78,12 @@ class Owner:
         """Everything that was put is in the log."""
         return not (self._items or self._under_way or self._again)
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Messages that are in no entry yet; their bytes and those of entries not in the log."""
+        tried = [each for each in (self._under_way, *self._again) if each is not None]
+        return len(self._items), self._bytes + sum(len(each.body) for each in tried)
+
     def put(self, item: wire.Item) -> None:
         """Of the shard, in order.  Before :meth:`start` nothing is kept."""
         if not self._opened or self.overflown or self.is_sealed:

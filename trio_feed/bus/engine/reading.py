@@ -35,6 +35,8 @@ class Reading:
     position: EntryId = EMPTY
     """The last entry that was read."""
     is_begun: bool = False
+    sent_ms: float = 0.0
+    """When the first message since this was set to 0 was published; 0: there was none."""
     _last: EntryId = EMPTY
     """The newest of the newest epoch."""
 
@@ -70,6 +72,9 @@ class Reading:
         if entry.entry_id[0] < self._last[0]:
             return
         items = wire.read_entry(entry.body)
+        if not self.sent_ms:
+            sent = (i.sent_ms for i in items if isinstance(i, wire.Candle | wire.Line))
+            self.sent_ms = next(sent, 0.0)
         if again:
             items = _from_checkpoint(items, same_epoch=entry.entry_id[0] == self._last[0])
         self._last, self.is_begun, self.heard_at = entry.entry_id, True, now

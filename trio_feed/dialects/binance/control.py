@@ -21,7 +21,7 @@ from ...push.fanout.encoded import StreamForm
 from ...push.fanout.voice import Farewell
 from ...push.protocol import RESTARTING
 from ..session import DialectSession
-from .streams import Found, Streams
+from .streams import Found, Streams, Whole
 
 log = structlog.get_logger()
 
@@ -52,17 +52,20 @@ class BinanceControl:
     combined: bool
     _wide: dict[str, None] = field(factory=dict)
     """Its streams of the whole market."""
+    _missed: list[str] = field(factory=list)
+    """Events that go out behind the answer to its request."""
 
     def opened(self) -> None:
         self.streams.expect(self.names)
         unfed, taken = [], 0
         for name in dict.fromkeys(self.names):
             found = self.streams.find(name)
-            if isinstance(found, Found) and taken < self._most:
+            if not isinstance(found, str) and taken < self._most:
                 self._subscribe(found)
                 taken += 1
             else:
                 unfed.append(name)
+        self._catch_up()
         if unfed:
             some = [name[:64] for name in unfed[:10]]
             lines, venue = self.session.context.hub.lines, self.streams.profile.venue
@@ -75,6 +78,7 @@ class BinanceControl:
             request = _object(text)
             number = _id(request)
             self._reply(self._answer(request, text), number)
+            self._catch_up()
         except Refused as refused:
             self._refuse(refused.code, str(refused), number)
 
@@ -133,7 +137,7 @@ class BinanceControl:
                     self._wide.pop(name, None)
                     self.session.unsubscribe(name)
             case "LIST_SUBSCRIPTIONS":
-                return self.session.names
+                return self._held
             case "SET_PROPERTY":
                 self._set(params)
             case _:
@@ -145,27 +149,40 @@ class BinanceControl:
         """All of them, or none with the reason."""
         names = list(dict.fromkeys(names))
         self.streams.expect(names)
-        found: list[Found] = []
+        found: list[Found | Whole] = []
         for name in names:
             stream = self.streams.find(name)
             if isinstance(stream, str):
                 raise Refused(2, f"Invalid request: invalid stream {name[:64]}: {stream}")
             found.append(stream)
-        held = set(self.session.names)
+        held = set(self._held)
         new = [stream for stream in found if stream.name not in held]
         if len(held) + len(new) > self._most:
-            raise Refused(4, f"Too many subscriptions: {self._most} are allowed")
+            raise Refused(4, f"Too many subscriptions: the limit is {self._most}")
         for stream in new:
             self._subscribe(stream)
 
-    def _subscribe(self, found: Found) -> None:
+    @property
+    def _held(self) -> list[str]:
+        """Its streams, those of the whole market that nothing is fed of yet at the end."""
+        return [*dict.fromkeys([*self.session.names, *self._wide])]
+
+    def _subscribe(self, found: Found | Whole) -> None:
         form = self.streams.form(found, wrapped=self.combined)
-        if found.parts:
-            self._wide[found.name] = None
-            self.streams.followers[self] = None
-        for part in found.parts or (found,):
-            own = part.target.symbol if found.parts else ""
+        if isinstance(found, Found):
+            self.session.subscribe(found.name, found.topic, found.target, form)
+            self._missed += self.streams.missed(found, form)
+            return
+        self._wide[found.name] = None
+        self.streams.followers[self] = None
+        for part in found.parts:
+            own = part.target.symbol
             self.session.subscribe(found.name, part.topic, part.target, form, own)
+
+    def _catch_up(self) -> None:
+        missed, self._missed = self._missed, []
+        for text in missed:
+            self.session.reply(text)
 
     def _set(self, params: list[Any]) -> None:
         _property(params, 2)

@@ -7,6 +7,7 @@ import msgspec
 
 from ...push.edge.work import Busy
 from ...push.mounts import Question, Reply
+from ...push.problems import NO_PLACE_S
 from .profile import Profile
 
 UNSUPPORTED = -1020
@@ -30,6 +31,17 @@ def busy(problem: Busy) -> Reply:
     """No turn at the work gate."""
     text = f"Too much request weight used; {problem}. Please use WebSocket Streams for live updates"
     return error(-1003, text, 429, Retry_After=str(ceil(problem.retry_after_s)))
+
+
+def refuse(status: int, problem: str) -> Reply:
+    """A request that the server does not let in (403, 421), has no place for (503), or that is no
+    proper HTTP."""
+    if status == 503:
+        return error(-1003, f"Too many requests; {problem}.", 429, Retry_After=str(NO_PLACE_S))
+    if status in (403, 421):
+        return error(-1002, f"You are not authorized to execute this request. ({problem})", status)
+    text = f"An unknown error occurred while processing the request. ({problem})"
+    return error(-1000, text, status)
 
 
 def no_route(profile: Profile) -> Callable[[Question, int], Reply]:

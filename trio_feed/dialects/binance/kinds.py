@@ -37,11 +37,11 @@ class BinanceForm:
         news = message.message
         source = news.kline.source if isinstance(news, KlineMessage) else news.source
         text = None if self.hides(source) else self.encode(message)
-        if text is None:
-            return None
-        if self.wrapped:
-            text = f'{{"stream":{quote(self.name)},"data":{text}}}'
-        return text_frame(text.encode())
+        return None if text is None else text_frame(self.said(text).encode())
+
+    def said(self, text: str) -> str:
+        """An event as it is sent."""
+        return f'{{"stream":{quote(self.name)},"data":{text}}}' if self.wrapped else text
 
 
 @frozen

@@ -8,7 +8,7 @@ import trio
 from ...push.mounts import Conversation, Mount, Opening, Question, Reply, SocketPath
 from ..market import MarketData
 from ..session import DialectSession
-from . import errors
+from . import errors, history
 from .control import BinanceControl
 from .profile import Profile
 from .rest import answers
@@ -30,6 +30,9 @@ def binance_mount(profile: Profile, market: MarketData) -> Mount:
         weight = str(used.of(host, market.context.now_ms()))
         return {"x-mbx-used-weight": weight, "x-mbx-used-weight-1m": weight, **label}
 
+    passed_on = (
+        {} if passing is None or market.withheld else passing.errands(errors.Signed(), weight_of)
+    )
     accounts = AccountSockets(profile, market)
     api = profile.api_socket
     sockets = [
@@ -45,12 +48,13 @@ def binance_mount(profile: Profile, market: MarketData) -> Mount:
             sockets += [SocketPath(base, make, refusal), SocketPath(f"{base}/*", make, refusal)]
     return Mount(
         profile.prefix,
-        answers(profile, market, used),
+        answers(profile, market, used, streams.shown),
         sockets,
         errors.busy,
         errors.no_route(profile),
+        errors.refuse,
         headers,
-        {} if passing is None or market.withheld else passing.errands(errors.Signed(), weight_of),
+        {**history.errands(profile, market, used), **passed_on},
     )
 
 
@@ -73,7 +77,8 @@ def _opener(
         path = account_path(question)
         if path is not None:
             return accounts.open(opening, question, path)
-        listed = [names for key, names in question.query if key == "streams"]
+        # A plus that is not escaped comes as a space, which no name has.
+        listed = [text.replace(" ", "+") for key, text in question.query if key == "streams"]
         names = [name for each in [question.rest, *listed] for name in each.split("/") if name]
         if market.simulated:
             lines, now = market.context.hub.lines, trio.current_time()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ...model import Interval
-from .errors import BadParameter
+from . import zones
+from .errors import UNSUPPORTED, BadParameter
 
 _SYMBOL = r"^[A-Z0-9-_.]{1,20}$"
 _NUMBER = r"^[0-9]{1,20}$"
@@ -68,6 +69,16 @@ class Parameters:
         if found is None or (found is Interval.S1 and not seconds):
             raise BadParameter(-1120, "Invalid interval.")
         return found
+
+    def check_zone(self, interval: Interval) -> None:
+        """``timeZone``: one whose bars are not those of UTC is refused."""
+        zone = self.text("timeZone")
+        offset = 0 if zone is None else zones.offset_of(zone)
+        if offset is None:
+            raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        if zone is not None and not zones.has_same_bars(interval, offset):
+            problem = zones.other_bars(interval, zone)
+            raise BadParameter(UNSUPPORTED, f"This operation is not supported. ({problem})")
 
     def symbols(self) -> list[str] | None:
         """``symbols=["A","B"]``; None: not given."""

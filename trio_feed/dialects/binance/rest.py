@@ -3,7 +3,7 @@
 A question's other parameters are checked before its symbol is looked up, which may begin to be fed
 by that.
 
-What is not kept here (trades of long ago, funding history, accounts) is no path of this table and
+What is not kept here (trades of long ago, accounts) is no path of this table and
 gets the exchange's own "not supported".  Time rule of lists: chronological; without bounds the
 newest, with ``startTime`` the oldest from there, both bounds inclusive.
 """
@@ -29,24 +29,24 @@ from ...push.mounts import Answerer, Question, Reply, Work
 from ...push.protocol import quote
 from ..market import MarketData
 from . import encoders, errors, rest_windows
-from .depth import number_of
+from .depth import Shown, number_of
 from .errors import BadParameter
 from .exchange_info import exchange_info
 from .parameters import Parameters, check_case, check_symbol
 from .profile import Profile
-from .weight import UsedWeight
+from .weight import UsedWeight, candles_weight
 
 _DEPTH_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
-_WEIGHTS = ((100, 1), (500, 2), (1001, 5))
-"""USD-M candles and books: below so many rows a question weighs so much; else 10."""
 _MOST_TRADES = 1000
 
 Answer = Callable[[Parameters], Work | Reply]
 
 
-def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[str, Answerer]:
-    """By path."""
-    rest = _Rest(profile, market)
+def answers(
+    profile: Profile, market: MarketData, used: UsedWeight, shown: Shown
+) -> Mapping[str, Answerer]:
+    """By path.  ``shown`` is told the snapshots of books."""
+    rest = _Rest(profile, market, shown)
     spot = profile.spot
     table: dict[str, tuple[int, Answer]] = {
         "ping": (1, lambda _: Reply("{}")),
@@ -80,6 +80,7 @@ def answers(profile: Profile, market: MarketData, used: UsedWeight) -> Mapping[s
 class _Rest:
     profile: Profile
     market: MarketData
+    shown: Shown
 
     def answerer(self, row: tuple[int, Answer], used: UsedWeight) -> Answerer:
         weight, answer = row
@@ -123,9 +124,7 @@ class _Rest:
 
     def _candles(self, name: str, parameters: Parameters) -> Work:
         interval = parameters.interval(seconds=self.profile.spot)
-        zone = parameters.text("timeZone")
-        if zone not in (None, "0", "00:00", "+00:00"):
-            raise BadParameter(-1130, "Data sent for parameter 'timeZone' is not valid.")
+        parameters.check_zone(interval)
         limit = parameters.limit(500, self.profile.rows, clamps=self.profile.clamps)
         start, end = parameters.time_ms("startTime"), parameters.time_ms("endTime")
         topic = self._topic(self._instrument(name), interval)
@@ -157,6 +156,7 @@ class _Rest:
         last = self.market.latest(instrument.symbol, Channel.BOOK)
         if last is None:
             raise BadParameter(-1001, "Internal error; the book is not there yet", 503)
+        self.shown.note(instrument.symbol, last, self.market.context.now_ms())
         view, number = last.data, number_of(last.epoch, last.offset)
         assert not isinstance(view, (Ticker, Trade)), "the topic is a book"
         bids, asks = encoders.levels(view.bids[:limit]), encoders.levels(view.asks[:limit])  # type: ignore[union-attr]
@@ -312,8 +312,7 @@ class _Rest:
 
 
 def _weight(parameters: Parameters) -> int:
-    limit = parameters.number("limit") or 500
-    return next((weight for below, weight in _WEIGHTS if limit < below), 10)
+    return candles_weight(parameters.number("limit") or 500)
 
 
 def _now(text: str, rows: int) -> Work:

@@ -6,10 +6,14 @@ Sources: the "Account Endpoints" and "Trading Endpoints" pages of spot (2026-07-
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ...push.mounts import Opening, Question, Reply
 from ...push.private.auth import AuthError
+from ...rest_dialects import MALFORMED
 from ..market import MarketData
 from ..tunnel import Tunnel
 from . import errors
@@ -46,6 +50,22 @@ _WEIGHTS: Mapping[tuple[str, str], int] = {
     ("GET", "/fapi/v1/multiAssetsMargin"): 30,
     ("GET", "/fapi/v1/historicalTrades"): 20,
 }
+_SPOT_METHODS: Mapping[str, int] = {
+    "exchangeInfo": 20, "depth": 5, "trades.recent": 25, "trades.historical": 25,
+    "trades.aggregate": 4, "klines": 2, "uiKlines": 2, "avgPrice": 2, "ticker.24hr": 2, "ticker": 4,
+    "ticker.tradingDay": 4, "ticker.price": 4, "ticker.book": 4, "session.logon": 2,
+    "session.status": 2, "session.logout": 2, "account.status": 20, "account.commission": 20,
+    "account.rateLimits.orders": 40, "order.status": 4, "openOrders.status": 80, "allOrders": 20,
+    "orderList.status": 4, "openOrderLists.status": 6, "allOrderLists": 20, "myTrades": 20,
+    "myAllocations": 20, "userDataStream.start": 2, "userDataStream.ping": 2,
+    "userDataStream.stop": 2, "userDataStream.subscribe": 2, "userDataStream.unsubscribe": 2,
+}  # fmt: skip
+"""Of the WebSocket API, by method.  It has REST's limits, and for the same question its weight."""
+_USDM_METHODS: Mapping[str, int] = {
+    "depth": 5, "ticker.price": 2, "ticker.book": 5, "account.status": 5, "account.balance": 5,
+    "account.position": 5, "v2/account.status": 5, "v2/account.balance": 5,
+    "v2/account.position": 5,
+}  # fmt: skip
 _LISTEN_KEY = re.compile(r"[A-Za-z0-9_-]{32,100}")
 LISTEN_KEY = "<listenKey>"
 """Stands in a setting, and in the log, in the place of one."""
@@ -53,6 +73,24 @@ LISTEN_KEY = "<listenKey>"
 
 def weight_of(method: str, path: str) -> int:
     return _WEIGHTS.get((method, path), 1)
+
+
+class _Request(msgspec.Struct):
+    """Of the WebSocket API; nothing else of it is looked at."""
+
+    method: str = ""
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+def weight_of_request(text: str, *, spot: bool) -> int:
+    """Of one of the WebSocket API; also what is no request costs something."""
+    try:
+        method = _decode_request(text).method
+    except MALFORMED:
+        return 1
+    return (_SPOT_METHODS if spot else _USDM_METHODS).get(method, 1)
 
 
 def account_path(question: Question) -> str | None:
@@ -92,8 +130,9 @@ class AccountSockets:
     def open(self, opening: Opening, question: Question, path: str) -> Tunnel:
         passing = self.market.passing
         assert passing is not None, "it was refused"
-        url = ""
-        if path == self._profile.api_socket:
-            url = passing.api_url or self._profile.api_url
-        target = question.target.decode("latin-1")
-        return Tunnel(passing, opening, passing.let_in(question), (url, target), path)
+        identity, target = passing.let_in(question), question.target.decode("latin-1")
+        if path != self._profile.api_socket:
+            return Tunnel(passing, opening, identity, ("", target), path)
+        where = passing.api_url or self._profile.api_url, target
+        weigh = partial(weight_of_request, spot=self._profile.spot)
+        return Tunnel(passing, opening, identity, where, path, weigh)

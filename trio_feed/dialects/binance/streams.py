@@ -18,14 +18,17 @@ from ...push.fanout.encoded import EncodedMessage, StreamForm
 from ...push.fanout.topics import Topic
 from ...push.protocol import Target
 from ..market import MarketData
-from . import encoders, windows
-from .depth import DepthChanges
+from . import encoders, windows, zones
+from .depth import DepthChanges, Shown
 from .kinds import KINDS, SPEEDS, BinanceForm, Encode, plainly
 from .profile import Profile
 from .wide import WIDE, Wide, WideForm
 
 _INTERVALS = {interval.value: interval for interval in Interval if interval is not Interval.S30}
-_NAME = re.compile(r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)")
+_NAME = re.compile(
+    r"(?P<symbol>[^@\s]{1,64})@(?P<kind>[A-Za-z]+)(?P<rest>[_0-9]?[A-Za-z0-9@]*)"
+    r"(?P<zone>@\+08:00)?"
+)
 _CONTRACT = "_perpetual"
 _NONE = "no stream of this market"
 
@@ -39,8 +42,14 @@ class Found:
     target: Target
     make: Callable[[], Encode]
     conflates: bool = True
-    parts: tuple["Found", ...] = ()
-    """Of a stream of the whole market: each symbol's own."""
+
+
+@frozen
+class Whole:
+    """A stream of the whole market; ``parts``: each symbol's own, perhaps none yet."""
+
+    name: str
+    parts: tuple[Found, ...] = ()
 
 
 class Follower(Protocol):
@@ -56,11 +65,12 @@ class Streams:
     def __init__(self, profile: Profile, market: MarketData) -> None:
         self.profile, self.market = profile, market
         self._forms: WeakValueDictionary[tuple[str, bool], StreamForm] = WeakValueDictionary()
+        self.shown = Shown()
         self.followers: dict[Follower, None] = {}
         """They take themselves out."""
         market.context.hub.watch(self._joined)
 
-    def find(self, name: str) -> Found | str:
+    def find(self, name: str) -> Found | Whole | str:
         """The stream with this name; in words why there is none."""
         wide = WIDE.get(name)
         if wide is not None and (wide.spot if self.profile.spot else wide.futures):
@@ -70,7 +80,7 @@ class Streams:
             return _NONE
         lower, kind, rest = match["symbol"], match["kind"], match["rest"]
         if kind in ("kline", "continuousKline"):
-            return self._candles(name, lower, kind, rest)
+            return self._candles(name, lower, kind, rest, match["zone"] or "")
         if kind == "depth" and (not rest or rest.startswith("@")):
             return self._changes(name, lower)
         spot = self.profile.spot
@@ -91,7 +101,7 @@ class Streams:
         it is looked up, is not looked up."""
         lower, kind, rest = match["symbol"], match["kind"], match["rest"]
         spot = self.profile.spot
-        if lower != lower.lower():
+        if lower != lower.lower() or (match["zone"] and not (spot and kind == "kline")):
             return False
         if kind in ("kline", "continuousKline"):
             known = rest.startswith("_") and rest.removeprefix("_") in _INTERVALS
@@ -114,9 +124,9 @@ class Streams:
         lowers = [match["symbol"].removesuffix(_CONTRACT) for match in there]
         self.market.expect(lowers)
 
-    def form(self, found: Found, *, wrapped: bool) -> StreamForm:
+    def form(self, found: Found | Whole, *, wrapped: bool) -> StreamForm:
         """The form that all clients of this stream share."""
-        if found.parts:
+        if isinstance(found, Whole):
             return self.wide_form(found.name, found.parts, wrapped=wrapped)
         key = found.name, wrapped
         form = self._forms.get(key)
@@ -126,6 +136,14 @@ class Streams:
             form = BinanceForm(head, found.name, found.make(), wrapped, hides, found.conflates)
             self._forms[key] = form
         return form
+
+    def missed(self, found: Found, form: StreamForm) -> list[str]:
+        """What comes first for who subscribes to a diff stream now: see :class:`.Shown`."""
+        if not isinstance(form, BinanceForm) or not isinstance(form.encode, DepthChanges):
+            return []
+        lately = self.shown.lately(found.target.symbol, self.market.context.now_ms())
+        missed = next(filter(None, map(form.encode.since, lately)), [])
+        return [form.said(text) for text in missed]
 
     def part(self, name: str, symbol: str) -> Found | None:
         """What this symbol adds to a stream of the whole market, by its name; None: nothing."""
@@ -156,27 +174,29 @@ class Streams:
         for follower in list(self.followers):
             follower.joined(symbol)
 
-    def _wide(self, name: str, wide: Wide) -> Found | str:
-        """Of the symbols that are fed now."""
-        found = [self.part(name, instrument.symbol) for instrument in self.market.fed()]
+    def _wide(self, name: str, wide: Wide) -> Whole | str:
+        """Of the symbols that are fed now.  Where there are none yet it is silent, as at the
+        exchange; where there are, and none has it, nothing will ever come."""
+        if problem := self._too_long(wide.stream.removeprefix("ticker_")):
+            return problem
+        fed = self.market.fed()
+        found = [self.part(name, instrument.symbol) for instrument in fed]
         parts = tuple(each for each in found if each is not None)
-        if not parts:
+        if fed and not parts:
             venue = self.profile.venue
             return f"no symbol has {wide.stream}: see exchanges.{venue}.symbols and .channels"
-        first = parts[0]
-        return Found(name, first.topic, first.target, first.make, False, parts)
+        return Whole(name, parts)
 
     def _minutes(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
         """What is made of our minutes: the average price, and windows as long as the minutes that
         are at hand."""
         length = rest.removeprefix("_")
-        minutes = windows.STREAMED[length] if kind == "ticker" else windows.AVERAGE_MINUTES
         symbol, native = self._symbol(lower), self._native(lower)
         topic = self.market.topic(symbol, Interval.M1)
         if topic is None:
             return self._not_fed(lower, symbol, "1m candles", "intervals")
-        if minutes > self.market.context.limits.history_rows:
-            return f"a window of {length} needs kline.history_data_limit = {minutes} or more"
+        if problem := self._too_long(length):
+            return problem
 
         def encode(encoded: EncodedMessage) -> str | None:
             message = encoded.message
@@ -192,8 +212,18 @@ class Streams:
         target = Target(symbol, Channel.KLINE, Interval.M1, "1m", self.profile.venue)
         return Found(name, topic, target, lambda: encode)
 
-    def _candles(self, name: str, lower: str, kind: str, rest: str) -> Found | str:
+    def _too_long(self, length: str) -> str:
+        """Why no window of this name can be summed up; empty: it can, or it is none."""
+        minutes = windows.STREAMED.get(length, windows.AVERAGE_MINUTES)
+        if minutes <= self.market.context.limits.history_rows:
+            return ""
+        return f"a window of {length} needs kline.history_data_limit = {minutes} or more"
+
+    def _candles(self, name: str, lower: str, kind: str, rest: str, zone: str) -> Found | str:
+        """``zone``: that of the bars, which is not UTC's."""
         interval, continuous = _INTERVALS[rest.removeprefix("_")], kind == "continuousKline"
+        if zone and not zones.has_same_bars(interval, zones.offset_of(zone[1:]) or 0):
+            return zones.other_bars(interval, zone[1:])
         if continuous:
             lower = lower.removesuffix(_CONTRACT)
         symbol, native = self._symbol(lower), self._native(lower)
@@ -219,8 +249,8 @@ class Streams:
         if topic is None:
             return self._not_fed(lower, symbol, "books", "channels")
         target = Target(symbol, Channel.BOOK, None, "", self.profile.venue)
-        spot = self.profile.spot
-        return Found(name, topic, target, lambda: DepthChanges(native, topic, spot), False)
+        spot, hides = self.profile.spot, self.market.hides
+        return Found(name, topic, target, lambda: DepthChanges(native, topic, spot, hides), False)
 
     def native_of(self, symbol: str) -> str:
         """The venue's own name of a symbol that is fed."""

@@ -8,6 +8,13 @@ What is really refused is the work gate's decision.
 from ...push.edge.admission import ip_group
 
 _MINUTE_MS = 60_000
+_CANDLES = (100, 1), (500, 2), (1001, 5)
+"""USD-M: below so many rows a question weighs so much; else 10."""
+
+
+def candles_weight(limit: int) -> int:
+    """Of a question for USD-M's candles; of books it is the same."""
+    return next((weight for below, weight in _CANDLES if limit < below), 10)
 
 
 class UsedWeight:

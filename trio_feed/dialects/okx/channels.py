@@ -30,7 +30,7 @@ from ...push.protocol import Target
 from ..market import MarketData
 from . import encoders
 from .books import BookForm, number_of
-from .units import BARS
+from .units import BARS, other_days
 
 Write = Callable[[Instrument, EncodedMessage], str | None]
 """One row; None: such clients do not get this message."""
@@ -134,7 +134,10 @@ class Channels:
         elif kind is not None:
             what = kind.channel
         else:
-            return ""
+            is_bar = channel.startswith("candle")
+            return other_days(channel.removeprefix("candle")) if is_bar else ""
+        if not inst_id:
+            return "instId is missing"
         # From here on the look-up may begin to feed it; no instrument has small letters.
         instrument = self.market.of_native(inst_id) if inst_id == inst_id.upper() else None
         if instrument is None:
@@ -235,6 +238,10 @@ def _funding(instrument: Instrument, message: EncodedMessage) -> str | None:
     return encoders.funding_rate(instrument, found, int(message.sent_ms))
 
 
+def _interest(instrument: Instrument, message: EncodedMessage) -> str:
+    return encoders.open_interest(instrument, _data(message))
+
+
 def _data(message: EncodedMessage) -> Any:
     news = message.message
     assert isinstance(news, ChannelMessage), "the topic is a channel"
@@ -261,6 +268,7 @@ KINDS: dict[str, Kind] = {
     "bbo-tbt": Kind(Channel.BBO, _top),
     "mark-price": Kind(Channel.MARK_PRICE, _mark, _marked, swaps_only=True),
     "funding-rate": Kind(Channel.MARK_PRICE, _funding, _funded, swaps_only=True),
+    "open-interest": Kind(Channel.OPEN_INTEREST, _interest, swaps_only=True),
 }
 """By OKX's name, besides ``candle<bar>`` and ``books``."""
 PRIVATE = frozenset(

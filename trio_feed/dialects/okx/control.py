@@ -122,7 +122,7 @@ class OkxControl:
         found = self._find(arg)
         held = self.session.names
         if found.name not in held and len(held) >= self._most:
-            raise Refused(60013, f"Invalid args (trio_feed: {self._most} channels are allowed)")
+            raise Refused(60013, f"Invalid args (trio_feed: the limit of channels is {self._most})")
         form = self.channels.form(found)
         present = form.present()
         if present is not None:

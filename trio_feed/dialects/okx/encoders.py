@@ -2,8 +2,8 @@
 
 Sources: www.okx.com/docs-v5 "Tickers channel" (2026-07-09), "Trades channel" (2026-07-22), "All
 trades channel" (2026-08-09), "Candlesticks channel", "Order book channel" (2026-07-07), "Mark price
-channel", "Funding rate channel" (2026-07).  All numbers are strings but sequence ids; an empty
-string says nothing.  The order of fields is the pages'.
+channel", "Funding rate channel", "Open interest channel" (2026-07).  All numbers are strings but
+sequence ids; an empty string says nothing.  The order of fields is the pages'.
 
 What our values do not have is left out, never guessed; see docs/dialects.md for the list.
 """
@@ -11,7 +11,17 @@ What our values do not have is left out, never guessed; see docs/dialects.md for
 from collections.abc import Iterable
 from decimal import Decimal
 
-from ...model import BookTop, Instrument, Kline, Level, MarkPrice, Ticker, Trade, plain
+from ...model import (
+    BookTop,
+    Instrument,
+    Kline,
+    Level,
+    MarkPrice,
+    OpenInterest,
+    Ticker,
+    Trade,
+    plain,
+)
 from ...push.protocol import quote
 from .units import contracts, inst_type, is_inverse, trade_size, volumes
 
@@ -115,6 +125,15 @@ def funding_rate(instrument: Instrument, m: MarkPrice, sent_ms: int) -> str:
         ]
     figures.append(("ts", str((f.event_ms if f else m.event_ms) or sent_ms)))
     return _names(instrument) + "".join(f',"{name}":"{text}"' for name, text in figures) + "}"
+
+
+def open_interest(instrument: Instrument, o: OpenInterest) -> str:
+    """In contracts, coins and US dollars.  Contracts of an inverse one are so many dollars each."""
+    counted = o.worth if is_inverse(instrument) else o.amount
+    return (
+        f'{_names(instrument)},"oi":"{_size(instrument, counted)}","oiCcy":"{plain(o.amount)}",'
+        f'"oiUsd":"{_number(o.worth)}","ts":"{o.time_ms}"}}'
+    )
 
 
 def _names(instrument: Instrument) -> str:

@@ -4,13 +4,17 @@ Sources: "Error Code" of www.okx.com/docs-v5 (2026-07-20); dialect-facts, sectio
 to say stands behind OKX's own words, in brackets.
 """
 
+from math import ceil
+
 import msgspec
 from attrs import evolve
 
 from ...push.edge.work import Busy
 from ...push.mounts import Question, Reply
+from ...push.problems import NO_PLACE_S
 
 UNKNOWN_INSTRUMENT = "Instrument ID, Instrument ID code, or Spread ID doesn't exist."
+_NOT_PERMITTED = "You don't have permission to use this API endpoint"
 UNAVAILABLE = "Service temporarily unavailable. Try again later."
 _PRIVATE = (
     "account", "asset", "broker", "convert", "copytrading", "finance", "fiat", "rfq", "sprd",
@@ -44,7 +48,22 @@ def error(code: str, problem: str, status: int = 200) -> Reply:
 
 def busy(problem: Busy) -> Reply:
     """No turn at the work gate."""
-    return error("50011", f"Too Many Requests (trio_feed: {problem})", 429)
+    return _too_many(str(problem), ceil(problem.retry_after_s))
+
+
+def refuse(status: int, problem: str) -> Reply:
+    """A request that the server does not let in (403, 421), has no place for (503), or that is no
+    proper HTTP."""
+    if status == 503:
+        return _too_many(problem, NO_PLACE_S)
+    if status in (403, 421):
+        return error("50030", f"{_NOT_PERMITTED} ({problem})", status)
+    return error("51000", f"Parameter error. (trio_feed: {problem})", status)
+
+
+def _too_many(problem: str, after_s: int) -> Reply:
+    reply = error("50011", f"Too Many Requests (trio_feed: {problem})", 429)
+    return evolve(reply, headers={"Retry-After": str(after_s)})
 
 
 def no_route(question: Question, status: int) -> Reply:
@@ -75,9 +94,7 @@ class Signed:
     Codes and statuses are OKX's own ("Error Code - REST API", 2026-07-20), but for 413."""
 
     def no_room(self, after_s: int) -> Reply:
-        text = f"Too Many Requests (trio_feed: no room for {after_s} s)"
-        reply = error("50011", text, 429)
-        return evolve(reply, headers={"Retry-After": str(after_s)})
+        return _too_many(f"no room for {after_s} s", after_s)
 
     def not_sent(self, problem: str) -> Reply:
         return error("50001", f"{UNAVAILABLE} (trio_feed: not sent: {problem})", 503)
@@ -98,4 +115,4 @@ class Signed:
 
 def simulated(venue: str) -> Reply:
     text = f"the data of {venue} is simulated; dialects.{venue}.simulated_ok = true serves it"
-    return error("50030", f"You don't have permission to use this API endpoint ({text})", 403)
+    return error("50030", f"{_NOT_PERMITTED} ({text})", 403)

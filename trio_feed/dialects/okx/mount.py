@@ -47,6 +47,7 @@ def okx_mount(market: MarketData) -> Mount:
         sockets,
         errors.busy,
         errors.no_route,
+        errors.refuse,
         headers,
         {} if passing is None or market.withheld else passing.errands(errors.Signed()),
     )

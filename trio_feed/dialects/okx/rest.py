@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from ...errors import StoreError
-from ...model import BookView, Channel, Instrument, Interval, MarkPrice, Ticker, Trade
+from ...model import BookView, Channel, Instrument, Interval, MarkPrice, OpenInterest, Ticker, Trade
 from ...push.fanout.topics import Topic
 from ...push.mounts import Answerer, Question, Reply, Work
 from ..market import MarketData
@@ -19,7 +19,7 @@ from .channels import not_fed
 from .errors import BadParameter, wrong
 from .instruments import instrument_row
 from .parameters import Parameters
-from .units import BARS, family, inst_type
+from .units import BARS, family, inst_type, other_days
 
 Answer = Callable[[Parameters], Work | Reply]
 _MOST_CANDLES = 300
@@ -33,6 +33,7 @@ def answers(market: MarketData) -> Mapping[str, Answerer]:
         "public/instruments": rest.instruments,
         "public/mark-price": rest.mark_price,
         "public/funding-rate": rest.funding_rate,
+        "public/open-interest": rest.open_interest,
         "market/ticker": rest.ticker,
         "market/tickers": rest.tickers,
         "market/candles": rest.candles,
@@ -82,7 +83,7 @@ class _Rest:
         """``closed``: without the open one."""
         interval = BARS.get(parameters.text("bar") or "1m")
         if interval is None:
-            raise wrong("bar")
+            raise wrong("bar", other_days(parameters.text("bar")))
         limit = parameters.limit(100, _MOST_CANDLES)
         after, before = parameters.number("after"), parameters.number("before")
         instrument = self._instrument(parameters)
@@ -173,6 +174,18 @@ class _Rest:
             raise wrong("instId")
         return self._alone(instrument, Channel.MARK_PRICE, self._funding)
 
+    def open_interest(self, parameters: Parameters) -> Work:
+        """Of an ``instType`` with contracts, or of one instrument of it."""
+        kind = parameters.inst_type()
+        if kind in ("SPOT", "MARGIN"):
+            raise wrong("instType")
+        if not parameters.text("instId"):
+            return _all(self._listed(kind, parameters), self._interest)
+        instrument = self._instrument(parameters)
+        if inst_type(instrument) != kind:
+            raise wrong("instId")
+        return self._alone(instrument, Channel.OPEN_INTEREST, self._interest)
+
     def _alone(
         self, instrument: Instrument, channel: Channel, write: Callable[[Instrument], str | None]
     ) -> Work:
@@ -200,6 +213,12 @@ class _Rest:
         if last is None or not isinstance(found, MarkPrice) or found.funding_rate is None:
             return None
         return encoders.funding_rate(instrument, found, int(last.received_ms))
+
+    def _interest(self, instrument: Instrument) -> str | None:
+        last = self.market.latest(instrument.symbol, Channel.OPEN_INTEREST)
+        if last is None or not isinstance(last.data, OpenInterest):
+            return None
+        return encoders.open_interest(instrument, last.data)
 
     # Names
 

@@ -28,6 +28,14 @@ BARS = {
 """By OKX's notation.  From 6H on the names without ``utc`` open on days of UTC+8, which are not
 kept here; those of UTC would be wrong data under their name."""
 
+
+def other_days(bar: str) -> str:
+    """Why a bar of OKX's own days is not served; empty: it is no such."""
+    if f"{bar}utc" not in BARS:
+        return ""
+    return f"{bar} opens on days of UTC+8, which are not kept here: ask for {bar}utc"
+
+
 _TYPES = {"spot": "SPOT", "perpetual": "SWAP", "future": "FUTURES", "option": "OPTION"}
 
 

@@ -11,6 +11,7 @@ from ...model import Channel, Instrument, Ticker
 from ...push.edge.work import Busy
 from ...push.fanout.topics import Topic
 from ...push.mounts import Mount, Question, Reply, Work
+from ...push.problems import NO_PLACE_S
 from ..market import MarketData
 from . import forms
 
@@ -34,17 +35,23 @@ def udf_mount(markets: Sequence[MarketData]) -> Mount:
     ``/time``."""
     server = _Udf(markets)
     label = _SIMULATED if any(market.simulated for market in server.served) else {}
-    return Mount("/udf", server.answers(), (), _busy, _no_route, lambda _host: label)
+    return Mount("/udf", server.answers(), (), _busy, _no_route, _refuse, lambda _host: label)
 
 
-def _error(problem: str, status: int = 400, **headers: str) -> Reply:
+def _error(problem: str, status: int = 400, headers: Mapping[str, str] | None = None) -> Reply:
     """Clients read the body whatever the status."""
-    return Reply(forms.encoded({"s": "error", "errmsg": problem}), status, headers)
+    return Reply(forms.encoded({"s": "error", "errmsg": problem}), status, headers or {})
 
 
 def _busy(problem: Busy) -> Reply:
     after = {"Retry-After": str(ceil(problem.retry_after_s))}
     return Reply(forms.encoded({"s": "error", "errmsg": str(problem)}), 429, after)
+
+
+def _refuse(status: int, problem: str) -> Reply:
+    """A request that does not come so far; 503: there is no place for it."""
+    again = {"Retry-After": str(NO_PLACE_S)} if status == 503 else {}
+    return _error(problem, status, again)
 
 
 def _no_route(question: Question, status: int) -> Reply:

@@ -41,8 +41,9 @@ class CheckedH11(h11.Connection):
     """h11 that checks every request of a connection before hypercorn sees it.
 
     A refusal is raised as h11's own protocol error, which hypercorn answers with that status and
-    a close, after a call of ``refused(reason, value)``; ``problem`` is then for the client, and
-    ``bodiless`` says that its request takes no body for an answer.
+    a close, after a call of ``refused(reason, value)``; ``problem`` is then for the client,
+    ``bodiless`` says that its request takes no body for an answer, and ``target`` what it asked
+    for, empty where its head was not read.
 
     ``expects_body``: the last request has a body still to come.  ``upgrade`` is the request for a
     WebSocket that was admitted, after which no more is read; ``deflate`` the answer to its offer
@@ -59,6 +60,7 @@ class CheckedH11(h11.Connection):
         self._looked_at: _Event | h11.RemoteProtocolError | None = None
         self.problem = "the request is not HTTP/1.1"
         self.bodiless = False
+        self.target = b""
         self._rules, self._refused = rules, refused
         self._max_body_bytes = limits.max_body_bytes
         self._body_bytes = 0
@@ -118,6 +120,7 @@ class CheckedH11(h11.Connection):
                 self.problem = f"the request is not HTTP/1.1: {str(error)[:100]}"
             raise
         if isinstance(event, h11.Request):
+            self.target = event.target
             self._check_head()
             return self._checked(event)
         if isinstance(event, h11.Data):

@@ -13,17 +13,15 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from ..problems import BUSY
+from ..problems import NO_PLACE
 from .error_boundary import ErrorBoundary
 from .limits import ServerLimits
+from .shared import Refuse
 from .stream import ClientStream, accept
+from .upgrade import denial
 
 log = structlog.get_logger()
 
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(BUSY), BUSY)
-)
 Probes = Mapping[str, Callable[[], tuple[int, str]]]
 """What is answered also where there is no place for a client: path -> status and JSON."""
 ALIVE: Probes = {"/health": lambda: (200, '{"status": "alive"}')}
@@ -61,10 +59,14 @@ async def _asked(stream: ClientStream) -> bytes:
     return b""
 
 
+def _method_and_path(said: bytes) -> tuple[bytes, str]:
+    method, _, rest = said.partition(b"\r\n")[0].partition(b" ")
+    return method, rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+
+
 def _probe_answer(said: bytes, probes: Probes) -> bytes:
     """Empty: it is no probe."""
-    method, _, rest = said.partition(b"\r\n")[0].partition(b" ")
-    path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+    method, path = _method_and_path(said)
     if method not in (b"GET", b"HEAD") or path not in probes:
         return b""
     status, text = probes[path]()
@@ -109,8 +111,9 @@ class Clients:
     """``places``: what there is room for in all processes together; None: this is the only one.
 
     ``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
-    called for each refused client; ``ending`` is awaited when the end begins.  ``probes`` are
-    answered also where there is no place, within a bound of their own."""
+    called for each refused client, ``refuse`` has the words for it; ``ending`` is awaited when the
+    end begins.  ``probes`` are answered also where there is no place, within a bound of their own.
+    """
 
     def __init__(
         self,
@@ -118,12 +121,13 @@ class Clients:
         limits: ServerLimits,
         boundary: ErrorBoundary,
         refused: Callable[[str, str], None],
+        refuse: Refuse,
         ending: Callable[[], Awaitable[None]],
         probes: Probes,
         places: Places | None = None,
     ) -> None:
         self._connect, self._limits, self._boundary = connect, limits, boundary
-        self._refused, self._ending = refused, ending
+        self._refused, self._refuse_words, self._ending = refused, refuse, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
         self._probes, self._places = probes, places
@@ -206,7 +210,7 @@ class Clients:
     async def _turn_away(self, stream: ClientStream, reason: str) -> None:
         self._refused(reason, stream.peer)
         with trio.move_on_after(_BUSY_S):
-            await self._end_with(stream, await self._first_words(stream) or _BUSY)
+            await self._answer_without_place(stream)
 
     def _reject(self, stream: ClientStream, clients: trio.Nursery) -> None:
         if self._refusing < _BUSY_AT_ONCE:
@@ -224,7 +228,7 @@ class Clients:
         """Answer a probe, drop any other."""
         answering = False
         try:
-            answer = await self._first_words(stream)
+            answer = _probe_answer(await self._first_words(stream), self._probes)
             answering = bool(answer) and self._answering < _PROBES_AT_ONCE
             if answering:
                 self._looked_at.pop(stream, None)
@@ -240,18 +244,27 @@ class Clients:
     async def _refuse(self, stream: ClientStream) -> None:
         try:
             with trio.move_on_after(_BUSY_S):
-                await self._end_with(stream, await self._first_words(stream) or _BUSY)
+                await self._answer_without_place(stream)
         finally:
             self._refusing -= 1
             await trio.aclose_forcefully(stream)
 
+    async def _answer_without_place(self, stream: ClientStream) -> None:
+        """A probe is answered, any other client told to come back."""
+        said = await self._first_words(stream)
+        answer = _probe_answer(said, self._probes)
+        if not answer:
+            _, path = _method_and_path(said)
+            answer = denial(self._refuse_words(path, 503, NO_PLACE))
+        await self._end_with(stream, answer)
+
     async def _first_words(self, stream: ClientStream) -> bytes:
-        """The answer to a probe; empty: it is none."""
-        answer = b""
+        """How its request begins; empty: it said nothing, or has gone."""
+        said = b""
         with self._boundary.around(stream.peer):
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                answer = _probe_answer(await _asked(stream), self._probes)
-        return answer
+                said = await _asked(stream)
+        return said
 
     async def _end_with(self, stream: ClientStream, answer: bytes) -> None:
         with self._boundary.around(stream.peer), trio.move_on_after(_BUSY_S):

@@ -11,7 +11,6 @@ import trio
 from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import TCPServer
 
-from ..problems import problem
 from .admission_check import CheckedH11
 from .lifespan import Message, Receive, Send
 from .shared import Shared
@@ -145,15 +144,18 @@ class Connection(TCPServer):
     async def _answer_refusal(self, status: int) -> None:
         """In place of hypercorn's own, which has no body."""
         protocol: Any = self.protocol.protocol
-        body = problem(status, self._head.problem).encode()
+        path = self._head.target.partition(b"?")[0].decode("latin-1")
+        reply = self._shared.app.refuse(path, status, self._head.problem)
+        body = reply.body.encode() if isinstance(reply.body, str) else reply.body
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", reply.media_type.encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
+            *((name.lower().encode(), value.encode()) for name, value in reply.headers.items()),
             *([(b"sec-websocket-version", b"13")] if status == 426 else []),
             *self._shared.config.response_headers("h11"),
         ]
-        await protocol._send_h11_event(h11.Response(status_code=status, headers=headers))
+        await protocol._send_h11_event(h11.Response(status_code=reply.status, headers=headers))
         if not self._head.bodiless:
             await protocol._send_h11_event(h11.Data(data=body))
         await protocol._send_h11_event(h11.EndOfMessage())

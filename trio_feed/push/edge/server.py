@@ -97,6 +97,7 @@ async def serve(
             limits,
             shared.boundary,
             shared.refusals.note,
+            refuse=app.refuse,
             ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
             probes=probes,
             places=places,

@@ -14,8 +14,8 @@ goes before anything else.
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from math import inf
 from struct import pack
 from typing import Any
@@ -70,13 +70,15 @@ class ClientStream(trio.abc.HalfCloseableStream):
     ``group`` is whose budgets and caps it shares, see :func:`.admission.ip_group`;
     ``bytes_in`` and ``bytes_out`` count; ``last_received`` is the ``trio.current_time()`` of the
     last byte that came in, pongs included (at first: of the accept).  ``behind``: a frame was
-    begun by ``write_now``, and a call of ``send_frames`` has to send its rest.
+    begun, and a call of ``send_frames`` has to send its rest.  ``ready_fd``: where a frame can be
+    written at this moment; -1: nowhere, because something else is being written, the stream is at
+    its end, or it is no plain socket.
     """
 
     __slots__ = (
         "_fd", "_last", "_listen_until", "_out", "_over", "_read_fd", "_receiving", "_rest",
         "_send_timeout_s", "_transport", "_under_way", "_write", "behind", "bytes_in", "bytes_out",
-        "group", "last_received", "peer", "socket",
+        "group", "last_received", "peer", "ready_fd", "socket",
     )  # fmt: skip
 
     def __init__(self, transport: trio.abc.Stream, *, send_timeout_s: float) -> None:
@@ -87,8 +89,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         self.last_received = trio.current_time()
         self._transport = transport
         self._write = _writer(transport)
-        self._fd = _descriptor(transport)
-        self._read_fd = self._fd
+        self.ready_fd = self._fd = self._read_fd = _descriptor(transport)
         self._rest = b""
         self.behind = False
         self._send_timeout_s = send_timeout_s
@@ -115,7 +116,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         A peer that takes no byte for ``send_timeout_s`` is aborted; so is the connection when a
         write is cancelled half way, because nothing sensible can follow half a frame.
         """
-        async with self._out:
+        async with self._alone():
             await self._send_next(data)
 
     @property
@@ -126,41 +127,48 @@ class ClientStream(trio.abc.HalfCloseableStream):
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many of the frames (at most 1024) as can be without waiting; says how many.
 
-        Takes none while anything else is being written, after ``send_last``, and where the
-        transport is no plain socket.  A frame that was begun counts.  A broken connection is
+        Takes none without a ``ready_fd``.  A frame that was begun counts.  A broken connection is
         aborted.
         """
-        if self._fd < 0 or self.behind or self._over is not None or self._out.locked():
+        if self.ready_fd < 0:
             return 0
-        try:  # nearly always it is one, and a plain write is cheaper
-            alone = len(frames) == 1
-            taken = os.write(self._fd, frames[0]) if alone else _writev(self._fd, frames)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            taken = os.write(self.ready_fd, data)
         except BlockingIOError:
             return 0
         except OSError:
             self.abort()
             return 0
         self.bytes_out += taken
-        if alone and taken == len(frames[0]):
-            return 1
+        if taken == len(data):
+            return len(frames)
         for number, frame in enumerate(frames):
             if taken < len(frame):
-                self._rest = frame[taken:] if taken else b""
-                self.behind = bool(taken)
+                if taken:
+                    self._keep(frame[taken:])
                 return number + bool(taken)
             taken -= len(frame)
         return len(frames)
 
+    def begun(self, frame: bytes, taken: int) -> None:
+        """The caller has written to ``ready_fd``, and the kernel took so much of a frame."""
+        self.bytes_out += taken
+        self._keep(frame[taken:])
+
+    def _keep(self, rest: bytes) -> None:
+        self._rest, self.behind, self.ready_fd = rest, True, -1
+
     async def send_frames(self, frames: Sequence[bytes]) -> None:
         """``send_all`` for frames of the application: none follows the last one.
         Raises as the class says, and ClosedResourceError after ``send_last``."""
-        async with self._out:
+        async with self._alone():
             self._check_last()
             await self._send_next(b"".join(frames))
 
     async def send_last(self, frame: bytes) -> None:
         """Send a frame behind which there is none.  Raises as ``send_frames``."""
-        async with self._out:
+        async with self._alone():
             self._check_last()
             self._last, self._fd = True, -1
             await self._send_next(frame)
@@ -171,13 +179,13 @@ class ClientStream(trio.abc.HalfCloseableStream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send would begin at once; no deadline of its own."""
-        async with self._out:
+        async with self._alone():
             with self._operation():
                 await self._transport.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
         """Nothing more will be sent; what is being sent still goes first.  TLS has no such half."""
-        async with self._out:
+        async with self._alone():
             with self._operation():
                 if isinstance(self._transport, trio.abc.HalfCloseableStream):
                     await self._transport.send_eof()
@@ -227,7 +235,7 @@ class ClientStream(trio.abc.HalfCloseableStream):
         ``within_s`` seconds from now.  Closing with bytes unread would make the kernel reset the
         connection, and the peer might lose our last bytes.
         """
-        self._last, self._fd = True, -1
+        self._last, self._fd, self.ready_fd = True, -1, -1
         self._listen_until = min(self._listen_until, trio.current_time() + within_s)
         if self._receiving is not None:
             self._receiving.deadline = self._listen_until
@@ -238,16 +246,28 @@ class ClientStream(trio.abc.HalfCloseableStream):
         Never waits and may be called any number of times.  A socket is reset (no FIN), because a
         frozen peer would keep the unsent bytes in the kernel for minutes.
         """
-        self._over = trio.BrokenResourceError
+        self._over, self.ready_fd = trio.BrokenResourceError, -1
         _close_now(self._transport)
         self._wake_all()
 
     async def aclose(self) -> None:
         """Close; pending sends and receives raise ClosedResourceError."""
+        self.ready_fd = -1
         if self._over is None:
             self._over = trio.ClosedResourceError
         self._wake_all()
         await self._transport.aclose()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Hold the lock.  From the moment on in which it is asked for nothing overtakes."""
+        self.ready_fd = -1
+        try:
+            async with self._out:
+                yield
+        finally:
+            if not (self._out.locked() or self.behind or self._over is not None):
+                self.ready_fd = self._fd
 
     async def _send_next(self, data: bytes | bytearray | memoryview) -> None:
         """Under the lock: the rest of a frame that was begun, then ``data``."""

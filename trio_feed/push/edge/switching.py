@@ -2,7 +2,6 @@
 
 import trio
 
-from ..problems import problem
 from .admission_check import CheckedH11
 from .question import Reply
 from .shared import Shared
@@ -25,13 +24,14 @@ async def switched(
     request = head.upgrade
     assert request is not None, "the caller looked"
     address = stream.socket.peer
-    opened: Handler | Reply = Reply(problem(500, _BUG), 500)
+    question = question_of(request, address[0] if address else "")
+    opened: Handler | Reply = shared.app.refuse(question.path, 500, _BUG)
     if early:
         shared.refusals.note("too_early", stream.peer)
-        opened = Reply(problem(400, _EARLY), 400)
+        opened = shared.app.refuse(question.path, 400, _EARLY)
     else:
         with shared.boundary.around(stream.peer):
-            opened = shared.app.websocket(question_of(request, address[0] if address else ""))
+            opened = shared.app.websocket(question)
     if isinstance(opened, Reply):
         await _deny(stream, denial(opened))
         return None

@@ -3,14 +3,20 @@
 One ``write`` per message and client costs a system call each, and a burst of them holds up the
 whole loop.  So the first ``AT_ONCE`` messages are written directly; the rest waits in the clients'
 send queues until the coalescer's turn in the scheduler, which writes all that waits for a client
-with one call, some clients at a time.  There is no timer: when the coalescer has caught up,
-messages are written directly again.
+with one call, some clients at a time.  When it has caught up, messages are written directly again.
 
-A message for more clients than that is a task of the coalescer, which gives it to some clients at
-a time, so that other tasks run before ten thousand clients are served.
+Thirty frames in one call cost little more than one.  So a pass over those who wait that would begin
+soon after the one before is put off while more comes in each turn of the loop, until they lie
+``COLLECT_S`` apart.  Turns without a message, which come soon where the loop has time to spare,
+begin the pass at once; no timer is needed.
+
+A message for more clients than ``AT_ONCE`` is a task of the coalescer, which gives it to some
+clients at a time, so that other tasks run before ten thousand clients are served.
 """
 
 from collections import deque
+from collections.abc import Callable
+from math import inf
 from typing import Never, Protocol
 
 import trio
@@ -18,6 +24,15 @@ import trio
 AT_ONCE = 256
 CHUNK = 128
 """Clients written to before others have their turn."""
+COLLECT_S = 0.03
+MOST_GATHERED = 16 * 2**20
+"""Bytes, of all clients together, that may gather: far below what may wait (``waiting``)."""
+_MOST_PORTIONS = 4
+_QUEUED = 8
+"""So many frames are queued in the time that one takes to write, at least."""
+_QUIET = 2
+"""Turns without a message that end the collecting.  One is not enough: trio shuffles the tasks of a
+turn, so that one that publishes in each may run twice between two turns of the coalescer's."""
 _MOST_TASKS = 32
 
 
@@ -37,13 +52,30 @@ class Task(Protocol):
 
 class WriteCoalescer:
     """One per hub.  ``run`` is a task; all else is synchronous.  There are ``at_once`` direct
-    writes per turn; ``chunk`` clients are written to before others have theirs."""
+    writes per turn; ``chunk`` clients are written to before others have theirs.
 
-    def __init__(self, at_once: int = AT_ONCE, chunk: int = CHUNK) -> None:
-        self.at_once = self._left = at_once
-        self._chunk = chunk
+    ``spare``: direct writes that are left, of which a caller takes one for each.  ``gathered``:
+    bytes that were queued since the last pass began, counted by who queues many.  ``clock``: in
+    seconds, trio's.
+    """
+
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        chunk: int = CHUNK,
+        *,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.at_once = at_once
+        self.spare = self.gathered = 0
+        self._chunk, self._clock = chunk, clock
         self._scheduled: deque[Flushable] = deque()
-        self._tasks: deque[Task] = deque()
+        self._passing = 0  # of these are left in this pass
+        self._tasks: deque[tuple[Task, bool]] = deque()  # True: there was no other
+        self._awake = self._more_came = False
+        self._quiet = _QUIET  # turns without a message
+        self._left_at = self._woken_at = 0.0
+        self._pass_began = -inf
         self._work = trio.lowlevel.ParkingLot()
 
     @property
@@ -57,14 +89,21 @@ class WriteCoalescer:
         return len(self._tasks) >= _MOST_TASKS
 
     def may_write(self) -> bool:
-        """Take one of the direct writes.  False: there are no more, ``schedule`` instead."""
-        left = self._left
-        if left <= 0:
-            return False
-        if left == self.at_once:  # else the coalescer has been woken already
+        """Whether there is a direct write to be taken from ``spare``.  False: ``schedule``."""
+        if not self._awake:
             self._wake()
-        self._left = left - 1
-        return True
+            self.spare = self.at_once
+        return self.spare > 0
+
+    def take(self, number: int) -> int:
+        """Take up to ``number`` direct writes at once; returns how many there were."""
+        taken = min(number, self.spare) if self.may_write() else 0
+        self.spare -= taken
+        return taken
+
+    def more(self) -> None:
+        """A message came."""
+        self._more_came = True
 
     def schedule(self, client: Flushable) -> None:
         """``client`` has frames waiting: flush it soon.  Once per flush is enough."""
@@ -74,36 +113,69 @@ class WriteCoalescer:
     def begin(self, task: Task) -> None:
         """Do it soon, behind those that were begun before."""
         self._wake()
-        self._tasks.append(task)
+        self._tasks.append((task, not self._tasks))
 
     async def run(self) -> Never:
         """Flush the scheduled clients and step the tasks, until cancelled."""
         while True:
-            if self._idle:
+            if not self._awake:
                 await self._work.park()
             while self.busy:
                 self.turn()
                 await trio.lowlevel.checkpoint()
-            self._left = self.at_once
+            self.spare, self._awake = 0, False
 
     def turn(self) -> None:
         """What is done before others have their turn."""
         if self._tasks:
             self._step()
-        for _ in range(min(self._chunk, len(self._scheduled))):
-            self._scheduled.popleft().flush()
+        self._quiet = 0 if self._more_came else self._quiet + 1
+        self._more_came = False
+        if not self._passing and self._scheduled:
+            now = self._clock()
+            if self._collecting(now):
+                self._left_at = now
+                return
+            self._passing, self._pass_began = len(self._scheduled), now
+            self.gathered = 0
+        self._flush()
 
-    def _step(self) -> None:
-        """With more to come, what a client gets of it is written together."""
-        self._left = self._chunk if len(self._tasks) == 1 else 0
-        if self._tasks[0].step(self._chunk):
-            self._tasks.popleft()
-        self._left = 0
+    def _collecting(self, now: float) -> bool:
+        """More comes, and may be written together with what waits."""
+        if self.gathered >= MOST_GATHERED:
+            return False
+        if self._together:
+            return now < max(self._woken_at, self._pass_began) + COLLECT_S
+        return self._quiet < _QUIET and now < self._pass_began + COLLECT_S
+
+    def _flush(self) -> None:
+        """A portion; and more of them for as long as the others' part of this turn was, for else
+        who publishes much in each turn keeps those waiting who come last."""
+        began = self._clock()
+        until = began + (began - self._left_at)
+        for _ in range(_MOST_PORTIONS):
+            number = min(self._chunk, self._passing)
+            self._passing -= number
+            for _ in range(number):
+                self._scheduled.popleft().flush()
+            self._left_at = self._clock()
+            if not self._passing or self._left_at >= until:
+                return
 
     @property
-    def _idle(self) -> bool:
-        return not self.busy and self._left == self.at_once
+    def _together(self) -> bool:
+        """Several tasks came at once: what a client gets of them is written together."""
+        return len(self._tasks) > 1 or (bool(self._tasks) and not self._tasks[0][1])
+
+    def _step(self) -> None:
+        most = self._chunk * _QUEUED if self._together else self._chunk
+        self.spare = 0 if self._together else self._chunk
+        if self._tasks[0][0].step(most):
+            self._tasks.popleft()
+        self.spare = 0
 
     def _wake(self) -> None:
-        if self._idle:
+        if not self._awake:
+            self._awake = True
+            self._left_at = self._woken_at = self._clock()
             self._work.unpark_all()

@@ -5,7 +5,6 @@ it to their sockets at once or queue it (``coalescing``).  A subscriber joins in
 moment in which its history is taken, so there is neither gap nor overlap.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Never
 
@@ -18,8 +17,9 @@ from ..protocol import REFUSED, Target
 from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
+from .fan_out import FanOut, audiences
 from .send_queue import QueuedFrame
-from .topics import FanOut, Subscription, Topic, Topics
+from .topics import Subscription, Topic, Topics
 
 _SAMPLED = 64
 
@@ -89,6 +89,11 @@ class Hub:
         self._all.name(native, symbol)
         self._tell(symbol)
 
+    def listed(self, venue: str, symbol: str) -> None:
+        """Its instrument is known from now on, where that is told apart from its streams."""
+        if self.has(venue, symbol):
+            self._tell(symbol)
+
     def _tell(self, symbol: str) -> None:
         for watcher in self._watchers:
             watcher(symbol)
@@ -102,14 +107,15 @@ class Hub:
 
     def published(self, stream: Stream, published: Published) -> None:
         topic = self._topics[stream]
-        subscriptions: Iterable[Subscription] = topic.subscriptions.values()
-        if published.provisional:
-            subscriptions = [each for each in subscriptions if each.request.provisional]
-        if subscriptions:  # else its values are not even read
+        listening = topic.audiences
+        if listening and published.provisional:
+            there = topic.subscriptions.values()
+            listening = audiences(each for each in there if each.request.provisional)
+        if listening:  # else its values are not even read
             message = published.message
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
             timed = live and not published.ephemeral
-            self._fan_out(topic, FanOut(encoded_once(published), deque(subscriptions), timed))
+            self._fan_out(topic, FanOut(encoded_once(published), listening, timed=timed))
 
     # For the clients
 
@@ -142,20 +148,24 @@ class Hub:
         return self._all.wanted(venue, symbol)
 
     def _fan_out(self, topic: Topic, fan_out: FanOut) -> None:
-        self._metrics.pushed.inc(len(fan_out.rest))
+        self._metrics.pushed.inc(fan_out.number_left)
         topic.under_way.append(fan_out)
+        self.coalescer.more()
         if self.coalescer.full:  # finish what is behind, into the clients' send queues
             while topic.under_way:
                 self._finish(topic)
-        elif len(topic.under_way) > 1 or len(fan_out.rest) > self.coalescer.at_once:
+        elif len(topic.under_way) > 1 or fan_out.number_left > self.coalescer.at_once:
             self.coalescer.begin(_FanOutTask(self, topic, fan_out))
         else:
             self._finish(topic)
 
     def _finish(self, topic: Topic) -> None:
         """The oldest message that is under way goes to everybody at once."""
-        fan_out = topic.under_way.popleft()
-        fan_out.step(len(fan_out.rest))
+        fan_out = topic.under_way[0]
+        try:
+            fan_out.step(fan_out.number_left, self.coalescer)
+        finally:
+            topic.under_way.popleft()
         if fan_out.timed:
             self._observe(fan_out.message)
 
@@ -173,21 +183,13 @@ class Hub:
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
         client to the same topic, under the same name, replaces the first."""
-        topic = subscription.topic
-        topic.stream.keep()
-        at_topic = subscription.at_topic
-        replaced = topic.subscriptions.get(at_topic)
-        if replaced is None:
+        subscription.topic.stream.keep()
+        if subscription.topic.add(subscription) is None:
             self._metrics.subscriptions.inc()
-        else:
-            replaced.active = False
-        topic.subscriptions[at_topic] = subscription
-        subscription.active = True
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """It gets no more; nothing happens where it is none of its topic's any more."""
-        subscription.active = False
-        if subscription.topic.subscriptions.pop(subscription.at_topic, None) is not None:
+        if subscription.topic.remove(subscription):
             self._metrics.subscriptions.dec()
 
 
@@ -203,7 +205,7 @@ class _FanOutTask:
         """See :class:`.coalescer.Task`; one that was finished meanwhile is done."""
         if self.fan_out not in self.topic.under_way:
             return True
-        if len(self.fan_out.rest) > most:
-            return self.fan_out.step(most)
+        if self.fan_out.number_left > most:
+            return self.fan_out.step(most, self.hub.coalescer)
         self.hub._finish(self.topic)
         return True

@@ -77,9 +77,24 @@ async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float)
             if known and known[-1].epoch == stream.epoch:
                 last = known[-1].offset
             messages = [ready[row.epoch, row.offset] for row in known]
+            if (open_candle := _before_the_ring(stream, last)) is not None:
+                messages.append(open_candle)
             messages += [encoded_once(kept) for kept in stream.after(stream.epoch, last)]
             return Missed(_counted(messages, since), "store")
     return None
+
+
+def _before_the_ring(stream: Stream, last: int) -> EncodedMessage | None:
+    """The last update of the open candle, where it came after ``last`` and before the ring began:
+    it stands for those before it, so that the next message follows what was sent."""
+    if stream.latest is None:
+        return None
+    message = stream.latest.message
+    kept = stream.after(stream.epoch, last)
+    first = kept[0].message.offset if kept else stream.offset + 1
+    if message.epoch != stream.epoch or not last < message.offset < first:
+        return None
+    return encoded_once(stream.latest)
 
 
 def _counted(messages: list[EncodedMessage], since: Since) -> list[tuple[EncodedMessage, int]]:

@@ -7,6 +7,7 @@ its stream takes its place: a slow client gets fewer messages instead of older o
 
 from collections.abc import Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from attrs import define, frozen
@@ -14,7 +15,7 @@ from attrs import define, frozen
 from .encoded import EncodedMessage, StreamForm
 from .waiting import Account, unbounded
 
-BURST_MS = 2_000
+_FRAME = attrgetter("frame")
 
 
 @define(eq=False)
@@ -47,19 +48,27 @@ class SendQueue:
     """``max_bytes`` and ``max_messages`` bound what pushes may queue.  ``account`` is where the
     client's waiting bytes are counted, with those that were taken out and are not sent yet.
 
-    A burst, such as trades that were missed and fetched, does not make a client slow: while
-    the oldest message has waited for less than ``BURST_MS``, ``burst`` times as much is allowed.
+    Neither a burst, such as trades that were missed and fetched, nor a client that is busy for a
+    moment makes it slow: while the oldest message has waited for less than ``behind_ms``, ``burst``
+    times as much is allowed.  A client that is dropped for less loses what waits, or what it
+    cannot resume, and is no faster afterwards.
     """
 
     __slots__ = (
-        "_account", "_burst", "_gone", "_max_bytes", "_max_messages", "_replies", "_reply_bytes",
-        "_taken", "entries", "newest",
+        "_account", "_behind_ms", "_burst", "_gone", "_max_bytes", "_max_messages", "_replies",
+        "_reply_bytes", "_taken", "entries", "newest",
     )  # fmt: skip
 
     def __init__(
-        self, max_messages: int, max_bytes: int, burst: int = 1, account: Account | None = None
+        self,
+        max_messages: int,
+        max_bytes: int,
+        burst: int = 1,
+        behind_ms: float = 0.0,
+        account: Account | None = None,
     ) -> None:
-        self._max_messages, self._max_bytes, self._burst = max_messages, max_bytes, burst
+        self._max_messages, self._max_bytes = max_messages, max_bytes
+        self._burst, self._behind_ms = burst, behind_ms
         self._account = unbounded() if account is None else account
         self._taken = 0
         self.entries: list[QueuedFrame] = []
@@ -149,8 +158,8 @@ class SendQueue:
 
     def first(self, max_messages: int, max_bytes: int) -> list[bytes]:
         """The frames that are to be written next, at least one if any waits."""
-        if len(self.entries) <= max_messages and self.size <= max_bytes:
-            return [entry.frame for entry in self.entries]
+        if len(self.entries) <= max_messages and self._account.bytes <= max_bytes:
+            return list(map(_FRAME, self.entries))
         frames: list[bytes] = []
         size = 0
         for entry in islice(self.entries, max_messages):
@@ -165,16 +174,19 @@ class SendQueue:
         entries = self.entries
         self._gone += number
         if number == len(entries):
-            size, self._replies, self._reply_bytes = self.size - self._taken, 0, 0
+            account = self._account
+            size, self._replies, self._reply_bytes = account.bytes - self._taken, 0, 0
             entries.clear()
             self.newest.clear()
-        else:
+            account.bytes = self._taken
+            account.everything.total -= size
+        elif number:
             gone = entries[:number]
             del entries[:number]
             size = sum(len(entry.frame) for entry in gone)
             self._replies -= sum(not entry.push for entry in gone)
             self._reply_bytes -= sum(len(entry.frame) for entry in gone if not entry.push)
-        self._account.add(-size)
+            self._account.add(-size)
 
     def taken(self, size: int) -> None:
         """So many bytes have left the queue and are being sent; 0: all of them are."""
@@ -190,6 +202,6 @@ class SendQueue:
         pushes = self.pushes
         if not pushes:
             return True
-        most = self._burst if entry.at_ms - self.entries[0].at_ms < BURST_MS else 1
+        most = self._burst if entry.at_ms - self.entries[0].at_ms < self._behind_ms else 1
         size = self.size - self._taken - self._reply_bytes + len(entry.frame)
         return pushes < self._max_messages * most and size <= self._max_bytes * most

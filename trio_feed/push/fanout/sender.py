@@ -127,13 +127,13 @@ class ClientSender(Writer):
         age_ms = 0.0 if queued.at_ms is None else self._now_ms() - queued.at_ms
         return {
             "client_id": self.client_id,
-            "peer": self._transport.peer,
+            "peer": self.transport.peer,
             "subscriptions": len(self.subscriptions),
             "queued_messages": queued.messages,
             "queued_bytes": queued.bytes,
             "queued_age_ms": round(max(0.0, age_ms), 3),
             "conflated": self._number_conflated,
-            "bytes_out": self._transport.bytes_out,
+            "bytes_out": self.transport.bytes_out,
         }
 
     # From the hub: see topics.Subscriber; ``push`` is the writer's
@@ -239,18 +239,18 @@ class ClientSender(Writer):
     def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
         """``now`` is trio's clock: ping or abort a silent client, disconnect one that takes
         nothing.  Returns the bytes that wait."""
-        moved = self._transport.bytes_out
+        moved = self.transport.bytes_out
         if moved != self._counted:
             self.count_bytes()
         if self.leaving:
             return 0
-        silent_s = now - self._transport.last_received
+        silent_s = now - self.transport.last_received
         if moved != self._moved_bytes or not self.stuck:
             self._moved_at, self._moved_bytes = now, moved
         if silent_s > timeouts.silence_s:
             facts = {"client_id": self.client_id, "silent_s": round(silent_s, 3)}
             self._hub.lines.say(log.info, "client.timeout", now, **facts)
-            self._transport.abort()
+            self.transport.abort()
         elif now - self._moved_at >= timeouts.stall_s:
             self.disconnect_slow(f"it took no byte for {timeouts.stall_s:g} s")
         elif min(silent_s, now - self._pinged_at) >= timeouts.ping_s:
@@ -261,7 +261,7 @@ class ClientSender(Writer):
 
     def count_bytes(self) -> None:
         """Add to the metric what was written since the last time."""
-        written = self._transport.bytes_out
+        written = self.transport.bytes_out
         if written != self._counted:  # the metric has a lock, and most clients got nothing
             self._metrics.push_bytes.inc(written - self._counted)
             self._counted = written

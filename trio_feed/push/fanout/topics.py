@@ -11,15 +11,30 @@ from attrs import define, field
 from ...bus.base import Stream
 from ...model import ChannelKey, Interval, Series, StatusMessage, StreamKey
 from ..protocol import REFUSED, RequestError, Subscribe, Target
-from .encoded import EncodedMessage, StreamForm
+from .encoded import StreamForm
+from .fan_out import Audience, FanOut, audiences
 from .send_queue import QueuedFrame
+from .transport import Transport
 
 
 class Subscriber(Protocol):
     """One connected client.  Nothing here waits; a client that is too slow is dropped."""
 
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def waiting(self) -> list[QueuedFrame]:
+        """What is in its send queue, always the same list."""
+
     def push(self, entry: QueuedFrame) -> None:
         """A message, framed in the subscription's form, which is its key."""
+
+    def enqueue(self, entry: QueuedFrame) -> None:
+        """The same, where there have been enough direct writes for now."""
+
+    def begun(self, frame: bytes, taken: int) -> None:
+        """So many bytes of a frame were written to its transport, and the rest was not taken."""
 
     def send_status(self, subscription: "Subscription", status: StatusMessage) -> None:
         """The stream's upstream changed its state."""
@@ -58,55 +73,53 @@ class Subscription:
 
 
 @define(eq=False)
-class FanOut:
-    """One message for the subscribers of its topic.  One that leaves meanwhile is left out; one
-    that joins has the message in its snapshot.  ``timed``: how long it takes is measured."""
-
-    message: EncodedMessage
-    rest: deque[Subscription]
-    timed: bool
-    _entries: dict[StreamForm, QueuedFrame | None] = field(factory=dict)
-
-    def step(self, most: int) -> bool:
-        """Hand it to ``most`` more of them.  True: that was the last."""
-        rest, entries = self.rest, self._entries
-        for _ in range(min(most, len(rest))):
-            subscription = rest.popleft()
-            if not subscription.active:
-                continue
-            form = subscription.form
-            entry = entries.get(form)
-            if entry is None:
-                if form in entries:  # such clients do not get this message
-                    continue
-                entry = entries[form] = self._entry(form)
-                if entry is None:
-                    continue
-            subscription.subscriber.push(entry)
-        return not rest
-
-    def _entry(self, form: StreamForm) -> QueuedFrame | None:
-        """The one entry of all subscribers with this form, in whose send queues it may wait."""
-        message = self.message
-        frame = form.frame(message)
-        if frame is None:
-            return None
-        return QueuedFrame(frame, message.sent_ms, True, form, message)
-
-
-@define(eq=False)
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
-    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened."""
+    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened.
+    ``subscriptions`` are added, removed and changed by methods."""
 
     stream: Stream
     since_ms: float = 0.0
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
+    _audiences: list[Audience] = field(factory=list)
 
     @property
     def stream_key(self) -> StreamKey:
         return self.stream.stream_key
+
+    @property
+    def audiences(self) -> list[Audience]:
+        """Its subscribers as they are now."""
+        if not self._audiences:
+            self._audiences = audiences(self.subscriptions.values())
+        return self._audiences
+
+    def add(self, subscription: Subscription) -> Subscription | None:
+        """Returns the one that it replaces."""
+        replaced = self.subscriptions.get(subscription.at_topic)
+        if replaced is not None:
+            replaced.active = False
+        self.subscriptions[subscription.at_topic] = subscription
+        subscription.active = True
+        self._changed()
+        return replaced
+
+    def remove(self, subscription: Subscription) -> bool:
+        """False: it is none of its subscriptions any more."""
+        subscription.active = False
+        self._changed()
+        return self.subscriptions.pop(subscription.at_topic, None) is not None
+
+    def reform(self, subscription: Subscription, form: StreamForm) -> None:
+        """Write its messages in another way from now on."""
+        subscription.form = form
+        self._changed()
+
+    def _changed(self) -> None:
+        for audience in self._audiences:
+            audience.stale = True
+        self._audiences = []
 
 
 class Topics:

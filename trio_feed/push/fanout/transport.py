@@ -10,10 +10,12 @@ class Transport(Protocol):
     bytes_out: int
     last_received: float
     peer: str
+    ready_fd: int
+    """Of a socket to which one frame may be written at this moment; -1: ask ``write_now``."""
 
     @property
     def behind(self) -> bool:
-        """A frame was begun by ``write_now``; ``send_frames``, even of none, sends its rest."""
+        """A frame was begun; ``send_frames``, even of none, sends its rest."""
 
     @property
     def unsent(self) -> int:
@@ -21,6 +23,9 @@ class Transport(Protocol):
 
     def write_now(self, frames: Sequence[bytes]) -> int:
         """Write as many frames as can be without waiting, at most 1024; says how many."""
+
+    def begun(self, frame: bytes, taken: int) -> None:
+        """Of what was written to ``ready_fd`` so many bytes were taken, not all."""
 
     async def send_frames(self, frames: Sequence[bytes]) -> None:
         """Write all of them.  Raises what ends the session."""

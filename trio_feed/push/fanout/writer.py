@@ -5,7 +5,7 @@ the socket does not take, or the coalescer wants to write together with more, wa
 queue; a task that lives only as long as the socket is full drains it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -33,9 +33,10 @@ class Writer:
         "_room",
         "_scheduled",
         "_stopped",
-        "_transport",
         "_written",
         "send_queue",
+        "transport",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +47,8 @@ class Writer:
         written: Callable[[QueuedFrame], None],
     ) -> None:
         self.send_queue = send_queue
-        self._transport, self._coalescer, self._written = transport, coalescer, written
+        self.waiting = send_queue.entries
+        self.transport, self._coalescer, self._written = transport, coalescer, written
         self._scheduled = self._draining = self._stopped = False
         self._room: trio.lowlevel.ParkingLot | None = None
         self._drainers: trio.Nursery
@@ -64,28 +66,34 @@ class Writer:
 
     def push(self, entry: QueuedFrame) -> None:
         """A push: written at once if nothing is before it and it is not too much for now, else it
-        waits for the coalescer.  Never waits itself; see :meth:`too_slow`.
+        waits for the coalescer.  Never waits itself; see :meth:`too_slow`."""
+        if not (self.waiting or self._draining) and self._coalescer.may_write():
+            self._coalescer.spare -= 1
+            if self._write_now((entry.frame,)):
+                return
+        self.enqueue(entry)
 
-        Every message passes here once per subscriber; its calls are counted (tests/test_cost.py).
+    def enqueue(self, entry: QueuedFrame) -> None:
+        """A push that waits for the coalescer, which may write it together with others.
+
+        Under load every message passes here once per subscriber; its calls are counted
+        (tests/test_cost.py).
         """
-        queue = self.send_queue
-        if not queue.entries and not self._draining:
-            if self._coalescer.may_write():
-                taken = self._transport.write_now((entry.frame,))
-                if self._transport.behind:
-                    self._note_begun()
-                if taken:
-                    return
-        elif queue.newest and self._gives_way(entry):
+        if self.send_queue.newest and self._gives_way(entry):
             return
-        if not queue.put(entry):
+        if not self.send_queue.put(entry):
             self.flush()  # the coalescer may not have had its turn
-            if not queue.put(entry):
+            if not self.send_queue.put(entry):
                 self.too_slow(entry)
                 return
         if not (self._scheduled or self._draining):
             self._scheduled = True
             self._coalescer.schedule(self)
+
+    def begun(self, frame: bytes, taken: int) -> None:
+        """See :class:`.topics.Subscriber`."""
+        self.transport.begun(frame, taken)
+        self._note_begun()
 
     def too_slow(self, entry: QueuedFrame) -> None:
         """There is no room for it."""
@@ -107,14 +115,14 @@ class Writer:
         self._scheduled = False
         if self._stopped:  # the coalescer's turn came after the client had gone
             return
-        queue = self.send_queue
-        while queue.entries and not self._draining:
-            first = queue.entries[0]
+        waiting, queue = self.waiting, self.send_queue
+        while waiting and not self._draining:
+            first = waiting[0]
             frames = queue.first(_FRAMES, _FLUSH_BYTES)
-            taken = self._transport.write_now(frames)
-            if self._transport.behind:
-                self._note_begun()
-            self._remove(taken)
+            taken = self._write_now(frames)
+            queue.remove(taken)
+            if self._room is not None:
+                self._room.unpark_all()
             if taken < len(frames):
                 self._drain_soon()
             if taken:
@@ -137,14 +145,16 @@ class Writer:
         self._close_last = close
         self._drain_soon()
 
+    def _write_now(self, frames: Sequence[bytes]) -> int:
+        taken = self.transport.write_now(frames)
+        if self.transport.behind:
+            self._note_begun()
+        return taken
+
     def _note_begun(self) -> None:
         """The kernel took a part of a frame: its rest goes as soon as there is room."""
-        self.send_queue.taken(self._transport.unsent)
+        self.send_queue.taken(self.transport.unsent)
         self._drain_soon()
-
-    def _remove(self, number: int) -> None:
-        self.send_queue.remove(number)
-        self._make_room()
 
     def _make_room(self) -> None:
         if self._room is not None:
@@ -156,12 +166,13 @@ class Writer:
             self._drainers.start_soon(self._drain, name="client writer")
 
     async def _drain(self) -> None:
-        while self.send_queue or self._transport.behind:
+        while self.send_queue or self.transport.behind:
             frames = self.send_queue.first(_FRAMES, _DRAIN_BYTES)
-            begun = self._transport.unsent if self._transport.behind else 0
+            begun = self.transport.unsent if self.transport.behind else 0
             self.send_queue.taken(begun + sum(map(len, frames)))
-            self._remove(len(frames))
-            await self._transport.send_frames(frames)
+            self.send_queue.remove(len(frames))
+            self._make_room()
+            await self.transport.send_frames(frames)
             self.send_queue.taken(0)
             self._make_room()
         self._draining = False

@@ -19,9 +19,19 @@ from .connection import BinanceConnection
 from .query import BinanceError
 
 API_KEY, SECRET = "box-key", "box-secret"
+_PATHS = "/api/v3/", "/fapi/v", "/sapi/v1/asset/"
 API_PATHS = ("/ws-api/v3", "/ws-fapi/v1")
 _LISTEN_KEY = "box0" * 16
 _MARK = b"signature="
+_HELD = (
+    "walletBalance", "availableBalance", "marginBalance", "crossWalletBalance",
+    "maxWithdrawAmount",
+)  # fmt: skip
+_RISKED = (
+    "initialMargin", "maintMargin", "unrealizedProfit", "positionInitialMargin",
+    "openOrderInitialMargin", "crossUnPnl",
+)  # fmt: skip
+"""Of an asset on USD-M: "Account Information V2" (2026-05-28)."""
 
 
 @define(eq=False)
@@ -34,7 +44,7 @@ class Accounts:
     def answer(self, request: Request, now_ms: int) -> Response | None:
         """None: the path is no account's.  Raises BinanceError."""
         found = _HANDLERS.get((request.method, request.path.rpartition("/")[2]))
-        if found is None or not request.path.startswith(("/api/v3/", "/fapi/v")):
+        if found is None or not request.path.startswith(_PATHS):
             return None
         signed, handle = found
         if request.headers.get("x-mbx-apikey") != API_KEY:
@@ -66,13 +76,21 @@ class Accounts:
     def account(self, _: Mapping[str, str], now_ms: int) -> dict[str, Any]:
         return {
             "makerCommission": 10, "takerCommission": 10, "canTrade": True, "canWithdraw": False,
-            "canDeposit": False, "updateTime": now_ms, "accountType": "SPOT", "uid": 1,
+            "canDeposit": False, "feeTier": 2, "updateTime": now_ms,
+            "accountType": "SPOT", "uid": 1,
             "balances": [{"asset": "USDT", "free": "1000.00000000", "locked": "0.00000000"}],
             "permissions": ["SPOT"], "totalWalletBalance": "1000.00000000", "positions": [],
-            "assets": [{"asset": "USDT", "walletBalance": "1000.00000000",
-                        "availableBalance": "1000.00000000", "initialMargin": "0",
-                        "maintMargin": "0", "marginBalance": "1000.00000000"}],
+            "assets": [
+                {"asset": "USDT", **dict.fromkeys(_HELD, "1000.00000000"),
+                 **dict.fromkeys(_RISKED, "0.00000000")},
+            ],
         }  # fmt: skip
+
+    def trade_fees(self, parameters: Mapping[str, str], _now_ms: int) -> list[dict[str, Any]]:
+        """Of the symbol that is asked for, else of one."""
+        named = parameters.get("symbol", "BTCUSDT")
+        fees = {"makerCommission": "0.00100000", "takerCommission": "0.00100000"}
+        return [{"symbol": named, **fees}]
 
     def listen_key(self, _: Mapping[str, str], _now_ms: int) -> dict[str, Any]:
         return {"listenKey": _LISTEN_KEY}
@@ -86,6 +104,7 @@ _Handler = Callable[[Accounts, Mapping[str, str], int], Any]
 _HANDLERS: Mapping[tuple[str, str], tuple[bool, _Handler]] = {
     ("GET", "account"): (True, Accounts.account),
     ("GET", "openOrders"): (True, lambda *_: []),
+    ("GET", "tradeFee"): (True, Accounts.trade_fees),
     ("POST", "order"): (True, Accounts.place),
     ("POST", "userDataStream"): (False, Accounts.listen_key),
     ("POST", "listenKey"): (False, Accounts.listen_key),

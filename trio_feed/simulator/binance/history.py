@@ -1,20 +1,26 @@
-"""REST answers about the past of Binance: candles and trades.  Pure.
+"""REST answers about the past of Binance: candles, trades and fundings.  Pure.
 
 Limits and windows: exchanges.md section 4.  Every function takes the data, the request's
 parameters and the time in unix ms, and raises BinanceError.
 """
 
+from decimal import Decimal
 from typing import Any
 
-from ...model import Interval, Kline
+from ...model import Interval, Kline, plain
 from ..market.market import Market
 from .dialect import MarketData, Payload, Query
 from .payloads import kline_row
 from .query import BinanceError, integer, interval_of, limit_of, range_of, symbol_of, text
+from .statistics import FUNDING_MS
 
 _HOUR_MS = 3_600_000
 _CONTRACTS = {"PERPETUAL", "CURRENT_QUARTER", "NEXT_QUARTER", "TRADIFI_PERPETUAL"}
 _MOST_TRADES = 1000
+_MOST_FUNDINGS = 1000
+_MARK = Decimal("0.00000001")
+_PRICES = slice(1, 5)
+"""Of a row: open, high, low, close."""
 
 
 def klines(data: MarketData, query: Query, now_ms: int) -> list[list[Any]]:
@@ -29,6 +35,42 @@ def continuous_klines(data: MarketData, query: Query, now_ms: int) -> list[list[
         raise BinanceError(-1130, "Data sent for parameter 'contractType' is not valid.")
     rows = _kline_rows(data, symbol, query, now_ms)
     return rows if contract == "PERPETUAL" else []
+
+
+def mark_price_klines(data: MarketData, query: Query, now_ms: int) -> list[list[Any]]:
+    """A mark is the price times what longs pay, which changes with each funding; of an interval
+    that is longer it is what was paid at its beginning.  No volumes: zeros."""
+    symbol, rows = symbol_of(data, query), klines(data, query, now_ms)
+    for row in rows:
+        paid = 1 + data.statistics.funding_rate(symbol, row[0] // FUNDING_MS)
+        row[_PRICES] = [plain((Decimal(price) * paid).quantize(_MARK)) for price in row[_PRICES]]
+        row[5] = row[7] = row[9] = row[10] = "0"
+    return rows
+
+
+def fundings(data: MarketData, query: Query, now_ms: int) -> list[Payload]:
+    """What was paid, oldest first; without bounds the last ones.  Of all symbols without one."""
+    symbols = [symbol_of(data, query)] if "symbol" in query else sorted(data.market.listings)
+    limit = limit_of(data, query, 100, _MOST_FUNDINGS)
+    start, end = range_of(query)
+    last = min(now_ms, now_ms if end is None else end) // FUNDING_MS
+    found = []
+    for symbol in symbols:
+        first = -(-max(start or 0, data.market.listed_of(symbol)) // FUNDING_MS)
+        if start is None:
+            first = max(first, last + 1 - limit)
+        found += [(n * FUNDING_MS, symbol) for n in range(first, min(last + 1, first + limit))]
+    chosen = sorted(found)[:limit] if start is not None else sorted(found)[-limit:]
+    return [_funding(data, symbol, at_ms) for at_ms, symbol in chosen]
+
+
+def _funding(data: MarketData, symbol: str, at_ms: int) -> Payload:
+    rate = data.statistics.funding_rate(symbol, at_ms // FUNDING_MS - 1)
+    mark = data.statistics.mark(symbol, at_ms - 1).mark
+    return {
+        "symbol": symbol, "fundingTime": at_ms, "fundingRate": plain(rate),
+        "markPrice": plain(mark), "rateType": "Regular",
+    }  # fmt: skip
 
 
 def agg_trades(data: MarketData, query: Query, now_ms: int) -> list[Payload]:

@@ -17,7 +17,7 @@ from ..market.books import fingerprint
 from ..market.market import Market
 from ..market.prices import DAY_MS, HOUR_MS, MINUTE_MS
 
-_FUNDING_MS = 8 * HOUR_MS
+FUNDING_MS = 8 * HOUR_MS
 _AVERAGE_MS = 30_000
 _LIQUIDATION_IN = 3
 """One minute in three has a liquidation."""
@@ -114,14 +114,18 @@ class Statistics:
 
     def mark(self, symbol: str, now_ms: int) -> Mark:
         """The index is the market's price; the mark lies above it while longs pay shorts."""
-        period = now_ms // _FUNDING_MS
-        hundredths = prices.number(self._key(symbol), "funding", period) % 20_001 - 10_000
-        rate = Decimal(hundredths) * _EIGHT
+        period = now_ms // FUNDING_MS
+        rate = self.funding_rate(symbol, period)
         index = self.last_trade(symbol, now_ms).price.quantize(_EIGHT)
         before = self.last_trade(symbol, now_ms - _AVERAGE_MS).price.quantize(_EIGHT)
         mark, past = ((price * (1 + rate)).quantize(_EIGHT) for price in (index, before))
         average = ((mark + past) / 2).quantize(_EIGHT)
-        return Mark(symbol, mark, index, average, rate, (period + 1) * _FUNDING_MS)
+        return Mark(symbol, mark, index, average, rate, (period + 1) * FUNDING_MS)
+
+    def funding_rate(self, symbol: str, period: int) -> Decimal:
+        """What is paid at the end of the ``period``, which are counted from the epoch on."""
+        hundredths = prices.number(self._key(symbol), "funding", period) % 20_001 - 10_000
+        return Decimal(hundredths) * _EIGHT
 
     def liquidations(self, symbol: str, after_ms: int) -> Iterator[Trade]:
         """The trades later than ``after_ms`` that were liquidations, without end."""

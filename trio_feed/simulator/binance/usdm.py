@@ -235,6 +235,8 @@ _ENDPOINTS: dict[str, Endpoint] = {
     "/fapi/v1/exchangeInfo": (constant(1), snapshots.exchange_info),
     "/fapi/v1/klines": (_KLINE_WEIGHT, history.klines),
     "/fapi/v1/continuousKlines": (_KLINE_WEIGHT, history.continuous_klines),
+    "/fapi/v1/markPriceKlines": (_KLINE_WEIGHT, history.mark_price_klines),
+    "/fapi/v1/fundingRate": (constant(0), history.fundings),
     "/fapi/v1/aggTrades": (constant(20), history.agg_trades),
     "/fapi/v1/trades": (constant(5), history.trades),
     "/fapi/v1/depth": (per_limit(500, {50: 2, 100: 5, 500: 10}, 20), snapshots.depth),

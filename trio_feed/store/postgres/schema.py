@@ -186,7 +186,10 @@ def version_of(db: Connection, part: Part) -> int:
         (SCHEMA,),
     ).fetchall():
         return 0
-    rows = db.execute("SELECT version FROM versions WHERE part = %s", (part.name,)).fetchall()
+    # By its whole name: who may not use the schema is told so, and not that there is no table.
+    rows = db.execute(
+        f"SELECT version FROM {SCHEMA}.versions WHERE part = %s", (part.name,)
+    ).fetchall()
     return int(rows[0][0]) if rows else 0
 
 

@@ -9,19 +9,26 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import structlog
 from attrs import define
 
 from ...errors import StartError, StoreError
 from ..private_file import create_private
-from .schema import VERSION, version_of
+from .schema import VERSION, cluster, is_clustered, version_of
+
+log = structlog.get_logger()
 
 _LOCK_WAIT_S = 1.0
 _CHECKED_BYTES = 64 * 2**20
 """A file up to this size is read through at start (some tenths of a second); the damage in a
 larger one is found where it is met."""
 _WAL_LIMIT_BYTES = 16 * 2**20
-_VACUUM_SHARE = 2.2
-"""A VACUUM writes the file twice beside itself: a copy, and the log."""
+_REWRITE_SHARE = 3.2
+"""What is needed beside the file, at most: it grows by a second table of candles, and then a VACUUM
+writes the half that is left twice, as a copy and into the log."""
+_CLUSTERED_BYTES = 8 * 2**30
+"""Candles of a larger file stay in the order of their coming: to move them takes minutes, and what
+waits for the start may end it for that, each time anew."""
 
 _ADVICE = {
     "SQLITE_FULL": "make room on the disk",
@@ -59,18 +66,25 @@ def set_up(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
 
 
-def make_shrinkable(connection: sqlite3.Connection, path: Path) -> str:
-    """Write a file of an earlier version anew, so that it can shrink.  Returns why not; empty:
-    it can.  Killed in the middle, the file is as it was."""
-    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
-    if mode:
-        return ""
+def write_anew(connection: sqlite3.Connection, path: Path) -> str:
+    """Write a file of an earlier version anew where it lacks the order of its candles, or cannot
+    shrink.  Returns why it could not be; empty: nothing is left to do.  Killed in the middle, the
+    file is as it was."""
     size = path.stat().st_size
-    if shutil.disk_usage(path.parent).free < size * _VACUUM_SHARE:
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    clustered = is_clustered(connection) or size > _CLUSTERED_BYTES
+    if mode and clustered:
+        return ""
+    if shutil.disk_usage(path.parent).free < size * _REWRITE_SHARE:
         return f"{size >> 20} MiB have to be written anew, and the disk has no place for that"
+    log.info("store.rewriting", path=str(path), mib=size >> 20)
     try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("VACUUM")
+        if not clustered:
+            cluster(connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not mode:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
         return str(error)

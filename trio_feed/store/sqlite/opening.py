@@ -8,7 +8,7 @@ import structlog
 from ...errors import StartError
 from ..private_file import create_private
 from .backend import SqliteBackend
-from .file import Place, advice, connect, examine, make_shrinkable, set_up
+from .file import Place, advice, connect, examine, set_up, write_anew
 from .schema import VERSION, create_or_migrate, transaction
 
 log = structlog.get_logger()
@@ -49,12 +49,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, kind: str, now_ms: f
     before = create_or_migrate(connection)
     if before not in (0, VERSION):
         log.info("store.migrated", path=str(path), before=before, now=VERSION)
-    if why := make_shrinkable(connection, path):
+    if why := write_anew(connection, path):
         log.warning(
-            "store.cannot_shrink",
+            "store.not_rewritten",
             path=str(path),
             problem=why,
-            advice="place that becomes free is used again; the next start tries again",
+            advice="it is used as it is, only slower or not shrinking; the next start tries again",
         )
     with transaction(connection):
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())

@@ -14,7 +14,7 @@ from typing import Any
 from ...model import Interval, Kline, KlineMessage, Series
 from ..base import End, Revision
 from ..resumed import Number, Walk, messages_of, walk_back
-from .rows import BEFORE_NAMES, COLUMNS, columns_of, from_row
+from .rows import BEFORE_NAMES, COLUMNS, columns_of, from_row, from_rows
 from .schema import CURSOR
 
 _DEADLINE_S = 3.0
@@ -82,7 +82,7 @@ class SqliteReader:
             rows = self.connection.execute(
                 FORWARD if forward else BACKWARD, (found[0], start, end, limit)
             ).fetchall()
-        klines = [from_row(row) for row in rows]
+        klines = from_rows(rows)
         return klines if forward else klines[::-1]
 
     def ends(self, venue: str | None, symbols: Collection[str] | None) -> dict[Series, End]:

@@ -1,5 +1,6 @@
 """A candle and its row, column by column.  Prices are TEXT: the exchange's own digits."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -64,26 +65,36 @@ def _texts(*values: Decimal) -> list[Any]:
 
 
 def from_row(row: tuple[Any, ...]) -> Kline:
-    """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
-    arguments go by position."""
-    o, high, low, close, volume, quote = map(Decimal, row[1:7])
-    taker, taker_quote, first_id, last_id = row[12:16]
-    return Kline(
-        row[0],
-        o,
-        high,
-        low,
-        close,
-        volume,
-        quote,
-        row[7],
-        True,  # closed
-        _SOURCES.get(row[8]) or Source(row[8]),
-        row[9],
-        bool(row[10]),
-        row[11],
-        first_id,
-        last_id,
-        None if taker is None else Decimal(taker),
-        None if taker_quote is None else Decimal(taker_quote),
-    )
+    """The first columns of ``row`` -> a closed candle."""
+    return from_rows((row[: len(NAMES)],))[0]
+
+
+def from_rows(rows: Iterable[tuple[Any, ...]]) -> list[Kline]:
+    """Rows of exactly these columns -> closed candles.  A thousand at once are asked for: so the
+    arguments go by position and each column by its own name."""
+    sources = _SOURCES
+    return [
+        Kline(
+            open_ms,
+            Decimal(o),
+            Decimal(high),
+            Decimal(low),
+            Decimal(close),
+            Decimal(volume),
+            Decimal(quote),
+            trades,
+            True,  # closed
+            sources.get(source) or Source(source),
+            event_ms,
+            bool(complete),
+            stream_id,
+            first_id,
+            last_id,
+            None if taker is None else Decimal(taker),
+            None if taker_quote is None else Decimal(taker_quote),
+        )
+        for (
+            open_ms, o, high, low, close, volume, quote, trades, source, event_ms, complete,
+            stream_id, taker, taker_quote, first_id, last_id,
+        ) in rows
+    ]  # fmt: skip

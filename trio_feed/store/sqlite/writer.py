@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 
 from attrs import define
 
@@ -49,6 +50,7 @@ _LAST_REVISION = (
     " ORDER BY epoch DESC, offset DESC LIMIT 1"
 )
 _FIRST = "SELECT min(open_ms) FROM klines WHERE series_id = ?"
+_KEY = itemgetter(0, 1)
 _SHRINK_PAGES = 500
 _SLACK_PAGES = 64
 _SLACK_SHARE = 16
@@ -198,6 +200,8 @@ class _Transfer:
 
     def _put_candles(self) -> None:
         if self._candles:
+            # The tree has this order; one that comes by minutes would be all over it.
+            self._candles.sort(key=_KEY)
             self._db.executemany(_PUT_CANDLE, self._candles)
             self._candles = []
 

@@ -1,0 +1,139 @@
+"""One message on its way to all subscribers of its topic."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from os import write
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from .coalescing import WriteCoalescer
+from .encoded import EncodedMessage, StreamForm
+from .send_queue import QueuedFrame
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .topics import Subscriber, Subscription
+
+
+@define(eq=False)
+class Audience:
+    """The subscribers of a topic with one form, in columns: what a delivery has to look at lies
+    side by side.  It serves until somebody comes or leaves, then it is ``stale``.
+
+    ``waiting``: what is in the send queue of each.
+    """
+
+    form: StreamForm
+    subscriptions: "list[Subscription]" = field(factory=list)
+    subscribers: "list[Subscriber]" = field(factory=list)
+    transports: list[Transport] = field(factory=list)
+    waiting: list[list[QueuedFrame]] = field(factory=list)
+    stale: bool = False
+
+
+def audiences(subscriptions: "Iterable[Subscription]") -> list[Audience]:
+    """One for each form."""
+    made: dict[StreamForm, Audience] = {}
+    for subscription in subscriptions:
+        form, subscriber = subscription.form, subscription.subscriber
+        audience = made.get(form)
+        if audience is None:
+            audience = made[form] = Audience(form)
+        audience.subscriptions.append(subscription)
+        audience.subscribers.append(subscriber)
+        audience.transports.append(subscriber.transport)
+        audience.waiting.append(subscriber.waiting)
+    return list(made.values())
+
+
+class FanOut:
+    """One message for the subscribers of its topic.  One that leaves meanwhile is left out; one
+    that joins has the message in its snapshot.  ``timed``: how long it takes is measured.
+    ``number_left``: of those who have not been given it."""
+
+    __slots__ = ("_at", "_audiences", "_entry", "message", "number_left", "timed")
+
+    def __init__(
+        self, message: EncodedMessage, audiences: Iterable[Audience], *, timed: bool
+    ) -> None:
+        self.message, self.timed = message, timed
+        self.number_left = 0
+        self._audiences = deque(audiences)
+        for audience in self._audiences:
+            self.number_left += len(audience.subscriptions)
+        self._at = 0
+        self._entry: QueuedFrame | None = None
+
+    @property
+    def rest(self) -> "Iterator[Subscription]":
+        """Who has not been given it."""
+        at = self._at
+        for audience in self._audiences:
+            yield from audience.subscriptions[at:]
+            at = 0
+
+    def step(self, most: int, coalescer: WriteCoalescer) -> bool:
+        """Hand it to ``most`` more of them.  True: that was the last."""
+        while most and self._audiences:
+            audience, at = self._audiences[0], self._at
+            if not at:
+                self._entry = self._entry_for(audience.form)
+            end = min(at + most, len(audience.subscriptions))
+            if self._entry is not None:
+                deliver(self._entry, audience, at, end, coalescer)
+            # Afterwards: who is sent away meanwhile has not been given it.
+            most -= end - at
+            self.number_left -= end - at
+            self._at = end
+            if end == len(audience.subscriptions):
+                self._audiences.popleft()
+                self._at = 0
+        return not self._audiences
+
+    def _entry_for(self, form: StreamForm) -> QueuedFrame | None:
+        """The one entry of all subscribers with this form, in whose send queues it may wait.
+        None: such clients do not get this message."""
+        frame = form.frame(self.message)
+        if frame is None:
+            return None
+        return QueuedFrame(frame, self.message.sent_ms, True, form, self.message)
+
+
+def deliver(
+    entry: QueuedFrame, audience: Audience, at: int, end: int, coalescer: WriteCoalescer
+) -> None:
+    """Give ``entry`` to those of ``audience`` from ``at`` to before ``end``.
+
+    Each message to each client passes here.  A system call leaves cold caches behind, so that each
+    object that is touched next and each bytecode counts several times: a client that has nothing
+    waiting costs the call and a look at its queue and its transport.  All else is its writer's.
+    """
+    direct = at if audience.stale else at + coalescer.take(end - at)
+    frame = entry.frame
+    size = len(frame)
+    for place, transport, waiting in zip(
+        range(at, direct), audience.transports[at:direct], audience.waiting[at:direct], strict=True
+    ):
+        if not waiting and (fd := transport.ready_fd) >= 0:
+            try:
+                taken = write(fd, frame)
+            except OSError:
+                taken = 0  # it is full or broken: the writer finds that out
+            if taken == size:
+                transport.bytes_out += size
+                continue
+            if taken:
+                audience.subscribers[place].begun(frame, taken)
+                continue
+        coalescer.spare += 1  # it was not used here
+        if audience.subscriptions[place].active:
+            audience.subscriptions[place].subscriber.push(entry)
+    coalescer.gathered += size * (end - direct)
+    if audience.stale:
+        for subscription in audience.subscriptions[direct:end]:
+            if subscription.active:
+                subscription.subscriber.enqueue(entry)
+        return
+    for subscriber in audience.subscribers[direct:end]:
+        subscriber.enqueue(entry)
