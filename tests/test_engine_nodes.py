@@ -26,6 +26,7 @@ from trio_feed.bus.engine.memory import (
     LOST_REQUEST,
     NO_FAULT,
     Fault,
+    MemoryEngine,
     late_answer,
     late_request,
 )
@@ -125,6 +126,31 @@ async def test_a_database_that_is_away_keeps_no_shard_from_being_handed_over(
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
         assert not watcher.closings
+
+
+async def test_engine_and_database_say_together_that_a_shard_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        other = MemoryEngine(run.cluster.server)
+        shard = ALL_SHARDS[0]
+        await other.drop_lease(shard, first.feeding.holder)
+        assert await other.take_lease(shard, "other:1", 1.0)
+        told: list[str] = []
+
+        def meanwhile(call: str) -> Fault:
+            if call == "take_lease" and not told:
+                told.append(call)
+                first.feeding.fenced([shard])
+            return NO_FAULT
+
+        first.reach.fault = meanwhile
+        await until(lambda: bool(told))
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
 
 
 async def test_a_killed_owner_is_replaced_after_its_lease(

@@ -322,7 +322,7 @@ class Feeding:
                 log.warning("shard.lease_lost", shard=shard)
                 self.counts.changes["lease_lost"] += 1
                 self.writing.seal(shard)
-                del self._leases[shard]
+                self._leases.pop(shard, None)  # the database may have said so meanwhile
 
     async def _take(self, shard: str, engine: Engine) -> None:
         asked = trio.current_time()
