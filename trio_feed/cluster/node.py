@@ -83,6 +83,8 @@ class Node:
     _store: ShardStore | None = None
     _venues: Feeds | None = None
     _own_why_not: Callable[[str], str] = lambda _venue: ""
+    _twin: str = ""
+    """Another process under our name."""
 
     @property
     def name(self) -> str:
@@ -264,14 +266,23 @@ class Node:
                 stale,
             )
             try:
+                found = registry.read_all(await self.engine.nodes())
                 await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
-                self.said = registry.read_all(await self.engine.nodes())
+                if looked and (mine := found.get(self.name)) is not None:
+                    self._note_twin(mine)
+                self.said = {**found, self.name: said}
                 if looked % round(_LIST_S / _SAY_S) == 0:
                     await self._read_listings()
             except EngineFault:
                 pass  # those who feed and read say so
             looked += 1
             await trio.sleep(_SAY_S)
+
+    def _note_twin(self, said: Said) -> None:
+        """What stands under this node's name, where it said something itself a moment ago."""
+        if said.holder not in (self.holder, self._twin):
+            log.error("node.twice", node=self.name, advice="give each node its own node.name")
+            self._twin = said.holder
 
     def _why_not_here(self, venue: str) -> str:
         """Nothing is to be said of a venue of which this node owns nothing."""
