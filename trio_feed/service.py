@@ -192,7 +192,8 @@ async def run(
         async with trio.open_nursery() as feeds:
             manager = environment.manager
             scopes = servers.cancel_scope, feeds.cancel_scope
-            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager)
+            leave = _nothing if node is None else node.leave
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager, leave)
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
@@ -265,8 +266,15 @@ async def run(
         servers.cancel_scope.cancel()
 
 
+def _nothing() -> None: ...
+
+
 async def _end_on_signal(
-    servers: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float, manager: Manager
+    servers: trio.CancelScope,
+    feeds: trio.CancelScope,
+    shutdown_timeout_s: float,
+    manager: Manager,
+    leave: Callable[[], None],
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
     with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
@@ -276,6 +284,7 @@ async def _end_on_signal(
             log.info("service.stopping", signal=signal.Signals(number).name)
             manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
+            leave()
             feeds.cancel()
 
 

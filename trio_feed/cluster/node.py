@@ -238,6 +238,11 @@ class Node:
             nursery.start_soon(self._say, view, clients, name="engine registry")
         raise AssertionError("unreachable")
 
+    def leave(self) -> None:
+        """Before the feeds end: what they say then goes to nobody."""
+        if self.feeding is not None:
+            self.feeding.leave()
+
     async def drain(self) -> None:
         """Hand the shards over; while :meth:`run` runs, and after the feeds ended."""
         if self.feeding is not None:

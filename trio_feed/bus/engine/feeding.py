@@ -426,10 +426,16 @@ class Feeding:
         log.info("shard.given", shard=shard, took_s=round(trio.current_time() - began, 3))
         self.counts.changes["given"] += 1
 
+    def leave(self) -> None:
+        """The node is about to end: what its feeds say when they end is nobody's concern."""
+        self._draining = True
+        for shard in self.own:
+            self.writing.seal(shard)
+
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
         What cannot be handed over is free when its lease runs out."""
-        self._draining = True
+        self.leave()
         async with trio.open_nursery() as nursery:
             for shard in list(self.own):
                 nursery.start_soon(self._give_up, shard)
