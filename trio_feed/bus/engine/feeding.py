@@ -211,8 +211,9 @@ class Feeding:
     async def _keep_checkpoints(self, engine: Engine) -> Never:
         beat = 0
         while True:
-            for shard, owner in list(self.writing.owners.items()):
-                if beat % round(_CHECKPOINT_S / _BEAT_S) == 0:
+            for place, (shard, owner) in enumerate(list(self.writing.owners.items())):
+                # One shard after the other: to write how hundreds of streams stand takes a while.
+                if (beat + place) % round(_CHECKPOINT_S / _BEAT_S) == 0:
                     owner.ask_checkpoint()
                 else:
                     owner.beat()
