@@ -1,6 +1,7 @@
 """The writing side of a shard against a log that loses, repeats and forgets."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -169,5 +170,5 @@ def test_any_losses_leave_a_chain(seed: int) -> None:
             del log[max(0, len(log) - chance.randrange(4)) :]
     said = [item for append in log for item in items(append)]
     assert said == [OPENING, *(closed(number) for number in range(100))]
-    for before, after in zip(log, log[1:], strict=False):
+    for before, after in pairwise(log):
         assert after.previous == before.entry_id
