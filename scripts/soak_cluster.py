@@ -14,29 +14,26 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import trio
 from attrs import define, field, frozen
 
-from scripts.soak_cluster_clients import INTERVALS, Client, Publisher
+from scripts.soak_cluster_clients import Client, Publisher
 from scripts.soak_cluster_faults import FAULTS, Fault, aim
 from scripts.soak_cluster_judge import BROKEN
 from scripts.soak_cluster_nodes import (
     NODES,
     SYMBOLS,
-    TRADES_PER_MINUTE,
     USERS,
     Topology,
     open_topology,
     why_not,
 )
-from scripts.soak_record import VALUES, Values
+from scripts.soak_cluster_values import Found, judge_values, read_stored
+from scripts.soak_cluster_wait import get, until
 from scripts.valkey_server import Kind
-from trio_feed.model import Interval
-from trio_feed.simulator import Market
 
 MUST_BE_ZERO = (
     *BROKEN, "wrong_values", "store_missing", "told_not_stored", "crashes", "never_recovered",
@@ -145,17 +142,12 @@ async def _run(soak: ClusterSoak) -> dict[str, Any]:
 
 
 async def _strike_all(soak: ClusterSoak, chance: random.Random, end: float) -> None:
-    number, turns = 0, 0
+    number = 0
     while trio.current_time() < end and not soak.never_recovered:
         fault = soak.plan.chosen[number % len(soak.plan.chosen)]
         if soak.plan.faults and number >= len(soak.plan.chosen):
             break  # each once
-        victim = ""
-        if fault.role == "push":
-            victim = soak.topology.of_role("push")[turns % 2]
-            turns += 1
-        elif fault.role:
-            victim = await _busiest(soak)
+        victim = await _busiest(soak, fault.role) if fault.role else ""
         await _strike(soak, fault, victim, await aim(chance, number))
         number += 1
         with trio.move_on_at(min(end, trio.current_time() + soak.plan.every_s)):
@@ -164,15 +156,33 @@ async def _strike_all(soak: ClusterSoak, chance: random.Random, end: float) -> N
                 await trio.sleep(1)
 
 
-async def _busiest(soak: ClusterSoak) -> str:
-    """Who feeds the most shards."""
-    owned = Counter(dict.fromkeys(soak.topology.of_role("ingest"), 0))
-    for name in soak.topology.of_role("push"):
-        status, body = await get(soak.topology.address(name), "/api/v1/status")
+async def _busiest(soak: ClusterSoak, role: str) -> str:
+    """Who feeds the most shards, or serves the most clients."""
+    topology = soak.topology
+    found = Counter(dict.fromkeys(topology.of_role(role), 0))
+    if role == "push":
+        names = {topology.address(name): name for name in topology.of_role(role)}
+        found.update(names[client.node] for client in soak.clients if client.node)
+        return found.most_common(1)[0][0]
+
+    async def all_are_owned() -> bool:
+        owners = await _owners(topology)
+        if not owners or not all(owners):
+            return False
+        found.update(owner for owner in owners if owner in found)
+        return True
+
+    await until(all_are_owned, _READY_S)
+    return found.most_common(1)[0][0]
+
+
+async def _owners(topology: Topology) -> list[str]:
+    """Of each shard, as a node says that serves; empty: none says so."""
+    for name in topology.of_role("push"):
+        status, body = await get(topology.address(name), "/api/v1/status")
         if status == 200:
-            owned.update(owner for owner in json.loads(body)["shards"].values() if owner in owned)
-            break
-    return owned.most_common(1)[0][0]
+            return list(json.loads(body)["shards"].values())
+    return []
 
 
 async def _strike(soak: ClusterSoak, fault: Fault, victim: str, moment: str) -> None:
@@ -241,32 +251,6 @@ async def _not_ready(soak: ClusterSoak) -> list[str]:
     return found
 
 
-async def get(address: str, path: str) -> tuple[int, bytes]:
-    """Status and body; (0, nothing) where there is no answer."""
-    host, _, port = address.rpartition(":")
-    answer = b""
-    try:
-        with trio.fail_after(3):
-            async with await trio.open_tcp_stream(host, int(port)) as stream:
-                ask = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-                await stream.send_all(ask.encode())
-                answer = b"".join([chunk async for chunk in stream])
-    except (OSError, trio.BrokenResourceError, trio.TooSlowError):
-        return 0, b""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    words = head.split(b" ", 2)
-    return (int(words[1]) if len(words) > 1 else 0), body
-
-
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> bool:
-    with trio.move_on_after(within_s):
-        while True:
-            if await condition():
-                return True
-            await trio.sleep(0.1)
-    return False
-
-
 # The judge
 
 
@@ -294,52 +278,13 @@ async def _judge(soak: ClusterSoak, publisher: Publisher) -> Counter[str]:
     for client in soak.clients:
         last = client.candles["1s"].last_s or 0
         counts["frozen"] += newest[client.symbol] - last > _FRESH_S or time.time() - last > 60
-    await _judge_values(soak, counts)
-    return counts
-
-
-async def _judge_values(soak: ClusterSoak, counts: Counter[str]) -> None:
-    """What clients were told, and what the database holds, against the market."""
-    market = Market(soak.plan.seed, SYMBOLS, TRADES_PER_MINUTE)
-    told: dict[tuple[str, str], dict[int, Values | None]] = {}
+    told: Found = {}
     for client in soak.clients:
         for name, watch in client.candles.items():
             told.setdefault((client.symbol, name), {}).update(watch.told)
-    stored: dict[tuple[str, str], dict[int, Values | None]] = {}
-    names = ", ".join(VALUES)
-    rows = await trio.to_thread.run_sync(
-        soak.topology.database.sql,
-        f"SELECT symbol, interval, open_ms, complete, {names} FROM trio_feed.klines k"
-        " JOIN trio_feed.series s ON s.id = k.series_id ORDER BY 1, 2, 3",
-    )
-    for symbol, name, open_ms, complete, *values in rows:
-        kept = stored.setdefault((symbol, name), {})
-        kept[open_ms // 1000] = tuple(map(float, values)) if complete else None
-    for key, candles in told.items():
-        mine = stored.get(key, {})
-        lacks = [at for at in candles if at not in mine]
-        counts["told_not_stored"] += len(lacks)
-        if lacks:
-            soak.log(f"told, and not stored: {key} {sorted(lacks)[:10]}")
-    for key, candles in stored.items():
-        step, opens = INTERVALS[key[1]], sorted(candles)
-        gaps = [(a, b) for a, b in pairwise(opens) if b - a != step]
-        counts["store_missing"] += sum((b - a) // step - 1 for a, b in gaps)
-        if gaps:
-            soak.log(f"missing in the database: {key} {gaps[:10]}")
-        counts["stored"] += len(opens)
-        counts["stored_incomplete"] += sum(values is None for values in candles.values())
-    for found in (told, stored):
-        for (symbol, name), candles in found.items():
-            for at, values in candles.items():
-                if values is not None and values != _truth(market, symbol, name, at):
-                    counts["wrong_values"] += 1
-                    soak.log(f"wrong: {symbol} {name} {at} {values}")
-
-
-def _truth(market: Market, symbol: str, name: str, at: int) -> Values:
-    kline = market.candle(symbol, Interval(name), at * 1000)
-    return tuple(float(getattr(kline, value)) for value in VALUES)
+    stored = await trio.to_thread.run_sync(read_stored, soak.topology.database)
+    counts.update(judge_values(soak.plan.seed, told, stored, soak.log))
+    return counts
 
 
 def _result(soak: ClusterSoak, counts: Counter[str], ready_s: float) -> dict[str, Any]:

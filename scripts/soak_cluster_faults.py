@@ -10,6 +10,7 @@ from attrs import frozen
 
 from scripts.soak_cluster_nodes import Process, Topology
 
+_RELOAD = "SELECT pg_reload_conf()"
 _NEAR_S = 0.05
 """A kill in the moment of a close is that near to it."""
 _MINUTE_S = 25.0
@@ -107,6 +108,31 @@ async def kill_with_database(topology: Topology, victim: str) -> None:
     topology.nodes[victim].start()
 
 
+async def close_database(topology: Topology, victim: str) -> None:
+    """It takes no more writes, as one whose disk is full or that became a standby; meanwhile an
+    owner is killed."""
+    ask = topology.database.sql
+    await _in_thread(ask, "ALTER SYSTEM SET default_transaction_read_only = on", _RELOAD)
+    try:
+        await trio.sleep(2)
+        await _in_thread(topology.nodes[victim].end)
+        await trio.sleep(topology.lease_s + 2)
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            await _in_thread(ask, "ALTER SYSTEM RESET default_transaction_read_only", _RELOAD)
+    topology.nodes[victim].start()
+
+
+async def fill_engine(topology: Topology, victim: str) -> None:
+    """Its memory is full: it refuses what is written, and answers."""
+    server = topology.primary()
+    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        await trio.sleep(3)
+    finally:
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+
+
 FAULTS = (
     Fault("kill ingest", "ingest", kill),
     Fault("kill push", "push", kill),
@@ -119,6 +145,8 @@ FAULTS = (
     Fault("stop push", "push", stop),
     Fault("stop database", "", stop_database),
     Fault("kill ingest and database", "ingest", kill_with_database),
+    Fault("full engine", "", fill_engine),
+    Fault("read-only database and kill ingest", "ingest", close_database),
 )
 
 

@@ -3,7 +3,7 @@ is published and the socket of a client, but no exchange and no database.
 
 The job: ``role`` (``write`` or ``read``), ``url``.  Prints ``{"port": ..}`` (of who reads) once it
 is up, then answers ``stream SECONDS RATE`` (who writes: trades, ``RATE`` a second over 500 symbols)
-or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.
+or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.  Half of the messages are open candles.
 """
 
 import json
@@ -27,16 +27,17 @@ from trio_feed.bus.engine.opening import make_engine
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.local import LocalBus
 from trio_feed.commands.run import spare_collector
-from trio_feed.core.effects import ChannelNews
+from trio_feed.core.effects import CandleNews, ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.metrics import Metrics
-from trio_feed.model import Channel, ChannelKey, Source, Trade
+from trio_feed.model import Channel, ChannelKey, Interval, Kline, Series, Source, Trade
 from trio_feed.settings import EngineSettings, StoreSettings, load
 from trio_feed.store import MemoryDatabase, Sharing, open_shared_store
 
 from .servers_ours import _SETTINGS
 
 STREAMS = 500
+SYMBOLS = [f"S{n}USDT" for n in range(STREAMS)]
 SHARDS = 8
 VENUE = "binance_usdm"
 _PACE_S = 0.001
@@ -64,9 +65,9 @@ async def _write(url: str) -> None:
         )  # fmt: skip
         writing = Writing(bus, of_shard, store.oldest_pending, keep_s=30, buffer_bytes=2**26)
         made.append(writing)
-        keys = [ChannelKey(VENUE, f"S{n}USDT", Channel.TRADE) for n in range(STREAMS)]
-        for key in keys:
-            bus.open(key)
+        for symbol in SYMBOLS:
+            bus.open(ChannelKey(VENUE, symbol, Channel.TRADE))
+            bus.open(Series(VENUE, symbol, Interval.M1))
 
         @asynccontextmanager
         async def way() -> AsyncIterator[Engine]:
@@ -84,7 +85,7 @@ async def _write(url: str) -> None:
         _say({"port": 0})
         async for line in trio.wrap_file(sys.stdin):
             _, seconds, rate = line.split()
-            _say(await _stream(bus, keys, float(seconds), float(rate)))
+            _say(await _stream(bus, float(seconds), float(rate)))
         nursery.cancel_scope.cancel()
 
 
@@ -92,18 +93,24 @@ async def _nothing(_venue: str) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def _stream(
-    bus: LocalBus, keys: list[ChannelKey], seconds: float, rate: float
-) -> dict[str, Any]:
+async def _stream(bus: LocalBus, seconds: float, rate: float) -> dict[str, Any]:
     began, own, messages = time.perf_counter(), time.process_time(), 0
     price, quantity = Decimal("85000.10"), Decimal("0.125")
+    opened_ms = int(time.time()) // 60 * 60_000
+    candle = Kline(
+        opened_ms, price, price, price, price, quantity, price * quantity, 7, False, Source.TRADES
+    )
     while (passed := time.perf_counter() - began) < seconds:
         due = min(messages + _BURST, int(passed * rate))
         while messages < due:
-            key = keys[messages % STREAMS]
-            micros, now = time.monotonic_ns() // 1000, time.time() * 1000
-            data = Trade(key.symbol, micros, micros, micros, price, quantity, int(now), True)
-            bus.publish(ChannelNews(key, data, Source.SIMULATED, now))
+            symbol = SYMBOLS[messages // 2 % STREAMS]
+            now = time.time() * 1000
+            if messages % 2:
+                bus.publish(CandleNews(Series(VENUE, symbol, Interval.M1), candle, messages, now))
+            else:
+                key, micros = ChannelKey(VENUE, symbol, Channel.TRADE), time.monotonic_ns() // 1000
+                data = Trade(symbol, micros, micros, micros, price, quantity, int(now), True)
+                bus.publish(ChannelNews(key, data, Source.SIMULATED, now))
             messages += 1
         await trio.sleep(_PACE_S)
     return {

@@ -16,6 +16,7 @@ is sealed.  Did that entry move meanwhile, everything begins again with another 
 
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Never
 
 import structlog
@@ -38,7 +39,7 @@ from .writing import Writing
 
 log = structlog.get_logger()
 
-_LOOK_S = 0.1
+_LOOK_S = 0.05
 _CHECKPOINT_S = 5.0
 _BEAT_S = 1.0
 _TRIM_S = 10.0
@@ -322,7 +323,7 @@ class Feeding:
                 log.warning("shard.lease_lost", shard=shard)
                 self.counts.changes["lease_lost"] += 1
                 self.writing.seal(shard)
-                del self._leases[shard]
+                self._leases.pop(shard, None)  # the database may have said so meanwhile
 
     async def _take(self, shard: str, engine: Engine) -> None:
         asked = trio.current_time()
@@ -387,7 +388,11 @@ class Feeding:
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
         owner, heads, ends = await self._claim(shard, engine)
-        await self._reopen(shard, ends)
+        try:
+            await self._reopen(shard, ends)
+        except StoreError:
+            owner.overflown = True  # nothing goes in: it begins anew once more
+            raise
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
         self.counts.changes["begun_again"] += 1
@@ -414,7 +419,8 @@ class Feeding:
                     self.wake()
                     await trio.sleep(self.tick_s)
             if shard in self._leases and owner.is_empty:
-                await self._store.release(shard, owner.epoch)
+                with suppress(StoreError):  # it says so; then numbers count as far as is stored
+                    await self._store.release(shard, owner.epoch)
         self.writing.end(shard)
         if self._leases.pop(shard, None) is not None:
             await engine.drop_lease(shard, self.holder)
@@ -425,12 +431,16 @@ class Feeding:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
         What cannot be handed over is free when its lease runs out."""
         self._draining = True
-        for shard in list(self.own):
-            try:
-                async with self._open() as engine:
-                    await self._give(shard, engine)
-            except (EngineFault, StoreError) as error:
-                log.warning("shard.not_given", shard=shard, problem=str(error))
+        async with trio.open_nursery() as nursery:
+            for shard in list(self.own):
+                nursery.start_soon(self._give_up, shard)
+
+    async def _give_up(self, shard: str) -> None:
+        try:
+            async with self._open() as engine:
+                await self._give(shard, engine)
+        except (EngineFault, StoreError) as error:
+            log.warning("shard.not_given", shard=shard, problem=str(error))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
