@@ -118,7 +118,7 @@ class Trades:
     counts: Counter[str]
     gaps: list[Gap] = field(factory=list)
     told: list[tuple[int, int]] = field(factory=list)
-    """Spans, unix ms, of which it was said that trades are missing."""
+    """Spans, unix ms, of which it was said that trades are missing: for ever, or still."""
     numbers: Numbers = field(init=False)
     _last: tuple[int, int] | None = None
     _is_told: bool = False
@@ -156,12 +156,16 @@ class Trades:
         return True
 
     def status(self, data: Message) -> None:
-        if data["status"] == "unrepairable":
-            self._is_told = True
-            self.counts["told_trades"] += 1
-            if "from" in data:
-                until = data.get("to", data["from"])
-                self.told.append((data["from"] * 1000, until * 1000 + 999))
+        span = data.get("from", 0) * 1000, data.get("to", data.get("from", 0)) * 1000 + 999
+        match data["status"]:
+            case "unrepairable":
+                self._is_told = True
+                self.counts["told_trades"] += 1
+                self.told.append(span)
+            case "repairing":
+                self.told.append(span)
+            case "repaired" if span in self.told:
+                self.told.remove(span)
 
     def silent_gaps(self) -> list[Gap]:
         return [

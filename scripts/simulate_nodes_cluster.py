@@ -17,7 +17,7 @@ from trio_feed import service
 from trio_feed.bus.engine.base import Engine, EngineFault
 from trio_feed.bus.engine.memory import EngineServer, MemoryEngine
 from trio_feed.environment import Environment
-from trio_feed.errors import StartError
+from trio_feed.errors import StartError, StoreError
 from trio_feed.settings import EngineSettings
 from trio_feed.simulator.faults.context import FaultContext
 from trio_feed.simulator.faults.schedule import Fault
@@ -51,7 +51,8 @@ class SimulatedNode:
                     await self._serve()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
                 cause = root_cause(error)
-                if not isinstance(cause, StartError):
+                refused = self.ready is None and isinstance(cause, StartError | StoreError)
+                if not refused:  # it is started again
                     self.cluster.crashes.append(f"{self.name} {type(cause).__name__}: {cause}")
                     self.cluster.note(f"crash {self.cluster.crashes[-1]}")
             finally:
