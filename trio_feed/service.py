@@ -30,7 +30,7 @@ from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .net.tls import reload_authorities
-from .notify import READY, STOPPING, Manager, reloading, status
+from .notify import READY, STOPPING, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
@@ -192,7 +192,7 @@ async def run(
         async with trio.open_nursery() as feeds:
             manager = environment.manager
             scopes = servers.cancel_scope, feeds.cancel_scope
-            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager)
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, environment)
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
@@ -250,7 +250,9 @@ async def run(
                 edge.start_soon(node.run, view, lambda: len(app.sessions), name="node")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
-            await feeds.start(_reload_on_signal, venues, app, front, certificate, reload, manager)
+            await feeds.start(
+                _reload_on_signal, venues, app, front, certificate, reload, environment
+            )
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
             }
@@ -266,15 +268,18 @@ async def run(
 
 
 async def _end_on_signal(
-    servers: trio.CancelScope, feeds: trio.CancelScope, shutdown_timeout_s: float, manager: Manager
+    servers: trio.CancelScope,
+    feeds: trio.CancelScope,
+    shutdown_timeout_s: float,
+    environment: Environment,
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
-    with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
+    with environment.signals(*_SHUTDOWN_SIGNALS) as signals:
         async for number in signals:
             if feeds.cancel_called:
                 os._exit(128 + number)
             log.info("service.stopping", signal=signal.Signals(number).name)
-            manager.tell(STOPPING)
+            environment.manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
             feeds.cancel()
 
@@ -285,7 +290,7 @@ async def _reload_on_signal(
     front: Front | None,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
-    manager: Manager,
+    environment: Environment,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
@@ -293,7 +298,8 @@ async def _reload_on_signal(
     if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
-    with trio.open_signal_receiver(_RELOAD_SIGNAL) as signals:
+    manager = environment.manager
+    with environment.signals(_RELOAD_SIGNAL) as signals:
         task_status.started()
         async for _ in signals:
             manager.tell(reloading())

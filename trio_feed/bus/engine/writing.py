@@ -12,13 +12,13 @@ from attrs import define, field
 
 from ...model import Series, StreamKey
 from .. import wire
-from ..base import Numbered
+from ..base import EVENTS, Numbered
 from ..local import LocalBus
 from ..outgoing import Outgoing
 from .base import EntryId
 from .heads import Heads
 from .owner import Owner
-from .shadow import EVENTS, Shadow
+from .shadow import Shadow
 
 ShardOf = Callable[[str, str], str]
 """(venue, symbol) -> shard."""
