@@ -1,12 +1,14 @@
 """The engine of the settings, as a context manager: looked at before anything trusts it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from ...errors import StartError
 from ...settings import EngineSettings
 from .base import Engine, EngineFault
 
+MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engine]]
+"""As :func:`make_engine`."""
 NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
 
 
