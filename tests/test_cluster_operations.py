@@ -1,21 +1,30 @@
 """What people who run a cluster see of it: status, metrics, a name given twice, versions."""
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 import structlog
 import trio
 from prometheus_client.parser import text_string_to_metric_families
-from support.cluster import RunningCluster, open_cluster
+from support.cluster import RunningCluster, open_cluster, settings_of
 from test_cluster import subscribed, until_ready
 
 from trio_feed.bus import wire
-from trio_feed.bus.engine import Append
-from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, MemoryEngine
+from trio_feed.bus.engine import Append, Engine
+from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, EngineServer, MemoryEngine
+from trio_feed.cluster import cluster_of
 from trio_feed.cluster.registry import Known, Said, written
+from trio_feed.commands import probe_shared
 from trio_feed.commands import status as status_command
+from trio_feed.commands.probe import Step
+from trio_feed.commands.probe_report import probe_all
+from trio_feed.commands.probe_shared import probe_engine
+from trio_feed.environment import real_environment
 from trio_feed.errors import StartError
+from trio_feed.settings import EngineSettings
 
 MINUTE = 60
 
@@ -174,3 +183,66 @@ async def test_a_log_of_another_version_is_one_line_and_the_node_is_not_ready(
         told = [line["problem"] for line in lines if line["event"] == "engine.lost"]
         assert len(told) == 1
         assert why in told[0]
+
+
+async def probed(server: EngineServer) -> Step:
+    @asynccontextmanager
+    async def open_engine(_settings: EngineSettings) -> AsyncIterator[Engine]:
+        await trio.lowlevel.checkpoint()
+        yield MemoryEngine(server, 1.0, lambda _call: NO_FAULT)
+
+    steps: list[Step] = []
+    good = await probe_engine(settings_of("a", "['push']"), steps.append, open_engine)
+    (step,) = steps
+    assert good is step.ok
+    return step
+
+
+async def test_check_connect_finds_what_a_start_would_find_and_makes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = EngineServer()
+    engine = MemoryEngine(server, 1.0, lambda _call: NO_FAULT)
+    step = await probed(server)
+    assert (step.name, step.ok) == ("engine", True)
+    assert step.detail == "valkey://engine:6379: no node is there yet"
+    assert await engine.cluster() is None
+    await engine.join(cluster_of(settings_of("a", "['push']")))
+    await engine.put_node("in1", b"whatever", 10)
+    assert (await probed(server)).detail.endswith("nodes there: in1")
+    server.lacks.append("it forgets all when it is restarted: set appendonly yes")
+    step = await probed(server)
+    assert not step.ok
+    assert step.detail == server.lacks.pop()
+    server.stop()
+    assert not (await probed(server)).ok
+    server.start()
+    server.empty()
+    await engine.join(cluster_of(settings_of("a", "['push']", "engine.shards=9")))
+    step = await probed(server)
+    assert '"tf" is of another cluster there' in step.detail
+    assert step.advice == "give this one another prefix"
+
+
+async def test_a_node_that_only_serves_dials_no_exchange(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    async def look(_url: object, _parts: object, *, reads: bool) -> tuple[str, str, str]:
+        await trio.lowlevel.checkpoint()
+        asked.append(reads)
+        return "PostgreSQL 15", "", ""
+
+    @asynccontextmanager
+    async def open_engine(_settings: EngineSettings) -> AsyncIterator[Engine]:
+        await trio.lowlevel.checkpoint()
+        yield MemoryEngine(EngineServer(), 1.0, lambda _call: NO_FAULT)
+
+    monkeypatch.setattr(probe_shared, "look_at_database", look)
+    out = io.StringIO()
+    settings = settings_of("a", "['push']")
+    code = await probe_all(settings, out, False, real_environment(), open_engine=open_engine)
+    assert (code, asked) == (0, [True])
+    assert "binance_usdm: fed by other nodes, nothing to dial" in out.getvalue()
+    assert "PostgreSQL 15" in out.getvalue()
