@@ -185,7 +185,9 @@ def test_a_silent_owner_is_told_and_what_comes_next_ends_it() -> None:
 def test_another_version_is_not_read() -> None:
     node, _ = begun()
     later = Entry((5, 3), bytes([wire.VERSION + 1]) + b"\x90", checkpoint=False)
-    with pytest.raises(wire.OtherVersion, match=f"version {wire.VERSION + 1} of the wire"):
+    with pytest.raises(
+        wire.OtherVersion, match=f"wire {wire.VERSION + 1}, this one reads {wire.VERSION}"
+    ):
         node.take([later], 2.0)
 
 

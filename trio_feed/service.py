@@ -21,7 +21,7 @@ from .bus.base import Reader
 from .bus.engine.opening import make_engine
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
-from .cluster import MakeEngine, open_node, open_stores
+from .cluster import CLUSTER_METRICS, MakeEngine, open_node, open_stores, view_of_node
 from .demands import Demands
 from .environment import Environment
 from .errors import SettingsError
@@ -187,6 +187,7 @@ async def run(
         else:
             bus = node.make_bus(store)
             reader = node.reader(bus, store)
+            metrics.follow(CLUSTER_METRICS, node.figures)
         hub = make_hub(reader, settings, environment, metrics)
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
@@ -209,7 +210,7 @@ async def run(
             view = view_of(settings, store, venues, monitor, demands)
             stored: CandleReader = store
             if node is not None:
-                view, stored = node.view(view, hub), node.reading_store(store)
+                view, stored = view_of_node(node, view, hub), node.reading_store(store)
             app = make_app(settings, environment, stored, journal, hub, view, metrics)
             demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
@@ -247,7 +248,7 @@ async def run(
             )
             feeds.start_soon(venues.run, name="venues")
             if node is not None:
-                edge.start_soon(node.run, view, lambda: len(app.sessions), name="node")
+                edge.start_soon(node.run, view, store, lambda: len(app.sessions), name="node")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(
@@ -256,6 +257,8 @@ async def run(
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
             }
+            if node is not None:
+                node.urls = found
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))

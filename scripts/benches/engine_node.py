@@ -3,7 +3,8 @@ is published and the socket of a client, but no exchange and no database.
 
 The job: ``role`` (``write`` or ``read``), ``url``.  Prints ``{"port": ..}`` (of who reads) once it
 is up, then answers ``stream SECONDS RATE`` (who writes: trades, ``RATE`` a second over 500 symbols)
-or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.  Half of the messages are open candles.
+or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.  Half of the messages are open
+candles.
 """
 
 import json

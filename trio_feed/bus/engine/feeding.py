@@ -39,6 +39,7 @@ from .writing import Writing
 
 log = structlog.get_logger()
 
+_NOT_YET = "the engine was not reached yet"
 _LOOK_S = 0.05
 _CHECKPOINT_S = 5.0
 _BEAT_S = 1.0
@@ -72,7 +73,7 @@ class Feeding:
     retain_bytes: int = 256 * 2**20
     own: set[str] = field(factory=set)
     """Shards whose symbols are fed here."""
-    problem: str = "the engine was not reached yet"
+    problem: str = _NOT_YET
     counts: FeedingCounts = field(factory=FeedingCounts)
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
@@ -141,7 +142,7 @@ class Feeding:
         raise AssertionError("unreachable")
 
     def _note_lost(self, error: NetworkError, delay_s: float) -> None:
-        if not self.problem:
+        if self.problem in ("", _NOT_YET):
             log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
         self.problem = str(error)
 

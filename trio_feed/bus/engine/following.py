@@ -40,6 +40,7 @@ _READ_ENTRIES = 500
 _LOOK_S = 0.25
 _REPAIR_EVERY_S = 0.1
 _REPAIR_ROWS = 1500
+_NOT_YET = "nothing was read of the engine yet"
 _AWAY = "the engine cannot be read"
 _SILENT = "the node that feeds it is silent"
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
@@ -62,7 +63,7 @@ class Following:
     _chance: random.Random
     _now_ms: Callable[[], float] | None = None
     """Unix ms; None: how late it reads is not measured."""
-    problem: str = "nothing was read of the engine yet"
+    problem: str = _NOT_YET
     counts: FollowingCounts = field(factory=FollowingCounts)
     readings: dict[str, Reading] = field(init=False)
 
@@ -106,7 +107,7 @@ class Following:
         await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
 
     def _note_lost(self, error: NetworkError, delay_s: float) -> None:
-        if not self.problem:
+        if self.problem in ("", _NOT_YET):
             log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
         self.problem = str(error)
 
