@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 
 from .. import __version__
 from ..bus.base import Reader
+from ..bus.engine.attempts import Attempts
 from ..bus.engine.base import Engine, EngineFault, shard_of
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following
@@ -148,14 +149,13 @@ class Node:
         )
         feeding = Feeding(
             self.holder,
-            self._way,
+            self._attempts(),
             self.shards,
             store,
             writing,
             self._refresh,
             self._feeders,
             self.environment.now_ms,
-            self.environment.random,
             tick_s=engine.tick_ms / 1000,
             lease_s=engine.lease_s,
             retain_s=engine.retain_s,
@@ -164,6 +164,9 @@ class Node:
         if engine.standby == "hot":
             writing.follow_shadow(Shadow(feeding.says, trio.current_time))
         return feeding
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._way, self.environment.random)
 
     def reader(self, bus: LocalBus, store: CandleReader) -> Reader:
         """What the hub of this node listens to."""
@@ -179,12 +182,7 @@ class Node:
             repairs=True,
         )
         self.following = Following(
-            self._way,
-            self.shards,
-            store,
-            make_bus,
-            self.environment.random,
-            self.environment.now_ms,
+            self._attempts(), self.shards, store, make_bus, self.environment.now_ms
         )
         return self.following
 
