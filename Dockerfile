@@ -1,6 +1,7 @@
 # docker build -t trio_feed .
 # docker run -p 127.0.0.1:8080:8080 -v trio_feed:/data trio_feed
-# requirements-cluster.lock is requirements.lock with psycopg, so PostgreSQL works without a new image.
+# requirements-cluster.lock is requirements.lock with psycopg and coredis, so PostgreSQL and a cluster
+# (compose.cluster.yaml) work without a new image.
 # tests/live/test_packaging_live.py runs these steps without a container.
 FROM python:3.12-slim AS build
 
@@ -20,7 +21,7 @@ FROM python:3.12-slim
 
 RUN useradd --system --uid 10001 --home-dir /data --create-home --shell /usr/sbin/nologin trio_feed
 COPY --from=build /opt/trio_feed /opt/trio_feed
-COPY config/production.toml /etc/trio_feed/production.toml
+COPY config/production.toml config/cluster.toml /etc/trio_feed/
 ENV PATH=/opt/trio_feed/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 # The store lies in /data/data, so the volume needs no preparation.
 USER 10001

@@ -1,5 +1,6 @@
 """``docs/metrics.md``: every metric, from the registry that the service fills."""
 
+from trio_feed.cluster import CLUSTER_METRICS
 from trio_feed.metrics import Durations, Metrics, ProxySample
 
 _PROXY = ProxySample("okx", 1, "http", "127.0.0.1:7890", up=True, failures=0, successes=1)
@@ -11,6 +12,7 @@ def all_metrics() -> Metrics:
     metrics.follow_lost_lines(lambda: 0.0)
     metrics.follow_proxies(lambda: [_PROXY])
     metrics.follow_loop(lambda: Durations((0.001,), (1, 0), 0.0005))
+    metrics.follow(CLUSTER_METRICS, dict)
     return metrics
 
 

@@ -10,17 +10,11 @@ measurement of ``wall_s``.  The service reaches the exchange through a proxy, an
 """
 
 import argparse
-import gc
-import io
 import json
 import math
 import random
-import re
 import sys
-import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,46 +22,39 @@ from typing import Any
 if __name__ == "__main__":  # the package lies beside this folder, installed or not
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import structlog
 import trio
-import trio._core._run as scheduler
-import trio.testing
 from attrs import define, evolve, field
 
+from scripts.simulate_box import Dialling, open_box
 from scripts.simulate_client import listen
 from scripts.simulate_judge import MUST_BE_ZERO, Felt, judge
+from scripts.simulate_nodes import simulate_nodes
+from scripts.simulate_nodes_faults import ENGINE_KINDS, parse_engine_kinds
+from scripts.simulate_nodes_judge import MUST_BE_ZERO as NODES_MUST_BE_ZERO
+from scripts.simulate_nodes_run import NodesRun
 from scripts.simulate_run import (
     BUILT,
     CHANNELS,
     FRESH,
     NEWCOMER,
-    PROXY,
     PUSH,
-    REST,
     SPINPET,
     START_MS,
     SYMBOL,
     VENUES,
-    WEBSOCKET,
     Run,
-    exchange_settings,
     service_settings,
 )
 from scripts.simulate_solana import INTERVALS as SPINPET_INTERVALS
 from scripts.simulate_solana import KINDS as SPINPET_KINDS
 from scripts.simulate_solana import judge_solana, mints_of, settings_of
-from trio_feed import logs, service
+from scripts.simulate_time import in_virtual_time
+from trio_feed import service
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
-from trio_feed.settings import LoggingSettings
-from trio_feed.simulator.exchanges import serve_exchange
-from trio_feed.simulator.faults.clocks import Clocks
 from trio_feed.simulator.faults.context import FaultContext
-from trio_feed.simulator.faults.injection import inject, run_schedule
-from trio_feed.simulator.faults.proxy import FaultProxy
+from trio_feed.simulator.faults.injection import run_schedule
 from trio_feed.simulator.faults.schedule import ALL_KINDS, KINDS, SOLANA_KINDS, parse_kinds
-from trio_feed.simulator.machinery.connect_proxy import ConnectProxy
-from trio_feed.simulator.machinery.memory_network import MemoryNetwork
 from trio_feed.simulator.market.books import BookPath
 from trio_feed.supervise import root_cause
 from trio_feed.testing.judge import Stored
@@ -80,9 +67,6 @@ BUILT_S = 120.0
 """So long after the exchange's last candle those that are made here are waited for."""
 AUDIT_S = 900.0
 """And so long what came to light late."""
-_EVENT = re.compile(r'"event": ?"([^"]+)"')
-_CONTROL_FRAMES_PER_S = {"binance": 5}
-_DIALS, _DIALS_WITHIN_S = 300, 300.0
 
 
 @define
@@ -93,34 +77,18 @@ class Scene:
     context: FaultContext
     record: Record
     felt: Felt
+    dialling: Dialling
     end_ms: int = 0
     """Of the hours, in the exchange's time; 0: they are not over."""
     wanted: dict[Interval, int] = field(factory=dict)
     """The last candles of the hours, open times."""
     ready: service.Ready | None = None
     crash: str = ""
-    dials: deque[float] = field(factory=deque)
-    too_many_dials: int = 0
-    bypassed: int = 0
     up: trio.Event = field(factory=trio.Event)
     """The service runs, or has crashed before."""
     complete: trio.Event = field(factory=trio.Event)
     """The client has the last candle."""
     crashed: trio.Event = field(factory=trio.Event)
-
-    async def dial(self, host: str, port: int) -> trio.abc.Stream:
-        """For the service: counted, whether they succeed or not."""
-        now = trio.current_time()
-        self.dials.append(now)
-        while self.dials[0] <= now - _DIALS_WITHIN_S:
-            self.dials.popleft()
-        if len(self.dials) > _DIALS:
-            self.too_many_dials += 1
-            self.context.fault_proxy.violations.note(f"{len(self.dials)} dials within 5 minutes")
-        if (host, port) != PROXY:
-            self.bypassed += 1
-            self.context.fault_proxy.violations.note(f"{host}:{port} dialled past the proxy")
-        return await self.context.network.dial(host, port)
 
     def is_complete(self) -> bool:
         """Whether the hours are over and the client has the last candle of each series that the
@@ -142,73 +110,9 @@ class Scene:
 
 
 def simulate(run: Run) -> tuple[list[str], dict[str, Any]]:
-    """One run -> what was injected, a line each, and the result.
-
-    Same run, same answer but for ``wall_s``: trio shuffles the tasks that are ready with a random
-    generator of its own (so that nobody relies on their order) and finds them in a set; both are
-    put under the seed here, with the switch that trio has for Hypothesis.
-    """
-    started = time.perf_counter()
-    before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    scheduler._r.seed(run.seed)
-    try:
-        felt = Felt()
-        with _counted_logs(felt.logs), _rare_collections():
-            clock = trio.testing.MockClock(autojump_threshold=0)
-            lines, result = trio.run(_simulate, run, felt, clock=clock, instruments=[Turns(felt)])
-    finally:
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
-    result["wall_s"] = round(time.perf_counter() - started, 2)
-    return lines, result
-
-
-class Turns(trio.abc.Instrument):
-    """Counts turns of trio's loop."""
-
-    def __init__(self, felt: Felt) -> None:
-        self._felt = felt
-
-    def before_io_wait(self, timeout: float) -> None:
-        self._felt.turns += 1
-
-
-class _Lines(io.TextIOBase):
-    """Where log lines go."""
-
-    def __init__(self, counts: Counter[str]) -> None:
-        self.counts = counts
-
-    def write(self, text: str) -> int:
-        if found := _EVENT.search(text):
-            self.counts[found[1]] += 1
-        if '"level": "error"' in text and "stream.refused" not in text:
-            sys.stderr.write(text)
-        return len(text)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """A run makes millions of small objects and hardly a cycle; looking for those is a tenth of
-    its time otherwise."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-@contextmanager
-def _counted_logs(counts: Counter[str]) -> Iterator[None]:
-    """The service's warnings are what the script asked for; errors go to stderr, but for the
-    refusal of streams of the symbol that comes and goes."""
-    before = structlog.get_config()
-    logs.configure(LoggingSettings(level="info", format="json"), _Lines(counts))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
+    """One run -> what was injected, a line each, and the result."""
+    felt = Felt()
+    return in_virtual_time(run.seed, felt, partial(_simulate, run, felt))
 
 
 async def _simulate(run: Run, felt: Felt) -> tuple[list[str], dict[str, Any]]:
@@ -225,52 +129,18 @@ async def _simulate(run: Run, felt: Felt) -> tuple[list[str], dict[str, Any]]:
 
 
 async def _set_up(run: Run, felt: Felt, nursery: trio.Nursery) -> Scene:
-    """The exchange behind its fault proxy, the CONNECT proxy before it, and the faults that happen
-    before the service starts."""
-    clocks = Clocks(START_MS)
-    network = MemoryNetwork()
-    fault_proxy = FaultProxy(nursery, clocks.exchange_ms, _CONTROL_FRAMES_PER_S.get(run.venue, 10))
-    listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
-    for endpoint in (WEBSOCKET, REST):
-        (listener,) = await network.listen(*endpoint)
-        listeners.append(fault_proxy.wrap(listener, rest=endpoint is REST))
-    serve = partial(
-        serve_exchange, exchange_settings(run), listeners=listeners, now_ms=clocks.exchange_ms
-    )
-    exchange = await nursery.start(serve)
-    spinpet = run.venue == SPINPET
-    if not spinpet:
-        exchange.market.delist(NEWCOMER)
-    proxy = ConnectProxy(network)
-    (listener,) = await network.listen(*PROXY)
-    nursery.start_soon(proxy.run, listener)
-    context = FaultContext(
-        exchange,
-        network,
-        fault_proxy,
-        proxy,
-        WEBSOCKET,
-        REST,
-        PROXY,
-        SYMBOL,
-        NEWCOMER,
-        FRESH,
-        clocks,
-    )
-    for at_s, fault in run.faults():
-        if at_s <= 0:
-            inject(context, fault)
+    context = await open_box(run, nursery)
     books = None
-    if not spinpet:
-        books = BookCheck(BookPath(exchange.market, SYMBOL), by_id=run.venue != "okx")
-    return Scene(run, context, Record(books, SYMBOL), felt)
+    if run.venue != SPINPET:
+        books = BookCheck(BookPath(context.exchange.market, SYMBOL), by_id=run.venue != "okx")
+    return Scene(run, context, Record(books, SYMBOL), felt, Dialling(context))
 
 
 async def _serve(scene: Scene) -> None:
     """The service.  That it ends at all is a crash: nobody told it to."""
     chance = random.Random(f"service {scene.run.seed}")
     environment = Environment(
-        scene.dial, scene.context.network.listen, scene.context.clocks.wall_ms, chance
+        scene.dialling.dial, scene.context.network.listen, scene.context.clocks.wall_ms, chance
     )
 
     async def run(task_status: trio.TaskStatus[service.Ready]) -> None:
@@ -348,7 +218,7 @@ async def _judge(scene: Scene) -> dict[str, Any]:
     }
     felt, messages = scene.felt, max(1, context.fault_proxy.frames)
     found = context.fault_proxy.violations
-    violations = scene.too_many_dials + found.control_frames + found.while_banned
+    violations = scene.dialling.too_many + found.control_frames + found.while_banned
     end_ms = scene.end_ms or START_MS
     if run.venue == SPINPET:
         verdict = judge_solana(run, context, scene.record, stored, end_ms)
@@ -358,7 +228,7 @@ async def _judge(scene: Scene) -> dict[str, Any]:
         **verdict,
         "crashes": int(bool(scene.crash)),
         "limit_violations": violations,
-        "bypassed": scene.bypassed,
+        "bypassed": scene.dialling.bypassed,
         "virtual_hours": round(trio.current_time() / 3600, 2),
         "seed": run.seed,
         "venue": run.venue,
@@ -385,11 +255,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.nodes:
+        return _several(parser, options)
     channels = tuple(name for name in CHANNELS if name == "kline" or getattr(options, f"{name}s"))
     run = Run(
         options.seed,
         options.hours,
-        options.faults,
+        _kinds(parser, options.faults),
         options.venue,
         channels,
         intervals=options.intervals,
@@ -403,23 +275,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unfit := sorted({*kinds} - {*SPINPET_KINDS}):
             parser.error(f"{SPINPET} has no {', '.join(unfit)}; it has {', '.join(SPINPET_KINDS)}")
         run = evolve(run, kinds=kinds, intervals=(), built=SPINPET_INTERVALS)
-    lines, result = simulate(run)
-    if not options.json:
+    return _told(*simulate(run), MUST_BE_ZERO, as_json=options.json)
+
+
+def _several(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    left, between = parse_engine_kinds(options.faults)
+    feeders, servers = options.nodes
+    one = evolve(
+        NodesRun().one,
+        seed=options.seed,
+        hours=options.hours,
+        kinds=_kinds(parser, left),
+        settings=tuple(options.set),
+    )
+    run = NodesRun(one, feeders, servers, options.clients, between, options.standby)
+    return _told(*simulate_nodes(run), NODES_MUST_BE_ZERO, as_json=options.json)
+
+
+def _told(
+    lines: Sequence[str], result: dict[str, Any], zero: Sequence[str], *, as_json: bool
+) -> int:
+    if not as_json:
         print(*lines, sep="\n")
     print(json.dumps(result))
-    return int(any(result[name] for name in MUST_BE_ZERO))
+    return int(any(result[name] for name in zero))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--hours", type=float, default=24.0, help="virtual")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--hours", type=float, default=24.0, help="virtual")
+    length.add_argument("--minutes", dest="hours", type=_minutes, help="the same in minutes")
     parser.add_argument(
         "--faults",
-        type=_kinds,
         default="all",
         help="all (that fit the venue), everything, none, or some of "
-        + ",".join([*ALL_KINDS, *SOLANA_KINDS]),
+        + ",".join([*ALL_KINDS, *SOLANA_KINDS])
+        + "; with --nodes also engine (all of them) or some of "
+        + ",".join(ENGINE_KINDS),
+    )
+    parser.add_argument(
+        "--nodes", type=_nodes, help="so many that feed x so many that serve, as in 2x2"
+    )
+    parser.add_argument("--clients", type=int, default=4, help="with --nodes")
+    parser.add_argument(
+        "--standby", choices=("", "cold", "hot"), default="", help="with --nodes; by the seed"
     )
     parser.add_argument("--venue", choices=VENUES, default=VENUES[0])
     parser.add_argument("--trades", action="store_true", help="also take trades and count them")
@@ -443,11 +344,22 @@ def _intervals(text: str) -> tuple[Interval, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _kinds(text: str) -> tuple[str, ...]:
+def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[str, ...]:
     try:
         return parse_kinds(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        parser.error(f"argument --faults: {error}")
+
+
+def _minutes(text: str) -> float:
+    return float(text) / 60
+
+
+def _nodes(text: str) -> tuple[int, int]:
+    feeders, _, servers = text.partition("x")
+    if not (feeders.isdecimal() and servers.isdecimal() and int(feeders) and int(servers)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 2x2")
+    return int(feeders), int(servers)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def judge(
     market = context.exchange.market
     case = Case(
         market, SYMBOL, START_MS, end_ms, run.origins, HISTORY_BARS,
-        _corrections(run, context, end_ms), context.late_trades, _ONLY_BUILT[run.venue],
+        corrections_of(run, context), context.late_trades, _ONLY_BUILT[run.venue],
         threes_ms=_THREES_MS.get(run.venue),
     )  # fmt: skip
     mine = {interval: stored.get((SYMBOL, interval), {}) for interval in run.origins}
@@ -127,7 +127,7 @@ def _wrong(by_interval: Mapping[Interval, Counter[str]]) -> dict[str, int]:
     return {name: count for name, count in sums.items() if count}
 
 
-def _corrections(run: Run, context: FaultContext, end_ms: int) -> Mapping[int, Correction]:
+def corrections_of(run: Run, context: FaultContext) -> Mapping[int, Correction]:
     """Of minutes; those that a test of the check holds to be otherwise as well."""
     if run.truth is as_it_was:
         return context.corrections

@@ -1,7 +1,6 @@
 """The whole service as several nodes: any client at any node has what a single process gives."""
 
 import trio
-from structlog.testing import capture_logs
 from support.cluster import SYMBOLS, RunningCluster, open_cluster
 from support.stack import PushClient
 
@@ -146,20 +145,3 @@ async def test_a_node_that_lost_the_exchange_leaves_its_shards_to_a_standby(
                 for m in client.messages
                 if m["type"] == "stream_status" and m["data"]["status"] == "unrepairable"
             ]
-
-
-async def test_two_nodes_of_one_name_say_so(autojump_clock: trio.testing.MockClock) -> None:
-    with capture_logs() as logs:
-        async with open_cluster() as cluster:
-            await cluster.start("one", "['ingest']")
-            await cluster.start("two", "['ingest']")
-            await trio.sleep(30)
-            assert not [line for line in logs if line["event"] == "node.twice"]
-            cluster.kill("one")
-            await cluster.start("one", "['ingest']")  # it finds what it said before
-            await trio.sleep(30)
-            assert not [line for line in logs if line["event"] == "node.twice"]
-            await cluster.start("other", "['push']", "node.name=two")
-            await trio.sleep(30)
-    told = [line for line in logs if line["event"] == "node.twice"]
-    assert [line["node"] for line in told] == ["two", "two"], "each of them, once"

@@ -70,9 +70,8 @@ async def test_a_provisional_candle_has_no_number_and_is_not_stored(
     opened(bench)
     bench.take(candle(2, closed=False))
     assert bench.bus.published == []
-    assert [news.kline.open_ms for news in bench.bus.ephemeral if hasattr(news, "kline")] == [
-        T0 + 2 * MINUTE
-    ]
+    assert [news.kline.open_ms for news in bench.bus.provisional] == [T0 + 2 * MINUTE]
+    assert bench.store.pending() == 0
     assert bench.driver.holding() == 1
 
 

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from attrs import define, field
 from support.make import MINUTE, SERIES, T0, kline, trade
@@ -235,3 +236,46 @@ def test_trades_that_nobody_wants_yet_are_carried_one_by_one() -> None:
         facts[0].data.trade_id for facts in pair.there.heard if isinstance(facts[0], ChannelMessage)
     ]
     assert got == [1, 2, 3]
+
+
+def test_what_was_lost_of_trades_is_not_resumed_over() -> None:
+    """Who was there was told; who was away and comes back is told that it missed something."""
+    pair = Pair()
+    pair.bus.open(TRADES)
+    pair.carry()
+    for streams in (pair.here.streams, pair.there.streams):
+        streams[TRADES].keep()
+    pair.bus.publish(TradeNews(TRADES, (trade(1, T0), trade(2, T0)), Source.EXCHANGE, 1.0))
+    pair.check()
+    assert stands(pair.there.streams[TRADES])["reach"] == [True, True, True, False]
+    pair.bus.publish(StatusMessage(TRADES, StreamState.UNREPAIRABLE, "gone", T0, T0 + 1))
+    pair.bus.publish(TradeNews(TRADES, (trade(9, T0),), Source.EXCHANGE, 1.0))
+    pair.bus.publish(StatusMessage(TRADES, StreamState.LIVE))
+    pair.check()
+    assert stands(pair.there.streams[TRADES])["reach"] == [False, False, False, True, False]
+
+
+def test_a_takeover_that_lost_trades_is_not_resumed_over() -> None:
+    """The log was whole, but its next owner does not know what came between."""
+    pair = Pair()
+    remote = RemoteBus(
+        history_rows=3, resume_messages=4, tell_kept=print, now=lambda: 0.0, repairs=True
+    )
+    node = Node()
+    remote.listen(node)
+    pair.bus.open(TRADES)
+    pair.bus.publish(TradeNews(TRADES, (trade(1, T0),), Source.EXCHANGE, 1.0))
+    pair.bus.publish(TradeNews(TRADES, (trade(2, T0),), Source.EXCHANGE, 1.0))
+    remote.take(pair.items)
+    at = next(item.stream for item in pair.items if isinstance(item, wire.Opened))
+    stream = node.streams[TRADES]
+    assert stream.continues(7, 1)
+    opened = pair.outgoing.snapshot(at)
+    assert opened is not None
+    opened = msgspec.structs.replace(opened, epoch=8, offset=0, latest=None)
+    remote.take([wire.Checkpoint(True, [opened], [], {at: (7, 2)}, [at], [])])
+    next_one = ChannelMessage(TRADES, trade(9, T0), Source.EXCHANGE, 8, 1, 1.0)
+    remote.take([wire.sent(at, next_one, 1.0)])
+    assert not stream.continues(7, 1)
+    assert not stream.continues(7, 2)
+    assert stream.continues(8, 1)

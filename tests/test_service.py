@@ -176,4 +176,4 @@ async def test_the_trades_of_an_outage_come_at_once_and_drop_no_client(
             assert len(ids) > 2_500
             assert ids == list(range(ids[0], ids[0] + len(ids)))
             limits = stack.ready.app.context.limits
-            assert (limits.max_queued_bytes, limits.behind_ms) == (65536, 30_000)
+            assert (limits.max_queued_bytes, limits.behind_ms) == (65536, 10_000)

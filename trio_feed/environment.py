@@ -1,4 +1,5 @@
-"""What the service takes from outside: dialling, listening, time, chance, and who started it.
+"""What the service takes from outside: dialling, listening, time, chance, signals, and who
+started it.
 
 Production uses :func:`real_environment`.  Virtual-time tests hand in memory streams and
 trio's clock, and the whole service runs unchanged.
@@ -12,7 +13,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 
 import trio
 from attrs import field, frozen
@@ -27,6 +29,9 @@ except ImportError:  # Windows: sockets are no files there, and have no such lim
 
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """``await dial(host, port)`` -> a connected byte stream.  Raises OSError.  The caller closes it."""
+
+Signals = Callable[..., AbstractContextManager[AsyncIterator[int]]]
+"""``signals(*numbers)`` -> within the context those of them that the process is sent."""
 
 Listen = Callable[[str, int], Awaitable[Sequence[trio.abc.Listener[trio.abc.Stream]]]]
 """``await listen(host, port)`` -> bound listeners; port 0 = any.  Raises OSError."""
@@ -47,6 +52,9 @@ class Environment:
     far as it may be."""
     manager: Manager = field(factory=Manager)
     """Is told that the service is ready, reloads, ends, and lives."""
+    signals: Signals = trio.open_signal_receiver
+    """A process has one receiver of each signal: where several services run in it, each is given
+    one of its own."""
 
     def wall(self) -> Wall:
         """This machine's calendar."""

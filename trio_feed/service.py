@@ -21,7 +21,7 @@ from .bus.base import Reader
 from .bus.engine.opening import make_engine
 from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
-from .cluster import MakeEngine, open_node, open_stores
+from .cluster import CLUSTER_METRICS, MakeEngine, open_node, open_stores, view_of_node
 from .demands import Demands
 from .environment import Environment
 from .errors import SettingsError
@@ -30,7 +30,7 @@ from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .net.tls import reload_authorities
-from .notify import READY, STOPPING, Manager, reloading, status
+from .notify import READY, STOPPING, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
@@ -187,13 +187,14 @@ async def run(
         else:
             bus = node.make_bus(store)
             reader = node.reader(bus, store)
+            metrics.follow(CLUSTER_METRICS, node.figures)
         hub = make_hub(reader, settings, environment, metrics)
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
             manager = environment.manager
             scopes = servers.cancel_scope, feeds.cancel_scope
             leave = _nothing if node is None else node.leave
-            edge.start_soon(_end_on_signal, *scopes, timeout_s, manager, leave)
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, environment, leave)
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
@@ -210,7 +211,7 @@ async def run(
             view = view_of(settings, store, venues, monitor, demands)
             stored: CandleReader = store
             if node is not None:
-                view, stored = node.view(view, hub), node.reading_store(store)
+                view, stored = view_of_node(node, view, hub), node.reading_store(store)
             app = make_app(settings, environment, stored, journal, hub, view, metrics)
             demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
@@ -248,13 +249,17 @@ async def run(
             )
             feeds.start_soon(venues.run, name="venues")
             if node is not None:
-                edge.start_soon(node.run, view, lambda: len(app.sessions), name="node")
+                edge.start_soon(node.run, view, store, lambda: len(app.sessions), name="node")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
-            await feeds.start(_reload_on_signal, venues, app, front, certificate, reload, manager)
+            await feeds.start(
+                _reload_on_signal, venues, app, front, certificate, reload, environment
+            )
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
             }
+            if node is not None:
+                node.urls = found
             log.info("service.ready", urls=found, venues=venues.names, simulated=simulated)
             ending.app = app
             manager.tell("\n".join([READY, status(f"serves {found['http']}")]))
@@ -266,26 +271,27 @@ async def run(
         servers.cancel_scope.cancel()
 
 
-def _nothing() -> None: ...
-
-
 async def _end_on_signal(
     servers: trio.CancelScope,
     feeds: trio.CancelScope,
     shutdown_timeout_s: float,
-    manager: Manager,
+    environment: Environment,
     leave: Callable[[], None],
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
-    with trio.open_signal_receiver(*_SHUTDOWN_SIGNALS) as signals:
+    with environment.signals(*_SHUTDOWN_SIGNALS) as signals:
         async for number in signals:
             if feeds.cancel_called:
                 os._exit(128 + number)
             log.info("service.stopping", signal=signal.Signals(number).name)
-            manager.tell(STOPPING)
+            environment.manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
             leave()
             feeds.cancel()
+
+
+def _nothing() -> None:
+    """There is nothing to leave."""
 
 
 async def _reload_on_signal(
@@ -294,7 +300,7 @@ async def _reload_on_signal(
     front: Front | None,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
-    manager: Manager,
+    environment: Environment,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
@@ -302,7 +308,8 @@ async def _reload_on_signal(
     if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
-    with trio.open_signal_receiver(_RELOAD_SIGNAL) as signals:
+    manager = environment.manager
+    with environment.signals(_RELOAD_SIGNAL) as signals:
         task_status.started()
         async for _ in signals:
             manager.tell(reloading())

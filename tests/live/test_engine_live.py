@@ -13,7 +13,8 @@ from support.engine_contract import A, append
 from support.valkey import KINDS, SECRET, ValkeyServer, engine_of, refused, valkey_server
 
 from trio_feed.bus.engine import EMPTY, make_engine
-from trio_feed.settings import Secret
+from trio_feed.bus.engine.opening import look_at_engine, open_engine
+from trio_feed.settings import EngineSettings, Secret
 
 
 def rights_of_the_page() -> list[str]:
@@ -78,6 +79,24 @@ async def test_two_clusters_on_one_engine(server: ValkeyServer) -> None:
             engine_of(server.url, password=Secret(SECRET), prefix="3"), b"shards 8"
         ):
             pass
+
+
+async def looked(settings: EngineSettings) -> tuple[str, str, str]:
+    async with open_engine(settings) as engine:
+        return await look_at_engine(engine, settings.prefix, b"shards 4")
+
+
+async def test_a_look_at_the_engine_before_the_start(server: ValkeyServer) -> None:
+    with trio.fail_after(30):
+        settings = engine_of(server.url, password=Secret(SECRET), prefix="look")
+        assert await looked(settings) == ("no node is there yet", "", "")
+        async with make_engine(settings, b"shards 8") as engine:
+            await engine.put_node("in1", b"x", 5)
+            found, problem, advice = await looked(settings)
+            assert (found, advice) == ("", "give this one another prefix")
+            assert "another cluster there (shards 8, here shards 4)" in problem
+        _, problem, _ = await looked(engine_of(server.url))
+        assert problem.endswith("it wants a password: engine.password")
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from trio_feed.settings import DatabaseUrl, StoreSettings
 from trio_feed.store import (
     KlineStore,
     Sharing,
+    look_at_database,
     open_reading_store,
     open_shared_store,
     open_store,
@@ -152,6 +153,30 @@ async def test_tables_of_the_first_version_get_theirs(
             assert await node.claim() > store.epoch
     (line,) = [line for line in lines if line["event"] == "store.migrated"]
     assert (line["before"], line["now"]) == (1, 2)
+
+
+async def test_check_connect_asks_a_reader_for_less(
+    server: PostgresServer, database: Database
+) -> None:
+    server.sql("DROP ROLE IF EXISTS analyst", "CREATE ROLE analyst LOGIN")
+    url = Database(server, user="analyst").settings.url
+    _, problem, advice = await look_at_database(url, ["store"], reads=True)
+    assert "empty: start a node that writes first" in f"{problem}; {advice}"
+    async with database.writer():
+        pass
+    server.sql("GRANT USAGE ON SCHEMA trio_feed TO analyst")
+    server.sql("GRANT SELECT ON trio_feed.versions TO analyst")
+    _, problem, advice = await look_at_database(url, ["store"], reads=True)
+    assert "analyst may not read " in problem
+    assert advice.startswith("as owner: GRANT SELECT")
+    server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA trio_feed TO analyst")
+    found, problem, _ = await look_at_database(url, ["store"], reads=True)
+    assert "store: schema 2" in found
+    assert not problem
+    server.sql("UPDATE trio_feed.versions SET version = 1 WHERE part = 'store'")
+    _, problem, _ = await look_at_database(url, ["store"], reads=True)
+    assert "its store has schema 1, not 2" in problem
+    server.sql("DROP OWNED BY analyst", "DROP ROLE analyst")
 
 
 async def test_what_a_reader_may(server: PostgresServer, database: Database) -> None:

@@ -43,7 +43,7 @@ class Bus:
     def __init__(self) -> None:
         self.opened: list[StreamKey] = []
         self.published: list[News] = []
-        self.ephemeral: list[News] = []
+        self.provisional: list[CandleNews] = []
         self.first_ms: dict[Series, int] = {}
 
     def open(
@@ -70,8 +70,9 @@ class Bus:
             for one in news.trades:
                 self.publish(ChannelNews(news.key, one, news.source, news.received_ms))
             return None
-        if ephemeral:
-            self.ephemeral.append(news)
+        assert not ephemeral, "only the fallback says such"
+        if isinstance(news, CandleNews) and news.provisional:
+            self.provisional.append(news)
             return None
         self.published.append(news)
         number = len(self.published)

@@ -15,6 +15,8 @@ DASHBOARD = ROOT / "deploy/grafana/dashboards/trio_feed.json"
 UNIT = ROOT / "deploy/trio-feed.service"
 KUBERNETES = ROOT / "deploy/kubernetes/trio-feed.yaml"
 COMPOSE = ROOT / "compose.yaml"
+CLUSTER_COMPOSE = ROOT / "compose.cluster.yaml"
+CLUSTER_KUBERNETES = ROOT / "deploy/kubernetes/cluster.yaml"
 
 
 @frozen

@@ -295,8 +295,10 @@ async def values_are_kept(kit: Kit) -> None:
 
 
 async def the_first_says_what_the_cluster_is(kit: Kit) -> None:
+    assert await kit.engine.cluster() is None
     assert await kit.engine.join(b"a") == b"a"
     assert await kit.other.join(b"b") == b"a"
+    assert await kit.other.cluster() == b"a"
     assert await kit.engine.join(b"a") == b"a"
 
 

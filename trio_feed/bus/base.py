@@ -11,6 +11,8 @@ from attrs import define, frozen
 
 from ..core.effects import News
 from ..model import (
+    Channel,
+    ChannelKey,
     ChannelMessage,
     Kline,
     KlineMessage,
@@ -78,6 +80,18 @@ class Upstream:
 
     state: str
     problem: str = ""
+
+
+EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
+"""Each message of theirs is an event; of the other lines the last one says how things stand."""
+
+
+def is_torn(status: StatusMessage) -> bool:
+    """Whether events are missing here for good.  Who listens is told; who is away and comes back
+    with an earlier number is not given what follows as if it were everything."""
+    key = status.stream_key
+    torn = status.state is StreamState.UNREPAIRABLE
+    return torn and isinstance(key, ChannelKey) and key.channel in EVENTS
 
 
 def upstream_of(status: StatusMessage | None, waiting: str, *, connected: bool) -> Upstream:

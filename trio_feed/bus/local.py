@@ -16,7 +16,7 @@ from ..model import (
     StreamKey,
     StreamState,
 )
-from .base import Listener, Numbered, Published, Upstream, upstream_of
+from .base import Listener, Numbered, Published, Upstream, is_torn, upstream_of
 
 _NOTHING_TO_TELL = (StreamState.LIVE, StreamState.REPAIRED)
 
@@ -42,6 +42,8 @@ class LocalStream:
     connected: bool = False
     waiting: str = ""
     ring: deque[Published] | None = None
+    torn_at: tuple[int, int] = (0, 0)
+    """Behind this number something is missing: nothing is resumed from it, nor from before."""
 
     @property
     def upstream(self) -> Upstream:
@@ -52,7 +54,7 @@ class LocalStream:
             self.ring = deque(maxlen=self.resume_messages)
 
     def continues(self, epoch: int, offset: int) -> bool:
-        if epoch != self.epoch or offset > self.offset:
+        if epoch != self.epoch or offset > self.offset or (epoch, offset) <= self.torn_at:
             return False
         if offset == self.offset:
             return True
@@ -85,6 +87,8 @@ class LocalStream:
             self.connected = True
 
     def note_status(self, status: StatusMessage) -> None:
+        if is_torn(status):
+            self.torn_at = self.epoch, self.offset
         self.status = None if status.state in _NOTHING_TO_TELL else status
         self.connected |= status.state is not StreamState.STALE
         self.waiting = ""  # the newer of the two is said: the list, or the connection

@@ -7,7 +7,6 @@ subscribed to is only numbered here: its values stay bytes until somebody wants 
 from collections.abc import Callable, Iterable, Sequence
 
 from ..model import (
-    Channel,
     ChannelKey,
     ChannelMessage,
     KlineMessage,
@@ -17,11 +16,9 @@ from ..model import (
     Trade,
 )
 from . import wire
-from .base import Listener
+from .base import EVENTS, Listener
 from .remote_stream import RemoteStream
 
-_EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
-"""Each message is an event; of the other lines the last one says how things stand."""
 _BEGINS = "another node has taken it over and connects"
 _LOST = "another node feeds it now; what came between is not known"
 
@@ -161,7 +158,7 @@ class RemoteBus:
         stream.restore(item)
         self._streams[item.stream], self._numbers[stream] = stream, item.stream
         key = stream.stream_key
-        if self._repairs and isinstance(key, ChannelKey) and key.channel in _EVENTS:
+        if self._repairs and isinstance(key, ChannelKey) and key.channel in EVENTS:
             stream.start_ring()  # clients of other nodes may come and want to go on
         for listener in self._listeners:
             listener.opened(stream)
@@ -268,7 +265,7 @@ class RemoteBus:
         if isinstance(latest, ChannelMessage) and isinstance(latest.data, Trade):
             self._last_ids[stream] = latest.data.trade_id
         stream.epoch, stream.offset = opened.epoch, opened.offset
-        if key.channel in _EVENTS and (opened.stream in item.lost or not whole):
+        if key.channel in EVENTS and (opened.stream in item.lost or not whole):
             since = None if latest is None else int(latest.received_ms)
             self._tell(stream, StatusMessage(key, StreamState.UNREPAIRABLE, _LOST, since, None))
 

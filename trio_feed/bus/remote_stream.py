@@ -8,7 +8,7 @@ from attrs import define, field
 
 from ..model import Kline, StatusMessage, StreamKey, StreamState
 from . import wire
-from .base import Published, Upstream, upstream_of
+from .base import Published, Upstream, is_torn, upstream_of
 from .follower import Guard
 from .wire import Flags
 
@@ -40,6 +40,8 @@ class RemoteStream:
     _ring: deque[tuple[Number, Published]] | None = None
     _floor: Number = (0, 0)
     """The ring has every message after this one."""
+    _torn_at: Number = (0, 0)
+    """Behind this one something is missing: nothing is resumed from it, nor from before."""
     _recent: deque[tuple[Kline, int]] = field(init=False)
     _unread: deque[tuple[bytes, int]] = field(init=False)
     _ahead_ms: int = 0
@@ -84,6 +86,8 @@ class RemoteStream:
         """Numbers go up by one inside of an epoch, so one that was never given, or was given and
         is not known here, is neither in the ring nor before one that is."""
         number = epoch, offset
+        if number <= self._torn_at:
+            return False
         if number == self.number:
             return True
         if self._ring is None:
@@ -155,6 +159,8 @@ class RemoteStream:
             self.latest, self.connected = published, True
 
     def note_status(self, status: StatusMessage) -> None:
+        if is_torn(status):
+            self._torn_at = self.number
         self.status = None if status.state in _NOTHING_TO_TELL else status
         self.connected |= status.state is not StreamState.STALE
         self.waiting = ""

@@ -174,7 +174,11 @@ def entry(items: Sequence[Item]) -> bytes:
 def read_entry(data: bytes) -> list[Item]:
     """The items of :func:`entry`.  Raises OtherVersion, BadItem."""
     if data[:1] != _VERSIONED:
-        raise OtherVersion(f"version {data[0] if data else 0} of the wire, this one is {VERSION}")
+        theirs = data[0] if data else 0
+        raise OtherVersion(
+            f"another version of the program wrote it (wire {theirs}, this one reads {VERSION});"
+            " update the node that is older"
+        )
     return read(data[1:])
 
 

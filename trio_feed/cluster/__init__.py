@@ -1,5 +1,17 @@
 """One of several nodes: what it owns and reads of the engine, and what all say of themselves."""
 
-from .node import MakeEngine, Node, open_node, open_stores
+from ..bus.engine.opening import MakeEngine
+from .figures import INSTRUMENTS as CLUSTER_METRICS
+from .node import Node
+from .opening import cluster_of, open_node, open_stores
+from .views import view_of_node
 
-__all__ = ["MakeEngine", "Node", "open_node", "open_stores"]
+__all__ = [
+    "CLUSTER_METRICS",
+    "MakeEngine",
+    "Node",
+    "cluster_of",
+    "open_node",
+    "open_stores",
+    "view_of_node",
+]

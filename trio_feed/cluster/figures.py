@@ -1,8 +1,6 @@
 """The metrics of a node of a cluster, read of its parts when the metrics page is asked for."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from attrs import define
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following
@@ -22,7 +20,9 @@ ENGINE_UP = _of(
 """Sides: feed, read; a node has those of its roles."""
 DATABASE_UP = _of("database_up", "gauge", "1: the nodes' database answers, 0: it is away")
 NODES = _of("nodes", "gauge", "Nodes that this one hears of, by role", "role")
-OWNED = _of("shard_owned", "gauge", "1: this node feeds the shard, 0: another does", "shard")
+OWNED = _of(
+    "shard_owned", "gauge", "1: this node feeds the shard, 0: it does not", "venue", "shard"
+)
 SILENT = _of("shard_silent_seconds", "gauge", "Since something of the shard was read here", "shard")
 CHANGES = _of("shard_changes", "counter", "What became of shards at this node", "change")
 LEASE_AGE = _of(
@@ -49,73 +49,68 @@ INSTRUMENTS: Sequence[Instrument] = (
     ENGINE_UP, DATABASE_UP, NODES, OWNED, SILENT, CHANGES, LEASE_AGE, APPENDS, APPEND_BYTES, APPEND,
     WAITING, WAITING_BYTES, FORGOT, ENTRIES, READ_BYTES, READ_LAG, RESYNCS, REPAIRED, GAVE_UP,
 )  # fmt: skip
+_ROLES = ("ingest", "push")
 _CHANGES = (
     "taken", "given", "lost", "fenced", "lease_lost", "begun_again", "reopened", "not_changed",
 )  # fmt: skip
 """The events shard.* of the log."""
 
 
-@define(eq=False)
-class ClusterFigures:
-    """``now``: monotonic seconds; ``nodes()``: what all say; ``database_up()``: whether it gave its
-    last answer."""
+def read(
+    shards: Sequence[str],
+    nodes: Iterable[Said],
+    feeding: Feeding | None,
+    following: Following | None,
+    now: float,
+    *,
+    database_up: bool,
+) -> Figures:
+    """``nodes``: what all say; ``now``: monotonic seconds; None: not of this node's roles."""
+    said = list(nodes)
+    sides = (("feed", feeding), ("read", following))
+    found: dict[Instrument, dict[tuple[str, ...], float]] = {
+        ENGINE_UP: {(side,): float(not part.problem) for side, part in sides if part is not None},
+        DATABASE_UP: {_NONE: float(database_up)},
+        NODES: {(role,): float(sum(role in each.roles for each in said)) for role in _ROLES},
+    }
+    feeds = {} if feeding is None else _of_feeding(feeding, shards, now)
+    reads = {} if following is None else _of_following(following, now)
+    return {**found, **feeds, **reads}
 
-    _shards: Sequence[str]
-    _now: Callable[[], float]
-    _nodes: Callable[[], Iterable[Said]]
-    _database_up: Callable[[], bool]
-    feeding: Feeding | None = None
-    following: Following | None = None
 
-    def read(self) -> Figures:
-        found: dict[Instrument, dict[tuple[str, ...], float]] = {
-            ENGINE_UP: {
-                (side,): float(not part.problem)
-                for side, part in (("feed", self.feeding), ("read", self.following))
-                if part is not None
-            },
-            DATABASE_UP: {_NONE: float(self._database_up())},
-            NODES: {
-                (role,): float(sum(role in said.roles for said in self._nodes()))
-                for role in ("ingest", "push")
-            },
-        }
-        feeds = {} if self.feeding is None else self._feeds(self.feeding)
-        reads = {} if self.following is None else self._reads(self.following)
-        return {**found, **feeds, **reads}
+def _of_feeding(feeding: Feeding, shards: Sequence[str], now: float) -> Figures:
+    counts = feeding.counts
+    waiting = [owner.waiting for owner in feeding.writing.owners.values()]
+    values = {
+        LEASE_AGE: feeding.lease_age_s(now),
+        APPENDS: counts.appends,
+        APPEND_BYTES: counts.append_bytes,
+        WAITING: sum(messages for messages, _ in waiting),
+        WAITING_BYTES: sum(size for _, size in waiting),
+        FORGOT: counts.forgot,
+    }
+    return {
+        **_plain(values),
+        OWNED: {(shard.rpartition(".")[0], shard): float(shard in feeding.own) for shard in shards},
+        CHANGES: {(each,): float(counts.changes[each]) for each in _CHANGES},
+        APPEND: counts.append.durations(),
+    }
 
-    def _feeds(self, feeding: Feeding) -> Figures:
-        counts = feeding.counts
-        waiting = [owner.waiting for owner in feeding.writing.owners.values()]
-        values = {
-            LEASE_AGE: feeding.lease_age_s(self._now()),
-            APPENDS: counts.appends,
-            APPEND_BYTES: counts.append_bytes,
-            WAITING: sum(messages for messages, _ in waiting),
-            WAITING_BYTES: sum(size for _, size in waiting),
-            FORGOT: counts.forgot,
-        }
-        return {
-            **_plain(values),
-            OWNED: {(shard,): float(shard in feeding.own) for shard in self._shards},
-            CHANGES: {(each,): float(counts.changes[each]) for each in _CHANGES},
-            APPEND: counts.append.durations(),
-        }
 
-    def _reads(self, following: Following) -> Figures:
-        counts, now = following.counts, self._now()
-        values = {
-            ENTRIES: counts.entries,
-            READ_BYTES: counts.read_bytes,
-            RESYNCS: counts.resyncs,
-            REPAIRED: counts.repaired,
-            GAVE_UP: counts.gave_up,
-        }
-        return {
-            **_plain(values),
-            SILENT: {(s,): now - reading.heard_at for s, reading in following.readings.items()},
-            READ_LAG: counts.lag.durations(),
-        }
+def _of_following(following: Following, now: float) -> Figures:
+    counts = following.counts
+    values = {
+        ENTRIES: counts.entries,
+        READ_BYTES: counts.read_bytes,
+        RESYNCS: counts.resyncs,
+        REPAIRED: counts.repaired,
+        GAVE_UP: counts.gave_up,
+    }
+    return {
+        **_plain(values),
+        SILENT: {(s,): now - reading.heard_at for s, reading in following.readings.items()},
+        READ_LAG: counts.lag.durations(),
+    }
 
 
 def _plain(values: Mapping[Instrument, float]) -> dict[Instrument, dict[tuple[str, ...], float]]:

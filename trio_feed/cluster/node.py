@@ -5,37 +5,32 @@ goes into their logs.  A node that serves reads the logs of all shards.  Who doe
 itself has written, as everybody does: so a client sees the same at any node.
 """
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Never
+from typing import Never
 
 import structlog
 import trio
 from attrs import define, evolve, field
 
 from .. import __version__
-from ..bus import wire
 from ..bus.base import Reader
-from ..bus.engine.base import Engine, EngineFault, shard_of, shards_of
+from ..bus.engine.attempts import Attempts
+from ..bus.engine.base import Engine, EngineFault, shard_of
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following
-from ..bus.engine.opening import make_engine
 from ..bus.engine.shadow import Shadow
 from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
 from ..bus.remote import RemoteBus
 from ..environment import Environment
-from ..errors import StartError
+from ..errors import StoreError
 from ..feeds import Feeds
 from ..ingest.driver import EVERY
-from ..ingest.fed import FedInstruments
-from ..metrics import Metrics
-from ..model import Instrument, Series
-from ..push.edge.routes import ServiceReport
-from ..push.fanout.hub import Hub
-from ..settings import EngineSettings, Settings
+from ..metrics import Figures, Metrics
+from ..model import Interval, Series
+from ..settings import Settings
 from ..store import (
     CandleReader,
     KlineStore,
@@ -44,20 +39,19 @@ from ..store import (
     Sharing,
     open_reading_store,
     open_shared_store,
-    open_store,
 )
-from ..venues import Instruments
-from ..wiring import OpenSymbols, UpstreamView
-from . import registry
+from ..wiring import UpstreamView
+from . import figures, registry
 from .caught_up import CaughtUp
-from .registry import Said
+from .listings import LIST_S, Listings
+from .registry import SAY_S, Known, Said
 
 log = structlog.get_logger()
 
-MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engine]]
-
-_SAY_S = 1.0
-_LIST_S = 5.0
+_AT_ONCE_S = 0.001
+_ASK_S = 5.0
+_NO_SERIES = Series("", "", Interval.M1)
+"""Nothing is stored of it."""
 _PATIENCE_S = 10.0
 """A node without a connection keeps its shards so long, where another one has data."""
 DRAIN_S = 3.0
@@ -73,18 +67,19 @@ class Node:
     engine: Engine
     holder: str
     shards: list[str]
+    known: Known
+    listings: Listings
+    urls: Mapping[str, str] = field(factory=dict)
+    """Where this node serves."""
     feeding: Feeding | None = None
     following: Following | None = None
-    said: dict[str, Said] = field(factory=dict)
-    """By name what all nodes said last."""
-    tables: dict[str, Instruments] = field(factory=dict)
-    _started_ms: float = 0.0
+    started_ms: float = 0.0
     _stale_since: dict[str, float] = field(factory=dict)
     _store: ShardStore | None = None
     _venues: Feeds | None = None
     _own_why_not: Callable[[str], str] = lambda _venue: ""
-    _twin: str = ""
-    """Another process under our name."""
+    database_problem: str = ""
+    _leaves: bool = False
 
     @property
     def name(self) -> str:
@@ -103,7 +98,7 @@ class Node:
         return self.settings if self.feeds else evolve(self.settings, exchanges={})
 
     def shard_of(self, venue: str, symbol: str) -> str:
-        return shard_of(venue, symbol, _shards_of(self.settings, venue))
+        return shard_of(venue, symbol, shards_of_venue(self.settings, venue))
 
     @asynccontextmanager
     async def open_store(
@@ -154,14 +149,13 @@ class Node:
         )
         feeding = Feeding(
             self.holder,
-            self._way,
+            self._attempts(),
             self.shards,
             store,
             writing,
             self._refresh,
             self._feeders,
             self.environment.now_ms,
-            self.environment.random,
             tick_s=engine.tick_ms / 1000,
             lease_s=engine.lease_s,
             retain_s=engine.retain_s,
@@ -170,6 +164,9 @@ class Node:
         if engine.standby == "hot":
             writing.follow_shadow(Shadow(feeding.says, trio.current_time))
         return feeding
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._way, self.environment.random)
 
     def reader(self, bus: LocalBus, store: CandleReader) -> Reader:
         """What the hub of this node listens to."""
@@ -184,7 +181,9 @@ class Node:
             now=trio.current_time,
             repairs=True,
         )
-        self.following = Following(self._way, self.shards, store, make_bus, self.environment.random)
+        self.following = Following(
+            self._attempts(), self.shards, store, make_bus, self.environment.now_ms
+        )
         return self.following
 
     def reading_store(self, store: CandleReader) -> CandleReader:
@@ -208,7 +207,7 @@ class Node:
         since = self._stale_since.get(venue)
         if since is None or trio.current_time() - since < _PATIENCE_S:
             return False
-        others = (said for name, said in self.said.items() if name != self.name)
+        others = (said for name, said in self.known.said.items() if name != self.name)
         return any(venue in said.venues and venue not in said.stale for said in others)
 
     async def _refresh(self, venue: str) -> None:
@@ -216,7 +215,7 @@ class Node:
             await self._venues.refresh(venue)
 
     def _feeders(self) -> list[str]:
-        found = {name for name, said in self.said.items() if said.feeds}
+        found = {name for name, said in self.known.said.items() if said.feeds}
         return sorted(found | ({self.name} if self.feeds else set()))
 
     @asynccontextmanager
@@ -227,15 +226,17 @@ class Node:
 
     # Tasks
 
-    async def run(self, view: UpstreamView, clients: Callable[[], int]) -> Never:
+    async def run(self, view: UpstreamView, store: KlineStore, clients: Callable[[], int]) -> Never:
         """Feed, read, and say how it goes.  Until cancelled."""
         async with trio.open_nursery() as nursery:
             if self.feeding is not None:
                 nursery.start_soon(self.feeding.run, name="engine feeding")
-                nursery.start_soon(self._tell_listings, name="engine listings")
+                assert self._venues is not None, "there are feeds"
+                nursery.start_soon(self.listings.tell, self._venues, name="engine listings")
             if self.following is not None:
                 nursery.start_soon(self.following.run, name="engine following")
             nursery.start_soon(self._say, view, clients, name="engine registry")
+            nursery.start_soon(self._ask_database, store, name="database watchman")
         raise AssertionError("unreachable")
 
     def leave(self) -> None:
@@ -244,145 +245,90 @@ class Node:
             self.feeding.leave()
 
     async def drain(self) -> None:
-        """Hand the shards over; while :meth:`run` runs, and after the feeds ended."""
-        if self.feeding is not None:
-            with trio.move_on_after(DRAIN_S):
+        """Leave the list of nodes, and hand the shards over; while :meth:`run` runs, and after the
+        feeds ended."""
+        self._leaves = True
+        with trio.move_on_after(DRAIN_S):
+            with suppress(EngineFault):
+                await self.engine.put_node(self.name, b"", _AT_ONCE_S)
+            if self.feeding is not None:
                 await self.feeding.drain()
 
     async def _say(self, view: UpstreamView, clients: Callable[[], int]) -> Never:
-        looked = 0
+        beat = 0
         while True:
-            venues = [] if self._venues is None else self._venues.names
-            now, before = trio.current_time(), self._stale_since
-            stale = [venue for venue in venues if self._own_why_not(venue)]
-            self._stale_since = {venue: before.get(venue, now) for venue in stale}
-            said = Said(
-                self.name,
-                self.holder,
-                __version__,
-                list(self.settings.node.roles),
-                sorted(self.feeding.own) if self.feeding is not None else [],
-                venues,
-                {venue: why for venue in venues if (why := self._why_not_here(venue))},
-                view.report.not_ready(),
-                clients(),
-                self._started_ms,
-                {},
-                stale,
-            )
+            said = self._words(view, clients(), beat)
             try:
-                found = registry.read_all(await self.engine.nodes())
-                await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
-                if looked and (mine := found.get(self.name)) is not None:
-                    self._note_twin(mine)
-                self.said = {**found, self.name: said}
-                if looked % round(_LIST_S / _SAY_S) == 0:
-                    await self._read_listings()
+                there = await self.engine.nodes()
+                if not self._leaves:
+                    await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
+                self._note_nodes(there, said)
+                if beat % round(LIST_S / SAY_S) == 0:
+                    await self.listings.read()
             except EngineFault:
                 pass  # those who feed and read say so
-            looked += 1
-            await trio.sleep(_SAY_S)
+            beat += 1
+            await trio.sleep(SAY_S)
 
-    def _note_twin(self, said: Said) -> None:
-        """What stands under this node's name, where it said something itself a moment ago."""
-        if said.holder not in (self.holder, self._twin):
-            log.error("node.twice", node=self.name, advice="give each node its own node.name")
-            self._twin = said.holder
+    def _words(self, view: UpstreamView, clients: int, beat: int) -> Said:
+        venues = [] if self._venues is None else self._venues.names
+        now, before = trio.current_time(), self._stale_since
+        stale = [venue for venue in venues if self._own_why_not(venue)]
+        self._stale_since = {venue: before.get(venue, now) for venue in stale}
+        return Said(
+            self.name,
+            self.holder,
+            __version__,
+            list(self.settings.node.roles),
+            sorted(self.feeding.own) if self.feeding is not None else [],
+            venues,
+            {venue: why for venue in venues if (why := self.why_not_here(venue))},
+            view.report.not_ready(),
+            clients,
+            self.started_ms,
+            self.urls,
+            beat,
+            stale,
+        )
 
-    def _why_not_here(self, venue: str) -> str:
-        """Nothing is to be said of a venue of which this node owns nothing."""
-        own = set() if self.feeding is None else self.feeding.own
-        return self._own_why_not(venue) if _has(own, venue) else ""
+    def _note_nodes(self, there: Mapping[str, bytes], own: Said) -> None:
+        had_twin = self.known.twin is not None
+        self.known.take(there, own, trio.current_time())
+        if self.known.twin is not None and not had_twin:
+            log.warning("node.twin", name=self.name, started_ms=round(self.known.twin.started_ms))
 
-    async def _read_listings(self) -> None:
-        for venue, exchange in self.settings.exchanges.items():
-            if exchange.enabled:
-                body = await self.engine.value(registry.listing_key(venue))
-                if body is not None:
-                    self.tables[venue] = Instruments(registry.read_listing(body))
-
-    async def _tell_listings(self) -> Never:
-        """The lists of what this node feeds, for nodes that ask no exchange."""
-        told: dict[str, bytes] = {}
+    async def _ask_database(self, store: KlineStore) -> Never:
+        """Whether it answers, for the status page and the metrics."""
         while True:
-            for venue in [] if self._venues is None else self._venues.names:
-                found = self._listed(venue)
-                body = registry.write_listing(found)
-                if found and told.get(venue) != body:
-                    try:
-                        await self.engine.put_value(registry.listing_key(venue), body)
-                    except EngineFault:
-                        break
-                    told[venue] = body
-            await trio.sleep(_LIST_S)
+            try:
+                await store.history(_NO_SERIES, limit=1)
+                self.database_problem = store.statistics().problem
+            except StoreError as error:
+                self.database_problem = str(error)
+            await trio.sleep(_ASK_S)
 
-    def _listed(self, venue: str) -> list[Instrument]:
-        """All of the settings, whoever feeds them: each such node says the same."""
-        exchange = self.settings.exchanges[venue]
-        assert self._venues is not None, "there are feeds"
-        feed = self._venues.feed_of(venue)
-        table = None if feed is None else feed.table
-        if table is None:
-            return []
-        if EVERY in exchange.symbols:
-            return list(self._venues.listing(venue).fed())
-        named = (table.of_symbol(symbol) for symbol in exchange.symbols)
-        return [each for each in named if each is not None]
-
-    # What the push side is told
-
-    def view(self, own: UpstreamView, hub: Hub) -> UpstreamView:
+    def give_view(self, own: UpstreamView) -> None:
         """``own``: of this node's feeds."""
         self._own_why_not = own.why_not
 
-        def status() -> dict[str, Any]:
-            return {
-                **own.report.status(),
-                "node": self.name,
-                "nodes": {name: said.shown() for name, said in sorted(self.said.items())},
-                "shards": self._shards_shown(),
-                "engine": {"kind": self.settings.engine.kind, "problem": self._problem()},
-            }
-
-        def not_ready() -> str:
-            if self.following is not None and (why := self.following.why_not()):
-                return why
-            if self.feeding is not None and self.feeding.problem:
-                return f"engine: {self.feeding.problem}"
-            return "" if self.serves and not self.feeds else own.report.not_ready()
-
-        def why_not(venue: str) -> str:
-            if own_why := self._why_not_here(venue):
-                return own_why
-            others = (each for name, each in self.said.items() if name != self.name)
-            said = (each.why_not.get(venue, "") for each in others if _has(each.shards, venue))
-            return next((why for why in said if why), "")
-
-        def listing(venue: str) -> FedInstruments:
-            if not self.serves:
-                return own.listing(venue)  # type: ignore[return-value]
-            table = self.tables.get(venue, Instruments())
-            return FedInstruments(table, OpenSymbols(hub, venue))
-
-        return evolve(
-            own,
-            report=ServiceReport(status, not_ready, own.report.clock),
-            why_not=why_not,
-            listing=listing,
-            outside=None,
+    def figures(self) -> Figures:
+        """Those of :data:`.figures.INSTRUMENTS`."""
+        return figures.read(
+            self.shards,
+            self.known.said.values(),
+            self.feeding,
+            self.following,
+            trio.current_time(),
+            database_up=not self.database_problem,
         )
 
-    def _problem(self) -> str:
-        found = [each.problem for each in (self.feeding, self.following) if each is not None]
-        return next((problem for problem in found if problem), "")
-
-    def _shards_shown(self) -> Mapping[str, str]:
-        """By shard the node that feeds it."""
-        owners = {shard: name for name, said in self.said.items() for shard in said.shards}
-        return {shard: owners.get(shard, "") for shard in self.shards}
+    def why_not_here(self, venue: str) -> str:
+        """Nothing is to be said of a venue of which this node owns nothing."""
+        own = set() if self.feeding is None else self.feeding.own
+        return self._own_why_not(venue) if has_any(own, venue) else ""
 
 
-def _has(shards: Collection[str], venue: str) -> bool:
+def has_any(shards: Collection[str], venue: str) -> bool:
     return any(shard.rpartition(".")[0] == venue for shard in shards)
 
 
@@ -390,55 +336,7 @@ def _kept(_stream: int) -> None:
     """Each node keeps what its own clients need."""
 
 
-def _shards_of(settings: Settings, venue: str) -> int:
+def shards_of_venue(settings: Settings, venue: str) -> int:
     """A venue whose symbols come by themselves is one shard."""
     exchange = settings.exchanges.get(venue)
     return 1 if exchange is not None and EVERY in exchange.symbols else settings.engine.shards
-
-
-@asynccontextmanager
-async def open_node(
-    settings: Settings, environment: Environment, make: MakeEngine = make_engine
-) -> AsyncIterator[Node | None]:
-    """This process as a node; None: it is alone.  Raises StartError."""
-    if settings.engine.kind == "memory":
-        yield None
-        return
-    shards = [
-        shard
-        for venue, exchange in settings.exchanges.items()
-        if exchange.enabled
-        for shard in shards_of(venue, _shards_of(settings, venue))
-    ]
-    cluster = f"wire {wire.VERSION}, {settings.engine.shards} shards of each venue".encode()
-    async with make(settings.engine, cluster) as engine:
-        name = settings.node.name
-        try:
-            others = registry.read_all(await engine.nodes())
-        except EngineFault as fault:
-            raise StartError(f"engine.urls: {fault}") from None
-        holder = f"{name}:{secrets.token_hex(4)}"
-        node = Node(settings, environment, engine, holder, shards, said=others)
-        node._started_ms = environment.now_ms()
-        yield node
-
-
-@asynccontextmanager
-async def open_stores(
-    settings: Settings,
-    node: Node | None,
-    environment: Environment,
-    metrics: Metrics,
-    twin: MemoryDatabase | None,
-) -> AsyncIterator[KlineStore]:
-    """The store of a process that is alone, or that of all nodes.  Raises StartError."""
-    simulated = settings.simulator.enabled
-    if node is not None:
-        async with node.open_store(simulated=simulated, metrics=metrics, twin=twin) as shared:
-            yield shared
-        return
-    now_ms = environment.now_ms()
-    async with open_store(
-        settings.store, simulated=simulated, now_ms=now_ms, metrics=metrics
-    ) as store:
-        yield store

@@ -1,21 +1,22 @@
-"""What nodes say of themselves, so that each can show all, and the lists of instruments.  Pure."""
+"""What nodes say of themselves, so that each can show all.  Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from attrs import frozen
+from attrs import define, field, frozen
 
-from ..model import Instrument
-
+SAY_S = 1.0
+"""A node says something this often."""
 TTL_S = 10.0
 """A node that said nothing for so long is forgotten."""
 
 
 @frozen
 class Said:
-    """A node's own words.  ``why_not``: by venue that it feeds why its data is not fresh;
-    ``not_ready``: why the node itself is not ready; empty: it is.  ``started_ms``: unix ms."""
+    """A node's own words, the ``beat``-th since it started (``started_ms``, unix ms).  ``why_not``:
+    by venue that it feeds why its data is not fresh; ``not_ready``: why the node itself is not
+    ready; empty: it is."""
 
     name: str
     holder: str
@@ -28,6 +29,7 @@ class Said:
     clients: int
     started_ms: float
     urls: Mapping[str, str]
+    beat: int = 0
     stale: Sequence[str] = ()
     """Venues that it feeds, in hot standby also for others, whose data is not fresh there."""
 
@@ -35,9 +37,10 @@ class Said:
     def feeds(self) -> bool:
         return "ingest" in self.roles
 
-    def shown(self) -> dict[str, Any]:
-        """Its part of the status page."""
+    def shown(self, age_s: float) -> dict[str, Any]:
+        """Its part of the status page; ``age_s``: since it said so."""
         return {
+            "age_s": round(age_s, 1),
             "version": self.version,
             "roles": list(self.roles),
             "shards": list(self.shards),
@@ -50,8 +53,52 @@ class Said:
         }
 
 
+@define
+class Known:
+    """What all nodes said last, by name, and when this one heard it.  ``now``: monotonic seconds.
+
+    ``twin``: another process that says things under our ``name``; None: there is none."""
+
+    name: str
+    holder: str
+    said: dict[str, Said] = field(factory=dict)
+    twin: Said | None = None
+    _heard_at: dict[str, float] = field(factory=dict)
+    _before: Said | None = None
+    """What was there under our name when we came: it may be of a process that has died."""
+
+    def begin(self, bodies: Mapping[str, bytes], now: float) -> None:
+        """At the start, before anything is said."""
+        self._take(read_all(bodies), now)
+        self._before = self.said.get(self.name)
+
+    def is_taken(self, bodies: Mapping[str, bytes]) -> bool:
+        """A moment after :meth:`begin`: whether another process of our name goes on saying
+        things."""
+        there = read_all(bodies).get(self.name)
+        return there is not None and there != self._before
+
+    def take(self, bodies: Mapping[str, bytes], own: Said, now: float) -> None:
+        """What was there before this node said ``own``."""
+        found = read_all(bodies)
+        there = found.get(self.name)
+        is_other = there is not None and there.holder != self.holder and there != self._before
+        self.twin = there if is_other else None
+        self._take(found | {self.name: own}, now)
+
+    def _take(self, found: Mapping[str, Said], now: float) -> None:
+        news = {name for name, said in found.items() if said != self.said.get(name)}
+        self._heard_at = {n: now if n in news else self._heard_at[n] for n in found}
+        self.said = dict(found)
+
+    def shown(self, now: float) -> dict[str, Any]:
+        """For the status page."""
+        return {
+            name: said.shown(now - self._heard_at[name]) for name, said in sorted(self.said.items())
+        }
+
+
 _said = msgspec.json.Decoder(Said)
-_instruments = msgspec.msgpack.Decoder(list[Instrument])
 
 
 def written(said: Said) -> bytes:
@@ -67,19 +114,3 @@ def read_all(bodies: Mapping[str, bytes]) -> dict[str, Said]:
         except msgspec.MsgspecError:
             continue
     return found
-
-
-def listing_key(venue: str) -> str:
-    return f"listing.{venue}"
-
-
-def write_listing(instruments: Sequence[Instrument]) -> bytes:
-    return msgspec.msgpack.encode(instruments)
-
-
-def read_listing(body: bytes) -> list[Instrument]:
-    """Empty where a node of another version wrote it."""
-    try:
-        return _instruments.decode(body)
-    except msgspec.MsgspecError:
-        return []

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TextIO
 
@@ -12,14 +12,15 @@ import trio
 from attrs import asdict
 
 from .. import logs
+from ..bus.engine.opening import OpenWay, open_engine
 from ..environment import Environment, real_environment
 from ..net.proxy import Proxy, choose_proxy, proxy_of
 from ..net.urls import WebSocketUrl
-from ..settings import DatabaseUrl, ExchangeSettings, Settings
-from ..store import look_at_database
+from ..settings import ExchangeSettings, Settings
 from ..venues import make_venue
 from .advice import idle_proxies
 from .probe import Probe, Step
+from .probe_shared import probe_databases, probe_engine
 
 _NOTHING_BUT_SIMULATED = (
     "nothing was dialled: these settings are the simulated market; name yours with --config FILE"
@@ -76,9 +77,14 @@ def connect_all(
 
 
 async def probe_all(
-    settings: Settings, out: TextIO, as_json: bool, environment: Environment, watch_s: float = 0.0
+    settings: Settings,
+    out: TextIO,
+    as_json: bool,
+    environment: Environment,
+    watch_s: float = 0.0,
+    open_engine: OpenWay = open_engine,
 ) -> int:
-    """One exit after the other, a line per step as it happens."""
+    """One exit after the other, a line per step as it happens; then what nodes share."""
 
     width = shutil.get_terminal_size((100, 24)).columns
 
@@ -89,8 +95,13 @@ async def probe_all(
     failed = reached = 0
     idle = idle_proxies(settings)
     simulated = False
+    feeds = "ingest" in settings.node.roles
     for name, exchange in settings.exchanges.items():
         if not exchange.enabled:
+            continue
+        if not feeds:
+            if not as_json:
+                print(f"{name}: fed by other nodes, nothing to dial", file=out)
             continue
         if settings.simulator.enabled and settings.simulator.venue == name:
             simulated = True
@@ -106,7 +117,9 @@ async def probe_all(
                 print(f"{name} through {probe.exit}", file=out, flush=True)
             good = await probe.run()
             failed, reached = failed + (not good), reached + good
-    databases = await probe_databases(settings, say)
+    shared = await probe_engine(settings, say, open_engine) & await probe_databases(settings, say)
+    if not feeds:
+        return 0 if shared else 2
     if not failed + reached:
         what = _NOTHING_BUT_SIMULATED if simulated else "no venue is enabled"
         print(
@@ -115,22 +128,4 @@ async def probe_all(
         return 2
     if not as_json:
         print(f"{reached} of {reached + failed} ways lead to data", file=out)
-    return 0 if databases and not failed else 2
-
-
-async def probe_databases(settings: Settings, say: Callable[[Step], None]) -> bool:
-    """A step for each that the settings name; whether a start would find them as it wants them.
-    Raises StartError without the library."""
-    parts: dict[DatabaseUrl, list[str]] = {}
-    for name, url in (("store", settings.store.url), ("journal", settings.journal_url)):
-        if url:
-            parts.setdefault(url, []).append(name)
-    good = True
-    for url, names in parts.items():
-        began = trio.current_time()
-        found, problem, advice = await look_at_database(url, names)
-        took_ms = round((trio.current_time() - began) * 1000, 1)
-        detail = f"{url.shown}: {found or problem}"
-        say(Step("", "", "database", not problem, took_ms, detail, advice))
-        good = good and not problem
-    return good
+    return 0 if shared and not failed else 2

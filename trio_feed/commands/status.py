@@ -111,6 +111,34 @@ def sums(page: dict[str, Any]) -> list[str]:
     return lines
 
 
+def node_rows(page: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Node by node: name, roles, version, clients, how long ago it said so, shards, trouble."""
+    return [
+        (
+            name,
+            " ".join(node["roles"]),
+            node["version"],
+            str(node["clients"]),
+            f"{node['age_s']:.0f} s",
+            " ".join(node["shards"]),
+            node["not_ready"],
+        )
+        for name, node in page["nodes"].items()
+    ]
+
+
+def cluster_sums(page: dict[str, Any]) -> list[str]:
+    """What is below the table of nodes."""
+    engine, database = page["engine"], page["database"]
+    lines = [
+        f"node {page['node']}; engine {engine['kind']}: {engine['problem'] or 'ok'};"
+        f" database: {database['problem'] or 'ok'}"
+    ]
+    if free := [shard for shard, owner in page["shards"].items() if not owner]:
+        lines.append(f"fed by nobody: {' '.join(free)}")
+    return lines
+
+
 def text(page: dict[str, Any], url: str) -> str:
     """As a table."""
     from rich.console import Console
@@ -124,7 +152,16 @@ def text(page: dict[str, Any], url: str) -> str:
     out = StringIO()
     console = Console(file=out, width=_width(), color_system=None, markup=False, highlight=False)
     console.print(table)
-    return "\n".join([out.getvalue().rstrip(), *sums(page)])
+    lines = [out.getvalue().rstrip(), *sums(page)]
+    if page.get("nodes"):
+        nodes, out = Table(title_justify="left"), StringIO()
+        for name in ("node", "roles", "version", "clients", "heard", "feeds", "trouble"):
+            nodes.add_column(name, justify="right" if name in ("clients", "heard") else "left")
+        for row in node_rows(page):
+            nodes.add_row(*row)
+        Console(file=out, width=_width(), color_system=None, markup=False).print(nodes)
+        lines += [out.getvalue().rstrip(), *cluster_sums(page)]
+    return "\n".join(lines)
 
 
 def _width() -> int:

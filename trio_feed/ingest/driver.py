@@ -265,10 +265,7 @@ class Driver:
             )  # fmt: skip
 
     def _publish(self, news: CandleNews) -> None:
-        if news.provisional:
-            self._bus.publish(news, ephemeral=True)
-            return
-        message = self._bus.publish(news)
+        message = self._bus.publish(news)  # None of a provisional one, which nothing stores
         if news.kline.closed and isinstance(message, KlineMessage):
             self._store.put(message)
 

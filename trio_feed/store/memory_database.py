@@ -138,6 +138,8 @@ class MemoryBackend:
 
     def __init__(self, database: MemoryDatabase, epoch: int, claims: Claims, *, sole: bool) -> None:
         self.epoch, self.claims, self.sole = epoch, claims, sole
+        self.is_cut = False
+        """Whether the way of this one to the database is."""
         self._database = database
         self._killed = False
 
@@ -258,5 +260,5 @@ class MemoryBackend:
 
     def _reach(self) -> None:
         """Raises StoreFault."""
-        if self._killed or self._database.away:
+        if self._killed or self.is_cut or self._database.away:
             raise StoreFault("nothing listens there", "it is tried again")

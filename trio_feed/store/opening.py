@@ -182,11 +182,14 @@ async def open_journal(
             kept.close()
 
 
-async def look_at_database(url: DatabaseUrl, parts: Collection[str]) -> tuple[str, str, str]:
+async def look_at_database(
+    url: DatabaseUrl, parts: Collection[str], *, reads: bool = False
+) -> tuple[str, str, str]:
     """What a start would find there, without making anything: what it is, else what is wrong and
-    what to do.  ``parts``: "store", "journal".  Raises StartError without the library."""
+    what to do.  ``parts``: "store", "journal"; ``reads``: candles are only read.  Raises StartError
+    without the library."""
     postgres = postgres_room("store.url")
     found: tuple[str, str, str] = await trio.to_thread.run_sync(
-        lambda: postgres.look_at(url, parts)
+        lambda: postgres.look_at(url, parts, reads=reads)
     )
     return found

@@ -93,6 +93,9 @@ class Engine(Protocol):
     async def join(self, cluster: bytes) -> bytes:
         """Say what this cluster is.  Returns what its first node said."""
 
+    async def cluster(self) -> bytes | None:
+        """What :meth:`join` would return; None: nobody has joined."""
+
     async def problems(self) -> list[str]:
         """What the engine's own configuration lacks, a line for each."""
 

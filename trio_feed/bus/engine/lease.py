@@ -69,7 +69,7 @@ class Shares:
         share = -(-len(holders) // max(1, len(there)))
         room = max(0, share - len(own))
         late = [shard for shard in free if now - self._free_since[shard] >= self.grace_s]
-        take = [*free[:room], *(shard for shard in late if shard not in free[:room])]
+        take = (*free[:room], *(shard for shard in late if shard not in free[:room]))
         if free or len(own) <= share:
             self._poor_since = None
             return Plan(take)

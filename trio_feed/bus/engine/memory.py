@@ -301,6 +301,9 @@ class MemoryEngine:
 
         return await self._ask("join", join)
 
+    async def cluster(self) -> bytes | None:
+        return await self._ask("cluster", lambda now: self._server.get(("cluster", ""), now))
+
     async def problems(self) -> list[str]:
         return await self._ask("problems", lambda now: list(self._server.lacks))
 

@@ -1,12 +1,16 @@
 """The engine of the settings, as a context manager: looked at before anything trusts it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from ...errors import StartError
 from ...settings import EngineSettings
 from .base import Engine, EngineFault
 
+MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engine]]
+"""As :func:`make_engine`."""
+OpenWay = Callable[[EngineSettings], AbstractAsyncContextManager[Engine]]
+"""As :func:`open_engine`."""
 NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
 
 
@@ -17,25 +21,56 @@ async def make_engine(settings: EngineSettings, cluster: bytes) -> AsyncIterator
     ``cluster``: what all nodes have to agree on, as text for people too.  Raises StartError when
     the engine cannot be reached, refuses us, is another cluster's, or lacks something.
     """
-    try:
-        from .valkey import open_valkey
-    except ImportError:
-        raise StartError(f"engine.kind: {NO_LIBRARY}") from None
-    async with open_valkey(settings) as engine:
+    async with open_engine(settings) as engine:
         try:
-            await _look_at(engine, settings, cluster)
+            if why := await why_unfit(engine):
+                raise StartError(f"engine.urls: {why}")
+            if why := why_of_another(settings.prefix, cluster, await engine.join(cluster)):
+                raise StartError(f"engine.prefix: {why}")
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
         yield engine
 
 
-async def _look_at(engine: Engine, settings: EngineSettings, cluster: bytes) -> None:
-    """Raises EngineFault, StartError."""
-    if problems := await engine.problems():
-        raise StartError(f"engine.urls: {'; '.join(problems)}")
-    if (first := await engine.join(cluster)) != cluster:
-        theirs, ours = (each.decode(errors="replace") for each in (first, cluster))
-        raise StartError(
-            f'engine.prefix: "{settings.prefix}" is of another cluster there'
-            f" ({theirs}, here {ours}); give this one another prefix"
-        )
+@asynccontextmanager
+async def open_engine(settings: EngineSettings) -> AsyncIterator[Engine]:
+    """A way to the engine that nobody has looked at.  Raises StartError without the library, or
+    where certificates cannot be read."""
+    try:
+        from .valkey import open_valkey
+    except ImportError:
+        raise StartError(f"engine.kind: {NO_LIBRARY}") from None
+    async with open_valkey(settings) as engine:
+        yield engine
+
+
+async def look_at_engine(engine: Engine, prefix: str, cluster: bytes) -> tuple[str, str, str]:
+    """What a start would find there, without making anything: which nodes there are, else what is
+    wrong and what to do."""
+    try:
+        wrong = await why_unfit(engine)
+        first = await engine.cluster()
+        if not wrong and first is not None:
+            wrong = why_of_another(prefix, cluster, first)
+        nodes = sorted(await engine.nodes())
+    except EngineFault as fault:
+        wrong, nodes = str(fault), []
+    problem, _, advice = wrong.partition("; ")
+    there = f"nodes there: {' '.join(nodes)}" if nodes else "no node is there yet"
+    return ("" if wrong else there), problem, advice
+
+
+async def why_unfit(engine: Engine) -> str:
+    """Raises EngineFault."""
+    return "; ".join(await engine.problems())
+
+
+def why_of_another(prefix: str, cluster: bytes, first: bytes) -> str:
+    """``first``: what its first node said of the cluster."""
+    if first == cluster:
+        return ""
+    theirs, ours = (each.decode(errors="replace") for each in (first, cluster))
+    return (
+        f'"{prefix}" is of another cluster there ({theirs}, here {ours});'
+        " give this one another prefix"
+    )

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from attrs import define, field, frozen
 
 from ...model import (
-    Channel,
     ChannelKey,
     ChannelMessage,
     KlineMessage,
@@ -20,10 +19,8 @@ from ...model import (
     StreamKey,
     Trade,
 )
-from ..base import Numbered, Published, Stream
+from ..base import EVENTS, Numbered, Published, Stream
 
-EVENTS = (Channel.TRADE, Channel.LIQUIDATION)
-"""Each message of theirs is an event; of the other lines the last one says how things stand."""
 _KEEP_S = 60.0
 _MOST = 5_000
 """Of one stream."""

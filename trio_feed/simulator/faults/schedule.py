@@ -212,8 +212,19 @@ def write_schedule(
     Raises KeyError for a kind that there is not.
     """
     makers = {kind: _MAKERS[kind] for kind in kinds}
-    chance = random.Random(f"faults {seed}")
-    number = max(len(makers), round(hours * FAULTS_PER_HOUR)) if makers else 0
+    return drawn(random.Random(f"faults {seed}"), hours, makers, start_ms=start_ms)
+
+
+def drawn(
+    chance: random.Random,
+    hours: float,
+    makers: Mapping[str, Make],
+    *,
+    start_ms: int = 0,
+    per_hour: float = FAULTS_PER_HOUR,
+) -> list[tuple[float, Fault]]:
+    """The same of kinds that somebody else has."""
+    number = max(len(makers), round(hours * per_hour)) if makers else 0
     deck: list[str] = []
     script = []
     for _ in range(number):

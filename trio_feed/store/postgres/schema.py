@@ -186,10 +186,9 @@ def version_of(db: Connection, part: Part) -> int:
         (SCHEMA,),
     ).fetchall():
         return 0
-    # By its whole name: who may not use the schema is told so, and not that there is no table.
-    rows = db.execute(
-        f"SELECT version FROM {SCHEMA}.versions WHERE part = %s", (part.name,)
-    ).fetchall()
+    # With its schema: who may not use that is told so, not that there is no table.
+    query = f"SELECT version FROM {SCHEMA}.versions WHERE part = %s"
+    rows = db.execute(query, (part.name,)).fetchall()
     return int(rows[0][0]) if rows else 0
 
 

@@ -179,9 +179,13 @@ class ValkeyEngine:
         return None if found is None else bytes(found)
 
     async def join(self, cluster: bytes) -> bytes:
-        key = f"{self._prefix}:cluster"
+        key = self._cluster
         _, first = await self._link.ask((b"SET", key, cluster, b"NX"), (b"GET", key))
         return bytes(first)
+
+    async def cluster(self) -> bytes | None:
+        (first,) = await self._link.ask((b"GET", self._cluster))
+        return None if first is None else bytes(first)
 
     async def problems(self) -> list[str]:
         version = await self._link.version()
@@ -201,6 +205,10 @@ class ValkeyEngine:
 
     def _value(self, name: str) -> str:
         return f"{self._prefix}:value:{name}"
+
+    @property
+    def _cluster(self) -> str:
+        return f"{self._prefix}:cluster"
 
     @property
     def _nodes(self) -> str:

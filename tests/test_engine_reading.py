@@ -1,0 +1,211 @@
+"""The reading side of a shard: entries in order, jumps, epochs; and where a log ends."""
+
+from typing import Any
+
+import pytest
+from support.make import MINUTE, SERIES, T0, kline, trade
+
+from trio_feed.bus import wire
+from trio_feed.bus.base import Published, Stream
+from trio_feed.bus.engine.base import Entry
+from trio_feed.bus.engine.heads import heads_of
+from trio_feed.bus.engine.reading import Read, Reading
+from trio_feed.bus.remote import RemoteBus
+from trio_feed.model import (
+    Channel,
+    ChannelKey,
+    ChannelMessage,
+    KlineMessage,
+    Source,
+    StatusMessage,
+    StreamState,
+)
+
+TRADES = ChannelKey(SERIES.venue, SERIES.symbol, Channel.TRADE)
+CANDLES, LINE = 1, 2
+GAP = [(StreamState.UNREPAIRABLE, TRADES), (StreamState.LIVE, TRADES)]
+"""What is told of trades of which some are nowhere."""
+
+
+class Heard:
+    """A hub."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def opened(self, stream: Stream) -> None:
+        self.said.append(("opened", stream.stream_key))
+
+    def closed(self, stream: Stream) -> None:
+        self.said.append(("closed", stream.stream_key))
+
+    def aliased(self, native: str, symbol: str) -> None: ...
+
+    def described(self, stream: Stream) -> None: ...
+
+    def published(self, stream: Stream, published: Published) -> None:
+        message = published.message
+        if isinstance(message, KlineMessage):
+            self.said.append((message.kline.open_ms - T0) // MINUTE)
+        elif isinstance(message, ChannelMessage):
+            self.said.append(f"t{message.data.trade_id}")  # type: ignore[union-attr]
+
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None:
+        self.said.append((status.state, stream.stream_key))
+
+    def take(self) -> list[Any]:
+        said, self.said = self.said, []
+        return said
+
+
+def reading() -> tuple[Reading, Heard]:
+    bus = RemoteBus(
+        history_rows=5, resume_messages=5, tell_kept=lambda _: None, now=lambda: 0.0, repairs=True
+    )
+    heard = Heard()
+    bus.listen(heard)
+    return Reading("s.0", bus, 0.0), heard
+
+
+def candle(k: int, epoch: int, offset: int, *, closed: bool = True) -> wire.Sent:
+    row = kline(T0 + k * MINUTE, closed=closed)
+    after_ms = T0 + (k - 1) * MINUTE
+    message = KlineMessage(SERIES, row, epoch, offset, 1, 1.0, after_ms=after_ms)
+    return wire.sent(CANDLES, message, 1.0)
+
+
+def sold(number: int, epoch: int, offset: int) -> wire.Sent:
+    message = ChannelMessage(TRADES, trade(number, T0), Source.EXCHANGE, epoch, offset, 1.0)
+    return wire.sent(LINE, message, 1.0)
+
+
+def opened(key: Any, number: int, epoch: int, offset: int, last: int | None) -> wire.Opened:
+    recent = [] if last is None else [(kline(T0 + last * MINUTE), 1)]
+    return wire.opened(
+        number, key, epoch=epoch, offset=offset, first_ms=T0, sparse=False, revisions=0,
+        connected=True, waiting="", recent=recent, latest=None, provisional=None, status=None,
+        ring=None,
+    )  # fmt: skip
+
+
+def checkpoint(
+    epoch: int, last: int, offset: int = 0, *, opening: bool = True, **more: Any
+) -> wire.Checkpoint:
+    streams = [
+        opened(SERIES, CANDLES, epoch, offset, last),
+        opened(TRADES, LINE, epoch, offset, None),
+    ]
+    facts = {"before": {}, "lost": [], "unsaved": []} | more
+    return wire.Checkpoint(opening, streams, [], **facts)
+
+
+def entry(epoch: int, sequence: int, *items: wire.Item) -> Entry:
+    is_checkpoint = any(isinstance(item, wire.Checkpoint) for item in items)
+    return Entry((epoch, sequence), wire.entry(items), is_checkpoint)
+
+
+def test_it_begins_with_a_checkpoint_and_goes_on_entry_by_entry() -> None:
+    node, heard = reading()
+    assert node.take([entry(5, 7, candle(1, 5, 3))], 1.0) is Read.JUMPED
+    assert not heard.take()
+    node.resync([entry(5, 4, sold(9, 5, 9), checkpoint(5, 0, opening=False))], 1.0)
+    assert heard.take() == [("opened", SERIES), ("opened", TRADES)]
+    assert node.take([entry(5, 5, candle(1, 5, 1)), entry(5, 6, sold(1, 5, 1))], 2.0) is Read.ON
+    assert heard.take() == [1, "t1"]
+    assert node.position == (5, 6)
+    assert not node.is_silent(4.9)
+    assert node.is_silent(5.0)
+
+
+def begun() -> tuple[Reading, Heard]:
+    node, heard = reading()
+    node.resync([entry(5, 1, checkpoint(5, 0))], 1.0)
+    node.take([entry(5, 2, candle(1, 5, 1), sold(1, 5, 1))], 1.0)
+    heard.take()
+    return node, heard
+
+
+def test_an_entry_of_an_older_epoch_is_ignored() -> None:
+    node, heard = begun()
+    node.take([entry(6, 1, checkpoint(6, 1, before={CANDLES: (5, 1), LINE: (5, 1)}))], 2.0)
+    heard.take()
+    assert node.take([entry(5, 3, candle(2, 5, 2))], 2.0) is Read.ON
+    assert not heard.take()
+
+
+def test_another_owner_goes_on_and_what_comes_twice_comes_once() -> None:
+    node, heard = begun()
+    opening = checkpoint(6, 0, before={CANDLES: (5, 0), LINE: (5, 0)})
+    again = [candle(1, 6, 1), candle(2, 6, 2), sold(1, 6, 1), sold(2, 6, 2)]
+    node.take([entry(6, 1, opening), entry(6, 2, *again)], 2.0)
+    # This node was ahead of the log, so what it knows of trades is not what the log says.
+    assert heard.take() == [*GAP, 2, "t2"]
+
+
+def test_trades_that_an_owner_lost_are_told() -> None:
+    node, heard = begun()
+    whole = {CANDLES: (5, 1), LINE: (5, 1)}
+    node.take([entry(6, 1, checkpoint(6, 1, before=whole))], 2.0)
+    assert not heard.take(), "nothing was missed"
+    again = checkpoint(7, 1, before={CANDLES: (6, 0), LINE: (6, 0)}, lost=[LINE])
+    node.take([entry(7, 1, again)], 2.0)
+    assert heard.take() == GAP
+
+
+@pytest.mark.parametrize("same_epoch", [True, False])
+def test_a_jump_is_repaired_by_the_store_and_told_of_trades(same_epoch: bool) -> None:
+    node, heard = begun()
+    epoch = 5 if same_epoch else 8
+    assert node.take([entry(epoch, 9, candle(4, epoch, 9))], 2.0) is Read.JUMPED
+    again = [
+        entry(epoch, 8, checkpoint(epoch, 3, 8, opening=False)),
+        entry(epoch, 9, candle(4, epoch, 9)),
+    ]
+    node.resync(again, 2.0)
+    assert heard.take() == GAP
+    (waiting,) = node.bus.waiting
+    rows = [
+        KlineMessage(SERIES, kline(T0 + k * MINUTE), 5, 2 * k, 1, 0.0, after_ms=None)
+        for k in (2, 3)
+    ]
+    node.bus.repair(waiting, rows)
+    assert heard.take() == [2, 3, 4]
+    assert not node.bus.waiting
+
+
+def test_a_silent_owner_is_told_and_what_comes_next_ends_it() -> None:
+    node, heard = begun()
+    node.bus.fall_silent("it is silent")
+    node.bus.fall_silent("it is silent")
+    assert heard.take() == [(StreamState.STALE, SERIES), (StreamState.STALE, TRADES)]
+    node.take([entry(5, 3)], 9.0)
+    assert heard.take() == [(StreamState.LIVE, SERIES), (StreamState.LIVE, TRADES)]
+
+
+def test_another_version_is_not_read() -> None:
+    node, _ = begun()
+    later = Entry((5, 3), bytes([wire.VERSION + 1]) + b"\x90", checkpoint=False)
+    with pytest.raises(
+        wire.OtherVersion, match=f"wire {wire.VERSION + 1}, this one reads {wire.VERSION}"
+    ):
+        node.take([later], 2.0)
+
+
+def test_where_a_log_ends() -> None:
+    unsaved = candle(0, 4, 9)
+    assert isinstance(unsaved, wire.Candle)
+    heads = heads_of(
+        [
+            entry(5, 1, checkpoint(5, 0, unsaved=[unsaved])),
+            entry(5, 2, candle(1, 5, 1), candle(2, 5, 2, closed=False), sold(7, 5, 1)),
+            entry(5, 3, sold(8, 5, 2)),
+        ]
+    )
+    assert heads.tail == (5, 3)
+    assert heads.numbers == {SERIES: (5, 2), TRADES: (5, 2)}
+    assert [(m.kline.open_ms, m.epoch, m.offset) for m in heads.closed] == [
+        (T0, 4, 9),
+        (T0 + MINUTE, 5, 1),
+    ]
+    assert heads.trade_id(TRADES) == 8
+    assert heads.trade_id(SERIES) is None

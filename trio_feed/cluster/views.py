@@ -1,0 +1,78 @@
+"""What the push side of a node is told of all nodes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+from attrs import evolve
+
+from ..ingest.fed import FedInstruments
+from ..push.edge.routes import ServiceReport
+from ..push.fanout.hub import Hub
+from ..venues import Instruments
+from ..wiring import OpenSymbols, UpstreamView
+from .node import Node, has_any
+
+
+def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
+    """``own``: of this node's feeds."""
+    node.give_view(own)
+
+    def status() -> dict[str, Any]:
+        return {
+            **own.report.status(),
+            "node": node.name,
+            "nodes": node.known.shown(trio.current_time()),
+            "shards": _shards_shown(node),
+            "shards_heard_s": _heard_shown(node),
+            "engine": {"kind": node.settings.engine.kind, "problem": _problem(node)},
+            "database": {"problem": node.database_problem},
+        }
+
+    def not_ready() -> str:
+        if node.following is not None and (why := node.following.why_not()):
+            return why
+        if node.feeding is not None and node.feeding.problem:
+            return f"engine: {node.feeding.problem}"
+        return "" if node.serves and not node.feeds else own.report.not_ready()
+
+    def why_not(venue: str) -> str:
+        if own_why := node.why_not_here(venue):
+            return own_why
+        others = (each for name, each in node.known.said.items() if name != node.name)
+        said = (each.why_not.get(venue, "") for each in others if has_any(each.shards, venue))
+        return next((why for why in said if why), "")
+
+    def listing(venue: str) -> FedInstruments:
+        if not node.serves:
+            return own.listing(venue)  # type: ignore[return-value]
+        table = node.listings.tables.get(venue, Instruments())
+        return FedInstruments(table, OpenSymbols(hub, venue))
+
+    return evolve(
+        own,
+        report=ServiceReport(status, not_ready, own.report.clock),
+        why_not=why_not,
+        listing=listing,
+        outside=None,
+    )
+
+
+def _problem(node: Node) -> str:
+    found = [each.problem for each in (node.feeding, node.following) if each is not None]
+    return next((problem for problem in found if problem), "")
+
+
+def _heard_shown(node: Node) -> Mapping[str, float]:
+    """By shard how long ago this node read something of it."""
+    now, readings = (
+        trio.current_time(),
+        {} if node.following is None else node.following.readings,
+    )
+    return {shard: round(now - reading.heard_at, 1) for shard, reading in readings.items()}
+
+
+def _shards_shown(node: Node) -> Mapping[str, str]:
+    """By shard the node that feeds it."""
+    owners = {shard: name for name, said in node.known.said.items() for shard in said.shards}
+    return {shard: owners.get(shard, "") for shard in node.shards}
