@@ -15,7 +15,6 @@ is sealed.  Did that entry move meanwhile, everything begins again with another 
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Never
 
 import structlog
@@ -213,8 +212,8 @@ class Feeding:
         """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
         again no shard of the venue is taken, for a symbol has to begin where the database ends."""
         self._unfit.add(venue)
-        if not self._draining and self.shadow is None:
-            await self._refresh(venue)
+        if not self._draining:
+            await self._refresh(venue)  # in hot standby all: what a takeover closed and failed
         self._unfit.discard(venue)
 
     async def _renew(self, engine: Engine, asked: float) -> None:
@@ -298,11 +297,9 @@ class Feeding:
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
         owner, heads, ends = await self._claim(shard, engine)
-        try:
-            await self._reopen(shard, ends)
-        except StoreError:
-            owner.overflown = True  # nothing goes in: it begins anew once more
-            raise
+        owner.overflown = True  # until it begins: what fails is tried again
+        await self._reopen(shard, ends)
+        owner.overflown = False
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
         self.counts.changes["begun_again"] += 1
@@ -329,8 +326,7 @@ class Feeding:
                     self.writing.wake()
                     await trio.sleep(self.tick_s)
             if shard in self._leases and owner.is_empty:
-                with suppress(StoreError):  # it says so; then numbers count as far as is stored
-                    await self._store.release(shard, owner.epoch)
+                await self._release(shard, owner.epoch)
         self.writing.end(shard)
         if self._leases.pop(shard, None) is not None:
             await engine.drop_lease(shard, self.holder)
@@ -342,6 +338,14 @@ class Feeding:
         self._draining = True
         for shard in self.own:
             self.writing.seal(shard)
+
+    async def _release(self, shard: str, epoch: int) -> None:
+        """Where the database does not take that, the epoch ends as that of a killed node does; the
+        lease has to be free all the same, for nobody feeds the shard here any more."""
+        try:
+            await self._store.release(shard, epoch)
+        except StoreError as error:
+            log.warning("shard.not_released", shard=shard, problem=str(error))
 
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
