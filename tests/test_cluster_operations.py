@@ -13,7 +13,7 @@ from support.cluster import RunningCluster, open_cluster, settings_of
 from test_cluster import subscribed, until_ready
 
 from trio_feed.bus import wire
-from trio_feed.bus.engine import Append, Engine
+from trio_feed.bus.engine import Append, Engine, Entry
 from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, EngineServer, MemoryEngine
 from trio_feed.cluster import cluster_of
 from trio_feed.cluster.registry import Known, Said, written
@@ -246,3 +246,26 @@ async def test_a_node_that_only_serves_dials_no_exchange(
     assert (code, asked) == (0, [True])
     assert "binance_usdm: fed by other nodes, nothing to dial" in out.getvalue()
     assert "PostgreSQL 15" in out.getvalue()
+
+
+async def test_a_node_takes_clients_when_it_knows_what_there_is(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first look at the engine takes a while; who comes back at once is not told 1002."""
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await cluster.start("one", "['push']")
+        await until_ready(cluster, "one")
+        look = MemoryEngine.since_checkpoint
+
+        async def slow(engine: MemoryEngine, shard: str) -> list[Entry]:
+            await trio.sleep(0.4)
+            return await look(engine, shard)
+
+        monkeypatch.setattr(MemoryEngine, "since_checkpoint", slow)
+        await cluster.start("two", "['push']")
+        async with cluster.client("two") as client:
+            with trio.fail_after(30):
+                await subscribed(client)
+            (hello,) = [m for m in client.messages if m["type"] == "connection_success"]
+            assert "BTCUSDT" in hello["supported_symbols"]

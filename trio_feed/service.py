@@ -216,6 +216,9 @@ async def run(
             demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
+            if node is not None:
+                edge.start_soon(node.run, view, store, lambda: len(app.sessions), name="node")
+                await node.until_reads()
             front = None
             if settings.server.workers > 1:
                 sources = Sources(bus, store, journal, view, lambda: venues.names, metrics)
@@ -248,8 +251,6 @@ async def run(
                 name="clock monitor",
             )
             feeds.start_soon(venues.run, name="venues")
-            if node is not None:
-                edge.start_soon(node.run, view, store, lambda: len(app.sessions), name="node")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(

@@ -50,6 +50,7 @@ log = structlog.get_logger()
 
 _AT_ONCE_S = 0.001
 _ASK_S = 5.0
+_FIRST_READ_S = 5.0
 _NO_SERIES = Series("", "", Interval.M1)
 """Nothing is stored of it."""
 _PATIENCE_S = 10.0
@@ -243,6 +244,16 @@ class Node:
         """Before the feeds end: what they say then goes to nobody."""
         if self.feeding is not None:
             self.feeding.leave()
+
+    async def until_reads(self) -> None:
+        """Where others feed everything: until this node knows how it stands, while :meth:`run`
+        runs, or for a while.  A client that comes earlier is told that there is no such symbol."""
+        if self.following is None:
+            return
+        with trio.move_on_after(_FIRST_READ_S), suppress(EngineFault):
+            if all((await self.engine.holders(self.shards)).values()):
+                await self.following.begun.wait()
+                await self.listings.read()
 
     async def drain(self) -> None:
         """Leave the list of nodes, and hand the shards over; while :meth:`run` runs, and after the

@@ -50,6 +50,8 @@ class Following:
     """Unix ms; None: how late it reads is not measured."""
     counts: FollowingCounts = field(factory=FollowingCounts)
     readings: dict[str, Reading] = field(init=False)
+    begun: trio.Event = field(factory=trio.Event)
+    """How the streams of all shards stand was read."""
 
     def __attrs_post_init__(self) -> None:
         now = trio.current_time()
@@ -99,7 +101,10 @@ class Following:
             if not reading.is_begun:
                 reading.resync(await engine.since_checkpoint(reading.shard), trio.current_time())
         begun = {s: r.position for s, r in self.readings.items() if r.is_begun}
-        wait_s = _READ_WAIT_S if len(begun) == len(self.readings) else _LOOK_S
+        wait_s = _LOOK_S
+        if len(begun) == len(self.readings):
+            wait_s = _READ_WAIT_S
+            self.begun.set()
         if not begun:
             await trio.sleep(wait_s)
         else:
