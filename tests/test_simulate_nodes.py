@@ -78,6 +78,51 @@ def test_a_rule_that_is_switched_off_is_noticed(
     assert broken(simulate_nodes(run_of(seed))[1]).keys() >= names
 
 
+def killed(kind: str, *moments_s: float, lasts_s: float) -> list[tuple[float, Fault]]:
+    return [(at, Fault(kind, lasts_s=lasts_s)) for at in moments_s]
+
+
+LAGS = (60.0, Fault("database_lags", 3.0, lasts_s=240))
+FORGETS = [(100.3, Fault("failover", 40)), (160.3, Fault("failover", 60))]
+"""A moment after a minute has ended."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "script", "feeders", "name"),
+    [
+        (
+            broken_rules.once,
+            (LAGS, *sorted([*FORGETS, *killed("ingest_killed", 100.31, 160.31, lasts_s=2)],
+                           key=lambda item: item[0])),
+            1, "duplicated",
+        ),
+        (
+            broken_rules.caught_up,
+            (LAGS, *killed("push_killed", 98.0, 99.9, 101.5, 159.0, 161.0, 219.5, 221.5,
+                           lasts_s=1)),
+            2, "lost",
+        ),
+        (
+            broken_rules.torn,
+            tuple(killed("ingest_killed", 70.0, 100.0, 130.0, 160.0, 190.0, 220.0, lasts_s=1)),
+            1, "silent_gaps",
+        ),
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_needed_in_one_moment(
+    rule: broken_rules.Break,
+    script: tuple[tuple[float, Fault], ...],
+    feeders: int,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = run_of(2, hours=5 / 60, script=script, feeders=feeders, clients=6)
+    lines, result = simulate_nodes(run)
+    assert broken(result) == {}, lines
+    rule(monkeypatch)
+    assert broken(simulate_nodes(run)[1])[name]
+
+
 def test_a_takeover_needs_an_epoch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     script = ((70.0, Fault("ingest_killed", lasts_s=600)),)
     run = run_of(1, hours=3 / 60, script=script)

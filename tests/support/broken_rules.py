@@ -6,11 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from trio_feed.bus import remote_stream
 from trio_feed.bus.engine.following import Following
 from trio_feed.bus.engine.reading import Reading
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.follower import Guard
 from trio_feed.bus.remote import RemoteBus
+from trio_feed.bus.wire import Flags
+from trio_feed.cluster.caught_up import CaughtUp
+from trio_feed.model import Series
 from trio_feed.store import MemoryDatabase
 
 Patch = pytest.MonkeyPatch
@@ -74,3 +78,29 @@ def lost(patch: Patch) -> None:
 def epoch(patch: Patch) -> None:
     """Who takes a shard over counts in the epoch of who had it."""
     patch.setattr(MemoryDatabase, "begin_epoch", lambda _self, _now_ms: 7)
+
+
+def once(patch: Patch) -> None:
+    """A candle that was there is handed out again."""
+
+    def passed(self: Guard, item: Any) -> list[Any]:
+        self.number = max(self.number, (item.epoch, item.offset))
+        if item.flags & Flags.CLOSED and not item.flags & Flags.REVISION:
+            self.closed_ms = max(self.closed_ms or 0, item.open_ms)
+        return [item]
+
+    patch.setattr(Guard, "_pass", passed)
+
+
+def caught_up(patch: Patch) -> None:
+    """A node answers out of a database that lacks what it has handed out."""
+
+    async def after(self: CaughtUp, series: Series, *number: int, **more: Any) -> Any:
+        return await self._store.after(series, *number, **more)
+
+    patch.setattr(CaughtUp, "after", after)
+
+
+def torn(patch: Patch) -> None:
+    """What was lost of trades is resumed over."""
+    patch.setattr(remote_stream, "is_torn", lambda _status: False)
