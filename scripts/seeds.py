@@ -21,9 +21,11 @@ if __name__ == "__main__":  # the scripts lie beside this one, installed or not
 
 import trio
 
-from scripts.simulate_judge import MUST_BE_ZERO
+from scripts.simulate_judge import MUST_BE_ZERO as OF_ONE
+from scripts.simulate_nodes_judge import MUST_BE_ZERO as OF_SEVERAL
 
 ROOT = Path(__file__).resolve().parent.parent
+MUST_BE_ZERO = tuple(dict.fromkeys((*OF_ONE, *OF_SEVERAL)))
 _COUNTED = ("waiting", "marked", "trades_lost", "requests", "weight", "reconnects", "log_lines")
 _LAST_WORDS = 400
 

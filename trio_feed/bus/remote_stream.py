@@ -37,6 +37,8 @@ class RemoteStream:
     provisional: Published | None = None
     status: StatusMessage | None = None
     guard: Guard = field(init=False)
+    revised: Number = (0, 0)
+    """Of the last revision."""
     _ring: deque[tuple[Number, Published]] | None = None
     _floor: Number = (0, 0)
     """The ring has every message after this one."""
@@ -174,6 +176,7 @@ class RemoteStream:
         if not item.flags & Flags.BACKFILL:
             self.connected = True
         if item.flags & Flags.REVISION:
+            self.revised = self.number
             self._revise(wire.candle_of(item.body), item.update_count)
             return
         if self.provisional is not None and self._ahead_ms <= item.open_ms:

@@ -15,11 +15,12 @@ _AGAIN_S = 0.05
 
 @define(eq=False)
 class CaughtUp:
-    """A :class:`~trio_feed.store.CandleReader`.  ``closed_ms(series)``: the last closed candle that
-    this node has handed out; None: not known."""
+    """A :class:`~trio_feed.store.CandleReader`.  ``handed_out(series)``: open time of the last
+    closed candle that this node has handed out, None: not known; and the number of the last
+    revision, (0, 0): there was none."""
 
     _store: CandleReader
-    _closed_ms: Callable[[Series], int | None]
+    _handed_out: Callable[[Series], tuple[int | None, tuple[int, int]]]
 
     async def history(
         self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None
@@ -30,9 +31,10 @@ class CaughtUp:
     async def after(
         self, series: Series, epoch: int, offset: int, *, closed_ms: int | None = None, limit: int
     ) -> Sequence[KlineMessage] | None:
-        """With everything that the node had handed out when it was asked.  Raises StoreError."""
+        """With everything that the node had handed out when it was asked; None also where a
+        revision of that does not come.  Raises StoreError where a candle does not."""
         deadline = trio.current_time() + BEHIND_S
-        until_ms = self._closed_ms(series)
+        until_ms, revised = self._handed_out(series)
         while until_ms is not None:
             newest = await self._store.history(series, limit=1)
             if newest and newest[-1].open_ms >= until_ms:
@@ -40,4 +42,12 @@ class CaughtUp:
             if trio.current_time() >= deadline:
                 raise StoreError("the history is being written and is not whole yet; ask again")
             await trio.sleep(_AGAIN_S)
-        return await self._store.after(series, epoch, offset, closed_ms=closed_ms, limit=limit)
+        while True:
+            rows = await self._store.after(series, epoch, offset, closed_ms=closed_ms, limit=limit)
+            if rows is None or revised <= (epoch, offset):
+                return rows
+            if any((row.epoch, row.offset) >= revised for row in rows):
+                return rows  # what was put before is written before
+            if trio.current_time() >= deadline:
+                return None
+            await trio.sleep(_AGAIN_S)

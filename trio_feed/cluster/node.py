@@ -188,11 +188,8 @@ class Node:
         return self.following
 
     def reading_store(self, store: CandleReader) -> CandleReader:
-        return CaughtUp(store, self._closed_ms) if self.following is not None else store
-
-    def _closed_ms(self, series: Series) -> int | None:
-        assert self.following is not None, "it reads"
-        return self.following.closed_ms(series)
+        following = self.following
+        return store if following is None else CaughtUp(store, following.handed_out)
 
     def own_feeds(self, feeds: Feeds) -> None:
         """They feed what this node owns."""

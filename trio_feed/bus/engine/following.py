@@ -78,11 +78,12 @@ class Following:
                 return f"shard {shard}: {_SILENT}"
         return ""
 
-    def closed_ms(self, series: Series) -> int | None:
-        """Open time of the last closed candle that was handed out; None: not known."""
+    def handed_out(self, series: Series) -> tuple[int | None, tuple[int, int]]:
+        """Open time of the last closed candle that was handed out, None: not known; the number of
+        the last revision, (0, 0): there was none."""
         streams = (s for reading in self.readings.values() for s in reading.bus.streams)
-        found = (s.guard.closed_ms for s in streams if s.stream_key == series)
-        return next(found, None)
+        found = ((s.guard.closed_ms, s.revised) for s in streams if s.stream_key == series)
+        return next(found, (None, (0, 0)))
 
     async def run(self) -> Never:
         """Until cancelled."""
