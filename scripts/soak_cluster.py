@@ -297,17 +297,19 @@ def _result(soak: ClusterSoak, counts: Counter[str], ready_s: float) -> dict[str
         "clients": len(soak.clients),
         "faults": len(soak.struck),
         "ready_s": round(ready_s, 1),
-        "worst_silence_s": _worst(soak),
+        "worst_silence_s": _by_fault(soak, lambda each: each["worst_silence_s"]),
+        "told_stale": _by_fault(soak, lambda each: each["told"].get("stale", 0)),
         "problems": soak.never_recovered + [f"{name} ended by itself" for name in soak.crashes],
         "seed": soak.plan.seed,
     }
 
 
-def _worst(soak: ClusterSoak) -> dict[str, float]:
+def _by_fault(soak: ClusterSoak, figure: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+    """The worst of each kind."""
     worst: dict[str, float] = {}
     for each in soak.struck:
         name = " ".join(word for word in each["fault"].split() if word not in NODES)
-        worst[name] = max(worst.get(name, 0.0), each["worst_silence_s"])
+        worst[name] = max(worst.get(name, 0), figure(each))
     return worst
 
 

@@ -600,3 +600,28 @@ def test_worths_have_the_decimals_of_the_exchange(worth: str, said: str) -> None
     assert [pushed["q"], pushed["Q"]] == [said, said]
     bought = evolve(trade(1, 1), quote_quantity=Decimal(worth))
     assert json.loads(encoders.trade_row(bought, spot=True))["quoteQty"] == said
+
+
+@pytest.mark.parametrize("unit", ["MICROSECOND", "microsecond"])
+async def test_microseconds_are_refused_and_not_left_out(
+    unit: str, autojump_clock: MockClock
+) -> None:
+    """A client that asked for them would read our milliseconds as times in 1970."""
+    async with spot() as stack:
+        host, _, port = stack.ready.address.rpartition(":")
+        for path in ("ws/btcusdt@trade?", "stream?streams=btcusdt@trade&"):
+            stream = await stack.network.dial(host, int(port))
+            wanted = f"/binance/{path}timeUnit={unit}".encode()
+            await stream.send_all(get(UPGRADE, KEY, path=wanted).replace(b"Host: x", b"Host: push"))
+            with trio.fail_after(60):
+                refused = await until_closed(stream)
+            assert refused.startswith(b"HTTP/1.1 400"), path
+            assert b'"code":-1020' in refused
+            assert b"milliseconds" in refused
+        header = f"X-MBX-TIME-UNIT: {unit}"
+        asked = request_for("/binance/api/v3/time", header)
+        answer = await asked_at(stack, stack.ready.address, asked)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"milliseconds" in answer
+        async with socket(stack, "/binance/ws/btcusdt@trade?timeUnit=MILLISECOND") as client:
+            assert (await client.next())["e"] == "trade"

@@ -636,3 +636,19 @@ async def test_fifty_bots_cost_the_exchange_what_one_does(autojump_clock: MockCl
                     nursery.start_soon(one)
         assert statuses == [200] * 100
         assert (stack.exchange.dials, stack.exchange.requests) == (dials, asked)
+
+
+async def test_candles_from_before_an_instrument_was_asked_for_are_no_pushes(
+    autojump_clock: MockClock,
+) -> None:
+    """A bot would act on a hundred old closes as on news; the history is REST's."""
+    async with okx(".symbols='on_demand'") as stack:
+        await trio.sleep(90)
+        asked_ms = START_MS + trio.current_time() * 1000
+        async with client(stack, "business") as there:
+            await there.op("subscribe", arg("candle1m"))
+            opens = [int((await there.row("candle1m"))[0])]
+            while len(opens) < 5 or opens[-1] == opens[0]:  # until the running one has closed
+                opens.append(int((await there.row("candle1m"))[0]))
+            assert min(opens) + 60_000 > asked_ms
+            assert opens == sorted(opens)

@@ -470,3 +470,12 @@ def test_charts_sign_nothing() -> None:
 def test_entries_that_are_none(entry: str) -> None:
     with pytest.raises(SettingsError, match=r"dialects.binance.passthrough.0"):
         load(assignments=[f"dialects.binance.passthrough={json.dumps([entry])}"])
+
+
+async def test_a_listen_key_is_kept_alive(autojump_clock: MockClock) -> None:
+    """The documented entries: a key that nobody keeps alive ends after an hour."""
+    keep = "PUT /api/v3/userDataStream"
+    async with spot(entries=[*ENTRIES, keep]) as stack:
+        target = f"PUT /binance/api/v3/userDataStream?listenKey={LISTEN_KEY}"
+        head, body = await ask(stack, target, BEARER, f"X-MBX-APIKEY: {API_KEY}")
+        assert (head.split(b" ")[1], body) == (b"200", b"{}")

@@ -317,3 +317,25 @@ async def test_a_channel_that_no_fed_symbol_has_is_refused(autojump_clock: MockC
         error = (await client.answer())["error"]
         assert error["code"] == 2
         assert "no symbol has bookTicker: see exchanges.binance.symbols" in error["msg"]
+
+
+async def test_candles_from_before_a_symbol_was_asked_for_are_no_events(
+    autojump_clock: MockClock,
+) -> None:
+    """A bot would act on a hundred old closes as on news; the history is REST's."""
+    settings = settings_for_tests(".symbols='on_demand'", f".channels={SPOT}", venue="binance")
+    async with open_stack(settings, symbols=SYMBOLS, trades_per_minute=60) as stack:
+        await trio.sleep(90)
+        asked_ms = START_MS + trio.current_time() * 1000
+        streams = "ethusdt@kline_1m", "ethusdt@avgPrice"
+        async with socket(stack, f"/binance/stream?streams={'/'.join(streams)}") as client:
+            ends, averages = [], []
+            while len(ends) < 5 or ends[-1] == ends[0]:  # until the running one has closed
+                message = await client.next()
+                if message["stream"] == streams[0]:
+                    ends.append(message["data"]["k"]["T"])
+                else:
+                    averages.append(message["data"]["E"])
+            assert min(ends) >= asked_ms
+            assert ends == sorted(ends)
+            assert len(averages) <= len(ends)

@@ -21,6 +21,7 @@ from support.engine_nodes import (
     trades_of,
 )
 
+from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.memory import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -217,6 +218,48 @@ async def test_an_owner_that_was_cut_off_is_fenced(autojump_clock: trio.testing.
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
         assert watcher.is_calm()
+
+
+async def test_a_shard_is_given_though_the_database_is_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """That its epoch was written to its end is not kept then; nobody is left without an owner."""
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        second = await run.feeder()
+        await trio.sleep(10.0)
+        run.cluster.database.away = True
+        await until(lambda: len(first.feeding.own) == 1)
+        await trio.sleep(1.0)
+        run.cluster.database.away = False
+        await until(lambda: len(second.feeding.own) == 1)
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+
+
+async def test_a_shard_that_could_not_begin_anew_tries_again(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster() as run:
+        watcher, feeder = await run.watcher(), await run.feeder()
+        await until(lambda: owned(feeder) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        failed: list[str] = []
+        reopen = feeder.feeding._reopen
+
+        async def fail_once(shard: str, ends: object) -> None:
+            if not failed:
+                failed.append(shard)
+                raise StoreError("stored candles cannot be read")
+            await reopen(shard, ends)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Feeding, "_reopen", lambda self, *args: fail_once(*args))
+        for owner in feeder.feeding.writing.owners.values():
+            owner.overflown = True
+        await until(lambda: bool(failed))
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
 
 
 @pytest.fixture

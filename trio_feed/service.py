@@ -193,7 +193,8 @@ async def run(
         async with trio.open_nursery() as feeds:
             manager = environment.manager
             scopes = servers.cancel_scope, feeds.cancel_scope
-            edge.start_soon(_end_on_signal, *scopes, timeout_s, environment)
+            leave = _nothing if node is None else node.leave
+            edge.start_soon(_end_on_signal, *scopes, timeout_s, environment, leave)
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
@@ -276,6 +277,7 @@ async def _end_on_signal(
     feeds: trio.CancelScope,
     shutdown_timeout_s: float,
     environment: Environment,
+    leave: Callable[[], None],
 ) -> None:
     """First signal: the feeds end and everything else follows in time.  Second: at once."""
     with environment.signals(*_SHUTDOWN_SIGNALS) as signals:
@@ -285,7 +287,12 @@ async def _end_on_signal(
             log.info("service.stopping", signal=signal.Signals(number).name)
             environment.manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
+            leave()
             feeds.cancel()
+
+
+def _nothing() -> None:
+    """There is nothing to leave."""
 
 
 async def _reload_on_signal(

@@ -22,6 +22,7 @@ import trio
 
 from trio_feed import service
 from trio_feed.bus import wire
+from trio_feed.bus.engine.attempts import Attempts
 from trio_feed.bus.engine.base import Engine, shard_of, shards_of
 from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.opening import make_engine
@@ -76,8 +77,9 @@ async def _write(url: str) -> None:
             yield engine
 
         feeding = Feeding(
-            "writer:1", way, shards_of(VENUE, SHARDS), store, writing, _nothing, lambda: ["writer"],
-            now_ms, random.Random(1), tick_s=settings.tick_ms / 1000, lease_s=settings.lease_s,
+            "writer:1", Attempts(way, random.Random(1)), shards_of(VENUE, SHARDS), store, writing,
+            _nothing, lambda: ["writer"], now_ms, tick_s=settings.tick_ms / 1000,
+            lease_s=settings.lease_s,
         )  # fmt: skip
         nursery.start_soon(feeding.run)
         spare_collector()

@@ -13,7 +13,7 @@ from scripts.soak_cluster import MUST_BE_ZERO, ClusterPlan
 from scripts.soak_cluster_nodes import why_not
 from scripts.valkey_server import KINDS, Kind
 
-FAULTS = ("kill ingest", "kill push", "kill engine")
+FAULTS = ("kill ingest", "kill push", "kill engine", "stop ingest")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and servers of Linux")
@@ -31,8 +31,10 @@ async def test_kills_cost_no_client_anything(kind: Kind, standby: str, tmp_path:
         result = await soak_cluster.run(plan, tmp_path)
     print(json.dumps(result))
     assert {name: result[name] for name in MUST_BE_ZERO if result[name]} == {}
-    assert result["faults"] == 3
+    assert result["faults"] == 4
     assert result["resumed"] > 0
+    if standby == "hot":
+        assert result["told_stale"]["stop ingest"] == 0, "an orderly handover is nothing to see"
     assert result["closed"] > 8 * 10
     assert result["private"] > 0
     assert result["trades"] > 0

@@ -15,6 +15,7 @@ import trio
 from attrs import define, field
 
 from trio_feed.bus.base import Published, Stream
+from trio_feed.bus.engine.attempts import Attempts
 from trio_feed.bus.engine.base import Engine, shard_of, shards_of
 from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.following import Following
@@ -145,14 +146,13 @@ class Feeder:
                     )
                 self.feeding = Feeding(
                     f"{self.name}:{self.cluster.chance.randrange(10**9)}",
-                    self.reach.open,
+                    Attempts(self.reach.open, self.cluster.chance),
                     ALL_SHARDS,
                     self.store,
                     writing,
                     self.refresh,
                     lambda: list(self.cluster.feeders),
                     self.now_ms,
-                    self.cluster.chance,
                 )
                 late.append(self.feeding)
                 if self.cluster.hot:
@@ -251,9 +251,8 @@ class Watcher:
             async with open_reading_store(
                 StoreSettings(), simulated=False, metrics=Metrics(), twin=self.cluster.database
             ) as self.store:
-                self.following = Following(
-                    self.reach.open, ALL_SHARDS, self.store, self._bus, self.cluster.chance
-                )
+                attempts = Attempts(self.reach.open, self.cluster.chance)
+                self.following = Following(attempts, ALL_SHARDS, self.store, self._bus)
                 self.following.listen(self)
                 self.cluster.watchers.append(self)
                 task_status.started(self)

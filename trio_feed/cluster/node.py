@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 
 from .. import __version__
 from ..bus.base import Reader
+from ..bus.engine.attempts import Attempts
 from ..bus.engine.base import Engine, EngineFault, shard_of
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following
@@ -149,14 +150,13 @@ class Node:
         )
         feeding = Feeding(
             self.holder,
-            self._way,
+            self._attempts(),
             self.shards,
             store,
             writing,
             self._refresh,
             self._feeders,
             self.environment.now_ms,
-            self.environment.random,
             tick_s=engine.tick_ms / 1000,
             lease_s=engine.lease_s,
             retain_s=engine.retain_s,
@@ -165,6 +165,9 @@ class Node:
         if engine.standby == "hot":
             writing.follow_shadow(Shadow(feeding.says, trio.current_time))
         return feeding
+
+    def _attempts(self) -> Attempts:
+        return Attempts(self._way, self.environment.random)
 
     def reader(self, bus: LocalBus, store: CandleReader) -> Reader:
         """What the hub of this node listens to."""
@@ -180,12 +183,7 @@ class Node:
             repairs=True,
         )
         self.following = Following(
-            self._way,
-            self.shards,
-            store,
-            make_bus,
-            self.environment.random,
-            self.environment.now_ms,
+            self._attempts(), self.shards, store, make_bus, self.environment.now_ms
         )
         return self.following
 
@@ -241,6 +239,11 @@ class Node:
             nursery.start_soon(self._say, view, clients, name="engine registry")
             nursery.start_soon(self._ask_database, store, name="database watchman")
         raise AssertionError("unreachable")
+
+    def leave(self) -> None:
+        """Before the feeds end: what they say then goes to nobody."""
+        if self.feeding is not None:
+            self.feeding.leave()
 
     async def until_reads(self) -> None:
         """Where others feed everything: until this node knows how it stands, while :meth:`run`

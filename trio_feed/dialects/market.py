@@ -5,6 +5,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from ..core import calendar
 from ..model import (
     Channel,
     ChannelKey,
@@ -165,3 +166,14 @@ class MarketData:
     def intervals(self, symbol: str) -> Sequence[Interval]:
         """Of the candles that are fed, shortest first."""
         return [interval for interval in Interval if self._topic(symbol, interval) is not None]
+
+
+def is_history(topic: Topic, message: KlineMessage) -> bool:
+    """Live clients do not get this candle: it had ended when its symbol was asked for, or it is a
+    second close of one.  An exchange sends neither, and a bot would act on it as on news; REST has
+    both.  After a restart of ours what closed meanwhile is sent to those who come back."""
+    kline = message.kline
+    if message.revision or not (topic.late and kline.closed):
+        return message.revision
+    series = message.series
+    return calendar.next_open(series.interval, kline.open_ms) <= topic.since_ms

@@ -14,37 +14,30 @@ where the database ends, then the opening checkpoint goes behind the log's last 
 is sealed.  Did that entry move meanwhile, everything begins again with another epoch.
 """
 
-import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Never
 
 import structlog
 import trio
 from attrs import define, field
 
-from ...errors import NetworkError, StoreError
+from ...errors import StoreError
 from ...model import KlineMessage, Series
 from ...store import ShardStore
-from ...supervise import Backoff, supervise
 from .. import wire
-from .base import Engine, EngineFault, EntryId
+from .appending import Appending
+from .attempts import Attempts
+from .base import Engine, EngineFault
 from .counts import FeedingCounts
-from .following import EngineLost, OpenEngine
 from .heads import Heads, heads_of
 from .lease import Lease, Shares
-from .owner import Owner, Told
+from .owner import Owner
 from .shadow import Shadow
 from .writing import Writing
 
 log = structlog.get_logger()
 
-_NOT_YET = "the engine was not reached yet"
 _LOOK_S = 0.05
-_CHECKPOINT_S = 5.0
-_BEAT_S = 1.0
-_TRIM_S = 10.0
-_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
 _HANDOVER_S = 2.0
 _BETTER_FIRST = 2
 """Lease times that a node without data leaves a free shard to others."""
@@ -55,29 +48,27 @@ class Feeding:
     """``holder``: this node's name, and behind a colon what makes it another one after each start.
     ``shards``: all there are.  ``refresh(venue)``: let the feed open the symbols of the shards that
     are ours now (:attr:`own`) and close others.  ``nodes()``: the names of all nodes that feed, as
-    far as they are known.  ``problem``: why the engine is not reached; empty: it is.
+    far as they are known.
     """
 
     holder: str
-    _open: OpenEngine
+    _attempts: Attempts
     _shards: Sequence[str]
     _store: ShardStore
     writing: Writing
     _refresh: Callable[[str], Awaitable[object]]
     _nodes: Callable[[], Collection[str]]
     _now_ms: Callable[[], float]
-    _chance: random.Random
     tick_s: float = 0.005
     lease_s: float = 3.0
     retain_s: float = 120.0
     retain_bytes: int = 256 * 2**20
     own: set[str] = field(factory=set)
     """Shards whose symbols are fed here."""
-    problem: str = _NOT_YET
     counts: FeedingCounts = field(factory=FeedingCounts)
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
-    _news: trio.Event = field(factory=trio.Event)
+    _appending: Appending = field(init=False)
     _changes: trio.Nursery = field(init=False)
     is_worse: Callable[[str], bool] = lambda venue: False
     """Whether another node gets a venue's data and this one has had none for a while."""
@@ -88,12 +79,31 @@ class Feeding:
     _changing: set[str] = field(factory=set)
     """Shards that are being taken or given up."""
     _draining: bool = False
-    _marks: dict[str, list[tuple[float, EntryId]]] = field(factory=dict)
-    """By shard: entries with a checkpoint, and when they were appended."""
 
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
-        self.writing.wake = self.wake
+        self._appending = Appending(
+            self.writing,
+            self._is_sure,
+            self._forget_lease,
+            self._attempts.reached,
+            self.counts,
+            self.tick_s,
+            self.retain_s,
+            self.retain_bytes,
+        )
+
+    @property
+    def problem(self) -> str:
+        """Why the engine is not used now; empty: it is."""
+        return self._attempts.problem
+
+    def _is_sure(self, shard: str, now: float) -> bool:
+        lease = self._leases.get(shard)
+        return lease is not None and lease.is_sure(now)
+
+    def _forget_lease(self, shard: str) -> None:
+        self._leases.pop(shard, None)
 
     def lease_age_s(self, now: float) -> float:
         """Of the lease that was confirmed longest ago; 0: there is none."""
@@ -114,10 +124,6 @@ class Feeding:
         """In hot standby what would have been said of the shards of others."""
         return self.writing.shadow
 
-    def wake(self) -> None:
-        """Something was published."""
-        self._news.set()
-
     def fenced(self, shards: Collection[str]) -> None:
         """The database refused rows: these shards are another node's."""
         for shard in self.own.intersection(shards):
@@ -128,113 +134,15 @@ class Feeding:
 
     async def run(self) -> Never:
         """Until cancelled."""
-        backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
-
-        async def attempt() -> None:
-            began = trio.current_time()
-            try:
-                await self._attempt()
-            finally:
-                backoff.succeeded(trio.current_time() - began)
-
         async with trio.open_nursery() as self._changes:
-            await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
+            await self._attempts.run(self._use)
         raise AssertionError("unreachable")
 
-    def _note_lost(self, error: NetworkError, delay_s: float) -> None:
-        if self.problem in ("", _NOT_YET):
-            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
-        self.problem = str(error)
-
-    async def _attempt(self) -> None:
-        lost: EngineLost | None = None
-        try:
-            async with self._open() as engine, trio.open_nursery() as nursery:
-                nursery.start_soon(self._append_news, engine, name="appender")
-                nursery.start_soon(self._keep_checkpoints, engine, name="checkpoints")
-                await self._keep_leases(engine)
-        except* EngineFault as group:
-            lost = EngineLost(str(_first(group)))
-        except* wire.BadItem as group:
-            lost = EngineLost(f"the log cannot be read: {_first(group)}")
-        if lost is not None:
-            raise lost
-
-    # The logs
-
-    async def _append_news(self, engine: Engine) -> Never:
-        self.wake()  # what waited while the engine was away
-        while True:
-            await self._news.wait()
-            self._news = trio.Event()
-            if await self._append(engine):
-                self.wake()
-            await trio.sleep(self.tick_s)
-
-    async def _append(self, engine: Engine) -> bool:
-        """One round trip.  False: nothing was to be appended."""
-        now = trio.current_time()
-        owners = [
-            owner
-            for shard, owner in self.writing.owners.items()
-            if (lease := self._leases.get(shard)) is not None and lease.is_sure(now)
-        ]
-        tried = [(owner, each) for owner in owners if (each := owner.next_append()) is not None]
-        if not tried:
-            return False
-        answers = await engine.append([each for _, each in tried])
-        began, now = now, trio.current_time()
-        self.counts.append.note(now - began)
-        self.counts.append_bytes += sum(len(each.body) for _, each in tried)
-        for (owner, each), last in zip(tried, answers, strict=True):
-            self._note_answer(owner, each.checkpoint, last, now)
-        self.problem = ""
-        return True
-
-    def _note_answer(self, owner: Owner, checkpoint: bool, last: EntryId, now: float) -> None:
-        match owner.answered(last, now):
-            case Told.DONE:
-                self.counts.appends += 1
-                if checkpoint:
-                    self._marks.setdefault(owner.shard, []).append((now, last))
-            case Told.AGAIN:
-                self.counts.forgot += 1
-                log.warning("engine.forgot", shard=owner.shard, last=last)
-            case Told.FENCED:
-                self.counts.changes["fenced"] += 1
-                log.warning("shard.fenced", shard=owner.shard, by="the engine", last=last)
-                owner.seal()
-                self._leases.pop(owner.shard, None)
-            case Told.FORGOTTEN:
-                self.counts.forgot += 1
-                log.warning("engine.forgot", shard=owner.shard, last=last, more_than_kept=True)
-                owner.overflown = True
-
-    async def _keep_checkpoints(self, engine: Engine) -> Never:
-        beat = 0
-        while True:
-            for place, (shard, owner) in enumerate(list(self.writing.owners.items())):
-                # One shard after the other: to write how hundreds of streams stand takes a while.
-                if (beat + place) % round(_CHECKPOINT_S / _BEAT_S) == 0:
-                    owner.ask_checkpoint()
-                else:
-                    owner.beat()
-                if beat % round(_TRIM_S / _BEAT_S) == 0:
-                    await self._trim(engine, shard)
-            self.wake()
-            beat += 1
-            await trio.sleep(_BEAT_S)
-
-    async def _trim(self, engine: Engine, shard: str) -> None:
-        """Before a checkpoint that is old enough nobody needs anything: it names what the database
-        lacks."""
-        marks, before = self._marks.get(shard, []), trio.current_time() - self.retain_s
-        old = [mark for mark in marks if mark[0] <= before]
-        if not old and (await engine.bytes_of([shard]))[shard] > self.retain_bytes:
-            old = marks[-1:]
-        if old:
-            await engine.trim(shard, old[-1][1])
-            self._marks[shard] = [mark for mark in marks if mark >= old[-1]]
+    async def _use(self, engine: Engine) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._appending.run, engine, name="appender")
+            nursery.start_soon(self._appending.keep_checkpoints, engine, name="checkpoints")
+            await self._keep_leases(engine)
 
     # Ownership
 
@@ -255,7 +163,7 @@ class Feeding:
             if not self._draining:
                 holders = await engine.holders(self._shards)
                 if not self._leases:
-                    self.problem = ""  # else the next append says so
+                    self._attempts.reached()  # else the next append says so
                 await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if self._may_take(s, now)]:
@@ -304,8 +212,8 @@ class Feeding:
         """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
         again no shard of the venue is taken, for a symbol has to begin where the database ends."""
         self._unfit.add(venue)
-        if not self._draining and self.shadow is None:
-            await self._refresh(venue)
+        if not self._draining:
+            await self._refresh(venue)  # in hot standby all: what a takeover closed and failed
         self._unfit.discard(venue)
 
     async def _renew(self, engine: Engine, asked: float) -> None:
@@ -319,7 +227,7 @@ class Feeding:
             # Free again: the engine forgot it, or was away; nobody took it, so that it is ours.
             if kept or await engine.take_lease(shard, self.holder, self.lease_s):
                 lease.confirm(asked)
-                self.wake()
+                self.writing.wake()
             else:
                 log.warning("shard.lease_lost", shard=shard)
                 self.counts.changes["lease_lost"] += 1
@@ -389,11 +297,9 @@ class Feeding:
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
         owner, heads, ends = await self._claim(shard, engine)
-        try:
-            await self._reopen(shard, ends)
-        except StoreError:
-            owner.overflown = True  # nothing goes in: it begins anew once more
-            raise
+        owner.overflown = True  # until it begins: what fails is tried again
+        await self._reopen(shard, ends)
+        owner.overflown = False
         self._start(shard, heads, ends)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
         self.counts.changes["begun_again"] += 1
@@ -417,38 +323,44 @@ class Feeding:
         if owner is not None:
             with trio.move_on_after(_HANDOVER_S):
                 while not owner.is_empty and shard in self._leases:
-                    self.wake()
+                    self.writing.wake()
                     await trio.sleep(self.tick_s)
             if shard in self._leases and owner.is_empty:
-                with suppress(StoreError):  # it says so; then numbers count as far as is stored
-                    await self._store.release(shard, owner.epoch)
+                await self._release(shard, owner.epoch)
         self.writing.end(shard)
         if self._leases.pop(shard, None) is not None:
             await engine.drop_lease(shard, self.holder)
         log.info("shard.given", shard=shard, took_s=round(trio.current_time() - began, 3))
         self.counts.changes["given"] += 1
 
+    def leave(self) -> None:
+        """The node is about to end: what its feeds say when they end is nobody's concern."""
+        self._draining = True
+        for shard in self.own:
+            self.writing.seal(shard)
+
+    async def _release(self, shard: str, epoch: int) -> None:
+        """Where the database does not take that, the epoch ends as that of a killed node does; the
+        lease has to be free all the same, for nobody feeds the shard here any more."""
+        try:
+            await self._store.release(shard, epoch)
+        except StoreError as error:
+            log.warning("shard.not_released", shard=shard, problem=str(error))
+
     async def drain(self) -> None:
         """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
         What cannot be handed over is free when its lease runs out."""
-        self._draining = True
+        self.leave()
         async with trio.open_nursery() as nursery:
             for shard in list(self.own):
                 nursery.start_soon(self._give_up, shard)
 
     async def _give_up(self, shard: str) -> None:
         try:
-            async with self._open() as engine:
+            async with self._attempts.open() as engine:
                 await self._give(shard, engine)
         except (EngineFault, StoreError) as error:
             log.warning("shard.not_given", shard=shard, problem=str(error))
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _venue_of(shard: str) -> str:

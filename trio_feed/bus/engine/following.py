@@ -3,67 +3,51 @@
 ::
 
     run
-    └─ per attempt               a client of its own; a fault of the engine begins the next
-       ├─ reader                 one read for all shards
-       ├─ repairer               asks the store for candles that are missing
-       └─ watchman               who is silent; who waits too long
+    ├─ attempts                  a fault of the engine begins the next
+    │  └─ reader                 one read for all shards
+    ├─ repairer                  asks the store for candles that are missing
+    └─ watchman                  who is silent; who waits too long
 """
 
-import random
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Never
 
 import structlog
 import trio
 from attrs import define, field
 
-from ...errors import NetworkError, StoreError
+from ...errors import StoreError
 from ...model import KlineMessage, Series
 from ...store import CandleReader
-from ...supervise import Backoff, supervise
-from .. import wire
 from ..base import Listener
 from ..remote import RemoteBus
 from ..remote_stream import RemoteStream
-from .base import Engine, EngineFault, Entry
+from .attempts import Attempts
+from .base import Engine, Entry
 from .counts import FollowingCounts
 from .reading import Read, Reading
 
 log = structlog.get_logger()
-
-OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
-"""A way to the engine of one's own, opened and closed by who calls it.  Raises EngineFault."""
 
 _READ_WAIT_S = 1.0
 _READ_ENTRIES = 500
 _LOOK_S = 0.25
 _REPAIR_EVERY_S = 0.1
 _REPAIR_ROWS = 1500
-_NOT_YET = "nothing was read of the engine yet"
 _AWAY = "the engine cannot be read"
 _SILENT = "the node that feeds it is silent"
-_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
-
-
-class EngineLost(NetworkError):
-    """The engine gave no answer, or what this node cannot read; it tries again."""
 
 
 @define(eq=False)
 class Following:
-    """Of ``shards``, which are all there are; a :class:`..base.Reader` of them together.
+    """Of ``shards``, which are all there are; a :class:`..base.Reader` of them together."""
 
-    ``problem``: why the engine is not read now; empty: it is."""
-
-    _open: OpenEngine
+    _attempts: Attempts
     _shards: Sequence[str]
     _store: CandleReader
     _make_bus: Callable[[], RemoteBus]
-    _chance: random.Random
     _now_ms: Callable[[], float] | None = None
     """Unix ms; None: how late it reads is not measured."""
-    problem: str = _NOT_YET
     counts: FollowingCounts = field(factory=FollowingCounts)
     readings: dict[str, Reading] = field(init=False)
     begun: trio.Event = field(factory=trio.Event)
@@ -72,6 +56,11 @@ class Following:
     def __attrs_post_init__(self) -> None:
         now = trio.current_time()
         self.readings = {shard: Reading(shard, self._make_bus(), now) for shard in self._shards}
+
+    @property
+    def problem(self) -> str:
+        """Why the engine is not read now; empty: it is."""
+        return self._attempts.problem
 
     def listen(self, listener: Listener) -> None:
         for reading in self.readings.values():
@@ -97,34 +86,15 @@ class Following:
 
     async def run(self) -> Never:
         """Until cancelled."""
-        backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
-
-        async def attempt() -> None:
-            began = trio.current_time()
-            try:
-                await self._attempt()
-            finally:
-                backoff.succeeded(trio.current_time() - began)
-
-        await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
-
-    def _note_lost(self, error: NetworkError, delay_s: float) -> None:
-        if self.problem in ("", _NOT_YET):
-            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
-        self.problem = str(error)
-
-    async def _attempt(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._repair, name="engine repairer")
             nursery.start_soon(self._watch, name="engine watchman")
-            try:
-                async with self._open() as engine:
-                    while True:
-                        await self._read(engine)
-            except (EngineFault, wire.BadItem) as error:
-                lost = EngineLost(str(error))
-            nursery.cancel_scope.cancel()
-        raise lost
+            await self._attempts.run(self._use)
+        raise AssertionError("unreachable")
+
+    async def _use(self, engine: Engine) -> None:
+        while True:
+            await self._read(engine)
 
     async def _read(self, engine: Engine) -> None:
         for reading in self.readings.values():
@@ -151,9 +121,8 @@ class Following:
                     reading.resync(again, trio.current_time())
                     if not again:
                         await trio.sleep(_LOOK_S)  # its owner says soon how all stands
-        if self.problem:
+        if self._attempts.reached():
             log.info("engine.reading", shards=len(self.readings))
-        self.problem = ""
 
     def _count(self, entries: Sequence[Entry], sent_ms: float) -> None:
         self.counts.entries += len(entries)

@@ -13,7 +13,7 @@ from attrs import define, field
 from ...model import Series, StreamKey
 from .. import wire
 from ..base import EVENTS, Numbered
-from ..local import LocalBus
+from ..local import LocalBus, LocalStream
 from ..outgoing import Outgoing
 from .base import EntryId
 from .heads import Heads
@@ -83,9 +83,9 @@ class Writing:
         ``heads``: where the log ends; ``ends``: open times of the last closed candles in the
         database.  What the shadow has behind these is said next.  Returns what follows, a message
         for the store among them; of events that the shadow lacks readers are told."""
-        owner, keys = self.owners[shard], self._keys_of(shard)
-        follow = self._follow(keys, heads, ends)
-        self._bus.begin(keys, owner.epoch)
+        owner, streams_of = self.owners[shard], self._streams_of(shard)
+        follow = self._follow(streams_of, heads, ends)
+        self._bus.begin(streams_of, owner.epoch)
         opening = self._checkpoint(shard)
         before, lost, streams = dict[int, tuple[int, int]](), list[int](), list[wire.Opened]()
         for opened in opening.streams:
@@ -105,12 +105,12 @@ class Writing:
         return follow
 
     def _follow(
-        self, keys: Iterable[StreamKey], heads: Heads, ends: Mapping[Series, int]
+        self, streams: Mapping[StreamKey, LocalStream], heads: Heads, ends: Mapping[Series, int]
     ) -> Follow:
         follow = Follow()
-        for key in keys:
+        for key, stream in streams.items():
             if isinstance(key, Series):
-                found = self._shadowed(key, ends)
+                found = self._shadowed(key, stream, ends)
                 if key in ends and found:
                     follow.messages += found
                     follow.cut.add(key)
@@ -140,7 +140,9 @@ class Writing:
     def end(self, shard: str) -> None:
         """It is not ours any more."""
         self.owners.pop(shard, None)
-        self._bus.begin(self._keys_of(shard), 0)  # what is published on has no number that counts
+        self._bus.begin(
+            self._streams_of(shard), 0
+        )  # what is published on has no number that counts
         for series in [s for s in self._unsaved if self.shard_of(s.venue, s.symbol) == shard]:
             del self._unsaved[series]
 
@@ -157,16 +159,18 @@ class Writing:
         """Symbols that are fed already and do not go on where the database ends: what is published
         next is not the candle behind it, and the shadow lacks those between; or it is one that has
         got its number from an earlier owner."""
-        series = [key for key in self._keys_of(shard) if isinstance(key, Series)]
-        return {each.symbol for each in series if self._shadowed(each, ends) is None}
+        return {
+            key.symbol
+            for key, stream in self._streams_of(shard).items()
+            if isinstance(key, Series) and self._shadowed(key, stream, ends) is None
+        }
 
-    def _shadowed(self, series: Series, ends: Mapping[Series, int]) -> Sequence[Numbered] | None:
+    def _shadowed(
+        self, series: Series, stream: LocalStream, ends: Mapping[Series, int]
+    ) -> Sequence[Numbered] | None:
         """What the shadow has behind the database's end; None: not all of it."""
-        stream = next(s for s in self._outgoing.numbered.values() if s.stream_key == series)
-        until_ms, end_ms = (
-            stream.recent[-1][0].open_ms if stream.recent else -1,
-            ends.get(series, -1),
-        )
+        until_ms = stream.recent[-1][0].open_ms if stream.recent else -1
+        end_ms = ends.get(series, -1)
         if until_ms < end_ms:
             return None
         return () if self.shadow is None else self.shadow.candles_after(series, end_ms, until_ms)
@@ -176,10 +180,11 @@ class Writing:
         self.shadow = shadow
         self._bus.listen(shadow)
 
-    def _keys_of(self, shard: str) -> list[StreamKey]:
-        streams = self._outgoing.numbered.values()
-        keys = (stream.stream_key for stream in streams)
-        return [key for key in keys if self.shard_of(key.venue, key.symbol) == shard]
+    def _streams_of(self, shard: str) -> dict[StreamKey, LocalStream]:
+        streams = ((stream.stream_key, stream) for stream in self._outgoing.numbered.values())
+        return {
+            key: stream for key, stream in streams if self.shard_of(key.venue, key.symbol) == shard
+        }
 
     def _put(self, item: wire.Item) -> None:
         if isinstance(item, wire.Aliased):

@@ -11,6 +11,10 @@ from ...push.problems import NO_PLACE_S
 from .profile import Profile
 
 UNSUPPORTED = -1020
+MILLISECONDS = (
+    "This operation is not supported. (times of trio_feed are in milliseconds; leave the unit of "
+    "microseconds out)"
+)
 
 
 class BadParameter(Exception):
@@ -93,3 +97,8 @@ class Signed:
 def simulated(venue: str) -> Reply:
     text = f"the data of {venue} is simulated; dialects.{venue}.simulated_ok = true serves it"
     return error(UNSUPPORTED, text, 403)
+
+
+def wants_microseconds(unit: str) -> bool:
+    """By the header field of REST or the parameter of a WebSocket."""
+    return unit.strip().upper() == "MICROSECOND"

@@ -63,7 +63,12 @@ def _refusal(accounts: AccountSockets) -> Callable[[Question], Reply | None]:
         path = account_path(question)
         if path is not None:
             return accounts.refusal(question, path)
-        return errors.simulated(accounts.market.venue) if accounts.market.withheld else None
+        if accounts.market.withheld:
+            return errors.simulated(accounts.market.venue)
+        units = (text for name, text in question.query if name == "timeUnit")
+        if any(map(errors.wants_microseconds, units)):
+            return errors.error(errors.UNSUPPORTED, errors.MILLISECONDS, 400)
+        return None
 
     return refusal
 

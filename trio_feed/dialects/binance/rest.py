@@ -90,8 +90,8 @@ class _Rest:
             try:
                 if self.market.withheld:
                     return errors.simulated(self.market.venue)
-                if question.headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND":
-                    raise BadParameter(errors.UNSUPPORTED, "This operation is not supported.")
+                if errors.wants_microseconds(question.headers.get("x-mbx-time-unit", "")):
+                    raise BadParameter(errors.UNSUPPORTED, errors.MILLISECONDS)
                 parameters = Parameters(question.query)
                 made = answer(parameters)
                 used.add(question.host, weight or _weight(parameters), now_ms)

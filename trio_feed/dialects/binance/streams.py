@@ -17,7 +17,7 @@ from ...model import Channel, Interval, KlineMessage
 from ...push.fanout.encoded import EncodedMessage, StreamForm
 from ...push.fanout.topics import Topic
 from ...push.protocol import Target
-from ..market import MarketData
+from ..market import MarketData, is_history
 from . import encoders, windows, zones
 from .depth import DepthChanges, Shown
 from .kinds import KINDS, SPEEDS, BinanceForm, Encode, plainly
@@ -201,7 +201,7 @@ class Streams:
         def encode(encoded: EncodedMessage) -> str | None:
             message = encoded.message
             assert isinstance(message, KlineMessage), "the topic has candles"
-            if message.revision:
+            if is_history(topic, message):
                 return None
             recent = [each for each, _ in topic.stream.recent]
             sent_ms = int(encoded.sent_ms)
@@ -235,7 +235,7 @@ class Streams:
         def encode(encoded: EncodedMessage) -> str | None:
             message = encoded.message
             assert isinstance(message, KlineMessage), "the topic has candles"
-            if message.revision:  # a second close of a candle: the exchange sends none
+            if is_history(topic, message):
                 return None
             return write(native, interval, message.kline, int(encoded.sent_ms))
 

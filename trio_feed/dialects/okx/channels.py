@@ -5,6 +5,7 @@ the same channel share the form, so that each message is written once for all of
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,7 @@ from ...push.fanout.encoded import EncodedMessage, StreamForm, encoded_once
 from ...push.fanout.frames import text_frame
 from ...push.fanout.topics import Topic
 from ...push.protocol import Target
-from ..market import MarketData
+from ..market import MarketData, is_history
 from . import encoders
 from .books import BookForm, number_of
 from .units import BARS, other_days
@@ -162,7 +163,7 @@ class Channels:
             if channel == "books":
                 return BookForm(head, instrument, topic, hides)
             if kind is None:
-                return RowForm(head, channel, instrument, topic, _candle, hides)
+                return RowForm(head, channel, instrument, topic, partial(_candle, topic), hides)
             return RowForm(
                 head, channel, instrument, topic, kind.write, hides, kind.conflates, kind.fresh,
                 kind.silent,
@@ -186,10 +187,10 @@ def not_fed(venue: str, instrument: Instrument, what: Channel | Interval) -> str
     return f"{shown} of {instrument.native} are not fed: see exchanges.{venue}.{key}"
 
 
-def _candle(instrument: Instrument, message: EncodedMessage) -> str | None:
+def _candle(topic: Topic, instrument: Instrument, message: EncodedMessage) -> str | None:
     news = message.message
     assert isinstance(news, KlineMessage), "the topic has candles"
-    if news.revision:  # a second close of a candle: the exchange sends none
+    if is_history(topic, news):
         return None
     return encoders.candle(instrument, news.kline)
 

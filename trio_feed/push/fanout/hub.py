@@ -22,6 +22,8 @@ from .send_queue import QueuedFrame
 from .topics import Subscription, Topic, Topics
 
 _SAMPLED = 64
+_START_MS = 60_000
+"""So long clients of before come back to what a start opens."""
 
 
 class Hub:
@@ -40,7 +42,7 @@ class Hub:
         self.coalescer = WriteCoalescer()
         self._all = Topics(default_venue)
         self._topics: dict[Stream, Topic] = {}
-        self._now_ms = now_ms
+        self._now_ms, self._began_ms = now_ms, now_ms()
         self._metrics = metrics
         self._published = metrics.push_latency.labels("published")
         self._written = metrics.push_latency.labels("written")
@@ -70,7 +72,9 @@ class Hub:
     # From the bus
 
     def opened(self, stream: Stream) -> None:
-        topic = self._topics[stream] = Topic(stream, self._now_ms())
+        now_ms = self._now_ms()
+        late = now_ms - self._began_ms > _START_MS
+        topic = self._topics[stream] = Topic(stream, now_ms, late)
         self._all.add(topic)
         self._tell(stream.stream_key.symbol)
 

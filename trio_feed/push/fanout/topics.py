@@ -75,11 +75,13 @@ class Subscription:
 @define(eq=False)
 class Topic:
     """One series or line as this node's subscribers see it; ``stream`` is the bus's part of it.
-    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened.
+    ``under_way``: messages that some have not been given yet.  ``since_ms``: when it was opened;
+    ``late``: while the service ran, so that nobody can have had it before.
     ``subscriptions`` are added, removed and changed by methods."""
 
     stream: Stream
     since_ms: float = 0.0
+    late: bool = False
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
     _audiences: list[Audience] = field(factory=list)

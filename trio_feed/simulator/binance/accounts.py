@@ -108,6 +108,8 @@ _HANDLERS: Mapping[tuple[str, str], tuple[bool, _Handler]] = {
     ("POST", "order"): (True, Accounts.place),
     ("POST", "userDataStream"): (False, Accounts.listen_key),
     ("POST", "listenKey"): (False, Accounts.listen_key),
+    ("PUT", "userDataStream"): (False, lambda *_: {}),
+    ("PUT", "listenKey"): (False, lambda *_: {}),
 }
 """By method and last part of the path: whether it is signed, and what answers it."""
 

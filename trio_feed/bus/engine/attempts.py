@@ -1,0 +1,78 @@
+"""The engine as a task uses it: tried again and again, with the reason why it is not there."""
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Never
+
+import structlog
+import trio
+from attrs import define
+
+from ...errors import NetworkError
+from ...supervise import Backoff, supervise
+from .. import wire
+from .base import Engine, EngineFault
+
+log = structlog.get_logger()
+
+OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
+"""A way to the engine of one's own, opened and closed by who calls it.  Raises EngineFault."""
+
+_NOT_YET = "it was not reached yet"
+_RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
+
+
+class EngineLost(NetworkError):
+    """The engine gave no answer, or what this node cannot read; it is tried again."""
+
+
+@define(eq=False)
+class Attempts:
+    """``problem``: why the engine is not used now; empty: it is."""
+
+    open: OpenEngine
+    _chance: random.Random
+    problem: str = _NOT_YET
+
+    def reached(self) -> bool:
+        """It has answered; whether it had not before."""
+        before, self.problem = self.problem, ""
+        return bool(before)
+
+    async def run(self, use: Callable[[Engine], Awaitable[None]]) -> Never:
+        """``use`` it, with a fresh client after each fault.  Until cancelled."""
+        backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
+
+        async def attempt() -> None:
+            began = trio.current_time()
+            try:
+                await self._attempt(use)
+            finally:
+                backoff.succeeded(trio.current_time() - began)
+
+        await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
+
+    async def _attempt(self, use: Callable[[Engine], Awaitable[None]]) -> None:
+        lost: EngineLost | None = None
+        try:
+            async with self.open() as engine:
+                await use(engine)
+        except* EngineFault as group:
+            lost = EngineLost(str(_first(group)))
+        except* wire.BadItem as group:
+            lost = EngineLost(f"the log cannot be read: {_first(group)}")
+        if lost is not None:
+            raise lost
+
+    def _note_lost(self, error: NetworkError, delay_s: float) -> None:
+        if self.problem in ("", _NOT_YET):
+            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
+        self.problem = str(error)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
