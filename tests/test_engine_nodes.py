@@ -21,7 +21,6 @@ from support.engine_nodes import (
     trades_of,
 )
 
-from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.memory import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -31,6 +30,7 @@ from trio_feed.bus.engine.memory import (
     late_answer,
     late_request,
 )
+from trio_feed.bus.engine.takeovers import End, Takeovers
 from trio_feed.errors import StoreError
 from trio_feed.model import StreamState
 
@@ -246,15 +246,15 @@ async def test_a_shard_that_could_not_begin_anew_tries_again(
         await until(lambda: owned(feeder) == [ALL_SHARDS])
         await trio.sleep(2 * PERIOD_S)
         failed: list[str] = []
-        reopen = feeder.feeding._reopen
+        reopen = Takeovers.reopen
 
-        async def fail_once(shard: str, ends: object) -> None:
+        async def fail_once(self: Takeovers, shard: str, end: End) -> None:
             if not failed:
                 failed.append(shard)
                 raise StoreError("stored candles cannot be read")
-            await reopen(shard, ends)  # type: ignore[arg-type]
+            await reopen(self, shard, end)
 
-        monkeypatch.setattr(Feeding, "_reopen", lambda self, *args: fail_once(*args))
+        monkeypatch.setattr(Takeovers, "reopen", fail_once)
         for owner in feeder.feeding.writing.owners.values():
             owner.overflown = True
         await until(lambda: bool(failed))

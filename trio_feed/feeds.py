@@ -99,10 +99,6 @@ class Feeds:
         return None if own is None else own.settings
 
     def feed_of(self, name: str) -> VenueFeed | None:
-        own = self._feeds.get(name)
-        return None if own is None else own.feed
-
-    def feed(self, name: str) -> VenueFeed | None:
         """The feed of a venue that runs now."""
         own = self._feeds.get(name)
         return None if own is None else own.feed

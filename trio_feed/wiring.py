@@ -188,7 +188,7 @@ def view_of(
         why_not,
         feeds.listing,
         demands,
-        lambda venue: VenueOutside(partial(feeds.feed, venue), _is_simulated(settings, venue)),
+        lambda venue: VenueOutside(partial(feeds.feed_of, venue), _is_simulated(settings, venue)),
     )
 
 

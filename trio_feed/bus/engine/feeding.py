@@ -7,11 +7,6 @@
        ├─ appender               a round trip for all shards, at most every ``tick_s``
        ├─ leases                 renews ours, takes free ones, gives one to a node with too few
        └─ checkpoints            and signs of life, and what of the logs may go
-
-A takeover: the lease, then the epoch in the database (from here on an earlier owner's rows are
-refused), then what the log has and the database may lack, then the feed opens the shard's symbols
-where the database ends, then the opening checkpoint goes behind the log's last entry: only now it
-is sealed.  Did that entry move meanwhile, everything begins again with another epoch.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -22,17 +17,15 @@ import trio
 from attrs import define, field
 
 from ...errors import StoreError
-from ...model import KlineMessage, Series
 from ...store import ShardStore
 from .. import wire
 from .appending import Appending
 from .attempts import Attempts
 from .base import Engine, EngineFault
 from .counts import FeedingCounts
-from .heads import Heads, heads_of
 from .lease import Lease, Shares
-from .owner import Owner
 from .shadow import Shadow
+from .takeovers import Takeovers, venue_of
 from .writing import Writing
 
 log = structlog.get_logger()
@@ -72,8 +65,7 @@ class Feeding:
     _changes: trio.Nursery = field(init=False)
     is_worse: Callable[[str], bool] = lambda venue: False
     """Whether another node gets a venue's data and this one has had none for a while."""
-    _held_back: set[tuple[str, str]] = field(factory=set)
-    """Symbols that are about to begin anew."""
+    _takeovers: Takeovers = field(init=False)
     _unfit: set[str] = field(factory=set)
     """Venues whose feeds do not have the symbols that they should."""
     _changing: set[str] = field(factory=set)
@@ -82,6 +74,9 @@ class Feeding:
 
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
+        self._takeovers = Takeovers(
+            self._store, self.writing, self._refresh, self._now_ms, self.counts
+        )
         self._appending = Appending(
             self.writing,
             self._is_sure,
@@ -111,7 +106,7 @@ class Feeding:
 
     def owns(self, venue: str, symbol: str) -> bool:
         """Whether a symbol is fed here: those of our shards, in hot standby all."""
-        if (venue, symbol) in self._held_back:
+        if (venue, symbol) in self._takeovers.held_back:
             return False
         return self.shadow is not None or self.says(venue, symbol)
 
@@ -168,17 +163,17 @@ class Feeding:
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 for shard in [s for s in plan.take if self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
-                worse = (shard for shard in self.own if self.is_worse(_venue_of(shard)))
+                worse = (shard for shard in self.own if self.is_worse(venue_of(shard)))
                 for shard in {plan.give, *worse} - {""}:
                     self._begin_change(shard, self._give, engine)
             await trio.sleep(_LOOK_S)
 
     def _may_take(self, shard: str, now: float) -> bool:
         """Not while its feed closes symbols; nor, for a while, where another node does better."""
-        if _venue_of(shard) in self._unfit:
+        if venue_of(shard) in self._unfit:
             return False
         patience_s = _BETTER_FIRST * self.lease_s
-        return not self.is_worse(_venue_of(shard)) or self._shares.is_free_for(
+        return not self.is_worse(venue_of(shard)) or self._shares.is_free_for(
             shard, patience_s, now
         )
 
@@ -240,67 +235,31 @@ class Feeding:
             return
         self._leases[shard] = Lease(self.lease_s, asked)
         try:
-            owner, heads, ends = await self._claim(shard, engine)
+            owner, end = await self._takeovers.claim(shard, engine)
             if self.shadow is not None:
-                await self._reopen(shard, ends)
+                await self._takeovers.reopen(shard, end)
             self.own.add(shard)
             if self.shadow is None:
-                await self._fit(_venue_of(shard))
+                await self._fit(venue_of(shard))
         except (StoreError, EngineFault, wire.BadItem):
             self.own.discard(shard)
             self.writing.end(shard)
-            self._unfit.add(_venue_of(shard))
+            self._unfit.add(venue_of(shard))
             if self._leases.pop(shard, None) is not None:
                 await engine.drop_lease(shard, self.holder)
             raise
-        self._start(shard, heads, ends)
+        self._takeovers.start(shard, end)
         self.counts.changes["taken"] += 1
         took_s = round(trio.current_time() - asked, 3)
         log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
 
-    def _start(self, shard: str, heads: Heads, ends: Mapping[Series, int]) -> None:
-        """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
-        for message in self.writing.start(shard, heads, ends).messages:
-            again = self.writing.say_again(message)
-            if isinstance(again, KlineMessage):
-                self._store.put(again)
-
-    async def _reopen(self, shard: str, ends: Mapping[Series, int]) -> None:
-        """Symbols whose feed does not go on where the database ends begin anew there."""
-        holes = self.writing.torn(shard, ends)
-        if not holes:
-            return
-        log.info("shard.reopened", shard=shard, symbols=len(holes))
-        self.counts.changes["reopened"] += 1
-        venue = _venue_of(shard)
-        self._held_back.update((venue, symbol) for symbol in holes)
-        try:
-            await self._refresh(venue)
-        finally:
-            self._held_back.difference_update((venue, symbol) for symbol in holes)
-        await self._refresh(venue)
-
-    async def _claim(self, shard: str, engine: Engine) -> tuple[Owner, Heads, Mapping[Series, int]]:
-        """A new epoch, and everything that the log has is in the database; where both end."""
-        epoch = await self._store.claim(shard, self._now_ms())
-        heads = heads_of(await engine.since_checkpoint(shard))
-        tail = max(heads.tail, await engine.tail(shard))
-        stored = await self._store.stored_ends(_venue_of(shard))
-        ends = {series: end.kline.open_ms for series, end in stored.items()}
-        for message in heads.closed:
-            open_ms, end_ms = message.kline.open_ms, ends.get(message.series, -1)
-            if message.revision or open_ms > end_ms:
-                self._store.put(message)
-                ends[message.series] = max(open_ms, end_ms)
-        return self.writing.begin(shard, epoch, tail), heads, ends
-
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
-        owner, heads, ends = await self._claim(shard, engine)
+        owner, end = await self._takeovers.claim(shard, engine)
         owner.overflown = True  # until it begins: what fails is tried again
-        await self._reopen(shard, ends)
+        await self._takeovers.reopen(shard, end)
         owner.overflown = False
-        self._start(shard, heads, ends)
+        self._takeovers.start(shard, end)
         log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
         self.counts.changes["begun_again"] += 1
 
@@ -310,7 +269,7 @@ class Feeding:
         self.own.discard(shard)
         log.info("shard.lost", shard=shard)
         self.counts.changes["lost"] += 1
-        await self._fit(_venue_of(shard))
+        await self._fit(venue_of(shard))
 
     async def _give(self, shard: str, engine: Engine) -> None:
         """Hand it over: nothing is said any more, everything that was said is kept, the lease is
@@ -319,7 +278,7 @@ class Feeding:
         owner = self.writing.owners.get(shard)
         self.writing.seal(shard)
         self.own.discard(shard)
-        self._unfit.add(_venue_of(shard))  # its feed closes the symbols in its own time
+        self._unfit.add(venue_of(shard))  # its feed closes the symbols in its own time
         if owner is not None:
             with trio.move_on_after(_HANDOVER_S):
                 while not owner.is_empty and shard in self._leases:
@@ -361,10 +320,6 @@ class Feeding:
                 await self._give(shard, engine)
         except (EngineFault, StoreError) as error:
             log.warning("shard.not_given", shard=shard, problem=str(error))
-
-
-def _venue_of(shard: str) -> str:
-    return shard.rpartition(".")[0]
 
 
 def _names(holders: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,83 @@
+"""How a node comes to own a shard.
+
+First the lease, then the epoch in the database (from here on an earlier owner's rows are refused),
+then what the log has and the database may lack, then the feed opens the shard's symbols where the
+database ends, then the opening checkpoint goes behind the log's last entry: only now it is sealed.
+Did that entry move meanwhile, everything begins again with another epoch.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from attrs import define, field, frozen
+
+from ...model import KlineMessage, Series
+from ...store import ShardStore
+from .base import Engine
+from .counts import FeedingCounts
+from .heads import Heads, heads_of
+from .owner import Owner
+from .writing import Writing
+
+log = structlog.get_logger()
+
+
+@frozen
+class End:
+    """Where the log ends, and by series the open time of the last candle in the database."""
+
+    heads: Heads
+    stored: Mapping[Series, int]
+
+
+@define(eq=False)
+class Takeovers:
+    """``refresh(venue)``: let its feed open the symbols that it should have, and close others."""
+
+    _store: ShardStore
+    _writing: Writing
+    _refresh: Callable[[str], Awaitable[object]]
+    _now_ms: Callable[[], float]
+    _counts: FeedingCounts
+    held_back: set[tuple[str, str]] = field(factory=set)
+    """Venues and symbols that are about to begin anew."""
+
+    def start(self, shard: str, end: End) -> None:
+        """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
+        for message in self._writing.start(shard, end.heads, end.stored).messages:
+            again = self._writing.say_again(message)
+            if isinstance(again, KlineMessage):
+                self._store.put(again)
+
+    async def reopen(self, shard: str, end: End) -> None:
+        """Symbols whose feed does not go on where the database ends begin anew there."""
+        holes = self._writing.torn(shard, end.stored)
+        if not holes:
+            return
+        log.info("shard.reopened", shard=shard, symbols=len(holes))
+        self._counts.changes["reopened"] += 1
+        venue = venue_of(shard)
+        self.held_back.update((venue, symbol) for symbol in holes)
+        try:
+            await self._refresh(venue)
+        finally:
+            self.held_back.difference_update((venue, symbol) for symbol in holes)
+        await self._refresh(venue)
+
+    async def claim(self, shard: str, engine: Engine) -> tuple[Owner, End]:
+        """A new epoch, and everything that the log has is in the database; where both end."""
+        epoch = await self._store.claim(shard, self._now_ms())
+        heads = heads_of(await engine.since_checkpoint(shard))
+        tail = max(heads.tail, await engine.tail(shard))
+        stored = await self._store.stored_ends(venue_of(shard))
+        ends = {series: end.kline.open_ms for series, end in stored.items()}
+        for message in heads.closed:
+            open_ms, end_ms = message.kline.open_ms, ends.get(message.series, -1)
+            if message.revision or open_ms > end_ms:
+                self._store.put(message)
+                ends[message.series] = max(open_ms, end_ms)
+        return self._writing.begin(shard, epoch, tail), End(heads, ends)
+
+
+def venue_of(shard: str) -> str:
+    return shard.rpartition(".")[0]
