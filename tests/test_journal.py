@@ -12,6 +12,7 @@ import trio
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from trio_feed.errors import JournalError, StartError
 from trio_feed.metrics import Metrics
@@ -360,6 +361,26 @@ async def test_a_batch_that_fails_is_acknowledged_to_nobody_and_life_goes_on(
         (outcome,) = await journal.append([event("a", (1, None))])
         assert outcome.status is AppendStatus.ACCEPTED
         assert numbers(told) == [(1, 1)]
+
+
+async def test_a_database_that_is_away_is_said_once_a_minute(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Publishers try again many times a second."""
+    backend = Slow(1)
+    async with running(backend) as (journal, _):
+        with capture_logs() as logs:
+            for broken in (True, False, True):
+                backend.broken = broken
+                for n in range(0 if not broken else 50):
+                    with pytest.raises(JournalError):
+                        await journal.append([event(f"e{n}", (1, None))])
+                if not broken:
+                    await journal.append([event("between", (1, None))])
+            await trio.sleep(60)
+            with pytest.raises(JournalError):
+                await journal.append([event("later", (1, None))])
+    assert [line["event"] for line in logs] == ["journal.write_failed"] * 3
 
 
 async def test_one_who_gives_up_waiting_takes_nothing_back(autojump_clock: trio.abc.Clock) -> None:

@@ -22,6 +22,7 @@ from ..metrics import Metrics
 from ..model import PrivateMessage, Settlement
 from ..settings import SettlementSettings
 from .journal_plan import AppendResult, Settled
+from .pending import Complaint
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -151,6 +152,7 @@ class Journal:
         self._appends: deque[_Append] = deque()
         self._met: set[int] = set()
         self._work = trio.Event()
+        self._complaint = Complaint()
 
     async def append(self, events: Sequence[Settlement]) -> list[AppendResult]:
         """Keep events; returns when they are on the disk and published.  Raises JournalError,
@@ -249,16 +251,18 @@ class Journal:
                 settled = await self._hop(self._write_turn, lambda: self._backend.settle(events))
         except JournalError as error:
             self._metrics.journal_errors.inc()
-            log.error(
-                "journal.write_failed",
-                problem=str(error),
-                events=len(events),
-                advice=error.advice,
-            )
+            if self._complaint.is_news(str(error), trio.current_time()):  # publishers try again
+                log.error(
+                    "journal.write_failed",
+                    problem=str(error),
+                    events=len(events),
+                    advice=error.advice,
+                )
             for append in batch:
                 append.problem = error
                 append.done.set()
             return
+        self._complaint.over()
         for first in range(0, len(settled.messages), _PUBLISH_AT_ONCE):
             publish(settled.messages[first : first + _PUBLISH_AT_ONCE])
             await trio.lowlevel.checkpoint()
