@@ -51,11 +51,6 @@ def checkpoint(patch: Patch) -> None:
     patch.setattr(RemoteBus, "_compare", ignore)
 
 
-def follow(patch: Patch) -> None:
-    """It counts what is there, and nothing of what another owner does not know."""
-    patch.setattr(RemoteBus, "_follow", lambda _self, _stream, _opened, _item: None)
-
-
 def jump(patch: Patch) -> None:
     """A reader reads on where the sequence jumps."""
     patch.setattr(Reading, "_follows", lambda self, entry: self.is_begun or entry.checkpoint)
