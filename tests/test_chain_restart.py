@@ -19,7 +19,7 @@ from support.stack import push_client, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.bus.local import LocalBus
-from trio_feed.cluster import node as cluster_node
+from trio_feed.cluster import opening as cluster_opening
 from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import Environment
 from trio_feed.ingest.chain_prices import ChainPrices
@@ -116,7 +116,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         store.epoch += 1
         yield store
 
-    monkeypatch.setattr(cluster_node, "open_store", kept)
+    monkeypatch.setattr(cluster_opening, "open_store", kept)
     async with trio.open_nursery() as nursery:
         listeners = await network.listen("exchange", 80)
         box = await nursery.start(

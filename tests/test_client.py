@@ -28,7 +28,7 @@ from trio_feed.client import (
     open_client,
 )
 from trio_feed.client import connection as connection_module
-from trio_feed.cluster import node as cluster_node
+from trio_feed.cluster import opening as cluster_opening
 from trio_feed.environment import Environment
 from trio_feed.errors import SettingsError
 from trio_feed.model import Interval, Kline
@@ -177,7 +177,7 @@ async def test_the_server_restarts(
         store.epoch += 1
         yield store
 
-    monkeypatch.setattr(cluster_node, "open_store", same_store)
+    monkeypatch.setattr(cluster_opening, "open_store", same_store)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(seed))
     box = SimulatorSettings(
