@@ -190,11 +190,11 @@ async def test_a_log_of_another_version_is_one_line_and_the_node_is_not_ready(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_cluster() as cluster:
-        await cluster.start("push1", "['push']")
         engine = MemoryEngine(cluster.server, 1.0, lambda _call: NO_FAULT)
         body = bytes([wire.VERSION + 1]) + b"whatever"
         await engine.append([Append("binance_usdm.0", (0, 0), (5, 1), body, checkpoint=True)])
         with structlog.testing.capture_logs() as lines:
+            await cluster.start("push1", "['push']")
             await trio.sleep(20)
         why = f"wire {wire.VERSION + 1}, this one reads {wire.VERSION}"
         code, answer = await cluster.get("push1", "/ready")

@@ -23,6 +23,7 @@ _AT_ONCE, _MOST_ASKED = 2, 32
 _LIMITED_S = 60
 """Said where the exchange wants no calls; how long it pauses us is known with the next question."""
 _ALL = ""
+_MOST_ADDRESSES = 1_000
 
 
 @define(eq=False)
@@ -35,7 +36,8 @@ class _Asked:
 
 @define(eq=False)
 class Borrowed:
-    """Of one dialect.  ``per_s`` of request weight is asked for on average, ``burst`` at once."""
+    """Of one dialect.  ``per_s`` of request weight is asked for on average, ``burst`` at once; half
+    of it by one address, so that nobody takes it from all others."""
 
     passing: Passing
     words: Words
@@ -44,13 +46,16 @@ class Borrowed:
     _kept: dict[str, tuple[float, Reply]] = field(factory=dict, init=False)
     _asked: dict[str, _Asked] = field(factory=dict, init=False)
     _budget: RowBudgets = field(init=False)
+    _shares: RowBudgets = field(init=False)
+    """By address."""
     _places: trio.CapacityLimiter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._budget = RowBudgets(self.per_s, self.burst, most=1)
+        self._shares = RowBudgets(self.per_s / 2, self.burst / 2, _MOST_ADDRESSES)
         self._places = trio.CapacityLimiter(_AT_ONCE)
 
-    async def ask(self, path: str, query: str, weight: int) -> Reply:
+    async def ask(self, path: str, query: str, weight: int, address: str) -> Reply:
         """The exchange's answer, or the dialect's word for what kept it away."""
         target = f"{path}?{query}"
         while True:
@@ -62,11 +67,12 @@ class Borrowed:
             if asked.reply is not None:
                 return asked.reply
         now = trio.current_time()
-        if wait_s := self._budget.wait_s(_ALL, now):
+        if wait_s := max(self._budget.wait_s(_ALL, now), self._shares.wait_s(address, now)):
             return self.words.no_room(ceil(wait_s))
         if len(self._asked) >= _MOST_ASKED:
             return self.words.no_room(1)
         self._budget.spend(_ALL, weight, now)
+        self._shares.spend(address, weight, now)
         asked = self._asked[target] = _Asked()
         try:
             async with self._places:

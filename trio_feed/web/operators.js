@@ -77,6 +77,25 @@ function demandRows(status) {
   return asked.length ? rows.map((row) => row.slice(0, -1)) : null;
 }
 
+/** All nodes of a cluster; null where this process is alone. */
+function nodeRows(status) {
+  if (!status.nodes) return null;
+  return Object.entries(status.nodes).map(([name, one]) => [
+    name, one.roles.join(" "), stateCell(one.ready ? "live" : "not ready"), one.version, number(whole(one.clients)),
+    number(whole(one.age_s)), { text: one.shards.join(" "), className: "words" }, { text: one.not_ready || "–", className: "words" },
+  ]);
+}
+
+/** What no row of a node says. */
+function nodesProblem(status) {
+  const free = Object.entries(status.shards).filter(([, node]) => !node).map(([shard]) => shard);
+  return [
+    status.engine.problem && `engine: ${status.engine.problem}`,
+    status.database.problem && `database: ${status.database.problem}`,
+    free.length > 0 && `fed by nobody: ${free.join(" ")}`,
+  ].filter(Boolean).join("; ");
+}
+
 function clientRows(status) {
   const clients = [...(status.clients ?? [])].sort((a, b) => b.queued_bytes - a.queued_bytes);
   return clients.slice(0, MOST_ROWS).map((one) => [
@@ -103,6 +122,10 @@ function show(status, rates, serverNow) {
   const demand = demandRows(status);
   byId("demand-panel").hidden = demand === null;
   fill(byId("demand").tBodies[0], (demand ?? []).slice(0, MOST_ROWS));
+  const nodes = nodeRows(status);
+  byId("nodes-panel").hidden = nodes === null;
+  fill(byId("nodes").tBodies[0], (nodes ?? []).slice(0, MOST_ROWS));
+  say(byId("nodes-problem"), nodes === null ? "" : nodesProblem(status));
   byId("clients-panel").hidden = false;
   say(byId("clients-number"), String(status.clients?.length ?? 0));
   fill(byId("clients").tBodies[0], clientRows(status));

@@ -95,6 +95,8 @@ class _History:
         query = urlencode([(each, value) for each, value in found if value is not None])
 
         async def borrowed(_body: bytes) -> Reply:
-            return await self.borrowed.ask(f"{self.profile.api}/{name}", query, weight)
+            return await self.borrowed.ask(
+                f"{self.profile.api}/{name}", query, weight, question.host
+            )
 
         return borrowed
