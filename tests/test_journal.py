@@ -3,11 +3,12 @@ without threads; with threads and a real disk: tests/live)."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from attrs import evolve
 from hypothesis import given, settings
@@ -360,6 +361,21 @@ async def test_a_batch_that_fails_is_acknowledged_to_nobody_and_life_goes_on(
         (outcome,) = await journal.append([event("a", (1, None))])
         assert outcome.status is AppendStatus.ACCEPTED
         assert numbers(told) == [(1, 1)]
+
+
+async def test_batches_that_fail_for_one_reason_are_one_line(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Publishers send again and again while a database is away."""
+    backend = Slow(1)
+    async with running(backend) as (journal, _):
+        with structlog.testing.capture_logs() as lines:
+            for broken in (True, True, True, False, True):
+                backend.broken = broken
+                with suppress(JournalError):
+                    await journal.append([event("a", (1, None))])
+    told = [line["problem"] for line in lines if line["event"] == "journal.write_failed"]
+    assert told == ["database or disk is full"] * 2, "once for each time that it was away"
 
 
 async def test_one_who_gives_up_waiting_takes_nothing_back(autojump_clock: trio.abc.Clock) -> None:

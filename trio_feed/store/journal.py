@@ -22,6 +22,7 @@ from ..metrics import Metrics
 from ..model import PrivateMessage, Settlement
 from ..settings import SettlementSettings
 from .journal_plan import AppendResult, Settled
+from .pending import Complaint
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -145,7 +146,7 @@ class Journal:
         self.epoch, self.shared_epoch = backend.epoch, backend.shared_epoch
         self._backend, self._settings = backend, settings
         self._now_ms, self._metrics = now_ms, metrics
-        self._shared = shared
+        self._shared, self._complaint = shared, Complaint()
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None
         self._read_turn = trio.CapacityLimiter(1) if in_threads else None
         self._appends: deque[_Append] = deque()
@@ -249,16 +250,18 @@ class Journal:
                 settled = await self._hop(self._write_turn, lambda: self._backend.settle(events))
         except JournalError as error:
             self._metrics.journal_errors.inc()
-            log.error(
-                "journal.write_failed",
-                problem=str(error),
-                events=len(events),
-                advice=error.advice,
-            )
+            if self._complaint.is_news(str(error), trio.current_time()):
+                log.error(
+                    "journal.write_failed",
+                    problem=str(error),
+                    events=len(events),
+                    advice=error.advice,
+                )
             for append in batch:
                 append.problem = error
                 append.done.set()
             return
+        self._complaint.over()
         for first in range(0, len(settled.messages), _PUBLISH_AT_ONCE):
             publish(settled.messages[first : first + _PUBLISH_AT_ONCE])
             await trio.lowlevel.checkpoint()
