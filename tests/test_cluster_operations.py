@@ -139,6 +139,27 @@ async def test_a_name_that_a_running_node_has_is_refused_and_one_of_a_dead_node_
         await until_ready(cluster, "one")
 
 
+async def test_an_emptied_engine_stays_the_one_of_its_cluster(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else a node with another number of shards begins a cluster in the middle of this one."""
+    async with open_cluster() as cluster:
+        await cluster.start("push1", "['push']")
+        await trio.sleep(5)
+        cluster.server.empty()
+        await trio.sleep(2.5)
+        engine = MemoryEngine(cluster.server)
+        ours = cluster_of(settings_of("push1", "['push']"))
+        assert await engine.cluster() == ours
+        cluster.server.empty()
+        other = cluster_of(settings_of("a", "['push']", "engine.shards=9"))
+        await engine.join(other)
+        with structlog.testing.capture_logs() as lines:
+            await trio.sleep(5)
+        (line,) = [line for line in lines if line["event"] == "node.foreign"]
+        assert '"tf" is of another cluster there' in line["problem"]
+
+
 def said(name: str, holder: str, beat: int) -> Said:
     return Said(name, holder, "1", ["push"], [], [], {}, "", 0, 5.0, {}, beat)
 

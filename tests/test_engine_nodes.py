@@ -21,6 +21,8 @@ from support.engine_nodes import (
     trades_of,
 )
 
+from trio_feed.bus import wire
+from trio_feed.bus.engine.base import Append
 from trio_feed.bus.engine.memory import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -150,6 +152,25 @@ async def test_engine_and_database_say_together_that_a_shard_is_lost(
         first.reach.fault = meanwhile
         await until(lambda: bool(told))
         await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+
+
+async def test_an_epoch_is_larger_than_that_of_the_log_whatever_the_database_knows(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A standby that was promoted may lack the last claim, by a node whose clock was ahead."""
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        shard, other = ALL_SHARDS[0], MemoryEngine(run.cluster.server)
+        ahead, tail = first.feeding.writing.owners[shard].epoch + 10**9, await other.tail(shard)
+        empty = wire.entry([])
+        assert await other.append([Append(shard, tail, (ahead, 1), empty)]) == [(ahead, 1)]
+        await until(lambda: shard not in first.feeding.own)
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        assert first.feeding.writing.owners[shard].epoch > ahead
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
 

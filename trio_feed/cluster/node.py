@@ -44,6 +44,7 @@ from ..wiring import UpstreamView
 from . import figures, registry
 from .caught_up import CaughtUp
 from .listings import LIST_S, Listings
+from .membership import Membership
 from .registry import SAY_S, Known, Said
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ class Node:
     shards: list[str]
     known: Known
     listings: Listings
+    membership: Membership
     urls: Mapping[str, str] = field(factory=dict)
     """Where this node serves."""
     feeding: Feeding | None = None
@@ -268,6 +270,7 @@ class Node:
             said = self._words(view, clients(), beat)
             try:
                 there = await self.engine.nodes()
+                await self.membership.renew()
                 if not self._leaves:
                     await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
                 self._note_nodes(there, said)

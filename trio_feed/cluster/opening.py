@@ -15,6 +15,7 @@ from ..metrics import Metrics
 from ..settings import Settings
 from ..store import KlineStore, MemoryDatabase, open_store
 from .listings import Listings
+from .membership import Membership
 from .node import Node, shards_of_venue
 from .registry import SAY_S, Known
 
@@ -38,7 +39,8 @@ async def open_node(
         if exchange.enabled
         for shard in shards_of(venue, shards_of_venue(settings, venue))
     ]
-    async with make(settings.engine, cluster_of(settings)) as engine:
+    cluster = cluster_of(settings)
+    async with make(settings.engine, cluster) as engine:
         name = settings.node.name
         holder = f"{name}:{secrets.token_hex(4)}"
         known = Known(name, holder)
@@ -51,7 +53,8 @@ async def open_node(
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
         listings = Listings(engine, settings)
-        node = Node(settings, environment, engine, holder, shards, known, listings)
+        membership = Membership(engine, settings.engine.prefix, cluster)
+        node = Node(settings, environment, engine, holder, shards, known, listings, membership)
         node.started_ms = environment.now_ms()
         yield node
 

@@ -146,7 +146,7 @@ class Journal:
         self.epoch, self.shared_epoch = backend.epoch, backend.shared_epoch
         self._backend, self._settings = backend, settings
         self._now_ms, self._metrics = now_ms, metrics
-        self._shared = shared
+        self._shared, self._complaint = shared, Complaint()
         self._write_turn = trio.CapacityLimiter(1) if in_threads else None
         self._read_turn = trio.CapacityLimiter(1) if in_threads else None
         self._appends: deque[_Append] = deque()

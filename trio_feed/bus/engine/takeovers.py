@@ -69,6 +69,8 @@ class Takeovers:
         epoch = await self._store.claim(shard, self._now_ms())
         heads = heads_of(await engine.since_checkpoint(shard))
         tail = max(heads.tail, await engine.tail(shard))
+        if tail[0] >= epoch:  # of a database that forgot, or of none of us: it would refuse ours
+            epoch = await self._store.claim(shard, tail[0] + 1)
         stored = await self._store.stored_ends(venue_of(shard))
         ends = {series: end.kline.open_ms for series, end in stored.items()}
         for message in heads.closed:
