@@ -12,10 +12,12 @@ from support.engine_nodes import (
     ALL_SHARDS,
     PERIOD_S,
     SYMBOLS,
+    VENUE,
     Cluster,
     Feeder,
     Watcher,
     closed_count,
+    of_shard,
     series_of,
     told,
     trades_of,
@@ -173,6 +175,27 @@ async def test_an_epoch_is_larger_than_that_of_the_log_whatever_the_database_kno
         assert first.feeding.writing.owners[shard].epoch > ahead
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
+
+
+@pytest.mark.parametrize("body", [b"garbage", b"", wire.entry([])[:1] + b"\xc1", b"\x01\x92\x05"])
+async def test_what_no_node_wrote_concerns_one_shard_for_a_moment(
+    body: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        shard, other = ALL_SHARDS[0], MemoryEngine(run.cluster.server)
+        tail = await other.tail(shard)
+        evil = Append(shard, tail, (tail[0], tail[1] + 5), body)
+        assert await other.append([evil]) == [evil.entry_id]
+        await until(lambda: shard not in first.feeding.own)  # as by another owner
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+        assert watcher.is_calm()
+        told_of = {of_shard(VENUE, s.stream_key.symbol) for s in told(watcher, StreamState.STALE)}
+        assert told_of <= {shard}, "the other one went on"
 
 
 async def test_a_killed_owner_is_replaced_after_its_lease(

@@ -30,6 +30,8 @@ from .forms import KLINE, LINES, PLACES, BadItem, candle_bytes, candle_of
 
 VERSION = 1
 _VERSIONED = bytes([VERSION])
+_LATEST = 32
+"""Versions of a future that can be told from what is none of ours."""
 
 
 class OtherVersion(BadItem):
@@ -173,6 +175,8 @@ def entry(items: Sequence[Item]) -> bytes:
 
 def read_entry(data: bytes) -> list[Item]:
     """The items of :func:`entry`.  Raises OtherVersion, BadItem."""
+    if not 0 < (data[0] if data else 0) < _LATEST:
+        raise BadItem("it is no entry of a log of ours")
     if data[:1] != _VERSIONED:
         theirs = data[0] if data else 0
         raise OtherVersion(

@@ -19,6 +19,7 @@ from attrs import define, field
 from ...errors import StoreError
 from ...model import KlineMessage, Series
 from ...store import CandleReader
+from .. import wire
 from ..base import Listener
 from ..remote import RemoteBus
 from ..remote_stream import RemoteStream
@@ -100,7 +101,8 @@ class Following:
     async def _read(self, engine: Engine) -> None:
         for reading in self.readings.values():
             if not reading.is_begun:
-                reading.resync(await engine.since_checkpoint(reading.shard), trio.current_time())
+                entries = await engine.since_checkpoint(reading.shard)
+                self._resync(reading, entries)
         begun = {s: r.position for s, r in self.readings.items() if r.is_begun}
         wait_s = _LOOK_S
         if len(begun) == len(self.readings):
@@ -113,17 +115,41 @@ class Following:
             for shard, entries in found.items():
                 reading = self.readings[shard]
                 reading.sent_ms = 0.0
-                read = reading.take(entries, trio.current_time())
+                read = self._take(reading, entries)
                 self._count(entries, reading.sent_ms)
                 if read is Read.JUMPED:
                     log.info("engine.resync", shard=shard, after=reading.position)
                     self.counts.resyncs += 1
                     again = await engine.since_checkpoint(shard)
-                    reading.resync(again, trio.current_time())
+                    self._resync(reading, again)
                     if not again:
                         await trio.sleep(_LOOK_S)  # its owner says soon how all stands
         if self._attempts.reached():
             log.info("engine.reading", shards=len(self.readings))
+
+    def _take(self, reading: Reading, entries: Sequence[Entry]) -> Read:
+        try:
+            return reading.take(entries, trio.current_time())
+        except wire.OtherVersion:
+            raise  # of all shards, and for long
+        except wire.BadItem as error:
+            self._begin_anew(reading, entries, error)
+            return Read.ON
+
+    def _resync(self, reading: Reading, entries: Sequence[Entry]) -> None:
+        try:
+            reading.resync(entries, trio.current_time())
+        except wire.OtherVersion:
+            raise
+        except wire.BadItem as error:
+            self._begin_anew(reading, entries, error)
+
+    def _begin_anew(self, reading: Reading, entries: Sequence[Entry], error: wire.BadItem) -> None:
+        """Something that no node wrote is a matter of this shard alone: the next checkpoint says
+        how it stands."""
+        if reading.is_begun:
+            log.error("engine.unreadable", shard=reading.shard, problem=str(error))
+        reading.begin_anew(entries[-1].entry_id)
 
     def _count(self, entries: Sequence[Entry], sent_ms: float) -> None:
         self.counts.entries += len(entries)

@@ -18,6 +18,8 @@ class Heads:
     tail: EntryId = EMPTY
     numbers: dict[StreamKey, tuple[int, int]] = field(factory=dict)
     closed: list[KlineMessage] = field(factory=list)
+    problem: str = ""
+    """Why an entry cannot be read; empty: all can."""
     _lines: dict[StreamKey, wire.Line] = field(factory=dict)
     """The last one of each."""
     _keys: dict[int, StreamKey] = field(factory=dict)
@@ -67,8 +69,13 @@ class Heads:
 
 
 def heads_of(entries: Iterable[Entry]) -> Heads:
-    """Raises OtherVersion, BadItem."""
+    """Raises OtherVersion.  What no node wrote is passed over: else nobody could take the shard."""
     heads = Heads()
     for entry in entries:
-        heads.take(entry)
+        try:
+            heads.take(entry)
+        except wire.OtherVersion:
+            raise
+        except wire.BadItem as error:
+            heads.problem = str(error)
     return heads

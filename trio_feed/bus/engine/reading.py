@@ -54,6 +54,10 @@ class Reading:
             if entry.entry_id > self._last:
                 self._take(entry, now, again=entry is entries[0])
 
+    def begin_anew(self, after: EntryId) -> None:
+        """What is up to there cannot be read: go on with the next checkpoint."""
+        self.position, self.is_begun = max(self.position, after), False
+
     def is_silent(self, now: float) -> bool:
         return now - self.heard_at >= SILENT_S
 

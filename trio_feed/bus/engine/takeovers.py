@@ -68,6 +68,8 @@ class Takeovers:
         """A new epoch, and everything that the log has is in the database; where both end."""
         epoch = await self._store.claim(shard, self._now_ms())
         heads = heads_of(await engine.since_checkpoint(shard))
+        if heads.problem:
+            log.error("engine.unreadable", shard=shard, problem=heads.problem)
         tail = max(heads.tail, await engine.tail(shard))
         if tail[0] >= epoch:  # of a database that forgot, or of none of us: it would refuse ours
             epoch = await self._store.claim(shard, tail[0] + 1)
