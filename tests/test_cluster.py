@@ -1,8 +1,11 @@
 """The whole service as several nodes: any client at any node has what a single process gives."""
 
 import trio
-from support.cluster import SYMBOLS, RunningCluster, open_cluster
+from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster
 from support.stack import PushClient
+
+from trio_feed.bus.engine.memory import NO_FAULT, Fault
+from trio_feed.client.numbers import Numbers
 
 MINUTE = 60
 
@@ -145,3 +148,44 @@ async def test_a_node_that_lost_the_exchange_leaves_its_shards_to_a_standby(
                 for m in client.messages
                 if m["type"] == "stream_status" and m["data"]["status"] == "unrepairable"
             ]
+
+
+def check_numbers(client: PushClient) -> int:
+    """Every message as a client of ours counts them; returns how many were left out."""
+    known, left_out = dict[str, Numbers](), 0
+    for message in client.messages:
+        data = message.get("data", {})
+        kind = "trade" if data.get("channel") == "trade" else "kline"
+        if message["type"] == "subscription_confirmed":
+            known.setdefault(kind, Numbers(kind)).begin(data["epoch"], data["offset"])
+        elif message["type"] in ("kline_data", "trade_data"):
+            if data.get("snapshot"):
+                continue
+            conflated = data.get("conflated", 0)
+            kind = message["type"].removesuffix("_data")
+            known[kind].take(data["epoch"], data["offset"], conflated)
+            left_out += conflated
+    assert set(known) == {"kline", "trade"}
+    return left_out
+
+
+async def test_a_reader_whose_log_was_cut_counts_what_it_left_out(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_cluster() as cluster:
+        await cluster.start("in", "['ingest']")
+        push = await cluster.start("push", "['push']")
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+            await client.wait_for(lambda m: m["type"] == "subscription_confirmed")
+            await subscribed(client)
+            await trio.sleep(1.5 * MINUTE)
+            push.fault = Fault(arrives=False)
+            await trio.sleep(2.2 * MINUTE)
+            for shard in (f"{VENUE}.{number}" for number in range(2)):
+                cluster.server.cut(shard, keep=2)
+            push.fault = NO_FAULT
+            await trio.sleep(2.5 * MINUTE)
+            check_whole(client, 8)
+            assert check_numbers(client) > 0

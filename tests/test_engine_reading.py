@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
+import trio
 from support.make import MINUTE, SERIES, T0, kline, trade
+from support.node import Client, Node, connected, now_ms, numbers
 
 from trio_feed.bus import wire
 from trio_feed.bus.base import Published, Stream
@@ -11,6 +14,8 @@ from trio_feed.bus.engine.base import Entry
 from trio_feed.bus.engine.heads import heads_of
 from trio_feed.bus.engine.reading import Read, Reading
 from trio_feed.bus.remote import RemoteBus
+from trio_feed.bus.wire import Flags
+from trio_feed.client.numbers import Numbers
 from trio_feed.model import (
     Channel,
     ChannelKey,
@@ -20,6 +25,7 @@ from trio_feed.model import (
     StatusMessage,
     StreamState,
 )
+from trio_feed.push.fanout.hub import Hub
 
 TRADES = ChannelKey(SERIES.venue, SERIES.symbol, Channel.TRADE)
 CANDLES, LINE = 1, 2
@@ -171,6 +177,104 @@ def test_a_jump_is_repaired_by_the_store_and_told_of_trades(same_epoch: bool) ->
     node.bus.repair(waiting, rows)
     assert heard.take() == [2, 3, 4]
     assert not node.bus.waiting
+
+
+def serving() -> tuple[Node, Reading]:
+    """A node whose hub listens to what is read."""
+    node, (read, _) = Node(), begun()
+    node.hub = Hub(read.bus, default_venue=SERIES.venue, now_ms=now_ms, metrics=node.metrics)
+    return node, read
+
+
+def jump(read: Reading, epoch: int = 5) -> None:
+    """The log up to its checkpoint, with the numbers up to 8, is gone."""
+    read.resync([entry(epoch, 8, checkpoint(epoch, 1, 8, opening=False))], 2.0)
+
+
+async def subscribe(client: Client) -> dict[str, Numbers]:
+    """By type of message what a client knows of the numbers then."""
+    known = {}
+    requests: list[dict[str, Any]] = [
+        {"interval": "1m", "provisional": True},
+        {"channel": "trade"},
+    ]
+    for fields in requests:
+        await client.request(type="subscribe", symbol="BTCUSDT", **fields)
+        while (answer := await client.next())["type"] != "subscription_confirmed":
+            assert answer["type"] == "history_data", answer
+        confirmed = answer["data"]
+        kind = "kline_data" if "interval" in fields else "trade_data"
+        known[kind] = Numbers(kind)
+        known[kind].begin(confirmed["epoch"], confirmed["offset"])
+    await trio.testing.wait_all_tasks_blocked()
+    client.take()  # the present state
+    return known
+
+
+async def heard_by(client: Client, known: dict[str, Numbers]) -> list[tuple[int, int]]:
+    """The numbers that came; raises where a client of ours would."""
+    await trio.testing.wait_all_tasks_blocked()
+    told = [m for m in client.take() if m["type"] in known]
+    for each in told:
+        data = each["data"]
+        known[each["type"]].take(data["epoch"], data["offset"], data.get("conflated", 0))
+    return numbers(told)
+
+
+@pytest.mark.parametrize("epoch", [5, 8])
+async def test_what_a_jump_leaves_out_is_counted_for_those_who_were_there(
+    epoch: int, autojump_clock: trio.abc.Clock
+) -> None:
+    node, read = serving()
+    async with connected(node) as early, connected(node) as late, connected(node) as back:
+        early_knows = await subscribe(early)
+        jump(read, epoch)
+        late_knows = await subscribe(late)
+        read.take([entry(epoch, 9, candle(2, epoch, 9, closed=False), sold(9, epoch, 9))], 3.0)
+        missed = 7 if epoch == 5 else 8
+        assert await heard_by(early, early_knows) == [(9, missed), (9, missed)]
+        assert await heard_by(late, late_knows) == [(9, 0), (9, 0)]
+        read.take([entry(epoch, 10, candle(2, epoch, 10), sold(10, epoch, 10))], 3.0)
+        for client, knows in ((early, early_knows), (late, late_knows)):
+            assert await heard_by(client, knows) == [(10, 0), (10, 0)]
+        if epoch == 5:
+            assert numbers(await back.resume(5, 1)) == [(9, 7), (10, 0)]
+
+
+async def test_behind_repaired_candles_the_open_updates_are_counted_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Also for a client that is slow, and where a provisional candle comes first."""
+    node, read = serving()
+    async with connected(node) as quick, connected(node) as slow:
+        quick_knows, slow_knows = await subscribe(quick), await subscribe(slow)
+        slow.stall()
+        read.resync(
+            [
+                entry(5, 8, checkpoint(5, 3, 8, opening=False)),
+                entry(5, 9, candle(4, 5, 9, closed=False)),
+            ],
+            2.0,
+        )
+        ahead = candle(4, 5, 9, closed=False)
+        assert isinstance(ahead, wire.Candle)
+        flags = Flags.EPHEMERAL | Flags.PROVISIONAL | Flags.REMEMBERED
+        ahead = msgspec.structs.replace(ahead, flags=flags)
+        read.take([entry(5, 10, ahead)], 2.0)
+        assert await heard_by(quick, quick_knows) == [(1, 0)], "it has no number of its own"
+        (waiting,) = read.bus.waiting
+        rows = [
+            KlineMessage(SERIES, kline(T0 + k * MINUTE), 5, 2 * k, 1, 0.0, after_ms=None)
+            for k in (2, 3)
+        ]
+        read.bus.repair(waiting, rows)
+        assert await heard_by(quick, quick_knows) == [(4, 2), (6, 1), (9, 2)]
+        read.take([entry(5, 11, candle(4, 5, 12, closed=False))], 2.0)
+        assert await heard_by(quick, quick_knows) == [(12, 2)]
+        slow.reading.set()
+        told = await heard_by(slow, slow_knows)
+        assert told[-1][0] == 12
+        assert sum(left_out for _, left_out in told) + len([n for n, _ in told if n > 1]) == 11
 
 
 def test_a_silent_owner_is_told_and_what_comes_next_ends_it() -> None:

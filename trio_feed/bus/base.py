@@ -111,7 +111,9 @@ class Published:
 
     ``ephemeral``: its epoch and offset are those of the last numbered message before it, so that
     who resumes from it misses nothing.  ``provisional``: only for those who asked for such.
-    ``encoded`` belongs to the hub: what it made of the message, once for all who get it.
+    ``left_out``: so many numbers of its epoch before it were handed out to nobody here; an epoch's
+    begin with 1.  ``encoded`` belongs to the hub: what it made of the message, once for all who
+    get it.
     """
 
     _message: Numbered | Callable[[], Numbered]
@@ -119,6 +121,7 @@ class Published:
     sent_ms: float
     ephemeral: bool = False
     provisional: bool = False
+    left_out: int = 0
     encoded: Any = None
 
     @property

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
 from attrs import define, field
 
 from ..model import Kline, StatusMessage, StreamKey, StreamState
@@ -44,6 +45,8 @@ class RemoteStream:
     """The ring has every message after this one."""
     _torn_at: Number = (0, 0)
     """Behind this one something is missing: nothing is resumed from it, nor from before."""
+    _told: Number = field(init=False)
+    """Of the last message that was handed out; a checkpoint moves ``number`` on without one."""
     _recent: deque[tuple[Kline, int]] = field(init=False)
     _unread: deque[tuple[bytes, int]] = field(init=False)
     _ahead_ms: int = 0
@@ -52,6 +55,7 @@ class RemoteStream:
         self._recent = deque(maxlen=self.history_rows)
         self._unread = deque(maxlen=self.history_rows)
         self.guard = Guard(None, self.number)
+        self._told = self.number
 
     @property
     def number(self) -> Number:
@@ -138,19 +142,27 @@ class RemoteStream:
 
     def published(self, item: wire.Sent) -> Published:
         """Its values are read when somebody asks for them."""
+        ephemeral = bool(item.flags & Flags.EPHEMERAL)
+        if ephemeral and (item.epoch, item.offset) > self._told:
+            # The publisher's last message was not handed out here, or not yet.
+            item = msgspec.structs.replace(item, epoch=self._told[0], offset=self._told[1])
         return Published(
             partial(wire.message_of, self.stream_key, item),
             item.sent_ms,
-            ephemeral=bool(item.flags & Flags.EPHEMERAL),
+            ephemeral=ephemeral,
             provisional=bool(item.flags & Flags.PROVISIONAL),
         )
 
     def note(self, item: wire.Sent, published: Published) -> None:
+        """``published``, made of ``item``, is handed out next."""
         if item.flags & Flags.EPHEMERAL:
             if item.flags & Flags.REMEMBERED and isinstance(item, wire.Candle):
                 self._note_provisional(item, published)
             return
         self.epoch, self.offset = item.epoch, item.offset
+        before = self._told[1] if self._told[0] == item.epoch else 0
+        published.left_out = max(0, item.offset - before - 1)
+        self._told = self.number
         if self._ring is not None:
             if len(self._ring) == self._ring.maxlen:
                 self._floor = self._ring[0][0]

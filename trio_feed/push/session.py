@@ -263,9 +263,11 @@ class Session:
             request, last.epoch, last.offset, self._upstream_of(stream), now, recovered=recovered
         )
         sender.queue(confirmed, subscription)
+        subscription.number = last.epoch, last.offset
         for message, left_out in back.messages if back is not None else ():
             frame = form.frame(message, left_out)
             sender.queue_frame(QueuedFrame(frame, now, False, form, message, left_out))
+            subscription.number = message.epoch, message.offset
         if back is None and stream.latest is not None:
             frame = form.frame(encoded_once(stream.latest), snapshot=True)
             sender.queue_frame(QueuedFrame(frame, now, key=subscription))

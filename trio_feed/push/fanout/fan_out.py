@@ -21,7 +21,8 @@ class Audience:
     """The subscribers of a topic with one form, in columns: what a delivery has to look at lies
     side by side.  It serves until somebody comes or leaves, then it is ``stale``.
 
-    ``waiting``: what is in the send queue of each.
+    ``waiting``: what is in the send queue of each.  ``left_out``: so many messages before this one
+    none of them gets.
     """
 
     form: StreamForm
@@ -30,6 +31,7 @@ class Audience:
     transports: list[Transport] = field(factory=list)
     waiting: list[list[QueuedFrame]] = field(factory=list)
     stale: bool = False
+    left_out: int = 0
 
 
 def audiences(subscriptions: "Iterable[Subscription]") -> list[Audience]:
@@ -45,6 +47,26 @@ def audiences(subscriptions: "Iterable[Subscription]") -> list[Audience]:
         audience.transports.append(subscriber.transport)
         audience.waiting.append(subscriber.waiting)
     return list(made.values())
+
+
+def audiences_after_gap(
+    subscriptions: "Iterable[Subscription]", message: EncodedMessage, left_out: int
+) -> list[Audience]:
+    """For the one message before which ``left_out`` are missing: who subscribed behind some of them
+    is told of the others only.  Nobody keeps these audiences up to date, so they are stale."""
+    made: dict[tuple[StreamForm, int], list[Subscription]] = {}
+    for subscription in subscriptions:
+        epoch, offset = subscription.number
+        own = left_out
+        if epoch == message.epoch:
+            own = min(left_out, max(0, message.offset - offset - 1))
+        made.setdefault((subscription.form, own), []).append(subscription)
+    several = []
+    for (_, own), there in made.items():
+        (audience,) = audiences(there)
+        audience.stale, audience.left_out = True, own
+        several.append(audience)
+    return several
 
 
 class FanOut:
@@ -66,11 +88,12 @@ class FanOut:
         self._entry: QueuedFrame | None = None
 
     @property
-    def rest(self) -> "Iterator[Subscription]":
-        """Who has not been given it."""
+    def rest(self) -> "Iterator[tuple[Subscription, int]]":
+        """Who has not been given it, and how many before it they do not get."""
         at = self._at
         for audience in self._audiences:
-            yield from audience.subscriptions[at:]
+            for subscription in audience.subscriptions[at:]:
+                yield subscription, audience.left_out
             at = 0
 
     def step(self, most: int, coalescer: WriteCoalescer) -> bool:
@@ -78,7 +101,7 @@ class FanOut:
         while most and self._audiences:
             audience, at = self._audiences[0], self._at
             if not at:
-                self._entry = self._entry_for(audience.form)
+                self._entry = self._entry_for(audience)
             end = min(at + most, len(audience.subscriptions))
             if self._entry is not None:
                 deliver(self._entry, audience, at, end, coalescer)
@@ -91,13 +114,14 @@ class FanOut:
                 self._at = 0
         return not self._audiences
 
-    def _entry_for(self, form: StreamForm) -> QueuedFrame | None:
-        """The one entry of all subscribers with this form, in whose send queues it may wait.
+    def _entry_for(self, audience: Audience) -> QueuedFrame | None:
+        """The one entry of all in this audience, in whose send queues it may wait.
         None: such clients do not get this message."""
-        frame = form.frame(self.message)
+        form, message, left_out = audience.form, self.message, audience.left_out
+        frame = form.frame(message, left_out)
         if frame is None:
             return None
-        return QueuedFrame(frame, self.message.sent_ms, True, form, self.message)
+        return QueuedFrame(frame, message.sent_ms, True, form, message, left_out)
 
 
 def deliver(

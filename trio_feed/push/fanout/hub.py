@@ -17,7 +17,7 @@ from ..protocol import REFUSED, Target
 from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
-from .fan_out import FanOut, audiences
+from .fan_out import FanOut, audiences, audiences_after_gap
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic, Topics
 
@@ -119,7 +119,11 @@ class Hub:
             message = published.message
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
             timed = live and not published.ephemeral
-            self._fan_out(topic, FanOut(encoded_once(published), listening, timed=timed))
+            encoded = encoded_once(published)
+            if published.left_out:
+                there = topic.subscriptions.values()
+                listening = audiences_after_gap(there, encoded, published.left_out)
+            self._fan_out(topic, FanOut(encoded, listening, timed=timed))
 
     # For the clients
 

@@ -53,9 +53,8 @@ async def missed(store: CandleReader, topic: Topic, since: Since, now_ms: float)
     """
     stream = topic.stream
     if stream.continues(since.epoch, since.offset):
-        return Missed(
-            [(encoded_once(kept), 0) for kept in stream.after(since.epoch, since.offset)], "ring"
-        )
+        kept = [encoded_once(each) for each in stream.after(since.epoch, since.offset)]
+        return Missed(_counted(kept, since), "ring")
     stream_key, ahead = stream.stream_key, (stream.epoch, stream.offset)
     if not isinstance(stream_key, Series) or (since.epoch, since.offset) > ahead:
         return None
@@ -123,8 +122,9 @@ def resume_points(
         topic, entry = subscription.topic, _first_of(subscription, first)
         number = topic.stream.epoch, topic.stream.offset
         for fan_out in reversed(topic.under_way):
-            if subscription in fan_out.rest and not fan_out.message.ephemeral:
-                number = fan_out.message.epoch, fan_out.message.offset - 1
+            left_out = dict(fan_out.rest).get(subscription)
+            if left_out is not None and not fan_out.message.ephemeral:
+                number = fan_out.message.epoch, fan_out.message.offset - left_out - 1
         if entry is not None:
             if entry.message is None:
                 continue

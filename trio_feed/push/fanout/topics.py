@@ -49,7 +49,8 @@ class Subscription:
 
     ``name``: what the client calls the stream, where it may have several of one topic; a second
     subscription of the same name, or else to the same topic, replaces the first.  ``asks`` False:
-    it takes what there is, and is no reason to go on feeding a symbol on demand.
+    it takes what there is, and is no reason to go on feeding a symbol on demand.  ``number``, epoch
+    and offset: what the client was told to go on from; (0, 0) where its form says no numbers.
     """
 
     subscriber: Subscriber
@@ -58,6 +59,7 @@ class Subscription:
     form: StreamForm
     name: str = ""
     asks: bool = True
+    number: tuple[int, int] = (0, 0)
     active: bool = False
     """It is one of its topic's."""
 
