@@ -107,11 +107,13 @@ class Node:
     async def open_store(
         self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None
     ) -> AsyncIterator[KlineStore]:
-        """The common database; one that is only read, where this node does not feed."""
+        """The common database; one that is only read, where this node does not feed.  Raises
+        StartError, also where it is not that of the other nodes."""
         if not self.feeds:
             async with open_reading_store(
                 self.settings.store, simulated=simulated, metrics=metrics, twin=twin
             ) as store:
+                await self.membership.begin(store.identity)
                 yield store
             return
 
@@ -126,6 +128,7 @@ class Node:
             metrics=metrics,
             twin=twin,
         ) as self._store:
+            await self.membership.begin(self._store.identity)
             yield self._store
 
     def make_bus(self, store: KlineStore) -> LocalBus:
