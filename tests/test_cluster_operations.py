@@ -25,7 +25,6 @@ from trio_feed.commands.probe_shared import probe_engine
 from trio_feed.environment import real_environment
 from trio_feed.errors import StartError
 from trio_feed.settings import EngineSettings
-from trio_feed.store import MemoryDatabase
 
 MINUTE = 60
 
@@ -138,47 +137,6 @@ async def test_a_name_that_a_running_node_has_is_refused_and_one_of_a_dead_node_
         cluster.kill("one")
         await cluster.start("one")
         await until_ready(cluster, "one")
-
-
-@pytest.mark.parametrize("roles", ["['ingest', 'push']", "['push']"])
-async def test_a_node_with_another_database_is_refused(
-    roles: str, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Else it takes shards, and their candles are in the database of which the others know
-    nothing."""
-    async with open_cluster() as cluster:
-        await cluster.start("one")
-        await until_ready(cluster, "one")
-        refused = pytest.RaisesExc(
-            StartError,
-            match=r'^engine\.prefix: "tf" is of a cluster with another database there '
-            r"\(.*database \w+, here .*database \w+\); give this node the same store\.url",
-        )
-        with pytest.RaisesGroup(refused, flatten_subgroups=True):
-            async with trio.open_nursery() as nursery:
-                cluster.nursery, own = nursery, cluster.nursery
-                await cluster.start("two", roles, database=MemoryDatabase())
-                nursery.cancel_scope.cancel()
-        cluster.nursery = own
-        await cluster.start("two", roles)
-        await until_ready(cluster, "two")
-
-
-async def test_who_cannot_name_the_database_yet_begins_no_cluster(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """Its reader may not give it an identity: the first that writes does."""
-    async with open_cluster() as cluster:
-        engine = MemoryEngine(cluster.server)
-        identity, cluster.database.identity = cluster.database.identity, ""
-        await cluster.start("push1", "['push']")
-        await trio.sleep(5)
-        assert await engine.cluster() is None
-        cluster.database.identity = identity
-        await cluster.start("in1", "['ingest']")
-        await until_ready(cluster, "push1")
-        ours = cluster_of(settings_of("in1", "['ingest']"), identity)
-        assert await engine.cluster() == ours
 
 
 async def test_an_emptied_engine_stays_the_one_of_its_cluster(

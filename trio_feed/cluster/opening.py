@@ -15,8 +15,9 @@ from ..settings import Settings
 from ..store import KlineStore, MemoryDatabase, open_store
 from .listings import Listings
 from .membership import Membership, cluster_of
-from .node import Node, shards_of_venue
+from .node import Node
 from .registry import SAY_S, Known
+from .shards import shards_of_venue
 
 
 @asynccontextmanager
