@@ -149,7 +149,7 @@ async def test_an_emptied_engine_stays_the_one_of_its_cluster(
         cluster.server.empty()
         await trio.sleep(2.5)
         engine = MemoryEngine(cluster.server)
-        ours = cluster_of(settings_of("push1", "['push']"))
+        ours = cluster_of(settings_of("push1", "['push']"), cluster.database.identity)
         assert await engine.cluster() == ours
         cluster.server.empty()
         other = cluster_of(settings_of("a", "['push']", "engine.shards=9"))
@@ -229,6 +229,10 @@ async def test_check_connect_finds_what_a_start_would_find_and_makes_nothing(
     assert step.detail == "valkey://engine:6379: no node is there yet"
     assert await engine.cluster() is None
     await engine.join(cluster_of(settings_of("a", "['push']")))
+    await engine.put_node("in1", b"whatever", 10)
+    assert (await probed(server)).detail.endswith("nodes there: in1")
+    server.empty()
+    await engine.join(cluster_of(settings_of("a", "['push']"), "an identity"))
     await engine.put_node("in1", b"whatever", 10)
     assert (await probed(server)).detail.endswith("nodes there: in1")
     server.lacks.append("it forgets all when it is restarted: set appendonly yes")

@@ -86,6 +86,11 @@ class Feeds:
     def names(self) -> list[str]:
         return list(self._feeds)
 
+    @property
+    def exchanges(self) -> Mapping[str, ExchangeSettings]:
+        """The settings that are in force, of the venues that are fed."""
+        return _enabled(self._settings)
+
     def listing(self, name: str) -> FedInstruments:
         """The instruments that are fed of a venue, as far as its list is known."""
         own = self._feeds.get(name)
@@ -279,14 +284,9 @@ class Feeds:
         stored_ends = await self._remember(name, wanted)
         found = self._redirected(name, wanted)
         context = evolve(self._context, simulated=self._is_simulated(name))
-        feed = VenueFeed(
-            make_venue(name, found),
-            found,
-            context,
-            stored_ends,
-            _cache(self._settings, name),
-            _demanded(exchange, wanted),
-        )
+        cache, demanded = _cache(self._settings, name), _demanded(exchange, wanted)
+        venue = make_venue(name, found)
+        feed = VenueFeed(venue, found, context, stored_ends, cache, demanded)
         for stream_key in feed.stream_keys():
             self._announce(feed, stream_key)
         return feed

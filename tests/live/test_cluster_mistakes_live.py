@@ -73,6 +73,16 @@ async def test_two_clusters_under_one_prefix(servers: Servers) -> None:
     )
 
 
+async def test_a_node_with_another_database(servers: Servers) -> None:
+    said = f"wire {wire.VERSION}, 4 shards of each venue, database 0123456789abcdef"
+    servers.engine.ask("SET", "elsewhere:cluster", said)
+    for roles in ("['ingest', 'push']", "['push']"):
+        line = await ended(servers, "engine.prefix=elsewhere", f"node.roles={roles}")
+        begin = 'trio_feed: engine.prefix: "elsewhere" is of a cluster with another database there'
+        assert line.startswith(f"{begin} ({said}, here wire {wire.VERSION}, 4 shards of each venue")
+        assert line.endswith("give this node the same store.url, or another prefix")
+
+
 async def test_a_node_of_another_wire_version(servers: Servers) -> None:
     servers.engine.ask("SET", "older:cluster", "wire 0, 4 shards of each venue")
     line = await ended(servers, "engine.prefix=older")

@@ -70,7 +70,8 @@ async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer
 async def test_two_clusters_on_one_engine(server: ValkeyServer) -> None:
     with trio.fail_after(30):
         settings = engine_of(server.url, password=Secret(SECRET), prefix="two")
-        async with make_engine(settings, b"shards 4"):
+        async with make_engine(settings, b"shards 4") as engine:
+            await engine.join(b"shards 4")
             line = await refused(settings, b"shards 8")
         assert line.startswith('engine.prefix: "two" is of another cluster there (shards 4, here')
         async with make_engine(settings, b"shards 4"):
@@ -91,6 +92,7 @@ async def test_a_look_at_the_engine_before_the_start(server: ValkeyServer) -> No
         settings = engine_of(server.url, password=Secret(SECRET), prefix="look")
         assert await looked(settings) == ("no node is there yet", "", "")
         async with make_engine(settings, b"shards 8") as engine:
+            await engine.join(b"shards 8")
             await engine.put_node("in1", b"x", 5)
             found, problem, advice = await looked(settings)
             assert (found, advice) == ("", "give this one another prefix")

@@ -199,6 +199,7 @@ async def test_what_a_reader_may(server: PostgresServer, database: Database) -> 
         await node.store.flush()
         assert await opens(reader) == [0]
         assert isinstance(reader, SharedStore)
+        assert reader.identity == node.store.identity != ""
         await reader.measure()
         assert reader.statistics().sizes.file_bytes > 0
     server.sql("UPDATE trio_feed.versions SET version = 1 WHERE part = 'store'")

@@ -51,7 +51,14 @@ class RunningCluster:
     database: MemoryDatabase = field(factory=MemoryDatabase)
     nodes: dict[str, RunningNode] = field(factory=dict)
 
-    async def start(self, name: str, roles: str = "['ingest', 'push']", *more: str) -> RunningNode:
+    async def start(
+        self,
+        name: str,
+        roles: str = "['ingest', 'push']",
+        *more: str,
+        database: MemoryDatabase | None = None,
+    ) -> RunningNode:
+        """``database``: another one than that of the cluster."""
         settings = settings_of(name, roles, *more)
         scope, box = trio.CancelScope(), list[RunningNode]()
 
@@ -78,7 +85,7 @@ class RunningCluster:
                     settings,
                     environment,
                     engine=engine,
-                    database=self.database,
+                    database=database or self.database,
                     task_status=task_status,
                 )
 

@@ -2,8 +2,9 @@
 
 from ..bus.engine.opening import MakeEngine
 from .figures import INSTRUMENTS as CLUSTER_METRICS
+from .membership import cluster_of
 from .node import Node
-from .opening import cluster_of, open_node, open_stores
+from .opening import open_node, open_stores
 from .views import view_of_node
 
 __all__ = [

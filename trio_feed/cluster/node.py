@@ -27,7 +27,6 @@ from ..bus.remote import RemoteBus
 from ..environment import Environment
 from ..errors import StoreError
 from ..feeds import Feeds
-from ..ingest.driver import EVERY
 from ..metrics import Figures, Metrics
 from ..model import Interval, Series
 from ..settings import Settings
@@ -42,10 +41,12 @@ from ..store import (
 )
 from ..wiring import UpstreamView
 from . import figures, registry
+from .agreement import Agreement, digests_of
 from .caught_up import CaughtUp
 from .listings import LIST_S, Listings
 from .membership import Membership
 from .registry import SAY_S, Known, Said
+from .shards import has_any, shards_of_venue
 
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ class Node:
     feeding: Feeding | None = None
     following: Following | None = None
     started_ms: float = 0.0
+    agreement: Agreement = field(factory=Agreement)
     _stale_since: dict[str, float] = field(factory=dict)
     _store: ShardStore | None = None
     _venues: Feeds | None = None
@@ -107,11 +109,13 @@ class Node:
     async def open_store(
         self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None
     ) -> AsyncIterator[KlineStore]:
-        """The common database; one that is only read, where this node does not feed."""
+        """The common database; one that is only read, where this node does not feed.  Raises
+        StartError, also where it is not that of the other nodes."""
         if not self.feeds:
             async with open_reading_store(
                 self.settings.store, simulated=simulated, metrics=metrics, twin=twin
             ) as store:
+                await self.membership.begin(store.identity)
                 yield store
             return
 
@@ -126,6 +130,7 @@ class Node:
             metrics=metrics,
             twin=twin,
         ) as self._store:
+            await self.membership.begin(self._store.identity)
             yield self._store
 
     def make_bus(self, store: KlineStore) -> LocalBus:
@@ -300,11 +305,13 @@ class Node:
             self.urls,
             beat,
             stale,
+            None if self._venues is None else digests_of(self._venues.exchanges),
         )
 
     def _note_nodes(self, there: Mapping[str, bytes], own: Said) -> None:
         had_twin = self.known.twin is not None
         self.known.take(there, own, trio.current_time())
+        self.agreement.note(own, self.known.said)
         if self.known.twin is not None and not had_twin:
             log.warning("node.twin", name=self.name, started_ms=round(self.known.twin.started_ms))
 
@@ -339,15 +346,5 @@ class Node:
         return self._own_why_not(venue) if has_any(own, venue) else ""
 
 
-def has_any(shards: Collection[str], venue: str) -> bool:
-    return any(shard.rpartition(".")[0] == venue for shard in shards)
-
-
 def _kept(_stream: int) -> None:
     """Each node keeps what its own clients need."""
-
-
-def shards_of_venue(settings: Settings, venue: str) -> int:
-    """A venue whose symbols come by themselves is one shard."""
-    exchange = settings.exchanges.get(venue)
-    return 1 if exchange is not None and EVERY in exchange.symbols else settings.engine.shards

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..bus import wire
 from ..bus.engine.base import EngineFault, shards_of
 from ..bus.engine.opening import MakeEngine, make_engine
 from ..environment import Environment
@@ -15,14 +14,10 @@ from ..metrics import Metrics
 from ..settings import Settings
 from ..store import KlineStore, MemoryDatabase, open_store
 from .listings import Listings
-from .membership import Membership
-from .node import Node, shards_of_venue
+from .membership import Membership, cluster_of
+from .node import Node
 from .registry import SAY_S, Known
-
-
-def cluster_of(settings: Settings) -> bytes:
-    """What all nodes have to agree on."""
-    return f"wire {wire.VERSION}, {settings.engine.shards} shards of each venue".encode()
+from .shards import shards_of_venue
 
 
 @asynccontextmanager
@@ -39,8 +34,7 @@ async def open_node(
         if exchange.enabled
         for shard in shards_of(venue, shards_of_venue(settings, venue))
     ]
-    cluster = cluster_of(settings)
-    async with make(settings.engine, cluster) as engine:
+    async with make(settings.engine, cluster_of(settings)) as engine:
         name = settings.node.name
         holder = f"{name}:{secrets.token_hex(4)}"
         known = Known(name, holder)
@@ -53,7 +47,7 @@ async def open_node(
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
         listings = Listings(engine, settings)
-        membership = Membership(engine, settings.engine.prefix, cluster)
+        membership = Membership(engine, settings)
         node = Node(settings, environment, engine, holder, shards, known, listings, membership)
         node.started_ms = environment.now_ms()
         yield node

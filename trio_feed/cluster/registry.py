@@ -32,6 +32,8 @@ class Said:
     beat: int = 0
     stale: Sequence[str] = ()
     """Venues that it feeds, in hot standby also for others, whose data is not fresh there."""
+    fed: Mapping[str, str] | None = None
+    """By venue a digest of what it feeds as far as it owns it; None: it does not say."""
 
     @property
     def feeds(self) -> bool:

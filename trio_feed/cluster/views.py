@@ -11,7 +11,8 @@ from ..push.edge.routes import ServiceReport
 from ..push.fanout.hub import Hub
 from ..venues import Instruments
 from ..wiring import OpenSymbols, UpstreamView
-from .node import Node, has_any
+from .node import Node
+from .shards import has_any
 
 
 def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
@@ -24,6 +25,7 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             "node": node.name,
             "nodes": node.known.shown(trio.current_time()),
             "shards": _shards_shown(node),
+            "differs": node.agreement.differs,
             "shards_heard_s": _heard_shown(node),
             "engine": {"kind": node.settings.engine.kind, "problem": _problem(node)},
             "database": {"problem": node.database_problem},
@@ -34,6 +36,8 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             return why
         if node.feeding is not None and node.feeding.problem:
             return f"engine: {node.feeding.problem}"
+        if why := node.agreement.why_not():
+            return why
         return "" if node.serves and not node.feeds else own.report.not_ready()
 
     def why_not(venue: str) -> str:

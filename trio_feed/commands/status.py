@@ -136,6 +136,8 @@ def cluster_sums(page: dict[str, Any]) -> list[str]:
     ]
     if free := [shard for shard, owner in page["shards"].items() if not owner]:
         lines.append(f"fed by nobody: {' '.join(free)}")
+    for name, venues in page.get("differs", {}).items():
+        lines.append(f"{name} has other [exchanges] than {page['node']}: {' '.join(venues)}")
     return lines
 
 

@@ -6,6 +6,7 @@ fenced or tried again is the real thing.  Nothing is kept beyond the object.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from secrets import token_hex
 
 import trio
 from attrs import define, evolve, field
@@ -38,6 +39,7 @@ class MemoryDatabase:
     a claim may come first; ``commit_s``: and so long in its middle, where a claim waits for it.
     ``unanswered``: so many of the next writes land, and are said to have failed."""
 
+    identity: str = field(factory=lambda: token_hex(8))
     away: bool = False
     lag_s: float = 0.0
     commit_s: float = 0.0
@@ -138,6 +140,7 @@ class MemoryBackend:
 
     def __init__(self, database: MemoryDatabase, epoch: int, claims: Claims, *, sole: bool) -> None:
         self.epoch, self.claims, self.sole = epoch, claims, sole
+        self.identity = database.identity
         self.is_cut = False
         """Whether the way of this one to the database is."""
         self._database = database

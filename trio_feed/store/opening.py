@@ -98,7 +98,7 @@ async def open_reading_store(
     simulated: bool,
     metrics: Metrics,
     twin: MemoryDatabase | None = None,
-) -> AsyncIterator[KlineStore]:
+) -> AsyncIterator[ShardStore]:
     """Open the database of ``store.url`` for questions alone, beside those who write.  What is put
     is dropped; ``run`` looks at sizes.  Raises StartError."""
     backend: SharedBackend

@@ -23,6 +23,11 @@ class ShardStore(KlineStore, Protocol):
     """A store that several processes write.  What is put of a shard that is not claimed is dropped
     and counted; under a number of epoch 0, dropped.  ``epoch`` is 0: numbers belong to shards."""
 
+    @property
+    def identity(self) -> str:
+        """Of the database: random, and the same for all who open it.  Empty: it has none yet, for
+        nobody who may write has opened it since there are any."""
+
     def oldest_pending(self) -> dict[Series, int]:
         """Of each series with candles that are not in the database: open time of the oldest."""
 
@@ -42,6 +47,8 @@ class SharedBackend(Backend, Protocol):
     ``claims`` has, and see in the same transaction whether they still are."""
 
     claims: Claims
+    identity: str
+    """See :attr:`ShardStore.identity`."""
 
     async def claim(self, shard: str, now_ms: float) -> int:
         """See :meth:`ShardStore.claim`; waits until a write under way has landed or failed."""
@@ -62,6 +69,10 @@ class SharedStore(BufferedStore):
     ) -> None:
         super().__init__(backend, limits, metrics)
         self._shared, self._claims, self._fenced = backend, backend.claims, fenced
+
+    @property
+    def identity(self) -> str:
+        return self._shared.identity
 
     async def claim(self, shard: str, now_ms: float) -> int:
         async with self._turn:

@@ -9,6 +9,9 @@ from .base import Engine, EngineFault
 
 MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engine]]
 """As :func:`make_engine`."""
+DATABASE = b", database "
+"""Begins the part of what nodes agree on that names their database; who does not know it yet leaves
+it out, and then it is not compared."""
 OpenWay = Callable[[EngineSettings], AbstractAsyncContextManager[Engine]]
 """As :func:`open_engine`."""
 NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
@@ -18,14 +21,16 @@ NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
 async def make_engine(settings: EngineSettings, cluster: bytes) -> AsyncIterator[Engine]:
     """A node's way to its engine; its connections end with the context.
 
-    ``cluster``: what all nodes have to agree on, as text for people too.  Raises StartError when
-    the engine cannot be reached, refuses us, is another cluster's, or lacks something.
+    ``cluster``: what all nodes have to agree on, as text for people too.  Nothing is made: who has
+    opened the database joins.  Raises StartError when the engine cannot be reached, refuses us, is
+    another cluster's, or lacks something.
     """
     async with open_engine(settings) as engine:
         try:
             if why := await why_unfit(engine):
                 raise StartError(f"engine.urls: {why}")
-            if why := why_of_another(settings.prefix, cluster, await engine.join(cluster)):
+            first = await engine.cluster()
+            if first is not None and (why := why_of_another(settings.prefix, cluster, first)):
                 raise StartError(f"engine.prefix: {why}")
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
@@ -67,9 +72,19 @@ async def why_unfit(engine: Engine) -> str:
 
 def why_of_another(prefix: str, cluster: bytes, first: bytes) -> str:
     """``first``: what its first node said of the cluster."""
-    if first == cluster:
+    (their_form, _, their_database), (our_form, _, our_database) = (
+        each.partition(DATABASE) for each in (first, cluster)
+    )
+    if their_form == our_form and (
+        their_database == our_database or not their_database or not our_database
+    ):
         return ""
     theirs, ours = (each.decode(errors="replace") for each in (first, cluster))
+    if their_form == our_form:
+        return (
+            f'"{prefix}" is of a cluster with another database there ({theirs}, here {ours});'
+            " give this node the same store.url, or another prefix"
+        )
     return (
         f'"{prefix}" is of another cluster there ({theirs}, here {ours});'
         " give this one another prefix"

@@ -69,9 +69,9 @@ class SharedPostgresBackend(PostgresBackend):
     """See :class:`trio_feed.store.shards.SharedBackend`.  Made by
     :func:`trio_feed.store.postgres.opening.open_shared`, or ``open_reader``."""
 
-    def __init__(self, server: Server, writer: Link, claims: Claims) -> None:
+    def __init__(self, server: Server, writer: Link, claims: Claims, identity: str) -> None:
         super().__init__(server, PostgresWriter(writer, claims), 0)
-        self.claims = claims
+        self.claims, self.identity = claims, identity
 
     async def claim(self, shard: str, now_ms: float) -> int:
         return await self._in_writer(lambda: claim_shard(self.writer.link, shard, now_ms))

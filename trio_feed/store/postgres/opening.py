@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from secrets import token_hex
 
 import psycopg
 import structlog
@@ -59,8 +60,10 @@ def open_shared(
     with _writing(server, key, be_one_of_the_writers) as link:
         with link.transaction() as db:
             _be_of_kind(db, simulated)
+            _make_identity(db)
+            identity = _identity(db)
     writer = Link(server, WRITE_S, be_one_of_the_writers, link.handed_over())
-    return SharedPostgresBackend(server, writer, claims)
+    return SharedPostgresBackend(server, writer, claims, identity)
 
 
 def open_reader(url: DatabaseUrl, key: str, *, simulated: bool) -> SharedPostgresBackend:
@@ -78,13 +81,15 @@ def open_reader(url: DatabaseUrl, key: str, *, simulated: bool) -> SharedPostgre
         with link.transaction() as db:
             if not whole:
                 create_or_migrate(db, STORE)
+                _make_identity(db)
             _check_kind(db, simulated)
+            identity = _identity(db)
     except (psycopg.Error, StoreError, StartError) as error:
         raise refused(key, url, error) from None
     finally:
         link.close()
     nothing = Claims(lambda venue, symbol: "")
-    return SharedPostgresBackend(server, Link(server, READ_S, _write_nothing), nothing)
+    return SharedPostgresBackend(server, Link(server, READ_S, _write_nothing), nothing, identity)
 
 
 def _write_nothing(db: Connection) -> None:
@@ -181,6 +186,19 @@ def _check_kind(db: Connection, simulated: bool) -> None:
 
 def _kind(simulated: bool) -> str:
     return "simulated" if simulated else "real"
+
+
+def _make_identity(db: Connection) -> None:
+    """Once and for all; of a copy it is that of the original."""
+    db.execute(
+        "INSERT INTO meta VALUES ('identity', %s) ON CONFLICT (key) DO NOTHING", (token_hex(8),)
+    )
+
+
+def _identity(db: Connection) -> str:
+    """Empty: nobody who may write has opened it since there are any."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'identity'").fetchone()
+    return str(row[0]) if row else ""
 
 
 def _begin_epoch(db: Connection, now_ms: float) -> int:
