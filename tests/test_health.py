@@ -43,6 +43,15 @@ def told(*events: tuple[str, object]) -> list[tuple[object, ...]]:
         ([FLOWS, LOST, ("hole", HOLE), FLOWS], [LIVE, ("stale",), ("unrepairable", HOLE)]),
         ([FLOWS, ("hole", HOLE), FLOWS], [LIVE, ("unrepairable", HOLE)]),
         ([("hole", HOLE), FLOWS], [LIVE]),
+        (
+            [FLOWS, LOST, ("gap", HOLE), FLOWS],
+            [LIVE, ("stale",), ("unrepairable", HOLE), ("stale",), ("live",)],
+        ),
+        ([FLOWS, ("gap", HOLE), FLOWS], [LIVE, ("unrepairable", HOLE)]),
+        (
+            [FLOWS, LOST, MISSES, ("gap", HOLE), ("reached", 30)],
+            [LIVE, ("stale",), ("repairing", SPAN), ("unrepairable", HOLE)],
+        ),
         ([MISSES, LOST, FLOWS, LOST], [LIVE, ("stale",), ("live",), ("stale",)]),
         (
             [FLOWS, LOST, MISSES, LOST, ("reached", 30), FLOWS],

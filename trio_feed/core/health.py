@@ -11,7 +11,8 @@ tell, each once and in order:
 
 What is lost before the first flow is not told, and what was missed before it is no repair: it is
 history, fetched at a start.  A hole that is found while it is stale or repairing is published at
-the end, as the result; one that is found while it is live is published at once.
+the end, as the result; one that is found while it is live is published at once, and so is one of
+events (trades) that is found while it is stale.
 """
 
 from attrs import define, frozen
@@ -20,6 +21,7 @@ from ..model import StreamState
 
 Span = tuple[int, int]
 """First and last open time of candles; of a line, unix ms."""
+_NOBODY_HAS_IT = "the exchange does not have it"
 _LIVE = (StreamState.LIVE, StreamState.REPAIRED, StreamState.UNREPAIRABLE)
 
 
@@ -40,12 +42,14 @@ class Health:
     missing: Span | None = None
     """What is being repaired."""
     _hole: Span | None = None
+    _reason: str = ""
+    """Why it is stale."""
 
     def lost(self, reason: str) -> list[Change]:
         """Its stream does not deliver any more."""
         if self.state is None or self.state is StreamState.STALE:
             return []
-        self.missing = None
+        self.missing, self._reason = None, reason
         return self._turn(Change(StreamState.STALE, reason))
 
     def flows(self, missing: Span | None) -> list[Change]:
@@ -77,12 +81,22 @@ class Health:
         self._hole = span if known is None else (min(known[0], span[0]), max(known[1], span[1]))
         return self._finish(Change(self.state)) if self.state in _LIVE else []
 
+    def gap(self, span: Span) -> list[Change]:
+        """The same of a line of events: those behind the gap are published now, so it is told now,
+        also while it is stale."""
+        if self.state is not StreamState.STALE:
+            return self.hole(span)
+        return [
+            Change(StreamState.UNREPAIRABLE, _NOBODY_HAS_IT, span),
+            Change(StreamState.STALE, self._reason),
+        ]
+
     def _finish(self, change: Change) -> list[Change]:
         """The end of a repair, or what it left missing."""
         if self._hole is None:
             return self._turn(change)
         hole, self._hole = self._hole, None
-        return self._turn(Change(StreamState.UNREPAIRABLE, "the exchange does not have it", hole))
+        return self._turn(Change(StreamState.UNREPAIRABLE, _NOBODY_HAS_IT, hole))
 
     def _turn(self, change: Change) -> list[Change]:
         self.state = change.state

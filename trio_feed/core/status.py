@@ -100,6 +100,11 @@ class StreamStatus:
         status = self._statuses.get(stream_key)
         return [] if status is None else _messages(stream_key, status.health.hole(span))
 
+    def gap(self, stream_key: StreamKey, span: Span) -> list[StatusMessage]:
+        """These events are missing and nobody has them; what is behind them follows."""
+        status = self._statuses.get(stream_key)
+        return [] if status is None else _messages(stream_key, status.health.gap(span))
+
     def _status_of(self, stream_key: StreamKey) -> _Status:
         status = self._statuses.get(stream_key)
         if status is None:
