@@ -144,8 +144,6 @@ class Trades:
     def update(self, data: Message) -> bool:
         """Whether it is new."""
         trade = data["data"]
-        if self._is_told:  # who misses trades misses their numbers
-            self.numbers.begin(data["epoch"], data["offset"] - 1)
         _count(data, self.numbers, self.counts)
         if self._is_anew and self._last is not None and trade["last_id"] <= self._last[0]:
             return False

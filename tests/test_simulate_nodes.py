@@ -81,6 +81,7 @@ def killed(kind: str, *moments_s: float, lasts_s: float) -> list[tuple[float, Fa
     return [(at, Fault(kind, lasts_s=lasts_s)) for at in moments_s]
 
 
+LAGS_LONG = (60.0, Fault("database_lags", 5.0, lasts_s=240))
 LAGS = (60.0, Fault("database_lags", 3.0, lasts_s=240))
 FORGETS = [(100.3, Fault("failover", 40)), (160.3, Fault("failover", 60))]
 """A moment after a minute has ended."""
@@ -97,8 +98,8 @@ FORGETS = [(100.3, Fault("failover", 40)), (160.3, Fault("failover", 60))]
         ),
         (
             broken_rules.caught_up,
-            (LAGS, *killed("push_killed", 98.0, 99.9, 101.5, 159.0, 161.0, 219.5, 221.5,
-                           lasts_s=1)),
+            (LAGS_LONG, *killed("push_killed", 98.0, 99.9, 101.5, 159.0, 161.0, 219.5, 221.5,
+                                lasts_s=1)),
             2, "lost",
         ),
         (

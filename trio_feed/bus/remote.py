@@ -215,6 +215,7 @@ class RemoteBus:
             message = wire.message_of(stream.stream_key, item)
             assert isinstance(message, ChannelMessage), "the stream is a line"
             if isinstance(message.data, Trade) and message.data.trade_id <= last:
+                stream.pass_over(item)
                 return
             del self._last_ids[stream]
         self._hand_out(stream, item)

@@ -172,6 +172,11 @@ class RemoteStream:
         else:
             self.latest, self.connected = published, True
 
+    def pass_over(self, item: wire.Sent) -> None:
+        """It was handed out already, under a number of another owner: nothing is left out."""
+        self.epoch, self.offset = item.epoch, item.offset
+        self._told = self.number
+
     def note_status(self, status: StatusMessage) -> None:
         if is_torn(status):
             self._torn_at = self.number
