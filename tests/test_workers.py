@@ -4,7 +4,7 @@ import json
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import trio_websocket
 from support.fleet import MemoryFleet
 from support.memory import MemoryNetwork
 from support.private import balance, event, keys_for
-from support.stack import PushClient, Stack, settings_for_tests, virtual_now_ms
+from support.stack import PushClient, Stack, client_on, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
 from trio_feed.environment import Environment
@@ -53,23 +53,8 @@ async def open_workers(
 async def client_of(stack: Stack, worker: int) -> AsyncIterator[PushClient]:
     """A client of that worker, which may go before it."""
     stream = await stack.network.dial(f"push-{worker}", 80)
-    async with trio.open_nursery() as nursery:
-        connection = await trio_websocket.wrap_client_stream(
-            nursery, stream, "push", "/ws", message_queue_size=1000
-        )
-        client = PushClient(connection)
-
-        async def collect() -> None:
-            with suppress(trio_websocket.ConnectionClosed):
-                while True:
-                    client.messages.append(json.loads(await connection.get_message()))
-                    client.changed.set()
-                    client.changed = trio.Event()
-
-        nursery.start_soon(collect)
+    async with client_on(stream, "push") as client:
         yield client
-        nursery.cancel_scope.cancel()
-        await trio.aclose_forcefully(stream)
 
 
 async def ask(

@@ -3,12 +3,11 @@
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import trio
-import trio_websocket
 from attrs import define, field
 
 from trio_feed import service
@@ -20,7 +19,7 @@ from trio_feed.simulator.exchanges import serve_exchange
 from trio_feed.store import MemoryDatabase
 
 from .memory import MemoryNetwork
-from .stack import PushClient, settings_for_tests, virtual_now_ms
+from .stack import PushClient, client_on, settings_for_tests, virtual_now_ms
 
 VENUE = "binance_usdm"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
@@ -112,23 +111,8 @@ class RunningCluster:
     @asynccontextmanager
     async def client(self, name: str) -> AsyncIterator[PushClient]:
         stream = await self.network.dial(name, 80)
-        async with trio.open_nursery() as nursery:
-            connection = await trio_websocket.wrap_client_stream(
-                nursery, stream, name, "/ws", message_queue_size=1000
-            )
-            client = PushClient(connection)
-
-            async def collect() -> None:
-                with suppress(trio_websocket.ConnectionClosed):
-                    while True:
-                        client.messages.append(json.loads(await connection.get_message()))
-                        client.changed.set()
-                        client.changed = trio.Event()
-
-            nursery.start_soon(collect)
+        async with client_on(stream, name) as client:
             yield client
-            nursery.cancel_scope.cancel()
-            await trio.aclose_forcefully(stream)
 
     async def get(self, name: str, path: str) -> tuple[int, Any]:
         stream = await self.network.dial(name, 80)

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -129,6 +129,28 @@ class PushClient:
         """The candles of the kline_data messages so far."""
         rows = [m["data"]["data"] for m in self.messages if m["type"] == "kline_data"]
         return [row for row in rows if row["is_final"] is final]
+
+
+@asynccontextmanager
+async def client_on(stream: trio.abc.Stream, host: str) -> AsyncIterator[PushClient]:
+    """A client on a connection of its own, which its server may end."""
+    async with trio.open_nursery() as nursery:
+        connection = await trio_websocket.wrap_client_stream(
+            nursery, stream, host, "/ws", message_queue_size=1000
+        )
+        client = PushClient(connection)
+
+        async def collect() -> None:
+            with suppress(trio_websocket.ConnectionClosed):
+                while True:
+                    client.messages.append(json.loads(await connection.get_message()))
+                    client.changed.set()
+                    client.changed = trio.Event()
+
+        nursery.start_soon(collect)
+        yield client
+        nursery.cancel_scope.cancel()
+        await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The engine as a task uses it: tried again and again, with the reason why it is not there."""
+"""The engine as a task uses it: tried again after each fault, with the reason of the last one."""
 
 import random
 from collections.abc import Awaitable, Callable

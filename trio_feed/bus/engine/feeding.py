@@ -3,10 +3,11 @@
 ::
 
     run
-    └─ per attempt               a client of its own; a fault of the engine begins the next
-       ├─ appender               a round trip for all shards, at most every ``tick_s``
-       ├─ leases                 renews ours, takes free ones, gives one to a node with too few
-       └─ checkpoints            and signs of life, and what of the logs may go
+    ├─ attempts                  a fault of the engine begins the next
+    │  ├─ appender               a round trip for all shards, at most every ``tick_s``
+    │  ├─ leases                 renews ours, takes free ones, gives one to a node with too few
+    │  └─ checkpoints            and signs of life, and what of the logs may go
+    └─ changes                   shards that are being taken or given up, one task each
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence

@@ -69,11 +69,6 @@ class Owner:
     _beat: bool = False
 
     @property
-    def last(self) -> EntryId:
-        """The last entry of this epoch that is in the log, as far as is known."""
-        return self.previous
-
-    @property
     def is_empty(self) -> bool:
         """Everything that was put is in the log."""
         return not (self._items or self._under_way or self._again)
