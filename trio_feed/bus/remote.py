@@ -111,7 +111,7 @@ class RemoteBus:
         self._note_waiting(stream)
 
     def give_up(self, stream: RemoteStream) -> None:
-        """What is missing of a series cannot be had; it goes on, and those who listen are told."""
+        """The store lacks what is missing of a series: it goes on, and listeners hear of it."""
         missing = stream.guard.missing
         if missing is None or stream not in self._numbers:
             return

@@ -47,7 +47,7 @@ class Listings:
             await trio.sleep(LIST_S)
 
     def _listed(self, venues: Feeds, venue: str) -> Sequence[Instrument]:
-        """All of the settings, whoever feeds them: each such node says the same."""
+        """All of the settings, also what other nodes feed: each node says the same."""
         exchange = self._settings.exchanges[venue]
         feed = venues.feed_of(venue)
         table = None if feed is None else feed.table

@@ -251,7 +251,7 @@ class Node:
 
     async def until_reads(self) -> None:
         """Where others feed everything: until this node knows how it stands, while :meth:`run`
-        runs, or for a while.  A client that comes earlier is told that there is no such symbol."""
+        runs, or for a while.  An earlier client would hear that there is no such symbol."""
         if self.following is None:
             return
         with trio.move_on_after(_FIRST_READ_S), suppress(EngineFault):

@@ -1,4 +1,4 @@
-"""What the push side of a node is told of all nodes."""
+"""What the push side of a node knows of all nodes."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -82,7 +82,7 @@ class Health:
         return self._finish(Change(self.state)) if self.state in _LIVE else []
 
     def gap(self, span: Span) -> list[Change]:
-        """The same of a line of events: those behind the gap are published now, so it is told now,
+        """The same of a line of events: those behind the gap are published now, so it is said now,
         also while it is stale."""
         if self.state is not StreamState.STALE:
             return self.hole(span)

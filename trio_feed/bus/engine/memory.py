@@ -105,7 +105,7 @@ class EngineServer:
         self._wake()
 
     def cut(self, shard: str, keep: int) -> None:
-        """All entries of a log but its last ``keep`` (1 at least) are gone, whoever needs them."""
+        """Drop all but the last ``keep`` (1 at least), also what a reader still needs."""
         self._drop_first(shard, len(self._logs[shard].entries) - max(keep, 1))
 
     # What clients ask.  Each is done in one step, at ``now`` of trio's clock.
