@@ -31,7 +31,7 @@ from scripts.soak_cluster_nodes import (
     open_topology,
     why_not,
 )
-from scripts.soak_cluster_values import Found, judge_values, read_stored
+from scripts.soak_cluster_values import Found, judge_values, not_stored, read_stored
 from scripts.soak_cluster_wait import get, until
 from scripts.valkey_server import Kind
 
@@ -40,6 +40,8 @@ MUST_BE_ZERO = (
     "frozen",
 )  # fmt: skip
 _READY_S = 60.0
+_ON_DISK_S = 10.0
+"""What was told is stored by then: no fault lasts any more."""
 _FRESH_S = 5.0
 """A client that heard nothing for longer has not recovered."""
 
@@ -267,7 +269,7 @@ async def _judge(soak: ClusterSoak, publisher: Publisher) -> Counter[str]:
         return not any(map(missing, soak.clients))
 
     await until(arrived, soak.plan.settle_s)
-    await trio.sleep(3)  # what is seen last is told and on the disk
+    await trio.sleep(3)  # what is seen last is told
     now = trio.current_time()
     for client in soak.clients:
         client.trades.settle(now + 10)
@@ -282,7 +284,14 @@ async def _judge(soak: ClusterSoak, publisher: Publisher) -> Counter[str]:
     for client in soak.clients:
         for name, watch in client.candles.items():
             told.setdefault((client.symbol, name), {}).update(watch.told)
-    stored = await trio.to_thread.run_sync(read_stored, soak.topology.database)
+    stored: Found = {}
+
+    async def on_the_disk() -> bool:
+        nonlocal stored
+        stored = await trio.to_thread.run_sync(read_stored, soak.topology.database)
+        return not not_stored(told, stored)
+
+    await until(on_the_disk, _ON_DISK_S)
     counts.update(judge_values(soak.plan.seed, told, stored, soak.log))
     return counts
 

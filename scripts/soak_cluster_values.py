@@ -29,15 +29,20 @@ def read_stored(database: PostgresServer) -> Found:
     return stored
 
 
+def not_stored(told: Found, stored: Found) -> dict[tuple[str, str], list[int]]:
+    """Open times of candles that clients were told of and the database has not (yet): a candle is
+    told when it is on its way to the disk."""
+    lacking = {key: sorted(rows.keys() - stored.get(key, {}).keys()) for key, rows in told.items()}
+    return {key: opens for key, opens in lacking.items() if opens}
+
+
 def judge_values(seed: int, told: Found, stored: Found, log: Callable[[str], None]) -> Counter[str]:
     """``told_not_stored``, ``store_missing``: candles between the first and the last one;
     ``wrong_values`` of complete ones."""
     counts: Counter[str] = Counter()
-    for key, candles in told.items():
-        lacks = sorted(candles.keys() - stored.get(key, {}).keys())
+    for key, lacks in not_stored(told, stored).items():
         counts["told_not_stored"] += len(lacks)
-        if lacks:
-            log(f"told, and not stored: {key} {lacks[:10]}")
+        log(f"told, and not stored: {key} {lacks[:10]}")
     for key, candles in stored.items():
         step, opens = INTERVALS[key[1]], sorted(candles)
         gaps = [(a, b) for a, b in pairwise(opens) if b - a != step]
