@@ -8,7 +8,7 @@ from attrs import evolve
 from support.engine import at, backfilled, minute, since_t0
 from support.make import MINUTE, SERIES, T0, kline
 
-from trio_feed.core.audit import Audit
+from trio_feed.core.audit import Audit, waiting
 from trio_feed.core.calendar import Grid, grid_of
 from trio_feed.instants import NEVER
 from trio_feed.model import Interval, Kline, Source
@@ -204,3 +204,21 @@ def test_a_candle_that_is_revised_after_its_look_gets_another() -> None:
     assert len(found) == 2
     rows = [backfilled(1), backfilled(2)]
     assert found.compare(rows, GRID, LATER) == [rows[0]]
+
+
+def test_a_new_life_looks_at_what_the_last_one_had_no_time_for() -> None:
+    found = audit(after_s=600)
+    stopped_ms = T0 + 30 * MINUTE
+    found.resume([minute(n) for n in range(30)], GRID, stopped_ms)
+    assert len(found) == 16  # those that ended at most 900 s before
+    found.compare([backfilled(n) for n in range(14, 20)], GRID, LATER)
+    assert len(found) == 10
+    off = audit(after_s=0)
+    off.resume([minute(0)], GRID, stopped_ms)
+    assert len(off) == 0
+
+
+def test_how_many_candles_wait() -> None:
+    assert waiting(Interval.M1, 600.0) == 16
+    assert waiting(Interval.H1, 600.0) == 2
+    assert waiting(Interval.M1, 0.0) == 0

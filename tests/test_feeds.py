@@ -13,6 +13,7 @@ from support.stack import PushClient, Stack, open_stack, push_client, settings_f
 
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import BadMessage
+from trio_feed.model import Interval
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.settings import ExchangeSettings, Settings, load
 
@@ -134,6 +135,29 @@ async def test_another_change_of_a_venue_is_a_new_feed_that_goes_on(
             seen = offsets(client, "BTCUSDT")
             assert seen == list(range(seen[0], seen[0] + len(seen)))
             assert any(m["type"] == "trade_data" for m in client.messages)
+
+
+async def test_what_the_exchange_corrected_meanwhile_is_learned_by_the_next_feed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    settings = settings_for_tests()
+    with trio.fail_after(10_000):
+        async with open_stack(settings) as stack, push_client(stack) as client:
+            await trio.sleep(90)
+            await subscribe(client, "BTCUSDT")
+            await trio.sleep(5 * MINUTE)
+            market = stack.exchange.market
+            last = of_symbol(client, "BTCUSDT")[-1]["data"]["time"] * 1000 - 4 * 60_000
+            old = market.candle("BTCUSDT", Interval.M1, last)
+            market.correct("BTCUSDT", evolve(old, volume=old.volume + 1))  # nobody is told
+            await stack.ready.venues.apply(with_change(settings, channels=("kline", "trade")))
+            revised = await client.wait_for(
+                lambda m: (
+                    m["type"] == "kline_data" and m["data"]["data"]["update_type"] == "revision"
+                )
+            )
+            assert revised["data"]["data"]["time"] == last // 1000
+            assert revised["data"]["data"]["volume"] == float(old.volume + 1)
 
 
 async def test_venues_come_and_go(autojump_clock: trio.abc.Clock) -> None:

@@ -602,6 +602,26 @@ def test_a_restart_goes_on_with_the_history_that_is_missing() -> None:
     assert fetches(Engine(ends={M1: whole}, history_bars=1_000, now_s=30).wake()) == []
 
 
+def test_a_correction_that_comes_right_after_a_restart_is_a_revision() -> None:
+    end = evolve(end_at(minute(-1)), recent=(minute(-2), minute(-1)))
+    for number in (-2, -1):
+        engine = Engine(ends={M1: end}, now_s=5)
+        assert candles(engine.candle(number)) == []
+        (news,) = candles(engine.candle(number, volume="9"))
+        assert (news.revision, news.kline.open_ms) == (True, T0 + number * MINUTE)
+    engine = Engine(now_s=5)  # nobody read more than the last one
+    assert [n.revision for n in candles(engine.candle(-1, volume="9"))] == [True]
+
+
+def test_a_restart_keeps_the_second_looks_that_are_due() -> None:
+    end = evolve(end_at(minute(-1)), recent=tuple(minute(n) for n in range(-30, 0)))
+    engine = Engine(ends={M1: end}, audit_after_s=600.0, now_s=30)
+    assert engine.ask(Need.AUDIT, M1) == CandleQuestion(M1, T0 - 16 * MINUTE, 16)
+    rows = [backfilled(n, volume="9" if n == -7 else "1.5") for n in range(-16, 0)]
+    (news,) = candles(engine.answer(Need.AUDIT, rows, M1))
+    assert (news.revision, news.kline.open_ms) == (True, T0 - 7 * MINUTE)
+
+
 @pytest.mark.parametrize(("keep_s", "bars"), [(7_200.0, 120), (math.inf, 1_000), (90_000.0, 1_000)])
 def test_what_the_store_would_delete_is_not_fetched(keep_s: float, bars: int) -> None:
     """``[store] keep`` shorter than ``history_bars``: fetched and deleted at every start."""

@@ -21,11 +21,11 @@ from .fallback import run_fallback
 from .ingest.context import FeedContext
 from .ingest.driver import EVERY
 from .ingest.fed import FedInstruments
+from .ingest.remembered import Remembered
 from .ingest.venue import VenueFeed
-from .model import Kline, Series, StreamKey
+from .model import StreamKey
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
-from .store.base import StoredEnd
 from .supervise import Backoff, BugCount, described, root_cause
 from .venues import Instruments, Kind, make_venue
 
@@ -68,7 +68,7 @@ class Feeds:
     ) -> None:
         self._settings, self._context, self._redirect = settings, context, redirect
         self._feeds: dict[str, RunningFeed] = {}
-        self._histories: dict[StreamKey, tuple[Iterable[Kline], int | None]] = {}
+        self._remembered = Remembered(context.store, settings.kline.history_data_limit)
         self._nursery: trio.Nursery
         self._turn = trio.Lock()
         self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
@@ -268,7 +268,7 @@ class Feeds:
         name = feed.venue.NAME
         wanted = self._wanted(name, exchange)
         new = [symbol for symbol in wanted.symbols if symbol not in feed.settings.symbols]
-        stored_ends = await self._remember(name, evolve(wanted, symbols=tuple(new)))
+        stored_ends = await self._remembered.read(name, evolve(wanted, symbols=tuple(new)))
         before = set(feed.stream_keys())
         found, demanded = self._redirected(name, wanted), _demanded(exchange, wanted)
         self._close(feed.change(found, stored_ends, demanded))
@@ -281,7 +281,7 @@ class Feeds:
     async def _make(self, name: str, exchange: ExchangeSettings) -> VenueFeed:
         """A feed that goes on where the store ends, and its topics."""
         wanted = self._wanted(name, exchange)
-        stored_ends = await self._remember(name, wanted)
+        stored_ends = await self._remembered.read(name, wanted)
         found = self._redirected(name, wanted)
         context = evolve(self._context, simulated=self._is_simulated(name))
         cache, demanded = _cache(self._settings, name), _demanded(exchange, wanted)
@@ -308,18 +308,8 @@ class Feeds:
             return exchange
         return self._redirect(exchange)
 
-    async def _remember(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, StoredEnd]:
-        """Where the venue's stored series end; their last candles wait for :meth:`_announce`."""
-        store, rows = self._context.store, self._settings.kline.history_data_limit
-        symbols = None if EVERY in exchange.symbols else exchange.symbols
-        stored_ends = await store.stored_ends(name, symbols)
-        for series, stored_end in stored_ends.items():
-            history = await store.history(series, limit=rows)
-            self._histories[series] = history, stored_end.first_open_ms
-        return stored_ends
-
     def _announce(self, feed: VenueFeed, stream_key: StreamKey) -> None:
-        history, first_ms = self._histories.pop(stream_key, ((), None))
+        history, first_ms = self._remembered.take(stream_key)
         sparse = feed.venue.TRADE_KIND is Kind.PRICE
         self._context.bus.open(stream_key, history, first_ms, sparse=sparse)
 

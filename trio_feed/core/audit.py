@@ -5,14 +5,15 @@ So some minutes later one REST page is asked for all candles that wait for it, a
 becomes a revision.  Where the exchange is out of reach the candles wait, up to ``most``.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
 from attrs import define, evolve, field
 
 from ..instants import NEVER, Mono, Now
-from ..model import Kline, Series, Source
-from .calendar import Grid
+from ..model import Interval, Kline, Series, Source
+from .calendar import Grid, length_ms
 
 _TOGETHER = 0.5
 """The first candle waits for half as long again, so that one page serves several."""
@@ -21,6 +22,11 @@ _SETTLED_S = 20.0
 """A candle that ended less than this before the question waits for the next page."""
 _MISSING_ANSWERS = 3
 """Pages without a candle's row after which it is let go: the exchange does not have it."""
+
+
+def waiting(interval: Interval, after_s: float) -> int:
+    """So many candles of a series wait for their second look while the exchange answers."""
+    return math.ceil(after_s * (1 + _TOGETHER) * 1000 / length_ms(interval)) + 1 if after_s else 0
 
 
 @define(eq=False)
@@ -54,6 +60,14 @@ class Audit:
             self._waiting.append(kline)
         if len(self._waiting) > self.most:
             self._waiting.popleft()
+
+    def resume(self, stored: Iterable[Kline], grid: Grid, stopped_ms: int) -> None:
+        """Candles that were told in an earlier life, which lasted until ``stopped_ms``: it gave
+        each its second look in time, as far as it lived."""
+        looked_ms = int(self.after_s * (1 + _TOGETHER) * 1000)
+        for kline in stored:
+            if grid.next(kline.open_ms) + looked_ms >= stopped_ms:
+                self.told(kline)
 
     def had(self, row: Kline, grid: Grid, now: Now) -> bool:
         """A REST row of a candle that ended a while ago has had its second look."""

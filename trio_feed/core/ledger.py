@@ -102,6 +102,11 @@ class Ledger:
         overdue_ms = float(now.exchange) - self.grid.next(self.expected)
         return overdue_ms > 2000 * self.policy.close_grace_s + 1000 * self.policy.quiet_s
 
+    def remember(self, stored: Iterable[Kline]) -> None:
+        """These were told in an earlier life, ascending: the stream may say something else of them
+        now."""
+        self._recent.extend(stored)
+
     def resumed(self, now: Now) -> None:
         """The stream is (back) up: what ended meanwhile is missing, ask at once."""
         if self.grid.next(self.expected) <= float(now.exchange):

@@ -19,7 +19,7 @@ from .calendar import grid_of
 from .effects import CandleNews, Effect, Fetch, Load, StoreHole, StoreRows
 from .history import FIRST_PAGE, History
 from .ledger import Ledger
-from .opening import End, open_ledger
+from .opening import End, open_ledger, stopped_ms
 from .questions import CandleQuestion, Need, Rules
 from .rolled import Rolled
 
@@ -53,11 +53,17 @@ class CandleSeries:
         self.rolled = Rolled(rules, settings, symbol, now)
         rolled = settings.rollup_intervals
         for interval in chain(settings.intervals, settings.trade_intervals, rolled):
-            self._open(interval, ends.get(interval), now, policy, settings.audit_after_s)
+            self._open(interval, ends, now, policy, settings.audit_after_s)
 
     def _open(
-        self, interval: Interval, end: End | None, now: Now, policy: Policy, audit_after_s: float
+        self,
+        interval: Interval,
+        ends: Mapping[Interval, End],
+        now: Now,
+        policy: Policy,
+        audit_after_s: float,
     ) -> None:
+        end = ends.get(interval)
         fetched = interval in self.rules.intervals
         if interval in self._built:  # what is quiet is proven quiet before, by one small question
             policy = evolve(policy, quiet_s=QUIET_S)
@@ -65,10 +71,11 @@ class CandleSeries:
         bars, grid = self._first_bars(interval, now), grid_of(interval)
         ledger = self.ledgers[interval] = open_ledger(series, end, bars, grid, now, policy)
         if fetched:
-            exact = interval not in self._built
-            self.audits[interval] = Audit(ledger.series, audit_after_s, exact=exact)
+            audit = Audit(series, audit_after_s, exact=interval not in self._built)
+            self.audits[interval] = audit
             if end is not None:
                 ledger.first_ms = end.first_ms
+                audit.resume(end.recent, ledger.grid, stopped_ms(ends))
             self._want_history(interval, now, known=end is not None)
 
     def time_moved(self, now: Now) -> None:

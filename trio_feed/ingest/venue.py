@@ -273,8 +273,8 @@ class VenueFeed:
     def _open(self, symbol: str, stored_ends: Mapping[Series, StoredEnd]) -> None:
         name = self.venue.NAME
         ends = {
-            series.interval: End(stored_end.kline, stored_end.settled_ms, stored_end.first_open_ms)
-            for series, stored_end in stored_ends.items()
+            series.interval: End(own.kline, own.settled_ms, own.first_open_ms, own.recent)
+            for series, own in stored_ends.items()
             if series.venue == name and series.symbol == symbol
         }
         self.driver.open(symbol, ends)

@@ -27,12 +27,14 @@ class StoredEnd:
     ``settled_ms``: open time up to which everything is either stored or known not to exist at the
     exchange; at least that of ``kline``.  ``first_open_ms``: the oldest candle that is stored.
     ``last_stream_id``: that of the newest candle that has one (0: none has).
+    ``recent``: the last candles, ascending, where who asked has read them too.
     """
 
     kline: Kline
     settled_ms: int
     first_open_ms: int | None = None
     last_stream_id: int = 0
+    recent: Sequence[Kline] = ()
 
 
 @frozen
