@@ -241,6 +241,26 @@ async def test_what_a_jump_leaves_out_is_counted_for_those_who_were_there(
             assert numbers(await back.resume(5, 1)) == [(9, 7), (10, 0)]
 
 
+async def test_what_is_passed_over_counts_for_those_who_came_before_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """An owner begins with trades that this node has handed out already, under other numbers."""
+    node, read = serving()
+    async with connected(node) as early, connected(node) as amid, connected(node) as late:
+        early_knows = await subscribe(early)
+        read.take([entry(5, 3, *(sold(n, 5, n) for n in (2, 3, 4)))], 2.0)
+        assert await heard_by(early, early_knows) == [(2, 0), (3, 0), (4, 0)]
+        opening = checkpoint(6, 0, before={CANDLES: (5, 1), LINE: (5, 4)})
+        read.take([entry(6, 1, opening)], 2.0)
+        amid_knows = await subscribe(amid)
+        read.take([entry(6, 2, *(sold(n, 6, n - 1) for n in (2, 3, 4)))], 2.0)
+        late_knows = await subscribe(late)
+        read.take([entry(6, 3, sold(5, 6, 4), sold(6, 6, 5))], 2.0)
+        assert await heard_by(early, early_knows) == [(4, 3), (5, 0)]
+        assert await heard_by(amid, amid_knows) == [(4, 3), (5, 0)]
+        assert await heard_by(late, late_knows) == [(4, 0), (5, 0)]
+
+
 async def test_behind_repaired_candles_the_open_updates_are_counted_once(
     autojump_clock: trio.abc.Clock,
 ) -> None:

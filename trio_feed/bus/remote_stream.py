@@ -173,9 +173,9 @@ class RemoteStream:
             self.latest, self.connected = published, True
 
     def pass_over(self, item: wire.Sent) -> None:
-        """It was handed out already, under a number of another owner: nothing is left out."""
+        """It was handed out already, under a number of another owner.  Who came after that one
+        waits for it all the same, so it counts as left out."""
         self.epoch, self.offset = item.epoch, item.offset
-        self._told = self.number
 
     def note_status(self, status: StatusMessage) -> None:
         if is_torn(status):
