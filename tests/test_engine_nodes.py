@@ -95,6 +95,31 @@ async def test_one_feeds_and_two_serve(autojump_clock: trio.testing.MockClock) -
         assert not told(one, StreamState.UNREPAIRABLE)
 
 
+@pytest.mark.parametrize("more_s", [0.0, 3 * PERIOD_S])
+async def test_a_correction_that_a_node_could_not_read_comes_out_of_the_database(
+    more_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The log was trimmed before it was read; also where candles are missing with it."""
+    async with cluster() as run:
+        watcher, feeder = await run.watcher(), await run.feeder()
+        series = series_of("BTCUSDT")
+        await trio.sleep(4.2 * PERIOD_S)
+        await run.until_all([watcher])
+        watcher.reach.fault = lambda call: LOST_REQUEST
+        await trio.sleep(1.5)  # the read that was under way has ended
+        k = feeder.next["BTCUSDT"] - 2
+        feeder.correct("BTCUSDT", 1)
+        await trio.sleep(5.5 + more_s)  # there is another checkpoint
+        run.cluster.server.cut(of_shard(VENUE, "BTCUSDT"), 2)
+        watcher.reach.fault = lambda call: NO_FAULT
+        await until(lambda: k in watcher.corrected.get(series, {}))
+        (stored,) = await watcher.store.history(series, limit=1, start_ms=k * 60_000)
+        assert watcher.corrected[series][k] == stored
+        assert stored.volume > 1
+        assert watcher.following.counts.resyncs
+        await run.until_all([watcher])
+
+
 async def test_shards_are_shared_and_handed_over(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -338,7 +363,7 @@ class Trouble:
         run, chance = self.run, self.chance
         server, database = run.cluster.server, run.cluster.database
         node = chance.choice(self.feeders)
-        what = chance.randrange(11)
+        what = chance.randrange(12)
         self.done.append(f"{trio.current_time():.1f} {what} {node.name}")
         if what == 0:
             node.kill()
@@ -376,6 +401,9 @@ class Trouble:
             watcher.reach.fault = lambda call: LOST_REQUEST
             await trio.sleep(chance.uniform(0, 40))
             watcher.reach.fault = lambda call: NO_FAULT
+        elif what == 10:
+            for symbol in list(node.next):
+                node.correct(symbol, chance.randrange(3))
         else:
             await node.leave()
             self.feeders.remove(node)
@@ -383,7 +411,7 @@ class Trouble:
         await trio.sleep(chance.uniform(0, 15))
 
 
-@pytest.mark.parametrize("seeded", range(15), indirect=True)
+@pytest.mark.parametrize("seeded", [*range(15), 26], indirect=True)
 @pytest.mark.parametrize("hot", [False, True])
 async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
     chance = random.Random(seeded)
@@ -411,3 +439,7 @@ async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.M
             rows = await watchers[0].store.history(series_of(symbol), limit=1000)
             opens = [row.open_ms // 60_000 for row in rows]
             assert opens == list(range(len(opens)))
+            for watcher in watchers:
+                corrected = watcher.corrected.get(series_of(symbol), {})
+                known = {k: row for k, row in enumerate(rows) if row.volume > 1 + watcher.since}
+                assert known == {k: corrected[k] for k in known}

@@ -85,20 +85,28 @@ def sold(number: int, epoch: int, offset: int) -> wire.Sent:
     return wire.sent(LINE, message, 1.0)
 
 
-def opened(key: Any, number: int, epoch: int, offset: int, last: int | None) -> wire.Opened:
+def opened(
+    key: Any, number: int, epoch: int, offset: int, last: int | None, **more: Any
+) -> wire.Opened:
     recent = [] if last is None else [(kline(T0 + last * MINUTE), 1)]
     return wire.opened(
         number, key, epoch=epoch, offset=offset, first_ms=T0, sparse=False, revisions=0,
         connected=True, waiting="", recent=recent, latest=None, provisional=None, status=None,
-        ring=None,
+        ring=None, **more,
     )  # fmt: skip
 
 
 def checkpoint(
-    epoch: int, last: int, offset: int = 0, *, opening: bool = True, **more: Any
+    epoch: int,
+    last: int,
+    offset: int = 0,
+    *,
+    opening: bool = True,
+    revised: tuple[int, int] = (0, 0),
+    **more: Any,
 ) -> wire.Checkpoint:
     streams = [
-        opened(SERIES, CANDLES, epoch, offset, last),
+        opened(SERIES, CANDLES, epoch, offset, last, revised=revised),
         opened(TRADES, LINE, epoch, offset, None),
     ]
     facts = {"before": {}, "lost": [], "unsaved": []} | more
@@ -295,6 +303,61 @@ async def test_behind_repaired_candles_the_open_updates_are_counted_once(
         told = await heard_by(slow, slow_knows)
         assert told[-1][0] == 12
         assert sum(left_out for _, left_out in told) + len([n for n, _ in told if n > 1]) == 11
+
+
+def corrected(k: int, epoch: int, offset: int) -> KlineMessage:
+    """A row of the store."""
+    row = kline(T0 + k * MINUTE, close="99.5")
+    return KlineMessage(SERIES, row, epoch, offset, 1, 0.0, revision=True)
+
+
+@pytest.mark.parametrize("epoch", [5, 8])
+async def test_a_correction_in_a_jump_reaches_those_who_were_there(
+    epoch: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nothing else is missing: its number is in the checkpoint."""
+    node, read = serving()
+    async with connected(node) as client:
+        knows = await subscribe(client)
+        jumped = checkpoint(epoch, 1, 8, opening=False, revised=(5, 4))
+        read.resync([entry(epoch, 8, jumped)], 2.0)
+        read.take([entry(epoch, 9, candle(2, epoch, 9, closed=False))], 3.0)
+        assert not await heard_by(client, knows), "first the correction"
+        (waiting,) = read.bus.waiting
+        read.bus.repair(waiting, [corrected(1, 5, 4)])
+        await trio.testing.wait_all_tasks_blocked()
+        told = [m["data"] for m in client.take() if m["type"] == "kline_data"]
+        shown = [(row["offset"], row["data"]["update_type"]) for row in told]
+        assert shown == [(4, "revision"), (9, "realtime")]
+        assert told[0]["data"]["close"] == 99.5
+        for row in told:
+            knows["kline_data"].take(row["epoch"], row["offset"], row.get("conflated", 0))
+        again = checkpoint(epoch, 1, 9, opening=False, revised=(5, 4))
+        read.take([entry(epoch, 10, again)], 4.0)
+        assert not read.bus.waiting
+
+
+async def test_who_comes_back_from_before_a_hole_does_not_resume_over_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The store did not have it in time, and may have it now; this node's ring never will."""
+    node, read = serving()
+    async with connected(node) as there, connected(node) as back:
+        await subscribe(there)
+        jumped = checkpoint(5, 3, 8, opening=False)
+        read.resync([entry(5, 8, jumped), entry(5, 9, candle(4, 5, 9))], 2.0)
+        (waiting,) = read.bus.waiting
+        read.bus.give_up(waiting)
+        await trio.testing.wait_all_tasks_blocked()
+        said = there.take()
+        (told,) = [
+            m["data"] for m in said if m["type"] == "stream_status" and "interval" in m["data"]
+        ]
+        assert (told["status"], told["to"]) == ("unrepairable", T0 // 1000 + 3 * 60)
+        assert numbers(said) == [(9, 7)]
+        answers = await back.resume(5, 1)
+        (confirmed,) = [m for m in answers if m["type"] == "subscription_confirmed"]
+        assert confirmed["data"]["recovered"] is False
 
 
 def test_a_silent_owner_is_told_and_what_comes_next_ends_it() -> None:

@@ -40,9 +40,9 @@ def test_what_is_missing_is_named_and_comes_first() -> None:
     node = follower()
     assert not node.take(item(4, 8, closed=False), 10.0)
     assert not node.take(item(4, 9), 10.0)
-    assert node.missing == Missing(0, 3 * M)
+    assert node.missing == Missing(0, 3 * M, (1, 7))
     assert minutes(node.repair([item(1, 3)], 10.5)) == [1]  # the store is behind
-    assert node.missing == Missing(1 * M, 3 * M)
+    assert node.missing == Missing(1 * M, 3 * M, (1, 7))
     rows = [item(0, 1), item(1, 3), item(2, 5), item(3, 7), item(4, 9)]
     out = node.repair(rows, 11.0)
     assert [(row.open_ms // M, row.offset) for row in out] == [(2, 5), (3, 7), (4, 8), (4, 9)]
@@ -93,14 +93,100 @@ def test_silent_candles_of_a_sparse_series_are_not_waited_for() -> None:
 
 def test_a_checkpoint_says_what_should_be_there() -> None:
     node = follower()
-    node.want(0, 0.0)
+    node.want(0, (1, 1), 0.0)
     assert not node.missing
-    node.want(2 * M, 0.0)
-    node.want(3 * M, 9.0)
-    node.want(1 * M, 9.0)
-    assert node.missing == Missing(0, 3 * M)
+    node.want(2 * M, (1, 3), 0.0)
+    node.want(3 * M, (1, 4), 9.0)
+    node.want(1 * M, (1, 2), 9.0)
+    assert node.missing == Missing(0, 3 * M, (1, 4))
     assert node.overdue(10.0)
     assert minutes(node.repair([item(k, k + 1) for k in (1, 2, 3)], 9.0)) == [1, 2, 3]
+
+
+def revision(k: int, offset: int) -> Candle:
+    return item(k, offset, more=Flags.REVISION)
+
+
+def numbered(items: Sequence[Candle]) -> list[tuple[int, int]]:
+    return [(each.open_ms // M, each.offset) for each in items]
+
+
+def test_revisions_of_a_jump_come_in_their_place_and_once() -> None:
+    node = follower(5, 20)
+    waits = [item(8, 31, closed=False), item(8, 32), revision(7, 33), item(9, 34, closed=False)]
+    for each in waits:
+        assert not node.take(each, 0)
+    rows = [
+        revision(3, 22),
+        item(6, 24),
+        item(7, 26),
+        revision(5, 28),
+        item(8, 32),
+        revision(7, 33),
+    ]
+    assert numbered(node.settle(rows, 0)) == [
+        *[(3, 22), (6, 24), (7, 26), (5, 28)],
+        *[(8, 31), (8, 32), (7, 33), (9, 34)],
+    ]
+    assert not node.take(revision(7, 33), 0)
+
+
+def test_a_revision_alone_is_missing_too() -> None:
+    node = follower(5, 20)
+    node.want(5 * M, (1, 30), 0.0, (1, 20))
+    assert not node.missing, "it was handed out"
+    node.want(5 * M, (1, 30), 0.0, (1, 25))
+    assert node.missing == Missing(5 * M, 5 * M, (1, 30), (1, 25))
+    assert not node.take(revision(5, 31), 0)
+    rows = [revision(2, 22), revision(4, 25), revision(5, 31)]
+    assert numbered(node.settle(rows, 0)) == [(2, 22), (4, 25), (5, 31)]
+    assert not node.missing
+
+
+def test_no_number_is_older_than_what_clients_have() -> None:
+    """The failover lost the seal of epoch 5, and an owner of before appended once more."""
+    node = Guard(5 * M, (5, 3))
+    node.want(7 * M, (9, 0), 0.0)
+    rows = [item(6, 54, epoch=2), item(7, 55, epoch=2)]
+    out = node.settle(rows, 0)
+    assert [(row.open_ms // M, row.epoch, row.offset) for row in out] == [(6, 8, 1), (7, 8, 2)]
+    assert minutes(node.take(item(8, 1, epoch=9), 0)) == [8]
+
+
+def test_a_second_jump_while_it_waits() -> None:
+    """What came before it waits; what the store has of both is handed out once, in order."""
+    node = follower(5, 20)
+    assert not node.take(item(7, 30, closed=False), 0)
+    node.want(7 * M, (1, 30), 0.0, (1, 29))
+    assert node.missing == Missing(5 * M, 6 * M, (1, 29)), "it is waiting"
+    node.want(9 * M, (1, 50), 0.0, (1, 45))
+    assert node.missing == Missing(5 * M, 9 * M, (1, 50), (1, 45))
+    assert not node.take(item(10, 51, closed=False), 0)
+    rows = [item(6, 25), item(7, 33), item(8, 40), revision(6, 45), item(9, 48)]
+    assert numbered(node.settle(rows, 0)) == [
+        *[(6, 25), (7, 33), (8, 40), (6, 45), (9, 48), (10, 51)],
+    ]
+
+
+def test_what_waited_is_handed_out_when_the_rest_is_given_up() -> None:
+    node = follower(5, 20)
+    waits = [item(8, 31, closed=False), item(8, 32), revision(7, 33), item(9, 34, closed=False)]
+    for each in waits:
+        node.take(each, 0)
+    node.want(8 * M, (1, 34), 0.0, (1, 33))
+    assert node.overdue(10.0)
+    assert numbered(node.give_up(10.0)) == [(8, 31), (8, 32), (7, 33), (9, 34)]
+    assert not node.missing
+    assert numbered(node.take(item(9, 35), 11.0)) == [(9, 35)]
+
+
+def test_what_was_given_up_is_not_wanted_again() -> None:
+    node = follower(5, 20)
+    node.want(7 * M, (1, 30), 0.0, (1, 29))
+    assert not node.give_up(10.0)
+    node.want(7 * M, (1, 30), 11.0, (1, 29))
+    assert not node.missing
+    assert numbered(node.take(item(8, 31), 11.0)) == [(8, 31)]
 
 
 @pytest.mark.parametrize("seed", range(200))

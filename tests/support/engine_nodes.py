@@ -59,9 +59,9 @@ def trades_of(symbol: str) -> ChannelKey:
     return ChannelKey(VENUE, symbol, Channel.TRADE)
 
 
-def candle(k: int, *, closed: bool = True) -> Kline:
+def candle(k: int, *, closed: bool = True, volume: int = 1) -> Kline:
     one = Decimal(k + 1)
-    return Kline(k * STEP, one, one, one, one, one, one, 1, closed, Source.EXCHANGE)
+    return Kline(k * STEP, one, one, one, one, Decimal(volume), one, 1, closed, Source.EXCHANGE)
 
 
 def closed_count() -> int:
@@ -79,6 +79,7 @@ class Cluster:
     feeders: dict[str, "Feeder"] = field(factory=dict)
     watchers: list["Watcher"] = field(factory=list)
     hot: bool = False
+    corrections: int = 0
 
 
 @define(eq=False)
@@ -219,6 +220,18 @@ class Feeder:
         news = TradeNews(trades_of(symbol), (trade,), Source.EXCHANGE, self.now_ms())
         self.bus.publish(news)
 
+    def correct(self, symbol: str, back: int) -> None:
+        """The exchange has another volume of a candle so far behind the last closed one."""
+        k = self.next[symbol] - 1 - back
+        if k < 0:
+            return
+        self.cluster.corrections += 1
+        row = candle(k, volume=1 + self.cluster.corrections)
+        news = CandleNews(series_of(symbol), row, 1, self.now_ms(), revision=True)
+        message = self.bus.publish(news)
+        assert isinstance(message, KlineMessage), "it is stored"
+        self.store.put(message)
+
     def _publish(self, series: Series, k: int, *, closed: bool) -> None:
         after = (k - 1) * STEP if k else None
         message = self.bus.publish(
@@ -241,6 +254,9 @@ class Watcher:
     trade_ids: dict[Any, int] = field(factory=dict)
     told: list[StatusMessage] = field(factory=list)
     closings: list[Any] = field(factory=list)
+    corrected: dict[Series, dict[int, Kline]] = field(factory=dict)
+    """The last correction of each candle, of those after the one numbered ``since``."""
+    since: int = 0
     store: Any = None
 
     def __attrs_post_init__(self) -> None:
@@ -255,6 +271,7 @@ class Watcher:
                 self.following = Following(attempts, ALL_SHARDS, self.store, self._bus)
                 self.following.listen(self)
                 self.cluster.watchers.append(self)
+                self.since = self.cluster.corrections
                 task_status.started(self)
                 await self.following.run()
 
@@ -297,6 +314,10 @@ class Watcher:
             return
         assert isinstance(key, Series), "a candle"
         k, last = message.kline.open_ms // STEP, self.ends.get(key, -1)
+        if message.revision:
+            assert k <= last, f"{key}: candle {k} is corrected after {last}"
+            self.corrected.setdefault(key, {})[k] = message.kline
+            return
         assert k == last + 1, f"{key}: candle {k} after {last}"
         if message.kline.closed:
             self.ends[key] = k

@@ -36,6 +36,8 @@ class LocalStream:
     resume_messages: int
     sparse: bool = False
     revisions: int = 0
+    revised: tuple[int, int] = (0, 0)
+    """The number of the last revision; (0, 0): none is known."""
     latest: Published | None = None
     provisional: Published | None = None
     status: StatusMessage | None = None
@@ -98,6 +100,7 @@ class LocalStream:
         if kline.source is not Source.BACKFILL:  # which comes by REST, whatever the stream does
             self.connected = True
         if message.revision:
+            self.revised = message.epoch, message.offset
             self._revise(kline, message.update_count)
             return
         ahead = self.provisional

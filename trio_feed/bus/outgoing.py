@@ -59,6 +59,7 @@ class Outgoing:
             provisional=self._perhaps(number, stream, stream.provisional),
             status=None if stream.status is None else wire.status_item(number, stream.status),
             ring=ring,
+            revised=stream.revised,
         )
 
     def keep(self, number: int) -> None:

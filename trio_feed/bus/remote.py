@@ -21,6 +21,8 @@ from .remote_stream import RemoteStream
 
 _BEGINS = "another node has taken it over and connects"
 _LOST = "another node feeds it now; what came between is not known"
+_NOT_STORED = "the store does not have what this node missed"
+_NOT_CORRECTED = "a closed candle was corrected, and the store does not have it"
 
 
 class OutOfStep(Exception):
@@ -111,21 +113,24 @@ class RemoteBus:
         self._note_waiting(stream)
 
     def give_up(self, stream: RemoteStream) -> None:
-        """The store lacks what is missing of a series: it goes on, and listeners hear of it."""
+        """The store lacks what is missing of a series: it goes on, and listeners hear of it.  Who
+        comes back with a number of before asks the store, which may have it by then."""
         missing = stream.guard.missing
         if missing is None or stream not in self._numbers:
             return
-        self._tell(
-            stream,
-            StatusMessage(
-                stream.stream_key,
-                StreamState.UNREPAIRABLE,
-                "the store does not have what this node missed",
-                missing.after_ms + 1,
-                missing.until_ms,
-            ),
-        )
-        self.repair(stream, ())
+        waited = stream.guard.give_up(self._now())
+        until_ms = waited[0].after_ms if waited else missing.until_ms
+        first_ms: int | None = missing.after_ms + 1
+        last_ms, reason = until_ms, _NOT_STORED
+        if until_ms == missing.after_ms:
+            first_ms = last_ms = None
+            reason = _NOT_CORRECTED
+        key = stream.stream_key
+        self._tell(stream, StatusMessage(key, StreamState.UNREPAIRABLE, reason, first_ms, last_ms))
+        stream.tear()
+        for each in waited:
+            self._hand_out(stream, each)
+        self._note_waiting(stream)
 
     def fall_silent(self, reason: str) -> None:
         """Nothing comes of the publisher: say so of every stream.  Whatever comes next ends it."""
@@ -276,14 +281,13 @@ class RemoteBus:
             closed_ms = wire.candle_of(opened.recent[-1][0]).open_ms
             if stream.guard.closed_ms is None:
                 stream.guard.closed_ms = closed_ms
-            stream.guard.want(closed_ms, self._now())
+            number = opened.epoch, opened.offset
+            stream.guard.want(closed_ms, number, self._now(), opened.revised)
             self._note_waiting(stream)
-            if stream.guard.closed_ms == closed_ms and stream.number < (
-                opened.epoch,
-                opened.offset,
-            ):
-                stream.epoch, stream.offset = opened.epoch, opened.offset
-                stream.guard.number = stream.number
+            waits = stream.guard.missing is not None
+            if not waits and stream.guard.closed_ms == closed_ms and stream.number < number:
+                stream.epoch, stream.offset = number
+                stream.guard.number = number
                 stream.note_latest(opened)
         if stream.describe_again(opened):
             for listener in self._listeners:

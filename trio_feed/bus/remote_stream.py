@@ -111,7 +111,7 @@ class RemoteStream:
         closed_ms = wire.candle_of(item.recent[-1][0]).open_ms if item.recent else None
         self.guard = Guard(closed_ms, self.number)
         self._describe(item)
-        self.revisions = item.revisions
+        self.revisions, self.revised = item.revisions, item.revised
         self.note_latest(item)
         if item.status is not None:
             self.status = wire.status_of(self.stream_key, item.status)
@@ -177,9 +177,13 @@ class RemoteStream:
         waits for it all the same, so it counts as left out."""
         self.epoch, self.offset = item.epoch, item.offset
 
+    def tear(self) -> None:
+        """Something behind the last message is missing, and is nowhere that this node knows."""
+        self._torn_at = self.number
+
     def note_status(self, status: StatusMessage) -> None:
         if is_torn(status):
-            self._torn_at = self.number
+            self.tear()
         self.status = None if status.state in _NOTHING_TO_TELL else status
         self.connected |= status.state is not StreamState.STALE
         self.waiting = ""

@@ -93,7 +93,8 @@ Sent = Candle | Line
 
 class Opened(msgspec.Struct, array_like=True, frozen=True, tag=4):
     """A stream as it stands, for a node that knows nothing of it.  ``recent``: (candle,
-    update_count), ascending; ``ring`` None: nobody has subscribed yet."""
+    update_count), ascending; ``ring`` None: nobody has subscribed yet; ``revised``: the number of
+    the last revision, (0, 0): none is known, or a node of an earlier version wrote it."""
 
     stream: int
     venue: str
@@ -112,6 +113,7 @@ class Opened(msgspec.Struct, array_like=True, frozen=True, tag=4):
     provisional: Sent | None
     status: Status | None
     ring: list[Sent] | None
+    revised: tuple[int, int] = (0, 0)
 
     @property
     def stream_key(self) -> StreamKey:
@@ -288,6 +290,7 @@ def opened(
     provisional: Sent | None,
     status: Status | None,
     ring: Sequence[Sent] | None,
+    revised: tuple[int, int] = (0, 0),
 ) -> Opened:
     is_series = isinstance(stream_key, Series)
     what = stream_key.interval if isinstance(stream_key, Series) else stream_key.channel
@@ -309,6 +312,7 @@ def opened(
         provisional,
         status,
         None if ring is None else list(ring),
+        revised,
     )
 
 

@@ -196,7 +196,13 @@ class Following:
             )
         except StoreError:
             return None  # the store says so itself; it is asked again
-        if rows is None or stream.guard.missing is None:
+        missing = stream.guard.missing
+        if rows is None or missing is None:
             return None
-        until_ms = stream.guard.missing.until_ms
-        return [row for row in rows if row.kline.open_ms <= until_ms]
+        found = [r for r in rows if missing.has(r.kline.open_ms, _number(r), revision=r.revision)]
+        revised = max((_number(row) for row in found if row.revision), default=number)
+        return None if revised < missing.revised else found
+
+
+def _number(row: KlineMessage) -> tuple[int, int]:
+    return row.epoch, row.offset

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from ...model import ChannelMessage, KlineMessage, StreamKey, Trade
+from ...model import ChannelMessage, KlineMessage, Series, StreamKey, Trade
 from .. import wire
 from ..wire import Flags
 from .base import EMPTY, Entry, EntryId
@@ -18,6 +18,8 @@ class Heads:
     tail: EntryId = EMPTY
     numbers: dict[StreamKey, tuple[int, int]] = field(factory=dict)
     closed: list[KlineMessage] = field(factory=list)
+    revised: dict[Series, tuple[int, int]] = field(factory=dict)
+    """Numbers of the last revisions."""
     problem: str = ""
     """Why an entry cannot be read; empty: all can."""
     _lines: dict[StreamKey, wire.Line] = field(factory=dict)
@@ -44,6 +46,8 @@ class Heads:
     def _open(self, item: wire.Opened) -> None:
         key = self._keys[item.stream] = item.stream_key
         self.numbers[key] = max(self.numbers.get(key, (0, 0)), (item.epoch, item.offset))
+        if isinstance(key, Series):
+            self.revised[key] = max(self.revised.get(key, (0, 0)), item.revised)
         if isinstance(item.latest, wire.Line):
             self._lines[key] = item.latest
 
@@ -58,6 +62,9 @@ class Heads:
             message = wire.message_of(key, item)
             assert isinstance(message, KlineMessage), "a candle"
             self.closed.append(message)
+            if message.revision:
+                number = message.epoch, message.offset
+                self.revised[message.series] = max(self.revised.get(message.series, number), number)
 
     def trade_id(self, key: StreamKey) -> int | None:
         """Of the last trade in the log; None: there is none."""

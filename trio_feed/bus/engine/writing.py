@@ -86,6 +86,9 @@ class Writing:
         owner, streams_of = self.owners[shard], self._streams_of(shard)
         follow = self._follow(streams_of, heads, ends)
         self._bus.begin(streams_of, owner.epoch)
+        for key, stream in streams_of.items():
+            if isinstance(key, Series):
+                stream.revised = max(stream.revised, heads.revised.get(key, (0, 0)))
         opening = self._checkpoint(shard)
         before, lost, streams = dict[int, tuple[int, int]](), list[int](), list[wire.Opened]()
         for opened in opening.streams:
