@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from scripts import postgres_server, valkey_server
+from scripts.child import Child
 from scripts.postgres_server import PostgresServer
 from scripts.valkey_server import Kind, ValkeyCluster, ValkeyServer, valkey_cluster
 from trio_feed.push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
@@ -46,22 +46,16 @@ class Process:
     log: Path
     expected: bool = True
     starts: int = 0
-    _process: subprocess.Popen[bytes] | None = None
-    _watch: subprocess.Popen[bytes] | None = None
+    _child: Child | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=ROOT)
-        self._watch = subprocess.Popen(
-            ["sh", "-c", 'cat >/dev/null; kill -KILL "$0"', str(self._process.pid)],
-            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._child = Child.start(self.command, self.log, ROOT)
         self.expected = False
         self.starts += 1
 
     @property
     def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.runs
 
     @property
     def crashed(self) -> bool:
@@ -69,35 +63,23 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        return None if self._child is None else self._child.returncode
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        assert self._child is not None
+        return self._child.pid
 
     def pause(self, *, on: bool) -> None:
-        if self.runs:
-            assert self._process is not None
-            self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+        if self._child is not None:
+            self._child.pause(on=on)
 
     def end(self, how: int = signal.SIGKILL, within_s: float = 20.0) -> float:
         """Returns the seconds that it took."""
         self.expected = True
         began = time.monotonic()
-        if self._process is not None:
-            self.pause(on=False)
-            self._process.send_signal(how)
-            try:
-                self._process.wait(within_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(5)
-        if self._watch is not None and self._watch.stdin is not None:
-            self._watch.kill()  # before its number may be another process's
-            self._watch.wait()
-            self._watch.stdin.close()
-            self._watch = None
+        if self._child is not None:
+            self._child.stop(how, within_s)
         return time.monotonic() - began
 
     def cpu_s(self) -> float:

@@ -8,7 +8,6 @@ primary that wants one (``min-replicas-to-write 1``) outlives the death of any.
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attrs import define, field
+
+from scripts.child import Child
 
 Kind = Literal["redis", "valkey"]
 KINDS: tuple[Kind, ...] = ("redis", "valkey")
@@ -61,9 +62,7 @@ class ValkeyServer:
     sentinel: bool = False
     tls: bool = False
     """It takes TLS only; :meth:`ask` is not for it then."""
-    _process: subprocess.Popen[bytes] | None = None
-    _watch: subprocess.Popen[bytes] | None = None
-    """Ends the server where this process was killed and could not."""
+    _child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -72,8 +71,12 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        return self._started.pid
+
+    @property
+    def _started(self) -> Child:
+        assert self._child is not None
+        return self._child
 
     def start(self) -> None:
         """Returns when it answers."""
@@ -81,12 +84,7 @@ class ValkeyServer:
         if not file.exists():  # sentinels write what they learn into theirs
             file.write_text("".join(f"{key} {value}\n" for key, value in self._all().items()))
         words = [self.program, str(file), *(["--sentinel"] if self.sentinel else [])]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder)
-        self._watch = subprocess.Popen(
-            ["sh", "-c", 'cat >/dev/null; kill -KILL "$0"', str(self._process.pid)],
-            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._child = Child.start(words, self.folder / "log", self.folder)
         wait_until(self._answers, self.log)
 
     def _all(self) -> dict[str, str]:
@@ -95,8 +93,7 @@ class ValkeyServer:
         return {"bind": "127.0.0.1", "dir": str(self.folder), **ports, **self.settings}
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+        assert self.runs, self.log()
         try:
             if self.tls:
                 socket.create_connection(("127.0.0.1", self.port), 5).close()
@@ -110,36 +107,22 @@ class ValkeyServer:
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """SIGTERM: in order; SIGKILL: at once."""
-        assert self._process is not None
-        self._unwatch()
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(how)
-        self._process.wait(30)
+        self._started.stop(how)
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
 
     def pause(self, *, on: bool) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+        self._started.pause(on=on)
 
     @property
     def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.runs
 
     def end(self) -> None:
         """Whatever state it is in."""
-        if self.runs:
+        if self._child is not None:
             self.kill()
-        self._unwatch()
-
-    def _unwatch(self) -> None:
-        """Before its number may be another process's."""
-        if self._watch is not None and self._watch.stdin is not None:
-            self._watch.kill()
-            self._watch.wait()
-            self._watch.stdin.close()
-            self._watch = None
 
     def ask(self, *words: str | int) -> Any:
         """The answer to one command, text where it is bytes.  Raises Refused, OSError."""
