@@ -1,5 +1,6 @@
 """What an error of the server, or of the way to it, means to the person who runs the nodes."""
 
+import re
 import socket
 import ssl
 
@@ -16,6 +17,7 @@ _BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
     (errors.BusyLoadingError, "it is loading its data"),
     (errors.ReadOnlyError, "it is a replica, which takes nothing"),
 )
+_RIGHTS = "; see the ACL in docs/engine.md"
 _LONGEST = 150
 
 
@@ -25,19 +27,28 @@ class HungUp(errors.ConnectionError):
 
 def fault(where: str, error: BaseException, secret: Secret) -> EngineFault:
     """``where``: the address of the server.  ``secret``: is not in the text, whoever quoted it."""
-    said = " ".join(_said(error).split())
-    if secret:
-        said = said.replace(secret.reveal(), "***")
-    return EngineFault(f"{where}: {said[:_LONGEST]}")
+    return EngineFault(f"{where}: {_said(error, secret.reveal())[:_LONGEST]}")
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, secret: str) -> str:
     for kind, text in _BY_KIND:
         if isinstance(error, kind):
             return text
     if isinstance(error, errors.ConnectionError):
         return _lost(error)
-    return f"it refuses: {error}"
+    refusal = "it refuses: " + " ".join(_without(secret, str(error)).split())
+    return f"{refusal}{_RIGHTS}" if isinstance(error, errors.AuthorizationError) else refusal
+
+
+def _without(secret: str, text: str) -> str:
+    """The server's own words.  A secret that is a word (its user's choice) may stand there as that
+    word, and ``***`` in its place would tell it; so it goes only where it is quoted, or a value."""
+    if not secret:
+        return text
+    found = re.escape(secret)
+    if secret.isalpha():
+        found = rf"(?<=['\"`=:]){found}(?![\w-])"
+    return re.sub(found, "***", text)
 
 
 def _lost(error: errors.ConnectionError) -> str:
@@ -59,5 +70,5 @@ def _lost(error: errors.ConnectionError) -> str:
     if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError | ConnectionResetError):
         return "it cannot be reached; does it run, and are host and port right?"
     if isinstance(error, HungUp):
-        return "it hangs up at once; does it want TLS, or a certificate of ours?"
+        return "it hangs up at once; is it Valkey, and does it want TLS or a certificate of ours?"
     return "the connection was lost"
