@@ -157,11 +157,12 @@ def _owner() -> pwd.struct_passwd:
 
 
 @contextmanager
-def postgres_server(*, fsync: bool = False) -> Iterator[PostgresServer]:
-    """One with its defaults, but for a small memory.  Raises RuntimeError: :func:`why_not`."""
+def postgres_server(*, fsync: bool = False, parent: Path | None = None) -> Iterator[PostgresServer]:
+    """One with its defaults, but for a small memory; ``parent``: where its folder is.  Raises
+    RuntimeError: :func:`why_not`."""
     if why := why_not():
         raise RuntimeError(why)
-    folder = Path(tempfile.mkdtemp(prefix="trio_feed_pg_"))
+    folder = Path(tempfile.mkdtemp(prefix="trio_feed_pg_", dir=parent))
     server = None
     try:
         if os.geteuid() == 0:

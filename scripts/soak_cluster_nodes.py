@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -151,6 +151,7 @@ class Topology:
     def write_settings(self, name: str) -> Path:
         path = self.folder / f"{name}.toml"
         exchange = f"127.0.0.1:{self.ports['exchange']}"
+        more = "\n".join(f"{k} = {json.dumps(v)}" for k, v in self.engine.of_node().items())
         path.write_text(
             f"""
 [node]
@@ -162,6 +163,7 @@ urls = {json.dumps(self.engine.urls)}
 lease_s = {self.lease_s}
 timeout_s = {min(1.0, self.lease_s / 2.5)}
 standby = "{self.standby}"
+{more}
 [store]
 url = "{self.database.url()}"
 path = {json.dumps(str(self.folder / name / "copies.db"))}
@@ -193,9 +195,11 @@ def open_topology(
     kind: Kind | None = None,
     lease_s: float = 3.0,
     standby: str = "cold",
-    down_after_ms: int = 1000,
+    engine: AbstractContextManager[ValkeyCluster] | None = None,
+    database: AbstractContextManager[PostgresServer] | None = None,
 ) -> Iterator[Topology]:
-    """Exchange, database and engine run.  Raises RuntimeError: :func:`why_not`."""
+    """Exchange, database and engine run; they are others than usual where they are given.  Raises
+    RuntimeError: :func:`why_not`."""
     if why := why_not(kind):
         raise RuntimeError(why)
     ports = dict(zip(("exchange", *NODES), _free_ports(1 + len(NODES)), strict=True))
@@ -207,12 +211,10 @@ def open_topology(
         folder / "exchange.log",
     )  # fmt: skip
     with (
-        postgres_server.postgres_server() as database,
-        valkey_cluster(kind, down_after_ms=down_after_ms) as engine,
+        database or postgres_server.postgres_server() as store,
+        engine or valkey_cluster(kind) as log,
     ):
-        made = Topology(
-            folder, seed, lease_s, standby, database, engine, exchange, make_keys(), ports
-        )
+        made = Topology(folder, seed, lease_s, standby, store, log, exchange, make_keys(), ports)
         try:
             exchange.start()
             for name in NODES:

@@ -11,7 +11,7 @@ import trio
 import trustme
 from attrs import evolve
 from support.engine_contract import A, append
-from support.valkey import KINDS, SECRET, ValkeyServer, engine_of, refused, valkey_server
+from support.valkey import KINDS, SECRET, TlsFiles, ValkeyServer, engine_of, refused, valkey_server
 
 from trio_feed.bus.engine import EMPTY, make_engine
 from trio_feed.bus.engine.opening import look_at_engine, open_engine
@@ -199,15 +199,11 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 async def test_tls(papers: dict[str, str]) -> None:
-    words = {
-        "tls_cert_file": papers["server_cert"],
-        "tls_key_file": papers["server_key"],
-        "tls_ca_cert_file": papers["ca"],
-    }
+    files = TlsFiles(papers["ca"], papers["server_cert"], papers["server_key"])
     ours = {"tls_cert_file": papers["client_cert"], "tls_key_file": papers["client_key"]}
     with (
         trio.fail_after(60),
-        valkey_server("redis", tls=True, requirepass=SECRET, **words) as server,
+        valkey_server("redis", tls=files, requirepass=SECRET) as server,
         valkey_server("redis") as plain,
     ):
         right = {"password": Secret(SECRET), "ca_file": papers["ca"], **ours, "timeout_s": 1.4}

@@ -17,8 +17,17 @@ _BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
     (errors.BusyLoadingError, "it is loading its data"),
     (errors.ReadOnlyError, "it is a replica, which takes nothing"),
 )
+_OUR_PAPERS = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA)")
+"""Alerts (RFC 8446 section 6.2) as OpenSSL names them."""
+_OTHER_NAME = "it must be for the name, or address, in engine.urls or told by sentinels"
+_BY_VERIFY_CODE = {
+    9: "our clock, or a new certificate there",  # X509_V_ERR_CERT_NOT_YET_VALID
+    10: "it needs a new one; is our clock right?",
+    62: _OTHER_NAME,  # of a host, of an address
+    64: _OTHER_NAME,
+}
 _RIGHTS = "; see the ACL in docs/engine.md"
-_LONGEST = 150
+_LONGEST = 200
 
 
 class HungUp(errors.ConnectionError):
@@ -57,8 +66,12 @@ def _lost(error: errors.ConnectionError) -> str:
     cause: BaseException = error
     for _ in range(10):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate does not verify: {cause.verify_message} (engine.ca_file)"
+            told = cause.verify_message.rstrip(".")
+            advice = _BY_VERIFY_CODE.get(cause.verify_code, "engine.ca_file")
+            return f"its certificate does not verify: {told} ({advice})"
         if isinstance(cause, ssl.SSLError):
+            if _OUR_PAPERS.search(cause.reason or ""):
+                return "it refuses our certificate, or wants one: engine.tls_cert_file"
             return "no TLS: does it speak it there, and does it want a certificate of ours?"
         inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
         deeper = inner or cause.__cause__ or cause.__context__
