@@ -21,6 +21,8 @@ from typing import Any
 
 from attrs import define
 
+from scripts.child import Child
+
 USER = "feed"
 
 
@@ -52,9 +54,7 @@ class PostgresServer:
     folder: Path
     port: int
     fsync: bool = False
-    _process: subprocess.Popen[bytes] | None = None
-    _watch: subprocess.Popen[bytes] | None = None
-    """Ends the server where this process was killed and could not."""
+    _child: Child | None = None
 
     def url(self, database: str = "postgres", *, user: str = USER, password: str = "") -> str:
         secret = f":{password}" if password else ""
@@ -65,18 +65,16 @@ class PostgresServer:
         end = time.monotonic() + 30
         while True:
             # After a kill the old server's children need a moment to see that it is gone.
-            with (self.folder / "log").open("ab") as log:
-                self._process = _popen(self._words(), stdout=log, stderr=log, cwd=self.folder)
-            self._watch = subprocess.Popen(
-                ["sh", "-c", 'cat >/dev/null; kill -INT "$0"', str(self._process.pid)],
-                stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            child = self._child = Child.start(
+                _program("postgres") + self._words(), self.folder / "log", self.folder,
+                ended_by="INT", **_as_user(),
             )  # fmt: skip
-            while self._process.poll() is None:
+            while child.runs:
                 if self.takes_connections():
                     return
                 assert time.monotonic() < end, self.log()
                 time.sleep(0.05)
-            self._unwatch()
+            child.stop()
             assert time.monotonic() < end, self.log()
             time.sleep(0.2)
 
@@ -88,7 +86,7 @@ class PostgresServer:
             "max_connections": "60",
         }
         return [
-            "postgres", "-D", str(self.folder / "data"), "-p", str(self.port),
+            "-D", str(self.folder / "data"), "-p", str(self.port),
             "-k", str(self.folder), *(word for pair in chosen.items() for word in
                                       ("-c", "=".join(pair))),
         ]  # fmt: skip
@@ -104,26 +102,21 @@ class PostgresServer:
 
     def stop(self, how: int = signal.SIGINT) -> None:
         """SIGINT: in order, and at once; SIGKILL: the power is out."""
-        assert self._process is not None
-        self._unwatch()
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(how)
-        self._process.wait(30)
+        assert self._child is not None
+        self._child.stop(how)
 
-    def _unwatch(self) -> None:
-        """Before its number may be another process's."""
-        if self._watch is not None and self._watch.stdin is not None:
-            self._watch.kill()
-            self._watch.wait()
-            self._watch.stdin.close()
-            self._watch = None
+    def end(self) -> None:
+        """Whatever state it is in."""
+        if self._child is not None:
+            self.stop()
 
     def pause(self, *, on: bool) -> None:
         """SIGSTOP, or SIGCONT, to all of its processes."""
         number = signal.SIGSTOP if on else signal.SIGCONT
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        for pid in (self._process.pid, *map(int, children.read_text().split())):
+        assert self._child is not None
+        first = self._child.pid
+        children = Path(f"/proc/{first}/task/{first}/children")
+        for pid in (first, *map(int, children.read_text().split())):
             os.kill(pid, number)
 
     def sql(self, *statements: str, database: str = "postgres") -> list[Any]:
@@ -139,14 +132,19 @@ class PostgresServer:
         return (self.folder / "log").read_text(errors="replace")[-3000:]
 
 
-def _popen(words: list[str], **more: Any) -> subprocess.Popen[bytes]:
+def _program(name: str) -> list[str]:
     folder = binaries()
     assert folder is not None
-    if os.geteuid() == 0:  # it refuses to run as root
+    return [str(folder / name)]
+
+
+def _as_user() -> dict[str, Any]:
+    """How ``Popen`` starts it: it refuses to run as root."""
+    made: dict[str, Any] = {"env": {**os.environ, "LC_ALL": "C.UTF-8"}}
+    if os.geteuid() == 0:
         owner = _owner()
-        more |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-    env = {**os.environ, "LC_ALL": "C.UTF-8"}
-    return subprocess.Popen([str(folder / words[0]), *words[1:]], env=env, **more)
+        made |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    return made
 
 
 def _owner() -> pwd.struct_passwd:
@@ -159,27 +157,27 @@ def _owner() -> pwd.struct_passwd:
 
 
 @contextmanager
-def postgres_server(*, fsync: bool = False) -> Iterator[PostgresServer]:
-    """One with its defaults, but for a small memory.  Raises RuntimeError: :func:`why_not`."""
+def postgres_server(*, fsync: bool = False, parent: Path | None = None) -> Iterator[PostgresServer]:
+    """One with its defaults, but for a small memory; ``parent``: where its folder is.  Raises
+    RuntimeError: :func:`why_not`."""
     if why := why_not():
         raise RuntimeError(why)
-    folder = Path(tempfile.mkdtemp(prefix="trio_feed_pg_"))
+    folder = Path(tempfile.mkdtemp(prefix="trio_feed_pg_", dir=parent))
     server = None
     try:
         if os.geteuid() == 0:
             os.chown(folder, _owner().pw_uid, _owner().pw_gid)
-        made = _popen(
-            ["initdb", "-D", str(folder / "data"), "-U", USER, "--auth=trust", "--no-sync",
-             "--encoding=UTF8", "--locale=C.UTF-8"],
-            stdout=subprocess.DEVNULL, cwd=folder,
+        subprocess.run(
+            [*_program("initdb"), "-D", str(folder / "data"), "-U", USER, "--auth=trust",
+             "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
+            stdout=subprocess.DEVNULL, cwd=folder, timeout=60, check=True, **_as_user(),
         )  # fmt: skip
-        assert made.wait(60) == 0
         server = PostgresServer(folder, _free_port(), fsync)
         server.start()
         yield server
     finally:
-        if server is not None and server._process is not None and server._process.poll() is None:
-            server.stop()
+        if server is not None:
+            server.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 

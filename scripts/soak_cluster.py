@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
+from scripts.postgres_server import PostgresServer
 from scripts.soak_cluster_clients import Client, Publisher
 from scripts.soak_cluster_faults import FAULTS, Fault, aim
 from scripts.soak_cluster_judge import BROKEN
@@ -33,7 +35,7 @@ from scripts.soak_cluster_nodes import (
 )
 from scripts.soak_cluster_values import Found, judge_values, not_stored, read_stored
 from scripts.soak_cluster_wait import get, until
-from scripts.valkey_server import Kind
+from scripts.valkey_server import Kind, ValkeyCluster
 
 MUST_BE_ZERO = (
     *BROKEN, "wrong_values", "store_missing", "told_not_stored", "crashes", "never_recovered",
@@ -60,11 +62,13 @@ class ClusterPlan:
     """Their names; empty: all, in turn."""
     settle_s: float = 60.0
     """Everybody has recovered by then, and all that was accepted has arrived."""
-    down_after_ms: int = 1000
+    more: tuple[Fault, ...] = ()
+    """Beside the usual ones."""
 
     @property
     def chosen(self) -> list[Fault]:
-        return [each for each in FAULTS if not self.faults or each.name in self.faults]
+        known = (*FAULTS, *self.more)
+        return [each for each in known if not self.faults or each.name in self.faults]
 
 
 @define(eq=False)
@@ -92,15 +96,23 @@ class ClusterSoak:
                 process.start()
 
 
-async def run(plan: ClusterPlan, folder: Path) -> dict[str, Any]:
-    """The whole of it.  Raises RuntimeError: servers are missing."""
+async def run(
+    plan: ClusterPlan,
+    folder: Path,
+    *,
+    engine: AbstractContextManager[ValkeyCluster] | None = None,
+    database: AbstractContextManager[PostgresServer] | None = None,
+) -> dict[str, Any]:
+    """The whole of it; ``engine`` and ``database``: others than the usual ones.  Raises
+    RuntimeError: servers are missing."""
     opened = open_topology(
         folder,
         seed=plan.seed,
         kind=plan.kind,
         lease_s=plan.lease_s,
         standby=plan.standby,
-        down_after_ms=plan.down_after_ms,
+        engine=engine,
+        database=database,
     )
     topology = await trio.to_thread.run_sync(opened.__enter__)
     try:

@@ -8,16 +8,16 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from attrs import define, field, frozen
 
 from scripts import postgres_server, valkey_server
+from scripts.child import Child
 from scripts.postgres_server import PostgresServer
 from scripts.valkey_server import Kind, ValkeyCluster, ValkeyServer, valkey_cluster
 from trio_feed.push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
@@ -46,22 +46,16 @@ class Process:
     log: Path
     expected: bool = True
     starts: int = 0
-    _process: subprocess.Popen[bytes] | None = None
-    _watch: subprocess.Popen[bytes] | None = None
+    _child: Child | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=ROOT)
-        self._watch = subprocess.Popen(
-            ["sh", "-c", 'cat >/dev/null; kill -KILL "$0"', str(self._process.pid)],
-            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._child = Child.start(self.command, self.log, ROOT)
         self.expected = False
         self.starts += 1
 
     @property
     def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.runs
 
     @property
     def crashed(self) -> bool:
@@ -69,35 +63,23 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        return None if self._child is None else self._child.returncode
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        assert self._child is not None
+        return self._child.pid
 
     def pause(self, *, on: bool) -> None:
-        if self.runs:
-            assert self._process is not None
-            self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+        if self._child is not None:
+            self._child.pause(on=on)
 
     def end(self, how: int = signal.SIGKILL, within_s: float = 20.0) -> float:
         """Returns the seconds that it took."""
         self.expected = True
         began = time.monotonic()
-        if self._process is not None:
-            self.pause(on=False)
-            self._process.send_signal(how)
-            try:
-                self._process.wait(within_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(5)
-        if self._watch is not None and self._watch.stdin is not None:
-            self._watch.kill()  # before its number may be another process's
-            self._watch.wait()
-            self._watch.stdin.close()
-            self._watch = None
+        if self._child is not None:
+            self._child.stop(how, within_s)
         return time.monotonic() - began
 
     def cpu_s(self) -> float:
@@ -169,6 +151,7 @@ class Topology:
     def write_settings(self, name: str) -> Path:
         path = self.folder / f"{name}.toml"
         exchange = f"127.0.0.1:{self.ports['exchange']}"
+        more = "\n".join(f"{k} = {json.dumps(v)}" for k, v in self.engine.of_node().items())
         path.write_text(
             f"""
 [node]
@@ -180,6 +163,7 @@ urls = {json.dumps(self.engine.urls)}
 lease_s = {self.lease_s}
 timeout_s = {min(1.0, self.lease_s / 2.5)}
 standby = "{self.standby}"
+{more}
 [store]
 url = "{self.database.url()}"
 path = {json.dumps(str(self.folder / name / "copies.db"))}
@@ -211,9 +195,11 @@ def open_topology(
     kind: Kind | None = None,
     lease_s: float = 3.0,
     standby: str = "cold",
-    down_after_ms: int = 1000,
+    engine: AbstractContextManager[ValkeyCluster] | None = None,
+    database: AbstractContextManager[PostgresServer] | None = None,
 ) -> Iterator[Topology]:
-    """Exchange, database and engine run.  Raises RuntimeError: :func:`why_not`."""
+    """Exchange, database and engine run; they are others than usual where they are given.  Raises
+    RuntimeError: :func:`why_not`."""
     if why := why_not(kind):
         raise RuntimeError(why)
     ports = dict(zip(("exchange", *NODES), _free_ports(1 + len(NODES)), strict=True))
@@ -225,12 +211,10 @@ def open_topology(
         folder / "exchange.log",
     )  # fmt: skip
     with (
-        postgres_server.postgres_server() as database,
-        valkey_cluster(kind, down_after_ms=down_after_ms) as engine,
+        database or postgres_server.postgres_server() as store,
+        engine or valkey_cluster(kind) as log,
     ):
-        made = Topology(
-            folder, seed, lease_s, standby, database, engine, exchange, make_keys(), ports
-        )
+        made = Topology(folder, seed, lease_s, standby, store, log, exchange, make_keys(), ports)
         try:
             exchange.start()
             for name in NODES:

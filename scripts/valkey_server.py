@@ -8,7 +8,7 @@ primary that wants one (``min-replicas-to-write 1``) outlives the death of any.
 import shutil
 import signal
 import socket
-import subprocess
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, field, frozen
+
+from scripts.child import Child
 
 Kind = Literal["redis", "valkey"]
 KINDS: tuple[Kind, ...] = ("redis", "valkey")
@@ -46,6 +48,38 @@ def why_not(kind: Kind | None = None) -> str:
     return ""
 
 
+@frozen
+class TlsFiles:
+    """PEM files, by their paths; the certificate is everybody's: servers ask for one too."""
+
+    authority: str
+    certificate: str
+    key: str
+
+    def of_server(self) -> dict[str, str]:
+        return {
+            "tls-ca-cert-file": self.authority,
+            "tls-cert-file": self.certificate,
+            "tls-key-file": self.key,
+            "tls-replication": "yes",  # and what sentinels ask
+        }
+
+    def of_node(self) -> dict[str, str]:
+        """Of ``[engine]``."""
+        return {
+            "ca_file": self.authority,
+            "tls_cert_file": self.certificate,
+            "tls_key_file": self.key,
+        }
+
+    def context(self) -> ssl.SSLContext:
+        """For questions of one's own, which any certificate may answer."""
+        made = ssl.create_default_context(cafile=self.authority)
+        made.load_cert_chain(self.certificate, self.key)
+        made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+        return made
+
+
 class Refused(Exception):
     """The server's error answer."""
 
@@ -59,11 +93,9 @@ class ValkeyServer:
     port: int
     settings: dict[str, str]
     sentinel: bool = False
-    tls: bool = False
-    """It takes TLS only; :meth:`ask` is not for it then."""
-    _process: subprocess.Popen[bytes] | None = None
-    _watch: subprocess.Popen[bytes] | None = None
-    """Ends the server where this process was killed and could not."""
+    tls: TlsFiles | None = None
+    """It takes TLS only."""
+    _child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -72,8 +104,12 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        return self._started.pid
+
+    @property
+    def _started(self) -> Child:
+        assert self._child is not None
+        return self._child
 
     def start(self) -> None:
         """Returns when it answers."""
@@ -81,27 +117,19 @@ class ValkeyServer:
         if not file.exists():  # sentinels write what they learn into theirs
             file.write_text("".join(f"{key} {value}\n" for key, value in self._all().items()))
         words = [self.program, str(file), *(["--sentinel"] if self.sentinel else [])]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder)
-        self._watch = subprocess.Popen(
-            ["sh", "-c", 'cat >/dev/null; kill -KILL "$0"', str(self._process.pid)],
-            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._child = Child.start(words, self.folder / "log", self.folder)
         wait_until(self._answers, self.log)
 
     def _all(self) -> dict[str, str]:
         port = str(self.port)
         ports = {"port": "0", "tls-port": port} if self.tls else {"port": port}
-        return {"bind": "127.0.0.1", "dir": str(self.folder), **ports, **self.settings}
+        files = self.tls.of_server() if self.tls else {}
+        return {"bind": "127.0.0.1", "dir": str(self.folder), **ports, **files, **self.settings}
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+        assert self.runs, self.log()
         try:
-            if self.tls:
-                socket.create_connection(("127.0.0.1", self.port), 5).close()
-            else:
-                self.ask("PING")
+            self.ask("PING")
         except Refused as refused:
             return not str(refused).startswith("LOADING")
         except OSError:
@@ -110,41 +138,27 @@ class ValkeyServer:
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """SIGTERM: in order; SIGKILL: at once."""
-        assert self._process is not None
-        self._unwatch()
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(how)
-        self._process.wait(30)
+        self._started.stop(how)
 
     def kill(self) -> None:
         self.stop(signal.SIGKILL)
 
     def pause(self, *, on: bool) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+        self._started.pause(on=on)
 
     @property
     def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.runs
 
     def end(self) -> None:
         """Whatever state it is in."""
-        if self.runs:
+        if self._child is not None:
             self.kill()
-        self._unwatch()
-
-    def _unwatch(self) -> None:
-        """Before its number may be another process's."""
-        if self._watch is not None and self._watch.stdin is not None:
-            self._watch.kill()
-            self._watch.wait()
-            self._watch.stdin.close()
-            self._watch = None
 
     def ask(self, *words: str | int) -> Any:
         """The answer to one command, text where it is bytes.  Raises Refused, OSError."""
         password = self.settings.get("requirepass")
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+        with self._connect() as connection:
             file = connection.makefile("rwb")
             for each in ([["AUTH", password]] if password else []) + [list(words)]:
                 encoded = [str(word).encode() for word in each]
@@ -153,6 +167,10 @@ class ValkeyServer:
                 file.flush()
                 answer = _read(file)
         return answer
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), 5)
+        return self.tls.context().wrap_socket(connection) if self.tls else connection
 
     def role(self) -> str:
         """master, slave or sentinel; empty where it hangs up, as who changes its role does."""
@@ -192,16 +210,26 @@ def wait_until(
 
 @define
 class ValkeyCluster:
+    """Without sentinels its primary stays it."""
+
     servers: list[ValkeyServer]
     """The first is the primary at the start."""
-    sentinels: list[ValkeyServer]
+    sentinels: list[ValkeyServer] = field(factory=list)
 
     @property
     def urls(self) -> list[str]:
-        return [f"{each.url}/{PRIMARY}" for each in self.sentinels]
+        return [f"{each.url}/{PRIMARY}" for each in self.sentinels] or [self.servers[0].url]
+
+    def of_node(self) -> dict[str, str]:
+        """What ``[engine]`` needs beside the URLs."""
+        first = self.servers[0]
+        password = first.settings.get("requirepass", "")
+        return {"password": password, **(first.tls.of_node() if first.tls else {})}
 
     def primary(self) -> ValkeyServer | None:
         """What most sentinels say."""
+        if not self.sentinels:
+            return self.servers[0]
         said: list[int] = []
         for each in self.sentinels:
             if each.runs:
@@ -222,7 +250,7 @@ class _Started:
     all: list[ValkeyServer] = field(factory=list)
 
     def start(
-        self, settings: Mapping[str, str], *, sentinel: bool = False, tls: bool = False
+        self, settings: Mapping[str, str], *, sentinel: bool = False, tls: TlsFiles | None = None
     ) -> ValkeyServer:
         folder = self._root / str(len(self.all))
         folder.mkdir()
@@ -233,11 +261,11 @@ class _Started:
 
 
 @contextmanager
-def _servers(kind: Kind | None) -> Iterator[_Started]:
+def _servers(kind: Kind | None, parent: Path | None = None) -> Iterator[_Started]:
     if why := why_not(kind):
         raise RuntimeError(why)
     program = next(found for each in KINDS if kind in (None, each) and (found := binary(each)))
-    root = Path(tempfile.mkdtemp(prefix="trio_feed_valkey_"))
+    root = Path(tempfile.mkdtemp(prefix="trio_feed_valkey_", dir=parent))
     started = _Started(root, program)
     try:
         yield started
@@ -249,22 +277,30 @@ def _servers(kind: Kind | None) -> Iterator[_Started]:
 
 @contextmanager
 def valkey_server(
-    kind: Kind | None = None, *, tls: bool = False, **settings: str
+    kind: Kind | None = None,
+    *,
+    tls: TlsFiles | None = None,
+    parent: Path | None = None,
+    **settings: str,
 ) -> Iterator[ValkeyServer]:
-    """One alone; ``settings``: of its configuration, with ``_`` for ``-``.  Raises RuntimeError:
-    :func:`why_not`."""
-    with _servers(kind) as servers:
+    """One alone; ``settings``: of its configuration, with ``_`` for ``-``; ``parent``: where its
+    folder is.  Raises RuntimeError: :func:`why_not`."""
+    with _servers(kind, parent) as servers:
         named = {key.replace("_", "-"): value for key, value in settings.items()}
         yield servers.start({**DEFAULTS, **named}, tls=tls)
 
 
 @contextmanager
 def valkey_cluster(
-    kind: Kind | None = None, *, replicas: int = 2, password: str = "", down_after_ms: int = 1000
+    kind: Kind | None = None,
+    *,
+    replicas: int = 2,
+    password: str = "",
+    down_after_ms: int = 1000,
+    tls: TlsFiles | None = None,
 ) -> Iterator[ValkeyCluster]:
     """A primary with replicas that follow it, and three sentinels that know each other; they all
-    have the password.  Raises
-    RuntimeError: :func:`why_not`."""
+    have the password, and speak TLS.  Raises RuntimeError: :func:`why_not`."""
     with _servers(kind) as servers:
         secret = {"requirepass": password, "masterauth": password} if password else {}
         common = {
@@ -273,13 +309,12 @@ def valkey_cluster(
             "repl-diskless-sync-delay": "0",
             **secret,
         }
-        primary = servers.start(common)
+        primary = servers.start(common, tls=tls)
         following = {**common, "replicaof": f"127.0.0.1 {primary.port}"}
-        data = [primary, *(servers.start(following) for _ in range(replicas))]
+        data = [primary, *(servers.start(following, tls=tls) for _ in range(replicas))]
         wait_until(lambda: len(primary.ask("ROLE")[2]) == replicas, primary.log)
-        sentinels = [
-            servers.start(_sentinel(primary, down_after_ms), sentinel=True) for _ in range(3)
-        ]
+        watching = _sentinel(primary, down_after_ms)
+        sentinels = [servers.start(watching, sentinel=True, tls=tls) for _ in range(3)]
         cluster = ValkeyCluster(data, sentinels)
         wait_until(lambda: all(_knows(each, replicas) for each in sentinels), sentinels[0].log)
         yield cluster

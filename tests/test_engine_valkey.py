@@ -73,8 +73,26 @@ def test_errors_are_one_line_without_secrets(error: Exception, says: str) -> Non
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("secret", "error", "says"),
+    [
+        ("engine", errors.AuthenticationFailureError("x"), "engine.user or engine.password is"),
+        ("answer", errors.ConnectionError("x"), "the connection was lost"),
+        ("data", errors.BusyLoadingError("x"), "it is loading its data"),
+        ("not", errors.ResponseError("OOM command not allowed"), "OOM command not allowed"),
+        ("not", errors.ResponseError("not 'AUTH' 'not' `not` pw=not u:not@h nota"),
+         "not 'AUTH' '***' `***` pw=*** u:***@h nota"),
+        ("w0rd", errors.ResponseError("AUTH w0rd xw0rdx"), "AUTH *** x***x"),
+        ("a  b.c", errors.ResponseError("AUTH a  b.c abbc"), "AUTH *** abbc"),
+    ],
+)  # fmt: skip
+def test_a_password_that_is_a_word_is_no_riddle(secret: str, error: Exception, says: str) -> None:
+    """Our own words are shown as they are: what is missing in them would tell it."""
+    assert says in str(fault("h:1", error, Secret(secret)))
+
+
 def test_a_long_refusal_is_cut() -> None:
-    assert len(str(fault("h:1", errors.ResponseError("x" * 1000), Secret()))) < 200
+    assert len(str(fault("h:1", errors.ResponseError("x" * 1000), Secret()))) < 250
 
 
 async def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from attrs import evolve
 from support.engine_contract import A, append
-from support.valkey import KINDS, SECRET, ValkeyServer, engine_of, refused, valkey_server
+from support.valkey import KINDS, SECRET, TlsFiles, ValkeyServer, engine_of, refused, valkey_server
 
 from trio_feed.bus.engine import EMPTY, make_engine
 from trio_feed.bus.engine.opening import look_at_engine, open_engine
@@ -43,7 +44,29 @@ async def test_who_may_not_in_is_told_in_one_line(server: ValkeyServer) -> None:
             await refused(engine_of(server.url, user="x", password=Secret(SECRET))) == where + wrong
         )
         line = await refused(engine_of(server.url, user="nobody", password=Secret(SECRET)))
-        assert re.match(f"{where}it refuses: .*permissions", line)
+        assert re.match(f"{where}it refuses: .*permissions.*; see the ACL in docs/engine.md", line)
+
+
+async def test_each_right_of_the_page_is_needed_and_missed(server: ValkeyServer) -> None:
+    """But for that of choosing a database, which is only used where one is named."""
+    whole = rights_of_the_page()
+    with trio.fail_after(60):
+        settings = engine_of(server.url, user="less", password=Secret(SECRET), timeout_s=1.4)
+        for right in [word for word in whole if word.startswith("+") and word != "+select"]:
+            less = ["less" if word == "feed" else word for word in whole if word != right]
+            server.ask("ACL", "SETUSER", "less", "reset")
+            server.ask(*less)
+            line = await refused(settings)
+            assert line.startswith(f"engine.urls: 127.0.0.1:{server.port}: ")
+            assert "docs/engine.md" in line
+            name = right[1:].replace("|usage", " usage")
+            assert f"our user may not run {name}: " in line or f"the '{name}' command" in line
+        server.ask("ACL", "SETUSER", "less", "reset")
+        server.ask(*["less" if word == "feed" else word for word in whole])
+        async with make_engine(settings, b"one"):
+            assert server.ask("KEYS", "tf:*try*") == []
+        line = await refused(evolve(settings, prefix="other"))
+        assert line.endswith("may not use keys of engine.prefix: see the ACL in docs/engine.md")
 
 
 async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer) -> None:
@@ -64,7 +87,7 @@ async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer
             await engine.put_value("v", b"x")
             assert await engine.value("v") == b"x"
         other = engine_of(server.url, user="feed", password=Secret(SECRET), prefix="other")
-        assert "permission" in await refused(other)
+        assert "may not use keys of engine.prefix" in await refused(other)
 
 
 async def test_two_clusters_on_one_engine(server: ValkeyServer) -> None:
@@ -118,6 +141,10 @@ async def test_who_is_not_there_is_said(caplog: pytest.LogCaptureFixture) -> Non
         assert line.endswith(": it cannot be reached; does it run, and are host and port right?")
         line = await refused(engine_of("valkey://no-such-host.invalid", timeout_s=1.4))
         assert re.search("no such host|no answer", line)
+        with valkey_server() as server:
+            url = server.url.replace("valkey:", "sentinel:")
+            line = await refused(engine_of(url, timeout_s=1.4))
+        assert line.endswith(": it is a server and no sentinel: write valkey:// in engine.urls")
         for url in ("sentinel://127.0.0.1:1", "valkeys://127.0.0.1:1"):
             assert "cannot be reached" in await refused(engine_of(url))
     assert caplog.records == [], "what the library logs is in the line already"
@@ -139,7 +166,8 @@ async def test_what_its_configuration_lacks_is_said(kind: Any) -> None:
         while server.ask("ROLE")[2] == []:
             await trio.sleep(0.05)
         assert await refused(engine_of(server.url)) == (
-            "engine.urls: it takes writes that no replica has: set min-replicas-to-write 1"
+            f"engine.urls: 127.0.0.1:{server.port}: it takes writes that no replica has:"
+            " set min-replicas-to-write 1"
         )
         server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
         async with make_engine(engine_of(server.url), b"one") as engine:
@@ -171,15 +199,11 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 async def test_tls(papers: dict[str, str]) -> None:
-    words = {
-        "tls_cert_file": papers["server_cert"],
-        "tls_key_file": papers["server_key"],
-        "tls_ca_cert_file": papers["ca"],
-    }
+    files = TlsFiles(papers["ca"], papers["server_cert"], papers["server_key"])
     ours = {"tls_cert_file": papers["client_cert"], "tls_key_file": papers["client_key"]}
     with (
         trio.fail_after(60),
-        valkey_server("redis", tls=True, requirepass=SECRET, **words) as server,
+        valkey_server("redis", tls=files, requirepass=SECRET) as server,
         valkey_server("redis") as plain,
     ):
         right = {"password": Secret(SECRET), "ca_file": papers["ca"], **ours, "timeout_s": 1.4}
@@ -195,11 +219,11 @@ async def test_tls(papers: dict[str, str]) -> None:
         # The alert that says so may be lost behind the end of the connection.
         assert "a certificate of ours?" in await refused(engine_of(server.url, **nobody))
         spoken = plain.url.replace("valkey:", "valkeys:")
-        assert "no answer" in await refused(
-            engine_of(spoken, **right)
-        )  # it waits for a line to end
+        assert (await refused(engine_of(spoken, **right))).endswith("; does it speak TLS there?")
         silent = server.url.replace("valkeys:", "valkey:")
-        assert "hangs up at once; does it want TLS" in await refused(engine_of(silent))
+        assert "hangs up at once; is it Valkey, and does it want TLS" in await refused(
+            engine_of(silent)
+        )
         for key, path in (("ca_file", "none"), ("tls_cert_file", "none")):
             line = await refused(engine_of(server.url, **{**right, key: papers[path]}))
             assert line == f"engine.{key}: is no certificate in PEM form, or has not its key"

@@ -36,7 +36,9 @@ def server() -> Iterator[PostgresServer]:
             "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'",
         )
         rules = made.folder / "data" / "pg_hba.conf"
-        rules.write_text(f"host all locked all scram-sha-256\n{rules.read_text()}")
+        rules.write_text(
+            "host all locked all scram-sha-256\nhost all shut_out all reject\n" + rules.read_text()
+        )
         made.sql("SELECT pg_reload_conf()")
         yield made
 
@@ -80,6 +82,11 @@ async def test_what_can_be_wrong_with_a_url_is_one_line(
     assert "there is no such database; create it: createdb" in await problem(server.url("nothing"))
     assert "there is no such user" in await problem(server.url(user="nobody"))
     assert "libpq knows no colour; correct the URL" in await problem(f"{url}?colour=s3cret")
+    typo = await problem(f"{url}?sslmode=requird")
+    assert 'invalid sslmode value: "requird"; correct the URL, or' in typo
+    typo = await problem(f"{url}?keepalives_idle=a")
+    assert ': invalid integer value "a" for connection option "keepalives_idle"; correct' in typo
+    assert "not in from here; see its pg_hba.conf" in await problem(server.url(user="shut_out"))
     assert "encoding is LATIN1, not UTF8; make one with" in await problem(server.url("latin"))
     away = url.replace(str(server.port), "1")
     assert "nothing listens there; is the server running" in await problem(away)
@@ -159,6 +166,14 @@ async def test_a_newer_schema_is_left_alone(server: PostgresServer, url: str) ->
     assert "written by a newer version of trio_feed (schema 99, this one reads up to" in (
         await problem(url)
     )
+
+
+async def test_a_schema_of_something_else_is_left_alone(server: PostgresServer, url: str) -> None:
+    server.sql("CREATE SCHEMA trio_feed", "CREATE TABLE trio_feed.series (x integer)")
+    assert 'relation "series" already exists; its schema trio_feed is not ours' in await problem(
+        url
+    )
+    assert server.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'trio_feed'") == [(1,)]
 
 
 async def test_processes_that_start_at_once_make_one_set_of_tables(

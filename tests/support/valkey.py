@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scripts import valkey_server as servers
-from scripts.valkey_server import KINDS, Kind, ValkeyCluster, ValkeyServer
+from scripts.valkey_server import KINDS, Kind, TlsFiles, ValkeyCluster, ValkeyServer
 from trio_feed.bus.engine import make_engine
 from trio_feed.errors import StartError
 from trio_feed.settings import EngineSettings
@@ -17,6 +17,7 @@ __all__ = [
     "KINDS",
     "SECRET",
     "Kind",
+    "TlsFiles",
     "ValkeyCluster",
     "ValkeyServer",
     "engine_of",

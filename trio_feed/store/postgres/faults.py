@@ -5,6 +5,8 @@ servers; so the code decides where there is one.  libpq gives none for a connect
 opened: there its words are looked at.  Nothing here quotes a URL or a password.
 """
 
+import re
+
 import psycopg
 from psycopg import errors
 
@@ -18,6 +20,7 @@ _BY_CODE = {
     "28P01": _PASSWORD,
     "3D000": "create it: createdb -O USER DATABASE",
     "42501": "give the user the rights: see docs/postgresql.md",
+    "42P07": "its schema trio_feed is not ours: name another database",
     "42P01": "a table is gone: restart the service, which makes it anew",
     "42703": "a column is gone: the tables were changed by something else",
     "53100": "make room on the server's disk",
@@ -35,6 +38,7 @@ _BY_WORDS = (
     ("password authentication failed", "it refuses the password", _PASSWORD),
     ("no password supplied", "it wants a password", _PASSWORD),
     ("authentication failed", "it refuses the user", "see its pg_hba.conf"),
+    ("pg_hba.conf rejects", "it lets this user not in from here", "see its pg_hba.conf"),
     ("no pg_hba.conf entry", "it lets nobody in from here", "add a line to its pg_hba.conf"),
     ("Connection refused", "nothing listens there", _REACH),
     ("No such file or directory", "nothing listens at that socket", _REACH),
@@ -59,6 +63,10 @@ _BY_WORDS = (
     ("Connection reset", "the connection was lost", _BY_CODE["57P01"]),
     ("connection socket closed", "the connection was lost", _BY_CODE["57P01"]),
 )
+_OF_A_KEY = re.compile(
+    r'invalid (?:"?\w+"? value: "[^"]*"|integer value "[^"]*" for connection option "\w+")'
+)
+"""libpq's own words about a value that it does not know; none of those keys is a secret."""
 STARTING = ("the server is starting", "the server recovers from a crash")
 """Problems that end by themselves, soon."""
 
@@ -85,7 +93,9 @@ def explain(error: psycopg.Error) -> tuple[str, str]:
     for words, problem, advice in _BY_WORDS:
         if words.lower() in text.lower():
             return problem, advice
-    return _last_reason(text), _REACH
+    if found := _OF_A_KEY.search(text):
+        return found[0], "correct the URL, or libpq's variables of the environment"
+    return _last_reason(text), _BY_CODE["XX"] if "FATAL:" in text else _REACH
 
 
 def _first_line(text: str) -> str:

@@ -18,6 +18,7 @@ from ....errors import StartError
 from ....settings import EngineSettings
 from ....supervise import HelperNursery
 from ..base import EMPTY, Append, Entry, EntryId
+from . import rights
 from .link import Link
 from .problems import problems_of
 from .scripts import APPEND, DROP, RENEW
@@ -188,11 +189,15 @@ class ValkeyEngine:
         return None if first is None else bytes(first)
 
     async def problems(self) -> list[str]:
-        version = await self._link.version()
-        parts = await self._link.ask(
-            *((b"INFO", part) for part in ("persistence", "memory", "replication"))
-        )
-        return problems_of(version, b"\r\n".join(parts).decode(errors="replace"))
+        address, version = await self._link.server()
+        tries = rights.tries(f"{self._prefix}:try")
+        found = rights.lacking(tries, await self._link.try_each(*tries))
+        if not found:
+            parts = await self._link.ask(
+                *((b"INFO", part) for part in ("persistence", "memory", "replication"))
+            )
+            found = problems_of(version, b"\r\n".join(parts).decode(errors="replace"))
+        return [f"{address}: {'; '.join(found)}"] if found else []
 
     def _log(self, shard: str) -> str:
         return f"{self._prefix}:{{{shard}}}:log"

@@ -1,5 +1,6 @@
 """What an error of the server, or of the way to it, means to the person who runs the nodes."""
 
+import re
 import socket
 import ssl
 
@@ -16,7 +17,17 @@ _BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
     (errors.BusyLoadingError, "it is loading its data"),
     (errors.ReadOnlyError, "it is a replica, which takes nothing"),
 )
-_LONGEST = 150
+_OUR_PAPERS = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA)")
+"""Alerts (RFC 8446 section 6.2) as OpenSSL names them."""
+_OTHER_NAME = "it must be for the name, or address, in engine.urls or told by sentinels"
+_BY_VERIFY_CODE = {
+    9: "our clock, or a new certificate there",  # X509_V_ERR_CERT_NOT_YET_VALID
+    10: "it needs a new one; is our clock right?",
+    62: _OTHER_NAME,  # of a host, of an address
+    64: _OTHER_NAME,
+}
+_RIGHTS = "; see the ACL in docs/engine.md"
+_LONGEST = 200
 
 
 class HungUp(errors.ConnectionError):
@@ -25,19 +36,28 @@ class HungUp(errors.ConnectionError):
 
 def fault(where: str, error: BaseException, secret: Secret) -> EngineFault:
     """``where``: the address of the server.  ``secret``: is not in the text, whoever quoted it."""
-    said = " ".join(_said(error).split())
-    if secret:
-        said = said.replace(secret.reveal(), "***")
-    return EngineFault(f"{where}: {said[:_LONGEST]}")
+    return EngineFault(f"{where}: {_said(error, secret.reveal())[:_LONGEST]}")
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, secret: str) -> str:
     for kind, text in _BY_KIND:
         if isinstance(error, kind):
             return text
     if isinstance(error, errors.ConnectionError):
         return _lost(error)
-    return f"it refuses: {error}"
+    refusal = "it refuses: " + " ".join(_without(secret, str(error)).split())
+    return f"{refusal}{_RIGHTS}" if isinstance(error, errors.AuthorizationError) else refusal
+
+
+def _without(secret: str, text: str) -> str:
+    """The server's own words.  A secret that is a word (its user's choice) may stand there as that
+    word, and ``***`` in its place would tell it; so it goes only where it is quoted, or a value."""
+    if not secret:
+        return text
+    found = re.escape(secret)
+    if secret.isalpha():
+        found = rf"(?<=['\"`=:]){found}(?![\w-])"
+    return re.sub(found, "***", text)
 
 
 def _lost(error: errors.ConnectionError) -> str:
@@ -46,8 +66,12 @@ def _lost(error: errors.ConnectionError) -> str:
     cause: BaseException = error
     for _ in range(10):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate does not verify: {cause.verify_message} (engine.ca_file)"
+            told = cause.verify_message.rstrip(".")
+            advice = _BY_VERIFY_CODE.get(cause.verify_code, "engine.ca_file")
+            return f"its certificate does not verify: {told} ({advice})"
         if isinstance(cause, ssl.SSLError):
+            if _OUR_PAPERS.search(cause.reason or ""):
+                return "it refuses our certificate, or wants one: engine.tls_cert_file"
             return "no TLS: does it speak it there, and does it want a certificate of ours?"
         inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
         deeper = inner or cause.__cause__ or cause.__context__
@@ -59,5 +83,5 @@ def _lost(error: errors.ConnectionError) -> str:
     if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError | ConnectionResetError):
         return "it cannot be reached; does it run, and are host and port right?"
     if isinstance(error, HungUp):
-        return "it hangs up at once; does it want TLS, or a certificate of ours?"
+        return "it hangs up at once; is it Valkey, and does it want TLS or a certificate of ours?"
     return "the connection was lost"

@@ -23,6 +23,7 @@ from coredis.exceptions import (
     NoScriptError,
     ReadOnlyError,
     RedisError,
+    UnknownCommandError,
 )
 
 from ....settings import EngineSettings, EngineUrl, Secret
@@ -32,6 +33,9 @@ from .scripts import Script
 
 Command = Sequence[Any]
 """Its name, or a :class:`Script` and the number of its keys; and what follows that."""
+_NO_PRIMARY = "it is a replica, which takes nothing"
+_NO_SERVER = "it is a sentinel: write sentinel:// in engine.urls"
+_NO_SENTINEL = "it is a server and no sentinel: write valkey:// in engine.urls"
 _MOST_IDLE = 4
 _LOOK_S = 1.0
 _OTHERS = 0.25
@@ -87,6 +91,11 @@ class Link:
                     connection.invalidate()
                 raise
 
+    async def try_each(self, *commands: Command) -> list[Any]:
+        """As :meth:`ask`, with the error of each that fails in the place of its answer."""
+        with self._bounded(0):
+            return await _try(await self._for_commands(), [_by_sha(each) for each in commands])
+
     async def wait_for(self, command: Command, wait_s: float) -> Any:
         """The answer to a command that blocks its connection for so long."""
         with self._bounded(wait_s):
@@ -102,9 +111,11 @@ class Link:
                 connection.invalidate()
             return answer
 
-    async def version(self) -> str:
+    async def server(self) -> tuple[str, str]:
+        """The address of the primary, and its version."""
         with self._bounded(0):
-            return (await self._for_commands()).server_version or ""
+            connection = await self._for_commands()
+            return self._where, connection.server_version or ""
 
     async def _for_commands(self) -> TCPConnection:
         async with self._dialling:
@@ -127,7 +138,8 @@ class Link:
         try:
             (role,) = await _answers(connection, [[b"ROLE"]])
             if role[0] != b"master":
-                raise EngineFault(f"{place.address}: it is a replica, which takes nothing")
+                why = _NO_SERVER if role[0] == b"sentinel" else _NO_PRIMARY
+                raise EngineFault(f"{place.address}: {why}")
         except BaseException:
             connection.invalidate()
             raise
@@ -165,6 +177,9 @@ class Link:
         async def ask(place: EngineUrl) -> None:
             try:
                 told = await self._told_by(place)
+            except UnknownCommandError:
+                faults.append(EngineFault(f"{place.address}: {_NO_SENTINEL}"))
+                return
             except RedisError as error:
                 faults.append(fault(place.address, error, self._settings.password))
                 return
@@ -209,7 +224,10 @@ class Link:
             except RedisError as error:
                 raise fault(self._where, error, self._settings.password) from None
         if scope.cancelled_caught:
-            raise EngineFault(f"{self._where}: no answer in {self._settings.timeout_s:g} s")
+            silent = f"{self._where}: no answer in {self._settings.timeout_s:g} s"
+            # A server that speaks no TLS takes our greeting for the begin of a line, and waits.
+            is_new = self._ssl is not None and not self._open_ones
+            raise EngineFault(silent + ("; does it speak TLS there?" if is_new else ""))
 
 
 async def _run(
