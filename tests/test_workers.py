@@ -3,34 +3,52 @@
 import json
 import random
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
 from support.fleet import MemoryFleet
+from support.make import T0, trade
 from support.memory import MemoryNetwork
 from support.private import balance, event, keys_for
-from support.stack import PushClient, Stack, client_on, settings_for_tests, virtual_now_ms
+from support.stack import (
+    PushClient,
+    Stack,
+    client_on,
+    open_stack,
+    settings_for_tests,
+    virtual_now_ms,
+)
 
 from trio_feed import service
+from trio_feed.core.effects import TradeNews
 from trio_feed.environment import Environment
 from trio_feed.errors import StartError
+from trio_feed.model import Channel, ChannelKey, Source
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
-from trio_feed.settings import SimulatorSettings
+from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.telemetry import Exporters
 
+BTC_TRADES = {"symbol": "BTCUSDT", "channel": "trade"}
 MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.workers=2")
 
 
 @asynccontextmanager
 async def open_workers(
-    *more: str, symbols: tuple[str, ...] = ("BTCUSDT",), venue: str = "binance_usdm"
+    *more: str,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
+    venue: str = "binance_usdm",
+    reload: Callable[[], Settings] | None = None,
+    exporters: Exporters | None = None,
 ) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
-    """The whole service with two workers."""
+    """The whole service with two workers.  ``reload``: the settings after a SIGHUP."""
     settings = settings_for_tests(*MORE, *more, venue=venue)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
@@ -43,7 +61,16 @@ async def open_workers(
         exchange: Any = await nursery.start(
             partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
-        ready = await nursery.start(partial(service.run, settings, environment, fleet=fleet.opened))
+        ready = await nursery.start(
+            partial(
+                service.run,
+                settings,
+                environment,
+                fleet=fleet.opened,
+                reload=reload,
+                exporters=exporters,
+            )
+        )
         stack = Stack(network, exchange.market, exchange, ready, environment, None)  # type: ignore[arg-type]
         yield stack, fleet
         nursery.cancel_scope.cancel()
@@ -136,6 +163,58 @@ async def test_streams_of_the_whole_market_at_a_worker_take_what_is_fed_later(
                     pass
             nursery.cancel_scope.cancel()
         await trio.aclose_forcefully(stream)
+
+
+async def test_each_trade_of_a_burst_from_the_subscription_on(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Also of bursts that come before the parent knows that somebody at a worker wants them, and at
+    a worker that has just begun."""
+    key = ChannelKey("binance_usdm", "BTCUSDT", Channel.TRADE)
+    numbers = count(10_000_000)
+    async with open_workers() as (stack, fleet):
+        await trio.sleep(5)
+
+        def burst() -> None:
+            """Five trades at once."""
+            trades = tuple(trade(next(numbers), T0) for _ in range(5))
+            stack.ready.bus.publish(TradeNews(key, trades, Source.EXCHANGE, 1.0))
+
+        async def follow(worker: int) -> list[int]:
+            """The ids of what a client gets, from before its subscription on."""
+            async with client_of(stack, worker) as client, trio.open_nursery() as nursery:
+                burst()
+                nursery.start_soon(partial(client.ask, type="subscribe", **BTC_TRADES))
+                for _ in range(20):  # some reach the worker before what it subscribed to is kept
+                    burst()
+                    await trio.lowlevel.checkpoint()
+                await client.of_type("subscription_confirmed")
+                burst()
+                await trio.sleep(1)
+                told = [m["data"] for m in client.messages if m["type"] == "trade_data"]
+                assert not any(row.get("conflated") for row in told)
+                offsets = [row["offset"] for row in told]
+                assert offsets == list(range(offsets[0], offsets[-1] + 1))
+                ids = [row["data"]["trade_id"] for row in told]
+                return [number for number in ids if number >= 10_000_000]  # not the exchange's
+
+        for worker in (1, 2):
+            ids = await follow(worker)
+            assert ids[-1] == next(numbers) - 1
+            assert len(ids) > 10
+        fleet.kill(2)
+        while fleet.started < 3 or not await served_by(stack, 2):
+            burst()
+            await trio.sleep(0.01)
+        ids = await follow(2)
+        assert ids[-1] == next(numbers) - 1
+
+
+async def served_by(stack: Stack, worker: int) -> bool:
+    try:
+        return (await ask(stack, worker, "/health"))[0] == 200
+    except OSError:
+        return False
 
 
 async def resumed(client: PushClient, last: dict[str, Any]) -> list[dict[str, Any]]:
@@ -342,6 +421,27 @@ async def test_private_events_reach_every_worker(autojump_clock: trio.abc.Clock)
                 assert told == [1, 2]
 
 
+async def test_what_takes_time_at_a_worker_is_exported(autojump_clock: trio.abc.Clock) -> None:
+    """By the parent, with the number of the worker."""
+    in_memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    exporter = in_memory.InMemorySpanExporter()
+    publisher, digest = new_key(PUBLISHER_KEY)
+    settings = f"settlement.publishers=[{{name='engine', sha256='{digest}'}}]"
+    async with open_workers(settings, exporters=Exporters(exporter)) as (stack, _):
+        for worker, body in ((1, b"[]"), (2, b"no JSON")):
+            head = f"Authorization: Bearer {publisher}\r\nContent-Length: {len(body)}\r\n"
+            await ask(stack, worker, "/api/v1/settlement/events", head, body)
+        await trio.sleep(1)
+    waited = 0
+    while not exporter.get_finished_spans() and waited < 500:
+        time.sleep(0.01)  # the SDK's own thread, on the machine's clock
+        waited += 1
+    found = [span for span in exporter.get_finished_spans() if span.name == "settlement.batch"]
+    assert [span.attributes["worker"] for span in found] == [1, 2]
+    assert [span.attributes.get("events.accepted") for span in found] == [0, None]
+    assert [span.status.description for span in found] == [None, "BadBody"]
+
+
 async def test_dialects_are_served_by_every_worker(autojump_clock: trio.abc.Clock) -> None:
     more = ("dialects.binance_usdm.enabled=true", "dialects.udf.enabled=true")
     async with open_workers(*more) as (stack, _):
@@ -354,6 +454,37 @@ async def test_dialects_are_served_by_every_worker(autojump_clock: trio.abc.Cloc
             assert (code, len(json.loads(text))) == (200, 2)
             code, text = await ask(stack, worker, "/udf/symbols?symbol=BTCUSDT")
             assert (code, json.loads(text)["name"]) == (200, "BTCUSDT")
+
+
+@asynccontextmanager
+async def served(workers: int) -> AsyncIterator[PushClient]:
+    """A client of a service with one process, or with workers."""
+    if workers == 1:
+        async with open_stack(settings_for_tests(*MORE[:2])) as stack:
+            stream = await stack.network.dial("push", 80)
+            async with client_on(stream, "push") as client:
+                yield client
+    else:
+        async with open_workers() as (stack, _), client_of(stack, 1) as client:
+            yield client
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_last_word_is_when_to_come_back(
+    workers: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """Of connections that the feeds give up at the end nobody hears: none of them was lost."""
+    async with served(workers) as client:
+        await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=1)
+        await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await trio.sleep(30)
+        before = len(client.messages)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(8)
+        assert [message["type"] for message in client.messages[before:]] == ["reconnect"]
+        closed = client.connection.closed
+        assert closed is not None
+        assert (closed.code, closed.reason) == (1012, "service restart")
 
 
 async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) -> None:

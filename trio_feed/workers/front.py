@@ -75,7 +75,8 @@ class Front:
         self._draining = False
         self._failure = ""
         self._outgoing = Outgoing(self._put)
-        sources.bus.listen(self._outgoing)
+        if sources.bus is not None:
+            sources.bus.listen(self._outgoing)
         self.pages = AllPages(self._links, sources)
         self.views = Views(self._links, sources)
         self._answers = Answers(sources, self._places, self.pages)
@@ -188,8 +189,19 @@ class Front:
                 self.views.note_wanted(link, frame)
             case frames.HangUp(number):
                 link.lines.hang_up(number)
+            case frames.Spent():
+                self._pass_on_spent(link, frame)
+            case frames.Span(name, took_s, error, attributes):
+                spans = self._metrics.spans
+                spans.add(name, took_s, error=error, **attributes, worker=link.worker)
             case frames.Line(event):
                 say_again(event, link.worker)
+
+    def _pass_on_spent(self, link: Link, spent: frames.Spent) -> None:
+        data = frames.encoded(spent)
+        for other in self._links.values():
+            if other is not link:
+                other.pipe.put_encoded(data)
 
     async def _answer(self, link: Link, what: str, body: bytes) -> bytes:
         answer = await self._answers.of(link, what, body)
@@ -310,11 +322,18 @@ class Front:
         for link in self._links.values():
             link.pipe.put(frames.Apply(pickle.dumps(settings)))
 
-    async def drain(self) -> None:
-        """Ask all workers to end, and wait until they have; the caller bounds it."""
+    def begin_drain(self) -> None:
+        """Ask all workers to end.  Their clients hear of nothing that is published later."""
+        if self._draining:
+            return
+        self.flush()
         self._draining = True
         for link in self._links.values():
             link.pipe.put(frames.Drain())
+
+    async def drain(self) -> None:
+        """Wait until all workers have ended, which are asked to; the caller bounds it."""
+        self.begin_drain()
         while self._links:
             self._left = trio.Event()
             await self._left.wait()

@@ -4,8 +4,9 @@
 
     run_worker
     ├─ pipe                      what the parent says; its end is the worker's
+    ├─ engine following          of a node in a cluster: the logs, which the parent reads for it
     ├─ push servers              accept until the worker is drained
-    └─ write coalescer, client sweeper, unused clients, report
+    └─ write coalescer, client sweeper, unused clients, report, what was spent
 
 It lives as long as its pipe.  The parent drains it, or its end (EOF) does: then the clients are
 asked to come back, and within a moment the process is gone.
@@ -20,34 +21,41 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from .. import __version__
 from ..bus import wire
 from ..bus.remote import OutOfStep, RemoteBus
+from ..cluster.caught_up import CaughtUp
 from ..environment import Environment
 from ..errors import SettingsError, StartError
 from ..metrics import Metrics, total
 from ..push.app import PushApp
 from ..push.edge.configuration import tls_context
+from ..push.edge.spending import Spending
 from ..push.edge.tls import Certificate
 from ..serving import start_dialects, start_server, sweep
 from ..settings import Settings
+from ..store import CandleReader
 from ..wiring import UpstreamView, make_app, make_hub
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
-from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteSpans, RemoteStore
 from .remote_feeds import KnownFeeds, RemoteDemand
+from .remote_log import make_following
 from .remote_outside import RemoteLines
+from .share import share_of
 
 log = structlog.get_logger()
 
 REPORT_S = 1.0
+SPENT_S = 0.1
+"""So long each worker spends of a budget that holds for all as if it were alone."""
 _STALL_S = 10.0
 _MAX_BYTES = 64 * 2**20
 _FAREWELL_S = 1.0
-_LEAST_WAITING = 2**22
+_FIRST_READ_S = 5.0
 _RETURN_MS = (500, 5_000)
 
 MakeEnvironment = Callable[[frames.Hello, Callable[[Any], None]], Environment]
@@ -68,6 +76,8 @@ class _Parts:
     demand: RemoteDemand
     journal: RemoteJournal
     certificate: Certificate
+    send_away: Callable[[], None]
+    """Ask the clients to come back."""
 
 
 @define(eq=False)
@@ -93,6 +103,8 @@ class _Worker:
                 self.greeted.set()
             case frames.Drain():
                 self.draining.set()
+                if self.parts is not None:  # at once: behind it comes how the feeds end
+                    self.parts.send_away()
             case frames.View():
                 listed = self.known.take(frame)
                 if self.parts is not None:  # a topic may have been opened before its name came
@@ -116,6 +128,8 @@ class _Worker:
                 parts.app.context.access.feed.publish(messages)
             case frames.Others(users):
                 parts.journal.hear(users)
+            case frames.Spent(spent):
+                parts.app.context.spending.take(spent, trio.current_time())
             case frames.Apply(settings):
                 _apply(parts, pickle.loads(settings))
 
@@ -151,6 +165,12 @@ class _Worker:
             _resident_bytes(),
             used.ru_utime + used.ru_stime,
         )
+
+    async def tell_spent(self, spending: Spending) -> Never:
+        while True:
+            await trio.sleep(SPENT_S)
+            if spent := spending.collect():
+                self.pipe.put(frames.Spent(list(spent)))
 
     async def report_on(self) -> Never:
         while True:
@@ -202,7 +222,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     if (hello.version, hello.wire) != (__version__, wire.VERSION):
         problem = f"the program is {__version__} now, the service {hello.version}: restart it"
         raise _Refused(problem)
-    settings = _share_of(pickle.loads(hello.settings))
+    settings = share_of(pickle.loads(hello.settings))
     environment, pipe = worker.make_environment(hello, worker.pipe.put), worker.pipe
     bus = RemoteBus(
         history_rows=settings.kline.history_data_limit,
@@ -210,7 +230,9 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         tell_kept=lambda stream: pipe.put(frames.Keep(stream)),
         now=trio.current_time,
     )
-    hub = make_hub(bus, settings, environment, worker.metrics)
+    in_cluster = settings.engine.kind != "memory"
+    following = make_following(pipe, settings, environment) if in_cluster else None
+    hub = make_hub(following or bus, settings, environment, worker.metrics)
     known = worker.known
     demand = RemoteDemand(pipe, known, hub)
     view = UpstreamView(
@@ -218,13 +240,20 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         known.why_not,
         partial(known.listing, hub),
         demand,
-        RemoteLines(pipe).outside,
+        None if in_cluster else RemoteLines(pipe).outside,
     )
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
-    app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
+    worker.metrics.spans = RemoteSpans(pipe)
+    store: CandleReader = RemoteStore(pipe)
+    if following is not None:
+        store = CaughtUp(store, following.handed_out)
+    spending = Spending(shared=True)
+    app = make_app(settings, environment, store, journal, hub, view, worker.metrics, spending)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
-    worker.begin(_Parts(bus, app, demand, journal, certificate))
+    return_ms = partial(environment.random.randint, *_RETURN_MS)
+    send_away = partial(app.disconnect_all, return_ms)
+    worker.begin(_Parts(bus, app, demand, journal, certificate, send_away))
     async with trio.open_nursery() as servers, trio.open_nursery() as edge:
         edge.start_soon(hub.run, name="write coalescer")
         if journal.shared:
@@ -234,23 +263,21 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         serving = app, settings, environment, worker.draining, certificate
         places = partial(RemotePlaces, pipe)
         await worker.whole.wait()
+        if following is not None:
+            edge.start_soon(following.run, name="engine following")
+            with trio.move_on_after(_FIRST_READ_S):  # see Node.until_reads
+                await following.begun.wait()
         await start_server(servers, *serving, places)
         await start_dialects(servers, *serving, places)
         edge.start_soon(worker.report_on, name="report")
+        edge.start_soon(worker.tell_spent, spending, name="what was spent")
         pipe.put(frames.Ready())
         await worker.draining.wait()
-        app.disconnect_all(partial(environment.random.randint, *_RETURN_MS))
+        send_away()
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()
-
-
-def _share_of(settings: Settings) -> Settings:
-    """What bounds the memory of all clients together is divided."""
-    limits = settings.limits
-    share = max(_LEAST_WAITING, limits.waiting_bytes // settings.server.workers)
-    return evolve(settings, limits=evolve(limits, waiting_bytes=share))
 
 
 def _apply(parts: _Parts, settings: Settings) -> None:
