@@ -53,23 +53,23 @@ def text_of(symbol: str, offset: int) -> str:
 
 
 class Stalls:
-    """How late a task is that wants to run each millisecond, and how much CPU time passed since it
-    ran; it does so from the first question on, for it costs a few per cent of a core."""
+    """How late a task is that wants to run each millisecond, and how much of that the loop was at
+    work; it does so from the first question on, for it costs a few per cent of a core."""
 
     def __init__(self) -> None:
         self.asked, self.longest_s, self.longest_cpu_s = False, 0.0, 0.0
-        self._due = self._cpu_s = 0.0
+        self._due = self._due_cpu_s = 0.0
 
     def pause_s(self) -> float:
         """Until the task should run again."""
         every_s = 0.001 if self.asked else 0.1
-        self._due, self._cpu_s = time.perf_counter() + every_s, time.thread_time()
+        self._due, self._due_cpu_s = time.perf_counter() + every_s, time.thread_time() + every_s
         return every_s
 
     def note(self) -> None:
         """It runs."""
         self.longest_s = max(self.longest_s, time.perf_counter() - self._due)
-        self.longest_cpu_s = max(self.longest_cpu_s, time.thread_time() - self._cpu_s)
+        self.longest_cpu_s = max(self.longest_cpu_s, time.thread_time() - self._due_cpu_s)
 
     def take(self) -> dict[str, float]:
         found = {"stall_ms": self.longest_s * 1000, "stall_cpu_ms": self.longest_cpu_s * 1000}
