@@ -2,7 +2,8 @@
 
 A hundred of them are on their way at a time.  ``connects/s`` is by wall clock, from the first SYN
 to the last confirmation, with the client process on the other core; ``per CPU s`` counts the
-server's own time only.  ``stall``: the longest time its event loop stood still meanwhile.
+server's own time only.  ``stall``: the longest time its event loop stood still meanwhile, and
+(``CPU``) was at work without looking at its other tasks: that counts on a machine others use.
 """
 
 from .processes import LOADING, MEASURED, child, cpu_s, open_files, pin
@@ -48,4 +49,5 @@ def _connect(result: Result, impl: str, number: int) -> None:
         result.add(f"{impl}: connects", found["stayed"] / found["seconds"])
         result.add(f"{impl}: connects/CPU s", found["stayed"] / used, "connects/CPU s")
         result.add(f"{impl}: longest stall", stall["stall_ms"], "ms")
+        result.add(f"{impl}: longest stall, CPU", stall["stall_cpu_ms"], "ms")
         result.add(f"{impl}: stayed", found["stayed"], "clients")

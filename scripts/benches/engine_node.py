@@ -28,7 +28,7 @@ from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.opening import make_engine
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.local import LocalBus
-from trio_feed.commands.run import spare_collector
+from trio_feed.collector import spare_collector
 from trio_feed.core.effects import CandleNews, ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.metrics import Metrics

@@ -2,7 +2,8 @@
 WebSocket from an exchange, and 10,000 connected clients, 50 for each symbol, get them.
 
 Figures: from the making of an update at the exchange to the last of its subscribers (p50, p99), the
-service's CPU as a share of the machine's two cores, and the longest stall of its event loop.
+service's CPU as a share of the machine's two cores, and the longest stall of its event loop (by
+wall clock, and in CPU time of its own).
 Beside it, in the same run and with the same exchange and clients, a loop that reads an update and
 calls ``os.write`` for each subscriber: what any Python program needs at least.  The clients wait in
 ``epoll_wait`` here, for it is latency that counts.
@@ -94,6 +95,7 @@ def _measure(result: Result, impl: str, number: int, seconds: float) -> None:
     result.add(f"{impl}: max to the last subscriber", taken["max_ms"])
     result.add(f"{impl}: CPU of two cores", used / seconds / 2 * 100, "%")
     result.add(f"{impl}: longest stall", stall["stall_ms"])
+    result.add(f"{impl}: longest stall, CPU", stall["stall_cpu_ms"])
     result.add(f"{impl}: updates that all got", taken["messages"] / sent * 100, "%")
 
 

@@ -19,7 +19,7 @@ def trio_feed(job: dict[str, Any]) -> None:
     import trio
 
     from trio_feed import service
-    from trio_feed.commands.run import spare_collector
+    from trio_feed.collector import spare_collector
     from trio_feed.environment import real_environment
     from trio_feed.settings import load
 

@@ -7,7 +7,8 @@ A process prints ``{"port": ..}`` and then answers lines of standard input with 
                           turn after each 64, as in our ingest, and all is written at the end;
 ``paced RATE SECONDS``    messages on the 500 streams in turn, RATE a second;
 ``rss``                   KB in memory;
-``stall``                 the longest time the event loop stood still since the last question (ms).
+``stall``                 the longest time the event loop stood still since the last question (ms),
+                          by wall clock and in CPU time of its own.
 
 ``publish``, ``streams`` and ``paced`` answer with ``deliveries`` (frames that went to a client),
 ``cpu_s`` and ``wall_s``.  A client subscribes with our own requests; the peers understand those.
@@ -52,22 +53,28 @@ def text_of(symbol: str, offset: int) -> str:
 
 
 class Stalls:
-    """How late a task is that wants to run each millisecond; it does so from the first question
-    on, for it costs a few per cent of a core."""
+    """How late a task is that wants to run each millisecond, and how much of that the loop was at
+    work; it does so from the first question on, for it costs a few per cent of a core."""
 
     def __init__(self) -> None:
-        self.asked, self.longest_s = False, 0.0
+        self.asked, self.longest_s, self.longest_cpu_s = False, 0.0, 0.0
+        self._due = self._due_cpu_s = 0.0
 
-    @property
-    def every_s(self) -> float:
-        return 0.001 if self.asked else 0.1
+    def pause_s(self) -> float:
+        """Until the task should run again."""
+        every_s = 0.001 if self.asked else 0.1
+        self._due, self._due_cpu_s = time.perf_counter() + every_s, time.thread_time() + every_s
+        return every_s
 
-    def note(self, late_s: float) -> None:
-        self.longest_s = max(self.longest_s, late_s)
+    def note(self) -> None:
+        """It runs."""
+        self.longest_s = max(self.longest_s, time.perf_counter() - self._due)
+        self.longest_cpu_s = max(self.longest_cpu_s, time.thread_time() - self._due_cpu_s)
 
     def take(self) -> dict[str, float]:
-        self.asked, longest, self.longest_s = True, self.longest_s, 0.0
-        return {"stall_ms": longest * 1000}
+        found = {"stall_ms": self.longest_s * 1000, "stall_cpu_ms": self.longest_cpu_s * 1000}
+        self.asked, self.longest_s, self.longest_cpu_s = True, 0.0, 0.0
+        return found
 
 
 class Server(ABC):
@@ -170,9 +177,8 @@ class AsyncioServer(Server):
 
     async def _watch(self) -> None:
         while True:
-            due = time.perf_counter() + (every_s := self.stalls.every_s)
-            await asyncio.sleep(every_s)
-            self.stalls.note(time.perf_counter() - due)
+            await asyncio.sleep(self.stalls.pause_s())
+            self.stalls.note()
 
     async def settle(self) -> None:
         await asyncio.sleep(0)
@@ -327,9 +333,8 @@ async def answer_on_trio(server: Server) -> None:
 
     async def watch() -> None:
         while True:
-            due = time.perf_counter() + (every_s := server.stalls.every_s)
-            await trio.sleep(every_s)
-            server.stalls.note(time.perf_counter() - due)
+            await trio.sleep(server.stalls.pause_s())
+            server.stalls.note()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)

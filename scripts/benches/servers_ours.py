@@ -8,7 +8,7 @@ import trio
 
 from trio_feed import service
 from trio_feed.bus.local import LocalBus
-from trio_feed.commands.run import spare_collector
+from trio_feed.collector import spare_collector
 from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.model import Channel, ChannelKey, Source, Trade

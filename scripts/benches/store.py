@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from trio_feed.commands.run import spare_collector
+from trio_feed.collector import spare_collector
 from trio_feed.metrics import Metrics
 from trio_feed.model import Interval, KlineMessage, Series
 from trio_feed.settings import DatabaseUrl, StoreSettings

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from trio_feed import service
-from trio_feed.commands.run import spare_collector
+from trio_feed.collector import spare_collector
 from trio_feed.core.effects import ChannelNews
 from trio_feed.environment import real_environment
 from trio_feed.metrics import total

@@ -1,6 +1,5 @@
 """``run``: the service, with a log that reads like a person on a terminal."""
 
-import gc
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ import trio
 from attrs import evolve
 
 from .. import logs, service
+from ..collector import collect_seldom, spare_collector
 from ..environment import real_environment
 from ..settings import Settings
 from ..supervise import described, root_cause
@@ -22,9 +22,6 @@ from .startup import box, narrate
 from .terminal import Narrator
 
 log = structlog.get_logger()
-
-_COLLECT_AFTER = (50_000, 20, 20)
-"""Objects more than before; collections of the young; and of the middle-aged before a full one."""
 
 
 @click.command(
@@ -64,8 +61,7 @@ def start(wanted: Wanted, chaos: tuple[str, ...] = (), per_hour: float = 0.0) ->
     if chaos and settings.simulator.venue == "spinpet":
         raise Refused("--chaos: the outages of spinpet are in scripts/simulate only")
     narrator = make_narrator(settings, demo=wanted.is_demo)
-    # A start makes hundreds of thousands of candles, and frees next to nothing.
-    gc.set_threshold(*_COLLECT_AFTER)
+    collect_seldom()
     tell = None if narrator is None else lambda event: narrator.take(event, time.monotonic())
     with logs.writing(settings.logging, tell):
         trio.run(serve, settings, wanted, narrator, chaos, per_hour)
@@ -85,19 +81,6 @@ def make_narrator(settings: Settings, *, demo: bool) -> Narrator | None:
         began_s=time.monotonic(),
         idle_proxies=idle_proxies(settings),
     )
-
-
-def spare_collector() -> None:
-    """Set the garbage collector for a process that has started and has many clients.
-
-    A full collection looks at all that lives, and everybody waits for it: with 2,000 clients coming
-    in, the loop stood for 0.5 s again and again, and for 0.04 s like this.  What was made for the
-    start stays and is not looked at again; sessions and messages are freed without the collector
-    (no cycle is left of them: tests/test_cost.py), so it may come seldom.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
 
 
 async def serve(

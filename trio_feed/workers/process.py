@@ -4,7 +4,6 @@ Signals that a terminal or a service manager sends to all processes of the servi
 business: it drains its workers.  A worker ends when its pipe does.
 """
 
-import gc
 import pickle
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 import trio
 from attrs import evolve
 
+from ..collector import spare_collector
 from ..environment import Environment, real_environment
 from ..notify import Manager
 from ..settings import Settings
@@ -23,7 +23,6 @@ from .log_lines import send_events
 from .processes import listening
 from .worker import run_worker
 
-_COLLECT_AFTER = (50_000, 20, 20)
 _PARENTS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
@@ -44,9 +43,7 @@ async def _run(descriptor: int) -> None:
 def _environment(hello: frames.Hello, put: Callable[[Any], None]) -> Environment:
     settings: Settings = pickle.loads(hello.settings)
     send_events(settings.logging, lambda event: put(frames.Line(event)))
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    spare_collector()
 
     async def listen(host: str, port: int) -> Sequence[trio.SocketListener]:
         await trio.lowlevel.checkpoint()

@@ -16,6 +16,7 @@ import trio
 from ..problems import NO_PLACE
 from .error_boundary import ErrorBoundary
 from .limits import ServerLimits
+from .loop_limiter import LoopLimiter
 from .shared import Refuse
 from .stream import ClientStream, accept
 from .upgrade import denial
@@ -112,7 +113,8 @@ class Clients:
 
     ``connect`` makes the connection for an accepted stream; ``refused(reason, peer)`` is
     called for each refused client, ``refuse`` has the words for it; ``ending`` is awaited when the
-    end begins.  ``probes`` are answered also where there is no place, within a bound of their own.
+    end begins; ``limiter`` is run here.  ``probes`` are answered also where there is no place,
+    within a bound of their own.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Clients:
         limits: ServerLimits,
         boundary: ErrorBoundary,
         refused: Callable[[str, str], None],
+        limiter: LoopLimiter,
         refuse: Refuse,
         ending: Callable[[], Awaitable[None]],
         probes: Probes,
@@ -130,7 +133,7 @@ class Clients:
         self._refused, self._refuse_words, self._ending = refused, refuse, ending
         self._open: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
-        self._probes, self._places = probes, places
+        self._probes, self._places, self._limiter = probes, places, limiter
         self._refusing = self._answering = 0
         self._looked_at: dict[ClientStream, None] = {}  # in the order of their coming
         self._left = trio.lowlevel.ParkingLot()
@@ -143,6 +146,7 @@ class Clients:
     ) -> None:
         """Accept until ``stop_accepting``, serve until cancelled, then end as ``serve`` says."""
         async with trio.open_nursery() as clients:
+            clients.start_soon(self._limiter.run, name="loop limiter")
             try:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:

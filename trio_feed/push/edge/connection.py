@@ -190,6 +190,7 @@ class Connection(TCPServer):
             receive = self._await_body(receive)
         with self._shared.boundary.around(self.stream.peer):
             await self._pace()
+            await self._shared.limiter.enter()
             await self._shared.app.http(scope, receive, partial(self._send, send))
         self._count_body(0)
         await self._conclude(send, None)

@@ -37,6 +37,7 @@ from .error_boundary import ErrorBoundary
 from .hypercorn_contract import check_hypercorn, hypercorn_config
 from .lifespan import Lifespan
 from .limits import ServerLimits
+from .loop_limiter import LoopLimiter
 from .refusals import Refusals
 from .shared import Application, Shared
 from .throttle import RowBudgets
@@ -93,12 +94,14 @@ async def serve(
             refusals=Refusals(metrics),
             requests=requests or RowBudgets(limits.http_per_s, limits.http_burst),
             waiting=WaitingBytes() if waiting is None else waiting,
+            limiter=LoopLimiter(),
         )
         clients = Clients(
             partial(Accepted, shared),
             limits,
             shared.boundary,
             shared.refusals.note,
+            limiter=shared.limiter,
             refuse=app.refuse,
             ending=shared.context.terminated.set,  # hypercorn then keeps nothing alive
             probes=probes,

@@ -13,6 +13,7 @@ from .admission_check import AdmissionRules
 from .error_boundary import ErrorBoundary
 from .lifespan import ASGIApp
 from .limits import ServerLimits
+from .loop_limiter import LoopLimiter
 from .question import Question, Reply
 from .refusals import Refusals
 from .throttle import RowBudgets
@@ -54,3 +55,4 @@ class Shared:
     refusals: Refusals
     waiting: WaitingBytes
     requests: RowBudgets
+    limiter: LoopLimiter

@@ -44,6 +44,7 @@ async def switched(
         boundary=shared.boundary,
         refusals=shared.refusals,
         waiting=shared.waiting,
+        limiter=shared.limiter,
     )
 
 

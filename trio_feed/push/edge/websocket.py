@@ -18,6 +18,7 @@ from ..fanout.waiting import WaitingBytes
 from .error_boundary import ErrorBoundary
 from .inflate import Control, FrameRefused, InboundFrames
 from .limits import ServerLimits
+from .loop_limiter import LoopLimiter
 from .refusals import Refusals
 from .stream import ClientStream
 from .throttle import TokenBucket
@@ -68,9 +69,9 @@ class ClientWebSocket:
     """
 
     __slots__ = (
-        "_boundary", "_close_by", "_frames", "_handler", "_messages", "_over", "_refusals",
-        "_send_timeout_s", "_silence_s", "_switching", "account", "deflated", "finishing", "scope",
-        "stream",
+        "_boundary", "_close_by", "_frames", "_handler", "_held", "_limiter", "_messages", "_over",
+        "_refusals", "_send_timeout_s", "_silence_s", "_switching", "account", "deflated",
+        "finishing", "scope", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class ClientWebSocket:
         boundary: ErrorBoundary,
         refusals: Refusals,
         waiting: WaitingBytes,
+        limiter: LoopLimiter,
     ) -> None:
         """``switching`` is the response to the client's request, which is sent first."""
         self.stream, self.deflated = stream, deflated
@@ -91,7 +93,7 @@ class ClientWebSocket:
         self.finishing = False
         self.scope = trio.CancelScope(shield=True)
         self._handler, self._switching = handler, switching
-        self._boundary, self._refusals = boundary, refusals
+        self._boundary, self._refusals, self._limiter = boundary, refusals, limiter
         self._silence_s, self._send_timeout_s = limits.receive_timeout_s, limits.send_timeout_s
         self._frames = InboundFrames(
             limits.max_message_bytes,
@@ -100,6 +102,7 @@ class ClientWebSocket:
             deflate=deflated,
         )
         self._messages: list[Message] = []  # the next one is the last
+        self._held: bytes | bytearray = b""  # read, and not looked at
         self._over = False  # nothing more comes for the handler
         self._close_by = inf
 
@@ -160,7 +163,7 @@ class ClientWebSocket:
         """One read of the stream and what follows from it."""
         self.scope.deadline = trio.current_time() + self._silence_s
         try:
-            data = await self.stream.receive_some(_MAX_RECEIVE)
+            data = await self._receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if not data:
@@ -180,6 +183,15 @@ class ClientWebSocket:
             self._messages = [*reversed(said), *self._messages]
         if controls:
             await self._answer(controls)
+
+    async def _receive_some(self) -> bytes | bytearray:
+        """As the stream's; what was read is kept where this is cancelled."""
+        if not self._held:
+            self._held = await self.stream.receive_some(_MAX_RECEIVE)
+        if self._held:
+            await self._limiter.enter()
+        data, self._held = self._held, b""
+        return data
 
     async def _answer(self, controls: Sequence[Control]) -> None:
         """A frame that is left half way would end the connection, so nothing but its deadline
@@ -214,7 +226,7 @@ class ClientWebSocket:
             return
         self.scope.deadline = self._close_by
         while not self._frames.closed:
-            data = await self.stream.receive_some(_MAX_RECEIVE)
+            data = await self._receive_some()
             if not data:
                 return
             self._frames.skip(data)
