@@ -28,7 +28,7 @@ def doubts(cadence: Cadence, now: float, gaps: Iterable[float]) -> int:
             found += 1
             cadence.confirm_quiet(cadence.suspect_at)
         now = end
-        found += cadence.arrived(now)
+        found += bool(cadence.arrived(now))
     return found
 
 

@@ -77,11 +77,11 @@ def running(n: int) -> KlineUpdate:
 
 
 MESSAGES = {
-    "kline": (running, {}, 54),
+    "kline": (running, {}, 50),
     "trade": (
         lambda n: trade(n, T0 + n),
         {"channels": (Channel.TRADE,), "trade_intervals": ()},
-        45,
+        44,
     ),
     "trade_of_candles": (
         lambda n: trade(n, T0 + n),
@@ -99,6 +99,45 @@ async def test_a_message_costs_the_same_with_five_symbols_and_with_five_hundred(
     few, many = (cost(driver_with(number, **settings), make) for number in (5, 500))
     assert few == many
     assert few <= most
+
+
+def of_the_symbol(bench: Bench, make: Callable[[str, int], Data]) -> list[object]:
+    """Whose methods a message runs, without what the messages of another symbol meet as well."""
+    met: dict[str, dict[int, object]] = {}
+    for symbol in ("BTCUSDT", "S1USDT"):
+        for n in range(1, 20):
+            bench.take(make(symbol, n))
+        own = met[symbol] = {}
+
+        def note(frame: FrameType, event: str, _argument: Any, own: Any = own) -> None:
+            if event == "call" and "self" in frame.f_locals:
+                own[id(frame.f_locals["self"])] = frame.f_locals["self"]
+
+        message = make(symbol, 20)
+        sys.setprofile(note)
+        try:
+            bench.take(message)
+        finally:
+            sys.setprofile(None)
+    one, other = met.values()
+    return [each for key, each in one.items() if key not in other]
+
+
+OF_A_SYMBOL = {"kline": 13, "trade_of_candles": 12}
+
+
+@pytest.mark.parametrize("name", OF_A_SYMBOL)
+async def test_few_objects_of_a_symbol_are_met_and_none_has_a_dict(
+    name: str, autojump_clock: trio.abc.Clock
+) -> None:
+    """With thousands of symbols each of them is a miss of the cache, and its ``__dict__`` one
+    more."""
+    make, settings, _most = MESSAGES[name]
+    bench = driver_with(5, **settings)
+    met = of_the_symbol(bench, lambda symbol, n: evolve(make(n), symbol=symbol))
+    assert bench.driver.engines["BTCUSDT"] in met
+    assert not [type(each).__name__ for each in met if hasattr(each, "__dict__")]
+    assert len(met) <= OF_A_SYMBOL[name]
 
 
 async def test_trades_of_one_read_cost_together_little_more_than_one(

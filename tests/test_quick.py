@@ -9,7 +9,7 @@ from attrs import frozen
 from support.make import T0, kline, trade
 
 from trio_feed.model import Kline, Trade
-from trio_feed.model.quick import quick
+from trio_feed.model.quick import maker, quick
 
 
 def plainly(cls: type) -> type:
@@ -24,6 +24,8 @@ def test_it_is_as_attrs_makes_it(value: Trade | Kline) -> None:
     assert repr(value) == repr(plainly(cls)(**fields))
     same = cls(*fields.values())
     assert same == value == cls(**fields)
+    assert maker(cls)(**fields) == maker(cls)(*fields.values()) == value
+    assert type(maker(cls)(**fields)) is cls
     assert hash(same) == hash(value)
     assert pickle.loads(pickle.dumps(value)) == copy.deepcopy(value) == value
     assert attrs.evolve(value, event_ms=1) != value
@@ -37,6 +39,8 @@ def test_it_is_as_attrs_makes_it(value: Trade | Kline) -> None:
 def test_what_has_no_default_is_wanted() -> None:
     with pytest.raises(TypeError, match="symbol"):
         Trade()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="symbol"):
+        maker(Trade)()  # type: ignore[call-arg]
     assert trade(1, T0).quote_quantity is None
 
 

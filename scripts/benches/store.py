@@ -1,5 +1,8 @@
 """``scripts/bench store``: candles onto the disk and back.
 
+Read in three ways: from the store, which the target is of; as a client's ``history`` with that
+limit, whose answer is text; and as one without a limit, which the bus has in memory.
+
 Beside the store: the same rows, made before, through ``sqlite3.executemany`` into a table with the
 same columns and key, in transactions of the same size: what Python's SQLite can do at most.  Wall
 time, for the disk belongs to it.
@@ -12,16 +15,19 @@ checkpoint).
 import sqlite3
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import trio
 
+from trio_feed.bus.local import LocalStream
 from trio_feed.collector import spare_collector
 from trio_feed.metrics import Metrics
 from trio_feed.model import Interval, KlineMessage, Series
-from trio_feed.settings import DatabaseUrl, StoreSettings
+from trio_feed.push.fanout import history
+from trio_feed.settings import DatabaseUrl, KlineSettings, StoreSettings
 from trio_feed.store import BufferedStore, open_store
 from trio_feed.store.sqlite.rows import NAMES, to_row
 
@@ -35,6 +41,7 @@ _READ = 1_000
 _T0 = 1_700_000_040_000
 _UPSERTS, _RAW = "trio_feed: upserts", "sqlite3.executemany, rows made before"
 _LAST, _RAW_LAST = f"trio_feed: last {_READ} candles of a series", f"sqlite3: last {_READ} rows"
+_ASKED, _RECENT = f"hub: a client's last {_READ} candles", "hub: a client's history without a limit"
 _POSTGRES, _POSTGRES_LAST = "PostgreSQL: upserts", f"PostgreSQL: last {_READ} candles of a series"
 _SHARE = "upserts / executemany"
 
@@ -56,7 +63,8 @@ def run(quick: bool) -> Result:
             _RAW: partial(_raw_upserts, series, candles),
         },
     )
-    result.units |= {_LAST: "ms", _RAW_LAST: "ms", _POSTGRES_LAST: "ms"}
+    in_ms = (_LAST, _RAW_LAST, _ASKED, _RECENT, _POSTGRES_LAST)
+    result.units |= dict.fromkeys(in_ms, "ms")
     trio.run(_reads, result, series, _READ + 200)
     if why := why_not():
         result.skip("PostgreSQL", why)
@@ -147,12 +155,20 @@ async def _reads(result: Result, series: int, candles: int) -> None:
                     store.put(message)
                 await store.flush()
             db = sqlite3.connect(settings.path)
+            kept = KlineSettings().history_data_limit
             for number in range(20):
                 key = Series("bench", f"S{number * 7 % series}USDT", Interval.M1)
                 began = time.perf_counter()
                 found = await store.history(key, limit=_READ)
                 result.add(_LAST, (time.perf_counter() - began) * 1000)
                 assert len(found) == _READ
+                recent = deque(((kline, 1) for kline in found), kept)
+                stream = LocalStream(key, 7, 0, recent, _T0, 1)
+                for row, limit in ((_ASKED, _READ), (_RECENT, kept)):
+                    began = time.perf_counter()
+                    text = await history.latest(store, stream, "", limit)
+                    result.add(row, (time.perf_counter() - began) * 1000)
+                    assert text.count('"time"') == limit
                 result.add(_RAW_LAST, _timed_ms(partial(_select, db, number + 1)))
             db.close()
 

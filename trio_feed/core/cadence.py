@@ -89,11 +89,12 @@ class Cadence:
         self._confirmed = False
         self._open_window(now)
 
-    def arrived(self, now: float) -> bool:
-        """It spoke.  True: but far too rarely lately, which is suspicious now."""
+    def arrived(self, now: float) -> bool | None:
+        """It spoke.  True: but far too rarely lately, which is suspicious now.  None: together with
+        what came last, so that nothing has changed."""
         gap = now - self.last
         if gap < _BATCH_S:
-            return False
+            return None
         doubted = now > self.suspect_at or self._confirmed
         self._learn(gap)
         self.last = now

@@ -7,6 +7,7 @@ months are calendar months.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from attrs import frozen
 
@@ -158,6 +159,7 @@ class Grid:
         return before_ms < open_ms and 2 * off < _FIXED_MS.get(self.interval, 1)
 
 
+@cache
 def grid_of(interval: Interval) -> Grid:
-    """The usual grid, until the exchange's rows show another one."""
+    """The usual grid, until the exchange's rows show another one: the same for all series."""
     return Grid(interval, _CANONICAL.get(interval, 0))

@@ -24,6 +24,8 @@ _TOLD = 5_000
 class PriceCandles:
     """Of one symbol."""
 
+    __slots__ = ("_key", "_scope", "_told", "_upstream", "prices")
+
     def __init__(
         self, scope: Scope, upstream: Upstream, ends: Mapping[Interval, End], now: Now
     ) -> None:

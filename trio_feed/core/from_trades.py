@@ -26,6 +26,11 @@ class TradeCandles:
     were by the engine before this one; they come again for the candles only.
     """
 
+    __slots__ = (
+        "_early", "_key", "_next_open_at", "_publish_interval_s", "_scope", "built", "known_to",
+        "told_to", "trades",
+    )  # fmt: skip
+
     def __init__(self, scope: Scope, ends: Mapping[Interval, End]) -> None:
         settings = scope.settings
         self._scope = scope

@@ -6,16 +6,14 @@ one to be told as provisional meanwhile.
 
 from attrs import define, field
 
-from ..instants import Mono, Now
 from ..model import Kline
 
 
 @define
 class Later:
-    """``most`` closed candles wait; ``since``: when the first of what waits now came."""
+    """``most`` closed candles wait."""
 
     most: int
-    since: Mono | None = None
     updates: int = 0
     """States of the running candle that were told."""
     _closed: dict[int, Kline] = field(factory=dict)
@@ -37,11 +35,9 @@ class Later:
         running = 0 if self._running is None else self._running.open_ms
         return max(running, max(self._closed, default=0))
 
-    def add(self, kline: Kline, now: Now) -> bool:
+    def add(self, kline: Kline) -> bool:
         """True: a state of the running candle that is to be told, False: one that waits, or that
         is outdated."""
-        if self.since is None:
-            self.since = now.mono
         if kline.closed:
             if len(self._closed) < self.most:
                 self._closed[kline.open_ms] = kline
@@ -66,7 +62,6 @@ class Later:
         from a faster connection and comes again)."""
         self._running = None
         self._closed.clear()
-        self.since = None
 
     def take_closed(self, open_ms: int) -> Kline | None:
         """The closed candle that opens there, once."""

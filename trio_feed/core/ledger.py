@@ -59,6 +59,9 @@ class Ledger:
     _early_ms: int = 0
     """Open time of a running candle that began before the last one would have ended."""
     _updates: int = 0
+    _holding_since: Mono | None = None
+    """When the first of the later candles that wait came; None: none waits.  Here and not with
+    them, because every message looks at it."""
     asking: Asking = field(init=False)
     _later: Later = field(init=False)
 
@@ -81,7 +84,7 @@ class Ledger:
     @property
     def holding(self) -> bool:
         """Later candles wait for what is missing before them."""
-        return self._later.since is not None
+        return self._holding_since is not None
 
     @property
     def newest_ms(self) -> int:
@@ -125,9 +128,9 @@ class Ledger:
             if not kline.closed:
                 if self._is_outdated(kline):
                     return []
-                if self._later.since is not None:
+                if self._holding_since is not None:
                     self._later.drop()
-                    self.asking.hurry_at = None
+                    self.asking.hurry_at = self._holding_since = None
                 return [self._update(kline, now)]
             return [self._close(kline, now), *self._release(now)]
         if self.grid.open_of(kline.open_ms) != kline.open_ms:
@@ -201,7 +204,7 @@ class Ledger:
     def begin_with_what_runs(self, now: Now) -> list[CandleNews]:
         """Of a fresh series whose history does not come: begin with the running candle, so that
         live updates do not wait for history.  Nothing where that is not so (yet)."""
-        since = self._later.since
+        since = self._holding_since
         if not self.fresh or since is None or now.mono - since < self.policy.fresh_hold_s:
             return []
         self.closed_ms = self.grid.previous(self._later.first_ms)
@@ -285,7 +288,9 @@ class Ledger:
     def _hold(self, kline: Kline, now: Now) -> list[CandleNews]:
         """A later candle, before the expected one is closed."""
         self.asking.hurry(now, self.policy.close_grace_s)
-        if not self._later.add(kline, now):
+        if self._holding_since is None:
+            self._holding_since = now.mono
+        if not self._later.add(kline):
             return []
         updates, received_ms = self._later.updates, float(now.wall)
         return [CandleNews(self.series, kline, updates, received_ms, provisional=True)]
@@ -314,7 +319,7 @@ class Ledger:
         if running is not None:
             out.append(self._update(running, now))
         if not self._later.any:
-            self.asking.hurry_at = self._later.since = None
+            self.asking.hurry_at = self._holding_since = None
         return out
 
     def _update(self, kline: Kline, now: Now) -> CandleNews:

@@ -95,7 +95,7 @@ class Liveness:
         monitor = self._monitors.get(stream)
         if monitor is None:
             return False
-        return stream.kind in SPORADIC or monitor.cadence.is_confirmed(float(now))
+        return monitor.sporadic or monitor.cadence.is_confirmed(float(now))
 
     def keep(self, streams: Iterable[Stream]) -> None:
         """Forget the others."""
@@ -116,7 +116,7 @@ class Liveness:
         monitor = self._monitors.get(stream) or self._add(stream)
         monitor.up = monitor.waiting = True
         monitor.stale = False
-        if stream.kind in SPORADIC:
+        if monitor.sporadic:
             monitor.waiting = False  # it delivers by being subscribed
             return
         monitor.cadence.begin(float(now))
@@ -134,16 +134,18 @@ class Liveness:
     def heard(self, event: Data, now: Mono) -> Flows | None:
         """What a message said."""
         kind = type(event)
-        interval = event.interval if kind is KlineUpdate else None  # type: ignore[union-attr]
-        monitor = self._by_key.get((kind, interval))
+        monitor = self._by_key.get(event.interval if kind is KlineUpdate else kind)  # type: ignore[union-attr]
         if monitor is None:
             return None
         monitor.last = event
-        if monitor.stream.kind in SPORADIC:
+        if monitor.sporadic:
             return None
         if monitor.waiting:
             return self._revive(monitor, float(now))
-        if monitor.cadence.arrived(float(now)):
+        trickles = monitor.cadence.arrived(float(now))
+        if trickles is None:
+            return None
+        if trickles:
             monitor.trickles, monitor.cadence.suspect_at = True, float(now)
         if monitor.cadence.suspect_at < float(self.wake_at):
             self.wake_at = Mono(monitor.cadence.suspect_at)
@@ -325,7 +327,7 @@ class Liveness:
         # Before the silence timeout, so that a quiet market is proven when it strikes.
         most_s = 0.75 * self.silence_s
         cadence = Cadence(self.factor, self.floor_s, unknown_s=most_s, most_s=most_s)
-        monitor = self._monitors[stream] = MonitoredStream(stream, cadence)
+        monitor = self._monitors[stream] = MonitoredStream(stream, cadence, stream.kind in SPORADIC)
         self._by_key[key_of(stream)] = monitor
         return monitor
 

@@ -25,6 +25,8 @@ _HOLD_BOOKS_S = 0.5
 class MarketChannels:
     """Of one symbol.  ``book`` is None where none is wanted, or the venue has none."""
 
+    __slots__ = ("_arbitration", "_mark", "_scope", "_ticker", "book")
+
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         settings = scope.settings

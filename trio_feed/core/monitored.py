@@ -37,7 +37,7 @@ _TYPES: dict[Kind, type] = {
     Kind.OPEN_INTEREST: OpenInterest,
 }
 Told = Kline | Trade
-Key = tuple[type, Interval | None]
+Key = type | Interval
 
 
 @frozen
@@ -87,6 +87,8 @@ class MonitoredStream:
 
     stream: Stream
     cadence: Cadence
+    sporadic: bool
+    """It delivers by being subscribed: see :data:`.streams.SPORADIC`."""
     up: bool = field(init=False)
     waiting: bool = field(init=False)
     stale: bool = field(init=False)
@@ -134,10 +136,8 @@ class Check:
 
 
 def key_of(stream: Stream) -> Key:
-    """Under what a stream's events are found: their type, and the interval of candles."""
-    if stream.kind is Kind.KLINE:
-        return KlineUpdate, stream.interval
-    return _TYPES.get(stream.kind, Trade), None
+    """Under what a stream's events are found: the interval of candles, or else their type."""
+    return stream.interval or _TYPES.get(stream.kind, Trade)
 
 
 def cost_of(monitor: MonitoredStream) -> float:

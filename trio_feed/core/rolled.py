@@ -25,6 +25,8 @@ _GRID_BARS = 3
 class Rolled:
     """``sparse``: silent minutes have no candle."""
 
+    __slots__ = ("_grid_at", "_symbol", "_to_load", "_unread", "intervals", "rollup", "sparse")
+
     def __init__(self, rules: Rules, settings: ExchangeSettings, symbol: str, now: Now) -> None:
         self._symbol = symbol
         self.intervals = settings.rollup_intervals

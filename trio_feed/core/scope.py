@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 
-from ..instants import Mono
+from ..instants import NEVER, Mono
 from ..model import Channel, ChannelKey, Series, Source
 from ..settings import ExchangeSettings
 from .effects import CandleNews, Effect, Report, StoreHole
@@ -15,9 +15,13 @@ from .status import StreamStatus
 
 @define
 class Alarm:
-    """When the symbol has something to do.  It only becomes earlier between two wakes."""
+    """When the symbol has something to do.  It only becomes earlier between two wakes.
+
+    ``planned``: when the driver is going to wake it.  It is the driver's; here, because what each
+    message of a symbol compares lies together."""
 
     at: Mono
+    planned: Mono = NEVER
 
     def want(self, at: Mono) -> None:
         if at < self.at:

@@ -16,11 +16,12 @@ from . import reports
 from .asking import Policy
 from .audit import Audit
 from .calendar import grid_of
+from .candle_questions import CandleQuestions
 from .effects import CandleNews, Effect, Fetch, Load, StoreHole, StoreRows
-from .history import FIRST_PAGE, History
+from .history import History
 from .ledger import Ledger
 from .opening import End, open_ledger, stopped_ms
-from .questions import CandleQuestion, Need, Rules
+from .questions import Need, Rules
 from .rolled import Rolled
 
 QUIET_S = 60.0
@@ -29,7 +30,15 @@ many of them earlier (:data:`.trades.REST_BEHIND_S`)."""
 
 
 class CandleSeries:
-    """``ledgers`` by interval.  Methods return effects, in order."""
+    """``ledgers`` by interval.  Methods return effects, in order.  ``questions``: what the candles
+    want asked."""
+
+    # Slots here and in what else a message of a symbol meets: among thousands of symbols each
+    # object, and a __dict__ is one, is a miss of the processor's cache (docs/performance.md).
+    __slots__ = (
+        "_built", "_noted", "_rolls", "_simulated", "_unusual", "audits", "history", "ledgers",
+        "questions", "rolled", "rules", "symbol",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,7 +60,11 @@ class CandleSeries:
         self._built = frozenset(settings.trade_intervals)
         policy = Policy(close_grace_s=settings.close_grace_s)
         self.rolled = Rolled(rules, settings, symbol, now)
+        self.questions = CandleQuestions(
+            rules, symbol, self.ledgers, self.audits, self.history, self.rolled
+        )
         rolled = settings.rollup_intervals
+        self._rolls = bool(rolled)
         for interval in chain(settings.intervals, settings.trade_intervals, rolled):
             self._open(interval, ends, now, policy, settings.audit_after_s)
 
@@ -68,7 +81,7 @@ class CandleSeries:
         if interval in self._built:  # what is quiet is proven quiet before, by one small question
             policy = evolve(policy, quiet_s=QUIET_S)
         series = Series(self.rules.venue, self.symbol, interval)
-        bars, grid = self._first_bars(interval, now), grid_of(interval)
+        bars, grid = self.questions.first_bars(interval, now), grid_of(interval)
         ledger = self.ledgers[interval] = open_ledger(series, end, bars, grid, now, policy)
         if fetched:
             audit = Audit(series, audit_after_s, exact=interval not in self._built)
@@ -76,24 +89,7 @@ class CandleSeries:
             if end is not None:
                 ledger.first_ms = end.first_ms
                 audit.resume(end.recent, ledger.grid, stopped_ms(ends))
-            self._want_history(interval, now, known=end is not None)
-
-    def time_moved(self, now: Now) -> None:
-        """The exchange's time is another one than we thought, so its past may reach farther."""
-        for interval in self.audits:
-            self._want_history(interval, now)
-
-    def _want_history(self, interval: Interval, now: Now, *, known: bool = True) -> None:
-        self.history.want(interval, self.ledgers[interval], now, known=known)
-
-    def _first_bars(self, interval: Interval, now: Now) -> int:
-        """How many closed candles a series without history begins with."""
-        if interval not in self.rules.intervals:
-            return 0
-        # The grid is not known yet: one more, so that none is missing where it is another one.
-        bars = self.history.bars(interval, now)
-        more = interval is Interval.D3 and bars > 0
-        return min(bars, FIRST_PAGE) + more
+            self.questions.want_history(interval, now, known=end is not None)
 
     def holding(self) -> int:
         """Series whose later candles wait for what is missing before them."""
@@ -103,7 +99,7 @@ class CandleSeries:
         """A candle state of the exchange's stream."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.observe(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self.rolled.intervals:
+        if interval is Interval.M1 and not kline.closed and self._rolls:
             out += self._roll(kline, now)
         return out
 
@@ -126,7 +122,7 @@ class CandleSeries:
         """A candle made of prices: intervals without one have none."""
         ledger = self.ledgers[interval]
         out = self._told(ledger, ledger.made(self._labelled(kline), now), now)
-        if interval is Interval.M1 and not kline.closed and self.rolled.intervals:
+        if interval is Interval.M1 and not kline.closed and self._rolls:
             out += self._roll(kline, now)
         return out
 
@@ -153,7 +149,7 @@ class CandleSeries:
         if not rows or ledger.fresh:
             return []
         out: list[Effect] = [StoreRows(ledger.series, tuple(map(self._labelled, rows)))]
-        if interval is Interval.M1 and self.rolled.intervals:
+        if interval is Interval.M1 and self._rolls:
             again = (load for row in rows for load in self.rolled.revised(row))
             out += dict.fromkeys(again)
         return out
@@ -180,7 +176,8 @@ class CandleSeries:
         began_ms = ledger.expected if ledger.fresh else None
         news = ledger.fill(labelled, now, until_ms=until_ms, whole=whole)
         if began_ms is not None and not ledger.fresh and labelled[0].open_ms <= began_ms:
-            self._want_history(interval, now)  # the exchange has more, and the time may be another
+            # The exchange has more, and the time may be another one.
+            self.questions.want_history(interval, now)
         holes = self._note_holes(ledger)
         out = [*holes, *self._told(ledger, news, now)]
         if interval not in self._unusual and not ledger.grid.usual:
@@ -242,7 +239,7 @@ class CandleSeries:
     def wants(self, now: Now, *, asked: frozenset[Fetch] | set[Fetch]) -> list[Effect]:
         """What is due: questions that are not asked yet, and stored minutes at the start."""
         out = self.loads(now)
-        for fetch, at in self._dues(now):
+        for fetch, at in self.questions.dues(now):
             if at <= now.mono and fetch not in asked:
                 out.append(fetch)
         for ledger in self.ledgers.values():
@@ -252,46 +249,13 @@ class CandleSeries:
 
     def due(self, now: Now, *, asked: set[Fetch]) -> Mono:
         """When something will be due that is not asked for."""
-        times = [at for fetch, at in self._dues(now) if fetch not in asked]
+        times = [at for fetch, at in self.questions.dues(now) if fetch not in asked]
         times += [
             now.mono + ledger.policy.fresh_hold_s
             for ledger in self.ledgers.values()
             if ledger.fresh and ledger.holding
         ]
         return min(times, default=NEVER)
-
-    def ask(self, fetch: Fetch, now: Now) -> CandleQuestion | None:
-        """The question as it stands now; None: there is nothing to ask after all."""
-        interval = fetch.interval
-        assert interval is not None, "a question about candles has an interval"
-        ledger = self.ledgers[interval]
-        grid, page = ledger.grid, self.rules.page
-        if fetch.need is Need.CANDLES:
-            ledger.begin_before(now, self._first_bars(interval, now))
-            start = ledger.ask_from
-            end = max(int(now.exchange), ledger.newest_ms)
-            bars = grid.count(start, grid.next(grid.open_of(end)))
-            return CandleQuestion(interval, start, max(1, min(bars, page)))
-        if fetch.need is Need.AUDIT:
-            wanted = self.audits[interval].wanted(grid, now)
-            return None if wanted is None else CandleQuestion(interval, wanted[0], wanted[1])
-        if fetch.need is Need.GRID:
-            return self.rolled.question(interval, grid, now)
-        return self.history.ask(interval, ledger, now)
-
-    def failed(self, fetch: Fetch, now: Now) -> None:
-        """There was no answer, or one that cannot be used."""
-        interval = fetch.interval
-        assert interval is not None, "a question about candles has an interval"
-        match fetch.need:
-            case Need.CANDLES:
-                self.ledgers[interval].failed(now)
-            case Need.AUDIT:
-                self.audits[interval].failed(now)
-            case Need.GRID:
-                self.rolled.not_answered(interval, now)
-            case _:
-                self.history.failed(interval, now)
 
     def behind(self, now: Now) -> int:
         """Series of which a closed candle is overdue that the exchange can supply."""
@@ -300,17 +264,6 @@ class CandleSeries:
             for interval, ledger in self.ledgers.items()
             if interval in self.rules.intervals
         )
-
-    def _dues(self, now: Now) -> Iterable[tuple[Fetch, Mono]]:
-        for interval, audit in self.audits.items():
-            ledger = self.ledgers[interval]
-            yield Fetch(Need.CANDLES, self.symbol, interval), ledger.due(now)
-            yield Fetch(Need.AUDIT, self.symbol, interval), audit.due(ledger.grid, now)
-        for interval, at in self.history.dues():
-            if self.ledgers[interval].first_ms is not None:
-                yield Fetch(Need.HISTORY, self.symbol, interval), at
-        for interval, at in self.rolled.dues():
-            yield Fetch(Need.GRID, self.symbol, interval), at
 
     def loads(self, now: Now) -> list[Effect]:
         """Stored minutes that are wanted at the start."""
@@ -329,7 +282,7 @@ class CandleSeries:
                 if each.revision or not (fetched and audit.had(kline, ledger.grid, now)):
                     audit.told(kline)
             out.append(reports.closed(each))
-            if interval is Interval.M1 and self.rolled.intervals:
+            if interval is Interval.M1 and self._rolls:
                 out += self.rolled.revised(kline) if each.revision else self._roll(kline, now)
         return out
 

@@ -38,6 +38,7 @@ from .questions import (
 from .scope import Alarm, Scope
 from .series import CandleSeries
 from .streams import Data, Kind, KlineUpdate, Stream
+from .symbol_questions import SymbolQuestions
 from .trades import ODD_TIME_MS
 from .upstream import Upstream
 
@@ -46,8 +47,14 @@ class SymbolEngine:
     """``wake_at`` only becomes earlier between two wakes.  ``trading``: the venue lists the symbol
     as trading; what does not trade is not asked for.
 
-    ``trades`` and ``prices``: what candles are made of here, None where none are.
+    ``trades`` and ``prices``: what candles are made of here, None where none are.  ``alarm``: when
+    its driver is to wake it.
     """
+
+    __slots__ = (
+        "_liveness", "_questions", "_scope", "alarm", "candles", "channels", "prices", "symbol",
+        "trades", "trading", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,17 +70,18 @@ class SymbolEngine:
         self.trading = False
         self.candles = CandleSeries(rules, settings, symbol, ends, now, simulated=simulated)
         source = Source.SIMULATED if simulated else Source.EXCHANGE
-        self._alarm = Alarm(now.mono)
+        self.alarm = Alarm(now.mono)
         self._scope = scope = Scope(
-            rules, settings, symbol, source, self.candles, self._alarm, float(now.exchange)
+            rules, settings, symbol, source, self.candles, self.alarm, float(now.exchange)
         )
-        self._asked: set[Fetch] = set()
         priced = rules.trade_kind is Kind.PRICE
         wanted = bool(settings.trade_intervals) or Channel.TRADE in settings.channels
         self.trades = TradeCandles(scope, ends) if wanted and not priced else None
         self.upstream = Upstream(scope, self.trades)
         self.prices = PriceCandles(scope, self.upstream, ends, now) if priced else None
+        self._liveness = self.upstream.liveness
         self.channels = MarketChannels(scope)
+        self._questions = SymbolQuestions(scope, self.trades, self._liveness, self.channels)
 
     def __repr__(self) -> str:
         return f"<SymbolEngine {self._scope.rules.venue}:{self.symbol}>"
@@ -81,7 +89,7 @@ class SymbolEngine:
     @property
     def wake_at(self) -> Mono:
         """When it has something to do."""
-        return self._alarm.at
+        return self.alarm.at
 
     @property
     def stream_keys(self) -> list[StreamKey]:
@@ -101,8 +109,8 @@ class SymbolEngine:
 
     def time_moved(self, now: Now) -> None:
         """The exchange's time is another one than we thought: every plan is made anew."""
-        self.candles.time_moved(now)
-        self._alarm.want(now.mono)
+        self.candles.questions.time_moved(now)
+        self.alarm.want(now.mono)
 
     def take_over(self, old: "SymbolEngine") -> None:
         """It takes the place of another one that ended: subscribers know that nothing came since,
@@ -115,7 +123,7 @@ class SymbolEngine:
         """These are its streams from now on.  ``problem``: why it does not trade."""
         self.trading = not problem
         out = self.upstream.use(streams, problem)
-        self._alarm.want(now.mono)
+        self.alarm.want(now.mono)
         return out
 
     # What comes in.
@@ -124,7 +132,7 @@ class SymbolEngine:
         """What the streams said, in the order in which it came."""
         out: list[Effect] = []
         began: list[Flows] = []
-        trades, heard = self.trades, self.upstream.liveness.heard
+        trades, liveness = self.trades, self._liveness
         for kind, alike in groupby(events, type):
             several = list(alike)
             if kind is Trade:  # by the thousand: what can be done once for all of them is
@@ -134,18 +142,18 @@ class SymbolEngine:
             for event in several:
                 if kind is not Trade:
                     self._take_one(event, now, out)
-                first = heard(event, now.mono)
+                first = liveness.heard(event, now.mono)
                 if first is not None:
                     began.append(first)
         if trades is not None and trades.built:
             trades.collect(now, out)
             # To see what is quiet since.
-            self._alarm.want(now.mono + self._scope.settings.close_grace_s)
+            self.alarm.want(now.mono + self._scope.settings.close_grace_s)
             trades.told_to = trades.trades.sequence.last_id
         for flows in began:
             out += self.upstream.flows(flows, now)
-        if self.upstream.liveness.wake_at < self._alarm.at:
-            self._alarm.at = self.upstream.liveness.wake_at
+        if liveness.wake_at < self.alarm.at:
+            self.alarm.at = liveness.wake_at
         return out
 
     def _take_one(self, event: Data, now: Now, out: list[Effect]) -> None:
@@ -161,7 +169,7 @@ class SymbolEngine:
         """A price whose time is only estimated (:mod:`.chain_placing`)."""
         out: list[Effect] = []
         self.priced.hear(price, now, out)
-        first = self.upstream.liveness.heard(price, now.mono)
+        first = self._liveness.heard(price, now.mono)
         if first is not None:
             out += self.upstream.flows(first, now)
         return out
@@ -169,7 +177,7 @@ class SymbolEngine:
     def up(self, stream: Stream, now: Now) -> list[Effect]:
         """Its connection delivers from now on: whatever closed meanwhile is due."""
         out = self.upstream.up(stream, now)
-        self._alarm.want(now.mono)
+        self.alarm.want(now.mono)
         if self.prices is not None:
             self.prices.up(now, out)
         return out
@@ -195,10 +203,11 @@ class SymbolEngine:
             kline = evolve(kline, event_ms=0)
         made = self.candles.observe(interval, kline, now)
         if ledger.holding:
-            self._alarm.want(ledger.due(now))
+            self.alarm.want(ledger.due(now))
         if trades is not None:
             made += trades.seen(interval, kline, now)
-        self._follow(made, now)
+        if kline.closed or len(made) > 1:  # nothing follows from a running state alone
+            self._follow(made, now)
         out += made
 
     # Questions and answers.
@@ -212,32 +221,16 @@ class SymbolEngine:
         if self.trades is not None and self.trades.open_due <= now.mono:
             self.trades.collect(now, out)
         if self.trading:
-            out += self.candles.wants(now, asked=self._asked)
-            out += [f for f, at in self._dues(now) if at <= now.mono and f not in self._asked]
+            out += self._questions.wants(now)
         else:
             out += self.candles.loads(now)
-        self._note_asked(out)
+        self._questions.note(out)
         self._plan(now)
         return out
 
     def ask(self, fetch: Fetch, now: Now) -> Question | None:
         """The question as it stands now; None: there is nothing to ask after all."""
-        question = self._question(fetch, now)
-        if question is None:
-            self._asked.discard(fetch)
-        return question
-
-    def _question(self, fetch: Fetch, now: Now) -> Question | None:
-        match fetch.need:
-            case Need.TRADES | Need.PROOF:
-                return None if self.trades is None else self.trades.question(fetch.need)
-            case Need.BOOK:
-                assert self.channels.book is not None, "only books want snapshots"
-                self.channels.book.asked(now)
-                return BookQuestion()
-            case Need.PROBE:
-                return LatestQuestion(fetch.interval)
-        return self.candles.ask(fetch, now)
+        return self._questions.ask(fetch, now)
 
     def answer(
         self,
@@ -252,7 +245,7 @@ class SymbolEngine:
     ) -> list[Effect]:
         """The exchange's answer.  ``until_ms`` and ``whole``: see :meth:`.ledger.Ledger.fill`.
         ``date_ms``: the exchange's time of it, None where it says none."""
-        self._asked.discard(fetch)
+        self._questions.asked.discard(fetch)
         out: list[Effect] = []
         match question:
             case TradeQuestion():
@@ -270,30 +263,25 @@ class SymbolEngine:
                 else:
                     out += self.candles.answered(fetch.need, interval, klines, now)
                 self._follow(out, now)
-        self._alarm.want(now.mono)
+        self.alarm.want(now.mono)
         return out
 
     def failed(self, fetch: Fetch, now: Now) -> list[Effect]:
         """There was no answer, or one that cannot be used."""
-        self._asked.discard(fetch)
+        self._questions.asked.discard(fetch)
         out: list[Effect] = []
-        match fetch.need:
-            case Need.TRADES if self.trades is not None:
-                self.trades.not_refilled(now, out)
-            case Need.PROOF if self.trades is not None:
-                self.trades.trades.not_answered(now)
-            case Need.PROBE:
-                out += self._probed(fetch, None, now)
-            case Need.CANDLES | Need.AUDIT | Need.GRID | Need.HISTORY:
-                self.candles.failed(fetch, now)
-        self._alarm.want(now.mono)
+        if fetch.need is Need.PROBE:
+            out += self._probed(fetch, None, now)
+        else:
+            self._questions.failed(fetch, now, out)
+        self.alarm.want(now.mono)
         return out
 
     def loaded(self, load: Load, minutes: list[Kline], now: Now) -> list[Effect]:
         """Stored minutes that were asked for."""
         out = self.candles.loaded(load, minutes, now)
         self._scope.follow(out)
-        self._alarm.want(now.mono)
+        self.alarm.want(now.mono)
         return out
 
     def _latest(
@@ -315,7 +303,7 @@ class SymbolEngine:
     def _probed(self, fetch: Fetch, latest: Kline | Trade | None, now: Now) -> list[Effect]:
         out, dead = self.upstream.probed(fetch, latest, now)
         out += self.channels.lost(dead, now)
-        self._note_asked(out)
+        self._questions.note(out)
         return out
 
     def _follow(self, effects: list[Effect], now: Now) -> None:
@@ -326,24 +314,12 @@ class SymbolEngine:
 
     # When it wants to be woken.
 
-    def _note_asked(self, effects: Iterable[Effect]) -> None:
-        self._asked.update(each for each in effects if isinstance(each, Fetch))
-
-    def _dues(self, now: Now) -> Iterable[tuple[Fetch, Mono]]:
-        """What is to be asked beside candles, and when."""
-        if self.trades is not None:
-            liveness, kind = self.upstream.liveness, self._scope.rules.trade_kind
-            witnessed = liveness.is_up(Kind.KLINE, Interval.M1)
-            yield from self.trades.dues(now, up=liveness.is_up(kind), witnessed=witnessed)
-        yield from self.channels.dues()
-
     def _plan(self, now: Now) -> None:
-        times = [self.upstream.liveness.wake_at]
+        times = [self._liveness.wake_at]
         if self.prices is not None:
             times.append(self.prices.due(now))
         if self.trades is not None:
             times.append(self.trades.open_due)
         if self.trading:
-            times += [at for fetch, at in self._dues(now) if fetch not in self._asked]
-            times.append(self.candles.due(now, asked=self._asked))
-        self._alarm.at = min(times)
+            times.append(self._questions.due(now))
+        self.alarm.at = min(times)

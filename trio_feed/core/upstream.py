@@ -22,6 +22,8 @@ from .streams import SPORADIC, Kind, Stream
 class Upstream:
     """The streams of one symbol."""
 
+    __slots__ = ("_intervals", "_scope", "_trades", "liveness")
+
     def __init__(self, scope: Scope, trades: TradeCandles | None) -> None:
         connection, rules = scope.settings.connection, scope.rules
         self._scope, self._trades = scope, trades

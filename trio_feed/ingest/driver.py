@@ -33,7 +33,7 @@ from ..core.streams import Data, Kind, Stream
 from ..core.symbol import SymbolEngine
 from ..environment import mono
 from ..errors import BadMessage
-from ..instants import NEVER, Mono, Now, Wall
+from ..instants import Mono, Now, Wall
 from ..model import KlineMessage, Price, StatusMessage, StreamKey, StreamState
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
@@ -221,10 +221,10 @@ class Driver:
         return self._wakes.earliest
 
     def _schedule(self, engine: SymbolEngine) -> None:
-        at = engine.wake_at
-        if self._wakes.registered.get(engine, NEVER) <= at:
+        alarm = engine.alarm
+        if alarm.planned <= alarm.at:
             return
-        if self.engines.get(engine.symbol) is engine and self._wakes.plan(engine, at):
+        if self.engines.get(engine.symbol) is engine and self._wakes.plan(engine, alarm.at):
             self.queues.earlier.set()
 
     def _replan(self) -> None:

@@ -43,10 +43,10 @@ class Queues:
 
 @define(eq=False)
 class Wakes:
-    """When each engine wants to be woken, the earliest first."""
+    """When each engine wants to be woken, the earliest first.  Its alarm says for when it is
+    planned; what else the heap has of it is passed over."""
 
     _heap: list[tuple[Mono, int, SymbolEngine]] = field(factory=list)
-    registered: dict[SymbolEngine, Mono] = field(factory=dict)
     _numbers: "count[int]" = field(factory=count)
 
     @property
@@ -54,9 +54,9 @@ class Wakes:
         return self._heap[0][0] if self._heap else NEVER
 
     def plan(self, engine: SymbolEngine, at: Mono) -> bool:
-        """Wake it at this time, which is earlier than what it is registered for.  True: nothing
+        """Wake it at this time, which is earlier than what it is planned for.  True: nothing
         else is woken before it."""
-        self.registered[engine] = at
+        engine.alarm.planned = at
         heapq.heappush(self._heap, (at, next(self._numbers), engine))
         return self._heap[0][2] is engine
 
@@ -64,10 +64,10 @@ class Wakes:
         """An engine whose time has come, once; None: there is none (any more)."""
         while self._heap and self._heap[0][0] <= now:
             at, _, engine = heapq.heappop(self._heap)
-            if self.registered.get(engine) == at:  # else it is there for another time, or gone
-                del self.registered[engine]
+            if engine.alarm.planned == at:  # else it is there for another time, or gone
+                engine.alarm.planned = NEVER
                 return engine
         return None
 
     def forget(self, engine: SymbolEngine) -> None:
-        self.registered.pop(engine, None)
+        engine.alarm.planned = NEVER

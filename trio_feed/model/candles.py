@@ -55,7 +55,7 @@ class Source(StrEnum):
     SIMULATED = "simulated"
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Series:
     """One line of candles: venue, unified symbol (``BTCUSDT``), interval.  Hashable key."""
 

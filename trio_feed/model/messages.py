@@ -24,7 +24,7 @@ class Channel(StrEnum):
     """Asked for by REST again and again."""
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class ChannelKey:
     """Everything of one channel of one symbol that has no interval.  Hashable key."""
 

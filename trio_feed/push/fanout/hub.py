@@ -42,6 +42,8 @@ class Hub:
         self.coalescer = WriteCoalescer()
         self._all = Topics(default_venue)
         self._topics: dict[Stream, Topic] = {}
+        self._wanted: dict[Stream, Topic] = {}
+        """Those that have subscribers: of the others a message touches nothing here."""
         self._now_ms, self._began_ms = now_ms, now_ms()
         self._metrics = metrics
         self._published = metrics.push_latency.labels("published")
@@ -110,9 +112,11 @@ class Hub:
         """A new subscriber reads it from the stream."""
 
     def published(self, stream: Stream, published: Published) -> None:
-        topic = self._topics[stream]
+        topic = self._wanted.get(stream)
+        if topic is None:
+            return
         listening = topic.audiences
-        if listening and published.provisional:
+        if published.provisional:
             there = topic.subscriptions.values()
             listening = audiences(each for each in there if each.request.provisional)
         if listening:  # else its values are not even read
@@ -191,14 +195,19 @@ class Hub:
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
         client to the same topic, under the same name, replaces the first."""
-        subscription.topic.stream.keep()
-        if subscription.topic.add(subscription) is None:
+        topic = subscription.topic
+        topic.stream.keep()
+        self._wanted[topic.stream] = topic
+        if topic.add(subscription) is None:
             self._metrics.subscriptions.inc()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """It gets no more; nothing happens where it is none of its topic's any more."""
-        if subscription.topic.remove(subscription):
+        topic = subscription.topic
+        if topic.remove(subscription):
             self._metrics.subscriptions.dec()
+        if not topic.subscriptions:
+            self._wanted.pop(topic.stream, None)
 
 
 @frozen(eq=False)

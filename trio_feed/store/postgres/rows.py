@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...model import Kline, Source, plain
+from ...model.quick import maker
 
 TYPES = {
     "open_ms": "bigint NOT NULL",
@@ -71,7 +72,7 @@ _DECIMALS = tuple(at for at, name in enumerate(NAMES) if TYPES[name].startswith(
 def from_row(row: Sequence[Any]) -> Kline:
     """The first columns of ``row`` -> a closed candle.  A thousand at once are asked for, so the
     arguments go by position."""
-    return Kline(
+    return _make(
         row[0],
         row[1],
         row[2],
@@ -93,3 +94,4 @@ def from_row(row: Sequence[Any]) -> Kline:
 
 
 _SOURCES = {source.value: source for source in Source}
+_make = maker(Kline)

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from ...model import Kline, Source, plain
+from ...model.quick import maker
 
 NAMES = (
     "open_ms",
@@ -27,6 +28,7 @@ NAMES = (
 """Columns of a candle, in the order of :func:`to_row` and :func:`from_row`."""
 COLUMNS = ", ".join(NAMES)
 _SOURCES = {source.value: source for source in Source}
+_make = maker(Kline)
 BEFORE_NAMES = tuple(f"before_{name}" for name in NAMES[1:])
 """Columns of a revision that hold the values before."""
 
@@ -72,9 +74,9 @@ def from_row(row: tuple[Any, ...]) -> Kline:
 def from_rows(rows: Iterable[tuple[Any, ...]]) -> list[Kline]:
     """Rows of exactly these columns -> closed candles.  A thousand at once are asked for: so the
     arguments go by position and each column by its own name."""
-    sources = _SOURCES
+    sources, make = _SOURCES, _make
     return [
-        Kline(
+        make(
             open_ms,
             Decimal(o),
             Decimal(high),
@@ -84,9 +86,9 @@ def from_rows(rows: Iterable[tuple[Any, ...]]) -> list[Kline]:
             Decimal(quote),
             trades,
             True,  # closed
-            sources.get(source) or Source(source),
+            sources[source],
             event_ms,
-            bool(complete),
+            complete != 0,
             stream_id,
             first_id,
             last_id,
