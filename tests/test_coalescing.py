@@ -186,6 +186,22 @@ async def test_after_its_turn_the_direct_writes_are_there_again(
         nursery.cancel_scope.cancel()
 
 
+async def test_they_are_there_from_the_moment_on_in_which_it_has_caught_up(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Who publishes in each turn of the loop would else find none for ever."""
+    coalescer, log = WriteCoalescer(at_once=2, clock=lambda: 0.0), list[str]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        for _ in range(20):  # trio shuffles the tasks of a turn
+            await trio.testing.wait_all_tasks_blocked()
+            coalescer.schedule(Flushable("a", log))
+            while coalescer.busy:
+                await trio.lowlevel.checkpoint()
+            assert coalescer.take(3) == 2
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("first", ["may_write", "schedule", "begin"])
 async def test_each_kind_of_work_wakes_it(first: str, autojump_clock: trio.abc.Clock) -> None:
     coalescer, log, steps = WriteCoalescer(at_once=1), list[str](), list[tuple[str, int, int]]()

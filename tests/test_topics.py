@@ -156,7 +156,7 @@ def test_what_is_removed_is_not_found_any_more() -> None:
 
 
 class Receiver:
-    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+    transport, waiting = SimpleNamespace(ready_fd=-1, bytes_out=0), ()
 
     def __init__(self, name: str, log: list[tuple[str, bytes]]) -> None:
         self.name, self.log = name, log

@@ -120,10 +120,11 @@ class WriteCoalescer:
         while True:
             if not self._awake:
                 await self._work.park()
-            while self.busy:
-                self.turn()
+            self.turn()
+            if self.busy:
                 await trio.lowlevel.checkpoint()
-            self.spare, self._awake = 0, False
+            else:  # at once: what comes in the rest of this turn of the loop finds writes to spare
+                self.spare, self._awake = 0, False
 
     def turn(self) -> None:
         """What is done before others have their turn."""

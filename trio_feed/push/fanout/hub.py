@@ -44,9 +44,6 @@ class Hub:
         self._topics: dict[Stream, Topic] = {}
         self._now_ms, self._began_ms = now_ms, now_ms()
         self._metrics = metrics
-        self._published = metrics.push_latency.labels("published")
-        self._written = metrics.push_latency.labels("written")
-        self._queued = metrics.push_latency.labels("queued")
         self._samples = 0
         self.lines = SampledLines()
         """What the log says of this node's clients."""
@@ -179,14 +176,14 @@ class Hub:
 
     def _observe(self, message: EncodedMessage) -> None:
         """Measure how long it took until here; queued frames are measured in ``sample``."""
-        self._published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
-        self._written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
+        self._metrics.published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
+        self._metrics.written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
 
     def sample(self, entry: QueuedFrame) -> None:
         """A frame that had to wait is written; one in so many is measured."""
         self._samples += 1
         if entry.message is not None and entry.push and not self._samples % _SAMPLED:
-            self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
+            self._metrics.queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
 
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
