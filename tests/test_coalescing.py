@@ -1,6 +1,7 @@
 """Whose turn it is: direct writes up to a bound, then portions."""
 
 from collections.abc import Callable
+from sys import maxsize
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from trio_feed.push.fanout.coalescing import (
     CHUNK,
     COLLECT_S,
     MOST_GATHERED,
+    MOST_TASKS,
     WriteCoalescer,
 )
 
@@ -314,9 +316,17 @@ async def test_between_two_pieces_nothing_is_written_directly() -> None:
     assert not any(between)
 
 
-def test_it_is_full_with_thirty_two_tasks() -> None:
+def test_with_too_many_tasks_the_oldest_is_done_at_once() -> None:
+    """What is written in it is queued, for else it would be as long as all its writes."""
     coalescer, steps = still(), list[tuple[str, int, int]]()
-    for n in range(32):
-        assert not coalescer.full, n
+    assert coalescer.may_write()
+    for _ in range(MOST_TASKS):
         coalescer.begin(Pieces("a", 1, coalescer, steps))
-    assert coalescer.full
+    assert steps == []
+    for _ in range(2):
+        coalescer.begin(Pieces("b", 1, coalescer, steps))
+    assert steps == [("a", maxsize, 0)] * 2
+    for _ in range(MOST_TASKS):
+        coalescer.turn()
+    assert [name for name, _, _ in steps] == ["a"] * MOST_TASKS + ["b"] * 2
+    assert not coalescer.busy

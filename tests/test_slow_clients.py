@@ -150,7 +150,7 @@ async def test_over_the_bound_it_is_told_where_to_resume(autojump_clock: trio.ab
         told = client.take()
         count = node.metrics
         got = sum(m["type"] == "kline_data" for m in told)
-        lost = count.pushed._value.get() - count.conflated._value.get() - got
+        lost = count.pushed.value - count.conflated._value.get() - got
         assert count.push_failed._value.get() == lost > 0
         assert numbers(told) == [(1, 0), (2, 0), (3, 0)]
         last = told[-1]

@@ -1,7 +1,7 @@
 """One message on its way to all subscribers of its topic."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from operator import attrgetter
 from os import write
 from typing import TYPE_CHECKING
@@ -91,14 +91,15 @@ class FanOut:
         self._at = 0
         self._entry: QueuedFrame | None = None
 
-    @property
-    def rest(self) -> "Iterator[tuple[Subscription, int]]":
-        """Who has not been given it, and how many before it they do not get."""
+    def left_out_of(self, subscription: "Subscription") -> int | None:
+        """How many before it the subscription does not get; None: it has been given it, or is not
+        to get it."""
         at = self._at
         for audience in self._audiences:
-            for subscription in audience.subscriptions[at:]:
-                yield subscription, audience.left_out
+            if subscription in audience.subscriptions[at:]:
+                return audience.left_out
             at = 0
+        return None
 
     def step(self, most: int, coalescer: WriteCoalescer) -> bool:
         """Hand it to ``most`` more of them.  True: that was the last."""

@@ -156,10 +156,7 @@ class Hub:
         self._metrics.pushed.inc(fan_out.number_left)
         topic.under_way.append(fan_out)
         self.coalescer.more()
-        if self.coalescer.full:  # finish what is behind, into the clients' send queues
-            while topic.under_way:
-                self._finish(topic)
-        elif len(topic.under_way) > 1 or fan_out.number_left > self.coalescer.at_once:
+        if len(topic.under_way) > 1 or fan_out.number_left > self.coalescer.at_once:
             self.coalescer.begin(_FanOutTask(self, topic, fan_out))
         else:
             self._finish(topic)
@@ -207,9 +204,7 @@ class _FanOutTask:
     fan_out: FanOut
 
     def step(self, most: int) -> bool:
-        """See :class:`.coalescer.Task`; one that was finished meanwhile is done."""
-        if self.fan_out not in self.topic.under_way:
-            return True
+        """See :class:`.coalescing.Task`."""
         if self.fan_out.number_left > most:
             return self.fan_out.step(most, self.hub.coalescer)
         self.hub._finish(self.topic)
