@@ -256,7 +256,7 @@ async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
 
 async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
     """A long task keeps nobody waiting whose frame waits."""
-    coalescer, log = still(chunk=1), list[str]()
+    coalescer, log = still(at_once=1, chunk=1), list[str]()
 
     class Task:
         left = 3
@@ -289,7 +289,7 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
     coalescer.begin(Pieces("c", 2, coalescer, steps))
     coalescer.turn()
     coalescer.turn()
-    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 4, 4)] * 2
+    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 9, 9)] * 2
 
 
 async def test_between_two_pieces_nothing_is_written_directly() -> None:

@@ -172,8 +172,8 @@ class WriteCoalescer:
         return len(self._tasks) > 1 or (bool(self._tasks) and not self._tasks[0][1])
 
     def _step(self) -> None:
-        most = self._chunk * _QUEUED if self._together else self._chunk
-        self.spare = 0 if self._together else self._chunk
+        most = self._chunk * _QUEUED if self._together else self.at_once
+        self.spare = 0 if self._together else self.at_once
         if self._tasks[0][0].step(most):
             self._tasks.popleft()
         self.spare = 0
