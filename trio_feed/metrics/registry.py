@@ -179,7 +179,7 @@ class Metrics:
         self.waiting_bytes = gauge(
             "waiting_bytes", "Bytes waiting for all clients, over HTTP and WebSocket"
         )
-        self.conflated = counter(
+        self.conflated = plain_counter(
             "conflated_messages", "Updates that a newer one replaced while they waited"
         )
         self.resumes = counter("resumes", "Subscriptions with since: ring, store, fresh", "result")
