@@ -1,6 +1,7 @@
 """Whose turn it is: direct writes up to a bound, then portions."""
 
 from collections.abc import Callable
+from sys import maxsize
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from trio_feed.push.fanout.coalescing import (
     CHUNK,
     COLLECT_S,
     MOST_GATHERED,
+    MOST_TASKS,
     WriteCoalescer,
 )
 
@@ -186,6 +188,22 @@ async def test_after_its_turn_the_direct_writes_are_there_again(
         nursery.cancel_scope.cancel()
 
 
+async def test_they_are_there_from_the_moment_on_in_which_it_has_caught_up(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Who publishes in each turn of the loop would else find none for ever."""
+    coalescer, log = WriteCoalescer(at_once=2, clock=lambda: 0.0), list[str]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(coalescer.run)
+        for _ in range(20):  # trio shuffles the tasks of a turn
+            await trio.testing.wait_all_tasks_blocked()
+            coalescer.schedule(Flushable("a", log))
+            while coalescer.busy:
+                await trio.lowlevel.checkpoint()
+            assert coalescer.take(3) == 2
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("first", ["may_write", "schedule", "begin"])
 async def test_each_kind_of_work_wakes_it(first: str, autojump_clock: trio.abc.Clock) -> None:
     coalescer, log, steps = WriteCoalescer(at_once=1), list[str](), list[tuple[str, int, int]]()
@@ -238,7 +256,7 @@ async def test_those_who_wait_are_flushed_in_order_and_in_portions() -> None:
 
 async def test_a_portion_of_a_task_and_of_the_scheduled_each_turn() -> None:
     """A long task keeps nobody waiting whose frame waits."""
-    coalescer, log = still(chunk=1), list[str]()
+    coalescer, log = still(at_once=1, chunk=1), list[str]()
 
     class Task:
         left = 3
@@ -271,7 +289,7 @@ async def test_tasks_go_one_after_the_other_and_write_directly_only_when_alone(
     coalescer.begin(Pieces("c", 2, coalescer, steps))
     coalescer.turn()
     coalescer.turn()
-    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 4, 4)] * 2
+    assert steps == [(name, 32, 0) for name in "aabb"] + [("c", 9, 9)] * 2
 
 
 async def test_between_two_pieces_nothing_is_written_directly() -> None:
@@ -298,9 +316,17 @@ async def test_between_two_pieces_nothing_is_written_directly() -> None:
     assert not any(between)
 
 
-def test_it_is_full_with_thirty_two_tasks() -> None:
+def test_with_too_many_tasks_the_oldest_is_done_at_once() -> None:
+    """What is written in it is queued, for else it would be as long as all its writes."""
     coalescer, steps = still(), list[tuple[str, int, int]]()
-    for n in range(32):
-        assert not coalescer.full, n
+    assert coalescer.may_write()
+    for _ in range(MOST_TASKS):
         coalescer.begin(Pieces("a", 1, coalescer, steps))
-    assert coalescer.full
+    assert steps == []
+    for _ in range(2):
+        coalescer.begin(Pieces("b", 1, coalescer, steps))
+    assert steps == [("a", maxsize, 0)] * 2
+    for _ in range(MOST_TASKS):
+        coalescer.turn()
+    assert [name for name, _, _ in steps] == ["a"] * MOST_TASKS + ["b"] * 2
+    assert not coalescer.busy

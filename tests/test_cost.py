@@ -207,3 +207,16 @@ async def test_a_delivery_that_is_written_together_with_others_is_bounded_as_wel
 ) -> None:
     assert per_delivery(200, 20) <= MOST_QUEUED
     assert per_delivery(4_000, 20) <= MOST_QUEUED  # where each message is handed out in portions
+
+
+async def test_who_publishes_a_burst_to_many_does_not_hand_it_out_in_its_own_turn(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """As many as come with one read, or all others would stand still for as long as that takes."""
+
+    def published(clients: int) -> int:
+        node = node_with(clients)
+        node.trade()
+        return calls(lambda: [node.trade() for _ in range(200)])
+
+    assert published(300) == published(3_000)

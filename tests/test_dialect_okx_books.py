@@ -58,7 +58,7 @@ class Client:
                 if size != "0":
                     held[price] = size
 
-    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+    transport, waiting = SimpleNamespace(ready_fd=-1, bytes_out=0), ()
 
     def push(self, entry: QueuedFrame) -> None:
         self.take(payload_of(entry.frame))

@@ -59,7 +59,7 @@ class Client:
 
     got: list[Any] = field(factory=list)
 
-    transport, waiting = SimpleNamespace(ready_fd=-1), ()
+    transport, waiting = SimpleNamespace(ready_fd=-1, bytes_out=0), ()
 
     def push(self, entry: QueuedFrame) -> None:
         self.got.append(json.loads(payload_of(entry.frame)))

@@ -105,6 +105,25 @@ def test_a_full_socket_is_its_writers(pipes: list[Pipe]) -> None:
     assert [pipe.log for pipe in pipes] == [["push"], [], []]
 
 
+def test_a_client_that_has_a_stream_twice_gets_nothing_past_what_waits(pipes: list[Pipe]) -> None:
+    """It is full with the first and has room again before the second, of the same form."""
+    there, pipe = topic(SERIES), pipes[0]
+    form = joined(there, cast("Any", pipe), "one").form
+    request = Subscribe(target(), None, None, None)
+    there.add(Subscription(cast("Any", pipe), there, request, form, "two"))
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe.transport.ready_fd, bytes(4096))
+
+    def push(entry: QueuedFrame) -> None:
+        pipe.waiting.append(entry)
+        pipe.taken()
+
+    pipe.push = push  # type: ignore[method-assign]
+    FanOut(numbered(), there.audiences, timed=True).step(9, still())
+    assert (len(pipe.waiting), pipe.taken(), pipe.transport.bytes_out) == (2, b"", 0)
+
+
 def test_who_leaves_between_two_portions_is_not_written_to(pipes: list[Pipe]) -> None:
     there = topic(SERIES)
     gone = [joined(there, pipe) for pipe in pipes][1]
@@ -122,7 +141,7 @@ def test_who_is_sent_away_by_its_first_stream_has_not_been_given_the_second() ->
     points: list[Any] = []
 
     class Slow:
-        transport, waiting = SimpleNamespace(ready_fd=-1), ()
+        transport, waiting = SimpleNamespace(ready_fd=-1, bytes_out=0), ()
 
         def push(self, entry: QueuedFrame) -> None:
             if not points:

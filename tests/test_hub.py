@@ -457,13 +457,13 @@ async def test_how_long_a_message_took_is_measured(autojump_clock: trio.abc.Cloc
         row = kline(T0)
         node.send(CandleNews(SERIES, row, 1, T0 + 60_000.0))
         for stage in ("published", "written"):
-            assert node.metrics.push_latency.labels(stage)._sum.get() == pytest.approx(2)
+            assert observed(node, stage) == (1, pytest.approx(2))
 
 
 def observed(node: Node, stage: str) -> tuple[float, float]:
     """How many were measured, and their seconds."""
-    metric = node.metrics.push_latency.labels(stage)
-    return sum(bucket.get() for bucket in metric._buckets), metric._sum.get()
+    found = node.metrics.push_latency.of(stage)
+    return sum(found.counts), found.sum_s
 
 
 async def test_one_of_sixty_four_that_waited_is_measured(autojump_clock: trio.abc.Clock) -> None:

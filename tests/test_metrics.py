@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import trio
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from support.memory import MemoryNetwork
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 from trio_feed import __version__
 from trio_feed.clocks import LoopLag
 from trio_feed.metrics import Metrics
+from trio_feed.metrics.unlocked import PlainCounter, PlainHistogram
 
 
 def samples(metrics: Metrics) -> Iterator[Sample]:
@@ -103,11 +105,42 @@ async def test_a_healthy_start_has_no_differences(autojump_clock: MockClock) -> 
 def test_the_average_broadcast_latency_is_what_lies_between_published_and_written() -> None:
     metrics = Metrics()
     for published, written in ((0.010, 0.013), (0.020, 0.021)):
-        metrics.push_latency.labels("published").observe(published)
-        metrics.push_latency.labels("written").observe(written)
+        metrics.push_latency.of("published").observe(published)
+        metrics.push_latency.of("written").observe(written)
     found = {s.name: s.value for s in samples(metrics)}
     assert found["trio_feed_broadcast_latency_seconds_count"] == 2
     assert round(found["trio_feed_broadcast_latency_seconds_sum"], 6) == 0.004
+
+
+def test_what_is_counted_without_a_lock_reads_like_what_is_counted_with_one() -> None:
+    bounds = (0.005, 0.1, 1)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    counters = [
+        PlainCounter("a", "text"),
+        Counter("a", "text", registry=theirs),
+    ]
+    stages = PlainHistogram("b", "text", ("stage",), bounds)
+    alone = PlainHistogram("c", "text", (), bounds)
+    for each in (counters[0], stages, alone):
+        ours.register(each)
+    histograms = [
+        (stages.of("x"), alone.of()),
+        (
+            Histogram("b", "text", ["stage"], buckets=bounds, registry=theirs).labels("x"),
+            Histogram("c", "text", buckets=bounds, registry=theirs),
+        ),
+    ]
+    for counter, both in zip(counters, histograms, strict=True):
+        counter.inc()
+        counter.inc(2)
+        for seconds in (0.0, 0.005, 0.0051, 1.0, 7.5):
+            for each in both:
+                each.observe(seconds)
+    lines = [
+        [line for line in generate_latest(of).decode().splitlines() if "_created" not in line]
+        for of in (ours, theirs)
+    ]
+    assert lines[0] == lines[1]
 
 
 async def test_a_venues_error_rate_has_its_zero_from_the_start(autojump_clock: MockClock) -> None:

@@ -56,18 +56,18 @@ def text(metrics: Metrics) -> list[str]:
 
 
 def test_what_grew_elsewhere_is_on_the_one_page() -> None:
-    """Also in histograms, whose parts prometheus_client does not offer."""
+    """Also in histograms."""
     here, there, both = Metrics(), Metrics(), Metrics()
     growth = Growth()
     for turn, values in enumerate([(0.0001, 0.02, 9.0), (), (0.3,)]):
         for metrics in (there, both):
             for value in values:
-                metrics.push_latency.labels("written").observe(value)
+                metrics.push_latency.of("written").observe(value)
                 metrics.journal_commit.observe(value)
             metrics.requests.labels("subscribe").inc(turn)
             metrics.pushed.inc(2)
         here.absorb([*growth.of(there.samples()), ("unknown_total", {}, 1.0)])
     for metrics in (here, both):
-        metrics.push_latency.labels("written").observe(0.004)
+        metrics.push_latency.of("written").observe(0.004)
     assert text(here) == text(both)
     assert len(text(here)) > 20

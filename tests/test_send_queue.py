@@ -29,7 +29,8 @@ def push(key: object, content: EncodedMessage) -> QueuedFrame:
 
 
 def offer(send_queue: SendQueue, key: object, content: EncodedMessage) -> bool:
-    return send_queue.conflate(key, content, PREFIX) or send_queue.put(push(key, content))
+    entry = push(key, content)
+    return send_queue.conflate(entry, PREFIX) or send_queue.put(entry)
 
 
 def contents(send_queue: SendQueue) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ class Ours(Server):
         return len(self._topics[symbol].subscriptions)
 
     async def settle(self) -> None:
+        """A turn of the loop in any case, for a message comes in one of its own."""
+        await trio.lowlevel.checkpoint()
         while self._coalescer.busy:
             await trio.lowlevel.checkpoint()
 

@@ -6,13 +6,11 @@ global, so tests run side by side.
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     generate_latest,
 )
@@ -39,6 +37,7 @@ from .collectors import (
     Turns,
     WithoutTimesOfCreation,
 )
+from .unlocked import PlainCounter, PlainHistogram
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -54,8 +53,8 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.instruments: list[Instrument] = []
-        self._counters: dict[str, Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._counters: dict[str, Counter | PlainCounter] = {}
+        self._histograms: dict[str, PlainHistogram] = {}
 
         def note(name: str, kind: str, text: str, labels: Sequence[str]) -> str:
             self.instruments.append(Instrument(f"trio_feed_{name}", kind, tuple(labels), text))
@@ -69,14 +68,16 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(note(name, "gauge", text, labels), text, labels, registry=registry)
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            made = Histogram(
-                note(name, "histogram", text, labels),
-                text,
-                labels,
-                buckets=_LATENCY_BUCKETS,
-                registry=registry,
-            )
+        def plain_counter(name: str, text: str) -> PlainCounter:
+            made = PlainCounter(note(name, "counter", text, ()), text)
+            registry.register(made)
+            self._counters[f"trio_feed_{name}_total"] = made
+            return made
+
+        def histogram(name: str, text: str, *labels: str) -> PlainHistogram:
+            known = note(name, "histogram", text, labels)
+            made = PlainHistogram(known, text, labels, _LATENCY_BUCKETS)
+            registry.register(made)
             self._histograms[f"trio_feed_{name}"] = made
             return made
 
@@ -162,7 +163,7 @@ class Metrics:
         )
         self.clients = gauge("clients", "Connected push clients")
         self.subscriptions = gauge("subscriptions", "Subscriptions of push clients")
-        self.pushed = counter("pushed_messages", "Messages handed to push clients")
+        self.pushed = plain_counter("pushed_messages", "Messages handed to push clients")
         self.push_failed = counter(
             "push_failed_messages",
             "Messages for push clients that were never written: the client was dropped or left",
@@ -178,7 +179,7 @@ class Metrics:
         self.waiting_bytes = gauge(
             "waiting_bytes", "Bytes waiting for all clients, over HTTP and WebSocket"
         )
-        self.conflated = counter(
+        self.conflated = plain_counter(
             "conflated_messages", "Updates that a newer one replaced while they waited"
         )
         self.resumes = counter("resumes", "Subscriptions with since: ring, store, fresh", "result")
@@ -205,7 +206,9 @@ class Metrics:
         )
         registry.register(Broadcast(self.broadcast_latency))
         self.instruments.append(BROADCAST)
-        self.parsed = self.push_latency.labels("parsed")
+        self.parsed, self.published, self.written, self.queued = (
+            self.push_latency.of(stage) for stage in ("parsed", "published", "written", "queued")
+        )
 
         self.auths = counter("auths", "Tokens of clients by result", "result")
         self.settlement_events = counter(
@@ -216,42 +219,33 @@ class Metrics:
         self.journal_errors = counter("journal_errors", "Batches of events that failed")
         self.journal_commit = histogram(
             "journal_commit_seconds", "One batch of events to the disk and back"
-        )
+        ).of()
         self.private_latency = histogram(
             "private_latency_seconds", "Request with an event complete to event handed to clients"
-        )
+        ).of()
 
     def absorb(self, grown: Iterable[tuple[str, Mapping[str, str], float]]) -> None:
         """Add what the same counters and histograms of another process have grown by: name of the
         sample, labels, amount.  What is not known here is left out."""
-        buckets: dict[tuple[str, tuple[tuple[str, str], ...]], dict[float, float]] = {}
+        buckets: dict[tuple[str, tuple[str, ...]], dict[float, float]] = {}
         for name, labels, amount in grown:
             counter, (metric, _, part) = self._counters.get(name), name.rpartition("_")
-            if counter is not None:
+            own = tuple(text for key, text in labels.items() if key != "le")
+            if isinstance(counter, Counter):
                 (counter.labels(**labels) if labels else counter).inc(amount)
+            elif counter is not None:
+                counter.inc(amount)
             elif metric in self._histograms and part == "sum":
-                _child(self._histograms[metric], labels)._sum.inc(amount)
+                self._histograms[metric].of(*own).sum_s += amount
             elif metric in self._histograms and part == "bucket":
-                own = tuple((key, text) for key, text in labels.items() if key != "le")
                 buckets.setdefault((metric, own), {})[float(labels["le"])] = amount
         for (metric, own), found in buckets.items():
-            child, below = _child(self._histograms[metric], dict(own)), 0.0
-            # prometheus_client gives no other way; tests/test_metrics.py holds it.
-            for bound, bucket in zip(child._upper_bounds, child._buckets, strict=True):
-                so_far = found.get(bound, below)
-                bucket.inc(so_far - below)
-                below = so_far
+            self._histograms[metric].of(*own).absorb(found)
 
     def broadcast_latency(self) -> Latency:
         """What lies between two stages of the push latency, which are measured together."""
-        sums, count = dict.fromkeys(("published", "written"), 0.0), 0.0
-        for sample in next(iter(self.push_latency.collect())).samples:
-            stage = sample.labels["stage"]
-            if stage in sums and sample.name.endswith("_sum"):
-                sums[stage] = sample.value
-            elif stage == "written" and sample.name.endswith("_count"):
-                count = sample.value
-        return Latency(int(count), max(0.0, sums["written"] - sums["published"]))
+        took_s = max(0.0, self.written.sum_s - self.published.sum_s)
+        return Latency(sum(self.written.counts), took_s)
 
     def follow_lost_lines(self, read: Callable[[], float]) -> None:
         """``read`` is the number of log lines that were never written, from any thread."""
@@ -298,11 +292,7 @@ class Metrics:
         return generate_latest(page)
 
 
-def _child(histogram: Histogram, labels: Mapping[str, str]) -> Any:
-    return histogram.labels(**labels) if labels else histogram
-
-
-def total(instrument: Counter | Gauge) -> float:
+def total(instrument: Collector) -> float:
     """Over all labels."""
     return float(
         sum(

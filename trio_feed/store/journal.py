@@ -247,7 +247,7 @@ class Journal:
     async def _write(self, batch: list[_Append], publish: Publish) -> None:
         events = [event for append in batch for event in append.events]
         try:
-            with self._metrics.journal_commit.time():
+            with self._metrics.journal_commit.timed():
                 settled = await self._hop(self._write_turn, lambda: self._backend.settle(events))
         except JournalError as error:
             self._metrics.journal_errors.inc()

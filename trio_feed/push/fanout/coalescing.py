@@ -17,6 +17,7 @@ clients at a time, so that other tasks run before ten thousand clients are serve
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from sys import maxsize
 from typing import Never, Protocol
 
 import trio
@@ -33,7 +34,9 @@ _QUEUED = 8
 _QUIET = 2
 """Turns without a message that end the collecting.  One is not enough: trio shuffles the tasks of a
 turn, so that one that publishes in each may run twice between two turns of the coalescer's."""
-_MOST_TASKS = 32
+MOST_TASKS = 256
+"""More than one read brings as a rule.  Of a message for ten thousand clients that is a second's
+work, which others share; who goes on publishing then does the work of one message for each."""
 
 
 class Flushable(Protocol):
@@ -83,11 +86,6 @@ class WriteCoalescer:
         """There are frames or tasks left."""
         return bool(self._scheduled or self._tasks)
 
-    @property
-    def full(self) -> bool:
-        """No more tasks are to be begun."""
-        return len(self._tasks) >= _MOST_TASKS
-
     def may_write(self) -> bool:
         """Whether there is a direct write to be taken from ``spare``.  False: ``schedule``."""
         if not self._awake:
@@ -111,8 +109,13 @@ class WriteCoalescer:
         self._scheduled.append(client)
 
     def begin(self, task: Task) -> None:
-        """Do it soon, behind those that were begun before."""
+        """Do it soon, behind those that were begun before.  Where they are too many, the oldest
+        is done now."""
         self._wake()
+        if len(self._tasks) >= MOST_TASKS:
+            self.spare = 0
+            self._tasks[0][0].step(maxsize)
+            self._tasks.popleft()
         self._tasks.append((task, not self._tasks))
 
     async def run(self) -> Never:
@@ -120,10 +123,11 @@ class WriteCoalescer:
         while True:
             if not self._awake:
                 await self._work.park()
-            while self.busy:
-                self.turn()
+            self.turn()
+            if self.busy:
                 await trio.lowlevel.checkpoint()
-            self.spare, self._awake = 0, False
+            else:  # at once: what comes in the rest of this turn of the loop finds writes to spare
+                self.spare, self._awake = 0, False
 
     def turn(self) -> None:
         """What is done before others have their turn."""
@@ -168,8 +172,8 @@ class WriteCoalescer:
         return len(self._tasks) > 1 or (bool(self._tasks) and not self._tasks[0][1])
 
     def _step(self) -> None:
-        most = self._chunk * _QUEUED if self._together else self._chunk
-        self.spare = 0 if self._together else self._chunk
+        most = self._chunk * _QUEUED if self._together else self.at_once
+        self.spare = 0 if self._together else self.at_once
         if self._tasks[0][0].step(most):
             self._tasks.popleft()
         self.spare = 0

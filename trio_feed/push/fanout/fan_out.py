@@ -1,7 +1,8 @@
 """One message on its way to all subscribers of its topic."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from operator import attrgetter
 from os import write
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from .topics import Subscriber, Subscription
 
 
+_ready_fd = attrgetter("ready_fd")
+
+
 @define(eq=False)
 class Audience:
-    """The subscribers of a topic with one form, in columns: what a delivery has to look at lies
-    side by side.  It serves until somebody comes or leaves, then it is ``stale``.
+    """The subscribers of a topic with one form, each once, in columns: what a delivery has to look
+    at lies side by side.  It serves until somebody comes or leaves, then it is ``stale``.
 
     ``waiting``: what is in the send queue of each.  ``left_out``: so many messages before this one
     none of them gets.
@@ -35,13 +39,13 @@ class Audience:
 
 
 def audiences(subscriptions: "Iterable[Subscription]") -> list[Audience]:
-    """One for each form."""
-    made: dict[StreamForm, Audience] = {}
+    """One for each form, and for each name: a client may have the topic under several."""
+    made: dict[tuple[StreamForm, str], Audience] = {}
     for subscription in subscriptions:
         form, subscriber = subscription.form, subscription.subscriber
-        audience = made.get(form)
+        audience = made.get((form, subscription.name))
         if audience is None:
-            audience = made[form] = Audience(form)
+            audience = made[form, subscription.name] = Audience(form)
         audience.subscriptions.append(subscription)
         audience.subscribers.append(subscriber)
         audience.transports.append(subscriber.transport)
@@ -63,9 +67,9 @@ def audiences_after_gap(
         made.setdefault((subscription.form, own), []).append(subscription)
     several = []
     for (_, own), there in made.items():
-        (audience,) = audiences(there)
-        audience.stale, audience.left_out = True, own
-        several.append(audience)
+        for audience in audiences(there):
+            audience.stale, audience.left_out = True, own
+            several.append(audience)
     return several
 
 
@@ -87,14 +91,15 @@ class FanOut:
         self._at = 0
         self._entry: QueuedFrame | None = None
 
-    @property
-    def rest(self) -> "Iterator[tuple[Subscription, int]]":
-        """Who has not been given it, and how many before it they do not get."""
+    def left_out_of(self, subscription: "Subscription") -> int | None:
+        """How many before it the subscription does not get; None: it has been given it, or is not
+        to get it."""
         at = self._at
         for audience in self._audiences:
-            for subscription in audience.subscriptions[at:]:
-                yield subscription, audience.left_out
+            if subscription in audience.subscriptions[at:]:
+                return audience.left_out
             at = 0
+        return None
 
     def step(self, most: int, coalescer: WriteCoalescer) -> bool:
         """Hand it to ``most`` more of them.  True: that was the last."""
@@ -130,29 +135,37 @@ def deliver(
     """Give ``entry`` to those of ``audience`` from ``at`` to before ``end``.
 
     Each message to each client passes here.  A system call leaves cold caches behind, so that each
-    object that is touched next and each bytecode counts several times: a client that has nothing
-    waiting costs the call and a look at its queue and its transport.  All else is its writer's.
+    object that is touched next and each bytecode counts several times.  So all clients are looked
+    at, and the bytes counted, before the first call; behind each call there are two numbers to
+    look at.  A client is in an audience once, so nobody but itself makes its descriptor another's
+    or its queue longer meanwhile; one that is dropped for others has a closed one, which is an
+    error like a full one.  All else is its writer's.
     """
     direct = at if audience.stale else at + coalescer.take(end - at)
     frame = entry.frame
     size = len(frame)
-    for place, transport, waiting in zip(
-        range(at, direct), audience.transports[at:direct], audience.waiting[at:direct], strict=True
-    ):
-        if not waiting and (fd := transport.ready_fd) >= 0:
+    transports, waiting = audience.transports[at:direct], audience.waiting[at:direct]
+    columns = zip(
+        range(at, direct), list(map(_ready_fd, transports)), list(map(len, waiting)), strict=True
+    )
+    for transport in transports:
+        transport.bytes_out += size
+    for place, fd, before in columns:
+        taken = 0
+        if fd >= 0 and not before:
             try:
                 taken = write(fd, frame)
             except OSError:
                 taken = 0  # it is full or broken: the writer finds that out
             if taken == size:
-                transport.bytes_out += size
                 continue
-            if taken:
-                audience.subscribers[place].begun(frame, taken)
-                continue
+        audience.transports[place].bytes_out -= size
+        if taken:
+            audience.subscribers[place].begun(frame, taken)
+            continue
         coalescer.spare += 1  # it was not used here
         if audience.subscriptions[place].active:
-            audience.subscriptions[place].subscriber.push(entry)
+            audience.subscribers[place].push(entry)
     coalescer.gathered += size * (end - direct)
     if audience.stale:
         for subscription in audience.subscriptions[direct:end]:

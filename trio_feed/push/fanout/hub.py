@@ -46,9 +46,6 @@ class Hub:
         """Those that have subscribers: of the others a message touches nothing here."""
         self._now_ms, self._began_ms = now_ms, now_ms()
         self._metrics = metrics
-        self._published = metrics.push_latency.labels("published")
-        self._written = metrics.push_latency.labels("written")
-        self._queued = metrics.push_latency.labels("queued")
         self._samples = 0
         self.lines = SampledLines()
         """What the log says of this node's clients."""
@@ -163,10 +160,7 @@ class Hub:
         self._metrics.pushed.inc(fan_out.number_left)
         topic.under_way.append(fan_out)
         self.coalescer.more()
-        if self.coalescer.full:  # finish what is behind, into the clients' send queues
-            while topic.under_way:
-                self._finish(topic)
-        elif len(topic.under_way) > 1 or fan_out.number_left > self.coalescer.at_once:
+        if len(topic.under_way) > 1 or fan_out.number_left > self.coalescer.at_once:
             self.coalescer.begin(_FanOutTask(self, topic, fan_out))
         else:
             self._finish(topic)
@@ -183,14 +177,14 @@ class Hub:
 
     def _observe(self, message: EncodedMessage) -> None:
         """Measure how long it took until here; queued frames are measured in ``sample``."""
-        self._published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
-        self._written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
+        self._metrics.published.observe(max(0.0, message.sent_ms - message.received_ms) / 1000)
+        self._metrics.written.observe(max(0.0, self._now_ms() - message.received_ms) / 1000)
 
     def sample(self, entry: QueuedFrame) -> None:
         """A frame that had to wait is written; one in so many is measured."""
         self._samples += 1
         if entry.message is not None and entry.push and not self._samples % _SAMPLED:
-            self._queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
+            self._metrics.queued.observe(max(0.0, self._now_ms() - entry.at_ms) / 1000)
 
     def subscribe(self, subscription: Subscription) -> None:
         """From now on the subscriber gets the topic's messages; a second subscription of the same
@@ -219,9 +213,7 @@ class _FanOutTask:
     fan_out: FanOut
 
     def step(self, most: int) -> bool:
-        """See :class:`.coalescer.Task`; one that was finished meanwhile is done."""
-        if self.fan_out not in self.topic.under_way:
-            return True
+        """See :class:`.coalescing.Task`."""
         if self.fan_out.number_left > most:
             return self.fan_out.step(most, self.hub.coalescer)
         self.hub._finish(self.topic)

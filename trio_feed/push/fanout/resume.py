@@ -121,10 +121,11 @@ def resume_points(
     for subscription in subscriptions:
         topic, entry = subscription.topic, _first_of(subscription, first)
         number = topic.stream.epoch, topic.stream.offset
-        for fan_out in reversed(topic.under_way):
-            left_out = dict(fan_out.rest).get(subscription)
+        for fan_out in topic.under_way:  # from the oldest on, and of them the first
+            left_out = fan_out.left_out_of(subscription)
             if left_out is not None and not fan_out.message.ephemeral:
                 number = fan_out.message.epoch, fan_out.message.offset - left_out - 1
+                break
         if entry is not None:
             if entry.message is None:
                 continue

@@ -20,7 +20,8 @@ _FRAME = attrgetter("frame")
 
 @define(eq=False)
 class QueuedFrame:
-    """One frame that waits, the same for all clients that get it; nothing of it is changed.
+    """One frame that waits, the same for all clients that get it; nothing of what is here is
+    changed.
 
     ``key`` is what it belongs to, if anything: the form of a published message's stream, else the
     subscription.  ``message`` is what is in it, where that is a numbered message; ``left_out``
@@ -33,6 +34,26 @@ class QueuedFrame:
     key: Any = None
     message: EncodedMessage | None = None
     left_out: int = 0
+    _instead: "dict[QueuedFrame, QueuedFrame] | None" = None
+
+    def instead_of(self, queued: "QueuedFrame", form: StreamForm) -> "QueuedFrame | None":
+        """What goes in place of ``queued``, an older one, and of this one; None: both must go.
+        Under load most clients wait with the same one, so it is made once for all of them."""
+        known = self._instead
+        if known is None:
+            known = self._instead = {}
+        made = known.get(queued)
+        if made is None:
+            old, new = queued.message, self.message
+            if old is None or new is None or not new.replaces(old):
+                return None
+            left_out = queued.left_out
+            if not new.ephemeral:  # which has no number that could be left out
+                left_out += new.offset - old.offset
+            frame = form.frame(new, left_out) or b""
+            made = QueuedFrame(frame, queued.at_ms, queued.push, self.key, new, left_out)
+            known[queued] = made
+        return made
 
 
 @frozen
@@ -134,26 +155,24 @@ class SendQueue:
             everything.drop()
         return True
 
-    def conflate(self, key: object, message: EncodedMessage, form: StreamForm) -> bool:
-        """Let ``message`` go instead of the last that waits for the same key.  False: what waits
+    def conflate(self, entry: QueuedFrame, form: StreamForm) -> bool:
+        """Let ``entry`` go instead of the last that waits for the same key.  False: what waits
         there, if anything, must go too."""
-        at = self.newest.get(key, -1) - self._gone
+        at = self.newest.get(entry.key, -1) - self._gone
         if at < 0 or not form.conflates:
             return False
-        entry = self.entries[at]
-        if entry.message is None or not message.replaces(entry.message):
+        queued = self.entries[at]
+        made = entry.instead_of(queued, form)
+        if made is None:
             return False
-        left_out = entry.left_out
-        if not message.ephemeral:  # which has no number that could be left out
-            left_out += message.offset - entry.message.offset
-        frame = form.frame(message, left_out) or b""
-        self.entries[at] = QueuedFrame(frame, entry.at_ms, entry.push, key, message, left_out)
-        more = len(frame) - len(entry.frame)
-        if not entry.push:
-            self._reply_bytes += more
-        if not message.whole:
-            del self.newest[key]
-        self._account.add(more)
+        self.entries[at] = made
+        if made.message is not None and not made.message.whole:
+            del self.newest[entry.key]
+        more = len(made.frame) - len(queued.frame)
+        if more:
+            self._account.add(more)
+            if not queued.push:
+                self._reply_bytes += more
         return True
 
     def first(self, max_messages: int, max_bytes: int) -> list[bytes]:

@@ -104,8 +104,7 @@ class Writer:
 
     def _gives_way(self, entry: QueuedFrame) -> bool:
         """Whether an older one that waits has given way to it."""
-        message, form = entry.message, entry.key
-        if message is None or not self.send_queue.conflate(form, message, form):
+        if entry.message is None or not self.send_queue.conflate(entry, entry.key):
             return False
         self.conflated()
         return True
