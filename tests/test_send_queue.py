@@ -158,3 +158,16 @@ def test_much_at_once_is_no_slowness_and_the_same_later_is() -> None:
     assert not send_queue.put(QueuedFrame(b"x", 2_008.0, True))
     send_queue.remove(2)
     assert send_queue.put(QueuedFrame(b"x", 2_010.0, True))
+
+
+def test_what_goes_in_place_of_the_same_older_message_is_made_once_for_all() -> None:
+    """And for those who wait with another one separately: they miss another number of them."""
+    first, second = push(PREFIX, candle_message(1)), push(PREFIX, candle_message(2))
+    queues, newest = [make(), make(), make()], push(PREFIX, candle_message(4))
+    for send_queue, waiting in zip(queues, (first, first, second), strict=True):
+        assert send_queue.put(waiting)
+        assert send_queue.conflate(newest, PREFIX)
+    assert [numbers(send_queue) for send_queue in queues] == [[(4, 3)], [(4, 3)], [(4, 2)]]
+    one, same, other = (send_queue.entries[0] for send_queue in queues)
+    assert one is same
+    assert one is not other
