@@ -19,7 +19,8 @@ from support.stack import virtual_now_ms
 from trio_feed.core.effects import CandleNews
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import ConnectionLost, NetworkError, SubscriptionRefused, UpgradeRefused
-from trio_feed.ingest.connection import Connection, ConnectionContext, ConnectionState, Incoming
+from trio_feed.ingest.connection import Connection, ConnectionContext, ConnectionState
+from trio_feed.ingest.intake import Incoming
 from trio_feed.ingest.read_pace import ReadPace
 from trio_feed.instants import Exchange, Mono, Now, Wall
 from trio_feed.metrics import Metrics

@@ -7,6 +7,7 @@ Calls are counted and not seconds, so the answer is the same on every machine.
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ from support.engine import CANDLES, TRADES, end_at, minute
 from support.make import T0, trade
 from support.node import TRADES as TRADES_KEY
 from support.node import Node
+from support.stack import open_stack, settings_for_tests
 
 from trio_feed.core.streams import Data, KlineUpdate
 from trio_feed.model import Channel, Interval
@@ -220,3 +222,59 @@ async def test_who_publishes_a_burst_to_many_does_not_hand_it_out_in_its_own_tur
         return calls(lambda: [node.trade() for _ in range(200)])
 
     assert published(300) == published(3_000)
+
+
+async def test_to_show_running_candles_nothing_else_is_gone_through(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Ten times a second, of each symbol: what is to be asked does not change by that."""
+    bench = driver_with(1, **MESSAGES["trade_of_candles"][1])
+    bench.take(trade(1, T0 + 1))
+    bench.driver.wake_due()
+    bench.take(trade(2, T0 + 2))
+    bench.take(trade(3, T0 + 3))
+    due = bench.driver.wake_due()
+    await trio.sleep_until(float(due))
+    assert calls(bench.driver.wake_due) <= 50
+
+
+class Steps(trio.abc.Instrument):
+    """Of all tasks by name, without its number; and the Python calls of our own code."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+        self.calls = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.of[task.name.rstrip("0123456789 ")] += 1
+
+    def note(self, frame: FrameType, event: str, _argument: Any) -> None:
+        path = frame.f_code.co_filename
+        own = "/trio_feed/" in path and "/simulator/" not in path and "/testing/" not in path
+        self.calls += own and event == "call"
+
+
+async def test_a_message_that_comes_alone_wakes_its_reader_and_nobody_else(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """A turn of the event loop costs more than all that is done with a message."""
+    settings = settings_for_tests(".trade_intervals=['1s', '30s']", ".channels=['kline', 'trade']")
+    with trio.fail_after(600):
+        async with open_stack(settings, trades_per_minute=1_200) as stack:
+            await trio.sleep(120)
+            (feed,) = stack.ready.feeds
+            (state,) = feed.connections
+            steps, before = Steps(), state.message_count
+            trio.lowlevel.add_instrument(steps)
+            sys.setprofile(steps.note)
+            try:
+                await trio.sleep(60)
+            finally:
+                sys.setprofile(None)
+                trio.lowlevel.remove_instrument(steps)
+            messages = state.message_count - before
+    assert messages > 1_000
+    # A read brings two messages here; of its three steps two are the memory stream's.
+    assert steps.of["connection"] <= 1.6 * messages
+    assert steps.of["binance_usdm processor"] <= 0.05 * messages
+    assert steps.calls <= 105 * messages  # with the running candles, ten times a second

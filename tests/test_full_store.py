@@ -13,7 +13,7 @@ M1 = Series("binance_usdm", "BTCUSDT", Interval.M1)
 
 
 class Gate:
-    """What :meth:`MemoryStore.wait_capacity` waits for while it is shut."""
+    """What :meth:`MemoryStore.wait_capacity` waits for while it is shut, and the store is full."""
 
     def __init__(self) -> None:
         self.opened = trio.Event()
@@ -35,6 +35,8 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
     monkeypatch.setattr(MemoryStore, "wait_capacity", lambda store: gate.wait_capacity(store))
+    full = property(lambda _store: not gate.opened.is_set())
+    monkeypatch.setattr(MemoryStore, "is_full", full)
     return gate
 
 

@@ -249,6 +249,7 @@ def test_a_new_listing_begins_with_what_runs_when_no_history_comes() -> None:
     engine.wake()
     engine.failed(Need.CANDLES, M1)
     assert candles(engine.go(10.9).wake()) == []
+    assert engine.wakes_s == 11  # ten seconds after it came, not after it was last thought of
     (update,) = candles(engine.go(11).wake())
     assert (update.kline.open_ms, update.provisional) == (T0, False)
     assert engine.core.candles.holding() == 0

@@ -98,7 +98,7 @@ class TradeCandles:
         if running:
             self._next_open_at = now.mono + self._publish_interval_s
         elif not due:
-            scope.alarm.want(self.open_due)
+            scope.alarm.show(self.open_due)
         own = self.trades.intervals
         made: list[Effect] = []
         for interval, kline in closed:

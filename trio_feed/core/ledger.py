@@ -22,7 +22,7 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from ..instants import Mono, Now
+from ..instants import NEVER, Mono, Now
 from ..model import Hole, Kline, Series
 from .asking import Asking, Policy
 from .calendar import Grid
@@ -85,6 +85,12 @@ class Ledger:
     def holding(self) -> bool:
         """Later candles wait for what is missing before them."""
         return self._holding_since is not None
+
+    @property
+    def held_until(self) -> Mono:
+        """When a fresh series begins with what runs; NEVER: it is not fresh, or nothing waits."""
+        since = self._holding_since
+        return since + self.policy.fresh_hold_s if self.fresh and since is not None else NEVER
 
     @property
     def newest_ms(self) -> int:
@@ -204,8 +210,7 @@ class Ledger:
     def begin_with_what_runs(self, now: Now) -> list[CandleNews]:
         """Of a fresh series whose history does not come: begin with the running candle, so that
         live updates do not wait for history.  Nothing where that is not so (yet)."""
-        since = self._holding_since
-        if not self.fresh or since is None or now.mono - since < self.policy.fresh_hold_s:
+        if now.mono < self.held_until:
             return []
         self.closed_ms = self.grid.previous(self._later.first_ms)
         self.fresh = False

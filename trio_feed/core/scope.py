@@ -17,13 +17,23 @@ from .status import StreamStatus
 class Alarm:
     """When the symbol has something to do.  It only becomes earlier between two wakes.
 
-    ``planned``: when the driver is going to wake it.  It is the driver's; here, because what each
-    message of a symbol compares lies together."""
+    ``beside``: when there is anything beside running candles that are to be shown, which is ten
+    times a second.  ``planned``: when the driver is going to wake it.  It is the driver's; here,
+    because what each message of a symbol compares lies together."""
 
     at: Mono
+    beside: Mono
     planned: Mono = NEVER
 
     def want(self, at: Mono) -> None:
+        """Anything."""
+        if at < self.beside:
+            self.beside = at
+        if at < self.at:
+            self.at = at
+
+    def show(self, at: Mono) -> None:
+        """Running candles alone."""
         if at < self.at:
             self.at = at
 

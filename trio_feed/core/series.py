@@ -243,18 +243,14 @@ class CandleSeries:
             if at <= now.mono and fetch not in asked:
                 out.append(fetch)
         for ledger in self.ledgers.values():
-            if ledger.fresh and ledger.holding:
+            if ledger.held_until <= now.mono:
                 out += self._told(ledger, ledger.begin_with_what_runs(now), now)
         return out
 
     def due(self, now: Now, *, asked: set[Fetch]) -> Mono:
         """When something will be due that is not asked for."""
         times = [at for fetch, at in self.questions.dues(now) if fetch not in asked]
-        times += [
-            now.mono + ledger.policy.fresh_hold_s
-            for ledger in self.ledgers.values()
-            if ledger.fresh and ledger.holding
-        ]
+        times += [ledger.held_until for ledger in self.ledgers.values()]
         return min(times, default=NEVER)
 
     def behind(self, now: Now) -> int:

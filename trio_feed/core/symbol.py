@@ -70,7 +70,7 @@ class SymbolEngine:
         self.trading = False
         self.candles = CandleSeries(rules, settings, symbol, ends, now, simulated=simulated)
         source = Source.SIMULATED if simulated else Source.EXCHANGE
-        self.alarm = Alarm(now.mono)
+        self.alarm = Alarm(now.mono, now.mono)
         self._scope = scope = Scope(
             rules, settings, symbol, source, self.candles, self.alarm, float(now.exchange)
         )
@@ -152,8 +152,8 @@ class SymbolEngine:
             trades.told_to = trades.trades.sequence.last_id
         for flows in began:
             out += self.upstream.flows(flows, now)
-        if liveness.wake_at < self.alarm.at:
-            self.alarm.at = liveness.wake_at
+        if liveness.wake_at < self.alarm.beside:
+            self.alarm.want(liveness.wake_at)
         return out
 
     def _take_one(self, event: Data, now: Now, out: list[Effect]) -> None:
@@ -214,6 +214,8 @@ class SymbolEngine:
 
     def wake(self, now: Now, *, held: bool = False) -> list[Effect]:
         """What is due by now.  ``held``: messages wait for us, so a silence is our own doing."""
+        if now.mono < self.alarm.beside:
+            return self._show(now)
         out, dead = self.upstream.wake(now, held=held)
         out += self.channels.lost(dead, now)
         if self.prices is not None:
@@ -226,6 +228,18 @@ class SymbolEngine:
             out += self.candles.loads(now)
         self._questions.note(out)
         self._plan(now)
+        return out
+
+    def _show(self, now: Now) -> list[Effect]:
+        """Nothing is due but, perhaps, running candles: what is to be asked is not gone through."""
+        out: list[Effect] = []
+        alarm, trades = self.alarm, self.trades
+        alarm.at = alarm.beside
+        if trades is not None:
+            if trades.open_due <= now.mono:
+                trades.collect(now, out)
+                alarm.want(now.mono + self._scope.settings.close_grace_s)
+            alarm.show(trades.open_due)
         return out
 
     def ask(self, fetch: Fetch, now: Now) -> Question | None:
@@ -318,8 +332,8 @@ class SymbolEngine:
         times = [self._liveness.wake_at]
         if self.prices is not None:
             times.append(self.prices.due(now))
-        if self.trades is not None:
-            times.append(self.trades.open_due)
         if self.trading:
             times.append(self._questions.due(now))
-        self.alarm.at = min(times)
+        self.alarm.at = self.alarm.beside = min(times)
+        if self.trades is not None:
+            self.alarm.show(self.trades.open_due)

@@ -171,6 +171,10 @@ class _ReadersStore(MemoryStore):
         super().__init__(epoch, keep)
         self._inbox = inbox
 
+    @property
+    def is_full(self) -> bool:
+        return self._inbox.is_full
+
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         return await self._inbox.wait_room()

@@ -1,10 +1,10 @@
 """One connection to an exchange: opened, subscribed, read, and thrown away whole.
 
 The reader parses and hands on, all that one read brought at once: the clocks are read, metrics
-counted and the processor woken once per read, and when it reads again is the venue's pace.  It
-waits for the processor only when the bounded buffer is full, and says so in a metric.  A message
-that cannot be parsed is counted and dropped here; a connection on which more than a tenth of the
-messages are bad is given up.
+counted and, unless so little came that it is taken at once (:mod:`.intake`), the processor woken
+once per read, and when it reads again is the venue's pace.  It waits for the processor only when
+the bounded buffer is full, and says so in a metric.  A message that cannot be parsed is counted and
+dropped here; a connection on which more than a tenth of the messages are bad is given up.
 """
 
 from collections import deque
@@ -28,21 +28,12 @@ from ..supervise import Backoff
 from ..transactions import Transaction
 from ..venues import Ack, Data, GoingAway, Ignored, Instruments, Plan, Pong, Venue
 from ..venues.base import ChainVenue, Event
+from .intake import Incoming, Outlet
 from .read_pace import ReadPace
 
 _OF_THE_CONNECTION = frozenset({Ack, Ignored, GoingAway, Pong})
 BATCH = 128
 """At most so many events are handed on at once: the processor lets others run after them."""
-
-
-@frozen
-class Incoming:
-    """What the messages of one read said, in order, and when their bytes came in.  None: the
-    streams are confirmed from here on; only of venues whose messages are transactions."""
-
-    events: Sequence[Data | Transaction | None]
-    mono: Mono
-    wall: Wall
 
 
 _BAD_SAMPLES = 5
@@ -90,11 +81,11 @@ class ConnectionState:
 
 @frozen
 class ConnectionContext:
-    """What all connections of a pool share.  What they read goes into ``send_channel``."""
+    """What all connections of a pool share.  What they read goes into ``outlet``."""
 
     venue: Venue
     settings: ConnectionSettings
-    send_channel: trio.MemorySendChannel[Incoming]
+    outlet: Outlet
     now_ms: Callable[[], float]
     metrics: Metrics
     pace: ReadPace
@@ -173,11 +164,13 @@ class Connection:
     _errors: int = field(init=False, default=0)
     _last_data: float = field(init=False, default=0.0)
     _since: float = field(init=False, default=0.0)
+    _count: Callable[[float], None] = field(init=False)
     _log: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         settings, venue = self.context.settings, self.context.venue.NAME
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
+        self._count = self.context.metrics.messages.labels(venue).inc
         self._log = structlog.get_logger().bind(venue=venue, connection=self.state.id)
 
     async def run(self) -> Never:
@@ -269,7 +262,7 @@ class Connection:
         received, mono = Wall(context.now_ms()), Mono(trio.current_time())
         state.message_count += len(messages)
         self._messages += len(messages)
-        context.metrics.messages.labels(context.venue.NAME).inc(len(messages))
+        self._count(len(messages))
         said: list[Data | Transaction] = []
         instruments = self.owner.instruments
         try:
@@ -343,7 +336,7 @@ class Connection:
 
     async def _hand_on(self, item: Incoming) -> None:
         try:
-            self.context.send_channel.send_nowait(item)
+            self.context.outlet.send_nowait(item)
         except trio.WouldBlock:
             self.context.metrics.reader_waits.labels(self.context.venue.NAME).inc()
-            await self.context.send_channel.send(item)
+            await self.context.outlet.send(item)

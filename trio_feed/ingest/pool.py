@@ -18,8 +18,9 @@ from ..net.route import Route
 from ..settings import ConnectionSettings
 from ..supervise import supervise
 from ..venues import Instruments, Plan, Stream, Venue
-from .connection import Connection, ConnectionContext, ConnectionState, Incoming
+from .connection import Connection, ConnectionContext, ConnectionState
 from .driver import Driver
+from .intake import Outlet
 from .read_pace import ReadPace
 from .rotation import Generation, Rotation, keep
 
@@ -115,7 +116,7 @@ class Pool:
         self,
         wanted: dict[Stream, None],
         nursery: trio.Nursery,
-        send_channel: trio.MemorySendChannel[Incoming],
+        outlet: Outlet,
     ) -> None:
         """Make the connections fit: new streams get new connections; a connection that carries a
         stream which is gone is succeeded by one without it, so that the others miss nothing.
@@ -151,9 +152,7 @@ class Pool:
         for slot in slots:
             slot.since_ms = self._environment.now_ms()
             self.slots.append(slot)
-            nursery.start_soon(
-                self._keep, slot, send_channel, name=f"{self._venue.NAME} connection slot"
-            )
+            nursery.start_soon(self._keep, slot, outlet, name=f"{self._venue.NAME} connection slot")
 
     def _join(self, base_url: str, new: Sequence[Stream], most: int) -> Sequence[Stream]:
         """Streams that clients asked for join others of the kind: whose connection has room is
@@ -205,17 +204,13 @@ class Pool:
         await trio.aclose_forcefully(stream)
         return exits[0]
 
-    async def _keep(self, slot: Slot, send_channel: trio.MemorySendChannel[Incoming]) -> None:
+    async def _keep(self, slot: Slot, outlet: Outlet) -> None:
         with slot.scope:
             async with trio.open_nursery() as nursery:
                 for lane in range(self._lanes):
-                    nursery.start_soon(
-                        self._keep_lane, slot, lane, send_channel, name=f"lane {lane}"
-                    )
+                    nursery.start_soon(self._keep_lane, slot, lane, outlet, name=f"lane {lane}")
 
-    async def _keep_lane(
-        self, slot: Slot, lane: int, send_channel: trio.MemorySendChannel[Incoming]
-    ) -> None:
+    async def _keep_lane(self, slot: Slot, lane: int, outlet: Outlet) -> None:
         settings = self._settings
         rotation = Rotation(
             settings.max_age_s,
@@ -223,7 +218,7 @@ class Pool:
             self._turn,
             self._environment.random.random,
         )
-        make = partial(self._make, slot, lane, send_channel)
+        make = partial(self._make, slot, lane, outlet)
         spans = self._metrics.spans
         await keep(make, rotation, retired=slot.states.remove, log=self._log, spans=spans)
 
@@ -231,7 +226,7 @@ class Pool:
         self,
         slot: Slot,
         lane: int,
-        send_channel: trio.MemorySendChannel[Incoming],
+        outlet: Outlet,
         generation: Generation,
     ) -> "_Carrier":
         self._made += 1
@@ -240,7 +235,7 @@ class Pool:
         slot.rotate[lane] = generation.leave
         venue, now_ms = self._venue, self._environment.now_ms
         context = ConnectionContext(
-            venue, self._settings, send_channel, now_ms, self._metrics, self._pace
+            venue, self._settings, outlet, now_ms, self._metrics, self._pace
         )
         route = evolve(self._route, lane=lane, opened=partial(setattr, state, "exit"))
         carrier = _Carrier(self, slot, state, generation)

@@ -3,14 +3,13 @@
 from types import NoneType
 from typing import TYPE_CHECKING, Never
 
-import trio
 from attrs import define
 
 from ..core.streams import Data
 from ..store import KlineStore
 from ..transactions import Transaction
-from .connection import Incoming
 from .driver import EVERY, Driver
+from .intake import Incoming, Intake
 from .newcomers import Newcomers
 
 if TYPE_CHECKING:
@@ -29,17 +28,27 @@ class Processor:
     newcomers: Newcomers
     chain: "ChainFeed | None"
 
-    async def run(self, receive_channel: trio.MemoryReceiveChannel[Incoming]) -> Never:
+    async def run(self, intake: Intake) -> Never:
         """Until cancelled.  Nothing is taken while the store has no room."""
         driver = self.driver
         while True:
             driver.held = True  # what comes meanwhile is not missing, it waits for room
             await self.store.wait_capacity()
-            driver.held = receive_channel.statistics().current_buffer_used > 0
-            await self._take(await receive_channel.receive())
+            driver.held = intake.waiting > 0
+            await self._take(await intake.receive())
+            intake.done()
+
+    def take_now(self, incoming: Incoming) -> bool:
+        """What the messages of one read said; False, and nothing, where it may have to wait."""
+        if self.chain is not None or EVERY in self.driver.settings.symbols:
+            return False
+        self.driver.take(_of_exchanges(incoming), incoming.mono, incoming.wall)
+        return True
 
     async def _take(self, incoming: Incoming) -> None:
         """What the messages of one read said."""
+        if self.take_now(incoming):
+            return
         mono, wall = incoming.mono, incoming.wall
         if self.chain is not None:
             for event in incoming.events:
@@ -49,8 +58,11 @@ class Processor:
                     self.chain.confirmed(mono, wall)
                 await self.chain.prices.apply()
             return
-        events: list[Data] = [e for e in incoming.events if not isinstance(e, _OF_CHAINS)]
-        if EVERY in self.driver.settings.symbols:
-            for symbol in dict.fromkeys(event.symbol for event in events):
-                await self.newcomers.meet(symbol)
+        events = _of_exchanges(incoming)
+        for symbol in dict.fromkeys(event.symbol for event in events):
+            await self.newcomers.meet(symbol)
         self.driver.take(events, mono, wall)
+
+
+def _of_exchanges(incoming: Incoming) -> list[Data]:
+    return [each for each in incoming.events if not isinstance(each, _OF_CHAINS)]

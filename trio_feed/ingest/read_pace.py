@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import trio
 from attrs import define, field
 
-from ..net.transport import RECEIVE_BYTES
+from ..net.socket_reader import RECEIVE_BYTES
 
 FULL = RECEIVE_BYTES // 2
 """Characters: a read that brought so many has left more behind."""

@@ -1,7 +1,8 @@
 """The task tree of one venue.
 
 venue
-├─ processor        messages of all connections -> driver, one after the other
+├─ processor        messages of all connections -> driver, one after the other; those that come
+│                   alone go there from their connection
 ├─ timer            wakes the engines whose time has come
 ├─ fetcher x N      REST questions, the most urgent first, one budget
 ├─ loader           stored minutes for candles that are made of them
@@ -37,11 +38,12 @@ from ..settings import ExchangeSettings
 from ..store.base import StoredEnd
 from ..venues import AnyInstrument, Instruments, Venue
 from ..venues.base import ChainVenue, OpenInterestVenue
-from .connection import BATCH, ConnectionState, Incoming
+from .connection import BATCH, ConnectionState
 from .context import FeedContext
 from .driver import EVERY, Driver
 from .fed import FedInstruments
 from .fetcher import Fetcher
+from .intake import Intake, Outlet
 from .listing import ListKeeper
 from .newcomers import Newcomers
 from .polls import OpenInterestPoll
@@ -281,16 +283,15 @@ class VenueFeed:
 
     async def run(self) -> Never:
         """Until cancelled.  A lost connection restarts alone; anything else is a bug."""
-        send_channel, receive_channel = trio.open_memory_channel[Incoming](
-            max(1, self.settings.buffer_messages // BATCH)
-        )
         name = self.venue.NAME
         async with AsyncExitStack() as stack:
             rest = await self._clients.open_rest(stack)
             self._chain = await self._open_chain(stack)
             processor = Processor(self.driver, self._store, self._newcomers, self._chain)
+            most = max(1, self.settings.buffer_messages // BATCH)
+            intake = Intake(most, self._store, processor.take_now)
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(processor.run, receive_channel, name=f"{name} processor")
+            nursery.start_soon(processor.run, intake, name=f"{name} processor")
             nursery.start_soon(run_timer, self.driver, name=f"{name} timer")
             nursery.start_soon(run_loader, self.driver, self._store, name=f"{name} loader")
             nursery.start_soon(run_rotator, self.driver, self.pool, name=f"{name} rotator")
@@ -302,7 +303,7 @@ class VenueFeed:
             if self.settings.connection.redundancy > 1:
                 nursery.start_soon(self.pool.part, name=f"{name} lanes")
             if rest is None:
-                self._apply(AnyInstrument(name, "token"), nursery, send_channel, None)
+                self._apply(AnyInstrument(name, "token"), nursery, intake, None)
             else:
                 fetcher = Fetcher(self.venue, self.driver, rest, self._store, self._metrics)
                 for number in range(self.settings.backfill_workers):
@@ -314,9 +315,7 @@ class VenueFeed:
                         self.venue, self.driver, rest, self._listed, self._metrics
                     )
                     nursery.start_soon(poll.run, name=f"{name} open interest")
-                use = partial(
-                    self._apply, nursery=nursery, send_channel=send_channel, fetcher=fetcher
-                )
+                use = partial(self._apply, nursery=nursery, outlet=intake, fetcher=fetcher)
                 nursery.start_soon(self._keeper.run, rest, use, name=f"{name} instruments")
             await trio.sleep_forever()
         raise AssertionError("the venue's tasks run until cancelled")
@@ -344,7 +343,7 @@ class VenueFeed:
         self,
         table: Instruments,
         nursery: trio.Nursery,
-        send_channel: trio.MemorySendChannel[Incoming],
+        outlet: Outlet,
         fetcher: Fetcher | None,
     ) -> None:
         """Use the table from now on, and make the connections fit it."""
@@ -354,7 +353,7 @@ class VenueFeed:
             fetcher.instruments = table
 
         def fit() -> None:
-            self._apply(table, nursery, send_channel, fetcher)
+            self._apply(table, nursery, outlet, fetcher)
 
         self._fit = fit
-        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, send_channel)
+        self.pool.apply(dict.fromkeys(self._symbols.use(table)), nursery, outlet)

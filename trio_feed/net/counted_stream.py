@@ -10,6 +10,7 @@ import trio
 
 from ..environment import mono
 from .limits import FrameBudget
+from .socket_reader import RECEIVE_BYTES, receive_from
 
 MAX_REFUSAL_BYTES = 256 * 1024
 """More than this before the upgrade is done is no handshake."""
@@ -28,7 +29,7 @@ class CountedStream(trio.abc.Stream):
     """
 
     def __init__(self, stream: trio.abc.Stream, frames: FrameBudget) -> None:
-        self._stream = stream
+        self._stream, self._receive = stream, receive_from(stream)
         self._frames = frames
         self._head = b""
         self._before: bytes | None = b""  # of the answer to the upgrade; None: it has begun
@@ -41,7 +42,7 @@ class CountedStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         while True:
             try:
-                data = await self._stream.receive_some(max_bytes)
+                data = await self._receive(max_bytes or RECEIVE_BYTES)
             except trio.BrokenResourceError:
                 self._end("the connection was reset")
                 raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from .transport import RECEIVE_BYTES
+from .socket_reader import RECEIVE_BYTES, receive_from
 
 _RECORD = 16 * 1024
 """The most that a record holds (RFC 8446, 5.1)."""
@@ -29,7 +29,7 @@ class TlsStream(trio.abc.Stream):
 
     def __init__(self, transport: trio.abc.Stream, context: ssl.SSLContext, host: str) -> None:
         """Raises ValueError for a ``host`` that is no name."""
-        self.transport_stream = transport
+        self.transport_stream, self._receive = transport, receive_from(transport)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._turn = trio.Lock()
@@ -111,7 +111,7 @@ class TlsStream(trio.abc.Stream):
             await self.transport_stream.aclose()
 
     async def _fill(self) -> None:
-        data = await self.transport_stream.receive_some(RECEIVE_BYTES)
+        data = await self._receive(RECEIVE_BYTES)
         if data:
             self._incoming.write(data)
         else:

@@ -15,7 +15,6 @@ from .counted_stream import CountedStream
 from .urls import WebSocketUrl
 
 TransportName = Literal["fast", "trio-websocket"]
-RECEIVE_BYTES = 64 * 1024
 
 
 class Rejected(Exception):

@@ -19,8 +19,8 @@ import trio
 
 from .counted_stream import CountedStream
 from .frames import FrameError, FrameSplitter, close_frame, ping_frame, pong_frame, text_frame
+from .socket_reader import RECEIVE_BYTES
 from .transport import (
-    RECEIVE_BYTES,
     HungUp,
     Limits,
     ProtocolBroken,

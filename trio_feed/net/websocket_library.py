@@ -18,8 +18,8 @@ from attrs import frozen
 
 from ..rest_dialects import MALFORMED
 from .counted_stream import CountedStream
+from .socket_reader import RECEIVE_BYTES
 from .transport import (
-    RECEIVE_BYTES,
     HungUp,
     Limits,
     ProtocolBroken,

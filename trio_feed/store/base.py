@@ -213,8 +213,12 @@ class KlineStore(Protocol):
     async def cursor(self, name: str) -> str | None:
         """What :meth:`put_cursor` kept last; None: nothing yet."""
 
+    @property
+    def is_full(self) -> bool:
+        """More rows are pending than the settings allow."""
+
     async def wait_capacity(self) -> bool:
-        """Wait while more rows are pending than the settings allow; whether it had to."""
+        """Wait while it :attr:`is_full`; whether it had to."""
 
     async def history(
         self, series: Series, *, limit: int, start_ms: int | None = None, end_ms: int | None = None

@@ -111,16 +111,16 @@ class BufferedStore:
     def statistics(self) -> StoreStatistics:
         problem, pending = self._write_complaint.problem, self.pending()
         counts = self._sizes, self._pruned, self._refused
-        return StoreStatistics(pending, *counts, problem, self._is_full, self.backend.place)
+        return StoreStatistics(pending, *counts, problem, self.is_full, self.backend.place)
 
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
         return self.pending() >= self._limits.max_pending
 
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
-        full = self._is_full
-        while self._is_full:
+        full = self.is_full
+        while self.is_full:
             await self._written.wait()
         return full
 

@@ -62,6 +62,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._cursors.get(name)
 
+    @property
+    def is_full(self) -> bool:
+        return False
+
     async def wait_capacity(self) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         return False
