@@ -15,6 +15,7 @@ import trio
 from attrs import define, field
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
+from support.slow import but_slow
 from support.stack import push_client, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
@@ -127,7 +128,7 @@ async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("away_s", [0.0, 7.0, 95.0, 1500.0])
+@pytest.mark.parametrize("away_s", but_slow([0.0, 7.0, 95.0, 1500.0], quick=[0.0, 1500.0]))
 async def test_what_happened_while_nothing_ran_is_fetched(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +255,7 @@ async def test_a_cursor_that_cannot_be_read_is_said(
         assert environment.events("chain.resumed") == []
 
 
-@pytest.mark.parametrize("away_s", [0.0, 500.0])
+@pytest.mark.parametrize("away_s", but_slow([0.0, 500.0], quick=[500.0]))
 async def test_silent_minutes_are_flat_in_what_is_made_of_minutes(
     away_s: float, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import trio
 import trio_websocket
 from attrs import define, field
 from support.memory import MemoryNetwork, MemoryStream
+from support.slow import but_slow
 from support.stack import Stack, open_stack, push_client, settings_for_tests, virtual_now_ms
 
 from trio_feed import service
@@ -116,7 +117,7 @@ async def wait_ready(stack: Stack) -> None:
         )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", but_slow(range(3), quick=[0]))
 async def test_cut_at_random_moments(seed: int, autojump_clock: trio.abc.Clock) -> None:
     chance = random.Random(seed)
     with trio.fail_after(100_000):
@@ -162,7 +163,12 @@ class ForgetfulStore(MemoryStore):
 
 
 @pytest.mark.parametrize(
-    ("seed", "unwritten"), [(0, 0), (1, 0), (2, 3)], ids=["a", "b", "rows lost by a kill"]
+    ("seed", "unwritten"),
+    [
+        pytest.param(0, 0, id="a"),
+        pytest.param(1, 0, id="b", marks=pytest.mark.slow),
+        pytest.param(2, 3, id="rows lost by a kill"),
+    ],
 )
 async def test_the_server_restarts(
     seed: int, unwritten: int, autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch

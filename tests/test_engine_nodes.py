@@ -22,6 +22,7 @@ from support.engine_nodes import (
     told,
     trades_of,
 )
+from support.slow import but_slow
 
 from trio_feed.bus import wire
 from trio_feed.bus.engine.base import Append
@@ -411,7 +412,7 @@ class Trouble:
         await trio.sleep(chance.uniform(0, 15))
 
 
-@pytest.mark.parametrize("seeded", [*range(15), 26], indirect=True)
+@pytest.mark.parametrize("seeded", but_slow([*range(15), 26], quick=[*range(4), 26]), indirect=True)
 @pytest.mark.parametrize("hot", [False, True])
 async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
     chance = random.Random(seeded)

@@ -35,8 +35,8 @@ def broken(result: dict[str, Any]) -> dict[str, Any]:
     ("venue", "seed", "channels"),
     [
         ("binance_usdm", 1, ("kline",)),
-        ("binance", 2, ("kline", "trade")),
-        ("okx", 3, ("kline", "ticker")),
+        pytest.param("binance", 2, ("kline", "trade"), marks=pytest.mark.slow),
+        pytest.param("okx", 3, ("kline", "ticker"), marks=pytest.mark.slow),
     ],
 )
 def test_six_hours_of_everything(venue: str, seed: int, channels: tuple[str, ...]) -> None:

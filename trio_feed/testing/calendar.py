@@ -22,6 +22,12 @@ _SHORT = ("1s", "30s", "1m", "3m", "5m", "15m", "30m")
 """These may open off the grid after a halt."""
 
 
+def longest_ms(interval: Interval) -> int:
+    """No candle of it is longer."""
+    name = interval.value
+    return _LONGEST_DAYS.get(name, 1) * 86_400_000 // _PER_DAY.get(name, 1)
+
+
 @frozen
 class Days:
     """The trading days of one symbol.  Unix ms; spans are [start, end).
@@ -45,11 +51,8 @@ class Days:
 
     def last(self, interval: Interval, count: int, end_ms: int) -> list[tuple[int, int]]:
         """The last ``count`` that have ended at ``end_ms``, or as many as there are."""
-        longest_ms = _LONGEST_DAYS.get(interval.value, 1) * 86_400_000
-        if interval.value in _PER_DAY:
-            longest_ms //= _PER_DAY[interval.value]
         without = sum(until - since for since, until in self.halts)
-        start_ms = end_ms - (count + 2) * longest_ms - without
+        start_ms = end_ms - (count + 2) * longest_ms(interval) - without
         return [*self.candles(interval, start_ms, end_ms)][-count:] if count else []
 
     def _cut(self, interval: Interval, start_ms: int, end_ms: int) -> Iterator[tuple[int, int]]:

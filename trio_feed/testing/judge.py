@@ -16,7 +16,7 @@ from attrs import evolve, field, frozen
 from ..model import Interval, Kline
 from ..simulator.faults.context import Correction
 from ..simulator.market.market import Market
-from .calendar import Days
+from .calendar import Days, longest_ms
 from .record import Record, SeriesRecord, Values, Word, stored_values, values_of
 from .truth import Sums, corrected_values, days_of, exchange_values, rolled
 
@@ -246,8 +246,7 @@ class _Series:
         others = {*self.mine, *self.finals} - expected.keys()
         if not others:
             return
-        longest_ms = 2_000_000 if self.origin == "built" else 32 * 86_400_000
-        start_ms, end_ms = min(others) - 1, max(others) + longest_ms
+        start_ms, end_ms = min(others) - 1, max(others) + longest_ms(self.interval)
         real = dict(self.days.candles(self.interval, start_ms, end_ms))
         for at in others:
             if at not in real:
@@ -268,7 +267,7 @@ def judge_stored(case: Case, interval: Interval, stored: Stored) -> Counter[str]
     days, counts = case.days, Counter[str]()
     if not stored:
         return counts
-    spans = dict(days.candles(interval, min(stored) - 1, max(stored) + 32 * 86_400_000))
+    spans = dict(days.candles(interval, min(stored) - 1, max(stored) + longest_ms(interval)))
     for at, kline in stored.items():
         if at not in spans:
             counts["invented"] += 1
