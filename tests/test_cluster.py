@@ -1,5 +1,8 @@
 """The whole service as several nodes: any client at any node has what a single process gives."""
 
+from itertools import pairwise
+
+import pytest
 import trio
 from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster
 from support.stack import PushClient
@@ -73,6 +76,36 @@ async def test_a_killed_ingest_node_costs_no_candle(autojump_clock: trio.testing
             states = [m["data"]["status"] for m in client.messages if m["type"] == "stream_status"]
             assert states.count("stale") <= 4
             assert states[-1] == "live"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_trades_go_on_where_they_ended_when_another_node_takes_over(
+    killed: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """In cold standby: what was traded meanwhile is fetched, as after a lost connection."""
+    async with open_cluster() as cluster:
+        await cluster.start("one", "['ingest']")
+        await cluster.start("push", "['push']")
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            for symbol in SYMBOLS:
+                await client.ask(type="subscribe", symbol=symbol, channel="trade")
+            await cluster.start("two", "['ingest']")
+            await trio.sleep(40)  # each has a half
+            if killed:
+                cluster.kill("one")
+            else:
+                cluster.nodes["one"].scope.cancel()
+            await trio.sleep(2 * MINUTE)
+            states = [m["data"] for m in client.messages if m["type"] == "stream_status"]
+            assert "unrepairable" not in [each["status"] for each in states]
+            assert not killed or "repaired" in [each["status"] for each in states]
+            for symbol in SYMBOLS:
+                told = (m["data"] for m in client.messages if m["type"] == "trade_data")
+                rows = [each["data"] for each in told if each["symbol"] == symbol]
+                ids = [(row["first_id"], row["last_id"]) for row in rows]
+                assert all(b[0] == a[1] + 1 for a, b in pairwise(ids)), symbol
+                assert len(rows) > 20
 
 
 async def test_a_client_moves_between_nodes_without_a_gap(

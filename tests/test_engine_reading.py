@@ -38,6 +38,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[Any] = []
+        self.reasons: list[str] = []
 
     def opened(self, stream: Stream) -> None:
         self.said.append(("opened", stream.stream_key))
@@ -58,6 +59,7 @@ class Heard:
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         self.said.append((status.state, stream.stream_key))
+        self.reasons.append(status.reason)
 
     def take(self) -> list[Any]:
         said, self.said = self.said, []
@@ -164,6 +166,30 @@ def test_trades_that_an_owner_lost_are_told() -> None:
     again = checkpoint(7, 1, before={CANDLES: (6, 0), LINE: (6, 0)}, lost=[LINE])
     node.take([entry(7, 1, again)], 2.0)
     assert heard.take() == GAP
+
+
+@pytest.mark.parametrize(
+    ("before", "lost", "reason"),
+    [
+        ((5, 1), [LINE], "its feed began anew, at this node or another"),
+        ((0, 0), [], "the engine lost a part of its log"),  # FLUSHALL: the same node goes on
+        ((5, 4), [LINE], "this node could not read a part of the engine's log"),
+    ],
+)
+def test_it_is_said_why_trades_are_missing(
+    before: tuple[int, int], lost: list[int], reason: str
+) -> None:
+    node, heard = begun()
+    opening = checkpoint(6, 1, before={CANDLES: before, LINE: before}, lost=lost)
+    node.take([entry(6, 1, opening)], 2.0)
+    assert heard.reasons[0] == f"{reason}; what came between is not known"
+
+
+@pytest.mark.parametrize("epoch", [5, 8])
+def test_what_was_trimmed_before_it_was_read_is_not_the_engines_loss(epoch: int) -> None:
+    node, heard = begun()
+    node.resync([entry(epoch, 8, checkpoint(epoch, 1, 8, opening=False))], 2.0)
+    assert "this node could not read" in heard.reasons[0]
 
 
 @pytest.mark.parametrize("same_epoch", [True, False])
@@ -394,5 +420,7 @@ def test_where_a_log_ends() -> None:
         (T0, 4, 9),
         (T0 + MINUTE, 5, 1),
     ]
-    assert heads.trade_id(TRADES) == 8
-    assert heads.trade_id(SERIES) is None
+    last = heads.last_trade(TRADES)
+    assert last is not None
+    assert last.trade_id == 8
+    assert heads.last_trade(SERIES) is None

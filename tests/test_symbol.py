@@ -293,6 +293,26 @@ def test_trades_that_were_missed_between_two_engines_are_fetched(
     assert [t.trade_id for t in news(engine.out, Channel.TRADE)] == [6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("missed", [True, False])
+def test_trades_behind_those_that_another_node_told_are_fetched_and_said(missed: bool) -> None:
+    engine = building(intervals=(), ends={}, now_s=1)
+    engine.core.go_on(trade(5, T0 + 500))
+    engine.up()
+    at_ms(engine, 9 if missed else 6, 1_500)
+    told = [m for m in statuses(engine.out) if m.stream_key == TRADE_KEY]
+    if not missed:
+        assert [m.state for m in told] == [StreamState.LIVE]
+        assert [t.trade_id for t in news(engine.out, Channel.TRADE)] == [6]
+        return
+    assert told == [StatusMessage(TRADE_KEY, StreamState.REPAIRING, "", T0 + 500, T0 + 1_500)]
+    assert news(engine.out, Channel.TRADE) == []
+    assert (Need.TRADES, None) in fetches(engine.wake())
+    assert engine.ask(Need.TRADES) == TradeQuestion(6)
+    out = engine.answer(Need.TRADES, [trade(n, T0 + 100 * n) for n in (6, 7, 8)])
+    assert [t.trade_id for t in news(out, Channel.TRADE)] == [6, 7, 8, 9]
+    assert [m.state for m in statuses(out) if m.stream_key == TRADE_KEY] == [StreamState.REPAIRED]
+
+
 def test_a_late_trade_revises_its_own_candle() -> None:
     engine = building()
     for number, after in ((1, 0), (2, 1_100), (3, 2_100), (4, 3_000)):

@@ -23,7 +23,7 @@ from .ingest.driver import EVERY
 from .ingest.fed import FedInstruments
 from .ingest.remembered import Remembered
 from .ingest.venue import VenueFeed
-from .model import StreamKey
+from .model import StreamKey, Trade
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .supervise import Backoff, BugCount, described, root_cause
@@ -37,6 +37,10 @@ Demanded = Callable[[str, ExchangeSettings], Collection[str]]
 
 Owned = Callable[[str, str], bool]
 """Whether a symbol of a venue is fed by this node; others feed the others."""
+
+Told = Callable[[str, str], Trade | None]
+"""The last trade of a symbol of a venue that clients got when another node fed it; None: a symbol
+that is opened now begins with what comes."""
 
 _NONE: frozenset[str] = frozenset()
 _STARTING = "it was just asked for; its streams are being opened"
@@ -60,7 +64,7 @@ class Feeds:
 
     ``redirect`` gives the settings of the venue that is simulated the simulator's addresses; None:
     none is.  ``demanded`` and ``owned`` are asked whenever the symbols of a venue are taken from
-    its settings; :meth:`refresh` takes them once more.
+    its settings, and ``told`` for each that is new; :meth:`refresh` takes them once more.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Feeds:
         self._bugs = BugCount(settings.service.same_bug_max, settings.service.same_bug_window_s)
         self.demanded: Demanded = lambda _name, _exchange: ()
         self.owned: Owned = lambda _name, _symbol: True
+        self.told: Told = lambda _name, _symbol: None
 
     def __repr__(self) -> str:
         return f"<Feeds {' '.join(self._feeds)}>"
@@ -272,6 +277,7 @@ class Feeds:
         before = set(feed.stream_keys())
         found, demanded = self._redirected(name, wanted), _demanded(exchange, wanted)
         self._close(feed.change(found, stored_ends, demanded))
+        self._go_on(feed, new)
         for stream_key in feed.stream_keys():
             if stream_key not in before:
                 self._announce(feed, stream_key)
@@ -287,9 +293,15 @@ class Feeds:
         cache, demanded = _cache(self._settings, name), _demanded(exchange, wanted)
         venue = make_venue(name, found)
         feed = VenueFeed(venue, found, context, stored_ends, cache, demanded)
+        self._go_on(feed, wanted.symbols)
         for stream_key in feed.stream_keys():
             self._announce(feed, stream_key)
         return feed
+
+    def _go_on(self, feed: VenueFeed, symbols: Iterable[str]) -> None:
+        for symbol in symbols:
+            if (trade := self.told(feed.venue.NAME, symbol)) is not None:
+                feed.go_on(symbol, trade)
 
     def _wanted(self, name: str, exchange: ExchangeSettings) -> ExchangeSettings:
         """The settings with the symbols that are to be fed now."""

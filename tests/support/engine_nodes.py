@@ -1,7 +1,8 @@
 """Nodes around one engine and one database, in virtual time: the real ones but for their feed.
 
-The feed is a market of minutes (of ten seconds each) that anybody can ask; it opens where the
-database ends, as the real one does, tells what was missed, and goes on.
+The feed is a market of minutes (of ten seconds each), and of a trade a second, that anybody can
+ask; it opens where the database ends, and its trades behind those that clients got, as the real one
+does, tells what was missed, and goes on.
 """
 
 import random
@@ -108,6 +109,8 @@ class Feeder:
     store: Any = None
     next: dict[str, int] = field(factory=dict)
     """By symbol that is fed: the candle that is open."""
+    traded: dict[str, int] = field(factory=dict)
+    """By symbol that is fed: the last trade that was told."""
     opened: int = 0
     turn: trio.Lock = field(factory=trio.Lock)
 
@@ -198,6 +201,8 @@ class Feeder:
             self.bus.open(series_of(symbol), history, first)
             self.bus.open(trades_of(symbol))
             self.next[symbol] = 0 if end is None else end.kline.open_ms // STEP + 1
+            last = self.feeding.last_trade(venue, symbol)
+            self.traded[symbol] = _last_id() if last is None else last.trade_id
             self.opened += 1
 
     async def feed(self) -> Never:
@@ -214,11 +219,13 @@ class Feeder:
             self._publish(series, self.next[symbol], closed=True)
             self.next[symbol] += 1
         self._publish(series, self.next[symbol], closed=False)
-        number = int(trio.current_time() * 10)
-        one = Decimal(1)
-        trade = Trade(symbol, number, number, number, one, one, number, False)
-        news = TradeNews(trades_of(symbol), (trade,), Source.EXCHANGE, self.now_ms())
-        self.bus.publish(news)
+        trades = tuple(
+            Trade(symbol, n, n, n, Decimal(1), Decimal(1), n * 1000, False)
+            for n in range(self.traded[symbol] + 1, _last_id() + 1)
+        )
+        self.traded[symbol] = _last_id()
+        if trades:
+            self.bus.publish(TradeNews(trades_of(symbol), trades, Source.EXCHANGE, self.now_ms()))
 
     def correct(self, symbol: str, back: int) -> None:
         """The exchange has another volume of a candle so far behind the last closed one."""
@@ -241,6 +248,11 @@ class Feeder:
             self.store.put(message)
 
 
+def _last_id() -> int:
+    """Of the market's trades."""
+    return int(trio.current_time())
+
+
 @define(eq=False)
 class Watcher:
     """A node that serves, and a client with everything.  What breaks a promise raises."""
@@ -253,6 +265,8 @@ class Watcher:
     numbers: dict[Any, tuple[int, int]] = field(factory=dict)
     trade_ids: dict[Any, int] = field(factory=dict)
     told: list[StatusMessage] = field(factory=list)
+    torn: set[Any] = field(factory=set)
+    """Of these it was told that trades are missing since the last one."""
     closings: list[Any] = field(factory=list)
     corrected: dict[Series, dict[int, Kline]] = field(factory=dict)
     """The last correction of each candle, of those after the one numbered ``since``."""
@@ -301,6 +315,8 @@ class Watcher:
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         self.told.append(status)
+        if status.state is StreamState.UNREPAIRABLE:
+            self.torn.add(status.stream_key)
 
     def published(self, stream: Stream, published: Published) -> None:
         message, key = published.message, stream.stream_key
@@ -309,8 +325,12 @@ class Watcher:
         self.numbers[key] = number
         if isinstance(message, ChannelMessage):
             assert isinstance(message.data, Trade), "only trades are fed"
-            assert message.data.trade_id > self.trade_ids.get(key, -1), "a trade came twice"
-            self.trade_ids[key] = message.data.trade_id
+            trade_id, last_id = message.data.trade_id, self.trade_ids.get(key, -1)
+            assert trade_id > last_id, "a trade came twice"
+            silent = trade_id > last_id + 1 and last_id >= 0 and key not in self.torn
+            assert not silent, f"{key}: {trade_id} after {last_id}, and nothing was told"
+            self.torn.discard(key)
+            self.trade_ids[key] = trade_id
             return
         assert isinstance(key, Series), "a candle"
         k, last = message.kline.open_ms // STEP, self.ends.get(key, -1)

@@ -19,8 +19,10 @@ from . import wire
 from .base import EVENTS, Listener
 from .remote_stream import RemoteStream
 
-_BEGINS = "another node has taken it over and connects"
-_LOST = "another node feeds it now; what came between is not known"
+_BEGINS = "the node that feeds it now connects"
+_LOST = "its feed began anew, at this node or another; what came between is not known"
+_FORGOT = "the engine lost a part of its log; what came between is not known"
+_NOT_READ = "this node could not read a part of the engine's log; what came between is not known"
 _NOT_STORED = "the store does not have what this node missed"
 _NOT_CORRECTED = "a closed candle was corrected, and the store does not have it"
 
@@ -261,8 +263,12 @@ class RemoteBus:
 
     def _follow(self, stream: RemoteStream, opened: wire.Opened, item: wire.Checkpoint) -> None:
         """Another epoch begins."""
-        whole = item.before.get(opened.stream) == stream.number
-        if not whole:
+        before = item.before.get(opened.stream, (0, 0))
+        reason = _FORGOT if before < stream.number else _NOT_READ
+        whole = before == stream.number
+        if whole:
+            reason = _LOST
+        else:
             stream.forget_ring()
         key = stream.stream_key
         if not isinstance(key, ChannelKey):
@@ -273,7 +279,7 @@ class RemoteBus:
         stream.epoch, stream.offset = opened.epoch, opened.offset
         if key.channel in EVENTS and (opened.stream in item.lost or not whole):
             since = None if latest is None else int(latest.received_ms)
-            self._tell(stream, StatusMessage(key, StreamState.UNREPAIRABLE, _LOST, since, None))
+            self._tell(stream, StatusMessage(key, StreamState.UNREPAIRABLE, reason, since, None))
 
     def _stand(self, stream: RemoteStream, opened: wire.Opened) -> None:
         """A node that is ahead of a log that forgot keeps its number until the log is there."""

@@ -207,6 +207,7 @@ class Node:
         self._venues = feeds
         if self.feeding is not None:
             feeds.owned = self.feeding.owns
+            feeds.told = self.feeding.last_trade
             if self.settings.engine.standby == "hot":
                 self.feeding.is_worse = self._is_worse
 

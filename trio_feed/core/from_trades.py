@@ -51,8 +51,15 @@ class TradeCandles:
     def take_over(self, old: "TradeCandles") -> None:
         """Go on where the engine before this one was, also where no stored candle says which trade
         was the last: what was traded since then shows as missing, and is fetched."""
-        self.known_to = old.told_to
-        self.trades.go_on(old.trades.sequence)
+        self.known_to, before = old.told_to, old.trades.sequence
+        if self.trades.sequence.last_id is None and before.last_id is not None:
+            self.trades.go_on(before.last_id, before.reached_ms)
+
+    def go_on(self, trade: Trade) -> None:
+        """The same behind a trade that was told elsewhere."""
+        self.known_to = trade.trade_id
+        if self.trades.sequence.last_id is None:
+            self.trades.go_on(trade.trade_id, trade.time_ms)
 
     @property
     def gap_ms(self) -> Span | None:

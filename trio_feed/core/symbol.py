@@ -119,6 +119,14 @@ class SymbolEngine:
         if self.trades is not None and old.trades is not None:
             self.trades.take_over(old.trades)
 
+    def go_on(self, trade: Trade) -> None:
+        """Somebody else told the trades up to this one; subscribers know that nothing came
+        since."""
+        if self.trades is not None:
+            key = self._scope.channel_keys.get(Channel.TRADE)
+            self._scope.status.interrupted([] if key is None else [key])
+            self.trades.go_on(trade)
+
     def use(self, streams: Iterable[Stream], now: Now, *, problem: str = "") -> list[Effect]:
         """These are its streams from now on.  ``problem``: why it does not trade."""
         self.trading = not problem

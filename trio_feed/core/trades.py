@@ -75,10 +75,9 @@ class SymbolTrades:
                 self.sequence.resume(last.last_stream_id, last.event_ms)
                 self.bars.resume(last, interval)
 
-    def go_on(self, before: TradeSequence) -> None:
-        """Behind those of the engine before this one, unless stored candles end earlier."""
-        if self.sequence.last_id is None and before.last_id is not None:
-            self.sequence.resume(before.last_id, before.reached_ms)
+    def go_on(self, last_id: int, last_ms: int) -> None:
+        """Behind a trade that no stored candle knows."""
+        self.sequence.resume(last_id, last_ms)
 
     def take_plain(self, trades: Sequence[Trade], now: Now) -> Sequence[Trade]:
         """Take as many of the first ones as are plain, which nearly all are: the next id each, no

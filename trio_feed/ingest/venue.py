@@ -28,7 +28,7 @@ from ..core.opening import End
 from ..core.settled import has_candles
 from ..environment import mono
 from ..metrics import ProxySample
-from ..model import Channel, Interval, Series, StreamKey
+from ..model import Channel, Interval, Series, StreamKey, Trade
 from ..model.demand import SUBSCRIBE
 from ..net.egress import make_egress, policy_of_one
 from ..net.proxy_health import ProxyStatistics
@@ -241,6 +241,11 @@ class VenueFeed:
         for symbol, engine in self.driver.engines.items():
             if (before := old.driver.engines.get(symbol)) is not None:
                 engine.take_over(before)
+
+    def go_on(self, symbol: str, trade: Trade) -> None:
+        """Another feed told a symbol's trades up to this one."""
+        if (engine := self.driver.engines.get(symbol)) is not None:
+            engine.go_on(trade)
 
     def change(
         self,

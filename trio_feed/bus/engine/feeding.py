@@ -18,6 +18,7 @@ import trio
 from attrs import define, field
 
 from ...errors import StoreError
+from ...model import Trade
 from ...store import ShardStore
 from .. import wire
 from .appending import Appending
@@ -110,6 +111,10 @@ class Feeding:
         if (venue, symbol) in self._takeovers.held_back:
             return False
         return self.shadow is not None or self.says(venue, symbol)
+
+    def last_trade(self, venue: str, symbol: str) -> Trade | None:
+        """See :meth:`.takeovers.Takeovers.last_trade`."""
+        return self._takeovers.last_trade(venue, symbol)
 
     def says(self, venue: str, symbol: str) -> bool:
         """Whether what is published of a symbol goes into the log."""
@@ -245,6 +250,7 @@ class Feeding:
         except (StoreError, EngineFault, wire.BadItem):
             self.own.discard(shard)
             self.writing.end(shard)
+            self._takeovers.failed(shard)
             self._unfit.add(venue_of(shard))
             if self._leases.pop(shard, None) is not None:
                 await engine.drop_lease(shard, self.holder)

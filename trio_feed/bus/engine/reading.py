@@ -80,21 +80,19 @@ class Reading:
             sent = (i.sent_ms for i in items if isinstance(i, wire.Candle | wire.Line))
             self.sent_ms = next(sent, 0.0)
         if again:
-            items = _from_checkpoint(items, same_epoch=entry.entry_id[0] == self._last[0])
+            items = _from_checkpoint(items)
         self._last, self.is_begun, self.heard_at = entry.entry_id, True, now
         self.bus.take(items)
         self.bus.is_heard()
 
 
-def _from_checkpoint(items: list[wire.Item], *, same_epoch: bool) -> list[wire.Item]:
+def _from_checkpoint(items: list[wire.Item]) -> list[wire.Item]:
     """For a reader that missed what was before: it follows from what the checkpoint says, as from
-    one that opens an epoch.  Streams of which it missed nothing are told by their numbers, which
-    mean the same inside of an epoch only."""
+    one that opens an epoch.  Streams of which it missed nothing are told by their numbers."""
     at = next(n for n, item in enumerate(items) if isinstance(item, wire.Checkpoint))
     found = items[at]
     assert isinstance(found, wire.Checkpoint), "it was looked for"
     if not found.opening:
-        known = {each.stream: (each.epoch, each.offset) for each in found.streams}
-        before = known if same_epoch else {}
+        before = {each.stream: (each.epoch, each.offset) for each in found.streams}
         found = msgspec.structs.replace(found, opening=True, before=before)
     return [found, *items[at + 1 :]]

@@ -2,8 +2,9 @@
 
 First the lease, then the epoch in the database (from here on an earlier owner's rows are refused),
 then what the log has and the database may lack, then the feed opens the shard's symbols where the
-database ends, then the opening checkpoint goes behind the log's last entry: only now it is sealed.
-Did that entry move meanwhile, everything begins again with another epoch.
+database ends, and its trades behind the last one in the log (those since are fetched, as after a
+lost connection), then the opening checkpoint goes behind the log's last entry: only now it is
+sealed.  Did that entry move meanwhile, everything begins again with another epoch.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from attrs import define, field, frozen
 
-from ...model import KlineMessage, Series
+from ...model import Channel, ChannelKey, KlineMessage, Series, Trade
 from ...store import ShardStore
 from .base import Engine
 from .counts import FeedingCounts
@@ -41,9 +42,23 @@ class Takeovers:
     _counts: FeedingCounts
     held_back: set[tuple[str, str]] = field(factory=set)
     """Venues and symbols that are about to begin anew."""
+    _heads: dict[str, Heads] = field(factory=dict)
+    """By shard that is being taken."""
+
+    def last_trade(self, venue: str, symbol: str) -> Trade | None:
+        """Of a symbol that is opened because its shard is being taken: the last one that clients
+        got.  None: it is not, or there was none."""
+        heads = self._heads.get(self._writing.shard_of(venue, symbol))
+        key = ChannelKey(venue, symbol, Channel.TRADE)
+        return None if heads is None or key in heads.behind else heads.last_trade(key)
+
+    def failed(self, shard: str) -> None:
+        """It is not taken after all."""
+        self._heads.pop(shard, None)
 
     def start(self, shard: str, end: End) -> None:
         """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
+        self._heads.pop(shard, None)
         for message in self._writing.start(shard, end.heads, end.stored).messages:
             again = self._writing.say_again(message)
             if isinstance(again, KlineMessage):
@@ -80,6 +95,10 @@ class Takeovers:
             if message.revision or open_ms > end_ms:
                 self._store.put(message)
                 ends[message.series] = max(open_ms, end_ms)
+        for series, end in stored.items():
+            key = ChannelKey(series.venue, series.symbol, Channel.TRADE)
+            heads.note_stored(key, end.last_stream_id)
+        self._heads[shard] = heads
         return self._writing.begin(shard, epoch, tail), End(heads, ends)
 
 

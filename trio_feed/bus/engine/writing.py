@@ -84,7 +84,7 @@ class Writing:
         database.  What the shadow has behind these is said next.  Returns what follows, a message
         for the store among them; of events that the shadow lacks readers are told."""
         owner, streams_of = self.owners[shard], self._streams_of(shard)
-        follow = self._follow(streams_of, heads, ends)
+        follow = self._follow(streams_of, heads, ends, owner.epoch)
         self._bus.begin(streams_of, owner.epoch)
         for key, stream in streams_of.items():
             if isinstance(key, Series):
@@ -108,7 +108,11 @@ class Writing:
         return follow
 
     def _follow(
-        self, streams: Mapping[StreamKey, LocalStream], heads: Heads, ends: Mapping[Series, int]
+        self,
+        streams: Mapping[StreamKey, LocalStream],
+        heads: Heads,
+        ends: Mapping[Series, int],
+        epoch: int,
     ) -> Follow:
         follow = Follow()
         for key, stream in streams.items():
@@ -118,10 +122,13 @@ class Writing:
                     follow.messages += found
                     follow.cut.add(key)
             elif key.channel in EVENTS:
-                last = heads.trade_id(key)
-                trades = None
-                if self.shadow is not None and last is not None:
-                    trades = self.shadow.trades_after(key, last)
+                last = heads.last_trade(key)
+                trades: Sequence[Numbered] | None = None
+                is_new = (stream.epoch, stream.offset) == (epoch, 0) and key not in heads.behind
+                if last is not None and is_new:
+                    trades = ()  # it was opened for us, and its feed goes on behind that one
+                elif last is not None and self.shadow is not None:
+                    trades = self.shadow.trades_after(key, last.trade_id)
                 if trades is None:
                     follow.lost.add(key)
                 else:
