@@ -21,17 +21,13 @@ State = Literal["open", "silent", "cut"]
 class Relay:
     """Made by :func:`open_relay`.  ``change``: what becomes of the bytes that the target sends."""
 
+    port: int
     _target: int
     _listener: socket.socket
     _change: Callable[[bytes], bytes]
     state: State = "open"
     _ended: threading.Event = field(factory=threading.Event)
     _threads: list[threading.Thread] = field(factory=list)
-
-    @property
-    def port(self) -> int:
-        port: int = self._listener.getsockname()[1]
-        return port
 
     def run(self) -> None:
         while not self._ended.is_set():
@@ -69,7 +65,7 @@ def open_relay(
 ) -> Iterator[Relay]:
     """To that port; ended with the context."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = Relay(target, listener, change)
+        relay = Relay(listener.getsockname()[1], target, listener, change)
         thread = threading.Thread(target=relay.run, daemon=True)
         thread.start()
         try:
