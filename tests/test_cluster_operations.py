@@ -14,7 +14,13 @@ from test_cluster import subscribed, until_ready
 
 from trio_feed.bus import wire
 from trio_feed.bus.engine import Append, Engine, Entry
-from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, EngineServer, MemoryEngine
+from trio_feed.bus.engine.memory import (
+    LOST_REQUEST,
+    NO_FAULT,
+    UNREACHABLE,
+    EngineServer,
+    MemoryEngine,
+)
 from trio_feed.cluster import cluster_of
 from trio_feed.cluster.registry import Known, Said, written
 from trio_feed.commands import probe_shared
@@ -204,6 +210,33 @@ async def test_a_log_of_another_version_is_one_line_and_the_node_is_not_ready(
         told = [line["problem"] for line in lines if line["event"] == "engine.lost"]
         assert len(told) == 1
         assert why in told[0]
+
+
+async def test_an_engine_that_takes_nothing_is_a_line_per_node_and_none_is_ready(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its disk is full, or it has too few replicas: questions are answered."""
+    async with open_cluster() as cluster:
+        nodes = [await cluster.start("in1", "['ingest']")]
+        await trio.sleep(10)
+        nodes.append(await cluster.start("in2", "['ingest']"))  # which has nothing yet
+        await trio.sleep(2)
+        for node in nodes:
+            node.writes_nothing = True
+        with structlog.testing.capture_logs() as lines:
+            await trio.sleep(30)
+        for node in nodes:
+            code, answer = await cluster.get(node.name, "/ready")
+            assert (code, answer["reason"]) == (503, f"engine: {UNREACHABLE}")
+        told = [line["event"] for line in lines if line.get("problem") == UNREACHABLE]
+        assert len(told) <= 4, "a line where it is used, and one where shards are taken"
+        for node in nodes:
+            node.writes_nothing = False
+        await trio.sleep(10)
+        for node in nodes:
+            assert (await cluster.get(node.name, "/ready"))[0] == 200
+        _, status = await cluster.get("in1", "/api/v1/status")
+        assert "" not in status["shards"].values()
 
 
 async def probed(server: EngineServer) -> Step:

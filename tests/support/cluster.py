@@ -12,7 +12,7 @@ from attrs import define, field
 
 from trio_feed import service
 from trio_feed.bus.engine.base import Engine
-from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
+from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, EngineServer, Fault, MemoryEngine
 from trio_feed.environment import Environment
 from trio_feed.settings import EngineSettings, Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
@@ -24,6 +24,7 @@ from .stack import PushClient, client_on, settings_for_tests, virtual_now_ms
 
 VENUE = "binance_usdm"
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
+_WRITES = ("append", "take_lease", "renew_leases", "drop_lease", "put_node", "put_value", "trim")
 
 
 @define(eq=False)
@@ -36,12 +37,14 @@ class RunningNode:
     fault: Fault = NO_FAULT
     is_cut_off: bool = False
     """From the exchange."""
+    writes_nothing: bool = False
+    """The engine answers its questions, and takes nothing of it."""
     lines: list[trio.abc.Stream] = field(factory=list)
     fleet: MemoryFleet | None = None
     """Of its workers: the first serves at ``<name>-1``."""
 
     def faults(self, call: str) -> Fault:
-        return self.fault
+        return LOST_REQUEST if self.writes_nothing and call in _WRITES else self.fault
 
 
 @define(eq=False)

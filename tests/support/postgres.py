@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ __all__ = ["PostgresServer", "postgres_server"]
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(**settings: Any) -> Iterator[PostgresServer]:
     if why := servers.why_not():
         pytest.skip(why)
-    with servers.postgres_server() as server:
+    with servers.postgres_server(**settings) as server:
         yield server

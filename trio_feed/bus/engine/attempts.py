@@ -7,9 +7,10 @@ from typing import Never
 
 import structlog
 import trio
-from attrs import define
+from attrs import define, field
 
 from ...errors import NetworkError
+from ...store.pending import Complaint
 from ...supervise import Backoff, supervise
 from .. import wire
 from .base import Engine, EngineFault
@@ -69,6 +70,26 @@ class Attempts:
         if self.problem in ("", _NOT_YET):
             log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
         self.problem = str(error)
+
+
+@define
+class Refusals:
+    """Why shards cannot be taken or given up now: told once, for a node tries them all, again and
+    again.  ``engine``: what the engine said, which may answer questions and take nothing (a full
+    disk, too few replicas); empty: it was not that."""
+
+    engine: str = ""
+    _complaint: Complaint = field(factory=Complaint)
+
+    def note(self, error: Exception, now: float) -> bool:
+        """Whether it is to be told; ``now`` in seconds."""
+        if isinstance(error, EngineFault):
+            self.engine = str(error)
+        return self._complaint.is_news(str(error), now)
+
+    def over(self) -> None:
+        self.engine = ""
+        self._complaint.over()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -22,7 +22,7 @@ from ...model import Trade
 from ...store import ShardStore
 from .. import wire
 from .appending import Appending
-from .attempts import Attempts
+from .attempts import Attempts, Refusals
 from .base import Engine, EngineFault
 from .counts import FeedingCounts
 from .lease import Lease, Shares
@@ -72,6 +72,7 @@ class Feeding:
     """Venues whose feeds do not have the symbols that they should."""
     _changing: set[str] = field(factory=set)
     """Shards that are being taken or given up."""
+    _refusals: Refusals = field(factory=Refusals)
     _draining: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -93,7 +94,7 @@ class Feeding:
     @property
     def problem(self) -> str:
         """Why the engine is not used now; empty: it is."""
-        return self._attempts.problem
+        return self._attempts.problem or self._refusals.engine
 
     def _is_sure(self, shard: str, now: float) -> bool:
         lease = self._leases.get(shard)
@@ -167,6 +168,8 @@ class Feeding:
                     self._attempts.reached()  # else the next append says so
                 await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
+                if not plan.take:
+                    self._refusals.over()
                 for shard in [s for s in plan.take if self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
                 worse = (shard for shard in self.own if self.is_worse(venue_of(shard)))
@@ -201,7 +204,8 @@ class Feeding:
             try:
                 await change(shard, *args)
             except (StoreError, EngineFault, wire.BadItem) as error:
-                log.warning("shard.not_changed", shard=shard, problem=str(error))
+                if self._refusals.note(error, trio.current_time()):
+                    log.warning("shard.not_changed", shard=shard, problem=str(error))
                 self.counts.changes["not_changed"] += 1
                 await trio.sleep(self.lease_s / 3)
             finally:
