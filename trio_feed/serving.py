@@ -115,6 +115,7 @@ async def _serve(
         waiting=app.waiting,
         probes=app.probes(),
         places=places(key),
+        requests=app.context.spending.budgets(key, limits.http_per_s, limits.http_burst),
     )
     await nursery.start(start, name=f"push server {key}")
     return bound_address(listeners[0])

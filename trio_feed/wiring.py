@@ -29,6 +29,7 @@ from .push.edge.configuration import (
     work_limits,
 )
 from .push.edge.routes import ServiceReport
+from .push.edge.spending import Spending
 from .push.edge.work import WorkGate
 from .push.fanout.hub import Hub
 from .push.fanout.waiting import WaitingBytes
@@ -121,8 +122,10 @@ def make_app(
     hub: Hub,
     upstream: UpstreamView,
     metrics: Metrics,
+    spending: Spending | None = None,
 ) -> PushApp:
-    """The push side, from what answers questions and what is known of the feeds."""
+    """The push side, from what answers questions and what is known of the feeds.  ``spending``:
+    what is spent together with other processes; None: this is the only one."""
     kline = settings.kline
     now_ms, auth = environment.now_ms, settings.auth
     private = PrivateFeed(journal, now_ms, metrics, journal.others)
@@ -137,10 +140,11 @@ def make_app(
     access = PrivateAccess(Authenticator(auth), private, auth, now_ms, metrics)
     waiting = WaitingBytes(settings.limits.waiting_bytes)
     metrics.waiting_bytes.set_function(lambda: waiting.total)
-    work = WorkGate(work_limits(settings.limits), metrics)
+    spending = spending or Spending()
+    work = WorkGate(work_limits(settings.limits), metrics, spending)
     desk = Desk(upstream.demand, now_ms)
     context = SessionContext(
-        hub, store, limits, now_ms, metrics, access, work, upstream.why_not, desk
+        hub, store, limits, now_ms, metrics, access, work, upstream.why_not, desk, spending
     )
     return PushApp(
         context,

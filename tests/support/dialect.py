@@ -20,6 +20,7 @@ from trio_feed.metrics import Metrics
 from trio_feed.model import Instrument, Source, StatusMessage, StreamKey
 from trio_feed.push import demand
 from trio_feed.push.context import SessionContext
+from trio_feed.push.edge.spending import Spending
 from trio_feed.push.fanout.encoded import StreamForm, encoded_once
 from trio_feed.push.fanout.hub import Hub
 from trio_feed.push.fanout.topics import Topic
@@ -50,7 +51,11 @@ class Desk:
         self._bus.listen(_Noting(self._last))
         limits = SimpleNamespace(history_rows=100, max_subscriptions=100)
         context = SimpleNamespace(
-            hub=self._hub, now_ms=lambda: self.now_ms, limits=limits, desk=demand.Desk()
+            hub=self._hub,
+            now_ms=lambda: self.now_ms,
+            limits=limits,
+            desk=demand.Desk(),
+            spending=Spending(),
         )
         fed = FedInstruments(table, [each.symbol for each in table])
         self.market = market = MarketData(

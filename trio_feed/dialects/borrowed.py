@@ -10,6 +10,7 @@ from math import ceil
 import trio
 from attrs import define, evolve, field
 
+from ..push.edge.spending import Spending
 from ..push.edge.throttle import RowBudgets
 from ..push.mounts import Reply
 from .outside import Signed
@@ -37,12 +38,15 @@ class _Asked:
 @define(eq=False)
 class Borrowed:
     """Of one dialect.  ``per_s`` of request weight is asked for on average, ``burst`` at once; half
-    of it by one address, so that nobody takes it from all others."""
+    of it by one address, so that nobody takes it from all others.  ``spending`` has these budgets
+    under ``name``."""
 
     passing: Passing
     words: Words
     per_s: float
     burst: float
+    name: str = "borrowed"
+    spending: Spending = field(factory=Spending)
     _kept: dict[str, tuple[float, Reply]] = field(factory=dict, init=False)
     _asked: dict[str, _Asked] = field(factory=dict, init=False)
     _budget: RowBudgets = field(init=False)
@@ -51,8 +55,10 @@ class Borrowed:
     _places: trio.CapacityLimiter = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._budget = RowBudgets(self.per_s, self.burst, most=1)
-        self._shares = RowBudgets(self.per_s / 2, self.burst / 2, _MOST_ADDRESSES)
+        budgets, name = self.spending.budgets, self.name
+        self._budget = budgets(name, self.per_s, self.burst, most=1)
+        half = self.per_s / 2, self.burst / 2
+        self._shares = budgets(f"{name} of an address", *half, _MOST_ADDRESSES)
         self._places = trio.CapacityLimiter(_AT_ONCE)
 
     async def ask(self, path: str, query: str, weight: int, address: str) -> Reply:

@@ -7,6 +7,7 @@ from attrs import field, frozen
 from ..metrics import Metrics
 from ..store import CandleReader
 from .demand import Desk
+from .edge.spending import Spending
 from .edge.work import WorkGate
 from .fanout.hub import Hub
 from .fanout.send_queue import SendQueue
@@ -35,7 +36,7 @@ class SessionContext:
     """Where the messages and the candles are, and who may see what.
 
     ``why_not``: why a venue's data is not fresh now, empty when it is.  ``desk``: where symbols on
-    demand are asked for.
+    demand are asked for.  ``spending``: what clients may have of something per second.
     """
 
     hub: Hub
@@ -47,6 +48,7 @@ class SessionContext:
     work: WorkGate
     why_not: Callable[[str], str]
     desk: Desk = field(factory=Desk)
+    spending: Spending = field(factory=Spending)
 
     def sender(
         self, transport: Transport, account: Account | None, voice: Voice, *, deflated: bool

@@ -147,8 +147,17 @@ class HangUp(msgspec.Struct, array_like=True, frozen=True, tag=18):
     number: int
 
 
-ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others
-ToParent = Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted | HangUp
+class Spent(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """What clients of one worker had of budgets that hold for all together: name of the budgets,
+    address, how much.  The parent passes it on to the others."""
+
+    spent: list[tuple[str, str, float]]
+
+
+ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others | Spent
+ToParent = (
+    Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted | HangUp | Spent
+)
 
 
 def encoded(frame: Any) -> bytes:

@@ -188,8 +188,16 @@ class Front:
                 self.views.note_wanted(link, frame)
             case frames.HangUp(number):
                 link.lines.hang_up(number)
+            case frames.Spent():
+                self._pass_on_spent(link, frame)
             case frames.Line(event):
                 say_again(event, link.worker)
+
+    def _pass_on_spent(self, link: Link, spent: frames.Spent) -> None:
+        data = frames.encoded(spent)
+        for other in self._links.values():
+            if other is not link:
+                other.pipe.put_encoded(data)
 
     async def _answer(self, link: Link, what: str, body: bytes) -> bytes:
         answer = await self._answers.of(link, what, body)

@@ -5,7 +5,7 @@
     run_worker
     ├─ pipe                      what the parent says; its end is the worker's
     ├─ push servers              accept until the worker is drained
-    └─ write coalescer, client sweeper, unused clients, report
+    └─ write coalescer, client sweeper, unused clients, report, what was spent
 
 It lives as long as its pipe.  The parent drains it, or its end (EOF) does: then the clients are
 asked to come back, and within a moment the process is gone.
@@ -20,7 +20,7 @@ from typing import Any, Never
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from .. import __version__
 from ..bus import wire
@@ -30,6 +30,7 @@ from ..errors import SettingsError, StartError
 from ..metrics import Metrics, total
 from ..push.app import PushApp
 from ..push.edge.configuration import tls_context
+from ..push.edge.spending import Spending
 from ..push.edge.tls import Certificate
 from ..serving import start_dialects, start_server, sweep
 from ..settings import Settings
@@ -40,14 +41,16 @@ from .pipe import Pipe, PipeLost
 from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
 from .remote_feeds import KnownFeeds, RemoteDemand
 from .remote_outside import RemoteLines
+from .share import share_of
 
 log = structlog.get_logger()
 
 REPORT_S = 1.0
+SPENT_S = 0.1
+"""So long each worker spends of a budget that holds for all as if it were alone."""
 _STALL_S = 10.0
 _MAX_BYTES = 64 * 2**20
 _FAREWELL_S = 1.0
-_LEAST_WAITING = 2**22
 _RETURN_MS = (500, 5_000)
 
 MakeEnvironment = Callable[[frames.Hello, Callable[[Any], None]], Environment]
@@ -116,6 +119,8 @@ class _Worker:
                 parts.app.context.access.feed.publish(messages)
             case frames.Others(users):
                 parts.journal.hear(users)
+            case frames.Spent(spent):
+                parts.app.context.spending.take(spent, trio.current_time())
             case frames.Apply(settings):
                 _apply(parts, pickle.loads(settings))
 
@@ -151,6 +156,12 @@ class _Worker:
             _resident_bytes(),
             used.ru_utime + used.ru_stime,
         )
+
+    async def tell_spent(self, spending: Spending) -> Never:
+        while True:
+            await trio.sleep(SPENT_S)
+            if spent := spending.collect():
+                self.pipe.put(frames.Spent(list(spent)))
 
     async def report_on(self) -> Never:
         while True:
@@ -202,7 +213,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     if (hello.version, hello.wire) != (__version__, wire.VERSION):
         problem = f"the program is {__version__} now, the service {hello.version}: restart it"
         raise _Refused(problem)
-    settings = _share_of(pickle.loads(hello.settings))
+    settings = share_of(pickle.loads(hello.settings))
     environment, pipe = worker.make_environment(hello, worker.pipe.put), worker.pipe
     bus = RemoteBus(
         history_rows=settings.kline.history_data_limit,
@@ -221,7 +232,8 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         RemoteLines(pipe).outside,
     )
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
-    app = make_app(settings, environment, RemoteStore(pipe), journal, hub, view, worker.metrics)
+    store, spending = RemoteStore(pipe), Spending(shared=True)
+    app = make_app(settings, environment, store, journal, hub, view, worker.metrics, spending)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
     worker.begin(_Parts(bus, app, demand, journal, certificate))
@@ -237,6 +249,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         await start_server(servers, *serving, places)
         await start_dialects(servers, *serving, places)
         edge.start_soon(worker.report_on, name="report")
+        edge.start_soon(worker.tell_spent, spending, name="what was spent")
         pipe.put(frames.Ready())
         await worker.draining.wait()
         app.disconnect_all(partial(environment.random.randint, *_RETURN_MS))
@@ -244,13 +257,6 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
             await app.wait_empty()
         edge.cancel_scope.cancel()
         servers.cancel_scope.cancel()
-
-
-def _share_of(settings: Settings) -> Settings:
-    """What bounds the memory of all clients together is divided."""
-    limits = settings.limits
-    share = max(_LEAST_WAITING, limits.waiting_bytes // settings.server.workers)
-    return evolve(settings, limits=evolve(limits, waiting_bytes=share))
 
 
 def _apply(parts: _Parts, settings: Settings) -> None:

@@ -34,7 +34,9 @@ def errands(
     if profile.spot or market.passing is None:
         return {}
     per_s = profile.weight / 60 / _PART
-    borrowed = Borrowed(market.passing, errors.Signed(), per_s, per_s * _BURST_S)
+    name, spending = f"history of {market.venue}", market.context.spending
+    burst = per_s * _BURST_S
+    borrowed = Borrowed(market.passing, errors.Signed(), per_s, burst, name, spending)
     history = _History(profile, market, borrowed, used)
     return {
         ("GET", f"{profile.api}/fundingRate"): history.fundings,

@@ -55,6 +55,7 @@ async def serve(
     waiting: WaitingBytes | None = None,
     probes: Probes = ALIVE,
     places: Places | None = None,
+    requests: RowBudgets | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled.  ``task_status.started()`` comes once connections are accepted.
@@ -67,7 +68,8 @@ async def serve(
 
     ``waiting`` counts the bytes that wait for clients, those of other servers too.  ``probes`` are
     answered also where ``max_connections`` is reached.  ``places`` are asked for each client, where
-    other processes serve the same port.
+    other processes serve the same port.  ``requests``: how many each address may send; None: as the
+    limits say, here.
 
     Raises StartError where hypercorn is not the one we know, or the app's start-up fails.
     """
@@ -89,7 +91,7 @@ async def serve(
             rules=rules,
             boundary=ErrorBoundary(metrics.crashes.inc),
             refusals=Refusals(metrics),
-            requests=RowBudgets(limits.http_per_s, limits.http_burst),
+            requests=requests or RowBudgets(limits.http_per_s, limits.http_burst),
             waiting=WaitingBytes() if waiting is None else waiting,
         )
         clients = Clients(

@@ -2,7 +2,7 @@
 
 An answer of many rows is read from the store by a thread and written as text on the loop, and
 everybody else feels both.  So orders of all clients, over HTTP and WebSocket, pass one gate: each
-address has a budget of rows (:class:`.throttle.RowBudgets`), few orders are worked on at once, and
+address has a budget of rows (:mod:`.spending`), few orders are worked on at once, and
 the next is chosen by round robin (:class:`.turns.Turns`).  Short ones have places of their own,
 because a chart's first page should not wait for other people's five thousand rows.
 Of this machine's own clients they cost nothing: behind a proxy here, all users have one address.
@@ -15,7 +15,7 @@ import trio
 from attrs import frozen
 
 from ...metrics import Metrics
-from .throttle import RowBudgets
+from .spending import Spending
 from .turns import Asker, Turn, Turns
 
 SHORT_ROWS = 200
@@ -48,12 +48,16 @@ class Busy(Exception):
 
 
 class WorkGate:
-    """One per process."""
+    """One per process.  ``spending`` has its budgets; None: nobody else spends of them."""
 
-    def __init__(self, limits: WorkLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, limits: WorkLimits, metrics: Metrics, spending: Spending | None = None
+    ) -> None:
         self._limits, self._metrics = limits, metrics
-        self._budgets = RowBudgets(limits.rows_per_s, limits.row_burst)
-        self._total = RowBudgets(limits.total_rows_per_s, limits.total_row_burst)
+        spending = spending or Spending()
+        self._budgets = spending.budgets("rows", limits.rows_per_s, limits.row_burst)
+        total = limits.total_rows_per_s, limits.total_row_burst
+        self._total = spending.budgets("total_rows", *total, most=1)
         waiting = limits.waiting_per_address
         self._short = Turns(_SHORT_AT_ONCE, _SHORT_AT_ONCE, waiting)
         self._long = Turns(_LONG_AT_ONCE, _LONG_PER_ADDRESS, waiting)
