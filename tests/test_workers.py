@@ -14,7 +14,14 @@ import trio_websocket
 from support.fleet import MemoryFleet
 from support.memory import MemoryNetwork
 from support.private import balance, event, keys_for
-from support.stack import PushClient, Stack, client_on, settings_for_tests, virtual_now_ms
+from support.stack import (
+    PushClient,
+    Stack,
+    client_on,
+    open_stack,
+    settings_for_tests,
+    virtual_now_ms,
+)
 
 from trio_feed import service
 from trio_feed.environment import Environment
@@ -354,6 +361,37 @@ async def test_dialects_are_served_by_every_worker(autojump_clock: trio.abc.Cloc
             assert (code, len(json.loads(text))) == (200, 2)
             code, text = await ask(stack, worker, "/udf/symbols?symbol=BTCUSDT")
             assert (code, json.loads(text)["name"]) == (200, "BTCUSDT")
+
+
+@asynccontextmanager
+async def served(workers: int) -> AsyncIterator[PushClient]:
+    """A client of a service with one process, or with workers."""
+    if workers == 1:
+        async with open_stack(settings_for_tests(*MORE[:2])) as stack:
+            stream = await stack.network.dial("push", 80)
+            async with client_on(stream, "push") as client:
+                yield client
+    else:
+        async with open_workers() as (stack, _), client_of(stack, 1) as client:
+            yield client
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_last_word_is_when_to_come_back(
+    workers: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """Of connections that the feeds give up at the end nobody hears: none of them was lost."""
+    async with served(workers) as client:
+        await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m", limit=1)
+        await client.ask(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await trio.sleep(30)
+        before = len(client.messages)
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep(8)
+        assert [message["type"] for message in client.messages[before:]] == ["reconnect"]
+        closed = client.connection.closed
+        assert closed is not None
+        assert (closed.code, closed.reason) == (1012, "service restart")
 
 
 async def test_the_service_drains_its_workers(autojump_clock: trio.abc.Clock) -> None:

@@ -1,8 +1,8 @@
 """The nursery tree and nothing else.
 
 The store is opened first and closed last.  The edge (store writer, sweeper) outlives the feeds, and
-the servers outlive the edge.  A signal ends the feeds, then clients get a ``reconnect``, then the
-edge and the servers end.  A bug that nothing survives ends feeds and edge at once; clients get the
+the servers outlive the edge.  At a signal clients get a ``reconnect``, then the feeds end, then the
+edge and the servers.  A bug that nothing survives ends feeds and edge at once; clients get the
 same ``reconnect`` before the servers end.
 """
 
@@ -93,11 +93,19 @@ class _Ending:
     app: PushApp | None = None
     front: Front | None = None
 
-    async def say_goodbye(self) -> None:
-        """Ask the clients to come back, and wait for a moment until they have gone."""
+    def send_away(self) -> None:
+        """Ask the clients to come back, those of workers too.  Before the feeds end: what these
+        give up then is no lost connection that anybody should hear of."""
         self.draining.set()
         if self.app is not None:
             self.app.disconnect_all(partial(self.environment.random.randint, *_CLIENT_RETURN_MS))
+        if self.front is not None:
+            self.front.begin_drain()
+
+    async def say_goodbye(self) -> None:
+        """Wait for a moment until the clients have gone, which have been asked to by then."""
+        self.send_away()
+        if self.app is not None:
             with trio.move_on_after(_FAREWELL_S):
                 await self.app.wait_empty()
         if self.front is not None:
@@ -193,7 +201,7 @@ async def run(
         async with trio.open_nursery() as feeds:
             manager = environment.manager
             scopes = servers.cancel_scope, feeds.cancel_scope
-            leave = _nothing if node is None else node.leave
+            leave = [ending.send_away] if node is None else [node.leave, ending.send_away]
             edge.start_soon(_end_on_signal, *scopes, timeout_s, environment, leave)
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
@@ -277,9 +285,10 @@ async def _end_on_signal(
     feeds: trio.CancelScope,
     shutdown_timeout_s: float,
     environment: Environment,
-    leave: Callable[[], None],
+    leave: Sequence[Callable[[], None]],
 ) -> None:
-    """First signal: the feeds end and everything else follows in time.  Second: at once."""
+    """First signal: ``leave`` is called, the feeds end and everything else follows in time.
+    Second: at once."""
     with environment.signals(*_SHUTDOWN_SIGNALS) as signals:
         async for number in signals:
             if feeds.cancel_called:
@@ -287,12 +296,9 @@ async def _end_on_signal(
             log.info("service.stopping", signal=signal.Signals(number).name)
             environment.manager.tell(STOPPING)
             servers.deadline = trio.current_time() + shutdown_timeout_s
-            leave()
+            for each in leave:
+                each()
             feeds.cancel()
-
-
-def _nothing() -> None:
-    """There is nothing to leave."""
 
 
 async def _reload_on_signal(

@@ -318,11 +318,18 @@ class Front:
         for link in self._links.values():
             link.pipe.put(frames.Apply(pickle.dumps(settings)))
 
-    async def drain(self) -> None:
-        """Ask all workers to end, and wait until they have; the caller bounds it."""
+    def begin_drain(self) -> None:
+        """Ask all workers to end.  Their clients hear of nothing that is published later."""
+        if self._draining:
+            return
+        self.flush()
         self._draining = True
         for link in self._links.values():
             link.pipe.put(frames.Drain())
+
+    async def drain(self) -> None:
+        """Wait until all workers have ended, which are asked to; the caller bounds it."""
+        self.begin_drain()
         while self._links:
             self._left = trio.Event()
             await self._left.wait()

@@ -71,6 +71,8 @@ class _Parts:
     demand: RemoteDemand
     journal: RemoteJournal
     certificate: Certificate
+    send_away: Callable[[], None]
+    """Ask the clients to come back."""
 
 
 @define(eq=False)
@@ -96,6 +98,8 @@ class _Worker:
                 self.greeted.set()
             case frames.Drain():
                 self.draining.set()
+                if self.parts is not None:  # at once: behind it comes how the feeds end
+                    self.parts.send_away()
             case frames.View():
                 listed = self.known.take(frame)
                 if self.parts is not None:  # a topic may have been opened before its name came
@@ -236,7 +240,9 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
     app = make_app(settings, environment, store, journal, hub, view, worker.metrics, spending)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
-    worker.begin(_Parts(bus, app, demand, journal, certificate))
+    return_ms = partial(environment.random.randint, *_RETURN_MS)
+    send_away = partial(app.disconnect_all, return_ms)
+    worker.begin(_Parts(bus, app, demand, journal, certificate, send_away))
     async with trio.open_nursery() as servers, trio.open_nursery() as edge:
         edge.start_soon(hub.run, name="write coalescer")
         if journal.shared:
@@ -252,7 +258,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         edge.start_soon(worker.tell_spent, spending, name="what was spent")
         pipe.put(frames.Ready())
         await worker.draining.wait()
-        app.disconnect_all(partial(environment.random.randint, *_RETURN_MS))
+        send_away()
         with trio.move_on_after(_FAREWELL_S):
             await app.wait_empty()
         edge.cancel_scope.cancel()
