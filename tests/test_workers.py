@@ -6,12 +6,14 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
 from support.fleet import MemoryFleet
+from support.make import T0, trade
 from support.memory import MemoryNetwork
 from support.private import balance, event, keys_for
 from support.stack import (
@@ -24,12 +26,15 @@ from support.stack import (
 )
 
 from trio_feed import service
+from trio_feed.core.effects import TradeNews
 from trio_feed.environment import Environment
 from trio_feed.errors import StartError
+from trio_feed.model import Channel, ChannelKey, Source
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.settings import SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
 
+BTC_TRADES = {"symbol": "BTCUSDT", "channel": "trade"}
 MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.workers=2")
 
 
@@ -143,6 +148,58 @@ async def test_streams_of_the_whole_market_at_a_worker_take_what_is_fed_later(
                     pass
             nursery.cancel_scope.cancel()
         await trio.aclose_forcefully(stream)
+
+
+async def test_each_trade_of_a_burst_from_the_subscription_on(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Also of bursts that come before the parent knows that somebody at a worker wants them, and at
+    a worker that has just begun."""
+    key = ChannelKey("binance_usdm", "BTCUSDT", Channel.TRADE)
+    numbers = count(10_000_000)
+    async with open_workers() as (stack, fleet):
+        await trio.sleep(5)
+
+        def burst() -> None:
+            """Five trades at once."""
+            trades = tuple(trade(next(numbers), T0) for _ in range(5))
+            stack.ready.bus.publish(TradeNews(key, trades, Source.EXCHANGE, 1.0))
+
+        async def follow(worker: int) -> list[int]:
+            """The ids of what a client gets, from before its subscription on."""
+            async with client_of(stack, worker) as client, trio.open_nursery() as nursery:
+                burst()
+                nursery.start_soon(partial(client.ask, type="subscribe", **BTC_TRADES))
+                for _ in range(20):  # some reach the worker before what it subscribed to is kept
+                    burst()
+                    await trio.lowlevel.checkpoint()
+                await client.of_type("subscription_confirmed")
+                burst()
+                await trio.sleep(1)
+                told = [m["data"] for m in client.messages if m["type"] == "trade_data"]
+                assert not any(row.get("conflated") for row in told)
+                offsets = [row["offset"] for row in told]
+                assert offsets == list(range(offsets[0], offsets[-1] + 1))
+                ids = [row["data"]["trade_id"] for row in told]
+                return [number for number in ids if number >= 10_000_000]  # not the exchange's
+
+        for worker in (1, 2):
+            ids = await follow(worker)
+            assert ids[-1] == next(numbers) - 1
+            assert len(ids) > 10
+        fleet.kill(2)
+        while fleet.started < 3 or not await served_by(stack, 2):
+            burst()
+            await trio.sleep(0.01)
+        ids = await follow(2)
+        assert ids[-1] == next(numbers) - 1
+
+
+async def served_by(stack: Stack, worker: int) -> bool:
+    try:
+        return (await ask(stack, worker, "/health"))[0] == 200
+    except OSError:
+        return False
 
 
 async def resumed(client: PushClient, last: dict[str, Any]) -> list[dict[str, Any]]:
