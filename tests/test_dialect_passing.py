@@ -441,8 +441,10 @@ async def test_a_revoked_key_ends_its_tunnel(autojump_clock: MockClock) -> None:
         await api.get_message()
         auth = stack.ready.app.context.access.settings
         stack.ready.app.replace_keys(evolve(auth, api_keys=()), ())
-        with pytest.raises(trio_websocket.ConnectionClosed):
+        with pytest.raises(trio_websocket.ConnectionClosed) as closed:
             await api.get_message()
+        assert closed.value.reason is not None
+        assert closed.value.reason.code == 4401
 
 
 async def test_nothing_but_method_path_and_status_is_logged(

@@ -3,7 +3,7 @@
 import json
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -31,7 +31,7 @@ from trio_feed.environment import Environment
 from trio_feed.errors import StartError
 from trio_feed.model import Channel, ChannelKey, Source
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
-from trio_feed.settings import SimulatorSettings
+from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
 
 BTC_TRADES = {"symbol": "BTCUSDT", "channel": "trade"}
@@ -40,9 +40,12 @@ MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.worke
 
 @asynccontextmanager
 async def open_workers(
-    *more: str, symbols: tuple[str, ...] = ("BTCUSDT",), venue: str = "binance_usdm"
+    *more: str,
+    symbols: tuple[str, ...] = ("BTCUSDT",),
+    venue: str = "binance_usdm",
+    reload: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
-    """The whole service with two workers."""
+    """The whole service with two workers.  ``reload``: the settings after a SIGHUP."""
     settings = settings_for_tests(*MORE, *more, venue=venue)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
@@ -55,7 +58,9 @@ async def open_workers(
         exchange: Any = await nursery.start(
             partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
-        ready = await nursery.start(partial(service.run, settings, environment, fleet=fleet.opened))
+        ready = await nursery.start(
+            partial(service.run, settings, environment, fleet=fleet.opened, reload=reload)
+        )
         stack = Stack(network, exchange.market, exchange, ready, environment, None)  # type: ignore[arg-type]
         yield stack, fleet
         nursery.cancel_scope.cancel()

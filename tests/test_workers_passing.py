@@ -1,6 +1,7 @@
 """Pass-through at a worker: the parent has the way out.  What holds of one process holds here."""
 
 import json
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,13 +12,15 @@ import trio
 import trio_websocket
 from attrs import define, evolve, field
 from support.fleet import MemoryFleet
-from support.stack import Stack
+from support.stack import Stack, settings_for_tests
 from test_dialect_passing import DIGEST, ENTRIES, LISTEN_KEY, api_request, arrived, tunnel, until
-from test_workers import open_workers
+from test_workers import MORE, open_workers
 from trio.testing import MockClock
 
 from trio_feed.dialects.outside import Signed
 from trio_feed.errors import ConnectionLost, RestError
+from trio_feed.push.private.auth import USER_KEY, new_key
+from trio_feed.settings import Settings
 from trio_feed.workers.lines import HeldLines
 from trio_feed.workers.pipe import NoAnswer
 from trio_feed.workers.questions import DialQuestion
@@ -26,15 +29,27 @@ from trio_feed.workers.remote_outside import RemoteLines
 __all__ = ["arrived"]
 
 
+PASSING = (
+    f"dialects.binance.passthrough={json.dumps(ENTRIES)}",
+    "dialects.binance.websocket_api_url=ws://exchange:80",
+    ".channels=['kline']",
+)
+
+
+def keys(**digests: str) -> str:
+    """The assignment of API keys by name."""
+    rows = [f"{{name='{name}', user_id=1, sha256='{digest}'}}" for name, digest in digests.items()]
+    return f"auth.api_keys=[{', '.join(rows)}]"
+
+
 @asynccontextmanager
-async def fleet_of_two(*more: str) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
-    settings = (
-        f"dialects.binance.passthrough={json.dumps(ENTRIES)}",
-        "dialects.binance.websocket_api_url=ws://exchange:80",
-        f"auth.api_keys=[{{name='bot', user_id=1, sha256='{DIGEST}'}}]",
-        ".channels=['kline']",
-    )
-    async with open_workers(*settings, *more, venue="binance") as (stack, fleet):
+async def fleet_of_two(
+    *more: str,
+    api_keys: str = keys(bot=DIGEST),
+    reload: Callable[[], Settings] | None = None,
+) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
+    settings = (*PASSING, api_keys, *more)
+    async with open_workers(*settings, venue="binance", reload=reload) as (stack, fleet):
         await trio.sleep(30)
         stack.ready = evolve(stack.ready, address="push-2:80")
         yield stack, fleet
@@ -131,6 +146,38 @@ async def test_an_account_that_is_silent_keeps_its_tunnel(
             await api.send_message(order)
             event = json.loads(await events.get_message())
             assert event["e"] == "executionReport"
+
+
+async def test_a_revoked_key_ends_its_tunnel_at_a_worker(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """SIGHUP: the settings have the other key only, whose tunnel goes on."""
+    other, digest = new_key(USER_KEY)
+
+    def reload() -> Settings:
+        return settings_for_tests(*MORE, *PASSING, keys(other=digest), venue="binance")
+
+    before = keys(bot=DIGEST, other=digest)
+    async with fleet_of_two(api_keys=before, reload=reload) as (stack, _):
+        async with tunnel(stack, "/binance/ws-api/v3") as api:
+            monkeypatch.setattr(alone, "BEARER", f"Authorization: Bearer {other}")
+            async with tunnel(stack, "/binance/ws-api/v3") as kept:
+                for socket in (api, kept):
+                    await socket.send_message(api_request("ping", 1))
+                    await socket.get_message()
+                signal.raise_signal(signal.SIGHUP)
+                with pytest.raises(trio_websocket.ConnectionClosed) as closed, trio.fail_after(10):
+                    await api.get_message()
+                reason = closed.value.reason
+                assert reason is not None
+                assert (reason.code, reason.reason) == (4401, "the API key was revoked")
+                await kept.send_message(api_request("ping", 2))
+                assert json.loads(await kept.get_message())["id"] == 2
+        monkeypatch.setattr(alone, "BEARER", f"Authorization: Bearer {alone.TOKEN}")
+        rejected = trio_websocket.ConnectionRejected
+        with pytest.RaisesGroup(rejected, flatten_subgroups=True):
+            async with tunnel(stack, "/binance/ws-api/v3"):
+                pytest.fail("it was revoked")
 
 
 @define(eq=False)

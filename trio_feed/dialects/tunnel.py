@@ -16,7 +16,7 @@ from ..errors import ConnectionLost, NetworkError
 from ..push.fanout.sender import ClientTimeouts, Close
 from ..push.mounts import Opening
 from ..push.private.auth import Identity
-from ..push.protocol import RESTARTING
+from ..push.protocol import AUTH_FAILURES, RESTARTING
 from ..push.session import Receive
 from .outside import Line
 from .passing import Passing
@@ -133,7 +133,7 @@ class Tunnel:
             if rest_s <= 0:
                 break
             await trio.sleep(min(rest_s, _LONGEST_SLEEP_S))
-        self._sender.leave(POLICY, "the token has expired", None)
+        self._sender.leave(AUTH_FAILURES, "the token has expired", None)
 
     def statistics(self) -> dict[str, Any]:
         authenticated = self._identity is not None
@@ -145,7 +145,7 @@ class Tunnel:
     def end_if_revoked(self) -> None:
         key = None if self._identity is None else self._identity.key
         if key is not None and self._passing.context.access.authenticator.is_revoked(key):
-            self._sender.leave(POLICY, "the API key was revoked", None)
+            self._sender.leave(AUTH_FAILURES, "the API key was revoked", None)
 
     def too_many(self, problem: str, text: str | bytes) -> None:
         """Nothing may be left out of what passes."""
