@@ -166,3 +166,74 @@ async def test_another_language_ends_it(data: bytes, autojump_clock: trio.abc.Cl
         await trio.testing.wait_all_tasks_blocked()
         assert len(parent.lost) == 1
         assert "another language" in parent.lost[0]
+
+
+async def test_answers_wait_for_room_and_news_goes_before_them(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """More of them at once than may wait for a worker end no worker."""
+    async with pair() as (parent, worker, _):
+        parent.answered = lambda what, body: body * 4000
+        most, got = 0, list[bytes]()
+
+        async def ask(letter: bytes) -> None:
+            got.append(await worker.pipe.ask("q", letter, 100))
+
+        async def watch() -> None:
+            nonlocal most
+            while len(got) < 20:
+                most = max(most, parent.pipe.bytes_waiting)
+                parent.pipe.put(frames.Drain())
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            for number in range(20):
+                nursery.start_soon(ask, b"%c" % (97 + number))
+        assert sorted(got) == [b"%c" % (97 + number) * 4000 for number in range(20)]
+        assert 4000 < most < 10_000
+        assert not parent.lost
+        assert not worker.lost
+
+
+async def test_questions_wait_for_room_too(autojump_clock: trio.abc.Clock) -> None:
+    async with pair() as (parent, worker, _):
+        parent.answered = lambda what, body: body[:1]
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(worker.pipe.ask, "q", b"x" * 4000, 100)
+        assert not parent.lost
+
+
+async def test_what_is_too_large_is_refused(autojump_clock: trio.abc.Clock) -> None:
+    async with pair() as (parent, worker, _):
+        parent.answered = lambda what, body: b"x" * 6000
+        with pytest.raises(NoAnswer, match="the answer is too large: 60"):
+            await worker.pipe.ask("q", b"", 3)
+        with pytest.raises(NoAnswer, match="the question is too large: 60"):
+            await worker.pipe.ask("q", b"x" * 6000, 3)
+        parent.answered = lambda what, body: b"fine"
+        assert await worker.pipe.ask("q", b"", 3) == b"fine"
+
+
+async def test_who_waits_for_room_hears_of_the_end(autojump_clock: trio.abc.Clock) -> None:
+    async with pair(stall_s=20.0) as (parent, worker, _):
+
+        async def stuck(_data: Any) -> None:
+            await trio.sleep_forever()
+
+        worker.pipe._stream.send_all = stuck  # type: ignore[method-assign]
+        for _ in range(2):
+            worker.pipe.put(frames.Line(b"x" * 2000))
+
+        async def ask() -> None:
+            with pytest.raises(NoAnswer, match="ended"):
+                await worker.pipe.ask("q", b"x", 100)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(worker.pipe.wait_empty)
+            nursery.start_soon(worker.pipe.wait_empty)
+            await trio.sleep(1)
+            parent.pipe.give_up("it is the end")
+        assert trio.current_time() < 5

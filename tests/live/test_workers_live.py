@@ -16,7 +16,12 @@ import websockets.sync.client
 from test_service_live import Running, refused, running, wait_ready
 
 from trio_feed.client import CandleUpdate, ConnectionChange, ConnectionState, open_client
+from trio_feed.dialects.outside import Signed
 from trio_feed.push.private.auth import USER_KEY, new_key
+from trio_feed.workers import frames, questions
+from trio_feed.workers.pipe import Pipe
+from trio_feed.workers.questions import PassAnswer
+from trio_feed.workers.remote_outside import RemoteLines
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no Unix sockets")
 TWO = ("server.workers=2", "simulator.trades_per_minute=600")
@@ -197,6 +202,36 @@ async def test_settings_reach_all_workers(tmp_path: Path) -> None:
         url = (await service.event("service.ready"))["urls"]["websocket"]
         await trio.to_thread.run_sync(talk, url, service)
         assert {line["worker"] for line in lines(service, "client.authenticated")} <= {1, 2}
+
+
+async def test_as_many_signed_answers_as_there_may_be_at_a_time() -> None:
+    """Of the largest size, more together than may wait for a worker: nobody is lost."""
+    body, most, got = os.urandom(16 * 2**20), 64 * 2**20, list[int]()
+    ends = [trio.SocketStream(each) for each in trio.socket.socketpair()]
+
+    async def answer(_what: str, _body: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return questions.encode(PassAnswer("answered", status=200, body=body))
+
+    parent, worker = (
+        Pipe(end, kind, print, answer, max_bytes=most, stall_s=5)
+        for end, kind in zip(ends, (frames.ToParent, frames.ToWorker), strict=True)
+    )
+
+    async def ask() -> None:
+        answered = await RemoteLines(worker).outside("v").ask(Signed("GET", b"/x"), 1)
+        assert answered.body == body
+        got.append(parent.bytes_waiting)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(parent.run)
+            nursery.start_soon(worker.run)
+            async with trio.open_nursery() as asking:
+                for _ in range(8):
+                    asking.start_soon(ask)
+            nursery.cancel_scope.cancel()
+    assert len(got) == 8
 
 
 async def test_a_port_that_is_taken_is_said_at_the_start(tmp_path: Path) -> None:

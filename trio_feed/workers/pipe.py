@@ -3,7 +3,9 @@
 What is put waits in a buffer that one task sends.  The other side is given up (:class:`PipeLost`)
 where it takes nothing for ``stall_s`` (which may change meanwhile), where more than ``max_bytes``
 wait for it, or when it ends.
-Answers come in order with everything else: what was put before an answer is there before it.
+Questions and answers come in order with everything else: what was put before an answer is there
+before it.  But where much waits already they wait themselves, so that any number of large ones
+takes no more memory and ends no pipe; news goes before them then.
 """
 
 from collections import deque
@@ -24,6 +26,9 @@ from .frames import Ask, BadFrame, Told
 log = structlog.get_logger()
 
 _CHUNK = 256 * 1024
+_WAITS_BEHIND, _LARGEST = 8, 2
+"""Parts of ``max_bytes``: a question or an answer waits while more than an eighth is waiting, and
+is refused where it is more than half by itself."""
 _READ = 256 * 1024
 _ASKED_AT_ONCE = 256
 """Questions of one side that are not answered yet; further ones wait."""
@@ -65,7 +70,8 @@ class Pipe:
         self._max_bytes, self.stall_s = max_bytes, stall_s
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        self._more, self._room = trio.Event(), trio.Event()
+        self._more, self._room = trio.Event(), trio.lowlevel.ParkingLot()
+        self._in_turn = trio.StrictFIFOLock()
         self._numbers = count(1)
         self._asked: dict[int, _Asked] = {}
         self._turns = trio.CapacityLimiter(_ASKED_AT_ONCE)
@@ -102,20 +108,34 @@ class Pipe:
     async def wait_empty(self) -> None:
         """Until everything that was put is with the system, or the pipe is lost."""
         while self._bytes and not self._problem:
-            self._room = trio.Event()
-            await self._room.wait()
+            await self._room.park()
+
+    async def _put_in_turn(self, data: bytes) -> None:
+        """Put it when there is room, at once as a rule."""
+        least = self._max_bytes // _WAITS_BEHIND
+        if self._bytes > least or self._in_turn.locked():
+            async with self._in_turn:
+                while self._bytes > least and not self._problem:
+                    await self._room.park()
+        self.put_encoded(data)
+
+    def _too_large(self, data: bytes) -> bool:
+        return len(data) > self._max_bytes // _LARGEST
 
     async def ask(self, what: str, body: bytes, within_s: float, *, in_turn: bool = True) -> bytes:
-        """Raises NoAnswer: a refusal, nothing in time, or the pipe is lost.  ``in_turn`` False: it
-        waits for no other; the caller bounds how many of them there are."""
+        """Raises NoAnswer: a refusal, nothing in time, too large, or the pipe is lost.  ``in_turn``
+        False: it waits for no other question; the caller bounds how many of them there are."""
         with trio.move_on_after(within_s):
             async with self._turns if in_turn else nullcontext():
                 number, asked = next(self._numbers), _Asked()
                 if self._problem:
                     raise NoAnswer(self._problem)
+                data = frames.encoded(Ask(number, what, body))
+                if self._too_large(data):
+                    raise NoAnswer(f"the question is too large: {len(data)} bytes")
                 self._asked[number] = asked
                 try:
-                    self.put(Ask(number, what, body))
+                    await self._put_in_turn(data)
                     await asked.done.wait()
                 finally:
                     del self._asked[number]
@@ -137,7 +157,7 @@ class Pipe:
             self._problem = self._problem or "it has ended"
             for asked in self._asked.values():
                 asked.done.set()
-            self._room.set()
+            self._room.unpark_all()
             await trio.aclose_forcefully(self._stream)
         raise PipeLost(self._problem)
 
@@ -154,7 +174,7 @@ class Pipe:
                     if not await self._sent(piece):
                         return
                     self._bytes -= len(piece)
-            self._room.set()
+                    self._room.unpark_all()
 
     async def _sent(self, piece: memoryview) -> bool:
         try:
@@ -210,4 +230,9 @@ class Pipe:
             body, ok = b"a bug of the server; its log says which", False
         finally:
             self._under_way -= 1
-        self.put(Told(ask.number, ok, body))
+        data = frames.encoded(Told(ask.number, ok, body))
+        if self._too_large(data):
+            problem = f"the answer is too large: {len(data)} bytes"
+            log.error("worker.question_failed", what=ask.what, problem=problem)
+            data = frames.encoded(Told(ask.number, ok=False, body=problem.encode()))
+        await self._put_in_turn(data)
