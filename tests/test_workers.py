@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,7 @@ from trio_feed.model import Channel, ChannelKey, Source
 from trio_feed.push.private.auth import PUBLISHER_KEY, new_key
 from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
+from trio_feed.telemetry import Exporters
 
 BTC_TRADES = {"symbol": "BTCUSDT", "channel": "trade"}
 MORE = (".channels=['kline', 'trade']", ".intervals=['1m', '5m']", "server.workers=2")
@@ -44,6 +46,7 @@ async def open_workers(
     symbols: tuple[str, ...] = ("BTCUSDT",),
     venue: str = "binance_usdm",
     reload: Callable[[], Settings] | None = None,
+    exporters: Exporters | None = None,
 ) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
     """The whole service with two workers.  ``reload``: the settings after a SIGHUP."""
     settings = settings_for_tests(*MORE, *more, venue=venue)
@@ -59,7 +62,14 @@ async def open_workers(
             partial(serve_exchange, box, listeners=listeners, now_ms=virtual_now_ms)
         )
         ready = await nursery.start(
-            partial(service.run, settings, environment, fleet=fleet.opened, reload=reload)
+            partial(
+                service.run,
+                settings,
+                environment,
+                fleet=fleet.opened,
+                reload=reload,
+                exporters=exporters,
+            )
         )
         stack = Stack(network, exchange.market, exchange, ready, environment, None)  # type: ignore[arg-type]
         yield stack, fleet
@@ -409,6 +419,27 @@ async def test_private_events_reach_every_worker(autojump_clock: trio.abc.Clock)
                 await again.wait_for(lambda m: m.get("offset") == 2 and "balance" in m["type"])
                 told = [m["offset"] for m in again.messages if m["type"] == "balance.update"]
                 assert told == [1, 2]
+
+
+async def test_what_takes_time_at_a_worker_is_exported(autojump_clock: trio.abc.Clock) -> None:
+    """By the parent, with the number of the worker."""
+    in_memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+    exporter = in_memory.InMemorySpanExporter()
+    publisher, digest = new_key(PUBLISHER_KEY)
+    settings = f"settlement.publishers=[{{name='engine', sha256='{digest}'}}]"
+    async with open_workers(settings, exporters=Exporters(exporter)) as (stack, _):
+        for worker, body in ((1, b"[]"), (2, b"no JSON")):
+            head = f"Authorization: Bearer {publisher}\r\nContent-Length: {len(body)}\r\n"
+            await ask(stack, worker, "/api/v1/settlement/events", head, body)
+        await trio.sleep(1)
+    waited = 0
+    while not exporter.get_finished_spans() and waited < 500:
+        time.sleep(0.01)  # the SDK's own thread, on the machine's clock
+        waited += 1
+    found = [span for span in exporter.get_finished_spans() if span.name == "settlement.batch"]
+    assert [span.attributes["worker"] for span in found] == [1, 2]
+    assert [span.attributes.get("events.accepted") for span in found] == [0, None]
+    assert [span.status.description for span in found] == [None, "BadBody"]
 
 
 async def test_dialects_are_served_by_every_worker(autojump_clock: trio.abc.Clock) -> None:

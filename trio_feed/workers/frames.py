@@ -154,9 +154,30 @@ class Spent(msgspec.Struct, array_like=True, frozen=True, tag=19):
     spent: list[tuple[str, str, float]]
 
 
+class Span(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """What took time and has just ended, see :class:`.telemetry.Spans`."""
+
+    name: str
+    took_s: float
+    error: str
+    attributes: dict[str, str | int | float | bool]
+
+
 ToWorker = Ask | Told | Hello | Feed | Private | View | Apply | Drain | Others | Spent
 ToParent = (
-    Ask | Told | Ready | Failed | Report | Keep | Left | Meet | Line | Wanted | HangUp | Spent
+    Ask
+    | Told
+    | Ready
+    | Failed
+    | Report
+    | Keep
+    | Left
+    | Meet
+    | Line
+    | Wanted
+    | HangUp
+    | Spent
+    | Span
 )
 
 

@@ -190,6 +190,9 @@ class Front:
                 link.lines.hang_up(number)
             case frames.Spent():
                 self._pass_on_spent(link, frame)
+            case frames.Span(name, took_s, error, attributes):
+                spans = self._metrics.spans
+                spans.add(name, took_s, error=error, **attributes, worker=link.worker)
             case frames.Line(event):
                 say_again(event, link.worker)
 

@@ -1,4 +1,4 @@
-"""What a worker has in the place of store, journal and pages: questions to the parent."""
+"""What a worker has in the place of store, journal, pages and spans: the parent's."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,8 +8,9 @@ from attrs import define, field
 from ..errors import JournalError, StoreError
 from ..model import Kline, KlineMessage, PrivateMessage, Series, Settlement
 from ..store import AppendResult, OtherWriters
+from ..telemetry import Spans
 from . import questions
-from .frames import Left, Meet
+from .frames import Left, Meet, Span
 from .pipe import NoAnswer, Pipe
 
 _STORE_S = 10.0
@@ -149,3 +150,15 @@ class RemotePages:
             return await self.pipe.ask(what, b"", _PAGE_S)
         except NoAnswer as error:
             raise StoreError(str(error)) from None
+
+
+@define(eq=False)
+class RemoteSpans(Spans):
+    """The parent sends them, if anybody wants to know, with the number of this worker."""
+
+    pipe: Pipe
+
+    def add(
+        self, name: str, took_s: float, *, error: str = "", **attributes: str | int | float | bool
+    ) -> None:
+        self.pipe.put(Span(name, took_s, error, attributes))

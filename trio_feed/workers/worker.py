@@ -38,7 +38,7 @@ from ..wiring import UpstreamView, make_app, make_hub
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
-from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteStore
+from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteSpans, RemoteStore
 from .remote_feeds import KnownFeeds, RemoteDemand
 from .remote_outside import RemoteLines
 from .share import share_of
@@ -236,6 +236,7 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         RemoteLines(pipe).outside,
     )
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
+    worker.metrics.spans = RemoteSpans(pipe)
     store, spending = RemoteStore(pipe), Spending(shared=True)
     app = make_app(settings, environment, store, journal, hub, view, worker.metrics, spending)
     app.operators = RemotePages(pipe)
