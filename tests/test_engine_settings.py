@@ -127,7 +127,10 @@ def test_one_process_needs_none_of_it() -> None:
         ({"node__roles": '["pull"]'}, r"node.roles.*'pull' is not one of ingest, push"),
         ({"store__url": ""}, r"store.url: missing"),
         ({"settlement__path": "x.db"}, r"settlement.path: is of one machine"),
-        ({"server__workers": "2"}, r"server.workers: not together with an engine"),
+        (
+            {"server__workers": "2", "node__roles": '["ingest"]'},
+            r"server.workers: nobody to serve: node.roles lacks",
+        ),
         (
             {"exchanges__binance_usdm__symbols": "on_demand"},
             r"exchanges.binance_usdm.symbols: on demand is not for an engine",

@@ -224,12 +224,20 @@ async def run(
             demands.watch(hub.wanted)
             draining, certificate = ending.draining, Certificate(tls_context(settings.server))
             serving = app, settings, environment, draining, certificate
+            front: Front | None = None
             if node is not None:
-                edge.start_soon(node.run, view, store, lambda: len(app.sessions), name="node")
+
+                def clients() -> int:
+                    return len(app.sessions) if front is None else front.clients
+
+                edge.start_soon(node.run, view, store, clients, name="node")
                 await node.until_reads()
-            front = None
             if settings.server.workers > 1:
-                sources = Sources(bus, store, journal, view, lambda: venues.names, metrics)
+                if node is None:
+                    sources = Sources(bus, store, journal, view, lambda: venues.names, metrics)
+                else:
+                    log_of = node.engine
+                    sources = Sources(None, store, journal, view, node.venues, metrics, log_of)
                 front, address, dialects = await start_workers(
                     servers, settings, environment, sources, app.mounts, fleet
                 )

@@ -79,8 +79,8 @@ def _check_cluster(settings: Settings) -> None:
         raise SettingsError("settlement.path", "is of one machine; remove it: store.url is used")
     if find_spec("coredis") is None:
         raise SettingsError("engine.kind", NO_ENGINE_LIBRARY)
-    if settings.server.workers > 1:
-        raise SettingsError("server.workers", "not together with an engine; start more push nodes")
+    if settings.server.workers > 1 and "push" not in settings.node.roles:
+        raise SettingsError("server.workers", 'nobody to serve: node.roles lacks "push"')
     for name, exchange in settings.exchanges.items():
         if exchange.enabled and exchange.on_demand:
             raise SettingsError(

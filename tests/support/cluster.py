@@ -18,6 +18,7 @@ from trio_feed.settings import EngineSettings, Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange
 from trio_feed.store import MemoryDatabase
 
+from .fleet import MemoryFleet
 from .memory import MemoryNetwork
 from .stack import PushClient, client_on, settings_for_tests, virtual_now_ms
 
@@ -36,6 +37,8 @@ class RunningNode:
     is_cut_off: bool = False
     """From the exchange."""
     lines: list[trio.abc.Stream] = field(factory=list)
+    fleet: MemoryFleet | None = None
+    """Of its workers: the first serves at ``<name>-1``."""
 
     def faults(self, call: str) -> Fault:
         return self.fault
@@ -71,6 +74,8 @@ class RunningCluster:
 
         environment = Environment(dial, self.network.listen, virtual_now_ms, random.Random(name))
 
+        fleet = MemoryFleet(self.network, environment)
+
         @asynccontextmanager
         async def engine(_settings: EngineSettings, _cluster: bytes) -> AsyncIterator[Engine]:
             await trio.lowlevel.checkpoint()
@@ -85,11 +90,12 @@ class RunningCluster:
                     environment,
                     engine=engine,
                     database=database or self.database,
+                    fleet=fleet.opened,
                     task_status=task_status,
                 )
 
         ready = await self.nursery.start(run)
-        node = self.nodes[name] = RunningNode(name, scope, ready)
+        node = self.nodes[name] = RunningNode(name, scope, ready, fleet=fleet)
         box.append(node)
         return node
 

@@ -102,6 +102,10 @@ class Node:
         """For the feeds of this node."""
         return self.settings if self.feeds else evolve(self.settings, exchanges={})
 
+    def venues(self) -> list[str]:
+        """Those of all nodes."""
+        return [name for name, each in self.settings.exchanges.items() if each.enabled]
+
     def shard_of(self, venue: str, symbol: str) -> str:
         return shard_of(venue, symbol, shards_of_venue(self.settings, venue))
 

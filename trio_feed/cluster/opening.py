@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from ..bus.engine.base import EngineFault, shards_of
+from ..bus.engine.base import EngineFault
 from ..bus.engine.opening import MakeEngine, make_engine
 from ..environment import Environment
 from ..errors import StartError
@@ -17,7 +17,7 @@ from .listings import Listings
 from .membership import Membership, cluster_of
 from .node import Node
 from .registry import SAY_S, Known
-from .shards import shards_of_venue
+from .shards import all_shards
 
 
 @asynccontextmanager
@@ -28,12 +28,7 @@ async def open_node(
     if settings.engine.kind == "memory":
         yield None
         return
-    shards = [
-        shard
-        for venue, exchange in settings.exchanges.items()
-        if exchange.enabled
-        for shard in shards_of(venue, shards_of_venue(settings, venue))
-    ]
+    shards = all_shards(settings)
     async with make(settings.engine, cluster_of(settings)) as engine:
         name = settings.node.name
         holder = f"{name}:{secrets.token_hex(4)}"

@@ -1,11 +1,17 @@
 """What workers ask and only the parent knows."""
 
+from collections.abc import Iterable, Sequence
+
+from ..bus.engine.base import EngineFault, Entry
 from ..errors import StoreError
 from . import questions
 from .lines import passed_on
 from .link import Link, Sources
 from .pages import AllPages
 from .places import Places
+
+_MOST_LOG = 8 * 2**20
+"""Bytes of entries in an answer; a reader asks again for what is behind them."""
 
 
 class Answers:
@@ -59,8 +65,42 @@ class Answers:
                 return questions.encode(await link.lines.receive(questions.number_of(body)))
             case questions.SEND:
                 return questions.encode(await link.lines.send(*questions.sent_of(body)))
+            case questions.LOG:
+                return await self._log(questions.log_of(body))
+            case questions.CHECKPOINT:
+                return await self._checkpoint(questions.shard_of(body))
             case questions.METRICS:
                 return await self._pages.metrics()
             case questions.STATUS:
                 return (await self._pages.status()).encode()
         raise StoreError(f"{what}: no such question")
+
+    async def _log(self, asked: questions.LogQuestion) -> bytes:
+        engine = self._sources.engine
+        assert engine is not None, "only workers of a node ask"
+        try:
+            found = await engine.read(asked.after, wait_s=asked.wait_s, limit=asked.limit)
+        except EngineFault as fault:
+            raise StoreError(str(fault)) from None
+        most = _MOST_LOG // max(1, len(found))
+        return questions.encode({shard: _first(rows, most) for shard, rows in found.items()})
+
+    async def _checkpoint(self, shard: str) -> bytes:
+        engine = self._sources.engine
+        assert engine is not None, "only workers of a node ask"
+        try:
+            found = await engine.since_checkpoint(shard)
+        except EngineFault as fault:
+            raise StoreError(str(fault)) from None
+        return questions.encode(_first(found, _MOST_LOG))
+
+
+def _first(entries: Iterable[Entry], most: int) -> Sequence[Entry]:
+    """At most so many bytes, and one entry."""
+    found: list[Entry] = []
+    for entry in entries:
+        most -= len(entry.body)
+        if found and most < 0:
+            break
+        found.append(entry)
+    return found

@@ -75,7 +75,8 @@ class Front:
         self._draining = False
         self._failure = ""
         self._outgoing = Outgoing(self._put)
-        sources.bus.listen(self._outgoing)
+        if sources.bus is not None:
+            sources.bus.listen(self._outgoing)
         self.pages = AllPages(self._links, sources)
         self.views = Views(self._links, sources)
         self._answers = Answers(sources, self._places, self.pages)

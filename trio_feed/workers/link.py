@@ -8,6 +8,7 @@ import trio
 from attrs import define, field, frozen
 
 from ..bus.base import Reader
+from ..bus.engine.base import Engine
 from ..metrics import Metrics
 from ..model import Instrument
 from ..store import Journal, KlineStore
@@ -41,14 +42,16 @@ class Fleet(Protocol):
 
 @frozen
 class Sources:
-    """What the workers are fed and answered from."""
+    """What the workers are fed and answered from.  ``bus`` None: they read the logs of ``engine``,
+    which the parent asks for them."""
 
-    bus: Reader
+    bus: Reader | None
     store: KlineStore
     journal: Journal
     view: UpstreamView
     venues: Callable[[], Sequence[str]]
     metrics: Metrics
+    engine: Engine | None = None
 
 
 @define(eq=False)

@@ -3,13 +3,14 @@
 Candles are written as in a feed; everything else is MessagePack of the values themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 from attrs import field, frozen
 
 from ..bus import wire
+from ..bus.engine.base import Entry, EntryId
 from ..dialects.outside import Signed
 from ..model import Interval, Kline, KlineMessage, PrivateMessage, Series, Settlement
 from ..model.demand import Granted, Refused, Wish
@@ -19,6 +20,8 @@ HISTORY, AFTER = "history", "after"
 APPEND, HEAD, HEADS, READ = "append", "head", "heads", "read"
 TAKE, METRICS, STATUS = "take", "metrics", "status"
 DEMAND = "demand"
+LOG, CHECKPOINT = "log", "checkpoint"
+"""Of the engine, where the parent is one of several nodes."""
 PASS, DIAL, RECEIVE, SEND = "pass", "dial", "receive", "send"
 CLIENTS, REPORT = "clients", "report"
 """From the parent: the lines of the status page, and a report before its time."""
@@ -53,6 +56,15 @@ class AfterQuestion:
     @property
     def series(self) -> Series:
         return Series(self.venue, self.symbol, self.interval)
+
+
+@frozen
+class LogQuestion:
+    """By shard the last entry that was read."""
+
+    after: Mapping[str, EntryId]
+    wait_s: float
+    limit: int
 
 
 @frozen
@@ -117,6 +129,10 @@ passed_of = _reader(PassAnswer)
 dial_of = _reader(DialQuestion)
 lost_of = _reader(Lost | None)
 received_of = _reader(tuple[list[Any], Lost | None])  # texts and bytes
+log_of = _reader(LogQuestion)
+shard_of = _reader(str)
+logs_of = _reader(dict[str, list[Entry]])
+entries_of = _reader(list[Entry])
 number_of = _reader(int)
 sent_of = _reader(tuple[int, str, int])
 texts_of = _reader(list[str])

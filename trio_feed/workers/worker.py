@@ -4,6 +4,7 @@
 
     run_worker
     ├─ pipe                      what the parent says; its end is the worker's
+    ├─ engine following          of a node in a cluster: the logs, which the parent reads for it
     ├─ push servers              accept until the worker is drained
     └─ write coalescer, client sweeper, unused clients, report, what was spent
 
@@ -25,6 +26,7 @@ from attrs import define, field
 from .. import __version__
 from ..bus import wire
 from ..bus.remote import OutOfStep, RemoteBus
+from ..cluster.caught_up import CaughtUp
 from ..environment import Environment
 from ..errors import SettingsError, StartError
 from ..metrics import Metrics, total
@@ -34,12 +36,14 @@ from ..push.edge.spending import Spending
 from ..push.edge.tls import Certificate
 from ..serving import start_dialects, start_server, sweep
 from ..settings import Settings
+from ..store import CandleReader
 from ..wiring import UpstreamView, make_app, make_hub
 from . import frames, questions
 from .counts import Growth
 from .pipe import Pipe, PipeLost
 from .remote import RemoteJournal, RemotePages, RemotePlaces, RemoteSpans, RemoteStore
 from .remote_feeds import KnownFeeds, RemoteDemand
+from .remote_log import make_following
 from .remote_outside import RemoteLines
 from .share import share_of
 
@@ -51,6 +55,7 @@ SPENT_S = 0.1
 _STALL_S = 10.0
 _MAX_BYTES = 64 * 2**20
 _FAREWELL_S = 1.0
+_FIRST_READ_S = 5.0
 _RETURN_MS = (500, 5_000)
 
 MakeEnvironment = Callable[[frames.Hello, Callable[[Any], None]], Environment]
@@ -225,7 +230,9 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         tell_kept=lambda stream: pipe.put(frames.Keep(stream)),
         now=trio.current_time,
     )
-    hub = make_hub(bus, settings, environment, worker.metrics)
+    in_cluster = settings.engine.kind != "memory"
+    following = make_following(pipe, settings, environment) if in_cluster else None
+    hub = make_hub(following or bus, settings, environment, worker.metrics)
     known = worker.known
     demand = RemoteDemand(pipe, known, hub)
     view = UpstreamView(
@@ -233,11 +240,14 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         known.why_not,
         partial(known.listing, hub),
         demand,
-        RemoteLines(pipe).outside,
+        None if in_cluster else RemoteLines(pipe).outside,
     )
     journal = RemoteJournal(pipe, hello.journal_epoch, hello.shared_epoch, hello.shared)
     worker.metrics.spans = RemoteSpans(pipe)
-    store, spending = RemoteStore(pipe), Spending(shared=True)
+    store: CandleReader = RemoteStore(pipe)
+    if following is not None:
+        store = CaughtUp(store, following.handed_out)
+    spending = Spending(shared=True)
     app = make_app(settings, environment, store, journal, hub, view, worker.metrics, spending)
     app.operators = RemotePages(pipe)
     certificate = Certificate(tls_context(settings.server))
@@ -253,6 +263,10 @@ async def _serve(worker: _Worker, hello: frames.Hello) -> None:
         serving = app, settings, environment, worker.draining, certificate
         places = partial(RemotePlaces, pipe)
         await worker.whole.wait()
+        if following is not None:
+            edge.start_soon(following.run, name="engine following")
+            with trio.move_on_after(_FIRST_READ_S):  # see Node.until_reads
+                await following.begun.wait()
         await start_server(servers, *serving, places)
         await start_dialects(servers, *serving, places)
         edge.start_soon(worker.report_on, name="report")

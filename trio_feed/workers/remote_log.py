@@ -1,0 +1,78 @@
+"""What a worker of a node has in the place of the engine: the parent reads the logs for it.
+
+Everything else is as at any node that serves: what is missing is repaired from the store, and a
+fault is tried again.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import cast
+
+import trio
+from attrs import frozen
+
+from ..bus.engine.attempts import Attempts
+from ..bus.engine.base import Engine, EngineFault, Entry, EntryId
+from ..bus.engine.following import Following
+from ..bus.remote import RemoteBus
+from ..cluster.shards import all_shards
+from ..environment import Environment
+from ..settings import Settings
+from . import questions
+from .pipe import NoAnswer, Pipe
+from .remote import RemoteStore
+
+_ANSWER_S = 10.0
+"""Longer than the parent waits for the engine."""
+
+
+def make_following(pipe: Pipe, settings: Settings, environment: Environment) -> Following:
+    """The logs of all shards, to be run by the caller."""
+    kline = settings.kline
+
+    @asynccontextmanager
+    async def way() -> AsyncIterator[Engine]:
+        await trio.lowlevel.checkpoint()
+        yield cast(Engine, RemoteLog(pipe))  # it is only read
+
+    make_bus = partial(
+        RemoteBus,
+        history_rows=kline.history_data_limit,
+        resume_messages=kline.resume_messages,
+        tell_kept=_kept,
+        now=trio.current_time,
+        repairs=True,
+    )
+    attempts = Attempts(way, environment.random)
+    return Following(attempts, all_shards(settings), RemoteStore(pipe), make_bus)
+
+
+@frozen
+class RemoteLog:
+    """The two calls of an :class:`~trio_feed.bus.engine.base.Engine` that a reader makes."""
+
+    pipe: Pipe
+
+    async def read(
+        self, after: Mapping[str, EntryId], *, wait_s: float, limit: int
+    ) -> dict[str, list[Entry]]:
+        question = questions.LogQuestion(after, wait_s, limit)
+        body = await self._ask(questions.LOG, questions.encode(question), wait_s)
+        found: dict[str, list[Entry]] = questions.logs_of(body)
+        return found
+
+    async def since_checkpoint(self, shard: str) -> list[Entry]:
+        body = await self._ask(questions.CHECKPOINT, questions.encode(shard))
+        found: list[Entry] = questions.entries_of(body)
+        return found
+
+    async def _ask(self, what: str, question: bytes, wait_s: float = 0.0) -> bytes:
+        try:  # one at a time, which takes no turn from others
+            return await self.pipe.ask(what, question, wait_s + _ANSWER_S, in_turn=False)
+        except NoAnswer as error:
+            raise EngineFault(str(error)) from None
+
+
+def _kept(_stream: int) -> None:
+    """Each worker keeps what its own clients need, as each node does."""
