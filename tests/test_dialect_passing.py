@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
 
+import jwt
 import pytest
 import structlog
 import trio
 import trio_websocket
-from support.stack import Stack, open_stack, settings_for_tests
+from support.stack import Stack, open_stack, settings_for_tests, virtual_now_ms
 from test_server import until_closed
 from trio.testing import MockClock
 
@@ -445,6 +446,25 @@ async def test_a_revoked_key_ends_its_tunnel(autojump_clock: MockClock) -> None:
             await api.get_message()
         assert closed.value.reason is not None
         assert closed.value.reason.code == 4401
+
+
+async def test_a_token_that_expires_ends_its_tunnel(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    secret = "0123456789abcdef" * 2
+    more = ("auth.jwt.algorithm=HS256", f"auth.jwt.secret={secret}")
+    async with spot(*more) as stack:
+        claims = {"sub": "1", "exp": int(virtual_now_ms() / 1000) + 100}
+        bearer = f"Authorization: Bearer {jwt.encode(claims, secret, algorithm='HS256')}"
+        monkeypatch.setattr("test_dialect_passing.BEARER", bearer)
+        async with tunnel(stack, "/binance/ws-api/v3") as api:
+            await api.send_message(api_request("ping", 1))
+            await api.get_message()
+            with pytest.raises(trio_websocket.ConnectionClosed) as closed, trio.fail_after(200):
+                await api.get_message()
+            reason = closed.value.reason
+            assert reason is not None
+            assert (reason.code, reason.reason) == (4401, "the token has expired")
 
 
 async def test_nothing_but_method_path_and_status_is_logged(
