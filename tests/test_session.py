@@ -9,6 +9,7 @@ from support.make import MINUTE, SERIES, T0
 from support.node import LIMITS, TICKERS, TRADES, Client, Node, connected, times
 
 from trio_feed.errors import StoreError
+from trio_feed.metrics import total as over_all_labels
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
 from trio_feed.push.fanout.sender import ClientTimeouts
 
@@ -381,8 +382,7 @@ async def test_a_store_that_is_behind_is_waited_for_two_seconds(
 
 def total(node: Node, name: str, *labels: str) -> float:
     metric = getattr(node.metrics, name)
-    value: float = (metric.labels(*labels) if labels else metric)._value.get()
-    return value
+    return over_all_labels(metric.labels(*labels) if labels else metric)
 
 
 async def test_requests_and_errors_are_counted_by_kind(autojump_clock: trio.abc.Clock) -> None:
