@@ -4,12 +4,13 @@ import pytest
 import structlog
 import trio
 from attrs import evolve
-from support.cluster import SYMBOLS, open_cluster, settings_of
+from support.cluster import SYMBOLS, RunningCluster, open_cluster, settings_of
 from test_cluster import until_ready
+from test_cluster_operations import of
 
 from trio_feed.bus.engine.memory import MemoryEngine
 from trio_feed.cluster import cluster_of
-from trio_feed.cluster.agreement import differing, digest_of
+from trio_feed.cluster.agreement import GRACE_S, differing, digest_of
 from trio_feed.cluster.registry import Said
 from trio_feed.commands import status as status_command
 from trio_feed.errors import StartError
@@ -54,6 +55,12 @@ async def test_nodes_that_would_feed_other_things_are_not_ready_until_they_agree
             await until_ready(cluster, "one")
             await cluster.start("in2", "['ingest']", less)
             await trio.sleep(10)
+            code, _ = await cluster.get("in2", "/ready")
+            assert code == 503, "it never agreed with anybody"
+            code, _ = await cluster.get("one", "/ready")
+            assert code == 200, "it may be the first to hear of other settings"
+            assert gauge(cluster, "one") == gauge(cluster, "in2") == 1
+            await trio.sleep(GRACE_S)
             for name, other in (("one", "in2"), ("in2", "one")):
                 code, answer = await cluster.get(name, "/ready")
                 assert code == 503
@@ -78,6 +85,29 @@ async def test_nodes_that_would_feed_other_things_are_not_ready_until_they_agree
                 assert (await cluster.get(name, "/ready"))[0] == 200
                 _, page = await cluster.get(name, "/api/v1/status")
                 assert page["differs"] == {}
+                assert gauge(cluster, name) == 0
+
+
+async def test_settings_may_go_round_the_nodes_one_by_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    less = ".symbols=['BTCUSDT', 'ETHUSDT']"
+    async with open_cluster() as cluster:
+        for name in ("one", "two"):
+            await cluster.start(name, "['ingest']")
+            await until_ready(cluster, name)
+        for name in ("one", "two"):
+            settings = settings_of(name, "['ingest']", less)
+            await cluster.nodes[name].ready.venues.apply(settings)
+            for _ in range(5):
+                await trio.sleep(8)
+                for each in cluster.nodes:
+                    assert (await cluster.get(each, "/ready"))[0] == 200
+        assert gauge(cluster, "one") == gauge(cluster, "two") == 0
+
+
+def gauge(cluster: RunningCluster, node: str) -> float:
+    return of(cluster, node, "nodes_differing")
 
 
 def test_what_is_compared_of_nodes_that_feed() -> None:
@@ -123,3 +153,64 @@ async def test_who_cannot_name_the_database_yet_begins_no_cluster(
         await until_ready(cluster, "push1")
         ours = cluster_of(settings_of("in1", "['ingest']"), identity)
         assert await engine.cluster() == ours
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_node_learns_the_identity_that_its_database_got_later(
+    is_ours: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """And then knows whether it reads what the others write."""
+    async with open_cluster() as cluster:
+        theirs = MemoryDatabase(identity="")
+        database = cluster.database if is_ours else theirs
+        identity, database.identity = database.identity or "abc", ""
+        await cluster.start("push1", "['push']", database=database)
+        await trio.sleep(10)
+        database.identity = identity
+        await cluster.start("in1", "['ingest']")
+        await trio.sleep(20)
+        code, answer = await cluster.get("push1", "/ready")
+        if is_ours:
+            assert code == 200
+        else:
+            assert code == 503
+            assert "of a cluster with another database there" in answer["reason"]
+            assert "give this node the same store.url" in answer["reason"]
+
+
+async def test_a_lease_of_nobody_is_said_and_left_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        engine, shard = MemoryEngine(cluster.server), "binance_usdm.1"
+        assert await engine.take_lease(shard, "somebody", 1e9)
+        with structlog.testing.capture_logs() as lines:
+            await cluster.start("in1", "['ingest']")
+            await trio.sleep(60)
+        (said,) = [line for line in lines if line["event"] == "lease.foreign"]
+        assert (said["shard"], said["holder"]) == (shard, "somebody")
+        code, answer = await cluster.get("in1", "/ready")
+        assert code == 503
+        assert answer["reason"] == (
+            "shard binance_usdm.1: its lease (the engine's key tf:{binance_usdm.1}:lease) is held"
+            ' by "somebody", which is no node of this cluster; if it does not end by itself (PTTL'
+            " says -1), delete that key"
+        )
+        assert (await engine.holders([shard]))[shard] == "somebody"
+        await engine.drop_lease(shard, "somebody")
+        await until_ready(cluster, "in1")
+
+
+async def test_leases_of_nodes_that_come_and_go_are_no_strangers(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster() as cluster:
+        with structlog.testing.capture_logs() as lines:
+            for name in ("one", "two", "three"):
+                await cluster.start(name, "['ingest']")
+                await trio.sleep(20)
+            cluster.kill("one")
+            await trio.sleep(20)
+            cluster.nodes["two"].scope.cancel()
+            await trio.sleep(20)
+        assert [line for line in lines if line["event"] == "lease.foreign"] == []

@@ -129,6 +129,30 @@ async def test_a_node_counts_what_it_does_with_the_engine(
         assert of(cluster, "push1", "database_up") == 1
 
 
+async def test_a_database_that_takes_no_rows_is_said_where_clients_do_not_suffer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A full disk, or one that became read-only: questions are answered."""
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await cluster.start("push1", "['push']")
+        await until_ready(cluster, "push1")
+        cluster.database.refuses = "could not extend file: No space left on device"
+        await trio.sleep(2 * MINUTE)
+        code, answer = await cluster.get("in1", "/ready")
+        assert (code, answer["reason"]) == (
+            503,
+            "database :memory:: it takes no candles: could not extend file: No space left on"
+            " device; make room, or let it be written",
+        )
+        assert of(cluster, "in1", "database_up") == 0
+        assert (await cluster.get("push1", "/ready"))[0] == 200, "its clients have live data"
+        _, page = await cluster.get("push1", "/api/v1/status")
+        assert "No space left" in page["nodes"]["in1"]["not_ready"]
+        cluster.database.refuses = ""
+        await until_ready(cluster, "in1")
+
+
 async def test_a_name_that_a_running_node_has_is_refused_and_one_of_a_dead_node_is_not(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -63,9 +63,12 @@ def still(at_once: int = 9) -> WriteCoalescer:
     return WriteCoalescer(at_once, clock=lambda: 0.0)
 
 
-def joined(there: Topic, subscriber: Any, name: str = "") -> Subscription:
+def joined(
+    there: Topic, subscriber: Any, name: str = "", *, provisional: bool = False
+) -> Subscription:
     own = prefix_of(target(), name or None, deflated=False)
-    made = Subscription(subscriber, there, Subscribe(target(), None, None, None), own, name)
+    request = Subscribe(target(), None, None, None, provisional=provisional)
+    made = Subscription(subscriber, there, request, own, name)
     there.add(made)
     return made
 
@@ -124,10 +127,14 @@ def test_a_client_that_has_a_stream_twice_gets_nothing_past_what_waits(pipes: li
     assert (len(pipe.waiting), pipe.taken(), pipe.transport.bytes_out) == (2, b"", 0)
 
 
-def test_who_leaves_between_two_portions_is_not_written_to(pipes: list[Pipe]) -> None:
+@pytest.mark.parametrize("provisional", [False, True])
+def test_who_leaves_between_two_portions_is_not_written_to(
+    provisional: bool, pipes: list[Pipe]
+) -> None:
     there = topic(SERIES)
-    gone = [joined(there, pipe) for pipe in pipes][1]
-    fan_out = FanOut(numbered(), there.audiences, timed=True)
+    gone = [joined(there, pipe, provisional=provisional) for pipe in pipes][1]
+    listening = there.provisional_audiences if provisional else there.audiences
+    fan_out = FanOut(numbered(), listening, timed=True)
     fan_out.step(1, still())
     there.remove(gone)
     fan_out.step(9, still())

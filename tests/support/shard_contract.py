@@ -430,6 +430,15 @@ async def one_process_alone_or_several(cluster: Cluster) -> None:
         assert await node.claim() > 0
 
 
+async def the_identity_is_the_same_for_all_and_may_be_read_again(cluster: Cluster) -> None:
+    async with cluster.writer() as node, cluster.reader() as reader:
+        assert isinstance(reader, SharedStore)
+        known = node.store.identity
+        assert known
+        assert known == reader.identity == await reader.read_identity()
+        assert await node.store.read_identity() == known
+
+
 CHECKS = [
     claims_grow_and_are_nobody_elses,
     a_fenced_writer_writes_nothing_and_is_told,
@@ -448,4 +457,5 @@ CHECKS = [
     a_series_is_pruned_by_its_owner_alone,
     owners_that_take_a_shard_from_each_other,
     one_process_alone_or_several,
+    the_identity_is_the_same_for_all_and_may_be_read_again,
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from math import inf
 from operator import attrgetter
 
 import structlog
@@ -11,6 +12,9 @@ from ..settings import ExchangeSettings
 from .registry import Said
 
 log = structlog.get_logger()
+
+GRACE_S = 60.0
+"""A change of the settings may take so long to reach all nodes."""
 
 
 def digest_of(exchange: ExchangeSettings) -> str:
@@ -50,19 +54,26 @@ def differing(own: Said, said: Mapping[str, Said]) -> dict[str, list[str]]:
 
 @define
 class Agreement:
-    """Of this node with the others that feed.  ``differs``: see :func:`differing`."""
+    """Of this node with the others that feed.  ``differs``: see :func:`differing`.  ``now``:
+    monotonic seconds.
+
+    Nodes that agreed may differ for ``GRACE_S``: a SIGHUP goes round them one by one.  One that
+    starts and never agreed is not ready at once, so that no roll-out goes on over it."""
 
     differs: dict[str, list[str]] = field(factory=dict)
+    _agreed_at: float = -inf
 
-    def note(self, own: Said, said: Mapping[str, Said]) -> None:
+    def note(self, own: Said, said: Mapping[str, Said], now: float) -> None:
         before, self.differs = self.differs, differing(own, said)
+        if not self.differs:
+            self._agreed_at = now
         for name, venues in self.differs.items():
             if venues != before.get(name):
                 log.warning("node.differs", node=name, venues=venues)
 
-    def why_not(self) -> str:
-        """Why this node is not ready; empty: all agree."""
-        if not self.differs:
+    def why_not(self, now: float) -> str:
+        """Why this node is not ready; empty: all agree, or not for long."""
+        if not self.differs or now - self._agreed_at < GRACE_S:
             return ""
         venues = sorted({venue for each in self.differs.values() for venue in each})
         return (

@@ -8,6 +8,7 @@ from ..bus.engine.base import Engine, EngineFault
 from ..bus.engine.opening import DATABASE, why_of_another
 from ..errors import StartError
 from ..settings import Settings
+from ..store import ShardStore
 
 log = structlog.get_logger()
 
@@ -24,12 +25,14 @@ class Membership:
 
     _engine: Engine
     _settings: Settings
+    other: str = field(default="", init=False)
+    """Why this node does not belong there; empty: it does, as far as is known."""
     _database: str = field(default="", init=False)
-    _other: str = field(default="", init=False)
+    _store: ShardStore | None = field(default=None, init=False)
 
-    async def begin(self, database: str) -> None:
+    async def begin(self, store: ShardStore) -> None:
         """Join, once the database is open.  Raises StartError."""
-        self._database = database
+        self._store, self._database = store, store.identity
         try:
             other = await self._join()
         except EngineFault as fault:
@@ -37,13 +40,19 @@ class Membership:
         if other:
             raise StartError(f"engine.prefix: {other}")
 
+    async def learn(self) -> None:
+        """Who opened the database before it had an identity asks for it again.  Raises
+        StoreError."""
+        if self._store is not None and not self._database:
+            self._database = await self._store.read_identity()
+
     async def renew(self) -> None:
         """An engine that was emptied forgot whose it is: else a node that does not fit could begin
         another cluster in the middle of this one.  Raises EngineFault."""
         other = await self._join()
-        if other and other != self._other:
+        if other and other != self.other:
             log.error("node.foreign", problem=other)
-        self._other = other
+        self.other = other
 
     async def _join(self) -> str:
         """Why we do not belong there; empty: we do."""

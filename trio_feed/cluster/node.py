@@ -25,10 +25,8 @@ from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
 from ..bus.remote import RemoteBus
 from ..environment import Environment
-from ..errors import StoreError
 from ..feeds import Feeds
 from ..metrics import Figures, Metrics
-from ..model import Interval, Series
 from ..settings import Settings
 from ..store import (
     CandleReader,
@@ -43,6 +41,8 @@ from ..wiring import UpstreamView
 from . import figures, registry
 from .agreement import Agreement, digests_of
 from .caught_up import CaughtUp
+from .database import DatabaseWatch
+from .foreign import ForeignLeases
 from .listings import LIST_S, Listings
 from .membership import Membership
 from .registry import SAY_S, Known, Said
@@ -51,10 +51,7 @@ from .shards import has_any, shards_of_venue
 log = structlog.get_logger()
 
 _AT_ONCE_S = 0.001
-_ASK_S = 5.0
 _FIRST_READ_S = 5.0
-_NO_SERIES = Series("", "", Interval.M1)
-"""Nothing is stored of it."""
 _PATIENCE_S = 10.0
 """A node without a connection keeps its shards so long, where another one has data."""
 DRAIN_S = 3.0
@@ -79,12 +76,18 @@ class Node:
     following: Following | None = None
     started_ms: float = 0.0
     agreement: Agreement = field(factory=Agreement)
+    database: DatabaseWatch = field(init=False)
+    foreign: ForeignLeases = field(init=False)
     _stale_since: dict[str, float] = field(factory=dict)
-    _store: ShardStore | None = None
+    store: ShardStore | None = None
+    """The common database, where this node feeds."""
     _venues: Feeds | None = None
     _own_why_not: Callable[[str], str] = lambda _venue: ""
-    database_problem: str = ""
     _leaves: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.database = DatabaseWatch(self.membership)
+        self.foreign = ForeignLeases(self.settings.engine)
 
     @property
     def name(self) -> str:
@@ -119,7 +122,7 @@ class Node:
             async with open_reading_store(
                 self.settings.store, simulated=simulated, metrics=metrics, twin=twin
             ) as store:
-                await self.membership.begin(store.identity)
+                await self.membership.begin(store)
                 yield store
             return
 
@@ -133,9 +136,9 @@ class Node:
             simulated=simulated,
             metrics=metrics,
             twin=twin,
-        ) as self._store:
-            await self.membership.begin(self._store.identity)
-            yield self._store
+        ) as self.store:
+            await self.membership.begin(self.store)
+            yield self.store
 
     def make_bus(self, store: KlineStore) -> LocalBus:
         """What the feeds of this node publish to."""
@@ -146,8 +149,8 @@ class Node:
             resume_messages=kline.resume_messages,
             now_ms=self.environment.now_ms,
         )
-        if self._store is not None:
-            self.feeding = self._make_feeding(bus, self._store)
+        if self.store is not None:
+            self.feeding = self._make_feeding(bus, self.store)
         return bus
 
     def _make_feeding(self, bus: LocalBus, store: ShardStore) -> Feeding:
@@ -246,7 +249,7 @@ class Node:
             if self.following is not None:
                 nursery.start_soon(self.following.run, name="engine following")
             nursery.start_soon(self._say, view, clients, name="engine registry")
-            nursery.start_soon(self._ask_database, store, name="database watchman")
+            nursery.start_soon(self.database.run, store, name="database watchman")
         raise AssertionError("unreachable")
 
     def leave(self) -> None:
@@ -315,20 +318,14 @@ class Node:
 
     def _note_nodes(self, there: Mapping[str, bytes], own: Said) -> None:
         had_twin = self.known.twin is not None
-        self.known.take(there, own, trio.current_time())
-        self.agreement.note(own, self.known.said)
+        now = trio.current_time()
+        self.known.take(there, own, now)
+        self.agreement.note(own, self.known.said, now)
+        if self.feeding is not None:
+            known = {each.holder for each in self.known.said.values()}
+            self.foreign.note(self.feeding.holders, known, now)
         if self.known.twin is not None and not had_twin:
             log.warning("node.twin", name=self.name, started_ms=round(self.known.twin.started_ms))
-
-    async def _ask_database(self, store: KlineStore) -> Never:
-        """Whether it answers, for the status page and the metrics."""
-        while True:
-            try:
-                await store.history(_NO_SERIES, limit=1)
-                self.database_problem = store.statistics().problem
-            except StoreError as error:
-                self.database_problem = str(error)
-            await trio.sleep(_ASK_S)
 
     def give_view(self, own: UpstreamView) -> None:
         """``own``: of this node's feeds."""
@@ -342,7 +339,8 @@ class Node:
             self.feeding,
             self.following,
             trio.current_time(),
-            database_up=not self.database_problem,
+            database_up=not self.database.problem,
+            differing=len(self.agreement.differs),
         )
 
     def why_not_here(self, venue: str) -> str:

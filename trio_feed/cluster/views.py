@@ -28,7 +28,7 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             "differs": node.agreement.differs,
             "shards_heard_s": _heard_shown(node),
             "engine": {"kind": node.settings.engine.kind, "problem": _problem(node)},
-            "database": {"problem": node.database_problem},
+            "database": {"problem": node.database.problem},
         }
 
     def not_ready() -> str:
@@ -36,7 +36,13 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             return why
         if node.feeding is not None and node.feeding.problem:
             return f"engine: {node.feeding.problem}"
-        if why := node.agreement.why_not():
+        if node.membership.other:
+            return f"engine.prefix: {node.membership.other}"
+        if why := node.foreign.why_not():
+            return why
+        if why := node.agreement.why_not(trio.current_time()):
+            return why
+        if not node.serves and (why := _why_not_kept(node)):
             return why
         return "" if node.serves and not node.feeds else own.report.not_ready()
 
@@ -65,6 +71,14 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
 def _problem(node: Node) -> str:
     found = [each.problem for each in (node.feeding, node.following) if each is not None]
     return next((problem for problem in found if problem), "")
+
+
+def _why_not_kept(node: Node) -> str:
+    """Of a node that only feeds: one that serves has live data for its clients all the same."""
+    stored = None if node.store is None else node.store.statistics()
+    if stored is None or not stored.problem:
+        return ""
+    return f"database {stored.place}: it takes no candles: {stored.problem}; {stored.advice}"
 
 
 def _heard_shown(node: Node) -> Mapping[str, float]:

@@ -97,8 +97,8 @@ class Sizes:
 class StoreStatistics:
     """A snapshot.  ``sizes`` are as of the last look at the disk (some seconds ago); ``pruned``
     and ``refused`` count candles since the start.  ``problem``: why nothing can be written now,
-    empty: it can; ``full``: so much is pending that nothing new is taken.  ``place``: where it is,
-    without secrets."""
+    empty: it can; ``advice``: what to do about it; ``full``: so much is pending that nothing new is
+    taken.  ``place``: where it is, without secrets."""
 
     pending: int
     sizes: Sizes
@@ -107,6 +107,7 @@ class StoreStatistics:
     problem: str = ""
     full: bool = False
     place: str = ":memory:"
+    advice: str = ""
 
 
 @define

@@ -109,9 +109,11 @@ class BufferedStore:
         return found
 
     def statistics(self) -> StoreStatistics:
-        problem, pending = self._write_complaint.problem, self.pending()
-        counts = self._sizes, self._pruned, self._refused
-        return StoreStatistics(pending, *counts, problem, self.is_full, self.backend.place)
+        complaint, pending = self._write_complaint, self.pending()
+        counts, place = (self._sizes, self._pruned, self._refused), self.backend.place
+        return StoreStatistics(
+            pending, *counts, complaint.problem, self.is_full, place, complaint.advice
+        )
 
     @property
     def is_full(self) -> bool:
@@ -336,6 +338,7 @@ class BufferedStore:
             self._watchers.remove(watcher)
 
     def _complain(self, event: str, complaint: Complaint, error: StoreFault) -> None:
+        complaint.advice = error.advice
         if complaint.is_news(str(error), trio.current_time()):
             log.error(
                 event,

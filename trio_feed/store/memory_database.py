@@ -35,12 +35,14 @@ _PLACE = ":memory:"
 class MemoryDatabase:
     """What is in it, and what is wrong with it now.
 
-    ``away``: every question and write fails.  ``lag_s``: a write waits so long before it begins, so
-    a claim may come first; ``commit_s``: and so long in its middle, where a claim waits for it.
-    ``unanswered``: so many of the next writes land, and are said to have failed."""
+    ``away``: every question and write fails; ``refuses``: every write, with that problem.
+    ``lag_s``: a write waits so long before it begins, so a claim may come first; ``commit_s``: and
+    so long in its middle, where a claim waits for it.  ``unanswered``: so many of the next writes
+    land, and are said to have failed."""
 
     identity: str = field(factory=lambda: token_hex(8))
     away: bool = False
+    refuses: str = ""
     lag_s: float = 0.0
     commit_s: float = 0.0
     unanswered: int = 0
@@ -155,7 +157,7 @@ class MemoryBackend:
     async def write(self, batch: Sequence[Entry]) -> None:
         database = self._database
         await trio.sleep(database.lag_s)
-        self._reach()
+        self._reach(writes=True)
         if not self.sole:
             batch = self.claims.still_ours(batch, database.shards)
         with database.locked([] if self.sole else self.claims.shards(batch)):
@@ -172,9 +174,13 @@ class MemoryBackend:
         if self not in self._database.writers:
             raise StoreFault("it was opened for reading", "report it")
         await self._database.until_free(shard)
-        self._reach()
+        self._reach(writes=True)
         epoch = self._database.shards[shard] = self._database.begin_epoch(now_ms)
         return epoch
+
+    async def read_identity(self) -> str:
+        await self._ask()
+        return self._database.identity
 
     async def release(self, shard: str, epoch: int) -> bool:
         await self._ask()
@@ -261,7 +267,9 @@ class MemoryBackend:
         await trio.lowlevel.checkpoint()
         self._reach()
 
-    def _reach(self) -> None:
+    def _reach(self, *, writes: bool = False) -> None:
         """Raises StoreFault."""
         if self._killed or self.is_cut or self._database.away:
             raise StoreFault("nothing listens there", "it is tried again")
+        if writes and self._database.refuses:
+            raise StoreFault(self._database.refuses, "make room, or let it be written")

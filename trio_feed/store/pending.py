@@ -96,9 +96,11 @@ def _inside(open_ms: int, start_ms: int | None, end_ms: int | None) -> bool:
 
 @define
 class Complaint:
-    """A problem is said when it comes and when it changes, and again each minute.  Pure."""
+    """A problem is said when it comes and when it changes, and again each minute.  Pure.
+    ``advice``: what to do about it, for who knows."""
 
     problem: str = ""
+    advice: str = ""
     _said: float = 0.0
 
     def is_news(self, problem: str, now: float) -> bool:
@@ -109,4 +111,4 @@ class Complaint:
         return True
 
     def over(self) -> None:
-        self.problem = ""
+        self.problem = self.advice = ""

@@ -28,6 +28,9 @@ class ShardStore(KlineStore, Protocol):
         """Of the database: random, and the same for all who open it.  Empty: it has none yet, for
         nobody who may write has opened it since there are any."""
 
+    async def read_identity(self) -> str:
+        """As it is now: somebody may have given it one since it was opened.  Raises StoreError."""
+
     def oldest_pending(self) -> dict[Series, int]:
         """Of each series with candles that are not in the database: open time of the oldest."""
 
@@ -49,6 +52,9 @@ class SharedBackend(Backend, Protocol):
     claims: Claims
     identity: str
     """See :attr:`ShardStore.identity`."""
+
+    async def read_identity(self) -> str:
+        """See :meth:`ShardStore.read_identity`."""
 
     async def claim(self, shard: str, now_ms: float) -> int:
         """See :meth:`ShardStore.claim`; waits until a write under way has landed or failed."""
@@ -73,6 +79,9 @@ class SharedStore(BufferedStore):
     @property
     def identity(self) -> str:
         return self._shared.identity
+
+    async def read_identity(self) -> str:
+        return await self._ask(self._shared.read_identity())
 
     async def claim(self, shard: str, now_ms: float) -> int:
         async with self._turn:

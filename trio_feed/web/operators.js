@@ -89,10 +89,13 @@ function nodeRows(status) {
 /** What no row of a node says. */
 function nodesProblem(status) {
   const free = Object.entries(status.shards).filter(([, node]) => !node).map(([shard]) => shard);
+  const differing = Object.entries(status.differs ?? {}).map(
+    ([name, venues]) => `${name} has other [exchanges] than ${status.node}: ${venues.join(" ")}`);
   return [
     status.engine.problem && `engine: ${status.engine.problem}`,
     status.database.problem && `database: ${status.database.problem}`,
     free.length > 0 && `fed by nobody: ${free.join(" ")}`,
+    ...differing,
   ].filter(Boolean).join("; ");
 }
 

@@ -60,6 +60,8 @@ class Feeding:
     retain_bytes: int = 256 * 2**20
     own: set[str] = field(factory=set)
     """Shards whose symbols are fed here."""
+    holders: Mapping[str, str] = field(factory=dict)
+    """By shard who had its lease when that was last asked; empty: nobody."""
     counts: FeedingCounts = field(factory=FeedingCounts)
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
@@ -163,7 +165,7 @@ class Feeding:
             for venue in list(self._unfit):
                 self._begin_change(venue, self._fit)
             if not self._draining:
-                holders = await engine.holders(self._shards)
+                holders = self.holders = await engine.holders(self._shards)
                 if not self._leases:
                     self._attempts.reached()  # else the next append says so
                 await self._drop_unknown(engine, holders)

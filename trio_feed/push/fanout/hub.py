@@ -17,7 +17,7 @@ from ..protocol import REFUSED, Target
 from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
-from .fan_out import FanOut, audiences, audiences_after_gap
+from .fan_out import FanOut, audiences_after_gap
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic, Topics
 
@@ -113,9 +113,8 @@ class Hub:
         if topic is None:
             return
         listening = topic.audiences
-        if published.provisional:
-            there = topic.subscriptions.values()
-            listening = audiences(each for each in there if each.request.provisional)
+        if listening and published.provisional:
+            listening = topic.provisional_audiences
         if listening:  # else its values are not even read
             message = published.message
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0

@@ -87,6 +87,7 @@ class Topic:
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
     _audiences: list[Audience] = field(factory=list)
+    _provisional: list[Audience] = field(factory=list)
 
     @property
     def stream_key(self) -> StreamKey:
@@ -98,6 +99,14 @@ class Topic:
         if not self._audiences:
             self._audiences = audiences(self.subscriptions.values())
         return self._audiences
+
+    @property
+    def provisional_audiences(self) -> list[Audience]:
+        """Those of them who asked for provisional candles."""
+        if not self._provisional:
+            there = self.subscriptions.values()
+            self._provisional = audiences(each for each in there if each.request.provisional)
+        return self._provisional
 
     def add(self, subscription: Subscription) -> Subscription | None:
         """Returns the one that it replaces."""
@@ -121,9 +130,9 @@ class Topic:
         self._changed()
 
     def _changed(self) -> None:
-        for audience in self._audiences:
+        for audience in (*self._audiences, *self._provisional):
             audience.stale = True
-        self._audiences = []
+        self._audiences, self._provisional = [], []
 
 
 class Topics:

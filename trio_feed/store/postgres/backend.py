@@ -73,6 +73,9 @@ class SharedPostgresBackend(PostgresBackend):
         super().__init__(server, PostgresWriter(writer, claims), 0)
         self.claims, self.identity = claims, identity
 
+    async def read_identity(self) -> str:
+        return await self._ask(lambda reader: reader.identity())
+
     async def claim(self, shard: str, now_ms: float) -> int:
         return await self._in_writer(lambda: claim_shard(self.writer.link, shard, now_ms))
 

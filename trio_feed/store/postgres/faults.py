@@ -15,7 +15,7 @@ from .connection import Overdue
 _PASSWORD = "correct the password: in the URL, in PGPASSWORD or in ~/.pgpass"
 _BY_CODE = {
     "08": "is the server running, and does a firewall let it be reached?",
-    "25006": "name the primary: a standby takes nothing",
+    "25006": "name the primary, or end its read-only mode (default_transaction_read_only)",
     "28": _PASSWORD,
     "28P01": _PASSWORD,
     "3D000": "create it: createdb -O USER DATABASE",

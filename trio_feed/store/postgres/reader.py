@@ -103,6 +103,11 @@ class PostgresReader:
         rows = self._all(FIRST, *_names(series))
         return rows[0][0] if rows else None
 
+    def identity(self) -> str:
+        """Of the database; empty: it has none yet."""
+        rows = self._all("SELECT value FROM meta WHERE key = 'identity'")
+        return str(rows[0][0]) if rows else ""
+
     def cursor(self, name: str) -> str | None:
         rows = self._all("SELECT value FROM meta WHERE key = %s", CURSOR + name)
         return rows[0][0] if rows else None
