@@ -49,6 +49,8 @@ class Process:
     _child: Child | None = None
 
     def start(self) -> None:
+        if self._child is not None:  # it may have ended by itself
+            self._child.stop()
         self._child = Child.start(self.command, self.log, ROOT)
         self.expected = False
         self.starts += 1

@@ -118,8 +118,8 @@ class Hub:
         if listening:  # else its values are not even read
             message = published.message
             live = not isinstance(message, KlineMessage) or message.kline.event_ms > 0
-            timed = live and not published.ephemeral
             encoded = encoded_once(published)
+            timed = live and not published.ephemeral and encoded.received_ms > 0
             if published.left_out:
                 there = topic.subscriptions.values()
                 listening = audiences_after_gap(there, encoded, published.left_out)
