@@ -411,7 +411,7 @@ class Trouble:
         await trio.sleep(chance.uniform(0, 15))
 
 
-@pytest.mark.parametrize("seeded", but_slow([*range(15), 26], quick=[*range(4), 26]), indirect=True)
+@pytest.mark.parametrize("seeded", but_slow([*range(15), 26], quick=[*range(3), 26]), indirect=True)
 @pytest.mark.parametrize("hot", [False, True])
 async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
     chance = random.Random(seeded)

@@ -66,7 +66,7 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(
     installed: Path, tmp_path: Path
 ) -> None:
     (entry_points,) = installed.glob("*.dist-info/entry_points.txt")
-    assert "trio-feed = trio_feed.cli:main" in entry_points.read_text()
+    assert "trio-feed = trio_feed.__main__:main" in entry_points.read_text()
     words = [*RUN, "--set", "server.port=0", "--set", "logging.format=json"]
     with started(words, tmp_path, PYTHONPATH=str(installed)) as process:
         assert process.stdout is not None
@@ -77,6 +77,15 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(
         process.send_signal(signal.SIGTERM)
         assert process.wait(END_S) == 0
     assert list(tmp_path.iterdir()) == [], "it keeps nothing"
+
+
+def test_a_start_imports_rich_for_nobody() -> None:
+    """Libraries do so where they find it; it is a tenth of a start, and for terminals only."""
+    words = [sys.executable, "-X", "importtime", *RUN[1:], "run", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"structlog.dev", "httpx", "trio_feed.service"} <= imported
+    assert "rich.segment" not in imported  # names that were not found are among them, as "rich" is
 
 
 def test_a_terminal_shows_a_box_and_one_line_of_history(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def scheduled_ns(service: Running) -> tuple[int, int]:
 
 
 async def gauge(base: str, name: str) -> float:
-    _, text = await page(base, "/metrics")
+    status, text = await page(base, "/metrics")
+    assert status == 200, (status, text)
     return float(text.partition(f"\n{name} ")[2].split()[0])
 
 
