@@ -122,6 +122,16 @@ def test_a_rule_that_is_needed_in_one_moment(
     assert broken(simulate_nodes(run)[1])[name]
 
 
+@pytest.mark.parametrize("standby", ["hot", "cold"])
+def test_what_the_exchange_corrects_between_two_owners_is_learned(standby: str) -> None:
+    """20 s after the end of a minute that is stored; its owner was killed before."""
+    correction, killed = (65.0, Fault("correction", 20.0)), Fault("ingest_killed", lasts_s=30)
+    run = run_of(2, hours=4 / 60, script=((118.5, killed),), standby=standby)
+    lines, result = simulate_nodes(evolve(run, one=evolve(run.one, script=[correction])))
+    assert broken(result) == {}, lines
+    assert result["faults"] == {"correction": 1, "ingest_killed": 1}
+
+
 def test_a_takeover_needs_an_epoch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     script = ((70.0, Fault("ingest_killed", lasts_s=600)),)
     run = run_of(1, hours=3 / 60, script=script)

@@ -173,6 +173,8 @@ class LocalBus:
         stream = self._streams[key]
         stream.offset += 1
         again = evolve(message, epoch=stream.epoch, offset=stream.offset)
+        if isinstance(again, KlineMessage) and again.revision:
+            stream.revised = again.epoch, again.offset
         self._hand_out(stream, Published(again, self._now_ms()))
         return again
 

@@ -6,7 +6,7 @@ says what follows the end of its log, if that is here without a hole.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 
 from attrs import define, field, frozen
 
@@ -40,6 +40,8 @@ class Shadow:
     _is_owned: Callable[[str, str], bool]
     _now: Callable[[], float]
     _kept: dict[StreamKey, deque[_Kept]] = field(factory=dict)
+    _corrected: dict[StreamKey, deque[_Kept]] = field(factory=dict)
+    """Revisions."""
 
     def candles_after(
         self, series: Series, closed_ms: int, until_ms: int
@@ -65,13 +67,18 @@ class Shadow:
         )
         return found if reaches_back else None
 
+    def corrections(self, series: Series) -> Sequence[KlineMessage]:
+        """Revisions of the last minute, in order.  The owner may have said them too."""
+        kept = [each.message for each in self._corrected.get(series, ())]
+        return [message for message in kept if isinstance(message, KlineMessage)]
+
     # From the bus
 
     def opened(self, stream: Stream) -> None:
-        self._kept.pop(stream.stream_key, None)
+        self._forget(stream.stream_key)
 
     def closed(self, stream: Stream) -> None:
-        self._kept.pop(stream.stream_key, None)
+        self._forget(stream.stream_key)
 
     def aliased(self, native: str, symbol: str) -> None: ...
 
@@ -86,20 +93,30 @@ class Shadow:
         if isinstance(key, ChannelKey) and key.channel not in EVENTS:
             return
         if self._is_owned(key.venue, key.symbol):
-            self._kept.pop(key, None)
+            self._forget(key)
             return
         message = published.message
         if isinstance(message, KlineMessage) and not message.kline.closed:
             return
-        kept, now = self._kept.setdefault(key, deque(maxlen=_MOST)), self._now()
         if isinstance(message, KlineMessage) and message.revision:
-            self._revise(kept, message)
+            self._revise(self._kept.get(key, []), message)
+            self._keep(self._corrected, key, message)
             return
+        self._keep(self._kept, key, message)
+
+    def _keep(
+        self, those: dict[StreamKey, deque[_Kept]], key: StreamKey, message: Numbered
+    ) -> None:
+        kept, now = those.setdefault(key, deque(maxlen=_MOST)), self._now()
         kept.append(_Kept(message, now))
         while len(kept) > 1 and kept[0].at < now - _KEEP_S:
             kept.popleft()
 
-    def _revise(self, kept: deque[_Kept], revision: KlineMessage) -> None:
+    def _forget(self, key: StreamKey) -> None:
+        self._kept.pop(key, None)
+        self._corrected.pop(key, None)
+
+    def _revise(self, kept: MutableSequence[_Kept], revision: KlineMessage) -> None:
         for place, each in enumerate(kept):
             message = each.message
             same = isinstance(message, KlineMessage) and (

@@ -7,7 +7,7 @@ lost connection), then the opening checkpoint goes behind the log's last entry: 
 sealed.  Did that entry move meanwhile, everything begins again with another epoch.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 from attrs import define, field, frozen
@@ -25,10 +25,12 @@ log = structlog.get_logger()
 
 @frozen
 class End:
-    """Where the log ends, and by series the open time of the last candle in the database."""
+    """Where the log ends, and by series the open time of the last candle in the database.
+    ``corrections``: of those up to there, which nobody has said and the shadow has heard."""
 
     heads: Heads
     stored: Mapping[Series, int]
+    corrections: Sequence[KlineMessage] = ()
 
 
 @define(eq=False)
@@ -59,7 +61,8 @@ class Takeovers:
     def start(self, shard: str, end: End) -> None:
         """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
         self._heads.pop(shard, None)
-        for message in self._writing.start(shard, end.heads, end.stored).messages:
+        follow = self._writing.start(shard, end.heads, end.stored)
+        for message in (*end.corrections, *follow.messages):
             again = self._writing.say_again(message)
             if isinstance(again, KlineMessage):
                 self._store.put(again)
@@ -99,7 +102,28 @@ class Takeovers:
             key = ChannelKey(series.venue, series.symbol, Channel.TRADE)
             heads.note_stored(key, end.last_stream_id)
         self._heads[shard] = heads
-        return self._writing.begin(shard, epoch, tail), End(heads, ends)
+        corrections = await self._corrections(shard, heads, ends)
+        return self._writing.begin(shard, epoch, tail), End(heads, ends, corrections)
+
+    async def _corrections(
+        self, shard: str, heads: Heads, ends: Mapping[Series, int]
+    ) -> list[KlineMessage]:
+        """What the exchange changed when nobody was there any more who could say it."""
+        said = {(each.series, each.kline.open_ms): each.kline for each in heads.closed}
+        found = []
+        for message in self._writing.corrections(shard):
+            series, open_ms = message.series, message.kline.open_ms
+            if open_ms > ends.get(series, -1):
+                continue  # it is said with its candle
+            known = said.get((series, open_ms))
+            if known is None:
+                rows = await self._store.history(
+                    series, limit=1, start_ms=open_ms, end_ms=open_ms + 1
+                )
+                known = rows[0] if rows else None
+            if known is not None and not known.same_values(message.kline):
+                found.append(message)
+        return found
 
 
 def venue_of(shard: str) -> str:

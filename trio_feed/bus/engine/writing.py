@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from attrs import define, field
 
-from ...model import Series, StreamKey
+from ...model import KlineMessage, Series, StreamKey
 from .. import wire
 from ..base import EVENTS, Numbered
 from ..local import LocalBus, LocalStream
@@ -184,6 +184,13 @@ class Writing:
         if until_ms < end_ms:
             return None
         return () if self.shadow is None else self.shadow.candles_after(series, end_ms, until_ms)
+
+    def corrections(self, shard: str) -> list[KlineMessage]:
+        """What the shadow has heard of closed candles lately; in hot standby."""
+        if self.shadow is None:
+            return []
+        series = [key for key in self._streams_of(shard) if isinstance(key, Series)]
+        return [message for key in series for message in self.shadow.corrections(key)]
 
     def follow_shadow(self, shadow: Shadow) -> None:
         """Hot standby: it keeps what is published of the shards of others."""
