@@ -243,6 +243,28 @@ async def test_what_is_not_known_begins_afresh(
         assert count(node, "fresh") == 1
 
 
+async def test_a_node_that_hears_nothing_does_not_say_once_more_what_its_client_has(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """It cannot know whether a number that is ahead is invented."""
+    node = Node()
+    async with connected(node) as client:
+        node.publish(0)
+        stream = node.bus._streams[SERIES]
+        stream.heard_at = trio.current_time() - 5
+        assert not await client.resume(1, 3)
+        await trio.sleep(2.1)
+        (refused,) = client.take()
+        assert (refused["type"], refused["code"]) == ("error", 1003)
+        assert "this node is behind" in refused["message"]
+        assert not await client.resume(1, 3)
+        await trio.sleep(0.5)
+        stream.heard_at = trio.current_time()  # and still it has no such number
+        await trio.sleep(0.6)
+        kinds = [m["type"] for m in client.take()]
+        assert kinds == ["history_data", "subscription_confirmed"]
+
+
 async def test_a_node_that_is_behind_its_client_catches_up(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with connected(node) as client:

@@ -146,6 +146,11 @@ class Stream(Protocol):
         """Of the last message; 0 before the first."""
 
     @property
+    def heard_at(self) -> float | None:
+        """When something last came of the node that publishes it, which is heard at least once in
+        a second (of ``trio.current_time()``); None: it is published in this service."""
+
+    @property
     def first_ms(self) -> int | None:
         """Open time of the oldest candle that exists anywhere."""
 

@@ -38,6 +38,7 @@ class LocalStream:
     revisions: int = 0
     revised: tuple[int, int] = (0, 0)
     """The number of the last revision; (0, 0): none is known."""
+    heard_at: float | None = None
     latest: Published | None = None
     provisional: Published | None = None
     status: StatusMessage | None = None

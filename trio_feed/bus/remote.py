@@ -17,7 +17,7 @@ from ..model import (
 )
 from . import wire
 from .base import EVENTS, Listener
-from .remote_stream import RemoteStream
+from .remote_stream import Hearing, RemoteStream
 
 _BEGINS = "the node that feeds it now connects"
 _LOST = "its feed began anew, at this node or another; what came between is not known"
@@ -57,6 +57,7 @@ class RemoteBus:
         self._waiting: dict[RemoteStream, None] = {}
         self._last_ids: dict[RemoteStream, int] = {}
         """Of trades: what was handed out before another node took over."""
+        self._hearing = Hearing()
         self._silent: dict[RemoteStream, StatusMessage | None] = {}
         """How they stood when the publisher fell silent."""
 
@@ -145,6 +146,7 @@ class RemoteBus:
 
     def is_heard(self) -> None:
         """Something came of the publisher."""
+        self._hearing.at = self._now()
         silent, self._silent = self._silent, {}
         for stream, status in silent.items():
             if stream in self._numbers:
@@ -161,6 +163,7 @@ class RemoteBus:
             self._history_rows,
             self._resume_messages,
             lambda kept: self._tell_kept(self._numbers[kept]),
+            self._hearing,
         )
         stream.restore(item)
         self._streams[item.stream], self._numbers[stream] = stream, item.stream

@@ -20,6 +20,13 @@ Number = tuple[int, int]
 
 
 @define(eq=False)
+class Hearing:
+    """Of one publisher, for all its streams; see :attr:`.base.Stream.heard_at`."""
+
+    at: float | None = None
+
+
+@define(eq=False)
 class RemoteStream:
     """See :class:`.base.Stream`.  ``tell_kept``: say that somebody subscribed here."""
 
@@ -29,6 +36,7 @@ class RemoteStream:
     history_rows: int
     resume_messages: int
     tell_kept: "Callable[[RemoteStream], None]"
+    hearing: Hearing = field(factory=Hearing)
     first_ms: int | None = None
     sparse: bool = False
     revisions: int = 0
@@ -60,6 +68,10 @@ class RemoteStream:
     @property
     def number(self) -> Number:
         return self.epoch, self.offset
+
+    @property
+    def heard_at(self) -> float | None:
+        return self.hearing.at
 
     @property
     def recent(self) -> Sequence[tuple[Kline, int]]:

@@ -1,7 +1,8 @@
 """History for a client: the bus's recent candles, and the store for what lies before them.
 
 A closed candle is published and put into the store in one synchronous step, so a store in this
-process always holds what the bus holds; one elsewhere may be behind for a moment.
+process always holds what the bus holds; one elsewhere may be behind for a moment, or ahead of what
+this node was told: the last candles end with the bus's last one, what follows comes as messages.
 
 Of a sparse series the silent intervals between two known candles are put in, flat, no more than
 were asked for.  Behind the last known candle nothing is: whether it is silent since is not known.
@@ -145,7 +146,10 @@ async def _rows(
         revisions, first = stream.revisions, recent[0][0].open_ms if recent else None
         asked = kept.revisions != revisions
         if asked:
-            kept.rows = await store.history(series, limit=limit, start_ms=start_ms, end_ms=end_ms)
+            until_ms = end_ms
+            if start_ms is None and end_ms is None and recent:
+                until_ms = recent[-1][0].open_ms + 1
+            kept.rows = await store.history(series, limit=limit, start_ms=start_ms, end_ms=until_ms)
             kept.revisions = revisions
         stored = kept.rows
         recent = _within(stream, start_ms, end_ms)

@@ -13,16 +13,19 @@ import trio
 from attrs import frozen
 
 from ...bus.base import Stream
+from ...errors import StoreError
 from ...model import Series
 from ...store import CandleReader
 from ..portions import in_portions
 from ..protocol import Since
 from .encoded import EncodedMessage, encoded, encoded_once
+from .history import BEHIND_S
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic
 
 _MOST_ROWS = 1500
-_LOOK_S, _LOOKS = 0.01, 100
+_LOOK_S = 0.01
+AHEAD_S = 1.0
 """Nodes differ by milliseconds: a client that comes from another may know more than this one."""
 _TRIES = 5
 
@@ -38,10 +41,17 @@ class Missed:
 
 async def caught_up(stream: Stream, since: Since) -> None:
     """Wait for a moment where ``since`` is ahead of this node.  It holds no turn meanwhile, so
-    that invented numbers cost nobody but their client."""
-    for _ in range(_LOOKS):
-        if (since.epoch, since.offset) <= (stream.epoch, stream.offset):
+    that invented numbers cost nobody but their client.
+
+    Raises StoreError where the node cannot know whether they are invented: it would hand out once
+    more what the client has."""
+    asked = trio.current_time()
+    while (since.epoch, since.offset) > (stream.epoch, stream.offset):
+        waited_s, heard_at = trio.current_time() - asked, stream.heard_at
+        if waited_s >= AHEAD_S and (heard_at is None or heard_at > asked):
             return
+        if waited_s >= BEHIND_S:
+            raise StoreError("this node is behind what you have; ask again, or another node")
         await trio.sleep(_LOOK_S)
 
 
