@@ -172,7 +172,7 @@ class WriteCoalescer:
         return len(self._tasks) > 1 or (bool(self._tasks) and not self._tasks[0][1])
 
     def _step(self) -> None:
-        most = self._chunk * _QUEUED if self._together else self.at_once
+        most = self._chunk * _QUEUED if self._together else max(self._chunk, self.at_once)
         self.spare = 0 if self._together else self.at_once
         if self._tasks[0][0].step(most):
             self._tasks.popleft()
