@@ -57,12 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--subscriptions", type=int, help="scenario: so many of each client, not one")
     options = made.parse_args(argv)
     own = {"clients", "peers", "subscriptions"}
-    given = {key: value for key, value in vars(options).items() if key in own and value}
+    given = {key: value for key, value in vars(options).items() if key in own and value is not None}
+    for key, value in given.items():
+        if isinstance(value, int) and value < 1:
+            made.exit(2, f"bench: --{key}: {value} is none; 1 or more\n")
     for name in BENCHES if options.name == "all" else (options.name,):
         try:
             result = measured(name, options.quick, given).json()
         except ValueError as error:
-            made.error(str(error))
+            made.exit(2, f"bench: {error}\n")
         print(json.dumps(result) if options.json else shown(result), flush=True)
     return 0
 

@@ -10,6 +10,7 @@ import trio
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
 from support.stack import START_MS, settings_for_tests
+from trio_websocket import wrap_client_stream
 
 from trio_feed import service
 from trio_feed.cli import main
@@ -18,10 +19,11 @@ from trio_feed.commands.exchange import ready
 from trio_feed.environment import Environment
 from trio_feed.model import Interval, Series
 from trio_feed.settings import SimulatorSettings
-from trio_feed.simulator.chaos import FAULTS, spread
+from trio_feed.simulator.chaos import FAULTS, Chaos, serve_with_faults, spread
 from trio_feed.simulator.faults.clocks import Clocks
 from trio_feed.simulator.faults.descriptions import DESCRIPTIONS
 from trio_feed.simulator.faults.schedule import KINDS
+from trio_feed.simulator.machinery.memory_network import MemoryNetwork as BoxNetwork
 
 PAGE = Path(__file__).parent.parent / "docs/chaos.md"
 HOUR_S = 3_600
@@ -96,6 +98,28 @@ async def test_the_service_loses_nothing_whatever_is_chosen(
     assert len(rows) >= 100
     assert {b.open_ms - a.open_ms for a, b in pairwise(rows)} == {60_000}
     assert {port for host, port in network.dialled if host == "127.0.0.1"} == {50_002}, "its proxy"
+
+
+@pytest.mark.parametrize("kind", ["reordered_frames", "trickle", "missing_close"])
+async def test_messages_that_a_fault_keeps_back_end_no_connection(
+    kind: str, autojump_clock: trio.abc.Clock
+) -> None:
+    network, said = BoxNetwork(), list[str]()
+    (listener,) = await network.listen("0.0.0.0", 9443)
+    box = SimulatorSettings(symbols=("BTCUSDT",), trades_per_minute=60)
+    chaos = Chaos((kind,), 240.0, said.append)
+    path = "/market/stream?streams=btcusdt@aggTrade/btcusdt@kline_1m"
+    with trio.fail_after(HOUR_S):
+        async with trio.open_nursery() as nursery:
+            begin = partial(serve_with_faults, box, chaos, [listener], port=9443)
+            await nursery.start(begin)
+            stream = await network.dial("0.0.0.0", 9443)
+            client = await wrap_client_stream(nursery, stream, "box", path)
+            until = trio.current_time() + 5 * 60
+            while trio.current_time() < until:
+                await client.get_message()
+            nursery.cancel_scope.cancel()
+    assert {line.split()[0] for line in said} == {kind}
 
 
 def test_where_the_exchange_is() -> None:

@@ -98,23 +98,43 @@ async def test_nobody_waits_where_few_ask(autojump_clock: MockClock) -> None:
             assert len(app.answered) - before <= 6
 
 
-async def test_what_was_read_is_not_lost_where_reading_ahead_ends(
-    autojump_clock: MockClock,
-) -> None:
-    """The client that is read ahead waits for its turn, and its handler goes on before."""
-    received: list[str | bytes | None] = []
-    go_on = trio.Event()
+async def test_a_ping_waits_behind_nobody_who_asks(autojump_clock: MockClock) -> None:
+    """Else the keepalive of those who are quiet runs out while all others subscribe."""
+    app = Counting()
+    many = evolve(MANY, max_connections=3 * CLIENTS)
+    async with served(app, many) as running:
+        streams = [await upgraded(running) for _ in range(2 * CLIENTS)]
+        own = await upgraded(running)
+        async with trio.open_nursery() as turning:
+            turning.start_soon(app.turning)
+            await at_once([partial(each.send_all, frame(b"x")) for each in streams])
+            await own.send_all(frame(b"alive", 9))
+            before = len(app.answered)
+            assert await own.receive_some() == b"\x8a\x05alive"
+            assert len(app.answered) - before <= 6
+            assert sum(app.answered) < CLIENTS
+            await app.answering(2 * CLIENTS)
+            turning.cancel_scope.cancel()
+    assert 0 < max(app.answered) <= MOST
 
-    async def patient(client: ClientWebSocket) -> None:
+
+async def test_what_was_read_is_not_lost_where_the_wait_ends(autojump_clock: MockClock) -> None:
+    """The handler stops to wait for a message whose turn has not come, and asks for it later."""
+    received: list[str | bytes | None] = []
+    waiting, patience = trio.Event(), trio.CancelScope()
+
+    async def impatient(client: ClientWebSocket) -> None:
         received.append(await client.receive())
-        async with client.reading_ahead():
-            await go_on.wait()
+        with patience:
+            received.append(await client.receive())
+        assert not client.more, "it has to wait"
+        waiting.set()
         received.append(await client.receive())
 
     app = Counting()
-    app.sockets["/patient"] = patient
+    app.sockets["/impatient"] = impatient
     async with served(app, MANY) as running, connected(running, app) as streams:
-        own = await upgraded(running, b"/patient")
+        own = await upgraded(running, b"/impatient")
         await own.send_all(frame(b"1"))
         while not received:
             await trio.lowlevel.checkpoint()
@@ -124,8 +144,9 @@ async def test_what_was_read_is_not_lost_where_reading_ahead_ends(
         await own.send_all(frame(b"2"))  # it waits behind the others
         while stream.bytes_in == before:
             await trio.lowlevel.checkpoint()
+        patience.cancel()
+        await waiting.wait()
         assert sum(app.answered) < CLIENTS
-        go_on.set()
         while len(received) < 2:
             await trio.lowlevel.checkpoint()
     assert received == ["1", "2"]

@@ -13,7 +13,7 @@ import pytest
 import trio
 from attrs import define, field
 from support.exchange import ask
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, wrap_client_stream
 
 from trio_feed.model import Interval
@@ -344,3 +344,19 @@ async def test_a_pause_needs_a_clock_that_can_jump() -> None:
 def test_every_kind_is_tried_here() -> None:
     text = Path(__file__).read_text()
     assert [kind for kind in TRUTH_KINDS if f'"{kind}"' not in text] == []
+
+
+async def test_a_send_of_nothing_is_not_the_end_of_the_stream(autojump_clock: MockClock) -> None:
+    near, far = pipe_pair()
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(await far.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        await near.send_all(b"")
+        await wait_all_tasks_blocked()
+        await near.send_all(b"x")
+    assert got == [b"x"]

@@ -37,7 +37,11 @@ _FAST = ("picows, uvloop", "websockets", "websockets, uvloop")
 
 
 def run(quick: bool, clients: int = _MOST, peers: Sequence[str] = ("",)) -> Result:
-    """``peers``: how the names of those begin that are measured."""
+    """``peers``: how the names of those begin that are measured.  Raises ValueError for one that
+    is nobody's."""
+    for word in peers:
+        if not any(impl.startswith(word) for impl in SERVERS):
+            raise ValueError(f"--peers: {word!r} begins none of {', '.join(SERVERS)}")
     pin(LOADING)
     most = 500 if quick else clients
     number = min(most, open_files() - _SPARE_FILES)

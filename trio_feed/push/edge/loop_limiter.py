@@ -3,7 +3,8 @@
 Trio runs each task that can run before it looks whether anything else has come.  To subscribe to
 eleven streams takes 0.35 ms, so four thousand clients that did it at once were one turn of 1.4 s,
 in which no message of the market was passed on.  Accepting slows itself down (``clients``); this is
-for those who are here.
+for those who are here.  To read and to check 2 KiB takes 0.02 ms and is done before, so that a
+WebSocket's ping waits behind nobody's request.
 """
 
 from math import inf
@@ -40,7 +41,7 @@ class LoopLimiter:
             self._waiting.unpark_all()
 
     async def enter(self) -> None:
-        """Before a client's request is looked at; first come first served.  Is no checkpoint where
+        """Before a client's request is answered; first come first served.  Is no checkpoint where
         nobody has to wait."""
         if not self._spare:
             await self._waiting.park()

@@ -3,6 +3,10 @@
 It reads, checks and answers what the protocol itself wants (pings, Close frames, broken rules).
 What the client says is for the handler, which the application made for it; what is said to the
 client goes through :attr:`ClientWebSocket.stream`.
+
+Control frames are answered as soon as they are read; messages wait for their turn of the loop
+(:mod:`.loop_limiter`).  A ping that is a message, ``{"type": "ping"}``, is one like all others, and
+what a client sends behind its own message waits with that: nothing is read meanwhile.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -43,7 +47,7 @@ class Inbox(Protocol):
 
     @property
     def more(self) -> bool:
-        """The next message is here already."""
+        """The next message is here already, and has not to wait for its turn."""
 
     def reading_ahead(self) -> AbstractAsyncContextManager[None]:
         """A block that waits for something else: meanwhile the client is answered its pings."""
@@ -69,9 +73,9 @@ class ClientWebSocket:
     """
 
     __slots__ = (
-        "_boundary", "_close_by", "_frames", "_handler", "_held", "_limiter", "_messages", "_over",
-        "_refusals", "_send_timeout_s", "_silence_s", "_switching", "account", "deflated",
-        "finishing", "scope", "stream",
+        "_boundary", "_close_by", "_frames", "_handler", "_limiter", "_messages", "_over",
+        "_refusals", "_send_timeout_s", "_silence_s", "_switching", "_turn_due", "account",
+        "deflated", "finishing", "scope", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -102,7 +106,7 @@ class ClientWebSocket:
             deflate=deflated,
         )
         self._messages: list[Message] = []  # the next one is the last
-        self._held: bytes | bytearray = b""  # read, and not looked at
+        self._turn_due = False  # some of them have not waited for their turn
         self._over = False  # nothing more comes for the handler
         self._close_by = inf
 
@@ -128,12 +132,15 @@ class ClientWebSocket:
     @property
     def more(self) -> bool:
         """See :class:`Inbox`."""
-        return bool(self._messages)
+        return bool(self._messages) and not self._turn_due
 
     async def receive(self) -> Message | None:
         """The client's next message; None: it has gone, or broke a rule."""
         while not self._messages and not self._over:
             await self._read()
+        if self._turn_due:  # until it came: who is cancelled here waits again
+            await self._limiter.enter()
+            self._turn_due = False
         return self._messages.pop() if self._messages else None
 
     @asynccontextmanager
@@ -163,7 +170,7 @@ class ClientWebSocket:
         """One read of the stream and what follows from it."""
         self.scope.deadline = trio.current_time() + self._silence_s
         try:
-            data = await self._receive_some()
+            data = await self.stream.receive_some(_MAX_RECEIVE)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if not data:
@@ -181,17 +188,9 @@ class ClientWebSocket:
         if len(controls) < len(items):
             said = [item for item in items if not isinstance(item, Control)]
             self._messages = [*reversed(said), *self._messages]
+            self._turn_due = True
         if controls:
             await self._answer(controls)
-
-    async def _receive_some(self) -> bytes | bytearray:
-        """As the stream's; what was read is kept where this is cancelled."""
-        if not self._held:
-            self._held = await self.stream.receive_some(_MAX_RECEIVE)
-        if self._held:
-            await self._limiter.enter()
-        data, self._held = self._held, b""
-        return data
 
     async def _answer(self, controls: Sequence[Control]) -> None:
         """A frame that is left half way would end the connection, so nothing but its deadline
@@ -226,7 +225,7 @@ class ClientWebSocket:
             return
         self.scope.deadline = self._close_by
         while not self._frames.closed:
-            data = await self._receive_some()
+            data = await self.stream.receive_some(_MAX_RECEIVE)
             if not data:
                 return
             self._frames.skip(data)

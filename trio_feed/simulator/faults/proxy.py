@@ -189,6 +189,9 @@ class FaultStream(trio.abc.Stream):
         if self._upgraded and (frame_faults := self.proxy.frame_faults()):
             data = self._changed_frames(data, frame_faults)
         self.proxy.frames += self._upgraded
+        if not data:  # all of it was dropped or held back
+            await trio.lowlevel.checkpoint()
+            return
         now, at = trio.current_time(), max(self.proxy.release_at(rest=self.rest), self._clear_at)
         if at > now or (self._later and self._later[0][0] <= now):
             self._clear_at = max(at, now)

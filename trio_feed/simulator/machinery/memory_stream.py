@@ -31,8 +31,9 @@ class Pipe(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check()
-        self._outgoing.data += data
-        self._outgoing.readers.unpark_all()
+        if data:  # nothing would be the end of the stream to a reader that woke
+            self._outgoing.data += data
+            self._outgoing.readers.unpark_all()
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
