@@ -88,6 +88,49 @@ async def test_nodes_that_would_feed_other_things_are_not_ready_until_they_agree
                 assert gauge(cluster, name) == 0
 
 
+async def owned(cluster: RunningCluster, *names: str) -> int:
+    """Shards of nodes, as they say."""
+    number = 0
+    for name in names:
+        _, page = await cluster.get(name, "/api/v1/status")
+        number += len(page["nodes"][name]["shards"])
+    return number
+
+
+async def test_who_differs_from_its_start_on_takes_no_shard_while_another_node_can(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A kill of an owner must not cost what this node's settings lack; alone it is all there is."""
+    less = ".symbols=['BTCUSDT', 'ETHUSDT']"
+    async with open_cluster() as cluster:
+        for name in ("one", "two"):
+            await cluster.start(name, "['ingest']")
+        await until_ready(cluster, "two")
+        await cluster.start("wrong", "['ingest']", less)
+        everything = 2
+        for _ in range(30):
+            await trio.sleep(2)
+            assert await owned(cluster, "wrong") == 0
+            assert await owned(cluster, "one", "two") == everything
+        cluster.kill("two")
+        for _ in range(30):
+            await trio.sleep(2)
+            assert await owned(cluster, "wrong") == 0
+        assert await owned(cluster, "one") == everything
+        cluster.kill("one")
+        await trio.sleep(30)
+        assert await owned(cluster, "wrong") == everything
+        # Now the other one is new, and waits until it is told the same.
+        await cluster.start("one", "['ingest']")
+        await trio.sleep(60)
+        assert await owned(cluster, "one") == 0
+        settings = settings_of("wrong", "['ingest']")
+        await cluster.nodes["wrong"].ready.venues.apply(settings)
+        await trio.sleep(60)
+        for name in ("one", "wrong"):
+            assert await owned(cluster, name) == everything // 2
+
+
 async def test_settings_may_go_round_the_nodes_one_by_one(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

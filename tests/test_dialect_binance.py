@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -625,3 +625,37 @@ async def test_microseconds_are_refused_and_not_left_out(
         assert b"milliseconds" in answer
         async with socket(stack, "/binance/ws/btcusdt@trade?timeUnit=MILLISECOND") as client:
             assert (await client.next())["e"] == "trade"
+
+
+async def test_who_had_a_stream_that_left_and_came_back_is_closed_as_a_slow_one_is(
+    autojump_clock: MockClock,
+) -> None:
+    """Else nothing more came of it; a stream of the whole market takes it in by itself."""
+    both = settings_for_tests(ALL, ".symbols=['BTCUSDT','ETHUSDT']")
+    name = "binance_usdm"
+    one = evolve(both.exchanges[name], symbols=("BTCUSDT",))
+    without = evolve(both, exchanges={name: one})
+    symbols = ("BTCUSDT", "ETHUSDT")
+    async with open_stack(both, symbols=symbols, trades_per_minute=60) as stack:
+        await trio.sleep(30)
+        streams = f"/{name}/ws/ethusdt@kline_1m"
+        async with (
+            socket(stack, streams) as client,
+            socket(stack, streams) as unsubscribed,
+            socket(stack, f"/{name}/ws/!miniTicker@arr") as whole,
+        ):
+            for each in (client, unsubscribed):
+                await each.event("kline")
+            await stack.ready.venues.apply(without)
+            await unsubscribed.ask("UNSUBSCRIBE", "ethusdt@kline_1m")
+            assert (await unsubscribed.answer())["result"] is None
+            await trio.sleep(30)
+            await stack.ready.venues.apply(both)
+            with suppress(trio_websocket.ConnectionClosed):
+                while True:
+                    await client.next()
+            assert client.connection.closed is not None
+            assert client.connection.closed.code == 1008
+            await trio.sleep(30)
+            for each in (unsubscribed, whole):
+                assert each.connection.closed is None

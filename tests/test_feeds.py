@@ -9,7 +9,14 @@ import trio_websocket
 from attrs import evolve
 from structlog.testing import capture_logs
 from support.memory import MemoryNetwork
-from support.stack import PushClient, Stack, open_stack, push_client, settings_for_tests
+from support.stack import (
+    PushClient,
+    Stack,
+    client_on,
+    open_stack,
+    push_client,
+    settings_for_tests,
+)
 
 from trio_feed.core.symbol import SymbolEngine
 from trio_feed.errors import BadMessage
@@ -112,6 +119,51 @@ async def test_a_symbol_that_comes_back_goes_on_where_it_ended(
             answer = [m for m in client.messages if m["type"] == "history_data"][-1]["data"]["data"]
             times = [row["time"] for row in answer]
             assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
+
+
+async def test_who_was_subscribed_to_what_left_and_came_back_resumes_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Each closed candle once, those of the time without the symbol too, and the trades since."""
+    settings = settings_for_tests(
+        ".symbols=['BTCUSDT','ETHUSDT']", ".channels=['kline','trade']", ".audit_after_s=0"
+    )
+    without = with_change(settings, symbols=("BTCUSDT",))
+    with trio.fail_after(10_000):
+        async with open_stack(settings, symbols=SYMBOLS) as stack:
+            await trio.sleep(90)
+            host, _, port = stack.ready.address.rpartition(":")
+            line = await stack.network.dial(host, int(port))
+            async with client_on(line, host) as client, push_client(stack) as other:
+                for symbol in SYMBOLS[:2]:
+                    await subscribe(client, symbol)
+                await client.ask(type="subscribe", symbol="ETHUSDT", channel="trade")
+                await subscribe(other, "BTCUSDT")
+                await trio.sleep(3 * MINUTE)
+                await stack.ready.venues.apply(without)
+                await trio.sleep(3 * MINUTE)
+                await stack.ready.venues.apply(settings)
+                away = await client.of_type("reconnect")
+                await trio.sleep(MINUTE)
+                assert client.connection.closed.code == 4408
+                points = {(p["symbol"], p.get("interval", "trade")): p for p in away["since"]}
+                assert points.keys() == {
+                    ("BTCUSDT", "1m"), ("ETHUSDT", "1m"), ("ETHUSDT", "trade")
+                }  # fmt: skip
+                async with push_client(stack) as again:
+                    for names in points.values():
+                        since = {"epoch": names.pop("epoch"), "offset": names.pop("offset")}
+                        await again.ask(type="subscribe", **names, since=since)
+                    await trio.sleep(3 * MINUTE)
+                    told = [m["data"] for m in again.messages if "recovered" in m.get("data", {})]
+                    assert [data["recovered"] for data in told] == [True] * 3
+                    for symbol in SYMBOLS[:2]:
+                        rows = of_symbol(client, symbol) + of_symbol(again, symbol)
+                        times = [row["data"]["time"] for row in rows if row["data"]["is_final"]]
+                        assert times == list(range(times[0], times[-1] + MINUTE, MINUTE))
+                        assert len(times) >= 9
+            await trio.sleep(MINUTE)
+            assert not [m for m in other.messages if m["type"] == "reconnect"]
 
 
 async def test_another_change_of_a_venue_is_a_new_feed_that_goes_on(

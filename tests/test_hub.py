@@ -14,7 +14,9 @@ from trio_feed.model import Channel, ChannelKey, Interval, Series, StatusMessage
 from trio_feed.push import messages
 from trio_feed.push.fanout.coalescing import WriteCoalescer
 from trio_feed.push.fanout.encoded import encoded
+from trio_feed.push.fanout.orphans import SETTLE_S
 from trio_feed.push.fanout.send_queue import QueuedFrame
+from trio_feed.push.fanout.sender import ClientTimeouts
 
 
 @pytest.fixture
@@ -510,3 +512,164 @@ async def test_names_and_intervals_of_the_hub(autojump_clock: trio.abc.Clock) ->
     node.bus.close(hour)
     assert (node.hub.symbols, node.hub.intervals) == (["BTCUSDT"], [Interval.M1])
     node.bus.publish(StatusMessage(SERIES, StreamState.STALE))  # nobody is there to be told
+
+
+# ---------------------------------------------------------------- what was closed and comes back
+
+LOOK = ClientTimeouts(20.0, 60.0, 60.0)
+OTHER = Series("binance_usdm", "ETHUSDT", Interval.M1)
+
+
+def sweep(*clients: Client) -> None:
+    for client in clients:
+        client.session.sweep(trio.current_time(), LOOK)
+
+
+async def told_to_resume(client: Client) -> list[dict[str, Any]]:
+    """The resume points with which it is sent away."""
+    *_, last = [await client.next() for _ in range(client.waiting())]
+    with trio.fail_after(10):
+        await client.gone.wait()
+    assert client.closed == (4408, "resume")
+    assert (last["type"], last["after_ms"]) == ("reconnect", 0)
+    return list(last["since"])
+
+
+async def test_who_was_subscribed_to_what_comes_back_is_sent_away_to_resume(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Else it waits for ever: nothing says that there is a stream again."""
+    node = Node()
+    node.bus.open(TRADES)
+    async with connected(node) as client, connected(node) as other:
+        await client.subscribe()
+        await other.request(type="subscribe", symbol="BTCUSDT", channel="trade")
+        await other.next("subscription_confirmed")
+        for n in range(3):
+            node.publish(n)
+        node.bus.close(SERIES)
+        await client.request(type="list")
+        told = [await client.next() for _ in range(5)]
+        assert [m["type"] for m in told[3:]] == ["stream_status", "subscriptions"]
+        assert told[4]["data"] == []
+        sweep(client, other)
+        node.bus.open(SERIES)
+        node.publish(3)
+        sweep(client, other)
+        points = await told_to_resume(client)
+        names = {"symbol": "BTCUSDT", "interval": "1m", "exchange": "binance_usdm"}
+        assert points == [{**names, "epoch": 1, "offset": 3}]
+        assert other.closed is None, "it lacks nothing"
+        assert node.metrics.slow_clients._value.get() == 0  # type: ignore[attr-defined]
+    async with connected(node) as again:
+        confirmed, candle = await again.resume(1, 3)
+        assert confirmed["data"]["recovered"]
+        assert (candle["data"]["offset"], candle["data"]["data"]["time"]) == (4, T0 // 1000 + 180)
+
+
+async def test_it_is_sent_away_once_for_all_that_comes_back(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    node = Node()
+    node.bus.open(OTHER)
+    async with connected(node) as client:
+        await client.subscribe()
+        await client.subscribe(symbol="ETHUSDT")
+        node.publish(0)
+        for key in (SERIES, OTHER):
+            node.bus.close(key)
+        node.bus.open(SERIES)
+        sweep(client)
+        await trio.sleep(SETTLE_S - 0.1)
+        sweep(client)
+        assert client.closed is None, "the other one may follow"
+        node.bus.open(OTHER)
+        sweep(client)
+        points = await told_to_resume(client)
+        assert [(p["symbol"], p["offset"]) for p in points] == [("BTCUSDT", 1), ("ETHUSDT", 0)]
+
+
+async def test_what_stays_away_is_not_waited_for(autojump_clock: trio.abc.Clock) -> None:
+    node = Node()
+    node.bus.open(OTHER)
+    async with connected(node) as client:
+        await client.subscribe()
+        await client.subscribe(symbol="ETHUSDT")
+        for key in (SERIES, OTHER):
+            node.bus.close(key)
+        node.bus.open(OTHER)
+        sweep(client)
+        await trio.sleep(SETTLE_S)
+        sweep(client)
+        assert [p["symbol"] for p in await told_to_resume(client)] == ["ETHUSDT"]
+
+
+@pytest.mark.parametrize("how", ["unsubscribed", "subscribed anew", "closed once more"])
+async def test_who_does_not_wait_for_it_stays(how: str, autojump_clock: trio.abc.Clock) -> None:
+    node = Node()
+    async with connected(node) as client:
+        await client.subscribe()
+        node.bus.close(SERIES)
+        await client.next("stream_status")
+        if how == "unsubscribed":
+            await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+            await client.next("unsubscribe_confirmed")
+            await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+            assert (await client.next("error"))["code"] == 1002
+        node.bus.open(SERIES)
+        if how == "subscribed anew":
+            await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+            await client.next("history_data")
+            await client.next("subscription_confirmed")
+        if how == "closed once more":
+            node.bus.close(SERIES)
+        for _ in range(3):
+            sweep(client)
+            await trio.sleep(SETTLE_S)
+        assert client.closed is None
+        if how == "closed once more":
+            node.bus.open(SERIES)
+            sweep(client)
+            await told_to_resume(client)
+
+
+async def test_it_resumes_behind_what_it_was_given_before_the_end(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """What was under way when the topic was closed goes to nobody any more."""
+    node = Node(ring=8)
+    async with AsyncExitStack() as stack:
+        clients = await crowd(node, stack, 4)
+        for n in range(3):
+            node.publish(n)
+        node.bus.close(SERIES)
+        await trio.testing.wait_all_tasks_blocked()
+        node.bus.open(SERIES)
+        sweep(*clients)
+        lacking = 0
+        for client in clients:
+            seen = [m for m in client.take() if m["type"] in ("kline_data", "reconnect")]
+            given = [m["data"]["offset"] for m in seen[:-1]]
+            assert given == list(range(1, len(given) + 1))
+            assert [p["offset"] for p in seen[-1]["since"]] == [len(given)]
+            lacking += len(given) < 3
+        assert lacking
+
+
+async def test_a_topic_that_is_closed_while_its_history_is_read_is_refused(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Else the client is subscribed to what nobody publishes."""
+    node = Node(recent=1, stored=5)
+    async with connected(node) as client:
+        read = node.store.history
+
+        async def slow(*args: Any, **more: Any) -> Any:
+            rows = await read(*args, **more)
+            node.bus.close(SERIES)
+            node.bus.open(SERIES)
+            return rows
+
+        node.store.history = slow  # type: ignore[method-assign]
+        await client.request(type="subscribe", symbol="BTCUSDT", interval="1m")
+        assert "removed meanwhile" in (await client.next("error"))["message"]

@@ -533,6 +533,7 @@ async def test_settings_change_while_it_runs(autojump_clock: trio.abc.Clock) -> 
                 )
             )
             assert (await subscribe(client, "SOLUSDT"))["code"] == 1002
+            await client.ask(type="unsubscribe", symbol="BTCUSDT", interval="1m")  # else: come back
             await apply(settings)
             assert (await subscribe(client, "SOLUSDT"))["type"] == "subscription_confirmed"
             await trio.sleep(3 * MINUTE)

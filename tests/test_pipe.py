@@ -9,9 +9,10 @@ import trio
 import trio.testing
 from attrs import define, field
 
-from trio_feed.errors import StoreError
+from trio_feed.errors import JournalError, StoreError
 from trio_feed.workers import frames
 from trio_feed.workers.pipe import NoAnswer, Pipe, PipeLost
+from trio_feed.workers.remote import RemoteJournal
 
 
 @define(eq=False)
@@ -95,6 +96,26 @@ async def test_questions_of_both_sides_cross(autojump_clock: trio.abc.Clock) -> 
             nursery.start_soon(ask, b"b")
             assert await parent.pipe.ask("w", b"?", 1) == b"w?"
         assert got == [b"B", b"AAA"]
+
+
+async def test_the_journals_advice_is_that_of_what_keeps_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """A worker has no file whose permissions anybody could check."""
+    async with pair() as (parent, worker, _):
+
+        def refuse(_what: str, _body: bytes) -> bytes:
+            raise JournalError("connection refused", "start PostgreSQL")
+
+        parent.answered = refuse
+        journal = RemoteJournal(worker.pipe, 1, None)
+        with pytest.raises(JournalError, match="connection refused") as refused:
+            await journal.head(7)
+        assert refused.value.advice == "start PostgreSQL"
+        parent.answered = never
+        with pytest.raises(JournalError, match="no answer within") as late:
+            await journal.head(7)
+        assert "the process that started the workers" in late.value.advice
 
 
 async def test_no_answer_in_time_and_a_refusal(autojump_clock: trio.abc.Clock) -> None:

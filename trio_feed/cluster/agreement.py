@@ -52,21 +52,34 @@ def differing(own: Said, said: Mapping[str, Said]) -> dict[str, list[str]]:
     return found
 
 
+def _age(said: Said) -> tuple[float, str]:
+    return said.started_ms, said.name
+
+
 @define
 class Agreement:
     """Of this node with the others that feed.  ``differs``: see :func:`differing`.  ``now``:
     monotonic seconds.
 
     Nodes that agreed may differ for ``GRACE_S``: a SIGHUP goes round them one by one.  One that
-    starts and never agreed is not ready at once, so that no roll-out goes on over it."""
+    starts and never agreed is not ready at once, so that no roll-out goes on over it; and it
+    ``waits``: it takes no shard as long as one that was there before and differs is there, for what
+    it lacks itself would be fed by nobody."""
 
     differs: dict[str, list[str]] = field(factory=dict)
+    waits: bool = False
     _agreed_at: float = -inf
+
+    def may_take(self) -> bool:
+        """Whether this node takes shards."""
+        return not self.waits
 
     def note(self, own: Said, said: Mapping[str, Said], now: float) -> None:
         before, self.differs = self.differs, differing(own, said)
         if not self.differs:
             self._agreed_at = now
+        earlier = (_age(said[name]) < _age(own) for name in self.differs)
+        self.waits = self._agreed_at == -inf and any(earlier)
         for name, venues in self.differs.items():
             if venues != before.get(name):
                 log.warning("node.differs", node=name, venues=venues)

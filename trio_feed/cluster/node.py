@@ -211,6 +211,10 @@ class Node:
         if self.feeding is not None:
             feeds.owned = self.feeding.owns
             feeds.told = self.feeding.last_trade
+            fed, roles = digests_of(feeds.exchanges), list(self.settings.node.roles)
+            own = registry.first_words(self.name, self.holder, roles, self.started_ms, fed)
+            self.agreement.note(own, self.known.said, trio.current_time())
+            self.feeding.may_take = self.agreement.may_take
             if self.settings.engine.standby == "hot":
                 self.feeding.is_worse = self._is_worse
 
@@ -221,14 +225,14 @@ class Node:
         if since is None or trio.current_time() - since < _PATIENCE_S:
             return False
         others = (said for name, said in self.known.said.items() if name != self.name)
-        return any(venue in said.venues and venue not in said.stale for said in others)
+        return any(venue in s.venues and venue not in s.stale and not s.waits for s in others)
 
     async def _refresh(self, venue: str) -> None:
         if self._venues is not None:
             await self._venues.refresh(venue)
 
     def _feeders(self) -> list[str]:
-        found = {name for name, said in self.known.said.items() if said.feeds}
+        found = {name for name, said in self.known.said.items() if said.feeds and not said.waits}
         return sorted(found | ({self.name} if self.feeds else set()))
 
     @asynccontextmanager
@@ -314,6 +318,7 @@ class Node:
             beat,
             stale,
             None if self._venues is None else digests_of(self._venues.exchanges),
+            self.agreement.waits,
         )
 
     def _note_nodes(self, there: Mapping[str, bytes], own: Said) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from attrs import define, field, frozen
 
+from .. import __version__
+
 SAY_S = 1.0
 """A node says something this often."""
 TTL_S = 10.0
@@ -34,6 +36,8 @@ class Said:
     """Venues that it feeds, in hot standby also for others, whose data is not fresh there."""
     fed: Mapping[str, str] | None = None
     """By venue a digest of what it feeds as far as it owns it; None: it does not say."""
+    waits: bool = False
+    """It takes no shards for now: see :class:`.agreement.Agreement`."""
 
     @property
     def feeds(self) -> bool:
@@ -98,6 +102,13 @@ class Known:
         return {
             name: said.shown(now - self._heard_at[name]) for name, said in sorted(self.said.items())
         }
+
+
+def first_words(
+    name: str, holder: str, roles: Sequence[str], started_ms: float, fed: Mapping[str, str]
+) -> Said:
+    """Of a node that has only just begun."""
+    return Said(name, holder, __version__, roles, [], [], {}, "", 0, started_ms, {}, fed=fed)
 
 
 _said = msgspec.json.Decoder(Said)

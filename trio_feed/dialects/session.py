@@ -57,6 +57,9 @@ class QuietVoice:
     def slow(self, since: Sequence[dict[str, Any]]) -> Farewell:
         return Farewell(self.code, self.reason)
 
+    def back(self, since: Sequence[dict[str, Any]]) -> Farewell:
+        return Farewell(self.code, "reconnect")
+
 
 POLICY = 1008
 _PART = "\n"

@@ -248,9 +248,11 @@ class Session:
         self, request: Subscribe, topic: Topic, body: str | None, back: Missed | None
     ) -> None:
         """Queue the history, the confirmation, then what was missed or the present state; ``_read``
-        writes them."""
+        writes them.  Raises RequestError where the topic was closed while it was read."""
         if self.sender.leaving:
             return
+        if self._context.hub.topic(topic.stream_key) is not topic:
+            raise RequestError(REFUSED, f"symbol: {topic.stream_key} was removed meanwhile")
         sender = self.sender
         form = prefix_of(request.target, request.subscription_id, deflated=sender.deflated)
         subscription = Subscription(sender, topic, _kept(request), form)
@@ -280,9 +282,13 @@ class Session:
             sender.send_status(subscription, stream.status)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
-        topic = self._context.hub.find(request.target)
-        if not self.sender.unsubscribe(topic):
-            raise RequestError(REFUSED, f"symbol: not subscribed to {topic.stream_key}")
+        orphans = self.sender.orphans
+        if (orphan := orphans.of(request.target)) is not None:
+            orphans.forget(orphan)
+        else:
+            topic = self._context.hub.find(request.target)
+            if not self.sender.unsubscribe(topic):
+                raise RequestError(REFUSED, f"symbol: not subscribed to {topic.stream_key}")
         self.sender.reply(messages.unsubscribe_confirmed(request, self._context.now_ms()))
 
     async def _history(self, request: History) -> None:

@@ -29,11 +29,12 @@ class Ask(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Told(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """Its answer; not ``ok``: the problem, as text."""
+    """Its answer; not ``ok``: the problem, as text; ``advice``: what to do about it."""
 
     number: int
     ok: bool
     body: bytes
+    advice: str = ""
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=3):

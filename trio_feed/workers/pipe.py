@@ -42,7 +42,12 @@ class PipeLost(Exception):
 
 
 class NoAnswer(Exception):
-    """A question was not answered, and why."""
+    """A question was not answered, and why.  ``advice``: what the other side says to do about it;
+    empty: nothing."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(problem)
+        self.advice = advice
 
 
 @define(eq=False)
@@ -142,7 +147,7 @@ class Pipe:
                 if asked.told is None:
                     raise NoAnswer(self._problem)
                 if not asked.told.ok:
-                    raise NoAnswer(asked.told.body.decode())
+                    raise NoAnswer(asked.told.body.decode(), asked.told.advice)
                 return asked.told.body
         raise NoAnswer(f"no answer within {within_s:g} s")
 
@@ -221,16 +226,18 @@ class Pipe:
             self._handle(frame)
 
     async def _tell(self, ask: Ask) -> None:
+        advice = ""
         try:
             body, ok = await self._answer(ask.what, ask.body), True
         except (StoreError, JournalError) as error:
             body, ok = str(error).encode(), False
+            advice = error.advice if isinstance(error, JournalError) else ""
         except Exception as error:  # noqa: BLE001  a bug in one answer ends no pipe
             log.error("worker.question_failed", what=ask.what, problem=described(error))
             body, ok = b"a bug of the server; its log says which", False
         finally:
             self._under_way -= 1
-        data = frames.encoded(Told(ask.number, ok, body))
+        data = frames.encoded(Told(ask.number, ok, body, advice))
         if self._too_large(data):
             problem = f"the answer is too large: {len(data)} bytes"
             log.error("worker.question_failed", what=ask.what, problem=problem)

@@ -15,6 +15,7 @@ from .pipe import NoAnswer, Pipe
 
 _STORE_S = 10.0
 _JOURNAL_S = 15.0
+_LOOK_THERE = "see the log lines of the process that started the workers"
 _PAGE_S = 10.0
 _PLACE_S = 5.0
 
@@ -112,7 +113,8 @@ class RemoteJournal:
         try:
             return await self.pipe.ask(what, questions.encode(question), _JOURNAL_S)
         except (NoAnswer, OverflowError) as error:
-            raise JournalError(str(error)) from None
+            advice = error.advice if isinstance(error, NoAnswer) else ""
+            raise JournalError(str(error), advice or _LOOK_THERE) from None
 
 
 @define(eq=False)

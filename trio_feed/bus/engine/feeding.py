@@ -69,6 +69,8 @@ class Feeding:
     _changes: trio.Nursery = field(init=False)
     is_worse: Callable[[str], bool] = lambda venue: False
     """Whether another node gets a venue's data and this one has had none for a while."""
+    may_take: Callable[[], bool] = lambda: True
+    """Whether shards are for this node at all now; what it has it keeps."""
     _takeovers: Takeovers = field(init=False)
     _unfit: set[str] = field(factory=set)
     """Venues whose feeds do not have the symbols that they should."""
@@ -172,7 +174,7 @@ class Feeding:
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 if not plan.take:
                     self._refusals.over()
-                for shard in [s for s in plan.take if self._may_take(s, now)]:
+                for shard in [s for s in plan.take if self.may_take() and self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
                 worse = (shard for shard in self.own if self.is_worse(venue_of(shard)))
                 for shard in {plan.give, *worse} - {""}:

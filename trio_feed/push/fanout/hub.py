@@ -47,6 +47,10 @@ class Hub:
         self._now_ms, self._began_ms = now_ms, now_ms()
         self._metrics = metrics
         self._samples = 0
+        self.openings = 0
+        """How many topics were opened so far."""
+        self._awaited: set[StreamKey] = set()
+        """Closed, and somebody may come to resume them when they are opened again."""
         self.lines = SampledLines()
         """What the log says of this node's clients."""
         self._watchers: list[Callable[[str], None]] = []
@@ -75,11 +79,17 @@ class Hub:
         late = now_ms - self._began_ms > _START_MS
         topic = self._topics[stream] = Topic(stream, now_ms, late)
         self._all.add(topic)
+        self.openings += 1
+        if stream.stream_key in self._awaited:
+            self._awaited.discard(stream.stream_key)
+            stream.keep()
         self._tell(stream.stream_key.symbol)
 
     def closed(self, stream: Stream) -> None:
-        """Its subscribers get a last status, and the topic is removed."""
+        """Its subscribers get a last status, and the topic is removed; see :mod:`.orphans`."""
         topic = self._topics.pop(stream)
+        if any(each.asks for each in topic.subscriptions.values()):
+            self._awaited.add(stream.stream_key)
         status = StatusMessage(stream.stream_key, StreamState.STALE, "removed from the settings")
         for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)

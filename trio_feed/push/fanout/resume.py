@@ -120,8 +120,9 @@ def _counted(messages: list[EncodedMessage], since: Since) -> list[tuple[Encoded
 def resume_points(
     subscriptions: Iterable[Subscription], unwritten: Iterable[QueuedFrame]
 ) -> list[dict[str, Any]]:
-    """Where a disconnected client may resume: for each subscription the last message before
-    those that are ``unwritten`` (in order).  One whose history has not been written has none."""
+    """Where a disconnected client may resume: for each subscription, also one whose topic was
+    closed (:mod:`.orphans`), the last message before those that are ``unwritten`` (in order).  One
+    whose history has not been written has none."""
     first: dict[object, tuple[int, QueuedFrame]] = {}
     for place, waiting in enumerate(unwritten):
         numbered = waiting.message is not None and not waiting.message.ephemeral
@@ -130,12 +131,7 @@ def resume_points(
     points = []
     for subscription in subscriptions:
         topic, entry = subscription.topic, _first_of(subscription, first)
-        number = topic.stream.epoch, topic.stream.offset
-        for fan_out in topic.under_way:  # from the oldest on, and of them the first
-            left_out = fan_out.left_out_of(subscription)
-            if left_out is not None and not fan_out.message.ephemeral:
-                number = fan_out.message.epoch, fan_out.message.offset - left_out - 1
-                break
+        number = last_given(subscription) if subscription.active else subscription.number
         if entry is not None:
             if entry.message is None:
                 continue
@@ -143,6 +139,16 @@ def resume_points(
         names = {**subscription.request.target.about, "exchange": topic.stream_key.venue}
         points.append({**names, "epoch": number[0], "offset": number[1]})
     return points
+
+
+def last_given(subscription: Subscription) -> tuple[int, int]:
+    """The number of the last message that was written or queued for it."""
+    topic = subscription.topic
+    for fan_out in topic.under_way:  # from the oldest on, and of them the first
+        left_out = fan_out.left_out_of(subscription)
+        if left_out is not None and not fan_out.message.ephemeral:
+            return fan_out.message.epoch, fan_out.message.offset - left_out - 1
+    return topic.stream.epoch, topic.stream.offset
 
 
 def _first_of(

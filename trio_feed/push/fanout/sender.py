@@ -1,10 +1,10 @@
 """The sending half of one client: its subscriptions, and what is written to it, in one order.
 
 Pushes never wait: a client whose send queue is full, or that takes no byte for too long, is
-disconnected and learns from where to resume.  Replies do wait (``wait_capacity``), which slows down
-no client but one that asks faster than it reads."""
+disconnected and learns from where to resume; so is one whose streams went and came back.  Replies
+do wait (``wait_capacity``), which slows down no client but one that asks faster than it reads."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -18,11 +18,12 @@ from ...metrics import Metrics
 from ...model import StatusMessage
 from .frames import PING, binary_frame, reply_frame
 from .hub import Hub
-from .resume import resume_points
+from .orphans import Orphans
+from .resume import last_given, resume_points
 from .send_queue import QueuedFrame, SendQueue
 from .topics import Subscription
 from .transport import Transport
-from .voice import Voice
+from .voice import Farewell, Voice
 from .writer import Writer
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class ClientSender(Writer):
     __slots__ = (
         "_close", "_counted", "_hub", "_metrics", "_moved_at", "_moved_bytes", "_now_ms",
         "_number_conflated", "_nursery", "_pinged_at", "_reading", "_voice", "client_id",
-        "deflated", "leaving", "subscriptions",
+        "deflated", "leaving", "orphans", "subscriptions",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class ClientSender(Writer):
         self.client_id = str(uuid4())
         self.subscriptions: dict[object, Subscription] = {}
         """By :attr:`.Subscription.at_client`."""
+        self.orphans = Orphans()
         self.leaving = False
         self.deflated = deflated
         self._hub, self._now_ms, self._metrics, self._voice = hub, now_ms, metrics, voice
@@ -155,8 +157,10 @@ class ClientSender(Writer):
             self.push(QueuedFrame(frame, self._now_ms(), True, subscription))
 
     def topic_closed(self, subscription: Subscription) -> None:
-        """A topic that the client subscribed to exists no more."""
-        self.subscriptions.pop(subscription.at_client, None)
+        """A topic that the client subscribed to exists no more, or for now."""
+        subscription.number = last_given(subscription)
+        if self.subscriptions.pop(subscription.at_client, None) is not None:
+            self.orphans.note(subscription)
 
     # From the session
 
@@ -164,13 +168,15 @@ class ClientSender(Writer):
         """From now on the client gets the topic's messages."""
         self._hub.subscribe(subscription)
         self.subscriptions[subscription.at_client] = subscription
+        self.orphans.forget(subscription)
 
     def unsubscribe(self, at_client: object) -> bool:
         """``at_client``: see :attr:`.Subscription.at_client`.  False: there was no such
         subscription."""
         subscription = self.subscriptions.pop(at_client, None)
         if subscription is None:
-            return False
+            orphan = self.orphans.named(at_client)
+            return orphan is not None and self.orphans.forget(orphan)
         self._hub.unsubscribe(subscription)
         return True
 
@@ -178,6 +184,7 @@ class ClientSender(Writer):
         for subscription in self.subscriptions.values():
             self._hub.unsubscribe(subscription)
         self.subscriptions.clear()
+        self.orphans.clear()
 
     def deliver(self, text: str) -> None:
         """A private event: taken now or the client is disconnected, never left out."""
@@ -228,17 +235,32 @@ class ClientSender(Writer):
         self._metrics.slow_clients.inc()
         now, facts = trio.current_time(), self.statistics()
         self._hub.lines.say(log.warning, "client.slow", now, why=why, **facts)
+        self._send_away(self._voice.slow, unsent)
+
+    def _disconnect_to_resume(self, now: float) -> None:
+        """Streams of the client went and came back: only from a number do they go on."""
+        names = [str(each.topic.stream_key) for each in self.orphans.back(self._hub)]
+        facts = {"client_id": self.client_id, "streams": len(names), "first": names[0]}
+        self._hub.lines.say(log.info, "client.streams_back", now, **facts)
+        self._send_away(self._voice.back)
+
+    def _send_away(
+        self,
+        words: Callable[[Sequence[dict[str, Any]]], Farewell],
+        unsent: QueuedFrame | None = None,
+    ) -> None:
         waiting = [*self.send_queue, unsent] if unsent is not None else list(self.send_queue)
-        since = resume_points(self.subscriptions.values(), waiting)
+        there = [*self.subscriptions.values(), *self.orphans.back(self._hub)]
+        since = resume_points(there, waiting)
         self._metrics.push_failed.inc(self.send_queue.pushes + (unsent is not None))
         self.send_queue.clear()
-        farewell = self._voice.slow(since)
+        farewell = words(since)
         self.leave(farewell.code, farewell.reason, farewell.text)
         self._nursery.cancel_scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
 
     def sweep(self, now: float, timeouts: ClientTimeouts) -> int:
-        """``now`` is trio's clock: ping or abort a silent client, disconnect one that takes
-        nothing.  Returns the bytes that wait."""
+        """``now`` is trio's clock: ping or abort a silent client, disconnect one that takes nothing
+        or whose streams are back.  Returns the bytes that wait."""
         moved = self.transport.bytes_out
         if moved != self._counted:
             self.count_bytes()
@@ -253,6 +275,8 @@ class ClientSender(Writer):
             self.transport.abort()
         elif now - self._moved_at >= timeouts.stall_s:
             self.disconnect_slow(f"it took no byte for {timeouts.stall_s:g} s")
+        elif self.orphans.are_back(self._hub, now):
+            self._disconnect_to_resume(now)
         elif min(silent_s, now - self._pinged_at) >= timeouts.ping_s:
             self._pinged_at = now
             self.send_queue.put(QueuedFrame(PING, self._now_ms()))

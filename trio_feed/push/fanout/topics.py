@@ -40,7 +40,7 @@ class Subscriber(Protocol):
         """The stream's upstream changed its state."""
 
     def topic_closed(self, subscription: "Subscription") -> None:
-        """The topic is removed, and the subscription with it."""
+        """The topic is about to be removed, and the subscription with it."""
 
 
 @define(eq=False)
@@ -50,7 +50,8 @@ class Subscription:
     ``name``: what the client calls the stream, where it may have several of one topic; a second
     subscription of the same name, or else to the same topic, replaces the first.  ``asks`` False:
     it takes what there is, and is no reason to go on feeding a symbol on demand.  ``number``, epoch
-    and offset: what the client was told to go on from; (0, 0) where its form says no numbers.
+    and offset: what the client was told to go on from; (0, 0) where its form says no numbers.  Of
+    one whose topic was closed: the last message that it was given.
     """
 
     subscriber: Subscriber

@@ -35,6 +35,9 @@ class Voice(Protocol):
     def slow(self, since: Sequence[dict[str, Any]]) -> Farewell:
         """The client is too slow; ``since``: where each of its subscriptions may resume."""
 
+    def back(self, since: Sequence[dict[str, Any]]) -> Farewell:
+        """Streams that were closed are open again, for a client that has to resume them."""
+
 
 @frozen
 class NativeVoice:
@@ -49,3 +52,6 @@ class NativeVoice:
 
     def slow(self, since: Sequence[dict[str, Any]]) -> Farewell:
         return Farewell(SLOW_CLIENT, "too slow", messages.reconnect(0, list(since)))
+
+    def back(self, since: Sequence[dict[str, Any]]) -> Farewell:
+        return Farewell(SLOW_CLIENT, "resume", messages.reconnect(0, list(since)))
