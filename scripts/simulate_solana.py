@@ -20,11 +20,13 @@ KINDS = (
     *("proxy_down", "proxy_refuses", "proxy_hangs", "proxy_dies", "proxy_splits"),
     *("tls_failure", "garbage_before_101", "slow_handshake", "trickle", "missing_close"),
     *("malformed_json", "truncated_json", "unknown_frames"),
-    *("duplicated_frames", "reordered_frames", "clock_skew", "clock_step", "clock_drift"),
+    *("duplicated_frames", "clock_skew", "clock_step", "clock_drift"),
     *("stall", "late_feed", "process_pause", "suspend", "wrong_clock_at_start", "rest_behind"),
 )
 """What may happen to a node, to the way to it, and to time.  Not those of an exchange's candles,
-trades and books."""
+trades and books; and no frame overtakes another: a notification does not say its place inside its
+slot, so the order in which a node sends them is all that is known
+(:mod:`trio_feed.core.chain_order`)."""
 INTERVALS = (Interval.S1, Interval.S30, Interval.M5)
 
 
