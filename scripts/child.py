@@ -49,7 +49,7 @@ class Child:
         self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
 
     def stop(self, how: int = signal.SIGKILL, within_s: float = 30) -> None:
-        """Returns when it has ended; whoever takes longer is killed."""
+        """Returns when it has ended; one that takes longer is killed."""
         self._unwatch()
         self.pause(on=False)
         self._process.send_signal(how)

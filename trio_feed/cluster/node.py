@@ -19,11 +19,10 @@ from ..bus.base import Reader
 from ..bus.engine.attempts import Attempts
 from ..bus.engine.base import Engine, EngineFault, shard_of
 from ..bus.engine.feeding import Feeding
-from ..bus.engine.following import Following
+from ..bus.engine.following import Following, bus_of_log
 from ..bus.engine.shadow import Shadow
 from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
-from ..bus.remote import RemoteBus
 from ..environment import Environment
 from ..feeds import Feeds
 from ..metrics import Figures, Metrics
@@ -187,15 +186,7 @@ class Node:
         """What the hub of this node listens to."""
         if not self.serves:
             return bus
-        kline = self.settings.kline
-        make_bus = partial(
-            RemoteBus,
-            history_rows=kline.history_data_limit,
-            resume_messages=kline.resume_messages,
-            tell_kept=_kept,
-            now=trio.current_time,
-            repairs=True,
-        )
+        make_bus = partial(bus_of_log, self.settings.kline)
         self.following = Following(
             self._attempts(), self.shards, store, make_bus, self.environment.now_ms
         )
@@ -352,7 +343,3 @@ class Node:
         """Nothing is to be said of a venue of which this node owns nothing."""
         own = set() if self.feeding is None else self.feeding.own
         return self._own_why_not(venue) if has_any(own, venue) else ""
-
-
-def _kept(_stream: int) -> None:
-    """Each node keeps what its own clients need."""

@@ -14,8 +14,7 @@ from attrs import frozen
 
 from ..bus.engine.attempts import Attempts
 from ..bus.engine.base import Engine, EngineFault, Entry, EntryId
-from ..bus.engine.following import Following
-from ..bus.remote import RemoteBus
+from ..bus.engine.following import Following, bus_of_log
 from ..cluster.shards import all_shards
 from ..environment import Environment
 from ..settings import Settings
@@ -29,21 +28,13 @@ _ANSWER_S = 10.0
 
 def make_following(pipe: Pipe, settings: Settings, environment: Environment) -> Following:
     """The logs of all shards, to be run by the caller."""
-    kline = settings.kline
 
     @asynccontextmanager
     async def way() -> AsyncIterator[Engine]:
         await trio.lowlevel.checkpoint()
         yield cast(Engine, RemoteLog(pipe))  # it is only read
 
-    make_bus = partial(
-        RemoteBus,
-        history_rows=kline.history_data_limit,
-        resume_messages=kline.resume_messages,
-        tell_kept=_kept,
-        now=trio.current_time,
-        repairs=True,
-    )
+    make_bus = partial(bus_of_log, settings.kline)
     attempts = Attempts(way, environment.random)
     return Following(attempts, all_shards(settings), RemoteStore(pipe), make_bus)
 
@@ -72,7 +63,3 @@ class RemoteLog:
             return await self.pipe.ask(what, question, wait_s + _ANSWER_S, in_turn=False)
         except NoAnswer as error:
             raise EngineFault(str(error)) from None
-
-
-def _kept(_stream: int) -> None:
-    """Each worker keeps what its own clients need, as each node does."""

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from ...errors import StoreError
 from ...model import KlineMessage, Series
+from ...settings import KlineSettings
 from ...store import CandleReader
 from .. import wire
 from ..base import Listener
@@ -202,6 +203,17 @@ class Following:
         found = [r for r in rows if missing.has(r.kline.open_ms, _number(r), revision=r.revision)]
         revised = max((_number(row) for row in found if row.revision), default=number)
         return None if revised < missing.revised else found
+
+
+def bus_of_log(kline: KlineSettings) -> RemoteBus:
+    """Into which a shard's log is read, at a node and at a worker of one."""
+    return RemoteBus(
+        history_rows=kline.history_data_limit,
+        resume_messages=kline.resume_messages,
+        tell_kept=lambda _stream: None,  # each keeps what its own clients need
+        now=trio.current_time,
+        repairs=True,
+    )
 
 
 def _number(row: KlineMessage) -> tuple[int, int]:

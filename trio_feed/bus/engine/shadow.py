@@ -69,7 +69,8 @@ class Shadow:
 
     def corrections(self, series: Series) -> Sequence[KlineMessage]:
         """Revisions of the last minute, in order.  The owner may have said them too."""
-        kept = [each.message for each in self._corrected.get(series, ())]
+        since = self._now() - _KEEP_S
+        kept = [each.message for each in self._corrected.get(series, ()) if each.at >= since]
         return [message for message in kept if isinstance(message, KlineMessage)]
 
     # From the bus
