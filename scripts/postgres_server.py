@@ -27,7 +27,9 @@ USER = "feed"
 
 
 def binaries() -> Path | None:
-    """The folder of the newest server that is installed."""
+    """The folder that POSTGRES_BIN names, else that of the newest server that is installed."""
+    if chosen := os.environ.get("POSTGRES_BIN"):
+        return Path(chosen) if (Path(chosen) / "initdb").exists() else None
     named = shutil.which("initdb")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
     return found[-1].parent if found else Path(named).parent if named else None
@@ -42,6 +44,8 @@ def why_not() -> str:
     """What is missing here; empty: nothing."""
     if find_spec("psycopg") is None:
         return 'the extra "cluster" is not installed (pip install ".[cluster]")'
+    if binaries() is None and (chosen := os.environ.get("POSTGRES_BIN")):
+        return f"there is no initdb in {chosen} (POSTGRES_BIN)"
     if binaries() is None:
         return "no PostgreSQL server is installed (apt-get install postgresql)"
     return ""
