@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class PostgresServer:
             "fsync": "on" if self.fsync else "off",
             "shared_buffers": "32MB",
             "max_connections": "60",
+            "password_encryption": "scram-sha-256",  # which 13 does not do by itself
         }
         return [
             "-D", str(self.folder / "data"), "-p", str(self.port),
@@ -121,7 +122,8 @@ class PostgresServer:
         first = self._child.pid
         children = Path(f"/proc/{first}/task/{first}/children")
         for pid in (first, *map(int, children.read_text().split())):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # one whose client has gone
+                os.kill(pid, number)
 
     def sql(self, *statements: str, database: str = "postgres") -> list[Any]:
         """Rows of the last one."""

@@ -27,6 +27,7 @@ from ..environment import Environment
 from ..feeds import Feeds
 from ..metrics import Figures, Metrics
 from ..settings import Settings
+from ..start_wait import StartWait
 from ..store import (
     CandleReader,
     KlineStore,
@@ -113,15 +114,15 @@ class Node:
 
     @asynccontextmanager
     async def open_store(
-        self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None
+        self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None, wait: StartWait
     ) -> AsyncIterator[KlineStore]:
         """The common database; one that is only read, where this node does not feed.  Raises
         StartError, also where it is not that of the other nodes."""
         if not self.feeds:
             async with open_reading_store(
-                self.settings.store, simulated=simulated, metrics=metrics, twin=twin
+                self.settings.store, simulated=simulated, metrics=metrics, twin=twin, wait=wait
             ) as store:
-                await self.membership.begin(store)
+                await wait.until_there(partial(self.membership.begin, store))
                 yield store
             return
 
@@ -135,8 +136,9 @@ class Node:
             simulated=simulated,
             metrics=metrics,
             twin=twin,
+            wait=wait,
         ) as self.store:
-            await self.membership.begin(self.store)
+            await wait.until_there(partial(self.membership.begin, self.store))
             yield self.store
 
     def make_bus(self, store: KlineStore) -> LocalBus:
