@@ -144,8 +144,8 @@ async def run(
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_exchange(feeds, settings, environment) if simulated else None
-            fed = settings if node is None else node.fed_settings()
-            venues = Feeds(fed, context, redirect)
+            take = _as_they_are if node is None else node.take_settings
+            venues = Feeds(take(settings), context, redirect)
             demands = make_demands(venues, settings, metrics)
             if node is not None:
                 node.own_feeds(venues)
@@ -206,7 +206,7 @@ async def run(
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(
-                _reload_on_signal, venues, app, front, certificate, reload, environment
+                _reload_on_signal, venues, app, front, certificate, reload, take, environment
             )
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
@@ -224,17 +224,23 @@ async def run(
         servers.cancel_scope.cancel()
 
 
+def _as_they_are(settings: Settings) -> Settings:
+    return settings
+
+
 async def _reload_on_signal(
     venues: Feeds,
     app: PushApp,
     front: Front | None,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
+    take: Callable[[Settings], Settings],
     environment: Environment,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
-    authorities anew.  What is wrong with the new settings is said, and the old ones stay."""
+    authorities anew.  What is wrong with the new settings is said, and the old ones stay.
+    ``take``: what the feeds have of them."""
     if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
@@ -256,5 +262,5 @@ async def _reload_on_signal(
                     front.apply(settings)
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
-                await venues.apply(settings)
+                await venues.apply(take(settings))
             manager.tell(READY)
