@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ USER = "feed"
 
 
 def binaries() -> Path | None:
-    """The folder of the newest server that is installed."""
+    """The folder that POSTGRES_BIN names, else that of the newest server that is installed."""
+    if chosen := os.environ.get("POSTGRES_BIN"):
+        return Path(chosen) if (Path(chosen) / "initdb").exists() else None
     named = shutil.which("initdb")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_version)
     return found[-1].parent if found else Path(named).parent if named else None
@@ -42,6 +44,8 @@ def why_not() -> str:
     """What is missing here; empty: nothing."""
     if find_spec("psycopg") is None:
         return 'the extra "cluster" is not installed (pip install ".[cluster]")'
+    if binaries() is None and (chosen := os.environ.get("POSTGRES_BIN")):
+        return f"there is no initdb in {chosen} (POSTGRES_BIN)"
     if binaries() is None:
         return "no PostgreSQL server is installed (apt-get install postgresql)"
     return ""
@@ -84,6 +88,7 @@ class PostgresServer:
             "fsync": "on" if self.fsync else "off",
             "shared_buffers": "32MB",
             "max_connections": "60",
+            "password_encryption": "scram-sha-256",  # which 13 does not do by itself
         }
         return [
             "-D", str(self.folder / "data"), "-p", str(self.port),
@@ -117,7 +122,8 @@ class PostgresServer:
         first = self._child.pid
         children = Path(f"/proc/{first}/task/{first}/children")
         for pid in (first, *map(int, children.read_text().split())):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # one whose client has gone
+                os.kill(pid, number)
 
     def sql(self, *statements: str, database: str = "postgres") -> list[Any]:
         """Rows of the last one."""

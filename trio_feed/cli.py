@@ -1,7 +1,7 @@
 """Command line: argv -> a command of :mod:`.commands` -> exit code.
 
 0: ended by a signal, in order.  1: a bug, with its cause.  2: something the user can mend, in one
-line on stderr.
+line on stderr.  3: a server that the service needs was away for too long, in one line: start again.
 
 A command's file is imported when it is asked for: what one of them needs costs the others nothing.
 """
@@ -17,7 +17,7 @@ import click
 
 from . import __version__
 from .commands.options import ReaderGone, Refused, Wanted, settings_options
-from .errors import SettingsError, StartError, StoreError
+from .errors import ServerAway, SettingsError, StartError, StoreError
 from .supervise import root_cause
 
 _COMMANDS = (
@@ -108,7 +108,7 @@ def _one_line(error: click.UsageError) -> str:
 def _explain(cause: BaseException) -> int:
     if isinstance(cause, SettingsError | StartError | StoreError | Refused):
         print(f"trio_feed: {cause}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(cause, ServerAway) else 2
     if isinstance(cause, ReaderGone):
         return 0
     if isinstance(cause, KeyboardInterrupt):

@@ -5,6 +5,8 @@
     TrioFeedError
     ├─ SettingsError            a user's setting is wrong          -> one line, exit code 2
     ├─ StartError               port in use, store unwritable ...  -> one line, exit code 2
+    │  └─ ServerAway            a server that the start needs does not answer, or takes nothing for
+    │                           now: waited for (``service.start_wait_s``), then exit code 3
     ├─ StoreError               the store cannot be used now       -> told to who asked; exit code 2
     │                                                                 where it is the start
     ├─ JournalError             events cannot be kept or read now  -> 503, nothing is acknowledged
@@ -51,6 +53,11 @@ class SettingsError(TrioFeedError):
 
 class StartError(TrioFeedError):
     """The service cannot start for a reason its user can mend."""
+
+
+class ServerAway(StartError):
+    """A server that the start needs is away, or takes nothing for now.  It may come back without
+    anybody mending a setting."""
 
 
 class StoreError(TrioFeedError):

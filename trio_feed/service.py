@@ -6,15 +6,13 @@ edge and the servers.  A bug that nothing survives ends feeds and edge at once; 
 same ``reconnect`` before the servers end.
 """
 
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import frozen
 
 from . import logs
 from .bus.base import Reader
@@ -23,6 +21,7 @@ from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
 from .cluster import CLUSTER_METRICS, MakeEngine, open_node, open_stores, view_of_node
 from .demands import Demands
+from .ending import until_a_signal
 from .environment import Environment
 from .errors import SettingsError
 from .feeds import Feeds, Redirect
@@ -30,15 +29,15 @@ from .ingest.context import FeedContext
 from .ingest.venue import VenueFeed
 from .metrics import Metrics
 from .net.tls import reload_authorities
-from .notify import READY, STOPPING, reloading, status
+from .notify import READY, reloading, status
 from .push.app import PushApp
 from .push.edge.configuration import tls_context
 from .push.edge.tls import Certificate
 from .serving import start_admin, start_dialects, start_server, start_simulator, sweep, urls
 from .settings import Settings
+from .start_wait import StartWait
 from .store import CandleReader, KlineStore, MemoryDatabase, open_journal
 from .summary import run_summary
-from .supervise import described, root_cause
 from .telemetry import Exporters, open_telemetry
 from .validate import check, complete
 from .wiring import journal_path, make_app, make_bus, make_demands, make_hub, view_of
@@ -48,16 +47,7 @@ from .workers.start import OpenFleet, open_processes, start_workers
 
 log = structlog.get_logger()
 
-_FAREWELL_S = 1.0
-_DRAIN_S = 3.0
-"""Workers say goodbye to their clients and end within it, or are ended."""
-_CLIENT_RETURN_MS = (500, 5_000)
-"""Clients are asked to come back after a time between these two, so that not all come at once."""
 StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
-_SHUTDOWN_SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
-]
-"""SIGBREAK is Ctrl-Break of Windows."""
 _RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
 """None on Windows: settings are read at the start only."""
 
@@ -82,61 +72,6 @@ class Ready:
         return self.venues.running
 
 
-@define
-class _Ending:
-    """The end of the service, the same after a signal and after a bug.  ``app`` is None until the
-    service is up: what ends it before is told to who started it, and there are no clients."""
-
-    environment: Environment
-    timeout_s: float
-    draining: trio.Event = field(factory=trio.Event)
-    app: PushApp | None = None
-    front: Front | None = None
-
-    def send_away(self) -> None:
-        """Ask the clients to come back, those of workers too.  Before the feeds end: what these
-        give up then is no lost connection that anybody should hear of."""
-        self.draining.set()
-        if self.app is not None:
-            self.app.disconnect_all(partial(self.environment.random.randint, *_CLIENT_RETURN_MS))
-        if self.front is not None:
-            self.front.begin_drain()
-
-    async def say_goodbye(self) -> None:
-        """Wait for a moment until the clients have gone, which have been asked to by then."""
-        self.send_away()
-        if self.app is not None:
-            with trio.move_on_after(_FAREWELL_S):
-                await self.app.wait_empty()
-        if self.front is not None:
-            with trio.move_on_after(min(_DRAIN_S, self.timeout_s / 2)):
-                await self.front.drain()
-
-    @asynccontextmanager
-    async def in_order(self, servers: trio.CancelScope) -> AsyncIterator[None]:
-        """Around all that may fail, within the servers: a bug comes out after the goodbye."""
-        try:
-            yield
-        except Exception as error:
-            if self.app is not None:
-                log.error("service.stopping", problem=described(root_cause(error)))
-                self.environment.manager.tell(STOPPING)
-                servers.deadline = trio.current_time() + self.timeout_s
-                await self.say_goodbye()
-            raise
-
-    @asynccontextmanager
-    async def last_line(self) -> AsyncIterator[None]:
-        """The last line of the log says how it ended."""
-        try:
-            yield
-        except Exception as error:
-            if self.app is not None:
-                log.error("service.failed", problem=described(root_cause(error)))
-            raise
-        log.info("service.stopped")
-
-
 async def run(
     settings: Settings,
     environment: Environment,
@@ -146,12 +81,13 @@ async def run(
     start_exchange: StartExchange = start_simulator,
     exporters: Exporters | None = None,
     fleet: OpenFleet = open_processes,
-    engine: MakeEngine = make_engine,
+    engine: MakeEngine | None = None,
     database: MemoryDatabase | None = None,
     task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up;
-    whatever comes out later is a bug, and comes out when the clients were asked to come back.
+    """Run until a signal or cancellation.  Raises SettingsError and StartError before it is up
+    (ServerAway: after ``service.start_wait_s``); whatever comes out later is a bug, and comes out
+    when the clients were asked to come back.
     ``environ`` is where proxy variables are read, if at all.
     ``reload`` reads the settings anew (blocking) when a SIGHUP asks for it.
     ``start_exchange`` starts the simulated exchange, where the settings want one; ``exporters``
@@ -163,9 +99,9 @@ async def run(
     metrics = Metrics()
     metrics.follow_lost_lines(logs.lost)
     simulated = settings.simulator.enabled
-    timeout_s = settings.service.shutdown_timeout_s
-    ending = _Ending(environment, timeout_s)
+    wait = StartWait(settings.service.start_wait_s, environment.manager.tell)
     async with (
+        until_a_signal(environment, settings.service.shutdown_timeout_s) as ending,
         ending.last_line(),
         measured_loop(metrics),
         open_telemetry(
@@ -175,14 +111,15 @@ async def run(
             samples=metrics.samples,
             exporters=exporters,
         ) as metrics.spans,
-        open_node(settings, environment, engine) as node,
-        open_stores(settings, node, environment, metrics, database) as store,
+        open_node(settings, environment, engine or partial(make_engine, wait=wait), wait) as node,
+        open_stores(settings, node, environment, metrics, database, wait) as store,
         open_journal(
             settings.settlement,
             journal_path(settings),
             url=settings.journal_url,
             now_ms=environment.now_ms,
             metrics=metrics,
+            wait=wait,
         ) as journal,
         trio.open_nursery() as servers,
         ending.in_order(servers.cancel_scope),
@@ -200,16 +137,15 @@ async def run(
         edge.start_soon(hub.run, name="write coalescer")
         async with trio.open_nursery() as feeds:
             manager = environment.manager
-            scopes = servers.cancel_scope, feeds.cancel_scope
-            leave = [ending.send_away] if node is None else [node.leave, ending.send_away]
-            edge.start_soon(_end_on_signal, *scopes, timeout_s, environment, leave)
+            ending.servers, ending.feeds = servers.cancel_scope, feeds.cancel_scope
+            ending.leave = [ending.send_away] if node is None else [node.leave, ending.send_away]
             edge.start_soon(manager.keep_alive, name="watchdog")
             proxies = environ if settings.proxy.from_env else None
             keep = {interval: kept.seconds for interval, kept in settings.store.keep.items()}
             context = FeedContext(environment, proxies, store, bus, metrics, keep=keep)
             redirect = await start_exchange(feeds, settings, environment) if simulated else None
-            fed = settings if node is None else node.fed_settings()
-            venues = Feeds(fed, context, redirect)
+            take = _as_they_are if node is None else node.take_settings
+            venues = Feeds(take(settings), context, redirect)
             demands = make_demands(venues, settings, metrics)
             if node is not None:
                 node.own_feeds(venues)
@@ -270,7 +206,7 @@ async def run(
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
             await feeds.start(
-                _reload_on_signal, venues, app, front, certificate, reload, environment
+                _reload_on_signal, venues, app, front, certificate, reload, take, environment
             )
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
@@ -288,25 +224,8 @@ async def run(
         servers.cancel_scope.cancel()
 
 
-async def _end_on_signal(
-    servers: trio.CancelScope,
-    feeds: trio.CancelScope,
-    shutdown_timeout_s: float,
-    environment: Environment,
-    leave: Sequence[Callable[[], None]],
-) -> None:
-    """First signal: ``leave`` is called, the feeds end and everything else follows in time.
-    Second: at once."""
-    with environment.signals(*_SHUTDOWN_SIGNALS) as signals:
-        async for number in signals:
-            if feeds.cancel_called:
-                os._exit(128 + number)
-            log.info("service.stopping", signal=signal.Signals(number).name)
-            environment.manager.tell(STOPPING)
-            servers.deadline = trio.current_time() + shutdown_timeout_s
-            for each in leave:
-                each()
-            feeds.cancel()
+def _as_they_are(settings: Settings) -> Settings:
+    return settings
 
 
 async def _reload_on_signal(
@@ -315,11 +234,13 @@ async def _reload_on_signal(
     front: Front | None,
     certificate: Certificate,
     reload: Callable[[], Settings] | None,
+    take: Callable[[Settings], Settings],
     environment: Environment,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
-    authorities anew.  What is wrong with the new settings is said, and the old ones stay."""
+    authorities anew.  What is wrong with the new settings is said, and the old ones stay.
+    ``take``: what the feeds have of them."""
     if reload is None or _RELOAD_SIGNAL is None:
         task_status.started()
         return
@@ -341,5 +262,5 @@ async def _reload_on_signal(
                     front.apply(settings)
                 for problem in await trio.to_thread.run_sync(reload_authorities):
                     log.error("settings.refused", problem=str(problem))
-                await venues.apply(settings)
+                await venues.apply(take(settings))
             manager.tell(READY)

@@ -1,10 +1,15 @@
-"""What is wrong round a node, as its user sees it: the process ends with one clear line."""
+"""What is wrong round a node, as its user sees it: the process ends with one clear line, or waits
+for what is merely away."""
 
+import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -50,8 +55,12 @@ def servers() -> Iterator[Servers]:
         yield Servers(database, engine)
 
 
-async def ended(servers: Servers, *more: str, url: str = "", database: str = "postgres") -> str:
-    """The line with which a node ended."""
+MISTAKE, AWAY = 2, 3
+"""Exit codes."""
+
+
+def words(servers: Servers, *more: str, url: str = "", database: str = "postgres") -> list[str]:
+    """The command line of a node."""
     sets = [
         "node.name=one", "engine.kind=valkey", f"engine.urls=['{url or servers.engine.url}']",
         f"engine.password={SECRET}", f"store.url={servers.database.url(database)}",
@@ -59,15 +68,22 @@ async def ended(servers: Servers, *more: str, url: str = "", database: str = "po
         "exchanges.binance_usdm.connection.rest_url=http://127.0.0.1:1",
         "exchanges.binance_usdm.connection.websocket_url=ws://127.0.0.1:1", *more,
     ]  # fmt: skip
-    words = [word for each in sets for word in ("--set", each)]
+    assigned = [word for each in sets for word in ("--set", each)]
+    return [sys.executable, "-m", "trio_feed", "run", "--config", "/dev/null", *assigned]
+
+
+async def ended(
+    servers: Servers, *more: str, url: str = "", database: str = "postgres", code: int = MISTAKE
+) -> str:
+    """The line with which a node ended, which waits for nothing."""
+    command = words(servers, "service.start_wait_s=0", *more, url=url, database=database)
     with trio.fail_after(60):
         done = await trio.run_process(
-            [sys.executable, "-m", "trio_feed", "run", "--config", "/dev/null", *words],
-            cwd=ROOT, check=False, capture_stdout=True, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command, cwd=ROOT, check=False, capture_stdout=True, stderr=subprocess.STDOUT
+        )
     text = done.stdout.decode()
     assert SECRET not in text
-    assert done.returncode == 2, text
+    assert done.returncode == code, text
     lines = text.splitlines()
     assert len(lines) == 1, text
     return lines[0]
@@ -162,8 +178,11 @@ async def ended(servers: Servers, *more: str, url: str = "", database: str = "po
     ids=lambda text: text.partition("=")[2][:40] or "none",
 )  # fmt: skip
 async def test_a_wrong_setting(sets: str, says: str, servers: Servers) -> None:
+    """What may be a server that is away has another exit code: it is worth starting again."""
     engine, database = f"127.0.0.1:{servers.engine.port}", f"127.0.0.1:{servers.database.port}"
-    assert await ended(servers, sets.format(engine=engine, database=database)) == (
+    away = ("no answer", "hangs up at once", "cannot be reached", "nothing listens there")
+    code = AWAY if any(each in says for each in away) else MISTAKE
+    assert await ended(servers, sets.format(engine=engine, database=database), code=code) == (
         f"trio_feed: {says.format(engine=engine, database=database)}"
     )
 
@@ -239,6 +258,125 @@ async def test_an_engine_that_keeps_nothing(servers: Servers) -> None:
 
 @pytest.mark.parametrize("role", ["ingest", "push"])
 async def test_a_database_that_takes_nothing(servers: Servers, role: str) -> None:
-    line = await ended(servers, f"node.roles=['{role}']", database="closed")
+    line = await ended(servers, f"node.roles=['{role}']", database="closed", code=AWAY)
     assert line.startswith("trio_feed: store.url: postgresql://")
     assert "read-only" in line
+
+
+@asynccontextmanager
+async def started(command: list[str]) -> AsyncIterator[tuple[trio.Process, list[dict[str, Any]]]]:
+    """A process, and what it says; it is killed on the way out if it still runs."""
+    lines: list[dict[str, Any]] = []
+    async with trio.open_nursery() as nursery:
+        start = partial(
+            trio.run_process, [*command, "--set", "logging.format=json"],
+            stdout=subprocess.PIPE, cwd=ROOT, check=False,
+        )  # fmt: skip
+        process = await nursery.start(start)
+
+        async def read() -> None:
+            rest = b""
+            async for chunk in process.stdout:
+                *whole, rest = (rest + chunk).split(b"\n")
+                lines.extend(map(json.loads, whole))
+
+        nursery.start_soon(read)
+        try:
+            with trio.fail_after(90):
+                yield process, lines
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def said(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
+    while True:
+        for line in lines:
+            if line["event"] == event:
+                return line
+        await trio.sleep(0.02)
+
+
+ALONE = ("engine.kind=memory", "engine.urls=[]", "engine.password=", "node.name=")
+PUBLISHERS = f"settlement.publishers=[{{name='engine', sha256='{'ab' * 32}'}}]"
+
+
+@pytest.mark.parametrize("roles", ["['ingest']", "['push']", "['ingest', 'push']"])
+@pytest.mark.parametrize("what", ["database", "engine"])
+async def test_a_node_waits_for_a_server_that_is_paused(
+    what: str, roles: str, servers: Servers
+) -> None:
+    server: PostgresServer | ValkeyServer = getattr(servers, what)
+    server.pause(on=True)
+    try:
+        async with started(words(servers, f"node.roles={roles}")) as (process, lines):
+            problem = (await said(lines, "service.waiting"))["problem"]
+            assert problem.startswith("store.url" if what == "database" else "engine.urls")
+            assert "no answer" in problem
+            server.pause(on=False)
+            await said(lines, "service.ready")
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        server.pause(on=False)
+
+
+@pytest.mark.parametrize("how", ["paused", "refuses", "dies"])
+async def test_a_process_alone_waits_for_its_journal(how: str, servers: Servers) -> None:
+    """Its candles are in another database, which is there."""
+    with postgres_server() as journal:
+        if how == "paused":
+            journal.pause(on=True)
+        else:
+            journal.stop(signal.SIGINT if how == "refuses" else signal.SIGKILL)
+        command = words(servers, *ALONE, f"settlement.url={journal.url()}", PUBLISHERS)
+        async with started(command) as (process, lines):
+            problem = (await said(lines, "service.waiting"))["problem"]
+            assert problem.startswith("settlement.url: postgresql://")
+            if how == "paused":
+                journal.pause(on=False)
+            else:
+                await trio.to_thread.run_sync(journal.start)
+            await said(lines, "service.ready")
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+
+
+async def test_a_start_that_waits_is_ended_by_a_signal(servers: Servers) -> None:
+    command = words(servers, "store.url=postgresql://feed@127.0.0.1:1/x")
+    async with started(command) as (process, lines):
+        await said(lines, "service.waiting")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert [line["event"] for line in lines][-2:] == ["service.stopping", "service.stopped"]
+
+
+async def test_a_start_that_waited_in_vain_says_why_and_that_it_may_be_tried_again(
+    servers: Servers,
+) -> None:
+    command = words(servers, "store.url=postgresql://feed@127.0.0.1:1/x", "service.start_wait_s=2")
+    async with started(command) as (process, lines):
+        assert await process.wait() == AWAY
+    assert (await said(lines, "service.waiting"))["left_s"] == 2
+
+
+async def test_a_node_that_serves_waits_for_the_tables_of_one_that_feeds(servers: Servers) -> None:
+    """Its user may not make them; in Kubernetes all start at once."""
+    servers.database.sql("DROP DATABASE IF EXISTS fresh", "CREATE DATABASE fresh")
+    servers.database.sql(
+        "CREATE SCHEMA trio_feed",
+        "GRANT USAGE ON SCHEMA trio_feed TO reader",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA trio_feed GRANT SELECT ON TABLES TO reader",
+        database="fresh",
+    )
+    sets = ("engine.prefix=fresh", "engine.shards=1")
+    reads = words(
+        servers, *sets, "node.name=push", "node.roles=['push']",
+        f"store.url={servers.database.url('fresh', user='reader')}",
+    )  # fmt: skip
+    async with started(reads) as (_, lines):
+        assert "start a node that writes first" in (await said(lines, "service.waiting"))["problem"]
+        feeds = words(servers, *sets, "node.roles=['ingest']", database="fresh")
+        async with started(feeds) as (_, told):
+            await said(told, "service.ready")
+            await said(lines, "service.ready")

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -62,8 +62,10 @@ class RunningCluster:
         roles: str = "['ingest', 'push']",
         *more: str,
         database: MemoryDatabase | None = None,
+        reload: Callable[[], Settings] | None = None,
     ) -> RunningNode:
-        """``database``: another one than that of the cluster."""
+        """``database``: another one than that of the cluster.  ``reload``: the settings after a
+        SIGHUP, which goes to the last node that is started with it."""
         settings = settings_of(name, roles, *more)
         scope, box = trio.CancelScope(), list[RunningNode]()
 
@@ -94,6 +96,7 @@ class RunningCluster:
                     engine=engine,
                     database=database or self.database,
                     fleet=fleet.opened,
+                    reload=reload,
                     task_status=task_status,
                 )
 

@@ -21,6 +21,7 @@ ENGINE_UP = _of(
 DATABASE_UP = _of("database_up", "gauge", "1: the nodes' database answers, 0: it is away")
 NODES = _of("nodes", "gauge", "Nodes that this one hears of, by role", "role")
 DIFFERING = _of("nodes_differing", "gauge", "Nodes that feed by other [exchanges] than this one")
+UNFED = _of("symbols_unfed", "gauge", "Symbols of this node's settings that no node feeds")
 OWNED = _of(
     "shard_owned", "gauge", "1: this node feeds the shard, 0: it does not", "venue", "shard"
 )
@@ -47,7 +48,7 @@ REPAIRED = _of("engine_repaired_candles", "counter", "Candles that a reader took
 GAVE_UP = _of("engine_gave_up", "counter", "Series that went on without candles the store lacks")
 
 INSTRUMENTS: Sequence[Instrument] = (
-    ENGINE_UP, DATABASE_UP, NODES, DIFFERING, OWNED, SILENT, CHANGES, LEASE_AGE, APPENDS,
+    ENGINE_UP, DATABASE_UP, NODES, DIFFERING, UNFED, OWNED, SILENT, CHANGES, LEASE_AGE, APPENDS,
     APPEND_BYTES, APPEND, WAITING, WAITING_BYTES, FORGOT, ENTRIES, READ_BYTES, READ_LAG, RESYNCS,
     REPAIRED, GAVE_UP,
 )  # fmt: skip
@@ -67,6 +68,7 @@ def read(
     *,
     database_up: bool,
     differing: int,
+    unfed: int,
 ) -> Figures:
     """``nodes``: what all say; ``now``: monotonic seconds; None: not of this node's roles."""
     said = list(nodes)
@@ -75,6 +77,7 @@ def read(
         ENGINE_UP: {(side,): float(not part.problem) for side, part in sides if part is not None},
         DATABASE_UP: {_NONE: float(database_up)},
         DIFFERING: {_NONE: float(differing)},
+        UNFED: {_NONE: float(unfed)},
         NODES: {(role,): float(sum(role in each.roles for each in said)) for role in _ROLES},
     }
     feeds = {} if feeding is None else _of_feeding(feeding, shards, now)

@@ -48,10 +48,9 @@ class Listings:
 
     def _listed(self, venues: Feeds, venue: str) -> Sequence[Instrument]:
         """All of the settings, also what other nodes feed: each node says the same."""
-        exchange = self._settings.exchanges[venue]
-        feed = venues.feed_of(venue)
+        exchange, feed = venues.settings_of(venue), venues.feed_of(venue)
         table = None if feed is None else feed.table
-        if table is None:
+        if exchange is None or table is None:
             return []
         if EVERY in exchange.symbols:
             return list(venues.listing(venue).fed())

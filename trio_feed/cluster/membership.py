@@ -5,7 +5,7 @@ from attrs import define, field
 
 from ..bus import wire
 from ..bus.engine.base import Engine, EngineFault
-from ..bus.engine.opening import DATABASE, why_of_another
+from ..bus.engine.opening import DATABASE, refused, why_of_another
 from ..errors import StartError
 from ..settings import Settings
 from ..store import ShardStore
@@ -36,7 +36,7 @@ class Membership:
         try:
             other = await self._join()
         except EngineFault as fault:
-            raise StartError(f"engine.urls: {fault}") from None
+            raise refused(fault) from None
         if other:
             raise StartError(f"engine.prefix: {other}")
 

@@ -27,6 +27,7 @@ from ..environment import Environment
 from ..feeds import Feeds
 from ..metrics import Figures, Metrics
 from ..settings import Settings
+from ..start_wait import StartWait
 from ..store import (
     CandleReader,
     KlineStore,
@@ -46,6 +47,7 @@ from .listings import LIST_S, Listings
 from .membership import Membership
 from .registry import SAY_S, Known, Said
 from .shards import has_any, shards_of_venue
+from .unfed import Unfed
 
 log = structlog.get_logger()
 
@@ -75,6 +77,7 @@ class Node:
     following: Following | None = None
     started_ms: float = 0.0
     agreement: Agreement = field(factory=Agreement)
+    unfed: Unfed = field(factory=Unfed)
     database: DatabaseWatch = field(init=False)
     foreign: ForeignLeases = field(init=False)
     _stale_since: dict[str, float] = field(factory=dict)
@@ -100,9 +103,15 @@ class Node:
     def serves(self) -> bool:
         return "push" in self.settings.node.roles
 
-    def fed_settings(self) -> Settings:
-        """For the feeds of this node."""
-        return self.settings if self.feeds else evolve(self.settings, exchanges={})
+    def take_settings(self, settings: Settings) -> Settings:
+        """Those of the start, or read anew.  Returns what the feeds of this node have of them."""
+        known = self.venues()
+        if late := [v for v, each in settings.exchanges.items() if each.enabled and v not in known]:
+            # They have no shards.
+            log.warning("settings.need_restart", keys=[f"exchanges.{venue}" for venue in late])
+        exchanges = {v: each for v, each in settings.exchanges.items() if v not in late}
+        self.unfed.exchanges = {} if self.feeds else exchanges
+        return evolve(settings, exchanges=exchanges if self.feeds else {})
 
     def venues(self) -> list[str]:
         """Those of all nodes."""
@@ -113,15 +122,15 @@ class Node:
 
     @asynccontextmanager
     async def open_store(
-        self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None
+        self, *, simulated: bool, metrics: Metrics, twin: MemoryDatabase | None, wait: StartWait
     ) -> AsyncIterator[KlineStore]:
         """The common database; one that is only read, where this node does not feed.  Raises
         StartError, also where it is not that of the other nodes."""
         if not self.feeds:
             async with open_reading_store(
-                self.settings.store, simulated=simulated, metrics=metrics, twin=twin
+                self.settings.store, simulated=simulated, metrics=metrics, twin=twin, wait=wait
             ) as store:
-                await self.membership.begin(store)
+                await wait.until_there(partial(self.membership.begin, store))
                 yield store
             return
 
@@ -135,8 +144,9 @@ class Node:
             simulated=simulated,
             metrics=metrics,
             twin=twin,
+            wait=wait,
         ) as self.store:
-            await self.membership.begin(self.store)
+            await wait.until_there(partial(self.membership.begin, self.store))
             yield self.store
 
     def make_bus(self, store: KlineStore) -> LocalBus:
@@ -317,6 +327,7 @@ class Node:
         now = trio.current_time()
         self.known.take(there, own, now)
         self.agreement.note(own, self.known.said, now)
+        self.unfed.note(self.known.said.values(), self.listings.tables, now)
         if self.feeding is not None:
             known = {each.holder for each in self.known.said.values()}
             self.foreign.note(self.feeding.holders, known, now)
@@ -337,6 +348,7 @@ class Node:
             trio.current_time(),
             database_up=not self.database.problem,
             differing=len(self.agreement.differs),
+            unfed=self.unfed.count,
         )
 
     def why_not_here(self, venue: str) -> str:

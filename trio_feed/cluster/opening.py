@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 import trio
 
 from ..bus.engine.base import EngineFault
-from ..bus.engine.opening import MakeEngine, make_engine
+from ..bus.engine.opening import MakeEngine, make_engine, refused
 from ..environment import Environment
 from ..errors import StartError
 from ..metrics import Metrics
 from ..settings import Settings
+from ..start_wait import StartWait, no_wait
 from ..store import KlineStore, MemoryDatabase, open_store
 from .listings import Listings
 from .membership import Membership, cluster_of
@@ -22,9 +23,13 @@ from .shards import all_shards
 
 @asynccontextmanager
 async def open_node(
-    settings: Settings, environment: Environment, make: MakeEngine = make_engine
+    settings: Settings,
+    environment: Environment,
+    make: MakeEngine = make_engine,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[Node | None]:
-    """This process as a node; None: it is alone.  Raises StartError."""
+    """This process as a node; None: it is alone.  ``wait``: for an engine that is away.  Raises
+    StartError."""
     if settings.engine.kind == "memory":
         yield None
         return
@@ -32,15 +37,19 @@ async def open_node(
     async with make(settings.engine, cluster_of(settings)) as engine:
         name = settings.node.name
         holder = f"{name}:{secrets.token_hex(4)}"
-        known = Known(name, holder)
-        try:
-            known.begin(await engine.nodes(), trio.current_time())
-            if name in known.said:  # of a process that has died, or of one that runs
-                await trio.sleep(2 * SAY_S)
-                if known.is_taken(await engine.nodes()):
-                    raise StartError(f'node.name: "{name}" is taken: a node of that name runs')
-        except EngineFault as fault:
-            raise StartError(f"engine.urls: {fault}") from None
+        known, wait = Known(name, holder), wait or no_wait()
+
+        async def look() -> None:
+            try:
+                known.begin(await engine.nodes(), trio.current_time())
+                if name in known.said:  # of a process that has died, or of one that runs
+                    await trio.sleep(2 * SAY_S)
+                    if known.is_taken(await engine.nodes()):
+                        raise StartError(f'node.name: "{name}" is taken: a node of that name runs')
+            except EngineFault as fault:
+                raise refused(fault) from None
+
+        await wait.until_there(look)
         listings = Listings(engine, settings)
         membership = Membership(engine, settings)
         node = Node(settings, environment, engine, holder, shards, known, listings, membership)
@@ -55,15 +64,19 @@ async def open_stores(
     environment: Environment,
     metrics: Metrics,
     twin: MemoryDatabase | None,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[KlineStore]:
-    """The store of a process that is alone, or that of all nodes.  Raises StartError."""
+    """The store of a process that is alone, or that of all nodes.  ``wait``: for a database, or an
+    engine, that is away.  Raises StartError."""
     simulated = settings.simulator.enabled
     if node is not None:
-        async with node.open_store(simulated=simulated, metrics=metrics, twin=twin) as shared:
+        async with node.open_store(
+            simulated=simulated, metrics=metrics, twin=twin, wait=wait or no_wait()
+        ) as shared:
             yield shared
         return
     now_ms = environment.now_ms()
     async with open_store(
-        settings.store, simulated=simulated, now_ms=now_ms, metrics=metrics
+        settings.store, simulated=simulated, now_ms=now_ms, metrics=metrics, wait=wait
     ) as store:
         yield store

@@ -26,6 +26,7 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             "nodes": node.known.shown(trio.current_time()),
             "shards": _shards_shown(node),
             "differs": node.agreement.differs,
+            "unfed": node.unfed.symbols,
             "shards_heard_s": _heard_shown(node),
             "engine": {"kind": node.settings.engine.kind, "problem": _problem(node)},
             "database": {"problem": node.database.problem},

@@ -138,6 +138,8 @@ def cluster_sums(page: dict[str, Any]) -> list[str]:
         lines.append(f"fed by nobody: {' '.join(free)}")
     for name, venues in page.get("differs", {}).items():
         lines.append(f"{name} has other [exchanges] than {page['node']}: {' '.join(venues)}")
+    for venue, symbols in page.get("unfed", {}).items():
+        lines.append(f"{page['node']} names what nobody feeds of {venue}: {' '.join(symbols)}")
     return lines
 
 

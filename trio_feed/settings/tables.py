@@ -207,6 +207,9 @@ class ServiceSettings:
 
     shutdown_timeout_s: float = field(default=5.0, validator=_between(0.1, 300))
     """SIGTERM to exit, at most."""
+    start_wait_s: float = field(default=60.0, validator=_between(0, 86400))
+    """A start waits so long for a database or an engine that is away, then ends with code 3; 0: it
+    ends at once."""
     default_venue: str = ""
     """Venue of a symbol that exists on several; empty: the first enabled one."""
     ready_after_s: float = field(default=30.0, validator=_between(1, 86400))

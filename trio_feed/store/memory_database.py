@@ -11,7 +11,7 @@ from secrets import token_hex
 import trio
 from attrs import define, evolve, field
 
-from ..errors import StartError
+from ..errors import ServerAway, StartError
 from ..model import Interval, Kline, KlineMessage, Series
 from .backend import StoreFault
 from .base import (
@@ -78,6 +78,8 @@ class MemoryDatabase:
         return MemoryBackend(self, 0, Claims(_nothing), sole=False)
 
     def _be(self, simulated: bool) -> None:
+        if self.away:
+            raise ServerAway(f"store.url: {_PLACE}: nothing listens there")
         kind = "simulated" if simulated else "real"
         if self._kind not in ("", kind):
             raise StartError(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 import structlog
 import trio
@@ -12,6 +13,7 @@ import trio
 from ..errors import StartError
 from ..metrics import Metrics
 from ..settings import DatabaseUrl, SettlementSettings, StoreSettings
+from ..start_wait import StartWait, no_wait
 from .base import KlineStore
 from .buffered import BufferedStore, BufferLimits
 from .claims import Claims, Sharing
@@ -25,6 +27,7 @@ from .sole_writer import sole_writer
 from .sqlite import open_sqlite
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 MEMORY = ":memory:"
 NO_LIBRARY = 'PostgreSQL needs a library: pip install ".[cluster]" in the checkout'
@@ -33,20 +36,26 @@ _LAST_FLUSH_S = 3.0
 
 @asynccontextmanager
 async def open_store(
-    settings: StoreSettings, *, simulated: bool, now_ms: float, metrics: Metrics
+    settings: StoreSettings,
+    *,
+    simulated: bool,
+    now_ms: float,
+    metrics: Metrics,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[KlineStore]:
     """Open the store; on the way out write what is pending (shielded, bounded) and close it.
 
-    ``now_ms`` seeds the epoch.  Raises StartError when the path cannot be used, or
-    another process writes there.
+    ``now_ms`` seeds the epoch; ``wait``: for a database that is away.  Raises StartError when the
+    path cannot be used, or another process writes there.
     """
     limits = _limits(settings)
     if settings.url:
         postgres = postgres_room("store.url")
-        backend = await trio.to_thread.run_sync(
+        backend = await _opened(
+            wait,
             lambda: postgres.open_postgres(
                 settings.url, "store.url", simulated=simulated, now_ms=now_ms
-            )
+            ),
         )
         store = BufferedStore(backend, limits, metrics)
         async with _flushed_and_closed(store):
@@ -73,19 +82,22 @@ async def open_shared_store(
     simulated: bool,
     metrics: Metrics,
     twin: MemoryDatabase | None = None,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[ShardStore]:
-    """Open the database of ``store.url`` as one of several that write; closed as by
-    :func:`open_store`.  ``twin``: that in its place.  A claim that was not released ends as that
+    """Open the database of ``store.url`` as one of several that write; closed, and waited for, as
+    by :func:`open_store`.  ``twin``: that in its place.  A claim that was not released ends as that
     of a killed process does.  Raises StartError, also where a single process writes there."""
-    backend: SharedBackend
     claims = Claims(sharing.shard_of)
-    if twin is not None:
-        backend = twin.open_shared(claims, simulated=simulated)
-    else:
-        postgres = postgres_room("store.url")
-        backend = await trio.to_thread.run_sync(
-            lambda: postgres.open_shared(settings.url, "store.url", claims, simulated=simulated)
+
+    def opened() -> SharedBackend:
+        if twin is not None:
+            return twin.open_shared(claims, simulated=simulated)
+        found: SharedBackend = postgres_room("store.url").open_shared(
+            settings.url, "store.url", claims, simulated=simulated
         )
+        return found
+
+    backend = await _opened(wait, opened, in_thread=twin is None)
     store = SharedStore(backend, _limits(settings), metrics, sharing.fenced)
     async with _flushed_and_closed(store):
         yield store
@@ -98,20 +110,35 @@ async def open_reading_store(
     simulated: bool,
     metrics: Metrics,
     twin: MemoryDatabase | None = None,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[ShardStore]:
     """Open the database of ``store.url`` for questions alone, beside those who write.  What is put
-    is dropped; ``run`` looks at sizes.  Raises StartError."""
-    backend: SharedBackend
-    if twin is not None:
-        backend = twin.open_reader(simulated=simulated)
-    else:
-        postgres = postgres_room("store.url")
-        backend = await trio.to_thread.run_sync(
-            lambda: postgres.open_reader(settings.url, "store.url", simulated=simulated)
+    is dropped; ``run`` looks at sizes.  ``wait``: as of :func:`open_store`.  Raises StartError."""
+
+    def opened() -> SharedBackend:
+        if twin is not None:
+            return twin.open_reader(simulated=simulated)
+        found: SharedBackend = postgres_room("store.url").open_reader(
+            settings.url, "store.url", simulated=simulated
         )
+        return found
+
+    backend = await _opened(wait, opened, in_thread=twin is None)
     store = SharedStore(backend, _limits(settings), metrics)
     async with _flushed_and_closed(store):
         yield store
+
+
+async def _opened(wait: StartWait | None, open_it: Callable[[], T], *, in_thread: bool = True) -> T:
+    """What it returns, when the server is there.  Raises StartError."""
+
+    async def attempt() -> T:
+        if in_thread:
+            return await trio.to_thread.run_sync(open_it)
+        await trio.lowlevel.checkpoint()
+        return open_it()
+
+    return await (wait or no_wait()).until_there(attempt)
 
 
 def _limits(settings: StoreSettings) -> BufferLimits:
@@ -153,14 +180,16 @@ async def open_journal(
     now_ms: Callable[[], float],
     metrics: Metrics,
     url: DatabaseUrl | None = None,
+    wait: StartWait | None = None,
 ) -> AsyncIterator[Journal]:
     """Open the journal of private events in the database ``url``, else in the file ``path``, or in
-    memory, and close it on the way out.  Raises StartError when that cannot be used."""
+    memory, and close it on the way out.  ``wait``: as of :func:`open_store`.  Raises StartError
+    when that cannot be used."""
     if url:
         key = "settlement.url" if settings.url else "store.url"
         postgres = postgres_room(key)
-        shared = await trio.to_thread.run_sync(
-            lambda: postgres.open_postgres_journal(url, key, now_ms=now_ms())
+        shared = await _opened(
+            wait, lambda: postgres.open_postgres_journal(url, key, now_ms=now_ms())
         )
         try:
             yield Journal(

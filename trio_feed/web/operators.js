@@ -91,11 +91,14 @@ function nodesProblem(status) {
   const free = Object.entries(status.shards).filter(([, node]) => !node).map(([shard]) => shard);
   const differing = Object.entries(status.differs ?? {}).map(
     ([name, venues]) => `${name} has other [exchanges] than ${status.node}: ${venues.join(" ")}`);
+  const unfed = Object.entries(status.unfed ?? {}).map(
+    ([venue, symbols]) => `${status.node} names what nobody feeds of ${venue}: ${symbols.join(" ")}`);
   return [
     status.engine.problem && `engine: ${status.engine.problem}`,
     status.database.problem && `database: ${status.database.problem}`,
     free.length > 0 && `fed by nobody: ${free.join(" ")}`,
     ...differing,
+    ...unfed,
   ].filter(Boolean).join("; ");
 }
 

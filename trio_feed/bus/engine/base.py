@@ -18,7 +18,12 @@ EMPTY: EntryId = (0, 0)
 
 class EngineFault(Exception):
     """The engine cannot be reached, gave no answer in time, or refuses: one line without secrets.
-    What was asked may or may not have happened."""
+    What was asked may or may not have happened.  ``is_away``: it may come back without anybody
+    mending a setting."""
+
+    def __init__(self, problem: str, *, is_away: bool = True) -> None:
+        super().__init__(problem)
+        self.is_away = is_away
 
 
 @frozen

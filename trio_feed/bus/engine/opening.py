@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
-from ...errors import StartError
+from ...errors import ServerAway, StartError
 from ...settings import EngineSettings
+from ...start_wait import StartWait, no_wait
 from .base import Engine, EngineFault
 
 MakeEngine = Callable[[EngineSettings, bytes], AbstractAsyncContextManager[Engine]]
@@ -18,23 +20,37 @@ NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
 
 
 @asynccontextmanager
-async def make_engine(settings: EngineSettings, cluster: bytes) -> AsyncIterator[Engine]:
+async def make_engine(
+    settings: EngineSettings, cluster: bytes, wait: StartWait | None = None
+) -> AsyncIterator[Engine]:
     """A node's way to its engine; its connections end with the context.
 
     ``cluster``: what all nodes have to agree on, as text for people too.  Nothing is made: who has
-    opened the database joins.  Raises StartError when the engine cannot be reached, refuses us, is
-    another cluster's, or lacks something.
+    opened the database joins.  ``wait``: for one that is away.  Raises StartError when the engine
+    cannot be reached, refuses us, is another cluster's, or lacks something.
     """
     async with open_engine(settings) as engine:
-        try:
-            if why := await why_unfit(engine):
-                raise StartError(f"engine.urls: {why}")
-            first = await engine.cluster()
-            if first is not None and (why := why_of_another(settings.prefix, cluster, first)):
-                raise StartError(f"engine.prefix: {why}")
-        except EngineFault as fault:
-            raise StartError(f"engine.urls: {fault}") from None
+        look = partial(_look, engine, settings.prefix, cluster)
+        await (wait or no_wait()).until_there(look)
         yield engine
+
+
+async def _look(engine: Engine, prefix: str, cluster: bytes) -> None:
+    """Raises StartError."""
+    try:
+        if why := await why_unfit(engine):
+            raise StartError(f"engine.urls: {why}")
+        first = await engine.cluster()
+    except EngineFault as fault:
+        raise refused(fault) from None
+    if first is not None and (why := why_of_another(prefix, cluster, first)):
+        raise StartError(f"engine.prefix: {why}")
+
+
+def refused(fault: EngineFault) -> StartError:
+    """The one line about why a node does not start."""
+    text = f"engine.urls: {fault}"
+    return ServerAway(text) if fault.is_away else StartError(text)
 
 
 @asynccontextmanager

@@ -34,12 +34,19 @@ _BY_CODE = {
     "XX": "see the server's log",
 }
 _REACH = "is the server running, and are host and port right?"
-_BY_WORDS = (
+_READ_ONLY = "it takes no writes: a standby, or read-only"
+_MISTAKES = (
     ("password authentication failed", "it refuses the password", _PASSWORD),
     ("no password supplied", "it wants a password", _PASSWORD),
     ("authentication failed", "it refuses the user", "see its pg_hba.conf"),
     ("pg_hba.conf rejects", "it lets this user not in from here", "see its pg_hba.conf"),
     ("no pg_hba.conf entry", "it lets nobody in from here", "add a line to its pg_hba.conf"),
+    ("server does not support SSL", "it speaks no TLS", "give it a certificate, or no sslmode"),
+    ("certificate", "its certificate does not verify", "see sslrootcert and sslmode of libpq"),
+)
+_AWAY = (
+    ("session is read-only", _READ_ONLY, _BY_CODE["25006"]),
+    ("hot standby mode", _READ_ONLY, _BY_CODE["25006"]),
     ("Connection refused", "nothing listens there", _REACH),
     ("No such file or directory", "nothing listens at that socket", _REACH),
     ("could not translate host name", "no such host", "correct the host in the URL"),
@@ -55,20 +62,21 @@ _BY_WORDS = (
     ("too many clients", "it has no connection left", _BY_CODE["53300"]),
     ("remaining connection slots", "it has no connection left", _BY_CODE["53300"]),
     ("too many connections", "it has no connection left", _BY_CODE["53300"]),
-    ("server does not support SSL", "it speaks no TLS", "give it a certificate, or no sslmode"),
-    ("certificate", "its certificate does not verify", "see sslrootcert and sslmode of libpq"),
     ("closed the connection", "the connection was lost", _BY_CODE["57P01"]),
     ("consuming input failed", "the connection was lost", _BY_CODE["57P01"]),
     ("connection is lost", "the connection was lost", _BY_CODE["57P01"]),
     ("Connection reset", "the connection was lost", _BY_CODE["57P01"]),
     ("connection socket closed", "the connection was lost", _BY_CODE["57P01"]),
 )
+"""A host without an address is among them: names of containers come and go with these."""
+_BY_WORDS = _MISTAKES + _AWAY
+_AWAY_BY_CODE = ("08", "25006", "40", "53", "55P03", "57", "58")
+"""Lost, read-only, another one was faster, no room or memory or connection, a lock, shut down or
+slow, its disk: what a running service outlasts."""
 _OF_A_KEY = re.compile(
     r'invalid (?:"?\w+"? value: "[^"]*"|integer value "[^"]*" for connection option "\w+")'
 )
 """libpq's own words about a value that it does not know; none of those keys is a secret."""
-STARTING = ("the server is starting", "the server recovers from a crash")
-"""Problems that end by themselves, soon."""
 
 
 def explain(error: psycopg.Error) -> tuple[str, str]:
@@ -96,6 +104,22 @@ def explain(error: psycopg.Error) -> tuple[str, str]:
     if found := _OF_A_KEY.search(text):
         return found[0], "correct the URL, or libpq's variables of the environment"
     return _last_reason(text), _BY_CODE["XX"] if "FATAL:" in text else _REACH
+
+
+def is_away(error: psycopg.Error) -> bool:
+    """Whether it may go without anybody mending a setting."""
+    if isinstance(error, Overdue | errors.QueryCanceled):
+        return True
+    if (code := error.sqlstate) is not None:
+        return code.startswith(_AWAY_BY_CODE)
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    text = str(error).lower()
+    if "does not exist" in text or any(words.lower() in text for words, *_ in _MISTAKES):
+        return False
+    # What libpq does not say in words of ours: of the network, unless the server said it.
+    there = any(words.lower() in text for words, *_ in _AWAY)
+    return there or not ("fatal:" in text or _OF_A_KEY.search(str(error)))
 
 
 def _first_line(text: str) -> str:

@@ -8,12 +8,12 @@ from secrets import token_hex
 import psycopg
 import structlog
 
-from ...errors import StartError, StoreError
+from ...errors import ServerAway, StartError, StoreError
 from ...settings import DatabaseUrl
 from ..claims import Claims
 from .backend import READ_S, WRITE_S, PostgresBackend, SharedPostgresBackend
 from .connection import Connection, Link, Server, dial, pause
-from .faults import STARTING, explain
+from .faults import explain, is_away
 from .locks import be_one_of_the_writers, be_sole_writer
 from .schema import (
     STORE,
@@ -22,6 +22,7 @@ from .schema import (
     known_version_of,
     why_no_tables,
     why_not_made,
+    why_read_only,
     why_unreadable,
     why_unusable,
 )
@@ -29,16 +30,18 @@ from .writer import PostgresWriter
 
 log = structlog.get_logger()
 
-_START_S = 20.0
-"""A server that says that it is starting is waited for."""
 _HELD_S = 3.0
 """The lock of a process that was killed is free when the server has seen its end."""
 _PAUSE_S = 0.25
 
 
+class _NotNow(StoreError):
+    """It may go without anybody mending a setting."""
+
+
 def open_postgres(url: DatabaseUrl, key: str, *, simulated: bool, now_ms: float) -> PostgresBackend:
     """The store in that database; its tables are made or migrated.  Raises StartError with what is
-    wrong with it, naming the setting ``key``.
+    wrong with it, naming the setting ``key``; ServerAway where that may go by itself.
 
     A database remembers whether it holds simulated candles; the two kinds never share one.
     ``now_ms`` seeds the epoch.
@@ -73,11 +76,12 @@ def open_reader(url: DatabaseUrl, key: str, *, simulated: bool) -> SharedPostgre
     link = Link(server, WRITE_S, connection=first_dial(url, key, WRITE_S))
     try:
         with link.use() as db:
-            why = why_unusable(db, reads=True)
-            whole = not why and known_version_of(db, STORE) == STORE.version
-            why = why or (why_unreadable(db) if whole else why_not_made(db, STORE))
-            if why:
+            _look_at_server(db, reads=True)
+            whole = known_version_of(db, STORE) == STORE.version
+            if whole and (why := why_unreadable(db)):
                 raise StoreError(why)
+            if not whole and (why := why_not_made(db, STORE)):
+                raise _NotNow(why)  # which a node that writes is about to make, or migrate
         with link.transaction() as db:
             if not whole:
                 create_or_migrate(db, STORE)
@@ -117,7 +121,8 @@ def open_part(server: Server, key: str, part: Part, deadline_s: float) -> Link:
     link = Link(server, deadline_s, connection=first_dial(server.url, key, deadline_s))
     try:
         with link.use() as db:
-            if why := why_unusable(db) or why_no_tables(db, part):
+            _look_at_server(db)
+            if why := why_no_tables(db, part):
                 raise StoreError(why)
         with link.transaction() as db:
             before = create_or_migrate(db, part)
@@ -130,26 +135,30 @@ def open_part(server: Server, key: str, part: Part, deadline_s: float) -> Link:
     return link
 
 
+def _look_at_server(db: Connection, *, reads: bool = False) -> None:
+    """Raises StoreError: what it is or lacks."""
+    if why := why_unusable(db):
+        raise StoreError(why)
+    if why := why_read_only(db, reads=reads):
+        raise _NotNow(why)
+
+
 def first_dial(url: DatabaseUrl, key: str, deadline_s: float) -> Connection:
     """A connection at the start.  Raises StartError."""
-    end, said = time.monotonic() + _START_S, False
-    while True:
-        try:
-            return dial(url, deadline_s)
-        except psycopg.Error as error:
-            problem, advice = explain(error)
-            if problem not in STARTING or time.monotonic() > end:
-                raise refused(key, url, error) from None
-            if not said:
-                log.warning("store.waiting", path=url.shown, problem=problem, advice=advice)
-            said = True
-        pause(_PAUSE_S)
+    try:
+        return dial(url, deadline_s)
+    except psycopg.Error as error:
+        raise refused(key, url, error) from None
 
 
 def refused(key: str, url: DatabaseUrl, error: Exception) -> StartError:
     """The one line about why the service does not start."""
-    text = "; ".join(explain(error)) if isinstance(error, psycopg.Error) else str(error)
-    return StartError(f"{key}: {url.shown}: {text}")
+    if isinstance(error, psycopg.Error):
+        text, may_go = "; ".join(explain(error)), is_away(error)
+    else:
+        text, may_go = str(error), isinstance(error, _NotNow)
+    text = f"{key}: {url.shown}: {text}"
+    return ServerAway(text) if may_go else StartError(text)
 
 
 def _be_writer(db: Connection, be_writer: Callable[[Connection], None]) -> None:

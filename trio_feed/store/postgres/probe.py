@@ -14,6 +14,7 @@ from .schema import (
     version_of,
     why_no_tables,
     why_not_made,
+    why_read_only,
     why_unreadable,
     why_unusable,
 )
@@ -28,7 +29,8 @@ def look_at(url: DatabaseUrl, parts: Collection[str], *, reads: bool) -> tuple[s
         db = dial(url, _STATEMENT_S)
         try:
             found = [f"PostgreSQL {db.info.parameter_status('server_version')}"]
-            wrong = why_unusable(db, reads=reads and JOURNAL.name not in parts)
+            only_reads = reads and JOURNAL.name not in parts
+            wrong = why_unusable(db) or why_read_only(db, reads=only_reads)
             if not wrong and timescale_schema(db) is not None:
                 found.append("TimescaleDB")
             for part in [part for part in (STORE, JOURNAL) if part.name in parts]:

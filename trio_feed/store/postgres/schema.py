@@ -109,9 +109,8 @@ _READ = ["meta", "series", "klines", "holes", "revisions", "epochs", "ends"]
 """The tables that questions about candles are answered from."""
 
 
-def why_unusable(db: Connection, *, reads: bool = False) -> str:
-    """What the server is or lacks, so that nothing can be kept in it; empty: nothing.  ``reads``:
-    so that it cannot be asked what it was just given; there a user without rights will do."""
+def why_unusable(db: Connection) -> str:
+    """What the server is or lacks, so that nothing can be kept in it; empty: nothing."""
     version = db.info.server_version // 10_000
     if version < MIN_VERSION:
         return f"PostgreSQL {version} is too old; it takes {MIN_VERSION} or newer"
@@ -121,6 +120,12 @@ def why_unusable(db: Connection, *, reads: bool = False) -> str:
             f"the database's encoding is {encoding}, not UTF8; make one with"
             " createdb --template=template0 --encoding=UTF8 DATABASE"
         )
+    return ""
+
+
+def why_read_only(db: Connection, *, reads: bool = False) -> str:
+    """Why it takes nothing now; empty: it does.  ``reads``: why it cannot be asked what it was just
+    given; there a user without rights will do."""
     ((standby, read_only),) = db.execute(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
     )
@@ -131,7 +136,7 @@ def why_unusable(db: Connection, *, reads: bool = False) -> str:
 
 def why_not_made(db: Connection, part: Part) -> str:
     """Why a process that only reads cannot make or migrate the tables itself; empty: it can."""
-    if why := why_unusable(db) or why_no_tables(db, part):
+    if why := why_unusable(db) or why_read_only(db) or why_no_tables(db, part):
         version = version_of(db, part)
         there = f"its {part.name} has schema {version}, not {part.version}" if version else "empty"
         return f"{there}: start a node that writes first ({why})"

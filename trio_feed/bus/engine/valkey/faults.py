@@ -9,14 +9,18 @@ from coredis import exceptions as errors
 from ....settings import Secret
 from ..base import EngineFault
 
-_BY_KIND: tuple[tuple[type[BaseException], str], ...] = (
-    (errors.AuthenticationFailureError, "engine.user or engine.password is wrong"),
-    (errors.AuthenticationRequiredError, "it wants a password: engine.password"),
+_BY_KIND: tuple[tuple[type[BaseException], str, bool], ...] = (
+    (errors.AuthenticationFailureError, "engine.user or engine.password is wrong", False),
+    (errors.AuthenticationRequiredError, "it wants a password: engine.password", False),
     # What it does not know it quotes, the password of HELLO among it.
-    (errors.UnknownCommandError, "it is too old; Valkey or Redis 7.0 or newer is needed"),
-    (errors.BusyLoadingError, "it is loading its data"),
-    (errors.ReadOnlyError, "it is a replica, which takes nothing"),
+    (errors.UnknownCommandError, "it is too old; Valkey or Redis 7.0 or newer is needed", False),
+    (errors.BusyLoadingError, "it is loading its data", True),
+    (errors.ReadOnlyError, "it is a replica, which takes nothing", True),
 )
+"""The last: whether it may go without anybody mending a setting."""
+_FOR_NOW = ("NOREPLICAS", "MISCONF", "OOM", "MASTERDOWN", "BUSY", "UNKILLABLE")
+"""Begin the server's own words where it takes nothing for now: its replicas or its disk are away,
+it is full, a script runs."""
 _OUR_PAPERS = re.compile("ALERT_(.*CERTIFICATE|UNKNOWN_CA)")
 """Alerts (RFC 8446 section 6.2) as OpenSSL names them."""
 _OTHER_NAME = "it must be for the name, or address, in engine.urls or told by sentinels"
@@ -36,17 +40,19 @@ class HungUp(errors.ConnectionError):
 
 def fault(where: str, error: BaseException, secret: Secret) -> EngineFault:
     """``where``: the address of the server.  ``secret``: is not in the text, whoever quoted it."""
-    return EngineFault(f"{where}: {_said(error, secret.reveal())[:_LONGEST]}")
+    said, is_away = _said(error, secret.reveal())
+    return EngineFault(f"{where}: {said[:_LONGEST]}", is_away=is_away)
 
 
-def _said(error: BaseException, secret: str) -> str:
-    for kind, text in _BY_KIND:
+def _said(error: BaseException, secret: str) -> tuple[str, bool]:
+    for kind, text, is_away in _BY_KIND:
         if isinstance(error, kind):
-            return text
+            return text, is_away
     if isinstance(error, errors.ConnectionError):
         return _lost(error)
     refusal = "it refuses: " + " ".join(_without(secret, str(error)).split())
-    return f"{refusal}{_RIGHTS}" if isinstance(error, errors.AuthorizationError) else refusal
+    refusal += _RIGHTS if isinstance(error, errors.AuthorizationError) else ""
+    return refusal, str(error).startswith(_FOR_NOW)
 
 
 def _without(secret: str, text: str) -> str:
@@ -60,24 +66,28 @@ def _without(secret: str, text: str) -> str:
     return re.sub(found, "***", text)
 
 
-def _lost(error: errors.ConnectionError) -> str:
+def _lost(error: errors.ConnectionError) -> tuple[str, bool]:
     if "max number of clients" in str(error):
-        return "it has no connection left (its maxclients)"
+        return "it has no connection left (its maxclients)", True
     cause: BaseException = error
     for _ in range(10):
         if isinstance(cause, ssl.SSLCertVerificationError):
             told = cause.verify_message.rstrip(".")
             advice = _BY_VERIFY_CODE.get(cause.verify_code, "engine.ca_file")
-            return f"its certificate does not verify: {told} ({advice})"
+            return f"its certificate does not verify: {told} ({advice})", False
         if isinstance(cause, ssl.SSLError):
             if _OUR_PAPERS.search(cause.reason or ""):
-                return "it refuses our certificate, or wants one: engine.tls_cert_file"
-            return "no TLS: does it speak it there, and does it want a certificate of ours?"
+                return "it refuses our certificate, or wants one: engine.tls_cert_file", False
+            return "no TLS: does it speak it there, and does it want a certificate of ours?", False
         inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
         deeper = inner or cause.__cause__ or cause.__context__
         if deeper is None:
             break
         cause = deeper
+    return _unreachable(error, cause), True
+
+
+def _unreachable(error: errors.ConnectionError, cause: BaseException) -> str:
     if isinstance(cause, socket.gaierror):
         return "no such host"
     if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError | ConnectionResetError):

@@ -138,8 +138,9 @@ class Link:
         try:
             (role,) = await _answers(connection, [[b"ROLE"]])
             if role[0] != b"master":
-                why = _NO_SERVER if role[0] == b"sentinel" else _NO_PRIMARY
-                raise EngineFault(f"{place.address}: {why}")
+                sentinel = role[0] == b"sentinel"
+                why = _NO_SERVER if sentinel else _NO_PRIMARY
+                raise EngineFault(f"{place.address}: {why}", is_away=not sentinel)
         except BaseException:
             connection.invalidate()
             raise
@@ -178,7 +179,7 @@ class Link:
             try:
                 told = await self._told_by(place)
             except UnknownCommandError:
-                faults.append(EngineFault(f"{place.address}: {_NO_SENTINEL}"))
+                faults.append(EngineFault(f"{place.address}: {_NO_SENTINEL}", is_away=False))
                 return
             except RedisError as error:
                 faults.append(fault(place.address, error, self._settings.password))
@@ -199,7 +200,8 @@ class Link:
             return max(found, key=found.count)
         if faults:
             raise faults[0]
-        raise EngineFault(f"{places[0].address}: no primary is named {places[0].primary!r} there")
+        unknown = f"no primary is named {places[0].primary!r} there"
+        raise EngineFault(f"{places[0].address}: {unknown}", is_away=False)
 
     async def _told_by(self, place: EngineUrl) -> EngineUrl | None:
         """Raises RedisError."""
