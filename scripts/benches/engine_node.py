@@ -136,9 +136,10 @@ async def _read(url: str, name: str = "reader", workers: int = 1) -> None:
             f"server.workers={workers}",
         ]
     )  # fmt: skip
+    database = MemoryDatabase(identity="of the bench")  # the same for all who read
     async with trio.open_nursery() as nursery:
         ready = await nursery.start(
-            partial(service.run, settings, real_environment(), database=MemoryDatabase())
+            partial(service.run, settings, real_environment(), database=database)
         )
         spare_collector()
         hub = ready.app.context.hub

@@ -31,7 +31,7 @@ def measure(
     """Node by node, each alone with the writer."""
     for number in range(rounds):
         for kind, workers in _KINDS.items():
-            with _node(engine, f"{number}-{workers}", workers, streams) as node:
+            with _node(engine, f"reader-{number}-{workers}", workers, streams) as node:
                 _measure(result, kind, engine, writer, node, f"stream {seconds} {rate}")
     result.ratios = {
         title: (f"2 workers: {row}", f"one process: {row}") for title, row in RATIOS.items()
