@@ -426,6 +426,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.seed,
             options.engine,
             standby=options.standby,
+            push_workers=options.push_workers,
             faults=tuple(options.fault),
         )
         return soak_cluster.main(cluster, end_on_signal)
@@ -473,6 +474,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=int, default=200, help="of --cluster")
     parser.add_argument("--engine", choices=("redis", "valkey"), help="of --cluster")
     parser.add_argument("--standby", choices=("cold", "hot"), default="cold", help="of --cluster")
+    parser.add_argument(
+        "--push-workers", type=int, default=1, metavar="N",
+        help="of --cluster: server.workers of the nodes that serve; with more than 1 single workers"
+        " are killed and stopped, too",
+    )  # fmt: skip
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME",
         help="of --cluster: only this one, once; may be given several times",

@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from scripts.postgres_server import PostgresServer
 from scripts.soak_cluster_clients import Client, Publisher
-from scripts.soak_cluster_faults import FAULTS, Fault, aim
+from scripts.soak_cluster_faults import FAULTS, WORKER_FAULTS, Fault, aim
 from scripts.soak_cluster_judge import BROKEN
 from scripts.soak_cluster_nodes import (
     NODES,
@@ -58,6 +58,8 @@ class ClusterPlan:
     kind: Kind | None = None
     lease_s: float = 3.0
     standby: str = "cold"
+    push_workers: int = 1
+    """Of each node that serves; more than one: single ones are killed and paused, too."""
     faults: tuple[str, ...] = ()
     """Their names; empty: all, in turn."""
     settle_s: float = 60.0
@@ -67,7 +69,11 @@ class ClusterPlan:
 
     @property
     def chosen(self) -> list[Fault]:
-        known = (*FAULTS, *self.more)
+        known = list(FAULTS)
+        if self.push_workers > 1:  # between the others
+            for place, fault in enumerate(WORKER_FAULTS):
+                known.insert(3 * place + 1, fault)
+        known += self.more
         return [each for each in known if not self.faults or each.name in self.faults]
 
 
@@ -111,6 +117,7 @@ async def run(
         kind=plan.kind,
         lease_s=plan.lease_s,
         standby=plan.standby,
+        push_workers=plan.push_workers,
         engine=engine,
         database=database,
     )

@@ -1,5 +1,6 @@
 """What ``scripts/soak --cluster`` does to the processes, one after the other."""
 
+import os
 import random
 import signal
 import time
@@ -13,6 +14,10 @@ from scripts.soak_cluster_nodes import Process, Topology
 _RELOAD = "SELECT pg_reload_conf()"
 _NEAR_S = 0.05
 """A kill in the moment of a close is that near to it."""
+_BEHIND_S = 3.0
+"""So long a worker may stand still before it is given up."""
+_GIVEN_UP_S = 20.0
+"""Its node has given it up by then."""
 _MINUTE_S = 25.0
 """A minute's end that is further away is not waited for."""
 
@@ -55,6 +60,38 @@ async def _paused(process: Process, seconds: float) -> None:
         await trio.sleep(seconds)
     finally:
         process.pause(on=False)
+
+
+async def kill_worker(topology: Topology, victim: str) -> None:
+    os.kill(_a_worker(topology.nodes[victim]), signal.SIGKILL)
+    await trio.lowlevel.checkpoint()
+
+
+async def pause_worker(topology: Topology, victim: str) -> None:
+    """It comes back, and is behind the others of its node."""
+    await _stopped(topology.nodes[victim], _BEHIND_S)
+
+
+async def freeze_worker(topology: Topology, victim: str) -> None:
+    """Its node gives it up, and has another one."""
+    await _stopped(topology.nodes[victim], _GIVEN_UP_S)
+
+
+async def _stopped(node: Process, at_most_s: float) -> None:
+    """Until it is gone, at most for so long: where its node dies meanwhile nobody else ends it."""
+    pid = _a_worker(node)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with trio.move_on_after(at_most_s):
+            while pid in node.workers():
+                await trio.sleep(0.2)
+    finally:
+        if pid in node.workers():
+            os.kill(pid, signal.SIGCONT)
+
+
+def _a_worker(node: Process) -> int:
+    return random.Random(time.monotonic_ns()).choice(node.workers())
 
 
 async def kill_engine(topology: Topology, victim: str) -> None:
@@ -148,6 +185,14 @@ FAULTS = (
     Fault("full engine", "", fill_engine),
     Fault("read-only database and kill ingest", "ingest", close_database),
 )
+
+
+WORKER_FAULTS = (
+    Fault("kill worker", "push", kill_worker),
+    Fault("pause worker", "push", pause_worker),
+    Fault("freeze worker", "push", freeze_worker),
+)
+"""Where the nodes that serve have workers."""
 
 
 async def aim(chance: random.Random, number: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from scripts import postgres_server, valkey_server
-from scripts.child import Child
+from scripts.child import Child, workers_of
 from scripts.postgres_server import PostgresServer
 from scripts.valkey_server import Kind, ValkeyCluster, ValkeyServer, valkey_cluster
 from trio_feed.push.private.auth import PUBLISHER_KEY, USER_KEY, new_key
@@ -84,6 +84,10 @@ class Process:
             self._child.stop(how, within_s)
         return time.monotonic() - began
 
+    def workers(self) -> list[int]:
+        """The numbers of its worker processes, in the order of their starts."""
+        return workers_of(self.pid)
+
     def cpu_s(self) -> float:
         """Seconds of CPU of this start; 0 where it does not run."""
         try:
@@ -126,6 +130,8 @@ class Topology:
     exchange: Process
     keys: Keys
     ports: dict[str, int]
+    push_workers: int = 1
+    """Of each node that serves."""
     nodes: dict[str, Process] = field(factory=dict)
 
     def address(self, name: str) -> str:
@@ -171,6 +177,7 @@ url = "{self.database.url()}"
 path = {json.dumps(str(self.folder / name / "copies.db"))}
 [server]
 port = {self.ports[name]}
+workers = {self.push_workers if NODES[name] == "push" else 1}
 [logging]
 format = "json"
 [exchanges.{VENUE}]
@@ -197,6 +204,7 @@ def open_topology(
     kind: Kind | None = None,
     lease_s: float = 3.0,
     standby: str = "cold",
+    push_workers: int = 1,
     engine: AbstractContextManager[ValkeyCluster] | None = None,
     database: AbstractContextManager[PostgresServer] | None = None,
 ) -> Iterator[Topology]:
@@ -216,7 +224,9 @@ def open_topology(
         database or postgres_server.postgres_server() as store,
         engine or valkey_cluster(kind) as log,
     ):
-        made = Topology(folder, seed, lease_s, standby, store, log, exchange, make_keys(), ports)
+        made = Topology(
+            folder, seed, lease_s, standby, store, log, exchange, make_keys(), ports, push_workers
+        )
         try:
             exchange.start()
             for name in NODES:

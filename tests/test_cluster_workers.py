@@ -119,3 +119,29 @@ async def test_the_engine_is_away_for_a_while(autojump_clock: trio.testing.MockC
             check_whole(client, 8)
         assert node.fleet is not None
         assert node.fleet.started == 2
+
+
+async def test_workers_cost_the_engine_no_reader_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also after one was killed, or the engine forgot everything."""
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        one = await cluster.start("one", "['push']")
+        many = await cluster.start("many", "['push']", "server.workers=4")
+        assert many.fleet is not None
+        for number in range(1, 5):
+            await until_ready(cluster, f"many-{number}")
+        await trio.sleep(2)
+        many.fleet.kill(2)
+        await trio.sleep(10)
+        cluster.server.empty()
+        await trio.sleep(20)
+        for node in (one, many):
+            node.calls.clear()
+        await trio.sleep(MINUTE)
+        assert one.calls["read"] > 100
+        assert many.calls["read"] <= 1.02 * one.calls["read"]
+        assert many.calls["since_checkpoint"] == one.calls["since_checkpoint"] == 0
+        for number in range(1, 5):
+            assert (await cluster.get(f"many-{number}", "/ready"))[0] == 200

@@ -15,6 +15,7 @@ from support.engine_nodes import (
     VENUE,
     Cluster,
     Feeder,
+    Machine,
     Watcher,
     closed_count,
     of_shard,
@@ -44,6 +45,8 @@ class Running:
     cluster: Cluster
     nursery: trio.Nursery
     names: int = 0
+    machine: Machine | None = None
+    """On which new watchers are; None: each is alone."""
 
     async def feeder(self) -> Feeder:
         self.names += 1
@@ -51,7 +54,7 @@ class Running:
         return made
 
     async def watcher(self) -> Watcher:
-        made: Watcher = await self.nursery.start(Watcher(self.cluster).run)
+        made: Watcher = await self.nursery.start(Watcher(self.cluster, self.machine).run)
         return made
 
     async def until_all(self, watchers: list[Watcher], patience_s: float = 60.0) -> None:
@@ -331,6 +334,27 @@ async def test_a_shard_that_could_not_begin_anew_tries_again(
         await run.until_all([watcher])
 
 
+async def test_failovers_and_kills_cost_readers_that_share_a_log_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A watcher raises where a candle or trade is missing or comes twice."""
+    async with cluster() as run:
+        await run.feeder()
+        run.machine = Machine(run.cluster)
+        watchers = [await run.watcher() for _ in range(3)]
+        await trio.sleep(2.2 * PERIOD_S)
+        for number in range(12):
+            run.cluster.server.fail_over(number)
+            await trio.sleep(0.3 * number)
+            watchers.pop(0).scope.cancel()
+            watchers.append(await run.watcher())
+            if number % 4 == 3:
+                run.cluster.server.empty()
+            await trio.sleep(0.37 * PERIOD_S)
+        await run.until_all(watchers)
+        assert all(watcher.ends == watchers[0].ends for watcher in watchers)
+
+
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Trio shuffles tasks that are ready; here by the seed."""
@@ -414,10 +438,24 @@ class Trouble:
 @pytest.mark.parametrize("seeded", but_slow([*range(15), 26], quick=[*range(3), 26]), indirect=True)
 @pytest.mark.parametrize("hot", [False, True])
 async def test_any_faults(seeded: int, hot: bool, autojump_clock: trio.testing.MockClock) -> None:
-    chance = random.Random(seeded)
-    async with cluster(seeded, hot=hot) as run:
+    await any_faults(seeded, hot=hot, shared=False)
+
+
+@pytest.mark.parametrize("seeded", but_slow([*range(15)], quick=[*range(3)]), indirect=True)
+async def test_any_faults_of_readers_that_share_a_log(
+    seeded: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    await any_faults(seeded, hot=False, shared=True)
+
+
+async def any_faults(seed: int, *, hot: bool, shared: bool) -> None:
+    chance = random.Random(seed)
+    async with cluster(seed, hot=hot) as run:
         feeders = [await run.feeder() for _ in range(2)]
-        watchers = [await run.watcher() for _ in range(3)]
+        watchers = [await run.watcher() for _ in range(1 if shared else 3)]
+        if shared:
+            run.machine = Machine(run.cluster)
+            watchers += [await run.watcher() for _ in range(3)]
         await trio.sleep(2 * PERIOD_S)
         trouble = Trouble(run, chance, feeders, watchers)
 

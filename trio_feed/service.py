@@ -172,8 +172,7 @@ async def run(
                 if node is None:
                     sources = Sources(bus, store, journal, view, lambda: venues.names, metrics)
                 else:
-                    log_of = node.engine
-                    sources = Sources(None, store, journal, view, node.venues, metrics, log_of)
+                    sources = Sources(None, store, journal, view, node.venues, metrics, node.log)
                 front, address, dialects = await start_workers(
                     servers, settings, environment, sources, app.mounts, fleet
                 )

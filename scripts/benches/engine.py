@@ -1,7 +1,8 @@
 """``scripts/bench engine``: nodes around a real Redis (or Valkey).
 
 First 10,000 messages a second over 500 symbols, from what is published at one node to the sockets
-of clients at another: how late they are, and what of a core either node takes.  Then whole nodes as
+of clients at another: how late they are, and what of a core either node takes; and what a node with
+workers costs (:mod:`.engine_readers`).  Then whole nodes as
 processes, with PostgreSQL and a simulated exchange: what a killed, a leaving and a new one cost.
 """
 
@@ -21,7 +22,9 @@ from typing import Any
 from scripts import valkey_server
 from scripts.soak_cluster_nodes import Topology, open_topology, why_not
 
+from . import engine_readers
 from .engine_node import STREAMS
+from .engine_readers import server_cpu
 from .processes import child, open_files
 from .result import Result, Target
 
@@ -45,6 +48,7 @@ def run(quick: bool) -> Result:
         Target("takeover after kill -9", LEASE_S * 1000 + 500, most=True),
         Target("orderly handover", 100, most=True),
         Target("push node: start to ready", 2_000, most=True),
+        *engine_readers.TARGETS,
     ]
     if why := valkey_server.why_not():
         result.skip("messages", why)
@@ -64,36 +68,33 @@ def _messages(result: Result, rounds: int, seconds: float) -> None:
         engine = stack.enter_context(valkey_server.valkey_server())
         writer = stack.enter_context(_node("write", engine.url))
         writer.read()
-        reader = stack.enter_context(_node("read", engine.url))
-        job = {
-            "port": reader.read()["port"], "number": _CLIENTS, "common": [], "streams": STREAMS,
-            "each": _EACH, "sampled": _CLIENTS, "nap_ms": 0,
-        }  # fmt: skip
-        clients = stack.enter_context(child("clients", job, _ANYWHERE))
-        clients.read()
-        writer.ask(f"stream 1 {RATE}")
-        for _ in range(rounds):
-            clients.ask("take")
-            reader.ask("cpu")
-            server = engine.ask("INFO", "cpu")
-            wrote = writer.ask(f"stream {seconds} {RATE}")
-            read, taken = reader.ask("cpu"), clients.ask("take")
-            result.add("messages", wrote["messages"] / wrote["seconds"], "a second")
-            result.add("publish to client, p50", taken["p50_ms"])
-            result.add("publish to client, p99", taken["p99_ms"])
-            result.add("ingest: CPU", 100 * wrote["cpu_s"] / wrote["seconds"], "% of a core")
-            result.add("reading: CPU", 100 * read["cpu_s"] / wrote["seconds"], "% of a core")
-            used = _server_cpu(engine.ask("INFO", "cpu")) - _server_cpu(server)
-            result.add("engine: CPU", 100 * used / wrote["seconds"], "% of a core")
+        with ExitStack() as readers:
+            reader = readers.enter_context(_node("read", engine.url))
+            job = {
+                "port": reader.read()["port"], "number": _CLIENTS, "common": [],
+                "streams": STREAMS, "each": _EACH, "sampled": _CLIENTS, "nap_ms": 0,
+            }  # fmt: skip
+            clients = readers.enter_context(child("clients", job, _ANYWHERE))
+            clients.read()
+            writer.ask(f"stream 1 {RATE}")
+            for _ in range(rounds):
+                clients.ask("take")
+                reader.ask("cpu")
+                server_s = server_cpu(engine)
+                wrote = writer.ask(f"stream {seconds} {RATE}")
+                read, taken = reader.ask("cpu"), clients.ask("take")
+                result.add("messages", wrote["messages"] / wrote["seconds"], "a second")
+                result.add("publish to client, p50", taken["p50_ms"])
+                result.add("publish to client, p99", taken["p99_ms"])
+                result.add("ingest: CPU", 100 * wrote["cpu_s"] / wrote["seconds"], "% of a core")
+                result.add("reading: CPU", 100 * read["cpu_s"] / wrote["seconds"], "% of a core")
+                used = server_cpu(engine) - server_s
+                result.add("engine: CPU", 100 * used / wrote["seconds"], "% of a core")
+        engine_readers.measure(result, engine, writer, STREAMS, RATE, rounds, seconds)
 
 
 def _node(role: str, url: str) -> Any:
     return child("engine_node", {"role": role, "url": url}, _ANYWHERE)
-
-
-def _server_cpu(info: str) -> float:
-    rows = dict(line.split(":") for line in info.split() if ":" in line)
-    return float(rows["used_cpu_sys"]) + float(rows["used_cpu_user"])
 
 
 def _nodes(result: Result, folder: Path, rounds: int) -> None:

@@ -1,13 +1,14 @@
 """A node of the engine's bench: the writing or the reading half, each with everything between what
 is published and the socket of a client, but no exchange and no database.
 
-The job: ``role`` (``write`` or ``read``), ``url``.  Prints ``{"port": ..}`` (of who reads) once it
-is up, then answers ``stream SECONDS RATE`` (who writes: trades, ``RATE`` a second over 500 symbols)
-or ``cpu`` (who reads): ``messages``, ``seconds``, ``cpu_s``.  Half of the messages are open
-candles.
+The job: ``role`` (``write`` or ``read``), ``url``; of who reads also ``name`` and ``workers``.
+Prints ``{"port": ..}`` (of who reads) once it is up, then answers ``stream SECONDS RATE`` (who
+writes: trades, ``RATE`` a second over 500 symbols) or ``cpu`` (who reads): ``messages``,
+``seconds``, ``cpu_s`` with workers, ``parent_s`` without.  Half of the messages are open candles.
 """
 
 import json
+import os
 import random
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any
 import structlog
 import trio
 
+from scripts.child import workers_of
 from trio_feed import service
 from trio_feed.bus import wire
 from trio_feed.bus.engine.attempts import Attempts
@@ -36,6 +38,7 @@ from trio_feed.model import Channel, ChannelKey, Interval, Kline, Series, Source
 from trio_feed.settings import EngineSettings, StoreSettings, load
 from trio_feed.store import MemoryDatabase, Sharing, open_shared_store
 
+from .processes import cpu_s
 from .servers_ours import _SETTINGS
 
 STREAMS = 500
@@ -123,30 +126,37 @@ async def _stream(bus: LocalBus, seconds: float, rate: float) -> dict[str, Any]:
     }
 
 
-async def _read(url: str) -> None:
+async def _read(url: str, name: str = "reader", workers: int = 1) -> None:
     """The push side: the whole service, whose database is one in memory."""
     settings = load(
         assignments=[
             *(each for each in _SETTINGS if not each.startswith(("simulator.", "store."))),
             "engine.kind=valkey", f"engine.urls=['{url}']", f"engine.shards={SHARDS}",
-            "node.name=reader", "node.roles=['push']", "store.url=postgresql://nowhere/none",
+            f"node.name={name}", "node.roles=['push']", "store.url=postgresql://nowhere/none",
+            f"server.workers={workers}",
         ]
     )  # fmt: skip
+    database = MemoryDatabase(identity="of the bench")  # the same for all who read
     async with trio.open_nursery() as nursery:
         ready = await nursery.start(
-            partial(service.run, settings, real_environment(), database=MemoryDatabase())
+            partial(service.run, settings, real_environment(), database=database)
         )
         spare_collector()
         hub = ready.app.context.hub
         while len(hub.symbols_of(VENUE)) < STREAMS:
             await trio.sleep(0.05)
         _say({"port": int(ready.address.rpartition(":")[2])})
-        began, own = time.perf_counter(), time.process_time()
+        began, own, of_workers = time.perf_counter(), time.process_time(), _workers_s()
         async for _ in trio.wrap_file(sys.stdin):
-            now, used = time.perf_counter(), time.process_time()
-            _say({"seconds": now - began, "cpu_s": used - own})
-            began, own = time.perf_counter(), time.process_time()
+            now, used, of_all = time.perf_counter(), time.process_time(), _workers_s()
+            taken = {"cpu_s": used - own + of_all - of_workers, "parent_s": used - own}
+            _say({"seconds": now - began, **taken})
+            began, own, of_workers = time.perf_counter(), time.process_time(), _workers_s()
         nursery.cancel_scope.cancel()
+
+
+def _workers_s() -> float:
+    return sum(map(cpu_s, workers_of(os.getpid())))
 
 
 def _say(found: object) -> None:
@@ -157,4 +167,7 @@ def _say(found: object) -> None:
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     job = json.loads(sys.argv[1])
-    trio.run(_write if job["role"] == "write" else _read, job["url"])
+    if job["role"] == "write":
+        trio.run(_write, job["url"])
+    else:
+        trio.run(_read, job["url"], job.get("name", "reader"), job.get("workers", 1))

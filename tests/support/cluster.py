@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -39,11 +40,14 @@ class RunningNode:
     """From the exchange."""
     writes_nothing: bool = False
     """The engine answers its questions, and takes nothing of it."""
+    calls: Counter[str] = field(factory=Counter)
+    """Of the engine, by name."""
     lines: list[trio.abc.Stream] = field(factory=list)
     fleet: MemoryFleet | None = None
     """Of its workers: the first serves at ``<name>-1``."""
 
     def faults(self, call: str) -> Fault:
+        self.calls[call] += 1
         return LOST_REQUEST if self.writes_nothing and call in _WRITES else self.fault
 
 

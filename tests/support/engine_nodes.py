@@ -17,11 +17,12 @@ from attrs import define, field
 
 from trio_feed.bus.base import Published, Stream
 from trio_feed.bus.engine.attempts import Attempts
-from trio_feed.bus.engine.base import Engine, shard_of, shards_of
+from trio_feed.bus.engine.base import Engine, LogReader, shard_of, shards_of
 from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.following import Following
 from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
 from trio_feed.bus.engine.shadow import Shadow
+from trio_feed.bus.engine.shared import SharedLog
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.local import LocalBus
 from trio_feed.bus.remote import RemoteBus
@@ -94,6 +95,25 @@ class Reach:
     async def open(self) -> AsyncIterator[Engine]:
         await trio.lowlevel.checkpoint()
         yield MemoryEngine(self.cluster.server, 0.5, lambda call: self.fault(call))
+
+
+@define(eq=False)
+class Machine:
+    """Several watchers read one log together, as a node and its workers do; small windows."""
+
+    cluster: Cluster
+    fault: Callable[[str], Fault] = lambda call: NO_FAULT
+    windows_bytes: int = 5_000
+    log: SharedLog = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        engine = MemoryEngine(self.cluster.server, 0.5, lambda call: self.fault(call))
+        self.log = SharedLog(engine, self.windows_bytes)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[LogReader]:
+        await trio.lowlevel.checkpoint()
+        yield self.log
 
 
 @define(eq=False)
@@ -258,7 +278,8 @@ class Watcher:
     """A node that serves, and a client with everything.  What breaks a promise raises."""
 
     cluster: Cluster
-    reach: Reach = field(init=False)
+    machine: Machine | None = None
+    reach: Reach | Machine = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     following: Following = field(init=False)
     ends: dict[Series, int] = field(factory=dict)
@@ -274,7 +295,7 @@ class Watcher:
     store: Any = None
 
     def __attrs_post_init__(self) -> None:
-        self.reach = Reach(self.cluster)
+        self.reach = self.machine or Reach(self.cluster)
 
     async def run(self, task_status: trio.TaskStatus["Watcher"]) -> None:
         with self.scope:

@@ -17,10 +17,11 @@ from attrs import define, evolve, field
 from .. import __version__
 from ..bus.base import Reader
 from ..bus.engine.attempts import Attempts
-from ..bus.engine.base import Engine, EngineFault, shard_of
+from ..bus.engine.base import Engine, EngineFault, LogReader, shard_of
 from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following, bus_of_log
 from ..bus.engine.shadow import Shadow
+from ..bus.engine.shared import shared_log
 from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
 from ..environment import Environment
@@ -73,6 +74,8 @@ class Node:
     membership: Membership
     urls: Mapping[str, str] = field(factory=dict)
     """Where this node serves."""
+    log: LogReader = field(init=False)
+    """What is read here, by this process and its workers."""
     feeding: Feeding | None = None
     following: Following | None = None
     started_ms: float = 0.0
@@ -90,6 +93,8 @@ class Node:
     def __attrs_post_init__(self) -> None:
         self.database = DatabaseWatch(self.membership)
         self.foreign = ForeignLeases(self.settings.engine)
+        has_workers = self.settings.server.workers > 1
+        self.log = shared_log(self.engine, len(self.shards)) if has_workers else self.engine
 
     @property
     def name(self) -> str:
@@ -189,7 +194,7 @@ class Node:
             writing.follow_shadow(Shadow(feeding.says, trio.current_time))
         return feeding
 
-    def _attempts(self) -> Attempts:
+    def _attempts(self) -> Attempts[Engine]:
         return Attempts(self._way, self.environment.random)
 
     def reader(self, bus: LocalBus, store: CandleReader) -> Reader:
@@ -197,9 +202,8 @@ class Node:
         if not self.serves:
             return bus
         make_bus = partial(bus_of_log, self.settings.kline)
-        self.following = Following(
-            self._attempts(), self.shards, store, make_bus, self.environment.now_ms
-        )
+        attempts = Attempts(self._way_to_log, self.environment.random)
+        self.following = Following(attempts, self.shards, store, make_bus, self.environment.now_ms)
         return self.following
 
     def reading_store(self, store: CandleReader) -> CandleReader:
@@ -241,6 +245,11 @@ class Node:
         """The engine of this node mends its connections by itself."""
         await trio.lowlevel.checkpoint()
         yield self.engine
+
+    @asynccontextmanager
+    async def _way_to_log(self) -> AsyncIterator[LogReader]:
+        await trio.lowlevel.checkpoint()
+        yield self.log
 
     # Tasks
 

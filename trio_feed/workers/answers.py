@@ -1,6 +1,6 @@
 """What workers ask and only the parent knows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..bus.engine.base import EngineFault, Entry
 from ..errors import StoreError
@@ -19,6 +19,9 @@ class Answers:
 
     def __init__(self, sources: Sources, places: Places, pages: AllPages) -> None:
         self._sources, self._places, self._pages = sources, places, pages
+        self._log_found: Mapping[str, Sequence[Entry]] = {}
+        self._log_body = b""
+        """What was found last, and the answer that was made of it."""
 
     async def of(self, link: Link, what: str, body: bytes) -> bytes:
         """The answer to a worker's question.  Raises StoreError and JournalError."""
@@ -76,20 +79,23 @@ class Answers:
         raise StoreError(f"{what}: no such question")
 
     async def _log(self, asked: questions.LogQuestion) -> bytes:
-        engine = self._sources.engine
-        assert engine is not None, "only workers of a node ask"
+        log = self._sources.log
+        assert log is not None, "only workers of a node ask"
         try:
-            found = await engine.read(asked.after, wait_s=asked.wait_s, limit=asked.limit)
+            found = await log.read(asked.after, wait_s=asked.wait_s, limit=asked.limit)
         except EngineFault as fault:
             raise StoreError(str(fault)) from None
-        most = _MOST_LOG // max(1, len(found))
-        return questions.encode({shard: _first(rows, most) for shard, rows in found.items()})
+        if found is not self._log_found:  # workers that are as far get the same
+            most = _MOST_LOG // max(1, len(found))
+            rows = {shard: _first(entries, most) for shard, entries in found.items()}
+            self._log_found, self._log_body = found, questions.encode(rows)
+        return self._log_body
 
     async def _checkpoint(self, shard: str) -> bytes:
-        engine = self._sources.engine
-        assert engine is not None, "only workers of a node ask"
+        log = self._sources.log
+        assert log is not None, "only workers of a node ask"
         try:
-            found = await engine.since_checkpoint(shard)
+            found = await log.since_checkpoint(shard)
         except EngineFault as fault:
             raise StoreError(str(fault)) from None
         return questions.encode(_first(found, _MOST_LOG))

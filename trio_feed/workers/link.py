@@ -8,7 +8,7 @@ import trio
 from attrs import define, field, frozen
 
 from ..bus.base import Reader
-from ..bus.engine.base import Engine
+from ..bus.engine.base import LogReader
 from ..metrics import Metrics
 from ..model import Instrument
 from ..store import Journal, KlineStore
@@ -42,8 +42,8 @@ class Fleet(Protocol):
 
 @frozen
 class Sources:
-    """What the workers are fed and answered from.  ``bus`` None: they read the logs of ``engine``,
-    which the parent asks for them."""
+    """What the workers are fed and answered from.  ``bus`` None: they read ``log``, through
+    the parent."""
 
     bus: Reader | None
     store: KlineStore
@@ -51,7 +51,7 @@ class Sources:
     view: UpstreamView
     venues: Callable[[], Sequence[str]]
     metrics: Metrics
-    engine: Engine | None = None
+    log: LogReader | None = None
 
 
 @define(eq=False)

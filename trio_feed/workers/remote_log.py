@@ -7,13 +7,12 @@ fault is tried again.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import cast
 
 import trio
 from attrs import frozen
 
 from ..bus.engine.attempts import Attempts
-from ..bus.engine.base import Engine, EngineFault, Entry, EntryId
+from ..bus.engine.base import EngineFault, Entry, EntryId, LogReader
 from ..bus.engine.following import Following, bus_of_log
 from ..cluster.shards import all_shards
 from ..environment import Environment
@@ -30,9 +29,9 @@ def make_following(pipe: Pipe, settings: Settings, environment: Environment) -> 
     """The logs of all shards, to be run by the caller."""
 
     @asynccontextmanager
-    async def way() -> AsyncIterator[Engine]:
+    async def way() -> AsyncIterator[LogReader]:
         await trio.lowlevel.checkpoint()
-        yield cast(Engine, RemoteLog(pipe))  # it is only read
+        yield RemoteLog(pipe)
 
     make_bus = partial(bus_of_log, settings.kline)
     attempts = Attempts(way, environment.random)
@@ -41,7 +40,8 @@ def make_following(pipe: Pipe, settings: Settings, environment: Environment) -> 
 
 @frozen
 class RemoteLog:
-    """The two calls of an :class:`~trio_feed.bus.engine.base.Engine` that a reader makes."""
+    """A :class:`~trio_feed.bus.engine.base.LogReader`: the parent's
+    :class:`~trio_feed.bus.engine.shared.SharedLog`."""
 
     pipe: Pipe
 

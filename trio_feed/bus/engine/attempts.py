@@ -3,7 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Never
+from typing import Generic, Never, TypeVar
 
 import structlog
 import trio
@@ -13,12 +13,11 @@ from ...errors import NetworkError
 from ...store.pending import Complaint
 from ...supervise import Backoff, supervise
 from .. import wire
-from .base import Engine, EngineFault
+from .base import EngineFault, LogReader
 
 log = structlog.get_logger()
 
-OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
-"""A way to the engine of one's own, opened and closed by who calls it.  Raises EngineFault."""
+_Way = TypeVar("_Way", bound=LogReader, covariant=True)
 
 _NOT_YET = "it was not reached yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
@@ -29,10 +28,11 @@ class EngineLost(NetworkError):
 
 
 @define(eq=False)
-class Attempts:
-    """``problem``: why the engine is not used now; empty: it is."""
+class Attempts(Generic[_Way]):
+    """``open()``: a way to the engine, opened and closed by who calls it; raises EngineFault.
+    ``problem``: why the engine is not used now; empty: it is."""
 
-    open: OpenEngine
+    open: Callable[[], AbstractAsyncContextManager[_Way]]
     _chance: random.Random
     problem: str = _NOT_YET
 
@@ -41,7 +41,7 @@ class Attempts:
         before, self.problem = self.problem, ""
         return bool(before)
 
-    async def run(self, use: Callable[[Engine], Awaitable[None]]) -> Never:
+    async def run(self, use: Callable[[_Way], Awaitable[None]]) -> Never:
         """``use`` it, with a fresh client after each fault.  Until cancelled."""
         backoff = Backoff(_RETRY_MIN_S, _RETRY_MAX_S)
 
@@ -54,7 +54,7 @@ class Attempts:
 
         await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
 
-    async def _attempt(self, use: Callable[[Engine], Awaitable[None]]) -> None:
+    async def _attempt(self, use: Callable[[_Way], Awaitable[None]]) -> None:
         lost: EngineLost | None = None
         try:
             async with self.open() as engine:

@@ -45,7 +45,20 @@ class Entry:
     checkpoint: bool = False
 
 
-class Engine(Protocol):
+class LogReader(Protocol):
+    """What who only reads needs of an :class:`Engine`."""
+
+    async def read(
+        self, after: Mapping[str, EntryId], *, wait_s: float, limit: int
+    ) -> Mapping[str, Sequence[Entry]]:
+        """By shard the entries after an id, ascending, at most ``limit`` for each.  Waits while
+        there is nothing; empty then."""
+
+    async def since_checkpoint(self, shard: str) -> Sequence[Entry]:
+        """The last entry with a checkpoint and all after it; empty where there is none."""
+
+
+class Engine(LogReader, Protocol):
     """A node's way to the engine.  Every method raises EngineFault, and waits for no longer than
     the engine's ``timeout_s`` (``read``: beside its own ``wait_s``; ``since_checkpoint``: for each
     part of a long answer)."""
@@ -53,15 +66,6 @@ class Engine(Protocol):
     async def append(self, appends: Sequence[Append]) -> list[EntryId]:
         """Append each, in one round trip.  Returns for each the id that is last in its log then:
         the append's own where it is in, now or since an earlier try."""
-
-    async def read(
-        self, after: Mapping[str, EntryId], *, wait_s: float, limit: int
-    ) -> dict[str, list[Entry]]:
-        """By shard the entries after an id, ascending, at most ``limit`` for each.  Waits while
-        there is nothing; empty then."""
-
-    async def since_checkpoint(self, shard: str) -> list[Entry]:
-        """The last entry with a checkpoint and all after it; empty where there is none."""
 
     async def tail(self, shard: str) -> EntryId:
         """The last id of a log."""

@@ -47,7 +47,7 @@ class Feeding:
     """
 
     holder: str
-    _attempts: Attempts
+    _attempts: Attempts[Engine]
     _shards: Sequence[str]
     _store: ShardStore
     writing: Writing

@@ -25,7 +25,7 @@ from ..base import Listener
 from ..remote import RemoteBus
 from ..remote_stream import RemoteStream
 from .attempts import Attempts
-from .base import Engine, Entry
+from .base import Entry, LogReader
 from .counts import FollowingCounts
 from .reading import Read, Reading
 
@@ -44,7 +44,7 @@ _SILENT = "the node that feeds it is silent"
 class Following:
     """Of ``shards``, which are all there are; a :class:`..base.Reader` of them together."""
 
-    _attempts: Attempts
+    _attempts: Attempts[LogReader]
     _shards: Sequence[str]
     _store: CandleReader
     _make_bus: Callable[[], RemoteBus]
@@ -95,11 +95,11 @@ class Following:
             await self._attempts.run(self._use)
         raise AssertionError("unreachable")
 
-    async def _use(self, engine: Engine) -> None:
+    async def _use(self, engine: LogReader) -> None:
         while True:
             await self._read(engine)
 
-    async def _read(self, engine: Engine) -> None:
+    async def _read(self, engine: LogReader) -> None:
         for reading in self.readings.values():
             if not reading.is_begun:
                 entries = await engine.since_checkpoint(reading.shard)
