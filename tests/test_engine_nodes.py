@@ -331,6 +331,48 @@ async def test_a_shard_that_could_not_begin_anew_tries_again(
         await run.until_all([watcher])
 
 
+def by_hand(run: Running, how: str, shard: str) -> None:
+    """What an operator does to the engine."""
+    server = run.cluster.server
+    if how == "log deleted":
+        server.forget(shard)
+    elif how == "all deleted":
+        server.empty()
+    else:
+        server.delete_last(shard, 1 if how == "one entry deleted" else 3)
+
+
+@pytest.mark.parametrize(
+    "how", ["log deleted", "all deleted", "one entry deleted", "three entries deleted"]
+)
+@pytest.mark.parametrize("hot", [False, True])
+async def test_what_somebody_deletes_in_the_engine_costs_nothing(
+    how: str, hot: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The owner goes on, and knows all that it has said: what is read elsewhere is not missing."""
+    async with cluster(hot=hot) as run:
+        feeder, watcher = await run.feeder(), await run.watcher()
+        if hot:
+            await run.feeder()
+        await trio.sleep(5 * PERIOD_S)  # it keeps no entry of the beginning any more
+        for shard in ALL_SHARDS:
+            for _ in range(3):
+                await until(lambda shard=shard: _read_all(run, watcher, shard))  # type: ignore[misc]
+                by_hand(run, how, shard)
+                if feeder.feeding.own:  # it has something to say in this moment
+                    for symbol in feeder.next:
+                        feeder.tell(symbol)
+                await trio.sleep(0.7 * PERIOD_S)
+        await run.until_all([watcher])
+        await until(watcher.is_calm)
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
+def _read_all(run: Running, watcher: Watcher, shard: str) -> bool:
+    server = run.cluster.server
+    return watcher.following.readings[shard].position == server.tail(shard)
+
+
 @pytest.fixture
 def seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Trio shuffles tasks that are ready; here by the seed."""

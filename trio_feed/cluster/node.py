@@ -41,6 +41,7 @@ from . import figures, registry
 from .agreement import Agreement, digests_of
 from .caught_up import CaughtUp
 from .database import DatabaseWatch
+from .fitness import EngineWatch
 from .foreign import ForeignLeases
 from .listings import LIST_S, Listings
 from .membership import Membership
@@ -76,6 +77,7 @@ class Node:
     started_ms: float = 0.0
     agreement: Agreement = field(factory=Agreement)
     database: DatabaseWatch = field(init=False)
+    fitness: EngineWatch = field(init=False)
     foreign: ForeignLeases = field(init=False)
     _stale_since: dict[str, float] = field(factory=dict)
     store: ShardStore | None = None
@@ -86,11 +88,18 @@ class Node:
 
     def __attrs_post_init__(self) -> None:
         self.database = DatabaseWatch(self.membership)
+        self.fitness = EngineWatch(self.engine, lambda: not self.engine_problem)
         self.foreign = ForeignLeases(self.settings.engine)
 
     @property
     def name(self) -> str:
         return self.settings.node.name
+
+    @property
+    def engine_problem(self) -> str:
+        """Why the engine is not used now; empty: it is."""
+        found = [each.problem for each in (self.feeding, self.following) if each is not None]
+        return next((problem for problem in found if problem), "")
 
     @property
     def feeds(self) -> bool:
@@ -245,6 +254,7 @@ class Node:
                 nursery.start_soon(self.following.run, name="engine following")
             nursery.start_soon(self._say, view, clients, name="engine registry")
             nursery.start_soon(self.database.run, store, name="database watchman")
+            nursery.start_soon(self.fitness.run, name="engine watchman")
         raise AssertionError("unreachable")
 
     def leave(self) -> None:
@@ -335,6 +345,7 @@ class Node:
             self.feeding,
             self.following,
             trio.current_time(),
+            engine_fit=not self.fitness.lacks,
             database_up=not self.database.problem,
             differing=len(self.agreement.differs),
         )
