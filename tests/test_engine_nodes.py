@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import trio
 import trio._core._run as scheduler
 from attrs import define, field
@@ -329,6 +330,58 @@ async def test_a_shard_that_could_not_begin_anew_tries_again(
         await until(lambda: bool(failed))
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
+
+
+@pytest.mark.parametrize("how", ["deleted", "ran out"])
+async def test_a_lease_that_is_gone_and_why(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who deletes a lease takes it from a node that has done nothing wrong; the lines say so."""
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2.5)
+        with structlog.testing.capture_logs() as lines:
+            if how == "deleted":
+                for shard in ALL_SHARDS:
+                    run.cluster.server.put(("lease", shard), None)
+            else:
+                run.cluster.server.stop()
+                await trio.sleep(5)
+                run.cluster.server.start()
+            await trio.sleep(5)
+        (line,) = [line for line in lines if line["event"] == "lease.taken_again"]
+        assert sorted(line["shards"]) == ALL_SHARDS
+        assert ("deleted" in line["why"]) == (how == "deleted")
+        assert [line["event"] for line in lines].count("engine.feeding") == (how == "ran out")
+        second = await run.feeder()
+        await until(lambda: all(owned(first, second)))
+        (ours,) = first.feeding.own
+        with structlog.testing.capture_logs() as lines:
+            run.cluster.server.put(("lease", ours), b"somebody")
+            await until(lambda: not first.feeding.own)
+            run.cluster.server.put(("lease", ours), None)
+            await trio.sleep(5)
+        (line,) = [line for line in lines if line["event"] == "shard.lease_lost"]
+        assert "had not run out" in line["why"]
+        await run.until_all([watcher])
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
+async def test_what_cannot_be_let_go_keeps_nobody_from_saying_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The right to trim was withdrawn."""
+    async with cluster() as run:
+        watcher, feeder = await run.watcher(), await run.feeder()
+        await until(lambda: owned(feeder) == [ALL_SHARDS])
+        with structlog.testing.capture_logs() as lines:
+            feeder.reach.fault = lambda call: LOST_REQUEST if call == "bytes_of" else NO_FAULT
+            await trio.sleep(50)
+        await run.until_all([watcher])
+        assert [line["event"] for line in lines].count("engine.not_trimmed") == 1
+        assert "engine.lost" not in [line["event"] for line in lines]
+        assert not told(watcher, StreamState.STALE)
 
 
 def by_hand(run: Running, how: str, shard: str) -> None:
