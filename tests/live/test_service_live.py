@@ -72,7 +72,7 @@ async def running(tmp_path: Path, *more: str, config: Path | None = None) -> Asy
 
         nursery.start_soon(read)
         try:
-            with trio.fail_after(60):
+            with trio.fail_after(180):  # other tests may have the machine's cores
                 await service.event("service.ready")
             yield service
         finally:
