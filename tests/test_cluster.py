@@ -7,7 +7,7 @@ import trio
 from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster
 from support.stack import PushClient
 
-from trio_feed.bus.engine.memory import NO_FAULT, Fault
+from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, Fault
 from trio_feed.client.numbers import Numbers
 
 MINUTE = 60
@@ -106,6 +106,58 @@ async def test_trades_go_on_where_they_ended_when_another_node_takes_over(
                 ids = [(row["first_id"], row["last_id"]) for row in rows]
                 assert all(b[0] == a[1] + 1 for a, b in pairwise(ids)), symbol
                 assert len(rows) > 20
+
+
+@pytest.mark.parametrize("away_s", [4.0, 12.0])
+async def test_trades_that_an_owner_stored_and_could_not_say_are_not_lost(
+    away_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The engine stands still for its owner for longer than the lease, which feeds on and stores
+    candles made of trades that are in no log; who takes over fetches these trades, too."""
+    made = ".trade_intervals=['1s']"
+    async with open_cluster() as cluster:
+        one = await cluster.start("one", "['ingest']", made)
+        await cluster.start("push", "['push']", made)
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            for symbol in SYMBOLS:
+                await client.ask(type="subscribe", symbol=symbol, channel="trade")
+                await client.ask(type="subscribe", symbol=symbol, interval="1s", limit=1)
+            await trio.sleep(20)
+            await cluster.start("two", "['ingest']", made)
+            for _ in range(3):
+                await trio.sleep(MINUTE)
+                one.fault = LOST_REQUEST
+                await trio.sleep(away_s)
+                one.fault = NO_FAULT
+            await trio.sleep(MINUTE)
+            states = [m["data"] for m in client.messages if m["type"] == "stream_status"]
+            assert "unrepairable" not in [each["status"] for each in states]
+            assert "repaired" in [each["status"] for each in states]
+            for symbol in SYMBOLS:
+                check_trades(client, symbol)
+
+
+def check_trades(client: PushClient, symbol: str) -> None:
+    """All of them came, once each, and the 1s candles are made of them."""
+    told = (m["data"] for m in client.messages if m["type"] == "trade_data")
+    rows = [each["data"] for each in told if each["symbol"] == symbol]
+    ids = [(row["first_id"], row["last_id"]) for row in rows]
+    assert all(b[0] == a[1] + 1 for a, b in pairwise(ids)), symbol
+    assert len(rows) > 60
+    volumes = dict[int, float]()
+    for row in rows:
+        second = row["time"] // 1000
+        volumes[second] = volumes.get(second, 0.0) + row["quantity"]
+    updates = (m["data"] for m in client.messages if m["type"] == "kline_data")
+    found = [u["data"] for u in updates if u["symbol"] == symbol and u["interval"] == "1s"]
+    closed = [row for row in found if row["update_type"] == "final"]
+    assert len(closed) > 120
+    for row, after in pairwise(closed):
+        assert after["time"] == row["time"] + 1
+    for row in closed[2:]:  # the first ones began before the client came
+        assert row["complete"]
+        assert row["volume"] == pytest.approx(volumes.get(row["time"], 0.0)), row
 
 
 async def test_a_client_moves_between_nodes_without_a_gap(

@@ -153,6 +153,94 @@ async def test_a_database_that_takes_no_rows_is_said_where_clients_do_not_suffer
         await until_ready(cluster, "in1")
 
 
+@pytest.mark.parametrize("symbols", [None, ["NONEUSDT"]])
+async def test_a_node_that_feeds_is_not_ready_without_its_database_whatever_it_feeds(
+    symbols: list[str] | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Without candles to write it does not notice by itself; and it could take no shard."""
+    more = [] if symbols is None else [f"exchanges.binance_usdm.symbols={symbols}"]
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']", *more)
+        await trio.sleep(10)
+        before, _ = await cluster.get("in1", "/ready")
+        cluster.database.away = True
+        await trio.sleep(20)
+        code, answer = await cluster.get("in1", "/ready")
+        assert code == 503
+        assert before == 503 or "database" in answer["reason"]
+        cluster.database.away = False
+        await trio.sleep(20)
+        code, answer = await cluster.get("in1", "/ready")
+        assert code == before
+        assert "database" not in answer.get("reason", "")
+
+
+async def test_what_the_engine_lacks_is_also_seen_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Somebody changed its configuration, or a right of our user; the nodes go on."""
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await cluster.start("push1", "['push']")
+        await until_ready(cluster, "push1")
+        lacks = "it drops keys when it is full: set maxmemory-policy noeviction, not allkeys-lru"
+        with structlog.testing.capture_logs() as lines:
+            cluster.server.lacks.append(lacks)
+            await trio.sleep(MINUTE)
+            told = [line["problem"] for line in lines if line["event"] == "engine.unfit"]
+            assert told == [lacks, lacks], "once for each node"
+            for name in cluster.nodes:
+                _, page = await cluster.get(name, "/api/v1/status")
+                assert page["engine"]["lacks"] == lacks
+                assert of(cluster, name, "engine_fit") == 0
+                assert (await cluster.get(name, "/ready"))[0] == 200
+            assert f"the engine is not as it has to be: {lacks}" in status_command.text(page, "x")
+            cluster.server.lacks.clear()
+            await trio.sleep(MINUTE)
+        assert [line["event"] for line in lines].count("engine.fit") == 2
+        assert of(cluster, "push1", "engine_fit") == 1
+
+
+async def test_an_engine_that_lets_no_new_connection_in_is_told_before_one_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its password was changed: connections that are open stay so.  One that is away is told by
+    those who use it."""
+    async with open_cluster() as cluster:
+        node = await cluster.start("in1", "['ingest']")
+        await until_ready(cluster, "in1")
+        with structlog.testing.capture_logs() as lines:
+            node.fault = LOST_REQUEST
+            await trio.sleep(MINUTE)
+            node.fault = NO_FAULT
+            await trio.sleep(MINUTE)
+            assert "engine.unfit" not in [line["event"] for line in lines]
+            assert [line["event"] for line in lines].count("engine.feeding") == 1
+            node.lets_nobody_in = True
+            await trio.sleep(MINUTE)
+        (line,) = [line for line in lines if line["event"] == "engine.unfit"]
+        assert line["problem"] == f"it lets no new connection in: {UNREACHABLE}"
+        assert (await cluster.get("in1", "/ready"))[0] == 200
+
+
+async def test_lists_of_instruments_are_said_again_to_an_engine_that_lost_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else a node that comes later knows no symbol."""
+    async with open_cluster() as cluster:
+        await cluster.start("in1", "['ingest']")
+        await cluster.start("push1", "['push']")
+        await until_ready(cluster, "push1")
+        await trio.sleep(10)
+        cluster.server.empty()
+        await trio.sleep(10)
+        await cluster.start("push2", "['push']")
+        await until_ready(cluster, "push2")
+        _, page = await cluster.get("push2", "/api/v1/symbols")
+        assert page == (await cluster.get("push1", "/api/v1/symbols"))[1]
+        assert "BTCUSDT" in str(page)
+
+
 async def test_a_name_that_a_running_node_has_is_refused_and_one_of_a_dead_node_is_not(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 import trio
 import trio._core._run as scheduler
 from attrs import define, field
@@ -353,6 +354,100 @@ async def test_failovers_and_kills_cost_readers_that_share_a_log_nothing(
             await trio.sleep(0.37 * PERIOD_S)
         await run.until_all(watchers)
         assert all(watcher.ends == watchers[0].ends for watcher in watchers)
+
+
+@pytest.mark.parametrize("how", ["deleted", "ran out"])
+async def test_a_lease_that_is_gone_and_why(
+    how: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who deletes a lease takes it from a node that has done nothing wrong; the lines say so."""
+    async with cluster() as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2.5)
+        with structlog.testing.capture_logs() as lines:
+            if how == "deleted":
+                for shard in ALL_SHARDS:
+                    run.cluster.server.put(("lease", shard), None)
+            else:
+                run.cluster.server.stop()
+                await trio.sleep(5)
+                run.cluster.server.start()
+            await trio.sleep(5)
+        (line,) = [line for line in lines if line["event"] == "lease.taken_again"]
+        assert sorted(line["shards"]) == ALL_SHARDS
+        assert ("deleted" in line["why"]) == (how == "deleted")
+        assert [line["event"] for line in lines].count("engine.feeding") == (how == "ran out")
+        second = await run.feeder()
+        await until(lambda: all(owned(first, second)))
+        (ours,) = first.feeding.own
+        with structlog.testing.capture_logs() as lines:
+            run.cluster.server.put(("lease", ours), b"somebody")
+            await until(lambda: not first.feeding.own)
+            run.cluster.server.put(("lease", ours), None)
+            await trio.sleep(5)
+        (line,) = [line for line in lines if line["event"] == "shard.lease_lost"]
+        assert "had not run out" in line["why"]
+        await run.until_all([watcher])
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
+async def test_what_cannot_be_let_go_keeps_nobody_from_saying_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The right to trim was withdrawn."""
+    async with cluster() as run:
+        watcher, feeder = await run.watcher(), await run.feeder()
+        await until(lambda: owned(feeder) == [ALL_SHARDS])
+        with structlog.testing.capture_logs() as lines:
+            feeder.reach.fault = lambda call: LOST_REQUEST if call == "bytes_of" else NO_FAULT
+            await trio.sleep(50)
+        await run.until_all([watcher])
+        assert [line["event"] for line in lines].count("engine.not_trimmed") == 1
+        assert "engine.lost" not in [line["event"] for line in lines]
+        assert not told(watcher, StreamState.STALE)
+
+
+def by_hand(run: Running, how: str, shard: str) -> None:
+    """What an operator does to the engine."""
+    server = run.cluster.server
+    if how == "log deleted":
+        server.forget(shard)
+    elif how == "all deleted":
+        server.empty()
+    else:
+        server.delete_last(shard, 1 if how == "one entry deleted" else 3)
+
+
+@pytest.mark.parametrize(
+    "how", ["log deleted", "all deleted", "one entry deleted", "three entries deleted"]
+)
+@pytest.mark.parametrize("hot", [False, True])
+async def test_what_somebody_deletes_in_the_engine_costs_nothing(
+    how: str, hot: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The owner goes on, and knows all that it has said: what is read elsewhere is not missing."""
+    async with cluster(hot=hot) as run:
+        feeder, watcher = await run.feeder(), await run.watcher()
+        if hot:
+            await run.feeder()
+        await trio.sleep(5 * PERIOD_S)  # it keeps no entry of the beginning any more
+        for shard in ALL_SHARDS:
+            for _ in range(3):
+                await until(lambda shard=shard: _read_all(run, watcher, shard))  # type: ignore[misc]
+                by_hand(run, how, shard)
+                if feeder.feeding.own:  # it has something to say in this moment
+                    for symbol in feeder.next:
+                        feeder.tell(symbol)
+                await trio.sleep(0.7 * PERIOD_S)
+        await run.until_all([watcher])
+        await until(watcher.is_calm)
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
+def _read_all(run: Running, watcher: Watcher, shard: str) -> bool:
+    server = run.cluster.server
+    return watcher.following.readings[shard].position == server.tail(shard)
 
 
 @pytest.fixture

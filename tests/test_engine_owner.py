@@ -130,6 +130,49 @@ def test_a_log_that_forgot_more_than_is_known_wants_a_new_epoch(last: EntryId) -
     assert shard.answered(last, 0.0) is Told.FORGOTTEN
 
 
+def test_a_log_whose_end_was_deleted_wants_a_new_epoch() -> None:
+    """It takes no id that it has had, so that what is missing cannot be appended again."""
+    shard = owner()
+    told_until(shard, 3)
+    shard.put(closed(99))
+    appended(shard)
+    assert shard.answered(None, 0.0) is Told.FORGOTTEN
+
+
+def test_who_goes_on_in_a_new_epoch_knows_what_it_has_not_said() -> None:
+    shard = owner(previous=(4, 9))
+    told_until(shard, 3)
+    shard.put(closed(97))
+    appended(shard)
+    shard.put(closed(98))
+    shard.answered(EMPTY, 0.0)
+    shard.forgotten = True
+    assert shard.next_append() is None
+    first, second = (Owner(SHARD, epoch, EMPTY, lambda: NOTHING) for epoch in (6, 7))
+    first.follow(shard)
+    first.put(closed(99))  # it could not begin, and is tried again
+    second.follow(first)
+    second.put(closed(100))
+    assert second.take_held() == [closed(number) for number in (97, 98, 99, 100)]
+    second.start(OPENING)
+    assert items(appended(second)) == [OPENING]
+
+
+@pytest.mark.parametrize("how", ["overflown", "sealed", "overflown since", "it had none"])
+def test_who_does_not_know_all_of_it_says_so(how: str) -> None:
+    shard = owner(buffer_bytes=1000)
+    shard.answered(appended(shard).entry_id, 0.0)
+    for number in range(10 if how == "overflown" else 1):
+        shard.put(closed(number))
+    if how == "sealed":
+        shard.seal()
+    after = Owner(SHARD, 6, EMPTY, lambda: NOTHING, buffer_bytes=1000)
+    after.follow(None if how == "it had none" else shard)
+    for number in range(10 if how == "overflown since" else 1):
+        after.put(closed(number))
+    assert after.take_held() is None
+
+
 @pytest.mark.parametrize("bound", ["time", "bytes"])
 def test_what_is_kept_is_bounded(bound: str) -> None:
     shard = owner(previous=EMPTY, **({"keep_bytes": 20} if bound == "bytes" else {}))

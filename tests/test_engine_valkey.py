@@ -64,11 +64,19 @@ def test_what_is_lacking(changed: dict[str, str], says: str) -> None:
         (errors.ReadOnlyError("x"), "it is a replica"),
         (errors.ConnectionError("max number of clients reached"), "it has no connection left"),
         (errors.ConnectionError("x"), "the connection was lost"),
+        (errors.ResponseError("OOM x. script: " + "d" * 40 + ", on @user_script:8."),
+         "it refuses: OOM x."),
+        (errors.ResponseError("The user executing the script can't run this command or subcommand"
+                              " script: " + "d" * 40 + ", on @user_script:8."),
+         "our user may not run all that our scripts do (get, pexpire, del, xrevrange, xadd); see"),
+        (errors.ResponseError("force unblock from blocking operation, instance state changed"),
+         "it was made a replica just now"),
     ],
-)
+)  # fmt: skip
 def test_errors_are_one_line_without_secrets(error: Exception, says: str) -> None:
     line = str(fault("h:1", error, Secret(SECRET)))
     assert line.startswith(f"h:1: {says}")
+    assert "user_script" not in line
     assert SECRET not in line
     assert "\n" not in line
 

@@ -313,6 +313,50 @@ def test_trades_behind_those_that_another_node_told_are_fetched_and_said(missed:
     assert [m.state for m in statuses(out) if m.stream_key == TRADE_KEY] == [StreamState.REPAIRED]
 
 
+def stored_up_to(number: int, second: int) -> dict[Interval, Any]:
+    """A stored 1s candle whose last trade is that one."""
+    row = evolve(kline(0), open_ms=T0 + 1000 * second, event_ms=T0 + 1000 * second + 900)
+    return {S1: end_at(evolve(row, last_stream_id=number))}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_trades_that_stored_candles_have_and_nobody_was_told_are_told(answered: bool) -> None:
+    """The node before this one could store and could not say: its trades are fetched and said, and
+    are in no candle twice.  Where nobody has them, the candles go on behind the stored ones."""
+    engine = building(intervals=(), ends=stored_up_to(8, 1), now_s=2)
+    engine.core.go_on(trade(5, T0 + 500))
+    engine.up()
+    at_ms(engine, 11, 2_300)
+    assert engine.ask(Need.TRADES) == TradeQuestion(6)
+    if answered:
+        rows = [trade(n, T0 + 1_000 + 100 * n) for n in (6, 7, 8)]
+        rows += [trade(n, T0 + 1_100 + 100 * n) for n in (9, 10)]
+        out = engine.answer(Need.TRADES, rows)
+        assert [t.trade_id for t in news(out, Channel.TRADE)] == [6, 7, 8, 9, 10, 11]
+        assert [m.state for m in statuses(out)][-1] == StreamState.REPAIRED
+    else:
+        for _ in range(5):
+            out = engine.answer(Need.TRADES, [])
+        assert engine.ask(Need.TRADES) == TradeQuestion(9)
+        out = engine.answer(Need.TRADES, [trade(n, T0 + 1_100 + 100 * n) for n in (9, 10)])
+        assert [t.trade_id for t in news(out, Channel.TRADE)] == [9, 10, 11]
+        assert [m.state for m in statuses(out)][-1] == StreamState.UNREPAIRABLE
+    out += at_ms(engine, 12, 3_100)
+    made = [each.kline for each in candles(out, S1) if each.kline.closed]
+    assert [(row.open_ms - T0, row.trades, row.complete) for row in made] == [(2_000, 3, True)]
+
+
+def test_a_quiet_market_is_proven_where_the_newest_trade_is_stored_and_not_told() -> None:
+    engine = building(intervals=(), ends=stored_up_to(8, 1), now_s=2)
+    engine.core.go_on(trade(5, T0 + 500))
+    engine.up()
+    engine.go(100)
+    out = engine.answer(Need.PROOF, [trade(8, T0 + 1_800)], date_ms=T0 + 100_000)
+    made = [each.kline for each in candles(out, S1) if each.kline.closed]
+    assert made
+    assert all(row.complete and not row.trades for row in made)
+
+
 def test_a_late_trade_revises_its_own_candle() -> None:
     engine = building()
     for number, after in ((1, 0), (2, 1_100), (3, 2_100), (4, 3_000)):

@@ -72,7 +72,7 @@ async def running(tmp_path: Path, *more: str, config: Path | None = None) -> Asy
 
         nursery.start_soon(read)
         try:
-            with trio.fail_after(60):
+            with trio.fail_after(180):  # other tests may have the machine's cores
                 await service.event("service.ready")
             yield service
         finally:
@@ -157,7 +157,7 @@ async def page(base: str, path: str) -> tuple[int, str]:
 async def wait_ready(service: Running) -> None:
     """/ready turns to 200 once every series has its history."""
     base = (await service.event("service.ready"))["urls"]["http"]
-    with trio.fail_after(60):
+    with trio.fail_after(150):
         while (status := (await page(base, "/ready"))[0]) != 200:
             assert status == 503
             await trio.sleep(0.1)

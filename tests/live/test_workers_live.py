@@ -57,7 +57,7 @@ class Follower:
 
 async def status_of(url: str) -> dict[str, Any]:
     def get() -> Any:
-        with urllib.request.urlopen(f"{url}/api/v1/status", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}/api/v1/status", timeout=60) as answer:
             return json.load(answer)
 
     found: dict[str, Any] = await trio.to_thread.run_sync(get)
@@ -87,7 +87,7 @@ async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
 
 
 async def more_of_all(clients: list[Follower], count: int) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(150):
         async with trio.open_nursery() as nursery:
             for client in clients:
                 nursery.start_soon(client.more, count)

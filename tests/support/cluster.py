@@ -42,12 +42,16 @@ class RunningNode:
     """The engine answers its questions, and takes nothing of it."""
     calls: Counter[str] = field(factory=Counter)
     """Of the engine, by name."""
+    lets_nobody_in: bool = False
+    """The engine serves those connections that it has."""
     lines: list[trio.abc.Stream] = field(factory=list)
     fleet: MemoryFleet | None = None
     """Of its workers: the first serves at ``<name>-1``."""
 
     def faults(self, call: str) -> Fault:
         self.calls[call] += 1
+        if self.lets_nobody_in and call == "try_anew":
+            return LOST_REQUEST
         return LOST_REQUEST if self.writes_nothing and call in _WRITES else self.fault
 
 

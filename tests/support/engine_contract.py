@@ -6,11 +6,10 @@
 
 from collections.abc import Awaitable, Callable
 
-import pytest
 import trio
 from attrs import frozen
 
-from trio_feed.bus.engine.base import EMPTY, Append, Engine, EngineFault, Entry, EntryId
+from trio_feed.bus.engine.base import EMPTY, Append, Engine, Entry, EntryId
 
 A, B = "binance_usdm.0", "binance_usdm.1"
 LONG_S = 60.0
@@ -115,11 +114,10 @@ async def an_owner_of_before_is_fenced(kit: Kit) -> None:
     assert await kit.ids() == [(7, 1), (7, 2), (7, 3), (8, 1)]
 
 
-async def an_id_that_does_not_grow_is_refused(kit: Kit) -> None:
+async def an_id_that_does_not_grow_is_not_taken(kit: Kit) -> None:
     await kit.fill(3)
-    for entry_id in [(7, 2), (7, 3)]:
-        with pytest.raises(EngineFault):
-            await kit.engine.append([append((7, 3), entry_id)])
+    both = [append((7, 3), (7, 2)), append(EMPTY, (7, 2), shard=B), append((7, 3), (7, 3))]
+    assert await kit.engine.append(both) == [None, (7, 2), None]
     assert await kit.ids() == [(7, 1), (7, 2), (7, 3)]
 
 
@@ -310,7 +308,7 @@ CHECKS = [
     a_retry_is_in_once,
     what_does_not_follow_is_not_in,
     an_owner_of_before_is_fenced,
-    an_id_that_does_not_grow_is_refused,
+    an_id_that_does_not_grow_is_not_taken,
     appends_of_one_call_are_in_order_and_apart,
     reading_goes_on_behind_an_id,
     reading_waits_for_any_of_its_shards,

@@ -31,6 +31,10 @@ class Outgoing:
         """Those that are open, by number."""
         return self._streams
 
+    def number_of(self, stream: LocalStream) -> int:
+        """Of one that is open."""
+        return self._numbers[stream]
+
     def aliases(self) -> Iterator[wire.Aliased]:
         """All of them, for a node that knows nothing yet."""
         return (wire.Aliased(native, symbol) for native, symbol in self._aliases.items())

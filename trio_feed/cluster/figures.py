@@ -18,6 +18,9 @@ ENGINE_UP = _of(
     "engine_up", "gauge", "1: the engine answers, 0: it is away; by what is done there", "side"
 )
 """Sides: feed, read; a node has those of its roles."""
+ENGINE_FIT = _of(
+    "engine_fit", "gauge", "1: the engine is configured as it has to be, 0: it lacks something"
+)
 DATABASE_UP = _of("database_up", "gauge", "1: the nodes' database answers, 0: it is away")
 NODES = _of("nodes", "gauge", "Nodes that this one hears of, by role", "role")
 DIFFERING = _of("nodes_differing", "gauge", "Nodes that feed by other [exchanges] than this one")
@@ -48,9 +51,9 @@ REPAIRED = _of("engine_repaired_candles", "counter", "Candles that a reader took
 GAVE_UP = _of("engine_gave_up", "counter", "Series that went on without candles the store lacks")
 
 INSTRUMENTS: Sequence[Instrument] = (
-    ENGINE_UP, DATABASE_UP, NODES, DIFFERING, UNFED, OWNED, SILENT, CHANGES, LEASE_AGE, APPENDS,
-    APPEND_BYTES, APPEND, WAITING, WAITING_BYTES, FORGOT, ENTRIES, READ_BYTES, READ_LAG, RESYNCS,
-    REPAIRED, GAVE_UP,
+    ENGINE_UP, ENGINE_FIT, DATABASE_UP, NODES, DIFFERING, UNFED, OWNED, SILENT, CHANGES, LEASE_AGE,
+    APPENDS, APPEND_BYTES, APPEND, WAITING, WAITING_BYTES, FORGOT, ENTRIES, READ_BYTES, READ_LAG,
+    RESYNCS, REPAIRED, GAVE_UP,
 )  # fmt: skip
 _ROLES = ("ingest", "push")
 _CHANGES = (
@@ -66,6 +69,7 @@ def read(
     following: Following | None,
     now: float,
     *,
+    engine_fit: bool,
     database_up: bool,
     differing: int,
     unfed: int,
@@ -75,6 +79,7 @@ def read(
     sides = (("feed", feeding), ("read", following))
     found: dict[Instrument, dict[tuple[str, ...], float]] = {
         ENGINE_UP: {(side,): float(not part.problem) for side, part in sides if part is not None},
+        ENGINE_FIT: {_NONE: float(engine_fit)},
         DATABASE_UP: {_NONE: float(database_up)},
         DIFFERING: {_NONE: float(differing)},
         UNFED: {_NONE: float(unfed)},

@@ -38,12 +38,15 @@ class Listings:
             for venue in venues.names:
                 found = self._listed(venues, venue)
                 body = msgspec.msgpack.encode(found)
-                if found and told.get(venue) != body:
-                    try:
+                if not found:
+                    continue
+                try:
+                    # One that was emptied lacks it, and nodes that come know no symbol then.
+                    if told.get(venue) != body or await self._engine.value(_key(venue)) is None:
                         await self._engine.put_value(_key(venue), body)
-                    except EngineFault:
-                        break
-                    told[venue] = body
+                except EngineFault:
+                    break
+                told[venue] = body
             await trio.sleep(LIST_S)
 
     def _listed(self, venues: Feeds, venue: str) -> Sequence[Instrument]:

@@ -43,6 +43,7 @@ from . import figures, registry
 from .agreement import Agreement, digests_of
 from .caught_up import CaughtUp
 from .database import DatabaseWatch
+from .fitness import EngineWatch
 from .foreign import ForeignLeases
 from .listings import LIST_S, Listings
 from .membership import Membership
@@ -82,6 +83,7 @@ class Node:
     agreement: Agreement = field(factory=Agreement)
     unfed: Unfed = field(factory=Unfed)
     database: DatabaseWatch = field(init=False)
+    fitness: EngineWatch = field(init=False)
     foreign: ForeignLeases = field(init=False)
     _stale_since: dict[str, float] = field(factory=dict)
     store: ShardStore | None = None
@@ -92,6 +94,7 @@ class Node:
 
     def __attrs_post_init__(self) -> None:
         self.database = DatabaseWatch(self.membership)
+        self.fitness = EngineWatch(self.engine, lambda: not self.engine_problem)
         self.foreign = ForeignLeases(self.settings.engine)
         has_workers = self.settings.server.workers > 1
         self.log = shared_log(self.engine, len(self.shards)) if has_workers else self.engine
@@ -99,6 +102,12 @@ class Node:
     @property
     def name(self) -> str:
         return self.settings.node.name
+
+    @property
+    def engine_problem(self) -> str:
+        """Why the engine is not used now; empty: it is."""
+        found = [each.problem for each in (self.feeding, self.following) if each is not None]
+        return next((problem for problem in found if problem), "")
 
     @property
     def feeds(self) -> bool:
@@ -264,6 +273,7 @@ class Node:
                 nursery.start_soon(self.following.run, name="engine following")
             nursery.start_soon(self._say, view, clients, name="engine registry")
             nursery.start_soon(self.database.run, store, name="database watchman")
+            nursery.start_soon(self.fitness.run, name="engine watchman")
         raise AssertionError("unreachable")
 
     def leave(self) -> None:
@@ -355,6 +365,7 @@ class Node:
             self.feeding,
             self.following,
             trio.current_time(),
+            engine_fit=not self.fitness.lacks,
             database_up=not self.database.problem,
             differing=len(self.agreement.differs),
             unfed=self.unfed.count,

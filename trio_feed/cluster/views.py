@@ -28,7 +28,11 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
             "differs": node.agreement.differs,
             "unfed": node.unfed.symbols,
             "shards_heard_s": _heard_shown(node),
-            "engine": {"kind": node.settings.engine.kind, "problem": _problem(node)},
+            "engine": {
+                "kind": node.settings.engine.kind,
+                "problem": node.engine_problem,
+                "lacks": node.fitness.lacks,
+            },
             "database": {"problem": node.database.problem},
         }
 
@@ -69,17 +73,17 @@ def view_of_node(node: Node, own: UpstreamView, hub: Hub) -> UpstreamView:
     )
 
 
-def _problem(node: Node) -> str:
-    found = [each.problem for each in (node.feeding, node.following) if each is not None]
-    return next((problem for problem in found if problem), "")
-
-
 def _why_not_kept(node: Node) -> str:
     """Of a node that only feeds: one that serves has live data for its clients all the same."""
-    stored = None if node.store is None else node.store.statistics()
-    if stored is None or not stored.problem:
+    if node.store is None:
         return ""
-    return f"database {stored.place}: it takes no candles: {stored.problem}; {stored.advice}"
+    stored = node.store.statistics()
+    if stored.problem:
+        return f"database {stored.place}: it takes no candles: {stored.problem}; {stored.advice}"
+    if node.database.problem:  # who has no candles to write does not notice it by them
+        why = f"it does not answer: {node.database.problem}; meanwhile no shard can be taken"
+        return f"database {stored.place}: {why}"
+    return ""
 
 
 def _heard_shown(node: Node) -> Mapping[str, float]:

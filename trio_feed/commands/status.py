@@ -134,6 +134,8 @@ def cluster_sums(page: dict[str, Any]) -> list[str]:
         f"node {page['node']}; engine {engine['kind']}: {engine['problem'] or 'ok'};"
         f" database: {database['problem'] or 'ok'}"
     ]
+    if engine.get("lacks"):
+        lines.append(f"the engine is not as it has to be: {engine['lacks']}")
     if free := [shard for shard, owner in page["shards"].items() if not owner]:
         lines.append(f"fed by nobody: {' '.join(free)}")
     for name, venues in page.get("differs", {}).items():

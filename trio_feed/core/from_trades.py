@@ -56,10 +56,10 @@ class TradeCandles:
             self.trades.go_on(before.last_id, before.reached_ms)
 
     def go_on(self, trade: Trade) -> None:
-        """The same behind a trade that was told elsewhere."""
+        """The same behind a trade that was told elsewhere; those that stored candles have and
+        nobody was told are told."""
         self.known_to = trade.trade_id
-        if self.trades.sequence.last_id is None:
-            self.trades.go_on(trade.trade_id, trade.time_ms)
+        self.trades.go_on(trade.trade_id, trade.time_ms)
 
     @property
     def gap_ms(self) -> Span | None:

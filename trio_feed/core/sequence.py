@@ -34,11 +34,13 @@ _DISORDER_MS = 1_000
 
 @frozen
 class Break:
-    """Trades between these times (unix ms) are missing for good, or their number is unknown."""
+    """Trades between these times (unix ms) are missing for good, or their number is unknown.
+    ``candles``: also in the candles that are made of them."""
 
     first_ms: int
     last_ms: int
     reason: str
+    candles: bool = True
 
 
 Step = Trade | Break
@@ -70,6 +72,8 @@ class TradeSequence:
     """Trades in a row that lie before ``reached_ms``."""
     _went_on: bool = False
     """The old sequence went on by live trades since the hole was seen."""
+    _stored: tuple[int, int] | None = None
+    """Id and time of a later trade, up to which the candles have them all."""
     _tries: int = 0
     _failures: int = 0
     _since: Mono = Mono(0.0)
@@ -117,6 +121,13 @@ class TradeSequence:
         """Go on after a stored id: what was traded since shows as missing, and is fetched."""
         self.last_id = last_id
         self.reached_ms = self._newest_ms = last_ms
+
+    def go_back(self, last_id: int, last_ms: int) -> None:
+        """Go on after an earlier id than it was resumed at.  Where the exchange does not give what
+        lies between, it goes on where it was resumed."""
+        assert self.last_id is not None, "it was resumed"
+        self._stored = self.last_id, self.reached_ms
+        self.resume(last_id, last_ms)
 
     def take(self, trade: Trade, now: Now) -> list[Step]:
         """A live trade -> what is next in order."""
@@ -227,6 +238,9 @@ class TradeSequence:
             self._other = [trade]
         if len(self._other) < AGREE:
             return []
+        if (skipped := self._skip("more was missed than can be fetched")) is not None:
+            several, self._other = self._other, []
+            return [skipped, *(step for each in several for step in self.take(each, now))]
         # Several in a row agree with each other and not with what was: the ids began anew, or
         # more was missed than can be fetched.
         down = self._other[0].trade_id <= (self.last_id or 0)
@@ -243,6 +257,16 @@ class TradeSequence:
             steps += self.take(each, now)  # what lies between them is a hole like any other
         return steps
 
+    def _skip(self, reason: str) -> Break | None:
+        """Go on behind what the candles have; None: it is there already."""
+        stored, self._stored = self._stored, None
+        if stored is None or (self.last_id or 0) >= stored[0]:
+            return None
+        found = Break(self.reached_ms, max(self.reached_ms, stored[1]), reason, candles=False)
+        self.resume(*stored)
+        self._tries = self._failures = 0
+        return found
+
     def _drop_other(self) -> None:
         self.odd += len(self._other)
         self._other = []
@@ -258,8 +282,13 @@ class TradeSequence:
                 steps.append(trade)
 
     def _give_up(self, reason: str, now: Now) -> list[Step]:
-        first = self._waiting.popleft()
         steps: list[Step] = []
+        if (skipped := self._skip(reason)) is not None:
+            steps.append(skipped)
+            self._drain(steps)
+            self.due = now.mono if self._waiting else None
+            return steps
+        first = self._waiting.popleft()
         if self._went_on:
             self.odd += 1  # the sequence goes on below it: the id was a slip
         else:

@@ -59,6 +59,8 @@ class SymbolTrades:
     _pairs: Reconciler = field(factory=Reconciler)
     _compared_from_ms: int | None = None
     _not_before: Mono = Mono(0.0)
+    _stored_to: int = 0
+    """Stored candles have the trades up to this one, which come once more, for no candle."""
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
 
@@ -76,20 +78,26 @@ class SymbolTrades:
                 self.bars.resume(last, interval)
 
     def go_on(self, last_id: int, last_ms: int) -> None:
-        """Behind a trade that no stored candle knows."""
-        self.sequence.resume(last_id, last_ms)
+        """Behind a trade up to which they were told.  Stored candles may have more of them than
+        that, or fewer: then those between come for the candles only."""
+        stored, reached_ms = self.sequence.last_id, self.sequence.reached_ms
+        if stored is None:
+            self.sequence.resume(last_id, last_ms)
+        elif last_id < stored and (last_ms <= reached_ms or not reached_ms):  # of one sequence
+            self._stored_to = stored
+            self.sequence.go_back(last_id, last_ms)
 
     def take_plain(self, trades: Sequence[Trade], now: Now) -> Sequence[Trade]:
         """Take as many of the first ones as are plain, which nearly all are: the next id each, no
         time before the last one's or one that has not come, no candle that ends.  Returns them."""
-        from_ms = self.sequence.plain_from_ms
-        if from_ms is None:
+        from_ms, last_id = self.sequence.plain_from_ms, self.sequence.last_id
+        if from_ms is None or last_id is None or last_id < self._stored_to:
             return ()
         exchange_ms = float(now.exchange)
         begin_ms, until_ms = self.bars.plain_span()
         from_ms, until_ms = max(from_ms, begin_ms), min(until_ms, int(exchange_ms + FAR_MS) + 1)
         oldest_ms, newest_ms = exchange_ms - ODD_TIME_MS, exchange_ms + ODD_TIME_MS
-        due = first = (self.sequence.last_id or 0) + 1
+        due = first = last_id + 1
         for trade in trades:
             time_ms, event_ms = trade.time_ms, trade.event_ms
             if (
@@ -113,7 +121,7 @@ class SymbolTrades:
         steps = self.sequence.take(trade, now)
         if len(steps) == 1 and steps[0] is trade:
             self._quiet = 0
-            self.bars.add(trade, float(now.exchange) + FAR_MS)
+            self._put(trade, float(now.exchange) + FAR_MS)
             return Taken((trade,))
         return self._add(steps, now)
 
@@ -168,7 +176,7 @@ class SymbolTrades:
         if trade is None or until_ms is None or last is None or unsure:
             self._wait(now)
             return False
-        if trade.trade_id != last:
+        if trade.trade_id != max(last, self._stored_to):
             # The stream is behind, the answer is, or the ids began anew: candles wait.
             self._wait(now)
             return False
@@ -216,12 +224,18 @@ class SymbolTrades:
         breaks: list[Break] = []
         for step in steps:
             if isinstance(step, Break):
-                self.bars.lose()
+                if step.candles:
+                    self._stored_to = 0  # ids may have begun anew
+                    self.bars.lose()
                 breaks.append(step)
             else:
-                self.bars.add(step, limit_ms)
+                self._put(step, limit_ms)
                 trades.append(step)
         return Taken(tuple(trades), tuple(breaks))
+
+    def _put(self, trade: Trade, limit_ms: float) -> None:
+        if trade.trade_id > self._stored_to:
+            self.bars.add(trade, limit_ms)
 
     def _wait(self, now: Now) -> None:
         wait_s = min(self.grace_s * 2 ** min(self._quiet, 10), _QUIET_MAX_S)

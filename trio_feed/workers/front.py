@@ -48,7 +48,9 @@ _LOOK_S = 1.0
 _SILENT_LOOKS = 6
 """A worker reports once a second; who said nothing at so many looks in a row is given up.  Looks
 are counted, not seconds: a parent that was paused itself has heard nobody."""
-_START_S = 30.0
+_START_S = 120.0
+"""A start takes a second of CPU; on a machine that is starved it took 30 s and more, and to begin
+it anew then only starves it more."""
 _RESTART_MIN_S, _RESTART_MAX_S = 0.1, 30.0
 _SNAPSHOT_BYTES = 2**20
 

@@ -21,6 +21,8 @@ _Way = TypeVar("_Way", bound=LogReader, covariant=True)
 
 _NOT_YET = "it was not reached yet"
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 2.0
+_LASTED_S = 10.0
+"""What fails after so long is another failure, also for the same reason."""
 
 
 class EngineLost(NetworkError):
@@ -35,11 +37,15 @@ class Attempts(Generic[_Way]):
     open: Callable[[], AbstractAsyncContextManager[_Way]]
     _chance: random.Random
     problem: str = _NOT_YET
+    _complaint: Complaint = field(factory=Complaint)
+    _told: bool = True
+    """That it is used again has not been said since that it is not."""
 
     def reached(self) -> bool:
-        """It has answered; whether it had not before."""
-        before, self.problem = self.problem, ""
-        return bool(before)
+        """It has answered; whether that is to be told.  Some of what is asked may be answered while
+        something else is refused, again and again."""
+        told, self._told, self.problem = self._told, False, ""
+        return told
 
     async def run(self, use: Callable[[_Way], Awaitable[None]]) -> Never:
         """``use`` it, with a fresh client after each fault.  Until cancelled."""
@@ -50,7 +56,10 @@ class Attempts(Generic[_Way]):
             try:
                 await self._attempt(use)
             finally:
-                backoff.succeeded(trio.current_time() - began)
+                lasted_s = trio.current_time() - began
+                backoff.succeeded(lasted_s)
+                if lasted_s >= _LASTED_S:
+                    self._complaint.over()
 
         await supervise(attempt, backoff=backoff, chance=self._chance, on_lost=self._note_lost)
 
@@ -67,9 +76,11 @@ class Attempts(Generic[_Way]):
             raise lost
 
     def _note_lost(self, error: NetworkError, delay_s: float) -> None:
-        if self.problem in ("", _NOT_YET):
-            log.warning("engine.lost", problem=str(error), again_s=round(delay_s, 1))
+        is_new = self.problem in ("", _NOT_YET)
         self.problem = str(error)
+        if is_new and self._complaint.is_news(self.problem, trio.current_time()):
+            log.warning("engine.lost", problem=self.problem, again_s=round(delay_s, 1))
+            self._told = True
 
 
 @define

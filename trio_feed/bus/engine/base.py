@@ -63,9 +63,10 @@ class Engine(LogReader, Protocol):
     the engine's ``timeout_s`` (``read``: beside its own ``wait_s``; ``since_checkpoint``: for each
     part of a long answer)."""
 
-    async def append(self, appends: Sequence[Append]) -> list[EntryId]:
+    async def append(self, appends: Sequence[Append]) -> list[EntryId | None]:
         """Append each, in one round trip.  Returns for each the id that is last in its log then:
-        the append's own where it is in, now or since an earlier try."""
+        the append's own where it is in, now or since an earlier try.  None: it would follow, but
+        the log has had its id, or a later one, and does not take it (its end was deleted)."""
 
     async def tail(self, shard: str) -> EntryId:
         """The last id of a log."""
@@ -104,6 +105,9 @@ class Engine(LogReader, Protocol):
 
     async def cluster(self) -> bytes | None:
         """What :meth:`join` would return; None: nobody has joined."""
+
+    async def try_anew(self) -> None:
+        """Whether a new connection may come in now, as this one did."""
 
     async def problems(self) -> list[str]:
         """What the engine's own configuration lacks, a line for each."""

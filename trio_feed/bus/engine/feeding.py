@@ -21,7 +21,7 @@ from ...errors import StoreError
 from ...model import Trade
 from ...store import ShardStore
 from .. import wire
-from .appending import Appending
+from .appending import LEASE_GONE, LEASE_OVER, Appending
 from .attempts import Attempts, Refusals
 from .base import Engine, EngineFault
 from .counts import FeedingCounts
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 _LOOK_S = 0.05
 _HANDOVER_S = 2.0
+_LOG_GONE = "the engine forgot what it had of the last epoch"
+_AWAY_LONG = "the engine took nothing for so long that more waited than engine.buffer_bytes"
 _BETTER_FIRST = 2
 """Lease times that a node without data leaves a free shard to others."""
 
@@ -88,7 +90,7 @@ class Feeding:
             self.writing,
             self._is_sure,
             self._forget_lease,
-            self._attempts.reached,
+            self._note_reached,
             self.counts,
             self.tick_s,
             self.retain_s,
@@ -106,6 +108,10 @@ class Feeding:
 
     def _forget_lease(self, shard: str) -> None:
         self._leases.pop(shard, None)
+
+    def _note_reached(self) -> None:
+        if self._attempts.reached():
+            log.info("engine.feeding", shards=len(self.own))
 
     def lease_age_s(self, now: float) -> float:
         """Of the lease that was confirmed longest ago; 0: there is none."""
@@ -162,14 +168,14 @@ class Feeding:
             for shard in [s for s in self.own if s not in self._leases]:
                 self._begin_change(shard, self._lose)
             for shard, owner in self.writing.owners.items():
-                if owner.overflown and shard in self._leases:
+                if owner.needs_epoch and shard in self._leases:
                     self._begin_change(shard, self._begin_again, engine)
             for venue in list(self._unfit):
                 self._begin_change(venue, self._fit)
             if not self._draining:
                 holders = self.holders = await engine.holders(self._shards)
                 if not self._leases:
-                    self._attempts.reached()  # else the next append says so
+                    self._note_reached()  # else the next append says so
                 await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 if not plan.take:
@@ -229,19 +235,25 @@ class Feeding:
         ours = dict.fromkeys(self._leases, self.holder)
         if not ours:
             return
+        again: dict[str, list[str]] = {}
         for shard, kept in (await engine.renew_leases(ours, self.lease_s)).items():
             lease = self._leases.get(shard)
             if lease is None:
                 continue
-            # Free again: the engine forgot it, or was away; nobody took it, so that it is ours.
+            why = LEASE_GONE if lease.is_sure(trio.current_time()) else LEASE_OVER
+            # Free again: nobody took it, so that it is ours.
             if kept or await engine.take_lease(shard, self.holder, self.lease_s):
                 lease.confirm(asked)
                 self.writing.wake()
+                if not kept:
+                    again.setdefault(why, []).append(shard)
             else:
-                log.warning("shard.lease_lost", shard=shard)
+                log.warning("shard.lease_lost", shard=shard, why=why)
                 self.counts.changes["lease_lost"] += 1
                 self.writing.seal(shard)
                 self._leases.pop(shard, None)  # the database may have said so meanwhile
+        for why, shards in again.items():
+            log.warning("lease.taken_again", shards=shards, why=why)
 
     async def _take(self, shard: str, engine: Engine) -> None:
         asked = trio.current_time()
@@ -270,12 +282,13 @@ class Feeding:
 
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
+        why = _AWAY_LONG if self.writing.owners[shard].overflown else _LOG_GONE
         owner, end = await self._takeovers.claim(shard, engine)
-        owner.overflown = True  # until it begins: what fails is tried again
+        owner.forgotten = True  # until it begins: what fails is tried again
         await self._takeovers.reopen(shard, end)
-        owner.overflown = False
-        self._takeovers.start(shard, end)
-        log.info("shard.begun_again", shard=shard, epoch=owner.epoch)
+        owner.forgotten = owner.overflown = False
+        told = self._takeovers.start(shard, end)
+        log.info("shard.begun_again", shard=shard, epoch=owner.epoch, why=why, told_missing=told)
         self.counts.changes["begun_again"] += 1
 
     async def _lose(self, shard: str) -> None:

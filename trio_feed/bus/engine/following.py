@@ -25,7 +25,7 @@ from ..base import Listener
 from ..remote import RemoteBus
 from ..remote_stream import RemoteStream
 from .attempts import Attempts
-from .base import Entry, LogReader
+from .base import EMPTY, Entry, LogReader
 from .counts import FollowingCounts
 from .reading import Read, Reading
 
@@ -38,6 +38,8 @@ _REPAIR_EVERY_S = 0.1
 _REPAIR_ROWS = 1500
 _AWAY = "the engine cannot be read"
 _SILENT = "the node that feeds it is silent"
+_NOT_FED = "no node feeds it yet"
+_UNREADABLE = "its log has an entry that no node wrote; it goes on with the next checkpoint"
 
 
 @define(eq=False)
@@ -75,7 +77,7 @@ class Following:
         now = trio.current_time()
         for shard, reading in self.readings.items():
             if not reading.is_begun:
-                return f"shard {shard}: no node feeds it yet"
+                return f"shard {shard}: {_NOT_FED if reading.position == EMPTY else _UNREADABLE}"
             if reading.is_silent(now):
                 return f"shard {shard}: {_SILENT}"
         return ""

@@ -20,8 +20,6 @@ class Heads:
     closed: list[KlineMessage] = field(factory=list)
     revised: dict[Series, tuple[int, int]] = field(factory=dict)
     """Numbers of the last revisions."""
-    behind: set[StreamKey] = field(factory=set)
-    """Trades of which stored candles have more than the log."""
     problem: str = ""
     """Why an entry cannot be read; empty: all can."""
     _lines: dict[StreamKey, wire.Line] = field(factory=dict)
@@ -67,12 +65,6 @@ class Heads:
             if message.revision:
                 number = message.epoch, message.offset
                 self.revised[message.series] = max(self.revised.get(message.series, number), number)
-
-    def note_stored(self, key: StreamKey, trade_id: int) -> None:
-        """A stored candle has trades up to that one; 0: it does not say."""
-        last = self.last_trade(key)
-        if last is not None and last.trade_id < trade_id:
-            self.behind.add(key)
 
     def last_trade(self, key: StreamKey) -> Trade | None:
         """The last one in the log; None: there is none."""

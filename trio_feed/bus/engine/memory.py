@@ -57,6 +57,8 @@ def late_request(seconds: float) -> Fault:
 class _Log:
     entries: list[Entry] = field(factory=list)
     last: EntryId = EMPTY
+    top: EntryId = EMPTY
+    """The largest id that it has ever had: what is not beyond it is not taken."""
 
 
 @frozen
@@ -108,6 +110,18 @@ class EngineServer:
         """Drop all but the last ``keep`` (1 at least), also what a reader still needs."""
         self._drop_first(shard, len(self._logs[shard].entries) - max(keep, 1))
 
+    def delete_last(self, shard: str, number: int) -> None:
+        """The last entries are deleted, as somebody does by hand (XDEL)."""
+        log = self._logs[shard]
+        del log.entries[len(log.entries) - number :]
+        log.last = log.entries[-1].entry_id if log.entries else EMPTY
+        self._undo.clear()
+
+    def forget(self, shard: str) -> None:
+        """Its log is deleted."""
+        self._logs.pop(shard, None)
+        self._undo.clear()
+
     # What clients ask.  Each is done in one step, at ``now`` of trio's clock.
 
     def do(self, act: Callable[[float], _T]) -> _T:
@@ -139,18 +153,18 @@ class EngineServer:
         self._changed.set()
         self._changed = trio.Event()
 
-    def append(self, append: Append) -> EntryId:
+    def append(self, append: Append) -> EntryId | None:
         log = self._logs.setdefault(append.shard, _Log())
         if log.last == append.previous:
-            if append.entry_id <= log.last:
-                raise EngineFault("engine: the id of an entry is not beyond the last one")
+            if append.entry_id <= log.top:
+                return None
             entry, before = Entry(append.entry_id, append.body, append.checkpoint), log.last
             log.entries.append(entry)
-            log.last = entry.entry_id
+            log.last = log.top = entry.entry_id
 
             def undo() -> None:
                 log.entries.pop()
-                log.last = before
+                log.last = log.top = before
 
             self._undo.append(undo)
             self._wake()
@@ -207,7 +221,7 @@ class MemoryEngine:
     faults: Callable[[str], Fault] = lambda call: NO_FAULT
     """By the name of a method what becomes of this call of it."""
 
-    async def append(self, appends: Sequence[Append]) -> list[EntryId]:
+    async def append(self, appends: Sequence[Append]) -> list[EntryId | None]:
         server = self._server
         return await self._ask("append", lambda now: [server.append(each) for each in appends])
 
@@ -303,6 +317,9 @@ class MemoryEngine:
 
     async def cluster(self) -> bytes | None:
         return await self._ask("cluster", lambda now: self._server.get(("cluster", ""), now))
+
+    async def try_anew(self) -> None:
+        await self._ask("try_anew", lambda now: None)
 
     async def problems(self) -> list[str]:
         return await self._ask("problems", lambda now: list(self._server.lacks))

@@ -16,6 +16,8 @@ from .base import Append, EntryId
 
 _MOST_ITEMS = 2_000
 """Of one entry: a reader takes it in one go."""
+_MOST_AGAIN, _MOST_AGAIN_BYTES = 100, 2**20
+"""Of what is appended again in one round trip; one entry at least."""
 
 
 class Told(Enum):
@@ -55,6 +57,8 @@ class Owner:
     buffer_bytes: int = 64 * 2**20
     overflown: bool = False
     """More waited than may: what was published since is in no entry; a new epoch has to begin."""
+    forgotten: bool = False
+    """The log cannot go on in this epoch, and what it lacks is known; a new one has to begin."""
     is_sealed: bool = False
     """See :meth:`seal`."""
     _items: list[wire.Item] = field(factory=list)
@@ -67,6 +71,13 @@ class Owner:
     _kept_bytes: int = 0
     _asked: bool = False
     _beat: bool = False
+    _held: list[wire.Item] | None = None
+    """See :meth:`follow`."""
+
+    @property
+    def needs_epoch(self) -> bool:
+        """Nothing more is appended in this one."""
+        return self.overflown or self.forgotten
 
     @property
     def is_empty(self) -> bool:
@@ -80,18 +91,39 @@ class Owner:
         return len(self._items), self._bytes + sum(len(each.body) for each in tried)
 
     def put(self, item: wire.Item) -> None:
-        """Of the shard, in order.  Before :meth:`start` nothing is kept."""
-        if not self._opened or self.overflown or self.is_sealed:
+        """Of the shard, in order.  Before :meth:`start` nothing is kept, but see :meth:`follow`."""
+        into = self._items if self._opened else self._held
+        if into is None or self.overflown or self.is_sealed:
             return
-        self._items.append(item)
+        into.append(item)
         self._bytes += _size_of(item)
         if self._bytes > self.buffer_bytes:
             self._items.clear()
+            self._held = None
             self._bytes, self.overflown = 0, True
+
+    def follow(self, before: "Owner | None") -> None:
+        """This node owned the shard already, and goes on: nothing that it has to say is lost, if
+        all of it is known still.  ``before``: of the epoch before this one."""
+        if before is None or before.overflown or before.is_sealed:
+            return
+        if not before._opened:
+            held = before._held
+        else:
+            tried = before._under_way
+            held = [*([] if tried is None else wire.read_entry(tried.body)), *before._items]
+        if held is not None:
+            self._held, self._bytes = list(held), sum(map(_size_of, held))
+
+    def take_held(self) -> list[wire.Item] | None:
+        """What is in no log, of the epoch before and since; None: that is not known."""
+        held, self._held = self._held, None
+        return held
 
     def start(self, opening: wire.Checkpoint) -> None:
         """The first entry says how the streams stand; what is put from now on follows it."""
         self._items, self._opened = [opening], not self.is_sealed
+        self._bytes = _size_of(opening)
 
     def seal(self) -> None:
         """What was put is still appended, and nothing more is put: not how the streams stand
@@ -109,7 +141,7 @@ class Owner:
 
     def next_append(self) -> Append | None:
         """What is to be tried now; None: nothing.  The same again until it was answered."""
-        if self.overflown:
+        if self.needs_epoch:
             return None
         if self._again:
             return self._again[0]
@@ -117,10 +149,37 @@ class Owner:
             self._under_way = self._next_batch()
         return self._under_way
 
-    def answered(self, last: EntryId, now: float) -> Told:
-        """The engine told the last id of the log, after :meth:`next_append` was tried."""
+    @property
+    def again(self) -> int:
+        """Entries that are to be appended once more."""
+        return len(self._again)
+
+    def next_appends(self) -> list[Append]:
+        """Those that may be tried in one round trip, in this order; of what is appended again
+        several, for all waits for it."""
+        found, size = list[Append](), 0
+        for each in () if self.needs_epoch else self._again:
+            size += len(each.body)
+            if found and (len(found) == _MOST_AGAIN or size > _MOST_AGAIN_BYTES):
+                break
+            found.append(each)
+        if not found and (one := self.next_append()) is not None:
+            found.append(one)
+        return found
+
+    def is_tried(self, append: Append) -> bool:
+        """Whether an answer to that one is awaited: not where an earlier one of the same round trip
+        was not taken."""
+        awaited = self._again[0] if self._again else self._under_way
+        return append is awaited and not self.needs_epoch
+
+    def answered(self, last: EntryId | None, now: float) -> Told:
+        """The engine told the last id of the log, after :meth:`next_append` was tried; None: it
+        takes none of this epoch where that ends."""
         tried = self._again[0] if self._again else self._under_way
         assert tried is not None, "something was tried"
+        if last is None:
+            return Told.FORGOTTEN
         if last == tried.entry_id:
             self._confirm(tried, now)
             return Told.DONE

@@ -52,20 +52,22 @@ class Takeovers:
         got.  None: it is not, or there was none."""
         heads = self._heads.get(self._writing.shard_of(venue, symbol))
         key = ChannelKey(venue, symbol, Channel.TRADE)
-        return None if heads is None or key in heads.behind else heads.last_trade(key)
+        return None if heads is None else heads.last_trade(key)
 
     def failed(self, shard: str) -> None:
         """It is not taken after all."""
         self._heads.pop(shard, None)
 
-    def start(self, shard: str, end: End) -> None:
-        """Nothing waits from here to the opening checkpoint and what the shadow has behind it."""
+    def start(self, shard: str, end: End) -> int:
+        """Nothing waits from here to the opening checkpoint and what follows behind it.  Returns of
+        how many event streams clients are told that something may be missing."""
         self._heads.pop(shard, None)
         follow = self._writing.start(shard, end.heads, end.stored)
         for message in (*end.corrections, *follow.messages):
             again = self._writing.say_again(message)
             if isinstance(again, KlineMessage):
                 self._store.put(again)
+        return len(follow.lost)
 
     async def reopen(self, shard: str, end: End) -> None:
         """Symbols whose feed does not go on where the database ends begin anew there."""
@@ -98,9 +100,6 @@ class Takeovers:
             if message.revision or open_ms > end_ms:
                 self._store.put(message)
                 ends[message.series] = max(open_ms, end_ms)
-        for series, end in stored.items():
-            key = ChannelKey(series.venue, series.symbol, Channel.TRADE)
-            heads.note_stored(key, end.last_stream_id)
         self._heads[shard] = heads
         corrections = await self._corrections(shard, heads, ends)
         return self._writing.begin(shard, epoch, tail), End(heads, ends, corrections)

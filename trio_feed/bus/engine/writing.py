@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from attrs import define, field
 
-from ...model import KlineMessage, Series, StreamKey
+from ...model import ChannelKey, KlineMessage, Series, StreamKey
 from .. import wire
 from ..base import EVENTS, Numbered
 from ..local import LocalBus, LocalStream
@@ -67,6 +67,7 @@ class Writing:
     def begin(self, shard: str, epoch: int, previous: EntryId) -> Owner:
         """This node owns the shard: streams that are opened from now on are numbered in its epoch.
         Nothing is said of it before :meth:`start`."""
+        before = self.owners.get(shard)
         owner = self.owners[shard] = Owner(
             shard,
             epoch,
@@ -75,6 +76,7 @@ class Writing:
             keep_s=self._keep_s,
             buffer_bytes=self._buffer_bytes,
         )
+        owner.follow(before)
         return owner
 
     def start(self, shard: str, heads: Heads, ends: Mapping[Series, int]) -> Follow:
@@ -84,7 +86,8 @@ class Writing:
         database.  What the shadow has behind these is said next.  Returns what follows, a message
         for the store among them; of events that the shadow lacks readers are told."""
         owner, streams_of = self.owners[shard], self._streams_of(shard)
-        follow = self._follow(streams_of, heads, ends, owner.epoch)
+        unsaid = self._unsaid(owner, streams_of, heads)
+        follow = self._follow(streams_of, heads, ends, owner.epoch, unsaid)
         self._bus.begin(streams_of, owner.epoch)
         for key, stream in streams_of.items():
             if isinstance(key, Series):
@@ -107,12 +110,42 @@ class Writing:
         self.wake()
         return follow
 
+    def _unsaid(
+        self, owner: Owner, streams: Mapping[StreamKey, LocalStream], heads: Heads
+    ) -> dict[StreamKey, list[Numbered]]:
+        """By event stream what this node has to say behind the last that it said, where it goes on
+        in a log that lost its end; and that last one's number is noted in ``heads``."""
+        held, found = owner.take_held(), dict[StreamKey, list[Numbered]]()
+        if held is None:
+            return {}
+        for key, stream in streams.items():
+            if stream.epoch == owner.epoch:
+                continue  # it was opened since
+            number = self._outgoing.number_of(stream)
+            items = [
+                item
+                for item in held
+                if isinstance(item, wire.Candle | wire.Line)
+                and item.stream == number
+                and not item.flags & wire.Flags.EPHEMERAL
+            ]
+            said = stream.epoch, stream.offset
+            if items:
+                said = items[0].epoch, items[0].offset - 1
+            if heads.numbers.get(key, (0, 0)) > said:
+                continue  # another node wrote meanwhile
+            heads.numbers[key] = said
+            if isinstance(key, ChannelKey) and key.channel in EVENTS:
+                found[key] = [wire.message_of(key, item) for item in items]
+        return found
+
     def _follow(
         self,
         streams: Mapping[StreamKey, LocalStream],
         heads: Heads,
         ends: Mapping[Series, int],
         epoch: int,
+        unsaid: Mapping[StreamKey, list[Numbered]],
     ) -> Follow:
         follow = Follow()
         for key, stream in streams.items():
@@ -121,10 +154,12 @@ class Writing:
                 if key in ends and found:
                     follow.messages += found
                     follow.cut.add(key)
+            elif key in unsaid:
+                follow.messages += unsaid[key]
             elif key.channel in EVENTS:
                 last = heads.last_trade(key)
                 trades: Sequence[Numbered] | None = None
-                is_new = (stream.epoch, stream.offset) == (epoch, 0) and key not in heads.behind
+                is_new = (stream.epoch, stream.offset) == (epoch, 0)
                 if last is not None and is_new:
                     trades = ()  # it was opened for us, and its feed goes on behind that one
                 elif last is not None and self.shadow is not None:

@@ -63,7 +63,7 @@ class ValkeyEngine:
     _link: Link
     _prefix: str
 
-    async def append(self, appends: Sequence[Append]) -> list[EntryId]:
+    async def append(self, appends: Sequence[Append]) -> list[EntryId | None]:
         if not appends:
             return []
         answers = await self._link.ask(
@@ -75,7 +75,7 @@ class ValkeyEngine:
                 for each in appends
             )
         )  # fmt: skip
-        return [_entry_id(answer) for answer in answers]
+        return [_entry_id(answer) if answer else None for answer in answers]
 
     async def read(
         self, after: Mapping[str, EntryId], *, wait_s: float, limit: int
@@ -187,6 +187,9 @@ class ValkeyEngine:
     async def cluster(self) -> bytes | None:
         (first,) = await self._link.ask((b"GET", self._cluster))
         return None if first is None else bytes(first)
+
+    async def try_anew(self) -> None:
+        await self._link.try_anew()
 
     async def problems(self) -> list[str]:
         address, version = await self._link.server()

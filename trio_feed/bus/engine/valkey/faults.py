@@ -31,6 +31,9 @@ _BY_VERIFY_CODE = {
     64: _OTHER_NAME,
 }
 _RIGHTS = "; see the ACL in docs/engine.md"
+_IN_A_SCRIPT = "The user executing the script can't"
+_OUR_SCRIPTS = "our user may not run all that our scripts do (get, pexpire, del, xrevrange, xadd)"
+_WHICH_SCRIPT = re.compile(r"\s*script: [0-9a-f]{40}, on @user_script:\d+\.?$")
 _LONGEST = 200
 
 
@@ -50,7 +53,12 @@ def _said(error: BaseException, secret: str) -> tuple[str, bool]:
             return text, is_away
     if isinstance(error, errors.ConnectionError):
         return _lost(error)
-    refusal = "it refuses: " + " ".join(_without(secret, str(error)).split())
+    if "force unblock" in str(error):  # of a read that waits
+        return "it was made a replica just now", True
+    if _IN_A_SCRIPT in str(error):
+        return f"{_OUR_SCRIPTS}{_RIGHTS}", False
+    told = _WHICH_SCRIPT.sub("", str(error))
+    refusal = "it refuses: " + " ".join(_without(secret, told).split())
     refusal += _RIGHTS if isinstance(error, errors.AuthorizationError) else ""
     return refusal, str(error).startswith(_FOR_NOW)
 

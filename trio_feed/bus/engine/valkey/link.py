@@ -111,6 +111,11 @@ class Link:
                 connection.invalidate()
             return answer
 
+    async def try_anew(self) -> None:
+        """Whether one may come in now: those that are open stay so where a password changes."""
+        with self._bounded(0):
+            (await self._dial()).invalidate()
+
     async def server(self) -> tuple[str, str]:
         """The address of the primary, and its version."""
         with self._bounded(0):

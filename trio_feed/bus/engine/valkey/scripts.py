@@ -19,14 +19,18 @@ APPEND = Script("""
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local id = last and last[1] or '0-0'
 if id ~= ARGV[1] then return id end
+local done
 if ARGV[4] == '1' then
-  redis.call('XADD', KEYS[1], ARGV[2], 'b', ARGV[3], 'c', '')
+  done = redis.pcall('XADD', KEYS[1], ARGV[2], 'b', ARGV[3], 'c', '')
 else
-  redis.call('XADD', KEYS[1], ARGV[2], 'b', ARGV[3])
+  done = redis.pcall('XADD', KEYS[1], ARGV[2], 'b', ARGV[3])
 end
-return ARGV[2]
+if type(done) ~= 'table' or not done.err then return ARGV[2] end
+if string.find(done.err, 'equal or smaller', 1, true) then return '' end
+return done
 """)
-"""Keys: a log.  Then the id before, the entry's, its body, "1" for a checkpoint."""
+"""Keys: a log.  Then the id before, the entry's, its body, "1" for a checkpoint.  Empty: a stream
+takes no id that is not beyond all it has ever had, also where those were deleted."""
 
 RENEW = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
