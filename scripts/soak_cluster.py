@@ -343,6 +343,10 @@ def _by_fault(soak: ClusterSoak, figure: Callable[[dict[str, Any]], float]) -> d
 
 def main(plan: ClusterPlan, end_on_signal: Callable[[trio.CancelScope], Awaitable[None]]) -> int:
     """Returns the exit code."""
+    if unknown := set(plan.faults) - {fault.name for fault in plan.chosen}:
+        named = ", ".join(sorted(unknown))
+        print(f"scripts/soak --cluster: no such fault with these nodes: {named}", file=sys.stderr)
+        return 2
     if why := why_not(plan.kind):
         print(f"scripts/soak --cluster: {why}", file=sys.stderr)
         return 2

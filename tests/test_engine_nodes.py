@@ -338,22 +338,28 @@ async def test_a_shard_that_could_not_begin_anew_tries_again(
 async def test_failovers_and_kills_cost_readers_that_share_a_log_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A watcher raises where a candle or trade is missing or comes twice."""
+    """A watcher raises where a candle or trade is missing or comes twice.  Nothing that a log
+    shared could cost is mended in silence either: none reads anew, as one that is alone does not.
+    """
     async with cluster() as run:
         await run.feeder()
+        alone = await run.watcher()
         run.machine = Machine(run.cluster)
         watchers = [await run.watcher() for _ in range(3)]
         await trio.sleep(2.2 * PERIOD_S)
+        resyncs = 0
         for number in range(12):
             run.cluster.server.fail_over(number)
             await trio.sleep(0.3 * number)
             watchers.pop(0).scope.cancel()
             watchers.append(await run.watcher())
+            resyncs += sum(watcher.following.counts.resyncs for watcher in watchers)
             if number % 4 == 3:
                 run.cluster.server.empty()
             await trio.sleep(0.37 * PERIOD_S)
         await run.until_all(watchers)
-        assert all(watcher.ends == watchers[0].ends for watcher in watchers)
+        assert all(watcher.ends == watchers[0].ends for watcher in (alone, *watchers))
+        assert alone.following.counts.resyncs == resyncs == 0
 
 
 @pytest.mark.parametrize("how", ["deleted", "ran out"])

@@ -90,6 +90,7 @@ def _messages(result: Result, rounds: int, seconds: float) -> None:
                 result.add("reading: CPU", 100 * read["cpu_s"] / wrote["seconds"], "% of a core")
                 used = server_cpu(engine) - server_s
                 result.add("engine: CPU", 100 * used / wrote["seconds"], "% of a core")
+        rounds = (rounds + 1) // 2
         engine_readers.measure(result, engine, writer, STREAMS, RATE, rounds, seconds)
 
 

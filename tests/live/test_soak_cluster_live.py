@@ -28,7 +28,7 @@ async def test_kills_cost_no_client_anything(kind: Kind, standby: str, tmp_path:
     if standby == "cold":
         push_workers, faults = 2, (*FAULTS, "kill worker")
     plan = ClusterPlan(
-        minutes=1, clients=8, every_s=1, lease_s=1.5, kind=kind, standby=standby,
+        minutes=2, clients=8, every_s=1, lease_s=1.5, kind=kind, standby=standby,
         push_workers=push_workers, faults=faults,
     )  # fmt: skip
     with trio.fail_after(240):

@@ -6,7 +6,7 @@ does, tells what was missed, and goes on.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
@@ -17,7 +17,14 @@ from attrs import define, field
 
 from trio_feed.bus.base import Published, Stream
 from trio_feed.bus.engine.attempts import Attempts
-from trio_feed.bus.engine.base import Engine, LogReader, shard_of, shards_of
+from trio_feed.bus.engine.base import (
+    Engine,
+    Entry,
+    EntryId,
+    LogReader,
+    shard_of,
+    shards_of,
+)
 from trio_feed.bus.engine.feeding import Feeding
 from trio_feed.bus.engine.following import Following
 from trio_feed.bus.engine.memory import NO_FAULT, EngineServer, Fault, MemoryEngine
@@ -99,11 +106,13 @@ class Reach:
 
 @define(eq=False)
 class Machine:
-    """Several watchers read one log together, as a node and its workers do; small windows."""
+    """Several watchers read one log together, as a node and its workers do; small windows, and
+    each answer is under way for up to ``lag_s``."""
 
     cluster: Cluster
     fault: Callable[[str], Fault] = lambda call: NO_FAULT
-    windows_bytes: int = 5_000
+    windows_bytes: int = 1_500
+    lag_s: float = 1.0
     log: SharedLog = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -113,7 +122,29 @@ class Machine:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[LogReader]:
         await trio.lowlevel.checkpoint()
-        yield self.log
+        yield Pipe(self)
+
+
+@define(eq=False)
+class Pipe:
+    """As :class:`trio_feed.workers.remote_log.RemoteLog`."""
+
+    machine: Machine
+
+    async def read(
+        self, after: Mapping[str, EntryId], *, wait_s: float, limit: int
+    ) -> Mapping[str, Sequence[Entry]]:
+        found = await self.machine.log.read(after, wait_s=wait_s, limit=limit)
+        await self._is_under_way()
+        return found
+
+    async def since_checkpoint(self, shard: str) -> Sequence[Entry]:
+        found = await self.machine.log.since_checkpoint(shard)
+        await self._is_under_way()
+        return found
+
+    async def _is_under_way(self) -> None:
+        await trio.sleep(self.machine.cluster.chance.uniform(0, self.machine.lag_s))
 
 
 @define(eq=False)
