@@ -12,7 +12,7 @@ import trio
 from attrs import evolve
 from coredis.parser import Parser
 from psycopg import errors
-from support.cluster import RunningCluster, open_cluster
+from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster, settings_of
 from support.memory import MemoryNetwork
 from support.stack import settings_for_tests, virtual_now_ms
 from test_cluster import until_ready
@@ -208,6 +208,27 @@ async def run_away(settings: Settings, environment: Environment) -> None:
             yield MemoryEngine(cluster.server, 1.0, lambda _call: NO_FAULT)
 
         await service.run(settings, environment, engine=engine, database=MemoryDatabase(away=True))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+async def test_a_sighup_during_a_start_is_carried_out_after_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It would end the process, which a service manager takes for an end in order."""
+    new = settings_of("one", "['ingest']", f".symbols={list(SYMBOLS[:1])}")
+    async with open_cluster() as cluster, trio.open_nursery() as nursery:
+        cluster.database.away = True
+        with structlog.testing.capture_logs() as lines:
+            start = partial(cluster.start, "one", "['ingest']", reload=lambda: new)
+            nursery.start_soon(start)
+            await trio.sleep(10)
+            signal.raise_signal(signal.SIGHUP)
+            await trio.sleep(10)
+            cluster.database.away = False
+            await trio.sleep(20)
+        events = [line["event"] for line in lines]
+        assert events.index("service.ready") < events.index("settings.applied")
+        assert cluster.nodes["one"].ready.venues.exchanges[VENUE].symbols == SYMBOLS[:1]
 
 
 AWAY = [

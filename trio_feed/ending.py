@@ -27,6 +27,8 @@ _SHUTDOWN_SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
 ]
 """SIGBREAK is Ctrl-Break of Windows."""
+_RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
+"""None on Windows: settings are read at the start only."""
 
 
 @define
@@ -39,6 +41,8 @@ class Ending:
     timeout_s: float
     start: trio.CancelScope
     """Of everything; a signal cancels it while there are no feeds."""
+    hung_up: trio.Event = field(factory=trio.Event)
+    """A SIGHUP came; who has heard of it puts another one in its place."""
     draining: trio.Event = field(factory=trio.Event)
     app: PushApp | None = None
     front: Front | None = None
@@ -65,6 +69,14 @@ class Ending:
                 for each in self.leave:
                     each()
                 self.feeds.cancel()
+
+    async def on_hangups(self) -> None:
+        """From the first moment on: else one that comes during the start ends the process, and for
+        a service manager in order."""
+        assert _RELOAD_SIGNAL is not None, "there is such a signal"
+        with self.environment.signals(_RELOAD_SIGNAL) as signals:
+            async for _ in signals:
+                self.hung_up.set()
 
     def send_away(self) -> None:
         """Ask the clients to come back, those of workers too.  Before the feeds end: what these
@@ -111,12 +123,17 @@ class Ending:
 
 
 @asynccontextmanager
-async def until_a_signal(environment: Environment, timeout_s: float) -> AsyncIterator[Ending]:
-    """Around the whole service: signals are heard while the block runs."""
+async def until_a_signal(
+    environment: Environment, timeout_s: float, *, reloads: bool
+) -> AsyncIterator[Ending]:
+    """Around the whole service: signals are heard while the block runs.  ``reloads``: SIGHUP is,
+    too."""
     with trio.CancelScope() as start:
         async with HelperNursery() as watch:
             ending = Ending(environment, timeout_s, start)
             watch.start_soon(ending.on_signals, name="signals")
+            if reloads and _RELOAD_SIGNAL is not None:
+                watch.start_soon(ending.on_hangups, name="SIGHUP")
             yield ending
     if start.cancelled_caught:
         log.info("service.stopped")

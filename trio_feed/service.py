@@ -6,9 +6,9 @@ edge and the servers.  A bug that nothing survives ends feeds and edge at once; 
 same ``reconnect`` before the servers end.
 """
 
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Never
 
 import structlog
 import trio
@@ -21,7 +21,7 @@ from .bus.local import LocalBus
 from .clocks import make_clock_monitor, measured_loop, run_clock_monitor
 from .cluster import CLUSTER_METRICS, MakeEngine, open_node, open_stores, view_of_node
 from .demands import Demands
-from .ending import until_a_signal
+from .ending import Ending, until_a_signal
 from .environment import Environment
 from .errors import SettingsError
 from .feeds import Feeds, Redirect
@@ -48,8 +48,6 @@ from .workers.start import OpenFleet, open_processes, start_workers
 log = structlog.get_logger()
 
 StartExchange = Callable[[trio.Nursery, Settings, Environment], Awaitable[Redirect]]
-_RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
-"""None on Windows: settings are read at the start only."""
 
 
 @frozen
@@ -101,7 +99,9 @@ async def run(
     simulated = settings.simulator.enabled
     wait = StartWait(settings.service.start_wait_s, environment.manager.tell)
     async with (
-        until_a_signal(environment, settings.service.shutdown_timeout_s) as ending,
+        until_a_signal(
+            environment, settings.service.shutdown_timeout_s, reloads=reload is not None
+        ) as ending,
         ending.last_line(),
         measured_loop(metrics),
         open_telemetry(
@@ -204,9 +204,9 @@ async def run(
             feeds.start_soon(venues.run, name="venues")
             feeds.start_soon(demands.run, name="demands")
             feeds.start_soon(run_summary, venues, app, name="summary")
-            await feeds.start(
-                _reload_on_signal, venues, app, front, certificate, reload, take, environment
-            )
+            if reload is not None:
+                renew = partial(_reload_on_signal, venues, app, front, certificate, reload, take)
+                feeds.start_soon(renew, ending, name="settings")
             found = urls(settings, address, admin) | {
                 name: f"http://{bound}" for name, bound in dialects.items()
             }
@@ -232,34 +232,30 @@ async def _reload_on_signal(
     app: PushApp,
     front: Front | None,
     certificate: Certificate,
-    reload: Callable[[], Settings] | None,
+    reload: Callable[[], Settings],
     take: Callable[[Settings], Settings],
-    environment: Environment,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """SIGHUP: other symbols and venues, keys and publishers, and the files of certificates and
-    authorities anew.  What is wrong with the new settings is said, and the old ones stay.
-    ``take``: what the feeds have of them."""
-    if reload is None or _RELOAD_SIGNAL is None:
-        task_status.started()
-        return
-    manager = environment.manager
-    with environment.signals(_RELOAD_SIGNAL) as signals:
-        task_status.started()
-        async for _ in signals:
-            manager.tell(reloading())
-            try:
-                settings = complete(await trio.to_thread.run_sync(reload))
-                check(settings)
-                context = tls_context(settings.server)
-                app.replace_keys(settings.auth, settings.settlement.publishers)
-            except SettingsError as error:
-                log.error("settings.refused", problem=str(error))
-            else:
-                certificate.replace(context)
-                if front is not None:
-                    front.apply(settings)
-                for problem in await trio.to_thread.run_sync(reload_authorities):
-                    log.error("settings.refused", problem=str(problem))
-                await venues.apply(take(settings))
-            manager.tell(READY)
+    ending: Ending,
+) -> Never:
+    """SIGHUP, also one that came during the start: other symbols and venues, keys and publishers,
+    and the files of certificates and authorities anew.  What is wrong with the new settings is
+    said, and the old ones stay.  ``take``: what the feeds have of them."""
+    manager = ending.environment.manager
+    while True:
+        await ending.hung_up.wait()
+        ending.hung_up = trio.Event()
+        manager.tell(reloading())
+        try:
+            settings = complete(await trio.to_thread.run_sync(reload))
+            check(settings)
+            context = tls_context(settings.server)
+            app.replace_keys(settings.auth, settings.settlement.publishers)
+        except SettingsError as error:
+            log.error("settings.refused", problem=str(error))
+        else:
+            certificate.replace(context)
+            if front is not None:
+                front.apply(settings)
+            for problem in await trio.to_thread.run_sync(reload_authorities):
+                log.error("settings.refused", problem=str(problem))
+            await venues.apply(take(settings))
+        manager.tell(READY)
