@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
-import trio_websocket
 
+from scripts.simulate_wire import Ended, Wire
 from trio_feed.testing.record import Record
 
 _ASK_AGAIN_S = 60.0
@@ -25,35 +26,33 @@ async def listen(
     """Subscribe and note until the connection ends; returns why it did.  ``complete`` is set when
     ``is_complete``.  ``later``: what is asked for each minute until it is confirmed."""
     async with trio.open_nursery() as nursery:
-        connection = await trio_websocket.wrap_client_stream(
-            nursery, stream, "push", "/ws", message_queue_size=1000
-        )
         left = dict(enumerate(later))
         try:
+            wire = await Wire.open(stream, "push", "/ws")
             for request in requests:
-                await connection.send_message(json.dumps({"type": "subscribe", **request}))
+                await wire.send(json.dumps({"type": "subscribe", **request}))
             if left:
-                nursery.start_soon(_ask_again, connection, left)
+                nursery.start_soon(_ask_again, wire, left)
             while True:
-                message = json.loads(await connection.get_message())
-                record.note(message, trio.current_time())
-                if message["type"] == "subscription_confirmed":
-                    for number, asked in [*left.items()]:
-                        if all(message["data"].get(k) == asked.get(k) for k in _NAMES):
-                            del left[number]
+                for text in await wire.receive():
+                    message = json.loads(text)
+                    record.note(message, trio.current_time())
+                    if left and message["type"] == "subscription_confirmed":
+                        for number, asked in [*left.items()]:
+                            if all(message["data"].get(k) == asked.get(k) for k in _NAMES):
+                                del left[number]
                 if is_complete():
                     complete.set()
-        except trio_websocket.ConnectionClosed as error:
+        except Ended as error:
             nursery.cancel_scope.cancel()
-            reason = str(error.reason)
+            reason = str(error)
     return reason
 
 
-async def _ask_again(
-    connection: trio_websocket.WebSocketConnection, left: dict[int, dict[str, Any]]
-) -> None:
+async def _ask_again(wire: Wire, left: dict[int, dict[str, Any]]) -> None:
     while left:
         await trio.sleep(_ASK_AGAIN_S)
         for number, request in [*left.items()]:
             message = {"type": "subscribe", "id": number, **request}
-            await connection.send_message(json.dumps(message))
+            with suppress(Ended):  # who reads is told
+                await wire.send(json.dumps(message))

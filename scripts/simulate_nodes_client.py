@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 import trio
-import trio_websocket
 from attrs import define, field, frozen
 
 from scripts.simulate_nodes_run import endpoint_of
+from scripts.simulate_wire import Ended, Wire
 from trio_feed.client.numbers import Numbers, OutOfStep
 from trio_feed.model import Interval
 from trio_feed.simulator.machinery.memory_network import MemoryNetwork
@@ -223,42 +223,35 @@ class Client:
             return
         try:
             async with trio.open_nursery() as nursery:
-                try:
+                with suppress(Ended, trio.TooSlowError):
                     with trio.fail_after(_OPENS_WITHIN_S):
-                        connection = await trio_websocket.wrap_client_stream(
-                            nursery, stream, node, "/ws", message_queue_size=1000
-                        )
-                    await self._converse(connection, nursery)
-                except (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError):
-                    pass
-                except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass
+                        wire = await Wire.open(stream, node, "/ws")
+                    await self._converse(wire, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await trio.aclose_forcefully(stream)
 
-    async def _converse(
-        self, connection: trio_websocket.WebSocketConnection, nursery: trio.Nursery
-    ) -> None:
+    async def _converse(self, wire: Wire, nursery: trio.Nursery) -> None:
         asked: list[Candles | Trades] = [*self.candles.values(), self.trades]
 
         async def ask(number: int, delay_s: float) -> None:
             await trio.sleep(delay_s)
             request = {"type": "subscribe", "id": number, **asked[number].request()}
-            with suppress(trio_websocket.ConnectionClosed):  # who reads is told
-                await connection.send_message(json.dumps(request))
+            with suppress(Ended):  # who reads is told
+                await wire.send(json.dumps(request))
 
         for number in range(len(asked)):
             await ask(number, 0)
         while True:
-            message = json.loads(await connection.get_message())
-            if message["type"] == "error" and "id" in message:
-                self.counts["asked_again"] += 1
-                nursery.start_soon(ask, message["id"], _ASK_AGAIN_S)
-            else:
-                self._take(message)
-            self.on_news()
+            for text in await wire.receive():
+                message = json.loads(text)
+                if message["type"] == "error" and "id" in message:
+                    self.counts["asked_again"] += 1
+                    nursery.start_soon(ask, message["id"], _ASK_AGAIN_S)
+                else:
+                    self._take(message)
+                self.on_news()
 
     def _take(self, message: Message) -> None:
         now_s, data = trio.current_time(), message.get("data", {})
