@@ -13,7 +13,7 @@ from support.cluster import RunningCluster, open_cluster, settings_of
 from test_cluster import subscribed, until_ready
 
 from trio_feed.bus import wire
-from trio_feed.bus.engine import Append, Engine, Entry
+from trio_feed.bus.engine import Append, Engine, EngineFault, Entry
 from trio_feed.bus.engine.memory import (
     LOST_REQUEST,
     NO_FAULT,
@@ -21,6 +21,7 @@ from trio_feed.bus.engine.memory import (
     EngineServer,
     MemoryEngine,
 )
+from trio_feed.bus.engine.opening import patiently
 from trio_feed.cluster import cluster_of
 from trio_feed.cluster.registry import Known, Said, written
 from trio_feed.commands import probe_shared
@@ -151,6 +152,28 @@ async def test_a_database_that_takes_no_rows_is_said_where_clients_do_not_suffer
         assert "No space left" in page["nodes"]["in1"]["not_ready"]
         cluster.database.refuses = ""
         await until_ready(cluster, "in1")
+
+
+@pytest.mark.parametrize("failing", [2, 3])
+async def test_a_start_outlives_some_answers_that_do_not_come(
+    failing: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A machine that is busy, as it is when all start, answers late."""
+    asked: list[str] = []
+
+    async def ask() -> str:
+        await trio.lowlevel.checkpoint()
+        asked.append("")
+        if len(asked) <= failing:
+            raise EngineFault("no answer in 1 s")
+        return "here"
+
+    if failing == 2:
+        assert await patiently(ask) == "here"
+    else:
+        with pytest.raises(EngineFault, match="no answer"):
+            await patiently(ask)
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("symbols", [None, ["NONEUSDT"]])

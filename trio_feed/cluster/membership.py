@@ -5,7 +5,7 @@ from attrs import define, field
 
 from ..bus import wire
 from ..bus.engine.base import Engine, EngineFault
-from ..bus.engine.opening import DATABASE, why_of_another
+from ..bus.engine.opening import DATABASE, patiently, why_of_another
 from ..errors import StartError
 from ..settings import Settings
 from ..store import ShardStore
@@ -34,7 +34,7 @@ class Membership:
         """Join, once the database is open.  Raises StartError."""
         self._store, self._database = store, store.identity
         try:
-            other = await self._join()
+            other = await patiently(self._join)
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
         if other:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from ..bus.engine.base import EngineFault
-from ..bus.engine.opening import MakeEngine, make_engine
+from ..bus.engine.opening import MakeEngine, make_engine, patiently
 from ..environment import Environment
 from ..errors import StartError
 from ..metrics import Metrics
@@ -34,10 +34,10 @@ async def open_node(
         holder = f"{name}:{secrets.token_hex(4)}"
         known = Known(name, holder)
         try:
-            known.begin(await engine.nodes(), trio.current_time())
+            known.begin(await patiently(engine.nodes), trio.current_time())
             if name in known.said:  # of a process that has died, or of one that runs
                 await trio.sleep(2 * SAY_S)
-                if known.is_taken(await engine.nodes()):
+                if known.is_taken(await patiently(engine.nodes)):
                     raise StartError(f'node.name: "{name}" is taken: a node of that name runs')
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None

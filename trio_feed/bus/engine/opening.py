@@ -1,7 +1,8 @@
 """The engine of the settings, as a context manager: looked at before anything trusts it."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TypeVar
 
 from ...errors import StartError
 from ...settings import EngineSettings
@@ -14,6 +15,8 @@ DATABASE = b", database "
 it out, and then it is not compared."""
 OpenWay = Callable[[EngineSettings], AbstractAsyncContextManager[Engine]]
 """As :func:`open_engine`."""
+_TRIES = 3
+_T = TypeVar("_T")
 NO_LIBRARY = 'Valkey needs a library: pip install ".[cluster]" in the checkout'
 
 
@@ -27,14 +30,23 @@ async def make_engine(settings: EngineSettings, cluster: bytes) -> AsyncIterator
     """
     async with open_engine(settings) as engine:
         try:
-            if why := await why_unfit(engine):
+            if why := await patiently(lambda: why_unfit(engine)):
                 raise StartError(f"engine.urls: {why}")
-            first = await engine.cluster()
+            first = await patiently(engine.cluster)
             if first is not None and (why := why_of_another(settings.prefix, cluster, first)):
                 raise StartError(f"engine.prefix: {why}")
         except EngineFault as fault:
             raise StartError(f"engine.urls: {fault}") from None
         yield engine
+
+
+async def patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """What is asked at a start, some times: where the machine is busy an answer comes too late for
+    a process that has just loaded itself, and nobody tries for it again.  Raises EngineFault."""
+    for _ in range(_TRIES - 1):
+        with suppress(EngineFault):
+            return await ask()
+    return await ask()
 
 
 @asynccontextmanager
