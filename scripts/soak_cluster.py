@@ -41,7 +41,8 @@ MUST_BE_ZERO = (
     *BROKEN, "wrong_values", "store_missing", "told_not_stored", "crashes", "never_recovered",
     "frozen",
 )  # fmt: skip
-_READY_S = 60.0
+_READY_S = 180.0
+"""A machine without a free core takes so long to start them all."""
 _ON_DISK_S = 10.0
 """What was told is stored by then: no fault lasts any more."""
 _FRESH_S = 5.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -17,7 +18,7 @@ from support.valkey import (
     valkey_server,
 )
 
-from trio_feed.bus.engine import EMPTY, Engine, EngineFault, EntryId, make_engine
+from trio_feed.bus.engine import EMPTY, Append, Engine, EngineFault, EntryId, make_engine
 from trio_feed.settings import Secret
 
 T = TypeVar("T")
@@ -164,6 +165,44 @@ async def test_no_connection_is_left(server: ValkeyServer) -> None:
                 await trio.sleep(0.02)
         while connections(server) > 0:
             await trio.sleep(0.02)
+
+
+async def test_a_password_that_is_changed_is_noticed_by_who_comes_anew(
+    server: ValkeyServer,
+) -> None:
+    with trio.fail_after(60):
+        async with make_engine(engine_of(server.url), b"one") as engine:
+            for _ in range(20):
+                await engine.try_anew()
+            while connections(server) > 1:
+                await trio.sleep(0.02)
+            server.ask("CONFIG", "SET", "requirepass", "other")
+            try:
+                await engine.put_node("a", b"", 30)  # those that are open stay so
+                with pytest.raises(EngineFault, match="it wants a password"):
+                    await engine.try_anew()
+            finally:
+                server.settings["requirepass"] = "other"
+                server.ask("CONFIG", "SET", "requirepass", "")
+                del server.settings["requirepass"]
+            await engine.try_anew()
+
+
+async def test_an_end_that_was_deleted_by_hand_is_an_answer_of_its_own(
+    server: ValkeyServer,
+) -> None:
+    """The others of the round trip are not concerned."""
+    with trio.fail_after(60):
+        async with make_engine(engine_of(server.url), b"one") as engine:
+            ids = [(7, 1), (7, 2), (7, 3)]
+            await engine.append([Append("a.0", p, n, b"") for p, n in pairwise([EMPTY, *ids])])
+            (key,) = [k for k in server.ask("KEYS", "*") if k.endswith("{a.0}:log")]
+            server.ask("XDEL", key, "7-3", "7-2")
+            both = [Append("a.0", (7, 1), (7, 2), b""), Append("b.0", EMPTY, (7, 1), b"")]
+            assert await engine.append(both) == [None, (7, 1)]
+            assert await engine.append([Append("a.0", (7, 1), (8, 1), b"")]) == [(8, 1)]
+            server.ask("XTRIM", key, "MAXLEN", "0")
+            assert await engine.append([Append("a.0", EMPTY, (8, 1), b"")]) == [None]
 
 
 async def read_nothing(engine: Engine) -> None:

@@ -149,7 +149,8 @@ class Link:
         except BaseException:
             connection.invalidate()
             raise
-        self._open_ones.append((connection, place.address))
+        usable = (each for each in self._open_ones if each[0].usable)
+        self._open_ones = [*usable, (connection, place.address)]
         return connection
 
     async def _open(self, place: EngineUrl, user: str, password: Secret) -> TCPConnection:
