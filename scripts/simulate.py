@@ -286,6 +286,8 @@ def _several(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
         seed=options.seed,
         hours=options.hours,
         kinds=_kinds(parser, left),
+        built=BUILT[1:] if options.built else (),
+        rollups=options.rollups,
         settings=tuple(options.set),
     )
     run = NodesRun(one, feeders, servers, options.clients, between, options.standby)
@@ -326,7 +328,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trades", action="store_true", help="also take trades and count them")
     parser.add_argument("--books", action="store_true", help="also take books and compare them")
     parser.add_argument("--tickers", action="store_true", help="also take tickers")
-    parser.add_argument("--built", action="store_true", help="also 1s and 30s made of trades")
+    parser.add_argument(
+        "--built", action="store_true", help="also 1s and 30s made of trades; with --nodes 30s"
+    )
     parser.add_argument(
         "--intervals", type=_intervals, default="1m", help="the exchange's candles: 1m,5m,1h ..."
     )

@@ -8,6 +8,7 @@ it are those of a single service.
 import math
 import random
 from functools import partial
+from itertools import product
 from typing import Any
 
 import trio
@@ -26,6 +27,8 @@ from trio_feed.simulator.faults.injection import run_schedule
 from trio_feed.testing.judge import Stored
 from trio_feed.testing.truth import days_of
 
+BUILT_S = 120.0
+"""So long after the exchange's last candle those that are made here are waited for."""
 SETTLE_S = 3_600.0
 """After the last fault: what no client has by then counts as lost."""
 
@@ -45,7 +48,7 @@ class Scene:
     def look(self) -> None:
         """Something came to a client."""
         if self.end_ms and all(
-            client.candles[symbol].last_ms >= open_ms
+            client.candles[symbol, Interval.M1].last_ms >= open_ms
             for client in self.clients
             for symbol, open_ms in self.wanted.items()
         ):
@@ -86,6 +89,8 @@ async def _simulate(run: NodesRun, felt: Felt) -> Outcome:
         with trio.move_on_at(end_s + SETTLE_S):
             await scene.complete.wait()
             await _written(scene)
+        if run.one.built or run.one.rollups:
+            await trio.sleep(BUILT_S)
         result, wrong = _judged(scene, felt)
         nursery.cancel_scope.cancel()
     lines = [*context.log, *context.fault_proxy.violations.log]
@@ -99,6 +104,7 @@ def _client(scene: Scene, number: int) -> Client:
         scene.cluster.context.network,
         run.server_names,
         run.followed,
+        run.one.origins,
         run.followed[number % len(run.followed)],
         random.Random(f"client {number} {run.seed}"),
         scene.look,
@@ -115,16 +121,17 @@ async def _written(scene: Scene) -> None:
         await trio.sleep(1)
 
 
-def _series(scene: Scene, symbol: str) -> Series:
-    return Series(scene.cluster.run.one.venue, symbol, Interval.M1)
+def _series(scene: Scene, symbol: str, interval: Interval = Interval.M1) -> Series:
+    return Series(scene.cluster.run.one.venue, symbol, interval)
 
 
 def _judged(scene: Scene, felt: Felt) -> tuple[dict[str, Any], list[str]]:
     cluster, run, context = scene.cluster, scene.cluster.run, scene.cluster.context
-    stored: dict[str, Stored] = {}
-    for symbol in run.followed:
-        rows = cluster.database.rows.get(_series(scene, symbol))
-        stored[symbol] = {} if rows is None else {at: m.kline for at, m in rows.messages.items()}
+    stored: dict[tuple[str, Interval], Stored] = {}
+    for symbol, interval in product(run.followed, run.one.origins):
+        rows = cluster.database.rows.get(_series(scene, symbol, interval))
+        there = {} if rows is None else rows.messages
+        stored[symbol, interval] = {at: message.kline for at, message in there.items()}
     verdict, wrong = judge(run, context, scene.clients, stored, scene.end_ms or START_MS)
     return {
         **verdict,

@@ -7,7 +7,7 @@ missed, in order; a fresh history ends where the messages go on.
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,11 +17,11 @@ from attrs import define, field, frozen
 from scripts.simulate_nodes_run import endpoint_of
 from scripts.simulate_wire import Ended, Wire
 from trio_feed.client.numbers import Numbers, OutOfStep
+from trio_feed.core.calendar import next_open
 from trio_feed.model import Interval
 from trio_feed.simulator.machinery.memory_network import MemoryNetwork
 from trio_feed.testing.record import Record, SeriesRecord, Word, values_of
 
-_MINUTE_MS = 60_000
 _ROWS = 1000
 _ASK_AGAIN_S = 1.0
 _RETRY_S = (0.2, 2.0)
@@ -46,9 +46,12 @@ class Gap:
 
 @define(eq=False)
 class Candles:
-    """A subscription to candles."""
+    """A subscription to candles.  ``given``: by the exchange, else they are made by the nodes, and
+    nothing is known of when the next one has to come."""
 
     symbol: str
+    interval: Interval
+    given: bool
     record: SeriesRecord
     counts: Counter[str]
     numbers: Numbers = field(init=False)
@@ -58,10 +61,10 @@ class Candles:
     _known: dict[int, Word] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self.numbers = Numbers(self.symbol)
+        self.numbers = Numbers(f"{self.symbol} {self.interval.value}")
 
     def request(self) -> Message:
-        fields: Message = {"symbol": self.symbol, "interval": "1m", "limit": _ROWS}
+        fields: Message = {"symbol": self.symbol, "interval": self.interval.value, "limit": _ROWS}
         if (since := self.numbers.since()) is not None:
             fields["since"] = since | ({"time": self.last_ms // 1000} if self.last_ms else {})
         return fields
@@ -94,8 +97,9 @@ class Candles:
             self._known[open_ms] = _word(row)
         else:
             self.record.updates += 1
-            due = self.last_ms + _MINUTE_MS
-            if self.last_ms and (open_ms < due or (open_ms > due and open_ms > self.told_ms)):
+            due = next_open(self.interval, self.last_ms)
+            late = self.given and open_ms > due and open_ms > self.told_ms
+            if self.last_ms and (open_ms < due or late):
                 self.counts["odd_updates"] += 1
 
     def _close(self, row: Message) -> None:
@@ -105,9 +109,9 @@ class Candles:
 
     def status(self, data: Message) -> None:
         self.record.status(data)
-        if data["status"] == "unrepairable":
+        if data["status"] == "unrepairable" and self.given:
             self.counts["told_candles"] += 1
-            self.told_ms = max(self.told_ms, data.get("to", 0) * 1000 + _MINUTE_MS)
+            self.told_ms = max(self.told_ms, next_open(self.interval, data.get("to", 0) * 1000))
 
 
 @define(eq=False)
@@ -178,17 +182,19 @@ class Trades:
 
 @define(eq=False)
 class Client:
-    """``nodes``: where it may sit.  ``symbols``: their candles; ``traded``: of which the trades."""
+    """``nodes``: where it may sit.  ``symbols``: their candles, of each interval of ``origins`` (in
+    the judge's words); ``traded``: of which the trades."""
 
     name: str
     network: MemoryNetwork
     nodes: Sequence[str]
     symbols: Sequence[str]
+    origins: Mapping[Interval, str]
     traded: str
     chance: random.Random
     on_news: Callable[[], object]
     record: Record = field(init=False)
-    candles: dict[str, Candles] = field(init=False)
+    candles: dict[tuple[str, Interval], Candles] = field(init=False)
     trades: Trades = field(init=False)
     counts: Counter[str] = field(factory=Counter)
     moves: bool = True
@@ -196,8 +202,15 @@ class Client:
     def __attrs_post_init__(self) -> None:
         self.record = Record(None, self.traded)
         self.candles = {
-            symbol: Candles(symbol, self.record.of(symbol, Interval.M1), self.counts)
+            (symbol, interval): Candles(
+                symbol,
+                interval,
+                origin == "exchange",
+                self.record.of(symbol, interval),
+                self.counts,
+            )
             for symbol in self.symbols
+            for interval, origin in self.origins.items()
         }
         self.trades = Trades(self.traded, self.counts)
 
@@ -259,16 +272,20 @@ class Client:
         trades = data.get("channel") == "trade" if isinstance(data, dict) else False
         match message["type"]:
             case "history_data":
-                self.candles[data["symbol"]].history(data)
+                self.candles[_series(data)].history(data)
             case "kline_data":
-                self.candles[data["symbol"]].update(data, now_s)
+                self.candles[_series(data)].update(data, now_s)
             case "trade_data" if not data.get("snapshot"):
                 if self.trades.update(data):
                     self.record.note(message, now_s)
             case "subscription_confirmed":
-                (self.trades if trades else self.candles[data["symbol"]]).confirmed(data)
+                (self.trades if trades else self.candles[_series(data)]).confirmed(data)
             case "stream_status":
-                (self.trades if trades else self.candles[data["symbol"]]).status(data)
+                (self.trades if trades else self.candles[_series(data)]).status(data)
+
+
+def _series(data: Message) -> tuple[str, Interval]:
+    return data["symbol"], Interval(data["interval"])
 
 
 def _count(data: Message, numbers: Numbers, counts: Counter[str]) -> None:

@@ -15,10 +15,11 @@ from trio_feed.testing.judge import Case, Stored, judge_series
 from trio_feed.testing.judge_trades import judge_trades
 
 MUST_BE_ZERO = (
-    "lost", "duplicated", "out_of_order", "wrong_values", "invented", "told_candles",
-    "incomplete_in_store", "silent_gaps", "trades_wrong", "out_of_step", "odd_updates", "crashes",
-    "bypassed",
+    "lost", "duplicated", "out_of_order", "wrong_values", "wrong_complete", "invented",
+    "told_candles", "incomplete_in_store", "silent_gaps", "trades_wrong", "out_of_step",
+    "odd_updates", "crashes", "bypassed",
 )  # fmt: skip
+_OF_MADE = ("expected", "delivered", "in_store", "marked", "waiting")
 _TELLING = ("recovered", "not_recovered", "moves", "dropped", "asked_again", "old_numbers")
 
 
@@ -26,19 +27,25 @@ def judge(
     run: NodesRun,
     context: FaultContext,
     clients: Sequence[Client],
-    stored: Mapping[str, Stored],
+    stored: Mapping[tuple[str, Interval], Stored],
     end_ms: int,
 ) -> tuple[dict[str, Any], list[str]]:
     """The sums over all clients, and a line for each client where something is wrong.
-    ``stored``: by symbol all that the common database has."""
+    ``stored``: all that the common database has.  ``wrong_complete`` and ``made_...`` count
+    candles that were made here."""
     sums, lines = Counter[str](), list[str]()
     cases = {symbol: _case(run, context, symbol, end_ms) for symbol in run.followed}
     for client in clients:
         counts = Counter[str](client.counts)
-        for symbol, candles in client.candles.items():
-            mine = {Interval.M1: stored.get(symbol, {})}
-            counts += judge_series(cases[symbol], Interval.M1, candles.record, mine)
-        counts["wrong_values"] += counts.pop("wrong_first", 0)
+        made = Counter[str]()
+        for (symbol, interval), candles in client.candles.items():
+            mine = {each: stored.get((symbol, each), {}) for each in run.one.origins}
+            found = judge_series(cases[symbol], interval, candles.record, mine)
+            found["wrong_values"] += found.pop("wrong_first", 0)
+            (counts if candles.given else made).update(found)
+        counts["wrong_complete"] = made.pop("wrong_values", 0)
+        counts.update({f"made_{name}": made.pop(name, 0) for name in _OF_MADE})
+        counts += made
         trades = judge_trades(cases[client.traded], client.record.trades)
         counts["trades_wrong"] = trades["wrong"] + trades["duplicated"] + trades["out_of_order"]
         counts["trades_lost"] = trades["lost"]
@@ -49,10 +56,13 @@ def judge(
             lines.append(f"{client.name}: {wrong} {silent[:3]}")
         sums += counts
     for symbol in run.followed:
-        rows = stored.get(symbol, {}).values()
+        rows = stored.get((symbol, Interval.M1), {}).values()
         sums["incomplete_in_store"] += sum(not row.complete for row in rows)
     names = ("expected", "delivered", "in_store", "marked", "waiting", "gaps", "trades_lost")
-    return {name: sums[name] for name in (*MUST_BE_ZERO, *names, *_TELLING)}, lines
+    told = [*MUST_BE_ZERO, *names, *_TELLING]
+    if run.one.built or run.one.rollups:
+        told += [f"made_{name}" for name in _OF_MADE]
+    return {name: sums[name] for name in told}, lines
 
 
 def _case(run: NodesRun, context: FaultContext, symbol: str, end_ms: int) -> Case:
@@ -62,7 +72,7 @@ def _case(run: NodesRun, context: FaultContext, symbol: str, end_ms: int) -> Cas
         symbol,
         START_MS,
         end_ms,
-        {Interval.M1: "exchange"},
+        run.one.origins,
         HISTORY_BARS,
         corrections_of(run.one, context) if mine else {},
         context.late_trades if mine else (),

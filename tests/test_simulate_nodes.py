@@ -13,6 +13,7 @@ from scripts.simulate_nodes import simulate_nodes
 from scripts.simulate_nodes_faults import ENGINE_KINDS, parse_engine_kinds
 from scripts.simulate_nodes_judge import MUST_BE_ZERO
 from scripts.simulate_nodes_run import NodesRun
+from trio_feed.model import Interval
 from trio_feed.simulator.faults.schedule import KINDS, Fault
 
 _HOURS = 8 / 60
@@ -51,6 +52,16 @@ def test_with_the_faults_of_the_exchange() -> None:
     lines, result = simulate_nodes(run_of(4, exchange=True))
     assert broken(result) == {}, lines
     assert result["faults"].keys() == ENGINE_KINDS.keys() | KINDS.keys()
+
+
+def test_candles_made_of_trades_and_of_minutes_are_right_across_owners() -> None:
+    """The second: no candle of the hours is missing, and few are marked."""
+    run = run_of(4, exchange=True)
+    made = evolve(run, one=evolve(run.one, built=(Interval.S30,), rollups=(Interval.M3,)))
+    lines, result = simulate_nodes(made)
+    assert broken(result) == {}, lines
+    assert result["made_expected"] == result["made_delivered"] == result["made_in_store"] > 200
+    assert result["made_marked"] < 40
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
