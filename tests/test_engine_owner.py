@@ -130,6 +130,21 @@ def test_a_log_that_forgot_more_than_is_known_wants_a_new_epoch(last: EntryId) -
     assert shard.answered(last, 0.0) is Told.FORGOTTEN
 
 
+def test_what_is_appended_again_goes_together_and_its_answer_may_be_lost() -> None:
+    shard = owner(previous=(4, 9))
+    done = told_until(shard, 250)
+    shard.put(closed(99))
+    appended(shard)
+    assert shard.answered((5, 10), 0.0) is Told.AGAIN
+    first = shard.next_appends()
+    assert first == done[10:110], "a hundred at most"
+    # All of them are in, and nobody heard it; then they are tried once more.
+    assert shard.answered((5, 110), 0.0) is Told.DONE
+    assert not any(map(shard.is_tried, first[1:]))
+    assert shard.next_appends() == done[110:210]
+    assert shard.answered((6, 1), 0.0) is Told.FENCED
+
+
 def test_a_log_whose_end_was_deleted_wants_a_new_epoch() -> None:
     """It takes no id that it has had, so that what is missing cannot be appended again."""
     shard = owner()
@@ -202,13 +217,15 @@ def test_any_losses_leave_a_chain(seed: int) -> None:
         if put < 100 and chance.random() < 0.6:
             shard.put(closed(put))
             put += 1
-        if (tried := shard.next_append()) is not None and chance.random() < 0.8:
-            last = log[-1].entry_id if log else EMPTY
-            if last == tried.previous:
-                log.append(tried)
-                last = tried.entry_id
-            if chance.random() < 0.8:
-                assert shard.answered(last, 0.0) in (Told.DONE, Told.AGAIN)
+        if (several := shard.next_appends()) and chance.random() < 0.8:
+            heard = chance.random() < 0.8
+            for tried in several:
+                last = log[-1].entry_id if log else EMPTY
+                if last == tried.previous:
+                    log.append(tried)
+                    last = tried.entry_id
+                if heard and shard.is_tried(tried):
+                    assert shard.answered(last, 0.0) in (Told.DONE, Told.AGAIN)
         if put < 100 and chance.random() < 0.05:
             del log[max(0, len(log) - chance.randrange(4)) :]
     said = [item for append in log for item in items(append)]

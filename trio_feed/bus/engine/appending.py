@@ -70,7 +70,8 @@ class Appending:
         self.counts.append_bytes += sum(len(each.body) for _, each in tried)
         for (owner, each), last in zip(tried, answers, strict=True):
             if owner.is_tried(each):
-                self._note_answer(owner, each.checkpoint, last, now)
+                is_mark = each.checkpoint and last == each.entry_id
+                self._note_answer(owner, is_mark, last, now)
         self._reached()
         return True
 

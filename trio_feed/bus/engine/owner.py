@@ -183,6 +183,11 @@ class Owner:
         if last == tried.entry_id:
             self._confirm(tried, now)
             return Told.DONE
+        if self._again and tried.entry_id < last <= self._again[-1].entry_id:
+            # They are in since a round trip whose answers were lost.
+            while self._again and self._again[0].entry_id <= last:
+                self._again.popleft()
+            return Told.DONE
         if last[0] > self.epoch or last > tried.entry_id:
             return Told.FENCED
         return self._repeat(last)
