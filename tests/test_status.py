@@ -90,6 +90,15 @@ def test_a_hole_that_nobody_has() -> None:
     )  # fmt: skip
 
 
+def test_a_hole_is_told_before_anything_flows_where_there_may_be_subscribers_of_before() -> None:
+    status = StreamStatus({CANDLES: [SERIES]})
+    assert status.hole(SERIES, (60, 120)) == []
+    status.go_on([SERIES])
+    (message,) = status.hole(SERIES, (60, 120))
+    assert message.state is StreamState.UNREPAIRABLE
+    assert states(status.flows(CANDLES, {})) == [LIVE]
+
+
 def test_what_is_not_known_says_nothing() -> None:
     status = flowing()
     stranger = Stream("x", "y", "BTCUSDT", TRADES.kind)

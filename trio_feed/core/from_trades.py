@@ -199,7 +199,7 @@ class TradeCandles:
             }
             out.append(Report("trades.missing", "warning", fields))
             if key is not None:
-                out += scope.status.gap(key, (each.first_ms, each.last_ms))
+                out += scope.status.hole(key, (each.first_ms, each.last_ms))
             self.known_to = None  # ids may have begun anew
         self._tell(taken.trades, now, out)
 

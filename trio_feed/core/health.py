@@ -10,9 +10,9 @@ tell, each once and in order:
                           └── repaired, unrepairable ◀── done ──┘
 
 What is lost before the first flow is not told, and what was missed before it is no repair: it is
-history, fetched at a start.  A hole that is found while it is stale or repairing is published at
-the end, as the result; one that is found while it is live is published at once, and so is one of
-events (trades) that is found while it is stale.
+history, fetched at a start.  A hole that is found while it is repairing is published at the end, as
+the result; any other at once, for what is behind it is published now: who feeds it may be gone
+before it flows again, and then nobody would say so.
 """
 
 from attrs import define, frozen
@@ -22,7 +22,6 @@ from ..model import StreamState
 Span = tuple[int, int]
 """First and last open time of candles; of a line, unix ms."""
 _NOBODY_HAS_IT = "the exchange does not have it"
-_LIVE = (StreamState.LIVE, StreamState.REPAIRED, StreamState.UNREPAIRABLE)
 
 
 @frozen
@@ -36,9 +35,11 @@ class Change:
 
 @define
 class Health:
-    """Of one stream key.  ``state`` is None until something came for the first time."""
+    """Of one stream key.  ``state`` is None until something came for the first time.  ``goes_on``:
+    there may be subscribers of before, from another run or another node."""
 
     state: StreamState | None = None
+    goes_on: bool = False
     missing: Span | None = None
     """What is being repaired."""
     _hole: Span | None = None
@@ -75,21 +76,18 @@ class Health:
 
     def hole(self, span: Span) -> list[Change]:
         """This is missing and nobody has it."""
-        if self.state is None:
-            return []
-        known = self._hole
-        self._hole = span if known is None else (min(known[0], span[0]), max(known[1], span[1]))
-        return self._finish(Change(self.state)) if self.state in _LIVE else []
-
-    def gap(self, span: Span) -> list[Change]:
-        """The same of a line of events: those behind the gap are published now, so it is said now,
-        also while it is stale."""
-        if self.state is not StreamState.STALE:
-            return self.hole(span)
-        return [
-            Change(StreamState.UNREPAIRABLE, _NOBODY_HAS_IT, span),
-            Change(StreamState.STALE, self._reason),
-        ]
+        told = Change(StreamState.UNREPAIRABLE, _NOBODY_HAS_IT, span)
+        match self.state:
+            case None:
+                return [told] if self.goes_on else []
+            case StreamState.STALE:
+                return [told, Change(StreamState.STALE, self._reason)]
+            case StreamState.REPAIRING:
+                known = self._hole or span
+                self._hole = min(known[0], span[0]), max(known[1], span[1])
+                return []
+            case _:
+                return self._turn(told)
 
     def _finish(self, change: Change) -> list[Change]:
         """The end of a repair, or what it left missing."""

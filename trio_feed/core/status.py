@@ -80,6 +80,11 @@ class StreamStatus:
         for stream_key in stream_keys:
             self._status_of(stream_key).health.state = StreamState.STALE
 
+    def go_on(self, stream_keys: Iterable[StreamKey]) -> None:
+        """There may be subscribers of before."""
+        for stream_key in stream_keys:
+            self._status_of(stream_key).health.goes_on = True
+
     def missing(self, stream_key: StreamKey) -> Span | None:
         """What of the stream key is being repaired."""
         status = self._statuses.get(stream_key)
@@ -99,11 +104,6 @@ class StreamStatus:
         """This is missing and nobody has it."""
         status = self._statuses.get(stream_key)
         return [] if status is None else _messages(stream_key, status.health.hole(span))
-
-    def gap(self, stream_key: StreamKey, span: Span) -> list[StatusMessage]:
-        """These events are missing and nobody has them; what is behind them follows."""
-        status = self._statuses.get(stream_key)
-        return [] if status is None else _messages(stream_key, status.health.gap(span))
 
     def _status_of(self, stream_key: StreamKey) -> _Status:
         status = self._statuses.get(stream_key)

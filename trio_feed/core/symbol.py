@@ -74,6 +74,7 @@ class SymbolEngine:
         self._scope = scope = Scope(
             rules, settings, symbol, source, self.candles, self.alarm, float(now.exchange)
         )
+        scope.status.go_on(self.candles.ledgers[interval].series for interval in ends)
         priced = rules.trade_kind is Kind.PRICE
         wanted = bool(settings.trade_intervals) or Channel.TRADE in settings.channels
         self.trades = TradeCandles(scope, ends) if wanted and not priced else None
