@@ -374,9 +374,33 @@ def test_a_revised_minute_names_every_candle_that_holds_it() -> None:
         (Interval.M5, start, start + 5 * MINUTE),
     ]
     assert roll_up.revised(rows[3])[0] == (Interval.M3, start + 3 * MINUTE, start + 6 * MINUTE)
-    assert roll_up.revised(rows[4]) == []  # it has not come
     assert [roll_up.is_running(i, start) for i in (Interval.M3, Interval.M5)] == [False, True]
     assert roll_up.is_running(Interval.M3, start + 3 * MINUTE)
+
+
+def test_a_revised_minute_names_candles_that_closed_before_the_start() -> None:
+    start = at(2026, 3, 1)
+    roll_up = RollUp([Interval.M3])
+    assert roll_up.reseed(Interval.M3, []) == []
+    assert roll_up.revised(minutes(start, 1)[0]) == [(Interval.M3, start, start + 3 * MINUTE)]
+
+
+def test_a_revision_that_is_not_stored_is_in_what_is_made_anew() -> None:
+    """A node in hot standby hears it and does not write."""
+    start = at(2026, 3, 1)
+    roll_up = RollUp([Interval.M5])
+    rows = minutes(start, 5)
+    for row in rows[:4]:
+        roll_up.add(row)
+    changed = evolve(rows[1], volume=Decimal(1))
+    roll_up.revised(changed)
+    assert roll_up.reseed(Interval.M5, rows[:4]) == []
+    bar = closed(roll_up.add(rows[4]), Interval.M5)
+    assert bar == naive(Interval.M5, [rows[0], changed, *rows[2:]])
+    assert roll_up.newest(rows) == [rows[0], changed, *rows[2:]]
+    for number in range(1, 101):
+        roll_up.revised(minutes(start + number * 5 * MINUTE, 1)[0])
+    assert roll_up.newest(rows) == rows
 
 
 def test_a_minute_that_closes_while_the_stored_ones_are_read_is_in() -> None:

@@ -83,7 +83,8 @@ class Rolled:
     def again(self, load: Load, minutes: Iterable[Kline], grid: Grid) -> Kline | None:
         """The stored minutes of a closed candle -> what it is now; None: none is stored."""
         self._unread.discard(load.interval)
-        inside = [m for m in minutes if load.start_ms <= m.open_ms < load.end_ms]
+        stored = self.rollup.newest(minutes)
+        inside = [m for m in stored if load.start_ms <= m.open_ms < load.end_ms]
         return roll(grid, inside, over=True, sparse=self.sparse) if inside else None
 
     # Where the candles open.

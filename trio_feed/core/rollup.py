@@ -15,7 +15,8 @@ Where the minutes are ``sparse`` one without a price has no row and is flat at t
 (:meth:`RollUp.unsure`), and time closes a candle (:meth:`RollUp.passed`).
 
 A minute that is revised changes every candle that holds it.  A fold cannot be undone, so such a
-candle is made anew from its stored minutes (:func:`roll`, :meth:`RollUp.reseed`).
+candle is made anew from its stored minutes (:func:`roll`, :meth:`RollUp.reseed`).  What is stored
+may lack the revision: it was read before, or a node in hot standby heard it and does not write.
 """
 
 from collections import deque
@@ -34,6 +35,7 @@ TARGETS = tuple(i for i in Interval if i not in (Interval.S1, Interval.S30, Inte
 """What minutes roll up to: 3m .. 1M."""
 Rolled = tuple[Interval, Kline]
 _GAPS = 100
+_REVISED = 100
 _LATEST = 16
 """Closed minutes that are remembered: those that close while stored ones are being read."""
 
@@ -86,6 +88,8 @@ class RollUp:
             i: _Rolling(known[i] if i in known else grid_of(i), self._gaps) for i in intervals
         }
         self._latest: deque[Kline] = deque(maxlen=_LATEST)
+        self._revised: dict[int, Kline] = {}
+        """The last minutes that were revised here, by open time."""
 
     def grid(self, interval: Interval) -> Grid | None:
         """None: not known yet."""
@@ -145,7 +149,8 @@ class RollUp:
         if grid is None:
             return []
         rolling = self._rolling[interval] = _Rolling(grid, self._gaps)
-        out = [row for minute in minutes if minute.closed for row in rolling.fold(minute)]
+        stored = self.newest(minutes)
+        out = [row for minute in stored if minute.closed for row in rolling.fold(minute)]
         return out + [
             row
             for minute in self._latest
@@ -153,8 +158,17 @@ class RollUp:
             for row in rolling.fold(minute)
         ]
 
+    def newest(self, minutes: Iterable[Kline]) -> list[Kline]:
+        """Stored minutes as they are after the revisions that were learned here."""
+        return [self._revised.get(minute.open_ms, minute) for minute in minutes]
+
     def revised(self, minute: Kline) -> list[tuple[Interval, int, int]]:
-        """A closed minute has other values now: (interval, open, end) of every candle with it."""
+        """A closed minute has other values now: (interval, open, end) of every candle with it, also
+        of one that was closed, or begun, before anything was added here."""
+        self._revised.pop(minute.open_ms, None)
+        self._revised[minute.open_ms] = minute
+        if len(self._revised) > _REVISED:
+            del self._revised[next(iter(self._revised))]
         for at, old in enumerate(self._latest):
             if old.open_ms == minute.open_ms:
                 self._latest[at] = minute
@@ -163,7 +177,6 @@ class RollUp:
             for interval, rolling in self._rolling.items()
             if rolling.grid is not None
             for open_ms in (rolling.grid.open_of(minute.open_ms),)
-            if rolling.last_ms >= minute.open_ms
         ]
 
     def is_running(self, interval: Interval, open_ms: int) -> bool:
