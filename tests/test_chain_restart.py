@@ -27,6 +27,7 @@ from trio_feed.ingest.chain_prices import ChainPrices
 from trio_feed.model import Interval, Kline, Price, Series
 from trio_feed.settings import Settings, SimulatorSettings
 from trio_feed.simulator.exchanges import serve_exchange, spinpet_market
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
 from trio_feed.simulator.solana.node import SolanaNode
 from trio_feed.store import MemoryStore
 from trio_feed.testing.judge import Stored
@@ -110,7 +111,7 @@ def _values(row: Kline) -> tuple[float, ...]:
 
 @asynccontextmanager
 async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    network, store = MemoryNetwork(), MemoryStore(1)
+    network, store = MemoryNetwork(pipe_pair), MemoryStore(1)
 
     @asynccontextmanager
     async def kept(*_: Any, **__: Any) -> AsyncIterator[MemoryStore]:

@@ -15,6 +15,7 @@ from support.stack import START_MS, PushClient, Stack, open_stack, push_client, 
 from trio_feed.core.arbitration import Arbitration
 from trio_feed.instants import Mono
 from trio_feed.model import BookTop, Ticker
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
 
 MINUTE = 60_000
 PROXIES = "[{enabled=true,address='a:3128'},{enabled=true,address='b:3128'}]"
@@ -52,7 +53,7 @@ async def doubled(venue: str, *more: str) -> AsyncIterator[Doubled]:
         *more,
         venue=venue,
     )
-    network = MemoryNetwork()
+    network = MemoryNetwork(pipe_pair)
     proxies = {name: MemoryProxy(network, name) for name in "ab"}
     async with trio.open_nursery() as nursery:
         for proxy in proxies.values():
@@ -116,10 +117,10 @@ def check_lines(client: PushClient) -> None:
     ("venue", "fault"),
     [
         ("binance", kill),
-        ("binance_usdm", half_open),
+        pytest.param("binance_usdm", half_open, marks=pytest.mark.slow),
         ("binance_usdm", proxy_dies),
         ("okx", half_open),
-        ("okx", proxy_dies),
+        pytest.param("okx", proxy_dies, marks=pytest.mark.slow),
     ],
 )
 async def test_one_of_two_dies_and_nobody_notices(

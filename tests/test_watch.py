@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import trio
+from support.memory import MemoryNetwork
+from support.slow import but_slow
 from support.stack import (
     START_MS,
     PushClient,
@@ -21,6 +23,7 @@ from support.stack import (
 from trio_feed.ingest.venue import VenueFeed
 from trio_feed.settings import Settings
 from trio_feed.simulator.faults.frames import FRAME_FAULTS
+from trio_feed.simulator.machinery.memory_stream import pipe_pair
 from trio_feed.venues import Rows
 
 MINUTE = 60_000
@@ -40,7 +43,12 @@ async def watched_stack(
     """Candles and trades are pushed as fast as the venues do; five minutes to learn."""
     with trio.fail_after(9_000):
         async with (
-            open_stack(settings, push_ms=250, trades_per_minute=trades_per_minute) as stack,
+            open_stack(
+                settings,
+                push_ms=250,
+                trades_per_minute=trades_per_minute,
+                network=MemoryNetwork(pipe_pair),
+            ) as stack,
             push_client(stack) as client,
         ):
             await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
@@ -176,7 +184,7 @@ async def test_a_quiet_market_is_asked_about_and_left_alone(
         check_nothing_lost(client, trio.current_time())
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", but_slow(VENUES, quick=["okx"]))
 async def test_a_pause_of_a_stream_that_ticks_each_second_is_no_reason_to_rotate(
     venue: str, autojump_clock: trio.abc.Clock
 ) -> None:
@@ -242,8 +250,13 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("channel", ["ticker", "book"])
-@pytest.mark.parametrize("venue", LINES)
+@pytest.mark.parametrize(
+    ("venue", "channel"),
+    but_slow(
+        [(venue, channel) for venue in LINES for channel in ("ticker", "book")],
+        quick=[("binance_usdm", "book"), ("okx", "ticker")],
+    ),
+)
 async def test_a_line_that_nobody_can_be_asked_about_follows_the_market(
     venue: str, channel: str, autojump_clock: trio.abc.Clock
 ) -> None:
