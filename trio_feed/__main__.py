@@ -19,6 +19,8 @@ def _command_line() -> Callable[[], int]:
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]
     try:
+        import structlog  # noqa: F401 - most commands import it, later
+
         from .cli import main
     finally:
         for name in hidden:

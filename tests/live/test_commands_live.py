@@ -79,13 +79,25 @@ def test_an_installed_wheel_runs_the_demo_in_an_empty_folder(
     assert list(tmp_path.iterdir()) == [], "it keeps nothing"
 
 
+def imported_by(*words: str) -> set[str]:
+    command = [sys.executable, "-X", "importtime", *RUN[1:], *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
 def test_a_start_imports_rich_for_nobody() -> None:
     """Libraries do so where they find it; it is a tenth of a start, and for terminals only."""
-    words = [sys.executable, "-X", "importtime", *RUN[1:], "run", "--help"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = imported_by("run", "--help")
     assert {"structlog.dev", "httpx", "trio_feed.service"} <= imported
     assert "rich.segment" not in imported  # names that were not found are among them, as "rich" is
+
+
+@pytest.mark.parametrize("command", ["exchange", "key", "status", "tail"])
+def test_who_reads_no_settings_imports_nothing_that_checks_them(command: str) -> None:
+    """That is a third to a half of a start."""
+    imported = imported_by(command, "--help")
+    assert "trio_feed.commands.options" in imported
+    assert not {"trio_feed.validate", "trio_feed.ingest.driver"} & imported
 
 
 def test_a_terminal_shows_a_box_and_one_line_of_history(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from attrs import frozen
 
 from ..errors import SettingsError, StartError
 from ..settings import Settings, load_with_origins, misspelt
-from ..validate import check, complete, notes, of_venue
 
 DEFAULT_CONFIG = "config/default.toml"
 OWN_CONFIG = "trio_feed.toml"
@@ -50,6 +49,10 @@ class Wanted:
 
     def load(self) -> Settings:
         """Complete and checked.  Raises SettingsError, which names the file or the variable."""
+        # What is checked are venues, connections and the server: half of a start, and most commands
+        # read no settings.
+        from ..validate import check, complete, of_venue
+
         try:
             found = load_with_origins(self.found_files(), os.environ, self.assignments)
         except SettingsError as error:
@@ -84,6 +87,8 @@ def settings_options(command: Callable[..., object]) -> Callable[..., object]:
 
 
 def say_notes(settings: Settings) -> None:
+    from ..validate import notes
+
     for note in notes(settings):
         print(f"trio_feed: {note}", file=sys.stderr)
 
