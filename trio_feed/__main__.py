@@ -4,6 +4,8 @@ import gc
 import sys
 from collections.abc import Callable
 
+from .imports import without_rich
+
 
 def main() -> int:
     """Import the command line, which is most of a start, and run what was asked for."""
@@ -13,18 +15,10 @@ def main() -> int:
 
 
 def _command_line() -> Callable[[], int]:
-    """Imported without rich: structlog and httpx take it where they find it, for tracebacks and a
-    command line that we do not use.  What draws on a terminal imports it later."""
-    hidden = [name for name in ("rich", "pygments") if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
+    with without_rich():
         import structlog  # noqa: F401 - most commands import it, later
 
         from .cli import main
-    finally:
-        for name in hidden:
-            del sys.modules[name]
     return main
 
 

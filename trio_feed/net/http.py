@@ -15,17 +15,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import httpcore
-import httpx
 import trio
 from attrs import field, frozen
 
 from ..environment import mono
 from ..errors import RestError, TunnelError
+from ..imports import without_rich
 from ..instants import Mono
 from ..rest_dialects import MALFORMED
 from .route import Exit, Route
 from .tls import start_tls
 from .urls import RestUrl
+
+with without_rich():
+    import httpx
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _MAX_ANSWER_BYTES = _MAX_BODY_BYTES + 128 * 1024  # headers and chunk framing included
