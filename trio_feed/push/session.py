@@ -11,6 +11,7 @@ from attrs import evolve
 
 from ..bus.base import Stream, Upstream
 from ..errors import StoreError
+from ..model import StatusMessage
 from . import messages, parsing
 from .context import SessionContext
 from .demand import NoRoom, find_topic
@@ -18,7 +19,8 @@ from .edge.turns import asker_at
 from .edge.websocket import NOTHING_AHEAD, Inbox
 from .edge.work import Busy
 from .fanout import history
-from .fanout.encoded import encoded_once, prefix_of
+from .fanout.encoded import EncodedMessage, encoded_once, prefix_of
+from .fanout.holes import hole_status, holes_in
 from .fanout.resume import Missed, caught_up, missed
 from .fanout.send_queue import QueuedFrame
 from .fanout.sender import ClientTimeouts, Close
@@ -266,7 +268,11 @@ class Session:
         )
         sender.queue(confirmed, subscription)
         subscription.number = last.epoch, last.offset
+        missing = self._holes(topic, request.since, back)
         for message, left_out in back.messages if back is not None else ():
+            if message in missing:
+                own = request.target.splice(request.subscription_id)
+                sender.queue(messages.stream_status(own, missing[message], now), subscription)
             frame = form.frame(message, left_out)
             sender.queue_frame(QueuedFrame(frame, now, False, form, message, left_out))
             subscription.number = message.epoch, message.offset
@@ -280,6 +286,23 @@ class Session:
         sender.subscribe(subscription)
         if stream.status is not None:
             sender.send_status(subscription, stream.status)
+
+    def _holes(
+        self, topic: Topic, since: Since | None, back: Missed | None
+    ) -> dict[EncodedMessage, StatusMessage]:
+        """Candles that nobody has, by the message behind them: the client was away when that was
+        said."""
+        series = topic.stream_key
+        if back is None or since is None or not self._context.hub.is_dense(series):
+            return {}
+        missed = [message for message, _ in back.messages]
+        before_ms = since.closed_ms
+        if before_ms is None:
+            first_ms = next((each.open_ms for each in missed if each.final), None)
+            older = (k.open_ms for k, _ in topic.stream.recent if k.open_ms < (first_ms or 0))
+            before_ms = max(older, default=None)
+        found = holes_in(series, before_ms, missed)
+        return {message: hole_status(series, hole) for message, hole in found}
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         orphans = self.sender.orphans

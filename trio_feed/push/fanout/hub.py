@@ -5,19 +5,20 @@ it to their sockets at once or queue it (``coalescing``).  A subscriber joins in
 moment in which its history is taken, so there is neither gap nor overlap.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Never
+from collections.abc import Callable, Collection, Iterable
+from typing import Never, TypeGuard
 
 from attrs import frozen
 
 from ...bus.base import Published, Reader, Stream
 from ...metrics import Metrics
-from ...model import Interval, KlineMessage, StatusMessage, StreamKey, StreamState
+from ...model import Interval, KlineMessage, Series, StatusMessage, StreamKey, StreamState
 from ..protocol import REFUSED, Target
 from ..sampling import SampledLines
 from .coalescing import WriteCoalescer
 from .encoded import EncodedMessage, encoded_once
 from .fan_out import FanOut, audiences_after_gap
+from .holes import HandedOut
 from .send_queue import QueuedFrame
 from .topics import Subscription, Topic, Topics
 
@@ -28,7 +29,8 @@ _START_MS = 60_000
 
 class Hub:
     """All topics and who subscribed to them: the :class:`trio_feed.bus.base.Listener` of a node.
-    ``run`` is the task that writes what has to wait.
+    ``run`` is the task that writes what has to wait.  ``sparse``: venues that have no candle of an
+    interval in which nothing happened.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Hub:
         default_venue: str,
         now_ms: Callable[[], float],
         metrics: Metrics,
+        sparse: Collection[str] = (),
     ) -> None:
+        self._sparse = sparse
         self.coalescer = WriteCoalescer()
         self._all = Topics(default_venue)
         self._topics: dict[Stream, Topic] = {}
@@ -78,6 +82,8 @@ class Hub:
         now_ms = self._now_ms()
         late = now_ms - self._began_ms > _START_MS
         topic = self._topics[stream] = Topic(stream, now_ms, late)
+        if self.is_dense(stream.stream_key):
+            topic.handed_out = HandedOut(stream.stream_key)
         self._all.add(topic)
         self.openings += 1
         if stream.stream_key in self._awaited:
@@ -112,8 +118,18 @@ class Hub:
             watcher(symbol)
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
-        for subscription in list(self._topics[stream].subscriptions.values()):
+        topic = self._topics[stream]
+        if topic.handed_out is not None:
+            topic.handed_out.told(status)
+        self._say(topic, status)
+
+    def _say(self, topic: Topic, status: StatusMessage) -> None:
+        for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
+
+    def is_dense(self, stream_key: StreamKey) -> TypeGuard[Series]:
+        """It is a series that has a candle of every interval."""
+        return isinstance(stream_key, Series) and stream_key.venue not in self._sparse
 
     def described(self, stream: Stream) -> None:
         """A new subscriber reads it from the stream."""
@@ -133,6 +149,11 @@ class Hub:
             if published.left_out:
                 there = topic.subscriptions.values()
                 listening = audiences_after_gap(there, encoded, published.left_out)
+            if encoded.final and topic.handed_out is not None and not published.ephemeral:
+                assert encoded.open_ms is not None, "it is a candle"
+                missing = topic.handed_out.closed(encoded.open_ms)
+                if missing is not None:
+                    self._say(topic, missing)
             self._fan_out(topic, FanOut(encoded, listening, timed=timed))
 
     # For the clients
@@ -200,6 +221,9 @@ class Hub:
         client to the same topic, under the same name, replaces the first."""
         topic = subscription.topic
         topic.stream.keep()
+        if topic.handed_out is not None and topic.stream not in self._wanted:
+            recent = topic.stream.recent
+            topic.handed_out.closed_ms = recent[-1][0].open_ms if recent else None
         self._wanted[topic.stream] = topic
         if topic.add(subscription) is None:
             self._metrics.subscriptions.inc()

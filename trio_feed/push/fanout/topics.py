@@ -13,6 +13,7 @@ from ...model import ChannelKey, Interval, Series, StatusMessage, StreamKey
 from ..protocol import REFUSED, RequestError, Subscribe, Target
 from .encoded import StreamForm
 from .fan_out import Audience, FanOut, audiences
+from .holes import HandedOut
 from .send_queue import QueuedFrame
 from .transport import Transport
 
@@ -87,6 +88,8 @@ class Topic:
     late: bool = False
     subscriptions: dict[object, Subscription] = field(factory=dict)
     under_way: deque[FanOut] = field(factory=deque)
+    handed_out: HandedOut | None = None
+    """None: what is missing between two of its messages says nothing."""
     _audiences: list[Audience] = field(factory=list)
     _provisional: list[Audience] = field(factory=list)
 
