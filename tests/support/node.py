@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,11 +49,25 @@ class Node:
     ``recent`` closed candles are kept, and the last ``ring`` messages.
     """
 
-    def __init__(self, *, recent: int = 5, ring: int = 8, stored: int = 0, epoch: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        recent: int = 5,
+        ring: int = 8,
+        stored: int = 0,
+        epoch: int = 1,
+        sparse: Collection[str] = (),
+    ) -> None:
         self.metrics = Metrics()
         self.store = MemoryStore(epoch)
         self.bus = LocalBus(epoch=epoch, history_rows=recent, resume_messages=ring, now_ms=now_ms)
-        self.hub = Hub(self.bus, default_venue="binance_usdm", now_ms=now_ms, metrics=self.metrics)
+        self.hub = Hub(
+            self.bus,
+            default_venue="binance_usdm",
+            now_ms=now_ms,
+            metrics=self.metrics,
+            sparse=sparse,
+        )
         rows = [kline(T0 - (stored - n) * MINUTE) for n in range(stored)]
         for row in rows:
             self.store.put(message(row, epoch=epoch, offset=0))
