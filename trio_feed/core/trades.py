@@ -59,7 +59,7 @@ class SymbolTrades:
     _pairs: Reconciler = field(factory=Reconciler)
     _compared_from_ms: int | None = None
     _not_before: Mono = Mono(0.0)
-    _stored_to: int = 0
+    _stored_to: int = -1
     """Stored candles have the trades up to this one, which come once more, for no candle."""
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
@@ -225,7 +225,7 @@ class SymbolTrades:
         for step in steps:
             if isinstance(step, Break):
                 if step.candles:
-                    self._stored_to = 0  # ids may have begun anew
+                    self._stored_to = -1  # ids may have begun anew
                     self.bars.lose()
                 breaks.append(step)
             else:
