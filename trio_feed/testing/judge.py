@@ -118,7 +118,9 @@ class _Series:
 
     def _absent(self, at: int, last: int) -> str:
         """What it is that a candle has not come."""
-        if any(first <= at <= until for first, until in self.record.holes):
+        # The exchange has every candle of its own: that one is missing was not said by who feeds.
+        unsaid = () if self.origin == "exchange" else self.record.unsaid
+        if any(first <= at <= until for first, until in (*self.record.holes, *unsaid)):
             return "marked"
         if self.origin == "exchange" or at < last:
             return "lost"

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from ..model import Interval, Kline
+from ..push.fanout.holes import REASON as UNSAID
 from ..simulator.market.books import STEP_MS, BookPath
 
 _VALUES = ("open", "high", "low", "close", "volume", "quote_volume")
@@ -39,12 +40,14 @@ class Word:
 @define
 class SeriesRecord:
     """One series.  ``finals``: (open ms, word) in the order in which they came; ``revised``: what
-    was said later, by open time; ``holes``: (first, last) open ms that were said not to exist;
-    ``arrivals``: when any message came, seconds of trio's clock, at most one a second."""
+    was said later, by open time; ``holes``: (first, last) open ms that were said not to exist, and
+    ``unsaid`` those where only the line itself showed it, to who handed it out; ``arrivals``: when
+    any message came, seconds of trio's clock, at most one a second."""
 
     finals: list[tuple[int, Word]] = field(factory=list)
     revised: dict[int, list[Word]] = field(factory=dict)
     holes: list[tuple[int, int]] = field(factory=list)
+    unsaid: list[tuple[int, int]] = field(factory=list)
     arrivals: list[float] = field(factory=list)
     came: dict[int, float] = field(factory=dict)
     """When each final came that was not history, on trio's clock."""
@@ -73,7 +76,8 @@ class SeriesRecord:
     def status(self, data: dict[str, Any]) -> None:
         self.statuses[data["status"]] += 1
         if data["status"] == "unrepairable" and "from" in data:
-            self.holes.append((data["from"] * 1000, data.get("to", data["from"]) * 1000))
+            into = self.unsaid if data.get("reason") == UNSAID else self.holes
+            into.append((data["from"] * 1000, data.get("to", data["from"]) * 1000))
 
 
 @frozen
