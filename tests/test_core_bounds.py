@@ -255,9 +255,10 @@ def test_holes_are_told_as_one_span() -> None:
     health = Health()
     health.flows(None)
     health.lost("x")
+    health.flows((10, 30))
     for span in ((15, 20), (22, 25), (12, 13), (16, 17)):
         assert health.hole(span) == []
-    (change,) = health.flows(None)
+    (change,) = health.reached(30)
     assert (change.state, change.span, change.reason) == (
         StreamState.UNREPAIRABLE, (12, 25), "the exchange does not have it",
     )  # fmt: skip
