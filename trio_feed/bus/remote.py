@@ -6,7 +6,7 @@ subscribed to is only numbered here: its values stay bytes until somebody wants 
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..core.sequence import DISORDER_MS
+from ..core.sequence import is_before
 from ..model import (
     ChannelKey,
     ChannelMessage,
@@ -225,7 +225,7 @@ class RemoteBus:
         if self._last_trades and (last := self._last_trades.get(stream)) is not None:
             message = wire.message_of(stream.stream_key, item)
             assert isinstance(message, ChannelMessage), "the stream is a line"
-            if isinstance(message.data, Trade) and _is_before(message.data, last):
+            if isinstance(message.data, Trade) and is_before(message.data, last):
                 stream.pass_over(item)
                 return
             del self._last_trades[stream]
@@ -313,8 +313,3 @@ class RemoteBus:
 
 _GONE = -1
 """The number of a stream that the new owner does not have."""
-
-
-def _is_before(trade: Trade, last: Trade) -> bool:
-    """It is that one, or was told before it.  Where ids began anew smaller ones are later."""
-    return trade.trade_id <= last.trade_id and trade.time_ms <= last.time_ms + DISORDER_MS

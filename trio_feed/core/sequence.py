@@ -32,6 +32,11 @@ DISORDER_MS = 1_000
 """Trades of one sequence may be out of order in time by this much."""
 
 
+def is_before(trade: Trade, last: Trade) -> bool:
+    """It is that one, or was told before it.  Where ids began anew smaller ones are later."""
+    return trade.trade_id <= last.trade_id and trade.time_ms <= last.time_ms + DISORDER_MS
+
+
 @frozen
 class Break:
     """Trades between these times (unix ms) are missing for good, or their number is unknown.

@@ -160,7 +160,7 @@ class Writing:
                 if last is not None and is_new:
                     trades = ()  # it was opened for us, and its feed goes on behind that one
                 elif last is not None and self.shadow is not None:
-                    trades = self.shadow.trades_after(key, last.trade_id)
+                    trades = self.shadow.trades_after(key, last)
                 if trades is None:
                     follow.lost.add(key)
                 else:
