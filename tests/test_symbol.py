@@ -372,6 +372,22 @@ def test_trades_whose_ids_began_anew_behind_the_stored_candles_are_in_candles(
     assert sum(row.trades for row in made) >= 2
 
 
+def test_trades_whose_ids_began_anew_inside_of_the_stored_candles_are_told() -> None:
+    """The last one that was told has a larger id than they have, and is from before their end."""
+    row = evolve(kline(0), open_ms=T0 + 1000, event_ms=T0 + 1_900, last_stream_id=50)
+    engine = building(intervals=(), ends={S1: end_at(row)}, now_s=2)
+    engine.core.go_on(trade(1_000_000, T0 - 5_000))
+    engine.up()
+    for number in range(5):
+        at_ms(engine, 51 + number, 2_100 + 300 * number)
+    ids = [t.trade_id for t in news(engine.out, Channel.TRADE)]
+    assert ids == [51, 52, 53, 54, 55]
+    told = [m.state for m in statuses(engine.out) if m.stream_key == TRADE_KEY]
+    assert StreamState.UNREPAIRABLE in told
+    made = [each.kline for each in candles(engine.out, S1) if each.kline.closed]
+    assert not any(row.complete for row in made)
+
+
 def test_the_word_of_a_hole_comes_before_the_candle_behind_it() -> None:
     engine = running()
     engine.up()

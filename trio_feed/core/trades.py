@@ -92,6 +92,11 @@ class SymbolTrades:
         elif last_id < stored and last_ms < self._stored_end_ms + DISORDER_MS:
             self._stored_to = stored
             self.sequence.go_back(last_id, last_ms)
+        elif last_id > stored and last_ms < self._stored_end_ms - DISORDER_MS:
+            # One with a later id is behind them, or the ids began anew inside of them: that shows
+            # by what comes, as it does to who was there.
+            self.bars.lose()
+            self.sequence.resume(last_id, last_ms)
 
     def take_plain(self, trades: Sequence[Trade], now: Now) -> Sequence[Trade]:
         """Take as many of the first ones as are plain, which nearly all are: the next id each, no
