@@ -372,6 +372,19 @@ def test_trades_whose_ids_began_anew_behind_the_stored_candles_are_in_candles(
     assert sum(row.trades for row in made) >= 2
 
 
+def test_a_trade_before_the_last_of_a_stored_candle_may_be_of_the_next_one() -> None:
+    """The times of trades are out of order by some milliseconds."""
+    engine = building(intervals=(), ends=stored_up_to(8, 1), now_s=2)
+    engine.core.go_on(trade(5, T0 + 1_500))
+    engine.up()
+    at_ms(engine, 9, 2_300)
+    times = {6: 1_800, 7: 2_010, 8: 1_990}
+    engine.answer(Need.TRADES, [trade(n, T0 + after) for n, after in times.items()])
+    at_ms(engine, 10, 3_100)
+    (made,) = [each.kline for each in candles(engine.out, S1) if each.kline.closed]
+    assert (made.open_ms - T0, made.trades) == (2_000, 2)
+
+
 def test_trades_whose_ids_began_anew_inside_of_the_stored_candles_are_told() -> None:
     """The last one that was told has a larger id than they have, and is from before their end."""
     row = evolve(kline(0), open_ms=T0 + 1000, event_ms=T0 + 1_900, last_stream_id=50)

@@ -268,9 +268,9 @@ class TradeSequence:
         stored, self._stored = self._stored, None
         if stored is None or (self.last_id or 0) >= stored[0]:
             return None
-        # The time of the stored one is not known where it was fetched.
-        last_ms = stored[1] if stored[1] > self.reached_ms else next_one.time_ms
-        found = Break(self.reached_ms, max(self.reached_ms, last_ms), reason, candles=False)
+        # When the stored one was is not known: a candle's event time is not that of a fetched one.
+        last_ms = max(self.reached_ms, next_one.time_ms)
+        found = Break(self.reached_ms, last_ms, reason, candles=False)
         self.resume(*stored)
         self._tries = self._failures = 0
         return found

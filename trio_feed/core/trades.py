@@ -245,7 +245,8 @@ class SymbolTrades:
         return Taken(tuple(trades), tuple(breaks))
 
     def _put(self, trade: Trade, limit_ms: float) -> None:
-        if trade.trade_id > self._stored_to:
+        # One from behind the end of the stored candles is in none of them, whatever its id is.
+        if trade.trade_id > self._stored_to or trade.time_ms >= self._stored_end_ms:
             self.bars.add(trade, limit_ms)
 
     def _wait(self, now: Now) -> None:
