@@ -283,6 +283,26 @@ def test_a_wrong_time_makes_no_candle_wrong_that_says_it_is_complete(
         assert len(marked) <= 10
 
 
+def test_what_is_stored_tells_where_a_trade_before_its_late_one_is() -> None:
+    """Times are out of order by some milliseconds: a trade of the next candle came before the last
+    one of the stored candle, and comes again after a restart."""
+    trades = [trade(0, T0 - 1_000), trade(1, T0), trade(2, T0 + 1_010), trade(3, T0 + 990)]
+    more = [trade(4, T0 + 1_500), trade(5, T0 + 2_100)]
+    made = bars()
+    for each in trades:
+        made.add(each, FAR)
+    closed, revised, _ = made.collect()
+    stored = {k.open_ms: k for _, k in [*closed, *revised]}[T0]
+    assert (stored.trades, stored.last_stream_id) == (2, 1)
+    again = bars()
+    again.resume(stored, S1)
+    for each in (*(one for one in trades if one.trade_id > stored.last_stream_id), *more):
+        again.add(each, FAR)
+    ((_, bar),), revised, _ = again.collect()
+    assert (bar.open_ms, bar.trades, bar.complete, again.misdated) == (T0 + 1_000, 2, True, 0)
+    assert not revised
+
+
 def test_flat_candles_after_it_move_with_its_close() -> None:
     made = bars()
     add(made, trade(0, T0 - 1_000), trade(1, T0, "10"))
@@ -339,7 +359,7 @@ def test_too_late_for_its_own_candle_it_marks_the_running_one() -> None:
     assert revised == []
     ((_, bar),) = running
     assert (bar.complete, bar.trades, bar.close) == (False, 2, 3)
-    assert (made.late, made.misdated) == (2, 1)
+    assert (made.late, made.misdated) == (2, 3)
 
 
 # Trades of a time that has not come
@@ -382,7 +402,7 @@ def test_a_misdated_trade_of_a_closed_candle_revises_and_marks_it() -> None:
     _, revised, _ = made.collect()
     found = {k.open_ms - T0: (k.trades, k.complete) for _, k in revised}
     assert found[1_000] == (2, False)
-    assert (made.late, made.misdated) == (2, 1)
+    assert (made.late, made.misdated) == (2, 3)
 
 
 def test_exactly_at_the_limit_is_believed() -> None:

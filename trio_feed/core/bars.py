@@ -77,6 +77,9 @@ class TradeBars:
     _next_end_ms: float = float("inf")
     _incomplete_from_here: bool = True
     """The next trade comes after an unknown number of others."""
+    _stored: tuple[int, int] | None = None
+    """The last trade and the end of the stored candle behind which this began, while trades come
+    that it may have."""
 
     @property
     def next_end_ms(self) -> float:
@@ -111,6 +114,7 @@ class TradeBars:
             bar.complete = open_ms == end_ms
             self._bars[each] = bar
         self._incomplete_from_here = False
+        self._stored = None if last.last_trade_id is None else (last.last_trade_id, end_ms)
         self.last_ms = end_ms - 1  # what follows comes again, however far another interval was
         self._find_next_end()
 
@@ -142,6 +146,8 @@ class TradeBars:
 
     def add(self, trade: Trade, limit_ms: float) -> None:
         """The next trade.  ``limit_ms``: later times have not come."""
+        if self._stored is not None and self._is_stored(trade, *self._stored):
+            return
         if self._far or trade.time_ms > limit_ms:
             self._settle_far(trade, limit_ms)
             return
@@ -212,6 +218,16 @@ class TradeBars:
                 self._roll(trade.time_ms, sure=False)
             self._put(each, max(trade.time_ms, self.last_ms), sure=False)
         self._put(trade, trade.time_ms, sure=True)
+
+    def _is_stored(self, trade: Trade, last_id: int, end_ms: int) -> bool:
+        """The stored candle has it: one that was late there comes behind one of the next candle."""
+        if trade.last_id > last_id:
+            self._stored = None
+            return False
+        if trade.time_ms >= end_ms:
+            return False
+        self.last_trade_id = trade.last_id
+        return True
 
     def _put_run(self) -> None:
         """The plain ones that came since, into each candle at once."""
@@ -286,14 +302,21 @@ class TradeBars:
             bar.complete = False
             bar.add(lump_of((trade,)))
             return
+        behind = [*(b for b in done if b.open_ms > own.open_ms), bar]
+        # Who goes on behind a stored candle has every trade from its ``last_id`` on come again:
+        # that of a later candle with a smaller id than this one has to be among them.
+        is_last, before_id = not any(later.trades for later in behind), own.last_id
         own.add(lump_of((trade,)))
+        if not is_last:
+            own.last_id = before_id
         own.complete = own.complete and sure
         self._revised[interval, own.open_ms] = own
-        for later in (*(b for b in done if b.open_ms > own.open_ms), bar):
+        for later in behind:
             if later.trades:
                 break
             later.rebase(own.close)
-            later.last_id = max(later.last_id, trade.trade_id)
+            if is_last:
+                later.last_id = max(later.last_id, trade.trade_id)
             if later is not bar:
                 self._revised[interval, later.open_ms] = later
 
