@@ -174,6 +174,19 @@ def test_a_loss_marks_the_candles_on_both_sides_and_nothing_between_is_invented(
     assert [(b.open_ms - T0, b.complete) for b in found] == [(5_000, False), (6_000, True)]
 
 
+def test_a_loss_beside_the_end_of_a_candle_marks_its_neighbour_too() -> None:
+    """Times are out of order by some milliseconds: what was lost may be on its other side."""
+    made = bars()
+    found = add(made, trade(0, T0 - 1_000), trade(1, T0 + 500), trade(2, T0 + 1_020))
+    made.lose()
+    made.add(trade(9, T0 + 1_960), FAR)
+    made.add(trade(10, T0 + 2_500), FAR)
+    made.add(trade(11, T0 + 3_500), FAR)
+    closed, revised, _ = made.collect()
+    last = {k.open_ms - T0: k.complete for _, k in [*found, *closed, *revised]}
+    assert [last[after] for after in (0, 1_000, 2_000)] == [False] * 3
+
+
 def test_a_loss_inside_of_a_candle_marks_it_alone() -> None:
     made = bars(S1, S30)
     add(made, trade(1, T0 - 1_000), trade(2, T0 + 100))
@@ -359,7 +372,7 @@ def test_too_late_for_its_own_candle_it_marks_the_running_one() -> None:
     assert revised == []
     ((_, bar),) = running
     assert (bar.complete, bar.trades, bar.close) == (False, 2, 3)
-    assert (made.late, made.misdated) == (2, 3)
+    assert (made.late, made.misdated) == (2, 1)
 
 
 # Trades of a time that has not come
@@ -402,7 +415,7 @@ def test_a_misdated_trade_of_a_closed_candle_revises_and_marks_it() -> None:
     _, revised, _ = made.collect()
     found = {k.open_ms - T0: (k.trades, k.complete) for _, k in revised}
     assert found[1_000] == (2, False)
-    assert (made.late, made.misdated) == (2, 3)
+    assert (made.late, made.misdated) == (2, 1)
 
 
 def test_exactly_at_the_limit_is_believed() -> None:

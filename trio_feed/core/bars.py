@@ -119,9 +119,14 @@ class TradeBars:
         self._find_next_end()
 
     def lose(self) -> None:
-        """An unknown number of trades is missing from here on until the next one."""
-        for bar in self._bars.values():
+        """An unknown number of trades is missing from here on until the next one.  By their times
+        they may lie a little before, or behind."""
+        for interval, bar in self._bars.items():
             bar.complete = False
+            for done in self._done.get(interval, ()):
+                if done.end_ms > self.last_ms - _SMALL_MS and done.complete:
+                    done.complete = False
+                    self._revised[interval, done.open_ms] = done
         self._incomplete_from_here = True
 
     def plain_span(self) -> tuple[int, float]:
@@ -245,6 +250,8 @@ class TradeBars:
         elif self._fell:
             self._fell = False
             self._doubt_ms = max(self._doubt_ms, time_ms + 1)  # it may have been as late as this
+        if self._incomplete_from_here and self.last_ms:  # so may those that are missing
+            self._doubt_ms = max(self._doubt_ms, time_ms + _SMALL_MS)
         if time_ms >= self._next_end_ms:
             self._roll(time_ms)
         if not falls:
