@@ -174,6 +174,19 @@ def test_a_loss_marks_the_candles_on_both_sides_and_nothing_between_is_invented(
     assert [(b.open_ms - T0, b.complete) for b in found] == [(5_000, False), (6_000, True)]
 
 
+def test_a_loss_beside_the_end_of_a_candle_marks_its_neighbour_too() -> None:
+    """Times are out of order by some milliseconds: what was lost may be on its other side."""
+    made = bars()
+    found = add(made, trade(0, T0 - 1_000), trade(1, T0 + 500), trade(2, T0 + 1_020))
+    made.lose()
+    made.add(trade(9, T0 + 1_960), FAR)
+    made.add(trade(10, T0 + 2_500), FAR)
+    made.add(trade(11, T0 + 3_500), FAR)
+    closed, revised, _ = made.collect()
+    last = {k.open_ms - T0: k.complete for _, k in [*found, *closed, *revised]}
+    assert [last[after] for after in (0, 1_000, 2_000)] == [False] * 3
+
+
 def test_a_loss_inside_of_a_candle_marks_it_alone() -> None:
     made = bars(S1, S30)
     add(made, trade(1, T0 - 1_000), trade(2, T0 + 100))
@@ -281,6 +294,26 @@ def test_a_wrong_time_makes_no_candle_wrong_that_says_it_is_complete(
         assert wrong == []
         marked = [at for (i, at), k in last.items() if i is S1 and not k.complete]
         assert len(marked) <= 10
+
+
+def test_what_is_stored_tells_where_a_trade_before_its_late_one_is() -> None:
+    """Times are out of order by some milliseconds: a trade of the next candle came before the last
+    one of the stored candle, and comes again after a restart."""
+    trades = [trade(0, T0 - 1_000), trade(1, T0), trade(2, T0 + 1_010), trade(3, T0 + 990)]
+    more = [trade(4, T0 + 1_500), trade(5, T0 + 2_100)]
+    made = bars()
+    for each in trades:
+        made.add(each, FAR)
+    closed, revised, _ = made.collect()
+    stored = {k.open_ms: k for _, k in [*closed, *revised]}[T0]
+    assert (stored.trades, stored.last_stream_id) == (2, 1)
+    again = bars()
+    again.resume(stored, S1)
+    for each in (*(one for one in trades if one.trade_id > stored.last_stream_id), *more):
+        again.add(each, FAR)
+    ((_, bar),), revised, _ = again.collect()
+    assert (bar.open_ms, bar.trades, bar.complete, again.misdated) == (T0 + 1_000, 2, True, 0)
+    assert not revised
 
 
 def test_flat_candles_after_it_move_with_its_close() -> None:

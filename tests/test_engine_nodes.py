@@ -414,6 +414,20 @@ async def test_what_cannot_be_let_go_keeps_nobody_from_saying_more(
         assert not told(watcher, StreamState.STALE)
 
 
+async def test_what_may_be_let_go_is_not_noted_without_end_where_it_cannot_be(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster() as run:
+        feeder = await run.feeder()
+        await until(lambda: owned(feeder) == [ALL_SHARDS])
+        feeder.reach.fault = lambda call: LOST_REQUEST if call == "trim" else NO_FAULT
+        feeding = feeder.feeding
+        for _ in range(2):
+            await trio.sleep(feeding.retain_s + 60)
+            marks = feeding._appending._marks
+            assert {len(each) for each in marks.values()} <= {*range(int(feeding.retain_s / 5 + 6))}
+
+
 def by_hand(run: Running, how: str, shard: str) -> None:
     """What an operator does to the engine."""
     server = run.cluster.server

@@ -82,8 +82,9 @@ def candle(k: int, epoch: int, offset: int, *, closed: bool = True) -> wire.Sent
     return wire.sent(CANDLES, message, 1.0)
 
 
-def sold(number: int, epoch: int, offset: int) -> wire.Sent:
-    message = ChannelMessage(TRADES, trade(number, T0), Source.EXCHANGE, epoch, offset, 1.0)
+def sold(number: int, epoch: int, offset: int, *, after_ms: int = 0) -> wire.Sent:
+    sale = trade(number, T0 + after_ms)
+    message = ChannelMessage(TRADES, sale, Source.EXCHANGE, epoch, offset, 1.0)
     return wire.sent(LINE, message, 1.0)
 
 
@@ -156,6 +157,17 @@ def test_another_owner_goes_on_and_what_comes_twice_comes_once() -> None:
     node.take([entry(6, 1, opening), entry(6, 2, *again)], 2.0)
     # This node was ahead of the log, so what it knows of trades is not what the log says.
     assert heard.take() == [*GAP, 2, "t2"]
+
+
+def test_trades_whose_ids_begin_anew_behind_a_takeover_are_handed_out() -> None:
+    node, heard = reading()
+    node.resync([entry(5, 1, checkpoint(5, 0))], 1.0)
+    node.take([entry(5, 2, sold(1_000, 5, 1))], 1.0)
+    node.take([entry(6, 1, checkpoint(6, 0, before={CANDLES: (5, 0), LINE: (5, 1)}))], 2.0)
+    heard.take()
+    again = [sold(1_000, 6, 1), *(sold(n, 6, n + 1, after_ms=5_000) for n in (1, 2, 3))]
+    node.take([entry(6, 2, *again)], 2.0)
+    assert heard.take() == ["t1", "t2", "t3"]
 
 
 def test_trades_that_an_owner_lost_are_told() -> None:

@@ -56,6 +56,10 @@ def told(*events: tuple[str, object]) -> list[tuple[object, ...]]:
             [LIVE, ("stale",), ("repairing", SPAN), ("stale",), ("live",)],
         ),
         (
+            [FLOWS, LOST, MISSES, ("hole", HOLE), LOST, FLOWS],
+            [LIVE, ("stale",), ("repairing", SPAN), ("unrepairable", HOLE), ("stale",), ("live",)],
+        ),
+        (
             [FLOWS, LOST, MISSES, ("reached", 30), LOST, FLOWS],
             [LIVE, ("stale",), ("repairing", SPAN), ("repaired", SPAN), ("stale",), ("live",)],
         ),

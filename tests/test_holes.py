@@ -69,6 +69,38 @@ def test_what_was_said_of_all_of_it_is_not_said_again(first: int, last: int, is_
     assert handed_out.closed(T0 + 7 * MINUTE) is not None, "that is another hole"
 
 
+def test_a_candle_from_before_the_last_one_leaves_nothing_missing_behind_it() -> None:
+    """One that was found late is said out of order."""
+    handed_out = HandedOut(SERIES)
+    assert [handed_out.closed(T0 + n * MINUTE) for n in (9, 5, 10)] == [None] * 3
+    rows = [encoded(message(kline(T0 + n * MINUTE), offset=n), 0.0) for n in (9, 5, 10)]
+    assert list(holes_in(SERIES, T0 + 8 * MINUTE, rows)) == []
+
+
+def test_two_holes_that_were_said_together_are_not_said_again() -> None:
+    handed_out = HandedOut(SERIES)
+    handed_out.closed(T0)
+    for n in (1, 3):
+        span = T0 + n * MINUTE, T0 + n * MINUTE
+        handed_out.told(StatusMessage(SERIES, StreamState.UNREPAIRABLE, "", *span))
+    assert [handed_out.closed(T0 + n * MINUTE) for n in (2, 4)] == [None, None]
+
+
+async def test_who_comes_after_it_was_said_hears_of_it_too(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Its history ends before the hole."""
+    node = Node()
+    async with connected(node) as client:
+        node.publish(0)
+        span = T0 + MINUTE, T0 + 2 * MINUTE
+        node.bus.publish(StatusMessage(SERIES, StreamState.UNREPAIRABLE, "", *span))
+        node.bus.publish(StatusMessage(SERIES, StreamState.LIVE))
+        await client.subscribe()
+        node.publish(3)
+        assert holes(client.take()) == [("", 1, 2)]
+
+
 def holes(told: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
     """Messages behind which a hole was told, and its minutes."""
     found, before = [], ""
@@ -125,10 +157,11 @@ async def test_who_was_away_hears_of_it(
         assert holes(told) == [("subscription_confirmed", 2, 3), ("kline_data", 6, 7)]
 
 
-async def test_a_venue_that_has_no_candle_of_silence_has_no_holes(
+async def test_a_series_that_has_no_candle_of_silence_has_no_holes(
     autojump_clock: trio.abc.Clock,
 ) -> None:
-    node = Node(sparse={"binance_usdm"})
+    """Which series that is its feed says: a venue may have come with a SIGHUP."""
+    node = Node(sparse=True)
     async with connected(node) as client:
         await kept(client)
         node.publish(0)

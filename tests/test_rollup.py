@@ -403,6 +403,17 @@ def test_a_revision_that_is_not_stored_is_in_what_is_made_anew() -> None:
     assert roll_up.newest(rows) == rows
 
 
+def test_what_was_kept_of_a_minute_before_it_closed_is_not_what_it_is() -> None:
+    """A silent minute of which nobody is sure is stored, and a price of it comes later."""
+    start = at(2026, 3, 1)
+    roll_up = RollUp([Interval.M5], sparse=True)
+    rows = minutes(start, 5)
+    roll_up.add(rows[0])
+    roll_up.revised(evolve(rows[1], trades=0, volume=Decimal(0), complete=False))
+    roll_up.add(rows[1])
+    assert roll_up.newest(rows[:2]) == rows[:2]
+
+
 def test_a_minute_that_closes_while_the_stored_ones_are_read_is_in() -> None:
     start = at(2026, 3, 1)
     rows = minutes(start, 5)

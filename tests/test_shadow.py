@@ -1,10 +1,15 @@
 """What a node in hot standby keeps of shards that others own."""
 
-from support.make import MINUTE, SERIES, T0, kline
+import pytest
+from support.make import MINUTE, SERIES, T0, kline, trade
 
 from trio_feed.bus.engine.shadow import Shadow
 from trio_feed.bus.local import LocalBus
-from trio_feed.core.effects import CandleNews
+from trio_feed.bus.outgoing import Outgoing
+from trio_feed.core.effects import CandleNews, TradeNews
+from trio_feed.model import Channel, ChannelKey, Source, StatusMessage, StreamState
+
+TRADES = ChannelKey(SERIES.venue, SERIES.symbol, Channel.TRADE)
 
 
 def test_corrections_are_those_of_the_last_minute_and_of_nobody_that_says_them() -> None:
@@ -29,3 +34,33 @@ def test_corrections_are_those_of_the_last_minute_and_of_nobody_that_says_them()
     owned = True
     publish(1, "4")
     assert not shadow.corrections(SERIES)
+
+
+@pytest.mark.parametrize(
+    ("last", "behind", "found"),
+    [
+        (3, (6, 7, 8), None),  # a hole that nobody could fill
+        (6, (6, 7, 8), [7, 8]),  # who owned it was behind that already
+        (3, (1, 2, 3), None),  # its ids began anew
+    ],
+)
+def test_trades_behind_a_gap_are_not_all_that_followed(
+    last: int, behind: tuple[int, ...], found: list[int] | None
+) -> None:
+    bus = LocalBus(epoch=4, history_rows=5, resume_messages=9, now_ms=lambda: 0.0)
+    bus.listen(Outgoing(lambda _item: None))  # which wants every trade
+    shadow = Shadow(lambda _venue, _symbol: False, lambda: 0.0)
+    bus.listen(shadow)
+    bus.open(TRADES)
+    before = [trade(number, T0 + number) for number in (1, 2, 3, 4)]
+    after = [trade(number, T0 + 5_000 + number) for number in behind]
+    bus.publish(TradeNews(TRADES, before[:3], Source.EXCHANGE, 0.0))
+    told = shadow.trades_after(TRADES, before[1])
+    assert told is not None
+    assert [each.data for each in told] == [before[2]]
+    bus.publish(StatusMessage(TRADES, StreamState.UNREPAIRABLE, "why", T0, T0 + 5_000))
+    bus.publish(TradeNews(TRADES, after, Source.EXCHANGE, 0.0))
+    before_it = after[0] if last == 6 else before[2]
+    told = shadow.trades_after(TRADES, before_it)
+    ids = None if told is None else [each.data.trade_id for each in told]  # type: ignore[union-attr]
+    assert ids == found

@@ -346,6 +346,77 @@ def test_trades_that_stored_candles_have_and_nobody_was_told_are_told(answered: 
     assert [(row.open_ms - T0, row.trades, row.complete) for row in made] == [(2_000, 3, True)]
 
 
+def test_trades_that_were_fetched_have_no_event_time_that_their_candle_could_tell() -> None:
+    """The told trade is later than any event that the stored candle knows, and is in it."""
+    row = evolve(kline(0), open_ms=T0 + 1000, event_ms=T0 + 1_100, last_stream_id=8)
+    engine = building(intervals=(), ends={S1: end_at(row)}, now_s=2)
+    engine.core.go_on(trade(5, T0 + 1_500))
+    engine.up()
+    at_ms(engine, 9, 2_300)
+    assert engine.ask(Need.TRADES) == TradeQuestion(6)
+    out = engine.answer(Need.TRADES, [trade(n, T0 + 1_000 + 100 * n) for n in (6, 7, 8)])
+    assert [t.trade_id for t in news(out, Channel.TRADE)] == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("event_ms", [0, T0 + 1_900])
+def test_trades_whose_ids_began_anew_behind_the_stored_candles_are_in_candles(
+    event_ms: int,
+) -> None:
+    row = evolve(kline(0), open_ms=T0 + 1000, event_ms=event_ms, last_stream_id=1_000_000)
+    engine = building(intervals=(), ends={S1: end_at(row)}, now_s=5)
+    engine.core.go_on(trade(5, T0 + 5_000))
+    engine.up()
+    for number in range(6, 12):
+        at_ms(engine, number, 1_000 * number)
+    made = [each.kline for each in candles(engine.out, S1) if each.kline.closed]
+    assert sum(row.trades for row in made) >= 2
+
+
+def test_a_trade_before_the_last_of_a_stored_candle_may_be_of_the_next_one() -> None:
+    """The times of trades are out of order by some milliseconds."""
+    engine = building(intervals=(), ends=stored_up_to(8, 1), now_s=2)
+    engine.core.go_on(trade(5, T0 + 1_500))
+    engine.up()
+    at_ms(engine, 9, 2_300)
+    times = {6: 1_800, 7: 2_010, 8: 1_990}
+    engine.answer(Need.TRADES, [trade(n, T0 + after) for n, after in times.items()])
+    at_ms(engine, 10, 3_100)
+    (made,) = [each.kline for each in candles(engine.out, S1) if each.kline.closed]
+    assert (made.open_ms - T0, made.trades) == (2_000, 2)
+
+
+def test_trades_whose_ids_began_anew_inside_of_the_stored_candles_are_told() -> None:
+    """The last one that was told has a larger id than they have, and is from before their end."""
+    row = evolve(kline(0), open_ms=T0 + 1000, event_ms=T0 + 1_900, last_stream_id=50)
+    engine = building(intervals=(), ends={S1: end_at(row)}, now_s=2)
+    engine.core.go_on(trade(1_000_000, T0 - 5_000))
+    engine.up()
+    for number in range(5):
+        at_ms(engine, 51 + number, 2_100 + 300 * number)
+    ids = [t.trade_id for t in news(engine.out, Channel.TRADE)]
+    assert ids == [51, 52, 53, 54, 55]
+    told = [m.state for m in statuses(engine.out) if m.stream_key == TRADE_KEY]
+    assert StreamState.UNREPAIRABLE in told
+    made = [each.kline for each in candles(engine.out, S1) if each.kline.closed]
+    assert not any(row.complete for row in made)
+
+
+def test_the_word_of_a_hole_comes_before_the_candle_behind_it() -> None:
+    engine = running()
+    engine.up()
+    at_ms(engine, 3, 2_010)
+    out = [each for number in range(3) for each in at_ms(engine, 50_000 + number, 10_000 + number)]
+    out += at_ms(engine, 50_003, 11_500)
+    said = [
+        each.state if isinstance(each, StatusMessage) else (each.kline.open_ms - T0) // 1000
+        for each in out
+        if (isinstance(each, StatusMessage) and each.stream_key == S1_SERIES)
+        or (hasattr(each, "series") and hasattr(each, "kline") and each.series == S1_SERIES)
+    ]
+    assert StreamState.UNREPAIRABLE in said
+    assert said.index(StreamState.UNREPAIRABLE) < said.index(10), said
+
+
 def test_a_quiet_market_is_proven_where_the_newest_trade_is_stored_and_not_told() -> None:
     engine = building(intervals=(), ends=stored_up_to(8, 1), now_s=2)
     engine.core.go_on(trade(5, T0 + 500))

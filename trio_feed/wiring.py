@@ -41,7 +41,6 @@ from .push.private.settlement_endpoint import SettlementEndpoint
 from .settings import Settings
 from .settings.dialects import DialectSettings
 from .store import MEMORY, CandleReader, EventJournal, KlineStore, StoreStatistics
-from .venues import Kind, make_venue
 
 log = structlog.get_logger()
 
@@ -103,14 +102,7 @@ def make_hub(bus: Reader, settings: Settings, environment: Environment, metrics:
         default_venue=_default_venue(settings),
         now_ms=environment.now_ms,
         metrics=metrics,
-        sparse=sparse_venues(settings),
     )
-
-
-def sparse_venues(settings: Settings) -> frozenset[str]:
-    """Whose candles are made of prices: of an interval without one there is none."""
-    known = ((name, make_venue(name, each)) for name, each in settings.exchanges.items())
-    return frozenset(name for name, venue in known if venue.TRADE_KIND is Kind.PRICE)
 
 
 def journal_path(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,7 +56,7 @@ class Node:
         ring: int = 8,
         stored: int = 0,
         epoch: int = 1,
-        sparse: Collection[str] = (),
+        sparse: bool = False,
     ) -> None:
         self.metrics = Metrics()
         self.store = MemoryStore(epoch)
@@ -66,12 +66,11 @@ class Node:
             default_venue="binance_usdm",
             now_ms=now_ms,
             metrics=self.metrics,
-            sparse=sparse,
         )
         rows = [kline(T0 - (stored - n) * MINUTE) for n in range(stored)]
         for row in rows:
             self.store.put(message(row, epoch=epoch, offset=0))
-        self.bus.open(SERIES, rows, rows[0].open_ms if rows else None)
+        self.bus.open(SERIES, rows, rows[0].open_ms if rows else None, sparse=sparse)
         self.work = WorkGate(WorkLimits(), self.metrics)
         self.flushing = False
         self.problems: dict[str, str] = {}

@@ -6,6 +6,7 @@ subscribed to is only numbered here: its values stay bytes until somebody wants 
 
 from collections.abc import Callable, Iterable, Sequence
 
+from ..core.sequence import is_before
 from ..model import (
     ChannelKey,
     ChannelMessage,
@@ -55,7 +56,7 @@ class RemoteBus:
         self._aliases: dict[str, str] = {}
         self._listeners: list[Listener] = []
         self._waiting: dict[RemoteStream, None] = {}
-        self._last_ids: dict[RemoteStream, int] = {}
+        self._last_trades: dict[RemoteStream, Trade] = {}
         """Of trades: what was handed out before another node took over."""
         self._hearing = Hearing()
         self._silent: dict[RemoteStream, StatusMessage | None] = {}
@@ -177,7 +178,7 @@ class RemoteBus:
     def _close(self, stream: RemoteStream) -> None:
         del self._streams[self._numbers.pop(stream)]
         self._waiting.pop(stream, None)
-        self._last_ids.pop(stream, None)
+        self._last_trades.pop(stream, None)
         for listener in self._listeners:
             listener.closed(stream)
 
@@ -221,13 +222,13 @@ class RemoteBus:
 
     def _take_line(self, item: wire.Line) -> None:
         stream = self._streams[item.stream]
-        if self._last_ids and (last := self._last_ids.get(stream)) is not None:
+        if self._last_trades and (last := self._last_trades.get(stream)) is not None:
             message = wire.message_of(stream.stream_key, item)
             assert isinstance(message, ChannelMessage), "the stream is a line"
-            if isinstance(message.data, Trade) and message.data.trade_id <= last:
+            if isinstance(message.data, Trade) and is_before(message.data, last):
                 stream.pass_over(item)
                 return
-            del self._last_ids[stream]
+            del self._last_trades[stream]
         self._hand_out(stream, item)
 
     def _hand_out(self, stream: RemoteStream, item: wire.Sent) -> None:
@@ -278,7 +279,7 @@ class RemoteBus:
             return
         latest = None if stream.latest is None else stream.latest.message
         if isinstance(latest, ChannelMessage) and isinstance(latest.data, Trade):
-            self._last_ids[stream] = latest.data.trade_id
+            self._last_trades[stream] = latest.data
         stream.epoch, stream.offset = opened.epoch, opened.offset
         if key.channel in EVENTS and (opened.stream in item.lost or not whole):
             since = None if latest is None else int(latest.received_ms)

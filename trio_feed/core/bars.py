@@ -77,6 +77,9 @@ class TradeBars:
     _next_end_ms: float = float("inf")
     _incomplete_from_here: bool = True
     """The next trade comes after an unknown number of others."""
+    _stored: tuple[int, int] | None = None
+    """The last trade and the end of the stored candle behind which this began, while trades come
+    that it may have."""
 
     @property
     def next_end_ms(self) -> float:
@@ -111,13 +114,19 @@ class TradeBars:
             bar.complete = open_ms == end_ms
             self._bars[each] = bar
         self._incomplete_from_here = False
+        self._stored = None if last.last_trade_id is None else (last.last_trade_id, end_ms)
         self.last_ms = end_ms - 1  # what follows comes again, however far another interval was
         self._find_next_end()
 
     def lose(self) -> None:
-        """An unknown number of trades is missing from here on until the next one."""
-        for bar in self._bars.values():
+        """An unknown number of trades is missing from here on until the next one.  By their times
+        they may lie a little before, or behind."""
+        for interval, bar in self._bars.items():
             bar.complete = False
+            for done in self._done.get(interval, ()):
+                if done.end_ms > self.last_ms - _SMALL_MS and done.complete:
+                    done.complete = False
+                    self._revised[interval, done.open_ms] = done
         self._incomplete_from_here = True
 
     def plain_span(self) -> tuple[int, float]:
@@ -142,6 +151,8 @@ class TradeBars:
 
     def add(self, trade: Trade, limit_ms: float) -> None:
         """The next trade.  ``limit_ms``: later times have not come."""
+        if self._stored is not None and self._is_stored(trade, *self._stored):
+            return
         if self._far or trade.time_ms > limit_ms:
             self._settle_far(trade, limit_ms)
             return
@@ -213,6 +224,16 @@ class TradeBars:
             self._put(each, max(trade.time_ms, self.last_ms), sure=False)
         self._put(trade, trade.time_ms, sure=True)
 
+    def _is_stored(self, trade: Trade, last_id: int, end_ms: int) -> bool:
+        """The stored candle has it: one that was late there comes behind one of the next candle."""
+        if trade.last_id > last_id:
+            self._stored = None
+            return False
+        if trade.time_ms >= end_ms:
+            return False
+        self.last_trade_id = trade.last_id
+        return True
+
     def _put_run(self) -> None:
         """The plain ones that came since, into each candle at once."""
         if self._run:
@@ -229,6 +250,8 @@ class TradeBars:
         elif self._fell:
             self._fell = False
             self._doubt_ms = max(self._doubt_ms, time_ms + 1)  # it may have been as late as this
+        if self._incomplete_from_here and self.last_ms:  # so may those that are missing
+            self._doubt_ms = max(self._doubt_ms, time_ms + _SMALL_MS)
         if time_ms >= self._next_end_ms:
             self._roll(time_ms)
         if not falls:
@@ -286,14 +309,21 @@ class TradeBars:
             bar.complete = False
             bar.add(lump_of((trade,)))
             return
+        behind = [*(b for b in done if b.open_ms > own.open_ms), bar]
+        # Who goes on behind a stored candle has every trade from its ``last_id`` on come again:
+        # that of a later candle with a smaller id than this one has to be among them.
+        is_last, before_id = not any(later.trades for later in behind), own.last_id
         own.add(lump_of((trade,)))
+        if not is_last:
+            own.last_id = before_id
         own.complete = own.complete and sure
         self._revised[interval, own.open_ms] = own
-        for later in (*(b for b in done if b.open_ms > own.open_ms), bar):
+        for later in behind:
             if later.trades:
                 break
             later.rebase(own.close)
-            later.last_id = max(later.last_id, trade.trade_id)
+            if is_last:
+                later.last_id = max(later.last_id, trade.trade_id)
             if later is not bar:
                 self._revised[interval, later.open_ms] = later
 

@@ -11,8 +11,8 @@ tell, each once and in order:
 
 What is lost before the first flow is not told, and what was missed before it is no repair: it is
 history, fetched at a start.  A hole that is found while it is repairing is published at the end, as
-the result; any other at once, for what is behind it is published now: who feeds it may be gone
-before it flows again, and then nobody would say so.
+the result, also where that is another loss; any other at once, for what is behind it is published
+now: who feeds it may be gone before it flows again, and then nobody would say so.
 """
 
 from attrs import define, frozen
@@ -51,7 +51,8 @@ class Health:
         if self.state is None or self.state is StreamState.STALE:
             return []
         self.missing, self._reason = None, reason
-        return self._turn(Change(StreamState.STALE, reason))
+        told = [] if self._hole is None else self._finish(Change(StreamState.STALE, reason))
+        return [*told, *self._turn(Change(StreamState.STALE, reason))]
 
     def flows(self, missing: Span | None) -> list[Change]:
         """Its stream delivers (again), or is about to and something is ``missing``, which has to be

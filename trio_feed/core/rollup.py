@@ -128,6 +128,8 @@ class RollUp:
         self.repeated += bool(self._rolling) and not fresh
         if minute.closed and fresh:
             self._latest.append(minute)
+            if self._revised:  # what was kept of it before it closed
+                self._revised.pop(minute.open_ms, None)
         out: list[Rolled] = []
         for interval, rolling in fresh:
             if not minute.closed:

@@ -61,15 +61,19 @@ class Scope:
         self.channel_keys = {c: ChannelKey(self.rules.venue, self.symbol, c) for c in channels}
 
     def follow(self, effects: list[Effect]) -> None:
-        """What candles that closed and holes that were found mean for clients is added behind
-        them."""
-        for effect in list(effects):
+        """What candles that closed mean for clients is added behind them; what holes that were
+        found mean before the candles that follow them."""
+        out: list[Effect] = []
+        after: list[Effect] = []
+        for effect in effects:
+            out.append(effect)
             if isinstance(effect, StoreHole):
                 hole = effect.hole
-                effects += self.status.hole(effect.series, (hole.first_ms, hole.last_ms))
-                effects += self.settled(effect.series)
+                out += self.status.hole(effect.series, (hole.first_ms, hole.last_ms))
+                after += self.settled(effect.series)
             elif isinstance(effect, CandleNews) and effect.kline.closed and not effect.revision:
-                effects += self._closed(effect)
+                after += self._closed(effect)
+        effects[:] = [*out, *after]
 
     def _closed(self, news: CandleNews) -> list[Effect]:
         series, kline = news.series, news.kline

@@ -28,8 +28,13 @@ PATIENCE_S = 60.0
 while a ban forbids to ask it goes on holding."""
 RETRY_S = 2.0
 AGREE = 3
-_DISORDER_MS = 1_000
+DISORDER_MS = 1_000
 """Trades of one sequence may be out of order in time by this much."""
+
+
+def is_before(trade: Trade, last: Trade) -> bool:
+    """It is that one, or was told before it.  Where ids began anew smaller ones are later."""
+    return trade.trade_id <= last.trade_id and trade.time_ms <= last.time_ms + DISORDER_MS
 
 
 @frozen
@@ -205,7 +210,7 @@ class TradeSequence:
         # An absurd time of one trade is not one that the sequence has reached.
         reached = min(trade.time_ms, self._newest_ms or trade.time_ms)
         self._newest_ms = trade.time_ms
-        is_before = trade.time_ms < self.reached_ms - _DISORDER_MS
+        is_before = trade.time_ms < self.reached_ms - DISORDER_MS
         self._before = self._before + 1 if is_before else 0
         if reached > self.reached_ms or self._before >= AGREE:
             self.reached_ms, self._before = reached, 0
@@ -230,7 +235,7 @@ class TradeSequence:
         other = self._other
         if other and (
             0 < trade.trade_id - other[-1].trade_id <= MAX_HOLE
-            and trade.time_ms >= other[-1].time_ms - _DISORDER_MS
+            and trade.time_ms >= other[-1].time_ms - DISORDER_MS
         ):
             other.append(trade)
         elif not other or trade.trade_id != other[-1].trade_id:
@@ -238,13 +243,14 @@ class TradeSequence:
             self._other = [trade]
         if len(self._other) < AGREE:
             return []
-        if (skipped := self._skip("more was missed than can be fetched")) is not None:
+        reason = "more was missed than can be fetched"
+        if (skipped := self._skip(self._other[0], reason)) is not None:
             several, self._other = self._other, []
             return [skipped, *(step for each in several for step in self.take(each, now))]
         # Several in a row agree with each other and not with what was: the ids began anew, or
         # more was missed than can be fetched.
         down = self._other[0].trade_id <= (self.last_id or 0)
-        reason = "trade ids began anew" if down else "more was missed than can be fetched"
+        reason = "trade ids began anew" if down else reason
         self.restarts += down
         steps: list[Step] = [self._break(self._other[0], reason)]
         self.odd += len(self._waiting)
@@ -257,12 +263,14 @@ class TradeSequence:
             steps += self.take(each, now)  # what lies between them is a hole like any other
         return steps
 
-    def _skip(self, reason: str) -> Break | None:
+    def _skip(self, next_one: Trade, reason: str) -> Break | None:
         """Go on behind what the candles have; None: it is there already."""
         stored, self._stored = self._stored, None
         if stored is None or (self.last_id or 0) >= stored[0]:
             return None
-        found = Break(self.reached_ms, max(self.reached_ms, stored[1]), reason, candles=False)
+        # When the stored one was is not known: a candle's event time is not that of a fetched one.
+        last_ms = max(self.reached_ms, next_one.time_ms)
+        found = Break(self.reached_ms, last_ms, reason, candles=False)
         self.resume(*stored)
         self._tries = self._failures = 0
         return found
@@ -283,7 +291,7 @@ class TradeSequence:
 
     def _give_up(self, reason: str, now: Now) -> list[Step]:
         steps: list[Step] = []
-        if (skipped := self._skip(reason)) is not None:
+        if (skipped := self._skip(self._waiting[0], reason)) is not None:
             steps.append(skipped)
             self._drain(steps)
             self.due = now.mono if self._waiting else None

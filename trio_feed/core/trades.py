@@ -21,7 +21,7 @@ from ..model import Interval, Kline, Trade
 from . import calendar
 from .bars import FAR_MS, Built, TradeBars
 from .reconcile import Difference, Match, OneSided, Reconciler, Verdict
-from .sequence import Break, TradeSequence
+from .sequence import DISORDER_MS, Break, TradeSequence
 
 ODD_TIME_MS = 60_000
 """An event's time that is further from the exchange's than this orders nothing."""
@@ -61,6 +61,8 @@ class SymbolTrades:
     _not_before: Mono = Mono(0.0)
     _stored_to: int = -1
     """Stored candles have the trades up to this one, which come once more, for no candle."""
+    _stored_end_ms: int = 0
+    """When the last of these candles ends."""
     _quiet: int = 0
     """Proofs in a row: the longer a market is quiet, the rarer it is asked about."""
 
@@ -76,16 +78,25 @@ class SymbolTrades:
             if last.last_stream_id:
                 self.sequence.resume(last.last_stream_id, last.event_ms)
                 self.bars.resume(last, interval)
+                self._stored_end_ms = calendar.next_open(interval, last.open_ms)
 
     def go_on(self, last_id: int, last_ms: int) -> None:
         """Behind a trade up to which they were told.  Stored candles may have more of them than
-        that, or fewer: then those between come for the candles only."""
-        stored, reached_ms = self.sequence.last_id, self.sequence.reached_ms
+        that, or fewer: then those between come for the candles only.
+
+        One with an earlier id than they have is in them, or the ids began anew.  A candle's
+        ``event_ms`` does not tell: trades that were fetched have none."""
+        stored = self.sequence.last_id
         if stored is None:
             self.sequence.resume(last_id, last_ms)
-        elif last_id < stored and (last_ms <= reached_ms or not reached_ms):  # of one sequence
+        elif last_id < stored and last_ms < self._stored_end_ms + DISORDER_MS:
             self._stored_to = stored
             self.sequence.go_back(last_id, last_ms)
+        elif last_id > stored and last_ms < self._stored_end_ms - DISORDER_MS:
+            # One with a later id is behind them, or the ids began anew inside of them: that shows
+            # by what comes, as it does to who was there.
+            self.bars.lose()
+            self.sequence.resume(last_id, last_ms)
 
     def take_plain(self, trades: Sequence[Trade], now: Now) -> Sequence[Trade]:
         """Take as many of the first ones as are plain, which nearly all are: the next id each, no
@@ -234,7 +245,8 @@ class SymbolTrades:
         return Taken(tuple(trades), tuple(breaks))
 
     def _put(self, trade: Trade, limit_ms: float) -> None:
-        if trade.trade_id > self._stored_to:
+        # One from behind the end of the stored candles is in none of them, whatever its id is.
+        if trade.trade_id > self._stored_to or trade.time_ms >= self._stored_end_ms:
             self.bars.add(trade, limit_ms)
 
     def _wait(self, now: Now) -> None:

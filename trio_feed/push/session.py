@@ -292,9 +292,9 @@ class Session:
     ) -> dict[EncodedMessage, StatusMessage]:
         """Candles that nobody has, by the message behind them: the client was away when that was
         said."""
-        series = topic.stream_key
-        if back is None or since is None or not self._context.hub.is_dense(series):
+        if back is None or since is None or topic.handed_out is None:
             return {}
+        series = topic.handed_out.series
         missed = [message for message, _ in back.messages]
         before_ms = since.closed_ms
         if before_ms is None:

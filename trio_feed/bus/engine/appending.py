@@ -137,11 +137,13 @@ class Appending:
         lacks."""
         marks, before = self._marks.get(shard, []), trio.current_time() - self.retain_s
         old = [mark for mark in marks if mark[0] <= before]
+        if old:  # those before the last of them are of no use, also where it cannot be let go
+            marks = self._marks[shard] = marks[len(old) - 1 :]
         if not old and (await engine.bytes_of([shard]))[shard] > self.retain_bytes:
             old = marks[-1:]
         if old:
             await engine.trim(shard, old[-1][1])
-            self._marks[shard] = [mark for mark in marks if mark >= old[-1]]
+            self._marks[shard] = [mark for mark in self._marks[shard] if mark >= old[-1]]
 
 
 def _gone(last: EntryId | None, again: int = 0) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, MutableSequence, Sequence
 
 from attrs import define, field, frozen
 
+from ...core.sequence import is_before
 from ...model import (
     ChannelKey,
     ChannelMessage,
@@ -19,7 +20,7 @@ from ...model import (
     StreamKey,
     Trade,
 )
-from ..base import EVENTS, Numbered, Published, Stream
+from ..base import EVENTS, Numbered, Published, Stream, is_torn
 
 _KEEP_S = 60.0
 _MOST = 5_000
@@ -57,13 +58,13 @@ class Shadow:
             last_ms = message.kline.open_ms
         return found if last_ms >= until_ms else None
 
-    def trades_after(self, key: ChannelKey, trade_id: int) -> Sequence[ChannelMessage] | None:
+    def trades_after(self, key: ChannelKey, last: Trade) -> Sequence[ChannelMessage] | None:
         """The trades behind that one, in order; None: some may be missing."""
         kept = [each.message for each in self._kept.get(key, ())]
         trades = [m for m in kept if isinstance(m, ChannelMessage) and isinstance(m.data, Trade)]
-        found = [m for m in trades if m.data.trade_id > trade_id]  # type: ignore[union-attr]
+        found = [m for m in trades if not is_before(m.data, last)]  # type: ignore[arg-type]
         reaches_back = len(found) < len(trades) or (
-            bool(found) and found[0].data.trade_id == trade_id + 1  # type: ignore[union-attr]
+            bool(found) and found[0].data.trade_id == last.trade_id + 1  # type: ignore[union-attr]
         )
         return found if reaches_back else None
 
@@ -85,7 +86,9 @@ class Shadow:
 
     def described(self, stream: Stream) -> None: ...
 
-    def status_changed(self, stream: Stream, status: StatusMessage) -> None: ...
+    def status_changed(self, stream: Stream, status: StatusMessage) -> None:
+        if is_torn(status):  # what is here does not reach back over that
+            self._kept.pop(stream.stream_key, None)
 
     def published(self, stream: Stream, published: Published) -> None:
         key = stream.stream_key

@@ -4,7 +4,7 @@ A listener of the local bus: :class:`..outgoing.Outgoing` makes items of what is
 goes to the :class:`.owner.Owner` of its shard.  What is published of other shards goes nowhere.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -118,17 +118,14 @@ class Writing:
         held, found = owner.take_held(), dict[StreamKey, list[Numbered]]()
         if held is None:
             return {}
+        by_number = defaultdict[int, list[wire.Sent]](list)
+        for item in held:  # of which there may be as many as engine.buffer_bytes has room for
+            if isinstance(item, wire.Candle | wire.Line) and not item.flags & wire.Flags.EPHEMERAL:
+                by_number[item.stream].append(item)
         for key, stream in streams.items():
             if stream.epoch == owner.epoch:
                 continue  # it was opened since
-            number = self._outgoing.number_of(stream)
-            items = [
-                item
-                for item in held
-                if isinstance(item, wire.Candle | wire.Line)
-                and item.stream == number
-                and not item.flags & wire.Flags.EPHEMERAL
-            ]
+            items = by_number.get(self._outgoing.number_of(stream), [])
             said = stream.epoch, stream.offset
             if items:
                 said = items[0].epoch, items[0].offset - 1
@@ -163,7 +160,7 @@ class Writing:
                 if last is not None and is_new:
                     trades = ()  # it was opened for us, and its feed goes on behind that one
                 elif last is not None and self.shadow is not None:
-                    trades = self.shadow.trades_after(key, last.trade_id)
+                    trades = self.shadow.trades_after(key, last)
                 if trades is None:
                     follow.lost.add(key)
                 else:

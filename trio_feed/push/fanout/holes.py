@@ -43,7 +43,7 @@ def holes_in(
                 hole = hole_between(series, before_ms, message.open_ms)
                 if hole is not None:
                     yield message, hole
-            before_ms = message.open_ms
+            before_ms = max(message.open_ms, before_ms or 0)
 
 
 @define(eq=False)
@@ -55,6 +55,10 @@ class HandedOut:
     closed_ms: int | None = None
     _told: list[Span] = field(factory=list)
 
+    def joined(self) -> None:
+        """Somebody subscribes, who did not hear what was said before."""
+        self._told = []
+
     def told(self, status: StatusMessage) -> None:
         """Subscribers hear this."""
         if status.state is StreamState.UNREPAIRABLE and status.first_ms is not None:
@@ -64,8 +68,9 @@ class HandedOut:
     def closed(self, open_ms: int) -> StatusMessage | None:
         """This closed candle is next.  Returns what has to be said before it: nothing where it was
         said already."""
-        before_ms, self.closed_ms = self.closed_ms, open_ms
-        told, self._told = self._told, []
+        before_ms, self.closed_ms = self.closed_ms, max(open_ms, self.closed_ms or 0)
+        told = self._told
+        self._told = [span for span in told if span[0] > open_ms]
         if before_ms is None:
             return None
         hole = hole_between(self.series, before_ms, open_ms)

@@ -5,8 +5,8 @@ it to their sockets at once or queue it (``coalescing``).  A subscriber joins in
 moment in which its history is taken, so there is neither gap nor overlap.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Never, TypeGuard
+from collections.abc import Callable, Iterable
+from typing import Never
 
 from attrs import frozen
 
@@ -29,8 +29,7 @@ _START_MS = 60_000
 
 class Hub:
     """All topics and who subscribed to them: the :class:`trio_feed.bus.base.Listener` of a node.
-    ``run`` is the task that writes what has to wait.  ``sparse``: venues that have no candle of an
-    interval in which nothing happened.
+    ``run`` is the task that writes what has to wait.
     """
 
     def __init__(
@@ -40,9 +39,7 @@ class Hub:
         default_venue: str,
         now_ms: Callable[[], float],
         metrics: Metrics,
-        sparse: Collection[str] = (),
     ) -> None:
-        self._sparse = sparse
         self.coalescer = WriteCoalescer()
         self._all = Topics(default_venue)
         self._topics: dict[Stream, Topic] = {}
@@ -82,7 +79,7 @@ class Hub:
         now_ms = self._now_ms()
         late = now_ms - self._began_ms > _START_MS
         topic = self._topics[stream] = Topic(stream, now_ms, late)
-        if self.is_dense(stream.stream_key):
+        if isinstance(stream.stream_key, Series) and not stream.sparse:
             topic.handed_out = HandedOut(stream.stream_key)
         self._all.add(topic)
         self.openings += 1
@@ -119,17 +116,13 @@ class Hub:
 
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         topic = self._topics[stream]
-        if topic.handed_out is not None:
+        if topic.handed_out is not None and stream in self._wanted:
             topic.handed_out.told(status)
         self._say(topic, status)
 
     def _say(self, topic: Topic, status: StatusMessage) -> None:
         for subscription in list(topic.subscriptions.values()):
             subscription.subscriber.send_status(subscription, status)
-
-    def is_dense(self, stream_key: StreamKey) -> TypeGuard[Series]:
-        """It is a series that has a candle of every interval."""
-        return isinstance(stream_key, Series) and stream_key.venue not in self._sparse
 
     def described(self, stream: Stream) -> None:
         """A new subscriber reads it from the stream."""
@@ -221,9 +214,11 @@ class Hub:
         client to the same topic, under the same name, replaces the first."""
         topic = subscription.topic
         topic.stream.keep()
-        if topic.handed_out is not None and topic.stream not in self._wanted:
-            recent = topic.stream.recent
-            topic.handed_out.closed_ms = recent[-1][0].open_ms if recent else None
+        if topic.handed_out is not None:
+            topic.handed_out.joined()
+            if topic.stream not in self._wanted:
+                recent = topic.stream.recent
+                topic.handed_out.closed_ms = recent[-1][0].open_ms if recent else None
         self._wanted[topic.stream] = topic
         if topic.add(subscription) is None:
             self._metrics.subscriptions.inc()
