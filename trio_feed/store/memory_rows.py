@@ -77,7 +77,7 @@ class Rows:
         if exact or self._is_known(number, walk, ended):
             if walk.count > limit:
                 return None
-        elif closed_ms is None or closed_ms not in self.messages:
+        elif closed_ms is None or not self._was_published(closed_ms):
             return None
         else:
             first = closed_ms + 1
@@ -93,6 +93,9 @@ class Rows:
     def _backwards(self) -> Iterator[tuple[int, int, int]]:
         for at in reversed(self.opens):
             yield at, self.messages[at].epoch, self.messages[at].offset
+
+    def _was_published(self, open_ms: int) -> bool:
+        return open_ms in self.messages and self.messages[open_ms].offset > 0
 
     def _is_known(self, number: Number, walk: Walk, ended: bool) -> bool:
         epoch, offset = number
