@@ -14,13 +14,17 @@ from attrs import define, field, frozen
 
 from ...model import Channel, ChannelKey, KlineMessage, Series, Trade
 from ...store import ShardStore
-from .base import Engine
+from .base import Engine, EngineFault
 from .counts import FeedingCounts
 from .heads import Heads, heads_of
 from .owner import Owner
 from .writing import Writing
 
 log = structlog.get_logger()
+
+_NO_EPOCH = 2**52
+"""Epochs are unix ms and a little.  One beyond would be in the database for good, and clients could
+not name it: their numbers end at 2**53."""
 
 
 @frozen
@@ -91,6 +95,11 @@ class Takeovers:
         if heads.problem:
             log.error("engine.unreadable", shard=shard, problem=heads.problem)
         tail = max(heads.tail, await engine.tail(shard))
+        if tail[0] >= _NO_EPOCH:
+            raise EngineFault(
+                f"the log of {shard} has the id {tail[0]}-{tail[1]}, which no node gives:"
+                " delete that log's key, then start the nodes that serve again"
+            )
         if tail[0] >= epoch:  # of a database that forgot, or of none of us: it would refuse ours
             epoch = await self._store.claim(shard, tail[0] + 1)
         stored = await self._store.stored_ends(venue_of(shard))
