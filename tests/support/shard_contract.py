@@ -262,6 +262,10 @@ async def a_killed_owners_epoch_is_known_to_its_last_row(cluster: Cluster) -> No
         assert await after(new.store, (second, 7)) == []  # its own, so it knows
         assert await after(reader, (second, 7)) is None
         assert await after(reader, (second, 7), closed=3) == []
+        new.put(4, (0, 0))  # a silent candle of a chain
+        new.put(5, (second, 8))
+        await new.store.flush()
+        assert await after(reader, (second, 9), closed=4) == [(5, (second, 8))]
 
 
 async def candles_of_a_log_are_saved_under_their_numbers(cluster: Cluster) -> None:
