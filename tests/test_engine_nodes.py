@@ -207,6 +207,26 @@ async def test_an_epoch_is_larger_than_that_of_the_log_whatever_the_database_kno
         await run.until_all([watcher])
 
 
+async def test_an_id_that_no_client_could_name_is_no_epoch(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """One such entry gave all shards epochs for good with which no client could resume."""
+    async with cluster() as run:
+        first = await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        shard, other = ALL_SHARDS[0], MemoryEngine(run.cluster.server)
+        evil = Append(shard, await other.tail(shard), (2**53 + 1, 1), b"x")
+        with structlog.testing.capture_logs() as logs:
+            assert await other.append([evil]) == [evil.entry_id]
+            await until(lambda: any(each["event"] == "shard.not_changed" for each in logs))
+        (line,) = {each["problem"] for each in logs if each["event"] == "shard.not_changed"}
+        assert "which no node gives: delete that log's key" in line
+        assert shard not in first.feeding.own
+        run.cluster.server.forget(shard)
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        assert first.feeding.writing.owners[shard].epoch < 2**52
+
+
 @pytest.mark.parametrize("body", [b"garbage", b"", wire.entry([])[:1] + b"\xc1", b"\x01\x92\x05"])
 async def test_what_no_node_wrote_concerns_one_shard_for_a_moment(
     body: bytes, autojump_clock: trio.testing.MockClock

@@ -157,6 +157,24 @@ async def test_who_was_away_hears_of_it(
         assert holes(told) == [("subscription_confirmed", 2, 3), ("kline_data", 6, 7)]
 
 
+@pytest.mark.parametrize("ring", [8, 1])
+@pytest.mark.parametrize("seconds", [-600, -60, 7])
+async def test_who_says_an_older_time_than_its_number_hears_of_no_hole(
+    ring: int, seconds: int, autojump_clock: trio.abc.Clock
+) -> None:
+    """It was told that nobody has candles that it has, by its number, and that the store has."""
+    node = Node(ring=ring)
+    async with connected(node) as client:
+        await kept(client)
+        for n in (0, 1, 2, 3):
+            node.publish(n)
+        told = await client.resume(1, 3, time=T0 // 1000 + seconds)
+        assert holes(told) == []
+        assert [m["data"]["data"]["time"] for m in told if m["type"] == "kline_data"] == [
+            T0 // 1000 + 180
+        ]
+
+
 async def test_a_series_that_has_no_candle_of_silence_has_no_holes(
     autojump_clock: trio.abc.Clock,
 ) -> None:

@@ -150,6 +150,19 @@ def test_what_the_exchange_corrects_between_two_owners_is_learned(standby: str) 
     assert result["faults"] == {"correction": 1, "ingest_killed": 1}
 
 
+@pytest.mark.parametrize("standby", ["hot", "cold"])
+def test_a_correction_that_an_owner_stored_and_could_not_say_is_told(standby: str) -> None:
+    """It comes while the engine is away, and its owner dies before that is back."""
+    correction = (65.0, Fault("correction", 20.0))
+    script = (
+        (105.0, Fault("engine_away", lasts_s=25)),
+        (125.0, Fault("ingest_killed", lasts_s=30)),
+    )
+    run = run_of(3, hours=4 / 60, script=script, standby=standby)
+    lines, result = simulate_nodes(evolve(run, one=evolve(run.one, script=[correction])))
+    assert broken(result) == {}, lines
+
+
 def test_a_takeover_needs_an_epoch_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     script = ((70.0, Fault("ingest_killed", lasts_s=600)),)
     run = run_of(1, hours=3 / 60, script=script)

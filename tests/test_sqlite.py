@@ -315,8 +315,13 @@ def test_after_across_an_epoch_that_was_killed(table: Table) -> None:
     assert table.after(8, exact=False, closed=1) == rest[1:]
     assert table.after(8, exact=False, closed=5) is None  # which candle that is, nobody knows
     assert table.after(8, exact=False, closed=0, limit=1) is None
+    table.write(put(-2, 0), put(-1, 0))  # history that was fetched later
+    # An answer would leave out the one behind it: whoever gets it is told that nobody has that.
+    assert table.after(8, exact=False, closed=-2) is None
     table.write(put(0, 9, "7.5", revision=True))
     assert table.after(9, exact=False) == rest[1:]  # a revision was written as well
+    table.write(put(3, 0), put(4, 2, epoch=8))  # and a silent candle of a chain
+    assert table.after(10, exact=False, closed=3) == [(4, 2, "100.50", False)]
 
 
 def test_what_was_lost_late_or_put_again_makes_earlier_numbers_unknown(table: Table) -> None:

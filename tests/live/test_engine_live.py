@@ -10,7 +10,7 @@ import pytest
 import trio
 import trustme
 from attrs import evolve
-from support.engine_contract import A, append
+from support.engine_contract import A, B, append
 from support.valkey import KINDS, SECRET, TlsFiles, ValkeyServer, engine_of, refused, valkey_server
 
 from trio_feed.bus.engine import EMPTY, make_engine
@@ -67,6 +67,25 @@ async def test_each_right_of_the_page_is_needed_and_missed(server: ValkeyServer)
             assert server.ask("KEYS", "tf:*try*") == []
         line = await refused(evolve(settings, prefix="other"))
         assert line.endswith("may not use keys of engine.prefix: see the ACL in docs/engine.md")
+
+
+async def test_a_lease_of_another_type_is_nobodys_and_keeps_one_shard(server: ValkeyServer) -> None:
+    """Renewing it failed, and with it that of all others, so that the whole node stood still."""
+    with trio.fail_after(30):
+        settings = engine_of(server.url, user="feed", password=Secret(SECRET))
+        async with make_engine(settings, b"one") as engine:
+            assert await engine.take_lease(A, "one", 20)
+            assert await engine.take_lease(B, "one", 20)
+            server.ask("DEL", f"tf:{{{A}}}:lease")
+            server.ask("RPUSH", f"tf:{{{A}}}:lease", "x")
+            assert await engine.renew_leases({A: "one", B: "one"}, 20) == {A: False, B: True}
+            assert await engine.holders([A, B, "x.0"]) == {
+                A: "a value of another type", B: "one", "x.0": ""
+            }  # fmt: skip
+            assert not await engine.take_lease(A, "one", 20)
+            await engine.drop_lease(A, "one")
+            assert (await engine.holders([A]))[A] == "a value of another type"
+            server.ask("DEL", f"tf:{{{A}}}:lease", f"tf:{{{B}}}:lease")
 
 
 async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer) -> None:

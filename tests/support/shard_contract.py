@@ -248,6 +248,8 @@ async def a_killed_owners_epoch_is_known_to_its_last_row(cluster: Cluster) -> No
         assert await after(reader, (first, 3), closed=2) is None  # nobody has it yet
         new.put(2, (second, 1))
         new.put(3, (second, 2))
+        for n in (-2, -1):  # history that was fetched
+            new.put(n, (0, 0))
         await new.store.flush()
         for store in (reader, new.store):
             assert await after(store, (first, 2)) == whole
@@ -255,9 +257,15 @@ async def a_killed_owners_epoch_is_known_to_its_last_row(cluster: Cluster) -> No
             assert await after(store, (first, 3)) is None
             assert await after(store, (first, 3), closed=2) == whole[1:]
             assert await after(store, (first, 3), closed=9) is None
+            # History is in no answer, so it cannot be gone on from.
+            assert await after(store, (first, 3), closed=-2) is None
         assert await after(new.store, (second, 7)) == []  # its own, so it knows
         assert await after(reader, (second, 7)) is None
         assert await after(reader, (second, 7), closed=3) == []
+        new.put(4, (0, 0))  # a silent candle of a chain
+        new.put(5, (second, 8))
+        await new.store.flush()
+        assert await after(reader, (second, 9), closed=4) == [(5, (second, 8))]
 
 
 async def candles_of_a_log_are_saved_under_their_numbers(cluster: Cluster) -> None:

@@ -296,11 +296,12 @@ class Session:
             return {}
         series = topic.handed_out.series
         missed = [message for message, _ in back.messages]
-        before_ms = since.closed_ms
-        if before_ms is None:
-            first_ms = next((each.open_ms for each in missed if each.final), None)
-            older = (k.open_ms for k, _ in topic.stream.recent if k.open_ms < (first_ms or 0))
-            before_ms = max(older, default=None)
+        first_ms = next((each.open_ms for each in missed if each.final), None)
+        # By its number it has these, also where its time is older, or of no candle.
+        had = [k.open_ms for k, _ in topic.stream.recent if k.open_ms < (first_ms or 0)]
+        if since.closed_ms is not None:
+            had.append(since.closed_ms)
+        before_ms = max(had, default=None)
         found = holes_in(series, before_ms, missed)
         return {message: hole_status(series, hole) for message, hole in found}
 

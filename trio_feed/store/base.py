@@ -246,7 +246,8 @@ class KlineStore(Protocol):
         not published in the order of open times; an epoch that is not this store's, or one whose
         process was killed and may have given that number after its last write.  Of such an epoch
         ``closed_ms``, the open time of the last closed candle that was published up to that
-        number, decides, if it is stored.  Its cost grows with the
+        number, decides, if it is stored and is not of the history before the first candle that was
+        published: that is in no answer.  Its cost grows with the
         answer and never beyond ``limit``.
         """
 

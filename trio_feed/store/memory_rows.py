@@ -1,6 +1,6 @@
 """The candles of one series in memory: the same answers as the tables of a database give."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 from attrs import define, evolve, field
@@ -77,7 +77,7 @@ class Rows:
         if exact or self._is_known(number, walk, ended):
             if walk.count > limit:
                 return None
-        elif closed_ms is None or closed_ms not in self.messages:
+        elif closed_ms is None or not self._is_anchor(closed_ms):
             return None
         else:
             first = closed_ms + 1
@@ -93,6 +93,11 @@ class Rows:
     def _backwards(self) -> Iterator[tuple[int, int, int]]:
         for at in reversed(self.opens):
             yield at, self.messages[at].epoch, self.messages[at].offset
+
+    def _is_anchor(self, open_ms: int) -> bool:
+        until = bisect_right(self.opens, open_ms)
+        published = any(self.messages[at].offset for at in self.opens[:until])
+        return open_ms in self.messages and published
 
     def _is_known(self, number: Number, walk: Walk, ended: bool) -> bool:
         epoch, offset = number

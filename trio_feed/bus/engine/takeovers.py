@@ -12,15 +12,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 from attrs import define, field, frozen
 
+from ...core.calendar import grid_of
 from ...model import Channel, ChannelKey, KlineMessage, Series, Trade
 from ...store import ShardStore
-from .base import Engine
+from .base import Engine, EngineFault
 from .counts import FeedingCounts
 from .heads import Heads, heads_of
 from .owner import Owner
 from .writing import Writing
 
 log = structlog.get_logger()
+
+_REVISED_BARS, _MOST_REVISIONS = 10, 100
+"""Candles back: exchanges correct them within a minute, or they are looked at again soon."""
+
+_NO_EPOCH = 2**52
+"""Epochs are unix ms and a little.  One beyond would be in the database for good, and clients could
+not name it: their numbers end at 2**53."""
 
 
 @frozen
@@ -91,6 +99,11 @@ class Takeovers:
         if heads.problem:
             log.error("engine.unreadable", shard=shard, problem=heads.problem)
         tail = max(heads.tail, await engine.tail(shard))
+        if tail[0] >= _NO_EPOCH:
+            raise EngineFault(
+                f"the log of {shard} has the id {tail[0]}-{tail[1]}, which no node gives:"
+                " delete that log's key, then start the nodes that serve again"
+            )
         if tail[0] >= epoch:  # of a database that forgot, or of none of us: it would refuse ours
             epoch = await self._store.claim(shard, tail[0] + 1)
         stored = await self._store.stored_ends(venue_of(shard))
@@ -100,9 +113,21 @@ class Takeovers:
             if message.revision or open_ms > end_ms:
                 self._store.put(message)
                 ends[message.series] = max(open_ms, end_ms)
+        await self._note_revisions(shard, heads, ends)
         self._heads[shard] = heads
         corrections = await self._corrections(shard, heads, ends)
         return self._writing.begin(shard, epoch, tail), End(heads, ends, corrections)
+
+    async def _note_revisions(self, shard: str, heads: Heads, ends: Mapping[Series, int]) -> None:
+        """Those that an owner stored and could not say any more: readers are told the number of the
+        last one, so that they fetch what they have not heard."""
+        for series, end_ms in ends.items():
+            if self._writing.shard_of(series.venue, series.symbol) != shard:
+                continue
+            start_ms = grid_of(series.interval).back(end_ms, _REVISED_BARS)
+            found = await self._store.revisions(series, start_ms=start_ms, limit=_MOST_REVISIONS)
+            newest = max(((each.epoch, each.offset) for each in found), default=(0, 0))
+            heads.revised[series] = max(newest, heads.revised.get(series, (0, 0)))
 
     async def _corrections(
         self, shard: str, heads: Heads, ends: Mapping[Series, int]

@@ -49,7 +49,10 @@ REVISED_AFTER = (
     ' ORDER BY r.epoch, r."offset" LIMIT %s'
 )
 LAST_REVISION = 'SELECT max("offset") FROM revisions WHERE series_id = %s AND epoch = %s'
-_HAS_CANDLE = "SELECT 1 FROM klines WHERE series_id = %s AND open_ms = %s"
+_IS_ANCHOR = (
+    "SELECT 1 FROM klines k WHERE series_id = %s AND open_ms = %s AND EXISTS (SELECT 1 FROM klines"
+    ' WHERE series_id = k.series_id AND open_ms <= k.open_ms AND "offset" > 0)'
+)
 REVISIONS = (
     f'SELECT open_ms, epoch, "offset", learned_ms, {", ".join(BEFORE_NAMES)} FROM revisions'
     f" WHERE series_id = {_KEY} AND open_ms >= %s AND open_ms < %s"
@@ -137,7 +140,7 @@ class PostgresReader:
                     return None
             else:
                 # The process was killed: its numbers say nothing, the open time does.
-                if closed_ms is None or not _has_candle(db, key, closed_ms):
+                if closed_ms is None or not _is_anchor(db, key, closed_ms):
                     return None
                 first = closed_ms + 1
             candles: list[tuple[Any, ...]] = []
@@ -222,5 +225,5 @@ def _is_known(db: Connection, key: int, number: Number, walk: Walk) -> bool:
     return walk.is_known(offset, revised)
 
 
-def _has_candle(db: Connection, key: int, open_ms: int) -> bool:
-    return db.execute(_HAS_CANDLE, (key, open_ms)).fetchone() is not None
+def _is_anchor(db: Connection, key: int, open_ms: int) -> bool:
+    return db.execute(_IS_ANCHOR, (key, open_ms)).fetchone() is not None

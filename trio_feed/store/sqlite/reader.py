@@ -49,7 +49,10 @@ REVISED_AFTER = (
     " WHERE r.series_id = ? AND (r.epoch, r.offset) > (?, ?) ORDER BY r.epoch, r.offset LIMIT ?"
 )
 LAST_REVISION = "SELECT max(offset) FROM revisions WHERE series_id = ? AND epoch = ?"
-HAS_CANDLE = "SELECT 1 FROM klines WHERE series_id = ? AND open_ms = ?"
+IS_ANCHOR = (
+    "SELECT 1 FROM klines k WHERE series_id = ? AND open_ms = ? AND EXISTS (SELECT 1 FROM klines"
+    " WHERE series_id = k.series_id AND open_ms <= k.open_ms AND offset > 0)"
+)
 REVISIONS = (
     f"SELECT open_ms, epoch, offset, learned_ms, {', '.join(BEFORE_NAMES)} FROM revisions"
     " WHERE series_id = ? AND open_ms >= ? AND open_ms < ?"
@@ -142,7 +145,7 @@ class SqliteReader:
                     return None
             else:
                 # The process was killed: its numbers say nothing, the open time does.
-                if closed_ms is None or not self._has_candle(key, closed_ms):
+                if closed_ms is None or not self._is_anchor(key, closed_ms):
                     return None
                 first = closed_ms + 1
             candles: list[tuple[Any, ...]] = []
@@ -200,8 +203,8 @@ class SqliteReader:
         (revised,) = self.connection.execute(LAST_REVISION, (key, epoch)).fetchone()
         return walk.is_known(offset, revised)
 
-    def _has_candle(self, key: int, open_ms: int) -> bool:
-        return self.connection.execute(HAS_CANDLE, (key, open_ms)).fetchone() is not None
+    def _is_anchor(self, key: int, open_ms: int) -> bool:
+        return self.connection.execute(IS_ANCHOR, (key, open_ms)).fetchone() is not None
 
     def _find(self, series: Series) -> Sequence[Any] | None:
         """The series' key, forgotten number and first open."""

@@ -21,7 +21,7 @@ from ..base import EMPTY, Append, Entry, EntryId
 from . import rights
 from .link import Link
 from .problems import problems_of
-from .scripts import APPEND, DROP, RENEW
+from .scripts import APPEND, DROP, HOLDERS, RENEW
 
 _PAGE = 500
 """Entries of one answer on the way back to a checkpoint."""
@@ -135,7 +135,7 @@ class ValkeyEngine:
     async def holders(self, shards: Sequence[str]) -> dict[str, str]:
         if not shards:
             return {}
-        (found,) = await self._link.ask((b"MGET", *map(self._lease, shards)))
+        (found,) = await self._link.ask((HOLDERS, len(shards), *map(self._lease, shards)))
         return {
             shard: (holder or b"").decode(errors="replace")
             for shard, holder in zip(shards, found, strict=True)

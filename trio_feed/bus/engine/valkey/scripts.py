@@ -33,13 +33,25 @@ return done
 takes no id that is not beyond all it has ever had, also where those were deleted."""
 
 RENEW = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """)
 """Keys: a lease.  Then its holder, and the milliseconds for which it will be his."""
 
 DROP = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """)
 """Keys: a lease.  Then its holder."""
+
+HOLDERS = Script("""
+local found = {}
+for i, key in ipairs(KEYS) do
+  local holder = redis.pcall('GET', key)
+  if type(holder) == 'table' then holder = 'a value of another type' end
+  found[i] = holder
+end
+return found
+""")
+"""Keys: leases.  Not MGET, to which a key that is no string is none: nobody could say what keeps
+its shard from all."""
