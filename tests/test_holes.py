@@ -6,7 +6,7 @@ import pytest
 import trio
 from attrs import evolve
 from support.make import MINUTE, SERIES, T0, kline, message
-from support.node import Client, Node, connected
+from support.node import Node, connected
 
 from trio_feed.model import Interval, Series, StatusMessage, StreamState
 from trio_feed.push.fanout.encoded import encoded
@@ -150,7 +150,7 @@ async def test_who_was_away_hears_of_it(
     """From the ring and from the store, where the candle that it has is still known."""
     node = Node(ring=ring)
     async with connected(node) as client:
-        await kept(client)
+        await client.keep()
         for n in (0, 1, 4, 5, 8):
             node.publish(n)
         told = await client.resume(1, 2, **({"time": (T0 + MINUTE) // 1000} if has_time else {}))
@@ -165,7 +165,7 @@ async def test_who_says_an_older_time_than_its_number_hears_of_no_hole(
     """It was told that nobody has candles that it has, by its number, and that the store has."""
     node = Node(ring=ring)
     async with connected(node) as client:
-        await kept(client)
+        await client.keep()
         for n in (0, 1, 2, 3):
             node.publish(n)
         told = await client.resume(1, 3, time=T0 // 1000 + seconds)
@@ -181,16 +181,9 @@ async def test_a_series_that_has_no_candle_of_silence_has_no_holes(
     """Which series that is its feed says: a venue may have come with a SIGHUP."""
     node = Node(sparse=True)
     async with connected(node) as client:
-        await kept(client)
+        await client.keep()
         node.publish(0)
         node.publish(3)
         told = await client.resume(1, 1)
         node.publish(7)
         assert holes([*told, *client.take()]) == []
-
-
-async def kept(client: Client) -> None:
-    """From here on the topic's messages are kept."""
-    await client.subscribe()
-    await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
-    await client.next("unsubscribe_confirmed")

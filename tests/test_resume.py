@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 from support.make import MINUTE, SERIES, T0, kline, message
-from support.node import TRADES, Client, Node, connected, numbers, times
+from support.node import TRADES, Node, connected, numbers, times
 
 from trio_feed.model import KlineMessage
 
@@ -16,13 +16,6 @@ def recovered(told: list[dict[str, Any]]) -> bool | None:
     return answer
 
 
-async def kept(node: Node, client: Client) -> None:
-    """From here on the topic's messages are kept, as for any topic that was subscribed to."""
-    await client.subscribe()
-    await client.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
-    await client.next("unsubscribe_confirmed")
-
-
 def count(node: Node, result: str) -> float:
     return node.metrics.resumes.labels(result)._value.get()
 
@@ -30,7 +23,7 @@ def count(node: Node, result: str) -> float:
 async def test_from_the_ring_everything_comes_again(autojump_clock: trio.abc.Clock) -> None:
     node = Node(ring=8)
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         for n in range(4):
             node.publish(n, closed=False)
             node.publish(n)
@@ -47,7 +40,7 @@ async def test_from_the_ring_everything_comes_again(autojump_clock: trio.abc.Clo
 async def test_the_rings_edges(offset: int, there: bool, autojump_clock: trio.abc.Clock) -> None:
     node = Node(ring=5)
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         for n in range(5):
             node.publish(n)
         told = await client.resume(1, offset)
@@ -59,7 +52,7 @@ async def test_the_rings_edges(offset: int, there: bool, autojump_clock: trio.ab
 async def test_beyond_the_ring_the_store_has_what_was_final(autojump_clock: trio.abc.Clock) -> None:
     node = Node(ring=3)
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         for n in range(4):
             for _ in range(4):
                 node.publish(n, closed=False)
@@ -85,7 +78,7 @@ async def test_open_updates_that_the_ring_has_lost_are_counted(
     """The newest candle is still open, and had more updates than the ring holds."""
     node = Node(ring=3)
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         node.publish(0)
         for _ in range(10):
             node.publish(1, closed=False)
@@ -131,7 +124,7 @@ async def test_while_the_store_reads_candles_close(autojump_clock: trio.abc.Cloc
             await trio.sleep(0.2)
 
     async with connected(node) as client, trio.open_nursery() as nursery:
-        await kept(node, client)
+        await client.keep()
         nursery.start_soon(keep_closing)
         await trio.sleep(3.1)
         since = {"epoch": 1, "offset": 2}
@@ -182,7 +175,7 @@ async def test_a_reader_that_the_candles_always_outrun_is_told_no(
         return rows
 
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         for _ in range(5):
             node.publish(next(closed))
         node.store.after = outrun  # type: ignore[method-assign]
@@ -268,7 +261,7 @@ async def test_a_node_that_hears_nothing_does_not_say_once_more_what_its_client_
 async def test_a_node_that_is_behind_its_client_catches_up(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         node.publish(0)
         assert not await client.resume(1, 2)
         node.publish(1)
@@ -312,7 +305,7 @@ async def test_trades_come_from_the_ring_or_not_at_all(autojump_clock: trio.abc.
 async def test_revisions_have_the_values_of_now(autojump_clock: trio.abc.Clock) -> None:
     node = Node()
     async with connected(node) as client:
-        await kept(node, client)
+        await client.keep()
         node.publish(0)
         node.revise(0, "100.75")
         told = await client.resume(1, 1)

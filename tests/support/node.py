@@ -194,6 +194,12 @@ class Client:
         await self.next("subscription_confirmed")
         return answer
 
+    async def keep(self) -> None:
+        """From here on the topic's messages are kept, as for any topic that was subscribed to."""
+        await self.subscribe()
+        await self.request(type="unsubscribe", symbol="BTCUSDT", interval="1m")
+        await self.next("unsubscribe_confirmed")
+
     async def resume(
         self, epoch: int, offset: int, *, provisional: bool = False, **more: Any
     ) -> list[dict[str, Any]]:
