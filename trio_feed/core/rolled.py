@@ -81,10 +81,14 @@ class Rolled:
         return self.rollup.reseed(load.interval, minutes)
 
     def again(self, load: Load, minutes: Iterable[Kline], grid: Grid) -> Kline | None:
-        """The stored minutes of a closed candle -> what it is now; None: none is stored."""
+        """The stored minutes of a closed candle -> what it is now; None: none is stored, or not all
+        are there yet of one that was fetched whole: what is made of it here begins anew."""
         self._unread.discard(load.interval)
         stored = self.rollup.newest(minutes)
         inside = [m for m in stored if load.start_ms <= m.open_ms < load.end_ms]
+        if self.rollup.is_running(load.interval, load.start_ms):
+            closed = self.rollup.reseed(load.interval, inside)
+            return next((row for row in closed if row.open_ms == load.start_ms), None)
         return roll(grid, inside, over=True, sparse=self.sparse) if inside else None
 
     # Where the candles open.
