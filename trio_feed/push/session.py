@@ -20,7 +20,7 @@ from .edge.websocket import NOTHING_AHEAD, Inbox
 from .edge.work import Busy
 from .fanout import history
 from .fanout.encoded import EncodedMessage, encoded_once, prefix_of
-from .fanout.holes import hole_status, holes_in
+from .fanout.holes import unheard
 from .fanout.resume import Missed, caught_up, missed
 from .fanout.send_queue import QueuedFrame
 from .fanout.sender import ClientTimeouts, Close
@@ -290,20 +290,12 @@ class Session:
     def _holes(
         self, topic: Topic, since: Since | None, back: Missed | None
     ) -> dict[EncodedMessage, StatusMessage]:
-        """Candles that nobody has, by the message behind them: the client was away when that was
-        said."""
+        """Candles that nobody has, by the message behind them."""
         if back is None or since is None or topic.handed_out is None:
             return {}
-        series = topic.handed_out.series
+        recent = [kline.open_ms for kline, _ in topic.stream.recent]
         missed = [message for message, _ in back.messages]
-        first_ms = next((each.open_ms for each in missed if each.final), None)
-        # By its number it has these, also where its time is older, or of no candle.
-        had = [k.open_ms for k, _ in topic.stream.recent if k.open_ms < (first_ms or 0)]
-        if since.closed_ms is not None:
-            had.append(since.closed_ms)
-        before_ms = max(had, default=None)
-        found = holes_in(series, before_ms, missed)
-        return {message: hole_status(series, hole) for message, hole in found}
+        return unheard(topic.handed_out.series, since.closed_ms, recent, missed)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         orphans = self.sender.orphans

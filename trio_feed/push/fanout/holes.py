@@ -6,7 +6,7 @@ get is looked at once more where it is handed out.  An open time that lies off t
 than a candle is no hole, for exchanges open candles late after a halt.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import define, field
 
@@ -44,6 +44,24 @@ def holes_in(
                 if hole is not None:
                     yield message, hole
             before_ms = max(message.open_ms, before_ms or 0)
+
+
+def unheard(
+    series: Series,
+    closed_ms: int | None,
+    recent: Iterable[int],
+    missed: Sequence[EncodedMessage],
+) -> dict[EncodedMessage, StatusMessage]:
+    """What a client did not hear of holes while it was away, by the message behind each.
+    ``closed_ms``: the last closed candle that it says it has; ``recent``: open times of those that
+    are known here."""
+    first_ms = next((each.open_ms for each in missed if each.final), None) or 0
+    # By its number it has these, also where its time is older, or of no candle.
+    had = [open_ms for open_ms in recent if open_ms < first_ms]
+    if closed_ms is not None:
+        had.append(closed_ms)
+    found = holes_in(series, max(had, default=None), missed)
+    return {message: hole_status(series, hole) for message, hole in found}
 
 
 @define(eq=False)
