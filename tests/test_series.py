@@ -515,6 +515,22 @@ def test_a_minute_that_is_revised_revises_what_was_made_of_it() -> None:
     assert engine.loaded(five, []) == []
 
 
+def test_a_minute_is_revised_that_is_in_a_candle_which_came_whole() -> None:
+    """It lacks minutes here: of those that are there nothing is said, and then all have the new
+    one."""
+    engine = rolling(M5, start_ms=START, audit_after_s=600.0, now_s=(START - T0) / 1000)
+    live(engine, ROWS[:2])
+    engine.go((START - T0) / 1000 + 1_000)
+    changed = [evolve(ROWS[0], volume=Decimal(777), source=Source.BACKFILL), *ROWS[1:5]]
+    whole = evolve(roll(grid_of(M5), changed), source=Source.BACKFILL)
+    assert len(finals(engine.answer(Need.CANDLES, [whole], M5), M5)) == 1
+    (load,) = loads(engine.answer(Need.AUDIT, changed[:2], M1))
+    assert candles(engine.loaded(load, changed[:2]), M5) == []
+    engine.answer(Need.CANDLES, ROWS[2:5], M1)
+    told = [kline for kline in finals(engine.out, M5) if kline.open_ms == START]
+    assert {kline.volume for kline in told} == {whole.volume}
+
+
 def test_a_three_day_candle_waits_until_the_exchange_shows_its_grid() -> None:
     d3, day = Interval.D3, 1_440 * MINUTE
     usual = T0 - T0 % (3 * day)
