@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import structlog
@@ -327,6 +328,59 @@ async def test_a_shard_is_given_though_the_database_is_away(
         await trio.sleep(1.0)
         run.cluster.database.away = False
         await until(lambda: len(second.feeding.own) == 1)
+        await trio.sleep(2 * PERIOD_S)
+        await run.until_all([watcher])
+
+
+@pytest.mark.parametrize(
+    ("hot", "room", "name"),
+    [
+        (False, Takeovers, "claim"),
+        (True, Takeovers, "claim"),
+        (False, Feeder, "refresh"),
+        (False, Takeovers, "reopen"),
+        (True, Takeovers, "reopen"),
+    ],
+)
+async def test_a_node_leaves_while_it_takes_shards(
+    hot: bool,
+    room: type,
+    name: str,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it was about to own is free at once, and nothing of it is begun any more; also where it
+    goes on in a new epoch."""
+    may, waiting = trio.Event(), 0
+    real = getattr(room, name)
+
+    async def held(*args: object) -> Any:
+        nonlocal waiting
+        waiting += 1
+        await may.wait()
+        return await real(*args)
+
+    async with cluster(hot=hot) as run:
+        watcher = await run.watcher()
+        if name == "reopen":
+            feeder = await run.feeder()
+            await until(lambda: owned(feeder) == [ALL_SHARDS])
+            await trio.sleep(2 * PERIOD_S)
+            monkeypatch.setattr(room, name, held)
+            for owner in feeder.feeding.writing.owners.values():
+                owner.overflown = True
+        else:
+            monkeypatch.setattr(room, name, held)
+            feeder = await run.feeder()
+        await until(lambda: waiting >= len(ALL_SHARDS))
+        await feeder.feeding.drain()
+        may.set()
+        await trio.sleep(1.0)
+        assert not feeder.feeding.own
+        feeder.kill()
+        began, second = trio.current_time(), await run.feeder()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 1.0  # with a lease in the way it is two seconds
         await trio.sleep(2 * PERIOD_S)
         await run.until_all([watcher])
 

@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Never
 
 import structlog
@@ -20,10 +21,10 @@ from attrs import define, field
 from ...errors import StoreError
 from ...model import Trade
 from ...store import ShardStore
-from .. import wire
 from .appending import LEASE_GONE, LEASE_OVER, Appending
-from .attempts import Attempts, Refusals
+from .attempts import Attempts
 from .base import Engine, EngineFault
+from .changes import FAULTS, Changes
 from .counts import FeedingCounts
 from .lease import Lease, Shares
 from .shadow import Shadow
@@ -68,7 +69,8 @@ class Feeding:
     _leases: dict[str, Lease] = field(factory=dict)
     _shares: Shares = field(init=False)
     _appending: Appending = field(init=False)
-    _changes: trio.Nursery = field(init=False)
+    _changes: Changes = field(init=False)
+    _changing: trio.Nursery = field(init=False)
     is_worse: Callable[[str], bool] = lambda venue: False
     """Whether another node gets a venue's data and this one has had none for a while."""
     may_take: Callable[[], bool] = lambda: True
@@ -76,13 +78,11 @@ class Feeding:
     _takeovers: Takeovers = field(init=False)
     _unfit: set[str] = field(factory=set)
     """Venues whose feeds do not have the symbols that they should."""
-    _changing: set[str] = field(factory=set)
-    """Shards that are being taken or given up."""
-    _refusals: Refusals = field(factory=Refusals)
     _draining: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
+        self._changes = Changes(self.counts, self.lease_s / 3)
         self._takeovers = Takeovers(
             self._store, self.writing, self._refresh, self._now_ms, self.counts
         )
@@ -100,7 +100,7 @@ class Feeding:
     @property
     def problem(self) -> str:
         """Why the engine is not used now; empty: it is."""
-        return self._attempts.problem or self._refusals.engine
+        return self._attempts.problem or self._changes.refusals.engine
 
     def _is_sure(self, shard: str, now: float) -> bool:
         lease = self._leases.get(shard)
@@ -146,7 +146,7 @@ class Feeding:
 
     async def run(self) -> Never:
         """Until cancelled."""
-        async with trio.open_nursery() as self._changes:
+        async with trio.open_nursery() as self._changing:
             await self._attempts.run(self._use)
         raise AssertionError("unreachable")
 
@@ -167,19 +167,19 @@ class Feeding:
                 await self._renew(engine, now)
             for shard in [s for s in self.own if s not in self._leases]:
                 self._begin_change(shard, self._lose)
-            for shard, owner in self.writing.owners.items():
-                if owner.needs_epoch and shard in self._leases:
-                    self._begin_change(shard, self._begin_again, engine)
-            for venue in list(self._unfit):
-                self._begin_change(venue, self._fit)
             if not self._draining:
+                for shard, owner in self.writing.owners.items():
+                    if owner.needs_epoch and shard in self._leases:
+                        self._begin_change(shard, self._begin_again, engine)
+                for venue in list(self._unfit):
+                    self._begin_change(venue, self._fit)
                 holders = self.holders = await engine.holders(self._shards)
                 if not self._leases:
                     self._note_reached()  # else the next append says so
                 await self._drop_unknown(engine, holders)
                 plan = self._shares.plan(self.own, _names(holders), self._nodes(), now)
                 if not plan.take:
-                    self._refusals.over()
+                    self._changes.refusals.over()
                 for shard in [s for s in plan.take if self.may_take() and self._may_take(s, now)]:
                     self._begin_change(shard, self._take, engine)
                 worse = (shard for shard in self.own if self.is_worse(venue_of(shard)))
@@ -199,35 +199,19 @@ class Feeding:
     async def _drop_unknown(self, engine: Engine, holders: Mapping[str, str]) -> None:
         """Leases that we got without hearing of it."""
         for shard, holder in holders.items():
-            if holder == self.holder and shard not in self._leases.keys() | self._changing:
+            if holder == self.holder and shard not in self._leases.keys() | self._changes.under_way:
                 await engine.drop_lease(shard, self.holder)
 
     def _begin_change(
         self, shard: str, change: Callable[..., Awaitable[None]], *args: object
     ) -> None:
-        """One change of a shard at a time; others do not wait.  What fails is tried again."""
-        if shard in self._changing:
-            return
-        self._changing.add(shard)
-
-        async def make() -> None:
-            try:
-                await change(shard, *args)
-            except (StoreError, EngineFault, wire.BadItem) as error:
-                if self._refusals.note(error, trio.current_time()):
-                    log.warning("shard.not_changed", shard=shard, problem=str(error))
-                self.counts.changes["not_changed"] += 1
-                await trio.sleep(self.lease_s / 3)
-            finally:
-                self._changing.discard(shard)
-
-        self._changes.start_soon(make, name=f"change of {shard}")
+        self._changes.begin(self._changing, shard, partial(change, shard, *args))
 
     async def _fit(self, venue: str) -> None:
         """Feed of a venue what is ours, and nothing else.  Raises StoreError; until it was tried
         again no shard of the venue is taken, for a symbol has to begin where the database ends."""
         self._unfit.add(venue)
-        if not self._draining:
+        with self._changes.unless_leaving():
             await self._refresh(venue)  # in hot standby all: what a takeover closed and failed
         self._unfit.discard(venue)
 
@@ -261,35 +245,47 @@ class Feeding:
             return
         self._leases[shard] = Lease(self.lease_s, asked)
         try:
-            owner, end = await self._takeovers.claim(shard, engine)
-            if self.shadow is not None:
-                await self._takeovers.reopen(shard, end)
-            self.own.add(shard)
-            if self.shadow is None:
-                await self._fit(venue_of(shard))
-        except (StoreError, EngineFault, wire.BadItem):
-            self.own.discard(shard)
-            self.writing.end(shard)
-            self._takeovers.failed(shard)
-            self._unfit.add(venue_of(shard))
-            if self._leases.pop(shard, None) is not None:
-                await engine.drop_lease(shard, self.holder)
+            with self._changes.unless_leaving():
+                owner, end = await self._takeovers.claim(shard, engine)
+                if self.shadow is not None:
+                    await self._takeovers.reopen(shard, end)
+                self.own.add(shard)
+                if self.shadow is None:
+                    await self._fit(venue_of(shard))
+                await trio.lowlevel.checkpoint_if_cancelled()
+                self._takeovers.start(shard, end)
+                self.counts.changes["taken"] += 1
+                took_s = round(trio.current_time() - asked, 3)
+                log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
+                return
+        except FAULTS:
+            await self._not_taken(shard, engine)
             raise
-        self._takeovers.start(shard, end)
-        self.counts.changes["taken"] += 1
-        took_s = round(trio.current_time() - asked, 3)
-        log.info("shard.taken", shard=shard, epoch=owner.epoch, took_s=took_s)
+        await self._not_taken(shard, engine)
+
+    async def _not_taken(self, shard: str, engine: Engine) -> None:
+        """After all: it failed, or the node leaves."""
+        self.own.discard(shard)
+        self.writing.end(shard)
+        self._takeovers.failed(shard)
+        self._unfit.add(venue_of(shard))
+        if self._leases.pop(shard, None) is not None:
+            await engine.drop_lease(shard, self.holder)
 
     async def _begin_again(self, shard: str, engine: Engine) -> None:
         """The same feed goes on in a new epoch, for the log lacks too much of this one."""
         why = _AWAY_LONG if self.writing.owners[shard].overflown else _LOG_GONE
-        owner, end = await self._takeovers.claim(shard, engine)
-        owner.forgotten = True  # until it begins: what fails is tried again
-        await self._takeovers.reopen(shard, end)
-        owner.forgotten = owner.overflown = False
-        told = self._takeovers.start(shard, end)
-        log.info("shard.begun_again", shard=shard, epoch=owner.epoch, why=why, told_missing=told)
-        self.counts.changes["begun_again"] += 1
+        with self._changes.unless_leaving():
+            owner, end = await self._takeovers.claim(shard, engine)
+            owner.forgotten = True  # until it begins: what fails is tried again
+            await self._takeovers.reopen(shard, end)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            owner.forgotten = owner.overflown = False
+            told = self._takeovers.start(shard, end)
+            log.info(
+                "shard.begun_again", shard=shard, epoch=owner.epoch, why=why, told_missing=told
+            )
+            self.counts.changes["begun_again"] += 1
 
     async def _lose(self, shard: str) -> None:
         """Another node has it, or will have it."""
@@ -309,7 +305,7 @@ class Feeding:
         self._unfit.add(venue_of(shard))  # its feed closes the symbols in its own time
         if owner is not None:
             with trio.move_on_after(_HANDOVER_S):
-                while not owner.is_empty and shard in self._leases:
+                while not (owner.is_empty or owner.needs_epoch) and shard in self._leases:
                     self.writing.wake()
                     await trio.sleep(self.tick_s)
             if shard in self._leases and owner.is_empty:
@@ -323,6 +319,7 @@ class Feeding:
     def leave(self) -> None:
         """The node is about to end: what its feeds say when they end is nobody's concern."""
         self._draining = True
+        self._changes.leave()
         for shard in self.own:
             self.writing.seal(shard)
 
@@ -339,10 +336,13 @@ class Feeding:
         What cannot be handed over is free when its lease runs out."""
         self.leave()
         async with trio.open_nursery() as nursery:
-            for shard in list(self.own):
+            for shard in self.own | self._leases.keys():
                 nursery.start_soon(self._give_up, shard)
 
     async def _give_up(self, shard: str) -> None:
+        await self._changes.until_over(shard)
+        if shard not in self.own | self._leases.keys():
+            return
         try:
             async with self._attempts.open() as engine:
                 await self._give(shard, engine)
