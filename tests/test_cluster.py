@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import pytest
 import trio
+from attrs import evolve
 from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster
-from support.stack import PushClient
+from support.stack import PushClient, virtual_now_ms
 
 from trio_feed.bus.engine.memory import LOST_REQUEST, NO_FAULT, Fault
 from trio_feed.client.numbers import Numbers
+from trio_feed.model import Interval
 
 MINUTE = 60
 
@@ -233,6 +235,48 @@ async def test_a_node_that_lost_the_exchange_leaves_its_shards_to_a_standby(
                 for m in client.messages
                 if m["type"] == "stream_status" and m["data"]["status"] == "unrepairable"
             ]
+
+
+async def test_what_only_the_owner_heard_is_in_what_the_next_one_makes_of_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A minute was corrected while a node in hot standby did not hear its exchange: when it owns
+    the symbol, the longer candle that it makes has that minute, too, and no second look of its own
+    is needed for that (after 15 minutes)."""
+    hot = [
+        "engine.standby=hot",
+        ".intervals=['1m']",
+        ".rollup_intervals=['5m']",
+        ".audit_after_s=600",
+        ".channels=['kline']",
+    ]
+    async with open_cluster() as cluster:
+        await cluster.start("one", "['ingest']", *hot)
+        await cluster.start("two", "['ingest']", *hot)
+        await cluster.start("push", "['push']", *hot)
+        await until_ready(cluster, "push")
+        async with cluster.client("push") as client:
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="5m", limit=5)
+            await client.of_type("subscription_confirmed")
+            market = cluster.exchange.market
+            now_ms = virtual_now_ms()
+            first_ms = market.next_open("BTCUSDT", Interval.M5, int(now_ms - now_ms % 300_000))
+            await trio.sleep((first_ms - now_ms) / 1000 + 1.2 * MINUTE)
+            cluster.cut_off("two")
+            await trio.sleep(15)  # what it owned is the other's
+            old = market.candle("BTCUSDT", Interval.M1, first_ms)
+            cluster.exchange.correct("BTCUSDT", evolve(old, volume=old.volume + 1))
+            await trio.sleep(1)
+            cluster.nodes["two"].is_cut_off = False
+            await trio.sleep(20)  # its streams are back
+            cluster.nodes["two"].is_cut_off = True  # nothing can be asked
+            await trio.sleep(1 * MINUTE)
+            cluster.kill("one")
+            await trio.sleep(4 * MINUTE)
+            (made,) = [r for r in client.candles(final=True) if r["time"] * 1000 == first_ms]
+            wanted = market.candle("BTCUSDT", Interval.M5, first_ms)
+            assert made["volume"] == float(wanted.volume)
+            assert not [r for r in client.candles(final=False) if r["update_type"] == "revision"]
 
 
 def check_numbers(client: PushClient) -> int:

@@ -332,6 +332,30 @@ async def test_a_shard_is_given_though_the_database_is_away(
         await run.until_all([watcher])
 
 
+@pytest.mark.parametrize("hot", [False, True])
+async def test_who_takes_over_in_hot_standby_compares_once_and_tries_again(
+    hot: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    asked: list[str] = []
+
+    async def recall(shard: str) -> None:
+        await trio.lowlevel.checkpoint()
+        asked.append(shard)
+        if len(asked) == 1:
+            raise StoreError("stored candles cannot be read")
+
+    async with cluster(hot=hot) as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await trio.sleep(2 * PERIOD_S)
+        second = await run.feeder()
+        second.feeding.recall = recall
+        first.kill()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        await trio.sleep(PERIOD_S)
+        assert sorted(asked) == (sorted([asked[0], *ALL_SHARDS]) if hot else [])
+        await run.until_all([watcher])
+
+
 @pytest.mark.parametrize(
     ("hot", "room", "name"),
     [

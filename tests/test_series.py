@@ -531,6 +531,56 @@ def test_a_minute_is_revised_that_is_in_a_candle_which_came_whole() -> None:
     assert {kline.volume for kline in told} == {whole.volume}
 
 
+def disputed(interval: Interval, *rows: Kline) -> Report:
+    fields = {"stream": f"binance_usdm:BTCUSDT:{interval}", "candles": len(rows)}
+    fields |= {"first_ms": rows[0].open_ms, "last_ms": rows[-1].open_ms}
+    return Report("candle.disputed", "warning", fields)
+
+
+def test_what_another_node_told_otherwise_counts_and_the_exchange_is_asked() -> None:
+    """It heard a correction that we did not, or we one that it did not."""
+    engine = rolling(M5, start_ms=START, audit_after_s=600.0, now_s=(START - T0) / 1000)
+    live(engine, ROWS[:7])
+    assert engine.recall(M1=ROWS[:7], M5=[roll(grid_of(M5), ROWS[:5])]) == []
+    theirs = evolve(ROWS[6], volume=Decimal(777))
+    report, load = engine.recall(M1=[*ROWS[:6], theirs])
+    assert report == disputed(M1, theirs)
+    assert load == Load("BTCUSDT", M5, START + 5 * MINUTE, START + 10 * MINUTE)
+    assert engine.loaded(load, [ROWS[5], theirs]) == []  # it runs
+    assert engine.recall(M1=[theirs]) == []
+    engine.go((START + 7.5 * MINUTE - T0) / 1000)
+    assert (Need.AUDIT, M1) in fetches(engine.wake())
+    assert candles(engine.answer(Need.AUDIT, [*ROWS[:6], theirs], M1)) == []  # they are right
+    told = finals(live(engine, ROWS[7:10]), M5)
+    assert told == [roll(grid_of(M5), [ROWS[5], theirs, *ROWS[7:10]])]
+
+
+def test_what_another_node_told_wrong_is_revised() -> None:
+    engine = rolling(M5, start_ms=START, audit_after_s=600.0, now_s=(START - T0) / 1000)
+    live(engine, ROWS[:6])
+    right = roll(grid_of(M5), ROWS[:5])
+    theirs = evolve(right, volume=Decimal(777))
+    assert engine.recall(M5=[theirs]) == [disputed(M5, theirs)]
+    assert (Need.AUDIT, M5) in fetches(engine.go(engine.now_s + 30).wake())
+    (news,) = candles(engine.answer(Need.AUDIT, [right], M5), M5)
+    assert (news.revision, news.kline) == (True, right)
+    assert engine.recall(M5=[right], M15=[right]) == []
+
+
+def test_a_candle_that_the_exchange_has_not_is_made_anew_where_another_node_told_it_otherwise() -> (
+    None
+):
+    rules = evolve(USDM, intervals=frozenset({M1}))
+    engine = rolling(M5, start_ms=START, rules=rules, now_s=(START - T0) / 1000)
+    live(engine, ROWS[:6])
+    theirs = evolve(roll(grid_of(M5), ROWS[:5]), volume=Decimal(777))
+    report, load = engine.recall(M5=[theirs])
+    assert report == disputed(M5, theirs)
+    assert load == Load("BTCUSDT", M5, START, START + 5 * MINUTE)
+    (news,) = candles(engine.loaded(load, ROWS[:5]), M5)
+    assert (news.revision, news.kline) == (True, roll(grid_of(M5), ROWS[:5]))
+
+
 def test_a_three_day_candle_waits_until_the_exchange_shows_its_grid() -> None:
     d3, day = Interval.D3, 1_440 * MINUTE
     usual = T0 - T0 % (3 * day)

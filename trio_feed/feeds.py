@@ -7,7 +7,8 @@ means a new feed, which goes on where the old one ended.  So does a bug in a ven
 neither the others nor the clients.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Never
@@ -23,7 +24,7 @@ from .ingest.driver import EVERY
 from .ingest.fed import FedInstruments
 from .ingest.remembered import Remembered
 from .ingest.venue import VenueFeed
-from .model import StreamKey, Trade
+from .model import Interval, Kline, StreamKey, Trade
 from .settings import ExchangeSettings, Settings, needing_restart
 from .store import MEMORY
 from .supervise import Backoff, BugCount, described, root_cause
@@ -228,6 +229,21 @@ class Feeds:
             else:
                 await self._change(own, own.settings)
             return self._feeds[name].feed.settings.symbols
+
+    async def recall(self, name: str, symbols: Callable[[str], bool]) -> None:
+        """Another node told these symbols of a venue until now, which are fed here as well: what it
+        told last, out of the store, is compared with what this feed has.  Raises StoreError."""
+        async with self._turn:
+            if (own := self._feeds.get(name)) is None:
+                return
+            driver = own.feed.driver
+            fed = tuple(filter(symbols, driver.engines))
+            ends = await self._remembered.ends(name, evolve(own.settings, symbols=fed))
+            stored = defaultdict[str, dict[Interval, Sequence[Kline]]](dict)
+            for series, end in ends.items():
+                stored[series.symbol][series.interval] = end.recent
+            for symbol, rows in stored.items():
+                driver.recall(symbol, rows)
 
     async def _restart(self, own: RunningFeed) -> None:
         if self._wanted(own.name, own.settings).symbols != own.feed.settings.symbols:

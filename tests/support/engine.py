@@ -134,6 +134,11 @@ class Engine:
         """The stream says this of the ``n``-th minute."""
         return self.take(KlineUpdate(self.core.symbol, interval, minute(n, closed=closed, **more)))
 
+    def recall(self, **rows: Sequence[Kline]) -> list[Effect]:
+        """Another node told these, by name of the interval (``M1``)."""
+        stored = {Interval[name]: found for name, found in rows.items()}
+        return self._keep(self.core.recall(stored, self.now))
+
     def wake(self, *, held: bool = False) -> list[Effect]:
         return self._keep(self.core.wake(self.now, held=held))
 

@@ -22,6 +22,7 @@ from ..bus.engine.feeding import Feeding
 from ..bus.engine.following import Following, bus_of_log
 from ..bus.engine.shadow import Shadow
 from ..bus.engine.shared import shared_log
+from ..bus.engine.takeovers import venue_of
 from ..bus.engine.writing import Writing
 from ..bus.local import LocalBus
 from ..environment import Environment
@@ -225,6 +226,7 @@ class Node:
         if self.feeding is not None:
             feeds.owned = self.feeding.owns
             feeds.told = self.feeding.last_trade
+            self.feeding.recall = self._recall
             fed, roles = digests_of(feeds.exchanges), list(self.settings.node.roles)
             own = registry.first_words(self.name, self.holder, roles, self.started_ms, fed)
             self.agreement.note(own, self.known.said, trio.current_time())
@@ -244,6 +246,11 @@ class Node:
     async def _refresh(self, venue: str) -> None:
         if self._venues is not None:
             await self._venues.refresh(venue)
+
+    async def _recall(self, shard: str) -> None:
+        venue = venue_of(shard)
+        if self._venues is not None:
+            await self._venues.recall(venue, lambda symbol: self.shard_of(venue, symbol) == shard)
 
     def _feeders(self) -> list[str]:
         found = {name for name, said in self.known.said.items() if said.feeds and not said.waits}

@@ -61,6 +61,14 @@ class Audit:
         if len(self._waiting) > self.most:
             self._waiting.popleft()
 
+    def recall(self, stored: Iterable[Kline]) -> list[Kline]:
+        """Candles as somebody else told them -> those of which we told something else, among those
+        that wait."""
+        own = {kline.open_ms: kline for kline in self._waiting}
+        return [
+            row for row in stored if row.open_ms in own and not row.same_values(own[row.open_ms])
+        ]
+
     def resume(self, stored: Iterable[Kline], grid: Grid, stopped_ms: int) -> None:
         """Candles that were told in an earlier life, which lasted until ``stopped_ms``: it gave
         each its second look in time, as far as it lived."""

@@ -116,6 +116,19 @@ class Ledger:
         now."""
         self._recent.extend(stored)
 
+    def recall(self, stored: Iterable[Kline]) -> list[Kline]:
+        """Closed candles as somebody else told them, who fed the series beside us: they are what
+        was told from now on.  Returns those of which we would have said something else."""
+        told = {row.open_ms: row for row in stored}
+        changed = [
+            told[own.open_ms]
+            for own in self._recent
+            if own.open_ms in told and not own.same_values(told[own.open_ms])
+        ]
+        for row in changed:
+            self._tell(row)
+        return changed
+
     def resumed(self, now: Now) -> None:
         """The stream is (back) up: what ended meanwhile is missing, ask at once."""
         if self.grid.next(self.expected) <= float(now.exchange):
@@ -242,11 +255,14 @@ class Ledger:
 
     def revise(self, kline: Kline, now: Now) -> CandleNews:
         """Another value of a closed candle; the caller is sure of it."""
+        self._tell(kline)
+        return CandleNews(self.series, kline, 1, float(now.wall), revision=True)
+
+    def _tell(self, kline: Kline) -> None:
         for at, told in enumerate(self._recent):
             if told.open_ms == kline.open_ms:
                 self._superseded.append(told)  # a slower connection may still bring it
                 self._recent[at] = kline
-        return CandleNews(self.series, kline, 1, float(now.wall), revision=True)
 
     def skip(self, to_ms: int) -> None:
         """Give up on what comes before ``to_ms`` (an open time): nobody can supply it."""

@@ -22,6 +22,17 @@ def closed(news: CandleNews) -> Report:
     return Report("candle.closed", "debug", fields, "candles_closed", (source,))
 
 
+def disputed(series: Series, rows: Sequence[Kline]) -> Report:
+    """Closed candles (at least one) that another node told otherwise than we would have."""
+    fields = {
+        "stream": str(series),
+        "candles": len(rows),
+        "first_ms": rows[0].open_ms,
+        "last_ms": rows[-1].open_ms,
+    }
+    return Report("candle.disputed", "warning", fields)
+
+
 def filled(event: str, series: Series, rows: Sequence[Kline]) -> Report:
     """Closed candles (at least one) that came by REST."""
     fields = {

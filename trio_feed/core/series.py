@@ -4,7 +4,7 @@ A series has one origin: the exchange's candle stream, our trades, or our minute
 origin, what the exchange answers by REST has the last word where it answers at all.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from attrs import evolve
@@ -230,6 +230,29 @@ class CandleSeries:
             return self._told(ledger, [n for r in rows for n in take(self._labelled(r), now)], now)
         row = self.rolled.again(load, minutes, ledger.grid)
         return [] if row is None else self.revise(load.interval, row, now)
+
+    def recall(self, interval: Interval, stored: Sequence[Kline], now: Now) -> list[Effect]:
+        """The last closed candles as a node told them that fed the series beside us: what was told
+        is theirs.  Of those where we had something else the exchange is asked soon which is right;
+        what is made of such a minute is made anew."""
+        ledger, audit = self.ledgers[interval], self.audits.get(interval)
+        found = {row.open_ms: row for row in ledger.recall(stored)}
+        if audit is not None:
+            found |= {row.open_ms: row for row in audit.recall(stored)}
+        if not found:
+            return []
+        rows = [found[open_ms] for open_ms in sorted(found)]
+        out: list[Effect] = [reports.disputed(ledger.series, rows)]
+        if audit is not None:
+            for row in rows:
+                audit.told(row)
+            audit.hurry(now)
+        elif interval in self.rolled.intervals:
+            next_ms = ledger.grid.next
+            out += [Load(self.symbol, interval, at, next_ms(at)) for at in sorted(found)]
+        if interval is Interval.M1 and self._rolls:
+            out += dict.fromkeys(load for row in rows for load in self.rolled.revised(row))
+        return out
 
     def resumed(self, intervals: Iterable[Interval], now: Now) -> None:
         """The streams of these series are (back) up."""

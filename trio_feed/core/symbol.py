@@ -307,6 +307,15 @@ class SymbolEngine:
         self.alarm.want(now.mono)
         return out
 
+    def recall(self, stored: Mapping[Interval, Sequence[Kline]], now: Now) -> list[Effect]:
+        """See :meth:`.series.CandleSeries.recall`."""
+        out: list[Effect] = []
+        for interval, rows in stored.items():
+            if interval in self.candles.ledgers:
+                out += self.candles.recall(interval, rows, now)
+        self.alarm.want(now.mono)
+        return out
+
     def _latest(
         self,
         fetch: Fetch,

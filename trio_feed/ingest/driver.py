@@ -34,7 +34,7 @@ from ..core.symbol import SymbolEngine
 from ..environment import mono
 from ..errors import BadMessage
 from ..instants import Mono, Now, Wall
-from ..model import KlineMessage, Price, StatusMessage, StreamKey, StreamState
+from ..model import Interval, Kline, KlineMessage, Price, StatusMessage, StreamKey, StreamState
 from ..net.rest import Answer
 from ..settings import ExchangeSettings
 from .context import FeedContext
@@ -92,6 +92,11 @@ class Driver:
         """These are the symbol's streams from now on.  ``problem``: why it does not trade."""
         engine = self.engines[symbol]
         self.perform(engine, engine.use(streams, self.now(), problem=problem))
+
+    def recall(self, symbol: str, stored: Mapping[Interval, Sequence[Kline]]) -> None:
+        """See :meth:`.core.series.CandleSeries.recall`."""
+        if (engine := self.engines.get(symbol)) is not None:
+            self.perform(engine, engine.recall(stored, self.now()))
 
     # What comes in
 

@@ -24,6 +24,13 @@ class Remembered:
     async def read(self, name: str, exchange: ExchangeSettings) -> Mapping[Series, StoredEnd]:
         """Where the stored series of these symbols end, with the candles that wait for their
         second look."""
+        out = await self.ends(name, exchange)
+        for series, end in out.items():
+            self._kept[series] = end.recent[-self.rows :], end.first_open_ms
+        return out
+
+    async def ends(self, name: str, exchange: ExchangeSettings) -> dict[Series, StoredEnd]:
+        """The same, and nothing is kept."""
         looked_at = make_venue(name, exchange).INTERVALS
         symbols = None if EVERY in exchange.symbols else exchange.symbols
         out = await self.store.stored_ends(name, symbols)
@@ -31,7 +38,6 @@ class Remembered:
             is_looked_at = series.interval in looked_at
             wait = waiting(series.interval, exchange.audit_after_s) if is_looked_at else 0
             recent = await self.store.history(series, limit=max(self.rows, wait))
-            self._kept[series] = recent[-self.rows :], end.first_open_ms
             out[series] = evolve(end, recent=recent)
         return out
 

@@ -41,6 +41,10 @@ _BETTER_FIRST = 2
 """Lease times that a node without data leaves a free shard to others."""
 
 
+async def nothing_to_recall(shard: str) -> None:
+    """Where nothing is fed that another node feeds."""
+
+
 @define(eq=False)
 class Feeding:
     """``holder``: this node's name, and behind a colon what makes it another one after each start.
@@ -75,9 +79,14 @@ class Feeding:
     """Whether another node gets a venue's data and this one has had none for a while."""
     may_take: Callable[[], bool] = lambda: True
     """Whether shards are for this node at all now; what it has it keeps."""
+    recall: Callable[[str], Awaitable[object]] = nothing_to_recall
+    """In hot standby: let the feed of a shard that is ours now compare what it has with what the
+    owner before stored.  Raises StoreError."""
     _takeovers: Takeovers = field(init=False)
     _unfit: set[str] = field(factory=set)
     """Venues whose feeds do not have the symbols that they should."""
+    _strange: set[str] = field(factory=set)
+    """Shards of ours of which that was not done yet."""
     _draining: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -173,6 +182,8 @@ class Feeding:
                         self._begin_change(shard, self._begin_again, engine)
                 for venue in list(self._unfit):
                     self._begin_change(venue, self._fit)
+                for shard in self._strange & self.own:
+                    self._begin_change(shard, self._recall)
                 holders = self.holders = await engine.holders(self._shards)
                 if not self._leases:
                     self._note_reached()  # else the next append says so
@@ -215,6 +226,10 @@ class Feeding:
             await self._refresh(venue)  # in hot standby all: what a takeover closed and failed
         self._unfit.discard(venue)
 
+    async def _recall(self, shard: str) -> None:
+        await self.recall(shard)
+        self._strange.discard(shard)
+
     async def _renew(self, engine: Engine, asked: float) -> None:
         ours = dict.fromkeys(self._leases, self.holder)
         if not ours:
@@ -249,6 +264,7 @@ class Feeding:
                 owner, end = await self._takeovers.claim(shard, engine)
                 if self.shadow is not None:
                     await self._takeovers.reopen(shard, end)
+                    self._strange.add(shard)
                 self.own.add(shard)
                 if self.shadow is None:
                     await self._fit(venue_of(shard))
