@@ -342,6 +342,23 @@ async def test_a_process_alone_waits_for_its_journal(how: str, servers: Servers)
             assert await process.wait() == 0
 
 
+async def test_a_process_waits_for_the_end_of_another_that_writes_there(servers: Servers) -> None:
+    """A machine that lost its power is noticed after half a minute: until then its database is
+    held."""
+    servers.database.sql("DROP DATABASE IF EXISTS held", "CREATE DATABASE held")
+    command = words(servers, *ALONE, database="held")
+    async with started(command) as (first, lines):
+        await said(lines, "service.ready")
+        async with started(command) as (second, told):
+            problem = (await said(told, "service.waiting"))["problem"]
+            assert f"it is being written by another trio_feed ({first.pid}@" in problem
+            first.send_signal(signal.SIGTERM)
+            await said(told, "service.ready")
+            second.send_signal(signal.SIGTERM)
+            assert await second.wait() == 0
+        assert await first.wait() == 0
+
+
 async def test_a_start_that_waits_is_ended_by_a_signal(servers: Servers) -> None:
     command = words(servers, "store.url=postgresql://feed@127.0.0.1:1/x")
     async with started(command) as (process, lines):

@@ -14,7 +14,7 @@ import trio.testing
 from attrs import define, evolve, field
 from structlog.testing import capture_logs
 
-from trio_feed.errors import StartError, StoreError
+from trio_feed.errors import ServerAway, StoreError
 from trio_feed.model import Hole, Interval, Series
 from trio_feed.store import BufferedStore, KlineStore
 from trio_feed.store.backend import StoreFault
@@ -427,11 +427,11 @@ async def owners_that_take_a_shard_from_each_other(cluster: Cluster) -> None:
 
 async def one_process_alone_or_several(cluster: Cluster) -> None:
     async with cluster.writer(), cluster.writer(), cluster.reader():
-        with pytest.raises(StartError, match="is being written by another trio_feed"):
+        with pytest.raises(ServerAway, match="is being written by another trio_feed"):
             async with cluster.sole():
                 pass
     async with cluster.sole(), cluster.reader():
-        with pytest.raises(StartError, match="is being written by another trio_feed"):
+        with pytest.raises(ServerAway, match="is being written by another trio_feed"):
             async with cluster.writer():
                 pass
     async with cluster.writer() as node:

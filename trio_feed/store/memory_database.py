@@ -59,14 +59,14 @@ class MemoryDatabase:
     _unlocked: trio.Event = field(factory=trio.Event)
 
     def open_sole(self, *, simulated: bool, now_ms: float) -> "MemoryBackend":
-        """For the only process that writes.  Raises StartError."""
+        """For the only process that writes.  Raises StartError; ServerAway while another does."""
         self._be(simulated)
         if self.writers:
             raise _busy()
         return self._opened(self.begin_epoch(now_ms), Claims(_nothing), sole=True)
 
     def open_shared(self, claims: Claims, *, simulated: bool) -> "MemoryBackend":
-        """For one of several that write.  Raises StartError."""
+        """For one of several that write.  Raises StartError; ServerAway while one does alone."""
         self._be(simulated)
         if any(other.sole for other in self.writers):
             raise _busy()
@@ -126,8 +126,8 @@ class MemoryDatabase:
             rows.forget((entry.epoch, entry.offset))
 
 
-def _busy() -> StartError:
-    return StartError(
+def _busy() -> ServerAway:
+    return ServerAway(
         f"{_PLACE}: it is being written by another trio_feed; end it, or give each its own database"
     )
 

@@ -44,14 +44,19 @@ _RELEASE = (
 )
 
 
+class WrittenByAnother(StoreError):
+    """Another process writes there, or the server has not noticed its end yet: of one whose machine
+    is gone half a minute later."""
+
+
 def be_sole_writer(db: Connection) -> None:
-    """Take the lock that this session keeps until it ends.  Raises StoreError, naming the other
-    one, where another process writes."""
+    """Take the lock that this session keeps until it ends.  Raises WrittenByAnother, naming the
+    other one."""
     _be_writer(db, "SELECT pg_try_advisory_lock(%s, %s)")
 
 
 def be_one_of_the_writers(db: Connection) -> None:
-    """As one that claims shards.  Raises StoreError where a process writes alone."""
+    """As one that claims shards.  Raises WrittenByAnother where a process writes alone."""
     _be_writer(db, "SELECT pg_try_advisory_lock_shared(%s, %s)")
 
 
@@ -63,7 +68,7 @@ def _be_writer(db: Connection, question: str) -> None:
         f"SELECT coalesce(a.application_name, ''), host(a.client_addr) {_HOLDERS}", (LOCKS, WRITING)
     ).fetchone()
     other = "" if row is None else " ".join(f"{row[0]} {row[1] or ''}".split())
-    raise StoreError(
+    raise WrittenByAnother(
         f"it is being written by another trio_feed ({other.removeprefix('trio_feed ')}); end it,"
         " or give each its own database"
     )

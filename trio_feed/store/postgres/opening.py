@@ -14,7 +14,7 @@ from ..claims import Claims
 from .backend import READ_S, WRITE_S, PostgresBackend, SharedPostgresBackend
 from .connection import Connection, Link, Server, dial, pause
 from .faults import explain, is_away
-from .locks import be_one_of_the_writers, be_sole_writer
+from .locks import WrittenByAnother, be_one_of_the_writers, be_sole_writer
 from .schema import (
     STORE,
     Part,
@@ -31,7 +31,7 @@ from .writer import PostgresWriter
 log = structlog.get_logger()
 
 _HELD_S = 3.0
-"""The lock of a process that was killed is free when the server has seen its end."""
+"""The lock of a process that ended is free when the server has seen that."""
 _PAUSE_S = 0.25
 
 
@@ -156,7 +156,7 @@ def refused(key: str, url: DatabaseUrl, error: Exception) -> StartError:
     if isinstance(error, psycopg.Error):
         text, may_go = "; ".join(explain(error)), is_away(error)
     else:
-        text, may_go = str(error), isinstance(error, _NotNow)
+        text, may_go = str(error), isinstance(error, _NotNow | WrittenByAnother)
     text = f"{key}: {url.shown}: {text}"
     return ServerAway(text) if may_go else StartError(text)
 
@@ -166,7 +166,7 @@ def _be_writer(db: Connection, be_writer: Callable[[Connection], None]) -> None:
     while True:
         try:
             be_writer(db)
-        except StoreError:
+        except WrittenByAnother:
             if time.monotonic() > end:
                 raise
             pause(_PAUSE_S)
