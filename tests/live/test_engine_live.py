@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from attrs import evolve
 from support.engine_contract import A, B, append
 from support.valkey import KINDS, SECRET, TlsFiles, ValkeyServer, engine_of, refused, valkey_server
 
-from trio_feed.bus.engine import EMPTY, make_engine
+from trio_feed.bus.engine import EMPTY, EngineFault, make_engine
 from trio_feed.bus.engine.opening import look_at_engine, open_engine
 from trio_feed.settings import EngineSettings, Secret
 
@@ -86,6 +87,28 @@ async def test_a_lease_of_another_type_is_nobodys_and_keeps_one_shard(server: Va
             await engine.drop_lease(A, "one")
             assert (await engine.holders([A]))[A] == "a value of another type"
             server.ask("DEL", f"tf:{{{A}}}:lease", f"tf:{{{B}}}:lease")
+
+
+async def test_a_log_of_another_type_is_named(server: ValkeyServer) -> None:
+    with trio.fail_after(30):
+        settings = engine_of(server.url, user="feed", password=Secret(SECRET))
+        async with make_engine(settings, b"one") as engine:
+            await engine.append([append(EMPTY, (1, 1), shard=A), append(EMPTY, (1, 1), shard=B)])
+            server.ask("DEL", f"tf:{{{A}}}:log")
+            server.ask("SET", f"tf:{{{A}}}:log", "x")
+            problem = f"tf:{{{A}}}:log holds a value of another type: delete that key"
+            for call in (
+                partial(engine.append, [append((1, 1), (1, 2), shard=each) for each in (B, A)]),
+                partial(engine.tail, A),
+                partial(engine.since_checkpoint, A),
+                partial(engine.read, {A: EMPTY}, wait_s=1, limit=9),
+                partial(engine.read, {A: EMPTY}, wait_s=0, limit=9),
+            ):
+                with pytest.raises(EngineFault, match=f": {re.escape(problem)}$"):
+                    await call()
+            with pytest.raises(EngineFault, match=r": one of tf:.*, tf:.*:log holds"):
+                await engine.read({A: EMPTY, B: EMPTY}, wait_s=0, limit=9)
+            server.ask("DEL", f"tf:{{{A}}}:log", f"tf:{{{B}}}:log")
 
 
 async def test_a_user_with_the_rights_of_the_page_is_let_in(server: ValkeyServer) -> None:

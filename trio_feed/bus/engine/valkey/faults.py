@@ -37,6 +37,13 @@ _WHICH_SCRIPT = re.compile(r"\s*script: [0-9a-f]{40}, on @user_script:\d+\.?$")
 _LONGEST = 200
 
 
+class WrongKind(errors.RedisError):
+    """A key of ours holds something else.  ``key``: which one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} holds a value of another type: delete that key")
+
+
 class HungUp(errors.ConnectionError):
     """It was no connection yet.  Its cause is coredis' own error."""
 
@@ -53,6 +60,8 @@ def _said(error: BaseException, secret: str) -> tuple[str, bool]:
             return text, is_away
     if isinstance(error, errors.ConnectionError):
         return _lost(error)
+    if isinstance(error, WrongKind):
+        return str(error), False
     if "force unblock" in str(error):  # of a read that waits
         return "it was made a replica just now", True
     if _IN_A_SCRIPT in str(error):

@@ -24,11 +24,12 @@ from coredis.exceptions import (
     ReadOnlyError,
     RedisError,
     UnknownCommandError,
+    WrongTypeError,
 )
 
 from ....settings import EngineSettings, EngineUrl, Secret
 from ..base import EngineFault
-from .faults import HungUp, fault
+from .faults import HungUp, WrongKind, fault
 from .scripts import Script
 
 Command = Sequence[Any]
@@ -257,7 +258,9 @@ async def _answers(connection: TCPConnection, commands: Sequence[Command]) -> li
     if any(isinstance(answer, NoScriptError) for answer in answers):
         # The server began anew, or is another one: it learns scripts by their text.
         answers = await _try(connection, [_by_text(each) for each in commands])
-    for answer in answers:
+    for command, answer in zip(commands, answers, strict=True):
+        if isinstance(answer, WrongTypeError):
+            raise WrongKind(_keys(command)) from answer
         if isinstance(answer, RedisError):
             raise answer
         if isinstance(answer, BaseException):
@@ -270,6 +273,19 @@ async def _try(connection: TCPConnection, commands: Sequence[Command]) -> list[A
         connection.create_request(name, *rest, raise_exceptions=False) for name, *rest in commands
     ]
     return [await request for request in requests]
+
+
+def _keys(command: Command) -> str:
+    """Of one that wants a key to be of a type."""
+    script, *rest = command
+    if isinstance(script, Script):
+        return str(rest[1])
+    if script != b"XREAD":
+        return str(rest[0])
+    named = [
+        each.decode() for each in rest[rest.index(b"STREAMS") + 1 :] if isinstance(each, bytes)
+    ]
+    return named[0] if len(named) == 1 else f"one of {', '.join(named)}"
 
 
 def _by_sha(command: Command) -> Command:
