@@ -138,6 +138,13 @@ async def test_questions_are_taken_by_urgency_then_in_order(
         Need.TRADES, Need.CANDLES, Need.PROBE, Need.AUDIT, Need.HISTORY,
     ]  # fmt: skip
     assert bench.driver.queues.next_fetch() is None
+    alike = [
+        Fetch(Need.PROBE, "BTCUSDT"), Fetch(Need.PROBE, "BTCUSDT", M1),
+        Fetch(Need.PROBE, "ADAUSDT", M1), Fetch(Need.PROBE, "BTCUSDT", Interval.S1),
+    ]  # fmt: skip
+    bench.driver.perform(engine, alike)  # of a stream of trades, and of streams of candles
+    assert [bench.driver.queues.next_fetch() for _ in alike] == [(each, engine) for each in alike]
+    assert bench.driver.queues.next_fetch() is None
     waits = bench.driver.queues.more_fetches
     bench.driver.queues.put_fetch(wanted[0], engine)
     assert waits.is_set()

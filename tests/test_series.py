@@ -564,6 +564,7 @@ def test_what_another_node_told_wrong_is_revised() -> None:
     assert (Need.AUDIT, M5) in fetches(engine.go(engine.now_s + 30).wake())
     (news,) = candles(engine.answer(Need.AUDIT, [right], M5), M5)
     assert (news.revision, news.kline) == (True, right)
+    assert (Need.AUDIT, M1) in fetches(engine.wake())  # with its minutes
     assert engine.recall(M5=[right], M15=[right]) == []
 
 

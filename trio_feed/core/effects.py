@@ -101,9 +101,10 @@ class StoreRows:
     rows: tuple[Kline, ...]
 
 
-@frozen(order=True)
+@frozen
 class Fetch:
-    """Ask the exchange, as soon as the budget allows; smaller needs first."""
+    """Ask the exchange, as soon as the budget allows; smaller needs first, and of one need what was
+    wanted first."""
 
     need: Need
     symbol: str

@@ -205,6 +205,8 @@ class CandleSeries:
         audit, grid = self.audits[interval], self.ledgers[interval].grid
         for row in audit.compare(map(self._labelled, rows), grid, now):
             out += self.revise(interval, row, now)
+        if out and interval in self.rolled.intervals and Interval.M1 in self.audits:
+            self.audits[Interval.M1].hurry(now)  # one of its minutes is another one, too
         return out
 
     def deepen(self, interval: Interval, rows: Iterable[Kline], now: Now) -> list[Effect]:

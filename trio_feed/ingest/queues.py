@@ -8,6 +8,7 @@ import trio
 from attrs import define, field
 
 from ..core.effects import Fetch, Load, Resubscribe
+from ..core.questions import Need
 from ..core.symbol import SymbolEngine
 from ..instants import NEVER, Mono
 
@@ -17,7 +18,7 @@ class Queues:
     """Bounded by the number of series: each has at most one question and one load of a kind under
     way."""
 
-    fetches: list[tuple[bool, Fetch, int, SymbolEngine]] = field(factory=list)
+    fetches: list[tuple[bool, Need, int, Fetch, SymbolEngine]] = field(factory=list)
     loads: deque[tuple[Load, SymbolEngine]] = field(factory=deque)
     rotations: deque[Resubscribe] = field(factory=deque)
     more_fetches: trio.Event = field(factory=trio.Event)
@@ -29,7 +30,7 @@ class Queues:
 
     def put_fetch(self, fetch: Fetch, engine: SymbolEngine, *, later: bool = False) -> None:
         """``later``: behind every question that is not."""
-        heapq.heappush(self.fetches, (later, fetch, next(self._numbers), engine))
+        heapq.heappush(self.fetches, (later, fetch.need, next(self._numbers), fetch, engine))
         self.more_fetches.set()
 
     def next_fetch(self) -> tuple[Fetch, SymbolEngine] | None:
@@ -37,7 +38,7 @@ class Queues:
         if not self.fetches:
             self.more_fetches = trio.Event()
             return None
-        _, fetch, _, engine = heapq.heappop(self.fetches)
+        _, _, _, fetch, engine = heapq.heappop(self.fetches)
         return fetch, engine
 
 

@@ -207,19 +207,22 @@ class _Series:
 
     def _rolled(self, at: int, end: int) -> tuple[list[Values], list[Values]]:
         """What the minutes in the store make, where all are there (that those are right is judged
-        with them); else what the exchange's own candle would be."""
+        with them); else what the exchange's own candle would be.  Where a minute was corrected that
+        one is right in any case: it may have been looked at before the minute."""
         market, sums = self.case.market, self.sums
         whole = [
             exchange_values(market, sums, self.interval, at, end, late=late)
             for late in (False, True)
         ]
+        final = list[Values]()
         if changed := self._changed(at, end):
-            whole += self._corrected(at, end, changed)[0]
+            known, final = self._corrected(at, end, changed)
+            whole += known
         opens = [open_ms for open_ms, _ in self.days.candles(Interval.M1, at, end)]
         if not all(open_ms in self.minutes for open_ms in opens):
             return whole, whole
         truth = rolled(self.minutes[open_ms] for open_ms in opens)
-        return [*whole, truth], [truth]
+        return [*whole, truth], [truth, *final]
 
     def _built(self, at: int, end: int) -> list[Values]:
         """From the trades alone; without one it is flat at the last price.
