@@ -173,6 +173,28 @@ def test_rolled_up_candles_are_held_to_the_minutes_in_the_store() -> None:
     assert judge_series(case, M5, record, stored)["wrong_values"] == 1
 
 
+def test_a_rolled_up_candle_may_know_of_a_correction_before_its_minute() -> None:
+    """It was compared with the exchange's own before; but not the other way round."""
+    market = make_market()
+    minutes = {row.open_ms: row for row in right_rows(market, make_case(market, history_bars=9))}
+    at = START - START % 300_000 + 300_000
+    end, old = at + 300_000, market.candle(BTC, M5, at)
+    for open_ms in (at, end - MINUTE):
+        first = market.candle(BTC, M1, open_ms)
+        new = evolve(first, volume=first.volume * 2)
+        change = Correction((first,), (first,)).then(new, told=False)
+        case = make_case(market, M5, "rolled", history_bars=0, corrections={open_ms: change})
+        right = evolve(old, volume=old.volume + first.volume)
+        record = told(market, message(old, M5), message(right, M5, kind="revision")).of(BTC, M5)
+        corrected = {**minutes, open_ms: new}
+        for known in (minutes, corrected):
+            stored = {M5: {at: right}, M1: known}
+            assert "wrong_values" not in judge_series(case, M5, record, stored)
+        stale = told(market, message(old, M5)).of(BTC, M5)
+        counts = judge_series(case, M5, stale, {M5: {at: old}, M1: corrected})
+        assert counts["wrong_values"] == 1
+
+
 def test_a_rolled_up_candle_opens_at_its_first_trade() -> None:
     market = make_market()
     opened = START - START % 300_000 + 300_000

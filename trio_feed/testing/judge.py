@@ -214,15 +214,16 @@ class _Series:
             exchange_values(market, sums, self.interval, at, end, late=late)
             for late in (False, True)
         ]
-        final = list[Values]()
+        newest = list[Values]()
         if changed := self._changed(at, end):
             known, final = self._corrected(at, end, changed)
             whole += known
+            newest = final[-1:]
         opens = [open_ms for open_ms, _ in self.days.candles(Interval.M1, at, end)]
         if not all(open_ms in self.minutes for open_ms in opens):
             return whole, whole
         truth = rolled(self.minutes[open_ms] for open_ms in opens)
-        return [*whole, truth], [truth, *final]
+        return [*whole, truth], [truth, *newest]
 
     def _built(self, at: int, end: int) -> list[Values]:
         """From the trades alone; without one it is flat at the last price.
