@@ -332,6 +332,33 @@ async def test_a_shard_is_given_though_the_database_is_away(
         await run.until_all([watcher])
 
 
+async def test_a_lease_that_comes_while_the_node_leaves_is_given_back(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may, waiting = trio.Event(), 0
+    take = MemoryEngine.take_lease
+
+    async def held(*args: Any) -> bool:
+        nonlocal waiting
+        taken = await take(*args)
+        waiting += 1
+        await may.wait()
+        return taken
+
+    async with cluster() as run:
+        monkeypatch.setattr(MemoryEngine, "take_lease", held)
+        feeder = await run.feeder()
+        await until(lambda: waiting == len(ALL_SHARDS))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feeder.feeding.drain)
+            await trio.sleep(0.2)
+            may.set()
+        feeder.kill()
+        began, second = trio.current_time(), await run.feeder()
+        await until(lambda: owned(second) == [ALL_SHARDS])
+        assert trio.current_time() - began < 1.0
+
+
 @pytest.mark.parametrize("hot", [False, True])
 async def test_who_takes_over_in_hot_standby_compares_once_and_tries_again(
     hot: bool, autojump_clock: trio.testing.MockClock

@@ -352,7 +352,7 @@ class Feeding:
         What cannot be handed over is free when its lease runs out."""
         self.leave()
         async with trio.open_nursery() as nursery:
-            for shard in self.own | self._leases.keys():
+            for shard in self.own | self._leases.keys() | self._changes.under_way.keys():
                 nursery.start_soon(self._give_up, shard)
 
     async def _give_up(self, shard: str) -> None:
