@@ -116,10 +116,26 @@ def test_one_process_needs_none_of_it() -> None:
         ({"engine__prefix": "a{b"}, r"engine.prefix: is not a name"),
         ({"engine__prefix": '""'}, r"engine.prefix: missing"),
         ({"engine__shards": "0"}, r"engine.shards: 0 is not between 1 and 256"),
+        (
+            {"engine__buffer_bytes": "1"},
+            r"engine.buffer_bytes: 1 is not between 1048576 and 17179869184",
+        ),
         ({"engine__timeout_s": "1.5"}, r"engine.timeout_s: is not below half of lease_s \(3\)"),
         ({"engine__standby": "warm"}, r"engine.standby: 'warm' is not one of cold, hot"),
         ({"engine__tls_cert_file": "a"}, r"engine.tls_key_file: missing"),
         ({"engine__tls_key_file": "a"}, r"engine.tls_cert_file: missing"),
+        (
+            {"engine__ca_file": "a"},
+            r"engine.urls: are without TLS, for which engine.ca_file is: valkeys",
+        ),
+        (
+            {
+                "engine__urls": '["sentinel://a/m"]',
+                "engine__tls_cert_file": "a",
+                "engine__tls_key_file": "b",
+            },
+            r"engine.urls: are without TLS, for which engine.tls_cert_file is: sentinels:",
+        ),
         ({"node__name": ""}, r"node.name: missing"),
         ({"node__name": "a b"}, r"node.name: is not a name"),
         ({"node__roles": "[]"}, r"node.roles: none"),

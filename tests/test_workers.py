@@ -47,12 +47,14 @@ async def open_workers(
     venue: str = "binance_usdm",
     reload: Callable[[], Settings] | None = None,
     exporters: Exporters | None = None,
+    killed: int = 0,
 ) -> AsyncIterator[tuple[Stack, MemoryFleet]]:
-    """The whole service with two workers.  ``reload``: the settings after a SIGHUP."""
+    """The whole service with two workers.  ``reload``: the settings after a SIGHUP; ``killed``: so
+    many workers are killed before they serve."""
     settings = settings_for_tests(*MORE, *more, venue=venue)
     network = MemoryNetwork()
     environment = Environment(network.dial, network.listen, virtual_now_ms, random.Random(1))
-    fleet = MemoryFleet(network, environment)
+    fleet = MemoryFleet(network, environment, killed=killed)
     box = SimulatorSettings(
         venue=venue, symbols=symbols, kline_push_ms=10_000, trades_per_minute=20
     )
@@ -370,6 +372,29 @@ async def test_a_worker_that_takes_nothing_is_replaced(autojump_clock: trio.abc.
         await trio.sleep(20)
         assert fleet.started == 3
         assert await metric(stack, 2, 'trio_feed_worker_ends_total{reason="slow"}') == 1
+
+
+async def test_a_worker_that_is_killed_before_it_serves_is_replaced(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """For memory, or by a signal to all processes of the service: nothing that anybody could mend,
+    for which a service manager would leave it ended."""
+    async with open_workers(killed=3) as (stack, fleet):
+        assert fleet.started == 5
+        async with client_of(stack, 1) as client:
+            await client.ask(type="subscribe", symbol="BTCUSDT", interval="1m")
+            await client.of_type("history_data")
+
+
+async def test_a_worker_that_never_comes_up_ends_the_start(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(StartError, match=r"worker \d did not start: killed$"),
+        flatten_subgroups=True,
+    ):
+        async with open_workers(killed=99):
+            pytest.fail("it must not come up")
 
 
 async def test_a_worker_of_another_version_does_not_serve(

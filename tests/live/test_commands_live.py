@@ -92,6 +92,30 @@ def test_a_start_imports_rich_for_nobody() -> None:
     assert "rich.segment" not in imported  # names that were not found are among them, as "rich" is
 
 
+@pytest.mark.parametrize(
+    ("words", "number", "code"),
+    [
+        (["run"], signal.SIGHUP, 7),
+        (["run"], signal.SIGTERM, 0),
+        ([], signal.SIGINT, 0),
+        (["--config", "x.toml"], signal.SIGHUP, 7),
+        (["status"], signal.SIGHUP, -signal.SIGHUP),
+    ],
+)
+def test_a_signal_while_a_service_still_imports_ends_it_in_order_or_is_ignored(
+    words: list[str], number: int, code: int, tmp_path: Path
+) -> None:
+    """What SIGHUP ends is for systemd ended in order, and not started again."""
+    script = (
+        "import os, sys; import trio_feed.__main__ as module\n"
+        f"module._command_line = lambda: os.kill(os.getpid(), {int(number)}) or (lambda: 7)\n"
+        "sys.exit(module.main())"
+    )
+    with started([sys.executable, "-c", script, *words], tmp_path) as process:
+        said = process.communicate(timeout=END_S)
+    assert (process.returncode, *said) == (code, "", "")
+
+
 @pytest.mark.parametrize("command", ["exchange", "key", "status", "tail"])
 def test_who_reads_no_settings_imports_nothing_that_checks_them(command: str) -> None:
     """That is a third to a half of a start."""

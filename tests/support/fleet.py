@@ -43,6 +43,8 @@ class MemoryFleet:
     """Nobody is at the other end: the test is the worker, with ``theirs``."""
     refuses: int = 0
     """So many starts fail."""
+    killed: int = 0
+    """So many workers are killed while they load their program."""
     running: dict[int, Spawned] = field(factory=dict)
     started: int = 0
 
@@ -65,6 +67,9 @@ class MemoryFleet:
         binds = [(host, port, list[int]()) for host, port in self.binds]
         spawned = Spawned(ours, 1000 + self.started, binds, theirs)
         self.running[worker] = spawned
+        if self.killed:
+            self.killed -= 1
+            spawned.scope.cancel()
 
         def environment(_hello: frames.Hello, _put: Callable[[Any], None]) -> Environment:
             async def listen(host: str, port: int) -> Any:

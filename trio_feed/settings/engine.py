@@ -123,6 +123,12 @@ class EngineSettings:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
             raise FieldError(missing, "missing: a certificate and its key are given together")
+        for_tls = [n for n in ("ca_file", "tls_cert_file") if getattr(self, n)]
+        if for_tls and not places[0].tls:  # who set it believes that nobody can listen
+            scheme = "sentinels" if places[0].sentinel else "valkeys"
+            raise FieldError(
+                "urls", f"are without TLS, for which engine.{for_tls[0]} is: {scheme}://"
+            )
 
     @property
     def places(self) -> tuple[EngineUrl, ...]:

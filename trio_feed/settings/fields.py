@@ -108,7 +108,7 @@ class Between:
 
     def __call__(self, _instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
         if not self.low <= value <= self.high:
-            problem = f"{value} is not between {self.low:g} and {self.high:g}"
+            problem = f"{value} is not between {self.low:.15g} and {self.high:.15g}"
             raise FieldError(attribute.name, problem)
 
 

@@ -52,6 +52,8 @@ _START_S = 120.0
 """A start takes a second of CPU; on a machine that is starved it took 30 s and more, and to begin
 it anew then only starves it more."""
 _RESTART_MIN_S, _RESTART_MAX_S = 0.1, 30.0
+_FIRST_STARTS = 5
+"""Of a worker that ends and does not say why: it was killed, which the next one may not be."""
 _SNAPSHOT_BYTES = 2**20
 
 
@@ -229,7 +231,8 @@ class Front:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run all workers until cancelled, or until :meth:`drain` has ended them.  Started when all
-        serve.  Raises StartError where one does not come up at the first time."""
+        serve.  Raises StartError where one says at its first start why it cannot, or ends at the
+        first starts all the same."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_turns, name="flusher")
             nursery.start_soon(self._look, name="view of the feeds")
@@ -241,19 +244,20 @@ class Front:
             nursery.cancel_scope.cancel()
 
     async def _live(self, worker: int, task_status: trio.TaskStatus[None]) -> None:
-        backoff, first = Backoff(_RESTART_MIN_S, _RESTART_MAX_S), True
+        backoff, first, left = Backoff(_RESTART_MIN_S, _RESTART_MAX_S), True, _FIRST_STARTS
         while not self._draining:
             began = trio.current_time()
             told = task_status if first else None
             try:
-                problem, reason, was_ready = await self._run_once(worker, told)
+                problem, reason, said_why, was_ready = await self._run_once(worker, told)
             except* OSError as errors:  # no process, no descriptor, no memory for another
-                problem, reason, was_ready = str(errors.exceptions[0]), "ended", False
+                problem, reason = str(errors.exceptions[0]), "ended"
+                said_why, was_ready = False, False
             if self._draining:
                 return
-            if first and not was_ready:
+            first, left = first and not was_ready, left - 1
+            if first and (said_why or reason != "ended" or not left):
                 raise StartError(f"server.workers: worker {worker} did not start: {problem}")
-            first = False
             backoff.succeeded(trio.current_time() - began)
             delay_s = backoff.next_delay_s(self._environment.random)
             self._metrics.worker_ends.labels(reason).inc()
@@ -268,8 +272,9 @@ class Front:
 
     async def _run_once(
         self, worker: int, task_status: trio.TaskStatus[None] | None
-    ) -> tuple[str, str, bool]:
-        """Returns why it ended, that in one word, and whether it has served."""
+    ) -> tuple[str, str, bool, bool]:
+        """Returns why it ended, that in one word, whether it said so itself, and whether it has
+        served."""
         async with self._fleet.start(worker) as spawned:
             link: Link
 
@@ -299,7 +304,7 @@ class Front:
             if pipe.reason == "ended":
                 with trio.move_on_after(_LOOK_S):
                     problem = link.problem or await spawned.ended()
-        return problem, pipe.reason, link.ready.is_set()
+        return problem, pipe.reason, bool(link.problem), link.ready.is_set()
 
     async def _await_ready(self, link: Link, task_status: trio.TaskStatus[None] | None) -> None:
         with trio.move_on_after(_START_S) as deadline:
