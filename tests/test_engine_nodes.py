@@ -332,6 +332,32 @@ async def test_a_shard_is_given_though_the_database_is_away(
         await run.until_all([watcher])
 
 
+@pytest.mark.parametrize("away_s", [0.0, 4.0])
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_hot_standby_that_has_just_started_has_the_trades_too(
+    killed: bool, away_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A rolling upgrade ends the other node as soon as the new one is ready; one that is alone
+    comes back after a while."""
+    async with cluster(hot=True) as run:
+        watcher, first = await run.watcher(), await run.feeder()
+        await until(lambda: owned(first) == [ALL_SHARDS])
+        await trio.sleep(2 * PERIOD_S)
+        if not away_s:
+            await run.feeder()
+        if killed:
+            first.kill()
+        else:
+            await first.leave()
+        if away_s:
+            await trio.sleep(away_s)
+            await run.feeder()
+        await trio.sleep(PERIOD_S)
+        await run.until_all([watcher])
+        assert watcher.is_calm()
+        assert not told(watcher, StreamState.UNREPAIRABLE)
+
+
 async def test_a_lease_that_comes_while_the_node_leaves_is_given_back(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

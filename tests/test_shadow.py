@@ -36,6 +36,40 @@ def test_corrections_are_those_of_the_last_minute_and_of_nobody_that_says_them()
     assert not shadow.corrections(SERIES)
 
 
+def test_where_the_trades_begin_that_are_kept() -> None:
+    """Behind one that was told before it followed, or by itself; else with the first that came."""
+    now, owned, told = 0.0, False, trade(5, T0)
+    bus = LocalBus(epoch=4, history_rows=5, resume_messages=9, now_ms=lambda: 0.0)
+    bus.listen(Outgoing(lambda _item: None))
+    shadow = Shadow(lambda _venue, _symbol: owned, lambda: now, lambda _venue, _symbol: told)
+    bus.listen(shadow)
+    bus.open(TRADES)
+
+    def publish(*numbers: int) -> None:
+        rows = [trade(number, T0 + number) for number in numbers]
+        bus.publish(TradeNews(TRADES, rows, Source.EXCHANGE, 0.0))
+
+    def after(number: int) -> list[int] | None:
+        found = shadow.trades_after(TRADES, trade(number, T0 + number))
+        return None if found is None else [each.data.trade_id for each in found]  # type: ignore[union-attr]
+
+    assert (after(5), after(4)) == ([], None)
+    publish(7, 8)  # the exchange has no 6
+    assert (after(5), after(6), after(4)) == ([7, 8], [7, 8], None)
+    now = 61.0
+    publish(9)
+    assert (after(7), after(8)) == (None, [9])
+    owned = True
+    publish(10)
+    owned = False
+    assert (after(9), after(10)) == (None, [])
+    publish(*range(12, 5_013))
+    assert after(12) == list(range(13, 5_013))
+    assert after(11) is None
+    bus.publish(StatusMessage(TRADES, StreamState.UNREPAIRABLE, "why", T0, T0 + 5_000))
+    assert after(5_012) is None
+
+
 @pytest.mark.parametrize(
     ("last", "behind", "found"),
     [

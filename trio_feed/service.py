@@ -147,9 +147,7 @@ async def run(
             take = _as_they_are if node is None else node.take_settings
             venues = Feeds(take(settings), context, redirect)
             demands = make_demands(venues, settings, metrics)
-            if node is not None:
-                node.own_feeds(venues)
-            await venues.open()
+            await (venues.open() if node is None else node.open_feeds(venues))
             metrics.follow_proxies(lambda: [p for feed in venues.running for p in feed.proxies()])
             monitor = make_clock_monitor()
             view = view_of(settings, store, venues, monitor, demands)

@@ -197,7 +197,11 @@ class Feeder:
                 writing_box.append(writing)
                 if self.cluster.hot:
                     writing.follow_shadow(
-                        Shadow(lambda v, s: self.feeding.says(v, s), trio.current_time)
+                        Shadow(
+                            lambda v, s: self.feeding.says(v, s),
+                            trio.current_time,
+                            lambda v, s: self.feeding.last_trade(v, s),
+                        )
                     )
                 self.feeding = Feeding(
                     f"{self.name}:{self.cluster.chance.randrange(10**9)}",
@@ -211,7 +215,7 @@ class Feeder:
                 )
                 late.append(self.feeding)
                 if self.cluster.hot:
-                    await self.refresh(VENUE)
+                    await self.feeding.follow_all(partial(self.refresh, VENUE))
                 nursery.start_soon(self.store.run)
                 nursery.start_soon(self.feeding.run)
                 nursery.start_soon(self.feed)

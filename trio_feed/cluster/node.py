@@ -201,7 +201,8 @@ class Node:
             retain_bytes=engine.retain_bytes,
         )
         if engine.standby == "hot":
-            writing.follow_shadow(Shadow(feeding.says, trio.current_time))
+            shadow = Shadow(feeding.says, trio.current_time, feeding.last_trade)
+            writing.follow_shadow(shadow)
         return feeding
 
     def _attempts(self) -> Attempts[Engine]:
@@ -220,8 +221,12 @@ class Node:
         following = self.following
         return store if following is None else CaughtUp(store, following.handed_out)
 
-    def own_feeds(self, feeds: Feeds) -> None:
-        """They feed what this node owns."""
+    async def open_feeds(self, feeds: Feeds) -> None:
+        """They feed what this node owns, or follows.  Raises StoreError."""
+        self._own(feeds)
+        await (feeds.open() if self.feeding is None else self.feeding.follow_all(feeds.open))
+
+    def _own(self, feeds: Feeds) -> None:
         self._venues = feeds
         if self.feeding is not None:
             feeds.owned = self.feeding.owns

@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Never
 
@@ -21,6 +22,7 @@ from attrs import define, field
 from ...errors import StoreError
 from ...model import Trade
 from ...store import ShardStore
+from .. import wire
 from .appending import LEASE_GONE, LEASE_OVER, Appending
 from .attempts import Attempts
 from .base import Engine, EngineFault
@@ -135,6 +137,18 @@ class Feeding:
     def last_trade(self, venue: str, symbol: str) -> Trade | None:
         """See :meth:`.takeovers.Takeovers.last_trade`."""
         return self._takeovers.last_trade(venue, symbol)
+
+    async def follow_all(self, open_feeds: Callable[[], Awaitable[None]]) -> None:
+        """Open the feeds, before :meth:`run`.  In hot standby their trades begin behind those that
+        clients have got by now, so that a takeover has all that follow; with an engine that does
+        not answer they begin with what comes."""
+        async with AsyncExitStack() as stack:
+            if self.shadow is not None:
+                with suppress(EngineFault, wire.BadItem):
+                    engine = await stack.enter_async_context(self._attempts.open())
+                    behind = self._takeovers.behind_logs(self._shards, engine)
+                    await stack.enter_async_context(behind)
+            await open_feeds()
 
     def says(self, venue: str, symbol: str) -> bool:
         """Whether what is published of a symbol goes into the log."""

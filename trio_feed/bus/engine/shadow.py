@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 
 from ...core.sequence import is_before
 from ...model import (
+    Channel,
     ChannelKey,
     ChannelMessage,
     KlineMessage,
@@ -27,6 +28,10 @@ _MOST = 5_000
 """Of one stream."""
 
 
+def _nothing_told(venue: str, symbol: str) -> Trade | None:
+    return None
+
+
 @frozen
 class _Kept:
     message: Numbered
@@ -36,13 +41,17 @@ class _Kept:
 @define(eq=False)
 class Shadow:
     """A listener of the local bus.  ``is_owned(venue, symbol)``: it says that itself; ``now``:
-    monotonic seconds."""
+    monotonic seconds; ``told(venue, symbol)``: the trade behind which its trades begin, of one that
+    is opened now."""
 
     _is_owned: Callable[[str, str], bool]
     _now: Callable[[], float]
+    _told: Callable[[str, str], Trade | None] = _nothing_told
     _kept: dict[StreamKey, deque[_Kept]] = field(factory=dict)
     _corrected: dict[StreamKey, deque[_Kept]] = field(factory=dict)
     """Revisions."""
+    _behind: dict[StreamKey, Trade] = field(factory=dict)
+    """The last trade before those that are kept, which are all since."""
 
     def candles_after(
         self, series: Series, closed_ms: int, until_ms: int
@@ -63,8 +72,11 @@ class Shadow:
         kept = [each.message for each in self._kept.get(key, ())]
         trades = [m for m in kept if isinstance(m, ChannelMessage) and isinstance(m.data, Trade)]
         found = [m for m in trades if not is_before(m.data, last)]  # type: ignore[arg-type]
-        reaches_back = len(found) < len(trades) or (
-            bool(found) and found[0].data.trade_id == last.trade_id + 1  # type: ignore[union-attr]
+        behind = self._behind.get(key)
+        reaches_back = (
+            len(found) < len(trades)
+            or (behind is not None and is_before(behind, last))
+            or (bool(found) and found[0].data.trade_id == last.trade_id + 1)  # type: ignore[union-attr]
         )
         return found if reaches_back else None
 
@@ -77,7 +89,10 @@ class Shadow:
     # From the bus
 
     def opened(self, stream: Stream) -> None:
-        self._forget(stream.stream_key)
+        key = stream.stream_key
+        self._forget(key)
+        if isinstance(key, ChannelKey) and key.channel is Channel.TRADE:
+            self._begin_behind(key, self._told(key.venue, key.symbol))
 
     def closed(self, stream: Stream) -> None:
         self._forget(stream.stream_key)
@@ -89,6 +104,7 @@ class Shadow:
     def status_changed(self, stream: Stream, status: StatusMessage) -> None:
         if is_torn(status):  # what is here does not reach back over that
             self._kept.pop(stream.stream_key, None)
+            self._behind.pop(stream.stream_key, None)
 
     def published(self, stream: Stream, published: Published) -> None:
         key = stream.stream_key
@@ -96,10 +112,11 @@ class Shadow:
             return
         if isinstance(key, ChannelKey) and key.channel not in EVENTS:
             return
+        message = published.message
         if self._is_owned(key.venue, key.symbol):
             self._forget(key)
+            self._begin_behind(key, message.data if isinstance(message, ChannelMessage) else None)
             return
-        message = published.message
         if isinstance(message, KlineMessage) and not message.kline.closed:
             return
         if isinstance(message, KlineMessage) and message.revision:
@@ -111,14 +128,20 @@ class Shadow:
     def _keep(
         self, those: dict[StreamKey, deque[_Kept]], key: StreamKey, message: Numbered
     ) -> None:
-        kept, now = those.setdefault(key, deque(maxlen=_MOST)), self._now()
+        kept, now = those.setdefault(key, deque()), self._now()
         kept.append(_Kept(message, now))
-        while len(kept) > 1 and kept[0].at < now - _KEEP_S:
-            kept.popleft()
+        while len(kept) > 1 and (kept[0].at < now - _KEEP_S or len(kept) > _MOST):
+            gone = kept.popleft().message
+            self._begin_behind(key, gone.data if isinstance(gone, ChannelMessage) else None)
+
+    def _begin_behind(self, key: StreamKey, told: object) -> None:
+        if isinstance(told, Trade):
+            self._behind[key] = told
 
     def _forget(self, key: StreamKey) -> None:
         self._kept.pop(key, None)
         self._corrected.pop(key, None)
+        self._behind.pop(key, None)
 
     def _revise(self, kept: MutableSequence[_Kept], revision: KlineMessage) -> None:
         for place, each in enumerate(kept):

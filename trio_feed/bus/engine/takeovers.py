@@ -7,7 +7,8 @@ lost connection), then the opening checkpoint goes behind the log's last entry: 
 sealed.  Did that entry move meanwhile, everything begins again with another epoch.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
 from attrs import define, field, frozen
@@ -53,14 +54,24 @@ class Takeovers:
     held_back: set[tuple[str, str]] = field(factory=set)
     """Venues and symbols that are about to begin anew."""
     _heads: dict[str, Heads] = field(factory=dict)
-    """By shard that is being taken."""
+    """By shard that is being taken, or followed from now on."""
 
     def last_trade(self, venue: str, symbol: str) -> Trade | None:
-        """Of a symbol that is opened because its shard is being taken: the last one that clients
-        got.  None: it is not, or there was none."""
+        """Of a symbol that is opened because its shard is being taken, or followed from now on: the
+        last one that clients got.  None: it is not, or there was none."""
         heads = self._heads.get(self._writing.shard_of(venue, symbol))
         key = ChannelKey(venue, symbol, Channel.TRADE)
         return None if heads is None else heads.last_trade(key)
+
+    @asynccontextmanager
+    async def behind_logs(self, shards: Sequence[str], engine: Engine) -> AsyncIterator[None]:
+        """What is opened inside begins where the logs of these shards end.  Raises EngineFault,
+        BadItem, before that."""
+        self._heads = {shard: heads_of(await engine.since_checkpoint(shard)) for shard in shards}
+        try:
+            yield
+        finally:
+            self._heads = {}
 
     def failed(self, shard: str) -> None:
         """It is not taken after all."""
