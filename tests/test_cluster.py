@@ -1,5 +1,6 @@
 """The whole service as several nodes: any client at any node has what a single process gives."""
 
+import signal
 from itertools import pairwise
 
 import pytest
@@ -240,6 +241,24 @@ async def test_a_node_that_lost_the_exchange_leaves_its_shards_to_a_standby(
                 for m in client.messages
                 if m["type"] == "stream_status" and m["data"]["status"] == "unrepairable"
             ]
+
+
+async def test_a_node_that_ends_hands_over_though_its_exchange_does_not_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its connections wait for two seconds to be closed from the other side."""
+    async with open_cluster() as cluster:
+        await cluster.start("one", "['ingest']")
+        await cluster.start("push", "['push']")
+        await until_ready(cluster, "push")
+        await cluster.start("two", "['ingest']")
+        await trio.sleep(30)
+        one = cluster.nodes["one"]
+        one.hears_nothing = True
+        one.send_signal(signal.SIGTERM)
+        await trio.sleep(1.9)  # each node looks once a second who there is, and owns what
+        _, status = await cluster.get("push", "/api/v1/status")
+        assert set(status["shards"].values()) == {"two"}
 
 
 async def test_what_only_the_owner_heard_is_in_what_the_next_one_makes_of_it(

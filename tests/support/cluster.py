@@ -2,9 +2,10 @@
 
 import json
 import random
+import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -30,8 +31,6 @@ _WRITES = ("append", "take_lease", "renew_leases", "drop_lease", "put_node", "pu
 
 @define(eq=False)
 class RunningNode:
-    """``kill``: as kill -9 does; ``leave``: as SIGTERM does."""
-
     name: str
     scope: trio.CancelScope
     ready: service.Ready
@@ -45,6 +44,9 @@ class RunningNode:
     lets_nobody_in: bool = False
     """The engine serves those connections that it has."""
     lines: list[trio.abc.Stream] = field(factory=list)
+    hears_nothing: bool = False
+    """Of the exchange, and it does not notice."""
+    send_signal: Callable[[int], None] = lambda number: None
     fleet: MemoryFleet | None = None
     """Of its workers: the first serves at ``<name>-1``."""
 
@@ -53,6 +55,23 @@ class RunningNode:
         if self.lets_nobody_in and call == "try_anew":
             return LOST_REQUEST
         return LOST_REQUEST if self.writes_nothing and call in _WRITES else self.fault
+
+
+@define(eq=False)
+class Ear(trio.abc.ReceiveStream):
+    """Of a connection whose other side may fall silent."""
+
+    stream: trio.abc.Stream
+    is_deaf: Callable[[], bool]
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self.stream.receive_some(max_bytes)
+        if self.is_deaf():
+            await trio.sleep_forever()
+        return data
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
 
 
 @define(eq=False)
@@ -76,6 +95,15 @@ class RunningCluster:
         SIGHUP, which goes to the last node that is started with it."""
         settings = settings_of(name, roles, *more)
         scope, box = trio.CancelScope(), list[RunningNode]()
+        terminate = list[Callable[[int], None]]()
+
+        @contextmanager
+        def signals(*numbers: int) -> Iterator[AsyncIterator[int]]:
+            send, receive = trio.open_memory_channel[int](1)
+            if signal.SIGTERM in numbers:
+                terminate.append(send.send_nowait)
+            with send, receive:
+                yield receive
 
         async def dial(host: str, port: int) -> trio.abc.Stream:
             if box and box[0].is_cut_off:
@@ -83,10 +111,11 @@ class RunningCluster:
             stream = await self.network.dial(host, port)
             if box:
                 box[0].lines.append(stream)
-            return stream
+            return trio.StapledStream(stream, Ear(stream, lambda: box[0].hears_nothing))
 
-        environment = Environment(dial, self.network.listen, virtual_now_ms, random.Random(name))
-
+        environment = Environment(
+            dial, self.network.listen, virtual_now_ms, random.Random(name), signals=signals
+        )
         fleet = MemoryFleet(self.network, environment)
 
         @asynccontextmanager
@@ -110,6 +139,7 @@ class RunningCluster:
 
         ready = await self.nursery.start(run)
         node = self.nodes[name] = RunningNode(name, scope, ready, fleet=fleet)
+        node.send_signal = terminate[0]
         box.append(node)
         return node
 

@@ -91,7 +91,8 @@ class Node:
     """The common database, where this node feeds."""
     _venues: Feeds | None = None
     _own_why_not: Callable[[str], str] = lambda _venue: ""
-    _leaves: bool = False
+    _left: trio.Event = field(factory=trio.Event)
+    _handed_over: trio.Event = field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         self.database = DatabaseWatch(self.membership)
@@ -286,12 +287,15 @@ class Node:
             nursery.start_soon(self._say, view, clients, name="engine registry")
             nursery.start_soon(self.database.run, store, name="database watchman")
             nursery.start_soon(self.fitness.run, name="engine watchman")
+            nursery.start_soon(self._hand_over, name="engine handover")
         raise AssertionError("unreachable")
 
     def leave(self) -> None:
-        """Before the feeds end: what they say then goes to nobody."""
+        """Before the feeds end: what they say then goes to nobody.  The shards are handed over
+        beside that, for an exchange may let a connection that closes wait."""
         if self.feeding is not None:
             self.feeding.leave()
+        self._left.set()
 
     async def until_reads(self) -> None:
         """Where others feed everything: until this node knows how it stands, while :meth:`run`
@@ -304,14 +308,20 @@ class Node:
                 await self.listings.read()
 
     async def drain(self) -> None:
-        """Leave the list of nodes, and hand the shards over; while :meth:`run` runs, and after the
-        feeds ended."""
-        self._leaves = True
+        """Leave, and wait until the shards are handed over; while :meth:`run` runs."""
+        self.leave()
+        with trio.move_on_after(DRAIN_S):
+            await self._handed_over.wait()
+
+    async def _hand_over(self) -> None:
+        """Leave the list of nodes, and hand the shards over."""
+        await self._left.wait()
         with trio.move_on_after(DRAIN_S):
             with suppress(EngineFault):
                 await self.engine.put_node(self.name, b"", _AT_ONCE_S)
             if self.feeding is not None:
                 await self.feeding.drain()
+        self._handed_over.set()
 
     async def _say(self, view: UpstreamView, clients: Callable[[], int]) -> Never:
         beat = 0
@@ -320,7 +330,7 @@ class Node:
             try:
                 there = await self.engine.nodes()
                 await self.membership.renew()
-                if not self._leaves:
+                if not self._left.is_set():
                     await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
                 self._note_nodes(there, said)
                 if beat % round(LIST_S / SAY_S) == 0:

@@ -362,8 +362,8 @@ class Feeding:
             log.warning("shard.not_released", shard=shard, problem=str(error))
 
     async def drain(self) -> None:
-        """Hand over everything, for the node ends; its feeds have ended.  While :meth:`run` runs.
-        What cannot be handed over is free when its lease runs out."""
+        """Hand over everything, for the node ends, and its feeds.  While :meth:`run` runs.  What
+        cannot be handed over is free when its lease runs out."""
         self.leave()
         async with trio.open_nursery() as nursery:
             for shard in self.own | self._leases.keys() | self._changes.under_way.keys():
