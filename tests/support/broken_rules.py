@@ -1,14 +1,18 @@
 """Rules of the engine, each switched off: what a simulation of several nodes has to notice."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from trio_feed.bus import remote_stream
+from trio_feed.bus.engine.base import EngineFault
 from trio_feed.bus.engine.following import Following
 from trio_feed.bus.engine.reading import Reading
+from trio_feed.bus.engine.takeovers import Takeovers
 from trio_feed.bus.engine.writing import Writing
 from trio_feed.bus.follower import Guard
 from trio_feed.bus.remote import RemoteBus
@@ -68,6 +72,18 @@ def lost(patch: Patch) -> None:
         return found
 
     patch.setattr(Writing, "start", silent)
+
+
+def no_answer_at_the_start(patch: Patch) -> None:
+    """No rule: an engine that does not answer who begins, whose trades begin with what comes."""
+
+    @asynccontextmanager
+    async def silent(*_args: Any) -> AsyncIterator[None]:
+        await trio.lowlevel.checkpoint()
+        raise EngineFault("no answer")
+        yield
+
+    patch.setattr(Takeovers, "behind_logs", silent)
 
 
 def epoch(patch: Patch) -> None:
