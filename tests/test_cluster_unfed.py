@@ -6,6 +6,7 @@ import pytest
 import structlog
 import trio
 from support.cluster import SYMBOLS, VENUE, open_cluster, settings_of
+from support.hangup import until_logged
 from test_cluster import subscribed, until_ready
 from test_cluster_operations import of
 
@@ -95,6 +96,7 @@ async def test_new_settings_of_a_node_that_serves_feed_nothing(
         await until_ready(cluster, "push1")
         with structlog.testing.capture_logs() as lines:
             signal.raise_signal(signal.SIGHUP)
+            await until_logged(autojump_clock, lines, "settings.applied")
             await trio.sleep(2 * GRACE_S)
         (applied,) = [line for line in lines if line["event"] == "settings.applied"]
         assert applied["venues"] == []
@@ -118,7 +120,7 @@ async def test_a_venue_that_comes_later_wants_a_restart(
         await until_ready(cluster, "late")
         with structlog.testing.capture_logs() as lines:
             signal.raise_signal(signal.SIGHUP)
-            await trio.sleep(30)
+            await until_logged(autojump_clock, lines, "settings.applied")
         said = [line["keys"] for line in lines if line["event"] == "settings.need_restart"]
         assert ["exchanges.okx"] in said
         assert "okx" not in cluster.nodes["late"].ready.venues.names

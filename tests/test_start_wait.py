@@ -13,6 +13,7 @@ from attrs import evolve
 from coredis.parser import Parser
 from psycopg import errors
 from support.cluster import SYMBOLS, VENUE, RunningCluster, open_cluster, settings_of
+from support.hangup import until_logged
 from support.memory import MemoryNetwork
 from support.stack import settings_for_tests, virtual_now_ms
 from test_cluster import until_ready
@@ -226,6 +227,7 @@ async def test_a_sighup_during_a_start_is_carried_out_after_it(
             await trio.sleep(10)
             cluster.database.away = False
             await trio.sleep(20)
+            await until_logged(autojump_clock, lines, "settings.applied")
         events = [line["event"] for line in lines]
         assert events.index("service.ready") < events.index("settings.applied")
         assert cluster.nodes["one"].ready.venues.exchanges[VENUE].symbols == SYMBOLS[:1]

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 import test_dialect_passing as alone
 import trio
 import trio_websocket
 from attrs import define, evolve, field
 from support.fleet import MemoryFleet
+from support.hangup import until_logged
 from support.stack import Stack, settings_for_tests
 from test_dialect_passing import DIGEST, ENTRIES, LISTEN_KEY, api_request, arrived, tunnel, until
 from test_workers import MORE, open_workers
@@ -165,7 +167,9 @@ async def test_a_revoked_key_ends_its_tunnel_at_a_worker(
                 for socket in (api, kept):
                     await socket.send_message(api_request("ping", 1))
                     await socket.get_message()
-                signal.raise_signal(signal.SIGHUP)
+                with structlog.testing.capture_logs() as lines:
+                    signal.raise_signal(signal.SIGHUP)
+                    await until_logged(autojump_clock, lines, "settings.applied")
                 with pytest.raises(trio_websocket.ConnectionClosed) as closed, trio.fail_after(10):
                     await api.get_message()
                 reason = closed.value.reason

@@ -14,7 +14,6 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from .. import __version__
 from ..bus.base import Reader
 from ..bus.engine.attempts import Attempts
 from ..bus.engine.base import Engine, EngineFault, LogReader, shard_of
@@ -46,18 +45,18 @@ from .caught_up import CaughtUp
 from .database import DatabaseWatch
 from .fitness import EngineWatch
 from .foreign import ForeignLeases
-from .listings import LIST_S, Listings
+from .freshness import Freshness
+from .listings import Listings
 from .membership import Membership
-from .registry import SAY_S, Known, Said
+from .registry import Known
 from .shards import has_any, shards_of_venue
+from .speaking import speak
 from .unfed import Unfed
 
 log = structlog.get_logger()
 
 _AT_ONCE_S = 0.001
 _FIRST_READ_S = 5.0
-_PATIENCE_S = 10.0
-"""A node without a connection keeps its shards so long, where another one has data."""
 DRAIN_S = 3.0
 """At the end shards are handed over within it, or are free when their leases run out."""
 
@@ -86,15 +85,19 @@ class Node:
     database: DatabaseWatch = field(init=False)
     fitness: EngineWatch = field(init=False)
     foreign: ForeignLeases = field(init=False)
-    _stale_since: dict[str, float] = field(factory=dict)
+    freshness: Freshness = field(init=False)
     store: ShardStore | None = None
     """The common database, where this node feeds."""
-    _venues: Feeds | None = None
-    _own_why_not: Callable[[str], str] = lambda _venue: ""
-    _left: trio.Event = field(factory=trio.Event)
+    fed: Feeds | None = None
+    """The feeds that run here."""
+    own_why_not: Callable[[str], str] = lambda _venue: ""
+    """By venue that is fed here why its data is not fresh."""
+    left: trio.Event = field(factory=trio.Event)
+    """This node is about to end."""
     _handed_over: trio.Event = field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
+        self.freshness = Freshness(self.known)
         self.database = DatabaseWatch(self.membership)
         self.fitness = EngineWatch(self.engine, lambda: not self.engine_problem)
         self.foreign = ForeignLeases(self.settings.engine)
@@ -228,7 +231,7 @@ class Node:
         await (feeds.open() if self.feeding is None else self.feeding.follow_all(feeds.open))
 
     def _own(self, feeds: Feeds) -> None:
-        self._venues = feeds
+        self.fed = feeds
         if self.feeding is not None:
             feeds.owned = self.feeding.owns
             feeds.told = self.feeding.last_trade
@@ -238,25 +241,18 @@ class Node:
             self.agreement.note(own, self.known.said, trio.current_time())
             self.feeding.may_take = self.agreement.may_take
             if self.settings.engine.standby == "hot":
-                self.feeding.is_worse = self._is_worse
-
-    def _is_worse(self, venue: str) -> bool:
-        """Whether a venue has not been fresh here for a while, and is at another node in hot
-        standby, or at its owner."""
-        since = self._stale_since.get(venue)
-        if since is None or trio.current_time() - since < _PATIENCE_S:
-            return False
-        others = (said for name, said in self.known.said.items() if name != self.name)
-        return any(venue in s.venues and venue not in s.stale and not s.waits for s in others)
+                self.feeding.is_worse = lambda venue: self.freshness.is_worse(
+                    venue, trio.current_time()
+                )
 
     async def _refresh(self, venue: str) -> None:
-        if self._venues is not None:
-            await self._venues.refresh(venue)
+        if self.fed is not None:
+            await self.fed.refresh(venue)
 
     async def _recall(self, shard: str) -> None:
         venue = venue_of(shard)
-        if self._venues is not None:
-            await self._venues.recall(venue, lambda symbol: self.shard_of(venue, symbol) == shard)
+        if self.fed is not None:
+            await self.fed.recall(venue, lambda symbol: self.shard_of(venue, symbol) == shard)
 
     def _feeders(self) -> list[str]:
         found = {name for name, said in self.known.said.items() if said.feeds and not said.waits}
@@ -280,11 +276,11 @@ class Node:
         async with trio.open_nursery() as nursery:
             if self.feeding is not None:
                 nursery.start_soon(self.feeding.run, name="engine feeding")
-                assert self._venues is not None, "there are feeds"
-                nursery.start_soon(self.listings.tell, self._venues, name="engine listings")
+                assert self.fed is not None, "there are feeds"
+                nursery.start_soon(self.listings.tell, self.fed, name="engine listings")
             if self.following is not None:
                 nursery.start_soon(self.following.run, name="engine following")
-            nursery.start_soon(self._say, view, clients, name="engine registry")
+            nursery.start_soon(speak, self, view, clients, name="engine registry")
             nursery.start_soon(self.database.run, store, name="database watchman")
             nursery.start_soon(self.fitness.run, name="engine watchman")
             nursery.start_soon(self._hand_over, name="engine handover")
@@ -295,7 +291,7 @@ class Node:
         beside that, for an exchange may let a connection that closes wait."""
         if self.feeding is not None:
             self.feeding.leave()
-        self._left.set()
+        self.left.set()
 
     async def until_reads(self) -> None:
         """Where others feed everything: until this node knows how it stands, while :meth:`run`
@@ -315,7 +311,7 @@ class Node:
 
     async def _hand_over(self) -> None:
         """Leave the list of nodes, and hand the shards over."""
-        await self._left.wait()
+        await self.left.wait()
         with trio.move_on_after(DRAIN_S):
             with suppress(EngineFault):
                 await self.engine.put_node(self.name, b"", _AT_ONCE_S)
@@ -323,61 +319,9 @@ class Node:
                 await self.feeding.drain()
         self._handed_over.set()
 
-    async def _say(self, view: UpstreamView, clients: Callable[[], int]) -> Never:
-        beat = 0
-        while True:
-            said = self._words(view, clients(), beat)
-            try:
-                there = await self.engine.nodes()
-                await self.membership.renew()
-                if not self._left.is_set():
-                    await self.engine.put_node(self.name, registry.written(said), registry.TTL_S)
-                self._note_nodes(there, said)
-                if beat % round(LIST_S / SAY_S) == 0:
-                    await self.listings.read()
-            except EngineFault:
-                pass  # those who feed and read say so
-            beat += 1
-            await trio.sleep(SAY_S)
-
-    def _words(self, view: UpstreamView, clients: int, beat: int) -> Said:
-        venues = [] if self._venues is None else self._venues.names
-        now, before = trio.current_time(), self._stale_since
-        stale = [venue for venue in venues if self._own_why_not(venue)]
-        self._stale_since = {venue: before.get(venue, now) for venue in stale}
-        return Said(
-            self.name,
-            self.holder,
-            __version__,
-            list(self.settings.node.roles),
-            sorted(self.feeding.own) if self.feeding is not None else [],
-            venues,
-            {venue: why for venue in venues if (why := self.why_not_here(venue))},
-            view.report.not_ready(),
-            clients,
-            self.started_ms,
-            self.urls,
-            beat,
-            stale,
-            None if self._venues is None else digests_of(self._venues.exchanges),
-            self.agreement.waits,
-        )
-
-    def _note_nodes(self, there: Mapping[str, bytes], own: Said) -> None:
-        had_twin = self.known.twin is not None
-        now = trio.current_time()
-        self.known.take(there, own, now)
-        self.agreement.note(own, self.known.said, now)
-        self.unfed.note(self.known.said.values(), self.listings.tables, now)
-        if self.feeding is not None:
-            known = {each.holder for each in self.known.said.values()}
-            self.foreign.note(self.feeding.holders, known, now)
-        if self.known.twin is not None and not had_twin:
-            log.warning("node.twin", name=self.name, started_ms=round(self.known.twin.started_ms))
-
     def give_view(self, own: UpstreamView) -> None:
         """``own``: of this node's feeds."""
-        self._own_why_not = own.why_not
+        self.own_why_not = own.why_not
 
     def figures(self) -> Figures:
         """Those of :data:`.figures.INSTRUMENTS`."""
@@ -396,4 +340,4 @@ class Node:
     def why_not_here(self, venue: str) -> str:
         """Nothing is to be said of a venue of which this node owns nothing."""
         own = set() if self.feeding is None else self.feeding.own
-        return self._own_why_not(venue) if has_any(own, venue) else ""
+        return self.own_why_not(venue) if has_any(own, venue) else ""
