@@ -1,6 +1,6 @@
 """Shards that are being taken or given up: one change of each at a time; others do not wait.
 
-What opens symbols is broken off when the node leaves, for its feeds have ended by then.
+What concerns feeds is broken off when the node leaves, for they end.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,7 +32,8 @@ class Changes:
     under_way: dict[str, trio.Event] = field(factory=dict)
     """By name what says that it is over."""
     _opening: set[trio.CancelScope] = field(factory=set)
-    _is_leaving: bool = False
+    is_leaving: bool = False
+    """The node is about to end."""
 
     def begin(
         self, nursery: trio.Nursery, name: str, change: Callable[[], Awaitable[None]]
@@ -62,18 +63,18 @@ class Changes:
             await over.wait()
 
     @contextmanager
-    def unless_leaving(self) -> Iterator[trio.CancelScope]:
+    def unless_leaving(self) -> Iterator[None]:
         """The block is cancelled by :meth:`leave`, and where that was before."""
         with trio.CancelScope() as scope:
-            if self._is_leaving:
+            if self.is_leaving:
                 scope.cancel()
             self._opening.add(scope)
             try:
-                yield scope
+                yield
             finally:
                 self._opening.discard(scope)
 
     def leave(self) -> None:
-        self._is_leaving = True
+        self.is_leaving = True
         for scope in self._opening:
             scope.cancel()

@@ -43,7 +43,7 @@ _BETTER_FIRST = 2
 """Lease times that a node without data leaves a free shard to others."""
 
 
-async def nothing_to_recall(shard: str) -> None:
+async def _nothing_to_recall(shard: str) -> None:
     """Where nothing is fed that another node feeds."""
 
 
@@ -81,7 +81,7 @@ class Feeding:
     """Whether another node gets a venue's data and this one has had none for a while."""
     may_take: Callable[[], bool] = lambda: True
     """Whether shards are for this node at all now; what it has it keeps."""
-    recall: Callable[[str], Awaitable[object]] = nothing_to_recall
+    recall: Callable[[str], Awaitable[object]] = _nothing_to_recall
     """In hot standby: let the feed of a shard that is ours now compare what it has with what the
     owner before stored.  Raises StoreError."""
     _takeovers: Takeovers = field(init=False)
@@ -89,7 +89,6 @@ class Feeding:
     """Venues whose feeds do not have the symbols that they should."""
     _strange: set[str] = field(factory=set)
     """Shards of ours of which that was not done yet."""
-    _draining: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._shares = Shares(grace_s=self.lease_s / 2)
@@ -190,7 +189,7 @@ class Feeding:
                 await self._renew(engine, now)
             for shard in [s for s in self.own if s not in self._leases]:
                 self._begin_change(shard, self._lose)
-            if not self._draining:
+            if not self._changes.is_leaving:
                 for shard, owner in self.writing.owners.items():
                     if owner.needs_epoch and shard in self._leases:
                         self._begin_change(shard, self._begin_again, engine)
@@ -241,7 +240,8 @@ class Feeding:
         self._unfit.discard(venue)
 
     async def _recall(self, shard: str) -> None:
-        await self.recall(shard)
+        with self._changes.unless_leaving():
+            await self.recall(shard)
         self._strange.discard(shard)
 
     async def _renew(self, engine: Engine, asked: float) -> None:
@@ -348,7 +348,6 @@ class Feeding:
 
     def leave(self) -> None:
         """The node is about to end: what its feeds say when they end is nobody's concern."""
-        self._draining = True
         self._changes.leave()
         for shard in self.own:
             self.writing.seal(shard)
